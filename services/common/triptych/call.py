@@ -1,0 +1,37 @@
+"""What a servicer may know about the call that it answers, whatever server took it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from triptych.errors import DeadlineExceeded
+
+TRACE_KEYS = ("traceparent", "tracestate")
+
+
+@dataclass(slots=True)
+class Call:
+    """One call: the moment by which it must be answered, and the caller's metadata.
+
+    `deadline` is on the clock of `time.monotonic`, in seconds.
+    """
+
+    deadline: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def within(cls, seconds: float, metadata: Mapping[str, str] | None = None) -> Call:
+        return cls(time.monotonic() + seconds, metadata or {})
+
+    def remaining_s(self, limit_s: float = float("inf")) -> float:
+        """Seconds left, at most `limit_s`; raises `DeadlineExceeded` when there are none."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded("the deadline of the call has passed")
+        return min(left, limit_s)
+
+    def trace_metadata(self) -> tuple[tuple[str, str], ...]:
+        """The caller's trace context, to be sent along with outbound calls."""
+        return tuple((key, self.metadata[key]) for key in TRACE_KEYS if key in self.metadata)

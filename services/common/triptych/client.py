@@ -1,0 +1,108 @@
+"""Calls to other parts. Every one has a deadline, and foreign errors become ours here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
+from grpc import aio
+from tritonclient.grpc import service_pb2 as pb
+
+from triptych.call import Call
+from triptych.errors import ContractViolation, DeadlineExceeded, Internal, Overloaded, StageUnavailable, TriptychError
+from triptych.status import Relayed
+
+log = logging.getLogger(__name__)
+
+REACH_TIMEOUT_S = 1.0
+REACH_PAUSE_S = 0.2
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", -1),  # the sender's limit holds
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+# Codes that a stage of ours answers on purpose, with a sentence for the caller.
+RELAYED = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNIMPLEMENTED,
+    }
+)
+
+
+class Upstream:
+    """One address of another part. `relays` says that its sentences are meant for our caller: a stage of ours."""
+
+    def __init__(self, part: str, address: str, *services: ServiceDescriptor, relays: bool) -> None:
+        self.part, self.address, self._relays = part, address, relays
+        self._channel = aio.insecure_channel(address, options=OPTIONS)
+        self._methods = {
+            method.name: self._bind(service, method) for service in services for method in service.methods
+        }
+
+    async def call(self, method: str, request: Any, call: Call, limit_s: float = float("inf")) -> Any:
+        """The answer of a unary method, within the call's deadline and `limit_s`."""
+        timeout_s = call.remaining_s(limit_s)
+        try:
+            return await self._methods[method](request, timeout=timeout_s, metadata=call.trace_metadata())
+        except aio.AioRpcError as error:
+            self._translate(error, timeout_s)
+
+    async def stream(self, method: str, request: Any) -> AsyncIterator[Any]:
+        """The answers of a server-streaming method that lasts until one side ends it."""
+        try:
+            async for answer in self._methods[method](request):
+                yield answer
+        except aio.AioRpcError as error:
+            self._translate(error, float("inf"))
+
+    async def reach(self) -> None:
+        """Returns once the other side, an OIP server, has said that it is live."""
+        while True:
+            try:
+                await self.call("ServerLive", pb.ServerLiveRequest(), Call.within(REACH_TIMEOUT_S))
+                return
+            except TriptychError as error:
+                log.info("not reached yet", extra={"part": self.part, "reason": str(error)})
+                await asyncio.sleep(REACH_PAUSE_S)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    def _bind(self, service: ServiceDescriptor, method: Any) -> Any:
+        make = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
+        return make(
+            f"/{service.full_name}/{method.name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+
+    def _translate(self, error: aio.AioRpcError, timeout_s: float) -> NoReturn:
+        code, details = error.code(), error.details() or ""
+        where = f"{self.part} at {self.address}"
+        if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            raise StageUnavailable(self.part, self.address, details) from error
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise DeadlineExceeded(f"{where} did not answer within {timeout_s:.3f} s") from error
+        if self._relays and code in RELAYED:
+            raise Relayed(code, details) from error
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise Overloaded(f"{where} is full: {details}") from error
+        if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
+            raise ContractViolation(f"{where} refused what the contract made: {code.name}: {details}") from error
+        raise Internal(f"{where}: {code.name}: {details}") from error

@@ -1,0 +1,43 @@
+"""`python -m triptych.contract verify DIR | schema | steps`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from triptych.contract.json_schema import contract_schema_text, steps_table
+from triptych.contract.verify import verify
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 1 when a repository has problems."""
+    parser = argparse.ArgumentParser(
+        prog="python -m triptych.contract", description="Contracts of model versions."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("verify", help="check every model, version and contract of a repository")
+    check.add_argument("directory", type=Path, metavar="DIR", help="the model repository")
+    commands.add_parser("schema", help="print the JSON Schema of contract.yaml")
+    commands.add_parser("steps", help="print every step with its fields, as Markdown")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "verify":
+        return _verify(chosen.directory)
+    sys.stdout.write(contract_schema_text() if chosen.command == "schema" else steps_table())
+    return 0
+
+
+def _verify(directory: Path) -> int:
+    report = verify(directory)
+    for problem in report.problems:
+        print(problem)
+    if report.problems:
+        print(f"FAILED {directory}: {len(report.problems)} problem(s)", file=sys.stderr)
+        return 1
+    print(f"OK {report.summary()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Checks of tensors and parameters against a contract, compiled once and cheap per request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from triptych.contract.specs import InputSpec, ParameterSpec, Scalar, TensorSpec, interval_text, reserved
+from triptych.contract.steps.base import first_row
+from triptych.contract.steps.tables import range_check
+from triptych.datatypes import TO_NUMPY, Array, describe_array
+from triptych.errors import ContractViolation, InvalidInput, InvalidParameter, InvalidRequest
+
+ShapeTest = Callable[[Array], bool]
+ValueTest = Callable[[Array], None]
+_BOOL = np.dtype(np.bool_)
+
+
+def shape_test(spec: TensorSpec) -> ShapeTest:
+    """Whether an array has the datatype and shape, whatever its number of rows."""
+    dtype, ndim, tail = TO_NUMPY[spec.datatype], len(spec.shape), spec.shape[1:]
+    if -1 not in tail:
+        return lambda array: array.dtype == dtype and array.ndim == ndim and array.shape[1:] == tail
+    fixed = [(axis, dim) for axis, dim in enumerate(spec.shape) if dim != -1]
+    return lambda array: (
+        array.dtype == dtype and array.ndim == ndim and all(array.shape[axis] == dim for axis, dim in fixed)
+    )
+
+
+def value_test(spec: InputSpec) -> ValueTest | None:
+    """What raises InvalidInput for a value that the input forbids; None when it forbids none."""
+    if spec.datatype == "BYTES":
+        return None if spec.max_bytes is None else _length_test(spec.name, spec.max_bytes)
+    if spec.datatype == "BOOL":
+        return _bool_test(spec.name)
+    if not spec.limits and not spec.finite:
+        return None
+    return _number_test(spec)
+
+
+def _number_test(spec: InputSpec) -> ValueTest:
+    """Two reductions answer for all values; only when they fail is the bad one searched."""
+    limits, finite = spec.limits, spec.finite
+    in_range = range_check(spec.name, limits) if limits else None
+    want = "finite values" + (f" {interval_text(limits)}" if limits else "")
+    low = limits.get("minimum", limits.get("exclusive_minimum", -np.inf))
+    high = limits.get("maximum", limits.get("exclusive_maximum", np.inf))
+    low_open = "exclusive_minimum" in limits or (finite and low == -np.inf)
+    high_open = "exclusive_maximum" in limits or (finite and high == np.inf)
+    smallest, largest = np.minimum.reduce, np.maximum.reduce
+
+    def test(array: Array) -> None:
+        if not array.size:
+            return
+        least, most = smallest(array, axis=None), largest(array, axis=None)
+        if (least > low if low_open else least >= low) and (most < high if high_open else most <= high):
+            return
+        if finite:
+            _refuse_infinite(spec.name, want, array)
+        if in_range is not None:
+            in_range(array)
+
+    return test
+
+
+def _refuse_infinite(name: str, want: str, array: Array) -> None:
+    bad = ~np.isfinite(array)
+    if bad.any():
+        row = first_row(bad)
+        raise InvalidInput(name, want, f"row {row}: {array[row][bad[row]].flat[0].item()}")
+
+
+def _bool_test(name: str) -> ValueTest:
+    def test(array: Array) -> None:
+        # A byte from the wire that is neither 0 nor 1 would count as 2 or more in arithmetic.
+        if array.size and array.view(np.uint8).max() > 1:
+            row = first_row(array.view(np.uint8) > 1)
+            raise InvalidInput(name, "bytes of 0 or 1", f"row {row}: a byte above 1")
+
+    return test
+
+
+def _length_test(name: str, max_bytes: int) -> ValueTest:
+    def test(array: Array) -> None:
+        for row, elements in enumerate(array):
+            for element in elements.flat if isinstance(elements, np.ndarray) else (elements,):
+                if len(element) > max_bytes:
+                    raise InvalidInput(name, f"at most {max_bytes} bytes", f"row {row}: {len(element)} bytes")
+
+    return test
+
+
+class InputCheck:
+    """All that can be wrong with the tensors of a request."""
+
+    def __init__(self, specs: Iterable[InputSpec], max_rows: int) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._tests = [(spec, shape_test(spec), value_test(spec)) for spec in self._specs.values()]
+        self._max_rows = max_rows
+
+    def __call__(self, inputs: Mapping[str, Array]) -> int:
+        """Number of rows; InvalidInput or InvalidRequest says what to change."""
+        rows, found = -1, 0
+        for spec, has_shape, check_values in self._tests:
+            array = inputs.get(spec.name)
+            if array is None:
+                if spec.required:
+                    raise InvalidInput(spec.name, spec.text, "nothing")
+                continue
+            found += 1
+            if not has_shape(array):
+                raise InvalidInput(spec.name, spec.text, describe_array(array))
+            if rows == -1:
+                rows = self._checked_rows(len(array))
+            elif rows != len(array):
+                self._refuse_uneven(inputs)
+            if check_values is not None:
+                check_values(array)
+        if found != len(inputs):
+            self._refuse_extra(inputs)
+        return self._checked_rows(rows)
+
+    def _checked_rows(self, rows: int) -> int:
+        if rows < 1:
+            raise InvalidRequest(f"want 1 to {self._max_rows} rows, got none")
+        if rows > self._max_rows:
+            raise InvalidRequest(f"want 1 to {self._max_rows} rows, got {rows}")
+        return rows
+
+    def _refuse_uneven(self, inputs: Mapping[str, Array]) -> None:
+        counts = ", ".join(f"{name} {len(inputs[name])}" for name in self._specs if name in inputs)
+        raise InvalidRequest(f"want the same number of rows in all inputs, got {counts}")
+
+    def _refuse_extra(self, inputs: Mapping[str, Array]) -> None:
+        extra = sorted(set(inputs) - set(self._specs))[0]
+        raise InvalidInput(extra[:128], f"one of {', '.join(self._specs)}", "an input of another name")
+
+
+class TensorCheck:
+    """Tensors between our own stages and the model: a fault here is ours, never the caller's."""
+
+    def __init__(self, what: str, specs: Iterable[TensorSpec]) -> None:
+        self._what = what
+        self._tests = [(spec, shape_test(spec)) for spec in specs]
+
+    def __call__(self, tensors: Mapping[str, Array], rows: int) -> None:
+        for spec, has_shape in self._tests:
+            array = tensors.get(spec.name)
+            if array is None or not has_shape(array) or len(array) != rows:
+                want = f"{spec.text} with n = {rows}"
+                got = "nothing" if array is None else _describe(array)
+                raise ContractViolation(f"{self._what} '{spec.name}': want {want}, got {got}")
+
+
+def _describe(value: object) -> str:
+    return describe_array(value) if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+
+
+class ParameterCheck:
+    """Request parameters: defaults filled in, unknown ones refused."""
+
+    def __init__(self, specs: Iterable[ParameterSpec]) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._defaults: dict[str, Scalar] = {name: spec.default for name, spec in self._specs.items()}
+
+    def __call__(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """The contract's own parameters; those that are reserved for the stages are left out."""
+        checked = dict(self._defaults)
+        for name, value in parameters.items():
+            spec = self._specs.get(name)
+            if spec is None:
+                if not reserved(name):
+                    known = f"one of {', '.join(self._specs)}" if self._specs else "no parameters"
+                    raise InvalidParameter(name[:128], known, "a parameter of another name")
+                continue
+            if (refusal := spec.refusal(value)) is not None:
+                raise InvalidParameter(name, spec.want, refusal)
+            checked[name] = float(value) if spec.type == "double" else value
+        return checked

@@ -1,0 +1,117 @@
+"""Does a contract agree with Triton's own config.pbtxt?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
+
+from triptych.contract.schema import Contract
+from triptych.contract.specs import TensorSpec
+
+FILE: Final = "config.pbtxt"
+# Where Triton looks for the model when the configuration names no file.
+MODEL_FILES: Final = {
+    "onnxruntime": "model.onnx",
+    "tensorrt": "model.plan",
+    "pytorch": "model.pt",
+    "python": "model.py",
+    "openvino": "model.xml",
+}
+
+
+class ConfigError(ValueError):
+    """A configuration that Triton could not read; the text starts with `config.pbtxt:LINE:`."""
+
+
+def parse_config(text: str) -> Any:
+    """The protobuf message `inference.ModelConfig`. Raises ConfigError."""
+    try:
+        return text_format.Parse(text, model_config_pb2.ModelConfig())
+    except text_format.ParseError as error:
+        reason = re.sub(r"^\d+:\d+ : ", "", str(error))
+        raise ConfigError(f"{FILE}:{error.GetLine() or 1}: {reason}") from None
+
+
+def check_config(contract: Contract, config_pbtxt_text: str, model_name: str) -> list[str]:
+    """One line for each disagreement, `config.pbtxt:LINE: problem`; none when Triton will do as promised."""
+    try:
+        config = parse_config(config_pbtxt_text)
+    except ConfigError as error:
+        return [str(error)]
+    lines = config_pbtxt_text.splitlines()
+    found = _problems(contract, config, model_name)
+    return [f"{FILE}:{_line_of(word, lines)}: {problem}" for word, problem in found]
+
+
+def model_file(config: Any) -> str | None:
+    """Name of the file that a version's folder must hold; None when only the backend knows."""
+    return config.default_model_filename or MODEL_FILES.get(config.backend)
+
+
+def served_versions(config: Any, versions: Sequence[int]) -> set[int]:
+    """Which of the versions that lie there Triton will serve; its default is the latest one only."""
+    policy = config.version_policy
+    if policy.HasField("all"):
+        return set(versions)
+    if policy.HasField("specific"):
+        return set(versions) & set(policy.specific.versions)
+    return set(sorted(versions)[-(policy.latest.num_versions or 1) :])
+
+
+def _problems(contract: Contract, config: Any, model_name: str) -> Iterator[tuple[str, str]]:
+    if config.name != model_name:
+        yield "name:", f"name is '{config.name}', but the folder is '{model_name}'"
+    batching = config.max_batch_size > 0
+    if batching and config.max_batch_size < contract.max_rows:
+        most = config.max_batch_size
+        yield "max_batch_size", f"max_batch_size {most} is below the contract's max_rows {contract.max_rows}"
+    for kind, specs, tensors in (
+        ("input", contract.model.inputs, config.input),
+        ("output", contract.model.outputs, config.output),
+    ):
+        yield from _tensors(kind, specs, {tensor.name: tensor for tensor in tensors}, batching)
+    known = {spec.name for spec in contract.model.inputs}
+    for tensor in config.input:
+        if tensor.name not in known and not tensor.optional:
+            yield f'"{tensor.name}"', f"input '{tensor.name}' is not in the contract"
+
+
+def _tensors(
+    kind: str, specs: Sequence[TensorSpec], tensors: dict[str, Any], batching: bool
+) -> Iterator[tuple[str, str]]:
+    for spec in specs:
+        tensor = tensors.get(spec.name)
+        if tensor is None:
+            listed = ", ".join(sorted(tensors)) or "none"
+            yield kind, f"{kind} '{spec.name}' of the contract is not declared; there are: {listed}"
+            continue
+        word = f'"{spec.name}"'
+        datatype = _datatype(tensor.data_type)
+        if datatype != spec.datatype:
+            yield word, f"{kind} '{spec.name}' is {datatype}, but {spec.datatype} in the contract"
+        dims = (-1, *tensor.dims) if batching else tuple(tensor.dims)
+        if not _fits(spec.shape, dims):
+            rows = " with the rows in front" if batching else ""
+            got = f"{list(dims)}{rows}"
+            yield word, f"{kind} '{spec.name}' has dims {got}, but {list(spec.shape)} in the contract"
+
+
+def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
+    """The contract may promise less than Triton allows: 32 where Triton has -1, never the reverse."""
+    if len(shape) != len(dims):
+        return False
+    return all(there in (-1, said) for said, there in zip(shape, dims, strict=True))
+
+
+def _datatype(number: int) -> str:
+    name = str(model_config_pb2.DataType.Name(number)).removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name
+
+
+def _line_of(word: str, lines: Sequence[str]) -> int:
+    """The first line with the word, comments aside; 1 when it is nowhere."""
+    return next((i for i, line in enumerate(lines, 1) if word in line.partition("#")[0]), 1)

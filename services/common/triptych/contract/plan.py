@@ -1,0 +1,93 @@
+"""A contract made ready to run: steps compiled, checks compiled, nothing interpreted per request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from triptych.contract.checks import InputCheck, ParameterCheck, TensorCheck
+from triptych.contract.schema import Contract
+from triptych.contract.specs import Scalar
+from triptych.contract.steps.base import Environment, Run, Scope, Step
+from triptych.datatypes import Array
+from triptych.errors import ContractViolation, InvalidInput, TriptychError
+
+_NO_PARAMETERS: Final[Mapping[str, Scalar]] = MappingProxyType({})
+
+
+class Plan:
+    """Both halves of the work around a model, for one contract. Stateless, so any thread may use it."""
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        self._before = _Stage("preprocess", contract.preprocess, contract.scope)
+        self._after = _Stage("postprocess", contract.postprocess, contract.scope)
+        self._model_inputs = [spec.name for spec in contract.model.inputs]
+        self._outputs = [spec.name for spec in contract.outputs]
+        self._check_inputs = InputCheck(contract.inputs, contract.max_rows)
+        self._check_parameters = ParameterCheck(contract.parameters)
+        self._check_model_inputs = TensorCheck("model input", contract.model.inputs)
+        self._check_model_outputs = TensorCheck("model output", contract.model.outputs)
+        self._check_outputs = TensorCheck("output", contract.outputs)
+
+    def check_inputs(self, inputs: Mapping[str, Array]) -> int:
+        """Number of rows of a request; InvalidInput or InvalidRequest when it breaks the contract."""
+        return self._check_inputs(inputs)
+
+    def check_parameters(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """The contract's parameters with defaults filled in; InvalidParameter for a wrong or unknown one."""
+        return self._check_parameters(parameters)
+
+    def check_model_outputs(self, outputs: Mapping[str, Array], rows: int) -> None:
+        """ContractViolation when the model did not answer what its contract says."""
+        self._check_model_outputs(outputs, rows)
+
+    def preprocess(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The model's inputs, from inputs that `check_inputs` has passed."""
+        rows = len(next(iter(inputs.values())))
+        env = Environment(inputs, rows, _NO_PARAMETERS)
+        self._before(env)
+        tensors = {name: env[name] for name in self._model_inputs}
+        self._check_model_inputs(tensors, rows)
+        return tensors
+
+    def postprocess(
+        self, outputs: Mapping[str, Array], parameters: Mapping[str, Scalar] = _NO_PARAMETERS
+    ) -> dict[str, Array]:
+        """The answer, from what `check_model_outputs` and `check_parameters` have passed."""
+        rows = len(next(iter(outputs.values())))
+        env = Environment(outputs, rows, parameters)
+        try:
+            self._after(env)
+        except InvalidInput as error:  # the "input" is the model's answer, which the caller did not send
+            raise ContractViolation(f"postprocess: {error}") from error
+        answer = {name: env[name] for name in self._outputs}
+        self._check_outputs(answer, rows)
+        return answer
+
+
+class _Stage:
+    """The steps of one stage, in order."""
+
+    def __init__(self, name: str, steps: Sequence[Step], scope: Scope) -> None:
+        self._name, self._ops = name, [step.op for step in steps]
+        self._runs: list[Run] = [step.compile(scope) for step in steps]
+
+    def __call__(self, env: Environment) -> None:
+        at = 0
+        try:
+            # NaN and infinity are found by the checks; numpy's warnings about them would only fill the log.
+            with np.errstate(all="ignore"):
+                for at, run in enumerate(self._runs):  # noqa: B007 - the fault's place, read below
+                    run(env)
+        except TriptychError:
+            raise
+        except Exception as error:
+            raise ContractViolation(f"{self._name}[{at}] {self._ops[at]}: {_sentence(error)}") from error
+
+
+def _sentence(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

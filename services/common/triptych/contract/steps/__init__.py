@@ -1,0 +1,1 @@
+"""The vocabulary of steps: `images`, `tables`, `answers`, `boxes`, and what `registry` finds installed."""

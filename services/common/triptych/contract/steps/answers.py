@@ -1,0 +1,267 @@
+"""Steps on what the model said: from its numbers to the answer's numbers and words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Final, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from triptych.contract.specs import Name, Number
+from triptych.contract.steps.base import (
+    ElementwiseStep,
+    Environment,
+    Facts,
+    FloatOrParameter,
+    IntOrParameter,
+    MapStep,
+    NameOrParameter,
+    ParameterRef,
+    Run,
+    Scope,
+    Step,
+    value_of,
+)
+from triptych.datatypes import Array
+from triptych.errors import ContractViolation, InvalidParameter
+
+Columns = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+
+
+class Argmax(MapStep):
+    """The index (INT32) of the largest value along the last dimension; of equal ones the lower."""
+
+    op: Literal["argmax"]
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.result: Facts(classes=facts.get(self.input, Facts()).width)}
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        return lambda values: np.asarray(values.argmax(axis=-1), np.int32)
+
+
+class TopK(MapStep):
+    """The `k` largest values along the last dimension, largest first, and their indices (INT32).
+
+    Equal values keep the order of their indices, so a row's answer does not depend on its neighbours.
+    """
+
+    WRITES = ("output", "indices")
+    PARAMETER_TYPES = {"k": ("int64",)}
+
+    op: Literal["top_k"]
+    k: IntOrParameter
+    indices: Name
+
+    @model_validator(mode="after")
+    def _two_results(self) -> Self:
+        if self.indices == self.result:
+            raise ValueError(f"indices: '{self.indices}' is already the name of the values")
+        if isinstance(self.k, int) and self.k < 1:
+            raise ValueError(f"k: must be at least 1, got {self.k}")
+        return self
+
+    def writes(self) -> Iterator[str]:
+        yield from (self.result, self.indices)
+
+    def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
+        width, least, most = facts.get(self.input, Facts()).width, 1, self.k
+        if isinstance(most, ParameterRef):
+            parameter = scope.parameters.get(most.parameter)
+            if parameter is None or parameter.type != "int64":
+                return
+            if parameter.minimum is None or parameter.maximum is None:
+                yield "k", f"parameter '{parameter.name}' needs a minimum and a maximum"
+                return
+            least, most = int(parameter.minimum), int(parameter.maximum)
+        if least < 1:
+            yield "k", f"the parameter's minimum is {least}, must be at least 1"
+        if width is not None and most > width:
+            yield "k", f"{most} is more than the {width} values of '{self.input}'"
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        width = self.k if isinstance(self.k, int) else None
+        return {
+            self.result: Facts(width=width),
+            self.indices: Facts(width=width, classes=facts.get(self.input, Facts()).width),
+        }
+
+    def compile(self, scope: Scope) -> Run:
+        source, target, indices, k_of = self.input, self.result, self.indices, value_of(self.k)
+        parameter = self.k.parameter if isinstance(self.k, ParameterRef) else None
+
+        def run(env: Environment) -> None:
+            values, k = env[source], k_of(env)
+            if k > values.shape[-1]:
+                if parameter is None:
+                    raise ContractViolation(f"top_k: k is {k}, but '{source}' has {values.shape[-1]} values")
+                raise InvalidParameter(parameter, f"at most {values.shape[-1]}", str(k))
+            order = _descending(values)[..., :k]
+            env[target] = np.take_along_axis(values, order, axis=-1)
+            env[indices] = order.astype(np.int32)
+
+        return run
+
+
+def _descending(values: Array) -> Array:
+    """Indices from largest to smallest, stable; NaN last."""
+    if values.dtype.kind == "f":
+        return np.asarray(np.argsort(-values, axis=-1, kind="stable"))
+    # -x overflows for the smallest integer and for unsigned: sort the mirror image upwards instead.
+    mirrored = np.argsort(values[..., ::-1], axis=-1, kind="stable")[..., ::-1]
+    return np.asarray(values.shape[-1] - 1 - mirrored)
+
+
+class Softmax(ElementwiseStep):
+    """Scores to probabilities along the last dimension; floating datatypes stay as they are."""
+
+    op: Literal["softmax"]
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        def softmax(values: Array) -> Array:
+            out = np.exp(values - values.max(axis=-1, keepdims=True))
+            out /= out.sum(axis=-1, keepdims=True)
+            return np.asarray(out)
+
+        return softmax
+
+
+class Sigmoid(ElementwiseStep):
+    """`1 / (1 + exp(-x))`, without overflow for large negative x."""
+
+    op: Literal["sigmoid"]
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        def sigmoid(values: Array) -> Array:
+            small = np.exp(-np.abs(values))
+            return np.asarray(np.where(values >= 0, 1, small) / (1 + small), small.dtype)
+
+        return sigmoid
+
+
+class Threshold(MapStep):
+    """Whether each value reaches the minimum, as BOOL. NaN does not."""
+
+    PARAMETER_TYPES = {"minimum": ("double", "int64")}
+
+    op: Literal["threshold"]
+    minimum: FloatOrParameter
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.result: Facts(width=facts.get(self.input, Facts()).width)}
+
+    def compile(self, scope: Scope) -> Run:
+        source, target, minimum = self.input, self.result, value_of(self.minimum)
+
+        def run(env: Environment) -> None:
+            env[target] = env[source] >= minimum(env)
+
+        return run
+
+
+class Clip(ElementwiseStep):
+    """Moves values that lie outside to the nearest limit. For answers only; `range` refuses instead."""
+
+    op: Literal["clip"]
+    minimum: Number | None = None
+    maximum: Number | None = None
+
+    @model_validator(mode="after")
+    def _has_limits(self) -> Self:
+        if self.minimum is None and self.maximum is None:
+            raise ValueError("give minimum, maximum or both")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+        return self
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        low, high = self.minimum, self.maximum
+        return lambda values: np.clip(values, low, high)
+
+
+class Round(ElementwiseStep):
+    """To the nearest whole number, or to `decimals` places; a half goes to the even neighbour (IEEE 754)."""
+
+    op: Literal["round"]
+    decimals: Annotated[int, Field(ge=0, le=15)] = 0
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        decimals = self.decimals
+        return lambda values: np.round(values, decimals)
+
+
+class Scale(ElementwiseStep):
+    """`x * scale + offset`; one number, or one for each column. Integers become FP32, floats stay."""
+
+    op: Literal["scale"]
+    scale: Columns | float = 1.0
+    offset: Columns | float = 0.0
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        scale, offset = np.asarray(self.scale, np.float64), np.asarray(self.offset, np.float64)
+
+        def run(values: Array) -> Array:
+            dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float32)
+            return np.asarray(values * scale.astype(dtype) + offset.astype(dtype), dtype)
+
+        return run
+
+
+class Sum(MapStep):
+    """The sum along one dimension. Integers and BOOL are summed as INT64 (unsigned as UINT64)."""
+
+    op: Literal["sum"]
+    axis: Annotated[int, Field(ge=1, le=7, description="never 0: rows stay rows")] = 1
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        axis = self.axis
+        return lambda values: np.asarray(values.sum(axis=axis))
+
+
+class Label(MapStep):
+    """Ids to words (BYTES, UTF-8). `labels` names a table, or a parameter whose choices are tables."""
+
+    PARAMETER_TYPES = {"labels": ("string",)}
+
+    op: Literal["label"]
+    labels: NameOrParameter
+
+    def tables(self, scope: Scope) -> tuple[str, ...]:
+        if isinstance(self.labels, str):
+            return (self.labels,)
+        parameter = scope.parameters.get(self.labels.parameter)
+        return (parameter.choices or ()) if parameter is not None else ()
+
+    def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
+        if not self.tables(scope) and isinstance(self.labels, ParameterRef):
+            yield "labels", f"parameter '{self.labels.parameter}' needs choices, the names of label tables"
+        classes = facts.get(self.input, Facts()).classes
+        for name in self.tables(scope):
+            if name not in scope.labels:
+                yield "labels", f"no label table '{name}'; known: {', '.join(sorted(scope.labels)) or 'none'}"
+            elif classes is not None and len(scope.labels[name]) < classes:
+                yield "labels", f"table '{name}' has {len(scope.labels[name])} labels for {classes} classes"
+
+    def compile(self, scope: Scope) -> Run:
+        tables = {name: _words(scope.labels[name]) for name in self.tables(scope)}
+        source, target, chosen = self.input, self.result, value_of(self.labels)
+
+        def run(env: Environment) -> None:
+            ids, table = env[source], tables[chosen(env)]
+            if ids.size and not (ids.min() >= 0 and ids.max() < len(table)):
+                raise ContractViolation(f"label: '{source}' has an id outside 0..{len(table) - 1}")
+            env[target] = table[ids]
+
+        return run
+
+
+def _words(labels: tuple[str, ...]) -> Array:
+    table = np.empty(len(labels), np.object_)
+    table[:] = [label.encode() for label in labels]
+    return table
+
+
+STEPS: Final[tuple[type[Step], ...]] = (
+    Argmax, TopK, Softmax, Sigmoid, Threshold, Clip, Round, Scale, Sum, Label
+)  # fmt: skip

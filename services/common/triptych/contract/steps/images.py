@@ -1,0 +1,229 @@
+"""Steps on pictures: from an encoded file to the model's pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Final, Literal
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from triptych.contract.specs import Name
+from triptych.contract.steps.base import Environment, Facts, MapStep, Run, Scope, Step
+from triptych.contract.steps.headers import BrokenImage, Format, check_end, format_of, header_of
+from triptych.datatypes import TO_NUMPY, Array
+from triptych.errors import InvalidInput
+
+# Threads belong to the stage's pool: with OpenCV's own on top, every request would fight for every core.
+cv2.setNumThreads(1)
+# A broken picture is answered to the caller; OpenCV's warnings about it would let anyone fill the log.
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+_FORMAT_NAMES: Final[Mapping[Format, str]] = {"png": "PNG", "jpeg": "JPEG"}
+_INTERPOLATIONS: Final[Mapping[str, int]] = {
+    "nearest": cv2.INTER_NEAREST,
+    "linear": cv2.INTER_LINEAR,
+    "area": cv2.INTER_AREA,
+    "cubic": cv2.INTER_CUBIC,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+_CONVERSIONS: Final[Mapping[tuple[str, str], int]] = {
+    ("rgb", "hsv"): cv2.COLOR_RGB2HSV,
+    ("rgb", "gray"): cv2.COLOR_RGB2GRAY,
+    ("rgb", "bgr"): cv2.COLOR_RGB2BGR,
+    ("rgb", "lab"): cv2.COLOR_RGB2LAB,
+    ("bgr", "rgb"): cv2.COLOR_BGR2RGB,
+    ("hsv", "rgb"): cv2.COLOR_HSV2RGB,
+    ("lab", "rgb"): cv2.COLOR_LAB2RGB,
+    ("gray", "rgb"): cv2.COLOR_GRAY2RGB,
+}
+
+Pixels = Annotated[int, Field(ge=1, le=16384)]
+Channels = Annotated[tuple[float, ...], Field(strict=False, min_length=1, max_length=16)]
+
+
+class DecodeImage(MapStep):
+    """PNG or JPEG files to pictures: RGB, 8 bit, turned upright as EXIF says.
+
+    Grey and palette pictures become RGB, 16 bit become 8, transparency is dropped. The size is read from the
+    file's header and refused before a pixel is decoded. Damage within a JPEG's coded data cannot be seen.
+    """
+
+    op: Literal["decode_image"]
+    formats: Annotated[tuple[Format, ...], Field(strict=False, min_length=1)] = ("png", "jpeg")
+    max_pixels: Annotated[int, Field(ge=1, le=2**30)] = 25_000_000
+
+    def examples(self) -> dict[str, object]:
+        return {self.input: cv2.imencode(f".{self.formats[0]}", np.zeros((8, 8, 3), np.uint8))[1].tobytes()}
+
+    def function(self, scope: Scope) -> Callable[[Array], list[Array]]:
+        return lambda files: [self._decode(data, row) for row, data in enumerate(files)]
+
+    def _decode(self, data: bytes, row: int) -> Array:
+        kind = format_of(data)
+        if kind not in self.formats:
+            raise InvalidInput(self.input, f"a {self._names} file", f"row {row}: {self._other(data, kind)}")
+        try:
+            width, height = header_of(data, kind)
+            if width * height > self.max_pixels:
+                most = f"at most {self.max_pixels} pixels"
+                raise InvalidInput(self.input, most, f"row {row}: {width}x{height} pixels")
+            check_end(data, kind)
+            return _pixels(data)
+        except BrokenImage as error:
+            got = f"row {row}: a {_FORMAT_NAMES[kind]} file {error}"
+            raise InvalidInput(self.input, f"a {self._names} file", got) from None
+
+    @property
+    def _names(self) -> str:
+        return " or ".join(_FORMAT_NAMES[kind] for kind in self.formats)
+
+    def _other(self, data: bytes, kind: Format | None) -> str:
+        if kind is not None:
+            return f"a {_FORMAT_NAMES[kind]} file"
+        return f"{len(data)} bytes that are {'neither' if len(self.formats) > 1 else 'not'}"
+
+
+def _pixels(data: bytes) -> Array:
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        picture = None
+    if picture is None:
+        raise BrokenImage(f"of {len(data)} bytes that is damaged")
+    return picture
+
+
+class Crop(MapStep):
+    """Cuts a box out of each picture: x, y, width, height in pixels.
+
+    Nothing happens when `box` is an optional input that the request left out.
+    """
+
+    READS_IF_THERE = ("box",)
+
+    op: Literal["crop"]
+    box: Name
+
+    def examples(self) -> dict[str, object]:
+        return {self.box: (1, 2, 6, 5)}
+
+    def compile(self, scope: Scope) -> Run:
+        source, target, box = self.input, self.result, self.box
+
+        def run(env: Environment) -> None:
+            boxes = env.get(box)
+            if boxes is None:
+                env[target] = env[source]
+                return
+            corners = boxes.tolist()
+            env[target] = [_cut(picture, corners[row], box, row) for row, picture in enumerate(env[source])]
+
+        return run
+
+
+def _cut(picture: Array, corners: list[int], name: str, row: int) -> Array:
+    x, y, width, height = corners
+    rows, columns = picture.shape[:2]
+    if x < 0 or y < 0 or width < 1 or height < 1 or x + width > columns or y + height > rows:
+        raise InvalidInput(
+            name,
+            "x, y >= 0 and width, height >= 1 within the picture",
+            f"row {row}: {x}, {y}, {width}, {height} in a picture of {columns}x{rows} pixels",
+        )
+    return picture[y : y + height, x : x + width]
+
+
+class ConvertColor(MapStep):
+    """Changes the colour space. HSV and Lab as OpenCV has them for 8 bit: H from 0 to 179, L, a, b to 255."""
+
+    op: Literal["convert_color"]
+    source: Literal["rgb", "bgr", "gray", "hsv", "lab"]
+    target: Literal["rgb", "bgr", "gray", "hsv", "lab"]
+
+    def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
+        if (self.source, self.target) not in _CONVERSIONS:
+            known = ", ".join(f"{a} to {b}" for a, b in _CONVERSIONS)
+            yield "target", f"no conversion from {self.source} to {self.target}; known: {known}"
+
+    def function(self, scope: Scope) -> Callable[[Any], Any]:
+        code = _CONVERSIONS[self.source, self.target]
+
+        def convert(pictures: list[Array] | Array) -> list[Array] | Array:
+            converted = [cv2.cvtColor(picture, code) for picture in pictures]
+            return np.stack(converted) if isinstance(pictures, np.ndarray) else converted
+
+        return convert
+
+
+class Resize(MapStep):
+    """Brings all pictures to one size, so that the rows become one UINT8 array [n,height,width,channels]."""
+
+    op: Literal["resize"]
+    width: Pixels
+    height: Pixels
+    interpolation: Literal["nearest", "linear", "area", "cubic", "lanczos"] = "area"
+
+    def function(self, scope: Scope) -> Callable[[Any], Array]:
+        width, height, interpolation = self.width, self.height, _INTERPOLATIONS[self.interpolation]
+
+        def resize(pictures: list[Array] | Array) -> Array:
+            first = pictures[0]
+            out = np.empty((len(pictures), height, width, *first.shape[2:]), first.dtype)
+            for row, picture in enumerate(pictures):
+                cv2.resize(picture, (width, height), dst=out[row], interpolation=interpolation)
+            return out
+
+        return resize
+
+
+class Normalize(MapStep):
+    """`x * scale + offset` in FP32; one number, or one for each channel (the last dimension)."""
+
+    op: Literal["normalize"]
+    scale: Channels | float
+    offset: Channels | float = 0.0
+
+    def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
+        scales, offsets = (len(v) if isinstance(v, tuple) else 1 for v in (self.scale, self.offset))
+        if scales != offsets and 1 not in (scales, offsets):
+            yield "offset", f"{offsets} numbers, but scale has {scales}"
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.result: Facts(width=facts.get(self.input, Facts()).width)}
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        scale = np.asarray(self.scale, np.float32)
+        offset = np.asarray(self.offset, np.float32)
+
+        def normalize(values: Array) -> Array:
+            out = np.multiply(values, scale, dtype=np.float32)
+            out += offset
+            return out
+
+        return normalize
+
+
+class Layout(MapStep):
+    """Orders the dimensions of a picture array for the model, and gives it the model's datatype."""
+
+    op: Literal["layout"]
+    order: Literal["nchw", "nhwc"]
+    datatype: Literal["FP16", "FP32", "UINT8"] = "FP32"
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        dtype, channels_first = TO_NUMPY[self.datatype], self.order == "nchw"
+
+        def layout(pictures: Array) -> Array:
+            if pictures.ndim == 3:  # grey: one channel
+                pictures = pictures[..., np.newaxis]
+            ordered = pictures.transpose(0, 3, 1, 2) if channels_first else pictures
+            return np.ascontiguousarray(ordered, dtype=dtype)
+
+        return layout
+
+
+STEPS: Final[tuple[type[Step], ...]] = (DecodeImage, Crop, ConvertColor, Resize, Normalize, Layout)

@@ -1,0 +1,75 @@
+"""The vocabulary: the steps here, and those that installed packages add.
+
+A package adds steps with entry points of the group `triptych.steps`, each naming a subclass of Step:
+
+    [project.entry-points."triptych.steps"]
+    blur = "acme_steps:Blur"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import Any, Final, get_args
+
+from pydantic import ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from triptych.contract.steps import answers, boxes, images, tables
+from triptych.contract.steps.base import Step
+
+GROUP: Final = "triptych.steps"
+BUILT_IN: Final[tuple[type[Step], ...]] = (*images.STEPS, *tables.STEPS, *answers.STEPS, *boxes.STEPS)
+
+
+class StepConflict(TypeError):
+    """An installed package offers something that cannot join the vocabulary."""
+
+
+@cache
+def vocabulary() -> Mapping[str, type[Step]]:
+    """Every known step by its op. Read when first needed: a package with steps imports this one."""
+    steps = {op_of(step): step for step in BUILT_IN}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        step = _load(entry)
+        if steps.setdefault(op_of(step), step) is not step:
+            raise StepConflict(f"entry point '{entry.name}' ({entry.value}): there is a step '{op_of(step)}'")
+    return MappingProxyType(steps)
+
+
+def op_of(step: type[Step]) -> str:
+    """The one word of `op: Literal["..."]`."""
+    words = get_args(step.model_fields["op"].annotation)
+    if len(words) != 1 or not isinstance(words[0], str):
+        raise StepConflict(f'{step.__module__}.{step.__qualname__}: op must be Literal["one_name"]')
+    return words[0]
+
+
+def _load(entry: EntryPoint) -> type[Step]:
+    step = entry.load()
+    if not (isinstance(step, type) and issubclass(step, Step)):
+        raise StepConflict(f"entry point '{entry.name}' ({entry.value}) is no subclass of Step")
+    return step
+
+
+def parse_step(value: Any) -> Step:
+    """A step from its fields, by `op`. Faults carry their place within the step."""
+    if isinstance(value, Step):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError("a step is a mapping with an 'op'")
+    op = value.get("op")
+    if op is None:
+        raise _fault(f"Field required; known: {', '.join(sorted(vocabulary()))}", value)
+    if not isinstance(op, str) or op not in vocabulary():
+        raise _fault(f"unknown step {op!r}; known: {', '.join(sorted(vocabulary()))}", op)
+    return vocabulary()[op].model_validate(value)
+
+
+def _fault(text: str, value: Any) -> ValidationError:
+    error = PydanticCustomError("step", "{text}", {"text": text})
+    return ValidationError.from_exception_data(
+        "Step", [InitErrorDetails(type=error, loc=("op",), input=value)]
+    )

@@ -1,0 +1,251 @@
+"""Steps on columns of numbers and words: from what callers send to the model's features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from triptych.contract.specs import InputSpec, Name, Number, Scalar, check_interval, interval_text
+from triptych.contract.steps.base import (
+    ElementwiseStep,
+    Environment,
+    Facts,
+    MapStep,
+    Run,
+    Scope,
+    Step,
+    first_row,
+)
+from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array
+from triptych.errors import ContractViolation, InvalidInput
+
+Numbers = Annotated[tuple[bool | int | float, ...], Field(strict=False, min_length=1)]
+Integers = Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
+Words = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+
+
+class Require(Step):
+    """Makes an optional input present: fills in `default` when it was left out, or refuses the request."""
+
+    READS = ()
+    READS_IF_THERE = ("input",)
+    WRITES = ("input",)
+
+    op: Literal["require"]
+    input: Name
+    default: Annotated[
+        Scalar | Numbers | None,
+        Field(description="one value for all elements, or one for each element of a row"),
+    ] = None
+
+    def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
+        spec = scope.inputs.get(self.input)
+        if spec is None:
+            yield "input", f"'{self.input}' is not an input of the contract"
+        elif self.default is not None:
+            try:
+                _one_row(self.default, spec)
+            except (ValueError, OverflowError) as error:
+                yield "default", f"does not fit {spec.text}: {error}"
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.input: facts.get(self.input, Facts())}
+
+    def compile(self, scope: Scope) -> Run:
+        name, spec = self.input, scope.inputs[self.input]
+        row = None if self.default is None else _one_row(self.default, spec)
+
+        def run(env: Environment) -> None:
+            if name not in env:
+                if row is None:
+                    raise InvalidInput(name, spec.text, "nothing")
+                env[name] = np.repeat(row, env.rows, axis=0)
+
+        return run
+
+
+def _one_row(default: object, spec: InputSpec) -> Array:
+    """`default` as an array [1, ...] of the input's datatype and shape."""
+    if -1 in spec.shape[1:]:
+        raise ValueError("a default needs an input of fixed shape")
+    if isinstance(default, str) != (spec.datatype == "BYTES"):
+        raise ValueError(f"{default!r} is not {spec.datatype}")
+    if spec.datatype == "BYTES":
+        row = np.empty((1, *spec.shape[1:]), np.object_)
+        row[...] = str(default).encode()
+        return row
+    value = np.asarray(default)
+    exact = value.astype(TO_NUMPY[spec.datatype])
+    if not np.array_equal(exact.astype(np.float64), value.astype(np.float64)) and spec.datatype not in FLOATS:
+        raise ValueError(f"{default!r} is not {spec.datatype}")
+    return np.broadcast_to(exact, (1, *spec.shape[1:])).copy()
+
+
+class Cast(ElementwiseStep):
+    """Changes the datatype. Cuts fractions off (put `round` before it); refuses values that do not fit."""
+
+    op: Literal["cast"]
+    datatype: Numeric
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        dtype, name = TO_NUMPY[self.datatype], self.input
+        if dtype.kind not in "iu":
+            return lambda values: values.astype(dtype)
+        info = np.iinfo(dtype)
+        # The limits as floats: the first float that does not fit, since 2**63 - 1 itself is none.
+        low, end = float(info.min) - 1.0, float(info.max) + 1.0
+        want = f"values that fit {self.datatype}"
+
+        def cast(values: Array) -> Array:
+            if values.dtype.kind == "f":
+                with np.errstate(invalid="ignore"):
+                    fits = (values < end) & ((values > low) | (values == info.min))
+            elif values.dtype == np.bool_ or np.can_cast(values.dtype, dtype):
+                return values.astype(dtype)
+            else:
+                fits = (values >= info.min) & (values <= info.max)
+            if not fits.all():
+                row = first_row(~fits)
+                raise InvalidInput(name, want, f"row {row}: {_first(values[row], ~fits[row])}")
+            return values.astype(dtype)
+
+        return cast
+
+
+class Range(ElementwiseStep):
+    """Refuses the request when a value lies outside; NaN lies outside of every range. Changes nothing."""
+
+    op: Literal["range"]
+    minimum: Number | None = None
+    maximum: Number | None = None
+    exclusive_minimum: Number | None = None
+    exclusive_maximum: Number | None = None
+
+    @property
+    def limits(self) -> dict[str, int | float]:
+        names = ("minimum", "maximum", "exclusive_minimum", "exclusive_maximum")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _has_limits(self) -> Self:
+        if not self.limits:
+            raise ValueError("give at least one limit")
+        check_interval(self.limits)
+        return self
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        return range_check(self.input, self.limits)
+
+
+_OUTSIDE: Final[Mapping[str, Callable[[Array, Any], Array]]] = {
+    "minimum": lambda values, limit: ~(values >= limit),
+    "exclusive_minimum": lambda values, limit: ~(values > limit),
+    "maximum": lambda values, limit: ~(values <= limit),
+    "exclusive_maximum": lambda values, limit: ~(values < limit),
+}
+
+
+def range_check(name: str, limits: dict[str, int | float]) -> Callable[[Array], Array]:
+    """A function that passes values through, or names the first row and value outside the limits."""
+    tests = [(_OUTSIDE[end], limit) for end, limit in limits.items()]
+    want = f"values {interval_text(limits)}"
+
+    def check(values: Array) -> Array:
+        for outside, limit in tests:
+            bad = outside(values, limit)
+            if bad.any():
+                row = first_row(bad)
+                raise InvalidInput(name, want, f"row {row}: {_first(values[row], bad[row])}")
+        return values
+
+    return check
+
+
+def _first(row: Any, bad: Any) -> Any:
+    """The first bad value of a row, as a Python number."""
+    return np.asarray(row)[np.asarray(bad)].flat[0].item()
+
+
+class Concatenate(Step):
+    """Joins values of one datatype along a dimension; a value of shape [n] counts as one column [n,1]."""
+
+    READS = ("inputs",)
+
+    op: Literal["concatenate"]
+    inputs: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
+    output: Name
+    axis: Annotated[int, Field(ge=1, le=7, description="never 0: rows stay rows")] = 1
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        widths = [facts.get(name, Facts()).width for name in self.inputs]
+        known = [width for width in widths if width is not None]
+        added = self.axis == 1 and len(known) == len(widths)
+        return {self.output: Facts(width=sum(known) if added else None)}
+
+    def compile(self, scope: Scope) -> Run:
+        names, target, axis = self.inputs, self.output, self.axis
+
+        def run(env: Environment) -> None:
+            parts = [env[name] for name in names]
+            if len({part.dtype for part in parts}) > 1:
+                listed = ", ".join(f"{n} {describe_array(p)}" for n, p in zip(names, parts, strict=True))
+                raise ContractViolation(f"concatenate: datatypes differ: {listed}")
+            parts = [part[:, np.newaxis] if part.ndim == 1 else part for part in parts]
+            env[target] = np.concatenate(parts, axis=axis)
+
+        return run
+
+
+class OneHot(MapStep):
+    """Words or whole numbers to FP32 columns of 0 and 1, one for each of `values`; adds a last dimension."""
+
+    op: Literal["one_hot"]
+    values: Integers | Words
+    unknown: Annotated[
+        Literal["refuse", "zeros"], Field(description="what to do with a value that is not in the list")
+    ] = "refuse"
+
+    @model_validator(mode="after")
+    def _values_differ(self) -> Self:
+        if len(set(self.values)) != len(self.values):
+            raise ValueError("values: each may be there once")
+        return self
+
+    def examples(self) -> dict[str, object]:
+        first = self.values[0]
+        return {self.input: first.encode() if isinstance(first, str) else first}
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.result: Facts(width=len(self.values))}
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        keys = [value.encode() if isinstance(value, str) else value for value in self.values]
+        columns = {key: column for column, key in enumerate(keys)}
+        table = np.vstack([np.eye(len(columns), dtype=np.float32), np.zeros((1, len(columns)), np.float32)])
+        name, refuse, unknown = self.input, self.unknown == "refuse", len(columns)
+        want = f"one of {', '.join(map(str, self.values[:8]))}{', ...' if len(self.values) > 8 else ''}"
+
+        def one_hot(values: Array) -> Array:
+            # Words are few per row, so a dict beats sorting them; tolist() makes numbers hashable alike.
+            found = np.array([columns.get(value, unknown) for value in values.ravel().tolist()], np.intp)
+            found = found.reshape(values.shape)
+            if refuse and (found == unknown).any():
+                row = first_row(found == unknown)
+                value = _first_object(values[row], found[row] == unknown)
+                raise InvalidInput(name, want, f"row {row}: {value!r:.80}")
+            return table[found]
+
+        return one_hot
+
+
+def _first_object(row: Any, bad: Any) -> Any:
+    if not isinstance(row, np.ndarray):
+        return row.decode(errors="replace") if isinstance(row, bytes) else row
+    value = row[bad].tolist()[0]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+STEPS: Final[tuple[type[Step], ...]] = (Require, Cast, Range, Concatenate, OneHot)

@@ -1,0 +1,96 @@
+"""Runs the steps of a contract once on made-up rows, to find what the declarations alone cannot show.
+
+A datatype that the model does not take, pictures of different sizes where one array is needed: whatever would
+fail for every request fails here, when the contract is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from triptych.contract.checks import TensorCheck
+from triptych.contract.errors import Problem
+from triptych.contract.schema import Contract
+from triptych.contract.specs import InputSpec, Scalar, TensorSpec
+from triptych.contract.steps.base import Environment, Step
+from triptych.datatypes import FLOATS, TO_NUMPY, Array
+from triptych.errors import ContractViolation, InvalidRequest
+
+_ROWS: Final = 2
+_ANY: Final = 16  # stands for a dimension of any size
+
+
+def trial(contract: Contract) -> list[Problem]:
+    """What went wrong. That a made-up row is refused as bad input says nothing, so it is no problem."""
+    examples: dict[str, object] = {}
+    for step in reversed(contract.preprocess):
+        examples |= step.examples()
+    sent = {spec.name: _input(spec, examples.get(spec.name)) for spec in contract.inputs}
+    needed = {spec.name: sent[spec.name] for spec in contract.inputs if spec.required}
+    defaults: dict[str, Scalar] = {spec.name: spec.default for spec in contract.parameters}
+    results = {spec.name: _zeros(spec) for spec in contract.model.outputs}
+    before = ("preprocess", contract.preprocess, contract.model.inputs, ("model", "inputs"))
+    after = ("postprocess", contract.postprocess, contract.outputs, ("outputs",))
+    found = _run(contract, *before, sent, {})
+    if not found and needed.keys() != sent.keys():
+        found = _run(contract, *before, needed, {})
+    return found + _run(contract, *after, results, defaults)
+
+
+def _run(
+    contract: Contract,
+    stage: str,
+    steps: Sequence[Step],
+    wanted: Sequence[TensorSpec],
+    path: tuple[str, ...],
+    values: Mapping[str, Array],
+    parameters: Mapping[str, Scalar],
+) -> list[Problem]:
+    env = Environment(values, _ROWS, parameters)
+    for i, step in enumerate(steps):
+        try:
+            with np.errstate(all="ignore"):
+                step.compile(contract.scope)(env)
+        except InvalidRequest:
+            return []
+        except Exception as error:
+            return [Problem((stage, i), f"{step.op} fails on made-up rows: {type(error).__name__}: {error}")]
+    found = []
+    for i, spec in enumerate(wanted):
+        try:
+            TensorCheck(f"{stage} ends with", [spec])(env, _ROWS)
+        except ContractViolation as error:
+            found.append(Problem((*path, i), str(error)))
+    return found
+
+
+def _input(spec: InputSpec, example: object) -> Array:
+    array = _zeros(spec)
+    if example is not None:
+        array[...] = example
+    elif spec.datatype not in ("BYTES", "BOOL"):
+        array[...] = _between(spec)
+    return array
+
+
+def _zeros(spec: TensorSpec) -> Array:
+    shape = (_ROWS, *(_ANY if dim == -1 else dim for dim in spec.shape[1:]))
+    array: Array = np.zeros(shape, TO_NUMPY[spec.datatype])
+    if spec.datatype == "BYTES":
+        array[...] = b""
+    return array
+
+
+def _between(spec: InputSpec) -> Any:
+    """A number within the limits."""
+    low = spec.limits.get("minimum", spec.limits.get("exclusive_minimum"))
+    high = spec.limits.get("maximum", spec.limits.get("exclusive_maximum"))
+    if low is not None and high is not None:
+        middle = (low + high) / 2
+        return middle if spec.datatype in FLOATS else int(np.ceil(middle))
+    if low is not None:
+        return low + 1
+    return high - 1 if high is not None else 1

@@ -1,0 +1,148 @@
+"""`verify`: everything that can be known of a model repository before it is served."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triptych.contract import config as triton
+from triptych.contract.config import FILE, ConfigError
+from triptych.contract.errors import ContractError
+from triptych.contract.loader import load_located
+from triptych.contract.schema import Contract
+from triptych.contract.trial import trial
+
+CONTRACT = "contract.yaml"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One version of one model, with a contract that could be read."""
+
+    model: str
+    version: int
+    path: Path
+    contract: Contract
+
+
+@dataclass
+class Report:
+    """What was found: members that load, and a line for every problem."""
+
+    members: list[Member] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        """`53 models, 54 versions: digits (5 routes), sales_forecast (48 routes)`."""
+        routes: dict[str, set[str]] = defaultdict(set)
+        for member in self.members:
+            routes[member.contract.family].add(member.contract.route)
+        models = len({member.model for member in self.members})
+        families = ", ".join(
+            f"{name} ({_count(len(found), 'route')})" for name, found in sorted(routes.items())
+        )
+        return f"{_count(models, 'model')}, {_count(len(self.members), 'version')}: {families}"
+
+
+def verify(root: Path) -> Report:
+    """Reads every model folder of a repository; files and dot folders beside them are none."""
+    report = Report()
+    if not root.is_dir():
+        report.problems.append(f"{root}:1: no such folder")
+        return report
+    for folder in sorted(root.iterdir()):
+        if folder.is_dir() and not folder.name.startswith("."):
+            _model(folder, report)
+    if not report.members and not report.problems:
+        report.problems.append(f"{root}:1: holds no model folder")
+    report.problems += _claims(report.members)
+    report.problems += _signatures(report.members)
+    return report
+
+
+def _model(folder: Path, report: Report) -> None:
+    path = folder / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+        config = triton.parse_config(text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        report.problems.append(f"{path}:1: cannot be read: {reason}")
+        return
+    except ConfigError as error:
+        report.problems.append(f"{folder}/{error}")
+        return
+    versions = sorted(_versions(folder, report))
+    if not versions:
+        report.problems.append(f"{folder}:1: has no version; a version is a folder with a whole number")
+    unserved = sorted(set(versions) - triton.served_versions(config, versions))
+    if unserved:
+        said = ", ".join(map(str, unserved))
+        report.problems.append(f"{path}:1: version_policy leaves out {said}; want {{ all {{ }} }}")
+    for version in versions:
+        _version(folder, version, text, config, report)
+
+
+def _versions(folder: Path, report: Report) -> Iterator[int]:
+    for entry in sorted(folder.iterdir()):
+        if not entry.is_dir() or entry.name.startswith("."):
+            continue
+        # Triton takes no other spelling: 01, +1 and Arabic digits are folders to it, not versions.
+        if entry.name.isascii() and entry.name.isdigit() and not entry.name.startswith("0"):
+            yield int(entry.name)
+        else:
+            report.problems.append(f"{entry}:1: '{entry.name}' is no version; want a whole number from 1")
+
+
+def _version(folder: Path, version: int, config_text: str, config: Any, report: Report) -> None:
+    place = folder / str(version)
+    wanted = triton.model_file(config)
+    there = (place / wanted).exists() if wanted else any(place.glob("model.*"))
+    if not there and config.platform != "ensemble":
+        report.problems.append(f"{place}:1: has no {wanted or 'model file'}")
+    path = place / CONTRACT
+    try:
+        located = load_located(path)
+    except ContractError as error:
+        report.problems += error.lines
+        return
+    contract = located.contract
+    report.problems += located.tell(trial(contract))
+    report.problems += [
+        f"{folder}/{problem}" for problem in triton.check_config(contract, config_text, folder.name)
+    ]
+    report.members.append(Member(folder.name, version, path, contract))
+
+
+def _claims(members: list[Member]) -> Iterator[str]:
+    """A route leads to one model, and a model stands for one route in all its versions."""
+    owner: dict[tuple[str, str], Member] = {}
+    route_of: dict[str, Member] = {}
+    for member in members:
+        claim = (member.contract.family, member.contract.route)
+        first = route_of.setdefault(member.model, member)
+        if claim != (first.contract.family, first.contract.route):
+            said = f"{first.contract.family}/{first.contract.route}"
+            yield f"{member.path}:1: is {'/'.join(claim)}, but version {first.version} is {said}"
+            continue
+        if (holder := owner.setdefault(claim, member)).model != member.model:
+            yield f"{member.path}:1: {'/'.join(claim)} belongs to model '{holder.model}' already"
+
+
+def _signatures(members: list[Member]) -> Iterator[str]:
+    first: dict[str, Member] = {}
+    for member in members:
+        other = first.setdefault(member.contract.family, member)
+        mine, theirs = member.contract.signature(), other.contract.signature()
+        if mine != theirs:
+            yield (
+                f"{member.path}:1: family '{member.contract.family}' must look alike to callers: "
+                f"here [{mine}], in {other.path} [{theirs}]"
+            )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,166 @@
+"""The gRPC server in front of a servicer: grpc.aio, the reference door.
+
+It turns bytes into messages and errors into status; it decides nothing else. Everything that it needs from a servicer
+is the table of `triptych.methods`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from triptych.call import Call
+from triptych.errors import InvalidRequest
+from triptych.methods import Method, Service
+from triptych.settings import StageSettings
+from triptych.status import status_of
+
+log = logging.getLogger(__name__)
+
+
+
+class GrpcioDoor:
+    """Serves `services` beside grpc.health.v1 and reflection on one port."""
+
+    def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
+        self._services = services
+        self._settings = settings
+        self._health = health.aio.HealthServicer()
+        self._server = aio.server(options=_options(settings))
+        for service in services:
+            self._server.add_generic_rpc_handlers((_handler(service, settings.request_timeout_s),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [service.full_name for service in services]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+
+    async def open(self) -> None:
+        """Binds the port and serves, at first as NOT_SERVING. Raises `OSError` when the port is taken."""
+        settings = self._settings
+        address = f"{settings.host}:{settings.port}"
+        prefix = settings.model_config.get("env_prefix", "")
+        await self.set_ready(False)
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {address}: {error}; is it in use? {prefix}PORT sets another") from error
+        if bound == 0:
+            raise OSError(f"cannot listen on {address}: is it in use? {prefix}PORT sets another")
+        await self._server.start()
+
+    async def set_ready(self, ready: bool) -> None:
+        """The readiness voice, for the whole server (empty name) and for each service by name."""
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *(service.full_name for service in self._services)):
+            await self._health.set(name, status)
+        # Live: this loop turned. A probe names it to tell the two voices apart.
+        await self._health.set("live", health_pb2.HealthCheckResponse.SERVING)
+
+    async def close(self, grace_s: float) -> None:
+        """Takes no new calls, and gives those in flight `grace_s` seconds."""
+        await self._server.stop(grace_s)
+
+
+def _options(settings: StageSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.so_reuseport", 0),  # a second process on the port is an error, not a silent half of the traffic
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ]
+
+
+def _handler(service: Service, timeout_s: float) -> grpc.GenericRpcHandler:
+    return grpc.method_handlers_generic_handler(
+        service.full_name, {method.name: _method_handler(method, timeout_s) for method in service.methods}
+    )
+
+
+def _method_handler(method: Method, timeout_s: float) -> grpc.RpcMethodHandler[Any, Any]:
+    if method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(_both_streaming(method))
+    if method.server_streaming:
+        return grpc.unary_stream_rpc_method_handler(_server_streaming(method))
+    return grpc.unary_unary_rpc_method_handler(_unary(method, timeout_s))
+
+
+def _unary(method: Method, timeout_s: float) -> Callable[[bytes, Any], Any]:
+    answer, parse = method.answer, _parser(method.request)
+
+    async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> bytes:
+        try:
+            response: Message = await answer(parse(data), _call(context, timeout_s))
+            return response.SerializeToString()
+        except (Exception, asyncio.CancelledError) as error:
+            return await _refuse(context, error, method.name)
+
+    return handle
+
+
+def _server_streaming(method: Method) -> Callable[[bytes, Any], Any]:
+    parse = _parser(method.request)
+
+    async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
+        try:
+            async for response in method.answer(parse(data), _call(context, float("inf"))):
+                yield response.SerializeToString()
+        except Exception as error:
+            await _refuse(context, error, method.name)
+
+    return handle
+
+
+def _both_streaming(method: Method) -> Callable[[AsyncIterator[bytes], Any], Any]:
+    parse = _parser(method.request)
+
+    async def requests(stream: AsyncIterator[bytes]) -> AsyncIterator[Message | InvalidRequest]:
+        async for data in stream:
+            try:
+                yield parse(data)
+            except InvalidRequest as error:
+                yield error
+
+    async def handle(stream: AsyncIterator[bytes], context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
+        try:
+            async for response in method.answer(requests(stream), _call(context, float("inf"))):
+                yield response.SerializeToString()
+        except Exception as error:
+            await _refuse(context, error, method.name)
+
+    return handle
+
+
+def _parser(message: type[Message]) -> Callable[[bytes], Message]:
+    def parse(data: bytes) -> Message:
+        try:
+            return message.FromString(data)
+        except DecodeError as error:
+            name = message.DESCRIPTOR.full_name
+            raise InvalidRequest(f"want an encoded {name}, got {len(data)} bytes that are none") from error
+
+    return parse
+
+
+def _call(context: aio.ServicerContext[Any, Any], timeout_s: float) -> Call:
+    left = context.time_remaining()  # None when the caller set no deadline; 0.0 is a deadline
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    return Call.within(timeout_s if left is None else min(left, timeout_s), metadata)
+
+
+async def _refuse(context: aio.ServicerContext[Any, Any], error: BaseException, method: str) -> bytes:
+    """Ends the call with the status of the table."""
+    if isinstance(error, asyncio.CancelledError):
+        raise error
+    code, text = status_of(error)
+    if code is grpc.StatusCode.INTERNAL:
+        log.error("internal error", exc_info=error, extra={"method": method})
+    await context.abort(code, text)
+    raise AssertionError("abort returns")  # pragma: no cover

@@ -1,0 +1,131 @@
+"""Errors, named for what the caller should do about them.
+
+    TriptychError
+    ├── InvalidRequest        change the request
+    │   ├── InvalidInput      ... this tensor of it
+    │   └── InvalidParameter  ... this parameter of it
+    ├── UnknownTarget         ask for something that exists
+    │   ├── UnknownModel
+    │   ├── UnknownRoute
+    │   └── UnknownVersion
+    ├── NotSupported          do not call this method here
+    ├── Unavailable           try again later
+    │   ├── StageUnavailable  ... a stage or Triton does not answer
+    │   └── Draining          ... on another replica
+    ├── LoadFailed            mend the model; trying again does not help
+    ├── DeadlineExceeded      allow more time
+    ├── Overloaded            send less, or later
+    └── Internal              report it: two parts of the system disagree
+        └── ContractViolation
+
+No gRPC here: `triptych.status` holds the one table from these classes to status codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class TriptychError(Exception):
+    """The root. `str(error)` is the sentence that the caller reads."""
+
+
+class InvalidRequest(TriptychError):
+    """The request cannot be answered as it is."""
+
+
+class InvalidInput(InvalidRequest):
+    """One input tensor is wrong: `input 'history': want FP32[n,28], got FP64[3,27]`."""
+
+    def __init__(self, name: str, want: str, got: str) -> None:
+        super().__init__(f"input '{name}': want {want}, got {got}")
+        self.name, self.want, self.got = name, want, got
+
+
+class InvalidParameter(InvalidRequest):
+    """One request parameter is wrong."""
+
+    def __init__(self, name: str, want: str, got: str) -> None:
+        super().__init__(f"parameter '{name}': want {want}, got {got}")
+        self.name, self.want, self.got = name, want, got
+
+
+class UnknownTarget(TriptychError):
+    """What the request names does not exist."""
+
+
+class UnknownModel(UnknownTarget):
+    """No model or family of that name is in the catalogue."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"unknown model or family '{name}'" + _known(known))
+
+
+class UnknownRoute(UnknownTarget):
+    """The family exists, but has no model for that route."""
+
+    def __init__(self, family: str, route: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"family '{family}' has no route '{route}'" + _known(known))
+
+
+class UnknownVersion(UnknownTarget):
+    """The model exists, but not in that version."""
+
+    def __init__(self, model: str, version: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"model '{model}' has no version '{version}'" + _known(known))
+
+
+class NotSupported(TriptychError):
+    """This server does not offer the method."""
+
+
+class Unavailable(TriptychError):
+    """Temporarily not possible; the same call may succeed later."""
+
+
+class StageUnavailable(Unavailable):
+    """Another part of the chain does not answer."""
+
+    def __init__(self, stage: str, address: str, reason: str) -> None:
+        super().__init__(f"{stage} at {address} does not answer: {reason}")
+        self.stage, self.address = stage, address
+
+
+class Draining(Unavailable):
+    """This process is stopping."""
+
+
+class LoadFailed(TriptychError):
+    """Triton refused to load the model; carries Triton's reason."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"model '{model}' could not be loaded: {reason}")
+        self.model, self.reason = model, reason
+
+
+class DeadlineExceeded(TriptychError):
+    """The time allowed for the call is over."""
+
+
+class Overloaded(TriptychError):
+    """A bounded queue is full."""
+
+
+class Internal(TriptychError):
+    """A fault of ours. The caller gets a fixed text, the log gets this one."""
+
+
+class ContractViolation(Internal):
+    """Model and contract disagree at run time, which publishing should have prevented."""
+
+
+_SHOWN = 8
+
+
+def _known(names: Iterable[str]) -> str:
+    """`; known: a, b, ... (48 in all)`, or nothing."""
+    ordered = sorted(names)
+    if not ordered:
+        return ""
+    more = f", ... ({len(ordered)} in all)" if len(ordered) > _SHOWN else ""
+    return "; known: " + ", ".join(ordered[:_SHOWN]) + more

@@ -1,0 +1,75 @@
+"""The life of a service process: start, ready, drain, stop. Python as PID 1 ignores SIGTERM without this."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import uvloop
+
+from triptych import logs
+from triptych.door import GrpcioDoor
+from triptych.settings import StageSettings
+
+log = logging.getLogger(__name__)
+
+
+class Running(Protocol):
+    """A service that has been built and not yet started."""
+
+    door: GrpcioDoor
+
+    async def start(self) -> None:
+        """Starts what runs beside the door and returns when the service may call itself ready."""
+
+    async def close(self) -> None:
+        """Closes channels and pools, after the last call was answered."""
+
+
+def run(stage: str, settings: StageSettings, build: Callable[[], Awaitable[Running]]) -> int:
+    """Runs a service until SIGTERM or SIGINT; returns the exit code of the process."""
+    logs.configure(stage, settings.log_level)
+    try:
+        uvloop.run(_live(stage, settings, build))
+    except OSError as error:
+        sys.stderr.write(f"{stage}: {error}\n")
+        return 1
+    return 0
+
+
+async def _live(stage: str, settings: StageSettings, build: Callable[[], Awaitable[Running]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    service = await build()
+    await service.door.open()
+    log.info("live", extra={"address": f"{settings.host}:{settings.port}", "revision": settings.revision})
+    starting = asyncio.create_task(_become_ready(service))
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if starting in done:
+        starting.result()
+    await stopping
+    starting.cancel()
+    await shut_down(service, settings)
+
+
+async def _become_ready(service: Running) -> None:
+    await service.start()
+    await service.door.set_ready(True)
+    log.info("ready")
+
+
+async def shut_down(service: Running, settings: StageSettings) -> None:
+    """The order of leaving: say so, serve on while callers hear it, let calls in flight end, close upstreams."""
+    log.info("draining", extra={"drain_s": settings.drain_s})
+    await service.door.set_ready(False)
+    await asyncio.sleep(settings.drain_s)
+    await service.door.close(settings.grace_s)
+    await service.close()
+    log.info("stopped")

@@ -1,0 +1,184 @@
+"""What a stage counts: Prometheus series, the same counts as OIP ModelStatistics, log lines and the request's span.
+
+Label values come from closed sets: family and version only after the catalogue knew them (`Request.known`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from tritonclient.grpc import service_pb2 as pb
+
+from triptych.call import Call
+from triptych.status import status_of
+from triptych.tracing import Tracing
+
+log = logging.getLogger("triptych.request")
+
+LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass
+class _Sums:
+    """Sums for ModelStatistics, one for each model and version."""
+
+    requests: int = 0
+    rows: int = 0
+    success_ns: int = 0
+    failures: int = 0
+    failure_ns: int = 0
+    last_ms: int = 0
+
+
+@dataclass
+class Request:
+    """The request in hand; the servicer fills in what it learns."""
+
+    id: str
+    family: str = "-"
+    model: str = ""
+    version: str = "-"
+    rows: int = 0
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def known(self, family: str, model: str, version: str) -> None:
+        self.family, self.model, self.version = family, model, version
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Times one part of the work, in seconds."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - start
+
+
+_current: ContextVar[Request] = ContextVar("request")
+
+
+def current() -> Request:
+    """The request that this task works on."""
+    return _current.get()
+
+
+class StageMetrics:
+    """The metrics of one stage, in a registry of its own."""
+
+    def __init__(self, stage: str, tracing: Tracing) -> None:
+        self.stage = stage
+        self.registry = CollectorRegistry()
+        self.tracing = tracing
+        self._sums: dict[tuple[str, str], _Sums] = defaultdict(_Sums)
+        labels = ("stage", "family", "version")
+        self._requests = Counter(
+            "triptych_requests", "Requests by gRPC code", (*labels, "code"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "triptych_request_seconds", "Whole requests", labels, buckets=LATENCY_BUCKETS, registry=self.registry
+        )
+        self._parts = Histogram(
+            "triptych_part_seconds",
+            "Parts of requests",
+            ("stage", "part"),
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        self._rows = Histogram(
+            "triptych_request_rows",
+            "Rows of requests",
+            ("stage", "family"),
+            buckets=ROW_BUCKETS,
+            registry=self.registry,
+        )
+        self._in_flight = Gauge("triptych_in_flight", "Requests being worked on", ("stage",), registry=self.registry)
+        self._refused = Counter(
+            "triptych_refused", "Requests refused by the queue limit", ("stage",), registry=self.registry
+        )
+        self._in_flight.labels(stage)
+        self._refused.labels(stage)
+
+    def serve(self, host: str, port: int) -> None:
+        """The Prometheus endpoint, in a thread of its own; port 0 switches it off."""
+        if port:
+            try:
+                start_http_server(port, host, self.registry)
+            except OSError as error:
+                raise OSError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
+
+    def refused(self) -> None:
+        self._refused.labels(self.stage).inc()
+        self._requests.labels(self.stage, "-", "-", "RESOURCE_EXHAUSTED").inc()
+
+    @contextlib.contextmanager
+    def request(self, message: pb.ModelInferRequest, call: Call) -> Iterator[None]:
+        """Around one request: counts it, times it, logs its failure, and is its span."""
+        request = Request(message.id)
+        token = _current.set(request)
+        in_flight = self._in_flight.labels(self.stage)
+        in_flight.inc()
+        start = time.perf_counter()
+        code = "OK"
+        with self.tracing.span(self.stage, call) as span:
+            try:
+                yield
+            except asyncio.CancelledError:
+                code = "CANCELLED"
+                raise
+            except Exception as error:
+                status, text = status_of(error)
+                code = status.name
+                span.failed(code, text)
+                log.info("refused", extra={"id": message.id, "model": message.model_name, "code": code, "text": text})
+                raise
+            finally:
+                in_flight.dec()
+                _current.reset(token)
+                span.describe(request.model, request.version, request.rows)
+                self._count(request, code, time.perf_counter() - start)
+
+    def _count(self, request: Request, code: str, seconds: float) -> None:
+        self._requests.labels(self.stage, request.family, request.version, code).inc()
+        self._seconds.labels(self.stage, request.family, request.version).observe(seconds)
+        for part, part_s in request.parts.items():
+            self._parts.labels(self.stage, part).observe(part_s)
+        if request.rows:
+            self._rows.labels(self.stage, request.family).observe(request.rows)
+        log.debug("answered", extra={"id": request.id, "model": request.model, "code": code, "seconds": seconds})
+        if not request.model:
+            return
+        sums = self._sums[request.model, request.version]
+        if code == "OK":
+            sums.requests += 1
+            sums.rows += request.rows
+            sums.success_ns += int(seconds * 1e9)
+            sums.last_ms = int(time.time() * 1e3)
+        else:
+            sums.failures += 1
+            sums.failure_ns += int(seconds * 1e9)
+
+    def statistics(self, model: str, version: str) -> pb.ModelStatisticsResponse:
+        """The counts since start as OIP has them; `model` and `version` empty mean all."""
+        response = pb.ModelStatisticsResponse()
+        for (name, number), sums in sorted(self._sums.items()):
+            if (model and name != model) or (version and number != version):
+                continue
+            entry = response.model_stats.add(
+                name=name,
+                version=number,
+                last_inference=sums.last_ms,
+                inference_count=sums.rows,
+                execution_count=sums.requests,
+            )
+            entry.inference_stats.success.count, entry.inference_stats.success.ns = sums.requests, sums.success_ns
+            entry.inference_stats.fail.count, entry.inference_stats.fail.ns = sums.failures, sums.failure_ns
+        return response

@@ -1,0 +1,187 @@
+"""The Open Inference Protocol as our stages answer it: what does not depend on the stage.
+
+A stage derives from `InferenceServicer` and says what it knows about models (`describe`) and how it infers (`infer`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from tritonclient.grpc import model_config_pb2 as mc
+from tritonclient.grpc import service_pb2 as pb
+
+from triptych import __version__
+from triptych.call import Call
+from triptych.errors import InvalidRequest, Overloaded, TriptychError
+from triptych.metrics import StageMetrics
+from triptych.settings import StageSettings
+from triptych.status import Relayed, status_of
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+STREAM_WINDOW = 16  # requests of one stream that are worked on at once; answers keep their order
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor as metadata shows it: shape with -1 for the rows and for what varies."""
+
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a stage says about a model it serves."""
+
+    name: str
+    versions: Sequence[str]
+    max_rows: int
+    inputs: Sequence[TensorInfo]
+    outputs: Sequence[TensorInfo]
+
+
+class InferenceServicer:
+    """OIP for a stage. Subclasses implement `describe`, `model_available` and `infer`."""
+
+    def __init__(self, stage: str, settings: StageSettings, metrics: StageMetrics, is_ready: Callable[[], bool]):
+        self.stage = stage
+        self.settings = settings
+        self.metrics = metrics
+        self._is_ready = is_ready
+        self._in_flight = 0
+
+    async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
+        """Metadata of a model. Raises the errors of `UnknownTarget`."""
+        raise NotImplementedError
+
+    async def model_available(self, name: str, version: str, call: Call) -> bool:
+        """Whether a request for that model would be taken."""
+        raise NotImplementedError
+
+    async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        """Answers one request."""
+        raise NotImplementedError
+
+    # The protocol, one method each.
+
+    async def server_live(self, _request: pb.ServerLiveRequest, _call: Call) -> pb.ServerLiveResponse:
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(self, _request: pb.ServerReadyRequest, _call: Call) -> pb.ServerReadyResponse:
+        return pb.ServerReadyResponse(ready=self._is_ready())
+
+    async def server_metadata(self, _request: pb.ServerMetadataRequest, _call: Call) -> pb.ServerMetadataResponse:
+        return pb.ServerMetadataResponse(name=f"triptych-{self.stage}", version=__version__, extensions=["statistics"])
+
+    async def model_ready(self, request: pb.ModelReadyRequest, call: Call) -> pb.ModelReadyResponse:
+        return pb.ModelReadyResponse(ready=await self.model_available(request.name, request.version, call))
+
+    async def model_metadata(self, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:
+        model = await self.describe(request.name, request.version, call)
+        tensor = pb.ModelMetadataResponse.TensorMetadata
+        return pb.ModelMetadataResponse(
+            name=request.name,
+            versions=model.versions,
+            platform="triptych",
+            inputs=[tensor(name=t.name, datatype=t.datatype, shape=t.shape) for t in model.inputs],
+            outputs=[tensor(name=t.name, datatype=t.datatype, shape=t.shape) for t in model.outputs],
+        )
+
+    async def model_config(self, request: pb.ModelConfigRequest, call: Call) -> pb.ModelConfigResponse:
+        model = await self.describe(request.name, request.version, call)
+        return pb.ModelConfigResponse(config=config_of(request.name, model))
+
+    async def model_statistics(self, request: pb.ModelStatisticsRequest, call: Call) -> pb.ModelStatisticsResponse:
+        if request.name:
+            await self.describe(request.name, request.version, call)
+        return self.metrics.statistics(request.name, request.version)
+
+    async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        """One request, counted and within the bound of requests at once."""
+        if self._in_flight >= self.settings.max_in_flight:
+            self.metrics.refused()
+            raise Overloaded(f"{self.stage} already works on {self._in_flight} requests, its limit; try again later")
+        self._in_flight += 1
+        try:
+            with self.metrics.request(request, call):
+                return await self.infer(request, call)
+        finally:
+            self._in_flight -= 1
+
+    async def model_stream_infer(
+        self, requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest], call: Call
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Answers in the order of the requests; an error answers its own request and the stream goes on."""
+        pending: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(STREAM_WINDOW)
+        reader = asyncio.create_task(self._read_stream(requests, call, pending))
+        try:
+            while (task := await pending.get()) is not None:
+                yield await task
+            await reader
+        finally:
+            reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await reader
+            while not pending.empty():
+                if (left := pending.get_nowait()) is not None:
+                    left.cancel()
+
+    async def _read_stream(
+        self,
+        requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest],
+        call: Call,
+        pending: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None],
+    ) -> None:
+        try:
+            async for request in requests:
+                answer = self._answer_in_stream(request, call)
+                await pending.put(asyncio.create_task(answer))
+        finally:
+            await pending.put(None)
+
+    async def _answer_in_stream(
+        self, request: pb.ModelInferRequest | InvalidRequest, call: Call
+    ) -> pb.ModelStreamInferResponse:
+        """Triton's form: `error_message`, with the id of the request that it answers."""
+        if isinstance(request, InvalidRequest):
+            return pb.ModelStreamInferResponse(error_message=str(request))
+        try:
+            within = Call.within(call.remaining_s(self.settings.request_timeout_s), call.metadata)
+            return pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, within))
+        except Exception as error:
+            code, text = status_of(error)
+            answer = pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
+            answer.infer_response.id = request.id
+            answer.infer_response.model_name = request.model_name
+            return answer
+
+
+def config_of(name: str, model: ModelInfo) -> mc.ModelConfig:
+    """The stage's view of a model in Triton's terms: dims without the rows, which `max_batch_size` stands for."""
+    config = mc.ModelConfig(name=name, platform="triptych", max_batch_size=model.max_rows)
+    for tensor in model.inputs:
+        config.input.add(
+            name=tensor.name,
+            data_type=_triton_type(tensor.datatype),
+            dims=list(tensor.shape[1:]),
+            optional=tensor.optional,
+        )
+    for tensor in model.outputs:
+        config.output.add(name=tensor.name, data_type=_triton_type(tensor.datatype), dims=list(tensor.shape[1:]))
+    return config
+
+
+def relay(error: TriptychError) -> NoReturn:
+    """Raises an error of another stage again, with that stage's code and sentence."""
+    code, text = status_of(error)
+    raise Relayed(code, text) from error
+
+
+def _triton_type(datatype: str) -> mc.DataType:
+    return mc.DataType.Value("TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}")

@@ -1,0 +1,74 @@
+"""Settings: one frozen class for each service, read once from the environment in `__main__`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from triptych import __version__
+
+MIB = 1 << 20
+
+
+class StageSettings(BaseSettings):
+    """What every service has. A subclass sets `env_prefix`, ports and its own."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 in a pod")
+    port: int = Field(0, ge=0, le=65535, description="gRPC port")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
+    revision: str = Field(__version__, description="name of this revision, returned with every answer")
+    request_timeout_s: float = Field(30.0, gt=0, description="longest time for one call, if the caller sets none")
+    max_message_bytes: int = Field(64 * MIB, ge=1024, description="largest gRPC message taken or sent")
+    max_in_flight: int = Field(512, ge=1, description="requests at once; more are refused with RESOURCE_EXHAUSTED")
+    drain_s: float = Field(0.5, ge=0, description="on SIGTERM: go on serving that long while not ready")
+    grace_s: float = Field(20.0, ge=0, description="after draining: time for calls in flight to end")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG logs every request")
+    otlp_endpoint: str = Field("", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off")
+
+
+S = TypeVar("S", bound=StageSettings)
+
+
+def load(cls: type[S], arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> S:
+    """Reads the settings. Ends the process on `--help` (0) and on what is wrong (2), with one line for each fault."""
+    environment = os.environ if environment is None else environment
+    if arguments:
+        sys.stdout.write(describe(cls))
+        raise SystemExit(0 if arguments[0] in ("-h", "--help") else 2)
+    faults = unknown_variables(cls, environment)
+    if not faults:
+        try:
+            return cls()
+        except ValidationError as error:
+            prefix = cls.model_config.get("env_prefix", "")
+            for fault in error.errors():
+                name = prefix + "_".join(map(str, fault["loc"])).upper()
+                faults.append(f"{name}: {fault['msg']}, got {fault['input']!r}")
+    sys.stderr.write("".join(f"{fault}\n" for fault in faults) + "--help lists the settings\n")
+    raise SystemExit(2)
+
+
+def unknown_variables(cls: type[StageSettings], environment: Mapping[str, str]) -> list[str]:
+    """A sentence for every variable that has the service's prefix and is none of its settings."""
+    prefix = cls.model_config.get("env_prefix", "")
+    known = {prefix + name.upper() for name in cls.model_fields}
+    return [
+        f"{name}: no such setting" for name in sorted(environment) if name.startswith(prefix) and name not in known
+    ]
+
+
+def describe(cls: type[StageSettings]) -> str:
+    """The text of `--help`."""
+    prefix = cls.model_config.get("env_prefix", "")
+    lines = [f"{(cls.__doc__ or '').strip()}\n\nSettings, by environment variable (with its default):\n"]
+    for name, field in cls.model_fields.items():
+        default: Any = field.get_default(call_default_factory=True)
+        lines.append(f"  {prefix + name.upper()}={default}\n      {field.description}\n")
+    return "".join(lines)

@@ -1,0 +1,49 @@
+"""The one table from errors to gRPC status, and back again for a stage that calls another.
+
+UNKNOWN never leaves a process: an error without a row is a bug, answers INTERNAL with a fixed text and is logged whole.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+from triptych import errors
+
+INTERNAL_TEXT = "internal error; the stage's log has the cause under this request's id"
+
+CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidParameter: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnknownTarget: grpc.StatusCode.NOT_FOUND,
+    errors.UnknownModel: grpc.StatusCode.NOT_FOUND,
+    errors.UnknownRoute: grpc.StatusCode.NOT_FOUND,
+    errors.UnknownVersion: grpc.StatusCode.NOT_FOUND,
+    errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.StageUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.Draining: grpc.StatusCode.UNAVAILABLE,
+    errors.LoadFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Internal: grpc.StatusCode.INTERNAL,
+    errors.ContractViolation: grpc.StatusCode.INTERNAL,
+}
+
+
+class Relayed(errors.TriptychError):
+    """Another stage of ours already said what is wrong: its code and sentence go on to the caller."""
+
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
+    """The code and the text that the caller gets for an error."""
+    if isinstance(error, Relayed):
+        return error.code, str(error)
+    code = CODES.get(type(error)) if isinstance(error, errors.TriptychError) else None
+    if code is None or code is grpc.StatusCode.INTERNAL:
+        return grpc.StatusCode.INTERNAL, INTERNAL_TEXT
+    return code, str(error)

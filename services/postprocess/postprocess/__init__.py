@@ -1,0 +1,1 @@
+"""The end of the chain: a model's raw outputs to an answer in the domain's words."""

@@ -1,0 +1,16 @@
+"""`python -m postprocess`: runs the stage. `--help` lists its settings."""
+
+import sys
+
+from postprocess.server import build
+from postprocess.settings import Settings
+from triptych import lifecycle, settings
+
+
+def main() -> int:
+    config = settings.load(Settings, sys.argv[1:])
+    return lifecycle.run("postprocess", config, lambda: build(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""Builds postprocess from its parts."""
+
+from __future__ import annotations
+
+from postprocess.servicer import PostprocessServicer
+from postprocess.settings import Settings
+from postprocess.transform import Transform
+from triptych.client import Upstream
+from triptych.contracts import REPOSITORY_SERVICE, ContractStore
+from triptych.door import GrpcioDoor
+from triptych.methods import methods_of
+from triptych.metrics import StageMetrics
+from triptych.oip import SERVICE
+from triptych.tracing import Tracing
+from triptych.workers import Workers
+
+
+class Postprocess:
+    """The stage, built and not yet started."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tracing = Tracing("postprocess", settings.otlp_endpoint)
+        self._metrics = StageMetrics("postprocess", self._tracing)
+        self._repository = Upstream("repository", settings.repository, SERVICE, REPOSITORY_SERVICE, relays=True)
+        self._workers = Workers(settings.worker_threads, settings.inline_bytes)
+        contracts = ContractStore(self._repository, settings.contract_cache)
+        servicer = PostprocessServicer(settings, self._metrics, contracts, Transform(self._workers), self._repository)
+        self.door = GrpcioDoor([methods_of(SERVICE, servicer)], settings)
+
+    async def start(self) -> None:
+        self._metrics.serve(self._settings.host, self._settings.metrics_port)
+        await self._repository.reach()
+
+    async def close(self) -> None:
+        await self._repository.close()
+        self._workers.close()
+        self._tracing.close()
+
+
+async def build(settings: Settings) -> Postprocess:
+    return Postprocess(settings)

@@ -1,0 +1,63 @@
+"""Postprocess's answers: decode, transform by the contract of the version that predicted, encode."""
+
+from __future__ import annotations
+
+from tritonclient.grpc import service_pb2 as pb
+
+from postprocess.settings import Settings
+from postprocess.transform import Transform
+from triptych.call import Call
+from triptych.client import Upstream
+from triptych.contracts import ContractStore
+from triptych.errors import InvalidRequest
+from triptych.metrics import StageMetrics, current
+from triptych.oip import InferenceServicer, ModelInfo
+from triptych.tensors import decode_parameters, decode_request, encode_parameter, encode_response, select_outputs
+from triptych.view import model_side
+
+
+class PostprocessServicer(InferenceServicer):
+    """OIP for preprocess, and for anyone who has a model's raw outputs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: StageMetrics,
+        contracts: ContractStore,
+        transform: Transform,
+        repository: Upstream,
+    ) -> None:
+        super().__init__("postprocess", settings, metrics, lambda: True)
+        self._contracts, self._transform, self._repository = contracts, transform, repository
+
+    async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        version = _version(request)
+        plan = await self._contracts.get(request.model_name, version, call)
+        current().known(plan.contract.family, request.model_name, request.model_version)
+        tensors = decode_request(request)
+        with current().part("transform"):
+            outputs = await self._transform(plan, tensors, decode_parameters(request.parameters))
+        current().rows = len(next(iter(outputs.values())))
+        answer = pb.ModelInferResponse(
+            model_name=request.model_name, model_version=request.model_version, id=request.id
+        )
+        answer.parameters["triptych_postprocess_revision"].CopyFrom(encode_parameter(self.settings.revision))
+        return encode_response(answer, select_outputs(outputs, (output.name for output in request.outputs)))
+
+    async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
+        """The repository knows names and versions; without a version, its newest is meant."""
+        asked = pb.ModelMetadataRequest(name=name, version=version)
+        known: pb.ModelMetadataResponse = await self._repository.call("ModelMetadata", asked, call)
+        newest = version or max(known.versions, key=int)
+        plan = await self._contracts.get(known.name, int(newest), call)
+        return model_side(plan.contract, name, list(known.versions))
+
+    async def model_available(self, name: str, version: str, call: Call) -> bool:
+        return bool((await self.describe(name, version, call)).versions)
+
+
+def _version(request: pb.ModelInferRequest) -> int:
+    """Postprocess never chooses: whose labels apply is the word of the version that predicted."""
+    if not request.model_version.isdecimal():
+        raise InvalidRequest(f"want model_version, the version that predicted, got '{request.model_version}'")
+    return int(request.model_version)

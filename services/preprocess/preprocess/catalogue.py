@@ -1,0 +1,113 @@
+"""What the repository has told about models, routes, traffic and placement: kept up to date by one stream.
+
+When the repository is away the last word stands, so everything resident goes on being served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+
+from preprocess.routing import choose_version
+from triptych.client import Upstream
+from triptych.errors import InvalidParameter, TriptychError, UnknownModel, UnknownRoute, UnknownVersion
+from triptych.proto import repository_pb2 as rp
+from triptych.tensors import Parameter
+
+log = logging.getLogger(__name__)
+
+RECONNECT_S = 0.5
+
+
+class Target:
+    """The one version of one model that a request goes to, and where Triton has it ready."""
+
+    __slots__ = ("family", "model", "predictors", "version")
+
+    def __init__(self, model: rp.Model, version: rp.Version) -> None:
+        self.family, self.model, self.version = model.family, model.name, version.version
+        self.predictors = tuple(version.predictors)
+
+
+class Catalogue:
+    """The models by name, and the families' routes."""
+
+    def __init__(self, repository: Upstream) -> None:
+        self._repository = repository
+        self._models: dict[str, rp.Model] = {}
+        self._families: dict[str, dict[str, str]] = {}
+        self._first = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole catalogue came once."""
+        return self._first.is_set()
+
+    async def start(self) -> None:
+        """Follows the repository; returns when the whole catalogue came once."""
+        self._task = asyncio.create_task(self._follow())
+        await self._first.wait()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def target(self, name: str, version: str, parameters: dict[str, Parameter], request_id: str) -> Target:
+        """The model and version that a request means. Raises the errors of `UnknownTarget`."""
+        model = self.model(name, parameters.get("route"))
+        if not version:
+            key = str(parameters.get("traffic_key", "") or request_id)
+            return Target(model, choose_version(model, key))
+        for candidate in model.versions:
+            if str(candidate.version) == version:
+                return Target(model, candidate)
+        raise UnknownVersion(model.name, version, (str(candidate.version) for candidate in model.versions))
+
+    def model(self, name: str, route: Parameter | None) -> rp.Model:
+        """The model of that name, or the member of that family for the route."""
+        model = self._models.get(name)
+        if model is not None:
+            if route is not None and route != model.route:
+                raise InvalidParameter("route", f"'{model.route}', the route of {name}, or none", f"'{route}'")
+            return model
+        routes = self._families.get(name)
+        if routes is None:
+            raise UnknownModel(name, [*self._families, *self._models])
+        if not isinstance(route, str):
+            got = "none" if route is None else f"a {type(route).__name__}"
+            raise InvalidParameter("route", f"a string that names a member of the family '{name}'", got)
+        if route not in routes:
+            raise UnknownRoute(name, route, routes)
+        return self._models[routes[route]]
+
+    def sample(self, name: str) -> rp.Model:
+        """The model of that name, or any member of that family: they share one signature."""
+        routes = self._families.get(name)
+        return self._models[next(iter(routes.values()))] if routes else self.model(name, None)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                async for update in self._repository.stream("Watch", rp.WatchRequest()):
+                    self._apply(update)
+                reason = "the stream ended"
+            except TriptychError as error:
+                reason = str(error)
+            log.warning("catalogue not followed", extra={"reason": reason, "models_kept": len(self._models)})
+            await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))
+
+    def _apply(self, update: rp.CatalogueUpdate) -> None:
+        models = {} if update.full else dict(self._models)
+        models.update((model.name, model) for model in update.models)
+        for name in update.removed:
+            models.pop(name, None)
+        families: dict[str, dict[str, str]] = {}
+        for model in models.values():
+            families.setdefault(model.family, {})[model.route] = model.name
+        self._models, self._families = models, families
+        self._first.set()

@@ -1,0 +1,22 @@
+"""The settings of preprocess."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from triptych.settings import StageSettings
+
+
+class Settings(StageSettings):
+    """preprocess: the entry of the chain, `inference.GRPCInferenceService` over gRPC."""
+
+    model_config = SettingsConfigDict(env_prefix="PREPROCESS_", frozen=True, extra="forbid")
+
+    port: int = Field(9000, ge=0, le=65535, description="gRPC port")
+    metrics_port: int = Field(9100, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
+    repository: str = Field("127.0.0.1:9002", description="address of the repository")
+    postprocess: str = Field("127.0.0.1:9001", description="address of postprocess")
+    predict_timeout_s: float = Field(10.0, gt=0, description="longest time for one call to Triton")
+    postprocess_timeout_s: float = Field(5.0, gt=0, description="longest time for one call to postprocess")
+    worker_threads: int = Field(0, ge=0, description="threads for CPU work; 0 means the pod's CPU limit")
+    inline_bytes: int = Field(16_384, ge=0, description="requests up to this size are prepared without a thread")
+    contract_cache: int = Field(10_000, ge=1, description="contracts kept in memory")

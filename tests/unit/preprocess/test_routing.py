@@ -1,0 +1,59 @@
+"""The split of traffic by version."""
+
+import pytest
+
+from preprocess.routing import choose_version
+from triptych.errors import Unavailable
+from triptych.proto import repository_pb2 as rp
+
+KEYS = [f"customer-{number}" for number in range(20_000)]
+
+
+def model(**percents: int) -> rp.Model:
+    return rp.Model(
+        name="m", versions=[rp.Version(version=int(name[1:]), percent=share) for name, share in percents.items()]
+    )
+
+
+def chosen(**percents: int) -> dict[str, int]:
+    split = model(**percents)
+    return {key: choose_version(split, key).version for key in KEYS}
+
+
+@pytest.mark.parametrize("percent", [1, 5, 50, 95])
+def test_a_version_gets_its_share_of_keys(percent: int) -> None:
+    got = sum(version == 4 for version in chosen(v3=100 - percent, v4=percent).values()) / len(KEYS)
+    deviation = (percent / 100 * (1 - percent / 100) / len(KEYS)) ** 0.5
+    assert abs(got - percent / 100) < 5 * deviation
+
+
+def test_three_versions_get_their_shares() -> None:
+    versions = list(chosen(v1=60, v2=30, v3=10).values())
+    for version, share in ((1, 0.6), (2, 0.3), (3, 0.1)):
+        assert abs(versions.count(version) / len(KEYS) - share) < 0.02
+
+
+def test_raising_a_share_moves_no_key_that_was_in_it() -> None:
+    before, after = chosen(v3=95, v4=5), chosen(v3=90, v4=10)
+    assert all(after[key] == 4 for key in KEYS if before[key] == 4)
+
+
+def test_promotion_in_steps_moves_each_key_once() -> None:
+    steps = [chosen(v3=100 - percent, v4=percent) for percent in (5, 25, 50, 75)]
+    for key in KEYS:
+        versions = [step[key] for step in steps]
+        assert versions == sorted(versions)
+
+
+def test_a_version_with_no_share_is_never_chosen() -> None:
+    assert set(chosen(v3=100, v4=0).values()) == {3}
+
+
+def test_requests_without_a_key_are_split_too() -> None:
+    split = model(v1=50, v2=50)
+    assert {choose_version(split, "").version for _ in range(100)} == {1, 2}
+
+
+def test_a_model_without_traffic_says_so() -> None:
+    with pytest.raises(Unavailable, match="no version that takes traffic"):
+        choose_version(model(v1=0), "key")
