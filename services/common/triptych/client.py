@@ -73,12 +73,15 @@ class Upstream:
 
     async def reach(self) -> None:
         """Returns once the other side, an OIP server, has said that it is live."""
+        said = False
         while True:
             try:
                 await self.call("ServerLive", pb.ServerLiveRequest(), Call.within(REACH_TIMEOUT_S))
                 return
             except TriptychError as error:
-                log.info("not reached yet", extra={"part": self.part, "reason": str(error)})
+                if not said:
+                    log.info("waiting", extra={"part": self.part, "reason": str(error)})
+                said = True
                 await asyncio.sleep(REACH_PAUSE_S)
 
     async def close(self) -> None:

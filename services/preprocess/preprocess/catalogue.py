@@ -12,7 +12,7 @@ import random
 
 from preprocess.routing import choose_version
 from triptych.client import Upstream
-from triptych.errors import InvalidParameter, TriptychError, UnknownModel, UnknownRoute, UnknownVersion
+from triptych.errors import InvalidParameter, TriptychError, Unavailable, UnknownModel, UnknownRoute, UnknownVersion
 from triptych.proto import repository_pb2 as rp
 from triptych.tensors import Parameter
 
@@ -70,6 +70,8 @@ class Catalogue:
 
     def model(self, name: str, route: Parameter | None) -> rp.Model:
         """The model of that name, or the member of that family for the route."""
+        if not self.complete:
+            raise Unavailable("preprocess has not heard from the repository yet; try again")
         model = self._models.get(name)
         if model is not None:
             if route is not None and route != model.route:
@@ -91,14 +93,18 @@ class Catalogue:
         return self._models[next(iter(routes.values()))] if routes else self.model(name, None)
 
     async def _follow(self) -> None:
+        following = True
         while True:
             try:
                 async for update in self._repository.stream("Watch", rp.WatchRequest()):
                     self._apply(update)
+                    following = True
                 reason = "the stream ended"
             except TriptychError as error:
                 reason = str(error)
-            log.warning("catalogue not followed", extra={"reason": reason, "models_kept": len(self._models)})
+            if following:  # said once, not on every attempt
+                log.warning("repository lost", extra={"reason": reason, "models_kept": len(self._models)})
+            following = False
             await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))
 
     def _apply(self, update: rp.CatalogueUpdate) -> None:

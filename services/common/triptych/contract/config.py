@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from google.protobuf import text_format
-from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
+from tritonclient.grpc import model_config_pb2
 
 from triptych.contract.schema import Contract
 from triptych.contract.specs import TensorSpec

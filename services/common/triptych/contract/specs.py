@@ -5,15 +5,47 @@ from __future__ import annotations
 import math
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
 from triptych.datatypes import FLOATS, Datatype, describe
 
 NAME_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_./:-]{0,127}$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Number = Annotated[int | float, Field(allow_inf_nan=False)]
 Scalar = bool | int | float | str
+
+
+def _number(value: object) -> str:
+    return "(whole)" if isinstance(value, int) else "(number)"
+
+
+def _scalar(value: object) -> Scalar:
+    if isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise ValueError("Input should be a number, text, true or false")
+
+
+# A tag in brackets says which alternative was tried: one fault for a wrong value and not one for each. It is
+# no part of the document, and the loader leaves it out of the fault's place.
+Number = Annotated[
+    Annotated[int, Tag("(whole)")] | Annotated[float, Tag("(number)")],
+    Discriminator(_number),
+    WithJsonSchema({"type": "number"}),
+]
+AnyScalar = Annotated[
+    Scalar,
+    PlainValidator(_scalar),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "number"}, {"type": "string"}]}),
+]
 ParameterType = Literal["int64", "double", "bool", "string"]
 
 # A request parameter of these names belongs to the stages, whatever the contract says.
@@ -100,7 +132,7 @@ class ParameterSpec(Document):
 
     name: Name
     type: ParameterType
-    default: Scalar
+    default: AnyScalar
     minimum: Number | None = None
     maximum: Number | None = None
     choices: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None

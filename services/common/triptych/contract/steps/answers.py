@@ -17,6 +17,7 @@ from triptych.contract.steps.base import (
     IntOrParameter,
     MapStep,
     NameOrParameter,
+    NumberOrList,
     ParameterRef,
     Run,
     Scope,
@@ -25,8 +26,6 @@ from triptych.contract.steps.base import (
 )
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, InvalidParameter
-
-Columns = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
 
 
 class Argmax(MapStep):
@@ -195,8 +194,8 @@ class Scale(ElementwiseStep):
     """`x * scale + offset`; one number, or one for each column. Integers become FP32, floats stay."""
 
     op: Literal["scale"]
-    scale: Columns | float = 1.0
-    offset: Columns | float = 0.0
+    scale: NumberOrList = 1.0
+    offset: NumberOrList = 0.0
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         scale, offset = np.asarray(self.scale, np.float64), np.asarray(self.offset, np.float64)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, Tag
 
-from triptych.contract.specs import Document, InputSpec, Name, ParameterSpec, Scalar
+from triptych.contract.specs import AnyScalar, Document, InputSpec, Name, ParameterSpec, Scalar
 from triptych.datatypes import Array
 
 
@@ -37,10 +37,11 @@ class ParameterRef(Document):
 
 
 def _tag(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return "(list)"
     return "(parameter)" if isinstance(value, (dict, ParameterRef)) else "(value)"
 
 
-# Tags in brackets are no part of the document; the loader leaves them out of a fault's location.
 IntOrParameter = Annotated[
     Annotated[int, Tag("(value)")] | Annotated[ParameterRef, Tag("(parameter)")], Discriminator(_tag)
 ]
@@ -49,6 +50,16 @@ FloatOrParameter = Annotated[
 ]
 NameOrParameter = Annotated[
     Annotated[Name, Tag("(value)")] | Annotated[ParameterRef, Tag("(parameter)")], Discriminator(_tag)
+]
+
+Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+NumberOrList = Annotated[
+    Annotated[float, Tag("(value)")] | Annotated[Numbers, Tag("(list)")], Discriminator(_tag)
+]
+ScalarOrList = Annotated[
+    Annotated[AnyScalar, Tag("(value)")]
+    | Annotated[tuple[AnyScalar, ...], Field(strict=False, min_length=1), Tag("(list)")],
+    Discriminator(_tag),
 ]
 
 

@@ -17,7 +17,8 @@ class Nms(Step):
     """Non-maximum suppression: of boxes that overlap, the one with the best score stays.
 
     `boxes` is [n,m,4]; `scores` [n,m], or [n,m,c] for c classes, of which each box takes its best and
-    competes only within it. All results have `maximum` places per row, best first, the unused ones 0 (class -1).
+    competes only within it. All results have `maximum` places per row, best first, the unused ones 0
+    (class -1).
     """
 
     READS = ("boxes", "scores")

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from triptych.contract.specs import Name
-from triptych.contract.steps.base import Environment, Facts, MapStep, Run, Scope, Step
+from triptych.contract.steps.base import Environment, Facts, MapStep, NumberOrList, Run, Scope, Step
 from triptych.contract.steps.headers import BrokenImage, Format, check_end, format_of, header_of
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.errors import InvalidInput
@@ -42,7 +42,6 @@ _CONVERSIONS: Final[Mapping[tuple[str, str], int]] = {
 }
 
 Pixels = Annotated[int, Field(ge=1, le=16384)]
-Channels = Annotated[tuple[float, ...], Field(strict=False, min_length=1, max_length=16)]
 
 
 class DecodeImage(MapStep):
@@ -184,8 +183,8 @@ class Normalize(MapStep):
     """`x * scale + offset` in FP32; one number, or one for each channel (the last dimension)."""
 
     op: Literal["normalize"]
-    scale: Channels | float
-    offset: Channels | float = 0.0
+    scale: NumberOrList
+    offset: NumberOrList = 0.0
 
     def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
         scales, offsets = (len(v) if isinstance(v, tuple) else 1 for v in (self.scale, self.offset))

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from triptych.contract.specs import InputSpec, Name, Number, Scalar, check_interval, interval_text
+from triptych.contract.specs import InputSpec, Name, Number, check_interval, interval_text
 from triptych.contract.steps.base import (
     ElementwiseStep,
     Environment,
     Facts,
     MapStep,
     Run,
+    ScalarOrList,
     Scope,
     Step,
     first_row,
@@ -22,9 +23,13 @@ from triptych.contract.steps.base import (
 from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array
 from triptych.errors import ContractViolation, InvalidInput
 
-Numbers = Annotated[tuple[bool | int | float, ...], Field(strict=False, min_length=1)]
 Integers = Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
 Words = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+
+
+def _kind(values: object) -> str:
+    words = isinstance(values, (list, tuple)) and values and isinstance(values[0], str)
+    return "(words)" if words else "(numbers)"
 
 
 class Require(Step):
@@ -37,7 +42,7 @@ class Require(Step):
     op: Literal["require"]
     input: Name
     default: Annotated[
-        Scalar | Numbers | None,
+        ScalarOrList | None,
         Field(description="one value for all elements, or one for each element of a row"),
     ] = None
 
@@ -203,7 +208,9 @@ class OneHot(MapStep):
     """Words or whole numbers to FP32 columns of 0 and 1, one for each of `values`; adds a last dimension."""
 
     op: Literal["one_hot"]
-    values: Integers | Words
+    values: Annotated[
+        Annotated[Integers, Tag("(numbers)")] | Annotated[Words, Tag("(words)")], Discriminator(_kind)
+    ]
     unknown: Annotated[
         Literal["refuse", "zeros"], Field(description="what to do with a value that is not in the list")
     ] = "refuse"
@@ -242,10 +249,11 @@ class OneHot(MapStep):
 
 
 def _first_object(row: Any, bad: Any) -> Any:
-    if not isinstance(row, np.ndarray):
-        return row.decode(errors="replace") if isinstance(row, bytes) else row
-    value = row[bad].tolist()[0]
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+    """The first bad word or number of a row, as Python has it."""
+    value = row[bad].tolist()[0] if isinstance(row, np.ndarray) else row
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value.item() if isinstance(value, np.generic) else value
 
 
 STEPS: Final[tuple[type[Step], ...]] = (Require, Cast, Range, Concatenate, OneHot)

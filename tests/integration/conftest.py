@@ -1,0 +1,94 @@
+"""The real chain on this machine, on ports of its own: one for all tests that leave it whole, one for each that do not."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from local.chain import Chain
+from local.endpoints import free_endpoints
+from local.environments import ensure
+from tritonclient.grpc import service_pb2 as pb
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+MakeChain = Callable[..., Chain]
+
+
+class Caller:
+    """A plain gRPC client of one stage."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.insecure_channel(address, options=UNBOUNDED)
+        self._infer = self.channel.unary_unary(INFER)
+
+    def infer(
+        self, request: pb.ModelInferRequest | bytes, timeout_s: float = 20, **metadata: str
+    ) -> pb.ModelInferResponse:
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        return pb.ModelInferResponse.FromString(
+            self._infer(data, timeout=timeout_s, metadata=tuple(metadata.items()))
+        )
+
+    def refused(self, request: pb.ModelInferRequest | bytes, timeout_s: float = 20) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.RpcError) as caught:
+            self.infer(request, timeout_s)
+        error: Any = caught.value
+        return error.code(), error.details()
+
+
+@pytest.fixture(scope="session")
+def predictor_python() -> Path:
+    return ensure("predictor")
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[Chain]:
+    """Shared: a test that stops, kills or fills a part makes its own with `make_chain`."""
+    with Chain(free_endpoints(), tmp_path_factory.mktemp("chain"), predictor_python) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def caller(chain: Chain) -> Iterator[Caller]:
+    caller = Caller(chain.address("preprocess"))
+    yield caller
+    caller.channel.close()
+
+
+@pytest.fixture
+def make_chain(tmp_path: Path, predictor_python: Path) -> Iterator[MakeChain]:
+    """Starts chains of the test's own; `documents` maps file names to ServedModel documents."""
+    made: list[Chain] = []
+
+    def make(documents: dict[str, str] | None = None, **more: Any) -> Chain:
+        folder = tmp_path / f"chain-{len(made)}"
+        served = folder / "served-models"
+        served.mkdir(parents=True)
+        for name, text in (documents or {}).items():
+            (served / name).write_text(text)
+        made.append(Chain(free_endpoints(), folder / "run", predictor_python, served_models=served, **more))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for chain in made:
+        chain.stop()
+
+
+@pytest.fixture
+def copied_models(tmp_path: Path) -> Callable[..., Path]:
+    """A model repository of the test's own with some of the example models."""
+    from local.environments import ROOT
+
+    def copy(*names: str) -> Path:
+        for name in names:
+            shutil.copytree(ROOT / "model-repository" / name, tmp_path / "models" / name)
+        return tmp_path / "models"
+
+    return copy

@@ -1,0 +1,196 @@
+"""Parts that stop, die and come back; load, noise and leaving. Each test has a chain of its own."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from local.chain import Chain
+from tritonclient.grpc import service_pb2 as pb
+
+from tests.integration.conftest import INFER, Caller, MakeChain
+from tests.integration.requests import infer_request, noise_picture, objects, sales
+
+AWAY = grpc.StatusCode.UNAVAILABLE
+GOOD = infer_request("sales_forecast_de", sales())
+
+
+def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
+    """Waits for a state, and fails when it does not come."""
+    end = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < end, "the state did not come"
+        time.sleep(0.05)
+
+
+def answers(caller: Caller, request: pb.ModelInferRequest = GOOD) -> bool:
+    try:
+        caller.infer(request)
+    except grpc.RpcError:
+        return False
+    return True
+
+
+def caller_of(chain: Chain) -> Caller:
+    return Caller(chain.address("preprocess"))
+
+
+def test_a_dead_postprocess_is_named_and_its_return_is_enough(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    caller = caller_of(chain)
+    caller.infer(GOOD)
+    chain.kill_part("postprocess")
+    code, text = caller.refused(GOOD)
+    assert code is AWAY
+    assert "postprocess at" in text
+    chain.start_part("postprocess")
+    until(lambda: answers(caller))
+
+
+def test_a_dead_triton_is_named_and_its_return_is_enough(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    caller = caller_of(chain)
+    caller.infer(GOOD)
+    chain.kill_part("predictor")
+    code, _ = caller.refused(GOOD)
+    assert code is AWAY
+    chain.start_part("predictor")
+    until(lambda: answers(caller))
+
+
+def test_without_the_repository_known_models_go_on_being_served(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    caller = caller_of(chain)
+    caller.infer(GOOD)
+    chain.kill_part("repository")
+    for _ in range(20):
+        caller.infer(GOOD)
+    code, text = caller.refused(infer_request("sales_forecast_fr", sales()))
+    assert code is AWAY
+    assert "repository at" in text
+    chain.start_part("repository")
+    until(lambda: answers(caller, infer_request("sales_forecast_fr", sales())))
+
+
+def test_a_restarted_preprocess_serves_again(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    caller = caller_of(chain)
+    caller.infer(GOOD)
+    chain.restart_part("preprocess")
+    until(lambda: answers(caller))
+
+
+def test_many_requests_for_a_cold_model_cause_one_load(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    caller = caller_of(chain)
+    request = infer_request("sales_forecast_it", sales()).SerializeToString()
+    infer = caller.channel.unary_unary(INFER)
+    waiting = [infer.future(request, timeout=30) for _ in range(100)]
+    assert all(pb.ModelInferResponse.FromString(future.result()).outputs for future in waiting)
+    log = chain.log("predictor").read_text()
+    assert log.count("loading: sales_forecast_it") == 1
+
+
+def test_sigterm_under_load_loses_no_answer(make_chain: MakeChain) -> None:
+    """What was taken is answered; what comes too late is told to go elsewhere, never left without a word."""
+    chain = make_chain()
+    caller = caller_of(chain)
+    caller.infer(GOOD)
+    outcomes: list[object] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            try:
+                caller.infer(GOOD)
+                outcomes.append("answered")
+            except grpc.RpcError as error:
+                outcomes.append((error.code(), error.details()))
+                return
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(outcomes) > 100)
+    psutil.Process(chain.pids()["preprocess"]).send_signal(signal.SIGTERM)
+    for thread in threads:
+        thread.join(30)
+    stop.set()
+    failures = [outcome for outcome in outcomes if outcome != "answered"]
+    assert all(isinstance(failure, tuple) and failure[0] is AWAY for failure in failures), failures
+    # A new connection is refused; a call that was accepted is not cut off.
+    assert not any("Connection reset" in str(failure) or "Socket closed" in str(failure) for failure in failures)
+    assert chain.stop_part("preprocess"), "SIGTERM was not enough"
+
+
+def mutated(random_: random.Random, seeds: list[bytes]) -> bytes:
+    data = bytearray(random_.choice(seeds))
+    for _ in range(random_.randint(1, 12)):
+        at = random_.randrange(len(data))
+        match random_.randrange(4):
+            case 0:
+                data[at] = random_.randrange(256)
+            case 1:
+                del data[at : at + random_.randint(1, 20)]
+            case 2:
+                data[at:at] = random_.randbytes(random_.randint(1, 20))
+            case _:
+                data[at] ^= 1 << random_.randrange(8)
+        if not data:
+            data = bytearray(b"\0")
+    return bytes(data)
+
+
+PERMITTED = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+@pytest.mark.timeout(300)
+def test_ten_thousand_malformed_requests_leave_no_trace(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    picture = infer_request("digits_de", {"image": objects(noise_picture())}, top_k=3)
+    raw = infer_request("digits_de", {"image": objects(noise_picture())})
+    bare = pb.ModelInferRequest(model_name="sales_forecast_de", id="x")
+    bare.inputs.add(name="history", datatype="FP32", shape=[1, 28]).contents.fp32_contents.extend([1.0] * 28)
+    seeds = [message.SerializeToString() for message in (GOOD, picture, raw, bare)]
+    to_postprocess = pb.ModelInferRequest(model_name="digits_de", model_version="1")
+    to_postprocess.inputs.add(name="logits", datatype="FP32", shape=[1, 10])
+    to_postprocess.raw_input_contents.append(bytes(40))
+    stages = {"preprocess": seeds, "postprocess": [to_postprocess.SerializeToString()]}
+    callers = {stage: Caller(chain.address(stage)) for stage in stages}
+    callers["preprocess"].infer(GOOD)
+    callers["preprocess"].infer(picture)
+    random_ = random.Random(20)
+    memory: dict[str, list[int]] = {part: [] for part in chain.pids()}
+    for count in range(10_000):
+        stage = "postprocess" if count % 5 == 0 else "preprocess"
+        try:
+            callers[stage].infer(mutated(random_, stages[stage]))
+        except grpc.RpcError as error:
+            assert error.code() in PERMITTED, (error.code(), error.details())
+        if count % 2_500 == 2_499:
+            for part, pid in chain.pids().items():
+                memory[part].append(psutil.Process(pid).memory_info().rss)
+    assert answers(callers["preprocess"])
+    assert answers(callers["preprocess"], picture)
+    for part, sizes in memory.items():
+        assert sizes[-1] - sizes[1] < 8 << 20, (part, sizes)
+
+
+def test_a_port_in_use_is_one_clear_line(make_chain: MakeChain, tmp_path: Path, predictor_python: Path) -> None:
+    from local.errors import LocalError
+
+    first = make_chain()
+    with pytest.raises(LocalError, match="in use"):
+        Chain(first.endpoints, tmp_path / "second", predictor_python).start()
