@@ -75,7 +75,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 @asynccontextmanager
 async def serving(
     answer: Callable[[pb.ModelInferRequest, Call], Awaitable[Any]] = echo, **settings: Any
-) -> AsyncIterator[tuple[aio.Channel, GrpcioDoor]]:
+) -> AsyncIterator[tuple[Any, GrpcioDoor]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -87,7 +87,7 @@ async def serving(
     await door.close(1.0)
 
 
-async def refusal(channel: aio.Channel, data: bytes = b"", path: str = INFER, timeout: float = 5) -> tuple[Any, str]:
+async def refusal(channel: Any, data: bytes = b"", path: str = INFER, timeout: float = 5) -> tuple[Any, str]:
     with pytest.raises(aio.AioRpcError) as caught:
         await channel.unary_unary(path)(data, timeout=timeout)
     return caught.value.code(), caught.value.details() or ""
@@ -211,11 +211,11 @@ def test_a_method_that_a_stage_does_not_offer_says_so() -> None:
 def test_health_has_two_voices() -> None:
     async def test() -> None:
         async with serving() as (channel, door):
-            check = health_pb2_grpc.HealthStub(channel).Check
+            stub: Any = health_pb2_grpc.HealthStub(channel)
             states = health_pb2.HealthCheckResponse
 
             async def status(service: str) -> int:
-                return int((await check(health_pb2.HealthCheckRequest(service=service), timeout=5)).status)
+                return int((await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)).status)
 
             assert await status("live") == states.SERVING
             assert await status("") == states.NOT_SERVING
@@ -228,7 +228,7 @@ def test_health_has_two_voices() -> None:
 def test_reflection_lists_the_services() -> None:
     async def test() -> None:
         async with serving() as (channel, _):
-            stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+            stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
             asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
             async for reply in stub.ServerReflectionInfo(asked, timeout=5):
                 names = {service.name for service in reply.list_services_response.service}

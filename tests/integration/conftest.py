@@ -1,4 +1,4 @@
-"""The real chain on this machine, on ports of its own: one for all tests that leave it whole, one for each that do not."""
+"""The real chain on ports of its own: one for all tests that leave it whole, one for each that does not."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import grpc
 import pytest
+from tritonclient.grpc import service_pb2 as pb
+
 from local.chain import Chain
 from local.endpoints import free_endpoints
-from local.environments import ensure
-from tritonclient.grpc import service_pb2 as pb
+from local.environments import ROOT, ensure
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -24,16 +25,14 @@ class Caller:
     """A plain gRPC client of one stage."""
 
     def __init__(self, address: str) -> None:
-        self.channel = grpc.insecure_channel(address, options=UNBOUNDED)
-        self._infer = self.channel.unary_unary(INFER)
+        self.channel: Any = grpc.insecure_channel(address, options=UNBOUNDED)
+        self._infer: Any = self.channel.unary_unary(INFER)
 
     def infer(
         self, request: pb.ModelInferRequest | bytes, timeout_s: float = 20, **metadata: str
     ) -> pb.ModelInferResponse:
         data = request if isinstance(request, bytes) else request.SerializeToString()
-        return pb.ModelInferResponse.FromString(
-            self._infer(data, timeout=timeout_s, metadata=tuple(metadata.items()))
-        )
+        return pb.ModelInferResponse.FromString(self._infer(data, timeout=timeout_s, metadata=tuple(metadata.items())))
 
     def refused(self, request: pb.ModelInferRequest | bytes, timeout_s: float = 20) -> tuple[grpc.StatusCode, str]:
         with pytest.raises(grpc.RpcError) as caught:
@@ -84,7 +83,6 @@ def make_chain(tmp_path: Path, predictor_python: Path) -> Iterator[MakeChain]:
 @pytest.fixture
 def copied_models(tmp_path: Path) -> Callable[..., Path]:
     """A model repository of the test's own with some of the example models."""
-    from local.environments import ROOT
 
     def copy(*names: str) -> Path:
         for name in names:

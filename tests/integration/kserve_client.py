@@ -1,4 +1,4 @@
-"""One call with KServe's own client, in a process without `tritonclient`: both register the same protobuf package."""
+"""One call with KServe's own client, in a process of its own: it and `tritonclient` register one protobuf package."""
 
 import asyncio
 import json

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
+
 from triptych.datatypes import Array
 from triptych.tensors import decode_response, encode_parameter, encode_request
 

@@ -9,10 +9,10 @@ import grpc
 import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
-from triptych.datatypes import Array
 
 from tests.integration.conftest import Caller
 from tests.integration.requests import infer_request, noise_picture, objects, png_header, sales
+from triptych.datatypes import Array
 
 BAD, MISSING = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 PNG = noise_picture()
@@ -65,7 +65,11 @@ ROWS: dict[str, tuple[Callable[[], pb.ModelInferRequest], grpc.StatusCode, list[
         MISSING,
         ["'sales_forecast'", "'ZZ'", "48 in all"],
     ),
-    "family without a route": (lambda: infer_request("sales_forecast", sales()), BAD, ["'route'", "got none"]),
+    "family without a route": (
+        lambda: infer_request("sales_forecast", sales()),
+        BAD,
+        ["'route'", "got none"],
+    ),
     "route of the wrong type": (
         lambda: infer_request("sales_forecast", sales(), route=7),
         BAD,
@@ -95,8 +99,12 @@ ROWS: dict[str, tuple[Callable[[], pb.ModelInferRequest], grpc.StatusCode, list[
         ["'history'", "FP32[n,28]", "FP64[2,28]"],
     ),
     "wrong rank": (lambda: sales_with(history=np.ones(28, np.float32)), BAD, ["'history'", "FP32[28]"]),
-    "wrong shape": (lambda: sales_with(history=np.ones((2, 27), np.float32)), BAD, ["'history'", "FP32[2,27]"]),
-    "no dimension at all": (lambda: sales_with(history=np.float32(1).reshape(())), BAD, ["'history'"]),
+    "wrong shape": (
+        lambda: sales_with(history=np.ones((2, 27), np.float32)),
+        BAD,
+        ["'history'", "FP32[2,27]"],
+    ),
+    "no dimension at all": (lambda: sales_with(history=np.ones((), np.float32)), BAD, ["'history'"]),
     "wrong byte count": (short_of_bytes, BAD, ["'history'", "224 bytes", "223"]),
     "rows that differ": (lambda: sales_with(price=np.ones((3, 7), np.float32)), BAD, ["rows", "3", "2"]),
     "zero rows": (lambda: infer_request("sales_forecast_de", sales(0)), BAD, ["row", "0"]),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from local.chain import Chain
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from local.chain import Chain
+from local.environments import ensure
 from tests.integration.conftest import Caller, MakeChain
 from tests.integration.requests import infer_request, noise_picture, objects, outputs_of, sales
 
@@ -81,7 +84,11 @@ def test_only_the_outputs_asked_for_come_back(caller: Caller) -> None:
 def test_typed_contents_are_taken(caller: Caller) -> None:
     tensors = sales(2)
     request = pb.ModelInferRequest(model_name="sales_forecast_de")
-    for name, field in (("history", "fp32_contents"), ("price", "fp32_contents"), ("promotion", "bool_contents")):
+    for name, field in (
+        ("history", "fp32_contents"),
+        ("price", "fp32_contents"),
+        ("promotion", "bool_contents"),
+    ):
         tensor = request.inputs.add(
             name=name, datatype="BOOL" if name == "promotion" else "FP32", shape=tensors[name].shape
         )
@@ -113,7 +120,8 @@ def test_every_stage_describes_itself(chain: Chain, stage: str) -> None:
         assert [tensor.name for tensor in metadata.outputs] == ["units", "total"]
         assert client.get_model_config("sales_forecast_de", "1").config.max_batch_size == 256
     with grpc.insecure_channel(chain.address(stage)) as channel:
-        reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
@@ -121,7 +129,12 @@ def test_statistics_count_what_was_answered(chain: Chain, caller: Caller) -> Non
     caller.infer(infer_request("sales_forecast_no", sales(3)))
     with triton.InferenceServerClient(chain.address("preprocess")) as client:
         (entry,) = client.get_inference_statistics("sales_forecast_no").model_stats
-    assert (entry.name, entry.version, entry.inference_count, entry.execution_count) == ("sales_forecast_no", "1", 3, 1)
+    assert (entry.name, entry.version, entry.inference_count, entry.execution_count) == (
+        "sales_forecast_no",
+        "1",
+        3,
+        1,
+    )
 
 
 def test_more_than_fifty_models_are_registered(chain: Chain) -> None:
@@ -132,8 +145,6 @@ def test_more_than_fifty_models_are_registered(chain: Chain) -> None:
 
 
 def test_metrics_tell_stage_family_version_and_code(chain: Chain, caller: Caller) -> None:
-    from urllib.request import urlopen
-
     caller.infer(infer_request("sales_forecast_de", sales()))
     caller.refused(infer_request("nobody_knows_this", sales()))
     with urlopen(chain.metrics_url("preprocess")) as page:
@@ -162,7 +173,7 @@ spec:
 
 
 def test_no_answer_mixes_two_versions(make_chain: MakeChain) -> None:
-    """Both versions number the classes differently: only the labels of the one that predicted give the right word."""
+    """The versions number their classes differently: only the labels of the one that predicted are right."""
     chain = make_chain({"digits-gb.yaml": SPLIT})
     caller = Caller(chain.address("preprocess"))
     pictures = [noise_picture(seed=seed) for seed in range(8)]
@@ -210,28 +221,30 @@ def test_traceparent_goes_through_all_stages(caller: Caller, chain: Chain) -> No
 
 @pytest.fixture(scope="session")
 def kserve_python() -> Path:
-    from local.environments import ensure
-
     return ensure("kserve")
 
 
 def test_kserves_own_client_is_answered(chain: Chain, kserve_python: Path) -> None:
     script = Path(__file__).with_name("kserve_client.py")
     done = subprocess.run(
-        [str(kserve_python), str(script), chain.address("preprocess")], capture_output=True, text=True, timeout=60
+        [str(kserve_python), str(script), chain.address("preprocess")],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["total"] == outputs_of(
-        Caller(chain.address("preprocess")).infer(
-            infer_request(
-                "sales_forecast_de",
-                {
-                    "history": np.full((1, 28), 100, np.float32),
-                    "price": np.full((1, 7), 2, np.float32),
-                    "promotion": np.zeros((1, 7), bool),
-                },
+    assert (
+        json.loads(done.stdout)["total"]
+        == outputs_of(
+            Caller(chain.address("preprocess")).infer(
+                infer_request(
+                    "sales_forecast_de",
+                    {
+                        "history": np.full((1, 28), 100, np.float32),
+                        "price": np.full((1, 7), 2, np.float32),
+                        "promotion": np.zeros((1, 7), bool),
+                    },
+                )
             )
-        )
-    )["total"]
-
-
+        )["total"]
+    )

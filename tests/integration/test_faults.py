@@ -12,9 +12,10 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
-from local.chain import Chain
 from tritonclient.grpc import service_pb2 as pb
 
+from local.chain import Chain
+from local.errors import LocalError
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.requests import infer_request, noise_picture, objects, sales
 
@@ -172,16 +173,18 @@ def test_ten_thousand_malformed_requests_leave_no_trace(make_chain: MakeChain) -
     callers["preprocess"].infer(GOOD)
     callers["preprocess"].infer(picture)
     random_ = random.Random(20)
+    codes: set[grpc.StatusCode] = set()
     memory: dict[str, list[int]] = {part: [] for part in chain.pids()}
     for count in range(10_000):
         stage = "postprocess" if count % 5 == 0 else "preprocess"
         try:
             callers[stage].infer(mutated(random_, stages[stage]))
         except grpc.RpcError as error:
-            assert error.code() in PERMITTED, (error.code(), error.details())
+            codes.add(error.code())
         if count % 2_500 == 2_499:
             for part, pid in chain.pids().items():
                 memory[part].append(psutil.Process(pid).memory_info().rss)
+    assert codes <= PERMITTED
     assert answers(callers["preprocess"])
     assert answers(callers["preprocess"], picture)
     for part, sizes in memory.items():
@@ -189,8 +192,6 @@ def test_ten_thousand_malformed_requests_leave_no_trace(make_chain: MakeChain) -
 
 
 def test_a_port_in_use_is_one_clear_line(make_chain: MakeChain, tmp_path: Path, predictor_python: Path) -> None:
-    from local.errors import LocalError
-
     first = make_chain()
     with pytest.raises(LocalError, match="in use"):
         Chain(first.endpoints, tmp_path / "second", predictor_python).start()

@@ -14,7 +14,14 @@ from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych.call import Call
-from triptych.errors import ContractViolation, DeadlineExceeded, Internal, Overloaded, StageUnavailable, TriptychError
+from triptych.errors import (
+    ContractViolation,
+    DeadlineExceeded,
+    Internal,
+    Overloaded,
+    StageUnavailable,
+    TriptychError,
+)
 from triptych.status import Relayed
 
 log = logging.getLogger(__name__)
@@ -51,9 +58,7 @@ class Upstream:
     def __init__(self, part: str, address: str, *services: ServiceDescriptor, relays: bool) -> None:
         self.part, self.address, self._relays = part, address, relays
         self._channel = aio.insecure_channel(address, options=OPTIONS)
-        self._methods = {
-            method.name: self._bind(service, method) for service in services for method in service.methods
-        }
+        self._methods = {method.name: self._bind(service, method) for service in services for method in service.methods}
 
     async def call(self, method: str, request: Any, call: Call, limit_s: float = float("inf")) -> Any:
         """The answer of a unary method, within the call's deadline and `limit_s`."""

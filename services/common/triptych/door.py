@@ -26,7 +26,6 @@ from triptych.status import status_of
 log = logging.getLogger(__name__)
 
 
-
 class GrpcioDoor:
     """Serves `services` beside grpc.health.v1 and reflection on one port."""
 
@@ -72,7 +71,10 @@ def _options(settings: StageSettings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.so_reuseport", 0),  # a second process on the port is an error, not a silent half of the traffic
+        (
+            "grpc.so_reuseport",
+            0,
+        ),  # a second process on the port is an error, not a silent half of the traffic
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ]

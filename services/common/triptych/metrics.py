@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -27,6 +27,10 @@ LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5,
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+# A part of a request, as OIP statistics call it; perf_analyzer shows these, and finds a version by its queue count.
+_OIP_PARTS = {"transform": "compute_input", "predict": "compute_infer", "postprocess": "compute_output"}
+
+
 @dataclass
 class _Sums:
     """Sums for ModelStatistics, one for each model and version."""
@@ -37,6 +41,35 @@ class _Sums:
     failures: int = 0
     failure_ns: int = 0
     last_ms: int = 0
+    parts_ns: dict[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(
+            self.requests + other.requests,
+            self.rows + other.rows,
+            self.success_ns + other.success_ns,
+            self.failures + other.failures,
+            self.failure_ns + other.failure_ns,
+            max(self.last_ms, other.last_ms),
+            {part: self.parts_ns.get(part, 0) + other.parts_ns.get(part, 0) for part in _OIP_PARTS},
+        )
+
+    def message(self, model: str, version: str) -> pb.ModelStatistics:
+        statistics = pb.ModelStatistics(
+            name=model,
+            version=version,
+            last_inference=self.last_ms,
+            inference_count=self.rows,
+            execution_count=self.requests,
+        )
+        each = statistics.inference_stats
+        each.success.count, each.success.ns = self.requests, self.success_ns
+        each.fail.count, each.fail.ns = self.failures, self.failure_ns
+        each.queue.count = self.requests
+        for part, name in _OIP_PARTS.items():
+            duration = getattr(each, name)
+            duration.count, duration.ns = self.requests, self.parts_ns.get(part, 0)
+        return statistics
 
 
 @dataclass
@@ -78,13 +111,17 @@ class StageMetrics:
         self.stage = stage
         self.registry = CollectorRegistry()
         self.tracing = tracing
-        self._sums: dict[tuple[str, str], _Sums] = defaultdict(_Sums)
+        self._sums: dict[tuple[str, str, str], _Sums] = defaultdict(_Sums)
         labels = ("stage", "family", "version")
         self._requests = Counter(
             "triptych_requests", "Requests by gRPC code", (*labels, "code"), registry=self.registry
         )
         self._seconds = Histogram(
-            "triptych_request_seconds", "Whole requests", labels, buckets=LATENCY_BUCKETS, registry=self.registry
+            "triptych_request_seconds",
+            "Whole requests",
+            labels,
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
         )
         self._parts = Histogram(
             "triptych_part_seconds",
@@ -138,7 +175,10 @@ class StageMetrics:
                 status, text = status_of(error)
                 code = status.name
                 span.failed(code, text)
-                log.info("refused", extra={"id": message.id, "model": message.model_name, "code": code, "text": text})
+                log.info(
+                    "refused",
+                    extra={"id": message.id, "model": message.model_name, "code": code, "text": text},
+                )
                 raise
             finally:
                 in_flight.dec()
@@ -156,29 +196,27 @@ class StageMetrics:
         log.debug("answered", extra={"id": request.id, "model": request.model, "code": code, "seconds": seconds})
         if not request.model:
             return
-        sums = self._sums[request.model, request.version]
+        sums = self._sums[request.family, request.model, request.version]
         if code == "OK":
             sums.requests += 1
             sums.rows += request.rows
             sums.success_ns += int(seconds * 1e9)
             sums.last_ms = int(time.time() * 1e3)
+            for part, part_s in request.parts.items():
+                sums.parts_ns[part] = sums.parts_ns.get(part, 0) + int(part_s * 1e9)
         else:
             sums.failures += 1
             sums.failure_ns += int(seconds * 1e9)
 
-    def statistics(self, model: str, version: str) -> pb.ModelStatisticsResponse:
-        """The counts since start as OIP has them; `model` and `version` empty mean all."""
+    def statistics(self, name: str, versions: Sequence[str]) -> pb.ModelStatisticsResponse:
+        """The counts since start as OIP has them, for the versions of a model or family; `name` empty means all."""
+        shown = {(name, version): _Sums() for version in versions} if name else {}
+        for (family, model, version), sums in sorted(self._sums.items()):
+            if not name:
+                shown[model, version] = sums
+            elif name in (family, model) and version in versions:
+                shown[name, version] += sums
         response = pb.ModelStatisticsResponse()
-        for (name, number), sums in sorted(self._sums.items()):
-            if (model and name != model) or (version and number != version):
-                continue
-            entry = response.model_stats.add(
-                name=name,
-                version=number,
-                last_inference=sums.last_ms,
-                inference_count=sums.rows,
-                execution_count=sums.requests,
-            )
-            entry.inference_stats.success.count, entry.inference_stats.success.ns = sums.requests, sums.success_ns
-            entry.inference_stats.fail.count, entry.inference_stats.fail.ns = sums.failures, sums.failure_ns
+        for (model, version), sums in shown.items():
+            response.model_stats.append(sums.message(model, version))
         return response

@@ -9,17 +9,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from tritonclient.grpc import model_config_pb2 as mc
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych import __version__
 from triptych.call import Call
-from triptych.errors import InvalidRequest, Overloaded, TriptychError
+from triptych.errors import InvalidRequest, Overloaded
 from triptych.metrics import StageMetrics
 from triptych.settings import StageSettings
-from triptych.status import Relayed, status_of
+from triptych.status import status_of
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 STREAM_WINDOW = 16  # requests of one stream that are worked on at once; answers keep their order
@@ -98,9 +97,10 @@ class InferenceServicer:
         return pb.ModelConfigResponse(config=config_of(request.name, model))
 
     async def model_statistics(self, request: pb.ModelStatisticsRequest, call: Call) -> pb.ModelStatisticsResponse:
-        if request.name:
-            await self.describe(request.name, request.version, call)
-        return self.metrics.statistics(request.name, request.version)
+        if not request.name:
+            return self.metrics.statistics("", ())
+        model = await self.describe(request.name, request.version, call)
+        return self.metrics.statistics(request.name, [request.version] if request.version else model.versions)
 
     async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """One request, counted and within the bound of requests at once."""
@@ -175,12 +175,6 @@ def config_of(name: str, model: ModelInfo) -> mc.ModelConfig:
     for tensor in model.outputs:
         config.output.add(name=tensor.name, data_type=_triton_type(tensor.datatype), dims=list(tensor.shape[1:]))
     return config
-
-
-def relay(error: TriptychError) -> NoReturn:
-    """Raises an error of another stage again, with that stage's code and sentence."""
-    code, text = status_of(error)
-    raise Relayed(code, text) from error
 
 
 def _triton_type(datatype: str) -> mc.DataType:

@@ -59,9 +59,7 @@ def unknown_variables(cls: type[StageSettings], environment: Mapping[str, str]) 
     """A sentence for every variable that has the service's prefix and is none of its settings."""
     prefix = cls.model_config.get("env_prefix", "")
     known = {prefix + name.upper() for name in cls.model_fields}
-    return [
-        f"{name}: no such setting" for name in sorted(environment) if name.startswith(prefix) and name not in known
-    ]
+    return [f"{name}: no such setting" for name in sorted(environment) if name.startswith(prefix) and name not in known]
 
 
 def describe(cls: type[StageSettings]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,15 +97,13 @@ def encode_response(response: pb.ModelInferResponse, tensors: Mapping[str, Array
     return response
 
 
-def select_outputs(tensors: Mapping[str, Array], wanted: Iterable[str]) -> Mapping[str, Array]:
-    """The tensors that the request names under `outputs`; all when it names none."""
-    names = list(wanted)
-    if not names:
-        return tensors
-    missing = [name for name in names if name not in tensors]
-    if missing:
-        raise InvalidRequest(f"unknown output '{missing[0]}'; there are: {', '.join(tensors)}")
-    return {name: tensors[name] for name in names}
+def wanted_outputs(request: pb.ModelInferRequest, known: Sequence[str]) -> Sequence[str]:
+    """The outputs that the request names; all of `known` when it names none. Raises `InvalidRequest`."""
+    names = [output.name for output in request.outputs]
+    for name in names:
+        if name not in known:
+            raise InvalidRequest(f"unknown output '{name}'; there are: {', '.join(known)}")
+    return names or known
 
 
 def to_raw(array: Array) -> bytes:

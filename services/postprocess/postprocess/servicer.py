@@ -12,7 +12,7 @@ from triptych.contracts import ContractStore
 from triptych.errors import InvalidRequest
 from triptych.metrics import StageMetrics, current
 from triptych.oip import InferenceServicer, ModelInfo
-from triptych.tensors import decode_parameters, decode_request, encode_parameter, encode_response, select_outputs
+from triptych.tensors import decode_parameters, decode_request, encode_parameter, encode_response, wanted_outputs
 from triptych.view import model_side
 
 
@@ -34,6 +34,7 @@ class PostprocessServicer(InferenceServicer):
         version = _version(request)
         plan = await self._contracts.get(request.model_name, version, call)
         current().known(plan.contract.family, request.model_name, request.model_version)
+        wanted = wanted_outputs(request, [output.name for output in plan.contract.outputs])
         tensors = decode_request(request)
         with current().part("transform"):
             outputs = await self._transform(plan, tensors, decode_parameters(request.parameters))
@@ -42,7 +43,7 @@ class PostprocessServicer(InferenceServicer):
             model_name=request.model_name, model_version=request.model_version, id=request.id
         )
         answer.parameters["triptych_postprocess_revision"].CopyFrom(encode_parameter(self.settings.revision))
-        return encode_response(answer, select_outputs(outputs, (output.name for output in request.outputs)))
+        return encode_response(answer, {name: outputs[name] for name in wanted})
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         """The repository knows names and versions; without a version, its newest is meant."""

@@ -22,17 +22,17 @@ class Transform:
     ) -> dict[str, Array]:
         """The answer's tensors. Raises `InvalidInput`, `InvalidRequest` or `InvalidParameter`."""
         values = plan.check_parameters(parameters)
-        _check(plan, tensors)
+        rows = _rows(plan, tensors)
         size_bytes = sum(array.nbytes for array in tensors.values())
-        return await self._workers.run(lambda: plan.postprocess(tensors, values), size_bytes)
+        try:
+            plan.check_model_outputs(tensors, rows)
+            return await self._workers.run(lambda: plan.postprocess(tensors, values), size_bytes)
+        except ContractViolation as error:  # here the model's outputs are the caller's, so a fault is the caller's too
+            raise InvalidRequest(str(error)) from error
 
 
-def _check(plan: Plan, tensors: Mapping[str, Array]) -> None:
-    """The contract's own check of model outputs; here they are a caller's, so a fault is the caller's too."""
+def _rows(plan: Plan, tensors: Mapping[str, Array]) -> int:
     rows = max((len(array) for array in tensors.values() if array.ndim), default=0)
     if not 1 <= rows <= plan.contract.max_rows:
         raise InvalidRequest(f"want 1 to {plan.contract.max_rows} rows of the model's outputs, got {rows}")
-    try:
-        plan.check_model_outputs(tensors, rows)
-    except ContractViolation as error:
-        raise InvalidRequest(str(error)) from error
+    return rows

@@ -12,7 +12,14 @@ import random
 
 from preprocess.routing import choose_version
 from triptych.client import Upstream
-from triptych.errors import InvalidParameter, TriptychError, Unavailable, UnknownModel, UnknownRoute, UnknownVersion
+from triptych.errors import (
+    InvalidParameter,
+    TriptychError,
+    Unavailable,
+    UnknownModel,
+    UnknownRoute,
+    UnknownVersion,
+)
 from triptych.proto import repository_pb2 as rp
 from triptych.tensors import Parameter
 

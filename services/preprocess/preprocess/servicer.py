@@ -21,6 +21,7 @@ from triptych.tensors import (
     decode_response,
     encode_parameter,
     encode_request,
+    wanted_outputs,
 )
 from triptych.view import caller_side
 
@@ -46,6 +47,7 @@ class PreprocessServicer(InferenceServicer):
         target = self._catalogue.target(request.model_name, request.model_version, parameters, request.id)
         current().known(target.family, target.model, str(target.version))
         plan = await self._contracts.get(target.model, target.version, call)
+        wanted_outputs(request, [output.name for output in plan.contract.outputs])
         with current().part("transform"):
             tensors = await self._transform(plan, decode_request(request), parameters, request.ByteSize())
         with current().part("predict"):
@@ -69,9 +71,7 @@ class PreprocessServicer(InferenceServicer):
             return False
 
     @staticmethod
-    def _checked_outputs(
-        plan: Plan, predicted: pb.ModelInferResponse, tensors: dict[str, Array]
-    ) -> dict[str, Array]:
+    def _checked_outputs(plan: Plan, predicted: pb.ModelInferResponse, tensors: dict[str, Array]) -> dict[str, Array]:
         outputs = decode_response(predicted)
         rows = current().rows = len(next(iter(tensors.values())))
         plan.check_model_outputs(outputs, rows)

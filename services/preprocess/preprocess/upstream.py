@@ -24,7 +24,7 @@ class Upstreams:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.repository = Upstream("repository", settings.repository, REPOSITORY_SERVICE, relays=True)
-        self.postprocess = Upstream("postprocess", settings.postprocess, SERVICE, relays=True)
+        self.postprocess = Upstream("postprocess", settings.postprocess, SERVICE, relays=False)
         self._predictors: dict[str, Upstream] = {}
         self._in_flight: dict[str, int] = {}
 

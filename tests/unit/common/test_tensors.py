@@ -18,7 +18,7 @@ from triptych.tensors import (
     encode_parameter,
     encode_request,
     encode_response,
-    select_outputs,
+    wanted_outputs,
 )
 
 
@@ -133,8 +133,10 @@ def test_a_parameter_without_a_value_is_refused() -> None:
 
 
 def test_outputs_can_be_chosen_and_a_wrong_one_is_named() -> None:
-    tensors = {"a": sample("BOOL"), "b": sample("BOOL")}
-    assert list(select_outputs(tensors, ["b"])) == ["b"]
-    assert list(select_outputs(tensors, [])) == ["a", "b"]
+    request = pb.ModelInferRequest()
+    assert wanted_outputs(request, ["a", "b"]) == ["a", "b"]
+    request.outputs.add(name="b")
+    assert wanted_outputs(request, ["a", "b"]) == ["b"]
+    request.outputs.add(name="c")
     with pytest.raises(InvalidRequest, match="unknown output 'c'; there are: a, b"):
-        select_outputs(tensors, ["c"])
+        wanted_outputs(request, ["a", "b"])

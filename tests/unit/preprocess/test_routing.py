@@ -11,7 +11,8 @@ KEYS = [f"customer-{number}" for number in range(20_000)]
 
 def model(**percents: int) -> rp.Model:
     return rp.Model(
-        name="m", versions=[rp.Version(version=int(name[1:]), percent=share) for name, share in percents.items()]
+        name="m",
+        versions=[rp.Version(version=int(name[1:]), percent=share) for name, share in percents.items()],
     )
 
 

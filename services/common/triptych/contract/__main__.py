@@ -13,9 +13,7 @@ from triptych.contract.verify import verify
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 when a repository has problems."""
-    parser = argparse.ArgumentParser(
-        prog="python -m triptych.contract", description="Contracts of model versions."
-    )
+    parser = argparse.ArgumentParser(prog="python -m triptych.contract", description="Contracts of model versions.")
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("verify", help="check every model, version and contract of a repository")
     check.add_argument("directory", type=Path, metavar="DIR", help="the model repository")

@@ -34,9 +34,7 @@ def contract_schema_text() -> str:
 
 def _step_schema(steps: Mapping[str, type[Step]]) -> dict[str, Any]:
     """By `op`, with if and then: an editor complains of the one step that is meant, not of all the others."""
-    cases = [
-        {"if": {"properties": {"op": {"const": op}}}, "then": {"$ref": f"#/$defs/step_{op}"}} for op in steps
-    ]
+    cases = [{"if": {"properties": {"op": {"const": op}}}, "then": {"$ref": f"#/$defs/step_{op}"}} for op in steps]
     names = {"enum": list(steps), "description": "name of the step"}
     return {"type": "object", "required": ["op"], "properties": {"op": names}, "allOf": cases}
 

@@ -27,9 +27,7 @@ STEP_MARK: Final = {"$comment": "a step"}
 class _StepReference:
     """A step in JSON Schema is a mark; `json_schema` puts a reference in its place."""
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return dict(STEP_MARK)
 
 
@@ -59,23 +57,17 @@ class Contract(Document):
     family: Annotated[
         str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="what the model is for: sales_forecast")
     ]
-    route: Annotated[
-        str, Field(pattern=r"^[A-Z0-9_-]{1,32}$", description="which member of the family this is: DE")
-    ]
+    route: Annotated[str, Field(pattern=r"^[A-Z0-9_-]{1,32}$", description="which member of the family this is: DE")]
     description: str = ""
     max_rows: Annotated[int, Field(ge=1, le=65536, description="most rows of one request")]
-    inputs: Annotated[
-        tuple[InputSpec, ...], Field(strict=False, min_length=1, description="what a caller sends")
-    ]
+    inputs: Annotated[tuple[InputSpec, ...], Field(strict=False, min_length=1, description="what a caller sends")]
     parameters: Annotated[
         tuple[ParameterSpec, ...], Field(strict=False, description="request parameters a caller may send")
     ] = ()
     preprocess: Annotated[Steps, Field(description="from the inputs to the model's inputs")] = ()
     model: ModelSpec
     postprocess: Annotated[Steps, Field(description="from the model's outputs to the outputs")] = ()
-    outputs: Annotated[
-        tuple[TensorSpec, ...], Field(strict=False, min_length=1, description="what the caller gets")
-    ]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(strict=False, min_length=1, description="what the caller gets")]
     labels: Annotated[dict[Name, Labels], Field(description="tables from class id to word")] = {}
 
     @model_validator(mode="after")

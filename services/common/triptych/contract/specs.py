@@ -48,9 +48,10 @@ AnyScalar = Annotated[
 ]
 ParameterType = Literal["int64", "double", "bool", "string"]
 
-# A request parameter of these names belongs to the stages, whatever the contract says.
+# A request parameter of these names belongs to the stages, whatever the contract says. Triton's own clients add
+# `triton_...` ones unasked (perf_analyzer: `triton_enable_empty_final_response`); they concern only Triton.
 RESERVED_PARAMETERS: Final = frozenset({"route", "traffic_key"})
-RESERVED_PREFIX: Final = "triptych_"
+RESERVED_PREFIXES: Final = ("triptych_", "triton_")
 
 _PYTHON_TYPES: Final[dict[str, tuple[type, ...]]] = {
     "int64": (int,),
@@ -63,7 +64,7 @@ _INT64: Final = range(-(2**63), 2**63)
 
 def reserved(name: str) -> bool:
     """Whether a request parameter is addressed to the stages themselves."""
-    return name in RESERVED_PARAMETERS or name.startswith(RESERVED_PREFIX)
+    return name in RESERVED_PARAMETERS or name.startswith(RESERVED_PREFIXES)
 
 
 class Document(BaseModel):
@@ -178,9 +179,7 @@ class ParameterSpec(Document):
     def _in_range(self, value: int | float) -> bool:
         if not (value in _INT64 if isinstance(value, int) else math.isfinite(value)):
             return False
-        return (self.minimum is None or value >= self.minimum) and (
-            self.maximum is None or value <= self.maximum
-        )
+        return (self.minimum is None or value >= self.minimum) and (self.maximum is None or value <= self.maximum)
 
 
 def check_interval(limits: dict[str, int | float]) -> None:

@@ -41,9 +41,7 @@ class Report:
         for member in self.members:
             routes[member.contract.family].add(member.contract.route)
         models = len({member.model for member in self.members})
-        families = ", ".join(
-            f"{name} ({_count(len(found), 'route')})" for name, found in sorted(routes.items())
-        )
+        families = ", ".join(f"{name} ({_count(len(found), 'route')})" for name, found in sorted(routes.items()))
         return f"{_count(models, 'model')}, {_count(len(self.members), 'version')}: {families}"
 
 
@@ -111,9 +109,7 @@ def _version(folder: Path, version: int, config_text: str, config: Any, report: 
         return
     contract = located.contract
     report.problems += located.tell(trial(contract))
-    report.problems += [
-        f"{folder}/{problem}" for problem in triton.check_config(contract, config_text, folder.name)
-    ]
+    report.problems += [f"{folder}/{problem}" for problem in triton.check_config(contract, config_text, folder.name)]
     report.members.append(Member(folder.name, version, path, contract))
 
 

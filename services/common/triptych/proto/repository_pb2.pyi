@@ -1,10 +1,8 @@
-from collections.abc import Iterable as _Iterable
-from collections.abc import Mapping as _Mapping
-from typing import ClassVar as _ClassVar
-
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf.internal import containers as _containers
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -22,7 +20,7 @@ class CatalogueUpdate(_message.Message):
     full: bool
     models: _containers.RepeatedCompositeFieldContainer[Model]
     removed: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, revision: int | None = ..., full: bool | None = ..., models: _Iterable[Model | _Mapping] | None = ..., removed: _Iterable[str] | None = ...) -> None: ...
+    def __init__(self, revision: _Optional[int] = ..., full: _Optional[bool] = ..., models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., removed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "family", "route", "versions")
@@ -34,7 +32,7 @@ class Model(_message.Message):
     family: str
     route: str
     versions: _containers.RepeatedCompositeFieldContainer[Version]
-    def __init__(self, name: str | None = ..., family: str | None = ..., route: str | None = ..., versions: _Iterable[Version | _Mapping] | None = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., family: _Optional[str] = ..., route: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ...) -> None: ...
 
 class Version(_message.Message):
     __slots__ = ("version", "percent", "predictors")
@@ -44,7 +42,7 @@ class Version(_message.Message):
     version: int
     percent: int
     predictors: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: int | None = ..., percent: int | None = ..., predictors: _Iterable[str] | None = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., percent: _Optional[int] = ..., predictors: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetContractRequest(_message.Message):
     __slots__ = ("model", "version")
@@ -52,7 +50,7 @@ class GetContractRequest(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
-    def __init__(self, model: str | None = ..., version: int | None = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class GetContractReply(_message.Message):
     __slots__ = ("contract_json", "digest")
@@ -60,7 +58,7 @@ class GetContractReply(_message.Message):
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     contract_json: bytes
     digest: str
-    def __init__(self, contract_json: bytes | None = ..., digest: str | None = ...) -> None: ...
+    def __init__(self, contract_json: _Optional[bytes] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class EnsureLoadedRequest(_message.Message):
     __slots__ = ("model", "version")
@@ -68,10 +66,10 @@ class EnsureLoadedRequest(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
-    def __init__(self, model: str | None = ..., version: int | None = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class EnsureLoadedReply(_message.Message):
     __slots__ = ("predictors",)
     PREDICTORS_FIELD_NUMBER: _ClassVar[int]
     predictors: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, predictors: _Iterable[str] | None = ...) -> None: ...
+    def __init__(self, predictors: _Optional[_Iterable[str]] = ...) -> None: ...

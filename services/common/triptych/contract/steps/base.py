@@ -53,9 +53,7 @@ NameOrParameter = Annotated[
 ]
 
 Numbers = Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
-NumberOrList = Annotated[
-    Annotated[float, Tag("(value)")] | Annotated[Numbers, Tag("(list)")], Discriminator(_tag)
-]
+NumberOrList = Annotated[Annotated[float, Tag("(value)")] | Annotated[Numbers, Tag("(list)")], Discriminator(_tag)]
 ScalarOrList = Annotated[
     Annotated[AnyScalar, Tag("(value)")]
     | Annotated[tuple[AnyScalar, ...], Field(strict=False, min_length=1), Tag("(list)")],
@@ -146,9 +144,7 @@ class MapStep(Step):
     """A step from one value to one value: `output` is `input` unless said otherwise."""
 
     input: Name
-    output: Annotated[
-        Name | None, Field(description="name of the result; replaces `input` when left out")
-    ] = None
+    output: Annotated[Name | None, Field(description="name of the result; replaces `input` when left out")] = None
 
     @property
     def result(self) -> str:

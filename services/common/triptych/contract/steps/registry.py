@@ -70,6 +70,4 @@ def parse_step(value: Any) -> Step:
 
 def _fault(text: str, value: Any) -> ValidationError:
     error = PydanticCustomError("step", "{text}", {"text": text})
-    return ValidationError.from_exception_data(
-        "Step", [InitErrorDetails(type=error, loc=("op",), input=value)]
-    )
+    return ValidationError.from_exception_data("Step", [InitErrorDetails(type=error, loc=("op",), input=value)])

@@ -208,9 +208,7 @@ class OneHot(MapStep):
     """Words or whole numbers to FP32 columns of 0 and 1, one for each of `values`; adds a last dimension."""
 
     op: Literal["one_hot"]
-    values: Annotated[
-        Annotated[Integers, Tag("(numbers)")] | Annotated[Words, Tag("(words)")], Discriminator(_kind)
-    ]
+    values: Annotated[Annotated[Integers, Tag("(numbers)")] | Annotated[Words, Tag("(words)")], Discriminator(_kind)]
     unknown: Annotated[
         Literal["refuse", "zeros"], Field(description="what to do with a value that is not in the list")
     ] = "refuse"

@@ -1,0 +1,112 @@
+"""`python -m local [--once]`: starts the chain, sends it the examples, and serves until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import tritonclient.grpc as triton
+
+from local import examples, show
+from local.chain import MODEL_REPOSITORY, SERVED_MODELS, Chain
+from local.endpoints import from_environment
+from local.environments import cache_folder, ensure
+from local.errors import LocalError
+
+WATCH_S = 0.5
+
+
+def main() -> int:
+    """0: stopped as asked, all examples answered; 1: something failed."""
+    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="end after the examples; non-zero if one failed")
+    parser.add_argument("--examples", type=Path, default=examples.FILE, help="default: examples/data/examples.json")
+    parser.add_argument("--logs", type=Path, help="folder for the logs; default: one in the cache")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end it the same way
+    try:
+        return _run(given.once, given.examples, given.logs)
+    except LocalError as error:
+        print(f"local: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(once: bool, file: Path, logs: Path | None) -> int:
+    start = time.monotonic()
+    endpoints = from_environment(os.environ)
+    requests = examples.read(file)
+    chain = Chain(
+        endpoints,
+        run_folder=logs or cache_folder() / f"run-{endpoints['preprocess'].port}",
+        predictor_python=ensure("predictor"),
+        model_repository=Path(os.environ.get("REPOSITORY_MODEL_REPOSITORY", MODEL_REPOSITORY)),
+        served_models=Path(os.environ.get("REPOSITORY_SERVED_MODELS", SERVED_MODELS)),
+    )
+    failed = 0
+    chain.start(_print_ready)
+    try:
+        _print(f"chain ready after {time.monotonic() - start:.1f} s; logs in {chain.run_folder}\n")
+        failed = _send_all(chain, requests)
+        if not once:
+            _serve(chain)
+    finally:
+        _stop(chain)
+    return 1 if failed else 0
+
+
+def _send_all(chain: Chain, requests: list[examples.Example]) -> int:
+    """Sends every example; returns how many failed."""
+    failed = 0
+    with triton.InferenceServerClient(chain.address("preprocess")) as client:
+        for example in requests:
+            _print(show.question(example))
+            start = time.monotonic()
+            try:
+                _print(show.answer(examples.send(client, example), time.monotonic() - start))
+            except examples.ExampleFailed as error:
+                failed += 1
+                _print(f"  -> failed: {error}")
+                chain.check()
+    _print(f"\n{len(requests) - failed} of {len(requests)} examples answered")
+    return failed
+
+
+def _serve(chain: Chain) -> None:
+    _print(f"serving on {chain.address('preprocess')}; Ctrl-C stops")
+    try:
+        while True:
+            chain.check()
+            time.sleep(WATCH_S)
+    except KeyboardInterrupt:
+        _print("")
+
+
+def _stop(chain: Chain) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # stopping has its own limit
+    start = time.monotonic()
+    killed = chain.stop()
+    _print(f"stopped after {time.monotonic() - start:.1f} s")
+    for name in killed:
+        print(
+            f"local: {name} did not stop in time and was killed; its log is {chain.log(name)}",
+            file=sys.stderr,
+        )
+
+
+def _print_ready(part: str, address: str, seconds: float) -> None:
+    _print(f"{part} ready on {address} after {seconds:.1f} s")
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

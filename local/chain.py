@@ -1,0 +1,179 @@
+"""The four processes of the chain on one machine, for `make run` and for the integration tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from local.endpoints import PARTS, Endpoints, check_free
+from local.environments import ROOT
+from local.errors import LocalError
+from local.health import stage_is_ready, triton_is_ready
+from local.part import Part
+
+MODEL_REPOSITORY = ROOT / "model-repository"
+SERVED_MODELS = ROOT / "manifests/served-models"
+
+READY_TIMEOUT_S = 60.0
+POLL_S = 0.05
+
+# Called with the name of a part, its address and the seconds from its start until it was ready.
+OnReady = Callable[[str, str, float], None]
+STOP_TIMEOUT_S = 30.0
+
+
+class Chain:
+    """Triton, repository, postprocess and preprocess, each under its name in `PARTS`.
+
+    `variables` are settings beside the wiring, such as `{"PREPROCESS_LOG_LEVEL": "DEBUG"}`; what the
+    surrounding environment sets counts too, and the wiring wins over both.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        run_folder: Path,
+        predictor_python: Path,
+        model_repository: Path = MODEL_REPOSITORY,
+        served_models: Path = SERVED_MODELS,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self.endpoints = endpoints
+        self.run_folder = run_folder
+        self._folders = {
+            "REPOSITORY_MODEL_REPOSITORY": model_repository,
+            "REPOSITORY_SERVED_MODELS": served_models,
+        }
+        self._variables = {**os.environ, **(variables or {}), **self._wiring()}
+        self._parts = {name: self._part(name) for name in PARTS if name != "predictor"}
+        self._parts["predictor"] = self._predictor(predictor_python, model_repository)
+
+    def start(self, on_ready: OnReady = lambda part, address, seconds: None) -> None:
+        """Starts all parts at once and returns when all are ready; on failure nothing is left running."""
+        for name, folder in self._folders.items():
+            if not folder.is_dir():
+                raise LocalError(f"{name.lower().removeprefix('repository_')} {folder}: no such folder")
+        check_free(self.endpoints[name] for name in PARTS)
+        self.run_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            for name in PARTS:
+                self._parts[name].log.unlink(missing_ok=True)
+                self._parts[name].start()
+            self._wait_ready(PARTS, on_ready)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> list[str]:
+        """Stops all parts, the entry first. Returns the names of those that had to be killed."""
+        return [name for name in reversed(PARTS) if not self._parts[name].stop(STOP_TIMEOUT_S)]
+
+    def check(self) -> None:
+        """Raises `LocalError` if a part has ended on its own."""
+        for name in PARTS:
+            self._parts[name].check()
+
+    def address(self, name: str) -> str:
+        """`host:port` of the gRPC port of a part."""
+        return self.endpoints[name].address
+
+    def metrics_url(self, name: str) -> str:
+        """The Prometheus endpoint of a part."""
+        endpoint = self.endpoints[name]
+        return f"http://{endpoint.address.rpartition(':')[0]}:{endpoint.metrics_port}/metrics"
+
+    def pids(self) -> dict[str, int]:
+        """The process id of every part."""
+        return {name: self._parts[name].pid for name in PARTS}
+
+    def log(self, name: str) -> Path:
+        """The file with the output of a part."""
+        return self._parts[name].log
+
+    def start_part(self, name: str) -> float:
+        """Starts one part; returns the seconds until it was ready."""
+        self._parts[name].start()
+        self._wait_ready((name,), lambda *_: None)
+        return self._parts[name].seconds()
+
+    def stop_part(self, name: str) -> bool:
+        """SIGTERM for one part. Returns whether it was enough."""
+        return self._parts[name].stop(STOP_TIMEOUT_S)
+
+    def kill_part(self, name: str) -> None:
+        """SIGKILL for one part, as a crash would be."""
+        self._parts[name].kill()
+
+    def restart_part(self, name: str) -> float:
+        """Stops and starts one part; returns the seconds from start to ready."""
+        self.stop_part(name)
+        return self.start_part(name)
+
+    def __enter__(self) -> Chain:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _wait_ready(self, names: Sequence[str], on_ready: OnReady) -> None:
+        waiting = list(names)
+        while waiting:
+            for name in tuple(waiting):
+                part = self._parts[name]
+                if part.ready(READY_TIMEOUT_S):
+                    on_ready(name, part.address, part.seconds())
+                    waiting.remove(name)
+            time.sleep(POLL_S if waiting else 0)
+
+    def _wiring(self) -> dict[str, str]:
+        """Who finds whom where."""
+        wiring = {name: str(folder) for name, folder in self._folders.items()}
+        for name in PARTS:
+            wiring |= self.endpoints[name].variables()
+        return wiring | {
+            "REPOSITORY_TRITON": self.address("predictor"),
+            "POSTPROCESS_REPOSITORY": self.address("repository"),
+            "PREPROCESS_REPOSITORY": self.address("repository"),
+            "PREPROCESS_POSTPROCESS": self.address("postprocess"),
+        }
+
+    def _part(self, name: str) -> Part:
+        address = self.address(name)
+        return Part(
+            name=name,
+            command=[sys.executable, "-m", name],
+            environment=dict(self._variables),
+            address=address,
+            log=self.run_folder / f"{name}.log",
+            is_ready=lambda: stage_is_ready(address),
+        )
+
+    def _predictor(self, python: Path, model_repository: Path) -> Part:
+        endpoint = self.endpoints["predictor"]
+        address = endpoint.address
+        options = {
+            "--model-repository": str(model_repository),
+            "--host": endpoint.host,
+            "--grpc-port": str(endpoint.port),
+            "--metrics-port": str(endpoint.metrics_port),
+        }
+        return Part(
+            name="predictor",
+            command=[
+                str(python),
+                "-m",
+                "predictor",
+                *(word for option in options.items() for word in option),
+            ],
+            environment={**self._variables, "PYTHONPATH": str(ROOT / "services/predictor")},
+            address=address,
+            log=self.run_folder / "predictor.log",
+            is_ready=lambda: triton_is_ready(address),
+        )

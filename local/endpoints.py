@@ -1,0 +1,115 @@
+"""Where each part listens: defaults, the settings that change them, and whether ports are free."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from local.errors import LocalError
+
+# In the order of starting; it stops in the reverse order.
+PARTS = ("predictor", "repository", "postprocess", "preprocess")
+
+DEFAULT_PORTS = {
+    "predictor": (8001, 8002),
+    "repository": (9002, 9102),
+    "postprocess": (9001, 9101),
+    "preprocess": (9000, 9100),
+}
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The two ports of one part."""
+
+    part: str
+    host: str
+    port: int
+    metrics_port: int
+
+    @property
+    def address(self) -> str:
+        """Where a caller on this machine finds the gRPC port."""
+        host = WILDCARDS.get(self.host, self.host)
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def settings(self) -> Iterator[tuple[str, int]]:
+        """Each port with the name of its setting."""
+        yield f"{self.part.upper()}_PORT", self.port
+        if self.metrics_port:
+            yield f"{self.part.upper()}_METRICS_PORT", self.metrics_port
+
+    def variables(self) -> dict[str, str]:
+        """The settings as environment variables."""
+        prefix = self.part.upper()
+        return {
+            f"{prefix}_HOST": self.host,
+            f"{prefix}_PORT": str(self.port),
+            f"{prefix}_METRICS_PORT": str(self.metrics_port),
+        }
+
+
+Endpoints = dict[str, Endpoint]
+
+
+def from_environment(variables: Mapping[str, str]) -> Endpoints:
+    """The defaults, changed by PREPROCESS_PORT and its like. Raises `LocalError`."""
+    return {
+        part: Endpoint(
+            part,
+            variables.get(f"{part.upper()}_HOST", "127.0.0.1"),
+            _port(variables, f"{part.upper()}_PORT", port),
+            _port(variables, f"{part.upper()}_METRICS_PORT", metrics_port, lowest=0),
+        )
+        for part, (port, metrics_port) in DEFAULT_PORTS.items()
+    }
+
+
+def free_endpoints(host: str = "127.0.0.1") -> Endpoints:
+    """Ports that nobody uses at the moment, for tests beside a running chain."""
+    with ExitStack() as stack:
+        ports = []
+        for _ in range(2 * len(PARTS)):
+            listener = stack.enter_context(socket.socket())
+            listener.bind((host, 0))
+            ports.append(listener.getsockname()[1])
+    return {part: Endpoint(part, host, ports[2 * at], ports[2 * at + 1]) for at, part in enumerate(PARTS)}
+
+
+def check_free(endpoints: Iterable[Endpoint]) -> None:
+    """Raises `LocalError` with a line for each port that cannot be listened on."""
+    taken: dict[tuple[str, int], str] = {}
+    faults = []
+    for endpoint in endpoints:
+        for setting, port in endpoint.settings():
+            other = taken.setdefault((endpoint.host, port), setting)
+            reason = f"is also {other}" if other != setting else _reason(endpoint.host, port)
+            if reason:
+                faults.append(f"port {port} of {endpoint.part} {reason}, or set another: {setting}=...")
+    if faults:
+        raise LocalError("\n".join(faults))
+
+
+def _reason(host: str, port: int) -> str:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"on {host} is in use: stop what listens there (a chain that runs already?)"
+            return f"cannot be opened on {host} ({error.strerror or error}): mend that"
+    return ""
+
+
+def _port(variables: Mapping[str, str], setting: str, default: int, lowest: int = 1) -> int:
+    text = variables.get(setting, str(default))
+    if not text.isdecimal() or not lowest <= int(text) <= 65535:
+        raise LocalError(f"{setting}: want a port, {lowest} to 65535, got '{text}'")
+    return int(text)

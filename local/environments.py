@@ -1,0 +1,168 @@
+"""The Python environments of the project, made once and kept outside of the checkout.
+
+    python3 -m local.environments services predictor
+
+makes them where they are missing and prints the path of each one's Python. Standard library only: this is
+what runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.errors import LocalError
+from local.prerequisites import check_libpython, check_venv
+
+ROOT = Path(__file__).resolve().parent.parent
+OLDEST, NEWEST = (3, 11), (3, 12)  # numpy 1.26, which Triton's Python backend needs, has no wheels for 3.13
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One environment: files of pins, packages of this checkout, options of pip."""
+
+    name: str
+    requirements: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    needs_libpython: bool = False
+
+    def folder(self) -> Path:
+        """Another Python, another pin, or (with packages of ours) another checkout is another folder."""
+        digest = hashlib.sha256(f"{sys.version} {sys.base_prefix} {self.options}".encode())
+        for file in (*self.requirements, *(f"{package}/pyproject.toml" for package in self.packages)):
+            digest.update(_read(file))
+        if self.packages:
+            digest.update(str(ROOT).encode())
+        return cache_folder() / f"{self.name}-{digest.hexdigest()[:12]}"
+
+    def python(self) -> Path:
+        """Its interpreter, whether it is there yet or not."""
+        return self.folder() / "bin" / "python"
+
+
+ENVIRONMENTS = {
+    environment.name: environment
+    for environment in (
+        Environment(
+            "services",
+            ("services/common/requirements.txt", "tests/requirements.txt"),
+            tuple(f"services/{name}" for name in ("common", "preprocess", "postprocess", "repository")),
+        ),
+        Environment(
+            "predictor",
+            ("services/predictor/requirements.txt",),
+            options=("--no-deps",),
+            needs_libpython=True,
+        ),
+        Environment("models", ("models/requirements.txt",)),
+        Environment("kserve", ("tests/requirements-kserve.txt",)),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Where everything made is kept between runs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "triptych"
+
+
+def ensure(name: str) -> Path:
+    """The interpreter of an environment, made now if it is not there. Raises `LocalError`."""
+    _check_python()
+    environment = ENVIRONMENTS[name]
+    stamp = environment.folder() / "complete"
+    if not stamp.exists():
+        with locked(name):
+            if not stamp.exists():
+                _make(environment)
+                stamp.write_text(f"{ROOT}\n" if environment.packages else "")
+                _remove_abandoned(environment)
+    return environment.python()
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One process at a time makes a thing; the others wait."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(environment: Environment) -> None:
+    folder, start = environment.folder(), time.monotonic()
+    check_venv()
+    _say(f"making the environment '{environment.name}' in {folder} (once)")
+    shutil.rmtree(folder, ignore_errors=True)
+    _run([sys.executable, "-m", "venv", str(folder)])
+    pip = [str(environment.python()), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pins = [argument for file in environment.requirements for argument in ("--requirement", str(ROOT / file))]
+    _run([*pip, *environment.options, *pins])
+    if environment.needs_libpython:
+        check_libpython(environment.python())
+    if environment.packages:
+        ours = [argument for package in environment.packages for argument in ("--editable", str(ROOT / package))]
+        _run([*pip, "--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat", *ours])
+    _say(f"environment '{environment.name}' ready after {time.monotonic() - start:.1f} s")
+
+
+def _remove_abandoned(environment: Environment) -> None:
+    """Environments that an earlier state of this checkout used, or a checkout that is gone."""
+    if not environment.packages:
+        return
+    for stamp in cache_folder().glob(f"{environment.name}-*/complete"):
+        checkout = Path(stamp.read_text().strip())
+        if stamp.parent != environment.folder() and (checkout == ROOT or not checkout.exists()):
+            shutil.rmtree(stamp.parent, ignore_errors=True)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stdout + done.stderr).strip().splitlines()[-15:]
+        raise LocalError("\n".join([f"{' '.join(command)} ended with {done.returncode}:", *last]))
+
+
+def _check_python() -> None:
+    if not OLDEST <= sys.version_info[:2] <= NEWEST:
+        wanted = " or ".join(".".join(map(str, version)) for version in (OLDEST, NEWEST))
+        raise LocalError(
+            f"want Python {wanted}, got {sys.version.split()[0]} ({sys.executable}); "
+            "name another one as in: make PYTHON=python3.11"
+        )
+
+
+def _read(file: str) -> bytes:
+    try:
+        return (ROOT / file).read_bytes()
+    except FileNotFoundError:
+        raise LocalError(f"{file}: no such file in {ROOT}") from None
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Prints one line for each environment named."""
+    if not sys.argv[1:] or not set(sys.argv[1:]) <= ENVIRONMENTS.keys():
+        raise SystemExit(f"usage: python3 -m local.environments NAME...; names: {', '.join(ENVIRONMENTS)}")
+    try:
+        for name in sys.argv[1:]:
+            print(ensure(name))
+    except LocalError as error:
+        raise SystemExit(f"environments: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

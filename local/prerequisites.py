@@ -1,0 +1,46 @@
+"""What a Python environment cannot bring along: Debian packages, installed where possible, else named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from local.errors import LocalError
+
+ROOT = Path(__file__).resolve().parent.parent
+APT = ("apt-get", "--quiet", "--quiet")
+
+
+def check_venv() -> None:
+    """Raises `LocalError` if this Python cannot make environments and nothing can be done about it."""
+    if not _runs([sys.executable, "-c", "import ensurepip, venv"]):
+        package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+        install(package, f"{sys.executable} cannot make environments")
+
+
+def check_libpython(python: Path) -> None:
+    """Triton's Python backend links the shared library of the Python it runs models with."""
+    probe = [str(python), "-c", "from predictor.wheel import libpython_folder; libpython_folder()"]
+    if not _runs(probe, PYTHONPATH=str(ROOT / "services/predictor")):
+        name = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+        install(name, f"{name}.so.1.0 is missing, which Triton's Python backend links")
+
+
+def install(package: str, why: str) -> None:
+    """By apt-get when that is allowed. Raises `LocalError`."""
+    advice = f"{why}; install the Debian package {package}, or choose a Python: make PYTHON=python3.11"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise LocalError(advice)
+    print(f"{why}: installing the Debian package {package}", file=sys.stderr, flush=True)
+    for arguments in (("update",), ("install", "--yes", "--no-install-recommends", package)):
+        if not _runs([*APT, *arguments], DEBIAN_FRONTEND="noninteractive"):
+            raise LocalError(f"apt-get {' '.join(arguments)} failed: {advice}")
+
+
+def _runs(command: list[str], **variables: str) -> bool:
+    environment = {**os.environ, **variables}
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+    return done.returncode == 0

@@ -1,0 +1,151 @@
+"""The backend `onnxruntime` for a Triton that has only the Python backend, as the one in the wheel.
+
+It serves the same `config.pbtxt` and `model.onnx` as the backend of that name in NVIDIA's image.
+Triton starts one process for each instance of each model version and runs this file in it, so imports and
+memory here count by the dozen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+# Triton's stub starts an isolated interpreter, which does not read PYTHONPATH.
+sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+import numpy as np
+import onnxruntime as ort
+import triton_python_backend_utils as pb_utils
+
+# onnxruntime's names for the element types that Triton writes as TYPE_*.
+ONNX_TYPES = {
+    "TYPE_BOOL": "tensor(bool)",
+    "TYPE_UINT8": "tensor(uint8)",
+    "TYPE_UINT16": "tensor(uint16)",
+    "TYPE_UINT32": "tensor(uint32)",
+    "TYPE_UINT64": "tensor(uint64)",
+    "TYPE_INT8": "tensor(int8)",
+    "TYPE_INT16": "tensor(int16)",
+    "TYPE_INT32": "tensor(int32)",
+    "TYPE_INT64": "tensor(int64)",
+    "TYPE_FP16": "tensor(float16)",
+    "TYPE_FP32": "tensor(float)",
+    "TYPE_FP64": "tensor(double)",
+    "TYPE_STRING": "tensor(string)",
+}
+
+Arrays = dict[str, Any]
+
+
+class TritonPythonModel:
+    """One instance of one model version."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Opens the session. What is raised here becomes the answer to the load request."""
+        config = json.loads(args["model_config"])
+        file = config.get("default_model_filename") or "model.onnx"
+        path = os.path.join(args["model_repository"], args["model_version"], file)
+        if not os.path.isfile(path):
+            raise pb_utils.TritonModelException(f"{path}: no such file")
+        try:
+            self._session = ort.InferenceSession(path, _options(config), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise pb_utils.TritonModelException(f"{path}: {error}") from error
+        faults = _faults(config, self._session)
+        if faults:
+            raise pb_utils.TritonModelException(f"{path} does not fit config.pbtxt: " + "; ".join(faults))
+        self._outputs = [output["name"] for output in config["output"]]
+        self._batches = config.get("max_batch_size", 0) > 0
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answers the requests that Triton has grouped, in order, in as few runs as their shapes allow."""
+        inputs = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
+        responses: list[Any] = [None] * len(requests)
+        for group in self._groups(inputs):
+            answers = self._run_group([inputs[index] for index in group])
+            for index, answer in zip(group, answers, strict=True):
+                responses[index] = _response(answer, requests[index].requested_output_names())
+        return responses
+
+    def finalize(self) -> None:
+        """Frees the session before the process ends."""
+        del self._session
+
+    def _groups(self, inputs: list[Arrays]) -> list[list[int]]:
+        """Positions of the requests that differ in nothing but their number of rows."""
+        if not self._batches:
+            return [[index] for index in range(len(inputs))]
+        groups: dict[Any, list[int]] = {}
+        for index, arrays in enumerate(inputs):
+            shapes = tuple((name, array.shape[1:]) for name, array in sorted(arrays.items()))
+            groups.setdefault(shapes, []).append(index)
+        return list(groups.values())
+
+    def _run_group(self, group: list[Arrays]) -> list[Arrays | Exception]:
+        """One run for the whole group; one for each request if that fails, so that a bad one stands alone."""
+        try:
+            return list(self._run_joined(group))
+        except Exception as error:
+            return [error] if len(group) == 1 else [self._run_group([arrays])[0] for arrays in group]
+
+    def _run_joined(self, group: list[Arrays]) -> list[Arrays]:
+        """Rows of all requests one after the other, the outputs cut at the same places."""
+        if len(group) == 1:
+            return [self._run(group[0])]
+        outputs = self._run({name: np.concatenate([arrays[name] for arrays in group]) for name in group[0]})
+        rows = [len(next(iter(arrays.values()))) for arrays in group]
+        for name, array in outputs.items():
+            if len(array) != sum(rows):
+                raise ValueError(f"output '{name}': want {sum(rows)} rows, got {len(array)}")
+        ends = np.cumsum(rows)
+        return [
+            {name: array[end - count : end] for name, array in outputs.items()}
+            for count, end in zip(rows, ends, strict=True)
+        ]
+
+    def _run(self, arrays: Arrays) -> Arrays:
+        return dict(zip(self._outputs, self._session.run(self._outputs, arrays), strict=True))
+
+
+def _response(answer: Arrays | Exception, wanted: list[str]) -> Any:
+    if isinstance(answer, Exception):
+        return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(answer)))
+    tensors = [pb_utils.Tensor(name, array) for name, array in answer.items() if not wanted or name in wanted]
+    return pb_utils.InferenceResponse(output_tensors=tensors)
+
+
+def _options(config: dict[str, Any]) -> Any:
+    """The parameters of NVIDIA's backend; what is left out is set for dozens of models on few cores."""
+    given = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = int(given.get("intra_op_thread_count", 1))
+    options.inter_op_num_threads = int(given.get("inter_op_thread_count", 1))
+    parallel = int(given.get("execution_mode", 0)) == 1
+    options.execution_mode = ort.ExecutionMode.ORT_PARALLEL if parallel else ort.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = int(given.get("enable_mem_arena", 0)) == 1
+    options.enable_mem_pattern = int(given.get("enable_mem_pattern", 0)) == 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def _faults(config: dict[str, Any], session: Any) -> list[str]:
+    """What `config.pbtxt` says of the tensors against what the file has."""
+    faults = []
+    for kind, wanted, found in (
+        ("input", config["input"], session.get_inputs()),
+        ("output", config["output"], session.get_outputs()),
+    ):
+        types = {tensor.name: tensor.type for tensor in found}
+        for tensor in wanted:
+            name, want = tensor["name"], ONNX_TYPES.get(tensor["data_type"], tensor["data_type"])
+            if name not in types:
+                faults.append(f"{kind} '{name}' is not in the file, which has {', '.join(sorted(types))}")
+            elif types[name] != want:
+                faults.append(f"{kind} '{name}': want {want}, got {types[name]}")
+        if kind == "input" and (missing := sorted(types.keys() - {tensor["name"] for tensor in wanted})):
+            faults.append(f"the file also wants input {', '.join(missing)}")
+    return faults

@@ -1,0 +1,135 @@
+"""What the repository answers: its own protocol to the stages, the Open Inference Protocol to everyone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from tritonclient.grpc import service_pb2 as pb
+
+from repository.board import Board
+from repository.catalogue import Model, Version
+from repository.residency import Residency
+from triptych.call import Call
+from triptych.errors import NotSupported, Overloaded, Unavailable, UnknownVersion
+from triptych.metrics import StageMetrics
+from triptych.oip import InferenceServicer, ModelInfo
+from triptych.proto import repository_pb2 as rp
+from triptych.settings import StageSettings
+from triptych.view import caller_side
+
+_NO_INFERENCE = "the repository answers no inference; call preprocess (port 9000 unless set otherwise)"
+
+
+class RepositoryServicer:
+    """triptych.v1.Repository."""
+
+    def __init__(self, board: Board, residency: Residency, max_in_flight: int) -> None:
+        self._board, self._residency, self._max_in_flight = board, residency, max_in_flight
+        self._in_flight = 0
+
+    def watch(self, _request: rp.WatchRequest, _call: Call) -> AsyncIterator[rp.CatalogueUpdate]:
+        return self._board.updates()
+
+    async def get_contract(self, request: rp.GetContractRequest, _call: Call) -> rp.GetContractReply:
+        version = _known(self._board).catalogue.version(request.model, request.version)
+        return rp.GetContractReply(contract_json=version.canonical, digest=version.digest)
+
+    async def ensure_loaded(self, request: rp.EnsureLoadedRequest, call: Call) -> rp.EnsureLoadedReply:
+        _known(self._board).catalogue.version(request.model, request.version)
+        if self._in_flight >= self._max_in_flight:
+            raise Overloaded(f"{self._in_flight} calls, the limit, already wait for loads; try again later")
+        self._in_flight += 1
+        try:
+            holders = await self._residency.ensure_loaded(request.model, request.version, call)
+            return rp.EnsureLoadedReply(predictors=holders)
+        finally:
+            self._in_flight -= 1
+
+
+class CatalogueServicer(InferenceServicer):
+    """inference.GRPCInferenceService, as far as a catalogue can answer it."""
+
+    def __init__(
+        self,
+        settings: StageSettings,
+        metrics: StageMetrics,
+        board: Board,
+        residency: Residency,
+        is_ready: Callable[[], bool],
+    ) -> None:
+        super().__init__("repository", settings, metrics, is_ready)
+        self._board, self._residency = board, residency
+
+    async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
+        """As the contract of the version shows it to callers."""
+        model, chosen = self._version(name, version)
+        return caller_side(chosen.contract, name, [str(number) for number in sorted(model.versions)])
+
+    async def model_available(self, name: str, version: str, call: Call) -> bool:
+        """Whether a Triton has the version ready; without one, all versions in traffic."""
+        model = _known(self._board).catalogue.model(name)
+        versions = {self._version(name, version)[1].number} if version else model.in_traffic
+        return all(self._residency.holders(name, number) for number in versions)
+
+    async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        raise NotSupported(_NO_INFERENCE)
+
+    async def server_metadata(self, request: pb.ServerMetadataRequest, call: Call) -> pb.ServerMetadataResponse:
+        metadata = await super().server_metadata(request, call)
+        metadata.extensions[:] = ["model_repository", "model_configuration"]
+        return metadata
+
+    async def model_config(self, request: pb.ModelConfigRequest, call: Call) -> pb.ModelConfigResponse:
+        model, _ = self._version(request.name, request.version)
+        return pb.ModelConfigResponse(config=model.config)
+
+    async def repository_index(self, request: pb.RepositoryIndexRequest, _call: Call) -> pb.RepositoryIndexResponse:
+        entries = self._index()
+        return pb.RepositoryIndexResponse(
+            models=[entry for entry in entries if entry.state == "READY" or not request.ready]
+        )
+
+    async def repository_model_load(
+        self, request: pb.RepositoryModelLoadRequest, call: Call
+    ) -> pb.RepositoryModelLoadResponse:
+        """All versions in traffic are ready when this answers."""
+        if request.parameters:
+            raise NotSupported("a load takes no parameters here; the model repository says what is served")
+        model = _known(self._board).catalogue.model(request.model_name)
+        for version in sorted(model.in_traffic):
+            await self._residency.ensure_loaded(model.name, version, call)
+        return pb.RepositoryModelLoadResponse()
+
+    def _version(self, name: str, version: str) -> tuple[Model, Version]:
+        """The version of that number; without one, the highest in traffic."""
+        model = _known(self._board).catalogue.model(name)
+        if not version:
+            return model, model.versions[max(model.in_traffic)]
+        if not version.isdecimal():
+            raise UnknownVersion(name, version, map(str, model.versions))
+        return model, self._board.catalogue.version(name, int(version))
+
+    def _index(self) -> Iterator[pb.RepositoryIndexResponse.ModelIndex]:
+        """Every model and version, those that are kept out with the reason."""
+        entry = pb.RepositoryIndexResponse.ModelIndex
+        catalogue = _known(self._board).catalogue
+        for name, model in sorted(catalogue.models.items()):
+            for number in sorted(model.versions):
+                state, reason = self._state(name, number)
+                yield entry(name=name, version=str(number), state=state, reason=reason)
+        for (name, version), text in catalogue.broken.items():
+            yield entry(name=name, version=str(version or ""), state="UNAVAILABLE", reason=text)
+
+    def _state(self, name: str, version: int) -> tuple[str, str]:
+        if self._residency.holders(name, version):
+            return "READY", ""
+        if self._residency.is_loading(name):
+            return "LOADING", ""
+        return "UNAVAILABLE", self._residency.failure(name, version) or "not loaded; it is when asked for"
+
+
+def _known(board: Board) -> Board:
+    """Nothing can be said before the first look at the model repository."""
+    if not board.published:
+        raise Unavailable("the repository is starting and has not read its models yet; try again")
+    return board

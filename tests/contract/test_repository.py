@@ -1,0 +1,410 @@
+"""The repository over a real socket, with a Triton that is a real gRPC server and a fake inside."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from repository.server import Repository
+from repository.settings import Settings
+from tests.unit.repository.folders import declare, publish
+from triptych.call import Call
+from triptych.contract import Contract
+from triptych.contracts import REPOSITORY_SERVICE
+from triptych.door import GrpcioDoor
+from triptych.errors import NotSupported
+from triptych.lifecycle import shut_down
+from triptych.methods import methods_of
+from triptych.oip import SERVICE
+from triptych.proto import repository_pb2 as rp
+from triptych.settings import StageSettings
+
+
+class FakeTriton:
+    """Answers index and load from a folder of models."""
+
+    def __init__(self, models: Path) -> None:
+        self.models = models
+        self.ready: set[tuple[str, str]] = set()
+        self.loads: list[str] = []
+
+    async def repository_index(self, _request: Any, _call: Call) -> Any:
+        entry = pb.RepositoryIndexResponse.ModelIndex
+        models = [entry(name=name, version=version, state="READY") for name, version in sorted(self.ready)]
+        return pb.RepositoryIndexResponse(models=models)
+
+    async def repository_model_load(self, request: Any, _call: Call) -> Any:
+        name = request.model_name
+        self.loads.append(name)
+        if name.startswith("broken"):
+            raise NotSupported(f"failed to load '{name}', no version is available")
+        self.ready |= {(name, version.name) for version in (self.models / name).iterdir() if version.is_dir()}
+        return pb.RepositoryModelLoadResponse()
+
+
+class Stub:
+    """triptych.v1.Repository from the outside."""
+
+    def __init__(self, channel: aio.Channel) -> None:
+        for method in REPOSITORY_SERVICE.methods:
+            make = channel.unary_stream if method.server_streaming else channel.unary_unary
+            call = make(
+                f"/{REPOSITORY_SERVICE.full_name}/{method.name}",
+                request_serializer=GetMessageClass(method.input_type).SerializeToString,
+                response_deserializer=GetMessageClass(method.output_type).FromString,
+            )
+            setattr(self, method.name, call)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
+
+
+class Setting:
+    """A running repository, its folders, its Triton, and the stubs of both protocols."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.models, self.documents = folder / "models", folder / "served"
+        self.triton = FakeTriton(self.models)
+        self.triton_settings = StageSettings(port=free_port())
+        self.door = self.triton_door()
+        self.settings = Settings(
+            port=free_port(),
+            metrics_port=0,
+            model_repository=self.models,
+            served_models=self.documents,
+            triton=f"127.0.0.1:{self.triton_settings.port}",
+            **{"poll_s": 0.01, "sync_s": 0.01, "drain_s": 0, "grace_s": 1} | settings,
+        )
+        self.repository = Repository(self.settings)
+        self.channel = aio.insecure_channel(self.address)
+        self.own = Stub(self.channel)
+        self.oip = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.settings.port}"
+
+    @property
+    def predictor(self) -> str:
+        return f"127.0.0.1:{self.triton_settings.port}"
+
+    def triton_door(self) -> GrpcioDoor:
+        return GrpcioDoor([methods_of(SERVICE, self.triton)], self.triton_settings)
+
+    async def updates(self) -> AsyncIterator[rp.CatalogueUpdate]:
+        async for update in self.own.Watch(rp.WatchRequest(), timeout=30):
+            yield update
+
+    async def until(self, wanted: Any) -> rp.CatalogueUpdate:
+        """The first update of a new stream for which `wanted` is true."""
+        async for update in self.updates():
+            if wanted(update):
+                return update
+        raise AssertionError("the stream ended")
+
+    async def ensure(self, model: str, version: int = 1) -> Any:
+        return await self.own.EnsureLoaded(rp.EnsureLoadedRequest(model=model, version=version), timeout=10)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)
+
+
+@asynccontextmanager
+async def running(folder: Path, *, triton: bool = True, **settings: Any) -> AsyncIterator[Setting]:
+    setting = Setting(folder, **settings)
+    if triton:
+        await setting.door.open()
+    await setting.repository.door.open()
+    await setting.repository.start()
+    await setting.repository.door.set_ready(True)
+    yield setting
+    await setting.channel.close()
+    await shut_down(setting.repository, setting.settings)
+    await setting.door.close(0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "models").mkdir()
+    publish(tmp_path / "models", "sales_de", 1)
+    publish(tmp_path / "models", "sales_de", 2)
+    publish(tmp_path / "models", "sales_fr", 1)
+    declare(tmp_path / "served", "sales_de", {1: 100, 2: 0})
+    return tmp_path
+
+
+async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details() or ""
+
+
+def test_a_watcher_sees_the_catalogue_then_a_load_then_a_new_version(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder) as setting:
+            updates = setting.updates()
+            first = await anext(updates)
+            assert first.full
+            assert [(m.name, m.family, m.route) for m in first.models] == [
+                ("sales_de", "sales", "DE"),
+                ("sales_fr", "sales", "FR"),
+            ]
+            assert [(v.version, v.percent) for v in first.models[0].versions] == [(1, 100), (2, 0)]
+            reply = await setting.ensure("sales_fr")
+            assert list(reply.predictors) == [setting.predictor]
+            loaded = await anext(updates)
+            assert list(loaded.models[0].versions[0].predictors) == [setting.predictor]
+            publish(folder / "models", "sales_fr", 2)
+            published = await anext(updates)
+            assert not published.full
+            assert [(v.version, v.percent) for v in published.models[0].versions] == [(1, 0), (2, 100)]
+
+    run(test())
+
+
+def test_a_change_of_traffic_needs_no_restart(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder) as setting:
+            updates = setting.updates()
+            await anext(updates)
+            declare(folder / "served", "sales_de", {1: 50, 2: 50})
+            update = await anext(updates)
+            assert [(v.version, v.percent) for v in update.models[0].versions] == [(1, 50), (2, 50)]
+            (folder / "served" / "sales_de.yaml").unlink()
+            update = await anext(updates)
+            assert [(v.version, v.percent) for v in update.models[0].versions] == [(1, 0), (2, 100)]
+
+    run(test())
+
+
+def test_a_removed_model_is_told(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder) as setting:
+            updates = setting.updates()
+            await anext(updates)
+            shutil.rmtree(folder / "models" / "sales_fr")
+            assert list((await anext(updates)).removed) == ["sales_fr"]
+
+    run(test())
+
+
+def test_a_contract_travels_as_json_with_its_digest(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder) as setting:
+            reply = await setting.own.GetContract(rp.GetContractRequest(model="sales_de", version=2), timeout=5)
+            assert Contract.model_validate_json(reply.contract_json).route == "DE"
+            assert hashlib.sha256(reply.contract_json).hexdigest() == reply.digest
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "text"),
+    [
+        ("sales_zz", 1, "unknown model or family 'sales_zz'; known: sales_de, sales_fr"),
+        ("sales_de", 9, "model 'sales_de' has no version '9'; known: 1, 2"),
+    ],
+)
+def test_what_is_unknown_is_not_found(folder: Path, model: str, version: int, text: str) -> None:
+    async def test() -> None:
+        async with running(folder) as setting:
+            contract = rp.GetContractRequest(model=model, version=version)
+            metadata = pb.ModelMetadataRequest(name=model, version=str(version))
+            for call in (
+                setting.own.GetContract(contract, timeout=5),
+                setting.ensure(model, version),
+                setting.oip.ModelMetadata(metadata, timeout=5),
+                setting.oip.ModelReady(pb.ModelReadyRequest(name=model, version=str(version)), timeout=5),
+                setting.oip.ModelConfig(pb.ModelConfigRequest(name=model, version=str(version)), timeout=5),
+            ):
+                assert await refusal(call) == (grpc.StatusCode.NOT_FOUND, text)
+            assert setting.triton.loads == []
+
+    run(test())
+
+
+def test_a_load_that_triton_refuses_is_a_failed_precondition_with_its_reason(folder: Path) -> None:
+    publish(folder / "models", "broken_it")
+
+    async def test() -> None:
+        async with running(folder) as setting:
+            code, text = await refusal(setting.ensure("broken_it"))
+            assert code is grpc.StatusCode.FAILED_PRECONDITION
+            assert "failed to load 'broken_it', no version is available" in text
+            assert await refusal(setting.ensure("broken_it")) == (code, text)
+            assert setting.triton.loads == ["broken_it"]
+            index = await setting.oip.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=5)
+            (entry,) = (model for model in index.models if model.name == "broken_it")
+            assert (entry.state, "no version is available" in entry.reason) == ("UNAVAILABLE", True)
+
+    run(test())
+
+
+def test_the_repository_is_ready_without_triton_and_finds_it_later(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder, triton=False) as setting:
+            health: Any = health_pb2_grpc.HealthStub(setting.channel)
+            answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            code, text = await refusal(setting.ensure("sales_fr"))
+            assert code is grpc.StatusCode.UNAVAILABLE
+            assert text.startswith(f"triton at {setting.predictor} does not answer")
+            await setting.door.open()
+            await setting.until(lambda _update: True)
+            while True:  # the channel tries again within its back-off
+                try:
+                    reply = await setting.ensure("sales_fr")
+                    break
+                except aio.AioRpcError as error:
+                    assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017
+            assert list(reply.predictors) == [setting.predictor]
+
+    run(test())
+
+
+def test_a_restarted_triton_is_seen_in_the_placement_and_pins_come_back(folder: Path) -> None:
+    declare(folder / "served", "sales_fr", {1: 100}, pin=True)
+
+    def placed(update: rp.CatalogueUpdate) -> bool:
+        return any(model.name == "sales_fr" and model.versions[0].predictors for model in update.models)
+
+    async def test() -> None:
+        async with running(folder) as setting:
+            await setting.until(placed)
+            updates = setting.updates()
+            assert placed(await anext(updates))
+            await setting.door.close(0)
+            assert not placed(await anext(updates))
+            setting.triton.ready.clear()
+            setting.door = setting.triton_door()
+            await setting.door.open()
+            assert placed(await anext(updates))
+            assert setting.triton.loads == ["sales_fr", "sales_fr"]
+
+    run(test())
+
+
+def test_the_index_lists_every_version_with_its_state_and_reason(folder: Path) -> None:
+    (publish(folder / "models", "sales_it") / "contract.yaml").write_text("kind: Contract")
+
+    async def test() -> None:
+        async with running(folder) as setting:
+            await setting.ensure("sales_fr")
+            index = await setting.oip.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=5)
+            states = {(model.name, model.version): model.state for model in index.models}
+            assert states == {
+                ("sales_de", "1"): "UNAVAILABLE",
+                ("sales_de", "2"): "UNAVAILABLE",
+                ("sales_fr", "1"): "READY",
+                ("sales_it", "1"): "UNAVAILABLE",
+                ("sales_it", ""): "UNAVAILABLE",
+            }
+            reasons = {(model.name, model.version): model.reason for model in index.models}
+            assert reasons["sales_de", "1"] == "not loaded; it is when asked for"
+            assert "1/contract.yaml:1: family: Field required" in reasons["sales_it", "1"]
+            ready = await setting.oip.RepositoryIndex(pb.RepositoryIndexRequest(ready=True), timeout=5)
+            assert [model.name for model in ready.models] == ["sales_fr"]
+
+    run(test())
+
+
+def test_the_open_inference_protocol_shows_the_contract_and_tritons_configuration(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder) as setting:
+            server = await setting.oip.ServerMetadata(pb.ServerMetadataRequest(), timeout=5)
+            assert (server.name, "model_repository" in server.extensions) == ("triptych-repository", True)
+            assert (await setting.oip.ServerLive(pb.ServerLiveRequest(), timeout=5)).live
+            assert (await setting.oip.ServerReady(pb.ServerReadyRequest(), timeout=5)).ready
+            model = await setting.oip.ModelMetadata(pb.ModelMetadataRequest(name="sales_de"), timeout=5)
+            assert (model.versions, model.inputs[0].name, model.inputs[0].shape) == (["1", "2"], "x", [-1, 2])
+            answer = await setting.oip.ModelConfig(pb.ModelConfigRequest(name="sales_de"), timeout=5)
+            assert (answer.config.backend, answer.config.max_batch_size) == ("onnxruntime", 4)
+
+    run(test())
+
+
+def test_a_load_by_tritons_own_method_makes_the_model_ready(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder) as setting:
+            asked = pb.ModelReadyRequest(name="sales_de")
+            assert not (await setting.oip.ModelReady(asked, timeout=5)).ready
+            await setting.oip.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="sales_de"), timeout=5)
+            assert (await setting.oip.ModelReady(asked, timeout=5)).ready
+            assert setting.triton.loads == ["sales_de"]
+
+    run(test())
+
+
+def test_what_the_repository_does_not_do_says_so(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder) as setting:
+            infer = setting.oip.ModelInfer(pb.ModelInferRequest(model_name="sales_de"), timeout=5)
+            code, text = await refusal(infer)
+            assert code is grpc.StatusCode.UNIMPLEMENTED
+            assert "call preprocess" in text
+            unload = setting.oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(), timeout=5)
+            assert (await refusal(unload))[0] is grpc.StatusCode.UNIMPLEMENTED
+
+    run(test())
+
+
+def test_nothing_is_said_before_the_catalogue_was_read(folder: Path) -> None:
+    async def test() -> None:
+        setting = Setting(folder)
+        await setting.repository.door.open()
+        code, text = await refusal(setting.ensure("sales_de"))
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert "has not read its models yet" in text
+        assert not (await setting.oip.ServerReady(pb.ServerReadyRequest(), timeout=5)).ready
+        await setting.channel.close()
+        await shut_down(setting.repository, setting.settings)
+
+    run(test())
+
+
+def test_leaving_ends_the_watchers_and_does_not_wait_for_them(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder, grace_s=3600) as setting:
+            updates = setting.updates()
+            await anext(updates)
+            leaving = asyncio.create_task(shut_down(setting.repository, setting.settings))
+            with pytest.raises(aio.AioRpcError) as caught:
+                await anext(updates)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            await leaving
+
+    run(test())
+
+
+def test_a_missing_folder_is_one_sentence_with_the_setting_to_change(folder: Path) -> None:
+    async def test() -> None:
+        shutil.rmtree(folder / "models")
+        setting = Setting(folder)
+        with pytest.raises(OSError, match="cannot read .*/models: No such file.*REPOSITORY_MODEL_REPOSITORY"):
+            await setting.repository.start()
+        await setting.repository.close()
+        await setting.channel.close()
+
+    run(test())

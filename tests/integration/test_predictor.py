@@ -1,0 +1,168 @@
+"""Real Triton with the python-based backend `onnxruntime`, on the tiny models of tests/data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+
+from local.endpoints import free_endpoints
+from local.environments import ROOT
+from local.health import triton_is_ready
+from local.part import Part
+
+MODELS = ROOT / "tests/data/tiny-models"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tiny models, for tests that add broken ones."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("scale", "pick"):
+        shutil.copytree(MODELS / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(models: Path, predictor_python: Path) -> Iterator[Part]:
+    endpoint = free_endpoints()["predictor"]
+    ports = ["--grpc-port", str(endpoint.port), "--metrics-port", str(endpoint.metrics_port)]
+    part = Part(
+        name="predictor",
+        command=[str(predictor_python), "-m", "predictor", "--model-repository", str(models), *ports],
+        environment={**os.environ, "PYTHONPATH": str(ROOT / "services/predictor")},
+        address=endpoint.address,
+        log=models.parent / "predictor.log",
+        is_ready=lambda: triton_is_ready(endpoint.address),
+    )
+    part.start()
+    while not part.ready(30):
+        time.sleep(0.05)
+    yield part
+    assert part.stop(20), "SIGTERM was not enough"
+
+
+@pytest.fixture(scope="module")
+def client(predictor: Part) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(predictor.address) as client:
+        client.load_model("scale", client_timeout=30)
+        client.load_model("pick", client_timeout=30)
+        yield client
+
+
+def ask(client: triton.InferenceServerClient, model: str, value: np.ndarray[Any, Any], version: str = "") -> Any:
+    name = {"scale": "features", "pick": "index"}[model]
+    tensor = triton.InferInput(name, list(value.shape), np_to_triton_dtype(value.dtype))
+    tensor.set_data_from_numpy(value)
+    return client.infer(model, [tensor], model_version=version, client_timeout=10).as_numpy("output")
+
+
+def together(calls: Sequence[Callable[[], Any]]) -> list[Future[Any]]:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [pool.submit(call) for call in calls]
+
+
+def runs(client: triton.InferenceServerClient, model: str) -> int:
+    return int(client.get_inference_statistics(model).model_stats[0].execution_count)
+
+
+def test_every_version_of_a_model_answers_with_its_own_weights(client: triton.InferenceServerClient) -> None:
+    features = np.arange(8, dtype=np.float32).reshape(2, 4)
+    assert np.array_equal(ask(client, "scale", features, "1"), features[:, :3])
+    assert np.array_equal(ask(client, "scale", features, "2"), 2 * features[:, :3])
+    assert np.array_equal(ask(client, "scale", features), 2 * features[:, :3])
+
+
+def test_requests_that_wait_together_run_once_and_each_gets_its_own_rows(
+    client: triton.InferenceServerClient,
+) -> None:
+    before = runs(client, "pick")
+    sent = [np.array([[n % 5]] * (1 + n % 3), dtype=np.int64) for n in range(6)]
+    answers = together([partial(ask, client, "pick", index) for index in sent])
+    for index, answer in zip(sent, answers, strict=True):
+        assert np.array_equal(answer.result(), 10.0 * index)
+    assert runs(client, "pick") - before < len(sent)
+
+
+def test_a_request_that_fails_in_the_model_does_not_fail_those_grouped_with_it(
+    client: triton.InferenceServerClient,
+) -> None:
+    sent = [np.array([[n]], dtype=np.int64) for n in (1, 99, 2)]
+    calls = [partial(ask, client, "pick", index) for index in sent]
+    good, bad, other = together(calls)
+    assert good.result().item() == 10.0
+    assert other.result().item() == 20.0
+    with pytest.raises(InferenceServerException, match="out of data bounds"):
+        bad.result()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("no_file", lambda folder: (folder / "1/model.onnx").unlink(), "model.onnx"),
+        ("garbage", lambda folder: (folder / "1/model.onnx").write_bytes(b"no model"), "model.onnx"),
+        (
+            "wrong_name",
+            lambda folder: edit(folder, '"features"', '"other"'),
+            "input 'other' is not in the file",
+        ),
+        (
+            "wrong_type",
+            lambda folder: edit(folder, "TYPE_FP32", "TYPE_INT32"),
+            "want tensor.int32., got tensor.float.",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_served_is_refused_at_load_with_the_reason(
+    client: triton.InferenceServerClient,
+    models: Path,
+    name: str,
+    change: Callable[[Path], object],
+    message: str,
+) -> None:
+    folder = models / name
+    shutil.copytree(MODELS / "scale", folder)
+    edit(folder, '"scale"', f'"{name}"')
+    change(folder)
+    with pytest.raises(InferenceServerException, match=message):
+        client.load_model(name, client_timeout=30)
+    assert client.is_server_ready(), "one broken model must not make the server unready"
+    assert client.is_model_ready("scale")
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    config = folder / "config.pbtxt"
+    config.write_text(config.read_text().replace(old, new))
+
+
+def test_a_model_loads_and_answers_again_after_it_was_unloaded(client: triton.InferenceServerClient) -> None:
+    client.unload_model("scale")
+    deadline = time.monotonic() + 20
+    while any(model.name == "scale" and model.state == "READY" for model in index(client)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    client.load_model("scale", client_timeout=30)
+    assert ask(client, "scale", np.ones((1, 4), np.float32)).shape == (1, 3)
+
+
+def index(client: triton.InferenceServerClient) -> Any:
+    return client.get_model_repository_index().models
+
+
+def test_the_launcher_says_in_one_line_what_is_missing(predictor_python: Path, tmp_path: Path) -> None:
+    command = [str(predictor_python), "-m", "predictor", "--model-repository", str(tmp_path / "nowhere")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "services/predictor")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [f"predictor: --model-repository {tmp_path / 'nowhere'}: no such folder"]

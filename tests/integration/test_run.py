@@ -1,0 +1,178 @@
+"""`python -m local`, the command behind `make run`, with the tiny models and ports of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from local.endpoints import PARTS, Endpoints, free_endpoints
+from local.environments import ROOT
+
+EXAMPLE = {
+    "title": "Three of four",
+    "model_name": "scales",
+    "parameters": {"route": "DE"},
+    "inputs": [{"name": "features", "datatype": "FP32", "data": [[1, 2, 3, 4]]}],
+    "expect": {"output": 2.0},
+}
+
+
+class Run:
+    """One `python -m local`; its lines as they come."""
+
+    def __init__(self, endpoints: Endpoints, folder: Path, example: dict[str, Any], *arguments: str) -> None:
+        (folder / "served").mkdir(exist_ok=True)
+        (folder / "examples.json").write_text(json.dumps([example]))
+        self.variables = {
+            **os.environ,
+            "REPOSITORY_MODEL_REPOSITORY": str(ROOT / "tests/data/tiny-models"),
+            "REPOSITORY_SERVED_MODELS": str(folder / "served"),
+        }
+        files = ["--examples", str(folder / "examples.json"), "--logs", str(folder / "logs")]
+        for endpoint in endpoints.values():
+            self.variables |= endpoint.variables()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "local", *files, *arguments],
+            cwd=ROOT,
+            env=self.variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.errors = ""
+        self._reader = threading.Thread(target=self._read_errors)
+        self._reader.start()
+        self.lines: list[str] = []
+
+    def until(self, text: str) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            if text in line:
+                return
+        self._reader.join()
+        raise AssertionError(f"'{text}' never came: {self.lines} {self.errors}")
+
+    def end(self) -> int:
+        assert self.process.stdout
+        self.lines += self.process.stdout.read().splitlines()
+        self._reader.join()
+        self.process.stdout.close()
+        assert self.process.stderr
+        self.process.stderr.close()
+        return self.process.wait(60)
+
+    def parts(self) -> dict[str, psutil.Process]:
+        children = psutil.Process(self.process.pid).children()
+        return dict(zip(PARTS, sorted(children, key=lambda child: child.pid), strict=True))
+
+    def _read_errors(self) -> None:
+        assert self.process.stderr
+        self.errors = self.process.stderr.read()
+
+
+StartRun = Callable[..., Run]
+
+
+@pytest.fixture
+def endpoints() -> Endpoints:
+    return free_endpoints()
+
+
+@pytest.fixture
+def start_run(tmp_path: Path, endpoints: Endpoints) -> Iterator[StartRun]:
+    made: list[Run] = []
+
+    def start(*arguments: str, example: dict[str, Any] | None = None) -> Run:
+        made.append(Run(endpoints, tmp_path, example or EXAMPLE, *arguments))
+        return made[-1]
+
+    yield start
+    for run in made:
+        if run.process.poll() is None:
+            run.process.terminate()
+            run.end()
+
+
+def test_once_shows_each_part_question_and_answer_and_ends_well(start_run: StartRun, endpoints: Endpoints) -> None:
+    run = start_run("--once")
+    assert run.end() == 0, run.errors
+    for part in PARTS:
+        assert any(line.startswith(f"{part} ready on {endpoints[part].address} after ") for line in run.lines)
+    assert "  scales(route=DE)  <-  features ▁▃▅█ (1 to 4)" in run.lines
+    assert any(line.startswith("  -> scale version 2, ") for line in run.lines)
+    assert "     output 2 4 6  ▁▄█" in run.lines
+    assert "1 of 1 examples answered" in run.lines
+    assert run.errors == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"parameters": {"route": "ZZ"}}, "failed: StatusCode.NOT_FOUND: family 'scales' has no route 'ZZ'"),
+        ({"expect": {"output": 3.0}}, "failed: output 'output': want 3.0 first, got 2.0"),
+    ],
+)
+def test_once_ends_non_zero_if_an_example_fails(start_run: StartRun, change: dict[str, Any], message: str) -> None:
+    run = start_run("--once", example={**EXAMPLE, **change})
+    assert run.end() == 1
+    assert any(message in line for line in run.lines)
+    assert "0 of 1 examples answered" in run.lines
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_it_is_told_to_stop_and_leaves_nothing(start_run: StartRun, number: signal.Signals) -> None:
+    run = start_run()
+    run.until("Ctrl-C stops")
+    parts = run.parts()
+    run.process.send_signal(number)
+    assert run.end() == 0
+    assert run.errors == ""
+    assert not [name for name, process in parts.items() if process.is_running()]
+
+
+@pytest.mark.parametrize("name", ["predictor", "repository"])
+def test_a_part_that_dies_is_told_and_everything_else_is_stopped(start_run: StartRun, name: str) -> None:
+    run = start_run()
+    run.until("Ctrl-C stops")
+    parts = run.parts()
+    parts[name].kill()
+    assert run.end() == 1
+    assert run.errors.startswith(f"local: {name} was ended by SIGKILL; its log is ")
+    assert not [part for part, process in parts.items() if process.is_running()]
+
+
+def test_a_port_in_use_is_told_in_one_line_before_anything_is_started(
+    start_run: StartRun, endpoints: Endpoints
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", endpoints["postprocess"].port))
+        listener.listen()
+        run = start_run("--once")
+        assert run.end() == 1
+    assert run.lines == []
+    assert run.errors.splitlines() == [
+        f"local: port {endpoints['postprocess'].port} of postprocess on 127.0.0.1 is in use: stop what listens "
+        "there (a chain that runs already?), or set another: POSTPROCESS_PORT=..."
+    ]
+
+
+def test_a_part_that_cannot_start_is_told_with_its_own_words(
+    start_run: StartRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTPROCESS_NO_SUCH_SETTING", "1")
+    run = start_run("--once")
+    assert run.end() == 1
+    assert run.errors.startswith("local: postprocess ended with exit code 2; its log is ")
+    assert "POSTPROCESS_NO_SUCH_SETTING: no such setting" in run.errors

@@ -1,0 +1,73 @@
+"""Environments: when another one is due. That they can be made is shown by every test that runs in one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from local import environments
+from local.environments import ENVIRONMENTS, Environment
+from local.errors import LocalError
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "pins.txt").write_text("numpy==1.26.4\n")
+    monkeypatch.setattr(environments, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_another_pin_is_another_folder(checkout: Path) -> None:
+    before = Environment("e", ("pins.txt",)).folder()
+    assert Environment("e", ("pins.txt",)).folder() == before
+    (checkout / "pins.txt").write_text("numpy==2.4.6\n")
+    assert Environment("e", ("pins.txt",)).folder() != before
+
+
+def test_only_an_environment_with_our_packages_belongs_to_one_checkout(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout / "service").mkdir()
+    (checkout / "service/pyproject.toml").write_text("")
+    theirs, ours = Environment("a", ("pins.txt",)), Environment("b", ("pins.txt",), ("service",))
+    before = theirs.folder(), ours.folder()
+    other = checkout.parent / f"{checkout.name}-other"
+    checkout.rename(other)
+    monkeypatch.setattr(environments, "ROOT", other)
+    assert theirs.folder() == before[0]
+    assert ours.folder() != before[1]
+
+
+def test_pins_that_are_not_there_are_named(checkout: Path) -> None:
+    with pytest.raises(LocalError, match="other.txt: no such file"):
+        Environment("e", ("other.txt",)).folder()
+
+
+def test_every_requirement_is_pinned_and_no_index_is_named() -> None:
+    for environment in ENVIRONMENTS.values():
+        for file in environment.requirements:
+            for line in (environments.ROOT / file).read_text().splitlines():
+                assert not line or line.startswith("#") or "==" in line, f"{file}: {line}"
+                assert "://" not in line, f"{file}: {line}"
+
+
+def test_an_environment_that_is_complete_is_only_looked_up(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(checkout))
+    environment = Environment("services", ("pins.txt",))
+    monkeypatch.setitem(environments.ENVIRONMENTS, "services", environment)
+    environment.folder().mkdir(parents=True)
+    (environment.folder() / "complete").touch()
+    assert environments.ensure("services") == environment.python()
+
+
+def test_a_step_that_fails_is_told_with_its_last_lines() -> None:
+    with pytest.raises(LocalError, match=r"(?s)python.* ended with 3:\nno such package"):
+        environments._run([sys.executable, "-c", "print('no such package'); raise SystemExit(3)"])
+
+
+def test_an_old_python_is_told_which_one_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "NEWEST", (3, 10))
+    with pytest.raises(LocalError, match=r"want Python 3.11 or 3.10, got .*make PYTHON="):
+        environments.ensure("services")
