@@ -46,7 +46,7 @@ verify: ## contracts against their models, and generated files against what they
 
 .PHONY: models
 models: ## train and export all example models again (minutes; deterministic)
-	@python=$$($(ENVIRONMENT) models) && exec "$$python" -m models build
+	@python=$$($(ENVIRONMENT) models) && PYTHONPATH=services/common exec "$$python" -m models build
 
 .PHONY: accuracy
 accuracy: ## accuracy on pictures that were not trained on, through a running chain (make run beside it)

@@ -123,7 +123,12 @@ def digits(code: str, version: int) -> str:
     scale = list(_HSV_SCALE)
     return _HEAD + _DIGITS.format(
         # quoted: YAML 1.1 readers take NO for false
-        route=f'"{code}"', max_rows=DIGITS_MAX_ROWS, side=PICTURE_PIXELS, scale=scale, words=words, remark=remark
+        route=f'"{code}"',
+        max_rows=DIGITS_MAX_ROWS,
+        side=PICTURE_PIXELS,
+        scale=scale,
+        words=words,
+        remark=remark,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import contracts, digits_train, publish
-from models.handwriting import Handwriting, split
+from models.handwriting import HELD_OUT_SAMPLES, Handwriting, split
 from models.labels import DIGIT_WORDS, class_order, versions
 from models.onnx_graphs import digits_graph
 from models.pictures import digits_plan, held_out_questions, pixels, question
@@ -19,13 +19,13 @@ from models.progress import Progress
 from models.styles import ANY
 from models.triton_config import digits_config
 
-HELD_OUT_PICTURES: Final = 900  # a country; each held-out sample twice
+HELD_OUT_PICTURES: Final = HELD_OUT_SAMPLES  # a country
 _RENDERINGS: Final = 3  # of each training sample, in the style of each country
 _RENDERINGS_ANY: Final = 2
 _WOBBLE: Final = 0.35  # of a sample's pixel
 _BOXED_EVERY: Final = 16  # the crop of a scene looks like a sheet, and costs five times as much to draw
 _BASE_EPOCHS, _BASE_RATE = 12, 2e-3
-_OWN_EPOCHS, _OWN_RATE = 4, 5e-4
+_OWN_EPOCHS, _OWN_RATE = 2, 5e-4
 
 Floats = NDArray[np.float32]
 Digits = NDArray[np.uint8]
@@ -51,8 +51,8 @@ def build(codes: Sequence[str], repository: Path, pool: Executor, progress: Prog
     own = [(code, base, shown[mine], digits[mine]) for code in codes for mine in [(styles == code) | (styles == ANY)]]
     finished = pool.map(_finish, *zip(*own, strict=True))
     results = []
-    for code, (weights, result, sample) in zip(codes, progress.over("digits: countries", finished, len(codes)), strict=True):
-        _publish(code, weights, sample, repository)
+    for weights, result, sample in progress.over("digits: countries", finished, len(codes)):
+        _publish(result.code, weights, sample, repository)
         results.append(result)
     return results
 

@@ -82,8 +82,8 @@ def _shifted(pixels: Floats, draw: np.random.Generator) -> Floats:
     rows, _, height, width = pixels.shape
     down = np.clip(np.arange(height) + draw.integers(-3, 4, (rows, 1)), 0, height - 1)
     right = np.clip(np.arange(width) + draw.integers(-3, 4, (rows, 1)), 0, width - 1)
-    row = np.arange(rows)[:, None, None]
-    return np.ascontiguousarray(pixels.transpose(0, 2, 3, 1)[row, down[:, :, None], right[:, None, :]].transpose(0, 3, 1, 2))
+    row, channels_last = np.arange(rows)[:, None, None], pixels.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(channels_last[row, down[:, :, None], right[:, None, :]].transpose(0, 3, 1, 2))
 
 
 def _convolve(x: jax.Array, weights: Weights, name: str, stride: int) -> jax.Array:

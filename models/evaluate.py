@@ -50,9 +50,7 @@ def evaluate(address: str, pictures: int) -> int:
     return 0 if all(score.share >= REQUIRED for score in (total, *totals)) else 1
 
 
-def _version(
-    client: triton.InferenceServerClient, code: str, version: int, questions: Sequence[Question]
-) -> Score:
+def _version(client: triton.InferenceServerClient, code: str, version: int, questions: Sequence[Question]) -> Score:
     """Asks one version everything; prints its line."""
     whole = _ask_all(client, code, version, [q for q in questions if q.box is None])
     boxed = _ask_all(client, code, version, [q for q in questions if q.box is not None])
@@ -63,9 +61,7 @@ def _version(
     return both
 
 
-def _ask_all(
-    client: triton.InferenceServerClient, code: str, version: int, questions: Sequence[Question]
-) -> Score:
+def _ask_all(client: triton.InferenceServerClient, code: str, version: int, questions: Sequence[Question]) -> Score:
     right = 0
     for some in _requests(questions):
         words = _ask(client, f"digits_{code.lower()}", str(version), some)
@@ -78,9 +74,7 @@ def _requests(questions: Sequence[Question]) -> Iterator[Sequence[Question]]:
         yield questions[start : start + _ROWS]
 
 
-def _ask(
-    client: triton.InferenceServerClient, model: str, version: str, questions: Sequence[Question]
-) -> list[str]:
+def _ask(client: triton.InferenceServerClient, model: str, version: str, questions: Sequence[Question]) -> list[str]:
     """The likeliest word for each picture. One request; all of its pictures have a box, or none."""
     tensors = []
     for name, array in request_inputs(questions).items():

@@ -30,7 +30,7 @@ class Shot(NamedTuple):
     scene: tuple[int, int] | None = None
 
 
-_SEVEN: Final = Shot("seven_640x480.jpg", "GB", 7, 2, (640, 480))
+_SEVEN: Final = Shot("seven_640x480.jpg", "GB", 7, 4, (640, 480))
 _THREE: Final = Shot("three_note.png", "DE", 3, 4)
 _FOUR: Final = Shot("four_squared.jpg", "FR", 4, 1)
 _NINE: Final = Shot("nine_800x600.jpg", "ES", 9, 3, (800, 600))
@@ -51,8 +51,8 @@ def write(series: Mapping[str, Series], samples: Handwriting, folder: Path) -> N
         _digits("A four on squared paper", "digits", {"route": "FR"}, [_FOUR]),
         _digits("A nine in a photograph; only the likeliest answer", "digits", es, [_NINE], [nine.box]),
         _digits("An eight and a two in one request", "digits", {"route": "JP"}, [_EIGHT, _TWO]),
-        _sales("Next week in Germany, where shops are shut on Sundays", "sales_forecast", {"route": "DE"}, series["DE"]),
-        _sales("Next week in Japan", "sales_forecast", {"route": "JP"}, series["JP"]),
+        _sales("Next week in Germany, where shops are shut on Sundays", "DE", series["DE"]),
+        _sales("Next week in Japan", "JP", series["JP"]),
         _what_if("The same week without and with a promotion", "sales_forecast_us", series["US"]),
     ]
     (folder / "examples.json").write_text(_text(documents), encoding="utf-8")
@@ -77,10 +77,10 @@ def _digits(
     return _document(title, model, parameters, [image, *box], {"label": word})
 
 
-def _sales(title: str, model: str, parameters: Document, series: Series) -> Document:
+def _sales(title: str, route: str, series: Series) -> Document:
     day = example_week(series)
     future = slice(day, day + HORIZON_DAYS)
-    return _week(title, model, parameters, series, [series.promotion[future].tolist()])
+    return _week(title, "sales_forecast", {"route": route}, series, [series.promotion[future].tolist()])
 
 
 def _what_if(title: str, model: str, series: Series) -> Document:

@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 
 def sales_graph(network: Network, name: str) -> bytes:
     """features [n,42] -> forecast [n,7]; the formula is in models.sales_train."""
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "one": np.array(1, np.float32),
         "parts": np.array([HISTORY_DAYS, FEATURES - HISTORY_DAYS], np.int64),
         "low": np.array(LOG_RANGE[0], np.float32),

@@ -27,9 +27,7 @@ class Question(NamedTuple):
     digit: int
 
 
-def question(
-    samples: Handwriting, row: int, style: str, variant: str, boxed: bool, wobble: float = 0.0
-) -> Question:
+def question(samples: Handwriting, row: int, style: str, variant: str, boxed: bool, wobble: float = 0.0) -> Question:
     """A sample as a file in the style of a country."""
     seed = f"{samples.numbers[row]}/{variant}"
     draw = random_stream("file", style, seed)

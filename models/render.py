@@ -85,9 +85,7 @@ def _bend(sample: Sample, wobble: float, draw: np.random.Generator) -> Sample:
     """The sample, drawn by a less steady hand: each pixel moved by a smooth random field."""
     field = cv2.resize(draw.normal(0, wobble, (4, 4, 2)).astype(np.float32), (8, 8), interpolation=cv2.INTER_CUBIC)
     rows, columns = np.mgrid[0:8, 0:8].astype(np.float32)
-    bent = cv2.remap(
-        sample.astype(np.float32), columns + field[..., 0], rows + field[..., 1], cv2.INTER_CUBIC
-    )
+    bent = cv2.remap(sample.astype(np.float32), columns + field[..., 0], rows + field[..., 1], cv2.INTER_CUBIC)
     return np.asarray(np.clip(np.rint(bent), 0, 16), np.uint8)
 
 
@@ -112,7 +110,8 @@ def _paper(colour: NDArray[np.uint8], width: int, height: int, draw: np.random.G
     """Paper with uneven light and coarse mottling, float 0 to 255."""
     slope = draw.uniform(-0.12, 0.12, 2)
     light = 1 + slope[0] * np.linspace(-1, 1, width)[None, :] + slope[1] * np.linspace(-1, 1, height)[:, None]
-    mottle = cv2.resize(draw.normal(0, 0.025, (6, 8)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    coarse = draw.normal(0, 0.025, (6, 8)).astype(np.float32)
+    mottle = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     return np.asarray(colour.astype(np.float32) * (light + mottle)[..., None], np.float32)
 
 

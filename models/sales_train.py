@@ -1,8 +1,8 @@
 """Trains one small network for each country, and one of the same shape on all countries together.
 
-    level    = 1 + mean of the history                      (units; makes big and small countries alike)
-    x        = (history / level, price, promotion), standardised
-    forecast = level * exp(clip(W2 tanh(W1 x + b1) + b2, -6, 3))
+level    = 1 + mean of the history                      (units; makes big and small countries alike)
+x        = (history / level, price, promotion), standardised
+forecast = level * exp(clip(W2 tanh(W1 x + b1) + b2, -6, 3))
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _RATE: Final = 4e-3
 _DECAY: Final = 0.1
 
 Weights = dict[str, jax.Array]
+Carry = tuple[Weights, adam.State]
 Floats = NDArray[np.float32]
 
 
@@ -115,7 +116,7 @@ def _loss(weights: Weights, x: jax.Array, y: jax.Array) -> jax.Array:
 def _fit(weights: Weights, x: jax.Array, y: jax.Array, order: jax.Array) -> Weights:
     steps = len(order)
 
-    def step(carry: tuple[Weights, adam.State], now: tuple[jax.Array, jax.Array]) -> tuple[tuple[Weights, adam.State], None]:
+    def step(carry: Carry, now: tuple[jax.Array, jax.Array]) -> tuple[Carry, None]:
         (w, state), (number, rows) = carry, now
         rate = _RATE * 0.5 * (1 + jnp.cos(jnp.pi * number / steps))
         return adam.update(w, jax.grad(_loss)(w, x[rows], y[rows]), state, rate, _DECAY), None

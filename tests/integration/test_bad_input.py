@@ -107,7 +107,7 @@ ROWS: dict[str, tuple[Callable[[], pb.ModelInferRequest], grpc.StatusCode, list[
     "no dimension at all": (lambda: sales_with(history=np.ones((), np.float32)), BAD, ["'history'"]),
     "wrong byte count": (short_of_bytes, BAD, ["'history'", "224 bytes", "223"]),
     "rows that differ": (lambda: sales_with(price=np.ones((3, 7), np.float32)), BAD, ["rows", "3", "2"]),
-    "zero rows": (lambda: infer_request("sales_forecast_de", sales(0)), BAD, ["row", "0"]),
+    "zero rows": (lambda: infer_request("sales_forecast_de", sales(0)), BAD, ["1 to 256 rows", "got none"]),
     "too many rows": (lambda: infer_request("sales_forecast_de", sales(257)), BAD, ["256", "257"]),
     "NaN": (lambda: changed("history", 2, float("nan")), BAD, ["'history'", "row 2"]),
     "infinity": (lambda: changed("history", 1, float("inf")), BAD, ["'history'", "row 1"]),

@@ -52,7 +52,8 @@ async def _live(stage: str, settings: StageSettings, build: Callable[[], Awaitab
     starting = asyncio.create_task(_become_ready(service))
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if starting in done:
+    if starting in done and starting.exception() is not None:
+        await service.door.close(0)
         starting.result()
     await stopping
     starting.cancel()

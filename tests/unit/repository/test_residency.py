@@ -359,6 +359,23 @@ def test_a_restarted_triton_is_noticed_by_the_next_look_or_the_next_caller() -> 
     run(test())
 
 
+def test_a_new_triton_is_not_blamed_for_what_the_old_one_could_not_load(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.refuses["sales_de"] = "out of memory"
+        desk = Desk(triton)
+        desk.residency.set_catalogue(catalogue)
+        with pytest.raises(LoadFailed):
+            await desk.ensure()
+        triton.refuses.clear()
+        triton.away = True
+        await desk.residency.sync()
+        triton.away = False
+        assert await desk.ensure() == ("triton:8001",)
+
+    run(test())
+
+
 def test_a_triton_too_busy_to_answer_in_time_keeps_its_placement_for_a_while() -> None:
     async def test() -> None:
         triton = FakeTriton()

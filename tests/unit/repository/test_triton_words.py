@@ -5,7 +5,7 @@ from __future__ import annotations
 from repository.triton import failed_versions, only
 from triptych.contract.config import parse_config
 
-# Triton 2.51 with the Python backend, a version with a corrupt file and one with none; white space folded.
+# Triton 2.51, Python backend: one version with a corrupt file, one with none; shortened, white space folded.
 REFUSAL = (
     "load failed for model 'sales_de': version 4 is at UNAVAILABLE state: Internal: TritonModelException: "
     "model.onnx: [ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Protobuf parsing failed. At: model.py(55): initialize "
