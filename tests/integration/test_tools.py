@@ -8,13 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from local.chain import Chain
 from local.perf import ensure_perf_analyzer
-
 from tests.integration.conftest import Caller
 from tests.integration.requests import infer_request, sales
-
-INFER = "inference.GRPCInferenceService/ModelInfer"
 
 
 def sales_data(folder: Path) -> Path:
@@ -27,7 +25,11 @@ def sales_data(folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("stage", "more"),
-    [("preprocess", ["--input-data", "sales.json"]), ("postprocess", ["-x", "1", "--input-data", "zero"]), ("predictor", [])],
+    [
+        ("preprocess", ["--input-data", "sales.json"]),
+        ("postprocess", ["-x", "1", "--input-data", "zero"]),
+        ("predictor", []),
+    ],
 )
 def test_perf_analyzer_measures_every_stage(
     chain: Chain, caller: Caller, tmp_path: Path, stage: str, more: list[str]
