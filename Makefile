@@ -33,7 +33,7 @@ lint: ## style (ruff), types (mypy --strict) and import layers (import-linter)
 	@$(SERVICES) -m ruff check .
 	@$(SERVICES) -m mypy
 	@$(SERVICES) -m mypy services/predictor/backends/onnxruntime/model.py
-	@python=$$($(ENVIRONMENT) services) && "$$(dirname "$$python")/lint-imports" --quiet
+	@python=$$($(ENVIRONMENT) services) && "$$(dirname "$$python")/lint-imports"
 
 .PHONY: verify
 verify: ## contracts against their models, and generated files against what they are generated from
