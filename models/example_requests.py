@@ -34,7 +34,7 @@ _SEVEN: Final = Shot("seven_640x480.jpg", "GB", 7, 4, (640, 480))
 _THREE: Final = Shot("three_note.png", "DE", 3, 4)
 _FOUR: Final = Shot("four_squared.jpg", "FR", 4, 1)
 _NINE: Final = Shot("nine_800x600.jpg", "ES", 9, 3, (800, 600))
-_EIGHT: Final = Shot("eight_board.png", "JP", 8, 2)
+_EIGHT: Final = Shot("eight_board.png", "JP", 8, 7)
 _TWO: Final = Shot("two_board.jpg", "JP", 2, 5)
 
 
