@@ -11,7 +11,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from tests.integration.conftest import Caller
-from tests.integration.requests import infer_request, noise_picture, objects, png_header, sales
+from tests.integration.messages import infer_request, noise_picture, objects, png_header, sales
 from triptych.datatypes import Array
 
 BAD, MISSING = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND

@@ -19,7 +19,7 @@ from tritonclient.grpc import service_pb2_grpc
 from local.chain import Chain
 from local.environments import ensure
 from tests.integration.conftest import Caller, MakeChain
-from tests.integration.requests import infer_request, noise_picture, objects, outputs_of, sales
+from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2 as pb
 from local.chain import Chain
 from local.errors import LocalError
 from tests.integration.conftest import INFER, Caller, MakeChain
-from tests.integration.requests import infer_request, noise_picture, objects, sales
+from tests.integration.messages import infer_request, noise_picture, objects, sales
 
 AWAY = grpc.StatusCode.UNAVAILABLE
 GOOD = infer_request("sales_forecast_de", sales())

@@ -12,7 +12,7 @@ import pytest
 from local.chain import Chain
 from local.perf import ensure_perf_analyzer
 from tests.integration.conftest import Caller
-from tests.integration.requests import infer_request, sales
+from tests.integration.messages import infer_request, sales
 
 
 def sales_data(folder: Path) -> Path:
