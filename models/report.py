@@ -9,6 +9,7 @@ from typing import Final
 
 from models import digits_build, sales_build
 from models.digits_build import HELD_OUT_PICTURES
+from models.handwriting import HELD_OUT_SAMPLES
 from models.labels import DIGIT_WORDS
 
 _TEXT: Final = """\
@@ -73,7 +74,7 @@ def sales_table(results: Sequence[sales_build.Result]) -> str:
     better_wide = sum(r.own < r.world_wide for r in results)
     lines.append(
         f"\nThe own model is better than the global one in {better} of {len(results)} countries, and better than "
-        f"the wide one in {better_wide}.\n\n"
+        f"the wide one in {better_wide}.\n"
     )
     return "".join(lines)
 
@@ -84,7 +85,7 @@ def digits_table(results: Sequence[digits_build.Result]) -> str:
     for r in results:
         first, second, *_, last = DIGIT_WORDS[r.code]
         lines.append(f"| digits_{r.code.lower()} | {r.own:.4f} | {r.base:.4f} | {first}, {second}, ... {last} |\n")
-    lines.append(f"| **mean** | {fmean(r.own for r in results):.4f} | {fmean(r.base for r in results):.4f} | |\n\n")
+    lines.append(f"| **mean** | {fmean(r.own for r in results):.4f} | {fmean(r.base for r in results):.4f} | |\n")
     return "".join(lines)
 
 
@@ -96,7 +97,7 @@ def write(sales: Sequence[sales_build.Result], digits: Sequence[digits_build.Res
         sales=sales_table(sales),
         digits=digits_table(digits),
         pictures=HELD_OUT_PICTURES,
-        held_out=HELD_OUT_PICTURES // 2,
+        held_out=HELD_OUT_SAMPLES,
     )
     file.write_text(text, encoding="utf-8")
 

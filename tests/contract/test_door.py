@@ -165,7 +165,7 @@ def test_the_callers_deadline_reaches_the_servicer() -> None:
         async with serving(look, request_timeout_s=7) as (channel, _):
             await channel.unary_unary(INFER)(b"", timeout=3)
             await channel.unary_unary(INFER)(b"")
-        assert 0 < seen[0] <= 3 < seen[1] <= 7
+        assert 0 < seen[0] < 4 < seen[1] <= 7  # gRPC rounds deadlines up a little
 
     run(test())
 

@@ -60,8 +60,9 @@ def test_a_dead_triton_is_named_and_its_return_is_enough(make_chain: MakeChain) 
     caller = caller_of(chain)
     caller.infer(GOOD)
     chain.kill_part("predictor")
-    code, _ = caller.refused(GOOD)
+    code, text = caller.refused(GOOD)
     assert code is AWAY
+    assert text.startswith("triton at")
     chain.start_part("predictor")
     until(lambda: answers(caller))
 
@@ -125,7 +126,8 @@ def test_sigterm_under_load_loses_no_answer(make_chain: MakeChain) -> None:
         thread.join(30)
     stop.set()
     failures = [outcome for outcome in outcomes if outcome != "answered"]
-    assert all(isinstance(failure, tuple) and failure[0] is AWAY for failure in failures), failures
+    others = [failure for failure in failures if not isinstance(failure, tuple) or failure[0] is not AWAY]
+    assert not others, others
     # A new connection is refused; a call that was accepted is not cut off.
     assert not any("Connection reset" in str(failure) or "Socket closed" in str(failure) for failure in failures)
     assert chain.stop_part("preprocess"), "SIGTERM was not enough"

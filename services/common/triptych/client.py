@@ -22,7 +22,7 @@ from triptych.errors import (
     StageUnavailable,
     TriptychError,
 )
-from triptych.status import Relayed
+from triptych.status import SAID_BY_US, Relayed
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ RELAYED = frozenset(
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.UNAVAILABLE,
     }
 )
 
@@ -103,12 +104,12 @@ class Upstream:
     def _translate(self, error: aio.AioRpcError, timeout_s: float) -> NoReturn:
         code, details = error.code(), error.details() or ""
         where = f"{self.part} at {self.address}"
+        if self._relays and code in RELAYED and SAID_BY_US in (error.trailing_metadata() or ()):
+            raise Relayed(code, details) from error
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             raise StageUnavailable(self.part, self.address, details) from error
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             raise DeadlineExceeded(f"{where} did not answer within {timeout_s:.3f} s") from error
-        if self._relays and code in RELAYED:
-            raise Relayed(code, details) from error
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             raise Overloaded(f"{where} is full: {details}") from error
         if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):

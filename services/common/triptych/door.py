@@ -21,7 +21,7 @@ from triptych.call import Call
 from triptych.errors import InvalidRequest
 from triptych.methods import Method, Service
 from triptych.settings import StageSettings
-from triptych.status import status_of
+from triptych.status import SAID_BY_US, status_of
 
 log = logging.getLogger(__name__)
 
@@ -164,5 +164,5 @@ async def _refuse(context: aio.ServicerContext[Any, Any], error: BaseException, 
     code, text = status_of(error)
     if code is grpc.StatusCode.INTERNAL:
         log.error("internal error", exc_info=error, extra={"method": method})
-    await context.abort(code, text)
+    await context.abort(code, text, ((SAID_BY_US, "1"),))
     raise AssertionError("abort returns")  # pragma: no cover

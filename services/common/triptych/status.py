@@ -11,6 +11,9 @@ from triptych import errors
 
 INTERNAL_TEXT = "internal error; the stage's log has the cause under this request's id"
 
+# Trailing metadata of every error that a stage of ours answers: tells it from one that the connection made up.
+SAID_BY_US = "triptych-said"
+
 CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,

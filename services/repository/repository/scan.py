@@ -19,9 +19,11 @@ from tritonclient.grpc import model_config_pb2 as mc
 
 from repository.catalogue import Folder, Version
 from repository.served_model import Document, Fault, read_documents
-from triptych.contract import ContractError, load_contract
+from triptych.contract import ContractError
 from triptych.contract.config import FILE as CONFIG
 from triptych.contract.config import ConfigError, check_config, model_file, parse_config, served_versions
+from triptych.contract.loader import load_located
+from triptych.contract.trial import trial
 
 CONTRACT = "contract.yaml"
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")  # Triton skips every other name
@@ -138,7 +140,11 @@ class _Watched:
 
 
 def _load(path: Path, number: int) -> Version:
-    contract = load_contract(path)
+    """Raises `ContractError`, also for steps that fail on made-up rows: better here than on the first request."""
+    located = load_located(path)
+    if problems := list(located.tell(trial(located.contract))):
+        raise ContractError(problems)
+    contract = located.contract
     canonical = contract.canonical_json()
     return Version(number, contract, canonical, hashlib.sha256(canonical).hexdigest())
 
