@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from triptych.call import Call
-from triptych.errors import InvalidRequest
+from triptych.errors import Draining, InvalidRequest
 from triptych.methods import Method, Service
 from triptych.settings import StageSettings
 from triptych.status import SAID_BY_US, status_of
@@ -26,16 +26,22 @@ from triptych.status import SAID_BY_US, status_of
 log = logging.getLogger(__name__)
 
 
+Admit = Callable[..., Call]
+
+REFUSE_S = 0.2
+
+
 class GrpcioDoor:
     """Serves `services` beside grpc.health.v1 and reflection on one port."""
 
     def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
         self._services = services
+        self._closing = False
         self._settings = settings
         self._health = health.aio.HealthServicer()
         self._server = aio.server(options=_options(settings))
         for service in services:
-            self._server.add_generic_rpc_handlers((_handler(service, settings.request_timeout_s),))
+            self._server.add_generic_rpc_handlers((_handler(service, self._admit),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [service.full_name for service in services]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
@@ -62,8 +68,20 @@ class GrpcioDoor:
         # Live: this loop turned. A probe names it to tell the two voices apart.
         await self._health.set("live", health_pb2.HealthCheckResponse.SERVING)
 
+    def _admit(self, context: aio.ServicerContext[Any, Any], timeout_s: float | None = None) -> Call:
+        """The call, unless this process is stopping."""
+        if self._closing:
+            raise Draining("this replica is stopping; send the request again")
+        return _call(context, timeout_s or self._settings.request_timeout_s)
+
     async def close(self, grace_s: float) -> None:
-        """Takes no new calls, and gives those in flight `grace_s` seconds."""
+        """Refuses new calls as UNAVAILABLE, then gives those in flight `grace_s` seconds.
+
+        The pause between is for callers that send on: grpc.aio answers CANCELLED to a call that it takes in the
+        moment of stopping, and nobody retries that.
+        """
+        self._closing = True
+        await asyncio.sleep(min(REFUSE_S, grace_s))
         await self._server.stop(grace_s)
 
 
@@ -80,26 +98,26 @@ def _options(settings: StageSettings) -> list[tuple[str, int]]:
     ]
 
 
-def _handler(service: Service, timeout_s: float) -> grpc.GenericRpcHandler:
+def _handler(service: Service, admit: Admit) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(
-        service.full_name, {method.name: _method_handler(method, timeout_s) for method in service.methods}
+        service.full_name, {method.name: _method_handler(method, admit) for method in service.methods}
     )
 
 
-def _method_handler(method: Method, timeout_s: float) -> grpc.RpcMethodHandler[Any, Any]:
+def _method_handler(method: Method, admit: Admit) -> grpc.RpcMethodHandler[Any, Any]:
     if method.client_streaming:
-        return grpc.stream_stream_rpc_method_handler(_both_streaming(method))
+        return grpc.stream_stream_rpc_method_handler(_both_streaming(method, admit))
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(_server_streaming(method))
-    return grpc.unary_unary_rpc_method_handler(_unary(method, timeout_s))
+        return grpc.unary_stream_rpc_method_handler(_server_streaming(method, admit))
+    return grpc.unary_unary_rpc_method_handler(_unary(method, admit))
 
 
-def _unary(method: Method, timeout_s: float) -> Callable[[bytes, Any], Any]:
+def _unary(method: Method, admit: Admit) -> Callable[[bytes, Any], Any]:
     answer, parse = method.answer, _parser(method.request)
 
     async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> bytes:
         try:
-            response: Message = await answer(parse(data), _call(context, timeout_s))
+            response: Message = await answer(parse(data), admit(context))
             return response.SerializeToString()
         except (Exception, asyncio.CancelledError) as error:
             return await _refuse(context, error, method.name)
@@ -107,12 +125,12 @@ def _unary(method: Method, timeout_s: float) -> Callable[[bytes, Any], Any]:
     return handle
 
 
-def _server_streaming(method: Method) -> Callable[[bytes, Any], Any]:
+def _server_streaming(method: Method, admit: Admit) -> Callable[[bytes, Any], Any]:
     parse = _parser(method.request)
 
     async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async for response in method.answer(parse(data), _call(context, float("inf"))):
+            async for response in method.answer(parse(data), admit(context, float("inf"))):
                 yield response.SerializeToString()
         except Exception as error:
             await _refuse(context, error, method.name)
@@ -120,7 +138,7 @@ def _server_streaming(method: Method) -> Callable[[bytes, Any], Any]:
     return handle
 
 
-def _both_streaming(method: Method) -> Callable[[AsyncIterator[bytes], Any], Any]:
+def _both_streaming(method: Method, admit: Admit) -> Callable[[AsyncIterator[bytes], Any], Any]:
     parse = _parser(method.request)
 
     async def requests(stream: AsyncIterator[bytes]) -> AsyncIterator[Message | InvalidRequest]:
@@ -132,7 +150,7 @@ def _both_streaming(method: Method) -> Callable[[AsyncIterator[bytes], Any], Any
 
     async def handle(stream: AsyncIterator[bytes], context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async for response in method.answer(requests(stream), _call(context, float("inf"))):
+            async for response in method.answer(requests(stream), admit(context, float("inf"))):
                 yield response.SerializeToString()
         except Exception as error:
             await _refuse(context, error, method.name)
