@@ -18,6 +18,7 @@ from triptych.errors import (
     ContractViolation,
     DeadlineExceeded,
     Internal,
+    NotThere,
     Overloaded,
     StageUnavailable,
     TriptychError,
@@ -112,6 +113,8 @@ class Upstream:
             raise DeadlineExceeded(f"{where} did not answer within {timeout_s:.3f} s") from error
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             raise Overloaded(f"{where} is full: {details}") from error
-        if code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
+        if code is grpc.StatusCode.NOT_FOUND:
+            raise NotThere(f"{where}: {code.name}: {details}") from error
+        if code is grpc.StatusCode.INVALID_ARGUMENT:
             raise ContractViolation(f"{where} refused what the contract made: {code.name}: {details}") from error
         raise Internal(f"{where}: {code.name}: {details}") from error

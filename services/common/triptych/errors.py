@@ -17,6 +17,7 @@
     ├── Overloaded            send less, or later
     └── Internal              report it: two parts of the system disagree
         └── ContractViolation
+            └── NotThere
 
 No gRPC here: `triptych.status` holds the one table from these classes to status codes.
 """
@@ -117,6 +118,10 @@ class Internal(TriptychError):
 
 class ContractViolation(Internal):
     """Model and contract disagree at run time, which publishing should have prevented."""
+
+
+class NotThere(ContractViolation):
+    """A part does not have what we were told it has: for Triton, a model that is no longer loaded."""
 
 
 _SHOWN = 8

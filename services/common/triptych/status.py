@@ -31,6 +31,7 @@ CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Internal: grpc.StatusCode.INTERNAL,
     errors.ContractViolation: grpc.StatusCode.INTERNAL,
+    errors.NotThere: grpc.StatusCode.INTERNAL,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 from tritonclient.grpc import service_pb2 as pb
@@ -12,7 +13,7 @@ from triptych.call import Call
 from triptych.client import Upstream
 from triptych.contracts import REPOSITORY_SERVICE
 from triptych.datatypes import Array
-from triptych.errors import ContractViolation, StageUnavailable
+from triptych.errors import NotThere, StageUnavailable
 from triptych.oip import SERVICE
 from triptych.proto import repository_pb2 as rp
 from triptych.tensors import encode_request
@@ -33,11 +34,8 @@ class Upstreams:
         request = pb.ModelInferRequest(model_name=target.model, model_version=str(target.version))
         encode_request(request, tensors)
         if target.predictors:
-            try:
+            with contextlib.suppress(StageUnavailable, NotThere):  # the placement is behind; the repository knows
                 return await self._infer(target.predictors, request, call)
-            except (StageUnavailable, ContractViolation) as error:
-                if isinstance(error, ContractViolation) and not _is_gone(error):
-                    raise
         return await self._infer(await self._load(target, call), request, call)
 
     async def finish(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
@@ -68,8 +66,3 @@ class Upstreams:
         if upstream is None:
             upstream = self._predictors[address] = Upstream("predictor", address, SERVICE, relays=False)
         return upstream
-
-
-def _is_gone(error: ContractViolation) -> bool:
-    """Triton answers NOT_FOUND for a model that it has not loaded."""
-    return "NOT_FOUND" in str(error)
