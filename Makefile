@@ -16,7 +16,7 @@ endif
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: ## start the chain, send it examples and serve until Ctrl-C; ONCE=1 ends after the examples
@@ -26,6 +26,7 @@ run: ## start the chain, send it examples and serve until Ctrl-C; ONCE=1 ends af
 .PHONY: test
 test: lint verify ## everything: lint, types, layers, verify, then all tests (TESTS="tests/unit -k name" for some)
 	@$(ENVIRONMENT) predictor kserve >/dev/null
+	@$(PYTHON) -m local.grpcurl >/dev/null || true
 	@$(SERVICES) -m pytest $(TESTS)
 
 .PHONY: lint
@@ -40,9 +41,18 @@ verify: ## contracts against their models, and generated files against what they
 	@$(SERVICES) -m triptych.contract verify model-repository
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych.contract schema \
 	  | diff -u docs/contract.schema.json - || { echo "docs/contract.schema.json is old: make schema"; exit 1; }
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m repository.kubernetes.crd \
+	  | diff -u helm/triptych/crds/servedmodels.yaml - || { echo "helm/triptych/crds/servedmodels.yaml is old: make crd"; exit 1; }
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && python=$$($(ENVIRONMENT) services) \
 	  && $(MAKE) proto PROTO_OUT="$$made" && for file in $$(cd "$$made" && find . -name '*_pb2*'); do \
 	  diff -u "services/common/$$file" "$$made/$$file" || { echo "$$file is old: make proto"; exit 1; }; done
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && python=$$($(ENVIRONMENT) services) \
+	  && "$$python" -m helm.describe helm/triptych "$$made" && for file in README.md values.schema.json; do \
+	  diff -u "helm/triptych/$$file" "$$made/$$file" || { echo "helm/triptych/$$file is old: make chart"; exit 1; }; done
+
+.PHONY: e2e
+e2e: ## the tests that need a Kubernetes cluster: the one that KUBECONFIG names, each test in a namespace of its own
+	@$(CLUSTER_ENV); $(SERVICES) -m pytest tests/e2e $(TESTS)
 
 .PHONY: models
 models: ## train and export all example models again (minutes; deterministic)
@@ -62,9 +72,54 @@ proto: ## generate the stubs of triptych.proto again
 schema: ## generate docs/contract.schema.json again
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych.contract schema > docs/contract.schema.json
 
+.PHONY: crd
+crd: ## generate the Kubernetes definition of ServedModel again
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m repository.kubernetes.crd > helm/triptych/crds/servedmodels.yaml
+
+.PHONY: images
+images: ## build all container images (docker, podman, buildah or the development cluster; TAG= BASE= BUILD= change it)
+	@helm/images.sh
+
+.PHONY: chart
+chart: ## generate the chart's README.md and values.schema.json again, out of the comments of its values.yaml
+	@$(SERVICES) -m helm.describe helm/triptych
+
+.PHONY: manifests
+manifests: chart ## render the chart into manifests/ again (needs helm)
+	@$(SERVICES) -m helm.render
+
+# A KUBECONFIG of one's own, else the development cluster beside the checkout.
+CLUSTER_ENV = if [[ -z "$${KUBECONFIG:-}" && -x ../shared/cluster/cluster ]]; then eval "$$(../shared/cluster/cluster env)"; fi
+NAMESPACE ?= triptych
+MODE ?= Standard
+.PHONY: deploy
+deploy: ## install or upgrade the chart on the cluster of KUBECONFIG, and prove it (NAMESPACE= MODE= HELM_OPTIONS=)
+	@$(CLUSTER_ENV); helm upgrade --install triptych helm/triptych --namespace $(NAMESPACE) --create-namespace \
+	  --set mode=$(MODE) $(HELM_OPTIONS) && helm test triptych --namespace $(NAMESPACE)
+
+.PHONY: undeploy
+undeploy: ## take the chart off the cluster again
+	@$(CLUSTER_ENV); helm uninstall triptych --namespace $(NAMESPACE) --wait
+
+.PHONY: kind-up
+kind-up: ## a kind cluster with the images in it (then: make deploy MODE=Deployment, or install KServe first)
+	@kind create cluster --name triptych
+	@BUILD="docker build" helm/images.sh
+	@tag=$$(sed -n 's/^version: //p' helm/triptych/Chart.yaml); for image in preprocess postprocess repository triton-cpu models; do \
+	  kind load docker-image --name triptych "triptych/$$image:$$tag"; done
+
+.PHONY: kind-down
+kind-down: ## delete the kind cluster
+	@kind delete cluster --name triptych
+
 .PHONY: perf-analyzer
-perf-analyzer: ## bring NVIDIA's load generator here and print the start of its command line
+perf-analyzer: ## bring NVIDIA's load generator here and print a command line for each stage
 	@$(SERVICES) -m local.perf
+
+.PHONY: bench-residency
+bench-residency: ## figures of many models in few places, into benchmarks/results: 40 minutes on a machine with nothing else to do
+	@$(ENVIRONMENT) predictor >/dev/null
+	@python=$$($(ENVIRONMENT) benchmarks) && for name in policy control-plane cost residency; do "$$python" -m benchmarks $$name; done
 
 .PHONY: clean
 clean: ## remove what tools left in the checkout, and the environments and logs in the cache

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from local.endpoints import PARTS, Endpoints, check_free
+from local.endpoints import PARTS, Endpoint, Endpoints, check_free
 from local.environments import ROOT
 from local.errors import LocalError
 from local.health import stage_is_ready, triton_is_ready
@@ -30,7 +30,8 @@ class Chain:
     """Triton, repository, postprocess and preprocess, each under its name in `PARTS`.
 
     `variables` are settings beside the wiring, such as `{"PREPROCESS_LOG_LEVEL": "DEBUG"}`; what the
-    surrounding environment sets counts too, and the wiring wins over both.
+    surrounding environment sets counts too, and the wiring wins over both. `PREDICTOR_OPTIONS` is among
+    them: more options for tritonserver, with blanks between. `more_tritons` get the names `predictor-2` and so on.
     """
 
     def __init__(
@@ -41,40 +42,44 @@ class Chain:
         model_repository: Path = MODEL_REPOSITORY,
         served_models: Path = SERVED_MODELS,
         variables: Mapping[str, str] | None = None,
+        more_tritons: Sequence[Endpoint] = (),
     ) -> None:
-        self.endpoints = endpoints
+        tritons = {f"predictor-{number}": endpoint for number, endpoint in enumerate(more_tritons, 2)}
+        self.endpoints = {**endpoints, **tritons}
         self.run_folder = run_folder
+        self._names = (*tritons, *PARTS)
         self._folders = {
             "REPOSITORY_MODEL_REPOSITORY": model_repository,
             "REPOSITORY_SERVED_MODELS": served_models,
         }
         self._variables = {**os.environ, **(variables or {}), **self._wiring()}
         self._parts = {name: self._part(name) for name in PARTS if name != "predictor"}
-        self._parts["predictor"] = self._predictor(predictor_python, model_repository)
+        for name in ("predictor", *tritons):
+            self._parts[name] = self._predictor(name, predictor_python, model_repository)
 
     def start(self, on_ready: OnReady = lambda part, address, seconds: None) -> None:
         """Starts all parts at once and returns when all are ready; on failure nothing is left running."""
         for name, folder in self._folders.items():
             if not folder.is_dir():
                 raise LocalError(f"{name.lower().removeprefix('repository_')} {folder}: no such folder")
-        check_free(self.endpoints[name] for name in PARTS)
+        check_free(self.endpoints[name] for name in self._names)
         self.run_folder.mkdir(parents=True, exist_ok=True)
         try:
-            for name in PARTS:
+            for name in self._names:
                 self._parts[name].log.unlink(missing_ok=True)
                 self._parts[name].start()
-            self._wait_ready(PARTS, on_ready)
+            self._wait_ready(self._names, on_ready)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> list[str]:
         """Stops all parts, the entry first. Returns the names of those that had to be killed."""
-        return [name for name in reversed(PARTS) if not self._parts[name].stop(STOP_TIMEOUT_S)]
+        return [name for name in reversed(self._names) if not self._parts[name].stop(STOP_TIMEOUT_S)]
 
     def check(self) -> None:
         """Raises `LocalError` if a part has ended on its own."""
-        for name in PARTS:
+        for name in self._names:
             self._parts[name].check()
 
     def address(self, name: str) -> str:
@@ -88,7 +93,7 @@ class Chain:
 
     def pids(self) -> dict[str, int]:
         """The process id of every part."""
-        return {name: self._parts[name].pid for name in PARTS}
+        return {name: self._parts[name].pid for name in self._names}
 
     def log(self, name: str) -> Path:
         """The file with the output of a part."""
@@ -138,7 +143,9 @@ class Chain:
         for name in PARTS:
             wiring |= self.endpoints[name].variables()
         return wiring | {
-            "REPOSITORY_TRITON": self.address("predictor"),
+            "REPOSITORY_TRITON": ",".join(self.address(name) for name in self._names if name.startswith("predictor")),
+            "REPOSITORY_TRITON_METRICS_PORT": str(self.endpoints["predictor"].metrics_port),
+            "REPOSITORY_IDENTITY": f"repository_{self.address('repository')}",
             "POSTPROCESS_REPOSITORY": self.address("repository"),
             "PREPROCESS_REPOSITORY": self.address("repository"),
             "PREPROCESS_POSTPROCESS": self.address("postprocess"),
@@ -155,8 +162,8 @@ class Chain:
             is_ready=lambda: stage_is_ready(address),
         )
 
-    def _predictor(self, python: Path, model_repository: Path) -> Part:
-        endpoint = self.endpoints["predictor"]
+    def _predictor(self, name: str, python: Path, model_repository: Path) -> Part:
+        endpoint = self.endpoints[name]
         address = endpoint.address
         options = {
             "--model-repository": str(model_repository),
@@ -165,15 +172,17 @@ class Chain:
             "--metrics-port": str(endpoint.metrics_port),
         }
         return Part(
-            name="predictor",
+            name=name,
             command=[
                 str(python),
                 "-m",
                 "predictor",
                 *(word for option in options.items() for word in option),
+                "--",
+                *self._variables.get("PREDICTOR_OPTIONS", "").split(),
             ],
             environment={**self._variables, "PYTHONPATH": str(ROOT / "services/predictor")},
             address=address,
-            log=self.run_folder / "predictor.log",
+            log=self.run_folder / f"{name}.log",
             is_ready=lambda: triton_is_ready(address),
         )

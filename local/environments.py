@@ -51,14 +51,14 @@ class Environment:
         return self.folder() / "bin" / "python"
 
 
+SERVICES = ("services/common/requirements.txt", "services/repository/requirements.txt", "tests/requirements.txt")
+SERVICE_PACKAGES = tuple(f"services/{name}" for name in ("common", "preprocess", "postprocess", "repository"))
+
 ENVIRONMENTS = {
     environment.name: environment
     for environment in (
-        Environment(
-            "services",
-            ("services/common/requirements.txt", "tests/requirements.txt"),
-            tuple(f"services/{name}" for name in ("common", "preprocess", "postprocess", "repository")),
-        ),
+        Environment("services", SERVICES, SERVICE_PACKAGES),
+        Environment("benchmarks", (*SERVICES, "benchmarks/requirements.txt"), SERVICE_PACKAGES),
         Environment(
             "predictor",
             ("services/predictor/requirements.txt",),

@@ -2,12 +2,13 @@
 
     python -m local.perf
 
-prints its path and the library path it needs.
+prints a command line for each stage of a chain on this machine.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from local.endpoints import from_environment
 from local.environments import cache_folder, ensure, locked
 from local.errors import LocalError
 
@@ -24,6 +26,17 @@ WHEEL = "tritonclient==2.49.0"
 MEMBER = "data/bin/perf_analyzer"
 # What it links and Debian does not have by default: both are in Triton's wheel, under longer names.
 LIBRARIES = {"libcudart.so.12": "libcudart-*.so.12*", "libb64.so.0d": "libb64-*.so.0d*"}
+
+# What each stage needs beside `-m` and `-u`. Its own data is random bytes, which a contract refuses (no BOOL, NaN,
+# prices of 0) and a bare model takes; a version has to be named where none is chosen.
+SALES, DIGITS = "examples/load/sales_forecast.json", "examples/load/digits.json"
+LOADS = (
+    ("preprocess", "sales_forecast_de", ("--input-data", SALES)),
+    ("preprocess", "digits_de", ("--input-data", DIGITS)),
+    ("postprocess", "sales_forecast_de", ("-x", "1", "--input-data", "zero")),
+    ("predictor", "sales_forecast_de", ()),
+)
+COUNT = ("--request-count", "1000")
 
 
 @dataclass(frozen=True)
@@ -78,12 +91,17 @@ def _extract(wheel: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """For a shell: `env $(python -m local.perf) --help`."""
+    """Prints commands to copy; the chain runs already."""
     try:
         found = ensure_perf_analyzer()
+        endpoints = from_environment(os.environ)
     except LocalError as error:
         raise SystemExit(f"perf: {error}") from None
-    print(f"LD_LIBRARY_PATH={found.variables['LD_LIBRARY_PATH']} {found.path}")
+    print("# Beside `make run`, in the checkout; --concurrency-range 8 and the like come behind. Without a")
+    print("# count it measures until that is stable, which other work on the machine can prevent.")
+    for stage, model, more in LOADS:
+        words = [str(found.path), "-i", "grpc", "-u", endpoints[stage].address, "-m", model, *more, *COUNT]
+        print(f"LD_LIBRARY_PATH={found.variables['LD_LIBRARY_PATH']}", shlex.join(words))
 
 
 if __name__ == "__main__":

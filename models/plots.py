@@ -66,7 +66,8 @@ def digits_samples(file: Path) -> None:
     """A picture of each digit for each country, and the way from a photograph to the model's input."""
     samples = split()[1]
     figure = Figure(figsize=(11.5, 9.2), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[2.45, 1])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[2.45, 1])
+    upper, lower = parts
     grid = upper.subplots(len(DIGIT_WORDS), 10)
     for row, code in enumerate(DIGIT_WORDS):
         for digit in range(10):

@@ -17,15 +17,20 @@ from tritonclient.grpc import service_pb2 as pb
 
 from triptych import errors
 from triptych.call import Call
+from triptych.contracts import REPOSITORY_SERVICE
 from triptych.door import GrpcioDoor
+from triptych.lifecycle import shut_down
 from triptych.methods import methods_of
 from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE, InferenceServicer, ModelInfo
+from triptych.proto import repository_pb2 as rp
 from triptych.settings import StageSettings
 from triptych.status import CODES, INTERNAL_TEXT
 from triptych.tracing import Tracing
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+WATCH = "/triptych.v1.Repository/Watch"
 
 SAMPLES: dict[type[errors.TriptychError], errors.TriptychError] = {
     errors.InvalidRequest: errors.InvalidRequest("text"),
@@ -185,10 +190,7 @@ def test_a_stream_answers_in_order_and_outlives_a_bad_request() -> None:
                     yield b"\xff\xff"
 
         async with serving(later_for_the_first) as (channel, _):
-            stream = channel.stream_stream(
-                "/inference.GRPCInferenceService/ModelStreamInfer",
-                response_deserializer=pb.ModelStreamInferResponse.FromString,
-            )
+            stream = channel.stream_stream(STREAM, response_deserializer=pb.ModelStreamInferResponse.FromString)
             answers = [answer async for answer in stream(requests(), timeout=5)]
         garbage = answers.pop(6)
         assert "got 2 bytes that are none" in garbage.error_message
@@ -264,5 +266,74 @@ def test_closing_lets_the_calls_in_flight_end() -> None:
             await started.wait()
             await door.close(5)
             assert pb.ModelInferResponse.FromString(await call).id == "done"
+
+    run(test())
+
+
+def test_closing_answers_what_a_stream_has_sent_and_then_ends_it() -> None:
+    async def test() -> None:
+        taken, release = asyncio.Semaphore(0), asyncio.Event()
+
+        async def slow(request: pb.ModelInferRequest, call: Call) -> Any:
+            taken.release()
+            await release.wait()
+            return await echo(request, call)
+
+        async with serving(slow) as (channel, door):
+            stream = channel.stream_stream(STREAM, response_deserializer=pb.ModelStreamInferResponse.FromString)()
+            for number in range(3):
+                await stream.write(pb.ModelInferRequest(id=str(number)).SerializeToString())
+                await taken.acquire()
+            closing = asyncio.ensure_future(door.close(60))
+            await asyncio.sleep(0)  # it begins
+            release.set()
+            assert [(await stream.read()).infer_response.id for _ in range(3)] == ["0", "1", "2"]
+            with pytest.raises(aio.AioRpcError, match="this replica is stopping") as ended:
+                await stream.read()
+            assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+            await closing
+
+    run(test())
+
+
+class Endless:
+    """A service with a stream that ends when it drains, and never otherwise."""
+
+    def __init__(self, settings: StageSettings) -> None:
+        self.door = GrpcioDoor([methods_of(REPOSITORY_SERVICE, self)], settings)
+        self.said: list[str] = []
+        self._end = asyncio.Event()
+
+    async def watch(self, _request: Any, _call: Call) -> AsyncIterator[rp.CatalogueUpdate]:
+        yield rp.CatalogueUpdate(revision=1)
+        await self._end.wait()
+        raise errors.Draining("watch it again")
+
+    async def start(self) -> None:
+        self.said.append("started")
+
+    async def drain(self) -> None:
+        self.said.append("drained")
+        self._end.set()
+
+    async def close(self) -> None:
+        self.said.append("closed")
+
+
+def test_a_service_that_drains_ends_its_streams_before_the_door_waits_for_them() -> None:
+    async def test() -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            config = StageSettings(port=free.getsockname()[1], drain_s=0, grace_s=3600)
+        service = Endless(config)
+        await service.door.open()
+        async with aio.insecure_channel(f"127.0.0.1:{config.port}") as channel:
+            watch: Any = channel.unary_stream(WATCH, response_deserializer=rp.CatalogueUpdate.FromString)
+            stream = watch(b"")
+            assert (await stream.read()).revision == 1
+            await asyncio.wait_for(shut_down(service, config), 60)
+            with pytest.raises(aio.AioRpcError, match="watch it again"):
+                await stream.read()
+        assert service.said == ["drained", "closed"]
 
     run(test())

@@ -1,12 +1,8 @@
-"""Parts that stop, die and come back; load, noise and leaving. Each test has a chain of its own."""
+"""Parts that die and come back; many callers, and noise. Each test has a chain of its own."""
 
 from __future__ import annotations
 
 import random
-import signal
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -17,26 +13,11 @@ from tritonclient.grpc import service_pb2 as pb
 from local.chain import Chain
 from local.errors import LocalError
 from tests.integration.conftest import INFER, Caller, MakeChain
+from tests.integration.load import answers, until
 from tests.integration.messages import infer_request, noise_picture, objects, sales
 
 AWAY = grpc.StatusCode.UNAVAILABLE
 GOOD = infer_request("sales_forecast_de", sales())
-
-
-def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
-    """Waits for a state, and fails when it does not come."""
-    end = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < end, "the state did not come"
-        time.sleep(0.05)
-
-
-def answers(caller: Caller, request: pb.ModelInferRequest = GOOD) -> bool:
-    try:
-        caller.infer(request)
-    except grpc.RpcError:
-        return False
-    return True
 
 
 def caller_of(chain: Chain) -> Caller:
@@ -52,7 +33,7 @@ def test_a_dead_postprocess_is_named_and_its_return_is_enough(make_chain: MakeCh
     assert code is AWAY
     assert "postprocess at" in text
     chain.start_part("postprocess")
-    until(lambda: answers(caller))
+    until(lambda: answers(caller, GOOD))
 
 
 def test_a_dead_triton_is_named_and_its_return_is_enough(make_chain: MakeChain) -> None:
@@ -62,9 +43,9 @@ def test_a_dead_triton_is_named_and_its_return_is_enough(make_chain: MakeChain) 
     chain.kill_part("predictor")
     code, text = caller.refused(GOOD)
     assert code is AWAY
-    assert text.startswith("triton at")
+    assert text.startswith("predictor at")
     chain.start_part("predictor")
-    until(lambda: answers(caller))
+    until(lambda: answers(caller, GOOD))
 
 
 def test_without_the_repository_known_models_go_on_being_served(make_chain: MakeChain) -> None:
@@ -86,7 +67,7 @@ def test_a_restarted_preprocess_serves_again(make_chain: MakeChain) -> None:
     caller = caller_of(chain)
     caller.infer(GOOD)
     chain.restart_part("preprocess")
-    until(lambda: answers(caller))
+    until(lambda: answers(caller, GOOD))
 
 
 def test_many_requests_for_a_cold_model_cause_one_load(make_chain: MakeChain) -> None:
@@ -98,39 +79,6 @@ def test_many_requests_for_a_cold_model_cause_one_load(make_chain: MakeChain) ->
     assert all(pb.ModelInferResponse.FromString(future.result()).outputs for future in waiting)
     log = chain.log("predictor").read_text()
     assert log.count("loading: sales_forecast_it") == 1
-
-
-def test_sigterm_under_load_loses_no_answer(make_chain: MakeChain) -> None:
-    """What was taken is answered; what comes too late is told to go elsewhere, never left without a word."""
-    chain = make_chain()
-    caller = caller_of(chain)
-    caller.infer(GOOD)
-    outcomes: list[object] = []
-    stop = threading.Event()
-
-    def load() -> None:
-        while not stop.is_set():
-            try:
-                caller.infer(GOOD)
-                outcomes.append("answered")
-            except grpc.RpcError as error:
-                outcomes.append((error.code(), error.details()))
-                return
-
-    threads = [threading.Thread(target=load) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    until(lambda: len(outcomes) > 100)
-    psutil.Process(chain.pids()["preprocess"]).send_signal(signal.SIGTERM)
-    for thread in threads:
-        thread.join(30)
-    stop.set()
-    failures = [outcome for outcome in outcomes if outcome != "answered"]
-    others = [failure for failure in failures if not isinstance(failure, tuple) or failure[0] is not AWAY]
-    assert not others, others
-    # A new connection is refused; a call that was accepted is not cut off.
-    assert not any("Connection reset" in str(failure) or "Socket closed" in str(failure) for failure in failures)
-    assert chain.stop_part("preprocess"), "SIGTERM was not enough"
 
 
 def mutated(random_: random.Random, seeds: list[bytes]) -> bytes:
@@ -187,7 +135,7 @@ def test_ten_thousand_malformed_requests_leave_no_trace(make_chain: MakeChain) -
             for part, pid in chain.pids().items():
                 memory[part].append(psutil.Process(pid).memory_info().rss)
     assert codes <= PERMITTED
-    assert answers(callers["preprocess"])
+    assert answers(callers["preprocess"], GOOD)
     assert answers(callers["preprocess"], picture)
     for part, sizes in memory.items():
         assert sizes[-1] - sizes[1] < 8 << 20, (part, sizes)

@@ -21,14 +21,12 @@ from triptych.call import Call
 from triptych.errors import Draining, InvalidRequest
 from triptych.methods import Method, Service
 from triptych.settings import StageSettings
-from triptych.status import SAID_BY_US, status_of
+from triptych.status import status_of, trailers_of
 
 log = logging.getLogger(__name__)
 
-
-Admit = Callable[..., Call]
-
 REFUSE_S = 0.2
+STOPPING = "this replica is stopping; send the request again"
 
 
 class GrpcioDoor:
@@ -36,12 +34,12 @@ class GrpcioDoor:
 
     def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
         self._services = services
-        self._closing = False
+        self._closing = asyncio.Event()
         self._settings = settings
         self._health = health.aio.HealthServicer()
         self._server = aio.server(options=_options(settings))
         for service in services:
-            self._server.add_generic_rpc_handlers((_handler(service, self._admit),))
+            self._server.add_generic_rpc_handlers((_handler(service, self),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [service.full_name for service in services]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
@@ -68,11 +66,34 @@ class GrpcioDoor:
         # Live: this loop turned. A probe names it to tell the two voices apart.
         await self._health.set("live", health_pb2.HealthCheckResponse.SERVING)
 
-    def _admit(self, context: aio.ServicerContext[Any, Any], timeout_s: float | None = None) -> Call:
+    def admit(self, context: aio.ServicerContext[Any, Any], timeout_s: float | None = None) -> Call:
         """The call, unless this process is stopping."""
-        if self._closing:
-            raise Draining("this replica is stopping; send the request again")
+        if self._closing.is_set():
+            raise Draining(STOPPING)
         return _call(context, timeout_s or self._settings.request_timeout_s)
+
+    async def until_closing(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The messages of a caller's stream; raises `Draining` in place of the next when this process is stopping.
+
+        A stream has no end that one could wait for: this way what was taken is answered before it ends.
+        """
+        closing = asyncio.ensure_future(self._closing.wait())
+        reading = asyncio.ensure_future(anext(stream))
+        try:
+            while await asyncio.wait({reading, closing}, return_when=asyncio.FIRST_COMPLETED):
+                if not reading.done():
+                    raise Draining(STOPPING)
+                try:
+                    message = reading.result()
+                except StopAsyncIteration:
+                    return
+                yield message
+                if closing.done():
+                    raise Draining(STOPPING)
+                reading = asyncio.ensure_future(anext(stream))
+        finally:
+            closing.cancel()
+            reading.cancel()
 
     async def close(self, grace_s: float) -> None:
         """Refuses new calls as UNAVAILABLE, then gives those in flight `grace_s` seconds.
@@ -80,7 +101,7 @@ class GrpcioDoor:
         The pause between is for callers that send on: grpc.aio answers CANCELLED to a call that it takes in the
         moment of stopping, and nobody retries that.
         """
-        self._closing = True
+        self._closing.set()
         await asyncio.sleep(min(REFUSE_S, grace_s))
         await self._server.stop(grace_s)
 
@@ -89,35 +110,32 @@ def _options(settings: StageSettings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        (
-            "grpc.so_reuseport",
-            0,
-        ),  # a second process on the port is an error, not a silent half of the traffic
+        ("grpc.so_reuseport", 0),  # a second process on the port is an error, not half of the traffic
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ]
 
 
-def _handler(service: Service, admit: Admit) -> grpc.GenericRpcHandler:
+def _handler(service: Service, door: GrpcioDoor) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(
-        service.full_name, {method.name: _method_handler(method, admit) for method in service.methods}
+        service.full_name, {method.name: _method_handler(method, door) for method in service.methods}
     )
 
 
-def _method_handler(method: Method, admit: Admit) -> grpc.RpcMethodHandler[Any, Any]:
+def _method_handler(method: Method, door: GrpcioDoor) -> grpc.RpcMethodHandler[Any, Any]:
     if method.client_streaming:
-        return grpc.stream_stream_rpc_method_handler(_both_streaming(method, admit))
+        return grpc.stream_stream_rpc_method_handler(_both_streaming(method, door))
     if method.server_streaming:
-        return grpc.unary_stream_rpc_method_handler(_server_streaming(method, admit))
-    return grpc.unary_unary_rpc_method_handler(_unary(method, admit))
+        return grpc.unary_stream_rpc_method_handler(_server_streaming(method, door))
+    return grpc.unary_unary_rpc_method_handler(_unary(method, door))
 
 
-def _unary(method: Method, admit: Admit) -> Callable[[bytes, Any], Any]:
+def _unary(method: Method, door: GrpcioDoor) -> Callable[[bytes, Any], Any]:
     answer, parse = method.answer, _parser(method.request)
 
     async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> bytes:
         try:
-            response: Message = await answer(parse(data), admit(context))
+            response: Message = await answer(parse(data), door.admit(context))
             return response.SerializeToString()
         except (Exception, asyncio.CancelledError) as error:
             return await _refuse(context, error, method.name)
@@ -125,12 +143,12 @@ def _unary(method: Method, admit: Admit) -> Callable[[bytes, Any], Any]:
     return handle
 
 
-def _server_streaming(method: Method, admit: Admit) -> Callable[[bytes, Any], Any]:
+def _server_streaming(method: Method, door: GrpcioDoor) -> Callable[[bytes, Any], Any]:
     parse = _parser(method.request)
 
     async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async for response in method.answer(parse(data), admit(context, float("inf"))):
+            async for response in method.answer(parse(data), door.admit(context, float("inf"))):
                 yield response.SerializeToString()
         except Exception as error:
             await _refuse(context, error, method.name)
@@ -138,11 +156,11 @@ def _server_streaming(method: Method, admit: Admit) -> Callable[[bytes, Any], An
     return handle
 
 
-def _both_streaming(method: Method, admit: Admit) -> Callable[[AsyncIterator[bytes], Any], Any]:
+def _both_streaming(method: Method, door: GrpcioDoor) -> Callable[[AsyncIterator[bytes], Any], Any]:
     parse = _parser(method.request)
 
     async def requests(stream: AsyncIterator[bytes]) -> AsyncIterator[Message | InvalidRequest]:
-        async for data in stream:
+        async for data in door.until_closing(aiter(stream)):
             try:
                 yield parse(data)
             except InvalidRequest as error:
@@ -150,7 +168,7 @@ def _both_streaming(method: Method, admit: Admit) -> Callable[[AsyncIterator[byt
 
     async def handle(stream: AsyncIterator[bytes], context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async for response in method.answer(requests(stream), admit(context, float("inf"))):
+            async for response in method.answer(requests(stream), door.admit(context, float("inf"))):
                 yield response.SerializeToString()
         except Exception as error:
             await _refuse(context, error, method.name)
@@ -182,5 +200,5 @@ async def _refuse(context: aio.ServicerContext[Any, Any], error: BaseException, 
     code, text = status_of(error)
     if code is grpc.StatusCode.INTERNAL:
         log.error("internal error", exc_info=error, extra={"method": method})
-    await context.abort(code, text, ((SAID_BY_US, "1"),))
+    await context.abort(code, text, trailers_of(error))
     raise AssertionError("abort returns")  # pragma: no cover

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import uvloop
 
@@ -28,6 +28,14 @@ class Running(Protocol):
 
     async def close(self) -> None:
         """Closes channels and pools, after the last call was answered."""
+
+
+@runtime_checkable
+class Drains(Protocol):
+    """A service with calls that have no end of their own, such as streams that follow something."""
+
+    async def drain(self) -> None:
+        """Ends them, and every later one; the door would wait for them until its grace is over."""
 
 
 def run(stage: str, settings: StageSettings, build: Callable[[], Awaitable[Running]]) -> int:
@@ -67,10 +75,12 @@ async def _become_ready(service: Running) -> None:
 
 
 async def shut_down(service: Running, settings: StageSettings) -> None:
-    """The order of leaving: say so, serve on while callers hear it, let calls in flight end, close upstreams."""
+    """The order of leaving: say so, serve on while callers hear it, end what is endless, let calls end, close."""
     log.info("draining", extra={"drain_s": settings.drain_s})
     await service.door.set_ready(False)
     await asyncio.sleep(settings.drain_s)
+    if isinstance(service, Drains):
+        await service.drain()
     await service.door.close(settings.grace_s)
     await service.close()
     log.info("stopped")

@@ -163,18 +163,27 @@ class InferenceServicer:
 
 
 def config_of(name: str, model: ModelInfo) -> mc.ModelConfig:
-    """The stage's view of a model in Triton's terms: dims without the rows, which `max_batch_size` stands for."""
-    config = mc.ModelConfig(name=name, platform="triptych", max_batch_size=model.max_rows)
+    """The stage's view of a model in Triton's terms: dims without the rows, which `max_batch_size` stands for.
+
+    An input that has rows and nothing else would be left without dims, which Triton's terms do not know (and
+    perf_analyzer refuses): the rows are then among the dims of all tensors, and `max_batch_size` is 0.
+    """
+    batched = all(len(tensor.shape) > 1 for tensor in model.inputs)
+    config = mc.ModelConfig(name=name, platform="triptych", max_batch_size=model.max_rows if batched else 0)
     for tensor in model.inputs:
         config.input.add(
             name=tensor.name,
             data_type=_triton_type(tensor.datatype),
-            dims=list(tensor.shape[1:]),
+            dims=_dims(tensor, batched),
             optional=tensor.optional,
         )
     for tensor in model.outputs:
-        config.output.add(name=tensor.name, data_type=_triton_type(tensor.datatype), dims=list(tensor.shape[1:]))
+        config.output.add(name=tensor.name, data_type=_triton_type(tensor.datatype), dims=_dims(tensor, batched))
     return config
+
+
+def _dims(tensor: TensorInfo, batched: bool) -> list[int]:
+    return list(tensor.shape[1:] if batched else tensor.shape)
 
 
 def _triton_type(datatype: str) -> mc.DataType:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from predictor.backends import assemble, cache_folder
-from predictor.command import command, parse, remove_leftovers
+from predictor.command import command, parse, remove_leftovers, shm_prefix
 from predictor.errors import CannotStart
 from predictor.wheel import Wheel, environment
 
@@ -20,7 +20,7 @@ def main() -> None:
         line = command(wheel.server, assemble(wheel, cache_folder()), options)
     except CannotStart as error:
         raise SystemExit(f"predictor: {error}") from None
-    remove_leftovers(options)
+    remove_leftovers(shm_prefix(options))
     os.execve(line[0], line, variables)
 
 

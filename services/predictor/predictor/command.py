@@ -61,7 +61,7 @@ def command(server: Path, backends: Path, options: Options) -> list[str]:
         "--allow-gpu-metrics=false",
         "--pinned-memory-pool-byte-size=0",
         f"--exit-timeout-secs={options.exit_timeout_s}",
-        f"--backend-config=python,shm-region-prefix-name={_prefix(options)}",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix(options)}",
         *options.extra,
     ]
 
@@ -72,12 +72,13 @@ def _metrics(options: Options) -> list[str]:
     return [f"--metrics-address={options.host}", f"--metrics-port={options.metrics_port}"]
 
 
-def _prefix(options: Options) -> str:
+def shm_prefix(options: Options) -> str:
+    """Begins the name of every piece of shared memory of the Triton on this port."""
     return f"triptych-{options.grpc_port}-"
 
 
-def remove_leftovers(options: Options) -> None:
-    """Frees the shared memory of an earlier Triton on this port that was killed, 1 MiB for each model."""
-    for file in SHARED_MEMORY.glob(f"{_prefix(options)}*"):
+def remove_leftovers(prefix: str) -> None:
+    """Frees the shared memory of an earlier Triton with this prefix that was killed, 1 MiB for each model."""
+    for file in SHARED_MEMORY.glob(f"{prefix}*"):
         with suppress(OSError):
             file.unlink()

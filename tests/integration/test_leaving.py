@@ -1,0 +1,53 @@
+"""SIGTERM for one part under load: what was taken is answered, and what comes too late is told so."""
+
+from __future__ import annotations
+
+import grpc
+
+from tests.integration.conftest import Caller, MakeChain
+from tests.integration.load import Load, answers, until
+from tests.integration.messages import infer_request, outputs_of, sales
+
+AWAY = grpc.StatusCode.UNAVAILABLE
+GOOD = infer_request("sales_forecast_de", sales())
+
+
+def test_preprocess_loses_no_answer(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    caller = Caller(chain.address("preprocess"))
+    right = outputs_of(caller.infer(GOOD))
+    with Load(caller, GOOD, patient=False) as load:
+        assert chain.stop_part("preprocess"), "SIGTERM was not enough"
+        load.join()
+    assert all(answer == right for answer in load.answers)
+    assert {code for code, _ in load.refusals} == {AWAY}
+    # A new connection is refused; a call that was accepted is not cut off.
+    assert not [text for _, text in load.refusals if "Connection reset" in text or "Socket closed" in text]
+
+
+def test_postprocess_is_named_while_it_is_away_and_no_answer_is_wrong(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    caller = Caller(chain.address("preprocess"))
+    right = outputs_of(caller.infer(GOOD))
+    with Load(caller, GOOD) as load:
+        assert chain.stop_part("postprocess"), "SIGTERM was not enough"
+        until(lambda: bool(load.refusals))
+        chain.start_part("postprocess")
+        load.wait_for_answers(100)
+    assert all(answer == right for answer in load.answers)
+    assert {code for code, _ in load.refusals} == {AWAY}
+    assert not [text for _, text in load.refusals if not text.startswith("postprocess at ")]
+
+
+def test_the_repository_is_not_missed_by_what_is_loaded(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    caller = Caller(chain.address("preprocess"))
+    right = outputs_of(caller.infer(GOOD))
+    with Load(caller, GOOD) as load:
+        assert chain.stop_part("repository"), "SIGTERM was not enough"
+        load.wait_for_answers(100)
+        chain.start_part("repository")
+        until(lambda: answers(caller, infer_request("sales_forecast_fr", sales())))
+        load.wait_for_answers(100)
+    assert load.refusals == []
+    assert all(answer == right for answer in load.answers)
