@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import shutil
 import socket
 from collections.abc import AsyncIterator, Coroutine
@@ -52,8 +53,17 @@ class FakeTriton:
         self.loads.append(name)
         if name.startswith("broken"):
             raise NotSupported(f"failed to load '{name}', no version is available")
-        self.ready |= {(name, version.name) for version in (self.models / name).iterdir() if version.is_dir()}
+        config = json.loads(request.parameters["config"].string_param)
+        versions = config["version_policy"]["specific"]["versions"]
+        self.ready |= {(name, version) for version in versions if (self.models / name / version).is_dir()}
         return pb.RepositoryModelLoadResponse()
+
+    async def repository_model_unload(self, request: Any, _call: Call) -> Any:
+        self.ready = {key for key in self.ready if key[0] != request.model_name}
+        return pb.RepositoryModelUnloadResponse()
+
+    async def model_statistics(self, _request: Any, _call: Call) -> Any:
+        return pb.ModelStatisticsResponse()
 
 
 class Stub:
@@ -161,6 +171,11 @@ async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), caught.value.details() or ""
 
 
+def shares(update: rp.CatalogueUpdate) -> list[tuple[int, int]]:
+    """Percent of each version of the first model."""
+    return [(version.version, version.percent) for version in update.models[0].versions]
+
+
 def test_a_watcher_sees_the_catalogue_then_a_load_then_a_new_version(folder: Path) -> None:
     async def test() -> None:
         async with running(folder) as setting:
@@ -179,7 +194,10 @@ def test_a_watcher_sees_the_catalogue_then_a_load_then_a_new_version(folder: Pat
             publish(folder / "models", "sales_fr", 2)
             published = await anext(updates)
             assert not published.full
-            assert [(v.version, v.percent) for v in published.models[0].versions] == [(1, 0), (2, 100)]
+            assert shares(published) == [(1, 100), (2, 0)]  # until it has been loaded once
+            while shares(published) != [(1, 0), (2, 100)]:
+                published = await anext(updates)
+            assert list(published.models[0].versions[1].predictors) == [setting.predictor]
 
     run(test())
 
@@ -190,11 +208,12 @@ def test_a_change_of_traffic_needs_no_restart(folder: Path) -> None:
             updates = setting.updates()
             await anext(updates)
             declare(folder / "served", "sales_de", {1: 50, 2: 50})
-            update = await anext(updates)
-            assert [(v.version, v.percent) for v in update.models[0].versions] == [(1, 50), (2, 50)]
+            while shares(await anext(updates)) != [(1, 50), (2, 50)]:
+                pass
+            assert ("sales_de", "2") in setting.triton.ready
             (folder / "served" / "sales_de.yaml").unlink()
-            update = await anext(updates)
-            assert [(v.version, v.percent) for v in update.models[0].versions] == [(1, 0), (2, 100)]
+            while shares(await anext(updates)) != [(1, 0), (2, 100)]:
+                pass
 
     run(test())
 
@@ -270,7 +289,7 @@ def test_the_repository_is_ready_without_triton_and_finds_it_later(folder: Path)
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
             code, text = await refusal(setting.ensure("sales_fr"))
             assert code is grpc.StatusCode.UNAVAILABLE
-            assert text.startswith(f"triton at {setting.predictor} does not answer")
+            assert text.startswith(f"predictor at {setting.predictor} does not answer")
             await setting.door.open()
             await setting.until(lambda _update: True)
             while True:  # the channel tries again within its back-off

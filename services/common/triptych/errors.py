@@ -109,11 +109,22 @@ class DeadlineExceeded(TriptychError):
 
 
 class Overloaded(TriptychError):
-    """A bounded queue is full."""
+    """A bounded queue is full. `retry_after_s` is when it is worth trying again; 0: nobody knows."""
+
+    def __init__(self, text: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 class Internal(TriptychError):
-    """A fault of ours. The caller gets a fixed text, the log gets this one."""
+    """A fault of ours. The caller gets a fixed text, the log gets this one.
+
+    `details` is what another part said, in its own words.
+    """
+
+    def __init__(self, text: str, details: str = "") -> None:
+        super().__init__(text)
+        self.details = details or text
 
 
 class ContractViolation(Internal):

@@ -1,6 +1,7 @@
 """What a stage counts: Prometheus series, the same counts as OIP ModelStatistics, log lines and the request's span.
 
-Label values come from closed sets: family and version only after the catalogue knew them (`Request.known`).
+Label values come from closed sets: family, model and version only after the catalogue knew them
+(`Request.known`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from tritonclient.grpc import service_pb2 as pb
 from triptych.call import Call
 from triptych.status import status_of
 from triptych.tracing import Tracing
+from triptych.version_metrics import VersionMetrics
 
 log = logging.getLogger("triptych.request")
 
@@ -82,6 +84,7 @@ class Request:
     version: str = "-"
     rows: int = 0
     parts: dict[str, float] = field(default_factory=dict)
+    answers: Mapping[str, int] = field(default_factory=dict)  # rows by value, where the contract observes one
 
     def known(self, family: str, model: str, version: str) -> None:
         self.family, self.model, self.version = family, model, version
@@ -141,6 +144,7 @@ class StageMetrics:
         self._refused = Counter(
             "triptych_refused", "Requests refused by the queue limit", ("stage",), registry=self.registry
         )
+        self._versions = VersionMetrics(stage, self.registry)
         self._in_flight.labels(stage)
         self._refused.labels(stage)
 
@@ -196,6 +200,7 @@ class StageMetrics:
         log.debug("answered", extra={"id": request.id, "model": request.model, "code": code, "seconds": seconds})
         if not request.model:
             return
+        self._versions.count(request.model, request.version, code, seconds, request.answers)
         sums = self._sums[request.family, request.model, request.version]
         if code == "OK":
             sums.requests += 1

@@ -5,6 +5,9 @@ UNKNOWN never leaves a process: an error without a row is a bug, answers INTERNA
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 import grpc
 
 from triptych import errors
@@ -13,6 +16,9 @@ INTERNAL_TEXT = "internal error; the stage's log has the cause under this reques
 
 # Trailing metadata of every error that a stage of ours answers: tells it from one that the connection made up.
 SAID_BY_US = "triptych-said"
+
+# When the caller should try again, in milliseconds: gRPC's own name, which its retry policies understand (gRFC A6).
+RETRY_AFTER = "grpc-retry-pushback-ms"
 
 CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -38,9 +44,9 @@ CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
 class Relayed(errors.TriptychError):
     """Another stage of ours already said what is wrong: its code and sentence go on to the caller."""
 
-    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+    def __init__(self, code: grpc.StatusCode, text: str, retry_after_s: float = 0.0) -> None:
         super().__init__(text)
-        self.code = code
+        self.code, self.retry_after_s = code, retry_after_s
 
 
 def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
@@ -51,3 +57,15 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
     if code is None or code is grpc.StatusCode.INTERNAL:
         return grpc.StatusCode.INTERNAL, INTERNAL_TEXT
     return code, str(error)
+
+
+def trailers_of(error: BaseException) -> tuple[tuple[str, str], ...]:
+    """The trailing metadata of an error."""
+    after_s = getattr(error, "retry_after_s", 0.0)
+    hint = ((RETRY_AFTER, str(math.ceil(after_s * 1000))),) if after_s else ()
+    return ((SAID_BY_US, "1"), *hint)
+
+
+def retry_after_of(trailers: Iterable[tuple[str, str | bytes]]) -> float:
+    """Seconds after which the other side wants to be tried again; 0 when it does not say."""
+    return next((int(value) / 1000 for key, value in trailers if key == RETRY_AFTER), 0.0)

@@ -39,6 +39,7 @@ class PostprocessServicer(InferenceServicer):
         with current().part("transform"):
             outputs = await self._transform(plan, tensors, decode_parameters(request.parameters))
         current().rows = len(next(iter(outputs.values())))
+        current().answers = plan.observed(outputs)
         answer = pb.ModelInferResponse(
             model_name=request.model_name, model_version=request.model_version, id=request.id
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping, Sequence
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
 
 from tritonclient.grpc import service_pb2 as pb
 
@@ -13,56 +14,118 @@ from triptych.call import Call
 from triptych.client import Upstream
 from triptych.contracts import REPOSITORY_SERVICE
 from triptych.datatypes import Array
-from triptych.errors import NotThere, StageUnavailable
+from triptych.errors import DeadlineExceeded, NotThere, Overloaded, StageUnavailable, Unavailable
 from triptych.oip import SERVICE
 from triptych.proto import repository_pb2 as rp
 from triptych.tensors import encode_request
 
+TRIES = 3  # loads asked for in one request: a Triton may die just after it has loaded
+ABANDONED_S = 60.0  # a call that nobody waits for any more may last that much longer
+UNUSED_S = 300.0  # a Triton that went away leaves its channel for that long
+
+
+class _Predictor:
+    """The channel to one Triton, and the calls that it is working on.
+
+    A call to Triton is never cancelled, and never has the caller's deadline: Triton 2.51 may crash when a call ends
+    under it (docs/decisions/2026-11-21-triton-is-not-cancelled.md). Whoever stops waiting leaves the call to itself.
+    """
+
+    def __init__(self, address: str, settings: Settings) -> None:
+        self.upstream = Upstream("predictor", address, SERVICE, relays=False)
+        self.address, self._settings = address, settings
+        self.used_s = time.monotonic()
+        self._calls: set[asyncio.Task[pb.ModelInferResponse]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that Triton has not answered, also those that nobody waits for any more."""
+        return len(self._calls)
+
+    async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        """Raises what `Upstream.call` raises, and `Overloaded` when too many calls are not answered."""
+        settings = self._settings
+        if self.in_flight >= settings.max_in_flight:
+            raise Overloaded(f"predictor at {self.address} has {self.in_flight} calls to answer, the limit; try later")
+        wait_s = call.remaining_s(settings.predict_timeout_s)
+        own = Call.within(settings.predict_timeout_s + ABANDONED_S, call.metadata)
+        task = asyncio.create_task(self.upstream.call("ModelInfer", request, own))
+        self._calls.add(task)
+        task.add_done_callback(self._ended)
+        done, _ = await asyncio.wait({task}, timeout=wait_s)
+        if not done:
+            raise DeadlineExceeded(f"predictor at {self.address} did not answer within {wait_s:.3f} s")
+        return task.result()
+
+    @property
+    def abandoned(self) -> bool:
+        return not self._calls and time.monotonic() - self.used_s > UNUSED_S
+
+    def _ended(self, task: asyncio.Task[pb.ModelInferResponse]) -> None:
+        self._calls.discard(task)
+        self.used_s = time.monotonic()
+        if not task.cancelled():
+            task.exception()  # perhaps nobody waits for it any more
+
 
 class Upstreams:
-    """One channel to each part, and one to each Triton pod that the placement has named."""
+    """One channel to each part, and one to each Triton that the placement has named."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.repository = Upstream("repository", settings.repository, REPOSITORY_SERVICE, relays=True)
         self.postprocess = Upstream("postprocess", settings.postprocess, SERVICE, relays=False)
-        self._predictors: dict[str, Upstream] = {}
-        self._in_flight: dict[str, int] = {}
+        self._predictors: dict[str, _Predictor] = {}
 
     async def predict(self, target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
-        """The model's outputs. Asks for a load when no Triton has it, and once more when it turns out gone."""
+        """The model's outputs. Asks for a load when no Triton has it, and again when it turns out gone."""
         request = pb.ModelInferRequest(model_name=target.model, model_version=str(target.version))
         encode_request(request, tensors)
-        if target.predictors:
-            with contextlib.suppress(StageUnavailable, NotThere):  # the placement is behind; the repository knows
-                return await self._infer(target.predictors, request, call)
-        return await self._infer(await self._load(target, call), request, call)
+        if answer := await self._infer(target.predictors, request, call):
+            return answer
+        for _ in range(TRIES):
+            if answer := await self._infer(await self._load(target, call), request, call):
+                return answer
+        raise Unavailable(f"model '{target.model}' was loaded {TRIES} times and gone again each time; try again")
 
     async def finish(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """Postprocess's answer to the model's outputs."""
         return await self.postprocess.call("ModelInfer", request, call, self._settings.postprocess_timeout_s)
 
     async def close(self) -> None:
-        for upstream in (self.repository, self.postprocess, *self._predictors.values()):
+        predictors = (each.upstream for each in self._predictors.values())
+        for upstream in (self.repository, self.postprocess, *predictors):
             await upstream.close()
 
     async def _load(self, target: Target, call: Call) -> Sequence[str]:
         request = rp.EnsureLoadedRequest(model=target.model, version=target.version)
         reply: rp.EnsureLoadedReply = await self.repository.call("EnsureLoaded", request, call)
+        for gone in [address for address, each in self._predictors.items() if each.abandoned]:
+            await self._predictors.pop(gone).upstream.close()
         return reply.predictors
 
     async def _infer(
-        self, addresses: Sequence[str], request: pb.ModelInferRequest, call: Call
-    ) -> pb.ModelInferResponse:
-        address = min(addresses, key=lambda each: self._in_flight.get(each, 0))
-        self._in_flight[address] = self._in_flight.get(address, 0) + 1
-        try:
-            return await self._predictor(address).call("ModelInfer", request, call, self._settings.predict_timeout_s)
-        finally:
-            self._in_flight[address] -= 1
+        self, addresses: Iterable[str], request: pb.ModelInferRequest, call: Call
+    ) -> pb.ModelInferResponse | None:
+        """The answer of one of these Tritons, the least busy first; None when none of them has the model.
 
-    def _predictor(self, address: str) -> Upstream:
-        upstream = self._predictors.get(address)
-        if upstream is None:
-            upstream = self._predictors[address] = Upstream("predictor", address, SERVICE, relays=False)
-        return upstream
+        A call is idempotent, so one that hangs or has died is followed by the next.
+        """
+        slow: DeadlineExceeded | None = None
+        for predictor in sorted(map(self._predictor, addresses), key=lambda each: each.in_flight):
+            try:
+                return await predictor.infer(request, call)
+            except (StageUnavailable, NotThere):  # the placement is behind
+                continue
+            except DeadlineExceeded as error:
+                slow = error
+                call.remaining_s()
+        if slow is not None:
+            raise slow
+        return None
+
+    def _predictor(self, address: str) -> _Predictor:
+        predictor = self._predictors.get(address)
+        if predictor is None:
+            predictor = self._predictors[address] = _Predictor(address, self._settings)
+        return predictor

@@ -7,14 +7,12 @@ so a slow watcher costs no memory and misses nothing that still holds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
-from repository.catalogue import Catalogue, Model
+from repository.catalogue import Catalogue
 from repository.metrics import RepositoryMetrics
 from triptych.errors import Draining, Overloaded
 from triptych.proto import repository_pb2 as rp
-
-Placement = Mapping[str, Mapping[int, tuple[str, ...]]]  # addresses of the Tritons by model and ready version
 
 
 class Board:
@@ -23,7 +21,6 @@ class Board:
     def __init__(self, metrics: RepositoryMetrics, max_watchers: int) -> None:
         self.catalogue = Catalogue()
         self._metrics, self._max_watchers = metrics, max_watchers
-        self._placement: Placement = {}
         self._models: Mapping[str, rp.Model] = {}
         self._revision = 0  # 0: nothing has been published yet
         self._watchers = 0
@@ -35,14 +32,17 @@ class Board:
         """Whether the catalogue has been read once."""
         return self._revision > 0
 
-    def set_catalogue(self, catalogue: Catalogue) -> None:
-        self.catalogue = catalogue
-        self._publish(first=not self.published)
-
-    def set_placement(self, placement: Placement) -> None:
-        self._placement = placement
-        if self.published:
-            self._publish()
+    def publish(self, changed: Mapping[str, rp.Model], gone: Iterable[str] = ()) -> None:
+        """Models as they are now; a new revision, unless nothing that a watcher sees has changed."""
+        new = {name: model for name, model in changed.items() if self._models.get(name) != model}
+        lost = [name for name in gone if name in self._models]
+        if new or lost or not self.published:
+            models = {**self._models, **new}
+            for name in lost:
+                del models[name]
+            self._models = models
+            self._revision += 1
+            self._wake()
 
     def close(self) -> None:
         """Ends every stream: the watchers find another replica, or come back."""
@@ -70,29 +70,10 @@ class Board:
             self._watchers -= 1
             self._metrics.watchers.set(self._watchers)
 
-    def _publish(self, *, first: bool = False) -> None:
-        """A new revision, unless nothing that a watcher sees has changed."""
-        models = {}
-        for name, model in self.catalogue.models.items():
-            message, old = _message(model, self._placement.get(name, {})), self._models.get(name)
-            models[name] = old if old == message else message
-        if first or models != self._models:
-            self._models = models
-            self._revision += 1
-            self._wake()
-
     def _wake(self) -> None:
         """Wakes every watcher that waits now; later ones wait for the next change."""
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _message(model: Model, ready: Mapping[int, tuple[str, ...]]) -> rp.Model:
-    versions = [
-        rp.Version(version=number, percent=model.traffic.get(number, 0), predictors=ready.get(number, ()))
-        for number in sorted(model.versions)
-    ]
-    return rp.Model(name=model.name, family=model.family, route=model.route, versions=versions)
 
 
 def _difference(

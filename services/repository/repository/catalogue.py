@@ -1,37 +1,46 @@
 """What is served: models, their valid versions, and the traffic of each. Pure.
 
 A fault takes as little as possible out of traffic: one version, else one model, never the others. A document
-that is refused leaves the model's last good traffic in force.
+that is refused leaves the model's last good traffic in force; a version that is in traffic stays served when
+its files are taken away.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.served_model import Document, Fault, Residency, Traffic
+from repository.served_model import Document, Fault, Origin, Residency, Traffic
 from triptych.contract import Contract
 from triptych.errors import UnknownModel, UnknownVersion
 
 
 @dataclass(frozen=True)
 class Version:
-    """One published version. `canonical` is the contract as JSON, `digest` its sha256 in hex."""
+    """One published version. `canonical` is the contract as JSON, `digest` its sha256 in hex.
+
+    `removed`: its files are gone, or no longer what was published. It is still here because it is in traffic;
+    a Triton that drops it cannot load it again.
+    """
 
     number: int
     contract: Contract
     canonical: bytes
     digest: str
+    removed: bool = False
+    file_bytes: int = 0  # what its files take on disk, the contract left out
 
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder of the model repository as it was read: its valid versions, and the faults of the others.
+    """One folder of the model repository as it was read: its versions, and the faults of the others.
 
-    `problem` says why there is none at all.
+    `problem` says why there is none at all. A version that was published once and is gone now is among
+    `versions` as removed; its fault, if its folder is still there, is in `broken`. `removed`: all of it is gone.
     """
 
     name: str
@@ -40,11 +49,21 @@ class Folder:
     broken: Mapping[int, str] = field(default_factory=dict)
     problem: str = ""
     notes: tuple[str, ...] = ()
+    removed: bool = False
+
+    @property
+    def present(self) -> dict[int, Version]:
+        """Its versions without those that are gone."""
+        return {number: version for number, version in self.versions.items() if not version.removed}
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model that is served. `traffic` is percent by version, 100 in all; other versions have none."""
+    """One model that is served. `traffic` is percent by version, 100 in all; other versions have none.
+
+    `document` is where the document stands that it follows, empty if it has none. `traffic_before` was in force
+    before this process started, as far as anybody wrote it down.
+    """
 
     name: str
     family: str
@@ -53,22 +72,50 @@ class Model:
     versions: Mapping[int, Version]
     traffic: Mapping[int, int]
     residency: Residency = Residency()
+    document: str = ""
+    traffic_before: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def in_traffic(self) -> frozenset[int]:
         return frozenset(version for version, percent in self.traffic.items() if percent)
 
 
+class Reason(StrEnum):
+    """What can be wrong with a document: the reasons of its conditions in Kubernetes, the gravest first."""
+
+    INVALID = "Invalid"  # against the schema
+    ROUTE_TAKEN = "RouteTaken"  # another document has the model, or another model the family and route
+    UNKNOWN_MODEL = "UnknownModel"
+    CONTRACT_INVALID = "ContractInvalid"
+    UNKNOWN_VERSION = "UnknownVersion"
+    VERSION_REMOVED = "VersionRemoved"
+
+
+_GRAVITY = {reason: number for number, reason in enumerate(Reason)}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one document. `asked` is its traffic, empty when it cannot be read."""
+
+    origin: Origin
+    model: str
+    asked: Mapping[int, int]
+    problems: tuple[tuple[Reason, str], ...] = ()
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """Everything that is served, and why the rest is not.
 
-    `broken` is keyed by model and version, or by model and None when the whole model is kept out.
+    `broken` is keyed by model and version, or by model and None when the whole model is kept out; `verdicts`
+    by where a document stands.
     """
 
     models: Mapping[str, Model] = field(default_factory=dict)
     broken: Mapping[tuple[str, int | None], str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
 
     def model(self, name: str) -> Model:
         """Raises `UnknownModel`."""
@@ -91,15 +138,34 @@ class Catalogue:
         return named | set(self.notes)
 
 
+Serving = Callable[[str], Collection[int]]
+
+
 def assemble(
     folders: Collection[Folder],
     documents: Collection[Document | Fault],
     previous: Catalogue,
     *,
     serve_undeclared: bool,
+    serving: Serving = lambda model: (),
 ) -> Catalogue:
-    """The catalogue of these folders and documents; `previous` says who was first, and what was good."""
-    return _Assembly(previous, serve_undeclared).build(folders, documents)
+    """The catalogue of these folders and documents; `previous` says who was first, and what was good.
+
+    `serving` are the versions of a model that have traffic at this moment, perhaps others than were asked for.
+    """
+    return _Assembly(previous, serve_undeclared, serving).build(folders, documents)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What one document says about a model; `document` is None when it cannot be read."""
+
+    origin: Origin
+    model: str
+    document: Document | None
+
+
+_UNDECLARED = Origin("")
 
 
 @dataclass(frozen=True)
@@ -113,22 +179,59 @@ class _Member:
 
 
 class _Assembly:
-    def __init__(self, previous: Catalogue, serve_undeclared: bool) -> None:
-        self._previous, self._serve_undeclared = previous, serve_undeclared
+    def __init__(self, previous: Catalogue, serve_undeclared: bool, serving: Serving) -> None:
+        self._previous, self._serve_undeclared, self._serving = previous, serve_undeclared, serving
         self._broken: dict[tuple[str, int | None], str] = {}
         self._notes: list[str] = []
+        self._problems: defaultdict[str, list[tuple[Reason, str]]] = defaultdict(list)
 
     def build(self, folders: Collection[Folder], documents: Collection[Document | Fault]) -> Catalogue:
-        members = self._claims(self._members(folders))
-        about = self._by_model(documents, {folder.name for folder in folders})
-        models = {}
-        for member in members:
-            if model := self._served(member, about[member.folder.name]):
-                models[model.name] = model
-        return Catalogue(models, self._broken, tuple(self._notes))
+        claims = self._claims(documents)
+        holders = self._holders(claims)
+        members = self._members(folders)
+        served = {
+            m.folder.name: self._served(m, holders.get(m.folder.name)) for m in self._with_route(members, holders)
+        }
+        models = {name: model for name, model in served.items() if model is not None}
+        self._judge_models(holders, {folder.name for folder in folders})
+        return Catalogue(models, self._broken, tuple(self._notes), {c.origin.where: self._verdict(c) for c in claims})
+
+    def _claims(self, documents: Collection[Document | Fault]) -> list[_Claim]:
+        """One claim for each document; the faults of one document are one claim."""
+        claims: dict[str, _Claim] = {}
+        names: dict[tuple[str, str], Origin] = {}
+        for item in documents:
+            where = item.origin.where
+            if isinstance(item, Fault):
+                self._notes.append(item.text)
+                self._problems[where].append((Reason.INVALID, item.text.removeprefix(f"{where}: ")))
+                claims[where] = _Claim(item.origin, item.model, None)
+                continue
+            metadata = item.served.metadata
+            first = names.setdefault((metadata.namespace, metadata.name), item.origin)
+            document = item if first is item.origin else None
+            if document is None:
+                text = f"a second document for name '{metadata.name}'; {first.where} is one"
+                self._problem(item.origin, Reason.INVALID, text)
+            claims[where] = _Claim(item.origin, item.served.spec.model, document)
+        return list(claims.values())
+
+    def _holders(self, claims: Iterable[_Claim]) -> dict[str, _Claim]:
+        """One claim for each model: the one that had it, else the oldest."""
+        holders: dict[str, _Claim] = {}
+        for claim in sorted(claims, key=self._seniority):
+            holder = holders.setdefault(claim.model, claim) if claim.model else claim
+            if holder is not claim:
+                text = f"a second document for model '{claim.model}'; {holder.origin.where} is one"
+                self._problem(claim.origin, Reason.ROUTE_TAKEN, text)
+        return holders
+
+    def _seniority(self, claim: _Claim) -> tuple[bool, bool, str]:
+        had = self._previous.models.get(claim.model)
+        return had is None or had.document != claim.origin.where, not claim.origin.traffic, claim.origin.created
 
     def _members(self, folders: Collection[Folder]) -> list[_Member]:
-        """Folders with at least one valid version; versions of another family or route are broken."""
+        """Folders with at least one version; versions of another family or route are broken."""
         members = []
         for folder in folders:
             self._notes += folder.notes
@@ -156,95 +259,130 @@ class _Assembly:
             return known.family, known.route
         return claims[0]
 
-    def _claims(self, members: list[_Member]) -> list[_Member]:
-        """One model for each family and route: the one that had it, else the first by name."""
+    def _with_route(self, members: list[_Member], claims: Mapping[str, _Claim]) -> list[_Member]:
+        """One model for each family and route: the one that had them, else the first by name."""
         holders: dict[tuple[str, str], str] = {}
-        ordered = sorted(members, key=lambda m: (not self._held(m), m.folder.name))
+
+        def rank(member: _Member) -> tuple[bool, bool, str]:
+            claim = claims.get(member.folder.name)
+            return not self._held(member), not (claim and claim.origin.traffic), member.folder.name
+
+        ordered = sorted(members, key=rank)
         for member in ordered:
-            name, claim = member.folder.name, (member.family, member.route)
-            if (holder := holders.setdefault(claim, name)) != name:
+            name, route = member.folder.name, (member.family, member.route)
+            if (holder := holders.setdefault(route, name)) != name:
                 text = f"family '{member.family}', route '{member.route}' belongs to model '{holder}'"
                 self._broken[name, None] = text
+                if name in claims:
+                    self._problem(claims[name].origin, Reason.ROUTE_TAKEN, text)
         return [m for m in ordered if holders[m.family, m.route] == m.folder.name]
 
     def _held(self, member: _Member) -> bool:
         known = self._previous.models.get(member.folder.name)
         return known is not None and (known.family, known.route) == (member.family, member.route)
 
-    def _by_model(
-        self, documents: Collection[Document | Fault], known: set[str]
-    ) -> defaultdict[str, list[Document | Fault]]:
-        """Documents and faults under the model that they are about; what is about none is only noted."""
-        about: defaultdict[str, list[Document | Fault]] = defaultdict(list)
-        first: dict[tuple[str, str], Document] = {}
-        for item in documents:
-            if isinstance(item, Fault):
-                self._notes.append(item.text)
-                about[item.model].append(item)
-                continue
-            spec = item.served.spec
-            if spec.model not in known:
-                self._notes.append(f"{item.where}: spec.model: the model repository has no '{spec.model}'")
-            same_model = first.setdefault(("model", spec.model), item)
-            metadata = item.served.metadata
-            same_name = first.setdefault((metadata.namespace, f"name {metadata.name}"), item)
-            for other in {same_model.where: same_model, same_name.where: same_name}.values():
-                if other is not item:
-                    about[spec.model].append(self._doubled(item, other))
-            about[spec.model].append(item)
-        return about
+    def _judge_models(self, holders: Mapping[str, _Claim], known: set[str]) -> None:
+        """Documents of models that are not there, or have nothing to serve."""
+        for name, claim in holders.items():
+            if name not in known:
+                text = f"spec.model: the model repository has no '{name}'"
+                self._problem(claim.origin, Reason.UNKNOWN_MODEL, text)
+            elif (name, None) in self._broken and not self._problems[claim.origin.where]:
+                self._problems[claim.origin.where].append((Reason.CONTRACT_INVALID, self._broken[name, None]))
 
-    def _doubled(self, item: Document, other: Document) -> Fault:
-        metadata, model = item.served.metadata, item.served.spec.model
-        same = f"model '{model}'" if other.served.spec.model == model else f"name '{metadata.name}'"
-        fault = Fault(model, f"{item.where}: a second document for {same}; {other.where} is one")
-        self._notes.append(fault.text)
-        return fault
+    def _problem(self, origin: Origin, reason: Reason, text: str) -> None:
+        self._problems[origin.where].append((reason, text))
+        self._notes.append(f"{origin.where}: {text}")
 
-    def _served(self, member: _Member, about: list[Document | Fault]) -> Model | None:
+    def _verdict(self, claim: _Claim) -> Verdict:
+        asked = claim.document.served.spec.shares if claim.document else {}
+        problems = sorted(self._problems.get(claim.origin.where, ()), key=lambda problem: _GRAVITY[problem[0]])
+        return Verdict(claim.origin, claim.model, asked, tuple(problems))
+
+    def _served(self, member: _Member, claim: _Claim | None) -> Model | None:
         """The model with its traffic, or None when it is kept out."""
-        name = member.folder.name
-        if not about:
-            if self._serve_undeclared:
-                return _model(member, {max(member.versions): 100}, Residency())
-            self._broken[name, None] = "no ServedModel document"
-            return None
-        documents = [item for item in about if isinstance(item, Document)]
-        if len(about) == len(documents):
-            return self._declared(member, documents[0])
-        if last := self._last_good(member):
+        if claim is None:
+            return self._undeclared(member)
+        if claim.document is not None:
+            return self._declared(member, claim, claim.document)
+        if last := self._last_good(member, claim):
             return last
-        self._broken[name, None] = "its ServedModel document is refused"
+        self._broken[member.folder.name, None] = "its ServedModel document is refused"
         return None
 
-    def _declared(self, member: _Member, document: Document) -> Model | None:
+    def _undeclared(self, member: _Member) -> Model | None:
+        """By its highest version, as long as its folder is there."""
+        name = member.folder.name
+        if not self._serve_undeclared:
+            self._broken[name, None] = "no ServedModel document"
+        elif present := [number for number, version in member.versions.items() if not version.removed]:
+            return self._model(member, {max(present): 100}, Residency())
+        elif not member.folder.removed:
+            self._broken[name, None] = member.folder.problem or "no valid version"
+        return None
+
+    def _declared(self, member: _Member, claim: _Claim, document: Document) -> Model | None:
         """By one good document, if its versions are there."""
         name, spec = member.folder.name, document.served.spec
-        shares = {share.version: share.percent for share in spec.traffic}
-        missing = sorted(set(shares) - set(member.versions))
+        missing = [share.version for share in spec.traffic if not self._usable(member, share.version)]
         if not missing:
-            return _model(member, shares, spec.residency)
-        known = ", ".join(map(str, sorted(member.versions)))
-        fault = f"model '{name}' has no valid version {missing[0]}; it has {known}"
-        self._notes.append(f"{document.where}: spec.traffic: {fault}")
-        if last := self._last_good(member):
+            self._note_removed(member, claim, spec.shares)
+            return self._model(member, spec.shares, spec.residency, claim)
+        for number in sorted(missing):
+            self._problem(claim.origin, *self._why_not(member, number))
+        if last := self._last_good(member, claim):
             return last
-        if left := _what_is_left(spec.traffic, member.versions):
-            return _model(member, left, spec.residency)
+        usable = {number: version for number, version in member.versions.items() if not version.removed}
+        if left := _what_is_left(spec.traffic, usable):
+            return self._model(member, left, spec.residency, claim)
         self._broken[name, None] = "no version in its traffic is valid"
         return None
 
-    def _last_good(self, member: _Member) -> Model | None:
+    def _usable(self, member: _Member, number: int) -> bool:
+        """Whether a version may have traffic: it is there, or it was in traffic when it was removed."""
+        version = member.versions.get(number)
+        known = self._previous.models.get(member.folder.name)
+        return version is not None and (not version.removed or (known is not None and number in known.traffic))
+
+    def _why_not(self, member: _Member, number: int) -> tuple[Reason, str]:
+        name = member.folder.name
+        if text := self._broken.get((name, number), ""):
+            return Reason.CONTRACT_INVALID, f"spec.traffic: version {number} is not valid: {text}"
+        known = ", ".join(str(n) for n, version in sorted(member.versions.items()) if not version.removed) or "none"
+        text = f"spec.traffic: model '{name}' has no valid version {number}; it has {known}"
+        return (Reason.VERSION_REMOVED if number in member.versions else Reason.UNKNOWN_VERSION), text
+
+    def _note_removed(self, member: _Member, claim: _Claim, traffic: Mapping[int, int]) -> None:
+        """What is in traffic and gone from the disk is still served, and somebody has to know."""
+        for number in sorted(traffic):
+            if member.versions[number].removed:
+                why = self._broken.get((member.folder.name, number), "its files were removed")
+                text = f"version {number} is served as long as a Triton has it loaded, but {why}"
+                self._problem(claim.origin, Reason.VERSION_REMOVED, f"{text}; put it back, or take it out of traffic")
+
+    def _last_good(self, member: _Member, claim: _Claim) -> Model | None:
         """The model with the traffic it had, as long as those versions are there."""
-        last = self._previous.models.get(member.folder.name)
-        if last is None or not set(last.traffic) <= set(member.versions):
+        known = self._previous.models.get(member.folder.name)
+        traffic = known.traffic if known else claim.origin.traffic
+        if not traffic or not all(self._usable(member, number) for number in traffic):
             return None
-        return _model(member, last.traffic, last.residency)
+        self._note_removed(member, claim, traffic)
+        residency = (
+            known.residency if known else claim.document.served.spec.residency if claim.document else Residency()
+        )
+        return self._model(member, traffic, residency, claim)
 
-
-def _model(member: _Member, traffic: Mapping[int, int], residency: Residency) -> Model:
-    folder = member.folder
-    return Model(folder.name, member.family, member.route, folder.config, member.versions, traffic, residency)
+    def _model(
+        self, member: _Member, traffic: Mapping[int, int], residency: Residency, claim: _Claim | None = None
+    ) -> Model:
+        """A removed version is only there while it is in traffic, asked for or in fact."""
+        name, config = member.folder.name, member.folder.config
+        kept = {*traffic, *self._serving(name)}
+        versions = {n: version for n, version in member.versions.items() if not version.removed or n in kept}
+        origin = claim.origin if claim else _UNDECLARED
+        return Model(
+            name, member.family, member.route, config, versions, traffic, residency, origin.where, origin.traffic
+        )
 
 
 def _what_is_left(traffic: tuple[Traffic, ...], versions: Mapping[int, Version]) -> dict[int, int]:

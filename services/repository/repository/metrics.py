@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-OUTCOMES = ("ok", "failed", "unavailable")
+from repository.room import Room
+
+OUTCOMES = ("ok", "failed", "unavailable", "refused")
+REASONS = ("room", "spare", "idle", "surplus", "removed")
 LOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class RepositoryMetrics:
-    """Series of the control plane; `predictors` are the addresses in the settings, a closed set."""
+    """Series of the control plane. A Triton has series as long as it is there."""
 
-    def __init__(self, registry: CollectorRegistry, predictors: Iterable[str]) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.models = Gauge("triptych_models", "Models that are served", registry=registry)
         self.invalid = Gauge("triptych_versions_invalid", "Versions and models kept out of traffic", registry=registry)
         self.loads = Counter("triptych_model_loads", "Loads into Triton", ("outcome",), registry=registry)
@@ -21,9 +24,34 @@ class RepositoryMetrics:
             "triptych_model_load_seconds", "Duration of loads", buckets=LOAD_BUCKETS, registry=registry
         )
         self.loading = Gauge("triptych_model_loads_pending", "Loads that run or wait", registry=registry)
-        self.resident = Gauge("triptych_models_resident", "Models ready in a Triton", ("predictor",), registry=registry)
+        self.unloads = Counter("triptych_model_unloads", "Versions taken out of Triton", ("reason",), registry=registry)
+        self.cold_requests = Counter(
+            "triptych_cold_requests", "Calls for a version that no Triton had ready", registry=registry
+        )
         self.watchers = Gauge("triptych_watchers", "Streams that follow the catalogue", registry=registry)
+        self._by_predictor = {
+            name: Gauge(f"triptych_predictor_{name}", text, ("predictor",), registry=registry)
+            for name, text in (
+                ("up", "1 while the Triton answers"),
+                ("models", "Versions in its memory, with those that come and go"),
+                ("models_budget", "Versions that it may hold; 0 is no limit"),
+                ("bytes", "Bytes that they take: measured, declared or estimated"),
+                ("bytes_budget", "Bytes that they may take; 0 is no limit"),
+            )
+        }
         for outcome in OUTCOMES:
             self.loads.labels(outcome)
-        for predictor in predictors:
-            self.resident.labels(predictor)
+        for reason in REASONS:
+            self.unloads.labels(reason)
+
+    def show(self, predictor: str, answers: bool, taken: Room, budget: Room) -> None:
+        """One Triton at this moment."""
+        values = (int(answers), taken.models, budget.models, taken.bytes, budget.bytes)
+        for gauge, value in zip(self._by_predictor.values(), values, strict=True):
+            gauge.labels(predictor).set(value)
+
+    def forget(self, predictor: str) -> None:
+        """A Triton that is gone has no series any more."""
+        for gauge in self._by_predictor.values():
+            with suppress(KeyError):
+                gauge.remove(predictor)

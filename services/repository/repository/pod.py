@@ -1,37 +1,90 @@
-"""One Triton: what it has ready by its own index, whether it answers, and what it failed to load."""
+"""One Triton: what it holds by its own index, whether it answers, what it failed to load, and its work in progress."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.triton import Predictor, Ready
+from repository.copies import Busy
+from repository.memory import Size
+from repository.room import Room
+from repository.triton import Count, GpuMemory, Index, Predictor
+from repository.usage import Key
 from triptych.errors import StageUnavailable, TriptychError
 
 log = logging.getLogger(__name__)
 
 MISSES = 3  # a Triton too busy to answer in time still serves; after so many looks in a row it counts as gone
+IDLE = Busy()
 
 
 class Pod:
-    """Bookkeeping for one predictor. `on_change` is told whenever `ready` or `answers` changes."""
+    """Bookkeeping for one predictor. `on_change` is told whenever `ready` or `answers` changes.
+
+    `ready` leaves out what is about to be unloaded. A version takes room from the start of its load until Triton's
+    index has it no more.
+    """
 
     def __init__(
         self, predictor: Predictor, slots: int, on_change: Callable[[Pod], None], clock: Callable[[], float]
     ) -> None:
         self.address = predictor.address
-        self.ready: Ready = frozenset()
+        self.ready: frozenset[Key] = frozenset()  # what requests may be sent to
         self.answers = False
         self.silence = "no answer yet"  # why it does not answer
         self.slots = asyncio.Semaphore(slots)
+        self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one load or unload of a model at once
+        self.gpu: GpuMemory | None = None
+        self.busy: Mapping[Key, Busy] = {}  # over the last look
+        self.since: dict[Key, float] = {}  # when a version was first seen ready
+        self.arriving: dict[Key, Size] = {}  # loads that run or wait
+        self._leaving: set[Key] = set()  # withdrawn, and unloaded in a moment
+        self._versions: dict[str, set[int]] = {}  # of `ready`, by model
+        self._index = Index()
         self._predictor, self._on_change, self._clock = predictor, on_change, clock
-        self._failures: dict[tuple[str, int], tuple[str, float]] = {}  # reason, and until when it counts
+        self._failures: dict[Key, tuple[str, float]] = {}  # reason, and until when it counts
+        self._counts: Mapping[Key, Count] = {}
+        self._counted_s: float | None = None  # when that was
         self._misses = 0
         self._looking = asyncio.Lock()
         self._next_look: asyncio.Task[None] | None = None
+
+    @property
+    def loading(self) -> frozenset[Key]:
+        """What Triton itself says that it loads, whoever asked."""
+        return self._index.loading
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether something comes or goes."""
+        return bool(self.arriving or self._leaving or self._index.loading or self._index.unloading)
+
+    def occupied(self, size_of: Callable[[Key], Size], last: Key | None = None) -> Room:
+        """Room that is taken, by what comes and what goes too; of what comes, up to `last` in the order of asking."""
+        index = self._index
+        keys = index.ready | index.loading | index.unloading | self._leaving
+        room = Room(len(keys), sum(size_of(key).bytes for key in keys))
+        for key, size in self.arriving.items():
+            if key not in keys:
+                room += Room(1, size.bytes)
+            if key == last:
+                break
+        return room
+
+    def ready_versions(self, model: str) -> set[int]:
+        return self._versions.get(model, set())
+
+    def in_memory(self, key: Key) -> bool:
+        """Whether Triton has the version, perhaps while it is unloaded."""
+        return key in self._index.ready or key in self._index.unloading
+
+    def takes_room(self, key: Key) -> bool:
+        """Whether the version is counted already, in whatever state."""
+        return self.in_memory(key) or key in self._leaving or key in self.arriving
 
     async def refresh(self) -> None:
         """Returns after a look at the index that began after this call; all who wait share one."""
@@ -39,60 +92,117 @@ class Pod:
             self._next_look = asyncio.create_task(self._look())
         await asyncio.shield(self._next_look)
 
-    async def load(self, model: str, timeout_s: float, config: mc.ModelConfig | None = None) -> None:
-        """Raises what `Predictor.load` raises."""
-        await self._predictor.load(model, timeout_s, config)
+    async def count(self) -> dict[Key, int] | None:
+        """Requests of each version since the last count; sets `busy` and `gpu`. None when it does not answer."""
+        try:
+            counts = await self._predictor.counts()
+            gpu = await self._predictor.gpu_memory()
+        except TriptychError:
+            return None
+        self.gpu = gpu or self.gpu  # metrics that are late for once are no Triton without a GPU
+        now_s = self._clock()
+        first, since_s = self._counted_s is None, self._counted_s or 0.0
+        elapsed_ns = max(now_s - since_s, 1e-3) * 1e9
+        requests, busy = {}, {}
+        for key, count in counts.items():
+            before = self._counts.get(key, Count())
+            if count.requests < before.requests:  # it was loaded anew
+                before = Count()
+            if count.requests > before.requests:
+                requests[key] = count.requests - before.requests
+                waiting, total = count.queue_ns - before.queue_ns, count.total_ns - before.total_ns
+                busy[key] = Busy(waiting / elapsed_ns, total / elapsed_ns)
+        self._counts, self._counted_s, self.busy = counts, now_s, {} if first else busy
+        return {} if first else requests
 
-    async def reason(self, model: str, version: int) -> str:
+    async def load(self, model: str, config: mc.ModelConfig, version: int, timeout_s: float) -> None:
+        """Adds a version to what is ready of the model. Raises what `Predictor.load` raises."""
+        await self._predictor.load(model, config, self.ready_versions(model) | {version}, timeout_s)
+
+    async def unload(self, model: str, config: mc.ModelConfig | None, timeout_s: float) -> None:
+        """Takes out of Triton what is withdrawn of the model. Raises what the `Predictor` raises."""
+        rest = self.ready_versions(model)
+        if rest and config is not None:
+            await self._predictor.load(model, config, rest, timeout_s)
+        else:
+            await self._predictor.unload(model)
+
+    async def reason(self, key: Key) -> str:
         """Why Triton has the version not ready."""
         try:
-            reason = await self._predictor.reason(model, version)
-            return reason or f"Triton left version {version} out and gives no reason"
+            reason = await self._predictor.reason(*key)
+            return reason or f"Triton left version {key[1]} out and gives no reason"
         except TriptychError as error:
             return str(error)
 
-    def failure(self, model: str, version: int) -> str:
+    def failure(self, key: Key) -> str:
         """The reason of a failed load, as long as it is remembered."""
-        reason, until = self._failures.get((model, version), ("", 0.0))
+        reason, until = self._failures.get(key, ("", 0.0))
         return reason if self._clock() < until else ""
 
-    def remember_failure(self, model: str, version: int, reason: str, ttl_s: float) -> None:
-        now = self._clock()
-        self._failures = {key: kept for key, kept in self._failures.items() if kept[1] > now}
-        self._failures[model, version] = (reason, now + ttl_s)
+    def remember_failure(self, key: Key, reason: str, ttl_s: float) -> None:
+        self._failures[key] = (reason, self._clock() + ttl_s)
 
-    def forget_failures(self, model: str) -> None:
-        self._failures = {key: kept for key, kept in self._failures.items() if key[0] != model}
+    def forget_failures(self, model: str) -> bool:
+        """Whether there was one."""
+        before, self._failures = self._failures, {k: kept for k, kept in self._failures.items() if k[0] != model}
+        return len(before) != len(self._failures)
+
+    def forget_old_failures(self) -> set[str]:
+        """The models of failures that do not count any more."""
+        now = self._clock()
+        old = {key for key, (_, until) in self._failures.items() if until <= now}
+        for key in old:
+            del self._failures[key]
+        return {name for name, _ in old}
+
+    def withdraw(self, key: Key) -> None:
+        """No more requests for the version: it is unloaded in a moment."""
+        self._leaving.add(key)
+        self._set(self._index, answers=self.answers)
+
+    def left(self, key: Key) -> None:
+        """The end of `withdraw`, whether the version is gone or stays."""
+        self._leaving.discard(key)
+        self._set(self._index, answers=self.answers)
 
     async def close(self) -> None:
-        if self._next_look is not None:
-            self._next_look.cancel()
+        """Looks under way end as with a Triton that does not answer."""
         await self._predictor.close()
 
     async def _look(self) -> None:
         async with self._looking:
             self._next_look = None
+            # What comes and goes is only in the whole index, which is more work for Triton.
+            whole = not self.answers or bool(self._leaving or self._index.loading or self._index.unloading)
             try:
-                ready = await self._predictor.ready()
+                index = await self._predictor.index(whole=whole)
             except TriptychError as error:
                 self._missed(error)
             else:
                 self._misses = 0
-                self._set(ready, answers=True)
+                self._set(index, answers=True)
 
     def _missed(self, error: TriptychError) -> None:
         self._misses += 1
         self.silence = str(error)
         if isinstance(error, StageUnavailable) or self._misses >= MISSES or not self.answers:
             self._failures.clear()  # whoever comes back there is a new process
-            self._set(frozenset(), answers=False)
+            self.busy = {}
+            self._set(Index(), answers=False)
 
-    def _set(self, ready: Ready, *, answers: bool) -> None:
-        changed = (ready, answers) != (self.ready, self.answers)
+    def _set(self, index: Index, *, answers: bool) -> None:
+        before = (self.ready, self.answers)
         if answers and not self.answers:
-            log.info("triton answers", extra={"predictor": self.address, "versions_ready": len(ready)})
+            log.info("predictor answers", extra={"predictor": self.address, "versions_ready": len(index.ready)})
         elif self.answers and not answers:
-            log.warning("triton does not answer", extra={"predictor": self.address, "reason": self.silence})
-        self.ready, self.answers = ready, answers
-        if changed:
+            log.warning("predictor does not answer", extra={"predictor": self.address, "reason": self.silence})
+        self._index, self.answers = index, answers
+        self.ready = index.ready - self._leaving
+        self._versions = {}
+        for name, version in self.ready:
+            self._versions.setdefault(name, set()).add(version)
+        now_s = self._clock()
+        self.since = {key: self.since.get(key, now_s) for key in index.ready}
+        if (self.ready, self.answers) != before:
             self._on_change(self)

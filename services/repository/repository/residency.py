@@ -1,76 +1,66 @@
-"""What is loaded where. One load however many wait for it; what is ready is only what Triton's index says.
+"""Loads a version when a request comes for it, on the Triton where it belongs, within that Triton's budget.
 
-State lives in Triton: everything here is read back from the index after a restart of either side.
+State lives in Triton: what is loaded is read from its index, after a restart of either side too. What is counted here
+(who is used how much, how many copies are wanted) only makes better choices, and builds up again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import logging
+import math
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
 
-from repository.board import Placement
 from repository.catalogue import Catalogue, Model
+from repository.fleet import Fleet
+from repository.journal import Journal
+from repository.limits import Limits
 from repository.metrics import RepositoryMetrics
+from repository.moves import Moves, full
+from repository.needs import Needs
 from repository.pod import Pod
-from repository.triton import Predictor, failed_versions, only
+from repository.room import Room
+from repository.triton import Predictor
+from repository.upkeep import Upkeep
+from repository.usage import Key
 from triptych.call import Call
-from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, TriptychError, Unavailable
+from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long and how many; the settings of the same names say more."""
-
-    load_timeout_s: float = 60.0
-    failure_ttl_s: float = 30.0
-    max_concurrent_loads: int = 2
-    max_waiting_loads: int = 256
+TRIES = 2  # Tritons on which one request has a version loaded, when the first goes away
 
 
 class Residency:
-    """Loads what is asked for and what is to stay loaded; tells `on_change` where everything is."""
+    """What is loaded where. `on_change` is told the models whose placement or failures changed."""
 
     def __init__(
         self,
-        predictors: Sequence[Predictor],
+        connect: Callable[[str], Predictor],
         limits: Limits,
         metrics: RepositoryMetrics,
-        on_change: Callable[[Placement], None],
+        journal: Journal,
+        on_change: Callable[[set[str]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limits, self._metrics, self._on_change = limits, metrics, on_change
-        pods = (Pod(each, limits.max_concurrent_loads, self._pod_changed, clock) for each in predictors)
-        self._pods = {pod.address: pod for pod in pods}
-        self._catalogue = Catalogue()
-        self._loads: dict[tuple[str, str], asyncio.Task[TriptychError | None]] = {}  # by model and address
+        self._limits, self._metrics, self._journal, self._on_change = limits, metrics, journal, on_change
+        self.clock = clock
+        self.fleet = Fleet(connect, limits.max_concurrent_loads, on_change, clock)
+        self.needs = Needs(limits, self.fleet, clock)
+        self.moves = Moves(limits, metrics, journal, self.needs, self._load_ended, clock)
+        self.upkeep = Upkeep(limits, metrics, journal, self.fleet, self.needs, self.moves, clock)
 
     def set_catalogue(self, catalogue: Catalogue) -> None:
         """What may be loaded, and what stays loaded, from now on."""
+        before = self.needs.catalogue.models
+        self.needs.set_catalogue(catalogue)
         for name, model in catalogue.models.items():
-            before = self._catalogue.models.get(name)
-            if before and _was_read_again(before, model):
-                for pod in self._pods.values():
-                    pod.forget_failures(name)
-        self._catalogue = catalogue
-        self._load_what_stays()
+            if name in before and _was_read_again(before[name], model):
+                self.fleet.forget_failures(name)
+        self.upkeep.complete()
 
-    async def run(self, sync_s: float) -> None:
-        """Keeps up with every Triton, until cancelled; one that hangs does not delay the others."""
-        async with asyncio.TaskGroup() as group:
-            for pod in self._pods.values():
-                group.create_task(every(sync_s, partial(self._sync, pod)))
-
-    async def sync(self) -> None:
-        """Reads every Triton's index once; what should be loaded there and is not gets loaded."""
-        await asyncio.gather(*(self._sync(pod) for pod in self._pods.values()))
+    def serve(self, model: str, in_force: frozenset[int], to_prove: frozenset[int]) -> None:
+        """Versions that have traffic now, and those that are to be loaded once before they get some."""
+        if self.needs.set_traffic(model, in_force, to_prove):
+            self.upkeep.complete()
 
     async def ensure_loaded(self, model: str, version: int, call: Call) -> tuple[str, ...]:
         """Addresses that have the version ready, after loading it where needed.
@@ -78,187 +68,97 @@ class Residency:
         The caller's deadline ends its wait, never the load. Raises `LoadFailed`, `Unavailable`,
         `Overloaded`, `DeadlineExceeded`.
         """
-        try:
-            async with asyncio.timeout(call.remaining_s()):
-                return await self._ensure(model, version)
-        except TimeoutError:
-            raise DeadlineExceeded(f"model '{model}' was not loaded before the call's deadline") from None
+        key = (model, version)
+        with self.needs.asked(key):
+            try:
+                async with asyncio.timeout(call.remaining_s()):
+                    return await self._ensure(key, call)
+            except TimeoutError:
+                raise DeadlineExceeded(f"model '{model}' was not loaded before the call's deadline") from None
 
-    def holders(self, model: str, version: int) -> tuple[str, ...]:
-        """Addresses that have the version ready."""
-        return tuple(pod.address for pod in self._pods.values() if (model, version) in pod.ready)
-
-    def is_loading(self, model: str) -> bool:
-        return any(name == model for name, _ in self._loads)
-
-    def failure(self, model: str, version: int) -> str:
-        """Why the version could not be loaded lately; empty if it could, or nobody tried."""
-        return next((text for pod in self._pods.values() if (text := pod.failure(model, version))), "")
+    def failures(self, model: str, versions: Collection[int]) -> dict[int, str]:
+        """Why versions could not be loaded lately."""
+        return self.fleet.failures(model, versions)
 
     async def close(self) -> None:
-        """Ends the loads that run (Triton finishes them by itself) and closes the channels."""
-        tasks = list(self._loads.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for pod in self._pods.values():
-            await pod.close()
+        """Ends the moves that run (Triton finishes them by itself) and closes the channels."""
+        await self.moves.close()
+        await self.fleet.close()
 
-    async def _ensure(self, model: str, version: int) -> tuple[str, ...]:
-        if holders := self.holders(model, version):
+    async def _ensure(self, key: Key, call: Call) -> tuple[str, ...]:
+        if holders := self.fleet.holders(key):
             # Whoever asks for what is loaded did not find it there: Triton may have restarted meanwhile.
-            await asyncio.gather(*(self._pods[address].refresh() for address in holders))
-        error = None
-        for _ in range(2):  # a load that we only joined may have begun before this version was published
-            if holders := self.holders(model, version):
-                return holders
-            pod = await self._pod_for(model)
-            if reason := pod.failure(model, version):
-                raise LoadFailed(model, reason)
-            joined = (model, pod.address) in self._loads
-            error = await asyncio.shield(self._load(model, pod))
-            if not joined:
+            await asyncio.gather(*(pod.refresh() for pod in holders))
+        self.needs.usage.record(key, 0, self.clock())  # it is in use; Triton will count the request
+        if addresses := self._addresses(key):
+            return addresses
+        self._metrics.cold_requests.inc()
+        self.needs.wanted[key] = max(1, self.needs.wanted[key])
+        error: TriptychError | None = None
+        for _ in range(TRIES):
+            under_way = list(self.moves.loading(key).values())
+            task = under_way[0] if under_way else self.moves.load(key, await self._choose(key, call), "request")
+            error = await asyncio.shield(task)
+            if addresses := self._addresses(key):
+                return addresses
+            if not isinstance(error, StageUnavailable):  # else another Triton may have it
                 break
-        if holders := self.holders(model, version):
-            return holders
-        if error is not None:
-            raise error.with_traceback(None)
-        raise LoadFailed(model, self.failure(model, version) or f"Triton left version {version} out")
+        raise (error or Unavailable(f"{key[0]} was loaded and is gone again; try again")).with_traceback(None)
 
-    async def _sync(self, pod: Pod) -> None:
-        await pod.refresh()
-        self._load_what_stays()
+    def _addresses(self, key: Key) -> tuple[str, ...]:
+        return tuple(pod.address for pod in self.fleet.holders(key))
 
-    async def _pod_for(self, model: str) -> Pod:
-        """The Triton that a model belongs on, among those that answer."""
-        if not any(pod.answers for pod in self._pods.values()):
-            await asyncio.gather(*(pod.refresh() for pod in self._pods.values()))
-        ranked = self._ranked(model)
+    async def _choose(self, key: Key, call: Call) -> Pod:
+        """The Triton to load on: the first with room in the order of their claim, else where room is made soonest."""
+        ranked = await self._candidates(key)
+        chosen = next((pod for pod in ranked if self.moves.lack(pod, key).nothing), None)
+        if chosen is None:
+            waits = [(self.moves.wait_s(pod, key), pod) for pod in ranked]
+            wait_s, chosen = min(waits, key=lambda each: each[0])
+            if wait_s > call.remaining_s(self._limits.room_wait_s):
+                raise self._refused(key, full(chosen, wait_s))
+        if (queue_s := self.moves.queue_s(chosen)) > call.remaining_s():
+            text = f"{self.moves.loads_on(chosen)} loads are waiting at predictor {chosen.address}"
+            raise self._refused(key, Overloaded(f"{text}; try again in {math.ceil(queue_s)} s", retry_after_s=queue_s))
+        return chosen
+
+    async def _candidates(self, key: Key) -> Sequence[Pod]:
+        """The Tritons that could hold the version if they were empty, in the order of their claim."""
+        if not self.fleet.answering():
+            await self.fleet.refresh()
+        ranked = self.fleet.ranked(key[0])
         if not ranked:
-            pod = next(iter(self._pods.values()))
-            raise Unavailable(pod.silence)
-        return ranked[0]
+            raise Unavailable(next((pod.silence for pod in self.fleet), "no predictor is known yet"))
+        if reason := next((reason for pod in ranked if (reason := pod.failure(key))), ""):
+            raise LoadFailed(key[0], reason)
+        if (deaths := self.needs.blamed(key, self.clock())) >= TRIES:
+            raise LoadFailed(key[0], f"{deaths} Tritons went away while they loaded it; it is left alone for a while")
+        if not self.needs.can_load(key):
+            raise LoadFailed(key[0], f"the files of version {key[1]} were removed")
+        size = self.needs.size_of(key)
+        fitting = [pod for pod in ranked if Room(1, size.bytes).lacks(self.moves.budget(pod)).nothing]
+        if not fitting:
+            most = max(self.moves.budget(pod).bytes for pod in ranked)
+            reason = f"it takes {size.bytes} bytes ({size.source}), and no predictor has a budget of more than {most}"
+            for pod in ranked:
+                pod.remember_failure(key, reason, self._limits.failure_ttl_s)
+            self._on_change({key[0]})
+            raise LoadFailed(key[0], reason)
+        return fitting
 
-    def _ranked(self, model: str) -> list[Pod]:
-        """The Tritons that answer, in the order of their claim on the model."""
-        answering = [pod.address for pod in self._pods.values() if pod.answers]
-        return [self._pods[address] for address in rendezvous(model, answering)]
-
-    def _load(self, model: str, pod: Pod) -> asyncio.Task[TriptychError | None]:
-        """The running load of the model there, else a new one. Its result is what went wrong."""
-        key = (model, pod.address)
-        task = self._loads.get(key)
-        if task is None:
-            if len(self._loads) >= self._limits.max_waiting_loads:
-                raise Overloaded(f"{len(self._loads)} models, the limit, wait to be loaded; try later")
-            task = self._loads[key] = asyncio.create_task(self._run_load(model, pod))
-            self._metrics.loading.set(len(self._loads))
-            task.add_done_callback(lambda done: self._load_ended(key, done))
-        return task
-
-    async def _run_load(self, model: str, pod: Pod) -> TriptychError | None:
-        """One load from its turn to its outcome, which is counted, logged and remembered."""
-        async with pod.slots:
-            known = self._catalogue.models.get(model)
-            start = time.perf_counter()
-            outcome = "ok"
-            error: TriptychError | None = None
-            try:
-                await self._load_what_can_be(model, known, pod)
-            except TriptychError as raised:
-                outcome = "failed" if isinstance(raised, LoadFailed) else "unavailable"
-                error = raised
-            seconds = time.perf_counter() - start
-        self._metrics.loads.labels(outcome).inc()
-        self._metrics.load_seconds.observe(seconds)
-        facts = {"model": model, "predictor": pod.address, "seconds": round(seconds, 3)}
-        if error is None:
-            log.info("loaded", extra=facts)
-        else:
-            log.warning("not loaded", extra=facts | {"reason": str(error)})
-        await pod.refresh()
-        if known and outcome != "unavailable":
-            await self._remember_failures(known, pod, error)
+    def _refused(self, key: Key, error: Overloaded) -> Overloaded:
+        self._metrics.loads.labels("refused").inc()
+        self._journal.refused(*key, str(error))
         return error
 
-    async def _load_what_can_be(self, model: str, known: Model | None, pod: Pod) -> None:
-        """A load of the whole model; when Triton refuses it for some versions, one of the others."""
-        try:
-            await pod.load(model, self._limits.load_timeout_s)
-        except LoadFailed as error:
-            bad = failed_versions(error.reason)
-            good = set(known.versions) - set(bad) if known else set()
-            if not bad or not good or known is None:
-                raise
-            for version, reason in bad.items():
-                facts = {"model": model, "version": version, "predictor": pod.address, "reason": reason}
-                log.warning("version left out", extra=facts)
-                pod.remember_failure(model, version, reason, self._limits.failure_ttl_s)
-            await pod.refresh()
-            if any((model, version) not in pod.ready for version in good):
-                await pod.load(model, self._limits.load_timeout_s, only(known.config, good))
-
-    async def _remember_failures(self, model: Model, pod: Pod, error: TriptychError | None) -> None:
-        """What a load should have made ready and did not is not tried again for a while."""
-        for version in model.versions:
-            if (model.name, version) not in pod.ready and not pod.failure(model.name, version):
-                reason = error.reason if isinstance(error, LoadFailed) else await pod.reason(model.name, version)
-                pod.remember_failure(model.name, version, reason, self._limits.failure_ttl_s)
-
-    def _load_ended(self, key: tuple[str, str], task: asyncio.Task[TriptychError | None]) -> None:
-        del self._loads[key]
-        self._metrics.loading.set(len(self._loads))
-        if task.cancelled():
+    def _load_ended(self, key: Key, pod: Pod, good: bool) -> None:
+        if not good:  # nothing is tried in a circle: the next look goes on
+            self._on_change({key[0]})
             return
-        if error := task.exception():
-            log.error("internal error", exc_info=error, extra={"model": key[0]})
-        elif task.result() is None:  # after a failure the next sync goes on: nothing is tried in a circle
-            self._load_what_stays()
-
-    def _load_what_stays(self) -> None:
-        """Starts loads for pins and minCopies, few at once: a caller's load never waits for all."""
-        for model in self._catalogue.models.values():
-            if not model.residency.copies:
-                continue
-            for pod in self._ranked(model.name)[: model.residency.copies]:
-                busy = sum(address == pod.address for _, address in self._loads)
-                loading = (model.name, pod.address) in self._loads
-                if busy < self._limits.max_concurrent_loads and not loading and _lacks(pod, model):
-                    self._load(model.name, pod)
-
-    def _pod_changed(self, pod: Pod) -> None:
-        """Publishes where everything is."""
-        self._metrics.resident.labels(pod.address).set(len({name for name, _ in pod.ready}))
-        placement: dict[str, dict[int, tuple[str, ...]]] = {}
-        for each in self._pods.values():
-            for name, version in each.ready:
-                versions = placement.setdefault(name, {})
-                versions[version] = (*versions.get(version, ()), each.address)
-        self._on_change(placement)
-
-
-async def every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Does the work again and again; an error is logged and does not end it."""
-    while True:
-        try:
-            await work()
-        except Exception:
-            log.exception("internal error")
-        await asyncio.sleep(seconds)
-
-
-def rendezvous(model: str, addresses: Sequence[str]) -> list[str]:
-    """Addresses by their weight for the model: when one comes or goes, only its own models move."""
-    return sorted(addresses, key=lambda address: hashlib.blake2b(f"{address} {model}".encode()).digest())
+        self.upkeep.keep_spare(pod)
+        self.upkeep.complete()
 
 
 def _was_read_again(before: Model, now: Model) -> bool:
     """Whether something in the model's folder changed: perhaps what made a load fail has been mended."""
-    versions = before.versions.keys() | now.versions.keys()
-    return any(before.versions.get(version) is not now.versions.get(version) for version in versions)
-
-
-def _lacks(pod: Pod, model: Model) -> bool:
-    """Whether a version in traffic is not ready there, and not known to fail."""
-    missing = [v for v in model.in_traffic if (model.name, v) not in pod.ready]
-    return any(not pod.failure(model.name, version) for version in missing)
+    return before.config is not now.config

@@ -1,7 +1,8 @@
 """Reads the model repository and the folder of ServedModel documents, and again only what changed.
 
 Something new is read once it has not changed between two looks: a folder that is still being copied is not
-taken for a broken one, and a version is not published before its model file is whole.
+taken for a broken one, and a version is not published before its model file is whole. What was published once
+is kept: a version whose files go away is handed on as removed, for it may be in traffic.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.protobuf.message import Message
@@ -45,7 +47,7 @@ class Scanner:
 
     def __init__(self, models: Path, documents: Path | None) -> None:
         self._models, self._documents = models, documents
-        self._published: dict[tuple[str, int], Version] = {}
+        self._published: defaultdict[str, dict[int, Version]] = defaultdict(dict)  # by model and number
         self._folders = _Watched()
         self._files = _Watched()
         self._read_folders: dict[str, Folder] = {}
@@ -58,7 +60,7 @@ class Scanner:
         """
         changed, gone = self._folders.look(_prints_of_folders(self._models), settle)
         for name in gone:
-            self._read_folders.pop(name, None)
+            self._read_folders[name] = replace(self._without_files(name), removed=True)
         for name in changed:
             self._read_folders[name] = self._read(self._models / name)
         files_changed = self._look_at_documents(settle)
@@ -84,27 +86,34 @@ class Scanner:
             config = _model_config(parse_config(text))
             numbers = sorted(int(entry.name) for entry in _versions(path))
         except ConfigError as error:
-            return Folder(path.name, mc.ModelConfig(), {}, problem=f"{path}/{error}")
+            return self._without_files(path.name, f"{path}/{error}")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            problem = f"{path / CONFIG}:1: cannot be read: {reason}"
-            return Folder(path.name, mc.ModelConfig(), {}, problem=problem)
+            return self._without_files(path.name, f"{path / CONFIG}:1: cannot be read: {reason}")
         served = served_versions(config, numbers)
-        versions, broken, notes = {}, {}, list[str]()
+        versions = dict(self._without_files(path.name).versions)
+        broken, notes = {}, list[str]()
         for number in numbers:
             try:
                 version, note = self._version(path, number)
                 _check(path, version, text, config, served)
-                versions[number] = self._published[path.name, number] = version
+                versions[number] = self._published[path.name][number] = version
                 notes += [note] if note else []
             except ContractError as error:
                 broken[number] = str(error)
         return Folder(path.name, config, versions, broken, notes=tuple(notes))
 
+    def _without_files(self, model: str, problem: str = "") -> Folder:
+        """A model as it was published, all its versions removed."""
+        known = self._read_folders.get(model)
+        versions = {number: replace(version, removed=True) for number, version in self._published[model].items()}
+        broken = dict.fromkeys(versions, problem) if problem else {}
+        return Folder(model, known.config if known else mc.ModelConfig(), versions, broken, problem)
+
     def _version(self, model: Path, number: int) -> tuple[Version, str]:
         """A version, and what is to be noted about it. Its contract stays what was published."""
         path = model / str(number) / CONTRACT
-        published = self._published.get((model.name, number))
+        published = self._published[model.name].get(number)
         try:
             version = _load(path, number)
         except ContractError:
@@ -146,7 +155,8 @@ def _load(path: Path, number: int) -> Version:
         raise ContractError(problems)
     contract = located.contract
     canonical = contract.canonical_json()
-    return Version(number, contract, canonical, hashlib.sha256(canonical).hexdigest())
+    file_bytes = sum(file.stat().st_size for file in path.parent.rglob("*") if file != path and file.is_file())
+    return Version(number, contract, canonical, hashlib.sha256(canonical).hexdigest(), file_bytes=file_bytes)
 
 
 def _check(path: Path, version: Version, text: str, config: mc.ModelConfig, served: set[int]) -> None:

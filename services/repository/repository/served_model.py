@@ -1,17 +1,45 @@
-"""ServedModel: how one model is served. The schema of the Kubernetes object, and documents in a folder."""
+"""ServedModel: how one model is served. One schema for the Kubernetes object and for documents in a folder.
+
+The descriptions and rules below are also what `kubectl explain` shows and what the API server checks: the
+definition in helm/triptych/crds is generated from them (`make crd`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.config import JsonDict
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
 MAX_BYTES = 4 << 20
+MAX_VERSIONS = 32
+
+Location = tuple[int | str, ...]  # the way to a part of a document
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+# The same rules in the words of the API server (CEL); the validators below say them in Python.
+_SUM_RULE: JsonDict = {
+    "rule": "self.map(share, share.percent).sum() == 100",
+    "message": "percents must sum to 100",  # with the sum in it, the rule would cost more than the API server allows
+}
+_COPIES_RULE: JsonDict = {
+    "rule": "!has(self.maxCopies) || self.maxCopies >= self.minCopies",
+    "message": "maxCopies is less than minCopies",
+    "fieldPath": ".maxCopies",
+}
+_MODEL_RULE: JsonDict = {
+    "rule": "self == oldSelf",
+    "message": "a ServedModel stays with its model; delete this one and make another",
+}
 
 
 class _Closed(BaseModel):
@@ -28,30 +56,103 @@ class Metadata(_Closed):
 
 
 class Traffic(_Closed):
-    """The share of one version; 0 is a dark launch: called by its number only."""
+    """The share of one version."""
 
-    version: Annotated[int, Field(ge=1)]
-    percent: Annotated[int, Field(ge=0, le=100)]
+    version: Annotated[
+        int,
+        Field(ge=1, lt=10**15, description="Number of the version: the name of its folder in the model repository."),
+    ]
+    percent: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="Share of the requests that name no version. 0 is a dark launch: the version answers only "
+            "requests that name it. A request with a traffic_key always sees the same version while the split stands.",
+        ),
+    ]
 
 
 class Residency(_Closed):
-    """What stays loaded without being asked for."""
+    """What stays loaded without being asked for, and how much room the model takes."""
 
-    pin: bool = False
-    min_copies: Annotated[int, Field(ge=0, le=1000, alias="minCopies")] = 0
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_COPIES_RULE]})
+
+    pin: Annotated[
+        bool, Field(description="Keep the model loaded on at least one Triton, however long nobody asks for it.")
+    ] = False
+    min_copies: Annotated[
+        int,
+        Field(ge=0, le=1000, alias="minCopies", description="On how many Tritons the model is always kept loaded."),
+    ] = 0
+    max_copies: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1000,
+            alias="maxCopies",
+            description="On how many Tritons a busy model is loaded at most. Unset: the repository's own limit.",
+        ),
+    ] = None
+    memory: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[1-9][0-9]{0,14}(\.[0-9]{1,9})?(k|M|G|T|Ki|Mi|Gi|Ti)?$",
+            description="Memory of one loaded version, as in 300Mi, for a Triton where it cannot be measured. "
+            "Unset: estimated from the model's files.",
+        ),
+    ] = None
 
     @property
     def copies(self) -> int:
         """On how many Tritons the model is kept loaded."""
         return max(self.min_copies, int(self.pin))
 
+    @property
+    def memory_bytes(self) -> int | None:
+        """The declared memory of one loaded version."""
+        if self.memory is None:
+            return None
+        number = self.memory.rstrip("kMGTi")
+        return int(float(number) * _UNITS[self.memory.removeprefix(number)])
+
+    @model_validator(mode="after")
+    def _more_than_least(self) -> Residency:
+        if self.max_copies is not None and self.max_copies < self.min_copies:
+            raise ValueError(f"maxCopies {self.max_copies} is less than minCopies {self.min_copies}")
+        return self
+
 
 class Spec(_Closed):
-    """Which folder of the model repository, which versions, what stays loaded."""
+    """Which model, which versions get which share of its requests, and what stays loaded."""
 
-    model: Annotated[str, Field(min_length=1, max_length=253)]
-    traffic: Annotated[tuple[Traffic, ...], Field(strict=False, min_length=1)]
-    residency: Residency = Residency()
+    model: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            description="Folder of the model in the model repository, as in sales_forecast_de. It cannot be changed.",
+            json_schema_extra={"x-kubernetes-validations": [_MODEL_RULE]},
+        ),
+    ]
+    traffic: Annotated[
+        tuple[Traffic, ...],
+        Field(
+            strict=False,
+            min_length=1,
+            max_length=MAX_VERSIONS,
+            description="Versions and their shares, 100 percent in all. A version that is new here is loaded before "
+            "it gets its share; when that fails, the traffic stays as it was and the status says why.",
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["version"],
+                "x-kubernetes-validations": [_SUM_RULE],
+            },
+        ),
+    ]
+    residency: Annotated[
+        Residency, Field(description="What stays loaded without being asked for, and how much room the model takes.")
+    ] = Residency()
 
     @field_validator("traffic")
     @classmethod
@@ -63,9 +164,14 @@ class Spec(_Closed):
             raise ValueError(f"percents must sum to 100, got {total}")
         return traffic
 
+    @property
+    def shares(self) -> dict[int, int]:
+        """Percent by version."""
+        return {share.version: share.percent for share in self.traffic}
+
 
 class ServedModel(_Closed):
-    """One document."""
+    """How one model of the model repository is served: the traffic of its versions, and what stays loaded."""
 
     api_version: Annotated[Literal["triptych.dev/v1alpha1"], Field(alias="apiVersion")]
     kind: Literal["ServedModel"]
@@ -74,23 +180,39 @@ class ServedModel(_Closed):
 
 
 @dataclass(frozen=True)
-class Document:
-    """A ServedModel and where it stands: `where` is `file:line`."""
+class Origin:
+    """Where a document is from. `where` is `file:line`, or `servedmodel/namespace/name` in Kubernetes.
+
+    What only Kubernetes knows: `generation` of the spec, `created` (RFC 3339, so older is less), and the
+    `traffic` that was in force when this process first saw the object: after a restart the last good one.
+    """
 
     where: str
+    generation: int = 0
+    created: str = ""
+    traffic: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A ServedModel and where it is from."""
+
+    origin: Origin
     served: ServedModel
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a document, as `file:line: field: problem`; `model` is empty where it names none."""
+    """What is wrong with a document, as `place: field: problem`; `model` is empty where it names none."""
 
     model: str
     text: str
+    origin: Origin
 
 
 def read_documents(path: Path) -> Iterator[Document | Fault]:
     """The documents of one YAML file, each with its faults; what follows a syntax error is not read."""
+    nowhere = Origin(f"{path}:1")
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -98,26 +220,32 @@ def read_documents(path: Path) -> Iterator[Document | Fault]:
             raise YAMLError(f"larger than {MAX_BYTES} bytes")
         for content in YAML(typ="rt", pure=True).load_all(data.decode()):
             if content is not None:
-                yield from _document(path, content)
+                origin = Origin(f"{path}:{_line(content, ())}")
+                yield from check_document(origin, content, partial(_place, path, content))
     except OSError as error:
-        yield Fault("", f"{path}:1: cannot be read: {error.strerror}")
+        yield Fault("", f"{path}:1: cannot be read: {error.strerror}", nowhere)
     except UnicodeDecodeError as error:
-        yield Fault("", f"{path}:1: not UTF-8: {error.reason} at byte {error.start}")
+        yield Fault("", f"{path}:1: not UTF-8: {error.reason} at byte {error.start}", nowhere)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        yield Fault("", f"{path}:{line}: not YAML: {error.problem}")
+        yield Fault("", f"{path}:{line}: not YAML: {error.problem}", nowhere)
     except (YAMLError, RecursionError) as error:
-        yield Fault("", f"{path}:1: not YAML: {str(error).splitlines()[0]}")
+        yield Fault("", f"{path}:1: not YAML: {str(error).splitlines()[0]}", nowhere)
 
 
-def _document(path: Path, content: Any) -> Iterator[Document | Fault]:
+def check_document(origin: Origin, content: Any, place: Callable[[Location], str]) -> Iterator[Document | Fault]:
+    """The document, or each of its faults; `place` says where a part of it stands."""
     try:
-        yield Document(f"{path}:{_line(content, ())}", ServedModel.model_validate(content))
+        yield Document(origin, ServedModel.model_validate(content))
     except ValidationError as error:
         model = _model_named(content)
         for fault in error.errors(include_url=False):
-            line, text = _line(content, fault["loc"]), fault["msg"].removeprefix("Value error, ")
-            yield Fault(model, f"{path}:{line}: {_spell(fault['loc'])}{text}")
+            text = fault["msg"].removeprefix("Value error, ")
+            yield Fault(model, f"{place(fault['loc'])}: {_spell(fault['loc'])}{text}", origin)
+
+
+def _place(path: Path, content: Any, location: Location) -> str:
+    return f"{path}:{_line(content, location)}"
 
 
 def _model_named(content: Any) -> str:
@@ -127,7 +255,7 @@ def _model_named(content: Any) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _line(node: Any, location: tuple[int | str, ...]) -> int:
+def _line(node: Any, location: Location) -> int:
     """Line, from 1, of the innermost part of `location` that is in the document."""
     line = node.lc.line if hasattr(node, "lc") else 0
     for part in location:
@@ -137,7 +265,7 @@ def _line(node: Any, location: tuple[int | str, ...]) -> int:
     return int(line) + 1
 
 
-def _spell(location: tuple[int | str, ...]) -> str:
+def _spell(location: Location) -> str:
     """`spec.traffic[1].percent: ` for its parts."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return f"{text.removeprefix('.')}: " if text else ""

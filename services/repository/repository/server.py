@@ -3,91 +3,138 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from repository.board import Board
 from repository.catalogue import Catalogue
+from repository.discovery import Discovery
+from repository.journal import Journal
+from repository.leading import Alone, Loads
 from repository.metrics import RepositoryMetrics
-from repository.residency import Limits, Residency, every
+from repository.residency import Residency
 from repository.scan import Scanner
 from repository.servicer import CatalogueServicer, RepositoryServicer
+from repository.serving import Serving
 from repository.settings import Settings
 from repository.source import Source
+from repository.store.place import models_in
 from repository.triton import Triton
+from repository.upkeep import every
 from triptych.contracts import REPOSITORY_SERVICE
 from triptych.door import GrpcioDoor
-from triptych.methods import Service, methods_of
+from triptych.methods import methods_of
 from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
 from triptych.tracing import Tracing
 
+if TYPE_CHECKING:  # imported only where there is a cluster: its client takes a second and tens of megabytes
+    from repository.kubernetes.api import Api
+    from repository.kubernetes.cluster import Cluster
+
 
 class Repository:
-    """The service, built and not yet started."""
+    """The service, built and not yet started. `api` is the way to Kubernetes, None without a cluster."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, api: Api | None = None) -> None:
         self._settings = settings
         self._tracing = Tracing("repository", settings.otlp_endpoint)
         self._stage = StageMetrics("repository", self._tracing)
-        metrics = RepositoryMetrics(self._stage.registry, settings.predictors)
+        metrics = RepositoryMetrics(self._stage.registry)
+        journal = Journal()
         self.board = Board(metrics, settings.max_watchers)
-        predictors = [Triton(address) for address in settings.predictors]
-        self.residency = Residency(predictors, _limits(settings), metrics, self.board.set_placement)
-        scanner = Scanner(settings.model_repository, settings.served_models)
-        self._source = Source(scanner, metrics, self._catalogue_changed, serve_undeclared=settings.serve_undeclared)
+        self.serving = Serving(self.board, journal)
+        self.residency = Residency(self._connect, settings, metrics, journal, self.serving.models_changed)
+        self.serving.attach(self.residency)
+        self._discovery = Discovery(settings.predictors)
+        self._cluster = self._join(api) if api is not None else None
+        models, refresh = models_in(settings.model_repository, settings.mirror)
+        self._source = Source(
+            Scanner(models, settings.served_models),
+            metrics,
+            self._catalogue_changed,
+            serve_undeclared=settings.serve_undeclared,
+            documents=self._cluster.documents if self._cluster else None,
+            serving=self.serving.versions,
+            before_look=refresh,
+        )
         self._tasks: list[asyncio.Task[None]] = []
+        self._standing: asyncio.Task[None] | None = None  # for election
         self._ready = False
-        own = RepositoryServicer(self.board, self.residency, settings.max_in_flight)
-        inference = CatalogueServicer(settings, self._stage, self.board, self.residency, lambda: self._ready)
-        services = [methods_of(REPOSITORY_SERVICE, own), methods_of(SERVICE, inference)]
-        self.door: GrpcioDoor = _Door(services, settings, self.board)
+        self._loads = Loads(self.residency, self._cluster.election if self._cluster else Alone())
+        own = RepositoryServicer(
+            self.board, self.residency, self._loads, journal, self._tracing, settings.max_in_flight
+        )
+        inference = CatalogueServicer(
+            settings, self._stage, self.board, self.residency, self._loads, lambda: self._ready
+        )
+        self.door = GrpcioDoor([methods_of(REPOSITORY_SERVICE, own), methods_of(SERVICE, inference)], settings)
 
     async def start(self) -> None:
         """Reads the catalogue; Triton may come later. Raises `OSError` when the folder cannot be read."""
-        self._stage.serve(self._settings.host, self._settings.metrics_port)
+        settings, upkeep = self._settings, self.residency.upkeep
+        self._stage.serve(settings.host, settings.metrics_port)
         try:
             await self._source.start()
         except OSError as error:
             where = "REPOSITORY_MODEL_REPOSITORY and REPOSITORY_SERVED_MODELS name the folders"
             raise OSError(f"cannot read {error.filename}: {error.strerror}; {where}") from error
+        await upkeep.find(self._discovery)
         self._tasks = [
-            asyncio.create_task(every(self._settings.poll_s, self._source.look)),
-            asyncio.create_task(self.residency.run(self._settings.sync_s)),
+            asyncio.create_task(every(0.0, partial(self._source.next_look, settings.poll_s))),
+            asyncio.create_task(upkeep.run(self._discovery, settings.sync_s)),
         ]
+        if self._cluster is not None:
+            await self.residency.fleet.refresh()  # whoever leads writes down what it sees
+            self._standing = asyncio.create_task(self._cluster.run())
         self._ready = True
+
+    async def drain(self) -> None:
+        """Hands over to another replica, and ends the watchers' streams, which have no end of their own."""
+        if self._standing is not None:
+            self._standing.cancel()
+            await asyncio.gather(self._standing, return_exceptions=True)
+        self.board.close()
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loads.close()
         await self.residency.close()
+        if self._cluster is not None:
+            await self._cluster.close()
         self._tracing.close()
 
+    def _connect(self, address: str) -> Triton:
+        return Triton(address, self._settings.triton_metrics_port)
+
+    def _join(self, api: Api) -> Cluster:
+        from repository.kubernetes.cluster import Cluster, Place
+
+        settings, upkeep = self._settings, self.residency.upkeep
+        upkeep.leads = False
+        place = Place(settings.identity, settings.namespace, settings.lease, settings.kubeconfig)
+        cluster = Cluster(
+            api,
+            place,
+            self.serving.situation,
+            on_started=lambda: upkeep.lead(True),
+            on_stopped=lambda: upkeep.lead(False),
+        )
+        self.serving.listen(cluster.models_changed)
+        return cluster
+
     def _catalogue_changed(self, catalogue: Catalogue) -> None:
-        self.board.set_catalogue(catalogue)
-        self.residency.set_catalogue(catalogue)
-
-
-class _Door(GrpcioDoor):
-    """Ends the watchers' streams first: they have no end of their own, and closing would wait for them."""
-
-    def __init__(self, services: Sequence[Service], settings: Settings, board: Board) -> None:
-        super().__init__(services, settings)
-        self._board = board
-
-    async def close(self, grace_s: float) -> None:
-        self._board.close()
-        await super().close(grace_s)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        settings.load_timeout_s,
-        settings.failure_ttl_s,
-        settings.max_concurrent_loads,
-        settings.max_waiting_loads,
-    )
+        self.serving.set_catalogue(catalogue)
+        if self._cluster is not None:
+            self._cluster.set_catalogue(catalogue)
 
 
 async def build(settings: Settings) -> Repository:
-    return Repository(settings)
+    """Raises `OSError` when there is to be a cluster and there is no way to it."""
+    if not settings.kubernetes:
+        return Repository(settings)
+    from repository.kubernetes.api import Api
+
+    return Repository(settings, await Api.connect(settings.kubeconfig))

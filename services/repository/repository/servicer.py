@@ -8,6 +8,9 @@ from tritonclient.grpc import service_pb2 as pb
 
 from repository.board import Board
 from repository.catalogue import Model, Version
+from repository.describe import describe
+from repository.journal import Journal
+from repository.leading import Loads
 from repository.residency import Residency
 from triptych.call import Call
 from triptych.errors import NotSupported, Overloaded, Unavailable, UnknownVersion
@@ -15,6 +18,7 @@ from triptych.metrics import StageMetrics
 from triptych.oip import InferenceServicer, ModelInfo
 from triptych.proto import repository_pb2 as rp
 from triptych.settings import StageSettings
+from triptych.tracing import Tracing
 from triptych.view import caller_side
 
 _NO_INFERENCE = "the repository answers no inference; call preprocess (port 9000 unless set otherwise)"
@@ -23,8 +27,18 @@ _NO_INFERENCE = "the repository answers no inference; call preprocess (port 9000
 class RepositoryServicer:
     """triptych.v1.Repository."""
 
-    def __init__(self, board: Board, residency: Residency, max_in_flight: int) -> None:
-        self._board, self._residency, self._max_in_flight = board, residency, max_in_flight
+    def __init__(
+        self,
+        board: Board,
+        residency: Residency,
+        loads: Loads,
+        journal: Journal,
+        tracing: Tracing,
+        max_in_flight: int,
+    ) -> None:
+        self._board, self._residency, self._loads = board, residency, loads
+        self._journal, self._tracing = journal, tracing
+        self._max_in_flight = max_in_flight
         self._in_flight = 0
 
     def watch(self, _request: rp.WatchRequest, _call: Call) -> AsyncIterator[rp.CatalogueUpdate]:
@@ -40,10 +54,15 @@ class RepositoryServicer:
             raise Overloaded(f"{self._in_flight} calls, the limit, already wait for loads; try again later")
         self._in_flight += 1
         try:
-            holders = await self._residency.ensure_loaded(request.model, request.version, call)
+            with self._tracing.span("repository", call) as span:
+                span.describe(request.model, str(request.version), 0)
+                holders = await self._loads.ensure(request.model, request.version, call, forwarded=request.forwarded)
             return rp.EnsureLoadedReply(predictors=holders)
         finally:
             self._in_flight -= 1
+
+    async def describe(self, _request: rp.DescribeRequest, _call: Call) -> rp.DescribeReply:
+        return describe(self._residency, self._journal)
 
 
 class CatalogueServicer(InferenceServicer):
@@ -55,10 +74,11 @@ class CatalogueServicer(InferenceServicer):
         metrics: StageMetrics,
         board: Board,
         residency: Residency,
+        loads: Loads,
         is_ready: Callable[[], bool],
     ) -> None:
         super().__init__("repository", settings, metrics, is_ready)
-        self._board, self._residency = board, residency
+        self._board, self._residency, self._loads = board, residency, loads
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         """As the contract of the version shows it to callers."""
@@ -69,7 +89,7 @@ class CatalogueServicer(InferenceServicer):
         """Whether a Triton has the version ready; without one, all versions in traffic."""
         model = _known(self._board).catalogue.model(name)
         versions = {self._version(name, version)[1].number} if version else model.in_traffic
-        return all(self._residency.holders(name, number) for number in versions)
+        return all(self._residency.fleet.holders((name, number)) for number in versions)
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         raise NotSupported(_NO_INFERENCE)
@@ -97,7 +117,7 @@ class CatalogueServicer(InferenceServicer):
             raise NotSupported("a load takes no parameters here; the model repository says what is served")
         model = _known(self._board).catalogue.model(request.model_name)
         for version in sorted(model.in_traffic):
-            await self._residency.ensure_loaded(model.name, version, call)
+            await self._loads.ensure(model.name, version, call)
         return pb.RepositoryModelLoadResponse()
 
     def _version(self, name: str, version: str) -> tuple[Model, Version]:
@@ -121,11 +141,12 @@ class CatalogueServicer(InferenceServicer):
             yield entry(name=name, version=str(version or ""), state="UNAVAILABLE", reason=text)
 
     def _state(self, name: str, version: int) -> tuple[str, str]:
-        if self._residency.holders(name, version):
+        if self._residency.fleet.holders((name, version)):
             return "READY", ""
-        if self._residency.is_loading(name):
+        if self._residency.moves.is_loading((name, version)):
             return "LOADING", ""
-        return "UNAVAILABLE", self._residency.failure(name, version) or "not loaded; it is when asked for"
+        failures = self._residency.failures(name, [version])
+        return "UNAVAILABLE", failures.get(version, "not loaded; it is when asked for")
 
 
 def _known(board: Board) -> Board:

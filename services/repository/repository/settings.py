@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from repository.limits import Limits
+from repository.store.uri import is_uri, split
 from triptych.settings import StageSettings
 
 
-class Settings(StageSettings):
+class Settings(StageSettings, Limits):
     """repository: models, contracts and traffic for the stages, and what Triton has loaded."""
 
     model_config = SettingsConfigDict(env_prefix="REPOSITORY_", frozen=True, extra="forbid")
 
     port: int = Field(9002, ge=0, le=65535, description="gRPC port")
     metrics_port: int = Field(9102, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
-    model_repository: Path = Field(
-        Path("model-repository"),
-        description="folder of the models: Triton's layout, with a contract.yaml per version",
+    model_repository: Annotated[str, BeforeValidator(str)] = Field(
+        "model-repository",
+        description="folder of the models, or s3://bucket/prefix, gs://bucket/prefix: Triton's layout, with a "
+        "contract.yaml per version; the usual AWS_* and GOOGLE_* variables say where a store is and who asks",
+    )
+    mirror: Path | None = Field(
+        None, description="folder for what is read of a store; unset: one in the user's cache; kept over restarts"
     )
     served_models: Path | None = Field(
         None,
@@ -31,18 +38,28 @@ class Settings(StageSettings):
     poll_s: float = Field(
         2.0,
         gt=0,
-        description="seconds between two looks at the folders; what is new has to rest that long",
+        description="seconds between two looks at the models; what is new has to rest that long, or 1 s at most "
+        "when a document asks for it",
     )
-    triton: str = Field("127.0.0.1:8001", description="gRPC addresses of the Tritons, separated by commas")
+    triton: str = Field(
+        "127.0.0.1:8001",
+        description="gRPC addresses of the Tritons, separated by commas; a name stands for all its addresses",
+    )
+    triton_metrics_port: int = Field(
+        8002, ge=0, le=65535, description="port of each Triton's metrics, for the memory of its GPUs; 0: do not ask"
+    )
     sync_s: float = Field(1.0, gt=0, description="seconds between two looks at what each Triton has ready")
-    load_timeout_s: float = Field(60.0, gt=0, description="longest time for one load; Triton waits for ever")
-    failure_ttl_s: float = Field(
-        30.0, ge=0, description="seconds before a failed load is tried again; 0 tries on every request"
+    kubernetes: bool = Field(
+        False, description="follow ServedModel objects in Kubernetes instead of documents in a folder"
     )
-    max_concurrent_loads: int = Field(2, ge=1, description="loads at once in each Triton; each takes a core")
-    max_waiting_loads: int = Field(
-        256, ge=1, description="models that load or wait for it; more are refused with RESOURCE_EXHAUSTED"
+    namespace: str = Field("", description="of the ServedModels and of the lease; empty: the pod's own")
+    lease: str = Field("triptych-repository", description="Lease by which one of several replicas leads")
+    identity: str = Field(
+        "repository_127.0.0.1:9002",
+        pattern=r"^[^_]+_[^_]+:[0-9]+$",
+        description="this replica as <pod>_<host:port>: how the others reach it when it leads",
     )
+    kubeconfig: Path | None = Field(None, description="file with the way to the cluster; unset: the pod's own account")
     max_watchers: int = Field(1024, ge=1, description="streams that follow the catalogue, one for each preprocess")
 
     @field_validator("triton")
@@ -56,6 +73,19 @@ class Settings(StageSettings):
         if not addresses or len(set(addresses)) != len(addresses):
             raise ValueError("want at least one address, each of them once")
         return text
+
+    @field_validator("model_repository")
+    @classmethod
+    def _is_folder_or_store(cls, text: str) -> str:
+        if is_uri(text):
+            split(text)
+        return text
+
+    @model_validator(mode="after")
+    def _documents_come_from_one_place(self) -> Self:
+        if self.kubernetes and self.served_models is not None:
+            raise ValueError("either REPOSITORY_KUBERNETES or REPOSITORY_SERVED_MODELS, not both")
+        return self
 
     @property
     def predictors(self) -> tuple[str, ...]:

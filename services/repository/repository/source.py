@@ -1,20 +1,41 @@
-"""Follows the folders: a new version or document is in the catalogue without a restart."""
+"""Follows the model repository and the documents: what is new is in the catalogue without a restart.
+
+The documents lie in a folder, which the scanner reads, or come from somewhere else that says when they change.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Protocol
 
-from repository.catalogue import Catalogue, assemble
+from repository.catalogue import Catalogue, Reason, assemble
 from repository.metrics import RepositoryMetrics
-from repository.scan import Scanner
+from repository.scan import Scan, Scanner
+from repository.served_model import Document, Fault
+
+REST_S = 1.0  # between a look that was asked for and the next: what is new has to rest that long
+SETTLE_S = 0.05  # documents that change together are one change: `kubectl apply` of a folder sends them one by one
 
 log = logging.getLogger(__name__)
 
 
+class Documents(Protocol):
+    """ServedModel documents that do not lie in a folder."""
+
+    async def start(self, on_change: Callable[[], None]) -> None:
+        """Returns when they have been read once; from then on tells every change."""
+        ...
+
+    def now(self) -> Collection[Document | Fault]:
+        """As they were last read."""
+        ...
+
+
 class Source:
-    """Makes a catalogue of what the scanner reads, and hands on each one that is new."""
+    """Makes a catalogue of what is read, and hands on each one that is new."""
 
     def __init__(
         self,
@@ -23,39 +44,102 @@ class Source:
         on_change: Callable[[Catalogue], None],
         *,
         serve_undeclared: bool,
+        documents: Documents | None = None,
+        serving: Callable[[str], Collection[int]] = lambda model: (),
+        before_look: Callable[[], str] | None = None,
     ) -> None:
+        """`before_look` brings the models' folder up to date, and says what is wrong, '' if nothing is."""
         self._scanner, self._metrics, self._on_change = scanner, metrics, on_change
-        self._serve_undeclared = serve_undeclared
+        self._serve_undeclared, self._documents = serve_undeclared, documents
+        self._serving = serving
+        self._scan = Scan((), ())
         self._catalogue = Catalogue()
         self._told: set[str] = set()
+        self._assembling = asyncio.Lock()
+        self._settling: asyncio.Task[None] | None = None
+        self._before_look = before_look
+        self._lost = ""
+        self._unknown: set[str] = set()
+        self._due = asyncio.Event()
+        self._rests = False
 
     async def start(self) -> None:
         """The first look. Raises `OSError` when a folder cannot be read."""
-        await self._look(settle=False)
-        self._tell(self._catalogue.faults())
+        scan = await asyncio.to_thread(self._read, settle=False)
+        self._scan = scan or self._scan
+        if self._documents is not None:
+            await self._documents.start(self._documents_changed)
+        await self._assemble()
 
     async def look(self) -> None:
         """Another look. A folder that cannot be read (a lost mount) changes nothing."""
         try:
-            await self._look(settle=True)
+            scan = await asyncio.to_thread(self._read)
         except OSError as error:
             lost = f"{error.filename}: cannot be read: {error.strerror}"
             self._tell(self._catalogue.faults() | {lost})
-        else:
-            self._tell(self._catalogue.faults())
-
-    async def _look(self, *, settle: bool) -> None:
-        scan = await asyncio.to_thread(self._scanner.look, settle=settle)
-        if scan is None:
             return
-        self._catalogue = assemble(
-            scan.folders, scan.documents, self._catalogue, serve_undeclared=self._serve_undeclared
-        )
+        if scan is None:
+            self._tell(self._faults())
+            return
+        self._scan = scan
+        await self._assemble()
+
+    async def next_look(self, poll_s: float) -> None:
+        """Looks when it is time for it: at once when a document asks for something unknown, and again soon after."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(poll_s, REST_S) if self._rests else poll_s):
+                await self._due.wait()
+        self._rests = self._due.is_set()
+        self._due.clear()
+        await self.look()
+
+    def _read(self, *, settle: bool = True) -> Scan | None:
+        if self._before_look is not None:
+            self._lost = self._before_look()
+        return self._scanner.look(settle=settle)
+
+    def _documents_changed(self) -> None:
+        if self._settling is None:
+            self._settling = asyncio.create_task(self._settle())
+
+    async def _settle(self) -> None:
+        await asyncio.sleep(SETTLE_S)
+        self._settling = None
+        try:
+            await self._assemble()
+        except Exception:
+            log.exception("internal error")
+
+    async def _assemble(self) -> None:
+        """On a thread: thousands of models take long enough to be felt by a request."""
+        async with self._assembling:
+            documents = self._documents.now() if self._documents is not None else self._scan.documents
+            arguments = (self._scan.folders, documents, self._catalogue)
+            self._catalogue = await asyncio.to_thread(
+                assemble, *arguments, serve_undeclared=self._serve_undeclared, serving=self._serving
+            )
+            self._publish()
+
+    def _publish(self) -> None:
         self._metrics.models.set(len(self._catalogue.models))
         self._metrics.invalid.set(len(self._catalogue.broken))
         versions = sum(len(model.versions) for model in self._catalogue.models.values())
         log.info("catalogue", extra={"models": len(self._catalogue.models), "versions": versions})
+        self._tell(self._faults())
+        self._ask(self._catalogue)
         self._on_change(self._catalogue)
+
+    def _ask(self, catalogue: Catalogue) -> None:
+        """Has another look made for what a document asks for and nobody has seen yet."""
+        problems = (problem for verdict in catalogue.verdicts.values() for problem in verdict.problems)
+        unknown = {text for reason, text in problems if reason in (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION)}
+        if unknown - self._unknown:
+            self._due.set()
+        self._unknown = unknown
+
+    def _faults(self) -> set[str]:
+        return self._catalogue.faults() | ({self._lost} if self._lost else set())
 
     def _tell(self, faults: set[str]) -> None:
         """Logs every fault once, for as long as it lasts."""

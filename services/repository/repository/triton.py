@@ -2,74 +2,135 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Protocol
+from urllib.request import ProxyHandler, build_opener
 
 from google.protobuf import json_format
+from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import model_config_pb2 as mc
 from tritonclient.grpc import service_pb2 as pb
 
+from repository.usage import Key
 from triptych.call import Call
 from triptych.client import Upstream
 from triptych.errors import DeadlineExceeded, Internal, LoadFailed
 from triptych.oip import SERVICE
 
-INDEX_S = 5.0
-MAX_REASON = 1000  # a refusal travels in HTTP/2 trailers, which clients limit to 8 KiB
+LOOK_S = 2.0
+DIRECT = build_opener(ProxyHandler({}))  # a proxy knows nothing of pods
 
 _VERSION_FAILED = re.compile(r"version (\d+) is at UNAVAILABLE state: (.*?);\s*(?=version \d+ is at |$)")
 
-Ready = frozenset[tuple[str, int]]  # models and versions
+
+@dataclass(frozen=True)
+class Index:
+    """The versions in a Triton's memory by their state."""
+
+    ready: frozenset[Key] = frozenset()
+    loading: frozenset[Key] = frozenset()
+    unloading: frozenset[Key] = frozenset()
+
+
+@dataclass(frozen=True)
+class Count:
+    """What Triton counted for a version since it was loaded; durations are sums over its requests."""
+
+    requests: int = 0
+    queue_ns: int = 0
+    total_ns: int = 0
+
+
+@dataclass(frozen=True)
+class GpuMemory:
+    """Of all GPUs that a Triton sees."""
+
+    used_bytes: int
+    total_bytes: int
 
 
 class Predictor(Protocol):
-    """One Triton, as residency sees it."""
+    """One Triton, as residency sees it. Every method raises `StageUnavailable` or `DeadlineExceeded`."""
 
     address: str
 
-    async def ready(self) -> Ready:
-        """What it has ready. Raises `StageUnavailable` or `DeadlineExceeded`."""
+    async def index(self, *, whole: bool) -> Index:
+        """What it holds. Only `whole` shows what is loading and unloading; it makes Triton list its folder."""
+        ...
+
+    async def counts(self) -> Mapping[Key, Count]:
+        """Its statistics, for what is loaded."""
+        ...
+
+    async def gpu_memory(self) -> GpuMemory | None:
+        """None where there is no GPU, or no metrics."""
         ...
 
     async def reason(self, model: str, version: int) -> str:
         """Why a version is not ready, in Triton's words; empty when it gives none."""
         ...
 
-    async def load(self, model: str, timeout_s: float, config: mc.ModelConfig | None = None) -> None:
-        """Loads a model as its config.pbtxt says, or as `config` does. Raises `LoadFailed` or `StageUnavailable`."""
+    async def load(self, model: str, config: mc.ModelConfig, versions: Iterable[int], timeout_s: float) -> None:
+        """Makes just these versions of the model ready. Raises `LoadFailed` too."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Begins to unload all versions. It answers what it has taken before, and refuses what comes."""
         ...
 
     async def close(self) -> None: ...
 
 
 class Triton:
-    """A Triton by its gRPC address, host:port."""
+    """A Triton by its gRPC address, host:port. `metrics_port` is that of its Prometheus endpoint, 0 for none."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, metrics_port: int = 0) -> None:
         self.address = address
-        self._upstream = Upstream("triton", address, SERVICE, relays=False)
+        self._upstream = Upstream("predictor", address, SERVICE, relays=False)
+        host = address.rpartition(":")[0]
+        self._metrics = f"http://{host}:{metrics_port}/metrics" if metrics_port else ""
 
-    async def ready(self) -> Ready:
-        index = await self._index(only_ready=True)
-        return frozenset((m.name, int(m.version)) for m in index.models if m.state == "READY")
+    async def index(self, *, whole: bool) -> Index:
+        states: dict[str, set[Key]] = {"READY": set(), "LOADING": set(), "UNLOADING": set()}
+        for model in (await self._index(only_ready=not whole)).models:
+            if model.state in states and model.version:
+                states[model.state].add((model.name, int(model.version)))
+        return Index(*(frozenset(keys) for keys in states.values()))
+
+    async def counts(self) -> Mapping[Key, Count]:
+        response: pb.ModelStatisticsResponse = await self._upstream.call(
+            "ModelStatistics", pb.ModelStatisticsRequest(), Call.within(LOOK_S)
+        )
+        return {(model.name, int(model.version)): _count(model) for model in response.model_stats}
+
+    async def gpu_memory(self) -> GpuMemory | None:
+        if not self._metrics:
+            return None
+        return await asyncio.to_thread(_gpu_memory, self._metrics)
 
     async def reason(self, model: str, version: int) -> str:
-        index = await self._index(only_ready=False)  # makes Triton look at its disk, so only after a failure
-        named = (m for m in index.models if m.name == model and m.version in (str(version), ""))
-        return next((m.reason for m in named if m.reason), "")
+        index = await self._index(only_ready=False)
+        named = [m.reason for m in index.models if m.name == model and m.version in (str(version), "") and m.reason]
+        return str(named[0]) if named else ""
 
-    async def load(self, model: str, timeout_s: float, config: mc.ModelConfig | None = None) -> None:
+    async def load(self, model: str, config: mc.ModelConfig, versions: Iterable[int], timeout_s: float) -> None:
         request = pb.RepositoryModelLoadRequest(model_name=model)
-        if config is not None:
-            text = json_format.MessageToJson(config, preserving_proto_field_name=True)
-            request.parameters["config"].string_param = text
+        text = json_format.MessageToJson(only(config, versions), preserving_proto_field_name=True, indent=None)
+        request.parameters["config"].string_param = text
         try:
             await self._upstream.call("RepositoryModelLoad", request, Call.within(timeout_s))
         except DeadlineExceeded as error:
             raise LoadFailed(model, f"Triton did not finish within {timeout_s:g} s") from error
         except Internal as error:
-            raise LoadFailed(model, _triton_says(error)) from error
+            raise LoadFailed(model, _one_line(error.details)) from error
+
+    async def unload(self, model: str) -> None:
+        request = pb.RepositoryModelUnloadRequest(model_name=model)
+        await self._upstream.call("RepositoryModelUnload", request, Call.within(LOOK_S))
 
     async def close(self) -> None:
         await self._upstream.close()
@@ -77,17 +138,18 @@ class Triton:
     async def _index(self, *, only_ready: bool) -> pb.RepositoryIndexResponse:
         request = pb.RepositoryIndexRequest(ready=only_ready)
         response: pb.RepositoryIndexResponse = await self._upstream.call(
-            "RepositoryIndex", request, Call.within(INDEX_S)
+            "RepositoryIndex", request, Call.within(LOOK_S)
         )
         return response
 
 
-def failed_versions(reason: str) -> dict[int, str]:
-    """The versions that Triton names when it refuses a load, each with its reason.
+def version_reason(reason: str, version: int) -> str:
+    """Of Triton's refusal of a load, what it says about one version; all of it where it names none.
 
-    It refuses the whole model for one of them: `load failed for model 'm': version 4 is at UNAVAILABLE state: ...;`
+    `load failed for model 'm': version 4 is at UNAVAILABLE state: Internal: ...;`
     """
-    return {int(version): text.strip() for version, text in _VERSION_FAILED.findall(reason)}
+    named: dict[int, str] = {int(number): text.strip() for number, text in _VERSION_FAILED.findall(reason)}
+    return named.get(version, reason)
 
 
 def only(config: mc.ModelConfig, versions: Iterable[int]) -> mc.ModelConfig:
@@ -98,7 +160,24 @@ def only(config: mc.ModelConfig, versions: Iterable[int]) -> mc.ModelConfig:
     return narrowed
 
 
-def _triton_says(error: Internal) -> str:
-    """Triton's own words, without ours around them, as one line."""
-    details = getattr(error.__cause__, "details", None)
-    return " ".join(str(details() if details else error).split())[:MAX_REASON]
+def _count(model: pb.ModelStatistics) -> Count:
+    good, bad = model.inference_stats.success, model.inference_stats.fail
+    return Count(good.count + bad.count, model.inference_stats.queue.ns, good.ns + bad.ns)
+
+
+def _gpu_memory(url: str) -> GpuMemory | None:
+    sums = {"nv_gpu_memory_used_bytes": 0.0, "nv_gpu_memory_total_bytes": 0.0}
+    try:
+        with DIRECT.open(url, timeout=LOOK_S) as response:
+            text: str = response.read().decode()
+        for family in text_string_to_metric_families(text):
+            if family.name in sums:
+                sums[family.name] = sum(sample.value for sample in family.samples)
+    except (OSError, HTTPException, ValueError):  # nobody there, or not Triton's metrics
+        return None
+    used, total = sums.values()
+    return GpuMemory(int(used), int(total)) if total else None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -35,7 +35,7 @@ metadata: {{name: {name}}}
 spec:
   model: {model}
   traffic: [{traffic}]
-  residency: {{pin: {pin}}}
+  residency: {{pin: {pin}{more}}}
 """
 
 
@@ -52,10 +52,19 @@ def publish(models: Path, name: str, version: int = 1, route: str | None = None,
 
 
 def declare(
-    documents: Path, model: str, traffic: dict[int, int], *, name: str = "", file: str = "", pin: bool = False
+    documents: Path,
+    model: str,
+    traffic: dict[int, int],
+    *,
+    name: str = "",
+    file: str = "",
+    pin: bool = False,
+    residency: str = "",
 ) -> None:
-    """Writes one ServedModel document in a file of its own."""
+    """Writes one ServedModel document in a file of its own. `residency` is more of that mapping, as YAML."""
     shares = ", ".join(f"{{version: {version}, percent: {percent}}}" for version, percent in traffic.items())
     name = name or model.replace("_", "-")
-    text = DOCUMENT.format(name=name, model=model, traffic=shares, pin=str(pin).lower())
+    text = DOCUMENT.format(
+        name=name, model=model, traffic=shares, pin=str(pin).lower(), more=f", {residency}" if residency else ""
+    )
     (documents / f"{file or model}.yaml").write_text(text)

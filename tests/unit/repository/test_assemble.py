@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from repository.catalogue import Catalogue, assemble
+from repository.catalogue import Catalogue, Reason, assemble
 from repository.scan import Scanner
+from repository.served_model import Document, Origin, ServedModel
 from tests.unit.repository.folders import declare
 from triptych.errors import UnknownModel, UnknownVersion
 
@@ -28,6 +31,12 @@ def read(models: Path, documents: Path) -> Read:
         return assemble(scan.folders, scan.documents, previous, serve_undeclared=serve_undeclared)
 
     return look
+
+
+def reasons(catalogue: Catalogue) -> dict[str, list[Reason]]:
+    """What is wrong with each document, by its file's name and line."""
+    verdicts = catalogue.verdicts.items()
+    return {Path(where).name: [reason for reason, _ in verdict.problems] for where, verdict in verdicts}
 
 
 def test_a_model_without_a_document_serves_its_highest_valid_version(publish: Publish, read: Read) -> None:
@@ -106,17 +115,147 @@ def test_a_document_for_versions_that_are_all_gone_keeps_the_model_out(
     assert catalogue.broken["sales_de", None] == "no version in its traffic is valid"
 
 
-@pytest.mark.parametrize(("model", "name"), [("sales_de", "other"), ("sales_fr", "sales-de")])
-def test_a_second_document_for_a_model_or_name_is_refused_with_both_places(
-    publish: Publish, read: Read, documents: Path, model: str, name: str
+def test_a_second_document_for_a_model_is_refused_and_the_first_stays_in_force(
+    publish: Publish, read: Read, documents: Path
+) -> None:
+    publish("sales_de", 1)
+    publish("sales_de", 2)
+    declare(documents, "sales_de", {1: 100}, file="b")
+    first = read()
+    declare(documents, "sales_de", {2: 100}, name="newcomer", file="a")
+    catalogue = read(first)
+    assert catalogue.model("sales_de").traffic == {1: 100}
+    assert reasons(catalogue) == {"a.yaml:1": [Reason.ROUTE_TAKEN], "b.yaml:1": []}
+    assert any("a.yaml:1: a second document for" in fault and "b.yaml:1" in fault for fault in catalogue.faults())
+
+
+def test_a_second_document_of_one_name_is_refused_with_both_places(
+    publish: Publish, read: Read, documents: Path
 ) -> None:
     publish("sales_de", 1)
     publish("sales_fr", 1)
     declare(documents, "sales_de", {1: 100}, file="a")
-    declare(documents, model, {1: 100}, name=name, file="b")
+    declare(documents, "sales_fr", {1: 100}, name="sales-de", file="b")
     catalogue = read()
-    assert model not in catalogue.models
+    assert set(catalogue.models) == {"sales_de"}
     assert any("b.yaml:1: a second document for" in fault and "a.yaml:1" in fault for fault in catalogue.faults())
+
+
+def test_a_document_that_is_deleted_leaves_its_model_to_the_next(publish: Publish, read: Read, documents: Path) -> None:
+    publish("sales_de", 1)
+    publish("sales_de", 2)
+    declare(documents, "sales_de", {1: 100}, file="a")
+    declare(documents, "sales_de", {2: 100}, name="other", file="b")
+    first = read()
+    (documents / "a.yaml").unlink()
+    assert read(first).model("sales_de").traffic == {2: 100}
+
+
+def test_a_version_removed_under_traffic_stays_served_until_it_leaves_the_traffic(
+    publish: Publish, read: Read, documents: Path
+) -> None:
+    publish("sales_de", 1)
+    second = publish("sales_de", 2)
+    declare(documents, "sales_de", {1: 60, 2: 40})
+    good = read()
+    shutil.rmtree(second)
+    kept = read(good)
+    assert kept.model("sales_de").traffic == {1: 60, 2: 40}
+    assert kept.version("sales_de", 2).removed
+    assert reasons(kept) == {"sales_de.yaml:1": [Reason.VERSION_REMOVED]}
+    declare(documents, "sales_de", {1: 100})
+    left = read(kept)
+    assert set(left.model("sales_de").versions) == {1}
+    assert reasons(left) == {"sales_de.yaml:1": []}
+    declare(documents, "sales_de", {1: 50, 2: 50})
+    refused = read(left)
+    assert refused.model("sales_de").traffic == {1: 100}
+    assert reasons(refused) == {"sales_de.yaml:1": [Reason.VERSION_REMOVED]}
+
+
+def test_a_model_removed_under_traffic_stays_served_as_long_as_its_document_asks_for_it(
+    publish: Publish, read: Read, documents: Path, models: Path
+) -> None:
+    publish("sales_de", 1)
+    publish("sales_fr", 1)
+    declare(documents, "sales_de", {1: 100})
+    good = read()
+    shutil.rmtree(models / "sales_de")
+    shutil.rmtree(models / "sales_fr")
+    kept = read(good)
+    assert set(kept.models) == {"sales_de"}
+    (documents / "sales_de.yaml").unlink()
+    assert read(kept).models == {}
+
+
+def test_a_version_that_breaks_after_it_was_published_keeps_its_traffic_and_says_why(
+    publish: Publish, read: Read, documents: Path
+) -> None:
+    version = publish("sales_de", 1)
+    declare(documents, "sales_de", {1: 100})
+    good = read()
+    (version / "model.onnx").unlink()
+    catalogue = read(good)
+    assert catalogue.model("sales_de").traffic == {1: 100}
+    (problem,) = catalogue.verdicts[f"{documents}/sales_de.yaml:1"].problems
+    assert problem[0] is Reason.VERSION_REMOVED
+    assert "model.onnx: no such file" in problem[1]
+
+
+def test_each_fault_of_a_document_has_its_reason(publish: Publish, read: Read, documents: Path) -> None:
+    (publish("sales_de", 1) / "contract.yaml").write_text("kind: Contract")
+    publish("sales_fr", 1)
+    publish("sales_be", 1, route="FR")
+    publish("sales_it", 1)
+    (publish("sales_it", 2) / "model.onnx").unlink()
+    for model in ("sales_de", "sales_fr", "sales_xx"):
+        declare(documents, model, {1: 100})
+    declare(documents, "sales_it", {1: 50, 2: 50})
+    declare(documents, "sales_be", {1: 99})
+    assert reasons(read()) == {
+        "sales_be.yaml:1": [Reason.INVALID],
+        "sales_de.yaml:1": [Reason.CONTRACT_INVALID],
+        "sales_fr.yaml:1": [Reason.ROUTE_TAKEN],
+        "sales_it.yaml:1": [Reason.CONTRACT_INVALID],
+        "sales_xx.yaml:1": [Reason.UNKNOWN_MODEL],
+    }
+
+
+def in_kubernetes(model: str, shares: dict[int, int], **origin: Any) -> Document:
+    traffic = [{"version": version, "percent": percent} for version, percent in shares.items()]
+    name = origin.pop("name", model.replace("_", "-"))
+    spec = {"model": model, "traffic": traffic}
+    content = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": {"name": name}, "spec": spec}
+    return Document(Origin(f"servedmodel/here/{name}", **origin), ServedModel.model_validate(content))
+
+
+def test_after_a_restart_the_traffic_that_was_in_force_stays_until_a_good_document_comes(
+    publish: Publish, models: Path
+) -> None:
+    publish("sales_de", 1)
+    publish("sales_de", 2)
+    scan = Scanner(models, None).look(settle=False)
+    assert scan is not None
+    wrong = in_kubernetes("sales_de", {2: 50, 7: 50}, traffic={1: 90, 2: 10})
+    catalogue = assemble(scan.folders, [wrong], Catalogue(), serve_undeclared=False)
+    assert catalogue.model("sales_de").traffic == {1: 90, 2: 10}
+    assert [reason for reason, _ in catalogue.verdicts["servedmodel/here/sales-de"].problems] == ["UnknownVersion"]
+
+
+@pytest.mark.parametrize("was_in_force", [True, False])
+def test_after_a_restart_a_model_belongs_to_the_document_that_was_in_force_else_to_the_older(
+    publish: Publish, models: Path, was_in_force: bool
+) -> None:
+    publish("sales_de", 1)
+    publish("sales_de", 2)
+    scan = Scanner(models, None).look(settle=False)
+    assert scan is not None
+    old = in_kubernetes("sales_de", {1: 100}, name="old", created="2026-01-01T00:00:00Z")
+    new = in_kubernetes(
+        "sales_de", {2: 100}, name="new", created="2026-02-01T00:00:00Z", traffic={2: 100} if was_in_force else {}
+    )
+    catalogue = assemble(scan.folders, [new, old], Catalogue(), serve_undeclared=False)
+    assert catalogue.model("sales_de").document == f"servedmodel/here/{'new' if was_in_force else 'old'}"
 
 
 def test_a_document_for_no_model_is_noted_and_stops_nothing(publish: Publish, read: Read, documents: Path) -> None:

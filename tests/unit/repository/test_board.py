@@ -3,62 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from pathlib import Path
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from repository.board import Board
-from repository.catalogue import Catalogue, assemble
 from repository.metrics import RepositoryMetrics
-from repository.scan import Scanner
+from tests.unit.repository.tritons import run
 from triptych.errors import Draining, Overloaded
 from triptych.proto import repository_pb2 as rp
 
-Publish = Callable[..., Path]
 Updates = AsyncGenerator[rp.CatalogueUpdate]
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(test)
-
-
-def make_board(max_watchers: int = 10) -> Board:
-    return Board(RepositoryMetrics(CollectorRegistry(), []), max_watchers)
+def make_board(max_watchers: int = 10, registry: CollectorRegistry | None = None) -> Board:
+    return Board(RepositoryMetrics(registry or CollectorRegistry()), max_watchers)
 
 
 def watch(board: Board) -> Updates:
     return cast("Updates", board.updates())
 
 
-def read(models: Path) -> Catalogue:
-    scan = Scanner(models, None).look(settle=False)
-    assert scan is not None
-    return assemble(scan.folders, scan.documents, Catalogue(), serve_undeclared=True)
+def model(name: str, *predictors: str, percent: int = 100) -> rp.Model:
+    family, _, route = name.rpartition("_")
+    versions = [rp.Version(version=1, percent=percent, predictors=predictors)]
+    return rp.Model(name=name, family=family, route=route.upper(), versions=versions)
+
+
+def models(*names: str) -> dict[str, rp.Model]:
+    return {name: model(name) for name in names}
 
 
 def names(update: rp.CatalogueUpdate) -> list[str]:
     return [model.name for model in update.models]
 
 
-def test_the_first_update_is_whole_and_waits_for_the_first_catalogue(models: Path, publish: Publish) -> None:
-    publish("sales_de")
-    publish("sales_fr")
-
+def test_the_first_update_is_whole_and_waits_for_the_first_catalogue() -> None:
     async def test() -> None:
         board = make_board()
         first = asyncio.ensure_future(anext(watch(board)))
         await asyncio.sleep(0)
-        board.set_placement({"sales_de": {1: ("triton:8001",)}})
         assert not first.done()
-        board.set_catalogue(read(models))
+        assert not board.published
+        board.publish({"sales_fr": model("sales_fr"), "sales_de": model("sales_de", "triton:8001")})
         update = await first
         assert (update.revision, update.full, names(update)) == (1, True, ["sales_de", "sales_fr"])
-        germany = update.models[0]
-        assert (germany.family, germany.route) == ("sales", "DE")
-        assert germany.versions[0] == rp.Version(version=1, percent=100, predictors=["triton:8001"])
+        assert update.models[0] == model("sales_de", "triton:8001")
+        assert board.published
 
     run(test())
 
@@ -66,74 +61,77 @@ def test_the_first_update_is_whole_and_waits_for_the_first_catalogue(models: Pat
 def test_an_empty_catalogue_is_an_answer_too() -> None:
     async def test() -> None:
         board = make_board()
-        board.set_catalogue(Catalogue())
+        board.publish({})
         assert await anext(watch(board)) == rp.CatalogueUpdate(revision=1, full=True)
 
     run(test())
 
 
-def test_later_updates_hold_only_what_changed(models: Path, publish: Publish) -> None:
-    publish("sales_de")
-    publish("sales_fr")
-
+def test_later_updates_hold_only_what_changed() -> None:
     async def test() -> None:
         board = make_board()
-        board.set_catalogue(read(models))
+        board.publish(models("sales_de", "sales_fr"))
         updates = watch(board)
         await anext(updates)
-        board.set_placement({"sales_fr": {1: ("triton:8001",)}})
+        board.publish({"sales_de": model("sales_de"), "sales_fr": model("sales_fr", "triton:8001")})
         update = await anext(updates)
         assert (update.revision, update.full, names(update)) == (2, False, ["sales_fr"])
-        board.set_catalogue(Catalogue({"sales_fr": board.catalogue.model("sales_fr")}))
+        board.publish({}, gone=["sales_de"])
         update = await anext(updates)
         assert (update.full, names(update), list(update.removed)) == (False, [], ["sales_de"])
 
     run(test())
 
 
-def test_what_nobody_can_see_is_no_update(models: Path, publish: Publish) -> None:
-    publish("sales_de")
-
+def test_what_nobody_can_see_is_no_update() -> None:
     async def test() -> None:
         board = make_board()
-        board.set_catalogue(read(models))
+        board.publish(models("sales_de"))
         updates = watch(board)
         await anext(updates)
-        board.set_catalogue(read(models))
-        board.set_placement({"of_another": {1: ("triton:8001",)}})
-        board.set_placement({"sales_de": {1: ("triton:8001",)}})
+        board.publish(models("sales_de"))
+        board.publish({})
+        board.publish({}, gone=["never_there"])
+        board.publish({"sales_de": model("sales_de", "triton:8001")})
         assert (await anext(updates)).revision == 2
 
     run(test())
 
 
-def test_a_slow_watcher_gets_many_changes_as_one(models: Path, publish: Publish) -> None:
-    publish("sales_de")
-
+def test_a_slow_watcher_gets_many_changes_as_one() -> None:
     async def test() -> None:
         board = make_board()
-        board.set_catalogue(read(models))
+        board.publish(models("sales_de"))
         updates = watch(board)
         await anext(updates)
         for number in range(1000):
-            board.set_placement({"sales_de": {1: (f"triton:{number}",)}})
+            board.publish({"sales_de": model("sales_de", f"triton:{number}")})
         update = await anext(updates)
         assert (update.revision, list(update.models[0].versions[0].predictors)) == (1001, ["triton:999"])
 
     run(test())
 
 
-def test_a_change_wakes_every_watcher(models: Path, publish: Publish) -> None:
-    publish("sales_de")
+def test_a_watcher_that_comes_later_gets_the_whole_at_the_revision_of_the_others() -> None:
+    async def test() -> None:
+        board = make_board()
+        board.publish(models("sales_de"))
+        board.publish(models("sales_fr"))
+        update = await anext(watch(board))
+        assert (update.revision, update.full, names(update)) == (2, True, ["sales_de", "sales_fr"])
 
+    run(test())
+
+
+def test_a_change_wakes_every_watcher() -> None:
     async def test() -> None:
         board = make_board(100)
-        board.set_catalogue(read(models))
+        board.publish(models("sales_de"))
         streams = [watch(board) for _ in range(100)]
         await asyncio.gather(*(anext(stream) for stream in streams))
         waiting = asyncio.gather(*(anext(stream) for stream in streams))
         await asyncio.sleep(0)
-        board.set_placement({"sales_de": {1: ("triton:8001",)}})
+        board.publish({"sales_de": model("sales_de", "triton:8001")})
         assert {update.revision for update in await waiting} == {2}
 
     run(test())
@@ -141,13 +139,16 @@ def test_a_change_wakes_every_watcher(models: Path, publish: Publish) -> None:
 
 def test_watchers_are_counted_and_bounded() -> None:
     async def test() -> None:
-        board = make_board(max_watchers=1)
-        board.set_catalogue(Catalogue())
+        registry = CollectorRegistry()
+        board = make_board(1, registry)
+        board.publish({})
         first = watch(board)
         await anext(first)
+        assert registry.get_sample_value("triptych_watchers") == 1
         with pytest.raises(Overloaded, match="1 watchers, the limit"):
             await anext(watch(board))
         await first.aclose()
+        assert registry.get_sample_value("triptych_watchers") == 0
         await anext(watch(board))
 
     run(test())
@@ -156,7 +157,7 @@ def test_watchers_are_counted_and_bounded() -> None:
 def test_closing_ends_watchers_that_wait_and_those_that_come() -> None:
     async def test() -> None:
         board = make_board()
-        board.set_catalogue(Catalogue())
+        board.publish({})
         updates = watch(board)
         await anext(updates)
         waiting = asyncio.ensure_future(anext(updates))
@@ -165,5 +166,51 @@ def test_closing_ends_watchers_that_wait_and_those_that_come() -> None:
         for ended in (waiting, anext(watch(board))):
             with pytest.raises(Draining):
                 await ended
+
+    run(test())
+
+
+# What is published: models with a percent, and those that go; or a look of one of two watchers.
+steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.dictionaries(st.sampled_from("abcd"), st.integers(0, 3), max_size=3), st.sets(st.sampled_from("abcd"))
+        ),
+        st.integers(0, 1),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(steps)
+def test_whoever_applies_the_updates_in_order_has_what_was_published_last(steps: list[Any]) -> None:
+    """However seldom the watcher looks."""
+
+    async def test() -> None:
+        board, truth = make_board(), dict[str, rp.Model]()
+        board.publish({})
+        streams, copies = [watch(board), watch(board)], [dict[str, rp.Model](), dict[str, rp.Model]()]
+        revisions = [0, 0]
+
+        async def look(index: int) -> None:
+            update = await anext(streams[index])
+            assert update.full == (revisions[index] == 0)
+            assert update.revision > revisions[index]
+            revisions[index] = update.revision
+            copies[index] |= {each.name: each for each in update.models}
+            for name in update.removed:
+                del copies[index][name]
+            assert copies[index] == truth
+
+        for step in [*steps, ({"e": 1}, set()), 0, 1]:
+            if isinstance(step, int):
+                if revisions[step] < board._revision:
+                    await look(step)
+                continue
+            changed = {name: model(name, percent=percent) for name, percent in step[0].items() if name not in step[1]}
+            board.publish(changed, step[1])
+            truth = {name: each for name, each in (truth | changed).items() if name not in step[1]}
+        assert copies[0] == copies[1] == truth
 
     run(test())

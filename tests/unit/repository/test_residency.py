@@ -1,184 +1,93 @@
-"""Loads: one however many wait, none twice, none for ever, and none that holds up another."""
+"""Load on request: one load however many wait, none twice, none for ever, none that holds up another."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from repository.board import Placement
-from repository.catalogue import Catalogue, assemble
-from repository.metrics import RepositoryMetrics
-from repository.residency import Limits, Residency, rendezvous
-from repository.scan import Scanner
-from repository.triton import Ready
+from repository.catalogue import Catalogue
 from tests.unit.repository.folders import declare, publish
-from triptych.call import Call
-from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, StageUnavailable, Unavailable
+from tests.unit.repository.tritons import Desk, FakeTriton, models_of, read, run, turn
+from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, Unavailable
 
-
-class FakeTriton:
-    """A Triton that loads what its disk has, once `finish` is set, and can be refused, hung and restarted."""
-
-    def __init__(self, address: str = "triton:8001") -> None:
-        self.address = address
-        self.disk: dict[str, set[int]] = {"sales_de": {1}, "sales_fr": {1}, "sales_it": {1}}
-        self.loaded: set[tuple[str, int]] = set()
-        self.loads: list[str] = []
-        self.running = 0
-        self.most_running = 0
-        self.looks = 0
-        self.refuses: dict[str, str] = {}
-        self.corrupt: set[str] = set()
-        self.hangs: set[str] = set()
-        self.away = False
-        self.busy = False
-        self.finish = asyncio.Event()
-        self.finish.set()
-        self.started = asyncio.Event()
-
-    async def ready(self) -> Ready:
-        self.looks += 1
-        self._answer()
-        return frozenset(self.loaded)
-
-    async def reason(self, model: str, version: int) -> str:
-        self._answer()
-        return self.refuses.get(f"{model}/{version}", "")
-
-    async def load(self, model: str, timeout_s: float, config: Any = None) -> None:
-        self._answer()
-        self.loads.append(model)
-        versions = set(self.disk[model])
-        if config is not None:
-            versions &= set(config.version_policy.specific.versions)
-        self.running += 1
-        self.most_running = max(self.most_running, self.running)
-        self.started.set()
-        try:
-            await (asyncio.Event() if model in self.hangs else self.finish).wait()
-        finally:
-            self.running -= 1
-        self._answer()
-        if model in self.refuses:
-            raise LoadFailed(model, self.refuses[model])
-        if bad := [version for version in sorted(versions) if f"{model}/{version}" in self.corrupt]:
-            states = " ".join(f"version {version} is at UNAVAILABLE state: corrupt;" for version in bad)
-            raise LoadFailed(model, f"load failed for model '{model}': {states}")
-        self.loaded |= {(model, v) for v in versions if f"{model}/{v}" not in self.refuses}
-
-    async def close(self) -> None: ...
-
-    def restart(self) -> None:
-        self.loaded.clear()
-
-    def _answer(self) -> None:
-        if self.away:
-            raise StageUnavailable("triton", self.address, "connection refused")
-        if self.busy:
-            raise DeadlineExceeded(f"triton at {self.address} did not answer within 5.000 s")
-
-
-class Desk:
-    """Residency over fakes, with a clock that a test moves and the placement that it has told last."""
-
-    def __init__(self, *tritons: FakeTriton, **limits: Any) -> None:
-        self.now = 0.0
-        self.placement: Placement = {}
-        self.metrics = RepositoryMetrics(CollectorRegistry(), [triton.address for triton in tritons])
-        self.residency = Residency(tritons, Limits(**limits), self.metrics, self._placed, lambda: self.now)
-
-    async def ensure(self, model: str = "sales_de", version: int = 1, within_s: float = 60.0) -> tuple[str, ...]:
-        return await self.residency.ensure_loaded(model, version, Call.within(within_s))
-
-    def ask(self, model: str = "sales_de", version: int = 1) -> asyncio.Task[tuple[str, ...]]:
-        return asyncio.create_task(self.ensure(model, version))
-
-    def _placed(self, placement: Placement) -> None:
-        self.placement = placement
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(test)
-
-
-async def turn() -> None:
-    """Lets everything that can run without waiting for an event do so."""
-    for _ in range(50):
-        await asyncio.sleep(0)
+HERE = ("triton:8001",)
 
 
 @pytest.fixture
-def catalogue(models: Path, documents: Path) -> Catalogue:
-    """Three models; sales_it is pinned."""
+def catalogue(models: Path) -> Catalogue:
     for name in ("sales_de", "sales_fr", "sales_it"):
         publish(models, name)
-    declare(documents, "sales_it", {1: 100}, pin=True)
-    return read(models, documents)
+    publish(models, "sales_de", 2)
+    return read(models)
 
 
-def read(models: Path, documents: Path | None = None) -> Catalogue:
-    scan = Scanner(models, documents).look(settle=False)
-    assert scan is not None
-    return assemble(scan.folders, scan.documents, Catalogue(), serve_undeclared=True)
-
-
-def test_a_hundred_callers_wait_for_one_load() -> None:
+def test_a_hundred_callers_wait_for_one_load(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
         triton.finish.clear()
-        desk = Desk(triton)
+        desk = Desk(catalogue, triton)
         callers = [desk.ask() for _ in range(100)]
         await triton.started.wait()
         triton.finish.set()
-        assert set(await asyncio.gather(*callers)) == {("triton:8001",)}
-        assert triton.loads == ["sales_de"]
-        assert desk.placement == {"sales_de": {1: ("triton:8001",)}}
+        assert set(await asyncio.gather(*callers)) == {HERE}
+        assert triton.loads == [("sales_de", 1)]
+        assert desk.placement == {"sales_de": {1: HERE}}
 
     run(test())
 
 
-def test_a_caller_that_gives_up_does_not_end_the_load_for_the_others() -> None:
+def test_a_caller_that_gives_up_does_not_end_the_load_for_the_others(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
         triton.finish.clear()
-        desk = Desk(triton)
+        desk = Desk(catalogue, triton)
         first, second = desk.ask(), desk.ask()
         await triton.started.wait()
         first.cancel()
         with pytest.raises(DeadlineExceeded, match="model 'sales_de' was not loaded before the call's deadline"):
             await desk.ensure(within_s=0.001)
         triton.finish.set()
-        assert await second == ("triton:8001",)
+        assert await second == HERE
         assert first.cancelled()
-        assert triton.loads == ["sales_de"]
+        assert triton.loads == [("sales_de", 1)]
 
     run(test())
 
 
-def test_a_deadline_that_has_passed_starts_no_load() -> None:
+def test_a_deadline_that_has_passed_starts_no_load(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
         with pytest.raises(DeadlineExceeded):
-            await Desk(triton).ensure(within_s=-1)
+            await Desk(catalogue, triton).ensure(within_s=-1)
         assert triton.loads == []
 
     run(test())
 
 
-def test_what_triton_has_ready_at_the_start_is_not_loaded_again() -> None:
+def test_what_triton_has_ready_at_the_start_is_not_loaded_again(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
         triton.loaded = {("sales_de", 1)}
-        desk = Desk(triton)
-        await desk.residency.sync()
-        assert desk.placement == {"sales_de": {1: ("triton:8001",)}}
-        await desk.ensure()
+        desk = Desk(catalogue, triton)
+        await desk.look()
+        assert desk.placement == {"sales_de": {1: HERE}}
+        assert await desk.ensure() == HERE
         assert triton.loads == []
+
+    run(test())
+
+
+def test_only_the_version_that_is_asked_for_is_loaded_and_the_others_stay(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(catalogue, triton)
+        await desk.ensure(version=2)
+        assert triton.loaded == {("sales_de", 2)}
+        await desk.ensure(version=1)
+        assert triton.loads == [("sales_de", 2), ("sales_de", 1)]
+        assert desk.placement == {"sales_de": {1: HERE, 2: HERE}}
 
     run(test())
 
@@ -186,110 +95,58 @@ def test_what_triton_has_ready_at_the_start_is_not_loaded_again() -> None:
 def test_a_refusal_carries_tritons_reason_and_is_remembered_for_a_while(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
-        triton.refuses["sales_de"] = "no such file model.onnx"
-        desk = Desk(triton, failure_ttl_s=30)
-        desk.residency.set_catalogue(catalogue)
+        triton.refuses["sales_de", 1] = "no such file model.onnx"
+        desk = Desk(catalogue, triton, failure_ttl_s=30)
         for _ in range(3):
             with pytest.raises(LoadFailed, match="^model 'sales_de' could not be loaded: no such file model.onnx$"):
                 await desk.ensure()
-        assert triton.loads == ["sales_de"]
-        assert desk.residency.failure("sales_de", 1) == "no such file model.onnx"
+        assert triton.loads == [("sales_de", 1)]
+        assert desk.residency.failures("sales_de", [1, 2]) == {1: "no such file model.onnx"}
+        assert {"sales_de"} in desk.changed
         triton.refuses.clear()
         desk.now = 31
-        assert await desk.ensure() == ("triton:8001",)
+        assert await desk.ensure() == HERE
 
     run(test())
 
 
-def test_a_version_that_triton_leaves_out_fails_with_its_reason_and_the_others_serve(models: Path) -> None:
-    publish(models, "sales_de", 1)
-    publish(models, "sales_de", 2)
-
+def test_a_corrupt_version_takes_no_other_version_with_it(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
-        triton.disk["sales_de"] = {1, 2}
-        triton.refuses["sales_de/2"] = "invalid graph"
-        desk = Desk(triton)
-        desk.residency.set_catalogue(read(models))
-        with pytest.raises(LoadFailed, match="invalid graph"):
-            await desk.ensure(version=2)
-        assert await desk.ensure(version=1) == ("triton:8001",)
-        assert triton.loads == ["sales_de"]
-
-    run(test())
-
-
-@pytest.mark.parametrize("resident", [True, False])
-def test_a_corrupt_version_takes_no_other_version_with_it(models: Path, resident: bool) -> None:
-    for version in (1, 2, 3):
-        publish(models, "sales_de", version)
-
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.disk["sales_de"] = {1, 2, 3}
-        triton.corrupt.add("sales_de/2")
-        triton.loaded = {("sales_de", 1), ("sales_de", 3)} if resident else set()
-        desk = Desk(triton)
-        desk.residency.set_catalogue(read(models))
-        await desk.residency.sync()
+        triton.refuses["sales_de", 2] = "corrupt"
+        desk = Desk(catalogue, triton)
+        assert await desk.ensure(version=1) == HERE
         with pytest.raises(LoadFailed, match="could not be loaded: corrupt$"):
             await desk.ensure(version=2)
-        assert await desk.ensure(version=1) == ("triton:8001",)
-        assert await desk.ensure(version=3) == ("triton:8001",)
-        assert len(triton.loads) == (1 if resident else 2)
+        assert desk.placement == {"sales_de": {1: HERE}}
 
     run(test())
 
 
-def test_a_mended_folder_is_tried_again_at_once(models: Path) -> None:
-    publish(models, "sales_de")
-
+def test_a_mended_folder_is_tried_again_at_once(models: Path, catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
-        triton.refuses["sales_de"] = "no such file"
-        desk = Desk(triton)
-        desk.residency.set_catalogue(read(models))
+        triton.refuses["sales_de", 1] = "no such file"
+        desk = Desk(catalogue, triton)
         with pytest.raises(LoadFailed):
             await desk.ensure()
         triton.refuses.clear()
         desk.residency.set_catalogue(read(models))
-        assert await desk.ensure() == ("triton:8001",)
+        assert await desk.ensure() == HERE
 
     run(test())
 
 
-def test_a_version_published_during_a_load_gets_a_load_of_its_own(models: Path) -> None:
-    publish(models, "sales_de", 1)
-
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.finish.clear()
-        desk = Desk(triton)
-        desk.residency.set_catalogue(read(models))
-        first = desk.ask()
-        await triton.started.wait()
-        triton.disk["sales_de"].add(2)
-        publish(models, "sales_de", 2)
-        desk.residency.set_catalogue(read(models))
-        second = desk.ask(version=2)
-        await turn()
-        triton.finish.set()
-        assert await first == await second == ("triton:8001",)
-        assert triton.loads == ["sales_de", "sales_de"]
-
-    run(test())
-
-
-def test_a_load_that_hangs_holds_up_no_other_model() -> None:
+def test_a_load_that_hangs_holds_up_no_other_model(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
         triton.hangs.add("sales_de")
-        desk = Desk(triton, max_concurrent_loads=2)
+        desk = Desk(catalogue, triton, max_concurrent_loads=2)
         hanging = desk.ask()
         await triton.started.wait()
-        assert await desk.ensure("sales_fr") == ("triton:8001",)
-        assert await desk.ensure("sales_it") == ("triton:8001",)
-        assert desk.residency.is_loading("sales_de")
+        assert await desk.ensure("sales_fr") == HERE
+        assert await desk.ensure("sales_it") == HERE
+        assert desk.residency.moves.is_loading(("sales_de", 1))
         await desk.residency.close()
         with pytest.raises(asyncio.CancelledError):
             await hanging
@@ -297,16 +154,17 @@ def test_a_load_that_hangs_holds_up_no_other_model() -> None:
     run(test())
 
 
-def test_loads_at_once_and_loads_that_wait_are_bounded() -> None:
+def test_loads_at_once_and_loads_that_wait_are_bounded(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
         triton.finish.clear()
-        desk = Desk(triton, max_concurrent_loads=1, max_waiting_loads=2)
+        desk = Desk(catalogue, triton, max_concurrent_loads=1, max_waiting_loads=2)
         running, waiting = desk.ask("sales_de"), desk.ask("sales_fr")
         await triton.started.wait()
         await turn()
-        with pytest.raises(Overloaded, match="2 models, the limit, wait to be loaded"):
+        with pytest.raises(Overloaded, match="2 models, the limit, wait to be loaded") as refusal:
             await desk.ensure("sales_it")
+        assert refusal.value.retry_after_s > 0
         triton.finish.set()
         await asyncio.gather(running, waiting)
         assert triton.most_running == 1
@@ -314,24 +172,41 @@ def test_loads_at_once_and_loads_that_wait_are_bounded() -> None:
     run(test())
 
 
-def test_a_triton_that_is_away_is_told_at_once_and_found_when_it_is_back() -> None:
+def test_a_load_whose_turn_comes_after_the_deadline_is_refused_at_once(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
-        triton.away = True
-        desk = Desk(triton)
-        with pytest.raises(Unavailable, match="triton at triton:8001 does not answer: connection refused"):
-            await desk.ensure()
-        triton.away = False
-        assert await desk.ensure() == ("triton:8001",)
+        triton.finish.clear()
+        desk = Desk(catalogue, triton, max_concurrent_loads=1)
+        callers = [desk.ask("sales_de"), desk.ask("sales_fr")]
+        await triton.started.wait()
+        await turn()
+        with pytest.raises(Overloaded, match="2 loads are waiting at predictor triton:8001; try again in 2 s"):
+            await desk.ensure("sales_it", within_s=0.5)
+        assert desk.decisions("refuse")[0][0] == "sales_it"
+        triton.finish.set()
+        await asyncio.gather(*callers)
 
     run(test())
 
 
-def test_a_triton_that_goes_away_during_a_load_is_no_failure_of_the_model() -> None:
+def test_a_triton_that_is_away_is_told_at_once_and_found_when_it_is_back(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.away = True
+        desk = Desk(catalogue, triton)
+        with pytest.raises(Unavailable, match="predictor at triton:8001 does not answer: connection refused"):
+            await desk.ensure()
+        triton.away = False
+        assert await desk.ensure() == HERE
+
+    run(test())
+
+
+def test_a_triton_that_goes_away_during_a_load_is_no_failure_of_the_model(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
         triton.finish.clear()
-        desk = Desk(triton)
+        desk = Desk(catalogue, triton)
         caller = desk.ask()
         await triton.started.wait()
         triton.away = True
@@ -339,22 +214,19 @@ def test_a_triton_that_goes_away_during_a_load_is_no_failure_of_the_model() -> N
         with pytest.raises(Unavailable):
             await caller
         triton.away = False
-        assert await desk.ensure() == ("triton:8001",)
+        assert await desk.ensure() == HERE
 
     run(test())
 
 
-def test_a_restarted_triton_is_noticed_by_the_next_look_or_the_next_caller() -> None:
+def test_a_restarted_triton_is_noticed_by_the_next_caller(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
-        desk = Desk(triton)
+        desk = Desk(catalogue, triton)
         await desk.ensure()
         triton.restart()
-        assert await desk.ensure() == ("triton:8001",)
-        assert triton.loads == ["sales_de", "sales_de"]
-        triton.restart()
-        await desk.residency.sync()
-        assert desk.placement == {}
+        assert await desk.ensure() == HERE
+        assert triton.loads == [("sales_de", 1)] * 2
 
     run(test())
 
@@ -362,97 +234,40 @@ def test_a_restarted_triton_is_noticed_by_the_next_look_or_the_next_caller() -> 
 def test_a_new_triton_is_not_blamed_for_what_the_old_one_could_not_load(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
-        triton.refuses["sales_de"] = "out of memory"
-        desk = Desk(triton)
-        desk.residency.set_catalogue(catalogue)
+        triton.refuses["sales_de", 1] = "out of memory"
+        desk = Desk(catalogue, triton)
         with pytest.raises(LoadFailed):
             await desk.ensure()
         triton.refuses.clear()
         triton.away = True
-        await desk.residency.sync()
+        await desk.look()
         triton.away = False
-        assert await desk.ensure() == ("triton:8001",)
+        assert await desk.ensure() == HERE
 
     run(test())
 
 
-def test_a_triton_too_busy_to_answer_in_time_keeps_its_placement_for_a_while() -> None:
+def test_a_triton_too_busy_to_answer_in_time_keeps_its_placement_for_a_while(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
-        desk = Desk(triton)
+        desk = Desk(catalogue, triton)
         await desk.ensure()
         triton.busy = True
-        await desk.residency.sync()
-        await desk.residency.sync()
-        assert desk.placement == {"sales_de": {1: ("triton:8001",)}}
-        await desk.residency.sync()
+        await desk.look()
+        await desk.look()
+        assert desk.placement == {"sales_de": {1: HERE}}
+        await desk.look()
         assert desk.placement == {}
 
     run(test())
 
 
-def test_pins_are_loaded_at_the_start_and_again_after_a_restart(catalogue: Catalogue) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        desk = Desk(triton)
-        desk.residency.set_catalogue(catalogue)
-        for times in (1, 2):
-            await desk.residency.sync()
-            await turn()
-            assert triton.loads == ["sales_it"] * times
-            assert desk.placement == {"sales_it": {1: ("triton:8001",)}}
-            triton.restart()
-
-    run(test())
-
-
-def test_a_pin_that_fails_is_tried_again_only_after_a_while(catalogue: Catalogue) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.refuses["sales_it"] = "broken"
-        desk = Desk(triton, failure_ttl_s=30)
-        desk.residency.set_catalogue(catalogue)
-        for now, loads in ((0, 1), (29, 1), (31, 2)):
-            desk.now = now
-            await desk.residency.sync()
-            await turn()
-            assert len(triton.loads) == loads
-
-    run(test())
-
-
-def test_many_pins_leave_room_for_a_callers_load(models: Path, documents: Path) -> None:
-    names = [f"sales_p{number}" for number in range(20)]
-    for name in (*names, "sales_de"):
-        publish(models, name)
-    for name in names:
-        declare(documents, name, {1: 100}, pin=True)
-
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.disk |= {name: {1} for name in names}
-        triton.finish.clear()
-        desk = Desk(triton, max_concurrent_loads=1, max_waiting_loads=3)
-        desk.residency.set_catalogue(read(models, documents))
-        await desk.residency.sync()
-        caller = desk.ask("sales_de")
-        await triton.started.wait()
-        await turn()
-        triton.finish.set()
-        assert await caller == ("triton:8001",)
-        assert triton.loads.index("sales_de") == 1
-        while len(desk.placement) < 21:
-            await turn()
-        assert len(triton.loads) == 21
-
-    run(test())
-
-
-def test_each_model_has_its_triton_and_another_when_that_one_is_gone() -> None:
+def test_each_model_has_its_triton_and_another_when_that_one_is_gone(catalogue: Catalogue) -> None:
     async def test() -> None:
         tritons = {address: FakeTriton(address) for address in ("a:1", "b:1", "c:1")}
-        desk = Desk(*tritons.values())
-        first, second, _ = rendezvous("sales_de", list(tritons))
+        desk = Desk(catalogue, *tritons.values())
+        await desk.look()
+        first, second, _ = (pod.address for pod in desk.residency.fleet.ranked("sales_de"))
         assert await desk.ensure() == (first,)
         tritons[first].away = True
         assert await desk.ensure() == (second,)
@@ -460,22 +275,158 @@ def test_each_model_has_its_triton_and_another_when_that_one_is_gone() -> None:
     run(test())
 
 
-def test_a_triton_that_goes_moves_only_its_own_models() -> None:
-    models = [f"model_{number}" for number in range(300)]
-    before = {model: rendezvous(model, ["a:1", "b:1", "c:1"])[0] for model in models}
-    after = {model: rendezvous(model, ["a:1", "c:1"])[0] for model in models}
-    assert all(after[model] == before[model] for model in models if before[model] != "b:1")
-    assert {list(before.values()).count(address) > 60 for address in ("a:1", "b:1", "c:1")} == {True}
-
-
-def test_callers_at_the_same_time_share_the_looks_at_the_index() -> None:
+def test_callers_at_the_same_time_share_the_looks_at_the_index(catalogue: Catalogue) -> None:
     async def test() -> None:
         triton = FakeTriton()
         triton.loaded = {("sales_de", 1)}
-        desk = Desk(triton)
-        await desk.residency.sync()
+        desk = Desk(catalogue, triton)
+        await desk.look()
         before = triton.looks
         await asyncio.gather(*(desk.ensure() for _ in range(100)))
         assert triton.looks - before <= 2
+
+    run(test())
+
+
+def test_the_coldest_makes_room_and_its_room_is_free_only_when_the_index_says_so(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(catalogue, triton, max_models=2, spare_percent=0, busy_s=0)
+        await desk.ensure("sales_de")
+        await desk.ensure("sales_fr")
+        desk.now = 10
+        triton.serve(("sales_de", 1), 5)
+        await desk.look()
+        triton.serve(("sales_de", 1), 5)
+        await desk.look()
+        triton.forget.clear()
+        caller = desk.ask("sales_it")
+        await asyncio.sleep(0.15)
+        assert models_of(triton.unloads) == ["sales_fr"]
+        assert models_of(triton.loads) == ["sales_de", "sales_fr"]  # its room is not free yet
+        assert "sales_fr" not in desk.placement
+        triton.forget.set()
+        assert await caller == HERE
+        assert triton.most_held == 2
+        assert desk.decisions("unload") == [("sales_fr", "room for sales_it version 1")]
+
+    run(test())
+
+
+def test_a_load_is_refused_with_a_hint_when_all_that_is_loaded_is_in_use(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(catalogue, triton, max_models=2, spare_percent=0, busy_s=8, min_residence_s=60, room_wait_s=1)
+        await desk.ensure("sales_de")
+        await desk.ensure("sales_fr")
+        with pytest.raises(Overloaded, match=r"full of models that are in use; try again in 8 s") as refusal:
+            await desk.ensure("sales_it")
+        assert refusal.value.retry_after_s == 8
+        assert triton.unloads == []
+        desk.now = 9  # quiet for long enough
+        assert await desk.ensure("sales_it") == HERE
+
+    run(test())
+
+
+def test_what_is_in_use_may_be_pushed_out_once_it_has_had_its_time(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(catalogue, triton, max_models=1, spare_percent=0, busy_s=100, min_residence_s=60, room_wait_s=1)
+        await desk.ensure("sales_de")
+        await desk.look()
+        desk.now = 59
+        with pytest.raises(Overloaded, match="try again in 1 s"):
+            await desk.ensure("sales_fr", within_s=0.01)
+        desk.now = 61
+        assert await desk.ensure("sales_fr") == HERE
+
+    run(test())
+
+
+def test_a_full_triton_of_pins_says_that_it_needs_more_room(models: Path, documents: Path) -> None:
+    for name in ("sales_de", "sales_fr"):
+        publish(models, name)
+    declare(documents, "sales_fr", {1: 100}, pin=True)
+
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(read(models, documents), triton, max_models=1, spare_percent=0, busy_s=0)
+        await desk.look()
+        assert triton.loads == [("sales_fr", 1)]
+        with pytest.raises(Overloaded, match="full of models that are to stay loaded; give it more room or add one"):
+            await desk.ensure("sales_de")
+        assert triton.unloads == []
+
+    run(test())
+
+
+def test_a_model_larger_than_every_budget_fails_with_both_figures(models: Path, documents: Path) -> None:
+    publish(models, "sales_de")
+    declare(documents, "sales_de", {1: 100}, residency="memory: 4Gi")
+
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(read(models, documents), triton, max_bytes=1 << 30)
+        with pytest.raises(LoadFailed, match=r"takes 4294967296 bytes \(declared\), and no predictor .* 1073741824"):
+            await desk.ensure()
+        assert triton.loads == []
+
+    run(test())
+
+
+def test_room_is_counted_in_bytes_too(models: Path, documents: Path) -> None:
+    for name in ("sales_de", "sales_fr", "sales_it"):
+        publish(models, name)
+        declare(documents, name, {1: 100}, residency="memory: 400Mi")
+
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(read(models, documents), triton, max_bytes=1 << 30, spare_percent=0, busy_s=0)
+        for name in ("sales_de", "sales_fr", "sales_it"):
+            desk.now += 1
+            await desk.ensure(name)
+        assert models_of(triton.unloads) == ["sales_de"]
+        assert triton.most_held == 2
+
+    run(test())
+
+
+def test_a_call_that_waits_for_a_version_keeps_it_from_being_taken_away(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.finish.clear()
+        desk = Desk(catalogue, triton, max_models=1, spare_percent=0, busy_s=0, room_wait_s=0.2)
+        first = desk.ask("sales_de")
+        await triton.started.wait()
+        with pytest.raises(Overloaded):
+            await desk.ensure("sales_fr")
+        triton.finish.set()
+        assert await first == HERE
+        assert triton.unloads == []
+
+    run(test())
+
+
+def test_more_hot_models_than_fit_do_not_push_each_other_out_in_a_circle(models: Path) -> None:
+    names = [f"sales_{chr(97 + number)}{chr(97 + number)}" for number in range(8)]
+    for name in names:
+        publish(models, name)
+
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(read(models), triton, max_models=4, spare_percent=0, busy_s=3, min_residence_s=30, room_wait_s=0)
+        refused = answered = 0
+        for second in range(120):  # every model is asked for once a second
+            desk.now = float(second)
+            for name in names:
+                try:
+                    await desk.ensure(name)
+                    answered += 1
+                except Overloaded:
+                    refused += 1
+        assert len(triton.loads) <= 4 * (120 / 30 + 1)
+        assert answered > 0.45 * 120 * len(names)
+        assert refused + answered == 120 * len(names)
 
     run(test())

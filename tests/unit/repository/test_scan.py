@@ -55,12 +55,49 @@ def test_something_new_is_read_once_it_rests(scanner: Scanner, publish: Publish)
     assert set(folder(scanner, settle=True).versions) == {1, 2}
 
 
-def test_a_removed_model_is_gone_at_once(scanner: Scanner, publish: Publish, models: Path) -> None:
+def test_a_removed_model_is_told_at_once_with_what_was_published(
+    scanner: Scanner, publish: Publish, models: Path
+) -> None:
     publish("sales_de")
     publish("sales_fr")
     scan(scanner)
     shutil.rmtree(models / "sales_de")
-    assert folder(scanner, settle=True).name == "sales_fr"
+    german, french = scan(scanner, settle=True).folders
+    assert (german.name, german.removed, german.present) == ("sales_de", True, {})
+    assert german.versions[1].contract.route == "DE"
+    assert not french.removed
+
+
+def test_a_removed_version_is_told_as_removed_until_it_is_put_back(scanner: Scanner, publish: Publish) -> None:
+    publish("sales_de", 1)
+    second = publish("sales_de", 2)
+    before = folder(scanner).versions[2]
+    kept = second.rename(second.parent.parent.parent / "kept")
+    after = folder(scanner)
+    assert (after.versions[2].removed, set(after.present), after.broken) == (True, {1}, {})
+    kept.rename(second)
+    assert folder(scanner).versions[2] is before
+
+
+def test_a_published_version_without_its_model_file_is_removed_and_says_why(scanner: Scanner, publish: Publish) -> None:
+    version = publish("sales_de")
+    scan(scanner)
+    (version / "model.onnx").unlink()
+    found = folder(scanner)
+    assert found.versions[1].removed
+    assert found.broken[1].endswith("1/model.onnx: no such file")
+
+
+def test_published_versions_outlive_an_unreadable_configuration(
+    scanner: Scanner, publish: Publish, models: Path
+) -> None:
+    publish("sales_de")
+    scan(scanner)
+    (models / "sales_de" / "config.pbtxt").write_text("name: [")
+    found = folder(scanner)
+    assert found.versions[1].removed
+    assert found.config.name == "sales_de"
+    assert "config.pbtxt:1:" in found.broken[1]
 
 
 def test_a_published_contract_never_changes(scanner: Scanner, publish: Publish) -> None:

@@ -36,7 +36,7 @@ def fault(folder: Path, text: str) -> str:
 def test_a_document_says_traffic_and_residency(tmp_path: Path) -> None:
     (document,) = read(tmp_path, GOOD)
     assert isinstance(document, Document)
-    assert document.where == f"{tmp_path}/de.yaml:2"
+    assert document.origin.where == f"{tmp_path}/de.yaml:2"
     assert [(share.version, share.percent) for share in document.served.spec.traffic] == [(3, 95), (4, 5)]
     assert document.served.spec.residency.copies == 1
 
@@ -54,7 +54,7 @@ def test_a_pin_keeps_one_copy_and_silence_keeps_none(tmp_path: Path) -> None:
 
 def test_one_file_holds_many_documents_and_empty_ones_count_for_nothing(tmp_path: Path) -> None:
     found = read(tmp_path, GOOD + "---\n---\n" + GOOD.replace("sales_de", "sales_fr"))
-    assert [item.where for item in found if isinstance(item, Document)] == [
+    assert [item.origin.where for item in found if isinstance(item, Document)] == [
         f"{tmp_path}/de.yaml:2",
         f"{tmp_path}/de.yaml:14",
     ]
@@ -103,3 +103,18 @@ def test_documents_before_a_syntax_error_count(tmp_path: Path) -> None:
 def test_a_file_that_holds_something_else_is_a_fault_and_no_crash(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "de.yaml").write_bytes(data)
     assert all(isinstance(item, Fault) for item in read_documents(tmp_path / "de.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("memory", "size"),
+    [("300Mi", 300 << 20), ("1.5Gi", 3 << 29), ("300M", 300_000_000), ("2k", 2000), ("300000000", 300_000_000)],
+)
+def test_memory_is_a_quantity_as_kubernetes_writes_it(tmp_path: Path, memory: str, size: int) -> None:
+    (document,) = read(tmp_path, GOOD.replace("pin: false", f'memory: "{memory}"'))
+    assert isinstance(document, Document)
+    assert document.served.spec.residency.memory_bytes == size
+
+
+def test_all_faults_of_one_document_are_from_one_place(tmp_path: Path) -> None:
+    found = read(tmp_path, GOOD.replace("percent: 5}", 'percent: "5"}').replace("pin: false", "pinned: 1"))
+    assert [item.origin.where for item in found] == [f"{tmp_path}/de.yaml:2"] * 2

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from repository.limits import Limits
 from repository.settings import Settings
+from triptych.settings import load
 
 
 def test_the_addresses_of_the_tritons_are_separated_by_commas() -> None:
@@ -18,7 +20,48 @@ def test_an_address_that_is_none_stops_the_start(text: str) -> None:
         Settings(triton=text)
 
 
-@pytest.mark.parametrize("name", ["poll_s", "sync_s", "load_timeout_s", "max_concurrent_loads"])
-def test_nothing_that_repeats_or_waits_may_be_zero(name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "poll_s",
+        "sync_s",
+        "load_timeout_s",
+        "max_concurrent_loads",
+        "max_waiting_loads",
+        "copies_up_waiting",
+        "gpu_percent",
+    ],
+)
+def test_nothing_that_repeats_waits_or_divides_may_be_zero(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
         Settings.model_validate({name: 0})
+
+
+@pytest.mark.parametrize("name", Limits.model_fields)
+def test_no_limit_may_be_negative(name: str) -> None:
+    with pytest.raises(ValidationError, match=name):
+        Settings.model_validate({name: -1})
+
+
+@pytest.mark.parametrize(
+    "name", ["max_models", "max_bytes", "spare_percent", "idle_ttl_s", "half_life_s", "triton_metrics_port"]
+)
+def test_what_has_an_off_is_switched_off_by_zero(name: str) -> None:
+    assert getattr(Settings.model_validate({name: 0}), name) == 0
+
+
+def test_something_has_to_be_left_beside_the_spare_room() -> None:
+    with pytest.raises(ValidationError, match="spare_percent"):
+        Settings(spare_percent=100)
+
+
+@pytest.mark.parametrize("name", Limits.model_fields)
+def test_every_limit_is_a_variable_of_the_environment_and_described(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.setenv(f"REPOSITORY_{name.upper()}", "7")
+    assert getattr(load(Settings), name) == 7
+    with pytest.raises(SystemExit):
+        load(Settings, ["--help"])
+    assert f"REPOSITORY_{name.upper()}" in capsys.readouterr().out
+    assert Limits.model_fields[name].description

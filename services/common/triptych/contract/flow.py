@@ -26,6 +26,9 @@ def problems(contract: Contract) -> list[Problem]:
     found += before.ends_with(contract.model.inputs, ("model", "inputs"))
     found += after.walk(contract.postprocess)
     found += after.ends_with(contract.outputs, ("outputs",))
+    if contract.observe is not None:
+        faults = contract.observe.faults(contract.outputs, contract.labels)
+        found += (Problem(("observe", field), text) for field, text in faults)
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from triptych.contract.checks import InputCheck, ParameterCheck, TensorCheck
+from triptych.contract.observe import nothing
 from triptych.contract.schema import Contract
 from triptych.contract.specs import Scalar
 from triptych.contract.steps.base import Environment, Run, Scope, Step
@@ -32,6 +33,7 @@ class Plan:
         self._check_model_inputs = TensorCheck("model input", contract.model.inputs)
         self._check_model_outputs = TensorCheck("model output", contract.model.outputs)
         self._check_outputs = TensorCheck("output", contract.outputs)
+        self._observe = contract.observe.compile(contract.labels) if contract.observe else nothing
 
     def check_inputs(self, inputs: Mapping[str, Array]) -> int:
         """Number of rows of a request; InvalidInput or InvalidRequest when it breaks the contract."""
@@ -67,6 +69,10 @@ class Plan:
         answer = {name: env[name] for name in self._outputs}
         self._check_outputs(answer, rows)
         return answer
+
+    def observed(self, answer: Mapping[str, Array]) -> Mapping[str, int]:
+        """Rows by the value that the contract observes; empty where it observes none."""
+        return self._observe(answer)
 
 
 class _Stage:

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
+from triptych.contract.observe import Observe
 from triptych.contract.specs import Document, InputSpec, Name, ParameterSpec, TensorSpec
 from triptych.contract.steps.base import Scope, Step
 from triptych.contract.steps.registry import parse_step
@@ -69,6 +70,9 @@ class Contract(Document):
     postprocess: Annotated[Steps, Field(description="from the model's outputs to the outputs")] = ()
     outputs: Annotated[tuple[TensorSpec, ...], Field(strict=False, min_length=1, description="what the caller gets")]
     labels: Annotated[dict[Name, Labels], Field(description="tables from class id to word")] = {}
+    observe: Annotated[
+        Observe | None, Field(description="the output whose values are counted, to compare versions by their answers")
+    ] = None
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:

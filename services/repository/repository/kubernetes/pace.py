@@ -1,0 +1,33 @@
+"""How often: pauses that grow while something fails, and a limit on how many calls are made."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+
+
+def pauses(first_s: float, most_s: float) -> Iterator[float]:
+    """Twice as long each time, and a fifth more or less, so that replicas do not come all at once."""
+    pause_s = first_s
+    while True:
+        yield pause_s * random.uniform(0.8, 1.2)
+        pause_s = min(pause_s * 2, most_s)
+
+
+class Bucket:
+    """So many at once, and so many a second after that."""
+
+    def __init__(self, at_once: int, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._per_s, self._clock = float(at_once), per_s, clock
+        self._left, self._filled_at = float(at_once), clock()
+
+    def take(self) -> float:
+        """Takes one and returns 0, or returns the seconds until there is one."""
+        now = self._clock()
+        self._left = min(self._most, self._left + (now - self._filled_at) * self._per_s)
+        self._filled_at = now
+        if self._left < 1:
+            return (1 - self._left) / self._per_s
+        self._left -= 1
+        return 0.0

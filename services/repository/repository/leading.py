@@ -1,0 +1,78 @@
+"""Loads are the leader's: another replica passes a request for one on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+from repository.residency import Residency
+from triptych.call import Call
+from triptych.client import Upstream
+from triptych.contracts import REPOSITORY_SERVICE
+from triptych.errors import StageUnavailable, Unavailable
+from triptych.proto import repository_pb2 as rp
+from triptych.status import CODES, Relayed
+
+PAUSE_S = 0.2  # between two looks for a leader, while it changes
+HANDOVER_S = 3.0  # a leader that says that it cannot is tried again that long: perhaps it only hands over
+
+
+class Leader(Protocol):
+    """Who of several replicas leads, as last heard."""
+
+    @property
+    def in_charge(self) -> bool:
+        """Whether this one does."""
+        ...
+
+    @property
+    def leader_address(self) -> str:
+        """host:port; empty when nobody does."""
+        ...
+
+
+class Alone:
+    """The only replica."""
+
+    in_charge = True
+    leader_address = ""
+
+
+class Loads:
+    """Versions made ready by whoever leads."""
+
+    def __init__(self, residency: Residency, leader: Leader) -> None:
+        self._residency, self._leader = residency, leader
+        self._upstream: Upstream | None = None
+
+    async def ensure(self, model: str, version: int, call: Call, *, forwarded: bool = False) -> tuple[str, ...]:
+        """As `Residency.ensure_loaded`. While the leader changes the call waits, within its deadline."""
+        give_up = time.monotonic() + HANDOVER_S
+        while not self._leader.in_charge:
+            if forwarded:
+                raise Unavailable("this replica of the repository does not lead; try again")
+            if address := self._leader.leader_address:
+                request = rp.EnsureLoadedRequest(model=model, version=version, forwarded=True)
+                try:
+                    upstream = await self._to(address)
+                    reply: rp.EnsureLoadedReply = await upstream.call("EnsureLoaded", request, call)
+                    return tuple(reply.predictors)
+                except StageUnavailable:  # it died: another will lead
+                    pass
+                except Relayed as error:
+                    if error.code is not CODES[Unavailable] or time.monotonic() > give_up:
+                        raise
+            await asyncio.sleep(call.remaining_s(PAUSE_S))
+        return await self._residency.ensure_loaded(model, version, call)
+
+    async def close(self) -> None:
+        if self._upstream is not None:
+            await self._upstream.close()
+
+    async def _to(self, address: str) -> Upstream:
+        if self._upstream is None or self._upstream.address != address:
+            old, self._upstream = self._upstream, Upstream("repository", address, REPOSITORY_SERVICE, relays=True)
+            if old is not None:
+                await old.close()
+        return self._upstream

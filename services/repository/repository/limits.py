@@ -1,0 +1,59 @@
+"""The bounds of residency, each a setting: how many, how large, how long."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from triptych.settings import MIB
+
+
+class Limits(BaseModel):
+    """Part of the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_models: int = Field(0, ge=0, description="versions loaded in each Triton at most; 0 is no limit")
+    max_bytes: int = Field(
+        0,
+        ge=0,
+        description="bytes that loaded versions may take in each Triton; 0: gpu_percent of its GPU memory",
+    )
+    gpu_percent: float = Field(85.0, gt=0, le=100, description="share of the GPU memory that models may take")
+    spare_percent: float = Field(
+        5.0,
+        ge=0,
+        lt=100,
+        description="share of the limits kept free, so that no load waits for an unload: Triton takes a second for one",
+    )
+    idle_ttl_s: float = Field(900.0, ge=0, description="a version not used that long is unloaded; 0: never for that")
+    half_life_s: float = Field(
+        300.0,
+        ge=0,
+        description="when room is needed the version with the fewest requests lately goes: a request counts half "
+        "after this time; 0: the one not used for the longest time goes",
+    )
+    busy_s: float = Field(3.0, ge=0, description="a version used within that time keeps its place ...")
+    min_residence_s: float = Field(30.0, ge=0, description="... until it has had it for that long")
+    room_wait_s: float = Field(
+        5.0, ge=0, description="a load waits that long for room, else it is refused with RESOURCE_EXHAUSTED"
+    )
+    copies_up_waiting: float = Field(
+        1.0, gt=0, description="one more Triton gets a version when so many requests wait in each of its queues ..."
+    )
+    copies_up_s: float = Field(5.0, ge=0, description="... on average for that long")
+    copies_down_s: float = Field(60.0, ge=0, description="one less when it has not needed it for that long")
+    estimate_factor: float = Field(
+        1.5, ge=0, description="memory of a version that is neither measured nor declared: size of its files times this"
+    )
+    estimate_base_bytes: int = Field(
+        32 * MIB, ge=0, description="... plus this: a process for each version in a Triton without GPU"
+    )
+    load_timeout_s: float = Field(60.0, gt=0, description="longest time for one load; Triton waits for ever")
+    withdraw_s: float = Field(0.1, ge=0, description="between telling the stages that a version goes and unloading it")
+    failure_ttl_s: float = Field(
+        30.0, ge=0, description="seconds before a failed load is tried again; 0 tries on every request"
+    )
+    max_concurrent_loads: int = Field(2, ge=1, description="loads at once in each Triton; each takes a core")
+    max_waiting_loads: int = Field(
+        256, ge=1, description="models that load or wait for it; more are refused with RESOURCE_EXHAUSTED"
+    )

@@ -1,0 +1,273 @@
+"""Loads and unloads under way: each version once on each Triton, its room reserved from the first moment."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from tritonclient.grpc import model_config_pb2 as mc
+
+from repository.journal import Journal
+from repository.limits import Limits
+from repository.memory import Size
+from repository.metrics import RepositoryMetrics
+from repository.pod import Pod
+from repository.room import Occupant, Room, make_room
+from repository.triton import version_reason
+from repository.usage import Key
+from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
+
+POLL_S = 0.1  # between two looks while something is unloaded
+MAX_REASON = 1000  # a refusal travels in HTTP/2 trailers, which clients limit to 8 KiB
+UNLOAD_S = 30.0  # a request in flight may be that long; afterwards the room still counts as taken
+
+Where = tuple[Key, str]  # version and address
+Outcome = TriptychError | None
+
+
+class Facts(Protocol):
+    """What moves have to know about models."""
+
+    def size_of(self, key: Key) -> Size: ...
+
+    def config_of(self, model: str) -> mc.ModelConfig | None:
+        """None when the model is not in the catalogue."""
+        ...
+
+    def let_go(self, key: Key) -> None:
+        """One copy fewer is wanted: it is about to be unloaded."""
+        ...
+
+    def blame(self, key: Key) -> None:
+        """Its Triton went away while it was loaded."""
+        ...
+
+    def occupants(self, pod: Pod, now_s: float) -> list[Occupant]:
+        """What is ready there, and when it may go."""
+        ...
+
+
+class Moves:
+    """Starts loads and unloads and sees them through. `ended` is told each load, and whether it went well."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        metrics: RepositoryMetrics,
+        journal: Journal,
+        facts: Facts,
+        ended: Callable[[Key, Pod, bool], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._limits, self._metrics, self._journal, self._facts = limits, metrics, journal, facts
+        self._ended, self._clock = ended, clock
+        self._loads: dict[Where, asyncio.Task[Outcome]] = {}
+        self._unloads: dict[Where, asyncio.Task[None]] = {}
+        self._load_s = 1.0  # of a load lately
+
+    def budget(self, pod: Pod) -> Room:
+        """Limits of a Triton; 0 is no limit. Without a limit in bytes, a share of its GPU memory."""
+        limits = self._limits
+        max_bytes = limits.max_bytes
+        if not max_bytes and pod.gpu is not None:
+            max_bytes = int(pod.gpu.total_bytes * limits.gpu_percent / 100)
+        return Room(limits.max_models, max_bytes)
+
+    def lack(self, pod: Pod, key: Key) -> Room:
+        """What is over the budget if the version were loaded."""
+        taken = pod.occupied(self._facts.size_of, key)
+        if not pod.takes_room(key):
+            taken += Room(1, self._facts.size_of(key).bytes)
+        return taken.lacks(self.budget(pod))
+
+    def shortage(self, pod: Pod, spare: Room) -> Room:
+        """What is over the budget if so much is to be free, beside what is being freed."""
+        over = (pod.occupied(self._facts.size_of) + spare).lacks(self.budget(pod))
+        return self._not_being_freed(over, pod)
+
+    def wait_s(self, pod: Pod, key: Key) -> float:
+        """Seconds until there may be room for the version; 0 when there is, or can be made."""
+        lack = self.lack(pod, key)
+        if lack.nothing:
+            return 0.0
+        found = make_room(lack, self._facts.occupants(pod, self._clock()))
+        return found if isinstance(found, float) else 0.0
+
+    def loading(self, key: Key) -> Mapping[str, asyncio.Task[Outcome]]:
+        """Loads of the version by address."""
+        return {address: task for (each, address), task in self._loads.items() if each == key}
+
+    @property
+    def full(self) -> bool:
+        """Whether as many loads run or wait as may."""
+        return len(self._loads) >= self._limits.max_waiting_loads
+
+    def is_loading(self, key: Key) -> bool:
+        return any(each == key for each, _ in self._loads)
+
+    def loads_on(self, pod: Pod) -> int:
+        return sum(address == pod.address for _, address in self._loads)
+
+    def queue_s(self, pod: Pod) -> float:
+        """How long another load would wait for its turn, by the loads of late."""
+        return (
+            max(0, self.loads_on(pod) - self._limits.max_concurrent_loads + 1)
+            * self._load_s
+            / (self._limits.max_concurrent_loads)
+        )
+
+    def load(self, key: Key, pod: Pod, reason: str) -> asyncio.Task[Outcome]:
+        """The running load of the version there, else a new one. Its result is what went wrong.
+
+        Raises `Overloaded` when too many wait.
+        """
+        where = (key, pod.address)
+        task = self._loads.get(where)
+        if task is None:
+            if self.full:
+                text = f"{len(self._loads)} models, the limit, wait to be loaded; try later"
+                raise Overloaded(text, retry_after_s=self._load_s)
+            pod.arriving[key] = self._facts.size_of(key)
+            task = self._loads[where] = asyncio.create_task(self._run_load(key, pod, reason))
+            self._metrics.loading.set(len(self._loads))
+            task.add_done_callback(lambda done: self._load_ended(where, pod, done))
+        return task
+
+    def unload(self, key: Key, pod: Pod, reason: str) -> asyncio.Task[None]:
+        """The running unload of the version there, else a new one; it ends when the index has it no more."""
+        where = (key, pod.address)
+        task = self._unloads.get(where)
+        if task is None:
+            self._facts.let_go(key)
+            pod.withdraw(key)
+            task = self._unloads[where] = asyncio.create_task(self._run_unload(key, pod, reason))
+            task.add_done_callback(lambda done: self._unload_ended(where, done))
+        return task
+
+    async def close(self) -> None:
+        """Ends what runs here; Triton finishes by itself what it has begun."""
+        tasks = [*self._loads.values(), *self._unloads.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run_load(self, key: Key, pod: Pod, reason: str) -> Outcome:
+        """One load from its turn to its outcome, which is counted, written down and remembered."""
+        start, error = time.perf_counter(), None
+        try:
+            await self._take_room(key, pod)
+            async with pod.slots, pod.locks[key[0]]:
+                start = time.perf_counter()
+                await self._load_there(key, pod)
+        except TriptychError as raised:
+            error = raised
+        seconds = time.perf_counter() - start
+        if isinstance(error, LoadFailed):
+            pod.remember_failure(key, error.reason, self._limits.failure_ttl_s)
+        elif isinstance(error, StageUnavailable):
+            self._facts.blame(key)
+        if error is None:
+            self._load_s += 0.2 * (seconds - self._load_s)
+        self._metrics.loads.labels(_outcome(error)).inc()
+        self._metrics.load_seconds.observe(seconds)
+        self._journal.write("load", *key, pod.address, reason, seconds, str(error) if error else "ok")
+        return error
+
+    async def _load_there(self, key: Key, pod: Pod) -> None:
+        """Raises `LoadFailed` when the version is not ready afterwards."""
+        while key in pod.loading:  # somebody before us, who was restarted meanwhile
+            await asyncio.sleep(POLL_S)
+            await pod.refresh()
+        config = self._facts.config_of(key[0])
+        if config is None:
+            raise LoadFailed(key[0], "it was removed from the catalogue")
+        if key in pod.ready:
+            return
+        try:
+            await pod.load(key[0], config, key[1], self._limits.load_timeout_s)
+        except LoadFailed as error:
+            raise LoadFailed(key[0], version_reason(error.reason, key[1])[:MAX_REASON]) from error
+        finally:
+            await pod.refresh()
+        if key not in pod.ready:
+            raise LoadFailed(key[0], await pod.reason(key)) if pod.answers else Unavailable(pod.silence)
+
+    async def _take_room(self, key: Key, pod: Pod) -> None:
+        """Returns when there is room for what is arriving. Raises `Overloaded`."""
+        patience_s = self._limits.room_wait_s
+        while not (lack := self.lack(pod, key)).nothing:
+            found = make_room(self._not_being_freed(lack, pod), self._facts.occupants(pod, self._clock()))
+            if isinstance(found, float):
+                if found > patience_s:
+                    raise full(pod, found)
+                patience_s -= found
+                await asyncio.sleep(max(found, POLL_S))
+                continue
+            for victim in found:
+                self.unload(victim, pod, f"room for {key[0]} version {key[1]}")
+            leaving = [task for (_, address), task in self._unloads.items() if address == pod.address]
+            if leaving:
+                await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
+            else:  # Triton unloads what somebody else asked it to
+                await asyncio.sleep(POLL_S)
+                await pod.refresh()
+
+    def _not_being_freed(self, lack: Room, pod: Pod) -> Room:
+        """What lacks beside the room that unloads under way will free."""
+        keys = [key for key, address in self._unloads if address == pod.address]
+        freed = sum(self._facts.size_of(key).bytes for key in keys)
+        return Room(max(0, lack.models - len(keys)), max(0, lack.bytes - freed))
+
+    async def _run_unload(self, key: Key, pod: Pod, reason: str) -> None:
+        start, outcome = time.perf_counter(), "ok"
+        try:
+            await asyncio.sleep(self._limits.withdraw_s)  # until the stages have heard of it
+            async with pod.locks[key[0]]:
+                await pod.unload(key[0], self._facts.config_of(key[0]), self._limits.load_timeout_s)
+            await pod.refresh()
+            while pod.in_memory(key) and time.perf_counter() - start < UNLOAD_S:
+                await asyncio.sleep(POLL_S)
+                await pod.refresh()
+            outcome = f"not gone after {UNLOAD_S:.0f} s" if pod.in_memory(key) else "ok"
+        except TriptychError as error:
+            outcome = str(error)
+        finally:
+            pod.left(key)
+        self._metrics.unloads.labels(reason.partition(" ")[0]).inc()
+        self._journal.write("unload", *key, pod.address, reason, time.perf_counter() - start, outcome)
+
+    def _load_ended(self, where: Where, pod: Pod, task: asyncio.Task[Outcome]) -> None:
+        del self._loads[where]
+        pod.arriving.pop(where[0], None)
+        self._metrics.loading.set(len(self._loads))
+        if task.cancelled():
+            return
+        if error := task.exception():
+            self._journal.fault(error, where[0][0])
+        else:
+            self._ended(where[0], pod, task.result() is None)
+
+    def _unload_ended(self, where: Where, task: asyncio.Task[None]) -> None:
+        del self._unloads[where]
+        if not task.cancelled() and (error := task.exception()):
+            self._journal.fault(error, where[0][0])
+
+
+def full(pod: Pod, wait_s: float) -> Overloaded:
+    """The refusal of a load for which there is no room and will not be for a while."""
+    if math.isinf(wait_s):
+        text = f"predictor {pod.address} is full of models that are to stay loaded; give it more room or add one"
+        return Overloaded(text)
+    text = f"predictor {pod.address} is full of models that are in use; try again in {math.ceil(wait_s)} s, or add one"
+    return Overloaded(text, retry_after_s=wait_s)
+
+
+def _outcome(error: Outcome) -> str:
+    if error is None:
+        return "ok"
+    if isinstance(error, LoadFailed):
+        return "failed"
+    return "refused" if isinstance(error, Overloaded) else "unavailable"

@@ -1,0 +1,169 @@
+"""What every version needs: its memory, how many copies, and when it may go. The facts behind every move."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tritonclient.grpc import model_config_pb2 as mc
+
+from repository.catalogue import Catalogue, Model, Version
+from repository.fleet import Fleet
+from repository.limits import Limits
+from repository.memory import Memory, Size
+from repository.pod import Pod
+from repository.room import Occupant
+from repository.usage import Key, Usage
+
+
+class Needs:
+    """Of all versions in the catalogue. Copies are asked for by pins and minCopies, by a gate that waits, by use."""
+
+    def __init__(self, limits: Limits, fleet: Fleet, clock: Callable[[], float]) -> None:
+        self._limits, self._fleet, self._clock = limits, fleet, clock
+        self.usage = Usage(limits.half_life_s)
+        self.memory = Memory(limits)
+        self.catalogue = Catalogue()
+        self.required: dict[Key, int] = {}  # copies by pin and minCopies
+        self.proving: set[Key] = set()  # versions that wait for traffic until they are loaded
+        self._in_force: dict[str, frozenset[int]] = {}  # versions with traffic
+        self._deaths: dict[Key, list[float]] = {}  # when Tritons went away while they loaded it
+        self.wanted: Counter[Key] = Counter()  # copies by use
+        self._asking: Counter[Key] = Counter()  # calls that wait for a load
+
+    def set_catalogue(self, catalogue: Catalogue) -> None:
+        """Models that are gone are forgotten."""
+        self.catalogue = catalogue
+        self.memory.keep(catalogue.models)
+        self._in_force = {name: versions for name, versions in self._in_force.items() if name in catalogue.models}
+        self.proving = {key for key in self.proving if key[0] in catalogue.models}
+        self.required = {}
+        for model in catalogue.models.values():
+            self._require(model)
+
+    def set_traffic(self, model: str, in_force: frozenset[int], proving: frozenset[int]) -> bool:
+        """Versions with traffic, and those to be loaded before they get some. Returns whether loads may follow."""
+        before = {key for key in self.proving if key[0] == model}
+        now = {(model, version) for version in proving}
+        if before == now and self._in_force.get(model) == in_force:
+            return False
+        self.proving = self.proving - before | now
+        self._in_force[model] = in_force
+        known = self.catalogue.models.get(model)
+        if known is None:
+            return False
+        self._require(known)
+        return bool(now or known.residency.copies)
+
+    @contextmanager
+    def asked(self, key: Key) -> Iterator[None]:
+        """Meanwhile the version is not taken away."""
+        self._asking[key] += 1
+        try:
+            yield
+        finally:
+            self._asking[key] -= 1
+            if not self._asking[key]:
+                del self._asking[key]
+
+    def target(self, key: Key) -> int:
+        """On how many Tritons the version is to be."""
+        model = self.catalogue.models.get(key[0])
+        most = (model.residency.max_copies if model else 0) or math.inf
+        return int(max(self.stays(key), min(self.wanted[key], most)))
+
+    def stays(self, key: Key) -> int:
+        """Copies that no other model may push out."""
+        version = self._known(key)[1]
+        removed = version is not None and version.removed and key[1] in self._in_force.get(key[0], ())
+        return max(self.required.get(key, 0), int(key in self.proving), int(removed))
+
+    def let_go(self, key: Key) -> None:
+        """One copy fewer is wanted: it is about to be unloaded."""
+        self.wanted[key] = len(self._fleet.holders(key)) - 1
+        if self.wanted[key] <= 0:
+            del self.wanted[key]
+
+    def blame(self, key: Key) -> None:
+        """Its Triton went away while it was loaded."""
+        self._deaths.setdefault(key, []).append(self._clock())
+
+    def blamed(self, key: Key, now_s: float) -> int:
+        """How many Tritons went away lately while they loaded it; then it is not loaded unasked."""
+        if key not in self._deaths:
+            return 0
+        recent = [at for at in self._deaths[key] if now_s - at < self._limits.failure_ttl_s]
+        if recent:
+            self._deaths[key] = recent
+        else:
+            del self._deaths[key]
+        return len(recent)
+
+    def can_load(self, key: Key) -> bool:
+        """Whether its files are there."""
+        version = self._known(key)[1]
+        return version is not None and not version.removed
+
+    def size_of(self, key: Key) -> Size:
+        """Bytes of the version when it is loaded."""
+        model, version = self._known(key)
+        declared = (model.residency.memory_bytes if model else 0) or 0
+        return self.memory.size(key, declared, version.file_bytes if version else 0)
+
+    def config_of(self, model: str) -> mc.ModelConfig | None:
+        known = self.catalogue.models.get(model)
+        return known.config if known else None
+
+    def occupants(self, pod: Pod, now_s: float) -> list[Occupant]:
+        """What is ready on a Triton, and when it may go to make room."""
+        return [
+            Occupant(key, self.size_of(key).bytes, self._goes_in_s(key, pod, now_s), self.usage.coldness(key, now_s))
+            for key in pod.ready
+        ]
+
+    def why_unload(self, key: Key, pod: Pod, now_s: float) -> str:
+        """Why the version is not needed there any longer; empty when it is."""
+        if self._known(key)[1] is None:
+            return "removed from the catalogue"
+        holders = self._fleet.holders(key)
+        if key in self._asking or len(holders) <= self.stays(key):
+            return ""
+        if len(holders) > max(1, self.target(key)) and self._has_weakest_claim(key, pod):
+            return "surplus copy"
+        ttl_s = self._limits.idle_ttl_s
+        if ttl_s and min(self.usage.idle_s(key, now_s), now_s - pod.since.get(key, now_s)) >= ttl_s:
+            return f"idle for {ttl_s:g} s"
+        return ""
+
+    def in_use(self, key: Key, now_s: float) -> bool:
+        """Whether it was asked for so lately that it is worth a load without being asked."""
+        return self.usage.idle_s(key, now_s) < self._limits.busy_s + self._limits.min_residence_s
+
+    def _goes_in_s(self, key: Key, pod: Pod, now_s: float) -> float:
+        """Seconds until the version may go from there to make room; infinite if it is to stay.
+
+        What is in use keeps its place for a while, or hot models would push each other out in a circle.
+        """
+        if key in self._asking or len(self._fleet.holders(key)) <= self.stays(key):
+            return math.inf
+        quiet_s = self._limits.busy_s - self.usage.idle_s(key, now_s)
+        settled_s = self._limits.min_residence_s - (now_s - pod.since.get(key, now_s))
+        return max(0.0, min(quiet_s, settled_s))
+
+    def _has_weakest_claim(self, key: Key, pod: Pod) -> bool:
+        ranked = [each for each in self._fleet.ranked(key[0]) if key in each.ready]
+        return bool(ranked) and ranked[-1] is pod
+
+    def _require(self, model: Model) -> None:
+        """Copies of the versions that serve: not of one that only should."""
+        if model.residency.copies:
+            serving = self._in_force.get(model.name, model.in_traffic)
+            for version in model.versions:
+                self.required.pop((model.name, version), None)
+            self.required.update({(model.name, version): model.residency.copies for version in serving})
+
+    def _known(self, key: Key) -> tuple[Model | None, Version | None]:
+        model = self.catalogue.models.get(key[0])
+        return model, model.versions.get(key[1]) if model else None

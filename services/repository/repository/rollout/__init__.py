@@ -1,0 +1,1 @@
+"""`python -m repository rollout`: gives a version its share step by step, and takes it back when it is worse."""

@@ -1,0 +1,17 @@
+"""How a model is served at this moment, as opposed to how it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Of one model, for the status of its document."""
+
+    traffic: Mapping[int, int]  # percent by version, in force now
+    ready: Mapping[int, tuple[str, ...]]  # addresses of the Tritons that have the version ready
+    failures: Mapping[int, str]  # Triton's reason of a load that failed lately, by version
+    held_back: Mapping[int, str]  # why a version does not have the share yet that it was asked to have
+    copies: int  # Tritons that are to hold the model now

@@ -1,0 +1,23 @@
+"""The URI of an object store."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+SCHEMES = ("s3", "gs", "file")
+
+
+def is_uri(text: str) -> bool:
+    """Whether it names a store; anything else is a folder."""
+    return "://" in text
+
+
+def split(uri: str) -> tuple[str, str, str]:
+    """Scheme, bucket and path without slashes at its ends. Raises `ValueError`."""
+    parts = urlsplit(uri)
+    path = parts.path.strip("/")
+    if parts.scheme not in SCHEMES or bool(parts.netloc) == (parts.scheme == "file") or not (parts.netloc or path):
+        raise ValueError(f"want s3://bucket/prefix, gs://bucket/prefix or file:///folder, got '{uri}'")
+    if parts.query or parts.fragment or "//" in path:
+        raise ValueError(f"want nothing but names between single slashes after the bucket, got '{uri}'")
+    return parts.scheme, parts.netloc, path

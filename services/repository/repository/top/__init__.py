@@ -1,0 +1,1 @@
+"""`python -m repository top`: what each Triton holds, and what was decided lately, in a terminal."""

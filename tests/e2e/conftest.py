@@ -1,0 +1,147 @@
+"""A namespace for each test, on whatever cluster KUBECONFIG names; what is left of a failed test is kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from ruamel.yaml import YAML
+
+from local.environments import ROOT
+from tests.e2e.kubectl import Kubectl, wait_for
+from tests.e2e.relay import Relay
+from tests.unit.repository import folders
+
+HERE = Path(__file__).parent
+DEFINITION = ROOT / "helm/triptych/crds/servedmodels.yaml"
+REPORT = pytest.StashKey[pytest.TestReport]()
+
+StartReplica = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    if report.when == "call":
+        item.stash[REPORT] = report
+    return report
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """Of a cluster where the tests may make namespaces and definitions."""
+    path = os.environ.get("KUBECONFIG", "")
+    if not path or not Path(path).exists():
+        pytest.skip("needs a Kubernetes cluster: set KUBECONFIG")
+    if shutil.which("kubectl") is None:
+        pytest.skip("needs kubectl on the PATH")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def definition(kubeconfig: Path) -> Path:
+    """ServedModel is known to the cluster."""
+    kubectl = Kubectl(kubeconfig, "default")
+    kubectl("apply", "--server-side", "--force-conflicts", f"--filename={DEFINITION}")
+    wait_for(
+        lambda: kubectl.run("get", "servedmodels", check=False).returncode == 0, "the API server serves ServedModels"
+    )
+    return DEFINITION
+
+
+@pytest.fixture
+def kubectl(request: pytest.FixtureRequest, kubeconfig: Path, definition: Path, tmp_path: Path) -> Iterator[Kubectl]:
+    """kubectl in a namespace of the test's own."""
+    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
+    kubectl = Kubectl(kubeconfig, f"e2e-{words}-{uuid.uuid4().hex[:6]}")
+    kubectl("create", "namespace", kubectl.namespace)
+    yield kubectl
+    report = request.node.stash.get(REPORT, None)
+    if report is not None and report.failed:
+        report.sections.append(("evidence", _evidence(kubectl, tmp_path)))
+    kubectl("delete", "namespace", kubectl.namespace, "--wait=false")
+
+
+@pytest.fixture
+def account(kubectl: Kubectl, tmp_path: Path) -> Path:
+    """A kubeconfig of the repository's own account, with the few rights that it has."""
+    kubectl("apply", f"--filename={HERE / 'rbac.yaml'}")
+    config = YAML(typ="safe").load(kubectl.kubeconfig.read_text())
+    config["users"] = [{"name": "repository", "user": {"token": kubectl("create", "token", "repository").strip()}}]
+    cluster = config["clusters"][0]["name"]
+    config["contexts"] = [{"name": "test", "context": {"cluster": cluster, "user": "repository"}}]
+    config["current-context"] = "test"
+    path = tmp_path / "kubeconfig"
+    with path.open("w") as file:
+        YAML().dump(config, file)
+    return path
+
+
+@pytest.fixture
+def relay(account: Path) -> Iterator[Relay]:
+    """Between the repository and the API server; the account goes through it from now on."""
+    config = YAML(typ="safe").load(account.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    server = urlsplit(cluster["server"])
+    assert server.hostname is not None
+    relay = Relay(server.hostname, server.port or 443)
+    cluster |= {"server": f"https://127.0.0.1:{relay.port}", "tls-server-name": server.hostname}
+    with account.open("w") as file:
+        YAML().dump(config, file)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (tmp_path / "fail").mkdir()
+    return folder
+
+
+@pytest.fixture
+def publish(models: Path) -> Callable[..., Path]:
+    return partial(folders.publish, models)
+
+
+@pytest.fixture
+def replica(kubectl: Kubectl, account: Path, models: Path, tmp_path: Path) -> Iterator[StartReplica]:
+    """Starts replicas of the repository by name; their logs are kept as `<name>.log`."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(name: str = "repository-0") -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.e2e.replica", str(models), kubectl.namespace, name, str(account)]
+        with (tmp_path / f"{name}.log").open("ab") as log:
+            started.append(subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.terminate()
+    for process in started:
+        process.wait(20)
+
+
+def _evidence(kubectl: Kubectl, folder: Path) -> str:
+    """Everything in the namespace and what the replicas said, also as files."""
+    looks = {
+        "objects.yaml": ("get", "servedmodels,leases,events", "--output=yaml"),
+        "describe.txt": ("describe", "servedmodels"),
+        "events.txt": ("get", "events", "--sort-by=.metadata.creationTimestamp"),
+    }
+    for name, arguments in looks.items():
+        done = kubectl.run(*arguments, check=False)
+        (folder / name).write_text(done.stdout + done.stderr)
+    kept = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".txt", ".log"))
+    return "\n".join(f"--- {path}\n{path.read_text()[-4000:]}" for path in kept)

@@ -1,0 +1,103 @@
+"""One replica of the repository's Kubernetes side, as a process: real folder, real cluster, and no Triton.
+
+    python -m tests.e2e.replica MODELS NAMESPACE NAME KUBECONFIG
+
+What the documents ask for is taken to be in force. A file `MODELS/../fail/<model>-<version>` makes that version
+fail to load, for the words in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from repository.catalogue import Catalogue
+from repository.kubernetes.api import Api
+from repository.kubernetes.cluster import Cluster, Place
+from repository.kubernetes.election import Pace
+from repository.metrics import RepositoryMetrics
+from repository.scan import Scanner
+from repository.situation import Situation
+from repository.source import Source
+from triptych import logs
+
+PACE = Pace(lease_s=3.0, renew_s=2.0, retry_s=0.3)
+
+
+class Replica:
+    """Everything of the repository but its door and its Tritons."""
+
+    def __init__(self, api: Api, models: Path, place: Place) -> None:
+        self._failing = models.parent / "fail"
+        self._catalogue = Catalogue()
+        self._in_force: dict[str, dict[int, int]] = {}
+        self._told: dict[str, dict[int, str]] = {}
+        self.cluster = Cluster(api, place, self._situation)
+        metrics = RepositoryMetrics(CollectorRegistry())
+        self.source = Source(
+            Scanner(models, None), metrics, self._changed, serve_undeclared=False, documents=self.cluster.documents
+        )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await self.source.start()
+        election = asyncio.create_task(self.cluster.run())
+        try:
+            while True:
+                await asyncio.sleep(0.2)
+                await self.source.look()
+                self._look_at_failures()
+        finally:
+            election.cancel()
+            await asyncio.gather(election, return_exceptions=True)
+            await self.cluster.close()
+
+    def _changed(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._look_at_failures()
+        self.cluster.set_catalogue(catalogue)
+        self.cluster.models_changed(set(catalogue.models))
+
+    def _look_at_failures(self) -> None:
+        failures = {name: self._failures(name) for name in self._catalogue.models}
+        for name, model in self._catalogue.models.items():
+            if not failures[name] or name not in self._in_force:
+                self._in_force[name] = dict(model.traffic)
+        changed = {name for name, failed in failures.items() if failed != self._told.get(name)}
+        self._told = failures
+        self.cluster.models_changed(changed)
+
+    def _failures(self, model: str) -> dict[int, str]:
+        numbers = self._catalogue.models[model].traffic
+        files = {number: self._failing / f"{model}-{number}" for number in numbers}
+        return {number: file.read_text() for number, file in files.items() if file.exists()}
+
+    def _situation(self, name: str) -> Situation | None:
+        model = self._catalogue.models.get(name)
+        if model is None:
+            return None
+        failures, in_force = self._failures(name), self._in_force[name]
+        held = {number: why for number, why in failures.items() if number not in in_force}
+        ready = {number: ("198.18.0.1:8001",) for number in in_force if number not in failures}
+        return Situation(in_force, ready, failures, held, 1)
+
+
+async def main(models: str, namespace: str, name: str, kubeconfig: str) -> None:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    api = await Api.connect(Path(kubeconfig))
+    replica = Replica(api, Path(models), Place(f"{name}_127.0.0.1:9002", namespace, pace=PACE))
+    running = asyncio.create_task(replica.run())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    logs.configure("repository", "INFO")
+    asyncio.run(main(*sys.argv[1:]))

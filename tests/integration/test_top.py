@@ -1,0 +1,74 @@
+"""`python -m repository top` beside the real chain."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from local.chain import Chain
+from tests.integration.conftest import Caller
+from tests.integration.messages import infer_request, noise_picture, objects, sales
+
+
+def top(chain: Chain, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "repository", "top", "--address", chain.address("repository"), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def frame(chain: Chain, caller: Caller) -> dict[str, Any]:
+    """What is shown after a digit was read and a forecast made."""
+    caller.infer(infer_request("digits_gb", {"image": objects(noise_picture())}, id="a"))
+    caller.infer(infer_request("sales_forecast_de", sales()))
+    done = top(chain, "--once", "--json", "--sort", "bytes")
+    assert done.returncode == 0, done.stderr
+    shown: dict[str, Any] = json.loads(done.stdout)
+    return shown
+
+
+def test_residents_have_versions_with_traffic_bytes_and_where_they_are(chain: Chain, frame: dict[str, Any]) -> None:
+    residents = {resident["model"]: resident for resident in frame["residents"]}
+    assert {"digits_gb", "sales_forecast_de"} <= residents.keys()
+    digits = residents["digits_gb"]
+    assert digits["versions"] == [1, 2]
+    assert digits["traffic"] == {"1": 95, "2": 5}
+    assert digits["predictor"] == chain.address("predictor")
+    assert digits["bytes"] > 0
+    assert digits["bytes_from"] in ("measured", "declared", "estimated")
+    sizes = [resident["bytes"] for resident in frame["residents"]]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_triton_is_shown_with_what_it_holds(chain: Chain, frame: dict[str, Any]) -> None:
+    (predictor,) = frame["predictors"]
+    assert (predictor["address"], predictor["answers"]) == (chain.address("predictor"), True)
+    assert predictor["models"] >= 2
+    assert predictor["used_bytes"] >= max(resident["bytes"] for resident in frame["residents"])
+    assert frame["models"] > 50
+
+
+def test_a_load_is_among_the_decisions(frame: dict[str, Any]) -> None:
+    loads = [each for each in frame["decisions"] if each["action"] == "load" and "sales_forecast_de" in each["model"]]
+    assert [each["outcome"] for each in loads] == ["ok"]
+    assert loads[0]["seconds"] > 0
+
+
+def test_a_frame_in_a_pipe_has_every_resident_in_full(chain: Chain, frame: dict[str, Any]) -> None:
+    done = top(chain, "--once")
+    assert done.returncode == 0, done.stderr
+    for resident in frame["residents"]:
+        assert resident["model"] in done.stdout
+    assert "1: 95 %, 2: 5 %" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_a_repository_that_is_not_there_is_one_line_and_status_1() -> None:
+    command = [sys.executable, "-m", "repository", "top", "--address", "127.0.0.1:1", "--once"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("top: the repository at 127.0.0.1:1: Describe: UNAVAILABLE")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,77 @@
+"""Good and bad ServedModel documents: what the schema of a folder's documents refuses, the API server refuses too."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+Json = dict[str, Any]
+
+GOOD: Json = {
+    "apiVersion": "triptych.dev/v1alpha1",
+    "kind": "ServedModel",
+    "metadata": {"name": "sales-de"},
+    "spec": {"model": "sales_de", "traffic": [{"version": 3, "percent": 95}, {"version": 4, "percent": 5}]},
+}
+
+
+def changed(*path: Any, to: Any = None) -> Json:
+    """The good document with something else at one place, or without it."""
+    document = copy.deepcopy(GOOD)
+    node = document
+    for part in path[:-1]:
+        node = node.setdefault(part, {}) if isinstance(node, dict) else node[part]
+    if to is None:
+        del node[path[-1]]
+    else:
+        node[path[-1]] = to
+    return document
+
+
+TRAFFIC = ("spec", "traffic")
+SHARES = {  # these take a rule (CEL) or a list's key, which only the API server knows
+    "percents below 100": (changed(*TRAFFIC, 1, "percent", to=4), "percents must sum to 100"),
+    "percents above 100": (changed(*TRAFFIC, 1, "percent", to=6), "percents must sum to 100"),
+    "one version twice": (changed(*TRAFFIC, 1, "version", to=3), "Duplicate value"),
+    "fewer copies than the least": (
+        changed("spec", "residency", to={"minCopies": 3, "maxCopies": 2}),
+        "maxCopies is less than minCopies",
+    ),
+}
+BAD = {
+    "no traffic": (changed(*TRAFFIC), "Required value"),
+    "empty traffic": (changed(*TRAFFIC, to=[]), "should have at least 1 items"),
+    "too many versions": (
+        changed(*TRAFFIC, to=[{"version": n + 1, "percent": 100 if n == 0 else 0} for n in range(33)]),
+        "must have at most 32 items",
+    ),
+    "no model": (changed("spec", "model"), "Required value"),
+    "an empty model": (changed("spec", "model", to=""), "at least 1 chars long"),
+    "no spec": (changed("spec"), "Required value"),
+    "version 0": (changed(*TRAFFIC, 0, "version", to=0), "greater than or equal to 1"),
+    "a version of 16 digits": (changed(*TRAFFIC, 0, "version", to=10**15), "less than or equal to"),
+    "a percent as text": (changed(*TRAFFIC, 0, "percent", to="95"), "must be of type integer"),
+    "a negative percent": (changed(*TRAFFIC, 0, "percent", to=-5), "greater than or equal to 0"),
+    "a percent above 100": (changed(*TRAFFIC, 0, "percent", to=101), "less than or equal to 100"),
+    "a share without a percent": (changed(*TRAFFIC, 1, "percent"), "Required value"),
+    "a pin that is no truth": (changed("spec", "residency", to={"pin": "yes"}), "must be of type boolean"),
+    "negative copies": (changed("spec", "residency", to={"minCopies": -1}), "greater than or equal to 0"),
+    "no copies at most": (changed("spec", "residency", to={"maxCopies": 0}), "greater than or equal to 1"),
+    "memory in no unit": (changed("spec", "residency", to={"memory": "300MB"}), "should match"),
+    "memory as a number": (changed("spec", "residency", to={"memory": 300}), "must be of type string"),
+    "no memory": (changed("spec", "residency", to={"memory": "0Mi"}), "should match"),
+}
+UNKNOWN_FIELDS = {  # kubectl asks for strict validation, which refuses what the definition does not know
+    "an unknown field": changed("spec", "weight", to=3),
+    "an unknown field of a share": changed(*TRAFFIC, 0, "weight", to=3),
+    "an unknown field of residency": changed("spec", "residency", to={"pinned": True}),
+}
+FINE = {
+    "as small as can be": changed(*TRAFFIC, to=[{"version": 1, "percent": 100}]),
+    "a dark launch": changed(*TRAFFIC, to=[{"version": 1, "percent": 100}, {"version": 2, "percent": 0}]),
+    "residency": changed("spec", "residency", to={"pin": True, "minCopies": 2, "maxCopies": 2, "memory": "300Mi"}),
+    "memory in bytes": changed("spec", "residency", to={"memory": "300000000"}),
+    "memory as a fraction": changed("spec", "residency", to={"memory": "1.5Gi"}),
+    "32 versions": changed(*TRAFFIC, to=[{"version": n + 1, "percent": 100 if n == 0 else 0} for n in range(32)]),
+    "no residency at all": changed("spec", "residency", to={}),
+}
