@@ -146,19 +146,3 @@ def test_a_port_in_use_is_one_clear_line(make_chain: MakeChain, tmp_path: Path, 
     with pytest.raises(LocalError, match="in use"):
         Chain(first.endpoints, tmp_path / "second", predictor_python).start()
 
-
-def test_callers_that_give_up_at_once_leave_triton_alive(make_chain: MakeChain) -> None:
-    """Triton 2.51 crashes within some thousand calls when their deadlines or cancellations reach it."""
-    chain = make_chain()
-    caller = caller_of(chain)
-    caller.infer(GOOD)
-    infer, data = caller.channel.unary_unary(INFER), GOOD.SerializeToString()
-    noise = random.Random(1)
-    for _ in range(60):
-        calls = [infer.future(data, timeout=noise.uniform(0.0005, 0.01)) for _ in range(50)]
-        for call in calls[::2]:
-            call.cancel()
-        for call in calls:
-            until(call.done)
-    chain.check()
-    caller.infer(GOOD)
