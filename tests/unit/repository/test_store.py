@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from obstore.store import MemoryStore
 from pydantic import ValidationError
 
 from repository.settings import Settings
@@ -63,11 +65,30 @@ def test_an_object_is_read_only_if_it_is_still_what_was_listed(tmp_path: Path) -
     listed = store.list()["sales_de/1/model.onnx"]
     store.read("sales_de/1/model.onnx", listed, tmp_path / "file", came.append)
     assert ((tmp_path / "file").stat().st_size, sum(came)) == (2_500_000, 2_500_000)
-    store.put("sales_de/1/model.onnx", b"y" * 2_500_000)
+    store.put("sales_de/1/model.onnx", b"y" * 2_500_001)
     with pytest.raises(Changed):
         store.read("sales_de/1/model.onnx", listed, tmp_path / "file", came.append)
     with pytest.raises(Changed):
         store.read("sales_de/1/gone.onnx", listed, tmp_path / "file", came.append)
+
+
+@pytest.mark.parametrize(
+    ("tag", "later_s", "same"),
+    [('"1"', 9, True), ("1", 9, True), ("other", 0, True), ("other", 9, False)],
+    ids=["same tag", "a tag that is quoted elsewhere", "same second", "another tag and second"],
+)
+def test_an_answer_is_known_again_by_its_tag_or_its_second(tag: str, later_s: int, same: bool, tmp_path: Path) -> None:
+    store = Memory()
+    store.put("sales_de/1/model.onnx")
+    now = store.list()["sales_de/1/model.onnx"]
+    assert now.tag == '"0"'
+    listed = replace(now, tag=tag.replace("1", "0"), modified_ns=now.modified_ns - later_s * 10**9)
+    if same:
+        store.read("sales_de/1/model.onnx", listed, tmp_path / "file", lambda count: None)
+        assert (tmp_path / "file").read_text() == "content"
+    else:
+        with pytest.raises(Changed):
+            store.read("sales_de/1/model.onnx", listed, tmp_path / "file", lambda count: None)
 
 
 REFUSED = """\
@@ -100,7 +121,7 @@ def test_a_fault_is_one_sentence_that_is_the_same_from_try_to_try(said: str, tol
         def __init__(self) -> None:
             super().__init__("s3://models/eu", self.fail, "memory", "AWS_ENDPOINT_URL says where it is")
 
-        def fail(self) -> None:
+        def fail(self) -> MemoryStore:
             raise ValueError(said)
 
     with pytest.raises(StoreError) as caught:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from repository.store.objects import Changed, Object, Store, StoreError
 
@@ -72,6 +72,7 @@ class Mirror:
         self._side = folder.with_name(f".{folder.name}.mirror")  # beside: Triton takes any folder for a model
         self._draft = self._side / "draft"
         self._has: dict[str, Object] = {}
+        self._listed: dict[str, Object] | None = None  # with which the folder is in step
         self._lock = -1
 
     def refresh(self) -> Change:
@@ -80,7 +81,10 @@ class Mirror:
         A store in which nothing is left is taken for a fault, not for the wish to have no model at all.
         """
         for _ in range(LISTINGS):
-            found = self._mirrored(self.store.list())
+            listed = self.store.list()
+            if listed == self._listed:
+                return Change()
+            found = _of_models(listed)
             if self._lock < 0:
                 self._open()
                 self._recall(found)
@@ -89,6 +93,7 @@ class Mirror:
                 raise StoreError(self.store.uri, f"{why}, delete it by hand if that is meant")
             change, changed = self._follow(found)
             if not changed:
+                self._listed = listed
                 return change
         raise StoreError(self.store.uri, f"{self.store.endpoint}: changes while it is read: {sorted(changed)[0]}")
 
@@ -97,11 +102,6 @@ class Mirror:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-
-    def _mirrored(self, found: Mapping[str, Object]) -> dict[str, Object]:
-        """Objects of models. A name that is also the folder of other objects can be no file."""
-        folders = {str(parent) for path in found for parent in PurePosixPath(path).parents}
-        return {path: known for path, known in found.items() if "/" in path and path not in folders}
 
     def _open(self) -> None:
         """Makes sure that the folder is this mirror's own. Raises `OSError`."""
@@ -215,7 +215,7 @@ class Mirror:
 
     def _remove(self, gone: Collection[str], found: Mapping[str, Object]) -> int:
         """Folders of which nothing is left at once, of others the contract first: the order of coming, backwards."""
-        folders = {str(parent) for path in found for parent in PurePosixPath(path).parents}
+        folders = _folders(found)
         for path in sorted(gone, key=_last_is_contract, reverse=True):
             whole = next((part for part in (model_of(path), version_of(path)) if part and part not in folders), "")
             if whole and (self.folder / whole).exists():
@@ -258,6 +258,21 @@ class _Meter:
             self._files += files
             self._bytes += count
             self._watch(Progress(self._files, self._of_files, self._bytes, self._of_bytes))
+
+
+def _of_models(listed: Mapping[str, Object]) -> dict[str, Object]:
+    """What lies in a model's folder. A name that is also the folder of other objects can be no file."""
+    folders = _folders(listed)
+    return {path: known for path, known in listed.items() if "/" in path and path not in folders}
+
+
+def _folders(paths: Iterable[str]) -> set[str]:
+    """All folders that these files lie in, '.' among them."""
+    folders = {"."}
+    for path in paths:
+        while (path := path.rpartition("/")[0]) and path not in folders:
+            folders.add(path)
+    return folders
 
 
 def model_of(path: str) -> str:

@@ -1,0 +1,175 @@
+"""Models in a real S3 store: the repository reads contracts from it, a Triton the models from a folder kept in step."""
+
+from __future__ import annotations
+
+import base64
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from obstore.store import S3Store
+from tritonclient.grpc import InferenceServerClient
+
+from local.chain import Chain
+from local.endpoints import free_endpoints
+from local.environments import ROOT, ensure
+from tests.e2e.kubectl import Kubectl, wait_for
+from tests.e2e.relay import Relay
+from tests.integration.conftest import Caller
+from tests.integration.messages import infer_request, noise_picture, objects
+
+MODELS = ROOT / "model-repository"
+NAMESPACE, NAME, BUCKET = "storage", "s3", "models"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A prefix of the test's own in a bucket, reached over a network that can be cut."""
+
+    uri: str
+    store: S3Store
+    relay: Relay
+    variables: dict[str, str]
+
+    def upload(self, model: str, version: int = 1) -> None:
+        """The files of an example as that version, its contract as the last."""
+        files = [MODELS / model / "config.pbtxt", *sorted((MODELS / model / "1").iterdir(), reverse=True)]
+        for file in files:
+            path = file.name if file.parent.name == model else f"{version}/{file.name}"
+            self.store.put(f"{model}/{path}", file)
+
+
+@pytest.fixture
+def bucket(kubeconfig: Path) -> Iterator[Bucket]:
+    kubectl = Kubectl(kubeconfig, NAMESPACE)
+    if kubectl.run("get", "service", NAME, check=False).returncode:
+        pytest.skip("needs the object store: cluster up --with s3")
+    keys = {
+        name: base64.b64decode(value).decode()
+        for name, value in kubectl.get("secret", "s3-credentials")["data"].items()
+    }
+    spec = kubectl.get("service", NAME)["spec"]
+    address, port = spec["clusterIP"], spec["ports"][0]["port"]
+    relay, prefix = Relay(address, port), f"e2e-{uuid.uuid4().hex[:8]}"
+    variables = keys | {"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}"}
+    store = S3Store(
+        BUCKET,
+        prefix=prefix,
+        endpoint=f"http://{address}:{port}",
+        access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+        region="us-east-1",
+        client_options={"allow_http": True},
+    )
+    yield Bucket(f"s3://{BUCKET}/{prefix}", store, relay, variables)
+    relay.close()
+    store.delete([meta["path"] for meta in store.list().collect()])
+
+
+class StoreChain(Chain):
+    """The chain with its models in a store; Triton reads `folder`, which a mirror beside it keeps in step."""
+
+    def __init__(self, bucket: Bucket, run_folder: Path, folder: Path) -> None:
+        self._place = bucket.variables | {
+            "REPOSITORY_MODEL_REPOSITORY": bucket.uri,
+            "REPOSITORY_MIRROR": str(run_folder / "contracts"),
+            "REPOSITORY_POLL_S": "0.3",
+            "REPOSITORY_FAILURE_TTL_S": "1",  # the folder of Triton may be a moment later than that of the repository
+        }
+        documents = run_folder / "served-models"
+        documents.mkdir(parents=True)
+        super().__init__(free_endpoints(), run_folder, ensure("predictor"), folder, documents)
+
+    def _wiring(self) -> dict[str, str]:
+        return super()._wiring() | self._place
+
+
+def mirror(bucket: Bucket, folder: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "repository", "mirror", bucket.uri, str(folder), *options]
+
+
+@pytest.fixture
+def chain(bucket: Bucket, tmp_path: Path) -> Iterator[Chain]:
+    """Running, with two countries in the store; the log of the mirror is `mirror.log`."""
+    bucket.upload("digits_de")
+    bucket.upload("digits_gb")
+    folder, environment = tmp_path / "pod" / "models", os.environ | bucket.variables
+    subprocess.run(mirror(bucket, folder, "--once"), cwd=ROOT, env=environment, check=True, timeout=60)
+    chain = StoreChain(bucket, tmp_path / "run", folder)
+    with (tmp_path / "mirror.log").open("wb") as log:
+        beside = subprocess.Popen(mirror(bucket, folder, "--every", "0.3s"), cwd=ROOT, env=environment, stderr=log)
+    try:
+        chain.start()
+        yield chain
+    finally:
+        chain.stop()
+        beside.terminate()
+        assert beside.wait(20) == 0
+
+
+def version_of(chain: Chain, model: str) -> str:
+    """That answers a request to the model now."""
+    caller = Caller(chain.address("preprocess"))
+    try:
+        return str(caller.infer(infer_request(model, {"image": objects(noise_picture())}), 60).model_version)
+    finally:
+        caller.channel.close()
+
+
+def index(chain: Chain) -> set[tuple[str, str]]:
+    """Model and version of all that the repository knows."""
+    with InferenceServerClient(chain.address("repository")) as client:
+        return {(model.name, model.version) for model in client.get_model_repository_index().models}
+
+
+def until(look: Callable[[], bool], what: str) -> None:
+    wait_for(lambda: look() or None, what, 60)
+
+
+def test_a_version_that_is_uploaded_is_served_without_a_restart(bucket: Bucket, chain: Chain) -> None:
+    assert index(chain) == {("digits_de", "1"), ("digits_gb", "1")}
+    assert {version_of(chain, model) for model in ("digits_de", "digits_gb")} == {"1"}
+    bucket.upload("digits_gb", 2)
+    until(lambda: ("digits_gb", "2") in index(chain), "the index shows the new version")
+    until(lambda: version_of(chain, "digits_gb") == "2", "the new version answers")
+    assert version_of(chain, "digits_de") == "1"
+
+
+def test_a_store_that_is_away_takes_nothing_away(bucket: Bucket, chain: Chain, tmp_path: Path) -> None:
+    assert version_of(chain, "digits_de") == "1"
+    bucket.relay.cut()
+    away = f"{bucket.uri}: cannot be read: {bucket.variables['AWS_ENDPOINT_URL']} does not answer"
+    logs = (chain.log("repository"), tmp_path / "mirror.log")
+    until(lambda: all(away in log.read_text() for log in logs), "both logs say that the store is away")
+    assert version_of(chain, "digits_de") == "1"
+    assert version_of(chain, "digits_gb") == "1", "was not loaded before, and its files are here"
+    bucket.upload("digits_gb", 2)
+    bucket.relay.mend()
+    until(lambda: version_of(chain, "digits_gb") == "2", "the new version answers")
+    for log in logs:
+        assert log.read_text().count(away) <= 2, "one line for each cause: connections that broke, and that are refused"
+
+
+def test_a_first_start_without_the_store_ends_with_the_reason(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.relay.cut()
+    wanted = f"{bucket.variables['AWS_ENDPOINT_URL']} does not answer: "
+    environment = (
+        os.environ
+        | bucket.variables
+        | {
+            "REPOSITORY_MODEL_REPOSITORY": bucket.uri,
+            "REPOSITORY_MIRROR": str(tmp_path / "contracts"),
+            "REPOSITORY_PORT": "0",
+            "REPOSITORY_METRICS_PORT": "0",
+        }
+    )
+    for command in ([sys.executable, "-m", "repository"], mirror(bucket, tmp_path / "models", "--once")):
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1
+        assert wanted in done.stderr
+        assert "AWS_ENDPOINT_URL" in done.stderr
