@@ -1,0 +1,113 @@
+"""One promise of the chain: `promise.py NAME SECONDS ADDRESS...` tries until it is kept, or the time is over."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+CALL_S = 30.0
+
+
+class Broken(Exception):
+    """The promise is not kept, at this moment."""
+
+
+def stages_are_ready(*addresses: str) -> str:
+    for address in addresses:
+        if not triton.InferenceServerClient(address).is_server_ready(client_timeout=CALL_S):
+            raise Broken(f"{address} is not ready")
+    return ", ".join(addresses)
+
+
+def forecasts_sales_by_family_and_route(address: str) -> str:
+    answer = _sales(address, np.full((1, 28), 100, np.float32), route="DE")
+    units = answer.as_numpy("units")
+    if units is None or units.shape != (1, 7):
+        raise Broken(f"want 7 days of units, got {units}")
+    return f"{answer.get_response().model_name}: {units[0].tolist()}"
+
+
+def reads_a_digit_from_a_picture(address: str) -> str:
+    picture = np.array([Path("/promise/three_note.png").read_bytes()], object)
+    answer = triton.InferenceServerClient(address).infer(
+        "digits", [_tensor("image", picture, "BYTES")], parameters={"route": "DE"}, client_timeout=CALL_S
+    )
+    labels = answer.as_numpy("label")
+    if labels is None or labels[0][0] != b"drei":
+        raise Broken(f"want 'drei' first, got {labels}")
+    return "drei"
+
+
+def refuses_a_wrong_tensor_by_name(address: str) -> str:
+    try:
+        _sales(address, np.full((1, 27), 100, np.float32), route="DE")
+    except InferenceServerException as error:
+        if "INVALID_ARGUMENT" in str(error.status()) and "history" in str(error.message()):
+            return str(error.message())
+        raise
+    raise Broken("27 days of history were taken for 28")
+
+
+def names_an_unknown_route(address: str) -> str:
+    try:
+        _sales(address, np.full((1, 28), 100, np.float32), route="XX")
+    except InferenceServerException as error:
+        if "NOT_FOUND" in str(error.status()) and "XX" in str(error.message()):
+            return str(error.message())
+        raise
+    raise Broken("a forecast was made for the route XX")
+
+
+PROMISES: dict[str, Callable[..., str]] = {
+    promise.__name__.replace("_", "-"): promise
+    for promise in (
+        stages_are_ready,
+        forecasts_sales_by_family_and_route,
+        reads_a_digit_from_a_picture,
+        refuses_a_wrong_tensor_by_name,
+        names_an_unknown_route,
+    )
+}
+
+
+def _sales(address: str, history: np.ndarray[Any, Any], route: str) -> triton.InferResult:
+    tensors = [
+        _tensor("history", history, "FP32"),
+        _tensor("price", np.full((1, 7), 2, np.float32), "FP32"),
+        _tensor("promotion", np.zeros((1, 7), bool), "BOOL"),
+    ]
+    client = triton.InferenceServerClient(address)
+    return client.infer("sales_forecast", tensors, parameters={"route": route}, client_timeout=CALL_S)
+
+
+def _tensor(name: str, array: np.ndarray[Any, Any], datatype: str) -> triton.InferInput:
+    given = triton.InferInput(name, array.shape, datatype)
+    given.set_data_from_numpy(array)
+    return given
+
+
+def main() -> int:
+    name, seconds, *addresses = sys.argv[1:]
+    start = time.monotonic()
+    while True:
+        try:
+            said = PROMISES[name](*addresses)
+        except (Broken, InferenceServerException) as error:
+            if time.monotonic() - start > float(seconds):
+                print(f"BROKEN {name}: {error}")
+                return 1
+            time.sleep(1)
+        else:
+            print(f"kept after {time.monotonic() - start:.1f} s: {name}: {said}")
+            return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+{{/* The pods: the same in every mode, but for what Knative does not take. */}}
+
+{{/* Annotations of the pods of a component: (list $ component metrics-port container). */}}
+{{- define "triptych.pod-annotations" -}}
+{{- $values := (index . 0).Values -}}
+kubectl.kubernetes.io/default-container: {{ index . 3 }}
+{{- if $values.metrics.annotations }}
+prometheus.io/scrape: "true"
+prometheus.io/port: {{ index . 2 | quote }}
+prometheus.io/path: /metrics
+{{- end }}
+{{- with $values.pods.annotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Labels of the pods of a component: (list $ component). None that an upgrade changes: it would restart them. */}}
+{{- define "triptych.pod-labels" -}}
+{{ include "triptych.selector" . }}
+{{- with (index . 0).Values.pods.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* What every pod has, beside its containers: (list $ component knative?). */}}
+{{- define "triptych.pod" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $pods := $root.Values.pods -}}
+serviceAccountName: {{ include "triptych.name" (list $root $component) }}
+# A Service named as a stage would set variables that its settings do not know.
+enableServiceLinks: false
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- if not (index . 2) }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: {{ $pods.user }}
+  runAsGroup: {{ $pods.user }}
+  fsGroup: {{ $pods.user }}
+  seccompProfile: {type: RuntimeDefault}
+{{- with $pods.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $pods.spreadOver }}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "triptych.selector" (list $root $component) | nindent 8 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The security of every container. */}}
+{{- define "triptych.container-security" -}}
+runAsNonRoot: true
+runAsUser: {{ .Values.pods.user }}
+runAsGroup: {{ .Values.pods.user }}
+readOnlyRootFilesystem: true
+allowPrivilegeEscalation: false
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* Ports of a container: (list $ stage). Knative takes one, named h2c. */}}
+{{- define "triptych.ports" -}}
+{{- $stage := index . 1 -}}
+{{- if eq (include "triptych.mode" .) "Knative" -}}
+- {name: h2c, containerPort: {{ include "triptych.port" $stage }}, protocol: TCP}
+{{- else -}}
+- {name: grpc, containerPort: {{ include "triptych.port" $stage }}, protocol: TCP}
+- {name: metrics, containerPort: {{ include "triptych.metrics-port" $stage }}, protocol: TCP}
+{{- end }}
+{{- end }}
+
+{{/* Probes of a Python service: live, when its loop turns; ready, when it has reached what it needs. */}}
+{{- define "triptych.probes" -}}
+{{- $port := include "triptych.port" . -}}
+startupProbe:
+  grpc: {port: {{ $port }}, service: live}
+  periodSeconds: 1
+  failureThreshold: 60
+livenessProbe:
+  grpc: {port: {{ $port }}, service: live}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+readinessProbe:
+  grpc: {port: {{ $port }}}
+  periodSeconds: 2
+  timeoutSeconds: 2
+  failureThreshold: 2
+{{- end }}
+
+{{/* The environment of a Python service: (list $ stage settings), settings being those that the chart makes. */}}
+{{- define "triptych.environment" -}}
+{{- $root := index . 0 -}}
+{{- $stage := index . 1 -}}
+{{- $values := index $root.Values $stage -}}
+{{- $settings := merge (dict
+      "drain_s" $values.shutdown.drainSeconds
+      "grace_s" $values.shutdown.graceSeconds
+      "revision" (include "triptych.revision" (list $root $values.image))) (index . 2) -}}
+{{- with $root.Values.tracing.endpoint }}{{ $_ := set $settings "otlp_endpoint" . }}{{ end -}}
+{{- range $name, $value := $values.settings }}
+{{- if or (hasKey $settings $name) (has $name (list "host" "port" "metrics_port" "otlp_endpoint")) }}
+{{- fail (printf "%s.settings.%s: the chart sets this itself; leave it out" $stage $name) }}
+{{- end }}
+{{- end }}
+{{- range $name, $value := merge $settings $values.settings -}}
+- {name: {{ upper (printf "%s_%s" $stage $name) }}, value: {{ ternary (toJson $value) ($value | toString) (kindIs "float64" $value) | quote }}}
+{{ end }}
+{{- end }}
+
+{{/* The sleep before SIGTERM. Knative has its own. */}}
+{{- define "triptych.lifecycle" -}}
+{{- if gt (int .shutdown.preStopSeconds) 0 }}
+lifecycle:
+  preStop: {sleep: {seconds: {{ .shutdown.preStopSeconds }}}}
+{{- end }}
+{{- end }}
+
+{{/* A container of a Python service: (list $ stage container-name settings). */}}
+{{- define "triptych.python-container" -}}
+{{- $root := index . 0 -}}
+{{- $stage := index . 1 -}}
+{{- $values := index $root.Values $stage -}}
+name: {{ index . 2 }}
+image: {{ include "triptych.image" (list $root $values.image) }}
+imagePullPolicy: {{ $root.Values.imagePullPolicy }}
+ports:
+  {{- include "triptych.ports" (list $root $stage) | nindent 2 }}
+env:
+  {{- if eq $stage "repository" }}
+  - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+  - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+  {{- end }}
+  {{- include "triptych.environment" (list $root $stage (index . 3)) | trim | nindent 2 }}
+resources:
+  {{- toYaml $values.resources | nindent 2 }}
+{{ include "triptych.probes" $stage }}
+{{- if ne (include "triptych.mode" (list $root $stage)) "Knative" }}
+{{- include "triptych.lifecycle" $values }}
+{{- end }}
+securityContext:
+  {{- include "triptych.container-security" $root | nindent 2 }}
+{{- end }}

@@ -1,0 +1,39 @@
+"""Rendering the chart without a cluster. Needs helm: on PATH, or that of the development cluster."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+import pytest
+
+from helm.program import APIS, find, template
+from tests.chart.objects import Objects, Render
+
+
+@pytest.fixture(autouse=True)
+def _helm() -> None:
+    if find() is None:
+        pytest.skip("helm is not here: neither on PATH nor in a development cluster beside the checkout")
+
+
+@cache
+def _rendered(values: str, apis: tuple[str, ...], release: str) -> Objects:
+    with NamedTemporaryFile("w", suffix=".json") as file:  # JSON is YAML
+        file.write(values)
+        file.flush()
+        return Objects(template("--values", file.name, apis=apis, release=release))
+
+
+@pytest.fixture
+def render() -> Render:
+    """The objects that these values make: `render({"mode": "Grouped"}, apis=...)`. Raises `HelmFailed`."""
+
+    def made(
+        values: dict[str, Any] | None = None, *, apis: tuple[str, ...] = APIS, release: str = "triptych"
+    ) -> Objects:
+        return _rendered(json.dumps(values or {}), apis, release)
+
+    return made

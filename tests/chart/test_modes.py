@@ -1,0 +1,109 @@
+"""Each mode makes the objects that it is to make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chart.objects import Render
+
+MODES = ("Standard", "Knative", "Grouped", "Deployment")
+
+
+def kserve_mode(isvc: dict[str, Any]) -> str:
+    return str(isvc["metadata"]["annotations"]["serving.kserve.io/deploymentMode"])
+
+
+def test_standard_makes_three_inferenceservices_and_the_repository_beside_them(render: Render) -> None:
+    made = render()
+    assert {name: kserve_mode(each) for name, each in made.of("InferenceService").items()} == {
+        "preprocess": "Standard",
+        "predictor": "Standard",
+        "postprocess": "Standard",
+    }
+    assert set(made.of("Deployment")) == {"repository"}
+
+
+def test_knative_leaves_the_predictor_in_standard_mode_where_each_triton_has_an_address(render: Render) -> None:
+    made = render({"mode": "Knative"})
+    modes = {name: kserve_mode(each) for name, each in made.of("InferenceService").items()}
+    assert modes == {"preprocess": "Knative", "predictor": "Standard", "postprocess": "Knative"}
+    assert made.environment("preprocess")["PREPROCESS_POSTPROCESS"] == "postprocess-predictor.triptych:80"
+
+
+def test_grouped_puts_the_three_stages_into_one_pod_that_calls_itself(render: Render) -> None:
+    made = render({"mode": "Grouped"})
+    isvc = made.one("InferenceService", "grouped")
+    assert [each["name"] for each in isvc["spec"]["predictor"]["containers"]] == [
+        "kserve-container",
+        "predictor",
+        "postprocess",
+    ]
+    assert set(made.of("InferenceService")) == {"grouped"}
+    assert made.environment("preprocess")["PREPROCESS_POSTPROCESS"] == "127.0.0.1:9001"
+
+
+def test_deployment_makes_the_same_pods_and_nothing_of_kserve(render: Render) -> None:
+    made = render({"mode": "Deployment"}, apis=())
+    assert set(made.of("Deployment")) == {"preprocess", "predictor", "postprocess", "repository"}
+    assert not made.of("InferenceService")
+    standard = render()
+    for stage in ("preprocess", "predictor", "postprocess"):
+        assert made.container(stage) | {"name": ""} == standard.container(stage) | {"name": ""}
+
+
+def test_a_stage_may_have_a_mode_of_its_own(render: Render) -> None:
+    made = render({"mode": "Standard", "postprocess": {"mode": "Deployment"}})
+    assert set(made.of("InferenceService")) == {"preprocess", "predictor"}
+    assert set(made.of("Deployment")) == {"postprocess", "repository"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_preprocess_has_an_ingress_of_kserve(render: Render, mode: str) -> None:
+    for name, isvc in render({"mode": mode}).of("InferenceService").items():
+        hidden = isvc["metadata"]["labels"].get("networking.kserve.io/visibility") == "cluster-local"
+        assert hidden is (name not in ("preprocess", "grouped"))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_port_has_a_name_that_a_gateway_speaks_grpc_to(render: Render, mode: str) -> None:
+    for isvc in render({"mode": mode}).of("InferenceService").values():
+        first = isvc["spec"]["predictor"]["containers"][0]["ports"][0]["name"]
+        assert first == ("h2c" if kserve_mode(isvc) == "Knative" else "grpc")
+
+
+def test_knative_gets_nothing_that_it_refuses(render: Render) -> None:
+    made = render({"mode": "Knative", "pods": {"priorityClassName": "high"}})
+    for name in ("preprocess", "postprocess"):
+        pod = made.one("InferenceService", name)["spec"]["predictor"]
+        refused = {"terminationGracePeriodSeconds", "topologySpreadConstraints", "priorityClassName", "securityContext"}
+        assert not refused & pod.keys()
+        assert len(pod["containers"][0]["ports"]) == 1
+        assert "lifecycle" not in pod["containers"][0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_stages_find_each_other(render: Render, mode: str) -> None:
+    made = render({"mode": mode})
+    services = made.of("Service")
+    for stage, name in (("preprocess", "REPOSITORY"), ("postprocess", "REPOSITORY"), ("repository", "TRITON")):
+        host, _, port = made.environment(stage)[f"{stage.upper()}_{name}"].partition(":")
+        assert int(port) in [each["port"] for each in services[host]["spec"]["ports"]]
+    assert services["predictor"]["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_second_release_in_the_namespace_shares_no_name(render: Render, mode: str) -> None:
+    def names(prefix: str, release: str) -> set[tuple[str, str]]:
+        made = render({"mode": mode, "namePrefix": prefix}, release=release)
+        return {(each["kind"], each["metadata"]["name"]) for each in made.all}
+
+    assert not names("", "one") & names("two-", "two")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_with_a_prefix_every_address_is_that_of_a_service_of_the_release(render: Render, mode: str) -> None:
+    made = render({"mode": mode, "namePrefix": "two-"})
+    assert made.environment("preprocess")["PREPROCESS_REPOSITORY"] == "two-repository:9002"
+    assert made.environment("repository")["REPOSITORY_TRITON"] == "two-predictor:8001"

@@ -1,0 +1,133 @@
+"""What every pod promises, in every mode."""
+
+from __future__ import annotations
+
+import pytest
+
+from helm.program import ROOT
+from tests.chart.objects import Objects, Render
+from triptych.door import CONNECTION_AGE_MS
+
+MODES = ("Standard", "Knative", "Grouped", "Deployment")
+STAGES = ("preprocess", "predictor", "postprocess", "repository")
+STABLE = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
+
+
+@pytest.mark.parametrize("store", [{}, {"store": "s3", "uri": "s3://bucket/models"}])
+@pytest.mark.parametrize("mode", MODES)
+def test_every_container_is_hardened(render: Render, mode: str, store: dict[str, str]) -> None:
+    seen = 0
+    for name, container in render({"mode": mode, "models": store}).containers():
+        security = container["securityContext"]
+        assert security["runAsNonRoot"] is True, name
+        assert security["runAsUser"] > 0, name
+        assert security["readOnlyRootFilesystem"] is True, name
+        assert security["allowPrivilegeEscalation"] is False, name
+        assert security["capabilities"] == {"drop": ["ALL"]}, name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert "memory" in container["resources"]["limits"], name
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
+        assert not container["image"].endswith(":latest"), name
+        seen += 1
+    assert seen >= 9
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_only_the_repository_gets_a_token_of_kubernetes(render: Render, mode: str) -> None:
+    made = render({"mode": mode})
+    for name, pod in made.pods():
+        assert pod["automountServiceAccountToken"] is (name == "Deployment/repository"), name
+        assert pod["enableServiceLinks"] is False, name
+    for name, account in made.of("ServiceAccount").items():
+        assert account["automountServiceAccountToken"] is (name == "repository"), name
+
+
+def test_the_repository_may_do_what_its_own_tests_run_with_and_no_more(render: Render) -> None:
+    made = render()
+    assert not made.of("ClusterRole")
+    own = Objects((ROOT / "tests/e2e/rbac.yaml").read_text()).one("Role", "repository")["rules"]
+    for rule in own:
+        if "resourceNames" in rule:
+            rule["resourceNames"] = [made.environment("repository")["REPOSITORY_LEASE"]]
+    assert made.one("Role", "repository")["rules"] == own
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_service_of_ours_is_probed_by_grpc_in_both_voices(render: Render, mode: str) -> None:
+    made = render({"mode": mode})
+    for stage in STAGES:
+        container = made.container(stage)
+        voice = {} if stage == "predictor" else {"service": "live"}
+        port = container["ports"][0]["containerPort"]
+        assert container["startupProbe"]["grpc"] == {"port": port} | voice
+        assert container["livenessProbe"]["grpc"] == {"port": port} | voice
+        assert container["readinessProbe"]["grpc"] == {"port": port}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_selectors_hold_what_no_upgrade_changes(render: Render, mode: str) -> None:
+    before = render({"mode": mode})
+    after = render({"mode": mode, "tag": "9.9.9", "pods": {"labels": {"team": "red"}}, "preprocess": {"replicas": 2}})
+
+    def selectors(made: Objects) -> dict[tuple[str, str], dict[str, str]]:
+        found = {}
+        for each in made.all:
+            spec = each.get("spec", {})
+            selector = spec.get("podSelector") or spec.get("selector")
+            if selector:
+                labels = selector.get("matchLabels", selector)
+                assert labels.keys() == STABLE, each["metadata"]["name"]
+                found[each["kind"], each["metadata"]["name"]] = labels
+        return found
+
+    assert selectors(before) == selectors(after)
+    assert len(selectors(before)) >= 8
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_selector_finds_pods_of_the_render(render: Render, mode: str) -> None:
+    made = render({"mode": mode})
+    pods = [each["spec"]["template"]["metadata"]["labels"] for each in made.of("Deployment").values()]
+    pods += [each["spec"]["predictor"]["labels"] for each in made.of("InferenceService").values()]
+    for service in made.of("Service").values():
+        wanted = service["spec"]["selector"].items()
+        assert [labels for labels in pods if wanted <= labels.items()], service["metadata"]["name"]
+
+
+def test_an_upgrade_of_the_chart_alone_restarts_no_pod(render: Render) -> None:
+    for isvc in render().of("InferenceService").values():
+        assert set(isvc["spec"]["predictor"]["labels"]) == STABLE
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Grouped", "Deployment"])
+def test_a_pod_waits_before_sigterm_and_has_the_time_that_it_needs(render: Render, mode: str) -> None:
+    made = render(
+        {"mode": mode, "preprocess": {"shutdown": {"preStopSeconds": 7, "terminationGracePeriodSeconds": 55}}}
+    )
+    assert made.container("preprocess")["lifecycle"] == {"preStop": {"sleep": {"seconds": 7}}}
+    grace = {name: pod["terminationGracePeriodSeconds"] for name, pod in made.pods() if not name.startswith("Pod/")}
+    assert 55 in grace.values()
+
+
+def test_callers_of_a_pod_that_goes_have_been_moved_before_it_refuses_them(render: Render) -> None:
+    longest_connection_s = CONNECTION_AGE_MS / 1000 * 1.1  # gRPC spreads the age by 10 %
+    made = render()
+    leaving = made.container("preprocess")["lifecycle"]["preStop"]["sleep"]["seconds"]
+    leaving += float(made.environment("preprocess")["PREPROCESS_DRAIN_S"])
+    assert leaving > longest_connection_s
+
+
+def test_triton_gets_shared_memory_and_a_writable_tmp(render: Render) -> None:
+    pod = render({"predictor": {"sharedMemory": "1Gi"}}).one("InferenceService", "predictor")["spec"]["predictor"]
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+    mounts = {each["mountPath"]: each for each in pod["containers"][0]["volumeMounts"]}
+    assert set(mounts) == {"/models", "/tmp", "/dev/shm"}
+    assert mounts["/models"]["readOnly"] is True
+
+
+def test_the_answers_name_the_revision_that_runs(render: Render) -> None:
+    made = render({"tag": "1.2.3", "postprocess": {"image": "registry.example.com:5000/post:7"}})
+    assert made.environment("preprocess")["PREPROCESS_REVISION"] == "1.2.3"
+    assert made.environment("postprocess")["POSTPROCESS_REVISION"] == "7"
+    assert made.container("postprocess")["image"] == "registry.example.com:5000/post:7"

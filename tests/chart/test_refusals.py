@@ -1,0 +1,91 @@
+"""Contradictions, and what the cluster lacks, end with a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from helm.program import HelmFailed
+from tests.chart.objects import Render
+
+GATEWAY = {"enabled": True, "parents": [{"name": "public"}]}
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"preprocess": {"replica": 2}}, "additional properties 'replica' not allowed"),
+    ({"prepocess": {}}, "additional properties 'prepocess' not allowed"),
+    ({"mode": "standard"}, "value must be one of 'Standard'"),
+    ({"preprocess": {"replicas": "2"}}, "want integer"),
+    ({"predictor": {"sharedMemory": "64"}}, "does not match pattern"),
+    ({"preprocess": {"replicas": 0}}, "preprocess.replicas is 0, and only Knative mode starts a pod for a request"),
+    ({"predictor": {"gpus": 1}}, "predictor.image is triton-cpu, which uses none"),
+    ({"preprocess": {"shutdown": {"graceSeconds": 28.5}}}, "add up to 40.5 s, and terminationGracePeriodSeconds is 40"),
+    ({"predictor": {"shutdown": {"graceSeconds": 36}}}, "predictor.shutdown: preStopSeconds"),
+    ({"repository": {"shutdown": {"graceSeconds": 60}}}, "repository.shutdown: preStopSeconds"),
+    ({"preprocess": {"settings": {"port": 1}}}, "preprocess.settings.port: the chart sets this itself"),
+    ({"repository": {"settings": {"triton": "a:1"}}}, "repository.settings.triton: the chart sets this itself"),
+    ({"postprocess": {"settings": {"grace_s": 1}}}, "postprocess.settings.grace_s: the chart sets this itself"),
+    ({"preprocess": {"autoscaling": {"signal": "concurrency"}}}, "concurrency, which is Knative's"),
+    (
+        {"mode": "Knative", "preprocess": {"autoscaling": {"signal": "cpu"}}},
+        "in Knative mode replicas follow concurrency",
+    ),
+    ({"mode": "Knative", "preprocess": {"replicas": 0, "autoscaling": {"maxReplicas": 0}}}, "are both 0"),
+    ({"preprocess": {"autoscaling": {"signal": "queue", "maxReplicas": 2}}}, "metrics.prometheus is empty"),
+    ({"mode": "Grouped", "preprocess": {"mode": "Deployment"}}, "grouped stages have no modes of their own"),
+    (
+        {"mode": "Grouped", "predictor": {"replicas": 2}},
+        "predictor.replicas and predictor.autoscaling.maxReplicas have to",
+    ),
+    ({"gateway": {"enabled": True}}, "gateway.parents is empty"),
+    ({"mode": "Knative", "gateway": GATEWAY}, "Knative has its own ingress"),
+    ({"mode": "Knative", "networkPolicy": {"callers": [{"podSelector": {}}]}}, "restrict them there"),
+    ({"models": {"store": "pvc"}}, "models.claim is empty"),
+    ({"models": {"claim": "models"}}, "are for models.store pvc, and the store is image"),
+    ({"models": {"store": "s3", "uri": "gs://bucket/models"}}, "models.uri has to begin with s3://"),
+    ({"models": {"store": "gs"}}, "models.uri has to begin with gs://"),
+    ({"models": {"secret": "keys"}}, "are for models.store s3 and gs"),
+]
+
+
+@pytest.mark.parametrize(("values", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
+def test_a_wrong_value_is_refused_with_a_sentence(render: Render, values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(HelmFailed) as refused:
+        render(values)
+    assert sentence in str(refused.value)
+
+
+def test_the_grace_period_may_be_used_up_to_its_end(render: Render) -> None:
+    render({"preprocess": {"shutdown": {"graceSeconds": 28}}})
+
+
+LACKING: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "serving.kserve.io/v1beta1", "mode: Deployment works without"),
+    ({"mode": "Knative"}, "serving.knative.dev/v1", "mode: Standard works without"),
+    ({"gateway": GATEWAY}, "gateway.networking.k8s.io/v1", "reached by its Service"),
+    (
+        {"metrics": {"serviceMonitor": {"enabled": True}}},
+        "monitoring.coreos.com/v1",
+        "metrics.annotations works without",
+    ),
+    (
+        {
+            "preprocess": {"autoscaling": {"signal": "queue", "maxReplicas": 2}},
+            "metrics": {"prometheus": "http://prometheus:9090"},
+        },
+        "keda.sh/v1alpha1",
+        "signal cpu works without",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "missing", "sentence"), LACKING, ids=[missing for _, missing, _ in LACKING])
+def test_what_the_cluster_lacks_is_named_with_what_works_without_it(
+    render: Render, values: dict[str, Any], missing: str, sentence: str
+) -> None:
+    there = ("serving.kserve.io/v1beta1",) if missing != "serving.kserve.io/v1beta1" else ()
+    with pytest.raises(HelmFailed) as refused:
+        render(values, apis=there)
+    assert missing in str(refused.value)
+    assert sentence in str(refused.value)
+    render(values, apis=(*there, missing))
