@@ -13,7 +13,7 @@ import pytest
 from grpc import aio
 
 from repository.leading import Loads
-from repository.residency import Residency
+from repository.residency.residency import Residency
 from tests.contract.test_repository import running
 from tests.unit.repository.folders import publish
 from tests.unit.repository.tritons import Desk, FakeTriton, read, run

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from repository.catalogue import Catalogue
+from repository.catalogue.assembly import Catalogue
+from repository.catalogue.scan import Scanner
+from repository.catalogue.source import Source
 from repository.kubernetes.api import Api
 from repository.kubernetes.cluster import Cluster, Place
 from repository.kubernetes.election import Pace
 from repository.metrics import RepositoryMetrics
-from repository.scan import Scanner
-from repository.situation import Situation
-from repository.source import Source
+from repository.traffic.situation import Situation
 from triptych import logs
 
 PACE = Pace(lease_s=3.0, renew_s=2.0, retry_s=0.3)

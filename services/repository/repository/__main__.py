@@ -22,7 +22,7 @@ def main() -> int:
 
             return rollout.main(arguments)
         case ["mirror", *arguments]:
-            from repository.store import command as mirror
+            from repository.catalogue.store import command as mirror
 
             return mirror.main(arguments)
         case ["top", *arguments]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from repository.journal import Decision, Journal
-from repository.pod import Pod
-from repository.residency import Residency
-from repository.usage import Key
+from repository.residency.pod import Pod
+from repository.residency.residency import Residency
+from repository.residency.usage import Key
 from triptych.proto import repository_pb2 as rp
 
 

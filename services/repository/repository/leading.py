@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Protocol
 
-from repository.residency import Residency
+from repository.residency.residency import Residency
 from triptych.call import Call
 from triptych.client import Upstream
 from triptych.contracts import REPOSITORY_SERVICE

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from repository.room import Room
+from repository.residency.room import Room
 
 OUTCOMES = ("ok", "failed", "unavailable", "refused")
 REASONS = ("room", "spare", "idle", "surplus", "removed")

@@ -6,21 +6,21 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from repository.board import Board
-from repository.catalogue import Catalogue
-from repository.discovery import Discovery
+from repository.catalogue.assembly import Catalogue
+from repository.catalogue.scan import Scanner
+from repository.catalogue.source import Source
+from repository.catalogue.store.place import models_in
 from repository.journal import Journal
 from repository.leading import Alone, Loads
 from repository.metrics import RepositoryMetrics
-from repository.residency import Residency
-from repository.scan import Scanner
+from repository.residency.discovery import Discovery
+from repository.residency.residency import Residency
+from repository.residency.triton import Triton
+from repository.residency.upkeep import every
 from repository.servicer import CatalogueServicer, RepositoryServicer
-from repository.serving import Serving
 from repository.settings import Settings
-from repository.source import Source
-from repository.store.place import models_in
-from repository.triton import Triton
-from repository.upkeep import every
+from repository.traffic.board import Board
+from repository.traffic.serving import Serving
 from triptych.contracts import REPOSITORY_SERVICE
 from triptych.door import GrpcioDoor
 from triptych.methods import methods_of

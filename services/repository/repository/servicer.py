@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from tritonclient.grpc import service_pb2 as pb
 
-from repository.board import Board
-from repository.catalogue import Model, Version
+from repository.catalogue.assembly import Model, Version
 from repository.describe import describe
 from repository.journal import Journal
 from repository.leading import Loads
-from repository.residency import Residency
+from repository.residency.residency import Residency
+from repository.traffic.board import Board
 from triptych.call import Call
 from triptych.errors import NotSupported, Overloaded, Unavailable, UnknownVersion
 from triptych.metrics import StageMetrics

@@ -8,8 +8,8 @@ from typing import Annotated, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from repository.limits import Limits
-from repository.store.uri import is_uri, split
+from repository.catalogue.store.uri import is_uri, split
+from repository.residency.limits import Limits
 from triptych.settings import StageSettings
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from obstore.store import MemoryStore
 
-from repository.store.mirror import Mirror
-from repository.store.objects import Object, Store, StoreError
+from repository.catalogue.store.mirror import Mirror
+from repository.catalogue.store.objects import Object, Store, StoreError
 from tests.unit.repository.folders import publish
 
 URI = "s3://models/eu"

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from repository.catalogue import Catalogue, Reason, assemble
-from repository.scan import Scanner
-from repository.served_model import Document, Origin, ServedModel
+from repository.catalogue.assembly import Catalogue, Reason, assemble
+from repository.catalogue.scan import Scanner
+from repository.catalogue.served_model import Document, Origin, ServedModel
 from tests.unit.repository.folders import declare
 from triptych.errors import UnknownModel, UnknownVersion
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from repository.board import Board
 from repository.metrics import RepositoryMetrics
+from repository.traffic.board import Board
 from tests.unit.repository.tritons import run
 from triptych.errors import Draining, Overloaded
 from triptych.proto import repository_pb2 as rp

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repository.copies import Busy, CopyCount
-from repository.limits import Limits
+from repository.residency.copies import Busy, CopyCount
+from repository.residency.limits import Limits
 from tests.unit.repository.tritons import Desk, FakeTriton, read, run
 
 KEY = ("sales_de", 1)

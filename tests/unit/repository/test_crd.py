@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from local.environments import ROOT
+from repository.catalogue.served_model import ServedModel
 from repository.kubernetes.crd import definition
-from repository.served_model import ServedModel
 from tests.unit.repository.served_models import BAD, FINE, GOOD, SHARES, UNKNOWN_FIELDS, Json
 
 

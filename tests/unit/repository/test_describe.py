@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from repository.describe import describe
 from repository.metrics import OUTCOMES, REASONS, RepositoryMetrics
-from repository.room import Room
+from repository.residency.room import Room
 from tests.unit.repository.tritons import Desk, FakeTriton, read, run
 from triptych.proto import repository_pb2 as rp
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from repository.discovery import Discovery
+from repository.residency.discovery import Discovery
 from tests.unit.repository.tritons import run
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repository.catalogue import Catalogue
-from repository.fleet import Fleet, rendezvous
-from repository.triton import Index
+from repository.catalogue.assembly import Catalogue
+from repository.residency.fleet import Fleet, rendezvous
+from repository.residency.triton import Index
 from tests.unit.repository.tritons import Desk, FakeTriton, run, turn
 from triptych.errors import StageUnavailable, TriptychError
 

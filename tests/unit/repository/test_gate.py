@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.catalogue import Model, Version
-from repository.gate import WAITS, Gate, Traffic, without
+from repository.catalogue.assembly import Model, Version
+from repository.traffic.gate import WAITS, Gate, Traffic, without
 from triptych.contract import Contract
 
 Shares = Mapping[int, int]

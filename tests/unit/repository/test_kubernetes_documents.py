@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
+from repository.catalogue.served_model import Document, Fault
 from repository.kubernetes import documents as documents_module
 from repository.kubernetes.api import Away, Expired
 from repository.kubernetes.documents import KubernetesDocuments
-from repository.served_model import Document, Fault
 from tests.unit.repository.api_server import ApiServer, settle, spec
 
 

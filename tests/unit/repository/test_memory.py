@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repository.limits import Limits
-from repository.memory import REST_S, Memory, Meter, Size
-from repository.room import Room
-from repository.triton import GpuMemory, Triton, _gpu_memory
+from repository.residency.limits import Limits
+from repository.residency.memory import REST_S, Memory, Meter, Size
+from repository.residency.room import Room
+from repository.residency.triton import GpuMemory, Triton, _gpu_memory
 from tests.unit.repository.tritons import Desk, FakeTriton, read, run
 
 A, B, C = ("a", 1), ("b", 1), ("c", 1)

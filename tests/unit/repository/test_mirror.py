@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repository.scan import Scanner
-from repository.store.mirror import Change, FolderError, Mirror, Progress
-from repository.store.objects import Object, StoreError
+from repository.catalogue.scan import Scanner
+from repository.catalogue.store.mirror import Change, FolderError, Mirror, Progress
+from repository.catalogue.store.objects import Object, StoreError
 from tests.unit.repository.stores import URI, Memory, contents, mirrored
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from repository.__main__ import TOOLS
-from repository.store import command
-from repository.store.command import Stopped, Teller, run, size
-from repository.store.mirror import Change, Mirror, Progress
+from repository.catalogue.store import command
+from repository.catalogue.store.command import Stopped, Teller, run, size
+from repository.catalogue.store.mirror import Change, Mirror, Progress
 from tests.unit.repository.folders import publish
 from tests.unit.repository.stores import Memory, contents
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repository.catalogue import Catalogue
+from repository.catalogue.assembly import Catalogue
 from tests.unit.repository.folders import declare, publish
 from tests.unit.repository.tritons import Desk, FakeTriton, models_of, read, run, turn
 from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, Unavailable

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
+from repository.catalogue.served_model import Document, read_documents
 from repository.remote import Remote, RemoteError
 from repository.rollout.document import DocumentTarget, rewritten
 from repository.rollout.target import ChangedByOther, TargetError
-from repository.served_model import Document, read_documents
 from triptych.proto import repository_pb2 as rp
 
 TEXT = """\

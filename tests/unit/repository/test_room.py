@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repository.room import Occupant, Room, make_room
+from repository.residency.room import Occupant, Room, make_room
 
 waits = st.one_of(st.just(0.0), st.floats(0.1, 60), st.just(math.inf))
 occupants = st.lists(st.tuples(st.integers(0, 50), waits, st.integers(0, 5)), max_size=9).map(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from repository.catalogue import Folder
-from repository.scan import Scan, Scanner
+from repository.catalogue.assembly import Folder
+from repository.catalogue.scan import Scan, Scanner
 
 Publish = Callable[..., Path]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from repository.served_model import Document, Fault, read_documents
+from repository.catalogue.served_model import Document, Fault, read_documents
 
 GOOD = """\
 # how Germany is served

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from repository.board import Board
-from repository.catalogue import Catalogue, assemble
+from repository.catalogue.assembly import Catalogue, assemble
+from repository.catalogue.scan import Scanner
 from repository.journal import Journal
-from repository.limits import Limits
 from repository.metrics import RepositoryMetrics
-from repository.residency import Residency
-from repository.scan import Scanner
-from repository.serving import Serving
+from repository.residency.limits import Limits
+from repository.residency.residency import Residency
+from repository.traffic.board import Board
+from repository.traffic.serving import Serving
 from tests.unit.repository.folders import declare, publish
 from tests.unit.repository.tritons import FakeTriton, read, run, turn
 from triptych.call import Call

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from repository.limits import Limits
+from repository.residency.limits import Limits
 from repository.settings import Settings
 from triptych.settings import load
 

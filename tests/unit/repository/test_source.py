@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from repository import source as source_module
-from repository.catalogue import Catalogue
+from repository.catalogue import source as source_module
+from repository.catalogue.assembly import Catalogue
+from repository.catalogue.scan import Scanner
+from repository.catalogue.served_model import Document, Origin, ServedModel
+from repository.catalogue.source import Source
 from repository.metrics import RepositoryMetrics
-from repository.scan import Scanner
-from repository.served_model import Document, Origin, ServedModel
-from repository.source import Source
 from tests.unit.repository.api_server import settle, spec
 
 Publish = Callable[..., Path]

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.catalogue import Catalogue, Model, Reason, Verdict
+from repository.catalogue.assembly import Catalogue, Model, Reason, Verdict
+from repository.catalogue.served_model import Origin
 from repository.kubernetes.events import Decision, decisions
 from repository.kubernetes.status import dated, status_of, summary
-from repository.served_model import Origin
-from repository.situation import Situation
+from repository.traffic.situation import Situation
 
 WHERE = "servedmodel/here/sales-de"
 NOW, LATER = "2026-11-21T10:00:00Z", "2026-11-21T11:00:00Z"

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.catalogue import Catalogue, Model, Reason, Verdict
+from repository.catalogue.assembly import Catalogue, Model, Reason, Verdict
+from repository.catalogue.served_model import Document
 from repository.kubernetes import events as events_module
 from repository.kubernetes import writer as writer_module
 from repository.kubernetes.api import Missing, Refused
@@ -16,8 +17,7 @@ from repository.kubernetes.documents import KubernetesDocuments
 from repository.kubernetes.events import Decision, Recorder
 from repository.kubernetes.pace import Bucket, pauses
 from repository.kubernetes.writer import StatusWriter
-from repository.served_model import Document
-from repository.situation import Situation
+from repository.traffic.situation import Situation
 from tests.unit.repository.api_server import ApiServer, Json, settle, spec
 
 

@@ -10,10 +10,10 @@ import pytest
 from obstore.store import MemoryStore
 from pydantic import ValidationError
 
+from repository.catalogue.store.objects import Changed, Store, StoreError, open_store
+from repository.catalogue.store.place import default_folder, models_in
+from repository.catalogue.store.uri import split
 from repository.settings import Settings
-from repository.store.objects import Changed, Store, StoreError, open_store
-from repository.store.place import default_folder, models_in
-from repository.store.uri import split
 from tests.unit.repository.folders import publish
 from tests.unit.repository.stores import Memory
 

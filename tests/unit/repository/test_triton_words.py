@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repository.triton import _one_line, only, version_reason
+from repository.residency.triton import _one_line, only, version_reason
 from triptych.contract.config import parse_config
 
 # Triton 2.51, Python backend: one version with a corrupt file, one with none; shortened, white space folded.

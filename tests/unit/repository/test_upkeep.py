@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from repository.catalogue import Catalogue
-from repository.pod import Pod
-from repository.triton import GpuMemory
+from repository.catalogue.assembly import Catalogue
+from repository.residency.pod import Pod
+from repository.residency.triton import GpuMemory
 from tests.unit.repository.folders import declare, publish
 from tests.unit.repository.tritons import Desk, FakeTriton, models_of, read, run, turn
 

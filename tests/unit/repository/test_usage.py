@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repository.usage import DECAYED, Key, Usage
+from repository.residency.usage import DECAYED, Key, Usage
 
 A, B, C = ("a", 1), ("b", 1), ("c", 1)
 

@@ -10,15 +10,15 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.catalogue import Catalogue, assemble
+from repository.catalogue.assembly import Catalogue, assemble
+from repository.catalogue.scan import Scanner
 from repository.journal import Journal
-from repository.limits import Limits
 from repository.metrics import RepositoryMetrics
-from repository.pod import Pod
-from repository.residency import Residency
-from repository.scan import Scanner
-from repository.triton import Count, GpuMemory, Index
-from repository.usage import Key
+from repository.residency.limits import Limits
+from repository.residency.pod import Pod
+from repository.residency.residency import Residency
+from repository.residency.triton import Count, GpuMemory, Index
+from repository.residency.usage import Key
 from triptych.call import Call
 from triptych.errors import DeadlineExceeded, LoadFailed, StageUnavailable
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from repository.catalogue import Catalogue
+from repository.catalogue.assembly import Catalogue
 from repository.kubernetes.api import NAMESPACE, Api
 from repository.kubernetes.documents import KubernetesDocuments
 from repository.kubernetes.election import Election, LeaseLock, Pace
 from repository.kubernetes.events import Recorder
 from repository.kubernetes.writer import StatusWriter
-from repository.situation import Situation
+from repository.traffic.situation import Situation
 
 RESTART_S = 5.0
 

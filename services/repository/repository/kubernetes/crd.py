@@ -12,12 +12,12 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import FoldedScalarString
 
+from repository.catalogue.served_model import GROUP, KIND, PLURAL, VERSION, ServedModel, Spec
 from repository.kubernetes.status import Status
-from repository.served_model import GROUP, KIND, PLURAL, VERSION, ServedModel, Spec
 
 Json = dict[str, Any]
 
-HEADER = "# Generated from repository.served_model: make crd\n"
+HEADER = "# Generated from repository.catalogue.served_model: make crd\n"
 _UNUSED = ("title", "additionalProperties")  # a structural schema is closed by itself: the rest is refused or pruned
 _COLUMNS = (
     ("Model", "string", ".spec.model", "Folder in the model repository.", 0),

@@ -12,9 +12,19 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from repository.catalogue.served_model import (
+    GROUP,
+    KIND,
+    PLURAL,
+    VERSION,
+    Document,
+    Fault,
+    Location,
+    Origin,
+    check_document,
+)
 from repository.kubernetes.api import Api, ApiError, Expired, Json, Kind
 from repository.kubernetes.pace import pauses
-from repository.served_model import GROUP, KIND, PLURAL, VERSION, Document, Fault, Location, Origin, check_document
 
 SHORTEST_S = 1.0  # a watch that ends sooner is not begun again at once
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from repository.catalogue.served_model import GROUP, KIND, VERSION
 from repository.kubernetes.api import Api, ApiError, Conflict, Kind
 from repository.kubernetes.documents import Seen
 from repository.kubernetes.pace import Bucket
 from repository.kubernetes.status import Json, summary
-from repository.served_model import GROUP, KIND, VERSION
 
 AT_ONCE, PER_S = 50, 2.0
 QUIET_S = 300.0  # the same event about the same object is not written again for that long

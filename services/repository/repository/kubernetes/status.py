@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from repository.catalogue import Catalogue, Verdict
-from repository.situation import Situation
+from repository.catalogue.assembly import Catalogue, Verdict
+from repository.traffic.situation import Situation
 
 MAX_MESSAGE = 4096
 Json = dict[str, Any]

@@ -11,13 +11,13 @@ import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from repository.catalogue import Catalogue
+from repository.catalogue.assembly import Catalogue
 from repository.kubernetes.api import Api, ApiError, Away, Missing
 from repository.kubernetes.documents import KubernetesDocuments, Seen
 from repository.kubernetes.events import Recorder, decisions
 from repository.kubernetes.pace import Bucket, pauses
 from repository.kubernetes.status import Json, dated, status_of
-from repository.situation import Situation
+from repository.traffic.situation import Situation
 
 MINOR_S = 10.0
 AT_ONCE, PER_S = 50, 20.0

@@ -16,10 +16,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
+from repository.catalogue.served_model import Fault, read_documents
 from repository.remote import Remote, RemoteError
 from repository.rollout.plan import Traffic, spell, taking
 from repository.rollout.target import ChangedByOther, InForce, TargetError
-from repository.served_model import Fault, read_documents
 from triptych.proto import repository_pb2 as rp
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Protocol
 
-from repository.catalogue import Catalogue, Reason, assemble
+from repository.catalogue.assembly import Catalogue, Reason, assemble
+from repository.catalogue.scan import Scan, Scanner
+from repository.catalogue.served_model import Document, Fault
 from repository.metrics import RepositoryMetrics
-from repository.scan import Scan, Scanner
-from repository.served_model import Document, Fault
 
 REST_S = 1.0  # between a look that was asked for and the next: what is new has to rest that long
 SETTLE_S = 0.05  # documents that change together are one change: `kubectl apply` of a folder sends them one by one

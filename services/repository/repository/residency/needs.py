@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.catalogue import Catalogue, Model, Version
-from repository.fleet import Fleet
-from repository.limits import Limits
-from repository.memory import Memory, Size
-from repository.pod import Pod
-from repository.room import Occupant
-from repository.usage import Key, Usage
+from repository.catalogue.assembly import Catalogue, Model, Version
+from repository.residency.fleet import Fleet
+from repository.residency.limits import Limits
+from repository.residency.memory import Memory, Size
+from repository.residency.pod import Pod
+from repository.residency.room import Occupant
+from repository.residency.usage import Key, Usage
 
 
 class Needs:

@@ -8,18 +8,18 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from repository.copies import Busy, CopyCount
-from repository.discovery import Discovery
-from repository.fleet import Fleet
 from repository.journal import Journal
-from repository.limits import Limits
-from repository.memory import Meter
 from repository.metrics import RepositoryMetrics
-from repository.moves import Moves
-from repository.needs import Needs
-from repository.pod import Pod
-from repository.room import make_room
-from repository.usage import Key
+from repository.residency.copies import Busy, CopyCount
+from repository.residency.discovery import Discovery
+from repository.residency.fleet import Fleet
+from repository.residency.limits import Limits
+from repository.residency.memory import Meter
+from repository.residency.moves import Moves
+from repository.residency.needs import Needs
+from repository.residency.pod import Pod
+from repository.residency.room import make_room
+from repository.residency.usage import Key
 
 log = logging.getLogger(__name__)
 

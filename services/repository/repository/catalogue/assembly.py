@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.served_model import Document, Fault, Origin, Residency, Traffic
+from repository.catalogue.served_model import Document, Fault, Origin, Residency, Traffic
 from triptych.contract import Contract
 from triptych.errors import UnknownModel, UnknownVersion
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.catalogue import Folder, Version
-from repository.served_model import Document, Fault, read_documents
+from repository.catalogue.assembly import Folder, Version
+from repository.catalogue.served_model import Document, Fault, read_documents
 from triptych.contract import ContractError
 from triptych.contract.config import FILE as CONFIG
 from triptych.contract.config import ConfigError, check_config, model_file, parse_config, served_versions

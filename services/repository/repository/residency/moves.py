@@ -11,13 +11,13 @@ from typing import Protocol
 from tritonclient.grpc import model_config_pb2 as mc
 
 from repository.journal import Journal
-from repository.limits import Limits
-from repository.memory import Size
 from repository.metrics import RepositoryMetrics
-from repository.pod import Pod
-from repository.room import Occupant, Room, make_room
-from repository.triton import version_reason
-from repository.usage import Key
+from repository.residency.limits import Limits
+from repository.residency.memory import Size
+from repository.residency.pod import Pod
+from repository.residency.room import Occupant, Room, make_room
+from repository.residency.triton import version_reason
+from repository.residency.usage import Key
 from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
 
 POLL_S = 0.1  # between two looks while something is unloaded

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 
-from repository.pod import Pod
-from repository.triton import Predictor
-from repository.usage import Key
+from repository.residency.pod import Pod
+from repository.residency.triton import Predictor
+from repository.residency.usage import Key
 
 
 class Fleet:

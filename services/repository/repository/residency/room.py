@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from repository.usage import Key
+from repository.residency.usage import Key
 
 
 @dataclass(frozen=True)

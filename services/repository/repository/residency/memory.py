@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from repository.limits import Limits
-from repository.usage import Key
+from repository.residency.limits import Limits
+from repository.residency.usage import Key
 
 Source = Literal["measured", "declared", "estimated"]
 REST_S = 5.0  # Triton reads its GPU's memory every 2 s

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from repository.catalogue import Model
-from repository.usage import Key
+from repository.catalogue.assembly import Model
+from repository.residency.usage import Key
 
 WAITS = "it has not been loaded yet; its share comes into force when it has"
 TOGETHER = "it is loaded, and its share comes into force with those of the versions that are not yet"

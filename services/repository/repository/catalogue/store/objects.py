@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import GCSStore, LocalStore, S3Store
 
-from repository.store.uri import split
+from repository.catalogue.store.uri import split
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import model_config_pb2 as mc
 from tritonclient.grpc import service_pb2 as pb
 
-from repository.usage import Key
+from repository.residency.usage import Key
 from triptych.call import Call
 from triptych.client import Upstream
 from triptych.errors import DeadlineExceeded, Internal, LoadFailed

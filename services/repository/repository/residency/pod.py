@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.copies import Busy
-from repository.memory import Size
-from repository.room import Room
-from repository.triton import Count, GpuMemory, Index, Predictor
-from repository.usage import Key
+from repository.residency.copies import Busy
+from repository.residency.memory import Size
+from repository.residency.room import Room
+from repository.residency.triton import Count, GpuMemory, Index, Predictor
+from repository.residency.usage import Key
 from triptych.errors import StageUnavailable, TriptychError
 
 log = logging.getLogger(__name__)

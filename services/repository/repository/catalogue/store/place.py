@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from repository.store.uri import is_uri
+from repository.catalogue.store.uri import is_uri
 
 
 def models_in(place: str, mirror: Path | None) -> tuple[Path, Callable[[], str] | None]:
@@ -18,8 +18,8 @@ def models_in(place: str, mirror: Path | None) -> tuple[Path, Callable[[], str] 
     """
     if not is_uri(place):
         return Path(place), None
-    from repository.store.mirror import Mirror  # obstore, only where there is a store
-    from repository.store.objects import open_store
+    from repository.catalogue.store.mirror import Mirror  # obstore, only where there is a store
+    from repository.catalogue.store.objects import open_store
 
     folder = mirror or default_folder(place)
     kept = Mirror(open_store(place), folder, whole=False)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from repository.limits import Limits
-from repository.usage import Key
+from repository.residency.limits import Limits
+from repository.residency.usage import Key
 
 IDLE_HALF = 0.5
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from repository.store.objects import Changed, Object, Store, StoreError
+from repository.catalogue.store.objects import Changed, Object, Store, StoreError
 
 CONTRACT = "contract.yaml"
 SMALL = (CONTRACT, "config.pbtxt")  # what the repository reads; of the rest it wants to know that it is there

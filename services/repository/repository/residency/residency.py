@@ -11,18 +11,18 @@ import math
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from repository.catalogue import Catalogue, Model
-from repository.fleet import Fleet
+from repository.catalogue.assembly import Catalogue, Model
 from repository.journal import Journal
-from repository.limits import Limits
 from repository.metrics import RepositoryMetrics
-from repository.moves import Moves, full
-from repository.needs import Needs
-from repository.pod import Pod
-from repository.room import Room
-from repository.triton import Predictor
-from repository.upkeep import Upkeep
-from repository.usage import Key
+from repository.residency.fleet import Fleet
+from repository.residency.limits import Limits
+from repository.residency.moves import Moves, full
+from repository.residency.needs import Needs
+from repository.residency.pod import Pod
+from repository.residency.room import Room
+from repository.residency.triton import Predictor
+from repository.residency.upkeep import Upkeep
+from repository.residency.usage import Key
 from triptych.call import Call
 from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
 

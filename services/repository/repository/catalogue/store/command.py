@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from repository.arguments import duration, typed
-from repository.store.mirror import Mirror, Progress
-from repository.store.objects import open_store
-from repository.store.uri import split
+from repository.catalogue.store.mirror import Mirror, Progress
+from repository.catalogue.store.objects import open_store
+from repository.catalogue.store.uri import split
 
 TELL_S = 5.0  # between two lines about one long download
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from repository.board import Board
-from repository.catalogue import Catalogue, Model
-from repository.gate import Gate, Traffic
+from repository.catalogue.assembly import Catalogue, Model
 from repository.journal import Journal
-from repository.residency import Residency
-from repository.situation import Situation
+from repository.residency.residency import Residency
+from repository.traffic.board import Board
+from repository.traffic.gate import Gate, Traffic
+from repository.traffic.situation import Situation
 from triptych.proto import repository_pb2 as rp
 
 

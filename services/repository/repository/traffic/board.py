@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 
-from repository.catalogue import Catalogue
+from repository.catalogue.assembly import Catalogue
 from repository.metrics import RepositoryMetrics
 from triptych.errors import Draining, Overloaded
 from triptych.proto import repository_pb2 as rp

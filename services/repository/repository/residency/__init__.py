@@ -1,0 +1,1 @@
+"""What each Triton holds: who is loaded where, who goes, how many copies, on request and unasked."""
