@@ -222,3 +222,21 @@ def test_too_many_waiting_loads_keep_no_catalogue_from_being_published(models: P
         await stand.residency.close()
 
     run(test())
+
+
+def test_a_version_that_takes_over_all_traffic_gets_as_many_copies_as_the_old_one_had(two: tuple[Path, Path]) -> None:
+    async def test() -> None:
+        tritons = [FakeTriton(f"{name}:1") for name in "abc"]
+        for triton in tritons:
+            triton.loaded = {("sales_de", 1)}
+        stand = Stand(*tritons)
+        stand.serving.set_catalogue(before := read(*two))
+        await stand.look(1)
+        declare(two[1], "sales_de", {2: 100})
+        stand.serving.set_catalogue(read(*two, before))
+        for now in range(2, 6):
+            await stand.look(now)
+        assert await stand.shares() == {2: 100}
+        assert [("sales_de", 2) in triton.loaded for triton in tritons] == [True] * 3
+
+    run(test())

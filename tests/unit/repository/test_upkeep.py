@@ -235,6 +235,21 @@ def test_a_busy_model_gets_a_copy_and_loses_it_when_it_cools(catalogue: Catalogu
     run(test())
 
 
+def test_copies_that_are_there_at_the_start_are_kept(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        tritons = fleet_of("a:1", "b:1", "c:1")
+        for triton in tritons:
+            triton.loaded = {("sales_de", 1)}
+        desk = Desk(catalogue, *tritons)
+        for pod in desk.residency.fleet:  # one after the other, as in a restarted process
+            await desk.residency.upkeep.look(pod)
+        await desk.look()
+        assert len(homes(desk)["sales_de"]) == 3
+        assert desk.decisions("unload") == []
+
+    run(test())
+
+
 def test_what_a_lost_triton_had_in_use_is_loaded_on_the_others(many: Catalogue) -> None:
     async def test() -> None:
         tritons = fleet_of("a:1", "b:1", "c:1")

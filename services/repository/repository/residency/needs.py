@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from tritonclient.grpc import model_config_pb2 as mc
@@ -28,7 +28,7 @@ class Needs:
         self.catalogue = Catalogue()
         self.required: dict[Key, int] = {}  # copies by pin and minCopies
         self.proving: set[Key] = set()  # versions that wait for traffic until they are loaded
-        self._in_force: dict[str, frozenset[int]] = {}  # versions with traffic
+        self._in_force: dict[str, Mapping[int, int]] = {}  # percent by version with traffic
         self._deaths: dict[Key, list[float]] = {}  # when Tritons went away while they loaded it
         self.wanted: Counter[Key] = Counter()  # copies by use
         self._asking: Counter[Key] = Counter()  # calls that wait for a load
@@ -37,20 +37,26 @@ class Needs:
         """Models that are gone are forgotten."""
         self.catalogue = catalogue
         self.memory.keep(catalogue.models)
-        self._in_force = {name: versions for name, versions in self._in_force.items() if name in catalogue.models}
+        self._in_force = {name: shares for name, shares in self._in_force.items() if name in catalogue.models}
         self.proving = {key for key in self.proving if key[0] in catalogue.models}
         self.required = {}
         for model in catalogue.models.values():
             self._require(model)
 
-    def set_traffic(self, model: str, in_force: frozenset[int], proving: frozenset[int]) -> bool:
-        """Versions with traffic, and those to be loaded before they get some. Returns whether loads may follow."""
-        before = {key for key in self.proving if key[0] == model}
+    def set_traffic(self, model: str, in_force: Mapping[int, int], proving: frozenset[int]) -> bool:
+        """Shares of the versions with traffic, and the versions to be loaded before they get some.
+
+        Returns whether loads may follow.
+        """
+        proved = {key for key in self.proving if key[0] == model}
         now = {(model, version) for version in proving}
-        if before == now and self._in_force.get(model) == in_force:
+        before = self._in_force.get(model)
+        if proved == now and before == in_force:
             return False
-        self.proving = self.proving - before | now
+        self.proving = self.proving - proved | now
         self._in_force[model] = in_force
+        if before:
+            self._share_copies(model, before, in_force)
         known = self.catalogue.models.get(model)
         if known is None:
             return False
@@ -155,6 +161,15 @@ class Needs:
     def _has_weakest_claim(self, key: Key, pod: Pod) -> bool:
         ranked = [each for each in self._fleet.ranked(key[0]) if key in each.ready]
         return bool(ranked) and ranked[-1] is pod
+
+    def _share_copies(self, model: str, before: Mapping[int, int], now: Mapping[int, int]) -> None:
+        """Who takes over traffic needs its share of the copies at once, not when requests have begun to wait."""
+        copies = max(len(self._fleet.holders((model, version))) for version in before)
+        for version, percent in now.items():
+            if percent > before.get(version, 0):
+                key = (model, version)
+                self.wanted[key] = max(self.wanted[key], math.ceil(copies * percent / 100))
+                self.usage.record(key, 0, self._clock())
 
     def _require(self, model: Model) -> None:
         """Copies of the versions that serve: not of one that only should."""

@@ -35,6 +35,7 @@ class Pod:
         self.address = predictor.address
         self.ready: frozenset[Key] = frozenset()  # what requests may be sent to
         self.answers = False
+        self.adopted = False  # whether what it had when it began to answer has been taken note of
         self.silence = "no answer yet"  # why it does not answer
         self.slots = asyncio.Semaphore(slots)
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one load or unload of a model at once
@@ -188,7 +189,7 @@ class Pod:
         self.silence = str(error)
         if isinstance(error, StageUnavailable) or self._misses >= MISSES or not self.answers:
             self._failures.clear()  # whoever comes back there is a new process
-            self.busy = {}
+            self.busy, self.adopted = {}, False
             self._set(Index(), answers=False)
 
     def _set(self, index: Index, *, answers: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from repository.catalogue.assembly import Catalogue, Model
 from repository.journal import Journal
@@ -57,8 +57,8 @@ class Residency:
                 self.fleet.forget_failures(name)
         self.upkeep.complete()
 
-    def serve(self, model: str, in_force: frozenset[int], to_prove: frozenset[int]) -> None:
-        """Versions that have traffic now, and those that are to be loaded once before they get some."""
+    def serve(self, model: str, in_force: Mapping[int, int], to_prove: frozenset[int]) -> None:
+        """Shares of the versions that have traffic now, and versions to be loaded once before they get some."""
         if self.needs.set_traffic(model, in_force, to_prove):
             self.upkeep.complete()
 

@@ -83,9 +83,7 @@ class Upkeep:
             self._needs.usage.record(key, count, now_s)
         if requests is not None:
             self._measure(pod, now_s)
-        for key in pod.ready - self._needs.wanted.keys():  # loaded before this process began
-            self._needs.wanted[key] = len(self._fleet.holders(key))
-            self._needs.usage.record(key, 0, now_s)
+        self._adopt(pod, now_s)
         if self.leads:
             for key in pod.ready:
                 if reason := self._needs.why_unload(key, pod, now_s):
@@ -136,6 +134,14 @@ class Upkeep:
             if pod.address not in self._looks:
                 self._looks[pod.address] = asyncio.create_task(every(sync_s, partial(self.look, pod)))
         self.balance()
+
+    def _adopt(self, pod: Pod, now_s: float) -> None:
+        """What a Triton has that was not loaded by this process is wanted there, until it proves otherwise."""
+        new = pod.ready - self._needs.wanted.keys() if pod.adopted else pod.ready
+        for key in new:
+            self._needs.wanted[key] = max(self._needs.wanted[key], len(self._fleet.holders(key)))
+            self._needs.usage.record(key, 0, now_s)
+        pod.adopted = True
 
     def _count_copies(self, key: Key, busy: Busy, now_s: float) -> None:
         copies = len(self._fleet.holders(key))

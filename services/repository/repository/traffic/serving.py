@@ -85,7 +85,8 @@ class Serving:
         before, now = self._traffic.get(model.name), self._gate.decide(model, ready, failures)
         self._traffic[model.name] = now
         if self._residency is not None:
-            self._residency.serve(model.name, self.versions(model.name), now.to_prove)
+            shares = {version: percent for version, percent in now.in_force.items() if percent}
+            self._residency.serve(model.name, shares, now.to_prove)
         if before is not None and before.in_force != now.in_force:
             words = f"{_words(before.in_force)} to {_words(now.in_force)}"
             self._journal.write("traffic", model.name, reason=words)
