@@ -107,7 +107,7 @@ class Repository:
         self._tracing.close()
 
     def _connect(self, address: str) -> Triton:
-        return Triton(address, self._settings.triton_metrics_port)
+        return Triton(address, self._settings.triton_metrics_port, self._settings.triton_key)
 
     def _join(self, api: Api) -> Cluster:
         from repository.kubernetes.cluster import Cluster, Place

@@ -48,6 +48,12 @@ class Settings(StageSettings, Limits):
     triton_metrics_port: int = Field(
         8002, ge=0, le=65535, description="port of each Triton's metrics, for the memory of its GPUs; 0: do not ask"
     )
+    triton_key: str = Field(
+        "",
+        repr=False,
+        description="what the Tritons want from who loads models: the VALUE of their option "
+        "--grpc-restricted-protocol=model-repository:key=VALUE",
+    )
     sync_s: float = Field(1.0, gt=0, description="seconds between two looks at what each Triton has ready")
     kubernetes: bool = Field(
         False, description="follow ServedModel objects in Kubernetes instead of documents in a folder"

@@ -22,6 +22,7 @@ from triptych.errors import DeadlineExceeded, Internal, LoadFailed
 from triptych.oip import SERVICE
 
 LOOK_S = 2.0
+KEY_HEADER = "triton-grpc-protocol-key"  # --grpc-restricted-protocol=model-repository:key=...
 DIRECT = build_opener(ProxyHandler({}))  # a proxy knows nothing of pods
 
 _VERSION_FAILED = re.compile(r"version (\d+) is at UNAVAILABLE state: (.*?);\s*(?=version \d+ is at |$)")
@@ -86,11 +87,15 @@ class Predictor(Protocol):
 
 
 class Triton:
-    """A Triton by its gRPC address, host:port. `metrics_port` is that of its Prometheus endpoint, 0 for none."""
+    """A Triton by its gRPC address, host:port. `metrics_port` is that of its Prometheus endpoint, 0 for none.
 
-    def __init__(self, address: str, metrics_port: int = 0) -> None:
+    `key` is what a Triton wants from who loads and unloads; one that wants nothing ignores it.
+    """
+
+    def __init__(self, address: str, metrics_port: int = 0, key: str = "") -> None:
         self.address = address
-        self._upstream = Upstream("predictor", address, SERVICE, relays=False)
+        metadata = ((KEY_HEADER, key),) if key else ()
+        self._upstream = Upstream("predictor", address, SERVICE, relays=False, metadata=metadata)
         host = address.rpartition(":")[0]
         self._metrics = f"http://{host}:{metrics_port}/metrics" if metrics_port else ""
 

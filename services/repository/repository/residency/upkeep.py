@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -124,7 +125,8 @@ class Upkeep:
         for key in {*busy, *self._copies.watched, *(key for key, copies in wanted.items() if copies > 1)}:
             self._count_copies(key, busy.get(key, Busy()), now_s)
         self.complete()
-        for key in [key for key, copies in wanted.items() if copies and self._needs.in_use(key, now_s)]:
+        there = Counter(key for pod in self._fleet for key in pod.ready)
+        for key in [key for key, copies in wanted.items() if copies > there[key] and self._needs.in_use(key, now_s)]:
             self._add_copies(key, "in use", free_only=True)
         self._bring_home(now_s)
 
