@@ -14,7 +14,7 @@ from grpc import aio
 
 from repository.leading import Loads
 from repository.residency.residency import Residency
-from tests.contract.test_repository import running
+from tests.contract.repositories import running
 from tests.unit.repository.folders import publish
 from tests.unit.repository.tritons import Desk, FakeTriton, read, run
 from triptych.call import Call

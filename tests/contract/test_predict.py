@@ -196,3 +196,23 @@ def test_calls_that_a_triton_does_not_answer_are_bounded() -> None:
             triton.go.set()
 
     run(test)
+
+
+def test_of_equally_busy_tritons_that_of_the_own_pod_is_asked_first() -> None:
+    async def test() -> None:
+        other, own, repository = Server(), Server(), Repository()
+        async with served(other, own, repository):
+            upstreams = Upstreams(Settings(repository=repository.address, own_predictor=own.address))
+            await upstreams.predict(target(other, own), ROW, Call.within(20))
+            assert (other.calls, own.calls) == (0, 1)
+            own.go.clear()
+            waiting = asyncio.create_task(upstreams.predict(target(other, own), ROW, Call.within(20)))
+            while own.calls < 2:
+                await asyncio.sleep(0.01)
+            await upstreams.predict(target(other, own), ROW, Call.within(20))
+            assert (other.calls, own.calls) == (1, 2), "the own one has a call more to answer"
+            own.go.set()
+            await waiting
+            await upstreams.close()
+
+    run(test)

@@ -4,154 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import shutil
-import socket
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
-from tritonclient.grpc import service_pb2_grpc
 
-from repository.server import Repository
-from repository.settings import Settings
+from tests.contract.repositories import Setting, run, running
 from tests.unit.repository.folders import declare, publish
-from triptych.call import Call
 from triptych.contract import Contract
-from triptych.contracts import REPOSITORY_SERVICE
-from triptych.door import GrpcioDoor
-from triptych.errors import NotSupported
 from triptych.lifecycle import shut_down
-from triptych.methods import methods_of
-from triptych.oip import SERVICE
 from triptych.proto import repository_pb2 as rp
-from triptych.settings import StageSettings
-
-
-class FakeTriton:
-    """Answers index and load from a folder of models."""
-
-    def __init__(self, models: Path) -> None:
-        self.models = models
-        self.ready: set[tuple[str, str]] = set()
-        self.loads: list[str] = []
-
-    async def repository_index(self, _request: Any, _call: Call) -> Any:
-        entry = pb.RepositoryIndexResponse.ModelIndex
-        models = [entry(name=name, version=version, state="READY") for name, version in sorted(self.ready)]
-        return pb.RepositoryIndexResponse(models=models)
-
-    async def repository_model_load(self, request: Any, _call: Call) -> Any:
-        name = request.model_name
-        self.loads.append(name)
-        if name.startswith("broken"):
-            raise NotSupported(f"failed to load '{name}', no version is available")
-        config = json.loads(request.parameters["config"].string_param)
-        versions = config["version_policy"]["specific"]["versions"]
-        self.ready |= {(name, version) for version in versions if (self.models / name / version).is_dir()}
-        return pb.RepositoryModelLoadResponse()
-
-    async def repository_model_unload(self, request: Any, _call: Call) -> Any:
-        self.ready = {key for key in self.ready if key[0] != request.model_name}
-        return pb.RepositoryModelUnloadResponse()
-
-    async def model_statistics(self, _request: Any, _call: Call) -> Any:
-        return pb.ModelStatisticsResponse()
-
-
-class Stub:
-    """triptych.v1.Repository from the outside."""
-
-    def __init__(self, channel: aio.Channel) -> None:
-        for method in REPOSITORY_SERVICE.methods:
-            make = channel.unary_stream if method.server_streaming else channel.unary_unary
-            call = make(
-                f"/{REPOSITORY_SERVICE.full_name}/{method.name}",
-                request_serializer=GetMessageClass(method.input_type).SerializeToString,
-                response_deserializer=GetMessageClass(method.output_type).FromString,
-            )
-            setattr(self, method.name, call)
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(name)
-
-
-class Setting:
-    """A running repository, its folders, its Triton, and the stubs of both protocols."""
-
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self.models, self.documents = folder / "models", folder / "served"
-        self.triton = FakeTriton(self.models)
-        self.triton_settings = StageSettings(port=free_port())
-        self.door = self.triton_door()
-        self.settings = Settings(
-            port=free_port(),
-            metrics_port=0,
-            model_repository=self.models,
-            served_models=self.documents,
-            triton=f"127.0.0.1:{self.triton_settings.port}",
-            **{"poll_s": 0.01, "sync_s": 0.01, "drain_s": 0, "grace_s": 1} | settings,
-        )
-        self.repository = Repository(self.settings)
-        self.channel = aio.insecure_channel(self.address)
-        self.own = Stub(self.channel)
-        self.oip = service_pb2_grpc.GRPCInferenceServiceStub(self.channel)
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.settings.port}"
-
-    @property
-    def predictor(self) -> str:
-        return f"127.0.0.1:{self.triton_settings.port}"
-
-    def triton_door(self) -> GrpcioDoor:
-        return GrpcioDoor([methods_of(SERVICE, self.triton)], self.triton_settings)
-
-    async def updates(self) -> AsyncIterator[rp.CatalogueUpdate]:
-        async for update in self.own.Watch(rp.WatchRequest(), timeout=30):
-            yield update
-
-    async def until(self, wanted: Any) -> rp.CatalogueUpdate:
-        """The first update of a new stream for which `wanted` is true."""
-        async for update in self.updates():
-            if wanted(update):
-                return update
-        raise AssertionError("the stream ended")
-
-    async def ensure(self, model: str, version: int = 1) -> Any:
-        return await self.own.EnsureLoaded(rp.EnsureLoadedRequest(model=model, version=version), timeout=10)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(test)
-
-
-@asynccontextmanager
-async def running(folder: Path, *, triton: bool = True, **settings: Any) -> AsyncIterator[Setting]:
-    setting = Setting(folder, **settings)
-    if triton:
-        await setting.door.open()
-    await setting.repository.door.open()
-    await setting.repository.start()
-    await setting.repository.door.set_ready(True)
-    yield setting
-    await setting.channel.close()
-    await shut_down(setting.repository, setting.settings)
-    await setting.door.close(0)
 
 
 @pytest.fixture

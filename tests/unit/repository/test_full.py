@@ -1,0 +1,167 @@
+"""Load on request into a Triton that is full: who goes, who waits, who is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from repository.catalogue.assembly import Catalogue
+from tests.unit.repository.folders import declare, publish
+from tests.unit.repository.tritons import Desk, FakeTriton, models_of, read, run
+from triptych.errors import LoadFailed, Overloaded
+
+HERE = ("triton:8001",)
+
+
+@pytest.fixture
+def catalogue(models: Path) -> Catalogue:
+    for name in ("sales_de", "sales_fr", "sales_it"):
+        publish(models, name)
+    publish(models, "sales_de", 2)
+    return read(models)
+
+
+def test_the_coldest_makes_room_and_its_room_is_free_only_when_the_index_says_so(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(catalogue, triton, max_models=2, spare_percent=0, busy_s=0)
+        await desk.ensure("sales_de")
+        await desk.ensure("sales_fr")
+        desk.now = 10
+        triton.serve(("sales_de", 1), 5)
+        await desk.look()
+        triton.serve(("sales_de", 1), 5)
+        await desk.look()
+        triton.forget.clear()
+        caller = desk.ask("sales_it")
+        await asyncio.sleep(0.15)
+        assert models_of(triton.unloads) == ["sales_fr"]
+        assert models_of(triton.loads) == ["sales_de", "sales_fr"]  # its room is not free yet
+        assert "sales_fr" not in desk.placement
+        triton.forget.set()
+        assert await caller == HERE
+        assert triton.most_held == 2
+        assert desk.decisions("unload") == [("sales_fr", "room for sales_it version 1")]
+
+    run(test())
+
+
+def test_a_load_is_refused_with_a_hint_when_all_that_is_loaded_is_in_use(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(catalogue, triton, max_models=2, spare_percent=0, busy_s=8, min_residence_s=60, room_wait_s=1)
+        await desk.ensure("sales_de")
+        await desk.ensure("sales_fr")
+        with pytest.raises(Overloaded, match=r"full of models that are in use; try again in 8 s") as refusal:
+            await desk.ensure("sales_it")
+        assert refusal.value.retry_after_s == 8
+        assert triton.unloads == []
+        desk.now = 9  # quiet for long enough
+        assert await desk.ensure("sales_it") == HERE
+
+    run(test())
+
+
+def test_what_is_in_use_may_be_pushed_out_once_it_has_had_its_time(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(catalogue, triton, max_models=1, spare_percent=0, busy_s=100, min_residence_s=60, room_wait_s=1)
+        await desk.ensure("sales_de")
+        await desk.look()
+        desk.now = 59
+        with pytest.raises(Overloaded, match="try again in 1 s"):
+            await desk.ensure("sales_fr", within_s=0.01)
+        desk.now = 61
+        assert await desk.ensure("sales_fr") == HERE
+
+    run(test())
+
+
+def test_a_full_triton_of_pins_says_that_it_needs_more_room(models: Path, documents: Path) -> None:
+    for name in ("sales_de", "sales_fr"):
+        publish(models, name)
+    declare(documents, "sales_fr", {1: 100}, pin=True)
+
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(read(models, documents), triton, max_models=1, spare_percent=0, busy_s=0)
+        await desk.look()
+        assert triton.loads == [("sales_fr", 1)]
+        with pytest.raises(Overloaded, match="full of models that are to stay loaded; give it more room or add one"):
+            await desk.ensure("sales_de")
+        assert triton.unloads == []
+
+    run(test())
+
+
+def test_a_model_larger_than_every_budget_fails_with_both_figures(models: Path, documents: Path) -> None:
+    publish(models, "sales_de")
+    declare(documents, "sales_de", {1: 100}, residency="memory: 4Gi")
+
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(read(models, documents), triton, max_bytes=1 << 30)
+        with pytest.raises(LoadFailed, match=r"takes 4294967296 bytes \(declared\), and no predictor .* 1073741824"):
+            await desk.ensure()
+        assert triton.loads == []
+
+    run(test())
+
+
+def test_room_is_counted_in_bytes_too(models: Path, documents: Path) -> None:
+    for name in ("sales_de", "sales_fr", "sales_it"):
+        publish(models, name)
+        declare(documents, name, {1: 100}, residency="memory: 400Mi")
+
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(read(models, documents), triton, max_bytes=1 << 30, spare_percent=0, busy_s=0)
+        for name in ("sales_de", "sales_fr", "sales_it"):
+            desk.now += 1
+            await desk.ensure(name)
+        assert models_of(triton.unloads) == ["sales_de"]
+        assert triton.most_held == 2
+
+    run(test())
+
+
+def test_a_call_that_waits_for_a_version_keeps_it_from_being_taken_away(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.finish.clear()
+        desk = Desk(catalogue, triton, max_models=1, spare_percent=0, busy_s=0, room_wait_s=0.2)
+        first = desk.ask("sales_de")
+        await triton.started.wait()
+        with pytest.raises(Overloaded):
+            await desk.ensure("sales_fr")
+        triton.finish.set()
+        assert await first == HERE
+        assert triton.unloads == []
+
+    run(test())
+
+
+def test_more_hot_models_than_fit_do_not_push_each_other_out_in_a_circle(models: Path) -> None:
+    names = [f"sales_{chr(97 + number)}{chr(97 + number)}" for number in range(8)]
+    for name in names:
+        publish(models, name)
+
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(read(models), triton, max_models=4, spare_percent=0, busy_s=3, min_residence_s=30, room_wait_s=0)
+        refused = answered = 0
+        for second in range(120):  # every model is asked for once a second
+            desk.now = float(second)
+            for name in names:
+                try:
+                    await desk.ensure(name)
+                    answered += 1
+                except Overloaded:
+                    refused += 1
+        assert len(triton.loads) <= 4 * (120 / 30 + 1)
+        assert answered > 0.45 * 120 * len(names)
+        assert refused + answered == 120 * len(names)
+
+    run(test())
