@@ -9,7 +9,7 @@ import pytest
 
 from repository.catalogue.assembly import Catalogue
 from tests.unit.repository.folders import declare, publish
-from tests.unit.repository.tritons import Desk, FakeTriton, models_of, read, run
+from tests.unit.repository.tritons import Desk, FakeTriton, models_of, read, run, turn
 from triptych.errors import LoadFailed, Overloaded
 
 HERE = ("triton:8001",)
@@ -163,5 +163,55 @@ def test_more_hot_models_than_fit_do_not_push_each_other_out_in_a_circle(models:
         assert len(triton.loads) <= 4 * (120 / 30 + 1)
         assert answered > 0.45 * 120 * len(names)
         assert refused + answered == 120 * len(names)
+
+    run(test())
+
+
+def test_a_request_for_a_version_that_is_about_to_go_keeps_it(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(catalogue, triton, withdraw_s=5)
+        await desk.ensure()
+        going = desk.residency.moves.unload(("sales_de", 1), desk.pod(), "idle for 900 s")
+        await turn()
+        assert desk.placement == {}
+        assert await desk.ensure() == HERE
+        assert going.cancelled()
+        assert (triton.unloads, len(triton.loads)) == ([], 1)
+
+    run(test())
+
+
+def test_a_request_for_a_version_that_is_being_unloaded_loads_it_again(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(catalogue, triton)
+        await desk.ensure()
+        triton.forget.clear()
+        desk.residency.moves.unload(("sales_de", 1), desk.pod(), "idle for 900 s")
+        while not triton.unloads:
+            await turn()
+        caller = desk.ask()
+        await turn()
+        assert not caller.done()
+        triton.forget.set()
+        assert await caller == HERE
+        assert len(triton.loads) == 2
+
+    run(test())
+
+
+def test_a_triton_too_busy_to_be_looked_at_after_a_load_is_asked_again(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(catalogue, triton)
+        await desk.look()
+        triton.finish.clear()
+        caller = desk.ask()
+        await triton.started.wait()
+        triton.busy_looks = 2
+        triton.finish.set()
+        assert await caller == HERE
+        assert desk.residency.failures("sales_de", [1]) == {}
 
     run(test())

@@ -42,6 +42,7 @@ class FakeTriton:
         self.hangs: set[str] = set()
         self.away = False
         self.busy = False
+        self.busy_looks = 0  # so many looks that fail
         self.finish = asyncio.Event()
         self.finish.set()
         self.forget = asyncio.Event()
@@ -51,6 +52,9 @@ class FakeTriton:
     async def index(self, *, whole: bool) -> Index:
         self.looks += 1
         self._answer()
+        if self.busy_looks:
+            self.busy_looks -= 1
+            raise DeadlineExceeded(f"predictor at {self.address} did not answer within 2.000 s")
         if self.forget.is_set():
             self.unloading.clear()
         return Index(frozenset(self.loaded), frozenset(), frozenset(self.unloading) if whole else frozenset())

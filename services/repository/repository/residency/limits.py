@@ -32,6 +32,9 @@ class Limits(BaseModel):
         description="when room is needed the version with the fewest requests lately goes: a request counts half "
         "after this time; 0: the one not used for the longest time goes",
     )
+    half_life_requests: float = Field(
+        10.0, ge=0, description="... or after so many requests for each loaded version, whichever is later"
+    )
     busy_s: float = Field(3.0, ge=0, description="a version used within that time keeps its place ...")
     min_residence_s: float = Field(30.0, ge=0, description="... until it has had it for that long")
     room_wait_s: float = Field(

@@ -21,6 +21,7 @@ from repository.residency.usage import Key
 from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
 
 POLL_S = 0.1  # between two looks while something is unloaded
+UNLOADING_S = 0.9  # before that: Triton takes at least as long
 MAX_REASON = 1000  # a refusal travels in HTTP/2 trailers, which clients limit to 8 KiB
 UNLOAD_S = 30.0  # a request in flight may be that long; afterwards the room still counts as taken
 
@@ -66,6 +67,7 @@ class Moves:
         self._ended, self._clock = ended, clock
         self._loads: dict[Where, asyncio.Task[Outcome]] = {}
         self._unloads: dict[Where, asyncio.Task[None]] = {}
+        self._withdrawn: set[Where] = set()  # unloads that have not begun in Triton
         self._load_s = 1.0  # of a load lately
 
     def budget(self, pod: Pod) -> Room:
@@ -147,6 +149,13 @@ class Moves:
             task.add_done_callback(lambda done: self._unload_ended(where, done))
         return task
 
+    async def keep(self, key: Key) -> None:
+        """Takes back the unloads of a version that Triton has not been asked for yet."""
+        taken_back = [task for where, task in self._unloads.items() if where[0] == key and where in self._withdrawn]
+        for task in taken_back:
+            task.cancel()
+        await asyncio.gather(*taken_back, return_exceptions=True)
+
     async def close(self) -> None:
         """Ends what runs here; Triton finishes by itself what it has begun."""
         tasks = [*self._loads.values(), *self._unloads.values()]
@@ -158,6 +167,8 @@ class Moves:
         """One load from its turn to its outcome, which is counted, written down and remembered."""
         start, error = time.perf_counter(), None
         try:
+            if unloading := self._unloads.get((key, pod.address)):
+                await asyncio.wait([unloading])
             await self._take_room(key, pod)
             async with pod.slots, pod.locks[key[0]]:
                 start = time.perf_counter()
@@ -180,7 +191,7 @@ class Moves:
         """Raises `LoadFailed` when the version is not ready afterwards."""
         while key in pod.loading:  # somebody before us, who was restarted meanwhile
             await asyncio.sleep(POLL_S)
-            await pod.refresh()
+            await pod.refresh(whole=True)
         config = self._facts.config_of(key[0])
         if config is None:
             raise LoadFailed(key[0], "it was removed from the catalogue")
@@ -191,6 +202,9 @@ class Moves:
         except LoadFailed as error:
             raise LoadFailed(key[0], version_reason(error.reason, key[1])[:MAX_REASON]) from error
         finally:
+            await pod.refresh()
+        while pod.blind and pod.answers:  # Triton said yes, and is too busy to be asked about it
+            await asyncio.sleep(POLL_S)
             await pod.refresh()
         if key not in pod.ready:
             raise LoadFailed(key[0], await pod.reason(key)) if pod.answers else Unavailable(pod.silence)
@@ -224,13 +238,15 @@ class Moves:
     async def _run_unload(self, key: Key, pod: Pod, reason: str) -> None:
         start, outcome = time.perf_counter(), "ok"
         try:
-            await asyncio.sleep(self._limits.withdraw_s)  # until the stages have heard of it
+            await self._withdraw(key, pod)
             async with pod.locks[key[0]]:
                 await pod.unload(key[0], self._facts.config_of(key[0]), self._limits.load_timeout_s)
-            await pod.refresh()
+            pause_s = UNLOADING_S
+            await pod.refresh(whole=True)
             while pod.in_memory(key) and time.perf_counter() - start < UNLOAD_S:
-                await asyncio.sleep(POLL_S)
-                await pod.refresh()
+                await asyncio.sleep(pause_s)
+                await pod.refresh(whole=True)
+                pause_s = POLL_S
             outcome = f"not gone after {UNLOAD_S:.0f} s" if pod.in_memory(key) else "ok"
         except TriptychError as error:
             outcome = str(error)
@@ -238,6 +254,14 @@ class Moves:
             pod.left(key)
         self._metrics.unloads.labels(reason.partition(" ")[0]).inc()
         self._journal.write("unload", *key, pod.address, reason, time.perf_counter() - start, outcome)
+
+    async def _withdraw(self, key: Key, pod: Pod) -> None:
+        """Waits until the stages have heard that the version goes. Meanwhile it may still be kept."""
+        self._withdrawn.add((key, pod.address))
+        try:
+            await asyncio.sleep(self._limits.withdraw_s)
+        finally:
+            self._withdrawn.discard((key, pod.address))
 
     def _load_ended(self, where: Where, pod: Pod, task: asyncio.Task[Outcome]) -> None:
         del self._loads[where]

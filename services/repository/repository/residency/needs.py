@@ -23,7 +23,7 @@ class Needs:
 
     def __init__(self, limits: Limits, fleet: Fleet, clock: Callable[[], float]) -> None:
         self._limits, self._fleet, self._clock = limits, fleet, clock
-        self.usage = Usage(limits.half_life_s)
+        self.usage = Usage(limits.half_life_s, limits.half_life_requests)
         self.memory = Memory(limits)
         self.catalogue = Catalogue()
         self.required: dict[Key, int] = {}  # copies by pin and minCopies
@@ -125,7 +125,7 @@ class Needs:
     def occupants(self, pod: Pod, now_s: float) -> list[Occupant]:
         """What is ready on a Triton, and when it may go to make room."""
         return [
-            Occupant(key, self.size_of(key).bytes, self._goes_in_s(key, pod, now_s), self.usage.coldness(key, now_s))
+            Occupant(key, self.size_of(key).bytes, self._goes_in_s(key, pod, now_s), self.usage.coldness(key))
             for key in pod.ready
         ]
 

@@ -51,6 +51,7 @@ class Pod:
         self._counts: Mapping[Key, Count] = {}
         self._counted_s: float | None = None  # when that was
         self._misses = 0
+        self._whole = False
         self._looking = asyncio.Lock()
         self._next_look: asyncio.Task[None] | None = None
 
@@ -58,6 +59,11 @@ class Pod:
     def loading(self) -> frozenset[Key]:
         """What Triton itself says that it loads, whoever asked."""
         return self._index.loading
+
+    @property
+    def blind(self) -> bool:
+        """Whether the last look failed, so that nothing can be said about what has changed since."""
+        return self._misses > 0
 
     @property
     def unsettled(self) -> bool:
@@ -87,8 +93,12 @@ class Pod:
         """Whether the version is counted already, in whatever state."""
         return self.in_memory(key) or key in self._leaving or key in self.arriving
 
-    async def refresh(self) -> None:
-        """Returns after a look at the index that began after this call; all who wait share one."""
+    async def refresh(self, *, whole: bool = False) -> None:
+        """Returns after a look at the index that began after this call; all who wait share one.
+
+        Only a look at the whole index shows what has been unloaded; it is more work for Triton.
+        """
+        self._whole |= whole
         if self._next_look is None:
             self._next_look = asyncio.create_task(self._look())
         await asyncio.shield(self._next_look)
@@ -174,14 +184,18 @@ class Pod:
     async def _look(self) -> None:
         async with self._looking:
             self._next_look = None
-            # What comes and goes is only in the whole index, which is more work for Triton.
-            whole = not self.answers or bool(self._leaving or self._index.loading or self._index.unloading)
+            before = self._index
+            whole = self._whole or not self.answers or bool(before.loading or before.unloading - self._leaving)
+            self._whole = False
             try:
                 index = await self._predictor.index(whole=whole)
             except TriptychError as error:
                 self._missed(error)
             else:
                 self._misses = 0
+                if not whole:  # what is being unloaded stays that until a whole look says otherwise
+                    unloading = before.unloading | (before.ready & self._leaving)
+                    index = Index(index.ready, before.loading - index.ready, unloading - index.ready)
                 self._set(index, answers=True)
 
     def _missed(self, error: TriptychError) -> None:

@@ -92,8 +92,11 @@ class Residency:
         self.needs.usage.record(key, 0, self.clock())  # it is in use; Triton will count the request
         if addresses := self._addresses(key):
             return addresses
-        self._metrics.cold_requests.inc()
         self.needs.wanted[key] = max(1, self.needs.wanted[key])
+        await self.moves.keep(key)
+        if addresses := self._addresses(key):
+            return addresses
+        self._metrics.cold_requests.inc()
         error: TriptychError | None = None
         for _ in range(TRIES):
             under_way = list(self.moves.loading(key).values())

@@ -117,6 +117,7 @@ class Upkeep:
         for pod in self._fleet:
             for key, there in pod.busy.items():
                 busy[key] = busy.get(key, Busy()) + there
+        self._needs.usage.places = sum(len(pod.ready) for pod in self._fleet)
         self._needs.usage.forget_idle(self._limits.idle_ttl_s, now_s)
         self._fleet.forget_old_failures()
         if not self.leads:
@@ -125,8 +126,8 @@ class Upkeep:
         for key in {*busy, *self._copies.watched, *(key for key, copies in wanted.items() if copies > 1)}:
             self._count_copies(key, busy.get(key, Busy()), now_s)
         self.complete()
-        there = Counter(key for pod in self._fleet for key in pod.ready)
-        for key in [key for key, copies in wanted.items() if copies > there[key] and self._needs.in_use(key, now_s)]:
+        held = Counter(key for pod in self._fleet for key in pod.ready)
+        for key in [key for key, copies in wanted.items() if copies > held[key] and self._needs.in_use(key, now_s)]:
             self._add_copies(key, "in use", free_only=True)
         self._bring_home(now_s)
 

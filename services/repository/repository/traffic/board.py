@@ -1,7 +1,7 @@
 """What the repository knows at this moment, and the streams that follow it.
 
-A watcher holds no queue: it remembers the state that it sent last and sends the difference to the newest one,
-so a slow watcher costs no memory and misses nothing that still holds.
+A watcher holds no queue: it remembers the revision that it sent last and sends what has changed since, so a slow
+watcher costs no memory and misses nothing that still holds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ class Board:
     def __init__(self, metrics: RepositoryMetrics, max_watchers: int) -> None:
         self.catalogue = Catalogue()
         self._metrics, self._max_watchers = metrics, max_watchers
-        self._models: Mapping[str, rp.Model] = {}
+        self._models: dict[str, rp.Model] = {}
+        self._changes: dict[str, int] = {}  # the revision in which each model changed or went; the latest last
         self._revision = 0  # 0: nothing has been published yet
         self._watchers = 0
         self._closed = False
@@ -37,11 +38,13 @@ class Board:
         new = {name: model for name, model in changed.items() if self._models.get(name) != model}
         lost = [name for name in gone if name in self._models]
         if new or lost or not self.published:
-            models = {**self._models, **new}
-            for name in lost:
-                del models[name]
-            self._models = models
             self._revision += 1
+            self._models.update(new)
+            for name in lost:
+                del self._models[name]
+            for name in (*new, *lost):
+                self._changes.pop(name, None)
+                self._changes[name] = self._revision
             self._wake()
 
     def close(self) -> None:
@@ -57,32 +60,33 @@ class Board:
         self._metrics.watchers.set(self._watchers)
         try:
             revision = 0
-            sent: Mapping[str, rp.Model] = {}
             while True:
                 while revision == self._revision and not self._closed:
                     await self._changed.wait()
                 if self._closed:
                     raise Draining("the repository is stopping; watch it again")
-                update = _difference(sent, self._models, self._revision, full=revision == 0)
-                revision, sent = self._revision, self._models
+                update = self._since(revision)
+                revision = self._revision
                 yield update
         finally:
             self._watchers -= 1
             self._metrics.watchers.set(self._watchers)
 
+    def _since(self, revision: int) -> rp.CatalogueUpdate:
+        """What has changed after a revision; everything after 0."""
+        if not revision:
+            models = [model for _, model in sorted(self._models.items())]
+            return rp.CatalogueUpdate(revision=self._revision, full=True, models=models)
+        names: list[str] = []
+        for name in reversed(self._changes):
+            if self._changes[name] <= revision:
+                break
+            names.append(name)
+        models = [self._models[name] for name in sorted(names) if name in self._models]
+        removed = sorted(name for name in names if name not in self._models)
+        return rp.CatalogueUpdate(revision=self._revision, models=models, removed=removed)
+
     def _wake(self) -> None:
         """Wakes every watcher that waits now; later ones wait for the next change."""
         self._changed.set()
         self._changed = asyncio.Event()
-
-
-def _difference(
-    sent: Mapping[str, rp.Model], now: Mapping[str, rp.Model], revision: int, *, full: bool
-) -> rp.CatalogueUpdate:
-    """What `now` has that `sent` has not. An unchanged model is the same object in both."""
-    return rp.CatalogueUpdate(
-        revision=revision,
-        full=full,
-        models=[model for name, model in sorted(now.items()) if sent.get(name) is not model],
-        removed=sorted(set(sent) - set(now)),
-    )

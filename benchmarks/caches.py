@@ -1,0 +1,136 @@
+"""Who keeps a place: least recently used, the repository's own rule, and the best that knowing the future allows. Pure.
+
+Every request has to be answered by a loaded model, so a miss always loads, and with all places taken something goes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from benchmarks.traces import Trace
+from repository.residency.room import Occupant, Room, make_room
+from repository.residency.usage import Key, Usage
+
+NEVER = 1 << 60
+
+
+class Cache(Protocol):
+    """Answers requests one after the other."""
+
+    def request(self, model: int, now_s: float) -> bool:
+        """Whether the model was loaded already. It is afterwards."""
+        ...
+
+
+class Lru:
+    """What was not used for the longest time goes."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._loaded: OrderedDict[int, None] = OrderedDict()
+
+    def request(self, model: int, now_s: float) -> bool:
+        if model in self._loaded:
+            self._loaded.move_to_end(model)
+            return True
+        if len(self._loaded) >= self._places:
+            self._loaded.popitem(last=False)
+        self._loaded[model] = None
+        return False
+
+
+class Ours:
+    """The repository's own code: `Usage` keeps the scores and `make_room` chooses who goes.
+
+    `spare` places are kept free, and what is idle for `idle_ttl_s` goes by itself (0: nothing does), as in a running
+    repository. With `requests_per_place` a request counts half after the half-life or after so many requests for each
+    place, whichever is later: little traffic is remembered for longer.
+    """
+
+    def __init__(
+        self,
+        places: int,
+        half_life_s: float,
+        spare: int = 0,
+        idle_ttl_s: float = 0.0,
+        requests_per_place: float = 0.0,
+    ) -> None:
+        self._budget = Room(models=places - spare)
+        self._usage = Usage(half_life_s, requests_per_place)
+        self._usage.places = places
+        self._idle_ttl_s = idle_ttl_s
+        self._loaded: dict[int, Key] = {}
+
+    def request(self, model: int, now_s: float) -> bool:
+        key = self._loaded.get(model)
+        hit = key is not None and not (self._idle_ttl_s and self._usage.idle_s(key, now_s) >= self._idle_ttl_s)
+        if not hit:
+            key = self._load(model)
+        assert key is not None
+        self._usage.record(key, 1, now_s)
+        return hit
+
+    def _load(self, model: int) -> Key:
+        self._loaded.pop(model, None)
+        lack = Room(models=len(self._loaded) + 1).lacks(self._budget)
+        if not lack.nothing:
+            coldness = self._usage.coldness
+            found = make_room(lack, [Occupant(key, 1, 0.0, coldness(key)) for key in self._loaded.values()])
+            assert not isinstance(found, float)
+            for name, _ in found:
+                del self._loaded[int(name)]
+        key = self._loaded[model] = (str(model), 1)
+        return key
+
+
+class Belady:
+    """What is asked for again last goes: no rule can do better (Belady, 1966). It has to be told the whole trace."""
+
+    def __init__(self, places: int, models: Sequence[int]) -> None:
+        self._places = places
+        self._next = _next_uses(models)
+        self._at = 0
+        self._loaded: dict[int, int] = {}  # when each is asked for again
+        self._latest: list[tuple[int, int]] = []  # the same, the latest first; some entries are out of date
+
+    def request(self, model: int, now_s: float) -> bool:
+        again = self._next[self._at]
+        self._at += 1
+        hit = model in self._loaded
+        if not hit and len(self._loaded) >= self._places:
+            self._drop_latest()
+        self._loaded[model] = again
+        heapq.heappush(self._latest, (-again, model))
+        return hit
+
+    def _drop_latest(self) -> None:
+        while True:
+            again, model = heapq.heappop(self._latest)
+            if self._loaded.get(model) == -again:
+                del self._loaded[model]
+                return
+
+
+Make = Callable[[int, Trace], Cache]  # of a number of places and the trace that will come
+
+
+def hit_rate(cache: Cache, trace: Trace, warm_up: int) -> float:
+    """Share of the requests after the first `warm_up` that found their model loaded."""
+    hits = 0
+    for at, (model, time_s) in enumerate(zip(trace.models, trace.times_s, strict=True)):
+        if cache.request(model, time_s) and at >= warm_up:
+            hits += 1
+    return hits / (len(trace) - warm_up)
+
+
+def _next_uses(models: Sequence[int]) -> list[int]:
+    """For each request, when its model is asked for again; those that never are differ, so that none is out of date."""
+    following: dict[int, int] = {}
+    uses = [0] * len(models)
+    for at in range(len(models) - 1, -1, -1):
+        uses[at] = following.get(models[at], NEVER + at)
+        following[models[at]] = at
+    return uses

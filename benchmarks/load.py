@@ -1,0 +1,86 @@
+"""Open-loop load: each request is sent when it is due, and its time counts from then, whatever the server does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from grpc import aio
+from tritonclient.grpc import service_pb2 as pb
+
+from benchmarks.folders import FAMILY, route_of
+from triptych.tensors import encode_request
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Due:
+    """A request for a model at so many seconds from the start of a phase."""
+
+    at_s: float
+    model: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`sent_s` is the moment it was due, on the clock of `time.time`; `seconds` from then until the answer."""
+
+    due: Due
+    sent_s: float
+    seconds: float
+    error: str = ""
+
+
+def message(model: int) -> bytes:
+    """A forecast of one row, addressed by family and route; the same numbers for every model."""
+    request = pb.ModelInferRequest(model_name=FAMILY, id=str(model))
+    request.parameters["route"].string_param = route_of(model)
+    tensors: Mapping[str, Any] = {
+        "history": np.full((1, 28), 100, np.float32),
+        "price": np.full((1, 7), 2, np.float32),
+        "promotion": np.zeros((1, 7), bool),
+    }
+    encode_request(request, tensors)
+    data: bytes = request.SerializeToString()
+    return data
+
+
+async def send(address: str, dues: Sequence[Due]) -> list[Answer]:
+    """All of them, on time. Whether they come back in time is for whoever reads the answers."""
+    async with aio.insecure_channel(address) as channel:
+        method: Any = channel.unary_unary(INFER)
+        await channel.channel_ready()
+        start, wall_s = time.perf_counter(), time.time()
+        running = []
+        for due in dues:
+            await asyncio.sleep(max(0.0, start + due.at_s - time.perf_counter()))
+            running.append(asyncio.create_task(_one(method, due, start, wall_s)))
+        return await asyncio.gather(*running)
+
+
+async def send_all(address: str, models: Sequence[int], at_once: int) -> list[Answer]:
+    """One request for each model, as fast as so many callers get them answered."""
+    gate = asyncio.Semaphore(at_once)
+    async with aio.insecure_channel(address) as channel:
+        method: Any = channel.unary_unary(INFER)
+
+        async def one(model: int) -> Answer:
+            async with gate:
+                return await _one(method, Due(0.0, model), time.perf_counter(), time.time())
+
+        return await asyncio.gather(*(one(model) for model in models))
+
+
+async def _one(method: Any, due: Due, start: float, wall_s: float) -> Answer:
+    error = ""
+    try:
+        await method(message(due.model), timeout=DEADLINE_S)
+    except aio.AioRpcError as refused:
+        error = f"{refused.code().name}: {refused.details()}"
+    return Answer(due, wall_s + due.at_s, time.perf_counter() - start - due.at_s, error)

@@ -1,0 +1,199 @@
+"""Hit rate of the repository's rule against least recently used and against the best possible, on the same traces."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from statistics import fmean, stdev
+from typing import Any
+
+from benchmarks import traces
+from benchmarks.caches import Belady, Cache, Lru, Ours, hit_rate
+from benchmarks.report import Report
+from benchmarks.traces import Trace, Traffic
+from models.progress import Progress
+
+HELP = "hit rate: the repository's rule, least recently used, the best possible; simulated"
+TITLE = "Who keeps a place: hit rates"
+
+WARM_UP = 1 / 3  # of a trace, not counted
+HALF_LIFE_S = 300.0
+PER_PLACE = 10.0
+PLACES = (10, 25, 50, 100, 150, 200)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way to choose who goes. `make` is told the number of places and the trace."""
+
+    name: str
+    make: Callable[[int, Trace], Cache]
+
+
+def _ours(half_life_s: float, per_place: float = 0.0) -> Callable[[int, Trace], Cache]:
+    return lambda places, trace: Ours(places, half_life_s, requests_per_place=per_place)
+
+
+def _deployed(places: int, trace: Trace) -> Cache:
+    """The defaults of the repository: 5 % of the places spare, 15 minutes idle are the end."""
+    return Ours(places, HALF_LIFE_S, spare=-(-places * 5 // 100), idle_ttl_s=900.0)
+
+
+LRU = Rule("least recently used", lambda places, trace: Lru(places))
+BEST = Rule("best possible (Belady)", lambda places, trace: Belady(places, trace.models))
+OURS = Rule("ours, half-life 300 s", _ours(HALF_LIFE_S))
+PACED = Rule("ours, 300 s or 10 requests a place", _ours(HALF_LIFE_S, PER_PLACE))
+RULES = (
+    LRU,
+    Rule("ours, half-life 60 s", _ours(60.0)),
+    OURS,
+    Rule("ours, half-life 1800 s", _ours(1800.0)),
+    Rule("ours, half-life 4 h", _ours(14_400.0)),
+    PACED,
+    Rule("ours, 300 s, with spare places and idle end", _deployed),
+    BEST,
+)
+BY_NAME = {rule.name: rule for rule in RULES}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One trace of one kind through one number of places."""
+
+    kind: str
+    traffic: Traffic
+    places: int
+    seed: int
+    rules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Hit rate by the name of the rule."""
+
+    case: Case
+    rates: dict[str, float]
+
+
+def run(case: Case) -> Outcome:
+    """Replays the trace of the case through each of its rules."""
+    trace = traces.KINDS[case.kind](case.traffic, case.seed)
+    warm_up = int(WARM_UP * len(trace))
+    return Outcome(
+        case, {name: hit_rate(BY_NAME[name].make(case.places, trace), trace, warm_up) for name in case.rules}
+    )
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", type=int, default=1_000)
+    parser.add_argument("--places", type=int, default=50, help="models that are loaded at once, in the table")
+    parser.add_argument("--exponent", type=float, default=1.1, help="of Zipf's law")
+    parser.add_argument("--requests", type=int, default=30_000, help="in each trace; the first third is not counted")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.5, 5.0, 50.0], help="requests per second")
+    parser.add_argument("--repeats", type=int, default=3, help="traces of each kind, by seeds 1, 2, ...")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+
+
+def main(given: argparse.Namespace, report: Report) -> None:
+    """The table over kinds of traffic and rates, then the plot over places."""
+    seeds = range(1, given.repeats + 1)
+    with ProcessPoolExecutor(given.workers) as pool:
+        outcomes = list(_all(pool, "kinds and rates", _table_cases(given, seeds)))
+        over_places = list(_all(pool, "places", _place_cases(given, seeds)))
+    for kind in traces.KINDS:
+        _tell(report, kind, [each for each in outcomes if each.case.kind == kind], given)
+    _tell_gains(report, outcomes)
+    _draw(report, over_places, given)
+    report.figures("by_kind_and_rate", [_plain(outcome) for outcome in outcomes])
+    report.figures("over_places", [_plain(outcome) for outcome in over_places])
+
+
+def _table_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[Case]:
+    names = tuple(BY_NAME)
+    return [
+        Case(kind, _traffic(given, rate), given.places, seed, names)
+        for kind, rate, seed in product(traces.KINDS, given.rates, seeds)
+    ]
+
+
+def _place_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[Case]:
+    names = (LRU.name, OURS.name, PACED.name, BEST.name)
+    rate = sorted(given.rates)[len(given.rates) // 2]
+    return [
+        Case(kind, _traffic(given, rate), places, seed, names)
+        for kind, places, seed in product(traces.KINDS, PLACES, seeds)
+    ]
+
+
+def _traffic(given: argparse.Namespace, rate: float) -> Traffic:
+    return Traffic(given.models, given.exponent, given.requests, rate)
+
+
+def _all(pool: ProcessPoolExecutor, name: str, cases: list[Case]) -> Iterator[Outcome]:
+    return Progress().over(f"policy: {name}", iter(pool.map(run, cases)), len(cases))
+
+
+def _tell(report: Report, kind: str, outcomes: list[Outcome], given: argparse.Namespace) -> None:
+    meaning = (traces.KINDS[kind].__doc__ or "").split("\n")[0].strip()
+    head = ["rule", *(f"{rate:g}/s" for rate in given.rates)]
+    rows = [
+        [name, *(_spread([o.rates[name] for o in outcomes if o.case.traffic.rate_per_s == r]) for r in given.rates)]
+        for name in BY_NAME
+    ]
+    title = f"{kind}: hit rate in %, {given.models} models, {given.places} places, {given.repeats} traces each"
+    report.text(f"**{kind}**: {meaning}")
+    report.table(title, head, rows)
+
+
+def _tell_gains(report: Report, outcomes: list[Outcome]) -> None:
+    """Against least recently used on the same trace: what a rule gains, and where it does worst."""
+    rows = []
+    for name in BY_NAME:
+        gains = [(100 * (o.rates[name] - o.rates[LRU.name]), o.case) for o in outcomes]
+        worst, case = min(gains, key=lambda each: each[0])
+        share = fmean((o.rates[name] - o.rates[LRU.name]) / (o.rates[BEST.name] - o.rates[LRU.name]) for o in outcomes)
+        where = f"{case.kind}, {case.traffic.rate_per_s:g}/s"
+        mean = fmean(gain for gain, _ in gains)
+        rows.append([name, f"{mean:+.1f}", f"{worst:+.1f} ({where})", f"{100 * share:.0f} %"])
+    head = ["rule", "mean", "worst single trace", "of the way from LRU to the best possible"]
+    report.table("Points of hit rate gained over least recently used, over all traces", head, rows)
+
+
+def _draw(report: Report, outcomes: list[Outcome], given: argparse.Namespace) -> None:
+    from benchmarks import plots
+
+    figure, axes = plots.panels(len(traces.KINDS))
+    names = (BEST.name, PACED.name, OURS.name, LRU.name)
+    for kind, axis in zip(traces.KINDS, axes, strict=True):
+        for name, colour in zip(names, plots.COLOURS, strict=False):
+            points = [_rates(outcomes, kind, places, name) for places in PLACES]
+            mean = [100 * fmean(each) for each in points]
+            low, high = [100 * min(each) for each in points], [100 * max(each) for each in points]
+            axis.plot(PLACES, mean, "o-", color=colour, ms=3, label=name)
+            axis.fill_between(PLACES, low, high, color=colour, alpha=0.2, lw=0)
+        plots.dress(axis, kind, f"places for {given.models} models", "hit rate, %")
+    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    plots.save(figure, report.plot("hit-rate.png", "hit rate over the number of places, by kind of traffic"))
+
+
+def _rates(outcomes: list[Outcome], kind: str, places: int, name: str) -> list[float]:
+    return [o.rates[name] for o in outcomes if o.case.kind == kind and o.case.places == places]
+
+
+def _spread(rates: list[float]) -> str:
+    spread = f" ± {100 * stdev(rates):.1f}" if len(rates) > 1 else ""
+    return f"{100 * fmean(rates):.1f}{spread}"
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    case = outcome.case
+    return {
+        "kind": case.kind,
+        "rate_per_s": case.traffic.rate_per_s,
+        "places": case.places,
+        "seed": case.seed,
+        "hit_rate": {name: round(rate, 5) for name, rate in outcome.rates.items()},
+    }

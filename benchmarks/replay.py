@@ -1,0 +1,49 @@
+"""The same loads and unloads again, by plain calls to a Triton that no repository looks after."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Any
+
+from grpc import aio
+from tritonclient.grpc import service_pb2 as pb
+
+from benchmarks.decisions import Move
+from benchmarks.folders import name_of
+
+PREFIX = "/inference.GRPCInferenceService/"
+LOAD_S = 60.0
+
+
+async def replay_moves(address: str, moves: Sequence[Move], start_s: float, kept: Collection[int], count: int) -> None:
+    """Each at the same distance from the start as then. Another of the `count` models stands for one that is kept."""
+    names = stand_ins(moves, {name_of(number) for number in kept}, [name_of(number) for number in range(count)])
+    async with aio.insecure_channel(address) as channel:
+        load, unload = _method(channel, "Load"), _method(channel, "Unload")
+        now, running, held = time.perf_counter(), [], set()
+        for move in sorted(moves, key=lambda each: each.began_s):
+            model = names[move.model]
+            await asyncio.sleep(max(0.0, now + move.began_s - start_s - time.perf_counter()))
+            if move.action == "load":
+                held.add(model)
+                running.append(asyncio.ensure_future(load(model)))
+            elif model in held:
+                held.discard(model)
+                running.append(asyncio.ensure_future(unload(model)))
+        await asyncio.gather(*running)
+        await asyncio.gather(*(unload(model) for model in held))
+
+
+def stand_ins(moves: Sequence[Move], kept: set[str], names: Sequence[str]) -> dict[str, str]:
+    """What is loaded for each model that moved: itself, or one that neither moved nor is kept."""
+    moved = {move.model for move in moves}
+    free = iter([name for name in reversed(names) if name not in kept | moved])
+    return {model: next(free, model) if model in kept else model for model in sorted(moved)}
+
+
+def _method(channel: aio.Channel, name: str) -> Callable[[str], Awaitable[Any]]:
+    message = getattr(pb, f"RepositoryModel{name}Request")
+    call: Any = channel.unary_unary(f"{PREFIX}RepositoryModel{name}", message.SerializeToString)
+    return lambda model: call(message(model_name=model), timeout=LOAD_S)
