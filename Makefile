@@ -25,7 +25,7 @@ run: ## start the chain, send it examples and serve until Ctrl-C; ONCE=1 ends af
 
 .PHONY: test
 test: lint verify ## everything: lint, types, layers, verify, then all tests (TESTS="tests/unit -k name" for some)
-	@$(ENVIRONMENT) predictor kserve >/dev/null
+	@$(ENVIRONMENT) predictor kserve backend >/dev/null
 	@$(PYTHON) -m local.grpcurl >/dev/null || true
 	@$(SERVICES) -m pytest $(TESTS)
 

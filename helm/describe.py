@@ -37,6 +37,8 @@ class Value:
         """Its JSON Schema."""
         made: dict[str, Any] = {"description": self.text} if self.text else {}
         made |= {"type": TYPES[type(self.default)]} | self.schema
+        if "$ref" in self.schema:
+            return self.schema  # draft 7 looks at nothing beside it
         if self.members:
             made["properties"] = {name: member.as_schema() for name, member in self.members.items()}
             made["additionalProperties"] = False
@@ -88,13 +90,13 @@ def _value(parent: Value, name: str, comment: list[str], where: str) -> Value:
     value = Value((*parent.path, name), parent.default[name], text, schema)
     if value.default == [] and "items" not in schema:
         raise Undescribed(f"{where}: {name}: say what the list holds: `# @ {{items: ...}}`")
-    if value.default == {} and "additionalProperties" not in schema:
+    if value.default == {} and not {"additionalProperties", "$ref"} & schema.keys():
         raise Undescribed(f"{where}: {name}: say what the mapping holds: `# @ {{additionalProperties: ...}}`")
     return value
 
 
 def _is_free(value: Value) -> bool:
-    return not isinstance(value.default, dict) or "additionalProperties" in value.schema
+    return not isinstance(value.default, dict) or bool({"additionalProperties", "$ref"} & value.schema.keys())
 
 
 def schema(top: Value) -> str:

@@ -27,7 +27,15 @@ RENDERS: dict[str, tuple[str, ...]] = {
     "grouped": ("--set", "mode=Grouped"),
     "gpu": ("--values", str(CHART / "values-gpu.yaml")),
     "deployment": ("--set", "mode=Deployment"),
+    "lane": (
+        *("--set", "gateway.enabled=true,gateway.parents[0].name=public,gateway.parents[0].namespace=gateways"),
+        *("--set", "canary.enabled=true,canary.preprocess.image=triptych/preprocess:2"),
+        *("--set", "canary.postprocess.image=triptych/postprocess:2"),
+    ),
 }
+
+# A key that everybody can read is none: README.md says how to have one.
+OPEN = ("--set", "predictor.modelControl.restricted=false")
 
 HEAD = """\
 # The chart rendered: make manifests. Do not edit; a kustomization above it may change what it likes.
@@ -55,7 +63,7 @@ def rendered() -> dict[Path, str]:
     names = "\n  - ".join(file.name for file in definitions)
     files[MANIFESTS / "crds" / "kustomization.yaml"] = KUSTOMIZATION.format(resource=names)
     for folder, options in RENDERS.items():
-        text = template(*options, "--skip-tests", namespace=NAMESPACE)
+        text = template(*options, *OPEN, "--skip-tests", namespace=NAMESPACE)
         files[MANIFESTS / folder / "triptych.yaml"] = HEAD + OF_HELM.sub("", text)
         files[MANIFESTS / folder / "kustomization.yaml"] = KUSTOMIZATION.format(resource="../crds\n  - triptych.yaml")
     return files

@@ -67,6 +67,7 @@ ENVIRONMENTS = {
         ),
         Environment("models", ("models/requirements.txt",)),
         Environment("kserve", ("tests/requirements-kserve.txt",)),
+        Environment("backend", ("examples/backend/requirements.txt",)),
     )
 }
 

@@ -18,11 +18,13 @@ The images are made by `make images`: preprocess and postprocess 460 MB each (of
 | postprocess | InferenceService `postprocess` | Deployment `postprocess` | |
 | repository | Deployment `repository` | the same | the same |
 
+With `canary.enabled` the stages that differ run a second time as `preprocess-canary` and so on: [docs/canary.md](../../docs/canary.md).
+
 KServe names the Deployment of InferenceService `preprocess` `preprocess-predictor`. Callers use Service `preprocess`, port 9000; in Knative mode `preprocess-predictor.NAMESPACE`, port 80. Between the stages Services are headless, and clients use all pods.
 
 The definition of ServedModel in `crds/` is installed once and stays: Helm neither updates nor deletes it, because all ServedModels of the cluster would go with it. Update: `kubectl apply --server-side -f helm/triptych/crds`. Delete: `kubectl delete -f helm/triptych/crds`.
 
-Models in an image or an object store are copied when a pod starts, so a new version there needs `kubectl rollout restart`; in a volume (`models.store: pvc`) it is seen within seconds.
+Models in an image are copied when a pod starts, so a new version needs another image. In a volume (`models.store: pvc`) it is seen within seconds, in an object store (`s3`, `gs`) within twice `models.everySeconds`: each Triton has a sidecar that keeps a folder in step with the store, and what is there is served while the store is away (`services/repository/README.md`).
 
 ## Values
 

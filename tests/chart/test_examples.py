@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from helm.render import MANIFESTS
-from repository.served_model import Document, read_documents
+from repository.catalogue.served_model import Document, read_documents
 from tests.chart.objects import Objects, Render
 
 REVISIONS = sorted((MANIFESTS / "examples").glob("*.yaml"))

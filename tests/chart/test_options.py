@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.objects import Render
+from tests.chart.objects import Objects, Render
 
 PROMETHEUS = {"prometheus": "http://prometheus:9090"}
 
@@ -156,13 +156,100 @@ def test_models_in_a_volume_are_mounted_and_not_copied(render: Render) -> None:
         assert mount == {"name": "models", "mountPath": "/models", "readOnly": True, "subPath": "prod"}
 
 
-def test_models_in_an_object_store_are_fetched_by_the_initializer_of_kserve(render: Render) -> None:
-    made = render({"models": {"store": "s3", "uri": "s3://bucket/models", "secret": "keys"}})
-    fetching = [each for name, each in made.containers() if name.endswith("/models")]
-    assert len(fetching) == 2
-    for each in fetching:
-        assert each["args"] == ["s3://bucket/models", "/target"]
+STORE = {"store": "s3", "uri": "s3://bucket/models", "secret": "keys", "endpoint": "http://minio:9000"}
+
+
+def pod_of(made: Objects, stage: str) -> Any:
+    container = made.container(stage)
+    return next(pod for _, pod in made.pods() if container in pod["containers"])
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative", "Grouped", "Deployment"])
+def test_beside_each_triton_a_folder_is_kept_in_step_with_an_object_store(render: Render, mode: str) -> None:
+    made = render({"mode": mode, "models": STORE | {"everySeconds": 7}})
+    first, beside = pod_of(made, "predictor")["initContainers"]
+    assert first["args"] == ["mirror", "s3://bucket/models", "/models/mirror", "--whole", "--once"]
+    assert beside["args"] == ["mirror", "s3://bucket/models", "/models/mirror", "--whole", "--every=7s"]
+    assert ("restartPolicy" in first, beside["restartPolicy"]) == (False, "Always")
+    for each in (first, beside):
+        assert each["image"] == made.container("repository")["image"]
+        assert {"name": "AWS_ENDPOINT_URL", "value": "http://minio:9000"} in each["env"]
         assert each["envFrom"] == [{"secretRef": {"name": "keys"}}]
+        (mount,) = each["volumeMounts"]
+        assert mount == {"name": "models", "mountPath": "/models"}, "the mirror is a folder within, no mount of its own"
+    assert "--model-repository=/models/mirror" in made.container("predictor")["args"]
+    assert {"name": "models", "mountPath": "/models", "readOnly": True} in made.container("predictor")["volumeMounts"]
+    assert {"name": "models", "emptyDir": {}} in pod_of(made, "predictor")["volumes"]
+
+
+def test_the_repository_reads_the_contracts_of_an_object_store_itself(render: Render) -> None:
+    made = render({"models": STORE | {"everySeconds": 7, "region": "eu"}})
+    environment = made.environment("repository")
+    assert environment["REPOSITORY_MODEL_REPOSITORY"] == "s3://bucket/models"
+    assert environment["REPOSITORY_MIRROR"] == "/models/contracts"
+    assert (environment["REPOSITORY_POLL_S"], environment["REPOSITORY_FAILURE_TTL_S"]) == ("7", "7")
+    assert (environment["AWS_ENDPOINT_URL"], environment["AWS_REGION"]) == ("http://minio:9000", "eu")
+    assert made.container("repository")["envFrom"] == [{"secretRef": {"name": "keys"}}]
+    assert made.container("repository")["volumeMounts"] == [{"name": "models", "mountPath": "/models"}]
+    assert "initContainers" not in pod_of(made, "repository")
+    longer = render({"models": STORE, "repository": {"settings": {"failure_ttl_s": 60}}})
+    assert longer.environment("repository")["REPOSITORY_FAILURE_TTL_S"] == "60"
+    folder = render().environment("repository")
+    assert folder["REPOSITORY_MODEL_REPOSITORY"] == "/models"
+    assert not {"REPOSITORY_MIRROR", "REPOSITORY_POLL_S", "REPOSITORY_FAILURE_TTL_S"} & folder.keys()
+
+
+def test_keys_of_a_store_reach_whoever_reads_it_and_nobody_else(render: Render) -> None:
+    google = {"store": "gs", "uri": "gs://bucket/models", "endpoint": "http://gcs:4443", "secret": "keys"}
+    made = render({"models": google | {"accountAnnotations": {"iam.gke.io/gcp-service-account": "reader"}}})
+    readers = {name for name, each in made.containers() if "envFrom" in each}
+    assert readers == {
+        "InferenceService/predictor/models",
+        "InferenceService/predictor/mirror",
+        "Deployment/repository/repository",
+    }
+    assert made.environment("repository")["GOOGLE_BASE_URL"] == "http://gcs:4443"
+    known = {name for name, each in made.of("ServiceAccount").items() if "annotations" in each["metadata"]}
+    assert known == {"predictor", "repository"}
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Knative", "Grouped", "Deployment"])
+def test_models_are_loaded_by_whoever_has_the_key_and_the_repository_alone_has_it(render: Render, mode: str) -> None:
+    made = render({"mode": mode})
+    assert made.one("Secret", "model-control")["data"] == {"key": "bWFkZSBieSB0aGUgY2hhcnQ="}
+    options = [each for each in made.container("predictor")["args"] if each.startswith("--grpc-restricted")]
+    assert options == [
+        "--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:key=$(MODEL_CONTROL_KEY)"
+    ]
+    key = {"valueFrom": {"secretKeyRef": {"name": "model-control", "key": "key"}}}
+    assert {"name": "MODEL_CONTROL_KEY"} | key in made.container("predictor")["env"]
+    assert {"name": "REPOSITORY_TRITON_KEY"} | key in made.container("repository")["env"]
+    have = [name for name, each in made.containers() if "model-control" in str(each)]
+    assert len(have) == 2, "Triton and the repository"
+    assert "model-control" not in str(made.container("preprocess"))
+
+
+def test_the_key_can_be_given_and_left_out(render: Render) -> None:
+    given = render({"predictor": {"modelControl": {"secret": "mine"}}})
+    assert not given.of("Secret")
+    assert "mine" in str(given.container("repository")["env"])
+    open_to_all = render({"predictor": {"modelControl": {"restricted": False}}})
+    assert not open_to_all.of("Secret")
+    assert "restricted-protocol" not in open_to_all.text
+    assert "KEY" not in open_to_all.text
+
+
+def test_models_without_a_servedmodel_are_served_unless_that_is_switched_off(render: Render) -> None:
+    name = "REPOSITORY_SERVE_UNDECLARED"
+    assert render().environment("repository")[name] == "true"
+    assert render({"repository": {"serveUndeclared": False}}).environment("repository")[name] == "false"
+
+
+def test_in_a_group_preprocess_knows_the_triton_of_its_own_pod(render: Render) -> None:
+    made = render({"mode": "Grouped"})
+    assert made.environment("preprocess")["PREPROCESS_OWN_PREDICTOR"] == "$(POD_IP):8001"
+    assert made.container("preprocess")["env"][0]["name"] == "POD_IP", "named before it is used"
+    assert "PREPROCESS_OWN_PREDICTOR" not in render().environment("preprocess")
 
 
 def test_a_gpu_is_a_limit_of_triton_beside_the_others(render: Render) -> None:

@@ -44,7 +44,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"models": {"claim": "models"}}, "are for models.store pvc, and the store is image"),
     ({"models": {"store": "s3", "uri": "gs://bucket/models"}}, "models.uri has to begin with s3://"),
     ({"models": {"store": "gs"}}, "models.uri has to begin with gs://"),
-    ({"models": {"secret": "keys"}}, "are for models.store s3 and gs"),
+    ({"models": {"secret": "keys"}}, "models.secret is for models.store s3 and gs, and the store is image"),
+    ({"models": {"store": "pvc", "claim": "a", "endpoint": "http://minio"}}, "models.endpoint is for models.store s3"),
+    ({"models": {"store": "gs", "uri": "gs://bucket/models", "region": "eu"}}, "models.region is for models.store s3"),
+    ({"models": {"store": "s3", "uri": "s3://bucket/models", "everySeconds": 0}}, "minimum: got 0, want 1"),
+    ({"models": {"initializer": "kserve/storage-initializer"}}, "additional properties 'initializer' not allowed"),
+    ({"predictor": {"modelControl": {"restricted": False, "secret": "a"}}}, "without a restriction there is no key"),
+    ({"repository": {"settings": {"triton_key": "a"}}}, "repository.settings.triton_key: the chart sets this itself"),
+    (
+        {"models": {"store": "s3", "uri": "s3://b/m"}, "repository": {"settings": {"poll_s": 1}}},
+        "repository.settings.poll_s: the chart sets this itself",
+    ),
 ]
 
 

@@ -23,7 +23,10 @@ LEAVES = {".".join(leaf.path): leaf for leaf in describe.read(CHART / "values.ya
 
 NVIDIA = {"image": "nvcr.io/nvidia/tritonserver:25.10-py3", "gpus": 1}
 SCALED = {"autoscaling": {"maxReplicas": 3}}
+ROUTED = {"enabled": True, "parents": [{"name": "public"}]}
 QUEUED = {"autoscaling": {"maxReplicas": 3, "signal": "queue"}}
+
+STORE: dict[str, Any] = {"models": {"store": "s3", "uri": "s3://bucket/models"}}
 
 # Where a value has no effect by itself: the values beside which it has one, by the beginning of its name.
 BESIDE: dict[str, dict[str, Any]] = {
@@ -45,11 +48,20 @@ BESIDE: dict[str, dict[str, Any]] = {
     "predictor.gpuResource": {"predictor": NVIDIA},
     "models.claim": {"models": {"store": "pvc", "claim": "models"}},
     "models.path": {"models": {"store": "pvc", "claim": "models"}},
-    "models.uri": {"models": {"store": "s3", "uri": "s3://bucket/models"}},
-    "models.secret": {"models": {"store": "s3", "uri": "s3://bucket/models"}},
-    "models.initializer": {"models": {"store": "s3", "uri": "s3://bucket/models"}},
+    "models.uri": STORE,
+    "models.endpoint": STORE,
+    "models.region": STORE,
+    "models.secret": STORE,
+    "models.accountAnnotations": STORE,
+    "models.everySeconds": STORE,
     "gateway.enabled": {"gateway": {"parents": [{"name": "public"}]}},
     "gateway.": {"gateway": {"enabled": True, "parents": [{"name": "public"}]}},
+    "canary.": {"gateway": ROUTED, "canary": {"enabled": True, "preprocess": {"replicas": 1}}},
+    "canary.enabled": {"gateway": ROUTED, "canary": {"preprocess": {"replicas": 1}}},
+    "canary.models": {
+        "gateway": ROUTED,
+        "canary": {"enabled": True, "preprocess": {"replicas": 1}, "postprocess": {"replicas": 1}},
+    },
     "metrics.serviceMonitor.enabled": {},
     "metrics.serviceMonitor.": {"metrics": {"serviceMonitor": {"enabled": True}}},
     "metrics.dashboard.enabled": {},
@@ -62,6 +74,7 @@ CHANGED: dict[str, Any] = {
     "mode": "Deployment",
     "namePrefix": "other-",
     "models.uri": "s3://bucket/other",
+    "models.endpoint": "http://minio:9000",
     "predictor.args": ["--log-verbose=1"],
     "predictor.sharedMemory": "1Gi",
     "predictor.tolerations": [{"key": "gpu", "operator": "Exists"}],
@@ -72,6 +85,9 @@ CHANGED: dict[str, Any] = {
     "networkPolicy.callers": [{"podSelector": {}}],
     "networkPolicy.scrapers": [{"podSelector": {}}],
 }
+CHANGED |= {f"canary.{stage}": {"replicas": 7} for stage in ("preprocess", "predictor", "postprocess")}
+CHANGED["canary.models"] = {"image": "triptych/models:2"}
+CHANGED["canary.servedModels"] = [{"model": "digits_gb", "traffic": [{"version": 2, "percent": 100}]}]
 for _stage in ("preprocess", "predictor", "postprocess"):
     CHANGED[f"{_stage}.mode"] = "Deployment"
     CHANGED[f"{_stage}.autoscaling.signal"] = "queue"

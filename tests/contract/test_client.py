@@ -82,3 +82,31 @@ def test_a_part_that_does_not_answer_in_time_is_named_with_the_time() -> None:
                 await upstream.call("ServerLive", LIVE, Call.within(20), 0.1)
 
     run(test)
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_what_a_replica_that_is_leaving_drops_is_asked_for_again(code: grpc.StatusCode) -> None:
+    """By a name, which stands for replicas; the one here drops its first call."""
+
+    async def test() -> None:
+        asked = 0
+
+        async def answer(_request: bytes, context: Any) -> bytes:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                await context.abort(code, "this replica is gone")
+            return bytes(pb.ServerLiveResponse(live=True).SerializeToString())
+
+        server = aio.server()
+        methods: dict[str, Any] = {"ServerLive": grpc.unary_unary_rpc_method_handler(answer)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
+        port = server.add_insecure_port("localhost:0")
+        await server.start()
+        upstream = Upstream("postprocess", f"localhost:{port}", SERVICE, relays=False)
+        assert (await upstream.call("ServerLive", LIVE, Call.within(20))).live
+        assert asked == 2
+        await upstream.close()
+        await server.stop(0)
+
+    run(test)

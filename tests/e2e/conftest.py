@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,16 +18,21 @@ from urllib.parse import urlsplit
 import pytest
 from ruamel.yaml import YAML
 
+from helm import program
 from local.environments import ROOT
+from tests.e2e import images
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.e2e.relay import Relay
+from tests.e2e.release import Release
 from tests.unit.repository import folders
 
 HERE = Path(__file__).parent
 DEFINITION = ROOT / "helm/triptych/crds/servedmodels.yaml"
 REPORT = pytest.StashKey[pytest.TestReport]()
+FIGURES = pytest.StashKey[list[str]]()
 
 StartReplica = Callable[..., "subprocess.Popen[bytes]"]
+Figure = Callable[[str], None]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,7 +40,25 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if report.when == "call":
         item.stash[REPORT] = report
+    for value in getattr(item, "funcargs", {}).values():
+        if report.failed and isinstance(value, Release):
+            report.sections.append(("evidence", _evidence_of(value)))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What was measured on the way."""
+    if figures := config.stash.get(FIGURES, []):
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Figure:
+    """Keeps a sentence with a measurement for the end of the run; nothing is asserted about it."""
+    figures = request.config.stash.setdefault(FIGURES, [])
+    return lambda text: figures.append(f"{request.node.name.removeprefix('test_')}: {text}")
 
 
 @pytest.fixture(scope="session")
@@ -59,12 +83,44 @@ def definition(kubeconfig: Path) -> Path:
     return DEFINITION
 
 
+def _new_namespace(kubeconfig: Path, name: str) -> Kubectl:
+    words = re.sub(r"[^a-z0-9]+", "-", name.removeprefix("test_").lower())[:40].strip("-")
+    kubectl = Kubectl(kubeconfig, f"e2e-{words}-{uuid.uuid4().hex[:6]}")
+    kubectl("create", "namespace", kubectl.namespace)
+    return kubectl
+
+
+@pytest.fixture(scope="session")
+def images_tag(kubeconfig: Path, definition: Path) -> str:
+    """The tag of images of this checkout, in the node."""
+    if program.find() is None:
+        pytest.skip("needs helm on the PATH")
+    return images.ensure(Kubectl(kubeconfig, "default"))
+
+
+@pytest.fixture(scope="module")
+def new_release(kubeconfig: Path, images_tag: str) -> Iterator[Callable[[str, str], Release]]:
+    """A place for a release, by a name and a mode: a namespace of its own, deleted after the module."""
+    made: list[Release] = []
+
+    def new(name: str, mode: str) -> Release:
+        kinds = {"Deployment": "deployments.apps", "Knative": "services.serving.knative.dev"}
+        kind = kinds.get(mode, "inferenceservices.serving.kserve.io")
+        kubectl = Kubectl(kubeconfig, "default")
+        if kubectl.run("get", kind, check=False).returncode:
+            pytest.skip(f"mode {mode} needs {kind}, which the cluster does not have")
+        made.append(Release(_new_namespace(kubeconfig, name), images_tag, mode))
+        return made[-1]
+
+    yield new
+    for release in made:
+        release.kubectl("delete", "namespace", release.kubectl.namespace, "--wait=false")
+
+
 @pytest.fixture
 def kubectl(request: pytest.FixtureRequest, kubeconfig: Path, definition: Path, tmp_path: Path) -> Iterator[Kubectl]:
     """kubectl in a namespace of the test's own."""
-    words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
-    kubectl = Kubectl(kubeconfig, f"e2e-{words}-{uuid.uuid4().hex[:6]}")
-    kubectl("create", "namespace", kubectl.namespace)
+    kubectl = _new_namespace(kubeconfig, request.node.name)
     yield kubectl
     report = request.node.stash.get(REPORT, None)
     if report is not None and report.failed:
@@ -145,3 +201,22 @@ def _evidence(kubectl: Kubectl, folder: Path) -> str:
         (folder / name).write_text(done.stdout + done.stderr)
     kept = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".txt", ".log"))
     return "\n".join(f"--- {path}\n{path.read_text()[-4000:]}" for path in kept)
+
+
+def _evidence_of(release: Release) -> str:
+    """What the namespace of a release holds and what its pods said; as files too."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{release.kubectl.namespace}-"))
+    looks = {
+        "objects.yaml": ("get", "all,inferenceservices,servedmodels,leases,horizontalpodautoscalers", "--output=yaml"),
+        "pods.txt": ("get", "pods", "--output=wide"),
+        "describe.txt": ("describe", "pods"),
+        "events.txt": ("get", "events", "--sort-by=.metadata.creationTimestamp"),
+    }
+    for name, arguments in looks.items():
+        done = release.kubectl.run(*arguments, check=False)
+        (folder / name).write_text(done.stdout + done.stderr)
+    for pod in release.kubectl("get", "pods", "--output=name").split():
+        done = release.kubectl.run("logs", pod, "--all-containers", "--tail=300", check=False)
+        (folder / f"{pod.removeprefix('pod/')}.log").write_text(done.stdout + done.stderr)
+    shown = "\n".join((folder / name).read_text()[-6000:] for name in ("pods.txt", "events.txt"))
+    return f"kept in {folder}\n{shown}"

@@ -2,73 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from obstore.store import S3Store
 from tritonclient.grpc import InferenceServerClient
 
 from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ROOT, ensure
-from tests.e2e.kubectl import Kubectl, wait_for
-from tests.e2e.relay import Relay
+from tests.e2e.bucket import Bucket, new_bucket
+from tests.e2e.kubectl import wait_for
 from tests.integration.conftest import Caller
 from tests.integration.messages import infer_request, noise_picture, objects
-
-MODELS = ROOT / "model-repository"
-NAMESPACE, NAME, BUCKET = "storage", "s3", "models"
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """A prefix of the test's own in a bucket, reached over a network that can be cut."""
-
-    uri: str
-    store: S3Store
-    relay: Relay
-    variables: dict[str, str]
-
-    def upload(self, model: str, version: int = 1) -> None:
-        """The files of an example as that version, its contract as the last."""
-        files = [MODELS / model / "config.pbtxt", *sorted((MODELS / model / "1").iterdir(), reverse=True)]
-        for file in files:
-            path = file.name if file.parent.name == model else f"{version}/{file.name}"
-            self.store.put(f"{model}/{path}", file)
 
 
 @pytest.fixture
 def bucket(kubeconfig: Path) -> Iterator[Bucket]:
-    kubectl = Kubectl(kubeconfig, NAMESPACE)
-    if kubectl.run("get", "service", NAME, check=False).returncode:
-        pytest.skip("needs the object store: cluster up --with s3")
-    keys = {
-        name: base64.b64decode(value).decode()
-        for name, value in kubectl.get("secret", "s3-credentials")["data"].items()
-    }
-    spec = kubectl.get("service", NAME)["spec"]
-    address, port = spec["clusterIP"], spec["ports"][0]["port"]
-    relay, prefix = Relay(address, port), f"e2e-{uuid.uuid4().hex[:8]}"
-    variables = keys | {"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}"}
-    store = S3Store(
-        BUCKET,
-        prefix=prefix,
-        endpoint=f"http://{address}:{port}",
-        access_key_id=keys["AWS_ACCESS_KEY_ID"],
-        secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
-        region="us-east-1",
-        client_options={"allow_http": True},
-    )
-    yield Bucket(f"s3://{BUCKET}/{prefix}", store, relay, variables)
-    relay.close()
-    store.delete([meta["path"] for meta in store.list().collect()])
+    with new_bucket(kubeconfig) as bucket:
+        yield bucket
 
 
 class StoreChain(Chain):

@@ -7,13 +7,18 @@ preprocess predictor postprocess
 {{- define "triptych.check" -}}
 {{- include "triptych.check-modes" . }}
 {{- include "triptych.check-cluster" . }}
-{{- include "triptych.check-models" . }}
-{{- include "triptych.check-gpus" . }}
 {{- include "triptych.check-grouped" . }}
 {{- include "triptych.check-network" . }}
-{{- range $stage := splitList " " (include "triptych.stages" .) }}
-{{- include "triptych.check-autoscaling" (list $ $stage) }}
-{{- include "triptych.check-shutdown" (list $ $stage) }}
+{{- include "triptych.check-canary" . }}
+{{- include "triptych.lanes" . }}
+{{- range $lane := .Lanes }}
+{{- include "triptych.check-models" $lane }}
+{{- include "triptych.check-gpus" $lane }}
+{{- include "triptych.check-control" $lane }}
+{{- range $stage := splitList " " (include "triptych.stages" $lane) }}
+{{- include "triptych.check-autoscaling" (list $lane $stage) }}
+{{- include "triptych.check-shutdown" (list $lane $stage) }}
+{{- end }}
 {{- end }}
 {{- include "triptych.check-shutdown" (list . "repository") }}
 {{- if and .Values.gateway.enabled (not .Values.gateway.parents) }}
@@ -73,8 +78,20 @@ preprocess predictor postprocess
 {{- if and (has $models.store (list "s3" "gs")) (not (hasPrefix (printf "%s://" $models.store) $models.uri)) }}
 {{- fail (printf "models.store is %s: models.uri has to begin with %s://, got %q" $models.store $models.store $models.uri) }}
 {{- end }}
-{{- if and (not (has $models.store (list "s3" "gs"))) (or $models.uri $models.secret) }}
-{{- fail (printf "models.uri and models.secret are for models.store s3 and gs, and the store is %s" $models.store) }}
+{{- range $name := list "uri" "endpoint" "region" "secret" "accountAnnotations" }}
+{{- if and (get $models $name) (not (has $models.store (list "s3" "gs"))) }}
+{{- fail (printf "models.%s is for models.store s3 and gs, and the store is %s" $name $models.store) }}
+{{- end }}
+{{- end }}
+{{- if and $models.region (eq $models.store "gs") }}
+{{- fail "models.region is for models.store s3, and the store is gs" }}
+{{- end }}
+{{- end }}
+
+{{- define "triptych.check-control" -}}
+{{- $control := .Values.predictor.modelControl -}}
+{{- if and $control.secret (not $control.restricted) }}
+{{- fail "predictor.modelControl.secret is set and predictor.modelControl.restricted is false: without a restriction there is no key" }}
 {{- end }}
 {{- end }}
 
@@ -98,7 +115,7 @@ preprocess predictor postprocess
 
 {{- define "triptych.check-autoscaling" -}}
 {{- $values := index (index . 0).Values (index . 1) -}}
-{{- $stage := index . 1 -}}
+{{- $stage := include "triptych.said" . -}}
 {{- $mode := include "triptych.mode" . -}}
 {{- $signal := $values.autoscaling.signal -}}
 {{- if and (eq 0 (int $values.replicas)) (ne $mode "Knative") }}
@@ -123,6 +140,6 @@ preprocess predictor postprocess
 {{- $shutdown := (index (index . 0).Values (index . 1)).shutdown -}}
 {{- $needed := addf (float64 $shutdown.preStopSeconds) (float64 ($shutdown.drainSeconds | default 0)) (float64 $shutdown.graceSeconds) -}}
 {{- if gt $needed (float64 $shutdown.terminationGracePeriodSeconds) }}
-{{- fail (printf "%s.shutdown: preStopSeconds, drainSeconds and graceSeconds add up to %v s, and terminationGracePeriodSeconds is %v: raise it, or calls in flight are cut" (index . 1) $needed $shutdown.terminationGracePeriodSeconds) }}
+{{- fail (printf "%s.shutdown: preStopSeconds, drainSeconds and graceSeconds add up to %v s, and terminationGracePeriodSeconds is %v: raise it, or calls in flight are cut" (include "triptych.said" .) $needed $shutdown.terminationGracePeriodSeconds) }}
 {{- end }}
 {{- end }}

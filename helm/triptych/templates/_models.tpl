@@ -1,11 +1,18 @@
-{{/* The model repository, at /models of the predictor and of the repository. */}}
+{{/* The model repository, in the volume `models` of the predictor and of the repository. */}}
+
+{{/* Not empty for an object store. */}}
+{{- define "triptych.models-are-mirrored" -}}
+{{- if has .Values.models.store (list "s3" "gs") }}true{{ end }}
+{{- end }}
+
+{{/* Where Triton finds them. A mirror is a folder within the mount, because versions come by renaming. */}}
+{{- define "triptych.models-folder" -}}
+{{ ternary "/models/mirror" "/models" (not (not (include "triptych.models-are-mirrored" .))) }}
+{{- end }}
 
 {{- define "triptych.models-mount" -}}
-{{- if eq .Values.models.store "pvc" -}}
-- {name: models, mountPath: /models, readOnly: true{{ with .Values.models.path }}, subPath: {{ . }}{{ end }}}
-{{- else -}}
-- {name: models, mountPath: /models, readOnly: true}
-{{- end }}
+{{- $path := ternary .Values.models.path "" (eq .Values.models.store "pvc") -}}
+- {name: models, mountPath: /models, readOnly: true{{ with $path }}, subPath: {{ . }}{{ end }}}
 {{- end }}
 
 {{- define "triptych.models-volume" -}}
@@ -13,32 +20,29 @@
 - {name: models, persistentVolumeClaim: {claimName: {{ .Values.models.claim }}, readOnly: true}}
 {{- else -}}
 - {name: models, emptyDir: {}}
-{{- if ne .Values.models.store "image" }}
-- {name: models-tmp, emptyDir: {}}
-{{- end }}
 {{- end }}
 {{- end }}
 
-{{/* Fills the folder before anything else starts. */}}
+{{/* Fills the folder of a Triton before it starts, and keeps it in step. */}}
 {{- define "triptych.models-init" -}}
-{{- $models := .Values.models -}}
-{{- if ne $models.store "pvc" }}
+{{- if include "triptych.models-are-mirrored" . }}
+initContainers:
+  - {{ include "triptych.mirror" (list . "models" "--once") | indent 4 | trim }}
+  # Beside Triton, as long as the pod lives.
+  - {{ include "triptych.mirror" (list . "mirror" (printf "--every=%ds" (int .Values.models.everySeconds))) | indent 4 | trim }}
+    restartPolicy: Always
+{{- else }}
+{{- include "triptych.models-copy" . }}
+{{- end }}
+{{- end }}
+
+{{/* Copies the models out of their image, before anything else starts. */}}
+{{- define "triptych.models-copy" -}}
+{{- if eq .Values.models.store "image" }}
 initContainers:
   - name: models
-    {{- if eq $models.store "image" }}
-    image: {{ include "triptych.image" (list . $models.image) }}
+    image: {{ include "triptych.image" (list . .Values.models.image) }}
     command: [cp, -R, /models/., /target]
-    {{- else }}
-    image: {{ $models.initializer }}
-    args: [{{ $models.uri | quote }}, /target]
-    env:
-      # The root is read-only.
-      - {name: HOME, value: /tmp}
-    {{- with $models.secret }}
-    envFrom:
-      - secretRef: {name: {{ . }}}
-    {{- end }}
-    {{- end }}
     imagePullPolicy: {{ .Values.imagePullPolicy }}
     resources:
       requests: {cpu: 10m, memory: 64Mi}
@@ -47,8 +51,56 @@ initContainers:
       {{- include "triptych.container-security" . | nindent 6 }}
     volumeMounts:
       - {name: models, mountPath: /target}
-      {{- if ne $models.store "image" }}
-      - {name: models-tmp, mountPath: /tmp}
-      {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Brings the models of a store into the folder of a Triton: (list $ name option). */}}
+{{- define "triptych.mirror" -}}
+{{- $root := index . 0 -}}
+name: {{ index . 1 }}
+image: {{ include "triptych.image" (list $root $root.Values.repository.image) }}
+imagePullPolicy: {{ $root.Values.imagePullPolicy }}
+args: [mirror, {{ $root.Values.models.uri | quote }}, {{ include "triptych.models-folder" $root }}, --whole, {{ index . 2 }}]
+{{- with include "triptych.store-environment" $root | trim }}
+env:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- include "triptych.store-keys" $root }}
+terminationMessagePolicy: FallbackToLogsOnError
+resources:
+  requests: {cpu: 10m, memory: 64Mi}
+  limits: {memory: 512Mi}
+securityContext:
+  {{- include "triptych.container-security" $root | nindent 2 }}
+volumeMounts:
+  - {name: models, mountPath: /models}
+{{- end }}
+
+{{/* Where a store is ... */}}
+{{- define "triptych.store-environment" -}}
+{{- with .Values.models.endpoint }}
+- {name: {{ ternary "AWS_ENDPOINT_URL" "GOOGLE_BASE_URL" (eq $.Values.models.store "s3") }}, value: {{ . | quote }}}
+{{- end }}
+{{- with .Values.models.region }}
+- {name: AWS_REGION, value: {{ . | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* ... and who asks. */}}
+{{- define "triptych.store-keys" -}}
+{{- with .Values.models.secret }}
+envFrom:
+  - secretRef: {name: {{ . }}}
+{{- end }}
+{{- end }}
+
+{{/* What the repository reads of them: of a store, the contracts alone. */}}
+{{- define "triptych.models-settings" -}}
+{{- if include "triptych.models-are-mirrored" . -}}
+{{- $settings := dict "model_repository" .Values.models.uri "mirror" "/models/contracts" "poll_s" .Values.models.everySeconds -}}
+{{- if not (hasKey .Values.repository.settings "failure_ttl_s") }}{{ $_ := set $settings "failure_ttl_s" .Values.models.everySeconds }}{{ end -}}
+{{- toJson $settings }}
+{{- else -}}
+{{- toJson (dict "model_repository" "/models") }}
 {{- end }}
 {{- end }}

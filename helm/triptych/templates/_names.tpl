@@ -2,14 +2,14 @@
 
 {{/* The name of an object: (list $ "predictor"). */}}
 {{- define "triptych.name" -}}
-{{ (index . 0).Values.namePrefix }}{{ index . 1 }}
+{{ (index . 0).Values.namePrefix }}{{ index . 1 }}{{ include "triptych.suffix" . }}
 {{- end }}
 
 {{/* What never changes over upgrades: (list $ "predictor"). */}}
 {{- define "triptych.selector" -}}
 app.kubernetes.io/name: {{ (index . 0).Chart.Name }}
 app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
-app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/component: {{ index . 1 }}{{ include "triptych.suffix" . }}
 {{- end }}
 
 {{/* Labels of an object: (list $ "predictor"). */}}

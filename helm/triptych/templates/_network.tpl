@@ -1,11 +1,20 @@
-{{/* Peers of this release: (list $ component...), those whose pods have one of these components. */}}
+{{/* Peers of this release: (list $lane component...), those whose pods have one of these components in the lane. What is
+stable has those of the canary beside them, which call it where their lane has none of its own; but each repository
+has Tritons of its own. */}}
 {{- define "triptych.peers" -}}
+{{- $lane := index . 0 -}}
+{{- $components := list -}}
+{{- range $component := rest . -}}
+{{- range ternary (list $lane) $lane.Lanes (or (not (not $lane.Lane)) (eq $component "repository")) -}}
+{{- $components = append $components (printf "%s%s" $component (include "triptych.suffix" (list . $component))) -}}
+{{- end -}}
+{{- end -}}
 - podSelector:
     matchLabels:
-      app.kubernetes.io/name: {{ (index . 0).Chart.Name }}
-      app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+      app.kubernetes.io/name: {{ $lane.Chart.Name }}
+      app.kubernetes.io/instance: {{ $lane.Release.Name }}
     matchExpressions:
-      - {key: app.kubernetes.io/component, operator: In, values: [{{ join ", " (rest .) }}]}
+      - {key: app.kubernetes.io/component, operator: In, values: [{{ join ", " (uniq $components) }}]}
 {{- end }}
 
 {{/* The rule for metrics: (list $ stage...). */}}

@@ -106,15 +106,15 @@ readinessProbe:
 {{- $values := index $root.Values $stage -}}
 {{- $settings := merge (dict
       "drain_s" $values.shutdown.drainSeconds
-      "grace_s" $values.shutdown.graceSeconds
-      "revision" (include "triptych.revision" (list $root $values.image))) (index . 2) -}}
+      "grace_s" $values.shutdown.graceSeconds) (index . 2) -}}
 {{- with $root.Values.tracing.endpoint }}{{ $_ := set $settings "otlp_endpoint" . }}{{ end -}}
 {{- range $name, $value := $values.settings }}
-{{- if or (hasKey $settings $name) (has $name (list "host" "port" "metrics_port" "otlp_endpoint")) }}
-{{- fail (printf "%s.settings.%s: the chart sets this itself; leave it out" $stage $name) }}
+{{- if or (hasKey $settings $name) (has $name (list "host" "port" "metrics_port" "otlp_endpoint" "triton_key")) }}
+{{- fail (printf "%s.settings.%s: the chart sets this itself; leave it out" (include "triptych.said" (list $root $stage)) $name) }}
 {{- end }}
 {{- end }}
-{{- range $name, $value := merge $settings $values.settings -}}
+{{- $revision := dict "revision" (include "triptych.revision" (list $root $values.image)) -}}
+{{- range $name, $value := merge $settings $values.settings $revision -}}
 - {name: {{ upper (printf "%s_%s" $stage $name) }}, value: {{ ternary (toJson $value) ($value | toString) (kindIs "float64" $value) | quote }}}
 {{ end }}
 {{- end }}
@@ -138,9 +138,17 @@ imagePullPolicy: {{ $root.Values.imagePullPolicy }}
 ports:
   {{- include "triptych.ports" (list $root $stage) | nindent 2 }}
 env:
+  {{- if or (eq $stage "repository") (and (eq $stage "preprocess") (eq $root.Values.mode "Grouped")) }}
+  - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+  {{- end }}
   {{- if eq $stage "repository" }}
   - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
-  - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+  {{- with include "triptych.control-variable" (list $root "REPOSITORY_TRITON_KEY") }}
+  {{- . | nindent 2 }}
+  {{- end }}
+  {{- with include "triptych.store-environment" $root | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- end }}
   {{- include "triptych.environment" (list $root $stage (index . 3)) | trim | nindent 2 }}
 resources:
@@ -149,6 +157,8 @@ resources:
 {{- if ne (include "triptych.mode" (list $root $stage)) "Knative" }}
 {{- include "triptych.lifecycle" $values }}
 {{- end }}
+# Why it ended, where the pod is looked at.
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   {{- include "triptych.container-security" $root | nindent 2 }}
 {{- end }}

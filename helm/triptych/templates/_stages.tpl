@@ -3,8 +3,9 @@
 {{- define "triptych.preprocess-container" -}}
 {{- $root := index . 0 -}}
 {{- $address := ternary "127.0.0.1:9001" (include "triptych.address" (list $root "postprocess")) (eq $root.Values.mode "Grouped") -}}
-{{- include "triptych.python-container" (list $root "preprocess" (index . 1) (dict
-      "repository" (include "triptych.address" (list $root "repository")) "postprocess" $address)) }}
+{{- $settings := dict "repository" (include "triptych.address" (list $root "repository")) "postprocess" $address -}}
+{{- if eq $root.Values.mode "Grouped" }}{{ $_ := set $settings "own_predictor" "$(POD_IP):8001" }}{{ end -}}
+{{- include "triptych.python-container" (list $root "preprocess" (index . 1) $settings) }}
 {{- end }}
 
 {{- define "triptych.postprocess-container" -}}
@@ -22,7 +23,7 @@ image: {{ include "triptych.image" (list $root $values.image) }}
 imagePullPolicy: {{ $root.Values.imagePullPolicy }}
 args:
   - tritonserver
-  - --model-repository=/models
+  - --model-repository={{ include "triptych.models-folder" $root }}
   # The repository says what is loaded.
   - --model-control-mode=explicit
   # One broken model does not make the server unready.
@@ -33,11 +34,16 @@ args:
   - --metrics-port=8002
   - --allow-http=false
   - --exit-timeout-secs={{ $values.shutdown.graceSeconds }}
+  {{- include "triptych.control-option" $root | nindent 2 }}
   {{- range $values.args }}
   - {{ . | quote }}
   {{- end }}
 ports:
   {{- include "triptych.ports" (list $root "predictor") | nindent 2 }}
+{{- with include "triptych.control-variable" (list $root "MODEL_CONTROL_KEY") }}
+env:
+  {{- . | nindent 2 }}
+{{- end }}
 resources:
   {{- include "triptych.predictor-resources" $root | nindent 2 }}
 startupProbe:
@@ -55,6 +61,7 @@ readinessProbe:
   timeoutSeconds: 2
   failureThreshold: 2
 {{- include "triptych.lifecycle" $values }}
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   {{- include "triptych.container-security" $root | nindent 2 }}
 volumeMounts:
@@ -79,14 +86,22 @@ volumeMounts:
 {{- end }}
 
 {{- define "triptych.repository-container" -}}
-{{- $root := . -}}
-{{- include "triptych.python-container" (list $root "repository" "repository" (dict
-      "model_repository" "/models" "triton" (include "triptych.address" (list $root "predictor"))
-      "kubernetes" true "lease" (include "triptych.name" (list $root "repository"))
-      "namespace" $root.Release.Namespace
-      "identity" "$(POD_NAME)_$(POD_IP):9002")) }}
+{{- $settings := dict "triton" (include "triptych.address" (list . "predictor"))
+      "serve_undeclared" .Values.repository.serveUndeclared
+      "identity" "$(POD_NAME)_$(POD_IP):9002" -}}
+{{- $documents := dict "kubernetes" true "lease" (include "triptych.name" (list . "repository")) "namespace" .Release.Namespace -}}
+{{- $settings = merge $settings (ternary (dict "served_models" "/served-models") $documents (not (not .Lane))) -}}
+{{- include "triptych.python-container" (list . "repository" "repository" (merge $settings (include "triptych.models-settings" . | fromJson))) }}
+{{- include "triptych.store-keys" . }}
 volumeMounts:
-  {{- include "triptych.models-mount" $root | nindent 2 }}
+  {{- if include "triptych.models-are-mirrored" . }}
+  - {name: models, mountPath: /models}
+  {{- else }}
+  {{- include "triptych.models-mount" . | nindent 2 }}
+  {{- end }}
+  {{- if .Lane }}
+  - {name: served-models, mountPath: /served-models, readOnly: true}
+  {{- end }}
 {{- end }}
 
 {{/* Where GPU nodes are chosen. */}}

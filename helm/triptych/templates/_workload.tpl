@@ -46,7 +46,7 @@ apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
 metadata:
   {{- include "triptych.metadata" (list $root $component) | nindent 2 }}
-    {{- if and (ne $stage "preprocess") }}
+    {{- if or (ne $stage "preprocess") (include "triptych.suffix" (list $root $component)) }}
     # Not for callers from outside of the cluster.
     networking.kserve.io/visibility: cluster-local
     networking.knative.dev/visibility: cluster-local
@@ -64,6 +64,9 @@ spec:
     {{- if $knative }}
     scaleMetric: concurrency
     scaleTarget: {{ $values.autoscaling.concurrency }}
+    {{- if and $root.Values.canary.enabled (eq $stage "preprocess") }}
+    canaryTrafficPercent: {{ $root.Values.canary.percent }}
+    {{- end }}
     {{- else }}
     deploymentStrategy:
       {{- include "triptych.strategy" (list $root $component) | nindent 6 }}

@@ -15,6 +15,9 @@ class Settings(StageSettings):
     metrics_port: int = Field(9100, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
     repository: str = Field("127.0.0.1:9002", description="address of the repository")
     postprocess: str = Field("127.0.0.1:9001", description="address of postprocess")
+    own_predictor: str = Field(
+        "", description="address of the Triton in the same pod: asked first when another has no fewer calls to answer"
+    )
     predict_timeout_s: float = Field(10.0, gt=0, description="longest time for one call to Triton")
     postprocess_timeout_s: float = Field(5.0, gt=0, description="longest time for one call to postprocess")
     worker_threads: int = Field(0, ge=0, description="threads for CPU work; 0 means the pod's CPU limit")

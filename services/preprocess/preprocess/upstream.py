@@ -107,12 +107,14 @@ class Upstreams:
     async def _infer(
         self, addresses: Iterable[str], request: pb.ModelInferRequest, call: Call
     ) -> pb.ModelInferResponse | None:
-        """The answer of one of these Tritons, the least busy first; None when none of them has the model.
+        """The answer of one of these Tritons, the least busy first, of equally busy ones that of the own pod.
 
-        A call is idempotent, so one that hangs or has died is followed by the next.
+        None when none of them has the model. A call is idempotent: one that hangs or has died is followed by the next.
         """
         slow: DeadlineExceeded | None = None
-        for predictor in sorted(map(self._predictor, addresses), key=lambda each: each.in_flight):
+        own = self._settings.own_predictor
+        ranked = sorted(map(self._predictor, addresses), key=lambda each: (each.in_flight, each.address != own))
+        for predictor in ranked:
             try:
                 return await predictor.infer(request, call)
             except (StageUnavailable, NotThere):  # the placement is behind

@@ -1,0 +1,16 @@
+"""`python -m backend`."""
+
+import os
+import sys
+
+from aiohttp import web
+
+from backend.server import build
+from backend.settings import WrongSetting, read
+
+if __name__ == "__main__":
+    try:
+        settings = read(os.environ)
+    except WrongSetting as error:
+        sys.exit(str(error))
+    web.run_app(build(settings), host=settings.host, port=settings.port)

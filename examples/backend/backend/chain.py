@@ -1,0 +1,87 @@
+"""The call to the chain: Open Inference Protocol over gRPC, with a deadline, retries and the caller's trace."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from grpc import StatusCode, aio
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from backend.features import Features
+
+# What is being replaced answers UNAVAILABLE, and another pod takes the call; the deadline holds over all tries.
+RETRY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.05s",
+    "maxBackoff": "0.5s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+CONFIG = {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [{"name": [{}], "retryPolicy": RETRY}]}
+TYPES = {"history": ("FP32", np.float32), "price": ("FP32", np.float32), "promotion": ("BOOL", np.bool_)}
+
+# What a caller of ours is told: HTTP status by gRPC code. All others are 502.
+HTTP = {
+    StatusCode.NOT_FOUND: 404,
+    StatusCode.RESOURCE_EXHAUSTED: 503,
+    StatusCode.UNAVAILABLE: 503,
+    StatusCode.DEADLINE_EXCEEDED: 504,
+}
+
+
+class ChainError(Exception):
+    """The chain gave no forecast: the text is its sentence, `status` an HTTP status."""
+
+    def __init__(self, code: StatusCode, details: str) -> None:
+        super().__init__(details)
+        self.status = HTTP.get(code, 502)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Units for each of the next days, and who said so."""
+
+    units: list[int]
+    model: str
+    version: str
+
+
+class Chain:
+    """One channel for all requests, over all pods that the address has."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        options = [("grpc.service_config", json.dumps(CONFIG)), ("grpc.dns_min_time_between_resolutions_ms", 500)]
+        self._channel = aio.insecure_channel(address, options=options)
+        self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._timeout_s = timeout_s
+
+    async def forecast(self, country: str, article: str, features: Features, traceparent: str) -> Forecast:
+        """Raises `ChainError`. An article always meets the same version while the traffic stands."""
+        request = pb.ModelInferRequest(model_name="sales_forecast")
+        request.parameters["route"].string_param = country
+        request.parameters["traffic_key"].string_param = article
+        for name, (datatype, dtype) in TYPES.items():
+            array = np.asarray([features[name]], dtype)
+            request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+            request.raw_input_contents.append(array.tobytes())
+        metadata = (("traceparent", traceparent or new_trace()),)
+        try:
+            answer = await self._stub.ModelInfer(request, timeout=self._timeout_s, metadata=metadata)
+        except aio.AioRpcError as error:
+            raise ChainError(error.code(), error.details() or error.code().name) from error
+        outputs = zip(answer.outputs, answer.raw_output_contents, strict=True)
+        units = next(np.frombuffer(raw, np.int64) for output, raw in outputs if output.name == "units")
+        return Forecast([int(each) for each in units], answer.model_name, answer.model_version)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+def new_trace() -> str:
+    """A trace that begins here, W3C."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"

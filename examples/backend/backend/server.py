@@ -1,0 +1,70 @@
+"""The door: GET /forecasts/COUNTRY/ARTICLE for whoever has a token."""
+
+from __future__ import annotations
+
+import jwt
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from backend.chain import Chain, ChainError
+from backend.features import Store, open_store
+from backend.settings import Settings
+
+SETTINGS = web.AppKey("settings", Settings)
+STORE = web.AppKey("store", Store)
+CHAIN = web.AppKey("chain", Chain)
+OPEN = ("/live", "/ready")
+
+
+def build(settings: Settings, store: Store | None = None) -> web.Application:
+    """The application; `store` is that of the settings unless given."""
+    app = web.Application(middlewares=[authenticate])
+    app[SETTINGS] = settings
+    app.add_routes([web.get(path, well) for path in OPEN])
+    app.add_routes([web.get("/forecasts/{country}/{article}", forecast)])
+
+    async def parts(app: web.Application):  # type: ignore[no-untyped-def]
+        app[STORE] = store or open_store(settings.features)
+        app[CHAIN] = Chain(settings.chain, settings.timeout_s)
+        yield
+        await app[CHAIN].close()
+        await app[STORE].close()
+
+    app.cleanup_ctx.append(parts)
+    return app
+
+
+@web.middleware
+async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """401 without a token of ours that is still good."""
+    if request.path not in OPEN:
+        settings = request.app[SETTINGS]
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        must = {"require": ["exp", "sub"]}
+        try:
+            if scheme.lower() != "bearer":
+                raise jwt.InvalidTokenError("want Authorization: Bearer TOKEN")
+            jwt.decode(token, settings.jwt_key, algorithms=["HS256"], audience=settings.jwt_audience, options=must)
+        except jwt.InvalidTokenError as error:
+            headers = {"WWW-Authenticate": "Bearer"}
+            return web.json_response({"error": str(error)}, status=401, headers=headers)
+    return await handler(request)
+
+
+async def forecast(request: web.Request) -> web.Response:
+    country, article = request.match_info["country"], request.match_info["article"]
+    features = await request.app[STORE].get(country, article)
+    if features is None:
+        return web.json_response({"error": f"article '{article}' is not known in {country}"}, status=404)
+    trace = request.headers.get("traceparent", "")
+    try:
+        found = await request.app[CHAIN].forecast(country, article, features, trace)
+    except ChainError as error:
+        headers = {"Retry-After": "1"} if error.status == 503 else {}
+        return web.json_response({"error": str(error)}, status=error.status, headers=headers)
+    return web.json_response({"units": found.units, "model": found.model, "version": found.version})
+
+
+async def well(request: web.Request) -> web.Response:
+    """The chain is asked by requests alone: all replicas share it, and none gets better by leaving."""
+    return web.json_response({})

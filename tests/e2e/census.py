@@ -1,0 +1,134 @@
+"""Who answered each of many requests: which revisions, which version, and whether its labels are right."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import NormalDist
+from types import TracebackType
+from typing import Any
+
+from tritonclient.grpc import service_pb2 as pb
+
+from tests.e2e.kubectl import wait_for
+from tests.e2e.release import Door
+from tests.integration.conftest import INFER
+from tests.integration.messages import outputs_of
+
+DEADLINE_S = 15.0
+CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The revisions of preprocess and postprocess, the model's version, and the labels."""
+
+    preprocess: str
+    postprocess: str
+    version: int
+    labels: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, response: pb.ModelInferResponse) -> Answer:
+        preprocess, postprocess = (
+            response.parameters[f"triptych_{stage}_revision"].string_param for stage in ("preprocess", "postprocess")
+        )
+        return cls(preprocess, postprocess, int(response.model_version), tuple(outputs_of(response)["label"][0]))
+
+    @property
+    def lane(self) -> tuple[str, str, int]:
+        return self.preprocess, self.postprocess, self.version
+
+
+class Census:
+    """Asks one thing over and over while the block runs; keeps every answer and every failure, in their order."""
+
+    def __init__(self, door: Door, request: pb.ModelInferRequest, per_second: float = 80) -> None:
+        self.answers: list[Answer] = []
+        self.lost: Counter[str] = Counter()  # by what was going on when it was sent, and the error
+        self.doing = "nothing"
+        self._request, self._pause_s = request.SerializeToString(), 1 / per_second
+        self._channels = [door.channel() for _ in range(CHANNELS)]
+        self._stop, self._sent = threading.Event(), 0
+        self._thread = threading.Thread(target=self._send)
+
+    def __enter__(self) -> Census:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        wait_for(lambda: self._ended() == self._sent, "every request has ended", 2 * DEADLINE_S)
+        for channel in self._channels:
+            channel.close()
+
+    def next(self, count: int) -> Sequence[Answer]:
+        """The next answers, that many."""
+        first = len(self.answers)
+        wait_for(lambda: len(self.answers) >= first + count, f"{count} more answers, lost {self.lost}", 200)
+        return self.answers[first : first + count]
+
+    def until_all(self, lane: tuple[str, str, int], in_a_row: int = 200) -> None:
+        """Returns when so many answers in a row have come from one lane."""
+
+        def settled() -> bool:
+            last = self.answers[-in_a_row:]
+            return len(last) == in_a_row and all(each.lane == lane for each in last)
+
+        wait_for(settled, f"{lane} answers all, lost {self.lost}", 120)
+
+    def until_some(self, lane: tuple[str, str, int]) -> None:
+        """Returns at the first answer of a lane from now on."""
+        first = len(self.answers)
+        wait_for(lambda: any(each.lane == lane for each in self.answers[first:]), f"{lane} answers", 120)
+
+    @property
+    def lanes(self) -> Counter[tuple[str, str, int]]:
+        return lanes_of(self.answers)
+
+    def assert_none_lost_or_mixed(self, lanes: Iterable[tuple[str, str, int]], right: Mapping[int, object]) -> None:
+        """Every request was answered, by one of the lanes throughout, and with the labels of the version it names."""
+        assert not self.lost, f"{self.lost} of {self._sent}"
+        assert self.lanes.keys() <= set(lanes), self.lanes
+        wrong = [each for each in self.answers if each.labels != right[each.version]]
+        assert not wrong, wrong[:3]
+        assert len(self.answers) == self._sent
+
+    def _ended(self) -> int:
+        return len(self.answers) + self.lost.total()
+
+    def _send(self) -> None:
+        calls = itertools.cycle([channel.unary_unary(INFER) for channel in self._channels])
+        due_s = time.monotonic()
+        while not self._stop.is_set():
+            self._sent += 1
+            future = next(calls).future(self._request, timeout=DEADLINE_S)
+            future.add_done_callback(partial(self._came, self.doing))
+            due_s += self._pause_s
+            self._stop.wait(max(0.0, due_s - time.monotonic()))
+
+    def _came(self, doing: str, future: Any) -> None:
+        if error := future.exception():
+            self.lost[f"{doing}: {error.code().name}: {error.details()}"] += 1
+        else:
+            self.answers.append(Answer.of(pb.ModelInferResponse.FromString(future.result())))
+
+
+def lanes_of(answers: Iterable[Answer]) -> Counter[tuple[str, str, int]]:
+    return Counter(each.lane for each in answers)
+
+
+def likely(count: int, total: int, percent: float, confidence: float = 0.999) -> bool:
+    """Whether a share of `percent` gives this count out of the total, in the middle `confidence` of all cases."""
+    share = percent / 100
+    deviation = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(total * share * (1 - share))
+    return abs(count - total * share) <= deviation + 0.5

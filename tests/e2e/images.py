@@ -1,0 +1,60 @@
+"""Images of this checkout in the cluster's node, under a tag that their sources give."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from helm.program import CHART, CLUSTER
+from local.environments import ROOT
+from tests.e2e.kubectl import Kubectl
+
+NAMES = ("preprocess", "postprocess", "repository", "triton-cpu", "models")
+
+
+def ensure(kubectl: Kubectl) -> str:
+    """The tag to install; builds what the node of a development cluster does not have.
+
+    On another cluster images are there already: under TRIPTYCH_TAG, or under the version of the chart.
+    """
+    if tag := os.environ.get("TRIPTYCH_TAG"):
+        return tag
+    if not CLUSTER.is_file():
+        return _version()
+    tag = f"e2e-{_digest()}"
+    if not {f"docker.io/triptych/{name}:{tag}" for name in NAMES} <= _in_the_node(kubectl):
+        environment = os.environ | {"TAG": tag, "BUILD": f"{CLUSTER} build"}
+        done = subprocess.run([ROOT / "helm/images.sh"], env=environment, capture_output=True, text=True)
+        assert not done.returncode, f"helm/images.sh: {done.stdout[-2000:]}{done.stderr[-4000:]}"
+    return tag
+
+
+def _version() -> str:
+    lines = (CHART / "Chart.yaml").read_text().splitlines()
+    return next(line.split()[1] for line in lines if line.startswith("version:"))
+
+
+def _in_the_node(kubectl: Kubectl) -> set[str]:
+    """Names that the kubelet has told lately."""
+    nodes = kubectl.get("nodes")["items"]
+    return {name for node in nodes for image in node["status"].get("images", ()) for name in image["names"] or ()}
+
+
+def _digest() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(_sources()):
+        digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:10]
+
+
+def _sources() -> Iterator[Path]:
+    """What a build's context holds, less what .dockerignore leaves out."""
+    yield ROOT / "models/Dockerfile"
+    for folder in (ROOT / "services", ROOT / "model-repository"):
+        for path in folder.rglob("*"):
+            left_out = {"__pycache__", "build"} & set(path.parts) or ".egg-info" in str(path)
+            if path.is_file() and not left_out and path.name != "README.md":
+                yield path

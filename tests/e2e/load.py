@@ -1,0 +1,137 @@
+"""A constant number of requests each second, and an account of every one of them."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import service_pb2 as pb
+
+from tests.e2e.kubectl import wait_for
+from tests.e2e.release import Door
+from tests.integration.conftest import INFER, Caller
+from triptych.datatypes import Array
+from triptych.tensors import decode_response
+
+DEADLINE_S = 15.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request, and the answer that is right."""
+
+    request: bytes
+    model: str
+    right: dict[str, Array]
+
+    @classmethod
+    def asked(cls, caller: Caller, request: pb.ModelInferRequest) -> Question:
+        """The right answer is the one of a chain that nothing disturbs."""
+        answer = caller.infer(request, timeout_s=60)
+        return cls(request.SerializeToString(), answer.model_name, decode_response(answer))
+
+    def is_answered_by(self, response: pb.ModelInferResponse) -> bool:
+        """A batch with other rows may change the last bit of a float, and nothing else."""
+        outputs = decode_response(response)
+        if response.model_name != self.model or outputs.keys() != self.right.keys():
+            return False
+        return all(_same(array, self.right[name]) for name, array in outputs.items())
+
+
+class Load:
+    """Sends `per_second` requests while the block runs, over connections of its own, in turns.
+
+    The clients are plain: one connection each, a deadline, no retries of their own.
+    """
+
+    def __init__(self, doors: Sequence[Door], questions: Sequence[Question], per_second: float = 60) -> None:
+        self.sent = 0
+        self.answered = 0
+        self.wrong: list[str] = []
+        self.lost: Counter[str] = Counter()
+        self.lost_at_s: list[float] = []  # since the beginning
+        self.slowest_s = 0.0
+        self._channels = [(door, door.channel()) for door in doors]
+        self._questions, self._pause_s = questions, 1 / per_second
+        self._some = int(2 * per_second)
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._send)
+        self._began_s = 0.0
+
+    def __enter__(self) -> Load:
+        self._began_s = time.monotonic()
+        self._thread.start()
+        self.wait_for_answers(self._some)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.wait_for_answers(self._some)  # after the last disturbance
+        self._stop.set()
+        self._thread.join()
+        wait_for(lambda: self._settled() == self.sent, "every request has ended", 2 * DEADLINE_S)
+        for _, channel in self._channels:
+            channel.close()
+
+    @property
+    def account(self) -> str:
+        lost = ", ".join(f"{count} x {text}" for text, count in self.lost.items())
+        return (
+            f"{self.sent} sent, {self.answered} right, {len(self.wrong)} wrong, {self.lost.total()} lost"
+            f" ({lost or 'none'}), slowest {self.slowest_s:.2f} s"
+        )
+
+    def wait_for_answers(self, more: int) -> None:
+        """Until that many more requests have been sent and have ended, and not all of them badly."""
+        ended, answered = self._settled() + more, self.answered
+        wait_for(lambda: self._settled() >= ended and self.answered > answered, f"{more} more answers", 60)
+
+    def assert_nothing_was_lost(self) -> None:
+        assert self.sent == self.answered, f"{self.account}; lost at {self.lost_at_s[:20]} s; wrong: {self.wrong[:3]}"
+
+    def _settled(self) -> int:
+        with self._lock:
+            return self.answered + len(self.wrong) + self.lost.total()
+
+    def _send(self) -> None:
+        calls = [(door, channel.unary_unary(INFER)) for door, channel in self._channels]
+        turns = zip(itertools.cycle(calls), itertools.cycle(self._questions), strict=False)
+        due_s = time.monotonic()
+        while not self._stop.is_set():
+            (door, call), question = next(turns)
+            self.sent += 1
+            sent_s = time.monotonic()
+            future = call.future(question.request, timeout=DEADLINE_S)
+            future.add_done_callback(partial(self._ended, door, question, sent_s))
+            due_s += self._pause_s
+            self._stop.wait(max(0.0, due_s - time.monotonic()))
+
+    def _ended(self, door: Door, question: Question, sent_s: float, future: Any) -> None:
+        error = future.exception()
+        response = None if error else pb.ModelInferResponse.FromString(future.result())
+        with self._lock:
+            self.slowest_s = max(self.slowest_s, time.monotonic() - sent_s)
+            if response is None:
+                what = f"{door.name} {error.code().name}: {error.details()}"
+                self.lost[what] += 1
+                self.lost_at_s.append(round(time.monotonic() - self._began_s, 1))
+            elif question.is_answered_by(response):
+                self.answered += 1
+            else:
+                self.wrong.append(f"{question.model}: {decode_response(response)}"[:500])
+
+
+def _same(one: Array, other: Array) -> bool:
+    if one.dtype.kind == "f":
+        return one.shape == other.shape and bool(np.allclose(one, other, rtol=1e-4, atol=1e-5))
+    return np.array_equal(one, other)

@@ -1,0 +1,163 @@
+"""A release of the chart in a namespace of its own: installed, changed, asked, and taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from helm import program
+from tests.e2e.kubectl import Kubectl, wait_for
+from tests.integration.conftest import INFER, UNBOUNDED, Caller
+
+NAME = "triptych"
+STAGES = ("preprocess", "predictor", "postprocess")
+START_S = 180.0  # for pods, on a machine that does other things too
+GATEWAY = {"name": "kserve-ingress-gateway", "namespace": "kserve"}  # of the development cluster
+ENVOY = "gateway.envoyproxy.io/owning-gateway-name=kserve-ingress-gateway"
+
+
+@dataclass(frozen=True)
+class Door:
+    """A way into the chain; `authority` is the host that a gateway knows it by."""
+
+    name: str
+    address: str
+    authority: str = ""
+
+    def channel(self) -> Any:
+        """With a connection of its own."""
+        authority = [("grpc.default_authority", self.authority)] if self.authority else []
+        return grpc.insecure_channel(self.address, [*UNBOUNDED, ("grpc.use_local_subchannel_pool", 1), *authority])
+
+    def caller(self) -> Caller:
+        return DoorCaller(self)
+
+
+class DoorCaller(Caller):
+    """A plain client at a door."""
+
+    def __init__(self, door: Door) -> None:
+        self.channel = door.channel()
+        self._infer = self.channel.unary_unary(INFER)
+
+
+@dataclass(frozen=True)
+class Release:
+    """Helm and kubectl in one namespace, with the images of one tag."""
+
+    kubectl: Kubectl
+    tag: str
+    mode: str = "Standard"
+
+    @property
+    def host(self) -> str:
+        return f"{self.kubectl.namespace}.example.com"
+
+    def helm(self, *arguments: str, given: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [str(program.find()), f"--namespace={self.kubectl.namespace}", *arguments]
+        environment = os.environ | {"KUBECONFIG": str(self.kubectl.kubeconfig)}
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=400, env=environment)
+        if check and done.returncode:
+            raise AssertionError(f"helm {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done
+
+    def apply(self, values: dict[str, Any] | None = None) -> None:
+        """Installs, or upgrades to exactly these values; does not wait."""
+        own: dict[str, Any] = {"mode": self.mode, "tag": self.tag}
+        if self.mode != "Knative":
+            own["gateway"] = {"enabled": True, "parents": [GATEWAY], "hostnames": [self.host]}
+        given = json.dumps(own | (values or {}))
+        self.helm("upgrade", "--install", NAME, str(program.CHART), "--values=-", given=given)
+
+    def prove(self) -> str:
+        """`helm test`: what helm said. The pod of a broken promise stays, with its log."""
+        return self.helm("test", NAME, "--timeout=5m").stdout
+
+    def uninstall(self) -> None:
+        self.helm("uninstall", NAME, "--wait")
+
+    def pods(self, component: str) -> list[dict[str, Any]]:
+        labels = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component={component}"
+        found: list[dict[str, Any]] = json.loads(self.kubectl("get", "pods", f"--selector={labels}", "--output=json"))[
+            "items"
+        ]
+        return found
+
+    def settled(self, component: str, count: int = 1, without: frozenset[str] = frozenset()) -> bool:
+        """That many pods, all ready, none of them leaving, and none of the ones in `without`."""
+        pods = self.pods(component)
+        return len(pods) == count and all(is_ready(pod) and uid(pod) not in without for pod in pods)
+
+    def wait_until_settled(self, component: str, count: int = 1, without: frozenset[str] = frozenset()) -> None:
+        what = f"{count} pods of {component} are ready, and no other is there"
+        wait_for(lambda: self.settled(component, count, without), what, START_S)
+
+    def uids(self, component: str) -> frozenset[str]:
+        return frozenset(uid(pod) for pod in self.pods(component))
+
+    def inside(self) -> Door:
+        """As a caller in the cluster has it."""
+        if self.mode != "Knative":
+            return Door("service", f"{self._cluster_ip(self.kubectl.namespace, 'preprocess')}:9000")
+        internal = self._cluster_ip("kourier-system", "kourier-internal")
+        return Door("service", f"{internal}:80", f"preprocess-predictor.{self.kubectl.namespace}.svc.cluster.local")
+
+    def outside(self) -> Door:
+        """Through the gateway: Knative's, or that of the Gateway API."""
+        if self.mode == "Knative":
+            host = f"preprocess-predictor.{self.kubectl.namespace}.example.com"
+            return Door("gateway", f"{self._cluster_ip('kourier-system', 'kourier')}:80", host)
+        gateways = Kubectl(self.kubectl.kubeconfig, "envoy-gateway-system")
+        (service,) = json.loads(gateways("get", "services", f"--selector={ENVOY}", "--output=json"))["items"]
+        return Door("gateway", f"{service['spec']['clusterIP']}:80", self.host)
+
+    def events(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.kubectl.get("events")["items"]
+        return found
+
+    def wait_for_event(self, *words: str) -> str:
+        """The first message of an event that has all these words, within a minute."""
+
+        def told() -> str | None:
+            messages = [event.get("message", "") for event in self.events()]
+            return next((each for each in messages if all(word in each for word in words)), None)
+
+        return wait_for(told, f"an event says {' and '.join(words)}", 60)
+
+    def objects(self) -> list[str]:
+        """Everything in the namespace that Kubernetes itself does not put into each one, and no events."""
+        own = ("configmap/kube-root-ca.crt", "serviceaccount/default")
+        kinds = self.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
+        wanted = [kind for kind in kinds if not kind.startswith("events") and not kind.endswith("metrics.k8s.io")]
+        return [
+            name
+            for name in self.kubectl("get", ",".join(wanted), "--output=name", "--ignore-not-found").split()
+            if name not in own
+        ]
+
+    def _cluster_ip(self, namespace: str, name: str) -> str:
+        return str(Kubectl(self.kubectl.kubeconfig, namespace).get("service", name)["spec"]["clusterIP"])
+
+
+def uid(pod: dict[str, Any]) -> str:
+    return str(pod["metadata"]["uid"])
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Ready, and not leaving."""
+    conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", ())}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it took."""
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start

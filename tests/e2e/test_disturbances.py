@@ -1,0 +1,141 @@
+"""Two replicas of each stage, a constant load, and everything that happens to pods: nothing is lost, nothing is wrong.
+
+Half of the load comes to the address of the Service, where a connection stays on one pod, half through the gateway.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Figure
+from tests.e2e.kubectl import wait_for
+from tests.e2e.load import Load, Question
+from tests.e2e.release import STAGES, START_S, Release, is_ready
+from tests.integration.load import answers
+from tests.integration.messages import infer_request, noise_picture, objects, sales
+
+PARTS = (*STAGES, "repository")
+REPLICAS = {"preprocess": 2, "predictor": 2, "postprocess": 2, "repository": 1}
+VALUES: dict[str, Any] = {stage: {"replicas": 2} for stage in STAGES}
+# Something that restarts a stage and changes no answer.
+CHANGED: dict[str, dict[str, Any]] = {
+    "preprocess": {"settings": {"contract_cache": 9_999}},
+    "predictor": {"args": ["--log-verbose=0"]},
+    "postprocess": {"settings": {"max_in_flight": 511}},
+    "repository": {"settings": {"max_watchers": 1023}},
+}
+WARM = [
+    *(infer_request(f"sales_forecast_{code}", sales(rows=2, seed=7)) for code in ("de", "fr", "jp", "us")),
+    *(infer_request(f"digits_{code}", {"image": objects(noise_picture())}) for code in ("de", "fr")),
+]
+PER_SECOND = 60
+
+
+class Served:
+    """A release with two replicas of each stage, which is whole before and after each disturbance."""
+
+    def __init__(self, release: Release) -> None:
+        self.release = release
+        self.values: dict[str, Any] = {part: dict(values) for part, values in VALUES.items()}
+        self.doors = [release.inside(), release.inside(), release.outside(), release.outside()]
+        self.questions: list[Question] = []
+
+    def wait_until_whole(self, without: frozenset[str] = frozenset(), changed: tuple[str, ...] = ()) -> None:
+        for part in PARTS:
+            self.release.wait_until_settled(part, REPLICAS[part], without if part in changed else frozenset())
+
+    def change(self, *parts: str) -> None:
+        """`helm upgrade` with other settings for these parts; returns when only pods with those are left."""
+        old = frozenset().union(*map(self.release.uids, parts))
+        for part in parts:
+            again = CHANGED[part].keys() <= self.values.get(part, {}).keys()
+            self.values.setdefault(part, {}).update(CHANGED[part])
+            if again:
+                for name in CHANGED[part]:
+                    del self.values[part][name]
+        self.release.apply(self.values)
+        self.wait_until_whole(old, parts)
+
+    def oldest(self, part: str) -> str:
+        pods = sorted(self.release.pods(part), key=lambda pod: pod["metadata"]["creationTimestamp"])
+        return next(str(pod["metadata"]["name"]) for pod in pods if is_ready(pod))
+
+    def load(self) -> Load:
+        return Load(self.doors, self.questions, PER_SECOND)
+
+
+@pytest.fixture(scope="module")
+def served(new_release: Callable[[str, str], Release]) -> Iterator[Served]:
+    release = new_release("disturbances", "Standard")
+    release.apply(VALUES)
+    for part in PARTS:
+        release.wait_until_settled(part, REPLICAS[part])
+    served = Served(release)
+    for door in (release.inside(), release.outside()):
+        caller = door.caller()
+        wait_for(partial(answers, caller, WARM[0]), f"{door.name} answers", START_S)
+    served.questions = [Question.asked(caller, request) for request in WARM]
+    yield served
+    release.uninstall()
+
+
+@pytest.fixture
+def release(served: Served) -> Release:
+    """For the evidence."""
+    return served.release
+
+
+def under_load(served: Served, disturb: Callable[[], object], figure: Figure) -> None:
+    """The disturbance, with load before, during and after it; nothing is lost."""
+    served.wait_until_whole()
+    start = time.monotonic()
+    with served.load() as load:
+        disturb()
+        served.wait_until_whole()
+    figure(f"{load.account}; {time.monotonic() - start:.0f} s")
+    load.assert_nothing_was_lost()
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.usefixtures("release")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_rolling_update_of_a_stage_loses_nothing(served: Served, stage: str, figure: Figure) -> None:
+    under_load(served, lambda: served.change(stage), figure)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_deletion_of_a_pod_loses_nothing(served: Served, part: str, figure: Figure) -> None:
+    under_load(served, lambda: served.release.kubectl("delete", "pod", served.oldest(part)), figure)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_eviction_of_a_pod_loses_nothing(served: Served, stage: str, figure: Figure) -> None:
+    def evict() -> None:
+        name, kubectl = served.oldest(stage), served.release.kubectl
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        path = f"/api/v1/namespaces/{kubectl.namespace}/pods/{name}/eviction"
+        kubectl("create", "--raw", path, "--filename=-", given=json.dumps(eviction))
+        gone = kubectl.run("wait", "--for=delete", f"pod/{name}", "--timeout=55s", check=False)
+        assert not gone.returncode, gone.stderr
+
+    under_load(served, evict, figure)
+
+
+@pytest.mark.parametrize("stage", ["predictor", "postprocess"])
+def test_a_stage_behind_preprocess_that_is_killed_at_once_loses_nothing(
+    served: Served, stage: str, figure: Figure
+) -> None:
+    """As a node under pressure does it: no preStop, no grace. Calls in flight go to the other replica."""
+    kill = ("delete", "pod", "--force", "--grace-period=0")
+    under_load(served, lambda: served.release.kubectl(*kill, served.oldest(stage)), figure)
+
+
+def test_an_upgrade_that_changes_everything_loses_nothing(served: Served, figure: Figure) -> None:
+    under_load(served, lambda: served.change(*PARTS), figure)

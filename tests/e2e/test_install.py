@@ -1,0 +1,147 @@
+"""The chart on a real cluster: from `helm install` to an empty namespace, and upgrades that cannot work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+
+from local.environments import ROOT
+from local.examples import FILE
+from tests.e2e.conftest import Figure
+from tests.e2e.kubectl import wait_for
+from tests.e2e.load import Load, Question
+from tests.e2e.release import STAGES, START_S, Release, seconds
+from tests.integration.conftest import Caller
+from tests.integration.load import answers
+from tests.integration.messages import infer_request, objects, outputs_of, sales
+
+MODELS = sorted(folder.parent.name for folder in (ROOT / "model-repository").glob("*/config.pbtxt"))
+PICTURES = FILE.parent
+WORDS = {
+    "digits_de": ("three_note.png", "drei"),
+    "digits_es": ("nine_800x600.jpg", None),
+    "digits_fr": ("four_squared.jpg", "quatre"),
+    "digits_gb": ("seven_640x480.jpg", None),
+    "digits_jp": ("eight_board.png", "八"),
+}
+SALES = infer_request("sales_forecast_de", sales())
+
+
+def request_for(model: str) -> pb.ModelInferRequest:
+    if model in WORDS:
+        return infer_request(model, {"image": objects((PICTURES / WORDS[model][0]).read_bytes())})
+    return infer_request(model, sales(rows=2, seed=len(model)))
+
+
+def assert_right(model: str, answer: pb.ModelInferResponse) -> None:
+    assert answer.model_name == model
+    outputs = outputs_of(answer)
+    if model in WORDS:
+        word = WORDS[model][1]
+        assert len(outputs["label"][0]) == 3
+        assert word is None or outputs["label"][0][0] == word.encode()
+    else:
+        assert np.shape(outputs["units"]) == (2, 7)
+        assert outputs["total"] == [sum(row) for row in outputs["units"]]
+
+
+def ask_for_every_model(caller: Caller) -> None:
+    for model in MODELS:
+        assert_right(model, caller.infer(request_for(model), timeout_s=60))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("mode", ["Standard", "Knative", "Grouped", "Deployment"])
+def test_a_release_answers_for_every_model_and_leaves_nothing(
+    new_release: Callable[[str, str], Release], mode: str, figure: Figure
+) -> None:
+    release = new_release(f"install-{mode}", mode)
+    assert release.objects() == []
+    start = time.monotonic()
+    release.apply()
+    inside = wait_for(lambda: _entrance(release), "the entrance is there", START_S)
+    wait_for(lambda: answers(inside, SALES), "the first answer", START_S)
+    figure(f"{time.monotonic() - start:.1f} s from helm install to the first answer")
+    start = time.monotonic()
+    said = release.prove()
+    figure(f"{time.monotonic() - start:.1f} s for helm test")
+    assert said.count("TEST SUITE:     test-") == said.count("Succeeded") - 1 == 5, said  # 1: what they share
+    outside = release.outside().caller()
+    wait_for(lambda: answers(outside, SALES), "the gateway knows the way", 60)
+    for where, caller in (("inside", inside), ("the gateway", outside)):
+        figure(f"{seconds(partial(ask_for_every_model, caller)):.1f} s for {len(MODELS)} models, by {where}")
+        caller.channel.close()
+    figure(f"{seconds(release.uninstall):.1f} s for helm uninstall")
+    wait_for(lambda: not release.objects(), "nothing is left", START_S)
+
+
+def _entrance(release: Release) -> Caller | None:
+    """None before Helm's and Knative's objects are there."""
+    try:
+        return release.inside().caller()
+    except AssertionError:
+        return None
+
+
+@pytest.fixture(scope="module")
+def serving(new_release: Callable[[str, str], Release]) -> Iterator[Release]:
+    """A release that answers; whoever breaks an upgrade mends it again."""
+    release = new_release("broken-upgrades", "Standard")
+    release.apply()
+    for component in (*STAGES, "repository"):
+        release.wait_until_settled(component)
+    yield release
+    release.uninstall()
+
+
+BROKEN: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
+    "an image that is not there": (
+        {"preprocess": {"image": "triptych/preprocess:missing"}},
+        ("preprocess",),
+        ("Failed to pull", "triptych/preprocess:missing"),
+    ),
+    "a model store that is not there": (
+        {"models": {"store": "pvc", "claim": "missing"}},
+        ("predictor", "repository"),
+        ('persistentvolumeclaim "missing" not found',),
+    ),
+    "more memory than there is": (
+        {"postprocess": {"resources": {"requests": {"memory": "900Gi"}, "limits": {"memory": "900Gi"}}}},
+        ("postprocess",),
+        ("Insufficient memory",),
+    ),
+    "a GPU where there is none": (
+        {"predictor": {"resources": {"limits": {"nvidia.com/gpu": "1"}}}},
+        ("predictor",),
+        ("Insufficient nvidia.com/gpu",),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", BROKEN)
+def test_an_upgrade_that_cannot_work_says_why_and_what_served_goes_on(
+    serving: Release, name: str, figure: Figure
+) -> None:
+    values, components, words = BROKEN[name]
+    before = {component: serving.uids(component) for component in components}
+    question = Question.asked(serving.inside().caller(), SALES)
+    with Load([serving.inside(), serving.outside()], [question], per_second=20) as load:
+        start = time.monotonic()
+        serving.apply(values)
+        message = serving.wait_for_event(*words)
+        figure(f"after {time.monotonic() - start:.1f} s: {message.splitlines()[0][:140]}")
+        load.wait_for_answers(50)
+        assert all(before[component] <= serving.uids(component) for component in components)
+        serving.apply()
+        wait_for(lambda: {each: serving.uids(each) for each in before} == before, "only the old pods are left", START_S)
+    figure(load.account)
+    load.assert_nothing_was_lost()

@@ -1,0 +1,188 @@
+"""The example of a backend, as its own process, in front of the real chain."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import sqlite3
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from local.chain import Chain
+from local.endpoints import free_endpoints
+from local.environments import ROOT, ensure
+from tests.integration.conftest import INFER
+from tests.integration.load import until
+from tests.integration.messages import sales
+
+KEY = "a key of this test, and of 32 characters or more"
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+Get = Callable[..., tuple[int, dict[str, Any]]]
+StartBackend = Callable[..., Get]
+
+
+def token(key: str = KEY, **claims: Any) -> str:
+    """A JSON Web Token of HS256; a claim of None is left out."""
+    given = {"sub": "shop", "aud": "forecasts", "exp": time.time() + 60} | claims
+    parts = ({"alg": "HS256", "typ": "JWT"}, {name: value for name, value in given.items() if value is not None})
+    signed = b".".join(_word(json.dumps(part).encode()) for part in parts)
+    return (signed + b"." + _word(hmac.digest(key.encode(), signed, hashlib.sha256))).decode()
+
+
+def _word(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+@pytest.fixture
+def features(tmp_path: Path) -> Path:
+    """One article in two countries, of which the chain knows one."""
+    file = tmp_path / "features.db"
+    known = json.dumps({name: array[0].tolist() for name, array in sales().items()})
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE features (country TEXT, article TEXT, features TEXT)")
+        connection.executemany("INSERT INTO features VALUES (?, 'shoe', ?)", [("DE", known), ("ZZ", known)])
+    connection.close()
+    return file
+
+
+@pytest.fixture
+def start(features: Path, tmp_path: Path) -> Iterator[StartBackend]:
+    """Starts a backend in front of a chain, and gives the way to ask it."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(chain: str, **settings: str) -> Get:
+        port = free_endpoints()["preprocess"].port
+        own = {"JWT_KEY": KEY, "CHAIN": chain, "FEATURES": f"sqlite:{features}", "PORT": str(port)} | settings
+        environment = {f"BACKEND_{name}": value for name, value in own.items()}
+        with (tmp_path / "backend.log").open("wb") as log:
+            command = [str(ensure("backend")), "-m", "backend"]
+            folder = ROOT / "examples/backend"
+            started.append(subprocess.Popen(command, cwd=folder, env=os.environ | environment, stderr=log, stdout=log))
+
+        def get(path: str, bearer: str = "", **headers: str) -> tuple[int, dict[str, Any]]:
+            given = headers | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=given)
+            try:
+                with urllib.request.urlopen(request, timeout=20) as response:
+                    return response.status, json.load(response)
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, json.load(error)
+
+        def live() -> bool:
+            try:
+                return get("/live")[0] == 200
+            except urllib.error.URLError:
+                assert started[-1].poll() is None, (tmp_path / "backend.log").read_text()
+                return False
+
+        until(live)
+        return get
+
+    yield start
+    for process in started:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+class Flaky:
+    """A preprocess that is being replaced: it refuses some calls first. It never answers one that it takes."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals, self.calls = refusals, 0
+        self.traces: set[Any] = set()
+        self.remaining_s: list[float] = []
+
+    def answer(self, _request: bytes, context: Any) -> bytes:
+        self.calls += 1
+        self.traces.add(dict(context.invocation_metadata())["traceparent"])
+        self.remaining_s.append(context.time_remaining())
+        if self.calls <= self.refusals:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "leaving")
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        raise AssertionError
+
+    def serve(self) -> tuple[grpc.Server, str]:
+        server = grpc.server(ThreadPoolExecutor(2))
+        service, _, method = INFER[1:].partition("/")
+        handlers: dict[str, Any] = {method: grpc.unary_unary_rpc_method_handler(self.answer)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        return server, f"127.0.0.1:{port}"
+
+
+def test_a_caller_with_a_token_gets_a_forecast_from_the_features_of_the_store(
+    chain: Chain, start: StartBackend
+) -> None:
+    status, answer = start(chain.address("preprocess"))("/forecasts/DE/shoe", token(), traceparent=TRACE)
+    assert status == 200
+    assert len(answer["units"]) == 7
+    assert all(0 < units < 1000 for units in answer["units"])
+    assert (answer["model"], answer["version"]) == ("sales_forecast_de", "1")
+
+
+def test_what_is_not_known_is_404_with_the_sentence_of_whoever_does_not_know_it(
+    chain: Chain, start: StartBackend
+) -> None:
+    get = start(chain.address("preprocess"))
+    assert get("/forecasts/DE/hat", token()) == (404, {"error": "article 'hat' is not known in DE"})
+    status, answer = get("/forecasts/ZZ/shoe", token())
+    assert status == 404
+    assert "ZZ" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "bearer",
+    [
+        "",
+        "no.token.atall",
+        token("another key, of 32 characters or more too"),
+        token(exp=time.time() - 10),
+        token(exp=None),
+        token(aud="other"),
+        token(sub=None),
+    ],
+    ids=["none", "nonsense", "another key", "expired", "for ever", "for others", "of nobody"],
+)
+def test_without_a_good_token_nothing_is_asked(start: StartBackend, bearer: str) -> None:
+    flaky = Flaky(0)
+    server, address = flaky.serve()
+    status, answer = start(address)("/forecasts/DE/shoe", bearer)
+    assert status == 401
+    assert answer["error"]
+    assert flaky.calls == 0
+    server.stop(0).wait()
+
+
+def test_a_refused_call_is_tried_again_with_the_same_trace_within_one_deadline(start: StartBackend) -> None:
+    flaky = Flaky(refusals=2)
+    server, address = flaky.serve()
+    get = start(address, TIMEOUT_S="3")
+    assert get("/forecasts/DE/shoe", token(), traceparent=TRACE) == (503, {"error": "full"})
+    assert flaky.calls == 3, "two are refused, and what is no refusal is not tried again"
+    assert flaky.traces == {TRACE}
+    assert max(flaky.remaining_s) <= 3
+    server.stop(0).wait()
+
+
+def test_a_wrong_setting_ends_the_start_with_its_name() -> None:
+    environment = os.environ | {"BACKEND_JWT_KEY": "short"}
+    command = [str(ensure("backend")), "-m", "backend"]
+    done = subprocess.run(
+        command, cwd=ROOT / "examples/backend", env=environment, capture_output=True, text=True, timeout=20
+    )
+    assert done.returncode == 1
+    assert "BACKEND_JWT_KEY: want a key of 32 characters" in done.stderr
