@@ -143,7 +143,7 @@ class CatalogueServicer(InferenceServicer):
     def _state(self, name: str, version: int) -> tuple[str, str]:
         if self._residency.fleet.holders((name, version)):
             return "READY", ""
-        if self._residency.moves.is_loading((name, version)):
+        if self._residency.moves.loading((name, version)):
             return "LOADING", ""
         failures = self._residency.failures(name, [version])
         return "UNAVAILABLE", failures.get(version, "not loaded; it is when asked for")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from repository.catalogue.assembly import Catalogue
 from tests.unit.repository import folders
+from tests.unit.repository.tritons import read
 
 
 @pytest.fixture
@@ -28,3 +30,12 @@ def documents(tmp_path: Path) -> Path:
 @pytest.fixture
 def publish(models: Path) -> Callable[..., Path]:
     return partial(folders.publish, models)
+
+
+@pytest.fixture
+def catalogue(models: Path) -> Catalogue:
+    """Three models without documents, one of them with two versions."""
+    for name in ("sales_de", "sales_fr", "sales_it"):
+        folders.publish(models, name)
+    folders.publish(models, "sales_de", 2)
+    return read(models)

@@ -9,18 +9,8 @@ import pytest
 
 from repository.catalogue.assembly import Catalogue
 from tests.unit.repository.folders import declare, publish
-from tests.unit.repository.tritons import Desk, FakeTriton, models_of, read, run, turn
+from tests.unit.repository.tritons import HERE, Desk, FakeTriton, models_of, read, run, turn
 from triptych.errors import LoadFailed, Overloaded
-
-HERE = ("triton:8001",)
-
-
-@pytest.fixture
-def catalogue(models: Path) -> Catalogue:
-    for name in ("sales_de", "sales_fr", "sales_it"):
-        publish(models, name)
-    publish(models, "sales_de", 2)
-    return read(models)
 
 
 def test_the_coldest_makes_room_and_its_room_is_free_only_when_the_index_says_so(catalogue: Catalogue) -> None:

@@ -8,19 +8,8 @@ from pathlib import Path
 import pytest
 
 from repository.catalogue.assembly import Catalogue
-from tests.unit.repository.folders import publish
-from tests.unit.repository.tritons import Desk, FakeTriton, read, run, turn
+from tests.unit.repository.tritons import HERE, Desk, FakeTriton, read, run, turn
 from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, Unavailable
-
-HERE = ("triton:8001",)
-
-
-@pytest.fixture
-def catalogue(models: Path) -> Catalogue:
-    for name in ("sales_de", "sales_fr", "sales_it"):
-        publish(models, name)
-    publish(models, "sales_de", 2)
-    return read(models)
 
 
 def test_a_hundred_callers_wait_for_one_load(catalogue: Catalogue) -> None:
@@ -146,7 +135,7 @@ def test_a_load_that_hangs_holds_up_no_other_model(catalogue: Catalogue) -> None
         await triton.started.wait()
         assert await desk.ensure("sales_fr") == HERE
         assert await desk.ensure("sales_it") == HERE
-        assert desk.residency.moves.is_loading(("sales_de", 1))
+        assert desk.residency.moves.loading(("sales_de", 1))
         await desk.residency.close()
         with pytest.raises(asyncio.CancelledError):
             await hanging

@@ -10,9 +10,8 @@ from repository.catalogue.assembly import Catalogue
 from repository.residency.pod import Pod
 from repository.residency.triton import GpuMemory
 from tests.unit.repository.folders import declare, publish
-from tests.unit.repository.tritons import Desk, FakeTriton, models_of, read, run, turn
+from tests.unit.repository.tritons import HERE, Desk, FakeTriton, models_of, read, run, turn
 
-HERE = ("triton:8001",)
 MIB = 1 << 20
 
 

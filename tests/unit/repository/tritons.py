@@ -22,6 +22,8 @@ from repository.residency.usage import Key
 from triptych.call import Call
 from triptych.errors import DeadlineExceeded, LoadFailed, StageUnavailable
 
+HERE = ("triton:8001",)  # where a `FakeTriton` is, unless told otherwise
+
 
 class FakeTriton:
     """Loads what it is told to, once `finish` is set; unloads once `forget` is; can be refused, hung and restarted."""

@@ -107,9 +107,6 @@ class Moves:
         """Whether as many loads run or wait as may."""
         return len(self._loads) >= self._limits.max_waiting_loads
 
-    def is_loading(self, key: Key) -> bool:
-        return any(each == key for each, _ in self._loads)
-
     def loads_on(self, pod: Pod) -> int:
         return sum(address == pod.address for _, address in self._loads)
 

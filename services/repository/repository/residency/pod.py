@@ -19,7 +19,6 @@ from triptych.errors import StageUnavailable, TriptychError
 log = logging.getLogger(__name__)
 
 MISSES = 3  # a Triton too busy to answer in time still serves; after so many looks in a row it counts as gone
-IDLE = Busy()
 
 
 class Pod:
