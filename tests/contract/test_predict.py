@@ -89,8 +89,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def target(*holders: Server) -> Target:
-    version = rp.Version(version=1, percent=100, predictors=[each.address for each in holders])
-    return Target(rp.Model(name="m", family="f", route="R", versions=[version]), version)
+    return Target("f", "m", 1, 100, tuple(each.address for each in holders))
 
 
 @pytest.mark.parametrize("cancels", [True, False], ids=["a caller that goes away", "a deadline that passes"])

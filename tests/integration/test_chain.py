@@ -20,6 +20,7 @@ from local.chain import Chain
 from local.environments import ensure
 from models.evaluate import evaluate
 from tests.integration.conftest import INFER, Caller, MakeChain
+from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
 
 PICTURES = 450  # of each version: all that were kept back
@@ -217,6 +218,8 @@ def test_no_answer_mixes_two_versions(make_chain: MakeChain) -> None:
 def test_one_key_sees_one_version(make_chain: MakeChain) -> None:
     caller = Caller(make_chain({"digits-gb.yaml": SPLIT}).address("preprocess"))
     image = {"image": objects(noise_picture())}
+    # The second version has its share once Triton has loaded it.
+    until(lambda: caller.infer(infer_request("digits_gb", image)).model_version == "2")
     versions = {
         key: {caller.infer(infer_request("digits_gb", image, traffic_key=key)).model_version for _ in range(5)}
         for key in (f"user-{number}" for number in range(12))

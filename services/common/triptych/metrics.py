@@ -7,13 +7,13 @@ Label values come from closed sets: family, model and version only after the cat
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from tritonclient.grpc import service_pb2 as pb
@@ -30,7 +30,12 @@ ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 # A part of a request, as OIP statistics call it; perf_analyzer shows these, and finds a version by its queue count.
-_OIP_PARTS = {"transform": "compute_input", "predict": "compute_infer", "postprocess": "compute_output"}
+_OIP_PARTS = {
+    "queue": "queue",
+    "transform": "compute_input",
+    "predict": "compute_infer",
+    "postprocess": "compute_output",
+}
 
 
 @dataclass
@@ -67,14 +72,13 @@ class _Sums:
         each = statistics.inference_stats
         each.success.count, each.success.ns = self.requests, self.success_ns
         each.fail.count, each.fail.ns = self.failures, self.failure_ns
-        each.queue.count = self.requests
         for part, name in _OIP_PARTS.items():
             duration = getattr(each, name)
             duration.count, duration.ns = self.requests, self.parts_ns.get(part, 0)
         return statistics
 
 
-@dataclass
+@dataclass(slots=True)
 class Request:
     """The request in hand; the servicer fills in what it learns."""
 
@@ -83,20 +87,11 @@ class Request:
     model: str = ""
     version: str = "-"
     rows: int = 0
-    parts: dict[str, float] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)  # seconds of each part of the work
     answers: Mapping[str, int] = field(default_factory=dict)  # rows by value, where the contract observes one
 
     def known(self, family: str, model: str, version: str) -> None:
         self.family, self.model, self.version = family, model, version
-
-    @contextlib.contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Times one part of the work, in seconds."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - start
 
 
 _current: ContextVar[Request] = ContextVar("request")
@@ -105,6 +100,33 @@ _current: ContextVar[Request] = ContextVar("request")
 def current() -> Request:
     """The request that this task works on."""
     return _current.get()
+
+
+class Laps:
+    """Times the parts of some work, one after the other, for one request or for a group of them."""
+
+    def __init__(self, observe: Callable[[str, float], None], since_s: float) -> None:
+        self.parts: dict[str, float] = {}
+        self._observe, self._since_s = observe, since_s
+
+    def end(self, part: str) -> None:
+        """That part ends now, and the next begins."""
+        now_s = time.monotonic()
+        self.parts[part] = now_s - self._since_s
+        self._observe(part, now_s - self._since_s)
+        self._since_s = now_s
+
+
+class _Children(dict[tuple[str, ...], Any]):
+    """A metric's series of one stage by their other labels, found once: finding them costs more than counting."""
+
+    def __init__(self, metric: Counter | Histogram, stage: str) -> None:
+        super().__init__()
+        self._metric, self._stage = metric, stage
+
+    def __missing__(self, labels: tuple[str, ...]) -> Any:
+        series = self[labels] = self._metric.labels(self._stage, *labels)
+        return series
 
 
 class StageMetrics:
@@ -116,37 +138,42 @@ class StageMetrics:
         self.tracing = tracing
         self._sums: dict[tuple[str, str, str], _Sums] = defaultdict(_Sums)
         labels = ("stage", "family", "version")
-        self._requests = Counter(
-            "triptych_requests", "Requests by gRPC code", (*labels, "code"), registry=self.registry
+        self._requests = _Children(
+            Counter("triptych_requests", "Requests by gRPC code", (*labels, "code"), registry=self.registry), stage
         )
-        self._seconds = Histogram(
-            "triptych_request_seconds",
-            "Whole requests",
-            labels,
-            buckets=LATENCY_BUCKETS,
-            registry=self.registry,
+        self._seconds = _Children(
+            Histogram(
+                "triptych_request_seconds", "Whole requests", labels, buckets=LATENCY_BUCKETS, registry=self.registry
+            ),
+            stage,
         )
-        self._parts = Histogram(
-            "triptych_part_seconds",
-            "Parts of requests",
-            ("stage", "part"),
-            buckets=LATENCY_BUCKETS,
-            registry=self.registry,
+        self._parts = _Children(
+            Histogram(
+                "triptych_part_seconds",
+                "Parts of the work, each group of requests once",
+                ("stage", "part"),
+                buckets=LATENCY_BUCKETS,
+                registry=self.registry,
+            ),
+            stage,
         )
-        self._rows = Histogram(
-            "triptych_request_rows",
-            "Rows of requests",
-            ("stage", "family"),
-            buckets=ROW_BUCKETS,
-            registry=self.registry,
+        self._rows = _Children(
+            Histogram(
+                "triptych_request_rows",
+                "Rows of requests",
+                ("stage", "family"),
+                buckets=ROW_BUCKETS,
+                registry=self.registry,
+            ),
+            stage,
         )
-        self._in_flight = Gauge("triptych_in_flight", "Requests being worked on", ("stage",), registry=self.registry)
+        self.in_flight = Gauge(
+            "triptych_in_flight", "Requests being worked on", ("stage",), registry=self.registry
+        ).labels(stage)
         self._refused = Counter(
             "triptych_refused", "Requests refused by the queue limit", ("stage",), registry=self.registry
-        )
+        ).labels(stage)
         self._versions = VersionMetrics(stage, self.registry)
-        self._in_flight.labels(stage)
-        self._refused.labels(stage)
 
     def serve(self, host: str, port: int) -> None:
         """The Prometheus endpoint, in a thread of its own; port 0 switches it off."""
@@ -157,51 +184,31 @@ class StageMetrics:
                 raise OSError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
 
     def refused(self) -> None:
-        self._refused.labels(self.stage).inc()
-        self._requests.labels(self.stage, "-", "-", "RESOURCE_EXHAUSTED").inc()
+        self._refused.inc()
+        self._requests["-", "-", "RESOURCE_EXHAUSTED"].inc()
 
-    @contextlib.contextmanager
-    def request(self, message: pb.ModelInferRequest, call: Call) -> Iterator[None]:
+    def request(self, message: pb.ModelInferRequest, call: Call) -> Around:
         """Around one request: counts it, times it, logs its failure, and is its span."""
-        request = Request(message.id)
-        token = _current.set(request)
-        in_flight = self._in_flight.labels(self.stage)
-        in_flight.inc()
-        start = time.perf_counter()
-        code = "OK"
-        with self.tracing.span(self.stage, call) as span:
-            try:
-                yield
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            except Exception as error:
-                status, text = status_of(error)
-                code = status.name
-                span.failed(code, text)
-                log.info(
-                    "refused",
-                    extra={"id": message.id, "model": message.model_name, "code": code, "text": text},
-                )
-                raise
-            finally:
-                in_flight.dec()
-                _current.reset(token)
-                span.describe(request.model, request.version, request.rows)
-                self._count(request, code, time.perf_counter() - start)
+        return Around(self, message, call)
 
-    def _count(self, request: Request, code: str, seconds: float) -> None:
-        self._requests.labels(self.stage, request.family, request.version, code).inc()
-        self._seconds.labels(self.stage, request.family, request.version).observe(seconds)
-        for part, part_s in request.parts.items():
-            self._parts.labels(self.stage, part).observe(part_s)
+    def laps(self, since_s: float | None = None) -> Laps:
+        """A stopwatch for parts; `since_s` (default: now) is on the clock of `time.monotonic`."""
+        return Laps(self._part, time.monotonic() if since_s is None else since_s)
+
+    def _part(self, part: str, seconds: float) -> None:
+        self._parts[part,].observe(seconds)
+
+    def count(self, request: Request, code: str, seconds: float) -> None:
+        """One request that is over."""
+        family, model, version = request.family, request.model, request.version
+        self._requests[family, version, code].inc()
+        self._seconds[family, version].observe(seconds)
         if request.rows:
-            self._rows.labels(self.stage, request.family).observe(request.rows)
-        log.debug("answered", extra={"id": request.id, "model": request.model, "code": code, "seconds": seconds})
-        if not request.model:
+            self._rows[family,].observe(request.rows)
+        if not model:
             return
-        self._versions.count(request.model, request.version, code, seconds, request.answers)
-        sums = self._sums[request.family, request.model, request.version]
+        self._versions.count(model, version, code, seconds, request.answers)
+        sums = self._sums[family, model, version]
         if code == "OK":
             sums.requests += 1
             sums.rows += request.rows
@@ -225,3 +232,44 @@ class StageMetrics:
         for (model, version), sums in shown.items():
             response.model_stats.append(sums.message(model, version))
         return response
+
+
+class Around:
+    """One request, from its beginning to its end."""
+
+    __slots__ = ("_message", "_metrics", "_request", "_scope", "_span", "_start", "_token")
+
+    def __init__(self, metrics: StageMetrics, message: pb.ModelInferRequest, call: Call) -> None:
+        self._metrics, self._message = metrics, message
+        self._request = Request(message.id)
+        self._scope = metrics.tracing.span(metrics.stage, call)
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._request)
+        self._metrics.in_flight.inc()
+        self._start = time.perf_counter()
+        self._span = self._scope.__enter__()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        request, code = self._request, "OK"
+        if isinstance(error, asyncio.CancelledError):
+            code = "CANCELLED"
+        elif error is not None:
+            code = self._failed(error)
+        _current.reset(self._token)
+        self._metrics.in_flight.dec()
+        self._span.describe(request.model, request.version, request.rows)
+        self._scope.__exit__(None, None, None)
+        seconds = time.perf_counter() - self._start
+        self._metrics.count(request, code, seconds)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("answered", extra={"id": request.id, "model": request.model, "code": code, "seconds": seconds})
+
+    def _failed(self, error: BaseException) -> str:
+        status, text = status_of(error)
+        self._span.failed(status.name, text)
+        log.info(
+            "refused",
+            extra={"id": self._request.id, "model": self._message.model_name, "code": status.name, "text": text},
+        )
+        return status.name

@@ -106,6 +106,11 @@ def wanted_outputs(request: pb.ModelInferRequest, known: Sequence[str]) -> Seque
     return names or known
 
 
+def size_bytes(tensors: Mapping[str, Array]) -> int:
+    """Bytes of the tensors' contents."""
+    return sum(sum(map(len, array.flat)) if array.dtype == np.object_ else array.nbytes for array in tensors.values())
+
+
 def to_raw(array: Array) -> bytes:
     """The raw contents of one tensor."""
     if array.dtype == np.object_:
@@ -121,9 +126,9 @@ def _decode_tensor(tensor: Any, raw: bytes | None) -> Array:
     name, datatype, shape = tensor.name, tensor.datatype, tuple(tensor.shape)
     if datatype not in TO_NUMPY:
         raise InvalidInput(name, f"one of the datatypes {', '.join(TO_NUMPY)}", f"'{datatype}'")
-    if len(shape) > MAX_RANK or any(size < 0 for size in shape):
+    if len(shape) > MAX_RANK or min(shape, default=0) < 0:
         raise InvalidInput(name, f"a shape of at most {MAX_RANK} sizes >= 0", str(list(shape)))
-    if "shared_memory_region" in tensor.parameters:
+    if len(tensor.parameters) and "shared_memory_region" in tensor.parameters:
         raise InvalidInput(name, "its contents in the message", "a shared memory region")
     if raw is None:
         return _from_typed(tensor, name, datatype, shape)

@@ -39,12 +39,12 @@ class Tracing:
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
             self._tracer = self._provider.get_tracer("triptych")
 
-    @contextlib.contextmanager
-    def span(self, name: str, call: Call) -> Iterator[Span]:
+    def span(self, name: str, call: Call) -> contextlib.AbstractContextManager[Span]:
         """A span under the caller's; the call's metadata then carries this one on to the next stage."""
-        if self._provider is None:
-            yield Span()
-            return
+        return _OFF if self._provider is None else self._span(name, call)
+
+    @contextlib.contextmanager
+    def _span(self, name: str, call: Call) -> Iterator[Span]:
         context = _PROPAGATOR.extract(dict(call.metadata))
         with self._tracer.start_as_current_span(name, context, kind=trace.SpanKind.SERVER) as span:
             carrier = dict(call.metadata)
@@ -70,4 +70,5 @@ class _OpenSpan(Span):
         self._span.set_status(trace.StatusCode.ERROR, text)
 
 
+_OFF = contextlib.nullcontext(Span())
 _PROPAGATOR = TraceContextTextMapPropagator()

@@ -34,10 +34,12 @@ class PostprocessServicer(InferenceServicer):
         version = _version(request)
         plan = await self._contracts.get(request.model_name, version, call)
         current().known(plan.contract.family, request.model_name, request.model_version)
-        wanted = wanted_outputs(request, [output.name for output in plan.contract.outputs])
+        wanted = wanted_outputs(request, plan.outputs)
         tensors = decode_request(request)
-        with current().part("transform"):
-            outputs = await self._transform(plan, tensors, decode_parameters(request.parameters))
+        laps = self.metrics.laps()
+        outputs = await self._transform(plan, tensors, decode_parameters(request.parameters))
+        laps.end("transform")
+        current().parts = laps.parts
         current().rows = len(next(iter(outputs.values())))
         current().answers = plan.observed(outputs)
         answer = pb.ModelInferResponse(

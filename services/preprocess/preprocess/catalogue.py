@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import logging
 import random
+from dataclasses import dataclass
 
-from preprocess.routing import choose_version
+from preprocess.routing import choose
 from triptych.client import Upstream
 from triptych.errors import (
     InvalidParameter,
@@ -28,14 +29,30 @@ log = logging.getLogger(__name__)
 RECONNECT_S = 0.5
 
 
+@dataclass(frozen=True, slots=True)
 class Target:
-    """The one version of one model that a request goes to, and where Triton has it ready."""
+    """One version of one model, which a request goes to: its share of traffic, and where Triton has it ready."""
 
-    __slots__ = ("family", "model", "predictors", "version")
+    family: str
+    model: str
+    version: int
+    percent: int
+    predictors: tuple[str, ...]
 
-    def __init__(self, model: rp.Model, version: rp.Version) -> None:
-        self.family, self.model, self.version = model.family, model.name, version.version
-        self.predictors = tuple(version.predictors)
+
+class Model:
+    """A model of the catalogue, in the form that a request needs it."""
+
+    __slots__ = ("family", "name", "route", "split", "targets")
+
+    def __init__(self, told: rp.Model) -> None:
+        self.family, self.name, self.route = told.family, told.name, told.route
+        self.targets = {str(each.version): _target(told, each) for each in told.versions}
+        self.split = tuple(target for target in self.targets.values() if target.percent)
+
+
+def _target(model: rp.Model, version: rp.Version) -> Target:
+    return Target(model.family, model.name, version.version, version.percent, tuple(version.predictors))
 
 
 class Catalogue:
@@ -43,7 +60,7 @@ class Catalogue:
 
     def __init__(self, repository: Upstream) -> None:
         self._repository = repository
-        self._models: dict[str, rp.Model] = {}
+        self._models: dict[str, Model] = {}
         self._families: dict[str, dict[str, str]] = {}
         self._first = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -67,15 +84,15 @@ class Catalogue:
     def target(self, name: str, version: str, parameters: dict[str, Parameter], request_id: str) -> Target:
         """The model and version that a request means. Raises the errors of `UnknownTarget`."""
         model = self.model(name, parameters.get("route"))
-        if not version:
-            key = str(parameters.get("traffic_key", "") or request_id)
-            return Target(model, choose_version(model, key))
-        for candidate in model.versions:
-            if str(candidate.version) == version:
-                return Target(model, candidate)
-        raise UnknownVersion(model.name, version, (str(candidate.version) for candidate in model.versions))
+        if version:
+            if version not in model.targets:
+                raise UnknownVersion(model.name, version, model.targets)
+            return model.targets[version]
+        if not model.split:
+            raise Unavailable(f"model '{model.name}' has no version that takes traffic; name one with model_version")
+        return choose(model.split, str(parameters.get("traffic_key", "") or request_id))
 
-    def model(self, name: str, route: Parameter | None) -> rp.Model:
+    def model(self, name: str, route: Parameter | None) -> Model:
         """The model of that name, or the member of that family for the route."""
         if not self.complete:
             raise Unavailable("preprocess has not heard from the repository yet; try again")
@@ -94,7 +111,7 @@ class Catalogue:
             raise UnknownRoute(name, route, routes)
         return self._models[routes[route]]
 
-    def sample(self, name: str) -> rp.Model:
+    def sample(self, name: str) -> Model:
         """The model of that name, or any member of that family: they share one signature."""
         routes = self._families.get(name)
         return self._models[next(iter(routes.values()))] if routes else self.model(name, None)
@@ -116,7 +133,7 @@ class Catalogue:
 
     def _apply(self, update: rp.CatalogueUpdate) -> None:
         models = {} if update.full else dict(self._models)
-        models.update((model.name, model) for model in update.models)
+        models.update((told.name, Model(told)) for told in update.models)
         for name in update.removed:
             models.pop(name, None)
         families: dict[str, dict[str, str]] = {}

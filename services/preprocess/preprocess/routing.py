@@ -10,23 +10,38 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from hashlib import blake2b
-
-from triptych.errors import Unavailable
-from triptych.proto import repository_pb2 as rp
+from typing import Protocol, TypeVar
 
 _SCALE = 2.0**-64
 
 
-def choose_version(model: rp.Model, key: str) -> rp.Version:
-    """The version for a key, always the same while the split stands; an empty key is a random one."""
-    candidates = [version for version in model.versions if version.percent]
-    if len(candidates) == 1:
-        return candidates[0]
-    if not candidates:
-        raise Unavailable(f"model '{model.name}' has no version that takes traffic; name one with model_version")
+class Share(Protocol):
+    """A version that takes a part of the traffic."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def percent(self) -> int: ...
+
+
+S = TypeVar("S", bound=Share)
+
+
+def choose(split: Sequence[S], key: str) -> S:
+    """The version for a key, always the same while the split stands; an empty key is a random one.
+
+    `split` has the versions of one model with more than 0 percent, at least one.
+    """
+    if len(split) == 1:
+        return split[0]
     key = key or str(random.getrandbits(64))
-    return max(candidates, key=lambda version: _score(f"{model.name}/{version.version}/{key}", version.percent))
+    return max(split, key=lambda share: _score(f"{share.model}/{share.version}/{key}", share.percent))
 
 
 def _score(text: str, percent: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from preprocess.catalogue import Catalogue
+from preprocess.chain import Chain
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import Settings
 from preprocess.transform import Transform
@@ -27,9 +28,8 @@ class Preprocess:
         self._catalogue = Catalogue(self._upstreams.repository)
         self._workers = Workers(settings.worker_threads, settings.inline_bytes)
         contracts = ContractStore(self._upstreams.repository, settings.contract_cache)
-        servicer = PreprocessServicer(
-            settings, self._metrics, self._catalogue, contracts, Transform(self._workers), self._upstreams
-        )
+        chain = Chain(settings, self._metrics, Transform(self._workers), self._upstreams)
+        servicer = PreprocessServicer(settings, self._metrics, self._catalogue, contracts, chain)
         self.door = GrpcioDoor([methods_of(SERVICE, servicer)], settings)
 
     async def start(self) -> None:

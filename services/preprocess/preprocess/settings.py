@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from triptych.settings import StageSettings
+from triptych.settings import MIB, StageSettings
 
 
 class Settings(StageSettings):
@@ -22,4 +22,9 @@ class Settings(StageSettings):
     postprocess_timeout_s: float = Field(5.0, gt=0, description="longest time for one call to postprocess")
     worker_threads: int = Field(0, ge=0, description="threads for CPU work; 0 means the pod's CPU limit")
     inline_bytes: int = Field(16_384, ge=0, description="requests up to this size are prepared without a thread")
+    batch_slots: int = Field(
+        2, ge=1, description="groups of one version's requests that are out at once for each Triton; others wait"
+    )
+    batch_age_s: float = Field(0.01, gt=0, description="longest wait of a request for such a slot")
+    batch_bytes: int = Field(4 * MIB, ge=1, description="most bytes of requests in one group")
     contract_cache: int = Field(10_000, ge=1, description="contracts kept in memory")

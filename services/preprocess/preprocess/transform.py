@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from triptych.contract import Plan
 from triptych.datatypes import Array
-from triptych.tensors import Parameter
 from triptych.workers import Workers
 
 
@@ -16,10 +15,7 @@ class Transform:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
 
-    async def __call__(
-        self, plan: Plan, tensors: Mapping[str, Array], parameters: Mapping[str, Parameter], size_bytes: int
-    ) -> dict[str, Array]:
-        """The model's inputs. Raises `InvalidInput`, `InvalidRequest` or `InvalidParameter`."""
-        plan.check_parameters(parameters)
+    async def __call__(self, plan: Plan, tensors: Mapping[str, Array], size_bytes: int) -> Mapping[str, Array]:
+        """The model's inputs. Raises `InvalidInput` or `InvalidRequest`."""
         plan.check_inputs(tensors)
         return await self._workers.run(lambda: plan.preprocess(tensors), size_bytes)

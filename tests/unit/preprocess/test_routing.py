@@ -2,23 +2,21 @@
 
 import pytest
 
-from preprocess.routing import choose_version
-from triptych.errors import Unavailable
+from preprocess.catalogue import Model, Target
+from preprocess.routing import choose
 from triptych.proto import repository_pb2 as rp
 
 KEYS = [f"customer-{number}" for number in range(20_000)]
 
 
-def model(**percents: int) -> rp.Model:
-    return rp.Model(
-        name="m",
-        versions=[rp.Version(version=int(name[1:]), percent=share) for name, share in percents.items()],
-    )
+def split(**percents: int) -> tuple[Target, ...]:
+    versions = [rp.Version(version=int(name[1:]), percent=share) for name, share in percents.items()]
+    return Model(rp.Model(name="m", versions=versions)).split
 
 
 def chosen(**percents: int) -> dict[str, int]:
-    split = model(**percents)
-    return {key: choose_version(split, key).version for key in KEYS}
+    shares = split(**percents)
+    return {key: choose(shares, key).version for key in KEYS}
 
 
 @pytest.mark.parametrize("percent", [1, 5, 50, 95])
@@ -51,10 +49,5 @@ def test_a_version_with_no_share_is_never_chosen() -> None:
 
 
 def test_requests_without_a_key_are_split_too() -> None:
-    split = model(v1=50, v2=50)
-    assert {choose_version(split, "").version for _ in range(100)} == {1, 2}
-
-
-def test_a_model_without_traffic_says_so() -> None:
-    with pytest.raises(Unavailable, match="no version that takes traffic"):
-        choose_version(model(v1=0), "key")
+    shares = split(v1=50, v2=50)
+    assert {choose(shares, "").version for _ in range(100)} == {1, 2}

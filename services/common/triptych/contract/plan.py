@@ -27,7 +27,7 @@ class Plan:
         self._before = _Stage("preprocess", contract.preprocess, contract.scope)
         self._after = _Stage("postprocess", contract.postprocess, contract.scope)
         self._model_inputs = [spec.name for spec in contract.model.inputs]
-        self._outputs = [spec.name for spec in contract.outputs]
+        self.outputs = [spec.name for spec in contract.outputs]
         self._check_inputs = InputCheck(contract.inputs, contract.max_rows)
         self._check_parameters = ParameterCheck(contract.parameters)
         self._check_model_inputs = TensorCheck("model input", contract.model.inputs)
@@ -66,7 +66,7 @@ class Plan:
             self._after(env)
         except InvalidInput as error:  # the "input" is the model's answer, which the caller did not send
             raise ContractViolation(f"postprocess: {error}") from error
-        answer = {name: env[name] for name in self._outputs}
+        answer = {name: env[name] for name in self.outputs}
         self._check_outputs(answer, rows)
         return answer
 

@@ -1,0 +1,181 @@
+"""Adaptive batching: what waits goes on together, and nothing waits while there is nothing to wait for.
+
+A group leaves at once while fewer than `slots` groups of its kind are out. Otherwise requests gather until one comes
+back, so groups grow with the load and there is no delay to choose. A group that stays out for long holds the next
+one up for no more than `age_s`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from triptych.errors import DeadlineExceeded
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the groups of one kind. One request may be larger than a group."""
+
+    slots: int  # groups out at once before others wait
+    age_s: float  # longest wait for a slot
+    rows: int
+    size_bytes: int
+
+
+class Pending(Generic[Item, Answer]):
+    """A request that waits for its answer."""
+
+    __slots__ = ("_future", "item", "rows", "since_s", "size_bytes")
+
+    def __init__(self, item: Item, rows: int, size_bytes: int) -> None:
+        self.item, self.rows, self.size_bytes = item, rows, size_bytes
+        self.since_s = time.monotonic()
+        self._future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    @property
+    def over(self) -> bool:
+        """It has its answer or error, or nobody waits any more."""
+        return self._future.done()
+
+    def answer(self, answer: Answer) -> None:
+        if not self._future.done():
+            self._future.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    async def wait(self, timeout_s: float) -> Answer:
+        """The answer. Raises its error, or `DeadlineExceeded`."""
+        if timeout_s == float("inf"):
+            return await self._future
+        timer = asyncio.get_running_loop().call_later(timeout_s, self._expire, timeout_s)
+        try:
+            return await self._future
+        finally:
+            timer.cancel()
+
+    def _expire(self, timeout_s: float) -> None:
+        self.fail(DeadlineExceeded(f"no answer within the {timeout_s:.3f} s that were left"))
+
+
+Run = Callable[[Sequence[Pending[Item, Answer]]], Awaitable[None]]
+
+
+class Batcher(Generic[Item, Answer]):
+    """Groups requests of the same kind, within the limits that its latest request has.
+
+    `run` answers every member of a group; what it raises, all others get.
+    """
+
+    def __init__(self, run: Run[Item, Answer], limits: Callable[[Item], Limits]) -> None:
+        self._run, self._limits = run, limits
+        self._queues: dict[Hashable, _Queue[Item, Answer]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def kinds(self) -> int:
+        """Kinds of which something waits or is out."""
+        return len(self._queues)
+
+    async def submit(self, kind: Hashable, pending: Pending[Item, Answer], timeout_s: float) -> Answer:
+        """The request's answer, within `timeout_s`."""
+        queue = self._queues.get(kind)
+        if queue is None:
+            queue = self._queues[kind] = _Queue(self._start, self._limits, lambda: self._queues.pop(kind, None))
+        queue.add(pending)
+        return await pending.wait(timeout_s)
+
+    def _start(self, group: list[Pending[Item, Answer]], done: Callable[[], None]) -> None:
+        task = asyncio.create_task(self._settle(group, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _settle(self, group: list[Pending[Item, Answer]], done: Callable[[], None]) -> None:
+        try:
+            await self._run(group)
+        except Exception as error:
+            for pending in group:
+                pending.fail(error)
+        finally:
+            done()
+
+
+class _Queue(Generic[Item, Answer]):
+    """What waits of one kind, and how many groups of it are out. Gone when there is neither."""
+
+    def __init__(
+        self,
+        start: Callable[[list[Pending[Item, Answer]], Callable[[], None]], None],
+        limits: Callable[[Item], Limits],
+        empty: Callable[[], object],
+    ) -> None:
+        self._start, self._limits_of, self._empty = start, limits, empty
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Pending[Item, Answer]] = deque()
+        self._out = 0
+        self._next: asyncio.Handle | None = None  # the look at the queue that is planned
+        self._limits: Limits
+
+    def add(self, pending: Pending[Item, Answer]) -> None:
+        self._waiting.append(pending)
+        if self._next is None:
+            self._plan()
+
+    def _plan(self) -> None:
+        """Looks again at the end of this turn of the loop, so that what came in the same turn goes together."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        if self._waiting:
+            self._limits = self._limits_of(self._waiting[-1].item)
+        if self._out < self._limits.slots:
+            self._next = self._loop.call_soon(self._look)
+        elif self._waiting:
+            left_s = self._waiting[0].since_s + self._limits.age_s - time.monotonic()
+            self._next = self._loop.call_later(max(0.0, left_s), self._look)
+
+    def _look(self) -> None:
+        self._next = None
+        while self._waiting and (self._out < self._limits.slots or self._is_old()):
+            if group := self._take():
+                self._out += 1
+                self._start(group, self._came_back)
+        if self._waiting:
+            self._plan()
+        elif not self._out:
+            self._empty()
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._waiting[0].since_s >= self._limits.age_s
+
+    def _take(self) -> list[Pending[Item, Answer]]:
+        """The oldest that fit into one group; what nobody waits for any more is dropped."""
+        group: list[Pending[Item, Answer]] = []
+        rows = size_bytes = 0
+        while self._waiting:
+            first = self._waiting[0]
+            rows, size_bytes = rows + first.rows, size_bytes + first.size_bytes
+            if group and (rows > self._limits.rows or size_bytes > self._limits.size_bytes):
+                break
+            self._waiting.popleft()
+            if first.over:
+                rows, size_bytes = rows - first.rows, size_bytes - first.size_bytes
+            else:
+                group.append(first)
+        return group
+
+    def _came_back(self) -> None:
+        self._out -= 1
+        if self._waiting:
+            self._plan()
+        elif not self._out and self._next is None:
+            self._empty()

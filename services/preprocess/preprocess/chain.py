@@ -1,0 +1,202 @@
+"""A group's way through the chain: check and prepare, predict, postprocess, and to each request its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+from tritonclient.grpc import service_pb2 as pb
+
+from preprocess.batching import Batcher, Limits, Pending
+from preprocess.catalogue import Target
+from preprocess.settings import Settings
+from preprocess.transform import Transform
+from preprocess.upstream import Upstreams
+from triptych.call import Call
+from triptych.contract import Plan
+from triptych.datatypes import Array
+from triptych.errors import TriptychError
+from triptych.metrics import Laps, StageMetrics
+from triptych.status import status_of
+from triptych.tensors import Parameter, decode_response, encode_parameter, encode_request, size_bytes, to_raw
+
+# What one member's contents can be the cause of: the others of its group are then tried without it.
+BY_CONTENT = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL})
+
+
+@dataclass(slots=True)
+class Member:
+    """One request: what it sends and wants, by when, and the version that is to answer it.
+
+    `tensors` are the caller's inputs, or the model's when they are `prepared`. `parts` are the seconds of each part,
+    once it is answered.
+    """
+
+    id: str
+    target: Target
+    plan: Plan
+    call: Call
+    tensors: Mapping[str, Array]
+    parameters: Mapping[str, Parameter]
+    wanted: Sequence[str]
+    rows: int = 0
+    prepared: bool = False
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Hashable:
+        """Requests of the same kind may go together: they want the same of one version, and differ in rows alone."""
+        shapes = tuple([(name, array.dtype, array.shape[1:]) for name, array in self.tensors.items()])
+        asked = tuple(self.parameters.items())
+        return self.target.model, self.target.version, self.prepared, shapes, tuple(self.wanted), asked
+
+
+Group = Sequence[Pending[Member, pb.ModelInferResponse]]
+
+
+class Chain:
+    """Answers requests in groups: a group is one call to one version of a model, and one to postprocess."""
+
+    def __init__(self, settings: Settings, metrics: StageMetrics, transform: Transform, upstreams: Upstreams) -> None:
+        self._settings, self._metrics, self._transform, self._upstreams = settings, metrics, transform, upstreams
+        self._revision = encode_parameter(settings.revision)
+        self._batcher = Batcher[Member, pb.ModelInferResponse](self._answer, self._limits)
+
+    async def __call__(self, member: Member) -> pb.ModelInferResponse:
+        """The answer to one request, in whatever company it travels.
+
+        A large one is prepared before it joins, beside others: Triton never waits for its pictures.
+        """
+        started_s = time.monotonic()
+        size, member.rows = size_bytes(member.tensors), _rows(member.tensors)
+        if size > self._settings.inline_bytes or not member.rows:
+            member.tensors = await self._transform(member.plan, member.tensors, size)
+            member.prepared, member.rows = True, _rows(member.tensors)
+        prepared_s = time.monotonic() - started_s
+        pending: Pending[Member, pb.ModelInferResponse] = Pending(member, member.rows, size)
+        answer = await self._batcher.submit(member.kind, pending, member.call.remaining_s())
+        member.parts["transform"] += prepared_s
+        return answer
+
+    def _limits(self, member: Member) -> Limits:
+        settings = self._settings
+        return Limits(
+            slots=settings.batch_slots * max(1, len(member.target.predictors)),
+            age_s=settings.batch_age_s,
+            rows=member.plan.contract.max_rows,
+            size_bytes=settings.batch_bytes,
+        )
+
+    async def _answer(self, group: Group) -> None:
+        """Answers all members, or fails with what concerns them all."""
+        laps = self._metrics.laps(group[0].since_s)
+        laps.end("queue")
+        good, tensors = await self._prepared(group)
+        laps.end("transform")
+        try:
+            if good:
+                await self._predict(good, tensors, laps)
+        except TriptychError as error:
+            if len(good) == 1 or not _by_content(error):
+                raise
+            await asyncio.gather(*(self._predict_alone(pending, laps) for pending in good))
+
+    async def _prepared(self, group: Group) -> tuple[Group, Mapping[str, Array]]:
+        """The model's inputs of those members that the contract allows. The others have their errors."""
+        try:
+            return group, await self._tensors(group)
+        except TriptychError as error:
+            if len(group) == 1 or not _by_content(error):
+                raise
+        good = []
+        for pending in group:
+            try:
+                pending.item.tensors, pending.item.prepared = await self._tensors([pending]), True
+                good.append(pending)
+            except TriptychError as error:
+                pending.fail(error)
+        return good, await self._tensors(good) if good else {}
+
+    async def _tensors(self, group: Group) -> Mapping[str, Array]:
+        first = group[0].item
+        joined = _joined([pending.item.tensors for pending in group])
+        if first.prepared:
+            return joined
+        return await self._transform(first.plan, joined, sum(pending.size_bytes for pending in group))
+
+    async def _predict_alone(self, pending: Pending[Member, pb.ModelInferResponse], laps: Laps) -> None:
+        try:
+            group, tensors = await self._prepared([pending])
+            await self._predict(group, tensors, laps)
+        except Exception as error:
+            pending.fail(error)
+
+    async def _predict(self, group: Group, tensors: Mapping[str, Array], laps: Laps) -> None:
+        last, call = group[-1].item, _call_of(group)  # the last knows best where the model is
+        predicted = await self._upstreams.predict(last.target, tensors, call)
+        laps.end("predict")
+        outputs = decode_response(predicted)
+        last.plan.check_model_outputs(outputs, sum(pending.rows for pending in group))
+        answer = await self._finished(last, outputs, call)
+        laps.end("postprocess")
+        for pending, own in zip(group, _split(answer, group), strict=True):
+            own.id = pending.item.id
+            pending.item.parts = dict(laps.parts)
+            pending.answer(own)
+
+    async def _finished(self, member: Member, outputs: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
+        """Postprocess's answer for all rows of the group, signed."""
+        request = pb.ModelInferRequest(model_name=member.target.model, model_version=str(member.target.version))
+        for name, value in member.parameters.items():
+            request.parameters[name].CopyFrom(encode_parameter(value))
+        for name in member.wanted:
+            request.outputs.add(name=name)
+        answer = await self._upstreams.finish(encode_request(request, outputs), call)
+        answer.parameters["triptych_preprocess_revision"].CopyFrom(self._revision)
+        return answer
+
+
+def _rows(tensors: Mapping[str, Array]) -> int:
+    """The rows of all tensors; 0 when they differ, or there are none."""
+    rows = {len(array) if array.ndim else 0 for array in tensors.values()}
+    return rows.pop() if len(rows) == 1 else 0
+
+
+def _by_content(error: TriptychError) -> bool:
+    return status_of(error)[0] in BY_CONTENT
+
+
+def _call_of(group: Group) -> Call:
+    """The group's call has the time of its most patient member, and goes on the trace of the first that has one."""
+    calls = [pending.item.call for pending in group]
+    traced = next((call for call in calls if call.metadata.get("traceparent")), calls[0])
+    return Call(max(call.deadline for call in calls), traced.metadata)
+
+
+def _joined(parts: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+    """The rows of all, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _split(answer: pb.ModelInferResponse, group: Group) -> Sequence[pb.ModelInferResponse]:
+    """Each member's rows of the group's answer, in order."""
+    if len(group) == 1:
+        return (answer,)
+    arrays = decode_response(answer)
+    answer.ClearField("raw_output_contents")
+    answers, start = [], 0
+    for pending in group:
+        own, stop = pb.ModelInferResponse(), start + pending.rows
+        own.CopyFrom(answer)
+        for tensor, array in zip(own.outputs, arrays.values(), strict=True):
+            tensor.shape[0] = pending.rows
+            own.raw_output_contents.append(to_raw(array[start:stop]))
+        answers.append(own)
+        start = stop
+    return answers

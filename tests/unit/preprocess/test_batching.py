@@ -1,0 +1,164 @@
+"""Groups form under load, and a request alone waits for nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from typing import Any
+
+import pytest
+
+from preprocess.batching import Batcher, Limits, Pending
+from triptych.errors import DeadlineExceeded, Unavailable
+
+LONG_S = 60.0
+
+
+class Runs:
+    """Takes groups and answers them when the test says so: with the item, in capitals."""
+
+    def __init__(self, slots: int = 2, age_s: float = LONG_S, rows: int = 100, size_bytes: int = 1000) -> None:
+        self.limits = Limits(slots, age_s, rows, size_bytes)
+        self.groups: list[list[str]] = []
+        self.go = asyncio.Event()
+        self.error: Exception | None = None
+        self.batcher = Batcher[str, str](self.run, lambda _: self.limits)
+
+    async def run(self, group: Sequence[Pending[str, str]]) -> None:
+        self.groups.append([pending.item for pending in group])
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        for pending in group:
+            pending.answer(pending.item.upper())
+
+    def send(
+        self, item: str, kind: Hashable = "k", rows: int = 1, size_bytes: int = 1, timeout_s: float = LONG_S
+    ) -> asyncio.Task[str]:
+        return asyncio.ensure_future(self.batcher.submit(kind, Pending(item, rows, size_bytes), timeout_s))
+
+
+async def turn() -> None:
+    """Lets everything happen that needs no time."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+def test_a_request_alone_leaves_at_once_and_others_of_its_turn_go_with_it() -> None:
+    async def test() -> None:
+        runs = Runs()
+        first = runs.send("a")
+        await turn()
+        second, third = runs.send("b"), runs.send("c")
+        await turn()
+        assert runs.groups == [["a"], ["b", "c"]]
+        runs.go.set()
+        assert list(await asyncio.gather(first, second, third)) == ["A", "B", "C"]
+
+    run(test)
+
+
+def test_requests_gather_while_all_slots_are_out_and_leave_together_when_one_comes_back() -> None:
+    async def test() -> None:
+        runs = Runs(slots=1)
+        tasks = [runs.send("a")]
+        await turn()
+        for item in "bcd":
+            tasks.append(runs.send(item))
+            await turn()
+        assert runs.groups == [["a"]]
+        runs.go.set()
+        assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
+        assert runs.groups == [["a"], ["b", "c", "d"]]
+
+    run(test)
+
+
+def test_a_group_that_stays_out_holds_up_the_next_for_no_more_than_the_limit() -> None:
+    async def test() -> None:
+        runs = Runs(slots=1, age_s=0.02)
+        tasks = [runs.send("a")]
+        await turn()
+        tasks.append(runs.send("b"))
+        while len(runs.groups) < 2:
+            await asyncio.sleep(0.005)
+        runs.go.set()
+        assert await asyncio.gather(*tasks) == ["A", "B"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("limit", [{"rows": 4}, {"size_bytes": 4}], ids=["rows", "bytes"])
+def test_a_group_ends_before_its_limit_and_a_larger_request_goes_alone(limit: dict[str, int]) -> None:
+    async def test() -> None:
+        runs = Runs(slots=9, **limit)
+        for item, size in (("a", 2), ("b", 2), ("c", 1), ("d", 9), ("e", 1)):
+            runs.send(item, rows=size if "rows" in limit else 1, size_bytes=size if "size_bytes" in limit else 1)
+        await turn()
+        assert runs.groups == [["a", "b"], ["c"], ["d"], ["e"]]
+        runs.go.set()
+        await turn()
+
+    run(test)
+
+
+def test_requests_of_different_kinds_never_meet() -> None:
+    async def test() -> None:
+        runs = Runs(slots=1)
+        for item, kind in (("a", 1), ("b", 2), ("c", 1), ("d", 2)):
+            runs.send(item, kind)
+        await turn()
+        assert runs.groups == [["a", "c"], ["b", "d"]]
+        runs.go.set()
+        await turn()
+
+    run(test)
+
+
+def test_all_get_the_error_of_their_group_and_the_next_group_its_answer() -> None:
+    async def test() -> None:
+        runs = Runs(slots=1)
+        runs.error = Unavailable("away")
+        runs.go.set()
+        for outcome in await asyncio.gather(runs.send("a"), runs.send("b"), return_exceptions=True):
+            assert isinstance(outcome, Unavailable)
+        runs.error = None
+        assert await runs.send("c") == "C"
+
+    run(test)
+
+
+def test_a_deadline_ends_the_wait_and_nobody_works_for_it_any_more() -> None:
+    async def test() -> None:
+        runs = Runs(slots=1)
+        first = runs.send("a")
+        await turn()
+        hurried, gone, patient = runs.send("b", timeout_s=0.01), runs.send("c"), runs.send("d")
+        await turn()
+        gone.cancel()
+        with pytest.raises(DeadlineExceeded, match=r"0\.010 s"):
+            await hurried
+        runs.go.set()
+        assert list(await asyncio.gather(first, patient)) == ["A", "D"]
+        assert runs.groups == [["a"], ["d"]]
+
+    run(test)
+
+
+def test_nothing_is_left_of_a_kind_that_is_idle() -> None:
+    async def test() -> None:
+        runs = Runs()
+        runs.go.set()
+        for kind in range(100):
+            await runs.send("a", kind)
+        gone = runs.send("a", "gone")
+        await asyncio.sleep(0)
+        gone.cancel()
+        await turn()
+        assert not runs.batcher.kinds
+
+    run(test)

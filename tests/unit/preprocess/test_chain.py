@@ -1,0 +1,216 @@
+"""Requests that travel together: each gets its own rows, or its own error. Triton and postprocess are scripted here;
+tests/integration/test_batching.py sends the same through the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+
+from preprocess.catalogue import Target
+from preprocess.chain import Chain, Member
+from preprocess.settings import Settings
+from preprocess.transform import Transform
+from triptych.call import Call
+from triptych.contract import Plan, load_contract
+from triptych.datatypes import Array
+from triptych.errors import ContractViolation, InvalidInput, InvalidRequest, Unavailable
+from triptych.metrics import StageMetrics
+from triptych.tensors import decode_parameters, decode_request, decode_response, encode_response
+from triptych.tracing import Tracing
+from triptych.workers import Workers
+
+MODELS = Path("model-repository")
+SALES, DIGITS = (Plan(load_contract(MODELS / name / "1/contract.yaml")) for name in ("sales_forecast_de", "digits_de"))
+
+
+class Scripted:
+    """Triton that answers with what it got, and postprocess that does its work."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.groups: list[int] = []
+        self.fails: Callable[[Mapping[str, Array]], Exception | None] = lambda _: None
+
+    async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
+        (features,) = tensors.values()
+        self.groups.append(len(features))
+        await asyncio.sleep(0)
+        if error := self.fails(tensors):
+            raise error
+        (output,) = self.plan.contract.model.outputs
+        flat = features.reshape(len(features), -1)[:, : output.shape[1]]
+        return encode_response(pb.ModelInferResponse(), {output.name: np.ascontiguousarray(flat, np.float32)})
+
+    async def finish(self, request: pb.ModelInferRequest, _call: Call) -> pb.ModelInferResponse:
+        parameters = self.plan.check_parameters(decode_parameters(request.parameters))
+        outputs = self.plan.postprocess(decode_request(request), parameters)
+        wanted = [output.name for output in request.outputs] or self.plan.outputs
+        answer = pb.ModelInferResponse(model_name=request.model_name, model_version=request.model_version)
+        return encode_response(answer, {name: outputs[name] for name in wanted})
+
+
+class Trial:
+    def __init__(self, plan: Plan = SALES, **settings: Any) -> None:
+        self.plan, self.upstreams = plan, Scripted(plan)
+        own = Settings(**settings)
+        transform = Transform(Workers(1, own.inline_bytes))
+        upstreams: Any = self.upstreams
+        self.chain = Chain(own, StageMetrics("preprocess", Tracing("preprocess", "")), transform, upstreams)
+
+    def member(self, tensors: Mapping[str, Array], id: str = "", **changes: Any) -> Member:
+        target = Target("f", "m", changes.pop("version", 1), 100, ("127.0.0.1:1",))
+        fields: dict[str, Any] = {"parameters": self.plan.check_parameters({}), "wanted": self.plan.outputs}
+        return Member(id, target, self.plan, Call.within(20), tensors, **{**fields, **changes})
+
+    async def send(self, *members: Member) -> list[Any]:
+        """Answers as dicts of arrays, or errors."""
+        outcomes = await asyncio.gather(*map(self.chain, members), return_exceptions=True)
+        return [outcome if isinstance(outcome, BaseException) else decode_response(outcome) for outcome in outcomes]
+
+
+def sales(first: float, rows: int = 1) -> dict[str, Array]:
+    """The model that is scripted answers with the first seven days."""
+    history = np.full((rows, 28), first, np.float32) + np.arange(rows, dtype=np.float32)[:, None]
+    return {"history": history, "price": np.ones((rows, 7), np.float32), "promotion": np.zeros((rows, 7), np.bool_)}
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+def test_requests_go_together_and_each_gets_its_rows_and_its_id() -> None:
+    async def test() -> None:
+        trial = Trial()
+        members = [trial.member(sales(100 * n, rows=n), id=f"id-{n}") for n in (1, 2, 3)]
+        answers = await asyncio.gather(*map(trial.chain, members))
+        assert trial.upstreams.groups == [6]
+        for n, answer in zip((1, 2, 3), answers, strict=True):
+            assert (answer.id, answer.model_name, answer.model_version) == (f"id-{n}", "m", "1")
+            assert "triptych_preprocess_revision" in answer.parameters
+            got = decode_response(answer)
+            assert got["units"].tolist() == [[100 * n + row] * 7 for row in range(n)]
+            assert got["total"].tolist() == [7 * (100 * n + row) for row in range(n)]
+        assert all({"queue", "transform", "predict", "postprocess"} == set(member.parts) for member in members)
+
+    run(test)
+
+
+def test_a_member_that_the_contract_refuses_has_its_error_and_the_others_are_answered_together() -> None:
+    async def test() -> None:
+        trial = Trial()
+        bad = sales(1, rows=2)
+        bad["price"][1, 3] = -1
+        outcomes = await trial.send(*(trial.member(each) for each in (sales(10), bad, sales(20))))
+        assert isinstance(outcomes[1], InvalidInput)
+        assert "row 1" in str(outcomes[1])
+        assert [outcomes[at]["total"].tolist() for at in (0, 2)] == [[70], [140]]
+        assert trial.upstreams.groups == [2]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {**sales(1), "price": np.ones((2, 7), np.float32)},
+        {name: array[:0] for name, array in sales(1).items()},
+        {name: array for name, array in sales(1).items() if name != "price"},
+        {**sales(1), "history": np.ones((1, 27), np.float32)},
+        {**sales(1), "history": np.float32(1).reshape(())},
+        {},
+    ],
+    ids=["uneven rows", "no rows", "missing input", "wrong shape", "rank 0", "nothing"],
+)
+def test_what_has_another_form_joins_nobody(wrong: dict[str, Array]) -> None:
+    async def test() -> None:
+        trial = Trial()
+        outcomes = await trial.send(trial.member(sales(1)), trial.member(wrong), trial.member(sales(2)))
+        assert isinstance(outcomes[1], InvalidRequest)
+        assert [outcomes[at]["total"].tolist() for at in (0, 2)] == [[7], [14]]
+        assert trial.upstreams.groups == [2]
+
+    run(test)
+
+
+def test_when_the_model_cannot_take_a_group_each_member_is_tried_alone() -> None:
+    async def test() -> None:
+        trial = Trial()
+        trial.upstreams.fails = lambda tensors: (
+            ContractViolation("no 13") if (tensors["features"] == 13).any() else None
+        )
+        outcomes = await trial.send(*(trial.member(sales(value)) for value in (1, 13, 2)))
+        assert isinstance(outcomes[1], ContractViolation)
+        assert [outcomes[at]["total"].tolist() for at in (0, 2)] == [[7], [14]]
+        assert trial.upstreams.groups == [3, 1, 1, 1]
+
+    run(test)
+
+
+def test_when_triton_is_away_a_group_is_not_sent_again_member_by_member() -> None:
+    async def test() -> None:
+        trial = Trial()
+        trial.upstreams.fails = lambda _: Unavailable("away")
+        outcomes = await trial.send(*(trial.member(sales(value)) for value in (1, 2, 3)))
+        assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+        assert trial.upstreams.groups == [3]
+
+    run(test)
+
+
+def test_requests_that_want_different_things_never_meet() -> None:
+    async def test() -> None:
+        trial = Trial(DIGITS, inline_bytes=10**9)
+        image = np.array([Path("examples/data/two_board.jpg").read_bytes()], np.object_)
+        members = [
+            trial.member({"image": image}),
+            trial.member({"image": image}, parameters=DIGITS.check_parameters({"top_k": 1})),
+            trial.member({"image": image}, wanted=["label"]),
+            trial.member({"image": image}, version=2),
+            trial.member({"image": image, "box": np.array([[0, 0, 8, 8]], np.int32)}),
+            trial.member({"image": image}),
+        ]
+        outcomes = await trial.send(*members)
+        assert sorted(trial.upstreams.groups) == [1, 1, 1, 1, 2]
+        assert [outcome["label"].shape for outcome in outcomes] == [(1, 3), (1, 1), *[(1, 3)] * 4]
+        assert list(outcomes[2]) == ["label"]
+
+    run(test)
+
+
+def test_words_are_handed_out_by_row_too() -> None:
+    async def test() -> None:
+        trial = Trial(DIGITS)
+        names = sorted(Path("examples/data").glob("*.png"))[:2]
+        images = [np.array([name.read_bytes()] * rows, np.object_) for rows, name in enumerate(names, 1)]
+        alone = [(await trial.send(trial.member({"image": image})))[0] for image in images]
+        together = await trial.send(*(trial.member({"image": image}) for image in images))
+        for one, other in zip(alone, together, strict=True):
+            assert one["label"].tolist() == other["label"].tolist()
+
+    run(test)
+
+
+def test_large_requests_are_prepared_before_they_join_a_group() -> None:
+    async def test() -> None:
+        trial = Trial(inline_bytes=1)
+        members = [trial.member(sales(value)) for value in (1, 2)]
+        outcomes = await trial.send(*members)
+        assert [outcome["total"].tolist() for outcome in outcomes] == [[7], [14]]
+        assert all(member.prepared and list(member.tensors) == ["features"] for member in members)
+
+    run(test)
+
+
+def test_the_size_of_a_group_is_a_setting() -> None:
+    async def test() -> None:
+        trial = Trial(batch_bytes=2 * sum(array.nbytes for array in sales(1).values()))
+        await trial.send(*(trial.member(sales(value)) for value in range(1, 6)))
+        assert trial.upstreams.groups == [2, 2, 1]
+
+    run(test)
