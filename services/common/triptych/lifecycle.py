@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -16,6 +17,8 @@ from triptych.door import GrpcioDoor
 from triptych.settings import StageSettings
 
 log = logging.getLogger(__name__)
+
+GARBAGE = 20_000  # objects made and not yet gone, at which the youngest are searched; Python's own limit is 700
 
 
 class Running(Protocol):
@@ -70,8 +73,19 @@ async def _live(stage: str, settings: StageSettings, build: Callable[[], Awaitab
 
 async def _become_ready(service: Running) -> None:
     await service.start()
+    _spare_the_collector()
     await service.door.set_ready(True)
     log.info("ready")
+
+
+def _spare_the_collector() -> None:
+    """Leaves all that was made for the start out of the search for garbage, and lets more gather between two.
+
+    Requests make hardly any cycles, yet the search took 15 % of a request's time in preprocess (2026-11-21).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE, 20, 20)
 
 
 async def shut_down(service: Running, settings: StageSettings) -> None:

@@ -116,22 +116,8 @@ class Catalogue:
         routes = self._families.get(name)
         return self._models[next(iter(routes.values()))] if routes else self.model(name, None)
 
-    async def _follow(self) -> None:
-        following = True
-        while True:
-            try:
-                async for update in self._repository.stream("Watch", rp.WatchRequest()):
-                    self._apply(update)
-                    following = True
-                reason = "the stream ended"
-            except TriptychError as error:
-                reason = str(error)
-            if following:  # said once, not on every attempt
-                log.warning("repository lost", extra={"reason": reason, "models_kept": len(self._models)})
-            following = False
-            await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))
-
-    def _apply(self, update: rp.CatalogueUpdate) -> None:
+    def apply(self, update: rp.CatalogueUpdate) -> None:
+        """Takes the repository's word over: all of it, or what has changed."""
         models = {} if update.full else dict(self._models)
         models.update((told.name, Model(told)) for told in update.models)
         for name in update.removed:
@@ -141,3 +127,18 @@ class Catalogue:
             families.setdefault(model.family, {})[model.route] = model.name
         self._models, self._families = models, families
         self._first.set()
+
+    async def _follow(self) -> None:
+        following = True
+        while True:
+            try:
+                async for update in self._repository.stream("Watch", rp.WatchRequest()):
+                    self.apply(update)
+                    following = True
+                reason = "the stream ended"
+            except TriptychError as error:
+                reason = str(error)
+            if following:  # said once, not on every attempt
+                log.warning("repository lost", extra={"reason": reason, "models_kept": len(self._models)})
+            following = False
+            await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))
