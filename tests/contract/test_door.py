@@ -57,7 +57,7 @@ class Scripted(InferenceServicer):
     """Answers as a test says."""
 
     def __init__(self, settings: StageSettings, answer: Callable[[pb.ModelInferRequest, Call], Awaitable[Any]]) -> None:
-        super().__init__("scripted", settings, StageMetrics("scripted", Tracing("scripted", "")), lambda: True)
+        super().__init__("scripted", settings, StageMetrics("scripted", Tracing()), lambda: True)
         self._answer = answer
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:

@@ -11,7 +11,7 @@ from triptych.door import GrpcioDoor
 from triptych.methods import methods_of
 from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
-from triptych.tracing import Tracing
+from triptych.tracing import tracing
 from triptych.workers import Workers
 
 
@@ -20,7 +20,7 @@ class Postprocess:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._tracing = Tracing("postprocess", settings.otlp_endpoint)
+        self._tracing = tracing("postprocess", settings.otlp_endpoint)
         self._metrics = StageMetrics("postprocess", self._tracing)
         self._repository = Upstream("repository", settings.repository, SERVICE, REPOSITORY_SERVICE, relays=True)
         self._workers = Workers(settings.worker_threads, settings.inline_bytes)

@@ -13,7 +13,7 @@ from triptych.door import GrpcioDoor
 from triptych.methods import methods_of
 from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
-from triptych.tracing import Tracing
+from triptych.tracing import tracing
 from triptych.workers import Workers
 
 
@@ -22,7 +22,7 @@ class Preprocess:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._tracing = Tracing("preprocess", settings.otlp_endpoint)
+        self._tracing = tracing("preprocess", settings.otlp_endpoint)
         self._metrics = StageMetrics("preprocess", self._tracing)
         self._upstreams = Upstreams(settings)
         self._catalogue = Catalogue(self._upstreams.repository)

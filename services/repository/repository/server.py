@@ -26,7 +26,7 @@ from triptych.door import GrpcioDoor
 from triptych.methods import methods_of
 from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
-from triptych.tracing import Tracing
+from triptych.tracing import tracing
 
 if TYPE_CHECKING:  # imported only where there is a cluster: its client takes a second and tens of megabytes
     from repository.kubernetes.api import Api
@@ -38,7 +38,7 @@ class Repository:
 
     def __init__(self, settings: Settings, api: Api | None = None) -> None:
         self._settings = settings
-        self._tracing = Tracing("repository", settings.otlp_endpoint)
+        self._tracing = tracing("repository", settings.otlp_endpoint)
         self._stage = StageMetrics("repository", self._tracing)
         metrics = RepositoryMetrics(self._stage.registry)
         journal = Journal()

@@ -7,7 +7,8 @@ from typing import Any
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from triptych.call import Call
-from triptych.tracing import Tracing
+from triptych.spans import ExportedSpans
+from triptych.tracing import tracing
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -16,7 +17,7 @@ TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 
 def test_when_off_the_callers_context_goes_on_unchanged() -> None:
     call = Call.within(1, {"traceparent": TRACEPARENT, "other": "x"})
-    with Tracing("preprocess", "").span("preprocess", call):
+    with tracing("preprocess", "").span("preprocess", call):
         assert call.trace_metadata() == (("traceparent", TRACEPARENT),)
 
 
@@ -25,11 +26,11 @@ def test_three_stages_make_one_trace_each_under_the_one_before() -> None:
     metadata = {"traceparent": TRACEPARENT}
     stages = ("preprocess", "postprocess", "repository")
     for stage in stages:
-        tracing, call = Tracing(stage, "", exporter), Call.within(1, metadata)
-        with tracing.span(stage, call) as span:
+        exported, call = ExportedSpans(stage, "", exporter), Call.within(1, metadata)
+        with exported.span(stage, call) as span:
             span.describe("digits_de", "1", 2)
             metadata = dict(call.trace_metadata())
-        tracing._provider.force_flush()  # type: ignore[union-attr]
+        exported.flush()
     spans: dict[str, Any] = {span.name: span for span in exporter.get_finished_spans()}
     assert {f"{span.context.trace_id:032x}" for span in spans.values()} == {TRACE}
     parents = [spans[stage].parent.span_id for stage in stages]
@@ -39,10 +40,10 @@ def test_three_stages_make_one_trace_each_under_the_one_before() -> None:
 
 def test_a_failure_is_told_by_its_code() -> None:
     exporter = InMemorySpanExporter()
-    tracing = Tracing("preprocess", "", exporter)
-    with tracing.span("preprocess", Call.within(1)) as span:
+    exported = ExportedSpans("preprocess", "", exporter)
+    with exported.span("preprocess", Call.within(1)) as span:
         span.failed("NOT_FOUND", "unknown model")
-    tracing._provider.force_flush()  # type: ignore[union-attr]
+    exported.flush()
     finished: Any = exporter.get_finished_spans()[0]
     assert finished.attributes["rpc.grpc.status"] == "NOT_FOUND"
     assert not finished.status.is_ok

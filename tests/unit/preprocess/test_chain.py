@@ -61,7 +61,7 @@ class Trial:
         own = Settings(**settings)
         transform = Transform(Workers(1, own.inline_bytes))
         upstreams: Any = self.upstreams
-        self.chain = Chain(own, StageMetrics("preprocess", Tracing("preprocess", "")), transform, upstreams)
+        self.chain = Chain(own, StageMetrics("preprocess", Tracing()), transform, upstreams)
 
     def member(self, tensors: Mapping[str, Array], id: str = "", **changes: Any) -> Member:
         target = Target("f", "m", changes.pop("version", 1), 100, ("127.0.0.1:1",))
