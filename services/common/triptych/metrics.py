@@ -167,7 +167,7 @@ class StageMetrics:
             ),
             stage,
         )
-        self.in_flight = Gauge(
+        self._in_flight = Gauge(
             "triptych_in_flight", "Requests being worked on", ("stage",), registry=self.registry
         ).labels(stage)
         self._refused = Counter(
@@ -182,6 +182,10 @@ class StageMetrics:
                 start_http_server(port, host, self.registry)
             except OSError as error:
                 raise OSError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
+
+    def watch(self, in_flight: Callable[[], int]) -> None:
+        """Asks for the number of requests in flight whenever somebody looks."""
+        self._in_flight.set_function(in_flight)
 
     def refused(self) -> None:
         self._refused.inc()
@@ -246,7 +250,6 @@ class Around:
 
     def __enter__(self) -> None:
         self._token = _current.set(self._request)
-        self._metrics.in_flight.inc()
         self._start = time.perf_counter()
         self._span = self._scope.__enter__()
 
@@ -257,7 +260,6 @@ class Around:
         elif error is not None:
             code = self._failed(error)
         _current.reset(self._token)
-        self._metrics.in_flight.dec()
         self._span.describe(request.model, request.version, request.rows)
         self._scope.__exit__(None, None, None)
         seconds = time.perf_counter() - self._start

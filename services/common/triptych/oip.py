@@ -54,6 +54,7 @@ class InferenceServicer:
         self.metrics = metrics
         self._is_ready = is_ready
         self._in_flight = 0
+        metrics.watch(lambda: self._in_flight)
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         """Metadata of a model. Raises the errors of `UnknownTarget`."""

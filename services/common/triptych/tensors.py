@@ -124,7 +124,8 @@ def to_raw(array: Array) -> bytes:
 def _decode_tensor(tensor: Any, raw: bytes | None) -> Array:
     """`tensor` is a ModelInferRequest.InferInputTensor or a ModelInferResponse.InferOutputTensor."""
     name, datatype, shape = tensor.name, tensor.datatype, tuple(tensor.shape)
-    if datatype not in TO_NUMPY:
+    dtype = TO_NUMPY.get(datatype)
+    if dtype is None:
         raise InvalidInput(name, f"one of the datatypes {', '.join(TO_NUMPY)}", f"'{datatype}'")
     if len(shape) > MAX_RANK or min(shape, default=0) < 0:
         raise InvalidInput(name, f"a shape of at most {MAX_RANK} sizes >= 0", str(list(shape)))
@@ -134,11 +135,6 @@ def _decode_tensor(tensor: Any, raw: bytes | None) -> Array:
         return _from_typed(tensor, name, datatype, shape)
     if datatype == "BYTES":
         return _from_raw_bytes(raw, name, shape)
-    return _from_raw(raw, name, datatype, shape)
-
-
-def _from_raw(raw: bytes, name: str, datatype: str, shape: tuple[int, ...]) -> Array:
-    dtype = TO_NUMPY[datatype]
     want = math.prod(shape) * dtype.itemsize
     if len(raw) != want:
         raise InvalidInput(name, f"{want} bytes for {describe(datatype, shape)}", f"{len(raw)} bytes")

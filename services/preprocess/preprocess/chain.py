@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -184,19 +184,20 @@ def _joined(parts: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _split(answer: pb.ModelInferResponse, group: Group) -> Sequence[pb.ModelInferResponse]:
+def _split(answer: pb.ModelInferResponse, group: Group) -> Iterator[pb.ModelInferResponse]:
     """Each member's rows of the group's answer, in order."""
     if len(group) == 1:
-        return (answer,)
-    arrays = decode_response(answer)
+        yield answer
+        return
+    arrays = list(decode_response(answer).values())
     answer.ClearField("raw_output_contents")
-    answers, start = [], 0
+    start = shaped = 0
     for pending in group:
-        own, stop = pb.ModelInferResponse(), start + pending.rows
+        rows, own = pending.rows, pb.ModelInferResponse()
+        if rows != shaped:
+            for tensor in answer.outputs:
+                tensor.shape[0] = shaped = rows
         own.CopyFrom(answer)
-        for tensor, array in zip(own.outputs, arrays.values(), strict=True):
-            tensor.shape[0] = pending.rows
-            own.raw_output_contents.append(to_raw(array[start:stop]))
-        answers.append(own)
-        start = stop
-    return answers
+        own.raw_output_contents.extend([to_raw(array[start : start + rows]) for array in arrays])
+        start += rows
+        yield own
