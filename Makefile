@@ -50,9 +50,11 @@ verify: ## contracts against their models, and generated files against what they
 	  && "$$python" -m helm.describe helm/triptych "$$made" && for file in README.md values.schema.json; do \
 	  diff -u "helm/triptych/$$file" "$$made/$$file" || { echo "helm/triptych/$$file is old: make chart"; exit 1; }; done
 
+# Most of their time is waiting: for pods, and for autoscalers. WORKERS=0 runs them one after the other.
+WORKERS ?= 2
 .PHONY: e2e
 e2e: ## the tests that need a Kubernetes cluster: the one that KUBECONFIG names, each test in a namespace of its own
-	@$(CLUSTER_ENV); $(SERVICES) -m pytest tests/e2e $(TESTS)
+	@$(CLUSTER_ENV); $(SERVICES) -m pytest tests/e2e $(TESTS) --numprocesses $(WORKERS) --dist loadfile
 
 .PHONY: models
 models: ## train and export all example models again (minutes; deterministic)
@@ -88,6 +90,10 @@ chart: ## generate the chart's README.md and values.schema.json again, out of th
 manifests: chart ## render the chart into manifests/ again (needs helm)
 	@$(SERVICES) -m helm.render
 
+.PHONY: schemas
+schemas: ## manifests/ against the schemas of the cluster of KUBECONFIG (needs kubeconform)
+	@$(CLUSTER_ENV); $(SERVICES) -m helm.schemas
+
 # A KUBECONFIG of one's own, else the development cluster beside the checkout.
 CLUSTER_ENV = if [[ -z "$${KUBECONFIG:-}" && -x ../shared/cluster/cluster ]]; then eval "$$(../shared/cluster/cluster env)"; fi
 NAMESPACE ?= triptych
@@ -105,7 +111,7 @@ undeploy: ## take the chart off the cluster again
 kind-up: ## a kind cluster with the images in it (then: make deploy MODE=Deployment, or install KServe first)
 	@kind create cluster --name triptych
 	@BUILD="docker build" helm/images.sh
-	@tag=$$(sed -n 's/^version: //p' helm/triptych/Chart.yaml); for image in preprocess postprocess repository triton-cpu models; do \
+	@tag=$$(sed -n 's/^version: //p' helm/triptych/Chart.yaml); for image in preprocess postprocess repository triton-cpu models backend; do \
 	  kind load docker-image --name triptych "triptych/$$image:$$tag"; done
 
 .PHONY: kind-down

@@ -33,4 +33,5 @@ postprocess services/postprocess/Dockerfile
 repository services/repository/Dockerfile
 triton-cpu services/predictor/Dockerfile
 models models/Dockerfile
+backend examples/backend/Dockerfile
 LIST

@@ -19,6 +19,7 @@ APIS = (
     "serving.kserve.io/v1beta1",
     "serving.knative.dev/v1",
     "gateway.networking.k8s.io/v1",
+    "gateway.envoyproxy.io/v1alpha1",
     "monitoring.coreos.com/v1",
     "keda.sh/v1alpha1",
 )

@@ -68,6 +68,13 @@ ENVIRONMENTS = {
         Environment("models", ("models/requirements.txt",)),
         Environment("kserve", ("tests/requirements-kserve.txt",)),
         Environment("backend", ("examples/backend/requirements.txt",)),
+        Environment("bench-kserve", ("tests/requirements-kserve.txt", "benchmarks/requirements-kserve.txt")),
+        Environment(
+            "bench-ensemble",
+            ("services/predictor/requirements.txt", "benchmarks/requirements-ensemble.txt"),
+            options=("--no-deps",),
+            needs_libpython=True,
+        ),
     )
 }
 

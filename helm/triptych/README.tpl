@@ -7,7 +7,7 @@ helm install triptych helm/triptych -f helm/triptych/values-gpu.yaml         # N
 helm test triptych                                                           # one pod for each promise
 ```
 
-The images are made by `make images`: preprocess and postprocess 460 MB each (of which they share 458), repository 557 MB, triton-cpu 436 MB, models 86 MB. From `helm install` to the first answer it takes 10 s where the images are, and 6 s from zero pods of preprocess and postprocess in Knative mode (2 busy cores, 2026-11-21). Without Helm: `kubectl apply -k manifests/standard`, which is this chart rendered.
+The images are made by `make images`: preprocess and postprocess 460 MB each (of which they share 458), repository 557 MB, triton-cpu 436 MB, models 86 MB, backend 289 MB. From `helm install` to the first answer it takes 10 s where the images are, and 6 s from zero pods of preprocess and postprocess in Knative mode (2 busy cores, 2026-11-21). Without Helm: `kubectl apply -k manifests/standard`, which is this chart rendered.
 
 ## What it makes
 
@@ -18,7 +18,7 @@ The images are made by `make images`: preprocess and postprocess 460 MB each (of
 | postprocess | InferenceService `postprocess` | Deployment `postprocess` | |
 | repository | Deployment `repository` | the same | the same |
 
-With `canary.enabled` the stages that differ run a second time as `preprocess-canary` and so on: [docs/canary.md](../../docs/canary.md).
+With `backend.enabled` there is Deployment `backend` in front of them, with HTTP on port 8080: [examples/backend](../../examples/backend). With `canary.enabled` the stages that differ run a second time as `preprocess-canary` and so on: [docs/canary.md](../../docs/canary.md).
 
 KServe names the Deployment of InferenceService `preprocess` `preprocess-predictor`. Callers use Service `preprocess`, port 9000; in Knative mode `preprocess-predictor.NAMESPACE`, port 80. Between the stages Services are headless, and clients use all pods.
 

@@ -100,8 +100,8 @@ def test_the_answers_name_the_revisions_of_the_lane(render: Render) -> None:
 @pytest.mark.parametrize("percent", [0, 10, 100])
 @pytest.mark.parametrize("mode", ["Standard", "Deployment"])
 def test_the_route_splits_once_by_weight(render: Render, mode: str, percent: int) -> None:
-    *named, last = render(values(CODE | {"percent": percent}, mode)).one("GRPCRoute", "preprocess")["spec"]["rules"]
-    assert last == {
+    first, *named = render(values(CODE | {"percent": percent}, mode)).one("GRPCRoute", "preprocess")["spec"]["rules"]
+    assert first == {
         "backendRefs": [
             {"name": "preprocess", "port": 9000, "weight": 100 - percent},
             {"name": "preprocess-canary", "port": 9000, "weight": percent},
@@ -109,6 +109,14 @@ def test_the_route_splits_once_by_weight(render: Render, mode: str, percent: int
     }
     chosen = {rule["matches"][0]["headers"][0]["value"]: rule["backendRefs"][0]["name"] for rule in named}
     assert chosen == {"canary": "preprocess-canary", "stable": "preprocess"}
+
+
+def test_the_rule_of_all_requests_is_the_first_before_during_and_after_a_canary(render: Render) -> None:
+    states = [{"enabled": False}, CODE, CODE | {"header": ""}, CODE | {"ending": True}]
+    for state in states:
+        first = render(values(CODE | state)).one("GRPCRoute", "preprocess")["spec"]["rules"][0]
+        assert "matches" not in first
+        assert first["backendRefs"][0]["name"] == "preprocess"
 
 
 def test_without_a_header_no_request_chooses_its_lane(render: Render) -> None:

@@ -31,6 +31,20 @@ def test_a_rollback_names_a_version_of_the_canary() -> None:
     assert traffic("rollback") == {1: 100}
 
 
+@pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
+def test_a_promotion_gives_the_stable_stage_what_its_canary_has(stage: str) -> None:
+    lane = Objects((MANIFESTS / "lane/triptych.yaml").read_text())
+    stable, canary = (
+        lane.one("InferenceService", name)["spec"]["predictor"]["containers"][0] for name in (stage, f"{stage}-canary")
+    )
+    image, test, revision = YAML(typ="safe", pure=True).load(MANIFESTS / "examples/promotion" / f"{stage}.yaml")
+    container = "/spec/predictor/containers/0"
+    assert image == {"op": "replace", "path": f"{container}/image", "value": canary["image"]}
+    assert test == {"op": "test", "path": f"{container}/env/0/name", "value": stable["env"][0]["name"]}
+    assert canary["env"][0] == {"name": f"{stage.upper()}_REVISION", "value": "2"}
+    assert revision == {"op": "replace", "path": f"{container}/env/0/value", "value": "2"}
+
+
 def test_the_example_of_autoscaling_is_the_hpa_of_the_chart(render: Render) -> None:
     example = Objects((MANIFESTS / "examples/autoscaling/preprocess.yaml").read_text())
     chart = render({"preprocess": {"autoscaling": {"maxReplicas": 4}}})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from repository.catalogue.served_model import Document, read_documents
 from tests.chart.objects import Objects, Render
 
 PROMETHEUS = {"prometheus": "http://prometheus:9090"}
@@ -51,12 +54,13 @@ def test_in_grouped_mode_preprocess_scales_the_group(render: Render) -> None:
     [("preprocess", "triptych_in_flight"), ("predictor", "nv_inference_queue_duration_us")],
 )
 def test_the_signal_queue_makes_keda_ask_prometheus(render: Render, stage: str, metric: str) -> None:
-    made = render({stage: scaled("queue"), "metrics": PROMETHEUS})
+    made = render({stage: scaled("queue"), "metrics": PROMETHEUS | {"window": "5m"}})
     spec = made.one("ScaledObject", stage)["spec"]
     assert spec["scaleTargetRef"]["name"] == f"{stage}-predictor"
     trigger = spec["triggers"][0]
     assert metric in trigger["metadata"]["query"]
     assert 'namespace="triptych"' in trigger["metadata"]["query"]
+    assert "}[5m]" in trigger["metadata"]["query"]
     assert trigger["metadata"]["serverAddress"] == "http://prometheus:9090"
     assert not made.of("HorizontalPodAutoscaler")
 
@@ -124,6 +128,17 @@ def test_the_gateway_routes_hosts_to_preprocess(render: Render) -> None:
     spec = render({"gateway": gateway}).one("GRPCRoute", "preprocess")["spec"]
     assert spec["rules"][0]["backendRefs"] == [{"name": "preprocess", "port": 9000}]
     assert spec["hostnames"] == ["api.example.com"]
+
+
+def test_envoy_gateway_sends_again_what_a_pod_did_not_answer_if_it_is_told_to(render: Render) -> None:
+    gateway = {"enabled": True, "parents": [{"name": "public"}]}
+    assert not render({"gateway": gateway}).of("BackendTrafficPolicy")
+    spec = render({"gateway": gateway | {"retries": 2}}).one("BackendTrafficPolicy", "preprocess")["spec"]
+    (target,) = spec["targetRefs"]
+    assert (target["kind"], target["name"]) == ("GRPCRoute", "preprocess")
+    assert spec["retry"]["numRetries"] == 2
+    assert {"unavailable", "reset"} < set(spec["retry"]["retryOn"]["triggers"])
+    assert not {"deadline-exceeded", "internal", "resource-exhausted"} & set(spec["retry"]["retryOn"]["triggers"])
 
 
 def test_the_prometheus_operator_finds_each_stage_on_a_port_that_is_there(render: Render) -> None:
@@ -236,7 +251,18 @@ def test_the_key_can_be_given_and_left_out(render: Render) -> None:
     open_to_all = render({"predictor": {"modelControl": {"restricted": False}}})
     assert not open_to_all.of("Secret")
     assert "restricted-protocol" not in open_to_all.text
-    assert "KEY" not in open_to_all.text
+    assert "TRITON_KEY" not in open_to_all.text
+    assert "MODEL_CONTROL_KEY" not in open_to_all.text
+
+
+def test_served_models_of_the_values_are_objects_that_the_repository_takes(render: Render, tmp_path: Path) -> None:
+    spec = {"model": "digits_gb", "traffic": [{"version": 1, "percent": 95}, {"version": 2, "percent": 5}]}
+    made = render({"servedModels": [spec]}).one("ServedModel", "digits-gb")
+    assert made["spec"] == spec
+    file = tmp_path / "digits_gb.json"
+    file.write_text(json.dumps(made))
+    (document,) = read_documents(file)
+    assert isinstance(document, Document), document
 
 
 def test_models_without_a_servedmodel_are_served_unless_that_is_switched_off(render: Render) -> None:
@@ -248,7 +274,8 @@ def test_models_without_a_servedmodel_are_served_unless_that_is_switched_off(ren
 def test_in_a_group_preprocess_knows_the_triton_of_its_own_pod(render: Render) -> None:
     made = render({"mode": "Grouped"})
     assert made.environment("preprocess")["PREPROCESS_OWN_PREDICTOR"] == "$(POD_IP):8001"
-    assert made.container("preprocess")["env"][0]["name"] == "POD_IP", "named before it is used"
+    names = [each["name"] for each in made.container("preprocess")["env"]]
+    assert names.index("POD_IP") < names.index("PREPROCESS_OWN_PREDICTOR"), "named before it is used"
     assert "PREPROCESS_OWN_PREDICTOR" not in render().environment("preprocess")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from helm.program import ROOT
 from tests.chart.objects import Objects, Render
-from triptych.door import CONNECTION_AGE_MS
+from triptych.settings import StageSettings
 
 MODES = ("Standard", "Knative", "Grouped", "Deployment")
 STAGES = ("preprocess", "predictor", "postprocess", "repository")
@@ -17,7 +17,7 @@ STABLE = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernete
 @pytest.mark.parametrize("mode", MODES)
 def test_every_container_is_hardened(render: Render, mode: str, store: dict[str, str]) -> None:
     seen = 0
-    for name, container in render({"mode": mode, "models": store}).containers():
+    for name, container in render({"mode": mode, "models": store, "backend": {"enabled": True}}).containers():
         security = container["securityContext"]
         assert security["runAsNonRoot"] is True, name
         assert security["runAsUser"] > 0, name
@@ -29,12 +29,12 @@ def test_every_container_is_hardened(render: Render, mode: str, store: dict[str,
         assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
         assert not container["image"].endswith(":latest"), name
         seen += 1
-    assert seen >= 9
+    assert seen >= 12
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_only_the_repository_gets_a_token_of_kubernetes(render: Render, mode: str) -> None:
-    made = render({"mode": mode})
+    made = render({"mode": mode, "backend": {"enabled": True}})
     for name, pod in made.pods():
         assert pod["automountServiceAccountToken"] is (name == "Deployment/repository"), name
         assert pod["enableServiceLinks"] is False, name
@@ -66,8 +66,9 @@ def test_every_service_of_ours_is_probed_by_grpc_in_both_voices(render: Render, 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_selectors_hold_what_no_upgrade_changes(render: Render, mode: str) -> None:
-    before = render({"mode": mode})
-    after = render({"mode": mode, "tag": "9.9.9", "pods": {"labels": {"team": "red"}}, "preprocess": {"replicas": 2}})
+    before = render({"mode": mode, "backend": {"enabled": True}})
+    more = {"preprocess": {"replicas": 2}, "backend": {"enabled": True, "replicas": 2}}
+    after = render({"mode": mode, "tag": "9.9.9", "pods": {"labels": {"team": "red"}}} | more)
 
     def selectors(made: Objects) -> dict[tuple[str, str], dict[str, str]]:
         found = {}
@@ -81,12 +82,12 @@ def test_selectors_hold_what_no_upgrade_changes(render: Render, mode: str) -> No
         return found
 
     assert selectors(before) == selectors(after)
-    assert len(selectors(before)) >= 8
+    assert len(selectors(before)) >= 11
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_selector_finds_pods_of_the_render(render: Render, mode: str) -> None:
-    made = render({"mode": mode})
+    made = render({"mode": mode, "backend": {"enabled": True}})
     pods = [each["spec"]["template"]["metadata"]["labels"] for each in made.of("Deployment").values()]
     pods += [each["spec"]["predictor"]["labels"] for each in made.of("InferenceService").values()]
     for service in made.of("Service").values():
@@ -110,11 +111,21 @@ def test_a_pod_waits_before_sigterm_and_has_the_time_that_it_needs(render: Rende
 
 
 def test_callers_of_a_pod_that_goes_have_been_moved_before_it_refuses_them(render: Render) -> None:
-    longest_connection_s = CONNECTION_AGE_MS / 1000 * 1.1  # gRPC spreads the age by 10 %
+    longest_connection_s = StageSettings.model_fields["connection_age_s"].default * 1.1  # gRPC spreads it by 10 %
     made = render()
     leaving = made.container("preprocess")["lifecycle"]["preStop"]["sleep"]["seconds"]
     leaving += float(made.environment("preprocess")["PREPROCESS_DRAIN_S"])
     assert leaving > longest_connection_s
+
+
+def test_behind_a_proxy_of_knative_connections_stay_open_unless_that_is_set(render: Render) -> None:
+    made = render({"mode": "Knative"})
+    assert made.environment("preprocess")["PREPROCESS_CONNECTION_AGE_S"] == "0"
+    assert made.environment("postprocess")["POSTPROCESS_CONNECTION_AGE_S"] == "0"
+    assert "REPOSITORY_CONNECTION_AGE_S" not in made.environment("repository")
+    assert "PREPROCESS_CONNECTION_AGE_S" not in render().environment("preprocess")
+    own = render({"mode": "Knative", "preprocess": {"settings": {"connection_age_s": 60}}})
+    assert own.environment("preprocess")["PREPROCESS_CONNECTION_AGE_S"] == "60"
 
 
 def test_triton_gets_shared_memory_and_a_writable_tmp(render: Render) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from helm.program import HelmFailed
+from helm.program import APIS, HelmFailed
 from tests.chart.objects import Render
 
 GATEWAY = {"enabled": True, "parents": [{"name": "public"}]}
@@ -74,6 +74,11 @@ LACKING: list[tuple[dict[str, Any], str, str]] = [
     ({"mode": "Knative"}, "serving.knative.dev/v1", "mode: Standard works without"),
     ({"gateway": GATEWAY}, "gateway.networking.k8s.io/v1", "reached by its Service"),
     (
+        {"mode": "Deployment", "gateway": GATEWAY | {"retries": 2}},
+        "gateway.envoyproxy.io/v1alpha1",
+        "gateway.retries: 0 works without",
+    ),
+    (
         {"metrics": {"serviceMonitor": {"enabled": True}}},
         "monitoring.coreos.com/v1",
         "metrics.annotations works without",
@@ -93,7 +98,7 @@ LACKING: list[tuple[dict[str, Any], str, str]] = [
 def test_what_the_cluster_lacks_is_named_with_what_works_without_it(
     render: Render, values: dict[str, Any], missing: str, sentence: str
 ) -> None:
-    there = ("serving.kserve.io/v1beta1",) if missing != "serving.kserve.io/v1beta1" else ()
+    there = APIS[: APIS.index(missing)]
     with pytest.raises(HelmFailed) as refused:
         render(values, apis=there)
     assert missing in str(refused.value)

@@ -26,6 +26,8 @@ SCALED = {"autoscaling": {"maxReplicas": 3}}
 ROUTED = {"enabled": True, "parents": [{"name": "public"}]}
 QUEUED = {"autoscaling": {"maxReplicas": 3, "signal": "queue"}}
 
+REDIS = {"store": "redis", "url": "redis://redis:6379/0"}
+FEAST = {"store": "feast", "url": "http://feast:6566", "service": "articles"}
 STORE: dict[str, Any] = {"models": {"store": "s3", "uri": "s3://bucket/models"}}
 
 # Where a value has no effect by itself: the values beside which it has one, by the beginning of its name.
@@ -54,6 +56,13 @@ BESIDE: dict[str, dict[str, Any]] = {
     "models.secret": STORE,
     "models.accountAnnotations": STORE,
     "models.everySeconds": STORE,
+    "backend.": {"backend": {"enabled": True}},
+    "backend.enabled": {},
+    "backend.autoscaling.": {"backend": {"enabled": True} | SCALED},
+    "backend.features.": {"backend": {"enabled": True, "features": REDIS}},
+    "backend.features.articles": {"backend": {"enabled": True}},
+    "backend.features.secret": {"backend": {"enabled": True, "features": {"store": "redis", "secret": "redis"}}},
+    "backend.features.service": {"backend": {"enabled": True, "features": FEAST}},
     "gateway.enabled": {"gateway": {"parents": [{"name": "public"}]}},
     "gateway.": {"gateway": {"enabled": True, "parents": [{"name": "public"}]}},
     "canary.": {"gateway": ROUTED, "canary": {"enabled": True, "preprocess": {"replicas": 1}}},
@@ -66,6 +75,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "metrics.serviceMonitor.": {"metrics": {"serviceMonitor": {"enabled": True}}},
     "metrics.dashboard.enabled": {},
     "metrics.dashboard.": {"metrics": {"dashboard": {"enabled": True}}},
+    "metrics.window": {"preprocess": QUEUED, "metrics": {"prometheus": "http://p:9090"}},
     "metrics.prometheus": {"preprocess": QUEUED, "metrics": {"prometheus": "http://p:9090"}},
 }
 
@@ -75,11 +85,14 @@ CHANGED: dict[str, Any] = {
     "namePrefix": "other-",
     "models.uri": "s3://bucket/other",
     "models.endpoint": "http://minio:9000",
+    "backend.features.url": "redis://other:6379/0",
+    "backend.features.articles": {"FR": {"boot": {"history": []}}},
     "predictor.args": ["--log-verbose=1"],
     "predictor.sharedMemory": "1Gi",
     "predictor.tolerations": [{"key": "gpu", "operator": "Exists"}],
     "imagePullSecrets": ["registry"],
     "metrics.serviceMonitor.interval": "30s",
+    "metrics.window": "2m",
     "gateway.parents": [{"name": "other"}],
     "gateway.hostnames": ["api.example.com"],
     "networkPolicy.callers": [{"podSelector": {}}],
@@ -87,7 +100,9 @@ CHANGED: dict[str, Any] = {
 }
 CHANGED |= {f"canary.{stage}": {"replicas": 7} for stage in ("preprocess", "predictor", "postprocess")}
 CHANGED["canary.models"] = {"image": "triptych/models:2"}
-CHANGED["canary.servedModels"] = [{"model": "digits_gb", "traffic": [{"version": 2, "percent": 100}]}]
+CHANGED["servedModels"] = CHANGED["canary.servedModels"] = [
+    {"model": "digits_gb", "traffic": [{"version": 2, "percent": 100}]}
+]
 for _stage in ("preprocess", "predictor", "postprocess"):
     CHANGED[f"{_stage}.mode"] = "Deployment"
     CHANGED[f"{_stage}.autoscaling.signal"] = "queue"
@@ -116,8 +131,8 @@ def beside(name: str) -> dict[str, Any]:
     return copy.deepcopy(BESIDE[max(found, key=len)]) if found else {}
 
 
-# models.store contradicts the values that go with another store: test_options.py has it.
-@pytest.mark.parametrize("name", sorted(LEAVES.keys() - {"models.store"}))
+# A store contradicts the values that go with another one: test_options.py and test_backend.py have them.
+@pytest.mark.parametrize("name", sorted(LEAVES.keys() - {"models.store", "backend.features.store"}))
 def test_every_value_changes_the_render(render: Render, name: str) -> None:
     values = beside(name)
     other = copy.deepcopy(values)
@@ -159,7 +174,7 @@ def test_the_picture_of_helm_test_is_that_of_the_examples() -> None:
 
 
 def test_the_dashboard_and_the_autoscalers_ask_for_series_that_exist(render: Render) -> None:
-    stage = StageMetrics("preprocess", Tracing("preprocess", ""))
+    stage = StageMetrics("preprocess", Tracing())
     RepositoryMetrics(stage.registry)
     known = _series(stage.registry) | {"nv_inference_queue_duration_us"}  # Triton's, documented in its metrics.md
     dashboard = json.loads((CHART / "files/dashboard.json").read_text())

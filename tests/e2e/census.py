@@ -46,16 +46,32 @@ class Answer:
         return self.preprocess, self.postprocess, self.version
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A call without an answer: when it was sent, what was going on then, how long it took, and what gRPC says."""
+
+    sent_s: float  # since the beginning
+    doing: str
+    took_s: float
+    code: str
+    details: str
+    debug: str  # gRPC's own account, with the status of HTTP and who the peer was
+
+    def __str__(self) -> str:
+        when = f"at {self.sent_s:.2f} s, {self.doing}"
+        return f"{when}: {self.code} after {self.took_s:.2f} s: {self.details} [{self.debug}]"
+
+
 class Census:
     """Asks one thing over and over while the block runs; keeps every answer and every failure, in their order."""
 
     def __init__(self, door: Door, request: pb.ModelInferRequest, per_second: float = 80) -> None:
         self.answers: list[Answer] = []
-        self.lost: Counter[str] = Counter()  # by what was going on when it was sent, and the error
+        self.lost: list[Lost] = []
         self.doing = "nothing"
         self._request, self._pause_s = request.SerializeToString(), 1 / per_second
         self._channels = [door.channel() for _ in range(CHANNELS)]
-        self._stop, self._sent = threading.Event(), 0
+        self._stop, self._sent, self._began_s = threading.Event(), 0, time.monotonic()
         self._thread = threading.Thread(target=self._send)
 
     def __enter__(self) -> Census:
@@ -74,7 +90,7 @@ class Census:
     def next(self, count: int) -> Sequence[Answer]:
         """The next answers, that many."""
         first = len(self.answers)
-        wait_for(lambda: len(self.answers) >= first + count, f"{count} more answers, lost {self.lost}", 200)
+        wait_for(lambda: len(self.answers) >= first + count, f"{count} more answers, lost {self.losses}", 200)
         return self.answers[first : first + count]
 
     def until_all(self, lane: tuple[str, str, int], in_a_row: int = 200) -> None:
@@ -84,7 +100,7 @@ class Census:
             last = self.answers[-in_a_row:]
             return len(last) == in_a_row and all(each.lane == lane for each in last)
 
-        wait_for(settled, f"{lane} answers all, lost {self.lost}", 120)
+        wait_for(settled, f"{lane} answers all, lost {self.losses}", 120)
 
     def until_some(self, lane: tuple[str, str, int]) -> None:
         """Returns at the first answer of a lane from now on."""
@@ -92,19 +108,25 @@ class Census:
         wait_for(lambda: any(each.lane == lane for each in self.answers[first:]), f"{lane} answers", 120)
 
     @property
+    def losses(self) -> Counter[tuple[str, str, str]]:
+        """How many calls were lost, by what was going on, code and details."""
+        return Counter((each.doing, each.code, each.details) for each in self.lost)
+
+    @property
     def lanes(self) -> Counter[tuple[str, str, int]]:
         return lanes_of(self.answers)
 
     def assert_none_lost_or_mixed(self, lanes: Iterable[tuple[str, str, int]], right: Mapping[int, object]) -> None:
         """Every request was answered, by one of the lanes throughout, and with the labels of the version it names."""
-        assert not self.lost, f"{self.lost} of {self._sent}"
+        each = "\n".join(map(str, self.lost[:50]))
+        assert not self.lost, f"lost {len(self.lost)} of {self._sent}: {self.losses}\n{each}"
         assert self.lanes.keys() <= set(lanes), self.lanes
         wrong = [each for each in self.answers if each.labels != right[each.version]]
         assert not wrong, wrong[:3]
         assert len(self.answers) == self._sent
 
     def _ended(self) -> int:
-        return len(self.answers) + self.lost.total()
+        return len(self.answers) + len(self.lost)
 
     def _send(self) -> None:
         calls = itertools.cycle([channel.unary_unary(INFER) for channel in self._channels])
@@ -112,13 +134,15 @@ class Census:
         while not self._stop.is_set():
             self._sent += 1
             future = next(calls).future(self._request, timeout=DEADLINE_S)
-            future.add_done_callback(partial(self._came, self.doing))
+            future.add_done_callback(partial(self._came, self.doing, time.monotonic()))
             due_s += self._pause_s
             self._stop.wait(max(0.0, due_s - time.monotonic()))
 
-    def _came(self, doing: str, future: Any) -> None:
+    def _came(self, doing: str, sent_s: float, future: Any) -> None:
         if error := future.exception():
-            self.lost[f"{doing}: {error.code().name}: {error.details()}"] += 1
+            took_s, said = time.monotonic() - sent_s, error.debug_error_string()[:400]
+            since_s = sent_s - self._began_s
+            self.lost.append(Lost(since_s, doing, took_s, error.code().name, error.details(), said))
         else:
             self.answers.append(Answer.of(pb.ModelInferResponse.FromString(future.result())))
 

@@ -29,7 +29,7 @@ from tests.unit.repository import folders
 HERE = Path(__file__).parent
 DEFINITION = ROOT / "helm/triptych/crds/servedmodels.yaml"
 REPORT = pytest.StashKey[pytest.TestReport]()
-FIGURES = pytest.StashKey[list[str]]()
+FIGURE = "figure"
 
 StartReplica = Callable[..., "subprocess.Popen[bytes]"]
 Figure = Callable[[str], None]
@@ -46,19 +46,22 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """What was measured on the way."""
-    if figures := config.stash.get(FIGURES, []):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was measured on the way, by whichever worker."""
+    reports = [each for kind in ("passed", "failed") for each in terminalreporter.stats.get(kind, ())]
+    lines = [
+        text for report in reports if report.when == "call" for name, text in report.user_properties if name == FIGURE
+    ]
+    if lines:
         terminalreporter.section("figures")
-        for line in figures:
-            terminalreporter.write_line(line)
+        terminalreporter.write("\n".join([*lines, ""]))
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
     """Keeps a sentence with a measurement for the end of the run; nothing is asserted about it."""
-    figures = request.config.stash.setdefault(FIGURES, [])
-    return lambda text: figures.append(f"{request.node.name.removeprefix('test_')}: {text}")
+    name = request.node.name.removeprefix("test_")
+    return lambda text: request.node.user_properties.append((FIGURE, f"{name}: {text}"))
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +99,12 @@ def images_tag(kubeconfig: Path, definition: Path) -> str:
     if program.find() is None:
         pytest.skip("needs helm on the PATH")
     return images.ensure(Kubectl(kubeconfig, "default"))
+
+
+@pytest.fixture(scope="session")
+def next_tag(kubeconfig: Path, images_tag: str) -> str:
+    """Another tag of preprocess and postprocess."""
+    return images.ensure_next(Kubectl(kubeconfig, "default"), images_tag)
 
 
 @pytest.fixture(scope="module")

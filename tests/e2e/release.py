@@ -68,12 +68,16 @@ class Release:
             raise AssertionError(f"helm {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done
 
-    def apply(self, values: dict[str, Any] | None = None) -> None:
-        """Installs, or upgrades to exactly these values; does not wait."""
+    def values(self, more: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What it is installed with: its mode and images, its host at the gateway, and more."""
         own: dict[str, Any] = {"mode": self.mode, "tag": self.tag}
         if self.mode != "Knative":
             own["gateway"] = {"enabled": True, "parents": [GATEWAY], "hostnames": [self.host]}
-        given = json.dumps(own | (values or {}))
+        return own | (more or {})
+
+    def apply(self, values: dict[str, Any] | None = None) -> None:
+        """Installs, or upgrades to exactly these values; does not wait."""
+        given = json.dumps(self.values(values))
         self.helm("upgrade", "--install", NAME, str(program.CHART), "--values=-", given=given)
 
     def prove(self) -> str:

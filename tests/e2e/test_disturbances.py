@@ -137,5 +137,37 @@ def test_a_stage_behind_preprocess_that_is_killed_at_once_loses_nothing(
     under_load(served, lambda: served.release.kubectl(*kill, served.oldest(stage)), figure)
 
 
+@pytest.fixture
+def retrying(served: Served) -> Iterator[Served]:
+    """Behind a gateway that sends again what a pod did not answer."""
+    kubectl = served.release.kubectl
+    if kubectl.run("get", "backendtrafficpolicies", check=False).returncode:
+        pytest.skip("needs Envoy Gateway: the cluster has no BackendTrafficPolicy")
+    served.values["gateway"] = served.release.values()["gateway"] | {"retries": 2}
+    served.release.apply(served.values)
+
+    def accepted() -> bool:
+        parents = kubectl.get("backendtrafficpolicy", "preprocess").get("status", {}).get("ancestors", ())
+        conditions = [each for parent in parents for each in parent["conditions"]]
+        return any(each["type"] == "Accepted" and each["status"] == "True" for each in conditions)
+
+    wait_for(accepted, "the gateway takes the policy", START_S)
+    yield served
+    del served.values["gateway"]
+    served.release.apply(served.values)
+
+
+def test_a_preprocess_that_is_killed_at_once_loses_nothing_behind_a_gateway_that_retries(
+    retrying: Served, figure: Figure
+) -> None:
+    kill, door = ("delete", "pod", "--force", "--grace-period=0"), retrying.release.outside()
+    retrying.wait_until_whole()
+    with Load([door, door, door], retrying.questions, PER_SECOND) as load:
+        retrying.release.kubectl(*kill, retrying.oldest("preprocess"))
+        retrying.wait_until_whole()
+    figure(load.account)
+    load.assert_nothing_was_lost()
+
+
 def test_an_upgrade_that_changes_everything_loses_nothing(served: Served, figure: Figure) -> None:
     under_load(served, lambda: served.change(*PARTS), figure)

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from local.environments import ensure
 from tests.e2e.conftest import StartReplica
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.e2e.relay import Relay
 from tests.e2e.test_served_models import Publish, document, events, settled
+from tests.integration.leader_change import Goes, change_leader_under_load
+from tests.integration.replicas import Replicas
 
 LEASE = "triptych-repository"
 
@@ -73,6 +76,14 @@ def test_a_leader_out_of_reach_of_the_api_server_stops_and_writes_again_when_it_
     kubectl.apply(document({1: 60, 2: 40}))
     relay.mend()
     assert settled(kubectl, "InForce")["summary"] == "1:60% 2:40%"
+
+
+@pytest.mark.parametrize("goes", ["killed", "stopped"])
+def test_when_the_leader_goes_during_real_loads_nothing_is_loaded_twice_and_no_request_is_lost(
+    kubectl: Kubectl, account: Path, tmp_path: Path, goes: Goes
+) -> None:
+    with Replicas(tmp_path, ensure("predictor"), account, kubectl.namespace) as replicas:
+        change_leader_under_load(replicas, goes)
 
 
 def _leads(kubectl: Kubectl, name: str) -> bool:

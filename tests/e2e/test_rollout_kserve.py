@@ -41,12 +41,13 @@ spec:
     {canary}
     containers:
       - name: kserve-container
-        image: triptych/preprocess:0.1.0
+        image: triptych/preprocess:{tag}
         imagePullPolicy: IfNotPresent
         ports: [{{name: h2c, containerPort: 9000, protocol: TCP}}]
         env:
           - {{name: PREPROCESS_REPOSITORY, value: "{repository}"}}
           - {{name: PREPROCESS_POSTPROCESS, value: "{postprocess}"}}
+          - {{name: PREPROCESS_CONNECTION_AGE_S, value: "0"}}
           - {{name: PREPROCESS_POSTPROCESS_TIMEOUT_S, value: "{timeout_s}"}}
         readinessProbe: {{grpc: {{port: 9000}}, periodSeconds: 2}}
         resources: {{requests: {{cpu: 50m, memory: 100Mi}}, limits: {{cpu: "1", memory: 700Mi}}}}
@@ -64,12 +65,12 @@ class ThroughKourier(Caller):
 class Entry:
     """The InferenceService, the chain behind it, and a client of it."""
 
-    def __init__(self, kubectl: Kubectl, chain: Chain) -> None:
-        self.kubectl, self._chain = kubectl, chain
+    def __init__(self, kubectl: Kubectl, chain: Chain, tag: str) -> None:
+        self.kubectl, self._chain, self._tag = kubectl, chain, tag
 
     def apply(self, canary: str = "", timeout_s: float = 10.0) -> None:
         addresses = {part: self._chain.address(part) for part in ("repository", "postprocess")}
-        self.kubectl.apply(SERVICE.format(canary=canary, timeout_s=timeout_s, **addresses))
+        self.kubectl.apply(SERVICE.format(canary=canary, timeout_s=timeout_s, tag=self._tag, **addresses))
 
     def status(self) -> dict[str, Any]:
         found = self.kubectl.get("inferenceservice", "entry").get("status", {})
@@ -102,13 +103,13 @@ class Entry:
 
 
 @pytest.fixture
-def entry(kubectl: Kubectl, tmp_path: Path) -> Iterator[Entry]:
+def entry(kubectl: Kubectl, images_tag: str, tmp_path: Path) -> Iterator[Entry]:
     """With one revision that answers."""
     kinds = kubectl.run("api-resources", "--api-group=serving.kserve.io", "--output=name", check=False).stdout
     if "inferenceservices" not in kinds:
         pytest.skip("needs KServe with Knative")
     with Chain(free_endpoints(_own_address(kubectl)), tmp_path / "run", ensure("predictor")) as chain:
-        entry = Entry(kubectl, chain)
+        entry = Entry(kubectl, chain, images_tag)
         entry.apply()
         wait_for(lambda: entry.status().get("latestRolledoutRevision"), "the first revision is rolled out", 90)
         caller = entry.caller()

@@ -11,6 +11,7 @@ from backend.settings import WrongSetting, read
 if __name__ == "__main__":
     try:
         settings = read(os.environ)
+        app = build(settings)
     except WrongSetting as error:
         sys.exit(str(error))
-    web.run_app(build(settings), host=settings.host, port=settings.port)
+    web.run_app(app, host=settings.host, port=settings.port, shutdown_timeout=settings.grace_s)

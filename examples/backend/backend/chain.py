@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from grpc import StatusCode, aio
+from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
@@ -66,7 +67,7 @@ class Chain:
         request.parameters["route"].string_param = country
         request.parameters["traffic_key"].string_param = article
         for name, (datatype, dtype) in TYPES.items():
-            array = np.asarray([features[name]], dtype)
+            array: NDArray[Any] = np.asarray([features[name]], dtype)
             request.inputs.add(name=name, datatype=datatype, shape=array.shape)
             request.raw_input_contents.append(array.tobytes())
         metadata = (("traceparent", traceparent or new_trace()),)

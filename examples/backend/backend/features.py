@@ -5,17 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS features (
   country TEXT, article TEXT, features TEXT NOT NULL, PRIMARY KEY (country, article)
 )"""
-Features = dict[str, list[Any]]  # history, price, promotion
+NAMES = ("history", "price", "promotion")
+TIMEOUT_S = 1.0
+
+Features = dict[str, list[Any]]  # by NAMES
+Articles = Mapping[str, Mapping[str, Features]]  # by country and article
+
+
+class StoreAway(Exception):
+    """The store gave no answer; the text says which store, and why."""
 
 
 class Store(Protocol):
-    """Another store, as Feast, is another class with these two methods."""
+    """Another store is another class with these two methods. `get` raises `StoreAway`."""
 
     async def get(self, country: str, article: str) -> Features | None: ...
 
@@ -52,18 +64,77 @@ class Redis:
     """JSON under `features:COUNTRY:ARTICLE`."""
 
     def __init__(self, url: str) -> None:
-        from redis.asyncio import Redis as Client  # only where it is used
+        from redis.asyncio import Redis as Client  # only where it is used: 0.1 s
 
-        self._client = Client.from_url(url, socket_timeout=1.0, socket_connect_timeout=1.0)
+        self._client = Client.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
 
     async def get(self, country: str, article: str) -> Features | None:
-        text = await self._client.get(f"features:{country}:{article}")
+        from redis.exceptions import RedisError
+
+        try:
+            text = await self._client.get(f"features:{country}:{article}")
+        except RedisError as error:
+            raise StoreAway(f"Redis does not answer: {error}") from error
         return json.loads(text) if text else None
 
     async def close(self) -> None:
         await self._client.aclose()
 
 
-def open_store(place: str) -> Store:
-    """`sqlite:FILE` or a URL of Redis."""
-    return Sqlite(place.removeprefix("sqlite:")) if place.startswith("sqlite:") else Redis(place)
+class Feast:
+    """Feast's own feature server (`feast serve`) over HTTP; a feature service there has the three features.
+
+    Its Python client would bring 50 packages, pandas and pyarrow among them.
+    """
+
+    def __init__(self, url: str) -> None:
+        """`url` ends with the name of the feature service."""
+        self._url, _, self._service = url.rpartition("/")
+        self._session = ClientSession(timeout=ClientTimeout(total=TIMEOUT_S))
+
+    async def get(self, country: str, article: str) -> Features | None:
+        asked = {"feature_service": self._service, "entities": {"country": [country], "article": [article]}}
+        try:
+            async with self._session.post(f"{self._url}/get-online-features", json=asked) as response:
+                if response.status != 200:
+                    said = (await response.text())[:200]
+                    raise StoreAway(f"Feast at {self._url} answers {response.status}: {said}")
+                answer = await response.json()
+        except (ClientError, TimeoutError, ValueError) as error:
+            raise StoreAway(f"Feast at {self._url} does not answer: {str(error) or 'too late'}") from error
+        return self._read(answer)
+
+    def _read(self, answer: Any) -> Features | None:
+        columns = dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
+        if missing := [name for name in NAMES if name not in columns]:
+            raise StoreAway(f"feature service '{self._service}' of {self._url} has no feature '{missing[0]}'")
+        if any(columns[name]["statuses"] != ["PRESENT"] for name in NAMES):
+            return None
+        return {name: columns[name]["values"][0] for name in NAMES}
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+def read_articles(file: str) -> Articles:
+    """A JSON file of features by country and article. Raises `OSError`, `ValueError`."""
+    found = json.loads(Path(file).read_text("utf-8"))
+    for country, articles in found.items():
+        for article, features in articles.items():
+            if set(features) != set(NAMES):
+                raise ValueError(f"{country}/{article}: want {', '.join(NAMES)}, got {', '.join(features)}")
+    articles_by_country: Articles = found
+    return articles_by_country
+
+
+def open_store(place: str, articles: Articles) -> Store:
+    """`sqlite:FILE`, with these articles put into it, or the URL of another store."""
+    if place.startswith("feast+"):
+        return Feast(place.removeprefix("feast+"))
+    if not place.startswith("sqlite:"):
+        return Redis(place)
+    store = Sqlite(place.removeprefix("sqlite:"))
+    for country, known in articles.items():
+        for article, features in known.items():
+            store.put(country, article, features)
+    return store

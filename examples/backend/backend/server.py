@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import jwt
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from backend.chain import Chain, ChainError
-from backend.features import Store, open_store
-from backend.settings import Settings
+from backend.features import Articles, Store, StoreAway, open_store, read_articles
+from backend.settings import Settings, WrongSetting
 
 SETTINGS = web.AppKey("settings", Settings)
-STORE = web.AppKey("store", Store)
+STORE: web.AppKey[Store] = web.AppKey("store")
 CHAIN = web.AppKey("chain", Chain)
 OPEN = ("/live", "/ready")
+AGAIN = {"Retry-After": "1"}
 
 
-def build(settings: Settings, store: Store | None = None) -> web.Application:
-    """The application; `store` is that of the settings unless given."""
+def build(settings: Settings) -> web.Application:
+    """Raises `WrongSetting`."""
     app = web.Application(middlewares=[authenticate])
     app[SETTINGS] = settings
     app.add_routes([web.get(path, well) for path in OPEN])
     app.add_routes([web.get("/forecasts/{country}/{article}", forecast)])
 
-    async def parts(app: web.Application):  # type: ignore[no-untyped-def]
-        app[STORE] = store or open_store(settings.features)
+    articles = _articles(settings.articles)
+
+    async def parts(app: web.Application) -> AsyncIterator[None]:
+        app[STORE] = open_store(settings.features, articles)
         app[CHAIN] = Chain(settings.chain, settings.timeout_s)
         yield
         await app[CHAIN].close()
@@ -32,6 +37,13 @@ def build(settings: Settings, store: Store | None = None) -> web.Application:
 
     app.cleanup_ctx.append(parts)
     return app
+
+
+def _articles(file: str) -> Articles:
+    try:
+        return read_articles(file) if file else {}
+    except (OSError, ValueError) as error:
+        raise WrongSetting(f"BACKEND_ARTICLES: {file}: {error}") from error
 
 
 @web.middleware
@@ -53,14 +65,17 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
 
 async def forecast(request: web.Request) -> web.Response:
     country, article = request.match_info["country"], request.match_info["article"]
-    features = await request.app[STORE].get(country, article)
+    try:
+        features = await request.app[STORE].get(country, article)
+    except StoreAway as error:
+        return web.json_response({"error": str(error)}, status=503, headers=AGAIN)
     if features is None:
         return web.json_response({"error": f"article '{article}' is not known in {country}"}, status=404)
     trace = request.headers.get("traceparent", "")
     try:
         found = await request.app[CHAIN].forecast(country, article, features, trace)
     except ChainError as error:
-        headers = {"Retry-After": "1"} if error.status == 503 else {}
+        headers = AGAIN if error.status == 503 else {}
         return web.json_response({"error": str(error)}, status=error.status, headers=headers)
     return web.json_response({"units": found.units, "model": found.model, "version": found.version})
 

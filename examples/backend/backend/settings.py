@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+STORES = ("sqlite:", "redis://", "rediss://", "feast+http://", "feast+https://")
 
 
 class WrongSetting(Exception):
-    """A setting is missing; the text names it."""
+    """A setting is missing or wrong; the text names it."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,16 @@ class Settings:
     jwt_audience: str = "forecasts"
     chain: str = "127.0.0.1:9000"  # preprocess; dns:///preprocess-pods:9000 in a cluster, for all its pods
     timeout_s: float = 5.0  # for one request, retries included
-    features: str = "sqlite:features.db"  # or redis://host:6379/0
+    features: str = "sqlite:features.db"  # or redis://host:6379/0, feast+http://host:6566/FEATURE_SERVICE
+    articles: str = ""  # a JSON file that is put into the embedded store at the start
     host: str = "127.0.0.1"
     port: int = 8080
+    grace_s: float = 20.0  # after SIGTERM, for requests in flight
 
 
 def read(environment: Mapping[str, str]) -> Settings:
     """Raises `WrongSetting`."""
-    found = {
+    found: dict[str, Any] = {
         name.removeprefix("BACKEND_").lower(): value
         for name, value in environment.items()
         if name.startswith("BACKEND_")
@@ -34,10 +39,20 @@ def read(environment: Mapping[str, str]) -> Settings:
         raise WrongSetting(f"BACKEND_{min(unknown).upper()}: no such setting")
     if len(found.get("jwt_key", "")) < 32:
         raise WrongSetting("BACKEND_JWT_KEY: want a key of 32 characters or more")
-    if not found.get("features", Settings.features).startswith(("sqlite:", "redis://", "rediss://")):
-        raise WrongSetting(f"BACKEND_FEATURES: want sqlite:FILE or redis://HOST, got '{found['features']}'")
+    for name, number in {"timeout_s": float, "port": int, "grace_s": float}.items():
+        if name in found:
+            found[name] = _number(name, found[name], number)
+    settings = Settings(**found)
+    if not settings.features.startswith(STORES):
+        wanted = "sqlite:FILE, redis://HOST or feast+http://HOST/FEATURE_SERVICE"
+        raise WrongSetting(f"BACKEND_FEATURES: want {wanted}, got '{settings.features}'")
+    if settings.articles and not settings.features.startswith("sqlite:"):
+        raise WrongSetting("BACKEND_ARTICLES: is for the embedded store, and BACKEND_FEATURES names another one")
+    return settings
+
+
+def _number(name: str, text: str, number: type[int] | type[float]) -> float:
     try:
-        numbers = {"timeout_s": float(found.pop("timeout_s", 5.0)), "port": int(found.pop("port", 8080))}
-    except ValueError as error:
-        raise WrongSetting(f"BACKEND_TIMEOUT_S, BACKEND_PORT: want numbers: {error}") from None
-    return Settings(**found, **numbers)  # type: ignore[arg-type]
+        return number(text)
+    except ValueError:
+        raise WrongSetting(f"BACKEND_{name.upper()}: want a number, got '{text}'") from None

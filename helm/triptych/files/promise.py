@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import json
+import os
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +72,20 @@ def names_an_unknown_route(address: str) -> str:
     raise Broken("a forecast was made for the route XX")
 
 
+def the_backend_refuses_whoever_has_no_token(address: str) -> str:
+    status, said = _forecast(address, "")
+    if status != 401:
+        raise Broken(f"want 401, got {status}: {said}")
+    return str(said["error"])
+
+
+def the_backend_forecasts_for_whoever_has_one(address: str) -> str:
+    status, said = _forecast(address, _token(os.environ["JWT_KEY"], os.environ["JWT_AUDIENCE"]))
+    if status != 200 or len(said["units"]) != 7:
+        raise Broken(f"want 200 and 7 days of units, got {status}: {said}")
+    return f"{said['model']}: {said['units']}"
+
+
 PROMISES: dict[str, Callable[..., str]] = {
     promise.__name__.replace("_", "-"): promise
     for promise in (
@@ -73,6 +94,8 @@ PROMISES: dict[str, Callable[..., str]] = {
         reads_a_digit_from_a_picture,
         refuses_a_wrong_tensor_by_name,
         names_an_unknown_route,
+        the_backend_refuses_whoever_has_no_token,
+        the_backend_forecasts_for_whoever_has_one,
     )
 }
 
@@ -93,13 +116,36 @@ def _tensor(name: str, array: np.ndarray[Any, Any], datatype: str) -> triton.Inf
     return given
 
 
+def _forecast(address: str, token: str) -> tuple[int, Any]:
+    """Of a shoe in Germany: the status, and what is said."""
+    headers = {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"http://{address}/forecasts/DE/shoe", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=CALL_S) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def _token(key: str, audience: str) -> str:
+    """A JSON Web Token, HS256."""
+
+    def word(data: bytes) -> bytes:
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    claims = {"sub": "helm test", "aud": audience, "exp": time.time() + 60}
+    signed = b".".join(word(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+    return (signed + b"." + word(hmac.digest(key.encode(), signed, hashlib.sha256))).decode()
+
+
 def main() -> int:
     name, seconds, *addresses = sys.argv[1:]
     start = time.monotonic()
     while True:
         try:
             said = PROMISES[name](*addresses)
-        except (Broken, InferenceServerException) as error:
+        except (Broken, InferenceServerException, OSError) as error:
             if time.monotonic() - start > float(seconds):
                 print(f"BROKEN {name}: {error}")
                 return 1

@@ -10,6 +10,7 @@ preprocess predictor postprocess
 {{- include "triptych.check-grouped" . }}
 {{- include "triptych.check-network" . }}
 {{- include "triptych.check-canary" . }}
+{{- include "triptych.check-backend" . }}
 {{- include "triptych.lanes" . }}
 {{- range $lane := .Lanes }}
 {{- include "triptych.check-models" $lane }}
@@ -56,6 +57,9 @@ preprocess predictor postprocess
 {{- end }}
 {{- if and .Values.gateway.enabled (not ($apis.Has "gateway.networking.k8s.io/v1")) }}
 {{- fail (printf "the cluster has no Gateway API (gateway.networking.k8s.io/v1), which gateway.enabled needs; without it, preprocess is reached by its Service %s" $hint) }}
+{{- end }}
+{{- if and .Values.gateway.enabled .Values.gateway.retries (not ($apis.Has "gateway.envoyproxy.io/v1alpha1")) }}
+{{- fail (printf "the cluster has no Envoy Gateway (gateway.envoyproxy.io/v1alpha1), which gateway.retries needs; gateway.retries: 0 works without, and callers retry %s" $hint) }}
 {{- end }}
 {{- if and .Values.metrics.serviceMonitor.enabled (not ($apis.Has "monitoring.coreos.com/v1")) }}
 {{- fail (printf "the cluster has no Prometheus operator (monitoring.coreos.com/v1), which metrics.serviceMonitor.enabled needs; metrics.annotations works without %s" $hint) }}

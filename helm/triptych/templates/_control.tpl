@@ -1,5 +1,17 @@
 {{/* Triton's model control is for who has a key. */}}
 
+{{/* A Secret with a key of the chart's making, which upgrades keep: (list $ component name). */}}
+{{- define "triptych.key-secret" -}}
+{{- $root := index . 0 -}}
+{{- $there := (lookup "v1" "Secret" $root.Release.Namespace (include "triptych.name" (list $root (index . 2)))).data | default dict -}}
+apiVersion: v1
+kind: Secret
+metadata:
+  {{- include "triptych.metadata" . | nindent 2 }}
+data:
+  key: {{ $there.key | default (randAlphaNum 32 | b64enc) }}
+{{- end }}
+
 {{- define "triptych.control-secret" -}}
 {{ .Values.predictor.modelControl.secret | default (include "triptych.name" (list . "model-control")) }}
 {{- end }}

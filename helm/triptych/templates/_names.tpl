@@ -32,7 +32,7 @@ labels:
 {{- define "triptych.mode" -}}
 {{- $values := (index . 0).Values -}}
 {{- $stage := index . 1 -}}
-{{- if eq $stage "repository" }}Deployment
+{{- if has $stage (list "repository" "backend") }}Deployment
 {{- else if eq $values.mode "Grouped" }}Grouped
 {{- else if (index $values $stage).mode }}{{ (index $values $stage).mode }}
 {{- else if and (eq $stage "predictor") (eq $values.mode "Knative") }}Standard
@@ -53,7 +53,7 @@ labels:
 
 {{/* The gRPC port of a stage. */}}
 {{- define "triptych.port" -}}
-{{ get (dict "preprocess" "9000" "postprocess" "9001" "repository" "9002" "predictor" "8001") . }}
+{{ get (dict "preprocess" "9000" "postprocess" "9001" "repository" "9002" "predictor" "8001" "backend" "8080") . }}
 {{- end }}
 
 {{/* The port of a stage's metrics. */}}

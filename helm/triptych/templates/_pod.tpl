@@ -1,13 +1,17 @@
 {{/* The pods: the same in every mode, but for what Knative does not take. */}}
 
-{{/* Annotations of the pods of a component: (list $ component metrics-port container). */}}
+{{/* Annotations of the pods of a component: (list $ component metrics-port container); no port, no metrics. */}}
 {{- define "triptych.pod-annotations" -}}
 {{- $values := (index . 0).Values -}}
 kubectl.kubernetes.io/default-container: {{ index . 3 }}
-{{- if $values.metrics.annotations }}
+{{- if and $values.metrics.annotations (index . 2) }}
 prometheus.io/scrape: "true"
 prometheus.io/port: {{ index . 2 | quote }}
 prometheus.io/path: /metrics
+{{- end }}
+{{- if and (eq (index . 1) "backend") (eq $values.backend.features.store "embedded") }}
+# The embedded store is filled when a pod starts.
+triptych.dev/articles: {{ toJson $values.backend.features.articles | sha256sum | trunc 16 | quote }}
 {{- end }}
 {{- with $values.pods.annotations }}
 {{ toYaml . }}
@@ -113,8 +117,12 @@ readinessProbe:
 {{- fail (printf "%s.settings.%s: the chart sets this itself; leave it out" (include "triptych.said" (list $root $stage)) $name) }}
 {{- end }}
 {{- end }}
-{{- $revision := dict "revision" (include "triptych.revision" (list $root $values.image)) -}}
-{{- range $name, $value := merge $settings $values.settings $revision -}}
+{{- $settings = merge $settings (omit $values.settings "revision") -}}
+{{- if and (eq "Knative" (include "triptych.mode" (list $root $stage))) (not (hasKey $settings "connection_age_s")) -}}
+{{- /* Its one caller is the queue-proxy of its own pod. */ -}}
+{{- $_ := set $settings "connection_age_s" 0 -}}
+{{- end -}}
+{{- range $name, $value := $settings -}}
 - {name: {{ upper (printf "%s_%s" $stage $name) }}, value: {{ ternary (toJson $value) ($value | toString) (kindIs "float64" $value) | quote }}}
 {{ end }}
 {{- end }}
@@ -138,6 +146,9 @@ imagePullPolicy: {{ $root.Values.imagePullPolicy }}
 ports:
   {{- include "triptych.ports" (list $root $stage) | nindent 2 }}
 env:
+  {{- $revision := $values.settings.revision | default (include "triptych.revision" (list $root $values.image)) }}
+  # The first, where a patch finds it: manifests/examples/promotion.
+  - {name: {{ upper $stage }}_REVISION, value: {{ $revision | quote }}}
   {{- if or (eq $stage "repository") (and (eq $stage "preprocess") (eq $root.Values.mode "Grouped")) }}
   - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
   {{- end }}

@@ -29,6 +29,9 @@ class StageSettings(BaseSettings):
     max_in_flight: int = Field(512, ge=1, description="requests at once; more are refused with RESOURCE_EXHAUSTED")
     drain_s: float = Field(0.5, ge=0, description="on SIGTERM: go on serving that long while not ready")
     grace_s: float = Field(20.0, ge=0, description="after draining: time for calls in flight to end")
+    connection_age_s: float = Field(
+        10.0, ge=0, description="a caller's connection is closed after that long and opened again, elsewhere; 0: never"
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG logs every request")
     otlp_endpoint: str = Field("", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off")
 

@@ -1,0 +1,95 @@
+"""How committed manifests are checked against the schemas that a cluster serves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helm.schemas import NotChecked, check, kinds, manifests, schema
+
+META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+OPENAPI: dict[str, Any] = {
+    "definitions": {
+        META: {"type": "object", "properties": {"name": {"type": "string"}}},
+        "io.k8s.apimachinery.pkg.api.resource.Quantity": {"type": "string"},
+        "example.Toy": {
+            "x-kubernetes-group-version-kind": [{"group": "toys.example.com", "version": "v1beta1", "kind": "Toy"}],
+            "type": "object",
+            "required": ["spec"],
+            "properties": {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "metadata": {"$ref": f"#/definitions/{META}"},
+                "spec": {"$ref": "#/definitions/example.Spec"},
+            },
+        },
+        "example.Spec": {
+            "type": "object",
+            "properties": {
+                "size": {"$ref": "#/definitions/io.k8s.apimachinery.pkg.api.resource.Quantity"},
+                "port": {"type": "string", "format": "int-or-string"},
+                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": {}},
+                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                "inner": {"type": "array", "items": {"$ref": "#/definitions/example.Spec"}},
+            },
+        },
+    }
+}
+GOOD = {"size": 1, "port": 80, "free": {"a": 1}, "labels": {"a": "b"}, "inner": [{"size": "1Gi"}]}
+
+
+def toy(folder: Path, spec: Any, version: str = "toys.example.com/v1beta1") -> list[Path]:
+    file = folder / "toy.yaml"
+    file.write_text(json.dumps({"apiVersion": version, "kind": "Toy", "metadata": {"name": "a"}, "spec": spec}))
+    return [file]
+
+
+@pytest.fixture(autouse=True)
+def _kubeconform() -> None:
+    if shutil.which("kubeconform") is None:
+        pytest.skip("kubeconform is not on the PATH")
+
+
+def test_what_the_schemas_know_is_right(tmp_path: Path) -> None:
+    assert kinds(OPENAPI) == {"toy-toys-v1beta1.json": "example.Toy"}
+    assert check(toy(tmp_path, GOOD), OPENAPI) == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        (GOOD | {"sise": 1}, "additional properties 'sise' not allowed"),
+        (GOOD | {"size": []}, "at '/spec/size'"),
+        (GOOD | {"labels": {"a": 1}}, "at '/spec/labels/a'"),
+        ([], "at '/spec'"),
+    ],
+)
+def test_what_they_do_not_know_is_named_with_its_place(tmp_path: Path, spec: Any, sentence: str) -> None:
+    assert sentence in check(toy(tmp_path, spec), OPENAPI)
+
+
+def test_a_kind_without_a_schema_is_an_error(tmp_path: Path) -> None:
+    assert "could not find schema for Toy" in check(toy(tmp_path, GOOD, "toys.example.com/v2"), OPENAPI)
+
+
+def test_a_schema_that_refers_to_itself_ends() -> None:
+    inner = schema(OPENAPI, "example.Toy")["properties"]["spec"]["properties"]["inner"]
+    assert inner == {"type": "array", "items": {}}
+
+
+def test_without_kubeconform_nothing_is_said_to_be_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(NotChecked, match="kubeconform is not on the PATH"):
+        check(toy(tmp_path, GOOD), OPENAPI)
+
+
+def test_every_committed_object_is_looked_at_and_no_patch_or_kustomization_is() -> None:
+    names = {f"{file.parent.name}/{file.name}" for file in manifests()}
+    renders = ("standard", "knative", "grouped", "gpu", "deployment", "lane")
+    assert {f"{folder}/triptych.yaml" for folder in renders} < names
+    assert {"crds/servedmodels.yaml", "examples/canary.yaml", "autoscaling/preprocess.yaml"} < names
+    assert not [name for name in names if "kustomization" in name or "promotion" in name]

@@ -1,0 +1,131 @@
+"""What the tests of canaries share: a model whose two versions number their classes differently, lanes, and shares.
+
+An answer that mixes versions has a wrong label.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cv2
+from tritonclient.grpc import service_pb2 as pb
+
+from local.environments import ROOT
+from tests.e2e.census import Answer, Census, lanes_of, likely
+from tests.e2e.conftest import Figure
+from tests.e2e.handbook import Handbook
+from tests.e2e.kubectl import wait_for
+from tests.e2e.release import START_S, Door, Release
+from tests.integration.conftest import INFER, Caller
+from tests.integration.load import answers
+from tests.integration.messages import infer_request, objects
+
+Lane = tuple[str, str, int]
+
+COUNTED = 2000
+PER_SECOND = 100
+STAGES = ("preprocess", "predictor", "postprocess", "repository")
+SMALL = {"resources": {"requests": {"cpu": "20m"}}}  # two lanes, and one more pod while one is replaced
+
+
+def _small_picture() -> bytes:
+    """A seven, small: what is measured here is who answers, not how pictures are decoded."""
+    large = cv2.imread(str(ROOT / "examples/data/seven_640x480.jpg"))
+    assert large is not None
+    encoded: bytes = cv2.imencode(".jpg", cv2.resize(large, (160, 120), interpolation=cv2.INTER_AREA))[1].tobytes()
+    return encoded
+
+
+PICTURE = objects(_small_picture())
+DIGIT = infer_request("digits_gb", {"image": PICTURE})
+
+
+def small(**more: dict[str, Any]) -> dict[str, Any]:
+    """Values of a release of small pods, and more by stage."""
+    return {stage: SMALL | more.get(stage, {}) for stage in STAGES}
+
+
+def with_images(tag: str) -> dict[str, dict[str, Any]]:
+    """The images of the two stages of code under a tag."""
+    return {stage: {"image": f"triptych/{stage}:{tag}"} for stage in ("preprocess", "postprocess")}
+
+
+def served(*shares: tuple[int, int]) -> dict[str, Any]:
+    """The spec of a ServedModel of digits_gb, by version and percent."""
+    return {"model": "digits_gb", "traffic": [{"version": version, "percent": percent} for version, percent in shares]}
+
+
+def apply_traffic(release: Release, *shares: tuple[int, int]) -> None:
+    """Returns once it is in force."""
+    head = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": {"name": "digits-gb"}}
+    release.kubectl.apply(json.dumps(head | {"spec": served(*shares)}))
+    wait_for_traffic(release, *shares)
+
+
+def wait_for_traffic(release: Release, *shares: tuple[int, int]) -> None:
+    def in_force() -> bool:
+        status = release.kubectl.get("servedmodel", "digits-gb").get("status", {})
+        now = {(share["version"], share["percent"]) for share in status.get("traffic", ())}
+        return now == {share for share in shares if share[1]}
+
+    wait_for(in_force, f"traffic {shares}", START_S)
+
+
+def installed(new_release: Callable[[str, str], Release], name: str, mode: str, **values: Any) -> Release:
+    """A release of small pods that answers through its gateway."""
+    release = new_release(name, mode)
+    release.apply(small() | values)
+    for component in ("repository", "predictor"):
+        release.wait_until_settled(component)
+    wait_for_first_answer(release)
+    return release
+
+
+def wait_for_first_answer(release: Release) -> None:
+    """Through the gateway."""
+    caller = wait_for(lambda: _entrance(release), "the entrance is there", START_S)
+    wait_for(lambda: answers(caller, DIGIT), "the first answer", START_S)
+    caller.channel.close()
+
+
+def _entrance(release: Release) -> Caller | None:
+    try:
+        return release.outside().caller()
+    except AssertionError:
+        return None
+
+
+def right_labels(door: Door) -> Mapping[int, object]:
+    """The labels of each version, asked for by its number while nothing changes."""
+    caller = door.caller()
+    asked = (infer_request("digits_gb", {"image": PICTURE}, version=str(version)) for version in (1, 2))
+    found = [Answer.of(caller.infer(request, timeout_s=60)) for request in asked]
+    caller.channel.close()
+    assert all(each.labels[0] == b"seven" for each in found)
+    return {each.version: each.labels for each in found}
+
+
+def counted(census: Census, percent: float, lane: Lane, figure: Figure) -> None:
+    """The share of a lane is what was asked for."""
+    counts = lanes_of(census.next(COUNTED))
+    figure(f"{percent:g} %: {dict(counts)} of {COUNTED}")
+    assert likely(counts[lane], COUNTED, percent), counts
+
+
+def follow(book: Handbook, census: Census, *labels: str) -> None:
+    """The commands of the page; what is lost meanwhile is told with the label."""
+    for label in labels:
+        census.doing = label
+        book.run(label)
+
+
+def assert_the_header_chooses(door: Door, lanes: Mapping[str, Lane]) -> None:
+    channel = door.channel()
+    ask = channel.unary_unary(INFER)
+    for name, lane in lanes.items():
+        for _ in range(20):
+            answer = ask(DIGIT.SerializeToString(), timeout=20, metadata=[("triptych-lane", name)])
+            assert Answer.of(pb.ModelInferResponse.FromString(answer)).lane == lane
+    channel.close()

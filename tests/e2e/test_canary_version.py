@@ -1,0 +1,76 @@
+"""A canary of a model's version, counted: with kubectl and by values, as docs/canary.md has it, under load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.canaries import (
+    COUNTED,
+    DIGIT,
+    PICTURE,
+    apply_traffic,
+    counted,
+    follow,
+    installed,
+    right_labels,
+    small,
+)
+from tests.e2e.census import Census, likely
+from tests.e2e.conftest import Figure
+from tests.e2e.handbook import Handbook
+from tests.e2e.release import Door, Release
+from tests.integration.messages import infer_request
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_version_gets_its_share_and_each_key_stays_with_its_version(
+    new_release: Callable[[str, str], Release], next_tag: str, tmp_path: Path, figure: Figure
+) -> None:
+    release = installed(new_release, "canary-version", "Deployment")
+    apply_traffic(release, (1, 100))
+    lanes = [(release.tag, release.tag, version) for version in (1, 2)]
+    book = Handbook(release, next_tag, tmp_path)
+    book.set(release.values(small()))
+    door = release.outside()
+    right = right_labels(door)
+    with Census(door, DIGIT, per_second=40) as census:
+        follow(book, census, "version")
+        few = versions_by_key(door)
+        assert versions_by_key(door) == few
+        assert likely(_seconds(few), COUNTED, 5), few
+        follow(book, census, "version-by-values")
+        more = versions_by_key(door)
+        assert likely(_seconds(more), COUNTED, 30), more
+        assert all(more[key] == 2 for key, version in few.items() if version == 2)
+        figure(f"of {COUNTED} keys {_seconds(few)} have version 2 at 5 %, these and others, {_seconds(more)}, at 30 %")
+        counted(census, 30, lanes[1], figure)
+        follow(book, census, "version-back")
+        census.until_all(lanes[0])
+        apply_traffic(release, (2, 100))
+        census.until_all(lanes[1])
+    census.assert_none_lost_or_mixed(lanes, right)
+    figure(f"all of it, promotion and rollback included: {dict(census.lanes)}, none lost")
+    release.uninstall()
+
+
+def versions_by_key(door: Door) -> dict[str, int]:
+    """Which version each of many callers gets who send a `traffic_key`."""
+    caller = door.caller()
+
+    def version(key: str) -> int:
+        return int(caller.infer(infer_request("digits_gb", {"image": PICTURE}, traffic_key=key)).model_version)
+
+    with ThreadPoolExecutor(4) as pool:
+        keys = [f"customer-{number}" for number in range(COUNTED)]
+        found = dict(zip(keys, pool.map(version, keys), strict=True))
+    caller.channel.close()
+    return found
+
+
+def _seconds(versions: Mapping[str, int]) -> int:
+    return list(versions.values()).count(2)

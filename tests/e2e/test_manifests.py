@@ -1,0 +1,79 @@
+"""What is committed in manifests/, and what the chart makes with its options, against a real cluster's schemas."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from helm.program import APIS, find, template
+from helm.render import MANIFESTS, RENDERS
+from helm.schemas import check, manifests, of_cluster
+from tests.e2e.kubectl import Kubectl
+
+DRY_RUN = ("apply", "--dry-run=server", "--filename=-")
+OPTIONS = (
+    "backend.enabled=true,backend.autoscaling.maxReplicas=2,preprocess.autoscaling.maxReplicas=2",
+    "gateway.enabled=true,gateway.parents[0].name=public,gateway.hostnames[0]=a.example.com,gateway.retries=2",
+    "servedModels[0].model=digits_gb,servedModels[0].traffic[0].version=1,servedModels[0].traffic[0].percent=100",
+    "models.store=s3,models.uri=s3://bucket/models,predictor.gpus=1,predictor.image=nvcr.io/nvidia/tritonserver:25.10-py3",
+)
+
+
+@pytest.fixture(autouse=True)
+def _kserve(kubeconfig: Path, definition: Path) -> None:
+    kubectl = Kubectl(kubeconfig, "default")
+    for kind in ("inferenceservices.serving.kserve.io", "grpcroutes.gateway.networking.k8s.io"):
+        if kubectl.run("get", kind, check=False).returncode:
+            pytest.skip(f"needs {kind}, which the cluster does not have")
+
+
+@pytest.fixture
+def openapi(kubeconfig: Path) -> dict[str, Any]:
+    if shutil.which("kubeconform") is None:
+        pytest.skip("kubeconform is not on the PATH")
+    return of_cluster()
+
+
+def in_namespace(text: str, namespace: str) -> list[dict[str, Any]]:
+    """The objects of a namespace, as if they were of that one."""
+    beyond = ("Namespace", "CustomResourceDefinition")
+    found = [each for each in YAML(typ="safe", pure=True).load_all(text) if each and each["kind"] not in beyond]
+    return [each | {"metadata": each["metadata"] | {"namespace": namespace}} for each in found]
+
+
+def would_be_taken(kubectl: Kubectl, text: str) -> str:
+    """What kubectl says of each object, one line each."""
+    objects = in_namespace(text, kubectl.namespace)
+    said = kubectl(*DRY_RUN, given=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+    assert said.count("(server dry run)") == len(objects)
+    return said
+
+
+def test_the_schemas_of_the_cluster_know_every_field_of_every_committed_object(openapi: dict[str, Any]) -> None:
+    assert check(manifests(), openapi) == ""
+
+
+def test_a_field_that_they_do_not_know_would_be_found(openapi: dict[str, Any], tmp_path: Path) -> None:
+    text = (MANIFESTS / "standard/triptych.yaml").read_text()
+    (tmp_path / "typo.yaml").write_text(text.replace("deploymentStrategy:", "deployStrategy:"))
+    assert "additional properties 'deployStrategy' not allowed" in check([tmp_path / "typo.yaml"], openapi)
+
+
+@pytest.mark.parametrize("folder", RENDERS)
+def test_the_api_server_would_take_each_folder(kubectl: Kubectl, folder: str) -> None:
+    said = would_be_taken(kubectl, (MANIFESTS / folder / "triptych.yaml").read_text())
+    assert "repository" in said
+
+
+def test_the_api_server_would_take_what_the_options_make(kubectl: Kubectl) -> None:
+    if find() is None:
+        pytest.skip("needs helm on the PATH")
+    options = [word for option in OPTIONS for word in ("--set", option)]
+    said = would_be_taken(kubectl, template(*options, "--skip-tests", apis=APIS))
+    for kind in ("deployment.apps/backend", "servedmodel.triptych.dev/digits-gb", "backendtrafficpolicy"):
+        assert kind in said
