@@ -6,12 +6,14 @@ Every request has to be answered by a loaded model, so a miss always loads, and 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from benchmarks.traces import Trace
+from repository.residency.limits import Limits
 from repository.residency.room import Occupant, Room, make_room
+from repository.residency.spare import Spare
 from repository.residency.usage import Key, Usage
 
 NEVER = 1 << 60
@@ -43,11 +45,13 @@ class Lru:
 
 
 class Ours:
-    """The repository's own code: `Usage` keeps the scores and `make_room` chooses who goes.
+    """The repository's own code: `Usage` keeps the scores, `Spare` the free places, and `make_room` chooses who goes.
 
-    `spare` places are kept free, and what is idle for `idle_ttl_s` goes by itself (0: nothing does), as in a running
-    repository. With `requests_per_place` a request counts half after the half-life or after so many requests for each
-    place, whichever is later: little traffic is remembered for longer.
+    `spare` places are kept free, or as many as follow from the `limits` and the loads of late; what is idle for
+    `idle_ttl_s` goes by itself (0: nothing does), as in a running repository. With `requests_per_place` a request
+    counts half after the half-life or after so many requests for each place, whichever is later: little traffic is
+    remembered for longer. A place is free again `turn_s` after somebody was chosen to go; `waited` counts the loads
+    that found none free.
     """
 
     def __init__(
@@ -57,24 +61,37 @@ class Ours:
         spare: int = 0,
         idle_ttl_s: float = 0.0,
         requests_per_place: float = 0.0,
+        limits: Limits | None = None,
+        turn_s: float = 0.0,
     ) -> None:
+        self._places, self._limits, self._turn_s = Room(models=places), limits, turn_s
         self._budget = Room(models=places - spare)
+        self._spare = Spare()
+        self._spare.load_s, self._spare.unload_s = 0.0, turn_s
+        self._free_at: deque[float] = deque()  # places of those that went
+        self.loads = self.waited = 0
         self._usage = Usage(half_life_s, requests_per_place)
         self._usage.places = places
         self._idle_ttl_s = idle_ttl_s
         self._loaded: dict[int, Key] = {}
 
+    @property
+    def resident(self) -> frozenset[int]:
+        """What is loaded."""
+        return frozenset(self._loaded)
+
     def request(self, model: int, now_s: float) -> bool:
         key = self._loaded.get(model)
         hit = key is not None and not (self._idle_ttl_s and self._usage.idle_s(key, now_s) >= self._idle_ttl_s)
         if not hit:
-            key = self._load(model)
+            key = self._load(model, now_s)
         assert key is not None
         self._usage.record(key, 1, now_s)
         return hit
 
-    def _load(self, model: int) -> Key:
+    def _load(self, model: int, now_s: float) -> Key:
         self._loaded.pop(model, None)
+        self._note_load(now_s)
         lack = Room(models=len(self._loaded) + 1).lacks(self._budget)
         if not lack.nothing:
             coldness = self._usage.coldness
@@ -82,8 +99,19 @@ class Ours:
             assert not isinstance(found, float)
             for name, _ in found:
                 del self._loaded[int(name)]
+                self._free_at.append(now_s + self._turn_s)
         key = self._loaded[model] = (str(model), 1)
         return key
+
+    def _note_load(self, now_s: float) -> None:
+        while self._free_at and self._free_at[0] <= now_s:
+            self._free_at.popleft()
+        self.loads += 1
+        self.waited += len(self._loaded) + len(self._free_at) >= self._places.models
+        if self._limits is not None:
+            self._spare.load_begins(0, now_s)
+            spare = self._spare.room(self._places, self._limits, now_s)
+            self._budget = Room(models=self._places.models - spare.models)
 
 
 class Belady:

@@ -307,7 +307,7 @@ def _tell(scene: Scene, given: argparse.Namespace, report: Report) -> None:
     report.table(title, ["what", "measured", "goal"], rows)
     report.text(
         f"A load's decision is the time of `EnsureLoaded` without the {1000 * given.load_s:g} ms that the simulated "
-        f"Triton takes: choosing the Triton and who has to go, the calls, and the look at the index afterwards. "
+        f"Triton takes: choosing the Triton and who has to go, the calls, and whether it is ready then. "
         f"Every model asked for was cold and every place taken."
     )
     report.figures("control_plane", figures)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks import traces
 from benchmarks.caches import Belady, Cache, Lru, Ours, hit_rate
 from benchmarks.report import Report
 from benchmarks.traces import Trace, Traffic
 from models.progress import Progress
+from repository.residency.limits import Limits
+
+Given = TypeVar("Given")
+Found = TypeVar("Found")
 
 HELP = "hit rate: the repository's rule, least recently used, the best possible; simulated"
 TITLE = "Who keeps a place: hit rates"
@@ -23,6 +27,15 @@ WARM_UP = 1 / 3  # of a trace, not counted
 HALF_LIFE_S = 300.0
 PER_PLACE = 10.0
 PLACES = (10, 25, 50, 100, 150, 200)
+TURN_S = 1.65  # a load and an unload, as measured by `python -m benchmarks residency`
+SPARE_RATES = (0.5, 1.0, 3.0, 10.0)
+SPARES = {
+    "none": {"spare_percent": 0, "spare_max_percent": 0},
+    "5 % of the places": {"spare_max_percent": 0},
+    "20 % of the places": {"spare_percent": 20, "spare_max_percent": 0},
+    "as many as loads come in a turn": {"spare_percent": 0, "spare_bursts": 0},
+    "the same and room for bursts (ours)": {},
+}
 
 
 @dataclass(frozen=True)
@@ -38,8 +51,19 @@ def _ours(half_life_s: float, per_place: float = 0.0) -> Callable[[int, Trace], 
 
 
 def _deployed(places: int, trace: Trace) -> Cache:
-    """The defaults of the repository: 5 % of the places spare, 15 minutes idle are the end."""
-    return Ours(places, HALF_LIFE_S, spare=-(-places * 5 // 100), idle_ttl_s=900.0)
+    """The defaults of the repository: the half-life, places kept free for the loads that come, 15 minutes of idling."""
+    return _with_defaults(places, Limits())
+
+
+def _with_defaults(places: int, limits: Limits) -> Ours:
+    return Ours(
+        places,
+        limits.half_life_s,
+        idle_ttl_s=limits.idle_ttl_s,
+        requests_per_place=limits.half_life_requests,
+        limits=limits,
+        turn_s=TURN_S,
+    )
 
 
 LRU = Rule("least recently used", lambda places, trace: Lru(places))
@@ -53,7 +77,7 @@ RULES = (
     Rule("ours, half-life 1800 s", _ours(1800.0)),
     Rule("ours, half-life 4 h", _ours(14_400.0)),
     PACED,
-    Rule("ours, 300 s, with spare places and idle end", _deployed),
+    Rule("ours, 300 s or 10, with spare places and idle end", _deployed),
     BEST,
 )
 BY_NAME = {rule.name: rule for rule in RULES}
@@ -68,6 +92,27 @@ class Case:
     places: int
     seed: int
     rules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SpareCase:
+    """One way to keep places free, on one steady trace."""
+
+    name: str
+    traffic: Traffic
+    places: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class SpareOutcome:
+    """What it costs and what it saves: hit rate, and the share of the loads that found no place free."""
+
+    name: str
+    rate_per_s: float
+    seed: int
+    hit_rate: float
+    waited: float
 
 
 @dataclass(frozen=True)
@@ -87,6 +132,14 @@ def run(case: Case) -> Outcome:
     )
 
 
+def spare(case: SpareCase) -> SpareOutcome:
+    """Replays a steady trace with places kept free in one way."""
+    trace = traces.steady(case.traffic, case.seed)
+    cache = _with_defaults(case.places, Limits.model_validate(SPARES[case.name]))
+    rate = hit_rate(cache, trace, int(WARM_UP * len(trace)))
+    return SpareOutcome(case.name, case.traffic.rate_per_s, case.seed, rate, cache.waited / cache.loads)
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=int, default=1_000)
     parser.add_argument("--places", type=int, default=50, help="models that are loaded at once, in the table")
@@ -101,13 +154,16 @@ def main(given: argparse.Namespace, report: Report) -> None:
     """The table over kinds of traffic and rates, then the plot over places."""
     seeds = range(1, given.repeats + 1)
     with ProcessPoolExecutor(given.workers) as pool:
+        spares = list(_over(pool, "spare places", spare, _spare_cases(given, seeds)))
         outcomes = list(_all(pool, "kinds and rates", _table_cases(given, seeds)))
         over_places = list(_all(pool, "places", _place_cases(given, seeds)))
     for kind in traces.KINDS:
         _tell(report, kind, [each for each in outcomes if each.case.kind == kind], given)
     _tell_gains(report, outcomes)
+    _tell_spares(report, spares, given)
     _draw(report, over_places, given)
     report.figures("by_kind_and_rate", [_plain(outcome) for outcome in outcomes])
+    report.figures("spare_places", [asdict(each) for each in spares])
     report.figures("over_places", [_plain(outcome) for outcome in over_places])
 
 
@@ -128,12 +184,25 @@ def _place_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[Case]:
     ]
 
 
+def _spare_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[SpareCase]:
+    return [
+        SpareCase(name, _traffic(given, rate), given.places, seed)
+        for name, rate, seed in product(SPARES, SPARE_RATES, seeds)
+    ]
+
+
 def _traffic(given: argparse.Namespace, rate: float) -> Traffic:
     return Traffic(given.models, given.exponent, given.requests, rate)
 
 
 def _all(pool: ProcessPoolExecutor, name: str, cases: list[Case]) -> Iterator[Outcome]:
-    return Progress().over(f"policy: {name}", iter(pool.map(run, cases)), len(cases))
+    return _over(pool, name, run, cases)
+
+
+def _over(
+    pool: ProcessPoolExecutor, name: str, work: Callable[[Given], Found], cases: Sequence[Given]
+) -> Iterator[Found]:
+    return Progress().over(f"policy: {name}", iter(pool.map(work, cases)), len(cases))
 
 
 def _tell(report: Report, kind: str, outcomes: list[Outcome], given: argparse.Namespace) -> None:
@@ -160,6 +229,20 @@ def _tell_gains(report: Report, outcomes: list[Outcome]) -> None:
         rows.append([name, f"{mean:+.1f}", f"{worst:+.1f} ({where})", f"{100 * share:.0f} %"])
     head = ["rule", "mean", "worst single trace", "of the way from LRU to the best possible"]
     report.table("Points of hit rate gained over least recently used, over all traces", head, rows)
+
+
+def _tell_spares(report: Report, outcomes: list[SpareOutcome], given: argparse.Namespace) -> None:
+    """Free places are not used, and a load that finds none waits for an unload, which takes Triton a second."""
+    rows = []
+    for name in SPARES:
+        row = [name]
+        for rate in SPARE_RATES:
+            found = [each for each in outcomes if (each.name, each.rate_per_s) == (name, rate)]
+            hits, waited = fmean(each.hit_rate for each in found), fmean(each.waited for each in found)
+            row.append(f"{100 * hits:.1f} % hits, {100 * waited:.1f} % wait")
+        rows.append(row)
+    title = f"Places kept free of {given.places}, steady traffic: hit rate, and loads that wait for an unload"
+    report.table(title, ["free", *(f"{rate:g}/s" for rate in SPARE_RATES)], rows)
 
 
 def _draw(report: Report, outcomes: list[Outcome], given: argparse.Namespace) -> None:

@@ -41,6 +41,9 @@ class SimulatedTriton:
     async def server_ready(self, _request: pb.ServerReadyRequest, _context: Any) -> pb.ServerReadyResponse:
         return pb.ServerReadyResponse(ready=True)
 
+    async def model_ready(self, request: pb.ModelReadyRequest, _context: Any) -> pb.ModelReadyResponse:
+        return pb.ModelReadyResponse(ready=self._states.get((request.name, int(request.version))) == "READY")
+
     async def repository_index(self, request: pb.RepositoryIndexRequest, _context: Any) -> bytes:
         """As bytes: messages with repeated fields can be put one behind the other."""
         held = _bytes(

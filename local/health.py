@@ -32,3 +32,13 @@ def triton_is_ready(address: str) -> bool:
             return bool(stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=TIMEOUT_S).ready)
         except grpc.RpcError:
             return False
+
+
+def server_is_live(address: str) -> bool:
+    """Asks `ServerLive` of the Open Inference Protocol."""
+    with grpc.insecure_channel(address, options=OPTIONS) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        try:
+            return bool(stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=TIMEOUT_S).live)
+        except grpc.RpcError:
+            return False

@@ -35,15 +35,21 @@ class FakeTriton:
         self.models = models
         self.ready: set[tuple[str, str]] = set()
         self.loads: list[str] = []
+        self.may_finish = asyncio.Event()  # what it loads
+        self.may_finish.set()
 
     async def repository_index(self, _request: Any, _call: Call) -> Any:
         entry = pb.RepositoryIndexResponse.ModelIndex
         models = [entry(name=name, version=version, state="READY") for name, version in sorted(self.ready)]
         return pb.RepositoryIndexResponse(models=models)
 
+    async def model_ready(self, request: Any, _call: Call) -> Any:
+        return pb.ModelReadyResponse(ready=(request.name, request.version) in self.ready)
+
     async def repository_model_load(self, request: Any, _call: Call) -> Any:
         name = request.model_name
         self.loads.append(name)
+        await self.may_finish.wait()
         if name.startswith("broken"):
             raise NotSupported(f"failed to load '{name}', no version is available")
         config = json.loads(request.parameters["config"].string_param)

@@ -58,10 +58,12 @@ def test_a_watcher_sees_the_catalogue_then_a_load_then_a_new_version(folder: Pat
             assert list(reply.predictors) == [setting.predictor]
             loaded = await anext(updates)
             assert list(loaded.models[0].versions[0].predictors) == [setting.predictor]
+            setting.triton.may_finish.clear()
             publish(folder / "models", "sales_fr", 2)
             published = await anext(updates)
             assert not published.full
             assert shares(published) == [(1, 100), (2, 0)]  # until it has been loaded once
+            setting.triton.may_finish.set()
             while shares(published) != [(1, 0), (2, 100)]:
                 published = await anext(updates)
             assert list(published.models[0].versions[1].predictors) == [setting.predictor]

@@ -26,6 +26,7 @@ from triptych.contracts import REPOSITORY_SERVICE
 from triptych.proto import repository_pb2 as rp
 
 SALES = sorted(path.name for path in (ROOT / "model-repository").glob("sales_forecast_*"))
+NO_SPARE = {"REPOSITORY_SPARE_PERCENT": "0", "REPOSITORY_SPARE_MAX_PERCENT": "0"}
 DOCUMENT = """\
 apiVersion: triptych.dev/v1alpha1
 kind: ServedModel
@@ -106,7 +107,7 @@ def test_a_model_not_used_for_a_while_is_off_loaded_and_comes_back_on_request(ma
 
 
 def test_requests_for_a_model_are_answered_while_another_is_loaded_and_unloaded(make_chain: MakeChain) -> None:
-    limits = {"REPOSITORY_MAX_MODELS": "2", "REPOSITORY_BUSY_S": "0.5", "REPOSITORY_SPARE_PERCENT": "0"}
+    limits = {"REPOSITORY_MAX_MODELS": "2", "REPOSITORY_BUSY_S": "0.5", **NO_SPARE}
     chain = make_chain(variables=limits)
     caller = caller_of(chain)
     with Load(caller, infer_request(SALES[0], sales()), callers=2) as load:
@@ -119,7 +120,7 @@ def test_requests_for_a_model_are_answered_while_another_is_loaded_and_unloaded(
 
 
 def test_hot_models_that_do_not_fit_are_refused_with_a_hint_and_the_others_are_served(make_chain: MakeChain) -> None:
-    limits = {"REPOSITORY_MAX_MODELS": "1", "REPOSITORY_SPARE_PERCENT": "0", "REPOSITORY_ROOM_WAIT_S": "0.1"}
+    limits = {"REPOSITORY_MAX_MODELS": "1", "REPOSITORY_ROOM_WAIT_S": "0.1", **NO_SPARE}
     chain = make_chain(variables=limits)
     caller = caller_of(chain)
     with Load(caller, infer_request(SALES[0], sales()), callers=2) as load, pytest.raises(grpc.RpcError) as caught:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.caches import Belady, Lru, Ours, hit_rate
 from benchmarks.traces import Trace
+from repository.residency.limits import Limits
 
 requests = st.lists(st.integers(0, 9), min_size=2, max_size=200)
 places = st.integers(1, 6)
@@ -99,6 +100,25 @@ def test_what_is_idle_for_too_long_is_a_miss() -> None:
 def test_spare_places_are_not_used() -> None:
     cache = Ours(3, half_life_s=300, spare=1)
     assert [cache.request(model, at) for at, model in enumerate([1, 2, 3, 2, 1])] == [False, False, False, True, False]
+
+
+def test_a_load_waits_when_the_places_of_those_that_went_are_not_free_yet() -> None:
+    prompt, late = Ours(2, half_life_s=300, spare=1, turn_s=0.5), Ours(2, half_life_s=300, spare=1, turn_s=3.0)
+    for cache in (prompt, late):
+        for at, model in enumerate([1, 2, 3, 4]):
+            cache.request(model, float(at))
+    assert (prompt.loads, prompt.waited) == (4, 0)
+    assert (late.loads, late.waited) == (4, 2)
+
+
+def test_places_that_follow_the_loads_are_given_back_when_loads_are_few() -> None:
+    cache = Ours(10, half_life_s=300, limits=Limits(spare_percent=0, spare_max_percent=50), turn_s=2.0)
+    for number in range(40):
+        cache.request(number, number / 2)
+    assert len(cache.resident) == 5
+    for number in range(40):
+        cache.request(number, 20.0 + 60.0 * number)
+    assert len(cache.resident) == 8
 
 
 def test_with_requests_per_place_a_quiet_night_makes_nobody_forget() -> None:

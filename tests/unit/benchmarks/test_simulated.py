@@ -34,6 +34,7 @@ def test_a_load_makes_just_those_versions_ready() -> None:
         assert await triton.index(whole=False) == Index(ready=frozenset({A1, A2}))
         await triton.load("a", mc.ModelConfig(name="a"), [2], 5.0)
         assert await triton.index(whole=True) == Index(ready=frozenset({A2}), unloading=frozenset({A1}))
+        assert [await triton.is_ready(*key) for key in (A1, A2)] == [False, True]
 
     against(test)
 

@@ -67,6 +67,22 @@ def test_an_empty_catalogue_is_an_answer_too() -> None:
     run(test())
 
 
+def test_changes_that_come_together_are_one_update_for_a_watcher_that_waits() -> None:
+    async def test() -> None:
+        board = make_board()
+        board.publish({"sales_de": model("sales_de")})
+        stream = watch(board)
+        await anext(stream)
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        board.publish({"sales_fr": model("sales_fr")})
+        await asyncio.sleep(0)
+        board.publish({"sales_it": model("sales_it")})
+        assert names(await waiting) == ["sales_fr", "sales_it"]
+
+    run(test())
+
+
 def test_later_updates_hold_only_what_changed() -> None:
     async def test() -> None:
         board = make_board()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +23,7 @@ from repository.traffic.serving import Serving
 from tests.unit.repository.folders import declare, publish
 from tests.unit.repository.tritons import FakeTriton, read, run, turn
 from triptych.call import Call
-from triptych.errors import StageUnavailable
+from triptych.errors import LoadFailed, StageUnavailable
 
 
 class Stand:
@@ -100,12 +101,48 @@ def test_a_version_that_does_not_load_leaves_what_was_good_in_force_and_is_tried
         assert await stand.shares() == {1: 100}
         situation = stand.serving.situation("sales_de")
         assert situation is not None
-        assert situation.failures == {2: "invalid graph"}
+        assert situation.failures[2].startswith("invalid graph (fails since 20")
+        assert situation.trying == frozenset()
         triton.refuses.clear()
+        triton.finish.clear()
         stand.now = 31
         await stand.look()
+        situation = stand.serving.situation("sales_de")
+        assert situation is not None
+        assert (set(situation.failures), situation.trying) == ({2}, {2})
+        triton.finish.set()
         await turn()
         assert await stand.shares() == {2: 100}
+        situation = stand.serving.situation("sales_de")
+        assert situation is not None
+        assert situation.failures == {}
+
+    run(test())
+
+
+def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_tried_again(two: tuple[Path, Path]) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.refuses["sales_de", 1] = "out of memory"
+        stand = Stand(triton, failure_ttl_s=30)
+        stand.serving.set_catalogue(read(*two))
+        await stand.look()
+        with pytest.raises(LoadFailed, match="out of memory"):
+            await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
+        for now in (1, 31, 3_000):
+            await stand.look(now)
+            situation = stand.serving.situation("sales_de")
+            assert situation is not None
+            (why,) = situation.failures.values()
+            assert re.fullmatch(
+                r"out of memory \(fails since 20\d\d-\S+Z; it is tried again when it is needed, at most every 30 s\)",
+                why,
+            )
+        triton.refuses.clear()
+        await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
+        situation = stand.serving.situation("sales_de")
+        assert situation is not None
+        assert situation.failures == {}
 
     run(test())
 

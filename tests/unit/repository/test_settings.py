@@ -44,15 +44,20 @@ def test_no_limit_may_be_negative(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["max_models", "max_bytes", "spare_percent", "idle_ttl_s", "half_life_s", "triton_metrics_port"]
+    "name",
+    [
+        *("max_models", "max_bytes", "spare_percent", "spare_max_percent", "spare_bursts"),
+        *("idle_ttl_s", "half_life_s", "triton_metrics_port"),
+    ],
 )
 def test_what_has_an_off_is_switched_off_by_zero(name: str) -> None:
     assert getattr(Settings.model_validate({name: 0}), name) == 0
 
 
 def test_something_has_to_be_left_beside_the_spare_room() -> None:
-    with pytest.raises(ValidationError, match="spare_percent"):
-        Settings(spare_percent=100)
+    for name in ("spare_percent", "spare_max_percent"):
+        with pytest.raises(ValidationError, match=name):
+            Settings.model_validate({name: 100})
 
 
 @pytest.mark.parametrize("name", Limits.model_fields)

@@ -30,7 +30,8 @@ def catalogue(document: str = WHERE) -> Catalogue:
 def situation(traffic: dict[int, int], ready: dict[int, int] | None = None, **more: Any) -> Situation:
     """`ready`: how many Tritons have a version."""
     addresses = {version: tuple(f"triton-{n}:8001" for n in range(count)) for version, count in (ready or {}).items()}
-    return Situation(traffic, addresses, more.get("failures", {}), more.get("held_back", {}), more.get("copies", 1))
+    facts: dict[str, Any] = {"failures": {}, "held_back": {}, "copies": 1} | more
+    return Situation(traffic, addresses, **facts)
 
 
 def conditions(status: Json) -> dict[str, tuple[str, str]]:
@@ -69,6 +70,16 @@ CASES = {
         verdict({1: 100}),
         situation({1: 100}, failures={1: "out of memory"}),
         {"Ready": ("False", "LoadFailed"), "Valid": ("True", "Accepted"), "Progressing": ("False", "LoadFailed")},
+    ),
+    "a new version that failed is tried again": (
+        verdict({1: 95, 2: 5}),
+        situation({1: 100}, {1: 1}, failures={2: "out of memory"}, held_back={2: "soon"}, trying=frozenset({2})),
+        {"Ready": ("False", "Loading"), "Valid": ("True", "Accepted"), "Progressing": ("True", "Loading")},
+    ),
+    "the only version failed and is tried again": (
+        verdict({1: 100}),
+        situation({1: 100}, failures={1: "out of memory"}, trying=frozenset({1})),
+        {"Ready": ("False", "Loading"), "Valid": ("True", "Accepted"), "Progressing": ("True", "Loading")},
     ),
     "it failed on one Triton and is ready on another": (
         verdict({1: 100}),

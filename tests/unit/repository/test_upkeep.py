@@ -8,6 +8,7 @@ import pytest
 
 from repository.catalogue.assembly import Catalogue
 from repository.residency.pod import Pod
+from repository.residency.spare import places
 from repository.residency.triton import GpuMemory
 from tests.unit.repository.folders import declare, publish
 from tests.unit.repository.tritons import HERE, Desk, FakeTriton, models_of, read, run, turn
@@ -154,6 +155,26 @@ def test_spare_room_is_kept_so_that_a_load_need_not_wait_for_an_unload(many: Cat
             await desk.settle()
             assert len(triton.loaded) <= 8
         assert triton.most_held <= 10
+        assert {reason for _, reason in desk.decisions("unload")} == {"spare room for the next load"}
+
+    run(test())
+
+
+def test_more_room_is_kept_while_many_loads_come(many: Catalogue) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.loaded = {(name, 1) for name in sorted(many.models)[:19]}
+        desk = Desk(many, triton, max_models=20, spare_percent=5, spare_max_percent=50, busy_s=0, idle_ttl_s=0)
+        await desk.look()
+        assert len(triton.loaded) == 19
+        spare = desk.pod().spare
+        spare.load_s = 2.0
+        for number in range(120):
+            spare.load_begins(1, number / 2)
+        desk.now = 60.0
+        await desk.look()
+        await desk.settle()
+        assert len(triton.loaded) == 20 - places(2.0 * spare.loads_per_s(60.0), bursts=2.5) < 13
         assert {reason for _, reason in desk.decisions("unload")} == {"spare room for the next load"}
 
     run(test())

@@ -68,6 +68,10 @@ class FakeTriton:
     async def gpu_memory(self) -> GpuMemory | None:
         return self.gpu
 
+    async def is_ready(self, model: str, version: int) -> bool:
+        self._answer()
+        return (model, version) in self.loaded
+
     async def reason(self, model: str, version: int) -> str:
         self._answer()
         return self.refuses.get((model, version), "")
@@ -131,11 +135,13 @@ class Desk:
         self.tritons = {triton.address: triton for triton in tritons}
         self.journal = Journal()
         self.metrics = RepositoryMetrics(CollectorRegistry())
-        bounds = Limits(**{"withdraw_s": 0} | limits)
+        bounds = Limits(**{"withdraw_s": 0, "spare_max_percent": 0} | limits)
         self.residency = Residency(
             self.tritons.__getitem__, bounds, self.metrics, self.journal, self._changed, lambda: self.now
         )
         self.residency.fleet.set_addresses(self.tritons)
+        for pod in self.residency.fleet:
+            pod.spare.unload_s = 0.0  # so that nobody waits for what a fake does at once
         self.changed: list[set[str]] = []
         self.residency.set_catalogue(catalogue)
 

@@ -2,22 +2,92 @@
 
 It serves the same `config.pbtxt` and `model.onnx` as the backend of that name in NVIDIA's image.
 Triton starts one process for each instance of each model version and runs this file in it, so imports and
-memory here count by the dozen.
+memory here count by the dozen, and what a load takes is taken from requests to other models. Therefore:
+- OpenBLAS, which nothing here uses, starts no threads: each would spin for as long as numpy is imported.
+- Parts of numpy that nothing here uses are imported when somebody does.
+- So is asyncio, of which the stub wants to know after each request whether `execute` returned a coroutine.
+- Imports and the session are made on a thread of low priority, which then ends.
+- The process ends without taking itself apart: Triton has said goodbye to it by then.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import sys
+import threading
+from collections.abc import Callable
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
+from types import CoroutineType, ModuleType
 from typing import Any
 
+gc.disable()  # until everything is imported: nothing of it will ever be garbage
 # Triton's stub starts an isolated interpreter, which does not read PYTHONPATH.
 sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+NICE = 5  # of a load: requests that come meanwhile have three quarters of a core that both want
+
+
+class _Lazily:
+    """Finds modules that are read when something of them is used first."""
+
+    names = frozenset({"numpy.ctypeslib", "numpy.fft", "numpy.ma", "numpy.polynomial", "numpy.random"})
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name in cls.names else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
+class _Asyncio(ModuleType):
+    """The one function of asyncio that Triton's stub calls; who asks for anything else gets asyncio itself."""
+
+    def iscoroutine(self, value: object) -> bool:
+        return isinstance(value, CoroutineType)
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get("asyncio") is self:
+            del sys.modules["asyncio"]
+        return getattr(import_module("asyncio"), name)
+
+
+def _unhurried(work: Callable[[], Any]) -> Any:
+    """The result of some work, done on a thread of low priority: on Linux a thread has its own."""
+    outcome: list[Any] = []
+
+    def run() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+sys.meta_path.insert(0, _Lazily)
+_unhurried(lambda: [import_module(name) for name in ("numpy", "onnxruntime")])
+sys.meta_path.remove(_Lazily)
+sys.modules.setdefault("asyncio", _Asyncio("asyncio"))
 
 import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
+
+gc.freeze()
+gc.enable()
 
 # onnxruntime's names for the element types that Triton writes as TYPE_*.
 ONNX_TYPES = {
@@ -50,7 +120,7 @@ class TritonPythonModel:
         if not os.path.isfile(path):
             raise pb_utils.TritonModelException(f"{path}: no such file")
         try:
-            self._session = ort.InferenceSession(path, _options(config), providers=["CPUExecutionProvider"])
+            self._session = _session(path, _options(config))
         except Exception as error:
             raise pb_utils.TritonModelException(f"{path}: {error}") from error
         faults = _faults(config, self._session)
@@ -58,6 +128,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(f"{path} does not fit config.pbtxt: " + "; ".join(faults))
         self._outputs = [output["name"] for output in config["output"]]
         self._batches = config.get("max_batch_size", 0) > 0
+        atexit.register(_end)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers the requests that Triton has grouped, in order, in as few runs as their shapes allow."""
@@ -107,6 +178,22 @@ class TritonPythonModel:
 
     def _run(self, arrays: Arrays) -> Arrays:
         return dict(zip(self._outputs, self._session.run(self._outputs, arrays), strict=True))
+
+
+def _session(path: str, options: Any) -> Any:
+    def make() -> Any:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    # Threads that a session starts keep the priority of whoever made it.
+    alone = options.intra_op_num_threads == options.inter_op_num_threads == 1
+    return _unhurried(make) if alone else make()
+
+
+def _end() -> None:
+    """After the stub has told Triton that it is done: modules taken apart one by one are a third of a load again."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _response(answer: Arrays | Exception, wanted: list[str]) -> Any:

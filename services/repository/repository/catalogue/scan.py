@@ -161,7 +161,7 @@ def _load(path: Path, number: int) -> Version:
 
 def _check(path: Path, version: Version, text: str, config: mc.ModelConfig, served: set[int]) -> None:
     """Raises `ContractError` for a version that Triton could not serve as its contract says."""
-    problems = [f"{path}/{problem}" for problem in check_config(version.contract, text, path.name)]
+    problems = [f"{path}/{problem}" for problem in check_config(version.contract, text, path.name, config)]
     if version.number not in served:
         problems.append(f"{path / CONFIG}: version_policy leaves version {version.number} out")
     file = model_file(config)

@@ -143,10 +143,11 @@ def _progress(verdict: Verdict, situation: Situation | None) -> Condition:
     """Whether a version is on its way to its share."""
     if situation is None:
         return Condition(type="Progressing", status="False", reason="NotServed")
-    if failed := _failed(verdict, situation):
-        return Condition(type="Progressing", status="False", reason="LoadFailed", message=_by_version(failed))
-    if situation.held_back:
-        message = _by_version(situation.held_back)
+    failed = _failed(verdict, situation)
+    if given_up := {number: why for number, why in failed.items() if number not in situation.trying}:
+        return Condition(type="Progressing", status="False", reason="LoadFailed", message=_by_version(given_up))
+    if situation.held_back or failed:
+        message = _by_version({**situation.held_back, **failed})
         return Condition(type="Progressing", status="True", reason="Loading", message=message)
     return Condition(type="Progressing", status="False", reason="Complete")
 

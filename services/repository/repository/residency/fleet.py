@@ -25,6 +25,7 @@ class Fleet:
         self._connect, self._slots, self._on_change, self._clock = connect, slots, on_change, clock
         self._pods: dict[str, Pod] = {}
         self._shown: dict[str, frozenset[Key]] = {}  # what was told of each pod last
+        self._holders: dict[Key, list[Pod]] = {}  # the same by version
         self._closing: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Pod]:
@@ -39,7 +40,8 @@ class Fleet:
                 came.append(Pod(self._connect(address), self._slots, self._pod_changed, self._clock))
                 self._pods[address] = came[-1]
         for pod in gone:
-            self._on_change({name for name, _ in self._shown.pop(pod.address, frozenset())})
+            self._on_change({name for name, _ in self._show(pod, frozenset())})
+            del self._shown[pod.address]
             task = asyncio.create_task(pod.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
@@ -58,7 +60,7 @@ class Fleet:
 
     def holders(self, key: Key) -> list[Pod]:
         """Those that have the version ready."""
-        return [pod for pod in self._pods.values() if key in pod.ready]
+        return list(self._holders.get(key, ()))
 
     def placement(self, model: str) -> dict[int, tuple[str, ...]]:
         """Addresses by version that is ready."""
@@ -96,9 +98,19 @@ class Fleet:
     def _pod_changed(self, pod: Pod) -> None:
         if not self.has(pod):
             return
-        before, now = self._shown.get(pod.address, frozenset()), pod.ready
-        self._shown[pod.address] = now
-        self._on_change({name for name, _ in before ^ now})
+        self._on_change({name for name, _ in self._show(pod, pod.ready)})
+
+    def _show(self, pod: Pod, ready: frozenset[Key]) -> frozenset[Key]:
+        """Notes what a Triton has ready, and returns what came and went."""
+        before = self._shown.get(pod.address, frozenset())
+        self._shown[pod.address] = ready
+        for key in before - ready:
+            self._holders[key].remove(pod)
+            if not self._holders[key]:
+                del self._holders[key]
+        for key in ready - before:
+            self._holders.setdefault(key, []).append(pod)
+        return before ^ ready
 
 
 @lru_cache(maxsize=8192)

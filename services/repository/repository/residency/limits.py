@@ -20,10 +20,20 @@ class Limits(BaseModel):
     )
     gpu_percent: float = Field(85.0, gt=0, le=100, description="share of the GPU memory that models may take")
     spare_percent: float = Field(
-        5.0,
+        5.0, ge=0, lt=100, description="share of the limits of each Triton that is kept free at least ..."
+    )
+    spare_max_percent: float = Field(
+        30.0,
         ge=0,
         lt=100,
-        description="share of the limits kept free, so that no load waits for an unload: Triton takes a second for one",
+        description="... and at most; between the two, room is kept for as many loads as come while one model is "
+        "loaded and another unloaded, so that no load waits for an unload; 0: always spare_percent",
+    )
+    spare_bursts: float = Field(
+        2.5,
+        ge=0,
+        description="room for bursts beside that, in square roots of that number of loads: "
+        "with 2.5 about 1 load in 100 waits; 0: none",
     )
     idle_ttl_s: float = Field(900.0, ge=0, description="a version not used that long is unloaded; 0: never for that")
     half_life_s: float = Field(

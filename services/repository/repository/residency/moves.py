@@ -21,7 +21,7 @@ from repository.residency.usage import Key
 from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
 
 POLL_S = 0.1  # between two looks while something is unloaded
-UNLOADING_S = 0.9  # before that: Triton takes at least as long
+FIRST_LOOK = 0.9  # of the time that unloads take: a look at the whole index is work for Triton
 MAX_REASON = 1000  # a refusal travels in HTTP/2 trailers, which clients limit to 8 KiB
 UNLOAD_S = 30.0  # a request in flight may be that long; afterwards the room still counts as taken
 
@@ -46,6 +46,10 @@ class Facts(Protocol):
         """Its Triton went away while it was loaded."""
         ...
 
+    def failed(self, key: Key, reason: str) -> None:
+        """Triton could not load it."""
+        ...
+
     def occupants(self, pod: Pod, now_s: float) -> list[Occupant]:
         """What is ready there, and when it may go."""
         ...
@@ -68,7 +72,7 @@ class Moves:
         self._loads: dict[Where, asyncio.Task[Outcome]] = {}
         self._unloads: dict[Where, asyncio.Task[None]] = {}
         self._withdrawn: set[Where] = set()  # unloads that have not begun in Triton
-        self._load_s = 1.0  # of a load lately
+        self._load_s = 1.0  # of a load lately, its wait for a turn left out
 
     def budget(self, pod: Pod) -> Room:
         """Limits of a Triton; 0 is no limit. Without a limit in bytes, a share of its GPU memory."""
@@ -129,7 +133,8 @@ class Moves:
             if self.full:
                 text = f"{len(self._loads)} models, the limit, wait to be loaded; try later"
                 raise Overloaded(text, retry_after_s=self._load_s)
-            pod.arriving[key] = self._facts.size_of(key)
+            pod.arriving[key] = size = self._facts.size_of(key)
+            pod.spare.load_begins(size.bytes, self._clock())
             task = self._loads[where] = asyncio.create_task(self._run_load(key, pod, reason))
             self._metrics.loading.set(len(self._loads))
             task.add_done_callback(lambda done: self._load_ended(where, pod, done))
@@ -175,10 +180,12 @@ class Moves:
         seconds = time.perf_counter() - start
         if isinstance(error, LoadFailed):
             pod.remember_failure(key, error.reason, self._limits.failure_ttl_s)
+            self._facts.failed(key, error.reason)
         elif isinstance(error, StageUnavailable):
             self._facts.blame(key)
         if error is None:
             self._load_s += 0.2 * (seconds - self._load_s)
+            pod.spare.load_took(seconds)
         self._metrics.loads.labels(_outcome(error)).inc()
         self._metrics.load_seconds.observe(seconds)
         self._journal.write("load", *key, pod.address, reason, seconds, str(error) if error else "ok")
@@ -196,10 +203,14 @@ class Moves:
             return
         try:
             await pod.load(key[0], config, key[1], self._limits.load_timeout_s)
-        except LoadFailed as error:
-            raise LoadFailed(key[0], version_reason(error.reason, key[1])[:MAX_REASON]) from error
-        finally:
+        except TriptychError as error:
             await pod.refresh()
+            if not isinstance(error, LoadFailed):
+                raise
+            raise LoadFailed(key[0], version_reason(error.reason, key[1])[:MAX_REASON]) from error
+        if await pod.confirm(key):
+            return
+        await pod.refresh()
         while pod.blind and pod.answers:  # Triton said yes, and is too busy to be asked about it
             await asyncio.sleep(POLL_S)
             await pod.refresh()
@@ -238,13 +249,13 @@ class Moves:
             await self._withdraw(key, pod)
             async with pod.locks[key[0]]:
                 await pod.unload(key[0], self._facts.config_of(key[0]), self._limits.load_timeout_s)
-            pause_s = UNLOADING_S
+            await asyncio.sleep(FIRST_LOOK * pod.spare.unload_s - (time.perf_counter() - start))
             await pod.refresh(whole=True)
             while pod.in_memory(key) and time.perf_counter() - start < UNLOAD_S:
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(POLL_S)
                 await pod.refresh(whole=True)
-                pause_s = POLL_S
             outcome = f"not gone after {UNLOAD_S:.0f} s" if pod.in_memory(key) else "ok"
+            pod.spare.unload_took(time.perf_counter() - start)
         except TriptychError as error:
             outcome = str(error)
         finally:

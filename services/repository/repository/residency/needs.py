@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from tritonclient.grpc import model_config_pb2 as mc
 
@@ -31,11 +32,15 @@ class Needs:
         self._in_force: dict[str, Mapping[int, int]] = {}  # percent by version with traffic
         self._deaths: dict[Key, list[float]] = {}  # when Tritons went away while they loaded it
         self.wanted: Counter[Key] = Counter()  # copies by use
+        self._failed: dict[Key, tuple[str, str]] = {}  # reason and since when, of versions not loaded well since
+        self._sizes: dict[Key, Size] = {}  # as told already
         self._asking: Counter[Key] = Counter()  # calls that wait for a load
 
     def set_catalogue(self, catalogue: Catalogue) -> None:
         """Models that are gone are forgotten."""
         self.catalogue = catalogue
+        self._sizes.clear()
+        self._failed = {key: why for key, why in self._failed.items() if key[0] in catalogue.models}
         self.memory.keep(catalogue.models)
         self._in_force = {name: shares for name, shares in self._in_force.items() if name in catalogue.models}
         self.proving = {key for key in self.proving if key[0] in catalogue.models}
@@ -96,6 +101,23 @@ class Needs:
         """Its Triton went away while it was loaded."""
         self._deaths.setdefault(key, []).append(self._clock())
 
+    def failed(self, key: Key, reason: str) -> None:
+        """Triton could not load it."""
+        since = self._failed.get(key, ("", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))[1]
+        self._failed[key] = (reason, since)
+
+    def loaded(self, keys: Iterable[Key]) -> None:
+        """Versions that a Triton has ready."""
+        if self._failed:
+            for key in keys:
+                self._failed.pop(key, None)
+
+    def last_failures(self, model: str, versions: Iterable[int]) -> dict[int, str]:
+        """Why versions could not be loaded, since when, and when it is tried again; until a load has succeeded."""
+        again = f"it is tried again when it is needed, at most every {self._limits.failure_ttl_s:g} s"
+        found = {version: self._failed[model, version] for version in versions if (model, version) in self._failed}
+        return {version: f"{reason} (fails since {since}; {again})" for version, (reason, since) in found.items()}
+
     def blamed(self, key: Key, now_s: float) -> int:
         """How many Tritons went away lately while they loaded it; then it is not loaded unasked."""
         if key not in self._deaths:
@@ -114,9 +136,16 @@ class Needs:
 
     def size_of(self, key: Key) -> Size:
         """Bytes of the version when it is loaded."""
-        model, version = self._known(key)
-        declared = (model.residency.memory_bytes if model else 0) or 0
-        return self.memory.size(key, declared, version.file_bytes if version else 0)
+        if (size := self._sizes.get(key)) is None:
+            model, version = self._known(key)
+            declared = (model.residency.memory_bytes if model else 0) or 0
+            size = self._sizes[key] = self.memory.size(key, declared, version.file_bytes if version else 0)
+        return size
+
+    def measured(self, key: Key, grown_bytes: int) -> None:
+        """What the memory of a Triton grew by when the version was loaded."""
+        self.memory.measured(key, grown_bytes)
+        self._sizes.pop(key, None)
 
     def config_of(self, model: str) -> mc.ModelConfig | None:
         known = self.catalogue.models.get(model)

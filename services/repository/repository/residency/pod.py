@@ -12,6 +12,7 @@ from tritonclient.grpc import model_config_pb2 as mc
 from repository.residency.copies import Busy
 from repository.residency.memory import Size
 from repository.residency.room import Room
+from repository.residency.spare import Spare
 from repository.residency.triton import Count, GpuMemory, Index, Predictor
 from repository.residency.usage import Key
 from triptych.errors import StageUnavailable, TriptychError
@@ -42,6 +43,8 @@ class Pod:
         self.busy: Mapping[Key, Busy] = {}  # over the last look
         self.since: dict[Key, float] = {}  # when a version was first seen ready
         self.arriving: dict[Key, Size] = {}  # loads that run or wait
+        self.spare = Spare()
+        self._confirmed: set[Key] = set()  # came since the look under way began
         self._leaving: set[Key] = set()  # withdrawn, and unloaded in a moment
         self._versions: dict[str, set[int]] = {}  # of `ready`, by model
         self._index = Index()
@@ -103,7 +106,7 @@ class Pod:
         await asyncio.shield(self._next_look)
 
     async def count(self) -> dict[Key, int] | None:
-        """Requests of each version since the last count; sets `busy` and `gpu`. None when it does not answer."""
+        """Use of each version since the last count; sets `busy` and `gpu`. None when it does not answer."""
         try:
             counts = await self._predictor.counts()
             gpu = await self._predictor.gpu_memory()
@@ -119,11 +122,26 @@ class Pod:
             if count.requests < before.requests:  # it was loaded anew
                 before = Count()
             if count.requests > before.requests:
-                requests[key] = count.requests - before.requests
+                requests[key] = count.use_since(before)
                 waiting, total = count.queue_ns - before.queue_ns, count.total_ns - before.total_ns
                 busy[key] = Busy(waiting / elapsed_ns, total / elapsed_ns)
         self._counts, self._counted_s, self.busy = counts, now_s, {} if first else busy
         return {} if first else requests
+
+    async def confirm(self, key: Key) -> bool:
+        """Takes note of a version that Triton has just loaded. False when Triton does not say that it is ready.
+
+        One question about one version: a look at the index may have to wait for another that takes long.
+        """
+        try:
+            ready = await self._predictor.is_ready(*key)
+        except TriptychError:
+            return False
+        if ready and self.answers:
+            index = self._index
+            self._confirmed.add(key)
+            self._set(Index(index.ready | {key}, index.loading - {key}, index.unloading - {key}), answers=True)
+        return key in self.ready
 
     async def load(self, model: str, config: mc.ModelConfig, version: int, timeout_s: float) -> None:
         """Adds a version to what is ready of the model. Raises what `Predictor.load` raises."""
@@ -169,6 +187,7 @@ class Pod:
     def withdraw(self, key: Key) -> None:
         """No more requests for the version: it is unloaded in a moment."""
         self._leaving.add(key)
+        self._confirmed.discard(key)
         self._set(self._index, answers=self.answers)
 
     def left(self, key: Key) -> None:
@@ -186,16 +205,18 @@ class Pod:
             before = self._index
             whole = self._whole or not self.answers or bool(before.loading or before.unloading - self._leaving)
             self._whole = False
+            self._confirmed.clear()
             try:
                 index = await self._predictor.index(whole=whole)
             except TriptychError as error:
                 self._missed(error)
             else:
                 self._misses = 0
+                ready = index.ready | self._confirmed
                 if not whole:  # what is being unloaded stays that until a whole look says otherwise
                     unloading = before.unloading | (before.ready & self._leaving)
-                    index = Index(index.ready, before.loading - index.ready, unloading - index.ready)
-                self._set(index, answers=True)
+                    index = Index(ready, before.loading, unloading)
+                self._set(Index(ready, index.loading - ready, index.unloading - ready), answers=True)
 
     def _missed(self, error: TriptychError) -> None:
         self._misses += 1

@@ -77,8 +77,19 @@ class Residency:
                 raise DeadlineExceeded(f"model '{model}' was not loaded before the call's deadline") from None
 
     def failures(self, model: str, versions: Collection[int]) -> dict[int, str]:
-        """Why versions could not be loaded lately."""
+        """Why versions could not be loaded lately, so that it is not tried at this moment."""
         return self.fleet.failures(model, versions)
+
+    def last_failures(self, model: str, versions: Collection[int]) -> dict[int, str]:
+        """Why versions could not be loaded when it was tried last."""
+        self.needs.loaded([(model, version) for version in self.fleet.placement(model)])
+        return self.needs.last_failures(model, versions)
+
+    def trying(self, model: str, versions: Collection[int]) -> frozenset[int]:
+        """The versions that are loaded at this moment, or will be without being asked for."""
+        failed = self.failures(model, versions)
+        proving = {version for version in versions if (model, version) in self.needs.proving and version not in failed}
+        return frozenset(proving | {version for version in versions if self.moves.loading((model, version))})
 
     async def close(self) -> None:
         """Ends the moves that run (Triton finishes them by itself) and closes the channels."""
@@ -116,14 +127,22 @@ class Residency:
         ranked = await self._candidates(key)
         chosen = next((pod for pod in ranked if self.moves.lack(pod, key).nothing), None)
         if chosen is None:
-            waits = [(self.moves.wait_s(pod, key), pod) for pod in ranked]
-            wait_s, chosen = min(waits, key=lambda each: each[0])
+            wait_s, chosen = self._soonest(key, ranked)
             if wait_s > call.remaining_s(self._limits.room_wait_s):
                 raise self._refused(key, full(chosen, wait_s))
         if (queue_s := self.moves.queue_s(chosen)) > call.remaining_s():
             text = f"{self.moves.loads_on(chosen)} loads are waiting at predictor {chosen.address}"
             raise self._refused(key, Overloaded(f"{text}; try again in {math.ceil(queue_s)} s", retry_after_s=queue_s))
         return chosen
+
+    def _soonest(self, key: Key, ranked: Sequence[Pod]) -> tuple[float, Pod]:
+        """The Triton where room is made soonest, and when; of equal ones the first."""
+        waits = []
+        for pod in ranked:
+            waits.append((self.moves.wait_s(pod, key), pod))
+            if not waits[-1][0]:
+                break
+        return min(waits, key=lambda each: each[0])
 
     async def _candidates(self, key: Key) -> Sequence[Pod]:
         """The Tritons that could hold the version if they were empty, in the order of their claim."""
@@ -145,6 +164,7 @@ class Residency:
             reason = f"it takes {size.bytes} bytes ({size.source}), and no predictor has a budget of more than {most}"
             for pod in ranked:
                 pod.remember_failure(key, reason, self._limits.failure_ttl_s)
+            self.needs.failed(key, reason)
             self._on_change({key[0]})
             raise LoadFailed(key[0], reason)
         return fitting

@@ -22,6 +22,8 @@ from triptych.errors import DeadlineExceeded, Internal, LoadFailed
 from triptych.oip import SERVICE
 
 LOOK_S = 2.0
+MAX_JOINED = 8  # a request of more rows is one large one rather than many small ones: a report, not popularity
+AT_ONCE = 500  # entries of an index
 KEY_HEADER = "triton-grpc-protocol-key"  # --grpc-restricted-protocol=model-repository:key=...
 DIRECT = build_opener(ProxyHandler({}))  # a proxy knows nothing of pods
 
@@ -39,11 +41,20 @@ class Index:
 
 @dataclass(frozen=True)
 class Count:
-    """What Triton counted for a version since it was loaded; durations are sums over its requests."""
+    """What Triton counted for a version since it was loaded; durations are sums over its requests.
+
+    A request of preprocess may stand for several of its callers' (adaptive batching); `rows` are those of all.
+    """
 
     requests: int = 0
     queue_ns: int = 0
     total_ns: int = 0
+    rows: int = 0
+
+    def use_since(self, before: Count) -> int:
+        """About how many requests of callers came since then."""
+        requests = self.requests - before.requests
+        return max(requests, min(self.rows - before.rows, requests * MAX_JOINED))
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,10 @@ class Predictor(Protocol):
 
     async def gpu_memory(self) -> GpuMemory | None:
         """None where there is no GPU, or no metrics."""
+        ...
+
+    async def is_ready(self, model: str, version: int) -> bool:
+        """Whether it answers requests for the version."""
         ...
 
     async def reason(self, model: str, version: int) -> str:
@@ -101,9 +116,11 @@ class Triton:
 
     async def index(self, *, whole: bool) -> Index:
         states: dict[str, set[Key]] = {"READY": set(), "LOADING": set(), "UNLOADING": set()}
-        for model in (await self._index(only_ready=not whole)).models:
+        for number, model in enumerate((await self._index(only_ready=not whole)).models, start=1):
             if model.state in states and model.version:
                 states[model.state].add((model.name, int(model.version)))
+            if not number % AT_ONCE:  # 5,000 models are 5 ms, too long for whoever else has something to do
+                await asyncio.sleep(0)
         return Index(*(frozenset(keys) for keys in states.values()))
 
     async def counts(self) -> Mapping[Key, Count]:
@@ -116,6 +133,11 @@ class Triton:
         if not self._metrics:
             return None
         return await asyncio.to_thread(_gpu_memory, self._metrics)
+
+    async def is_ready(self, model: str, version: int) -> bool:
+        request = pb.ModelReadyRequest(name=model, version=str(version))
+        response: pb.ModelReadyResponse = await self._upstream.call("ModelReady", request, Call.within(LOOK_S))
+        return bool(response.ready)
 
     async def reason(self, model: str, version: int) -> str:
         index = await self._index(only_ready=False)
@@ -167,7 +189,7 @@ def only(config: mc.ModelConfig, versions: Iterable[int]) -> mc.ModelConfig:
 
 def _count(model: pb.ModelStatistics) -> Count:
     good, bad = model.inference_stats.success, model.inference_stats.fail
-    return Count(good.count + bad.count, model.inference_stats.queue.ns, good.ns + bad.ns)
+    return Count(good.count + bad.count, model.inference_stats.queue.ns, good.ns + bad.ns, model.inference_count)
 
 
 def _gpu_memory(url: str) -> GpuMemory | None:

@@ -79,6 +79,7 @@ class Upkeep:
         self._metrics.show(pod.address, pod.answers, pod.occupied(self._needs.size_of), self._moves.budget(pod))
         if not pod.answers:
             return
+        self._needs.loaded(pod.ready)
         requests, now_s = await pod.count(), self._clock()
         for key, count in (requests or {}).items():
             self._needs.usage.record(key, count, now_s)
@@ -93,7 +94,7 @@ class Upkeep:
 
     def keep_spare(self, pod: Pod) -> None:
         """Unloads the coldest ahead of need: a load need not wait then, for Triton takes a second to unload."""
-        spare = self._moves.budget(pod).share(self._limits.spare_percent)
+        spare = pod.spare.room(self._moves.budget(pod), self._limits, self._clock())
         lack = self._moves.shortage(pod, spare)
         if lack.nothing or not self.leads:
             return
@@ -140,8 +141,7 @@ class Upkeep:
 
     def _adopt(self, pod: Pod, now_s: float) -> None:
         """What a Triton has that was not loaded by this process is wanted there, until it proves otherwise."""
-        new = pod.ready - self._needs.wanted.keys() if pod.adopted else pod.ready
-        for key in new:
+        for key in [key for key in pod.ready if not (pod.adopted and key in self._needs.wanted)]:
             self._needs.wanted[key] = max(self._needs.wanted[key], len(self._fleet.holders(key)))
             self._needs.usage.record(key, 0, now_s)
         pod.adopted = True
@@ -194,7 +194,7 @@ class Upkeep:
             return
         meter = self._meters.setdefault(pod.address, Meter())
         if measured := meter.see(pod.ready, pod.gpu.used_bytes, now_s, settled=not pod.unsettled):
-            self._needs.memory.measured(*measured)
+            self._needs.measured(*measured)
 
 
 async def every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

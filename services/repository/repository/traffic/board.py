@@ -14,6 +14,8 @@ from repository.metrics import RepositoryMetrics
 from triptych.errors import Draining, Overloaded
 from triptych.proto import repository_pb2 as rp
 
+TOGETHER_S = 0.005
+
 
 class Board:
     """Catalogue and placement, with a revision that grows with every visible change."""
@@ -27,6 +29,7 @@ class Board:
         self._watchers = 0
         self._closed = False
         self._changed = asyncio.Event()
+        self._waking: asyncio.TimerHandle | None = None
 
     @property
     def published(self) -> bool:
@@ -45,7 +48,7 @@ class Board:
             for name in (*new, *lost):
                 self._changes.pop(name, None)
                 self._changes[name] = self._revision
-            self._wake()
+            self._wake_soon()
 
     def close(self) -> None:
         """Ends every stream: the watchers find another replica, or come back."""
@@ -86,7 +89,16 @@ class Board:
         removed = sorted(name for name in names if name not in self._models)
         return rp.CatalogueUpdate(revision=self._revision, models=models, removed=removed)
 
+    def _wake_soon(self) -> None:
+        """What changes together goes as one message, and after the answer to whoever waited for it."""
+        if self._waking is None:
+            try:
+                self._waking = asyncio.get_running_loop().call_later(TOGETHER_S, self._wake)
+            except RuntimeError:  # no loop, so nobody waits
+                return
+
     def _wake(self) -> None:
         """Wakes every watcher that waits now; later ones wait for the next change."""
+        self._waking = None
         self._changed.set()
         self._changed = asyncio.Event()

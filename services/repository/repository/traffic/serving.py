@@ -65,9 +65,10 @@ class Serving:
         return Situation(
             traffic=traffic.in_force,
             ready=self._residency.fleet.placement(name),
-            failures=self._residency.failures(name, model.versions),
+            failures=self._residency.last_failures(name, model.versions),
             held_back=traffic.held_back,
             copies=max((self._residency.needs.target((name, version)) for version in model.versions), default=0),
+            trying=self._residency.trying(name, model.versions),
         )
 
     def _publish(self, changed: Iterable[str], gone: Iterable[str]) -> None:

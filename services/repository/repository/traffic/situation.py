@@ -12,6 +12,7 @@ class Situation:
 
     traffic: Mapping[int, int]  # percent by version, in force now
     ready: Mapping[int, tuple[str, ...]]  # addresses of the Tritons that have the version ready
-    failures: Mapping[int, str]  # Triton's reason of a load that failed lately, by version
+    failures: Mapping[int, str]  # why the last load failed, by version not loaded well since
     held_back: Mapping[int, str]  # why a version does not have the share yet that it was asked to have
     copies: int  # Tritons that are to hold the model now
+    trying: frozenset[int] = frozenset()  # versions that are loaded at this moment, or will be without being asked for

@@ -1,0 +1,25 @@
+"""Two replicas of the repository and a real Triton: the leader goes in the middle of loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.leader_change import Goes, change_leader_under_load
+from tests.integration.leases import LeaseServer
+from tests.integration.replicas import Replicas
+
+
+@pytest.fixture
+def replicas(tmp_path: Path, predictor_python: Path) -> Iterator[Replicas]:
+    with LeaseServer() as server, Replicas(tmp_path, predictor_python, server.kubeconfig(tmp_path / "config")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("goes", ["killed", "stopped"])
+def test_when_the_leader_goes_during_loads_nothing_is_loaded_twice_and_no_request_is_lost(
+    replicas: Replicas, goes: Goes
+) -> None:
+    change_leader_under_load(replicas, goes)
