@@ -118,15 +118,24 @@ class Catalogue:
 
     def apply(self, update: rp.CatalogueUpdate) -> None:
         """Takes the repository's word over: all of it, or what has changed."""
-        models = {} if update.full else dict(self._models)
-        models.update((told.name, Model(told)) for told in update.models)
-        for name in update.removed:
-            models.pop(name, None)
-        families: dict[str, dict[str, str]] = {}
-        for model in models.values():
-            families.setdefault(model.family, {})[model.route] = model.name
-        self._models, self._families = models, families
+        if update.full:
+            self._models, self._families = {}, {}
+        for name in (*update.removed, *(told.name for told in update.models)):
+            self._forget(name)
+        for told in update.models:
+            self._models[told.name] = Model(told)
+            self._families.setdefault(told.family, {})[told.route] = told.name
         self._first.set()
+
+    def _forget(self, name: str) -> None:
+        model = self._models.pop(name, None)
+        if model is None:
+            return
+        routes = self._families[model.family]
+        if routes.get(model.route) == name:
+            del routes[model.route]
+        if not routes:
+            del self._families[model.family]
 
     async def _follow(self) -> None:
         following = True

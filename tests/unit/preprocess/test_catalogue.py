@@ -61,3 +61,14 @@ def test_an_update_replaces_what_it_names_and_removes_what_is_gone() -> None:
     assert known.target("f_de", "", {}, "").version == 2
     with pytest.raises(UnknownModel):
         known.target("f_fr", "", {}, "")
+
+
+def test_a_model_may_change_its_route_and_a_family_ends_with_its_last_model() -> None:
+    known = catalogue(GERMAN, FRENCH)
+    known.apply(rp.CatalogueUpdate(models=[model("f_de", "AT", v1=100)]))
+    assert known.target("f", "", {"route": "AT"}, "").model == "f_de"
+    with pytest.raises(UnknownRoute, match="known: AT, FR"):
+        known.target("f", "", {"route": "DE"}, "")
+    known.apply(rp.CatalogueUpdate(removed=["f_de", "f_fr", "f_xx"]))
+    with pytest.raises(UnknownModel):
+        known.target("f", "", {"route": "AT"}, "")
