@@ -1,339 +1,322 @@
-"""The door over a real socket: status, streams, limits, health, reflection, leaving."""
+"""Each door over a real socket, in a process as in production: status, streams, limits, health, reflection, leaving."""
 
 from __future__ import annotations
 
-import asyncio
+import queue
+import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
-from grpc import aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.grpc import service_pb2 as pb
 
-from triptych import errors
-from triptych.call import Call
-from triptych.contracts import REPOSITORY_SERVICE
-from triptych.door import GrpcioDoor
-from triptych.lifecycle import shut_down
-from triptych.methods import methods_of
-from triptych.metrics import StageMetrics
-from triptych.oip import SERVICE, InferenceServicer, ModelInfo
-from triptych.proto import repository_pb2 as rp
-from triptych.settings import StageSettings
-from triptych.status import CODES, INTERNAL_TEXT
-from triptych.tracing import Tracing
+from tests.contract.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
+from tests.contract.scripted.samples import ERRORS, SAMPLES
+from triptych.door import DOORS
+from triptych.status import CODES, INTERNAL_TEXT, RETRY_AFTER, SAID_BY_US
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
-WATCH = "/triptych.v1.Repository/Watch"
-
-SAMPLES: dict[type[errors.TriptychError], errors.TriptychError] = {
-    errors.InvalidRequest: errors.InvalidRequest("text"),
-    errors.InvalidInput: errors.InvalidInput("x", "a", "b"),
-    errors.InvalidParameter: errors.InvalidParameter("x", "a", "b"),
-    errors.UnknownTarget: errors.UnknownTarget("text"),
-    errors.UnknownModel: errors.UnknownModel("x"),
-    errors.UnknownRoute: errors.UnknownRoute("f", "r"),
-    errors.UnknownVersion: errors.UnknownVersion("m", "1"),
-    errors.NotSupported: errors.NotSupported("text"),
-    errors.Unavailable: errors.Unavailable("text"),
-    errors.StageUnavailable: errors.StageUnavailable("s", "a", "r"),
-    errors.Draining: errors.Draining("text"),
-    errors.LoadFailed: errors.LoadFailed("m", "r"),
-    errors.DeadlineExceeded: errors.DeadlineExceeded("text"),
-    errors.Overloaded: errors.Overloaded("text"),
-    errors.Internal: errors.Internal("secret"),
-    errors.ContractViolation: errors.ContractViolation("secret"),
-    errors.NotThere: errors.NotThere("secret"),
-}
+STATES = health_pb2.HealthCheckResponse
 
 
-class Scripted(InferenceServicer):
-    """Answers as a test says."""
-
-    def __init__(self, settings: StageSettings, answer: Callable[[pb.ModelInferRequest, Call], Awaitable[Any]]) -> None:
-        super().__init__("scripted", settings, StageMetrics("scripted", Tracing()), lambda: True)
-        self._answer = answer
-
-    async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
-        raise errors.UnknownModel(name)
-
-    async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        response: pb.ModelInferResponse = await self._answer(request, call)
-        return response
+@pytest.fixture(params=sorted(DOORS))
+def door(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-async def echo(request: pb.ModelInferRequest, _call: Call) -> pb.ModelInferResponse:
-    if request.model_name == "bad":
-        raise errors.UnknownModel("bad")
-    return pb.ModelInferResponse(id=request.id, model_name=request.model_name)
+@pytest.fixture(scope="module", params=sorted(DOORS))
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedStage]:
+    """Shared by the tests that leave it whole."""
+    with scripted(request.param, tmp_path_factory.mktemp("stage")) as running:
+        yield running
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(test)
+def refusal(stage: ScriptedStage, data: bytes = b"", path: str = INFER, **options: Any) -> Any:
+    with pytest.raises(grpc.RpcError) as caught:
+        stage.channel.unary_unary(path)(data, **{"timeout": 10, **options})
+    return caught.value
 
 
-@asynccontextmanager
-async def serving(
-    answer: Callable[[pb.ModelInferRequest, Call], Awaitable[Any]] = echo, **settings: Any
-) -> AsyncIterator[tuple[Any, GrpcioDoor]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = StageSettings(port=port, **settings)
-    door = GrpcioDoor([methods_of(SERVICE, Scripted(config, answer))], config)
-    await door.open()
-    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield channel, door
-    await door.close(1.0)
+def code_of(caught: pytest.ExceptionInfo[grpc.RpcError]) -> grpc.StatusCode:
+    raised: Any = caught.value
+    code: grpc.StatusCode = raised.code()
+    return code
 
 
-async def refusal(channel: Any, data: bytes = b"", path: str = INFER, timeout: float = 5) -> tuple[Any, str]:
-    with pytest.raises(aio.AioRpcError) as caught:
-        await channel.unary_unary(path)(data, timeout=timeout)
-    return caught.value.code(), caught.value.details() or ""
+def trailers(raised: Any) -> list[tuple[str, str]]:
+    return [(pair.key, pair.value) for pair in raised.trailing_metadata()]
 
 
 def test_the_samples_cover_the_table() -> None:
     assert SAMPLES.keys() == CODES.keys()
 
 
-@pytest.mark.parametrize("error", [*SAMPLES.values(), ValueError("secret")], ids=lambda error: type(error).__name__)
-def test_each_error_reaches_the_caller_as_its_row_says(error: Exception) -> None:
-    async def fail(_request: Any, _call: Call) -> Any:
-        raise error
-
-    async def test() -> None:
-        async with serving(fail) as (channel, _):
-            code, text = await refusal(channel)
-        assert code is CODES.get(type(error), grpc.StatusCode.INTERNAL)  # type: ignore[arg-type]
-        assert text == (INTERNAL_TEXT if code is grpc.StatusCode.INTERNAL else str(error))
-
-    run(test())
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_each_error_reaches_the_caller_as_its_row_says(stage: ScriptedStage, error: Exception) -> None:
+    raised = refusal(stage, request("raise", error=type(error).__name__).SerializeToString())
+    code = {**CODES, ValueError: grpc.StatusCode.INTERNAL}[type(error)]
+    assert raised.code() is code
+    assert raised.details() == (INTERNAL_TEXT if code is grpc.StatusCode.INTERNAL else str(error))
+    assert (SAID_BY_US, "1") in trailers(raised)
 
 
-def test_bytes_that_are_no_message_are_the_callers_fault() -> None:
-    async def test() -> None:
-        async with serving() as (channel, _):
-            code, text = await refusal(channel, b"\xff\xff\xff")
-            assert code is grpc.StatusCode.INVALID_ARGUMENT
-            assert text == "want an encoded inference.ModelInferRequest, got 3 bytes that are none"
-
-    run(test())
+def test_a_hint_when_to_come_back_is_in_the_trailers(stage: ScriptedStage) -> None:
+    raised = refusal(stage, request("raise", error="LaterPlease").SerializeToString())
+    assert (RETRY_AFTER, "1500") in trailers(raised)
 
 
-def test_a_message_over_the_limit_is_refused_and_the_next_one_served() -> None:
-    async def test() -> None:
-        async with serving(max_message_bytes=2048) as (channel, _):
-            code, text = await refusal(channel, b"\0" * 3000)
-            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert "3000" in text
-            assert "2048" in text
-            await channel.unary_unary(INFER)(b"", timeout=5)
-
-    run(test())
+def test_bytes_that_are_no_message_are_the_callers_fault(stage: ScriptedStage) -> None:
+    raised = refusal(stage, b"\xff\xff\xff")
+    assert raised.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.details() == "want an encoded inference.ModelInferRequest, got 3 bytes that are none"
 
 
-def test_more_requests_than_the_limit_are_refused_at_once() -> None:
-    async def test() -> None:
-        started, finish = asyncio.Event(), asyncio.Event()
-
-        async def slow(_request: Any, _call: Call) -> Any:
-            started.set()
-            await finish.wait()
-            return pb.ModelInferResponse()
-
-        async with serving(slow, max_in_flight=1) as (channel, _):
-            first = asyncio.ensure_future(channel.unary_unary(INFER)(b"", timeout=5))
-            await started.wait()
-            code, text = await refusal(channel)
-            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert "its limit" in text
-            finish.set()
-            await first
-
-    run(test())
+def test_a_message_over_the_limit_is_refused_and_the_next_one_served(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, max_message_bytes=100_000) as stage:
+        raised = refusal(stage, bytes(3_000_000))
+        assert raised.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "(3000000 vs. 100000)" in raised.details()
+        with pytest.raises(grpc.RpcError, match="larger than max") as large:
+            stage.infer("large", bytes="200000")
+        assert code_of(large) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert stage.infer().id == "1"
 
 
-def test_the_callers_deadline_reaches_the_servicer() -> None:
-    async def test() -> None:
-        seen: list[float] = []
-
-        async def look(_request: Any, call: Call) -> Any:
-            seen.append(call.remaining_s())
-            return pb.ModelInferResponse()
-
-        async with serving(look, request_timeout_s=7) as (channel, _):
-            await channel.unary_unary(INFER)(b"", timeout=3)
-            await channel.unary_unary(INFER)(b"")
-        assert 0 < seen[0] < 4 < seen[1] <= 7  # gRPC rounds deadlines up a little
-
-    run(test())
+def test_a_message_of_megabytes_passes(stage: ScriptedStage) -> None:
+    sent = request()
+    sent.raw_input_contents.append(bytes(range(256)) * 40_000)
+    assert stage.oip.ModelInfer(sent, timeout=20).raw_output_contents[0] == sent.raw_input_contents[0]
 
 
-def test_a_stream_answers_in_order_and_outlives_a_bad_request() -> None:
-    async def test() -> None:
-        async def later_for_the_first(request: pb.ModelInferRequest, call: Call) -> Any:
-            await asyncio.sleep(0.05 if request.id == "0" else 0)
-            return await echo(request, call)
-
-        async def requests() -> AsyncIterator[bytes]:
-            for number in range(40):
-                name = "bad" if number == 3 else "good"
-                yield pb.ModelInferRequest(id=str(number), model_name=name).SerializeToString()
-                if number == 5:
-                    yield b"\xff\xff"
-
-        async with serving(later_for_the_first) as (channel, _):
-            stream = channel.stream_stream(STREAM, response_deserializer=pb.ModelStreamInferResponse.FromString)
-            answers = [answer async for answer in stream(requests(), timeout=5)]
-        garbage = answers.pop(6)
-        assert "got 2 bytes that are none" in garbage.error_message
-        assert [answer.infer_response.id for answer in answers] == [str(number) for number in range(40)]
-        assert answers[3].error_message == "NOT_FOUND: unknown model or family 'bad'"
-        assert not any(answer.error_message for answer in answers if answer.infer_response.id != "3")
-
-    run(test())
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_requests_are_understood(stage: ScriptedStage, compression: grpc.Compression) -> None:
+    sent = request()
+    sent.raw_input_contents.append(bytes(100_000))
+    assert stage.oip.ModelInfer(sent, timeout=10, compression=compression).parameters["bytes"].int64_param == 100_000
 
 
-def test_a_method_that_a_stage_does_not_offer_says_so() -> None:
-    async def test() -> None:
-        async with serving() as (channel, _):
-            code, text = await refusal(channel, path="/inference.GRPCInferenceService/RepositoryModelUnload")
-        assert code is grpc.StatusCode.UNIMPLEMENTED
-        assert "RepositoryModelUnload is not offered here" in text
-
-    run(test())
+def test_what_grows_over_the_limit_when_unpacked_is_refused(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, max_message_bytes=100_000) as stage:
+        raised = refusal(stage, bytes(3_000_000), compression=grpc.Compression.Gzip)
+        assert raised.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_health_has_two_voices() -> None:
-    async def test() -> None:
-        async with serving() as (channel, door):
-            stub: Any = health_pb2_grpc.HealthStub(channel)
-            states = health_pb2.HealthCheckResponse
-
-            async def status(service: str) -> int:
-                return int((await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)).status)
-
-            assert await status("live") == states.SERVING
-            assert await status("") == states.NOT_SERVING
-            await door.set_ready(True)
-            assert await status("") == await status("inference.GRPCInferenceService") == states.SERVING
-
-    run(test())
+def test_more_requests_than_the_limit_are_refused_at_once(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, max_in_flight=1) as stage:
+        first = stage.oip.ModelInfer.future(request("hold"), timeout=20)
+        stage.until("held", 1)
+        raised = refusal(stage)
+        assert raised.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "its limit" in raised.details()
+        stage.release()
+        first.result()
 
 
-def test_reflection_lists_the_services() -> None:
-    async def test() -> None:
-        async with serving() as (channel, _):
-            stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
-            asked = iter([reflection_pb2.ServerReflectionRequest(list_services="")])
-            async for reply in stub.ServerReflectionInfo(asked, timeout=5):
-                names = {service.name for service in reply.list_services_response.service}
-        assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= names
-
-    run(test())
+def test_the_callers_deadline_and_metadata_reach_the_servicer(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, request_timeout_s=7) as stage:
+        seen = stage.seen(timeout=3, metadata=(("traceparent", "00-1-2-03"), ("b-bin", b"\xff"), ("x", "y")))
+        assert 0 < seen["remaining_s"] < 4  # gRPC rounds deadlines up a little
+        assert seen["metadata"]["traceparent"] == "00-1-2-03"
+        assert "b-bin" not in seen["metadata"]
+        assert 4 < stage.seen(timeout=None)["remaining_s"] <= 7
 
 
-def test_a_taken_port_is_named_with_its_setting() -> None:
-    async def test() -> None:
-        async with serving() as (_, door):
-            config = door._settings
-            second = GrpcioDoor([], config)
-            with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{config.port}"):
-                await second.open()
-            await second.close(0)
-
-    run(test())
+@pytest.mark.parametrize("leaves", ["cancels", "has no time left"])
+def test_a_call_ends_when_its_caller(stage: ScriptedStage, leaves: str) -> None:
+    before = stage.seen()
+    call = stage.oip.ModelInfer.future(request("hold"), timeout=20 if leaves == "cancels" else 0.5)
+    stage.until("held", before["held"] + 1)
+    if leaves == "cancels":
+        call.cancel()
+    stage.until("cancelled", before["cancelled"] + 1)
 
 
-def test_closing_lets_the_calls_in_flight_end() -> None:
-    async def test() -> None:
-        started = asyncio.Event()
-
-        async def slow(_request: Any, _call: Call) -> Any:
-            started.set()
-            await asyncio.sleep(0.2)
-            return pb.ModelInferResponse(id="done")
-
-        async with serving(slow) as (channel, door):
-            call = asyncio.ensure_future(channel.unary_unary(INFER)(b"", timeout=5))
-            await started.wait()
-            await door.close(5)
-            assert pb.ModelInferResponse.FromString(await call).id == "done"
-
-    run(test())
+def test_a_stream_that_is_silent_ends_when_its_caller_cancels(stage: ScriptedStage) -> None:
+    before = stage.seen()
+    stream = stage.watch(b"", timeout=20)
+    assert next(stream).revision == 1
+    stream.cancel()
+    stage.until("watches_cancelled", before["watches_cancelled"] + 1)
 
 
-def test_closing_answers_what_a_stream_has_sent_and_then_ends_it() -> None:
-    async def test() -> None:
-        taken, release = asyncio.Semaphore(0), asyncio.Event()
+def test_a_stream_answers_in_order_and_outlives_a_bad_request(stage: ScriptedStage) -> None:
+    def requests() -> Iterator[bytes]:
+        for number in range(40):
+            one = request("sleep", seconds="0.05" if number == 0 else "0")
+            if number == 3:
+                one = request("raise", error="UnknownModel")
+            one.id = str(number)
+            yield one.SerializeToString()
+            if number == 5:
+                yield b"\xff\xff"
 
-        async def slow(request: pb.ModelInferRequest, call: Call) -> Any:
-            taken.release()
-            await release.wait()
-            return await echo(request, call)
-
-        async with serving(slow) as (channel, door):
-            stream = channel.stream_stream(STREAM, response_deserializer=pb.ModelStreamInferResponse.FromString)()
-            for number in range(3):
-                await stream.write(pb.ModelInferRequest(id=str(number)).SerializeToString())
-                await taken.acquire()
-            closing = asyncio.ensure_future(door.close(60))
-            await asyncio.sleep(0)  # it begins
-            release.set()
-            assert [(await stream.read()).infer_response.id for _ in range(3)] == ["0", "1", "2"]
-            with pytest.raises(aio.AioRpcError, match="this replica is stopping") as ended:
-                await stream.read()
-            assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
-            await closing
-
-    run(test())
+    stream: Any = stage.channel.stream_stream(STREAM, response_deserializer=pb.ModelStreamInferResponse.FromString)
+    answers = list(stream(requests(), timeout=10))
+    garbage = answers.pop(6)
+    assert "got 2 bytes that are none" in garbage.error_message
+    assert [answer.infer_response.id for answer in answers] == [str(number) for number in range(40)]
+    assert answers[3].error_message == "NOT_FOUND: unknown model or family 'x'"
+    assert not any(answer.error_message for answer in answers if answer.infer_response.id != "3")
 
 
-class Endless:
-    """A service with a stream that ends when it drains, and never otherwise."""
+def test_a_stream_answers_before_its_caller_has_sent_all(stage: ScriptedStage) -> None:
+    sent: queue.Queue[str | None] = queue.Queue()
 
-    def __init__(self, settings: StageSettings) -> None:
-        self.door = GrpcioDoor([methods_of(REPOSITORY_SERVICE, self)], settings)
-        self.said: list[str] = []
-        self._end = asyncio.Event()
+    def requests() -> Iterator[bytes]:
+        while (name := sent.get()) is not None:
+            yield pb.ModelInferRequest(id=name).SerializeToString()
 
-    async def watch(self, _request: Any, _call: Call) -> AsyncIterator[rp.CatalogueUpdate]:
-        yield rp.CatalogueUpdate(revision=1)
-        await self._end.wait()
-        raise errors.Draining("watch it again")
-
-    async def start(self) -> None:
-        self.said.append("started")
-
-    async def drain(self) -> None:
-        self.said.append("drained")
-        self._end.set()
-
-    async def close(self) -> None:
-        self.said.append("closed")
+    stream: Any = stage.channel.stream_stream(STREAM, response_deserializer=pb.ModelStreamInferResponse.FromString)
+    answers = stream(requests(), timeout=10)
+    for name in "abc":
+        sent.put(name)
+        assert next(answers).infer_response.id == name
+    sent.put(None)
+    assert list(answers) == []
 
 
-def test_a_service_that_drains_ends_its_streams_before_the_door_waits_for_them() -> None:
-    async def test() -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            config = StageSettings(port=free.getsockname()[1], drain_s=0, grace_s=3600)
-        service = Endless(config)
-        await service.door.open()
-        async with aio.insecure_channel(f"127.0.0.1:{config.port}") as channel:
-            watch: Any = channel.unary_stream(WATCH, response_deserializer=rp.CatalogueUpdate.FromString)
-            stream = watch(b"")
-            assert (await stream.read()).revision == 1
-            await asyncio.wait_for(shut_down(service, config), 60)
-            with pytest.raises(aio.AioRpcError, match="watch it again"):
-                await stream.read()
-        assert service.said == ["drained", "closed"]
+def test_a_method_that_a_stage_does_not_offer_says_so(stage: ScriptedStage) -> None:
+    raised = refusal(stage, path="/inference.GRPCInferenceService/RepositoryModelUnload")
+    assert raised.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "RepositoryModelUnload is not offered here" in raised.details()
+    assert refusal(stage, path="/no.Such/Method").code() is grpc.StatusCode.UNIMPLEMENTED
 
-    run(test())
+
+def test_health_has_two_voices(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, start_s=2) as stage:
+        assert stage.state("live") == STATES.SERVING
+        watched = stage.health.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        unknown = stage.health.Watch(health_pb2.HealthCheckRequest(service="x"), timeout=20)
+        assert next(unknown).status == STATES.SERVICE_UNKNOWN
+        assert [next(watched).status, next(watched).status] == [STATES.NOT_SERVING, STATES.SERVING]
+        assert stage.state("inference.GRPCInferenceService") == stage.state("triptych.v1.Repository") == STATES.SERVING
+        with pytest.raises(grpc.RpcError, match="no service 'x' here") as caught:
+            stage.state("x")
+        assert code_of(caught) is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_lists_and_describes_the_services(stage: ScriptedStage, version: str) -> None:
+    ask: Any = stage.channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    name = "inference.GRPCInferenceService"
+    questions = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=name),
+    ]
+    listed, described = ask(iter(questions), timeout=10)
+    names = {service.name for service in listed.list_services_response.service}
+    assert {name, "triptych.v1.Repository", "grpc.health.v1.Health"} <= names
+    assert described.file_descriptor_response.file_descriptor_proto
+
+
+def test_a_taken_port_is_one_line_with_its_setting(door: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ended = subprocess.run(COMMAND, env=variables(door, port=port), capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    line = ended.stderr.splitlines()[-1]
+    assert f"cannot listen on 127.0.0.1:{port}" in line
+    assert "SCRIPTED_PORT sets another" in line
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_connection_is_closed_at_its_age_and_the_next_call_opens_another(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, connection_age_s=0.2) as stage:
+        closed: queue.Queue[grpc.ChannelConnectivity] = queue.Queue()
+        stage.channel.subscribe(closed.put)
+        for _turn in range(2):
+            assert stage.infer("sleep", seconds="1").model_name == "sleep"  # older than the connection may be
+            while closed.get(timeout=10) is grpc.ChannelConnectivity.READY:
+                pass
+
+
+def test_an_age_of_zero_closes_none(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, connection_age_s=0) as stage:
+        states: list[grpc.ChannelConnectivity] = []
+        stage.channel.subscribe(states.append)
+        for _turn in range(3):
+            stage.infer("sleep", seconds="0.5")
+        assert set(states) <= {grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.READY}
+        assert len(states) <= 2
+
+
+def until_refused(stage: ScriptedStage) -> Any:
+    """Sends until the stage refuses; what it refuses with."""
+    while True:
+        try:
+            stage.infer()
+        except grpc.RpcError as error:
+            return error
+
+
+def test_leaving_answers_what_was_taken_and_refuses_the_rest(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, grace_s=60) as stage:
+        taken = [stage.oip.ModelInfer.future(request("sleep", seconds="3"), timeout=60) for _ in range(20)]
+        health = stage.health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        while next(health).status != STATES.SERVING:
+            pass
+        process = psutil.Process(stage.part.pid)
+        process.send_signal(signal.SIGTERM)
+        assert next(health).status == STATES.NOT_SERVING
+        raised = until_refused(stage)
+        assert raised.code() is grpc.StatusCode.UNAVAILABLE
+        assert "this replica is stopping" in raised.details()
+        process.send_signal(signal.SIGTERM)  # a second one changes nothing
+        assert [call.result(20).model_name for call in taken] == ["sleep"] * 20
+        assert process.wait(20) == 0
+
+
+def test_when_the_grace_is_over_what_is_left_is_told(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, grace_s=0.5) as stage:
+        taken = stage.oip.ModelInfer.future(request("hold"), timeout=60)
+        stage.until("held", 1)
+        process = psutil.Process(stage.part.pid)
+        process.send_signal(signal.SIGTERM)
+        assert taken.exception(20).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        assert process.wait(20) == 0
+
+
+def test_a_stage_that_drains_ends_its_streams_before_the_door_waits_for_them(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, grace_s=3600) as stage:
+        stream = stage.watch(b"", timeout=60)
+        assert next(stream).revision == 1
+        process = psutil.Process(stage.part.pid)
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(grpc.RpcError, match="watch it again"):
+            next(stream)
+        assert process.wait(20) == 0
+
+
+def test_leaving_answers_what_a_stream_has_sent_and_then_ends_it(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, grace_s=60) as stage:
+        over = threading.Event()
+
+        def open_for_ever() -> Iterator[bytes]:
+            for seconds in "133":
+                yield request("sleep", seconds=seconds).SerializeToString()
+            over.wait(30)
+
+        stream: Any = stage.channel.stream_stream(STREAM, response_deserializer=pb.ModelStreamInferResponse.FromString)
+        answers = stream(open_for_ever(), timeout=60)
+        assert next(answers).infer_response.model_name == "sleep"
+        psutil.Process(stage.part.pid).send_signal(signal.SIGTERM)
+        assert [next(answers).infer_response.model_name for _ in range(2)] == ["sleep"] * 2
+        with pytest.raises(grpc.RpcError, match="this replica is stopping") as ended:
+            next(answers)
+        assert code_of(ended) is grpc.StatusCode.UNAVAILABLE
+        over.set()

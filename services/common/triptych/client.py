@@ -90,7 +90,7 @@ RELAYED = frozenset(
 class Upstream:
     """One address of another part. `relays` says that its sentences are meant for our caller: a stage of ours.
 
-    `metadata` goes with every call.
+    `metadata` goes with every call. `credentials` make it TLS.
     """
 
     def __init__(
@@ -100,9 +100,13 @@ class Upstream:
         *services: ServiceDescriptor,
         relays: bool,
         metadata: tuple[tuple[str, str], ...] = (),
+        credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         self.part, self.address, self._relays, self._metadata = part, address, relays, metadata
-        self._channel = aio.insecure_channel(address, options=_options(address))
+        if credentials is None:
+            self._channel = aio.insecure_channel(address, options=_options(address))
+        else:
+            self._channel = aio.secure_channel(address, credentials, options=_options(address))
         self._methods = {method.name: self._bind(service, method) for service in services for method in service.methods}
 
     async def call(self, method: str, request: Any, call: Call, limit_s: float = float("inf")) -> Any:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import uvloop
 
 from triptych import logs
-from triptych.door import GrpcioDoor
+from triptych.door import Door
+from triptych.door.hosting import become_envoy
 from triptych.settings import StageSettings
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ GARBAGE = 20_000  # objects made and not yet gone, at which the youngest are sea
 class Running(Protocol):
     """A service that has been built and not yet started."""
 
-    door: GrpcioDoor
+    door: Door
 
     async def start(self) -> None:
         """Starts what runs beside the door and returns when the service may call itself ready."""
@@ -41,24 +43,37 @@ class Drains(Protocol):
         """Ends them, and every later one; the door would wait for them until its grace is over."""
 
 
-def run(stage: str, settings: StageSettings, build: Callable[[], Awaitable[Running]]) -> int:
-    """Runs a service until SIGTERM or SIGINT; returns the exit code of the process."""
+def run(stage: str, settings: StageSettings) -> int:
+    """Runs a service until SIGTERM or SIGINT; returns the exit code of the process.
+
+    The service is what `build` makes in module `server` of the stage's package.
+    """
     logs.configure(stage, settings.log_level)
     try:
-        uvloop.run(_live(stage, settings, build))
+        if settings.door == "envoy":
+            become_envoy(stage, settings)
+        uvloop.run(_live_here(stage, settings))
     except OSError as error:
         sys.stderr.write(f"{stage}: {error}\n")
         return 1
     return 0
 
 
-async def _live(stage: str, settings: StageSettings, build: Callable[[], Awaitable[Running]]) -> None:
+async def _live_here(stage: str, settings: StageSettings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    service = await build()
+    await live(stage, settings, stop)
+
+
+async def live(
+    stage: str, settings: StageSettings, stop: asyncio.Event, opened: Callable[[Door], None] = lambda door: None
+) -> None:
+    """Start, ready, and after `stop` drain and end; `opened` is told of the door once it may take calls."""
+    service: Running = await importlib.import_module(f"{stage}.server").build(settings)
     await service.door.open()
+    opened(service.door)
     log.info("live", extra={"address": f"{settings.host}:{settings.port}", "revision": settings.revision})
     starting = asyncio.create_task(_become_ready(service))
     stopping = asyncio.create_task(stop.wait())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from triptych import __version__
@@ -34,6 +34,34 @@ class StageSettings(BaseSettings):
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG logs every request")
     otlp_endpoint: str = Field("", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off")
+    door: Literal["grpcio", "envoy"] = Field("grpcio", description="the gRPC server: grpc.aio, or Envoy with us inside")
+    tls_cert: str = Field("", description="file with the certificate chain to serve with (PEM); empty: plaintext")
+    tls_key: str = Field("", description="file with its private key", validate_default=True)
+    tls_client_ca: str = Field("", description="file with the authorities of callers; nobody else is let in then")
+    upstream_ca: str = Field("", description="file with the authorities of our other stages; empty: plaintext to them")
+    upstream_cert: str = Field("", description="file with the certificate chain to show to them")
+    upstream_key: str = Field("", description="file with its private key", validate_default=True)
+
+    @field_validator("tls_key", "upstream_key")
+    @classmethod
+    def _beside_its_certificate(cls, key: str, info: ValidationInfo) -> str:
+        certificate = f"{info.field_name}".replace("key", "cert")
+        if bool(key) != bool(info.data.get(certificate)):
+            raise ValueError(f"want it together with {certificate.upper()}, or neither")
+        return key
+
+    @field_validator("tls_client_ca", "upstream_cert")
+    @classmethod
+    def _only_with_tls(cls, path: str, info: ValidationInfo) -> str:
+        needed = "tls_cert" if info.field_name == "tls_client_ca" else "upstream_ca"
+        if path and not info.data.get(needed):
+            raise ValueError(f"want {needed.upper()} beside it")
+        return path
+
+    @classmethod
+    def prefix(cls) -> str:
+        """What the names of their variables begin with."""
+        return str(cls.model_config.get("env_prefix", ""))
 
 
 S = TypeVar("S", bound=StageSettings)

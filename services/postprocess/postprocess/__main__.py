@@ -2,14 +2,13 @@
 
 import sys
 
-from postprocess.server import build
 from postprocess.settings import Settings
 from triptych import lifecycle, settings
 
 
 def main() -> int:
     config = settings.load(Settings, sys.argv[1:])
-    return lifecycle.run("postprocess", config, lambda: build(config))
+    return lifecycle.run("postprocess", config)
 
 
 if __name__ == "__main__":

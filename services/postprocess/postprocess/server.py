@@ -7,10 +7,11 @@ from postprocess.settings import Settings
 from postprocess.transform import Transform
 from triptych.client import Upstream
 from triptych.contracts import REPOSITORY_SERVICE, ContractStore
-from triptych.door import GrpcioDoor
+from triptych.door import door_for
 from triptych.methods import methods_of
 from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
+from triptych.tls import upstream_credentials
 from triptych.tracing import tracing
 from triptych.workers import Workers
 
@@ -22,11 +23,18 @@ class Postprocess:
         self._settings = settings
         self._tracing = tracing("postprocess", settings.otlp_endpoint)
         self._metrics = StageMetrics("postprocess", self._tracing)
-        self._repository = Upstream("repository", settings.repository, SERVICE, REPOSITORY_SERVICE, relays=True)
+        self._repository = Upstream(
+            "repository",
+            settings.repository,
+            SERVICE,
+            REPOSITORY_SERVICE,
+            relays=True,
+            credentials=upstream_credentials(settings),
+        )
         self._workers = Workers(settings.worker_threads, settings.inline_bytes)
         contracts = ContractStore(self._repository, settings.contract_cache)
         servicer = PostprocessServicer(settings, self._metrics, contracts, Transform(self._workers), self._repository)
-        self.door = GrpcioDoor([methods_of(SERVICE, servicer)], settings)
+        self.door = door_for([methods_of(SERVICE, servicer)], settings)
 
     async def start(self) -> None:
         self._metrics.serve(self._settings.host, self._settings.metrics_port)

@@ -9,7 +9,7 @@ from preprocess.settings import Settings
 from preprocess.transform import Transform
 from preprocess.upstream import Upstreams
 from triptych.contracts import ContractStore
-from triptych.door import GrpcioDoor
+from triptych.door import door_for
 from triptych.methods import methods_of
 from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
@@ -30,7 +30,7 @@ class Preprocess:
         contracts = ContractStore(self._upstreams.repository, settings.contract_cache)
         chain = Chain(settings, self._metrics, Transform(self._workers), self._upstreams)
         servicer = PreprocessServicer(settings, self._metrics, self._catalogue, contracts, chain)
-        self.door = GrpcioDoor([methods_of(SERVICE, servicer)], settings)
+        self.door = door_for([methods_of(SERVICE, servicer)], settings)
 
     async def start(self) -> None:
         self._metrics.serve(self._settings.host, self._settings.metrics_port)

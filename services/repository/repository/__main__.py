@@ -34,14 +34,13 @@ def main() -> int:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    from repository.server import build
     from repository.settings import Settings
 
     if arguments and arguments[0] in ("-h", "--help"):
         sys.stdout.write(settings.describe(Settings) + TOOLS)
         return 0
     config = settings.load(Settings, arguments)
-    return lifecycle.run("repository", config, lambda: build(config))
+    return lifecycle.run("repository", config)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Protocol
 
+import grpc
+
 from repository.residency.residency import Residency
 from triptych.call import Call
 from triptych.client import Upstream
@@ -40,10 +42,12 @@ class Alone:
 
 
 class Loads:
-    """Versions made ready by whoever leads."""
+    """Versions made ready by whoever leads. `credentials` are for the way to it."""
 
-    def __init__(self, residency: Residency, leader: Leader) -> None:
-        self._residency, self._leader = residency, leader
+    def __init__(
+        self, residency: Residency, leader: Leader, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        self._residency, self._leader, self._credentials = residency, leader, credentials
         self._upstream: Upstream | None = None
 
     async def ensure(self, model: str, version: int, call: Call, *, forwarded: bool = False) -> tuple[str, ...]:
@@ -72,7 +76,10 @@ class Loads:
 
     async def _to(self, address: str) -> Upstream:
         if self._upstream is None or self._upstream.address != address:
-            old, self._upstream = self._upstream, Upstream("repository", address, REPOSITORY_SERVICE, relays=True)
+            old = self._upstream
+            self._upstream = Upstream(
+                "repository", address, REPOSITORY_SERVICE, relays=True, credentials=self._credentials
+            )
             if old is not None:
                 await old.close()
         return self._upstream

@@ -22,10 +22,11 @@ from repository.settings import Settings
 from repository.traffic.board import Board
 from repository.traffic.serving import Serving
 from triptych.contracts import REPOSITORY_SERVICE
-from triptych.door import GrpcioDoor
+from triptych.door import door_for
 from triptych.methods import methods_of
 from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
+from triptych.tls import upstream_credentials
 from triptych.tracing import tracing
 
 if TYPE_CHECKING:  # imported only where there is a cluster: its client takes a second and tens of megabytes
@@ -61,14 +62,15 @@ class Repository:
         self._tasks: list[asyncio.Task[None]] = []
         self._standing: asyncio.Task[None] | None = None  # for election
         self._ready = False
-        self._loads = Loads(self.residency, self._cluster.election if self._cluster else Alone())
+        leader = self._cluster.election if self._cluster else Alone()
+        self._loads = Loads(self.residency, leader, upstream_credentials(settings))
         own = RepositoryServicer(
             self.board, self.residency, self._loads, journal, self._tracing, settings.max_in_flight
         )
         inference = CatalogueServicer(
             settings, self._stage, self.board, self.residency, self._loads, lambda: self._ready
         )
-        self.door = GrpcioDoor([methods_of(REPOSITORY_SERVICE, own), methods_of(SERVICE, inference)], settings)
+        self.door = door_for([methods_of(REPOSITORY_SERVICE, own), methods_of(SERVICE, inference)], settings)
 
     async def start(self) -> None:
         """Reads the catalogue; Triton may come later. Raises `OSError` when the folder cannot be read."""

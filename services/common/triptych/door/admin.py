@@ -1,0 +1,46 @@
+"""What a stage asks of the Envoy that it runs in, by its admin interface: a socket without a file or a port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import time
+
+VARIABLE = "TRIPTYCH_ENVOY_ADMIN"  # the socket's name, in the abstract namespace of Linux
+STATISTICS = "door"  # what Envoy calls the connections of this door
+ANSWERS_S = 2.0
+PAUSE_S = 0.02
+
+
+class Admin:
+    """The admin interface of the own process; does nothing where there is none, as in a test."""
+
+    def __init__(self) -> None:
+        self._name = os.environ.get(VARIABLE, "")
+
+    async def send_connections_away(self) -> None:
+        """Callers get GOAWAY with their next answer; what they send in between is answered still."""
+        await self._request("POST", "/drain_listeners?graceful&skip_exit")
+
+    async def until_answers_are_sent(self) -> None:
+        """Returns when Envoy has no stream left, or a moment later."""
+        last = time.monotonic() + ANSWERS_S
+        while time.monotonic() < last:
+            counted = await self._request("GET", f"/stats?filter=^http.{STATISTICS}.downstream_rq_active$")
+            if not re.search(rb"downstream_rq_active: [1-9]", counted):
+                return
+            await asyncio.sleep(PAUSE_S)
+
+    async def _request(self, verb: str, path: str) -> bytes:
+        if not self._name:
+            return b""
+        connected = socket.socket(socket.AF_UNIX)
+        connected.connect(f"\0{self._name}")  # at once, on the same machine; uvloop itself takes names of files only
+        reader, writer = await asyncio.open_unix_connection(sock=connected)
+        try:
+            writer.write(f"{verb} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n".encode())
+            return await reader.read()
+        finally:
+            writer.close()

@@ -1,0 +1,123 @@
+"""What the doors share: which calls are taken, health and reflection beside the services, the end of streams."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from triptych.call import Call
+from triptych.door import health, reflection
+from triptych.errors import Draining, InvalidRequest
+from triptych.methods import Service, methods_of
+from triptych.settings import StageSettings
+from triptych.status import status_of, trailers_of
+
+log = logging.getLogger("triptych.door")
+
+REFUSE_S = 0.2
+
+STOPPING = "this replica is stopping; send the request again"
+
+
+class Door(ABC):
+    """Serves services beside grpc.health.v1 and reflection on one port. Raises `OSError` when it cannot."""
+
+    def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
+        self.settings = settings
+        self._closing = asyncio.Event()
+        names = [service.full_name for service in services]
+        self._health = health.Health(names)
+        own = methods_of(health.SERVICE, self._health)
+        self.services = (*services, own, *reflection.reflection([*names, own.full_name]))
+        self._unstoppable = own.full_name
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Serves, at first as NOT_SERVING."""
+
+    async def set_ready(self, ready: bool) -> None:
+        """The readiness voice, for the whole server (empty name) and for each service by name."""
+        self._health.set_ready(ready)
+
+    async def close(self, grace_s: float) -> None:
+        """Refuses new calls as UNAVAILABLE, then gives those in flight `grace_s` seconds.
+
+        The pause between is for callers that send on: what comes in the moment of stopping would be cut off.
+        """
+        self._closing.set()
+        self._health.close()
+        await asyncio.sleep(min(REFUSE_S, grace_s))
+        await self.end(grace_s)
+
+    @abstractmethod
+    async def end(self, grace_s: float) -> None:
+        """Lets calls in flight end for `grace_s` seconds and then stops."""
+
+    def admit(self, service: str, left_s: float | None, metadata: Mapping[str, str], *, endless: bool = False) -> Call:
+        """The call, with its own deadline or ours; raises `Draining` when this process is stopping.
+
+        `left_s` is None when the caller set no deadline; 0.0 is a deadline.
+        """
+        if self._closing.is_set() and service != self._unstoppable:
+            raise Draining(STOPPING)
+        limit_s = float("inf") if endless else self.settings.request_timeout_s
+        return Call.within(limit_s if left_s is None else min(left_s, limit_s), metadata)
+
+    async def until_closing(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The messages of a caller's stream; raises `Draining` in place of the next when this process is stopping.
+
+        A stream has no end that one could wait for: this way what was taken is answered before it ends.
+        """
+        closing = asyncio.ensure_future(self._closing.wait())
+        reading = asyncio.ensure_future(anext(stream))
+        try:
+            while await asyncio.wait({reading, closing}, return_when=asyncio.FIRST_COMPLETED):
+                if not reading.done():
+                    raise Draining(STOPPING)
+                try:
+                    message = reading.result()
+                except StopAsyncIteration:
+                    return
+                yield message
+                if closing.done():
+                    raise Draining(STOPPING)
+                reading = asyncio.ensure_future(anext(stream))
+        finally:
+            closing.cancel()
+            reading.cancel()
+
+    async def parsed(
+        self, stream: AsyncIterator[bytes], parse: Callable[[bytes], Message]
+    ) -> AsyncIterator[Message | InvalidRequest]:
+        """A caller's stream as the method table wants it, until this process is stopping."""
+        async for data in self.until_closing(stream):
+            try:
+                yield parse(data)
+            except InvalidRequest as error:
+                yield error
+
+
+def parser(message: type[Message]) -> Callable[[bytes], Message]:
+    """Turns bytes into a message; raises `InvalidRequest`."""
+
+    def parse(data: bytes) -> Message:
+        try:
+            return message.FromString(data)
+        except DecodeError as error:
+            name = message.DESCRIPTOR.full_name
+            raise InvalidRequest(f"want an encoded {name}, got {len(data)} bytes that are none") from error
+
+    return parse
+
+
+def refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
+    """Code, text and trailers of the table; what is our fault is logged whole."""
+    code, text = status_of(error)
+    if code is grpc.StatusCode.INTERNAL:
+        log.error("internal error", exc_info=error, extra={"method": method})
+    return code, text, trailers_of(error)

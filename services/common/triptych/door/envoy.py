@@ -1,0 +1,216 @@
+"""The door that is Envoy: our code runs inside it as an ASGI application (pyvoy), and speaks gRPC's framing itself.
+
+Envoy has the connections, HTTP/2, TLS and their limits; this has the calls. `triptych.door.hosting` starts both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from triptych.call import Call
+from triptych.door.admin import Admin
+from triptych.door.base import STOPPING, Door, parser, refusal
+from triptych.door.wire import Limits, framed, messages, status_headers, timeout_s
+from triptych.errors import Draining, InvalidRequest, NotSupported, Overloaded
+from triptych.methods import Method, Service
+from triptych.settings import StageSettings
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+LOOK_S = 0.25  # a call in work is asked that often whether its caller has left: pyvoy does not say it by itself
+IDLE_S = 0.02
+
+_HEADERS = [(b"content-type", b"application/grpc")]
+_START = {"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True}
+_LAST_BODY = {"type": "http.response.body", "body": b""}
+_OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
+
+
+class Exchange:
+    """One call on the wire: the caller's messages, the answers, and whether the caller is still there."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: StageSettings) -> None:
+        self._receive, self._send = receive, send
+        self._max_bytes = settings.max_message_bytes
+        self.metadata = {
+            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"] if key[-4:] != b"-bin"
+        }
+        self.task: asyncio.Task[None] | None = asyncio.current_task()
+        self._limits = Limits(self._max_bytes, self.metadata.get("grpc-encoding", "identity"))
+        self._complete = False  # the caller has sent all that it will
+        self._started = False
+        self._looks = 0
+        self._gone: asyncio.Future[dict[str, Any]] | None = None
+
+    def left_s(self) -> float | None:
+        """Seconds of the caller's deadline, None without one."""
+        text = self.metadata.get("grpc-timeout")
+        return None if text is None else timeout_s(text)
+
+    async def message(self) -> bytes:
+        """The one message of a unary request."""
+        event = await self._event()
+        data: bytes = event["body"]
+        if event["more_body"]:
+            found = [message async for message in messages(self._chunks(data), self._limits)]
+            if len(found) != 1:
+                raise InvalidRequest(f"want one message, got {len(found)}")
+            return found[0]
+        if len(data) < 5 or self._limits.length(data) != len(data) - 5:
+            raise InvalidRequest(f"want one message, got {len(data)} bytes that are not one")
+        return self._limits.message(data[0], data[5:])
+
+    def requests(self) -> AsyncIterator[bytes]:
+        """The messages of a stream."""
+        return messages(self._chunks(), self._limits)
+
+    async def answer(self, message: bytes) -> None:
+        """One message of a stream; returns when there is room for the next."""
+        if not self._started:
+            self._started = True
+            await self._send(_START)
+        try:
+            await self._send({"type": "http.response.body", "body": self._fitting(message), "more_body": True})
+        except OSError:
+            raise asyncio.CancelledError from None  # the caller left
+
+    async def finish(self, message: bytes | None = None) -> None:
+        """Ends the call well, with a last message or none."""
+        body = None if message is None else self._fitting(message)
+        if not self._started:
+            await self._send(_START)
+        await self._send(_LAST_BODY if body is None else {"type": "http.response.body", "body": body})
+        await self._send(_OK)
+
+    async def refuse(self, error: Exception, method: str) -> None:
+        """Ends the call with the status of the table: in place of the headers while there are none."""
+        end = status_headers(*refusal(error, method))
+        if self._started:
+            await self._send(_LAST_BODY)
+            await self._send({"type": "http.response.trailers", "headers": end})
+        else:
+            await self._send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *end]})
+            await self._send(_LAST_BODY)
+
+    def look(self) -> None:
+        """Cancels the call if its caller has left. Asks at the second look: most calls are over before."""
+        self._looks += 1
+        if self._looks < 2 or not self._complete or self.task is None:
+            return
+        if self._gone is None:
+            self._gone = asyncio.ensure_future(self._receive())
+        elif self._gone.done():
+            left = not self._gone.cancelled() and self._gone.result()["type"] == "http.disconnect"
+            self._gone = None
+            if left:
+                self.task.cancel()
+
+    def _fitting(self, message: bytes) -> bytes:
+        if len(message) > self._max_bytes:
+            raise Overloaded(f"sent message larger than max ({len(message)} vs. {self._max_bytes})")
+        return framed(message)
+
+    async def _event(self) -> dict[str, Any]:
+        event = await self._receive()
+        if event["type"] != "http.request":
+            raise asyncio.CancelledError  # the caller left
+        self._complete = not event["more_body"]
+        return event
+
+    async def _chunks(self, first: bytes = b"") -> AsyncIterator[bytes]:
+        if first:
+            yield first
+        while not self._complete:
+            yield (await self._event())["body"]
+
+
+class EnvoyDoor(Door):
+    """The ASGI application."""
+
+    def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
+        super().__init__(services, settings)
+        self._admin = Admin()
+        self._exchanges: set[Exchange] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self._over = False  # the time for the last calls
+        self._answers = {
+            f"/{service.full_name}/{method.name}": self._answerer(service.full_name, method)
+            for service in self.services
+            for method in service.methods
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send, self.settings)
+        self._exchanges.add(exchange)
+        path = scope["path"]
+        try:
+            answer = self._answers.get(path)
+            if answer is None:
+                raise NotSupported(f"there is no method {path} here")
+            await answer(exchange)
+        except asyncio.CancelledError:
+            if self._over:
+                await exchange.refuse(Draining(STOPPING), path)
+        except Exception as error:
+            await exchange.refuse(error, path.rpartition("/")[2])
+        finally:
+            self._exchanges.discard(exchange)
+
+    async def open(self) -> None:
+        """Envoy listens as soon as the application has started."""
+        self._looking = asyncio.create_task(self._look_after_callers())
+
+    async def close(self, grace_s: float) -> None:
+        await self._admin.send_connections_away()
+        await super().close(grace_s)
+
+    async def end(self, grace_s: float) -> None:
+        last = time.monotonic() + grace_s
+        while self._exchanges and time.monotonic() < last:
+            await asyncio.sleep(IDLE_S)
+        self._over = True
+        left = [exchange.task for exchange in self._exchanges if exchange.task is not None]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        if self._looking is not None:
+            self._looking.cancel()
+        await self._admin.until_answers_are_sent()
+
+    async def _look_after_callers(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for exchange in tuple(self._exchanges):
+                exchange.look()
+
+    def _answerer(self, service: str, method: Method) -> Callable[[Exchange], Awaitable[None]]:
+        parse = parser(method.request)
+
+        def admitted(exchange: Exchange, endless: bool) -> Call:
+            return self.admit(service, exchange.left_s(), exchange.metadata, endless=endless)
+
+        async def unary(exchange: Exchange) -> None:
+            request = parse(await exchange.message())
+            response = await method.answer(request, admitted(exchange, False))
+            await exchange.finish(response.SerializeToString())
+
+        async def server_streaming(exchange: Exchange) -> None:
+            request = parse(await exchange.message())
+            async for response in method.answer(request, admitted(exchange, True)):
+                await exchange.answer(response.SerializeToString())
+            await exchange.finish()
+
+        async def both_streaming(exchange: Exchange) -> None:
+            requests = self.parsed(exchange.requests(), parse)
+            async for response in method.answer(requests, admitted(exchange, True)):
+                await exchange.answer(response.SerializeToString())
+            await exchange.finish()
+
+        if method.client_streaming:
+            return both_streaming
+        return server_streaming if method.server_streaming else unary

@@ -1,0 +1,124 @@
+"""Envoy's configuration for one stage: one listener, HTTP/2 only, and our application behind it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from typing import Any
+
+from triptych.door.admin import STATISTICS
+from triptych.settings import StageSettings
+
+TYPE = "type.googleapis.com/envoy"
+# A second GOAWAY follows the first after that long: what was on its way in between is answered.
+GOAWAY_S = "1s"
+ROOM_BYTES = 1 << 16  # for the frames around a message
+MAX_CONNECTIONS = 20_000
+
+
+def bootstrap(stage: str, settings: StageSettings, app: str, admin: str, folder: str) -> dict[str, Any]:
+    """The whole of it; `app` is a module and a name in it, `admin` the socket of the admin interface.
+
+    `folder` is where the files of `secrets` lie.
+    """
+    line = {"timestamp": "%Y-%m-%dT%T.%e", "level": "%l", "logger": "envoy.%n", "message": "%j", "stage": stage}
+    connections = {
+        "@type": f"{TYPE}.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+        "max_active_downstream_connections": MAX_CONNECTIONS,
+    }
+    monitor = {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": connections}
+    return {
+        "node": {"id": stage, "cluster": "triptych"},  # without a name it reads no secrets
+        "admin": {"address": {"pipe": {"path": admin}}},
+        "application_log_config": {"log_format": {"json_format": line}},
+        "overload_manager": {"resource_monitors": [monitor]},
+        "static_resources": {"listeners": [_listener(settings, app, folder)]},
+    }
+
+
+def _listener(settings: StageSettings, app: str, folder: str) -> dict[str, Any]:
+    chain: dict[str, Any] = {"filters": [{"name": "http", "typed_config": _http(settings, _filter(app))}]}
+    if settings.tls_cert:
+        chain["transport_socket"] = _tls(settings, folder)
+    return {
+        "name": "grpc",
+        "address": {"socket_address": {"address": settings.host, "port_value": settings.port}},
+        "enable_reuse_port": False,  # a second process on the port is an error, not half of the traffic
+        # A message is kept whole until the application takes it; a smaller buffer answers 413.
+        "per_connection_buffer_limit_bytes": settings.max_message_bytes + ROOM_BYTES,
+        "filter_chains": [chain],
+    }
+
+
+def _tls(settings: StageSettings, folder: str) -> dict[str, Any]:
+    """Envoy reads the files again when they are renewed: it follows the secrets, and those follow their folders."""
+    context: dict[str, Any] = {
+        "alpn_protocols": ["h2"],
+        "tls_certificate_sds_secret_configs": [_secret("certificate", folder)],
+    }
+    if settings.tls_client_ca:
+        context["validation_context_sds_secret_config"] = _secret("callers", folder)
+    return {
+        "name": "tls",
+        "typed_config": {
+            "@type": f"{TYPE}.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "common_tls_context": context,
+            "require_client_certificate": bool(settings.tls_client_ca),
+        },
+    }
+
+
+def _secret(name: str, folder: str) -> dict[str, Any]:
+    return {"name": name, "sds_config": {"path_config_source": {"path": f"{folder}/{name}.json"}}}
+
+
+def secrets(settings: StageSettings) -> dict[str, Any]:
+    """The secrets that the configuration names, as documents for files of that name."""
+    certificate = {
+        "certificate_chain": {"filename": settings.tls_cert},
+        "private_key": {"filename": settings.tls_key},
+        "watched_directory": {"path": os.path.dirname(settings.tls_cert)},
+    }
+    callers = {
+        "trusted_ca": {"filename": settings.tls_client_ca},
+        "watched_directory": {"path": os.path.dirname(settings.tls_client_ca)},
+    }
+    kind = f"{TYPE}.extensions.transport_sockets.tls.v3.Secret"
+    made = {"certificate": {"tls_certificate": certificate}}
+    if settings.tls_client_ca:
+        made["callers"] = {"validation_context": callers}
+    return {name: {"resources": [{"@type": kind, "name": name, **secret}]} for name, secret in made.items()}
+
+
+def _http(settings: StageSettings, application: dict[str, Any]) -> dict[str, Any]:
+    age = {"max_connection_duration": f"{settings.connection_age_s}s"} if settings.connection_age_s else {}
+    return {
+        "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": STATISTICS,
+        "codec_type": "HTTP2",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
+        "http_filters": [application],
+        "generate_request_id": False,
+        "server_header_transformation": "PASS_THROUGH",
+        "stream_idle_timeout": "0s",  # a stream may be silent for hours
+        "common_http_protocol_options": age,
+        "drain_timeout": GOAWAY_S,
+    }
+
+
+def _filter(app: str) -> dict[str, Any]:
+    module = importlib.util.find_spec("pyvoy._pyvoy")
+    if module is None or module.origin is None:
+        raise OSError("pyvoy is not installed; services/common/requirements.txt names it")
+    config = {"app": app, "interface": "asgi", "lifespan": True}
+    return {
+        "name": "pyvoy",
+        "typed_config": {
+            "@type": f"{TYPE}.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+            "dynamic_module_config": {"module": {"local": {"filename": module.origin}}},
+            "filter_name": "pyvoy",
+            "terminal_filter": True,
+            "filter_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": json.dumps(config)},
+        },
+    }

