@@ -1,5 +1,7 @@
 """The settings of preprocess."""
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -11,6 +13,9 @@ class Settings(StageSettings):
 
     model_config = SettingsConfigDict(env_prefix="PREPROCESS_", frozen=True, extra="forbid")
 
+    door: Literal["grpcio", "envoy"] = Field(
+        "envoy", description="the gRPC server: grpc.aio, or Envoy with us inside, half the CPU under many callers"
+    )
     port: int = Field(9000, ge=0, le=65535, description="gRPC port")
     metrics_port: int = Field(9100, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
     repository: str = Field("127.0.0.1:9002", description="address of the repository")
