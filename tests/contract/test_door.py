@@ -140,6 +140,16 @@ def test_a_call_ends_when_its_caller(stage: ScriptedStage, leaves: str) -> None:
     stage.until("cancelled", before["cancelled"] + 1)
 
 
+def test_callers_without_patience_do_not_cost_others_their_connection(door: str, tmp_path: Path) -> None:
+    with scripted(door, tmp_path, connection_age_s=0) as stage:
+        patient = stage.oip.ModelInfer.future(request("hold"), timeout=60)
+        for _wave in range(15):
+            impatient = [stage.oip.ModelInfer.future(request("hold"), timeout=0.05) for _ in range(100)]
+            assert {call.code() for call in impatient} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        stage.release()
+        assert patient.result().model_name == "hold"
+
+
 def test_a_stream_that_is_silent_ends_when_its_caller_cancels(stage: ScriptedStage) -> None:
     before = stage.seen()
     stream = stage.watch(b"", timeout=20)

@@ -18,6 +18,7 @@ from triptych.errors import DeadlineExceeded, NotThere, Overloaded, StageUnavail
 from triptych.oip import SERVICE
 from triptych.proto import repository_pb2 as rp
 from triptych.tensors import encode_request
+from triptych.tls import upstream_credentials
 
 TRIES = 3  # loads asked for in one request: a Triton may die just after it has loaded
 ABANDONED_S = 60.0  # a call that nobody waits for any more may last that much longer
@@ -73,8 +74,9 @@ class Upstreams:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.repository = Upstream("repository", settings.repository, REPOSITORY_SERVICE, relays=True)
-        self.postprocess = Upstream("postprocess", settings.postprocess, SERVICE, relays=False)
+        ours = upstream_credentials(settings)
+        self.repository = Upstream("repository", settings.repository, REPOSITORY_SERVICE, relays=True, credentials=ours)
+        self.postprocess = Upstream("postprocess", settings.postprocess, SERVICE, relays=False, credentials=ours)
         self._predictors: dict[str, _Predictor] = {}
 
     async def predict(self, target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:

@@ -22,7 +22,8 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-LOOK_S = 0.25  # a call in work is asked that often whether its caller has left: pyvoy does not say it by itself
+LOOK_S = 0.1  # calls are looked at that often: is the caller's deadline over?
+ASK_EVERY = 3  # looks, until one is asked whether its caller has left: pyvoy does not say it by itself
 IDLE_S = 0.02
 
 _HEADERS = [(b"content-type", b"application/grpc")]
@@ -44,13 +45,18 @@ class Exchange:
         self._limits = Limits(self._max_bytes, self.metadata.get("grpc-encoding", "identity"))
         self._complete = False  # the caller has sent all that it will
         self._started = False
+        self._until = float("inf")  # the caller's deadline, by time.monotonic
         self._looks = 0
         self._gone: asyncio.Future[dict[str, Any]] | None = None
 
     def left_s(self) -> float | None:
         """Seconds of the caller's deadline, None without one."""
         text = self.metadata.get("grpc-timeout")
-        return None if text is None else timeout_s(text)
+        if text is None:
+            return None
+        left_s = timeout_s(text)
+        self._until = time.monotonic() + left_s
+        return left_s
 
     async def message(self) -> bytes:
         """The one message of a unary request."""
@@ -97,18 +103,21 @@ class Exchange:
             await self._send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *end]})
             await self._send(_LAST_BODY)
 
-    def look(self) -> None:
-        """Cancels the call if its caller has left. Asks at the second look: most calls are over before."""
+    def look(self, now: float) -> None:
+        """Cancels the call if nobody waits for it any more. Most calls are over before anything is asked."""
         self._looks += 1
-        if self._looks < 2 or not self._complete or self.task is None:
+        if self.task is None:
             return
-        if self._gone is None:
+        if now > self._until or self._caller_has_left():
+            self.task.cancel()
+
+    def _caller_has_left(self) -> bool:
+        if self._gone is not None and self._gone.done():
+            event, self._gone = self._gone.result(), None
+            return bool(event["type"] == "http.disconnect")
+        if self._complete and self._gone is None and self._looks % ASK_EVERY == 0:
             self._gone = asyncio.ensure_future(self._receive())
-        elif self._gone.done():
-            left = not self._gone.cancelled() and self._gone.result()["type"] == "http.disconnect"
-            self._gone = None
-            if left:
-                self.task.cancel()
+        return False
 
     def _fitting(self, message: bytes) -> bytes:
         if len(message) > self._max_bytes:
@@ -185,8 +194,9 @@ class EnvoyDoor(Door):
     async def _look_after_callers(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
+            now = time.monotonic()
             for exchange in tuple(self._exchanges):
-                exchange.look()
+                exchange.look(now)
 
     def _answerer(self, service: str, method: Method) -> Callable[[Exchange], Awaitable[None]]:
         parse = parser(method.request)

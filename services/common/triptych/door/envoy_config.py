@@ -15,6 +15,12 @@ TYPE = "type.googleapis.com/envoy"
 GOAWAY_S = "1s"
 ROOM_BYTES = 1 << 16  # for the frames around a message
 MAX_CONNECTIONS = 20_000
+# Callers whose deadlines pass reset their calls, and two guards against attacks by resets would then close the
+# connection with all that others have on it: Envoy's after 500 calls of which half were reset young, and nghttp2's at
+# 1,000 resets. With 50 callers of 50 ms beside 5 patient ones 493 of 3,163 calls were lost to the first and 10 of 3,130
+# to the second, and none of 3,155 as it is here (2026-11-21).
+RUNTIME = {"overload.premature_reset_total_stream_count": 1 << 31}
+HTTP2 = {"use_oghttp2_codec": True}  # not nghttp2; the CPU for a call is the same
 
 
 def bootstrap(stage: str, settings: StageSettings, app: str, admin: str, folder: str) -> dict[str, Any]:
@@ -33,6 +39,7 @@ def bootstrap(stage: str, settings: StageSettings, app: str, admin: str, folder:
         "admin": {"address": {"pipe": {"path": admin}}},
         "application_log_config": {"log_format": {"json_format": line}},
         "overload_manager": {"resource_monitors": [monitor]},
+        "layered_runtime": {"layers": [{"name": "ours", "static_layer": RUNTIME}]},
         "static_resources": {"listeners": [_listener(settings, app, folder)]},
     }
 
@@ -97,6 +104,7 @@ def _http(settings: StageSettings, application: dict[str, Any]) -> dict[str, Any
         "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": STATISTICS,
         "codec_type": "HTTP2",
+        "http2_protocol_options": HTTP2,
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
         "http_filters": [application],
         "generate_request_id": False,
