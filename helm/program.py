@@ -22,6 +22,7 @@ APIS = (
     "gateway.envoyproxy.io/v1alpha1",
     "monitoring.coreos.com/v1",
     "keda.sh/v1alpha1",
+    "cert-manager.io/v1",
 )
 
 

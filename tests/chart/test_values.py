@@ -71,6 +71,8 @@ BESIDE: dict[str, dict[str, Any]] = {
         "gateway": ROUTED,
         "canary": {"enabled": True, "preprocess": {"replicas": 1}, "postprocess": {"replicas": 1}},
     },
+    "tls.secret": {"tls": {"mode": "tls", "secret": "certificates"}},
+    "tls.issuer": {"tls": {"mode": "tls", "issuer": {"name": "ca"}}},
     "metrics.serviceMonitor.enabled": {},
     "metrics.serviceMonitor.": {"metrics": {"serviceMonitor": {"enabled": True}}},
     "metrics.dashboard.enabled": {},
@@ -99,6 +101,7 @@ CHANGED: dict[str, Any] = {
     "networkPolicy.scrapers": [{"podSelector": {}}],
 }
 CHANGED |= {f"canary.{stage}": {"replicas": 7} for stage in ("preprocess", "predictor", "postprocess")}
+CHANGED["tls.issuer"] = {"name": "other"}
 CHANGED["canary.models"] = {"image": "triptych/models:2"}
 CHANGED["servedModels"] = CHANGED["canary.servedModels"] = [
     {"model": "digits_gb", "traffic": [{"version": 2, "percent": 100}]}
@@ -131,8 +134,8 @@ def beside(name: str) -> dict[str, Any]:
     return copy.deepcopy(BESIDE[max(found, key=len)]) if found else {}
 
 
-# A store contradicts the values that go with another one: test_options.py and test_backend.py have them.
-@pytest.mark.parametrize("name", sorted(LEAVES.keys() - {"models.store", "backend.features.store"}))
+# These contradict what goes with another of their values: test_options.py, test_backend.py and test_tls.py have them.
+@pytest.mark.parametrize("name", sorted(LEAVES.keys() - {"models.store", "backend.features.store", "tls.mode"}))
 def test_every_value_changes_the_render(render: Render, name: str) -> None:
     values = beside(name)
     other = copy.deepcopy(values)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 import trustme
 from tritonclient.grpc import service_pb2 as pb
 
+from local.endpoints import free_endpoints
 from tests.contract.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
 from triptych.call import Call
 from triptych.client import Upstream
@@ -128,6 +131,37 @@ def test_a_stage_calls_another_with_the_files_of_its_settings(
         assert asyncio.run(test(ours)) == "1"
         with pytest.raises(StageUnavailable):
             asyncio.run(test(StageSettings(upstream_ca=certificates.trusted())))
+
+
+def test_a_stage_takes_up_what_it_shows_and_trusts_when_it_is_renewed(
+    door: str, tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triptych.client.LOOK_S", 0.0)
+    own = certificates.serve("caller")
+    ours = StageSettings(upstream_ca=certificates.trusted(), upstream_cert=own["tls_cert"], upstream_key=own["tls_key"])
+    port = free_endpoints()["preprocess"].port
+
+    @contextmanager
+    def serving(issued: Certificates) -> Iterator[ScriptedStage]:
+        """As whoever has the files of now."""
+        mutual = {**issued.serve(), "tls_client_ca": issued.trusted()}
+        with scripted(door, tmp_path, issued.caller(), port=port, **mutual) as stage:
+            yield stage
+
+    async def test() -> None:
+        address, credentials = f"127.0.0.1:{port}", upstream_credentials(ours)
+        upstream = Upstream("s", address, SERVICE, relays=True, credentials=credentials)
+        with serving(certificates):
+            await upstream.call("ModelInfer", request(), Call.within(10))
+        renewed = Certificates(certificates.folder, trustme.CA())
+        with serving(renewed):
+            with pytest.raises(StageUnavailable):  # the authority is another, and the certificate still the old one
+                await upstream.call("ModelInfer", request(), Call.within(10))
+            renewed.serve("caller")
+            await upstream.call("ModelInfer", request(), Call.within(10))
+        await upstream.close()
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize(

@@ -178,11 +178,19 @@ def test_a_refused_call_is_tried_again_with_the_same_trace_within_one_deadline(s
     server.stop(0).wait()
 
 
-def test_a_wrong_setting_ends_the_start_with_its_name() -> None:
-    environment = os.environ | {"BACKEND_JWT_KEY": "short"}
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"BACKEND_JWT_KEY": "short"}, "BACKEND_JWT_KEY: want a key of 32 characters"),
+        ({"BACKEND_CHAIN_CERT": "a.pem"}, "BACKEND_CHAIN_CERT: want BACKEND_CHAIN_KEY and BACKEND_CHAIN_CA beside it"),
+        ({"BACKEND_CHAIN_CA": "/no/such.pem"}, "'/no/such.pem'"),
+    ],
+)
+def test_a_wrong_setting_ends_the_start_with_its_name(settings: dict[str, str], said: str) -> None:
+    environment = os.environ | {"BACKEND_JWT_KEY": "k" * 32} | settings
     command = [str(ensure("backend")), "-m", "backend"]
     done = subprocess.run(
         command, cwd=ROOT / "examples/backend", env=environment, capture_output=True, text=True, timeout=20
     )
     assert done.returncode == 1
-    assert "BACKEND_JWT_KEY: want a key of 32 characters" in done.stderr
+    assert said in done.stderr

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from grpc import StatusCode, aio
+from grpc import ChannelCredentials, StatusCode, aio, ssl_channel_credentials
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
@@ -55,9 +56,12 @@ class Forecast:
 class Chain:
     """One channel for all requests, over all pods that the address has."""
 
-    def __init__(self, address: str, timeout_s: float) -> None:
+    def __init__(self, address: str, timeout_s: float, credentials: ChannelCredentials | None = None) -> None:
         options = [("grpc.service_config", json.dumps(CONFIG)), ("grpc.dns_min_time_between_resolutions_ms", 500)]
-        self._channel = aio.insecure_channel(address, options=options)
+        if credentials is None:
+            self._channel = aio.insecure_channel(address, options=options)
+        else:
+            self._channel = aio.secure_channel(address, credentials, options=options)
         self._stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._timeout_s = timeout_s
 
@@ -81,6 +85,12 @@ class Chain:
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+def credentials(ca: str, cert: str, key: str) -> ChannelCredentials | None:
+    """From PEM files, read once; None is plaintext. Raises `OSError`."""
+    authorities, chain, private = (Path(file).read_bytes() if file else None for file in (ca, cert, key))
+    return ssl_channel_credentials(authorities, private, chain) if authorities else None
 
 
 def new_trace() -> str:

@@ -8,7 +8,7 @@ import jwt
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from backend.chain import Chain, ChainError
+from backend.chain import Chain, ChainError, credentials
 from backend.features import Articles, Store, StoreAway, open_store, read_articles
 from backend.settings import Settings, WrongSetting
 
@@ -27,10 +27,14 @@ def build(settings: Settings) -> web.Application:
     app.add_routes([web.get("/forecasts/{country}/{article}", forecast)])
 
     articles = _articles(settings.articles)
+    try:
+        shown = credentials(settings.chain_ca, settings.chain_cert, settings.chain_key)
+    except OSError as error:
+        raise WrongSetting(f"BACKEND_CHAIN_CA, _CERT and _KEY name files: {error}") from error
 
     async def parts(app: web.Application) -> AsyncIterator[None]:
         app[STORE] = open_store(settings.features, articles)
-        app[CHAIN] = Chain(settings.chain, settings.timeout_s)
+        app[CHAIN] = Chain(settings.chain, settings.timeout_s, shown)
         yield
         await app[CHAIN].close()
         await app[STORE].close()

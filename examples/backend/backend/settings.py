@@ -20,6 +20,9 @@ class Settings:
     jwt_key: str  # HS256, shared with whoever gives the tokens out
     jwt_audience: str = "forecasts"
     chain: str = "127.0.0.1:9000"  # preprocess; dns:///preprocess-pods:9000 in a cluster, for all its pods
+    chain_ca: str = ""  # file (PEM) with the authorities of preprocess; empty: plaintext
+    chain_cert: str = ""  # files with what is shown to it where it wants that
+    chain_key: str = ""
     timeout_s: float = 5.0  # for one request, retries included
     features: str = "sqlite:features.db"  # or redis://host:6379/0, feast+http://host:6566/FEATURE_SERVICE
     articles: str = ""  # a JSON file that is put into the embedded store at the start
@@ -46,6 +49,8 @@ def read(environment: Mapping[str, str]) -> Settings:
     if not settings.features.startswith(STORES):
         wanted = "sqlite:FILE, redis://HOST or feast+http://HOST/FEATURE_SERVICE"
         raise WrongSetting(f"BACKEND_FEATURES: want {wanted}, got '{settings.features}'")
+    if bool(settings.chain_cert) != bool(settings.chain_key) or (settings.chain_cert and not settings.chain_ca):
+        raise WrongSetting("BACKEND_CHAIN_CERT: want BACKEND_CHAIN_KEY and BACKEND_CHAIN_CA beside it, or none of them")
     if settings.articles and not settings.features.startswith("sqlite:"):
         raise WrongSetting("BACKEND_ARTICLES: is for the embedded store, and BACKEND_FEATURES names another one")
     return settings

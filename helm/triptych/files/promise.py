@@ -28,7 +28,7 @@ class Broken(Exception):
 
 def stages_are_ready(*addresses: str) -> str:
     for address in addresses:
-        if not triton.InferenceServerClient(address).is_server_ready(client_timeout=CALL_S):
+        if not _client(address).is_server_ready(client_timeout=CALL_S):
             raise Broken(f"{address} is not ready")
     return ", ".join(addresses)
 
@@ -43,7 +43,7 @@ def forecasts_sales_by_family_and_route(address: str) -> str:
 
 def reads_a_digit_from_a_picture(address: str) -> str:
     picture = np.array([Path("/promise/three_note.png").read_bytes()], object)
-    answer = triton.InferenceServerClient(address).infer(
+    answer = _client(address).infer(
         "digits", [_tensor("image", picture, "BYTES")], parameters={"route": "DE"}, client_timeout=CALL_S
     )
     labels = answer.as_numpy("label")
@@ -100,13 +100,25 @@ PROMISES: dict[str, Callable[..., str]] = {
 }
 
 
+def _client(address: str) -> triton.InferenceServerClient:
+    """Over TLS where there are the files for it."""
+    authorities, certificate, key = (os.environ.get(name) for name in ("TLS_CA", "TLS_CERT", "TLS_KEY"))
+    return triton.InferenceServerClient(
+        address,
+        ssl=authorities is not None,
+        root_certificates=authorities,
+        private_key=key,
+        certificate_chain=certificate,
+    )
+
+
 def _sales(address: str, history: np.ndarray[Any, Any], route: str) -> triton.InferResult:
     tensors = [
         _tensor("history", history, "FP32"),
         _tensor("price", np.full((1, 7), 2, np.float32), "FP32"),
         _tensor("promotion", np.zeros((1, 7), bool), "BOOL"),
     ]
-    client = triton.InferenceServerClient(address)
+    client = _client(address)
     return client.infer("sales_forecast", tensors, parameters={"route": route}, client_timeout=CALL_S)
 
 

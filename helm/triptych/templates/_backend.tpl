@@ -29,7 +29,7 @@ dns:///{{ include "triptych.name" (list . "preprocess-pods") }}:9000
 {{- $_ := set $settings "features" $features.url -}}
 {{- end -}}
 {{- range $name, $value := .Values.backend.settings }}
-{{- if or (hasKey $settings $name) (has $name (list "host" "port" "jwt_key" "features" "articles")) }}
+{{- if or (hasKey $settings $name) (has $name (list "host" "port" "jwt_key" "features" "articles" "chain_ca" "chain_cert" "chain_key")) }}
 {{- fail (printf "backend.settings.%s: the chart sets this itself; leave it out" $name) }}
 {{- end }}
 {{- end }}
@@ -40,6 +40,9 @@ dns:///{{ include "triptych.name" (list . "preprocess-pods") }}:9000
 - {name: BACKEND_JWT_KEY, valueFrom: {secretKeyRef: {name: {{ include "triptych.backend-secret" . }}, key: key}}}
 {{- with .Values.backend.features.secret }}
 - {name: BACKEND_FEATURES, valueFrom: {secretKeyRef: {name: {{ . }}, key: url}}}
+{{- end }}
+{{- with include "triptych.tls-caller" (list . "BACKEND_CHAIN_CA" "BACKEND_CHAIN_CERT" "BACKEND_CHAIN_KEY") }}
+{{ . }}
 {{- end }}
 {{- range $name, $value := include "triptych.backend-settings" . | fromJson }}
 - {name: {{ upper (printf "backend_%s" $name) }}, value: {{ ternary (toJson $value) ($value | toString) (kindIs "float64" $value) | quote }}}
@@ -79,13 +82,24 @@ containers:
     terminationMessagePolicy: FallbackToLogsOnError
     securityContext:
       {{- include "triptych.container-security" . | nindent 6 }}
-    {{- if eq $values.features.store "embedded" }}
+    {{- $tls := include "triptych.tls-secret" . }}
+    {{- if or $tls (eq $values.features.store "embedded") }}
     volumeMounts:
+      {{- if eq $values.features.store "embedded" }}
       - {name: articles, mountPath: /articles, readOnly: true}
+      {{- end }}
+      {{- if $tls }}
+      - {name: tls, mountPath: /tls, readOnly: true}
+      {{- end }}
     {{- end }}
-{{- if eq $values.features.store "embedded" }}
+{{- if or $tls (eq $values.features.store "embedded") }}
 volumes:
+  {{- if eq $values.features.store "embedded" }}
   - {name: articles, configMap: {name: {{ include "triptych.name" (list . "backend") }}}}
+  {{- end }}
+  {{- with include "triptych.tls-caller-volume" . }}
+  {{- . | nindent 2 }}
+  {{- end }}
 {{- end }}
 {{- end }}
 

@@ -9,6 +9,7 @@ preprocess predictor postprocess
 {{- include "triptych.check-cluster" . }}
 {{- include "triptych.check-grouped" . }}
 {{- include "triptych.check-network" . }}
+{{- include "triptych.check-tls" . }}
 {{- include "triptych.check-canary" . }}
 {{- include "triptych.check-backend" . }}
 {{- include "triptych.lanes" . }}

@@ -84,20 +84,26 @@ seccompProfile: {type: RuntimeDefault}
 {{- end }}
 {{- end }}
 
-{{/* Probes of a Python service: live, when its loop turns; ready, when it has reached what it needs. */}}
+{{/* Probes of a Python service: live, when its loop turns; ready, when it has reached what it needs: (list $ stage).
+Those of gRPC speak no TLS; with it, the same voices are heard on the port of the metrics. */}}
 {{- define "triptych.probes" -}}
-{{- $port := include "triptych.port" . -}}
+{{- $live := printf "grpc: {port: %s, service: live}" (include "triptych.port" (index . 1)) -}}
+{{- $ready := printf "grpc: {port: %s}" (include "triptych.port" (index . 1)) -}}
+{{- if include "triptych.tls-secret" (index . 0) -}}
+{{- $live = printf "httpGet: {path: /live, port: %s}" (include "triptych.metrics-port" (index . 1)) -}}
+{{- $ready = printf "httpGet: {path: /ready, port: %s}" (include "triptych.metrics-port" (index . 1)) -}}
+{{- end -}}
 startupProbe:
-  grpc: {port: {{ $port }}, service: live}
+  {{ $live }}
   periodSeconds: 1
   failureThreshold: 60
 livenessProbe:
-  grpc: {port: {{ $port }}, service: live}
+  {{ $live }}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 3
 readinessProbe:
-  grpc: {port: {{ $port }}}
+  {{ $ready }}
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 2
@@ -110,10 +116,11 @@ readinessProbe:
 {{- $values := index $root.Values $stage -}}
 {{- $settings := merge (dict
       "drain_s" $values.shutdown.drainSeconds
-      "grace_s" $values.shutdown.graceSeconds) (index . 2) -}}
+      "grace_s" $values.shutdown.graceSeconds) (index . 2) (include "triptych.tls-settings" (list $root $stage) | fromJson) -}}
+{{- $reserved := list "host" "port" "metrics_port" "otlp_endpoint" "triton_key" "tls_cert" "tls_key" "tls_client_ca" "upstream_ca" "upstream_cert" "upstream_key" "replica_name" -}}
 {{- with $root.Values.tracing.endpoint }}{{ $_ := set $settings "otlp_endpoint" . }}{{ end -}}
 {{- range $name, $value := $values.settings }}
-{{- if or (hasKey $settings $name) (has $name (list "host" "port" "metrics_port" "otlp_endpoint" "triton_key")) }}
+{{- if or (hasKey $settings $name) (has $name $reserved) }}
 {{- fail (printf "%s.settings.%s: the chart sets this itself; leave it out" (include "triptych.said" (list $root $stage)) $name) }}
 {{- end }}
 {{- end }}
@@ -164,7 +171,7 @@ env:
   {{- include "triptych.environment" (list $root $stage (index . 3)) | trim | nindent 2 }}
 resources:
   {{- toYaml $values.resources | nindent 2 }}
-{{ include "triptych.probes" $stage }}
+{{ include "triptych.probes" (list $root $stage) }}
 {{- if ne (include "triptych.mode" (list $root $stage)) "Knative" }}
 {{- include "triptych.lifecycle" $values }}
 {{- end }}

@@ -6,12 +6,20 @@
 {{- $settings := dict "repository" (include "triptych.address" (list $root "repository")) "postprocess" $address -}}
 {{- if eq $root.Values.mode "Grouped" }}{{ $_ := set $settings "own_predictor" "$(POD_IP):8001" }}{{ end -}}
 {{- include "triptych.python-container" (list $root "preprocess" (index . 1) $settings) }}
+{{- with include "triptych.tls-mounts" $root }}
+volumeMounts:
+  {{- . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "triptych.postprocess-container" -}}
 {{- $root := index . 0 -}}
 {{- include "triptych.python-container" (list $root "postprocess" (index . 1) (dict
       "repository" (include "triptych.address" (list $root "repository")))) }}
+{{- with include "triptych.tls-mounts" $root }}
+volumeMounts:
+  {{- . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* Triton: the same command line for NVIDIA's image and for triton-cpu. */}}
@@ -101,6 +109,9 @@ volumeMounts:
   {{- end }}
   {{- if .Lane }}
   - {name: served-models, mountPath: /served-models, readOnly: true}
+  {{- end }}
+  {{- with include "triptych.tls-mounts" . }}
+  {{- . | nindent 2 }}
   {{- end }}
 {{- end }}
 

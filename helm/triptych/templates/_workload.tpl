@@ -35,7 +35,7 @@ type: RollingUpdate
 rollingUpdate: {maxSurge: {{ $surge }}, maxUnavailable: {{ ternary 0 1 (gt (int $surge) 0) }}}
 {{- end }}
 
-{{/* An InferenceService with one predictor, in KServe's sense of the word. */}}
+{{/* An InferenceService with one predictor, in KServe's sense of the word. KServe's own way in speaks no TLS to a pod. */}}
 {{- define "triptych.workload-inferenceservice" -}}
 {{- $root := index . 0 -}}
 {{- $component := index . 1 -}}
@@ -46,7 +46,7 @@ apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
 metadata:
   {{- include "triptych.metadata" (list $root $component) | nindent 2 }}
-    {{- if or (ne $stage "preprocess") (include "triptych.suffix" (list $root $component)) }}
+    {{- if or (ne $stage "preprocess") (include "triptych.suffix" (list $root $component)) (include "triptych.tls-secret" $root) }}
     # Not for callers from outside of the cluster.
     networking.kserve.io/visibility: cluster-local
     networking.knative.dev/visibility: cluster-local

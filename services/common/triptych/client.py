@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from typing import Any, NoReturn
@@ -26,11 +27,15 @@ from triptych.errors import (
     TriptychError,
 )
 from triptych.status import SAID_BY_US, Relayed, retry_after_of
+from triptych.tls import UpstreamCredentials
 
 log = logging.getLogger(__name__)
 
 REACH_TIMEOUT_S = 1.0
 REACH_PAUSE_S = 0.2
+
+LOOK_S = 10.0  # between two looks whether the files of TLS are others
+RENEWED_S = 60.0  # a connection with old ones may end its calls for that long
 
 CLOSED = "the connection was closed, for it is not used any more"  # grpc.aio cancels its calls then
 
@@ -90,7 +95,8 @@ RELAYED = frozenset(
 class Upstream:
     """One address of another part. `relays` says that its sentences are meant for our caller: a stage of ours.
 
-    `metadata` goes with every call. `credentials` make it TLS.
+    `metadata` goes with every call. `credentials` make it TLS, with a certificate that bears `server_name`, or else the
+    host of the address; when they are renewed, calls go over a new connection.
     """
 
     def __init__(
@@ -100,18 +106,21 @@ class Upstream:
         *services: ServiceDescriptor,
         relays: bool,
         metadata: tuple[tuple[str, str], ...] = (),
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: UpstreamCredentials | None = None,
+        server_name: str = "",
     ) -> None:
         self.part, self.address, self._relays, self._metadata = part, address, relays, metadata
-        if credentials is None:
-            self._channel = aio.insecure_channel(address, options=_options(address))
-        else:
-            self._channel = aio.secure_channel(address, credentials, options=_options(address))
-        self._methods = {method.name: self._bind(service, method) for service in services for method in service.methods}
+        self._services, self._credentials = services, credentials
+        self._options = _options(address)
+        if server_name:
+            self._options = [*self._options, ("grpc.ssl_target_name_override", server_name)]
+        self._looked_s, self._leaving = time.monotonic(), set[asyncio.Task[None]]()
+        self._open(credentials.first if credentials else None)
 
     async def call(self, method: str, request: Any, call: Call, limit_s: float = float("inf")) -> Any:
         """The answer of a unary method, within the call's deadline and `limit_s`."""
         timeout_s = call.remaining_s(limit_s)
+        self._renew()
         try:
             metadata = (*self._metadata, *call.trace_metadata())
             return await self._methods[method](request, timeout=timeout_s, metadata=metadata)
@@ -119,19 +128,19 @@ class Upstream:
             self._translate(error, timeout_s)
         except aio.UsageError as error:
             raise StageUnavailable(self.part, self.address, CLOSED) from error
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise StageUnavailable(self.part, self.address, CLOSED) from None
+        except asyncio.CancelledError as error:
+            self._unless_cancelled(error)
 
     async def stream(self, method: str, request: Any) -> AsyncIterator[Any]:
         """The answers of a server-streaming method that lasts until one side ends it."""
+        self._renew()
         try:
             async for answer in self._methods[method](request, metadata=self._metadata):
                 yield answer
         except aio.AioRpcError as error:
             self._translate(error, float("inf"))
+        except asyncio.CancelledError as error:
+            self._unless_cancelled(error)
 
     async def reach(self) -> None:
         """Returns once the other side, an OIP server, has said that it is live."""
@@ -148,6 +157,36 @@ class Upstream:
 
     async def close(self) -> None:
         await self._channel.close()
+        for task in self._leaving:
+            task.cancel()
+
+    def _open(self, credentials: grpc.ChannelCredentials | None) -> None:
+        if credentials is None:
+            self._channel = aio.insecure_channel(self.address, options=self._options)
+        else:
+            self._channel = aio.secure_channel(self.address, credentials, options=self._options)
+        self._methods = {
+            method.name: self._bind(service, method) for service in self._services for method in service.methods
+        }
+
+    def _renew(self) -> None:
+        if self._credentials is None or time.monotonic() - self._looked_s < LOOK_S:
+            return
+        self._looked_s = time.monotonic()
+        renewed = self._credentials.news()
+        if renewed is not None:
+            leaving = asyncio.create_task(self._channel.close(RENEWED_S))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            self._open(renewed)
+            log.info("renewed", extra={"part": self.part, "address": self.address})
+
+    def _unless_cancelled(self, error: asyncio.CancelledError) -> NoReturn:
+        """That of our own task goes on, that of a closed channel is the other side's absence."""
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise error
+        raise StageUnavailable(self.part, self.address, CLOSED) from None
 
     def _bind(self, service: ServiceDescriptor, method: Any) -> Any:
         make = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary

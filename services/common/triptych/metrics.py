@@ -15,10 +15,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from tritonclient.grpc import service_pb2 as pb
 
+from triptych import pages
 from triptych.call import Call
+from triptych.door import Door
 from triptych.status import status_of
 from triptych.tracing import Tracing
 from triptych.version_metrics import VersionMetrics
@@ -175,11 +177,11 @@ class StageMetrics:
         ).labels(stage)
         self._versions = VersionMetrics(stage, self.registry)
 
-    def serve(self, host: str, port: int) -> None:
-        """The Prometheus endpoint, in a thread of its own; port 0 switches it off."""
+    def serve(self, host: str, port: int, door: Door) -> None:
+        """The Prometheus endpoint, with the voices of the door beside it; port 0 switches it off."""
         if port:
             try:
-                start_http_server(port, host, self.registry)
+                pages.serve(host, port, self.registry, door)
             except OSError as error:
                 raise OSError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
 

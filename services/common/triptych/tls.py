@@ -19,18 +19,17 @@ class Files:
 
     def read(self) -> tuple[bytes | None, ...]:
         """Their contents, None for a name that is empty. Raises `OSError` with the file's name."""
-        return tuple(path.read_bytes() if path else None for path in self._paths)
+        self._seen = tuple(path.read_bytes() if path else None for path in self._paths)
+        return self._seen
 
     def news(self) -> tuple[bytes | None, ...] | None:
         """Their contents if they are others than last time, and None if not or while one cannot be read."""
+        before = self._seen
         try:
             contents = self.read()
         except OSError:
             return None  # in the middle of a renewal; what was read before holds
-        if contents == self._seen:
-            return None
-        self._seen = contents
-        return contents
+        return None if contents == before else contents
 
 
 def server_credentials(settings: StageSettings) -> grpc.ServerCredentials | None:
@@ -55,15 +54,28 @@ def server_credentials(settings: StageSettings) -> grpc.ServerCredentials | None
     return grpc.dynamic_ssl_server_credentials(first, renewed, mutual)  # type: ignore[arg-type]  # None: no news
 
 
-def upstream_credentials(settings: StageSettings) -> grpc.ChannelCredentials | None:
-    """What a stage trusts when it calls another, and shows to it; None means plaintext. Read once."""
+class UpstreamCredentials:
+    """What a stage trusts when it calls another, and shows to it, for one channel."""
+
+    def __init__(self, files: Files) -> None:
+        """Raises `OSError` for a file that cannot be read."""
+        self._files = files
+        self.first = grpc.ssl_channel_credentials(*files.read())
+
+    def news(self) -> grpc.ChannelCredentials | None:
+        """Others than last time, None while the files are the same."""
+        contents = self._files.news()
+        return None if contents is None else grpc.ssl_channel_credentials(*contents)
+
+
+def upstream_credentials(settings: StageSettings) -> UpstreamCredentials | None:
+    """None means plaintext."""
     if not settings.upstream_ca:
         return None
     try:
-        roots, key, chain = Files(settings.upstream_ca, settings.upstream_key, settings.upstream_cert).read()
+        return UpstreamCredentials(Files(settings.upstream_ca, settings.upstream_key, settings.upstream_cert))
     except OSError as error:
         raise _unreadable(error, settings, "UPSTREAM_CA") from error
-    return grpc.ssl_channel_credentials(roots, key, chain)
 
 
 def _unreadable(error: OSError, settings: StageSettings, variable: str) -> OSError:

@@ -74,9 +74,16 @@ class Upstreams:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        ours = upstream_credentials(settings)
-        self.repository = Upstream("repository", settings.repository, REPOSITORY_SERVICE, relays=True, credentials=ours)
-        self.postprocess = Upstream("postprocess", settings.postprocess, SERVICE, relays=False, credentials=ours)
+        self.repository = Upstream(
+            "repository",
+            settings.repository,
+            REPOSITORY_SERVICE,
+            relays=True,
+            credentials=upstream_credentials(settings),
+        )
+        self.postprocess = Upstream(
+            "postprocess", settings.postprocess, SERVICE, relays=False, credentials=upstream_credentials(settings)
+        )
         self._predictors: dict[str, _Predictor] = {}
 
     async def predict(self, target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
-
-import grpc
 
 from repository.residency.residency import Residency
 from triptych.call import Call
@@ -15,6 +14,7 @@ from triptych.contracts import REPOSITORY_SERVICE
 from triptych.errors import StageUnavailable, Unavailable
 from triptych.proto import repository_pb2 as rp
 from triptych.status import CODES, Relayed
+from triptych.tls import UpstreamCredentials
 
 PAUSE_S = 0.2  # between two looks for a leader, while it changes
 HANDOVER_S = 3.0  # a leader that says that it cannot is tried again that long: perhaps it only hands over
@@ -42,12 +42,20 @@ class Alone:
 
 
 class Loads:
-    """Versions made ready by whoever leads. `credentials` are for the way to it."""
+    """Versions made ready by whoever leads.
+
+    `credentials` makes those for the way to it; its certificate bears `server_name`, or else the host of its address.
+    """
 
     def __init__(
-        self, residency: Residency, leader: Leader, credentials: grpc.ChannelCredentials | None = None
+        self,
+        residency: Residency,
+        leader: Leader,
+        credentials: Callable[[], UpstreamCredentials | None] = lambda: None,
+        server_name: str = "",
     ) -> None:
-        self._residency, self._leader, self._credentials = residency, leader, credentials
+        self._residency, self._leader = residency, leader
+        self._credentials, self._server_name = credentials, server_name
         self._upstream: Upstream | None = None
 
     async def ensure(self, model: str, version: int, call: Call, *, forwarded: bool = False) -> tuple[str, ...]:
@@ -78,7 +86,12 @@ class Loads:
         if self._upstream is None or self._upstream.address != address:
             old = self._upstream
             self._upstream = Upstream(
-                "repository", address, REPOSITORY_SERVICE, relays=True, credentials=self._credentials
+                "repository",
+                address,
+                REPOSITORY_SERVICE,
+                relays=True,
+                credentials=self._credentials(),
+                server_name=self._server_name,
             )
             if old is not None:
                 await old.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,12 +31,35 @@ class RemoteError(Exception):
     """The repository does not answer; the text says which one and why."""
 
 
+@dataclass(frozen=True)
+class Tls:
+    """How a repository is called that serves TLS."""
+
+    credentials: grpc.ChannelCredentials
+    server_name: str = ""  # in its certificate; empty: the host of its address
+
+    @classmethod
+    def read(cls, ca: str, cert: str, key: str, server_name: str) -> Tls:
+        """From PEM files. Raises `OSError`."""
+        try:
+            authorities, chain, private = (Path(each).read_bytes() if each else None for each in (ca, cert, key))
+        except OSError as error:
+            raise OSError(
+                f"cannot read {error.filename}: {error.strerror}; --ca, --cert and --key name files"
+            ) from error
+        return cls(grpc.ssl_channel_credentials(authorities, private, chain), server_name)
+
+    def channel(self, address: str) -> grpc.Channel:
+        name = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
+        return grpc.secure_channel(address, self.credentials, options=[*OPTIONS, *name])
+
+
 class Remote:
     """Follows one repository from a thread of its own, so that a look at the catalogue costs no call."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: Tls | None = None) -> None:
         self.address = address
-        self._channel = grpc.insecure_channel(address, options=OPTIONS)
+        self._channel = tls.channel(address) if tls else grpc.insecure_channel(address, options=OPTIONS)
         self._models: dict[str, rp.Model] = {}
         self._changed = threading.Condition()
         self._complete = False

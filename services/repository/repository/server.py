@@ -63,7 +63,8 @@ class Repository:
         self._standing: asyncio.Task[None] | None = None  # for election
         self._ready = False
         leader = self._cluster.election if self._cluster else Alone()
-        self._loads = Loads(self.residency, leader, upstream_credentials(settings))
+        upstream_credentials(settings)  # files that cannot be read are named at the start
+        self._loads = Loads(self.residency, leader, partial(upstream_credentials, settings), settings.replica_name)
         own = RepositoryServicer(
             self.board, self.residency, self._loads, journal, self._tracing, settings.max_in_flight
         )
@@ -75,7 +76,7 @@ class Repository:
     async def start(self) -> None:
         """Reads the catalogue; Triton may come later. Raises `OSError` when the folder cannot be read."""
         settings, upkeep = self._settings, self.residency.upkeep
-        self._stage.serve(settings.host, settings.metrics_port)
+        self._stage.serve(settings.host, settings.metrics_port, self.door)
         try:
             await self._source.start()
         except OSError as error:

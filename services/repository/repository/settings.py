@@ -65,6 +65,9 @@ class Settings(StageSettings, Limits):
         pattern=r"^[^_]+_[^_]+:[0-9]+$",
         description="this replica as <pod>_<host:port>: how the others reach it when it leads",
     )
+    replica_name: str = Field(
+        "", description="name in the certificate of the replica that leads; empty: the host of its address"
+    )
     kubeconfig: Path | None = Field(None, description="file with the way to the cluster; unset: the pod's own account")
     max_watchers: int = Field(1024, ge=1, description="streams that follow the catalogue, one for each preprocess")
 

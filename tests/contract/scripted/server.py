@@ -26,8 +26,8 @@ from triptych.tracing import Tracing
 class Scripted(InferenceServicer):
     """`echo` is what every other name means."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__("scripted", settings, StageMetrics("scripted", Tracing()), lambda: True)
+    def __init__(self, settings: Settings, metrics: StageMetrics) -> None:
+        super().__init__("scripted", settings, metrics, lambda: True)
         self._release = asyncio.Event()
         self.counts = {"held": 0, "cancelled": 0, "watches": 0, "watches_cancelled": 0}
 
@@ -95,11 +95,13 @@ class Stage:
     """The scripted stage, built and not yet started."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings, servicer = settings, Scripted(settings)
+        self._settings, self._metrics = settings, StageMetrics("scripted", Tracing())
+        servicer = Scripted(settings, self._metrics)
         self._watched = Watched(servicer.counts)
         self.door = door_for([methods_of(SERVICE, servicer), methods_of(REPOSITORY_SERVICE, self._watched)], settings)
 
     async def start(self) -> None:
+        self._metrics.serve(self._settings.host, self._settings.metrics_port, self.door)
         await asyncio.sleep(self._settings.start_s)
 
     async def drain(self) -> None:

@@ -40,6 +40,11 @@ class Door(ABC):
     async def open(self) -> None:
         """Serves, at first as NOT_SERVING."""
 
+    @property
+    def ready(self) -> bool:
+        """What the readiness voice says."""
+        return self._health.ready
+
     async def set_ready(self, ready: bool) -> None:
         """The readiness voice, for the whole server (empty name) and for each service by name."""
         self._health.set_ready(ready)

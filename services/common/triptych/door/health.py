@@ -28,6 +28,10 @@ class Health:
         self._changed = asyncio.Event()
         self._closed = False
 
+    @property
+    def ready(self) -> bool:
+        return self._ready
+
     def set_ready(self, ready: bool) -> None:
         self._ready = ready
         self._wake()

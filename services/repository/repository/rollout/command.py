@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from repository import tls_options
 from repository.arguments import between, duration, typed, whole
 from repository.rollout.course import Course
 from repository.rollout.judge import Limits
@@ -78,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
         "--gate-timeout", type=seconds, default="120s", metavar="TIME", help="longest wait for a share; default 120s"
     )
     _add_where(made)
+    tls_options.add(made)
     _add_limits(made)
     made.add_argument("--yes", action="store_true", help="do not ask before the first change")
     made.add_argument("--dry-run", action="store_true", help="only show the traffic of each step")

@@ -6,6 +6,7 @@ import argparse
 import sys
 from dataclasses import dataclass
 
+from repository import tls_options
 from repository.remote import Remote
 from repository.rollout.document import DocumentTarget
 from repository.rollout.plan import PlanError
@@ -64,7 +65,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _document(options: argparse.Namespace) -> Parts:
-    remote = Remote(options.repository)
+    remote = Remote(options.repository, tls_options.given(options))
     try:
         target = DocumentTarget(options.documents, options.model, remote)
     except TargetError:

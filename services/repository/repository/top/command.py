@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from repository import tls_options
 from repository.arguments import duration, typed
 from repository.remote import Remote, RemoteError
 from repository.top.frame import SORTS, Frame, as_json, frame
@@ -37,7 +38,11 @@ exit status: 0, or 1 when the repository does not answer (with --once)
 def main(arguments: Sequence[str]) -> int:
     """Shows frames until Ctrl-C, or one; returns the exit status."""
     options = parser().parse_args(arguments)
-    remote = Remote(options.address)
+    try:
+        remote = Remote(options.address, tls_options.given(options))
+    except OSError as error:
+        sys.stderr.write(f"top: {error}\n")
+        return 1
     try:
         if options.once:
             return _once(remote, options)
@@ -64,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--interval", type=typed(duration), default=1.0, metavar="TIME", help="between frames; default 1s"
     )
+    tls_options.add(made)
     return made
 
 

@@ -1,0 +1,169 @@
+"""Mutual TLS on a real cluster: who shows a certificate gets in, and a renewed one is taken up without a restart."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from ruamel.yaml import YAML
+from tritonclient.grpc import service_pb2 as pb
+
+from helm import program
+from tests.e2e.conftest import Figure
+from tests.e2e.kubectl import wait_for
+from tests.e2e.release import STAGES, START_S, Release
+from tests.integration.conftest import INFER
+from tests.integration.messages import infer_request, outputs_of, sales
+from triptych.proto import repository_pb2 as rp
+
+SALES = infer_request("sales_forecast_de", sales())
+SECRET = "certificates"
+VALUES: dict[str, Any] = {
+    "tls": {"mode": "mutual", "secret": SECRET},
+    "gateway": {"enabled": False},
+    "backend": {"enabled": True},
+    "repository": {"replicas": 2},
+}
+
+
+@dataclass
+class Served:
+    """A release that wants certificates of one authority, and the files of a caller."""
+
+    release: Release
+    authority: trustme.CA
+    folder: Path
+    names: list[str]
+
+    def issue(self) -> bytes:
+        """A new certificate into the Secret; DER."""
+        issued = self.authority.issue_cert(*self.names)
+        files = {
+            "tls.crt": issued.cert_chain_pems[0].bytes(),
+            "tls.key": issued.private_key_pem.bytes(),
+            "ca.crt": self.authority.cert_pem.bytes(),
+        }
+        data = {name: base64.b64encode(text).decode() for name, text in files.items()}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "data": data}
+        self.release.kubectl.apply(json.dumps(secret))
+        return ssl.PEM_cert_to_DER_cert(files["tls.crt"].decode())
+
+    def credentials(self, certificate: bool = True) -> grpc.ChannelCredentials:
+        issued = self.authority.issue_cert("caller@outside")
+        own = (issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes()) if certificate else (None, None)
+        return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), *own)
+
+    def ask(self, credentials: grpc.ChannelCredentials | None) -> pb.ModelInferResponse:
+        """A forecast; None is plaintext."""
+        options = [("grpc.ssl_target_name_override", "preprocess")]
+        address = self.release.inside().address
+        made: Any = (
+            grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address)
+        )
+        with made as channel:
+            return pb.ModelInferResponse.FromString(channel.unary_unary(INFER)(SALES.SerializeToString(), timeout=30))
+
+    def shows(self, address: tuple[str, int], certificate: bytes) -> bool:
+        """Whether a stage has this certificate, DER."""
+        context = ssl.create_default_context(cadata=self.authority.cert_pem.bytes().decode())
+        context.set_alpn_protocols(["h2"])
+        self.authority.issue_cert("looker@outside").configure_cert(context)
+        plain = socket.create_connection(address, 10)
+        with context.wrap_socket(plain, server_hostname="preprocess") as made:
+            return made.getpeercert(binary_form=True) == certificate
+
+
+def _names(release: Release) -> list[str]:
+    """As the chart would ask cert-manager for."""
+    values = {"mode": release.mode, "tls": {"mode": "mutual", "issuer": {"name": "a"}}}
+    options = [f"--set-json={name}={json.dumps(value)}" for name, value in values.items()]
+    text = program.template(*options, namespace=release.kubectl.namespace)
+    objects = [each for each in YAML(typ="safe", pure=True).load_all(text) if each]
+    (certificate,) = (each for each in objects if each["kind"] == "Certificate")
+    return list(certificate["spec"]["dnsNames"])
+
+
+@pytest.fixture(scope="module")
+def served(new_release: Callable[[str, str], Release], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    release = new_release("tls", "Deployment")
+    made = Served(release, trustme.CA(), tmp_path_factory.mktemp("certificates"), _names(release))
+    made.issue()
+    release.apply(VALUES)
+    for component in (*STAGES, "backend"):
+        release.wait_until_settled(component)
+    release.wait_until_settled("repository", 2)
+    yield made
+    release.uninstall()
+
+
+def code_without(served: Served, credentials: grpc.ChannelCredentials | None) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as caught:
+        served.ask(credentials)
+    raised: Any = caught.value
+    code: grpc.StatusCode = raised.code()
+    return code
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_every_promise_is_kept_over_mutual_tls(served: Served) -> None:
+    said = served.release.prove()
+    assert said.count("TEST SUITE:     test-") == said.count("Succeeded") - 1 == 7, said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_who_shows_a_certificate_gets_an_answer_and_nobody_else_does(served: Served) -> None:
+    assert len(outputs_of(served.ask(served.credentials()))["units"][0]) == 7
+    assert code_without(served, served.credentials(certificate=False)) is grpc.StatusCode.UNAVAILABLE
+    assert code_without(served, None) is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_replica_that_does_not_lead_passes_a_load_on_to_the_address_of_the_leader(served: Served) -> None:
+    load = rp.EnsureLoadedRequest(model="sales_forecast_fr", version=1).SerializeToString()
+    options = [("grpc.ssl_target_name_override", "repository")]
+    pods = served.release.pods("repository")
+    assert len(pods) == 2
+    for pod in pods:
+        address = f"{pod['status']['podIP']}:9002"
+        with grpc.secure_channel(address, served.credentials(), options) as channel:
+            asked: Any = channel.unary_unary("/triptych.v1.Repository/EnsureLoaded")
+            assert rp.EnsureLoadedReply.FromString(asked(load, timeout=60)).predictors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_in_the_pod_of_the_repository_top_needs_no_options(served: Served) -> None:
+    command = ("python", "-m", "repository", "top", "--once", "--json")
+    frame = json.loads(served.release.kubectl("exec", "deployment/repository", "--", *command))
+    assert [each["answers"] for each in frame["predictors"]] == [True]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+def test_a_renewed_secret_is_served_by_the_same_pods(served: Served, figure: Figure) -> None:
+    release = served.release
+    stages = {"preprocess": 9000, "postprocess": 9001, "repository": 9002}
+    addresses = [(pod["status"]["podIP"], port) for stage, port in stages.items() for pod in release.pods(stage)]
+    pods = {stage: release.uids(stage) for stage in stages}
+    start, renewed = time.monotonic(), served.issue()
+    for address in addresses:
+        wait_for(partial(served.shows, address, renewed), f"{address} shows the new certificate", START_S)
+    figure(f"{time.monotonic() - start:.0f} s until all {len(addresses)} pods showed the new certificate")
+    assert served.ask(served.credentials()).model_name == "sales_forecast_de"
+    assert {stage: release.uids(stage) for stage in stages} == pods
+    after = [pod["status"]["containerStatuses"] for stage in stages for pod in release.pods(stage)]
+    assert [each["restartCount"] for statuses in after for each in statuses] == [0] * len(addresses)
