@@ -122,6 +122,20 @@ kind-down: ## delete the kind cluster
 perf-analyzer: ## bring NVIDIA's load generator here and print a command line for each stage
 	@$(SERVICES) -m local.perf
 
+.PHONY: bench
+bench: ## the chain against its peers, into benchmarks/results/serving: an hour on a machine with nothing else to do (BENCH="--workloads W1")
+	@$(ENVIRONMENT) predictor bench-ensemble bench-kserve bench-ray >/dev/null
+	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks serving $(BENCH)
+
+.PHONY: bench-quick
+bench-quick: ## has a request become dearer? CPU of every process against the committed figures, under 3 minutes (KEEP=1: keep new ones)
+	@$(ENVIRONMENT) predictor >/dev/null
+	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks quick $(if $(KEEP),--keep)
+
+.PHONY: plan
+plan: ## how many replicas of what, grouped or separate (PLAN="--requests 500 --p99 50ms --workload sales", --help for more)
+	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks plan $(PLAN)
+
 .PHONY: bench-residency
 bench-residency: ## figures of many models in few places, into benchmarks/results: 40 minutes on a machine with nothing else to do
 	@$(ENVIRONMENT) predictor >/dev/null

@@ -6,15 +6,27 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import control_plane, cost, policy, residency
+from benchmarks import control_plane, cost, doors, policy, residency
+from benchmarks.planning import command as plan
 from benchmarks.report import RESULTS, Report
+from benchmarks.serving import command as serving
+from benchmarks.serving import quick
 from local.errors import LocalError
 
-COMMANDS = {"policy": policy, "control-plane": control_plane, "cost": cost, "residency": residency}
+COMMANDS = {
+    "policy": policy,
+    "control-plane": control_plane,
+    "cost": cost,
+    "residency": residency,
+    "serving": serving,
+    "quick": quick,
+    "plan": plan,
+    "doors": doors,
+}
 
 
 def main() -> int:
-    """0: measured and written; 1: it could not be."""
+    """0: measured and written, or what `quick` and `plan` say; 1: it could not be."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in COMMANDS.items():
@@ -27,14 +39,15 @@ def main() -> int:
     module = COMMANDS[given.name]
     report = Report(given.name, module.TITLE, vars(given), given.results / given.name)
     try:
-        module.main(given, report)
+        code: int | None = module.main(given, report)
     except LocalError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    report.write()
-    return 0
+    if code is None:
+        report.write()
+    return code or 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""A stage that answers a request with its own tensor, for what a gRPC server itself costs."""

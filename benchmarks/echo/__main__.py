@@ -1,0 +1,9 @@
+"""`python -m benchmarks.echo`: echo behind a door of ours."""
+
+import sys
+
+from benchmarks.echo.settings import Settings
+from triptych import lifecycle, settings
+
+if __name__ == "__main__":
+    sys.exit(lifecycle.run("benchmarks.echo", settings.load(Settings, sys.argv[1:])))

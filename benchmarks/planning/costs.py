@@ -1,0 +1,93 @@
+"""What a request costs each stage: read from the results of `python -m benchmarks serving`.
+
+Requests that wait travel together, so the more come, the less each of them costs: a cost is a line through the measured
+points, CPU time of a request over the requests that came in a second.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from local.errors import LocalError
+
+STAGES = ("preprocess", "predictor", "postprocess")
+WORKLOADS = {"sales": "W1", "digits": "W2"}
+ALONE = "1 caller"
+
+Runs = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Service:
+    """Seconds of one server's time for a request, by the requests a second that come to one replica."""
+
+    points: tuple[tuple[float, float], ...]
+
+    def at(self, rate: float) -> float:
+        """Between two measured rates on the line between them, beyond them as at the last."""
+        rates, seconds = np.array(self.points).T
+        return float(np.interp(rate, rates, seconds))
+
+    @classmethod
+    def constant(cls, seconds: float) -> Service:
+        return cls(((0.0, seconds),))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of each stage, of all together, and of a peer; `hops_s` is what a request alone takes beyond its CPU time."""
+
+    stages: Mapping[str, Service]
+    together: Service
+    hops_s: float
+    one_process: Service | None
+
+
+def read(file: Path, workload: str) -> Costs:
+    """Of the measured points. Raises `LocalError` where there are none."""
+    try:
+        runs = json.loads(file.read_text())["results"][WORKLOADS[workload]]
+    except (OSError, ValueError, KeyError) as error:
+        raise LocalError(
+            f"{file}: no measured costs of {WORKLOADS[workload]} ({type(error).__name__}: {error}); "
+            "make them with: python -m benchmarks serving"
+        ) from None
+    return costs_of(runs)
+
+
+def costs_of(runs: Runs) -> Costs:
+    """Medians of the rounds at each number of callers. Raises `LocalError` where Triptych was not measured."""
+    ours = [run for run in runs if run["system"] == "triptych"]
+    if not ours:
+        raise LocalError("the results hold no run of triptych")
+    alone = [run for run in ours if run["point"] == ALONE]
+    hops = [max(0.0, run["p50_ms"] / 1000 - _seconds(run, "")) for run in alone]
+    peer = [run for run in runs if run["system"] == "grouped"]
+    return Costs(
+        {stage: _service(ours, lambda run, stage=stage: _seconds(run, stage)) for stage in STAGES},  # type: ignore[misc]
+        _service(ours, lambda run: sum(_seconds(run, stage) for stage in STAGES)),
+        statistics.median(hops or [0.0]),
+        _service(peer, lambda run: _seconds(run, "")) if peer else None,
+    )
+
+
+def _service(runs: Runs, seconds: Callable[[Mapping[str, Any]], float]) -> Service:
+    points = []
+    for point in dict.fromkeys(run["point"] for run in runs):
+        several = [run for run in runs if run["point"] == point]
+        rate = statistics.median(run["rate"] for run in several)
+        points.append((rate, statistics.median(seconds(run) for run in several)))
+    return Service(tuple(sorted(points)))
+
+
+def _seconds(run: Mapping[str, Any], stage: str) -> float:
+    """CPU seconds of one request in a stage and its children, or in all processes."""
+    names = [name for name in run["cpu"] if stage in ("", name) or name.startswith(f"{stage}:")]
+    return sum(float(run["cpu"][name]) for name in names) / 1000

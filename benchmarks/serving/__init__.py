@@ -1,0 +1,1 @@
+"""The whole chain against its peers: the same requests, the same machine, the same run."""

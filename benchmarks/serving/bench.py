@@ -1,0 +1,104 @@
+"""What the measurements share: the load generator, a folder, rounds, and systems that are started and stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.report import Report
+from benchmarks.serving.systems.base import System
+from benchmarks.serving.systems.ensemble import Ensemble
+from benchmarks.serving.systems.grouped import Grouped
+from benchmarks.serving.systems.kserve_transformer import KServeTransformer
+from benchmarks.serving.systems.predictor import Triton
+from benchmarks.serving.systems.ray_serve import RayServe
+from benchmarks.serving.systems.triptych import Triptych
+from benchmarks.serving.timing import Clock
+from benchmarks.serving.workloads import MODELS, Workload
+from local.errors import LocalError
+from local.perf import PerfAnalyzer
+
+REFERENCE = Triptych.name
+STAGES = ("preprocess", "postprocess")
+# By name, made for a folder of models.
+SYSTEMS: Mapping[str, Callable[[Path], System]] = {
+    each.name: each for each in (Triptych, Ensemble, KServeTransformer, Grouped, RayServe, Triton)
+}
+
+
+def make(name: str, models: Path) -> System:
+    """The system of that name. Raises `LocalError` where there is none.
+
+    `triptych:door=envoy` is Triptych with a setting of preprocess and postprocess; `preprocess_door` is that of one.
+    """
+    base, *pairs = name.split(":")
+    if base not in SYSTEMS:
+        raise LocalError(f"no '{base}'; there are: {', '.join(SYSTEMS)}")
+    if not pairs:
+        return SYSTEMS[base](models)
+    if base != REFERENCE or not all("=" in pair for pair in pairs):
+        raise LocalError(f"'{name}': want {REFERENCE}:SETTING=VALUE")
+    variant = Triptych(models, variables_of(pairs))
+    variant.name, variant.title = name, f"{Triptych.title}, with {', '.join(pairs)}"
+    return variant
+
+
+def variables_of(pairs: Sequence[str]) -> dict[str, str]:
+    """`door=envoy` as environment variables of the stages that it is meant for."""
+    variables = {}
+    for pair in pairs:
+        setting, _, value = pair.partition("=")
+        named = [stage for stage in (*STAGES, "repository") if setting.startswith(f"{stage}_")]
+        for variable in [setting] if named else [f"{stage}_{setting}" for stage in STAGES]:
+            variables[variable.upper()] = value
+    return variables
+
+
+@dataclass(frozen=True)
+class Bench:
+    """`seconds` of each run, `repeats` rounds, closed loops of so many `callers`."""
+
+    program: PerfAnalyzer
+    root: Path
+    report: Report
+    clock: Clock
+    systems: Sequence[str]
+    callers: Sequence[int]
+    seconds: float
+    repeats: int
+    countries: int
+
+    @contextmanager
+    def running(
+        self, label: str, workloads: Sequence[Workload], names: Sequence[str] = (), models: Path = MODELS
+    ) -> Iterator[list[System]]:
+        """The systems (all of them, or those named), started for these workloads, until the block ends."""
+        with ExitStack() as stack:
+            started = []
+            for name in names or self.systems:
+                self.clock.say(f"{label}: {name} starts")
+                system, folder = make(name, models), self.root / f"{label}-{name}"
+                folder.mkdir(parents=True)
+                stack.callback(system.stop)
+                system.start(folder, workloads)
+                started.append(system)
+            yield started
+
+    def rounds(self, label: str, systems: Sequence[str]) -> Iterator[tuple[int, int]]:
+        """Number of the round and place of the system: all in each round, each round begins with another."""
+        for number in range(self.repeats):
+            for place in range(len(systems)):
+                at = (number + place) % len(systems)
+                self.clock.say(f"{label}, round {number + 1} of {self.repeats}: {systems[at]}")
+                yield number, at
+
+
+def chosen(names: str, known: Mapping[str, object]) -> list[str]:
+    """The names in a list with commas. Raises `LocalError` for one that there is not."""
+    given = [name.strip() for name in names.split(",") if name.strip()]
+    for name in given:
+        if name.partition(":")[0] not in known:
+            raise LocalError(f"no '{name}'; there are: {', '.join(known)}")
+    return given

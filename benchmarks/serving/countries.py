@@ -1,0 +1,129 @@
+"""W4: many countries (200), and a few of them get most of the requests (Zipf). The sales models under so many names.
+
+One run of ghz sends all countries' requests as they are drawn, so that their mixture is as it would be; perf_analyzer
+asks one model for each run. 200 models take 6 GB in each Triton here, so a peer runs only while it is compared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import folders
+from benchmarks.serving import cpu, ghz, measure, tables
+from benchmarks.serving.answers import Case, check_cases
+from benchmarks.serving.bench import REFERENCE, Bench, make
+from benchmarks.serving.ghz import Shot
+from benchmarks.serving.goals import Goal
+from benchmarks.serving.measure import Run
+from benchmarks.serving.systems.base import System
+from benchmarks.serving.systems.triptych import Triptych
+from benchmarks.serving.workloads import WORKLOADS, Arrays, Workload
+from benchmarks.traces import shares
+
+EXPONENT = 1.1
+MESSAGES = 4000  # drawn once, sent over and over
+DEADLINE_S = 10.0
+WORKLOAD = replace(WORKLOADS["W1"], name="W4", title=f"many countries, Zipf({EXPONENT:g})")
+
+
+def workloads(count: int) -> list[Workload]:
+    """One for each country; its answers are those of the model that it is a copy of."""
+    originals = [path.name for path in sorted(folders.SOURCE.glob(f"{folders.FAMILY}_*"))]
+    return [
+        replace(WORKLOAD, model=folders.name_of(number), original=originals[number % len(originals)])
+        for number in range(count)
+    ]
+
+
+def run(bench: Bench) -> list[Goal]:
+    """Triptych against each of those with a Triton in turns; tells what was found."""
+    models = bench.root / "countries"
+    folders.publish(models, bench.countries)
+    each = workloads(bench.countries)
+    others = [name for name in bench.systems if name != REFERENCE and not make(name, models).own_model]
+    runs: list[Run] = []
+    with bench.running("W4", each, [REFERENCE], models) as ours:
+        for pair, name in enumerate(others or [""]):
+            with ExitStack() as stack:
+                systems = list(ours)
+                if name:
+                    systems += stack.enter_context(bench.running("W4", each, [name], models))
+                runs += _turns(bench, systems, each, pair * bench.repeats)
+    bench.clock.clear()
+    title = f"{bench.countries} countries, Zipf({EXPONENT:g})"
+    tables.tell(bench.report, replace(WORKLOAD, title=title), runs, REFERENCE)
+    return []
+
+
+def _turns(bench: Bench, systems: Sequence[System], each: Sequence[Workload], first_round: int) -> Iterator[Run]:
+    """Rounds beside one peer have numbers of their own, so that ratios stay within a round."""
+    data = []
+    for system in systems:
+        bench.clock.say(f"W4: {system.name} answers for {len(each)} countries")
+        _check(system, each)
+        data.append(_messages(system, each, bench.root))
+    protoset = ghz.write_protoset(bench.root / "oip.protoset")
+    rates: dict[str, float] = {}
+    for callers in (many for many in bench.callers if many > 1):
+        names = [system.name for system in systems]
+        for number, at in bench.rounds(f"W4, {callers} callers", names):
+            system, key = systems[at], f"{names[at]} {callers}"
+            if key not in rates:
+                rates[key] = _shoot(system, data[at], protoset, callers, 10 * callers).rate
+            total = max(callers, round(rates[key] * bench.seconds))
+            found = observe(system, callers, first_round + number, data[at], protoset, total)
+            rates[key] = found.rate
+            yield found
+
+
+def observe(system: System, callers: int, number: int, data: Path, protoset: Path, total: int) -> Run:
+    """One run, with what it cost every process."""
+    before, machine, start = cpu.of_parts(system.pids()), cpu.of_machine(), time.monotonic()
+    shot = _shoot(system, data, protoset, callers, total)
+    used, busy = cpu.difference(before, cpu.of_parts(system.pids())), cpu.of_machine() - machine
+    seconds = time.monotonic() - start
+    good = shot.good
+    return Run(
+        *(system.name, WORKLOAD.name, f"{callers} callers", number, len(good), shot.rate),
+        *(shot.ms(50, good), shot.ms(90, good), shot.ms(99, good)),
+        errors=int((~good).sum()),
+        seconds=seconds,
+        cpu={name: 1000 * value / len(good) for name, value in used.items()},
+        load_cpu=1000 * shot.cpu_s / len(good),
+        others=max(0.0, (busy - sum(used.values()) - shot.cpu_s) / (seconds * measure.cores())),
+    )
+
+
+def _shoot(system: System, data: Path, protoset: Path, callers: int, total: int) -> Shot:
+    return ghz.shoot(system.address, data, protoset, total, ["--concurrency", str(callers)], DEADLINE_S)
+
+
+def _check(system: System, each: Sequence[Workload]) -> None:
+    """Every country once; a model that was cold is loaded by that."""
+    cases = [Case(system.model(one), system.requests(one)[0], system.answers(one)[0]) for one in each]
+    check_cases(system, WORKLOAD.name, cases)
+
+
+def _messages(system: System, each: Sequence[Workload], folder: Path) -> Path:
+    """Drawn with the same seed for every system."""
+    rng = np.random.default_rng(1)
+    numbers = rng.choice(len(each), MESSAGES, p=shares(len(each), EXPONENT)).tolist()
+    requests = [system.requests(workload) for workload in each]
+    messages = (
+        _message(system, each[number], requests[number][at % len(requests[number])], number)
+        for at, number in enumerate(numbers)
+    )
+    return ghz.write_messages(messages, folder / f"{system.name}-countries.json")
+
+
+def _message(system: System, workload: Workload, tensors: Arrays, number: int) -> dict[str, object]:
+    """Triptych's callers say family and route; with the others they have to know the model's name."""
+    if system.name == Triptych.name:
+        return ghz.message(folders.FAMILY, tensors, folders.route_of(number))
+    return ghz.message(system.model(workload), tensors)

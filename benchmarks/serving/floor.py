@@ -1,0 +1,72 @@
+"""What nobody can beat on these cores: the work before the model in bare loops, one on each core, and Triton alone.
+
+Each has all cores to itself. Served one after the other, a request takes 1 / loops + 1 / Triton of the machine's time.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.serving.measure import Run, cores
+from benchmarks.serving.systems.predictor import Triton
+from benchmarks.serving.workloads import Workload
+from local.environments import ROOT
+
+LOOPS, FLOOR = "bare loops", "bare loops + triton"
+NONE = float("nan")
+PROGRAM = "benchmarks.serving.programs.bare_loop"
+
+
+def loops(workload: Workload, round_: int, seconds: float, folder: Path) -> Run:
+    """As many loops as there are cores, all at once; without latencies, as nobody waits for a loop."""
+    file = folder / f"{workload.name}.npz"
+    if not file.exists():
+        np.savez(file, allow_pickle=True, kind=np.array(workload.kind), **workload.requests[0])
+    command = [sys.executable, "-m", PROGRAM, str(file), str(seconds)]
+    running = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(cores())
+    ]
+    for process in running:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ended = [_end(process) for process in running]
+    rate = sum(count / took for count, took, _ in ended)
+    count, used = sum(each[0] for each in ended), sum(each[2] for each in ended)
+    return Run(
+        *(LOOPS, workload.name, "", round_, int(count), rate, NONE, NONE, NONE),
+        errors=0,
+        seconds=seconds,
+        cpu={"loop": 1000 * used / count},
+        load_cpu=0.0,
+        others=0.0,
+    )
+
+
+def _end(process: subprocess.Popen[str]) -> tuple[float, float, float]:
+    said, _ = process.communicate()
+    count, seconds, cpu_s = map(float, said.split())
+    return count, seconds, cpu_s
+
+
+def together(bare: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
+    """Of each run of Triton alone and the loops of its round."""
+    by_round = {run.round: run for run in bare}
+    return [floor(by_round[run.round], run) for run in runs if run.system == Triton.name and run.round in by_round]
+
+
+def floor(bare: Run, triton: Run) -> Run:
+    """Rates as resistances in parallel, CPU as a sum."""
+    rate = 1 / (1 / bare.rate + 1 / triton.rate)
+    cpu = {**bare.cpu, **triton.cpu}
+    return replace(triton, system=FLOOR, rate=rate, cpu=cpu, p50_ms=NONE, p90_ms=NONE, p99_ms=NONE)

@@ -1,0 +1,110 @@
+"""Load from `perf_analyzer`: so many requests, so many at once or at such a rate, and what it saw."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from local.errors import LocalError
+from local.perf import PerfAnalyzer
+from triptych.datatypes import Array
+
+TIMEOUT_S = 60.0  # beyond the time that is expected
+TRIES = 3
+# One thread sends, whatever the number of callers: with more, 2.49 with a request count ends in a wait for ever in
+# 7 of 100 runs (25 runs each of 1,000 requests, 64 callers, against Triton alone; with one in none of 85, 2026-11-21).
+ONE_THREAD = ("--max-threads", "1")
+SENT = re.compile(rb'"timestamp":\s*(\d+)')
+ANSWERED = re.compile(rb'"response_timestamps":\s*\[([\d,\s]+)\]')
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Where requests go, to which model, and the file with their data."""
+
+    address: str
+    model: str
+    data: Path
+    rows: int = 1
+    options: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the load generator saw of one run; `cpu_s` is its own. Times count from the first request's sending."""
+
+    sent_s: Array
+    took_s: Array
+    seconds: float
+    cpu_s: float
+
+    @property
+    def requests(self) -> int:
+        return len(self.sent_s)
+
+    @property
+    def rate(self) -> float:
+        """Requests a second, from the first sending to the last answer."""
+        return self.requests / float((self.sent_s + self.took_s).max() - self.sent_s.min())
+
+    def ms(self, percentile: float) -> float:
+        return 1000 * float(np.percentile(self.took_s, percentile))
+
+
+def closed(program: PerfAnalyzer, ask: Ask, callers: int, requests: int) -> Seen:
+    """Each caller sends its next request when it has the answer to the one before."""
+    requests = max(requests, callers)
+    return _run(program, ask, requests, ["-a", "--concurrency-range", str(callers)])
+
+
+def poisson(program: PerfAnalyzer, ask: Ask, rate: float, requests: int) -> Seen:
+    """Requests at random moments, whether those before were answered or not."""
+    words = ["-a", "--request-rate-range", f"{rate:.1f}", "--request-distribution", "poisson"]
+    return _run(program, ask, requests, words)
+
+
+def at_intervals(program: PerfAnalyzer, ask: Ask, intervals_us: Path, requests: int) -> Seen:
+    """Requests with these microseconds between them, over and over."""
+    return _run(program, ask, requests, ["-a", "--request-intervals", str(intervals_us)])
+
+
+def _run(program: PerfAnalyzer, ask: Ask, requests: int, words: Sequence[str]) -> Seen:
+    report = ask.data.with_suffix(".profile.json")
+    command = [
+        *(str(program.path), "-m", ask.model, "-i", "grpc", "-u", ask.address),
+        *("--input-data", str(ask.data), "-b", str(ask.rows), "--request-count", str(requests), *ONE_THREAD),
+        *("--profile-export-file", str(report), *words, *ask.options),
+    ]
+    for _ in range(TRIES):
+        report.unlink(missing_ok=True)
+        before, start = os.times(), time.monotonic()
+        try:
+            done = subprocess.run(command, env=program.variables, capture_output=True, text=True, timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            continue
+        seconds, after = time.monotonic() - start, os.times()
+        if done.returncode or not report.exists():
+            said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-6:]
+            raise LocalError("\n".join([f"{ask.model}: perf_analyzer ended with {done.returncode}:", *said]))
+        cpu_s = (after.children_user - before.children_user) + (after.children_system - before.children_system)
+        return read(report.read_bytes(), seconds, cpu_s)
+    raise LocalError(f"{ask.model} at {ask.address}: perf_analyzer came to no end in {TIMEOUT_S:.0f} s, {TRIES} times")
+
+
+def read(profile: bytes, seconds: float, cpu_s: float) -> Seen:
+    """The moment of every sending and every answer, out of its profile. It counts in nanoseconds.
+
+    By patterns, since the profile holds the requests' bytes as they are and is no JSON if one of them is a picture.
+    """
+    sent = np.array([int(each) for each in SENT.findall(profile)], np.int64)
+    answered = np.array([int(each.split(b",")[-1]) for each in ANSWERED.findall(profile)], np.int64)
+    if not len(sent) or len(sent) != len(answered):
+        raise LocalError(f"perf_analyzer's profile has {len(sent)} requests and {len(answered)} answers")
+    return Seen((sent - sent.min()) / 1e9, (answered - sent) / 1e9, seconds, cpu_s)

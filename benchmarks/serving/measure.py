@@ -1,0 +1,108 @@
+"""One run of load against one system, and what it cost every process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.serving import cpu, load
+from benchmarks.serving.answers import batches, check
+from benchmarks.serving.load import Ask, Seen
+from benchmarks.serving.systems.base import System
+from benchmarks.serving.workloads import Workload, write_data
+from local.perf import PerfAnalyzer
+
+WARM_REQUESTS = 200
+
+
+@dataclass(frozen=True)
+class Run:
+    """`cpu` is CPU seconds for 1,000 requests, by process; `others` the share of the machine that neighbours took."""
+
+    system: str
+    workload: str
+    point: str
+    round: int
+    requests: int
+    rate: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    errors: int
+    seconds: float
+    cpu: dict[str, float]
+    load_cpu: float
+    others: float
+    more: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def cpu_total(self) -> float:
+        return sum(self.cpu.values())
+
+
+@dataclass
+class Prepared:
+    """A system that runs, has been asked everything and has answered right."""
+
+    system: System
+    ask: Ask
+    rates: dict[str, float] = field(default_factory=dict)
+
+
+def prepare(program: PerfAnalyzer, system: System, workload: Workload, folder: Path) -> Prepared:
+    """Checks its answers and writes the data for the load. Raises `LocalError` for a wrong answer."""
+    check(system, workload)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = system.model(workload)
+    batched = batches(system.address, name)
+    data = write_data(system.requests(workload), folder / f"{system.name}-{workload.name}.json", batched)
+    prepared = Prepared(system, Ask(system.address, name, data, workload.rows if batched else 1))
+    load.closed(program, prepared.ask, 8, WARM_REQUESTS)
+    return prepared
+
+
+def closed(
+    program: PerfAnalyzer, prepared: Prepared, workload: Workload, callers: int, round_: int, seconds: float
+) -> Run:
+    """So many callers for about so many seconds. The rate of the run before says how many requests that are."""
+    point = f"{callers} callers" if callers > 1 else "1 caller"
+    if point not in prepared.rates:
+        prepared.rates[point] = load.closed(program, prepared.ask, callers, WARM_REQUESTS).rate
+        prepared.rates[point] = _rate(program, prepared, callers, point)
+    requests = round(prepared.rates[point] * seconds)
+    run = observe(
+        prepared.system, workload, point, round_, lambda: load.closed(program, prepared.ask, callers, requests)
+    )
+    prepared.rates[point] = run.rate
+    return run
+
+
+def _rate(program: PerfAnalyzer, prepared: Prepared, callers: int, point: str) -> float:
+    """Requests a second, of a first second at this point."""
+    return load.closed(program, prepared.ask, callers, round(prepared.rates[point])).rate
+
+
+def observe(system: System, workload: Workload, point: str, round_: int, send: Callable[[], Seen]) -> Run:
+    """What happens while `send` runs."""
+    pids = system.pids()
+    before, machine, start = cpu.of_parts(pids), cpu.of_machine(), time.monotonic()
+    seen = send()
+    used, busy = cpu.difference(before, cpu.of_parts(pids)), cpu.of_machine() - machine
+    wall = time.monotonic() - start
+    others = (busy - sum(used.values()) - seen.cpu_s) / (wall * cores())
+    return Run(
+        *(system.name, workload.name, point, round_, seen.requests, seen.rate),
+        *(seen.ms(50), seen.ms(90), seen.ms(99)),
+        errors=0,  # perf_analyzer ends with an error at the first one
+        seconds=seen.seconds,
+        cpu={name: 1000 * value / seen.requests for name, value in used.items()},
+        load_cpu=1000 * seen.cpu_s / seen.requests,
+        others=max(0.0, others),
+    )
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))

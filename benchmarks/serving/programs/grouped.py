@@ -1,0 +1,110 @@
+"""All three steps in one process, as most people start: grpc.aio, onnxruntime, and the work before and after inline.
+
+    python -m benchmarks.serving.programs.grouped --port P --configs FOLDER NAME=FILE.onnx ...
+
+FOLDER holds, for each model, the serialised answers to ModelMetadata and ModelConfig.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import uvloop
+from grpc import aio
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc as pb_grpc
+from tritonclient.utils import deserialize_bytes_tensor, np_to_triton_dtype, serialize_byte_tensor, triton_to_np_dtype
+
+from benchmarks.serving.programs import work
+
+Array = np.ndarray[Any, Any]
+
+
+class Service(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+    """The methods that callers and load generators use."""
+
+    def __init__(self, models: dict[str, Path], configs: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # the models are small; more threads only take the cores from each other
+        self._sessions = {
+            name: onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            for name, file in models.items()
+        }
+        self._configs = configs
+        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+
+    async def ServerReady(self, request: Any, context: Any) -> Any:
+        return pb.ServerReadyResponse(ready=True)
+
+    async def ServerMetadata(self, request: Any, context: Any) -> Any:
+        return pb.ServerMetadataResponse(name="grouped", version="1")
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:
+        return pb.ModelMetadataResponse.FromString((self._configs / f"{request.name}.metadata").read_bytes())
+
+    async def ModelConfig(self, request: Any, context: Any) -> Any:
+        return pb.ModelConfigResponse.FromString((self._configs / f"{request.name}.config").read_bytes())
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
+        inputs = {
+            tensor.name: _array(tensor, raw)
+            for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
+        }
+        kind = work.kind_of(request.model_name)
+        if kind == "digits":  # pictures take milliseconds, and OpenCV lets go of the interpreter
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._pool, self._answer, request.model_name, kind, inputs)
+        else:
+            answer = self._answer(request.model_name, kind, inputs)
+        response = pb.ModelInferResponse(model_name=request.model_name, model_version="1", id=request.id)
+        for name, array in answer.items():
+            response.outputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
+            response.raw_output_contents.append(_raw(array))
+        return response
+
+    def _answer(self, model: str, kind: str, inputs: dict[str, Array]) -> dict[str, Array]:
+        session = self._sessions[model]
+        names = [output.name for output in session.get_outputs()]
+        return work.after(kind, dict(zip(names, session.run(names, work.before(kind, inputs)), strict=True)))
+
+
+def _array(tensor: Any, raw: bytes) -> Array:
+    if tensor.datatype == "BYTES":
+        return np.asarray(deserialize_bytes_tensor(raw)).reshape(tensor.shape)
+    return np.frombuffer(raw, triton_to_np_dtype(tensor.datatype)).reshape(tensor.shape)
+
+
+def _raw(array: Array) -> bytes:
+    if array.dtype == np.object_:
+        packed: bytes = serialize_byte_tensor(array).item()
+        return packed
+    return array.tobytes()
+
+
+async def serve(port: int, service: Service) -> None:
+    server = aio.server()
+    pb_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
+    server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    await server.wait_for_termination()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--configs", type=Path, required=True)
+    parser.add_argument("models", nargs="+")
+    given = parser.parse_args()
+    models = {name: Path(file) for name, _, file in (each.partition("=") for each in given.models)}
+    uvloop.run(serve(given.port, Service(models, given.configs)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Has a request become dearer? CPU of every process against the committed figures, in under three minutes.
+
+W1 with 64 callers and W2 with 16, Triptych alone, and beside each a reference that no change here touches: Triton alone
+for W1, the bare OpenCV work for W2. What is compared is CPU per request over the reference's CPU per request, since a
+CPU second of another machine, or beside other neighbours, is another one. Committed: results/serving/quick.json, which
+`--keep` writes anew. Ends with 1 if something is worse.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import RESULTS, Report, command, machine, versions
+from benchmarks.serving import floor, measure
+from benchmarks.serving.bench import Bench
+from benchmarks.serving.measure import Run
+from benchmarks.serving.statistics import Spread
+from benchmarks.serving.systems.predictor import Triton
+from benchmarks.serving.systems.triptych import Triptych
+from benchmarks.serving.timing import Clock
+from benchmarks.serving.workloads import WORKLOADS, Workload
+from local.environments import ROOT
+from local.errors import LocalError
+from local.perf import ensure_perf_analyzer
+
+HELP = "CPU per request of every process against the committed figures; ends with 1 if something is worse"
+TITLE = "Serving, in short"
+FILE = ROOT / RESULTS / "serving/quick.json"
+
+CALLERS = {"W1": 64, "W2": 16}
+LEAST_TOLERANCE = 0.10  # changes smaller than this are not told from noise
+SMALL = 0.05  # processes with less than this share of a request's CPU are not judged
+TOTAL = "all"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one process at one workload: microseconds a request, and times the reference's microseconds."""
+
+    microseconds: float
+    times: Spread
+
+    @property
+    def noise(self) -> float:
+        """Half of what the rounds differ by, as a share."""
+        return (self.times.most - self.times.least) / 2 / self.times.median if self.times.median else 0.0
+
+
+# By workload and process.
+Costs = dict[str, dict[str, Cost]]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=2.5, help="of each run")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds")
+    parser.add_argument("--keep", action="store_true", help=f"write {FILE.relative_to(ROOT)} instead of comparing")
+
+
+def main(given: argparse.Namespace, report: Report) -> int:
+    """0: nothing is worse, or the figures were kept; 1: something is."""
+    known = None if given.keep else read(FILE)
+    runs = _measured(given, report)
+    costs = costs_of(runs)
+    print(f"neighbours took {100 * Spread.of(run.others for run in runs).median:.0f} % of the machine meanwhile")
+    if known is None:
+        write(FILE, costs)
+        print(f"kept in {FILE.relative_to(ROOT)}")
+        return 0
+    lines = compared(known, costs)
+    print("\n".join(line.text for line in lines))
+    worse = [line for line in lines if line.worse]
+    print(f"\n{len(worse)} of {len(lines)} figures are worse than {FILE.relative_to(ROOT)}")
+    return 1 if worse else 0
+
+
+def _measured(given: argparse.Namespace, report: Report) -> list[Run]:
+    workloads = [WORKLOADS[name] for name in CALLERS]
+    expected = 20 + given.repeats * len(workloads) * (2 * given.seconds + 3)
+    with tempfile.TemporaryDirectory(prefix="triptych-quick-") as folder, Clock(expected) as clock:
+        bench = Bench(
+            *(ensure_perf_analyzer(), Path(folder), report, clock, [Triptych.name, Triton.name], []),
+            *(given.seconds, given.repeats, 0),
+        )
+        with bench.running("quick", workloads) as systems:
+            ours, triton = (
+                {each.name: measure.prepare(bench.program, system, each, bench.root) for each in workloads}
+                for system in systems
+            )
+            runs: list[Run] = []
+            for number in range(given.repeats):
+                for each in workloads:
+                    clock.say(f"{each.name}, round {number + 1} of {given.repeats}")
+                    callers = CALLERS[each.name]
+                    runs.append(measure.closed(bench.program, ours[each.name], each, callers, number, given.seconds))
+                    runs.append(_reference(bench, triton, each, number))
+    return runs
+
+
+def _reference(bench: Bench, triton: Mapping[str, measure.Prepared], each: Workload, number: int) -> Run:
+    if each.name == "W2":
+        return floor.loops(each, number, bench.seconds / 2, bench.root)
+    return measure.closed(bench.program, triton[each.name], each, CALLERS[each.name], number, bench.seconds)
+
+
+def costs_of(runs: Sequence[Run]) -> Costs:
+    """Of every process of Triptych and of all together, in terms of the other system's run of the same round."""
+    costs: Costs = {}
+    for workload in dict.fromkeys(run.workload for run in runs):
+        ours = [run for run in runs if run.workload == workload and run.system == Triptych.name]
+        others = {run.round: run for run in runs if run.workload == workload and run.system != Triptych.name}
+        names = [TOTAL, *sorted({name for run in ours for name in run.cpu})]
+        costs[workload] = {}
+        for name in names:
+            used = {run.round: 1000 * (run.cpu_total if name == TOTAL else run.cpu.get(name, 0.0)) for run in ours}
+            times = Spread.of(value / (1000 * others[number].cpu_total) for number, value in used.items())
+            costs[workload][name] = Cost(Spread.of(used.values()).median, times)
+    return costs
+
+
+@dataclass(frozen=True)
+class Line:
+    """One process compared."""
+
+    text: str
+    worse: bool
+
+
+def compared(known: Costs, found: Costs) -> list[Line]:
+    """A line for each process whose share of the CPU counts. Raises `LocalError` if a workload is missing."""
+    lines = []
+    for workload, processes in found.items():
+        if workload not in known:
+            raise LocalError(f"{FILE}: no '{workload}'; write it anew with --keep")
+        for name in dict.fromkeys([*known[workload], *processes]):
+            before, now = known[workload].get(name), processes.get(name)
+            all_of_it = max(each[TOTAL].microseconds for each in (known[workload], processes))
+            if max(each.microseconds for each in (before, now) if each) >= SMALL * all_of_it:
+                lines.append(_line(f"{workload} {name}", before, now))
+    return lines
+
+
+def tolerance(before: Cost, now: Cost) -> float:
+    """How much dearer is still the same: what the rounds of both differ by, and at least a tenth."""
+    return max(LEAST_TOLERANCE, before.noise + now.noise)
+
+
+def _line(name: str, before: Cost | None, now: Cost | None) -> Line:
+    if before is None or now is None:
+        known = f"{before.microseconds:.0f} us" if before else "not there"
+        found = f"{now.microseconds:.0f} us" if now else "not there"
+        return Line(f"{name:28} {known} before, {found} now", worse=before is None)
+    change, allowed = now.times.median / before.times.median - 1, tolerance(before, now)
+    worse = change > allowed
+    verdict = "WORSE" if worse else "better" if change < -allowed else "same"
+    return Line(
+        f"{name:28} {before.microseconds:6.0f} us, {before.times.median:5.2f} x reference before; "
+        f"{now.microseconds:6.0f} us, {now.times.median:5.2f} x now: {100 * change:+4.0f} % "
+        f"(within {100 * allowed:.0f} % is noise)  {verdict}",
+        worse,
+    )
+
+
+def write(file: Path, costs: Costs) -> None:
+    made: dict[str, Any] = {"command": command(), "machine": machine(), "versions": versions()}
+    made["costs"] = {workload: {name: asdict(cost) for name, cost in each.items()} for workload, each in costs.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(made, indent=1) + "\n")
+
+
+def read(file: Path) -> Costs:
+    """Raises `LocalError` when it is not there or is no such file."""
+    try:
+        costs = json.loads(file.read_text())["costs"]
+        return {
+            workload: {name: Cost(each["microseconds"], Spread(**each["times"])) for name, each in processes.items()}
+            for workload, processes in costs.items()
+        }
+    except FileNotFoundError:
+        raise LocalError(f"{file}: not there; write it with --keep") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise LocalError(f"{file}: {type(error).__name__}: {error}; write it anew with --keep") from error

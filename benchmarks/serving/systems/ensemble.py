@@ -1,0 +1,138 @@
+"""Triton's own way: an ensemble of a Python model before, the model, and a Python model after, in one server.
+
+Configured for two cores as Triton's user guide has it (docs/user_guide: ensemble_models, optimization, and the README
+of the Python backend): dynamic batching at every step, two instances of what is heavy (pictures), one of what is not,
+and Python models that run whole batches.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.serving.systems.base import STOP_TIMEOUT_S, System, wait_ready
+from benchmarks.serving.systems.predictor import triton
+from benchmarks.serving.workloads import MODELS, Arrays, Workload, tensor_specs
+from local.environments import ROOT
+from local.part import Part
+
+PROGRAM = ROOT / "benchmarks/serving/programs/triton_step.py"
+ROWS = {"sales": 256, "digits": 64}
+INSTANCES = {("before", "digits"): 2}
+TRITON_TYPES = {"BYTES": "STRING"}
+
+Specs = Sequence[tuple[str, str, list[int]]]
+
+
+class Ensemble(System):
+    """One Triton, one call."""
+
+    name = "ensemble"
+    title = "Triton's ensemble, Python before and after"
+
+    def __init__(self, models: Path = MODELS) -> None:
+        self._models = models
+        self._part: Part | None = None
+
+    @property
+    def part(self) -> Part:
+        assert self._part is not None
+        return self._part
+
+    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+        repository = folder / "models"
+        by_model = {workload.model: workload for workload in workloads}
+        for workload in by_model.values():
+            publish(repository, workload, self._models / workload.model)
+        names = [ensemble_of(model) for model in by_model]
+        self._part = triton(self.name, folder, repository, names, "bench-ensemble", str(ROOT))
+        self._part.start()
+        try:
+            wait_ready([self._part])
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        if self._part is not None:
+            self._part.stop(STOP_TIMEOUT_S)
+
+    def pids(self) -> Mapping[str, int]:
+        return {"predictor": self.part.pid}
+
+    @property
+    def address(self) -> str:
+        return self.part.address
+
+    def model(self, workload: Workload) -> str:
+        return ensemble_of(workload.model)
+
+    def requests(self, workload: Workload) -> Sequence[Arrays]:
+        """Triton has no inputs without a dimension behind the rows."""
+        return [
+            {name: array if array.ndim > 1 else array[:, np.newaxis] for name, array in request.items()}
+            for request in workload.requests
+        ]
+
+
+def ensemble_of(model: str) -> str:
+    return f"{model}_ensemble"
+
+
+def publish(repository: Path, workload: Workload, original: Path) -> None:
+    """Writes the model as it is, the ensemble, and the steps before and after, which all models of a kind share."""
+    model, kind = workload.model, workload.kind
+    given, prepared = tensor_specs(workload.requests[0]), tensor_specs(workload.prepared[0])
+    said, answered = tensor_specs(workload.predicted[0]), tensor_specs(workload.answers[0])
+    shutil.copytree(original, repository / model)
+    if not (repository / f"{kind}_before").exists():
+        _python_step(repository / f"{kind}_before", "before", kind, given, prepared)
+        _python_step(repository / f"{kind}_after", "after", kind, said, answered)
+    folder = repository / ensemble_of(model)
+    (folder / "1").mkdir(parents=True)
+    steps = ",\n".join(
+        _step(name, inputs, outputs)
+        for name, inputs, outputs in (
+            (f"{kind}_before", given, prepared),
+            (model, prepared, said),
+            (f"{kind}_after", said, answered),
+        )
+    )
+    text = _head(folder.name, "platform", "ensemble", kind, given, answered)
+    (folder / "config.pbtxt").write_text(f"{text}ensemble_scheduling {{ step [\n{steps}\n] }}\n")
+
+
+def _python_step(folder: Path, side: str, kind: str, inputs: Specs, outputs: Specs) -> None:
+    (folder / "1").mkdir(parents=True)
+    shutil.copy(PROGRAM, folder / "1/model.py")
+    count = INSTANCES.get((side, kind), 1)
+    more = (
+        "dynamic_batching { max_queue_delay_microseconds: 0 }\n"
+        f"instance_group [ {{ count: {count} kind: KIND_CPU }} ]\n"
+        f'parameters {{ key: "side" value {{ string_value: "{side}" }} }}\n'
+        f'parameters {{ key: "kind" value {{ string_value: "{kind}" }} }}\n'
+    )
+    (folder / "config.pbtxt").write_text(_head(folder.name, "backend", "python", kind, inputs, outputs) + more)
+
+
+def _head(name: str, how: str, which: str, kind: str, inputs: Specs, outputs: Specs) -> str:
+    return (
+        f'name: "{name}"\n{how}: "{which}"\nmax_batch_size: {ROWS[kind]}\n'
+        f"input [ {_tensors(inputs)} ]\noutput [ {_tensors(outputs)} ]\n"
+    )
+
+
+def _tensors(specs: Specs) -> str:
+    return ", ".join(
+        f'{{ name: "{name}" data_type: TYPE_{TRITON_TYPES.get(datatype, datatype)} dims: {shape or [1]} }}'
+        for name, datatype, shape in specs
+    )
+
+
+def _step(name: str, inputs: Specs, outputs: Specs) -> str:
+    given = " ".join(f'input_map {{ key: "{each[0]}" value: "{each[0]}" }}' for each in inputs)
+    made = " ".join(f'output_map {{ key: "{each[0]}" value: "{each[0]}" }}' for each in outputs)
+    return f'  {{ model_name: "{name}" model_version: -1 {given} {made} }}'

@@ -1,0 +1,56 @@
+"""This project: preprocess, Triton, postprocess and repository, each a process, as `make run` starts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.serving.systems.base import System
+from benchmarks.serving.workloads import MODELS, Workload
+from local.chain import Chain
+from local.endpoints import free_endpoints
+from local.environments import ensure
+
+
+class Triptych(System):
+    """Settings as they are by default; what the environment sets (PREPROCESS_..., POSTPROCESS_...) counts too."""
+
+    name = "triptych"
+    title = "Triptych: preprocess, Triton, postprocess, repository"
+
+    def __init__(self, models: Path = MODELS, variables: Mapping[str, str] | None = None) -> None:
+        self._models, self._variables = models, variables
+        self._chain: Chain | None = None
+
+    @property
+    def chain(self) -> Chain:
+        assert self._chain is not None
+        return self._chain
+
+    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+        documents = folder / "documents"
+        documents.mkdir()
+        self._chain = Chain(
+            free_endpoints(),
+            folder,
+            ensure("predictor"),
+            model_repository=self._models,
+            served_models=documents,
+            variables=self._variables,
+        )
+        self._chain.start()
+
+    def stop(self) -> None:
+        if self._chain is not None:
+            self._chain.stop()
+
+    def pids(self) -> Mapping[str, int]:
+        return self.chain.pids()
+
+    @property
+    def address(self) -> str:
+        return self.chain.address("preprocess")
+
+    @property
+    def predictor_address(self) -> str:
+        return self.chain.address("predictor")

@@ -1,0 +1,41 @@
+"""A line that says what is being measured and how long it will take."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TextIO
+
+
+class Clock:
+    """Rewrites its line on a terminal; elsewhere writes a line each time."""
+
+    def __init__(self, expected_s: float, out: TextIO | None = None) -> None:
+        self._expected_s, self._out = expected_s, out or sys.stderr
+        self._start = time.monotonic()
+
+    def say(self, task: str) -> None:
+        """What is done now, with the time gone and the time left."""
+        gone = time.monotonic() - self._start
+        text = f"{_minutes(gone)}, {_minutes(max(0.0, self._expected_s - gone))} left  {task}"
+        self._out.write(f"\r\x1b[K{text}" if self._out.isatty() else f"{text}\n")
+        self._out.flush()
+
+    def clear(self) -> None:
+        """Takes the line away before something else is written."""
+        if self._out.isatty():
+            self._out.write("\r\x1b[K")
+            self._out.flush()
+
+    def __enter__(self) -> Clock:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
