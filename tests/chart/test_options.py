@@ -61,6 +61,7 @@ def test_the_signal_queue_makes_keda_ask_prometheus(render: Render, stage: str, 
     assert metric in trigger["metadata"]["query"]
     assert 'namespace="triptych"' in trigger["metadata"]["query"]
     assert "}[5m]" in trigger["metadata"]["query"]
+    assert ('part="queue"' in trigger["metadata"]["query"]) == (stage == "predictor")  # requests wait before Triton
     assert trigger["metadata"]["serverAddress"] == "http://prometheus:9090"
     assert not made.of("HorizontalPodAutoscaler")
 

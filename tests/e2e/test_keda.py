@@ -31,10 +31,10 @@ def on_queue(cpu: str, **more: Any) -> dict[str, Any]:
     return {"autoscaling": scaling, "resources": {"requests": {"cpu": "50m"}, "limits": {"cpu": cpu}}}
 
 
-# A slow Triton, so that requests queue in it and, for that, wait in preprocess; postprocess has nothing to wait for.
+# A slow Triton, so that requests wait for it in preprocess; postprocess has nothing to wait for.
 VALUES = {
     "preprocess": on_queue("1", inFlight=8),
-    "predictor": on_queue("400m", queueMilliseconds=500),
+    "predictor": on_queue("400m", queueMilliseconds=100),
     "postprocess": on_queue("1", inFlight=8),
     "metrics": {"prometheus": ADDRESS, "window": "20s"},
 }
