@@ -140,6 +140,7 @@ def test_a_triton_that_dies_under_load_loses_no_request_of_a_model_with_two_copi
         chain.kill_part("predictor")
         load.wait_for_answers(200)
         chain.start_part("predictor")
+        until(lambda: held(chain).get((SALES[0], "1")) == "READY")  # what the repository says may be of before
         until(lambda: len(holders(chain, SALES[0])) == 2)
         chain.kill_part("predictor-2")
         load.wait_for_answers(200)
