@@ -1,7 +1,7 @@
 """Committed manifests against the schemas of a cluster, by kubeconform: `python -m helm.schemas` (make schemas).
 
-The schemas are those that the cluster of KUBECONFIG serves, KServe's, Knative's and the Gateway API's among them; a
-field that they do not know is an error.
+The schemas are those that the cluster of KUBECONFIG serves, KServe's, Knative's and the Gateway API's among them, and
+those of the chart's own CRDs; a field that they do not know is an error.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from helm.program import CHART
 from helm.render import MANIFESTS
 
 Json = dict[str, Any]
@@ -24,6 +25,8 @@ Json = dict[str, Any]
 KEPT = ("type", "enum", "required", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems")
 PREFIX = "#/definitions/"
 QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+OBJECT = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"$ref": PREFIX + META}}
 LOCATION = "{{ .ResourceKind }}{{ .KindSuffix }}.json"
 
 
@@ -106,6 +109,21 @@ def of_cluster() -> Json:
     return found
 
 
+def with_own(openapi: Json, crds: Path = CHART / "crds") -> Json:
+    """The same with the kinds that the chart brings, which a cluster knows only once the chart was installed."""
+    definitions = dict(openapi["definitions"])
+    for crd in (each["spec"] for file in sorted(crds.glob("*.yaml")) for each in _documents(file)):
+        group, kind = crd["group"], crd["names"]["kind"]
+        for version in crd["versions"]:
+            name = ".".join([*reversed(group.split(".")), version["name"], kind])
+            node = version["schema"]["openAPIV3Schema"]
+            definitions[name] = node | {
+                "properties": OBJECT | node["properties"],
+                "x-kubernetes-group-version-kind": [{"group": group, "version": version["name"], "kind": kind}],
+            }
+    return openapi | {"definitions": definitions}
+
+
 def _documents(file: Path) -> list[Json]:
     return [each for each in YAML(typ="safe", pure=True).load_all(file.read_text("utf-8")) if each]
 
@@ -113,7 +131,7 @@ def _documents(file: Path) -> list[Json]:
 def main() -> int:
     files = list(manifests())
     try:
-        wrong = check(files, of_cluster())
+        wrong = check(files, with_own(of_cluster()))
     except NotChecked as error:
         sys.stderr.write(f"NOT CHECKED: {error}\n")
         return 2

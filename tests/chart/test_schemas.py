@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from helm.schemas import NotChecked, check, kinds, manifests, schema
+from helm.render import MANIFESTS
+from helm.schemas import NotChecked, check, kinds, manifests, schema, with_own
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 OPENAPI: dict[str, Any] = {
@@ -79,6 +80,15 @@ def test_a_kind_without_a_schema_is_an_error(tmp_path: Path) -> None:
 def test_a_schema_that_refers_to_itself_ends() -> None:
     inner = schema(OPENAPI, "example.Toy")["properties"]["spec"]["properties"]["inner"]
     assert inner == {"type": "array", "items": {}}
+
+
+def test_the_charts_own_kinds_are_known_before_the_cluster_knows_them(tmp_path: Path) -> None:
+    example = MANIFESTS / "examples" / "canary.yaml"
+    assert "could not find schema for ServedModel" in check([example], OPENAPI)
+    assert check([example], with_own(OPENAPI)) == ""
+    typo = tmp_path / "typo.yaml"
+    typo.write_text(example.read_text("utf-8").replace("traffic:", "trafic:"), "utf-8")
+    assert "'trafic' not allowed" in check([typo], with_own(OPENAPI))
 
 
 def test_without_kubeconform_nothing_is_said_to_be_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,4 +145,3 @@ def test_a_port_in_use_is_one_clear_line(make_chain: MakeChain, tmp_path: Path, 
     first = make_chain()
     with pytest.raises(LocalError, match="in use"):
         Chain(first.endpoints, tmp_path / "second", predictor_python).start()
-

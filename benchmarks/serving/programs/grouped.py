@@ -20,9 +20,8 @@ import uvloop
 from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
-from tritonclient.utils import deserialize_bytes_tensor, np_to_triton_dtype, serialize_byte_tensor, triton_to_np_dtype
 
-from benchmarks.serving.programs import work
+from benchmarks.serving.programs import messages, work
 
 Array = np.ndarray[Any, Any]
 
@@ -53,39 +52,19 @@ class Service(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
         return pb.ModelConfigResponse.FromString((self._configs / f"{request.name}.config").read_bytes())
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
-        inputs = {
-            tensor.name: _array(tensor, raw)
-            for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
-        }
+        inputs = messages.inputs_of(request)
         kind = work.kind_of(request.model_name)
         if kind == "digits":  # pictures take milliseconds, and OpenCV lets go of the interpreter
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._pool, self._answer, request.model_name, kind, inputs)
         else:
             answer = self._answer(request.model_name, kind, inputs)
-        response = pb.ModelInferResponse(model_name=request.model_name, model_version="1", id=request.id)
-        for name, array in answer.items():
-            response.outputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
-            response.raw_output_contents.append(_raw(array))
-        return response
+        return messages.answer_to(request, answer)
 
     def _answer(self, model: str, kind: str, inputs: dict[str, Array]) -> dict[str, Array]:
         session = self._sessions[model]
         names = [output.name for output in session.get_outputs()]
         return work.after(kind, dict(zip(names, session.run(names, work.before(kind, inputs)), strict=True)))
-
-
-def _array(tensor: Any, raw: bytes) -> Array:
-    if tensor.datatype == "BYTES":
-        return np.asarray(deserialize_bytes_tensor(raw)).reshape(tensor.shape)
-    return np.frombuffer(raw, triton_to_np_dtype(tensor.datatype)).reshape(tensor.shape)
-
-
-def _raw(array: Array) -> bytes:
-    if array.dtype == np.object_:
-        packed: bytes = serialize_byte_tensor(array).item()
-        return packed
-    return array.tobytes()
 
 
 async def serve(port: int, service: Service) -> None:

@@ -21,9 +21,8 @@ import ray
 from ray import serve
 from ray.serve.config import gRPCOptions
 from tritonclient.grpc import service_pb2 as pb
-from tritonclient.utils import deserialize_bytes_tensor, np_to_triton_dtype, serialize_byte_tensor, triton_to_np_dtype
 
-from benchmarks.serving.programs import work
+from benchmarks.serving.programs import messages, work
 
 SERVICER = "tritonclient.grpc.service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server"
 ONGOING = 200
@@ -92,10 +91,7 @@ class Before:
         return pb.ModelConfigResponse.FromString((self._configs / f"{request.name}.config").read_bytes())
 
     async def ModelInfer(self, request: Any) -> Any:
-        inputs = {
-            tensor.name: _array(tensor, raw)
-            for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
-        }
+        inputs = messages.inputs_of(request)
         kind = work.kind_of(request.model_name)
         if kind == "digits":  # pictures take milliseconds, and OpenCV lets go of the interpreter
             tensors = await asyncio.to_thread(work.before, kind, inputs)
@@ -103,24 +99,7 @@ class Before:
             tensors = work.before(kind, inputs)
         outputs = await self._predict.remote(request.model_name, tensors)
         answer = await self._after.remote(kind, outputs)
-        response = pb.ModelInferResponse(model_name=request.model_name, model_version="1", id=request.id)
-        for name, array in answer.items():
-            response.outputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
-            response.raw_output_contents.append(_raw(array))
-        return response
-
-
-def _array(tensor: Any, raw: bytes) -> Array:
-    if tensor.datatype == "BYTES":
-        return np.asarray(deserialize_bytes_tensor(raw)).reshape(tensor.shape)
-    return np.frombuffer(raw, triton_to_np_dtype(tensor.datatype)).reshape(tensor.shape)
-
-
-def _raw(array: Array) -> bytes:
-    if array.dtype == np.object_:
-        packed: bytes = serialize_byte_tensor(array).item()
-        return packed
-    return array.tobytes()
+        return messages.answer_to(request, answer)
 
 
 def deployments() -> tuple[Any, Any, Any]:

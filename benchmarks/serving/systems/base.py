@@ -62,6 +62,37 @@ class System(ABC):
         return workload.answers
 
 
+class Processes(System):
+    """One that is made of processes of its own. Requests go to the last of them."""
+
+    def __init__(self) -> None:
+        self.parts: Sequence[Part] = ()
+
+    def run(self, *parts: Part) -> None:
+        """Starts them and returns when all answer; on failure none is left running. Raises `LocalError`."""
+        self.parts = parts
+        try:
+            for part in parts:
+                part.start()
+            for part in parts:
+                while not part.ready(READY_TIMEOUT_S):
+                    time.sleep(POLL_S)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        for part in reversed(self.parts):
+            part.stop(STOP_TIMEOUT_S)
+
+    def pids(self) -> Mapping[str, int]:
+        return {part.name: part.pid for part in self.parts}
+
+    @property
+    def address(self) -> str:
+        return self.parts[-1].address
+
+
 def program(name: str, python: Path, words: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Part:
     """A part that is one of `programs`, or the launcher of Triton; it speaks the protocol at a free port."""
     port = free_port()
@@ -74,10 +105,3 @@ def program(name: str, python: Path, words: Sequence[str], folder: Path, variabl
         log=folder / f"{name}.log",
         is_ready=lambda: triton_is_ready(address),
     )
-
-
-def wait_ready(parts: Sequence[Part]) -> None:
-    """Until all of them answer. Raises `LocalError`."""
-    for part in parts:
-        while not part.ready(READY_TIMEOUT_S):
-            time.sleep(POLL_S)

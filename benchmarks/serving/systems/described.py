@@ -31,6 +31,13 @@ def write_descriptions(folder: Path, workloads: Sequence[Workload]) -> Path:
     return folder
 
 
+def model_words(folder: Path, workloads: Sequence[Workload], models: Path) -> list[str]:
+    """`--configs FOLDER NAME=FILE.onnx ...`: what a program that runs the models itself is told of them."""
+    configs = write_descriptions(folder / "configs", workloads)
+    names = sorted({workload.model for workload in workloads})
+    return ["--configs", str(configs), *(f"{name}={models / name / '1/model.onnx'}" for name in names)]
+
+
 def _tensors(arrays: Arrays) -> list[pb.ModelMetadataResponse.TensorMetadata]:
     return [
         pb.ModelMetadataResponse.TensorMetadata(name=name, datatype=datatype, shape=[-1, *(shape or [1])])

@@ -8,16 +8,15 @@ and Python models that run whole batches.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serving.systems.base import STOP_TIMEOUT_S, System, wait_ready
+from benchmarks.serving.systems.base import Processes
 from benchmarks.serving.systems.predictor import triton
 from benchmarks.serving.workloads import MODELS, Arrays, Workload, tensor_specs
 from local.environments import ROOT
-from local.part import Part
 
 PROGRAM = ROOT / "benchmarks/serving/programs/triton_step.py"
 ROWS = {"sales": 256, "digits": 64}
@@ -27,20 +26,15 @@ TRITON_TYPES = {"BYTES": "STRING"}
 Specs = Sequence[tuple[str, str, list[int]]]
 
 
-class Ensemble(System):
+class Ensemble(Processes):
     """One Triton, one call."""
 
     name = "ensemble"
     title = "Triton's ensemble, Python before and after"
 
     def __init__(self, models: Path = MODELS) -> None:
+        super().__init__()
         self._models = models
-        self._part: Part | None = None
-
-    @property
-    def part(self) -> Part:
-        assert self._part is not None
-        return self._part
 
     def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
         repository = folder / "models"
@@ -48,24 +42,7 @@ class Ensemble(System):
         for workload in by_model.values():
             publish(repository, workload, self._models / workload.model)
         names = [ensemble_of(model) for model in by_model]
-        self._part = triton(self.name, folder, repository, names, "bench-ensemble", str(ROOT))
-        self._part.start()
-        try:
-            wait_ready([self._part])
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        if self._part is not None:
-            self._part.stop(STOP_TIMEOUT_S)
-
-    def pids(self) -> Mapping[str, int]:
-        return {"predictor": self.part.pid}
-
-    @property
-    def address(self) -> str:
-        return self.part.address
+        self.run(triton(folder, repository, names, "bench-ensemble", str(ROOT)))
 
     def model(self, workload: Workload) -> str:
         return ensemble_of(workload.model)

@@ -7,18 +7,17 @@ with one thread, which is best for models this small.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.serving.systems.base import STOP_TIMEOUT_S, System, program, wait_ready
-from benchmarks.serving.systems.described import write_descriptions
+from benchmarks.serving.systems.base import Processes, program
+from benchmarks.serving.systems.described import model_words
 from benchmarks.serving.workloads import MODELS, Workload
-from local.part import Part
 
 PROGRAM = "benchmarks.serving.programs.grouped"
 
 
-class Grouped(System):
+class Grouped(Processes):
     """One process."""
 
     name = "grouped"
@@ -26,34 +25,9 @@ class Grouped(System):
     own_model = True
 
     def __init__(self, models: Path = MODELS) -> None:
+        super().__init__()
         self._models = models
-        self._part: Part | None = None
-
-    @property
-    def part(self) -> Part:
-        assert self._part is not None
-        return self._part
 
     def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
-        configs = write_descriptions(folder / "configs", workloads)
-        names = sorted({workload.model for workload in workloads})
-        models = [f"{name}={self._models / name / '1/model.onnx'}" for name in names]
-        words = ["-m", PROGRAM, "--port", "{port}", "--configs", str(configs), *models]
-        self._part = program(self.name, Path(sys.executable), words, folder, {})
-        self._part.start()
-        try:
-            wait_ready([self._part])
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        if self._part is not None:
-            self._part.stop(STOP_TIMEOUT_S)
-
-    def pids(self) -> Mapping[str, int]:
-        return {self.name: self.part.pid}
-
-    @property
-    def address(self) -> str:
-        return self.part.address
+        words = ["-m", PROGRAM, "--port", "{port}", *model_words(folder, workloads, self._models)]
+        self.run(program(self.name, Path(sys.executable), words, folder, {}))

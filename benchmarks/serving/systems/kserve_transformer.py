@@ -7,16 +7,15 @@ one process in each pod.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.processes import free_port
-from benchmarks.serving.systems.base import STOP_TIMEOUT_S, System, program, wait_ready
+from benchmarks.serving.systems.base import Processes, program
 from benchmarks.serving.systems.described import write_descriptions
 from benchmarks.serving.systems.predictor import triton
 from benchmarks.serving.workloads import MODELS, Workload
 from local.environments import ensure
-from local.part import Part
 
 PROGRAM = "benchmarks.serving.programs.kserve_transformer"
 QUIET = """\
@@ -30,21 +29,21 @@ loggers:
 """
 
 
-class KServeTransformer(System):
+class KServeTransformer(Processes):
     """Two processes and Triton's."""
 
     name = "kserve-transformer"
     title = "KServe's transformer (SDK) in front of Triton"
 
     def __init__(self, models: Path = MODELS) -> None:
+        super().__init__()
         self._models = models
-        self._parts: list[Part] = []
 
     def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
         names = sorted({workload.model for workload in workloads})
         configs = write_descriptions(folder / "configs", workloads)
         (folder / "logging.yaml").write_text(QUIET)
-        predictor = triton("predictor", folder, self._models, names)
+        predictor = triton(folder, self._models, names)
         words = [
             *("-m", PROGRAM, "--models", ",".join(names), "--configs", str(configs)),
             *("--predictor_host", predictor.address, "--predictor_protocol", "grpc-v2"),
@@ -52,26 +51,8 @@ class KServeTransformer(System):
             *("--enable_latency_logging", "false", "--log_config_file", str(folder / "logging.yaml")),
         ]
         transformer = program("transformer", ensure("bench-kserve"), words, folder, {})
-        self._parts = [predictor, transformer]
-        try:
-            for part in self._parts:
-                part.start()
-            wait_ready(self._parts)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        for part in reversed(self._parts):
-            part.stop(STOP_TIMEOUT_S)
-
-    def pids(self) -> Mapping[str, int]:
-        return {part.name: part.pid for part in self._parts}
-
-    @property
-    def address(self) -> str:
-        return self._parts[-1].address
+        self.run(predictor, transformer)
 
     @property
     def predictor_address(self) -> str:
-        return self._parts[0].address
+        return self.parts[0].address

@@ -8,18 +8,18 @@ the protocol's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from benchmarks.processes import free_port
-from benchmarks.serving.systems.base import STOP_TIMEOUT_S, System, program, wait_ready
-from benchmarks.serving.systems.described import write_descriptions
+from benchmarks.serving.systems.base import Processes, program
+from benchmarks.serving.systems.described import model_words
 from benchmarks.serving.workloads import Workload
 from local.environments import ROOT, ensure
-from local.part import Part
+from local.errors import LocalError
 
 PROGRAM = "benchmarks.serving.programs.ray_serve"
 PATH = ROOT / "benchmarks/serving/programs/oip"
@@ -29,7 +29,7 @@ PATH = ROOT / "benchmarks/serving/programs/oip"
 FAST = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-class RayServe(System):
+class RayServe(Processes):
     """A driver, Ray's own processes, a proxy and three replicas."""
 
     name = "ray-serve"
@@ -38,43 +38,22 @@ class RayServe(System):
     own_model = True
 
     def __init__(self, models: Path) -> None:
+        super().__init__()
         self._models = models
-        self._part: Part | None = None
-
-    @property
-    def part(self) -> Part:
-        assert self._part is not None
-        return self._part
 
     def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
-        configs = write_descriptions(folder / "configs", workloads)
-        names = sorted({workload.model for workload in workloads})
-        models = [f"{name}={self._models / name / '1/model.onnx'}" for name in names]
-        words = ["-m", PROGRAM, "--port", "{port}", "--http-port", str(free_port()), "--configs", str(configs), *models]
+        ports = ["--port", "{port}", "--http-port", str(free_port())]
+        words = ["-m", PROGRAM, *ports, *model_words(folder, workloads, self._models)]
         variables = {"PYTHONPATH": f"{ROOT}:{PATH}", **FAST}
-        self._part = program(self.name, ensure("bench-ray"), words, folder, variables)
-        self._part.start()
-        try:
-            wait_ready([self._part])
-        except BaseException:
-            self.stop()
-            raise
+        self.run(program("ray", ensure("bench-ray"), words, folder, variables))
 
     def stop(self) -> None:
         """Its replicas have sessions of their own: what outlives the driver is ended by its id."""
-        if self._part is None:
-            return
         children: list[psutil.Process] = []
-        with suppress(psutil.NoSuchProcess):
-            children = psutil.Process(self._part.pid).children(recursive=True)
-        self._part.stop(STOP_TIMEOUT_S)
+        for part in self.parts:
+            with suppress(psutil.NoSuchProcess, LocalError):  # it has ended, or was never started
+                children += psutil.Process(part.pid).children(recursive=True)
+        super().stop()
         for child in psutil.wait_procs(children, timeout=3)[1]:
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-
-    def pids(self) -> Mapping[str, int]:
-        return {"ray": self.part.pid}
-
-    @property
-    def address(self) -> str:
-        return self.part.address

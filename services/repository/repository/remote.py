@@ -6,7 +6,6 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,6 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 from triptych.contracts import REPOSITORY_SERVICE
 from triptych.oip import SERVICE
 from triptych.proto import repository_pb2 as rp
+from triptych.tls import Files
 
 CALL_S = 5.0
 RECONNECT_S = 1.0
@@ -42,12 +42,12 @@ class Tls:
     def read(cls, ca: str, cert: str, key: str, server_name: str) -> Tls:
         """From PEM files. Raises `OSError`."""
         try:
-            authorities, chain, private = (Path(each).read_bytes() if each else None for each in (ca, cert, key))
+            files = Files(ca, key, cert).read()
         except OSError as error:
             raise OSError(
                 f"cannot read {error.filename}: {error.strerror}; --ca, --cert and --key name files"
             ) from error
-        return cls(grpc.ssl_channel_credentials(authorities, private, chain), server_name)
+        return cls(grpc.ssl_channel_credentials(*files), server_name)
 
     def channel(self, address: str) -> grpc.Channel:
         name = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []

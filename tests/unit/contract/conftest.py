@@ -97,9 +97,7 @@ def files() -> Callable[..., np.ndarray[Any, Any]]:
 def png_of() -> Callable[..., bytes]:
     """A PNG made by hand: any header, any pixel bytes, with nothing but zlib."""
 
-    def png(
-        width: int, height: int, raw: bytes, *, depth: int = 8, colour: int = 2, extra: bytes = b""
-    ) -> bytes:
+    def png(width: int, height: int, raw: bytes, *, depth: int = 8, colour: int = 2, extra: bytes = b"") -> bytes:
         header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
         return (
             b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(raw))

@@ -83,9 +83,7 @@ def test_sigmoid_by_hand_and_without_overflow(apply: Any) -> None:
 
 def test_threshold_says_what_reaches_it(apply: Any) -> None:
     values = np.array([[0.4, 0.5, np.nan]], F)
-    assert apply({"op": "threshold", "input": "x", "minimum": 0.5}, x=values)["x"].tolist() == [
-        [False, True, False]
-    ]
+    assert apply({"op": "threshold", "input": "x", "minimum": 0.5}, x=values)["x"].tolist() == [[False, True, False]]
     step = {"op": "threshold", "input": "x", "minimum": {"parameter": "least"}}
     assert apply(step, {"values": {"least": 0.1}}, x=values)["x"].tolist() == [[True, True, False]]
 

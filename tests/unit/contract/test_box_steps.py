@@ -37,9 +37,7 @@ def test_a_higher_threshold_keeps_both(apply: Any) -> None:
     assert apply(step, {"values": {"iou": 0.7}}, b=BOXES, s=SCORES)["count"].tolist() == [3]
 
 
-@pytest.mark.parametrize(
-    ("form", "box"), [("xyxy", [2, 4, 8, 10]), ("xywh", [2, 4, 6, 6]), ("cxcywh", [5, 7, 6, 6])]
-)
+@pytest.mark.parametrize(("form", "box"), [("xyxy", [2, 4, 8, 10]), ("xywh", [2, 4, 6, 6]), ("cxcywh", [5, 7, 6, 6])])
 def test_results_have_corners_whatever_the_model_writes(apply: Any, form: str, box: list[int]) -> None:
     env = apply({**NMS, "format": form}, b=np.array([[box]], F), s=np.array([[0.9]], F))
     assert env["box"][0, 0].tolist() == [2, 4, 8, 10]

@@ -229,12 +229,8 @@ NOT_TOGETHER: list[tuple[str, Spoil, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("spoil", "text"), [case[1:] for case in NOT_TOGETHER], ids=[case[0] for case in NOT_TOGETHER]
-)
-def test_a_contract_that_does_not_hold_together_says_where(
-    digits_document: Document, spoil: Spoil, text: str
-) -> None:
+@pytest.mark.parametrize(("spoil", "text"), [case[1:] for case in NOT_TOGETHER], ids=[case[0] for case in NOT_TOGETHER])
+def test_a_contract_that_does_not_hold_together_says_where(digits_document: Document, spoil: Spoil, text: str) -> None:
     spoil(digits_document)
     assert text in faults(digits_document)
 

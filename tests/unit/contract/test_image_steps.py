@@ -73,9 +73,7 @@ UPRIGHT = {
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_jpeg_is_turned_upright_for_every_exif_orientation(
-    apply: Any, files: Any, orientation: int
-) -> None:
+def test_a_jpeg_is_turned_upright_for_every_exif_orientation(apply: Any, files: Any, orientation: int) -> None:
     quarters = np.zeros((16, 32, 3), np.uint8)
     quarters[:8, :16], quarters[:8, 16:], quarters[8:, :16] = (240, 0, 0), (0, 240, 0), (0, 0, 240)
     data = jpeg(quarters, 100)
@@ -172,9 +170,7 @@ def test_a_huge_png_is_refused_by_its_header_alone(
         apply(DECODE, image=files(png_of(65000, 65000, b"")))
 
 
-def test_a_huge_jpeg_is_refused_by_its_header_alone(
-    apply: Any, files: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_huge_jpeg_is_refused_by_its_header_alone(apply: Any, files: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytearray(jpeg())
     at = data.index(b"\xff\xc0")
     data[at + 5 : at + 9] = struct.pack(">HH", 65000, 60000)

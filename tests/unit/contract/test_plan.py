@@ -58,9 +58,7 @@ def test_steps_do_not_write_into_the_tensors_they_are_given(digits_plan: Plan, f
 
 def test_digits_pixels_are_what_the_steps_say_one_by_one(digits_plan: Plan, files: Any) -> None:
     data = picture(50, 70)
-    pixels = digits_plan.preprocess({"image": files(data), "box": np.array([[5, 6, 40, 30]], np.int32)})[
-        "pixels"
-    ]
+    pixels = digits_plan.preprocess({"image": files(data), "box": np.array([[5, 6, 40, 30]], np.int32)})["pixels"]
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     rgb = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
@@ -111,9 +109,7 @@ def test_a_step_that_breaks_says_which_it_was(digits_document: dict[str, Any], f
         plan.preprocess({"image": files(picture(5, 5), picture(6, 6))})
 
 
-def test_a_result_that_the_model_does_not_take_is_our_fault(
-    digits_document: dict[str, Any], files: Any
-) -> None:
+def test_a_result_that_the_model_does_not_take_is_our_fault(digits_document: dict[str, Any], files: Any) -> None:
     digits_document["preprocess"][5]["datatype"] = "UINT8"
     with pytest.raises(ContractViolation, match=r"model input 'pixels': .*got UINT8\[1,3,32,32\]"):
         Plan(spoilt(digits_document)).preprocess({"image": files(picture(5, 5))})

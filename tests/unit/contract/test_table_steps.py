@@ -74,9 +74,7 @@ def test_cast_refuses_what_does_not_fit(apply: Any, value: Any, datatype: str, s
     ("value", "datatype"), [(-(2.0**63), "INT64"), (255.9, "UINT8"), (-0.9, "UINT8"), (np.int64(127), "INT8")]
 )
 def test_cast_accepts_the_last_value_that_fits(apply: Any, value: Any, datatype: str) -> None:
-    assert apply({"op": "cast", "input": "x", "datatype": datatype}, x=np.array([value]))["x"][0] == int(
-        value
-    )
+    assert apply({"op": "cast", "input": "x", "datatype": datatype}, x=np.array([value]))["x"][0] == int(value)
 
 
 @pytest.mark.parametrize("bad", [-0.1, 10.0, np.nan, np.inf])

@@ -55,9 +55,7 @@ def test_a_good_repository_is_one_line(repository: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "OK 3 models, 4 versions: sales_forecast (3 routes)\n"
 
 
-def test_a_fault_in_a_contract_is_told_with_its_line(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fault_in_a_contract_is_told_with_its_line(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(repository / "sales_forecast_de/2/contract.yaml", "op: clip", "op: clop")
     found = problems(repository, capsys)
     assert len(found) == 1
@@ -116,9 +114,7 @@ def test_a_fault_in_a_contract_is_told_with_its_line(
             "sales_forecast_de/2/contract.yaml:1: is sales_forecast/AT, but version 1 is sales_forecast/DE",
         ),
         (
-            lambda r: change(
-                r / "sales_forecast_fr/1/contract.yaml", "name: total", "name: units_of_the_week"
-            ),
+            lambda r: change(r / "sales_forecast_fr/1/contract.yaml", "name: total", "name: units_of_the_week"),
             "sales_forecast_fr/1/contract.yaml:23: outputs[1].name: postprocess ends without",
         ),
         (
@@ -140,9 +136,7 @@ def test_each_problem_of_a_repository_is_a_line(
     assert any(line.startswith(problem) for line in found), found
 
 
-def test_a_change_of_limits_is_no_change_of_the_family(
-    repository: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_change_of_limits_is_no_change_of_the_family(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(repository / "sales_forecast_fr/1/contract.yaml", "minimum: 0, desc", "minimum: 5, desc")
     assert main(["verify", str(repository)]) == 0
 

@@ -28,7 +28,7 @@ class Spare:
     def load_begins(self, size_bytes: int, now_s: float) -> None:
         """A load takes room from now on."""
         self._bytes += (size_bytes - self._bytes) * (LEARNT if self._bytes else 1.0)
-        self._rate = self._faded(now_s) + math.log(2) / RATE_S
+        self._rate = self.loads_per_s(now_s) + math.log(2) / RATE_S
         self._seen_s = now_s
 
     def load_took(self, seconds: float) -> None:
@@ -40,19 +40,16 @@ class Spare:
 
     def loads_per_s(self, now_s: float) -> float:
         """The rate lately."""
-        return self._faded(now_s)
+        return self._rate * float(0.5 ** (max(0.0, now_s - self._seen_s) / RATE_S)) if self._rate else 0.0
 
     def room(self, budget: Room, limits: Limits, now_s: float) -> Room:
         """What is to be free of the budget: within the two shares of it that the settings name."""
         least = budget.share(limits.spare_percent)
         most = budget.share(max(limits.spare_percent, limits.spare_max_percent))
-        wanted = places(self._faded(now_s) * (self.load_s + self.unload_s), limits.spare_bursts)
+        wanted = places(self.loads_per_s(now_s) * (self.load_s + self.unload_s), limits.spare_bursts)
         return Room(
             min(max(wanted, least.models), most.models), min(max(int(wanted * self._bytes), least.bytes), most.bytes)
         )
-
-    def _faded(self, now_s: float) -> float:
-        return self._rate * float(0.5 ** (max(0.0, now_s - self._seen_s) / RATE_S)) if self._rate else 0.0
 
 
 def places(loads: float, bursts: float) -> int:
