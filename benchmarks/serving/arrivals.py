@@ -156,7 +156,7 @@ def _tell_overload(bench: Bench, shots: Sequence[Aimed]) -> None:
             {
                 **{"system": aimed.system, "round": aimed.round, "times": aimed.times, "capacity": aimed.capacity},
                 **{"offered": aimed.shot.offered, "goodput": aimed.goodput, "statuses": dict(aimed.shot.counts)},
-                **{"cpu": aimed.cpu},
+                **{"cpu": aimed.cpu, "load_cpu": aimed.shot.cpu_s},
             }
             for aimed in shots
         ],

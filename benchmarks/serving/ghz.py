@@ -135,6 +135,7 @@ def shoot(address: str, data: Path, protoset: Path, total: int, words: Sequence[
     command = [
         *(str(ensure_ghz()), "--insecure", "--protoset", str(protoset), "--call", f"{SERVICE}.ModelInfer"),
         *("--data-file", str(data), "--total", str(total), "--timeout", f"{round(1000 * timeout_s)}ms"),
+        *("--disable-template-functions", "--disable-template-data"),  # else each message is made again, from its JSON
         *("--connections", str(CONNECTIONS), "--format", "json", "--output", str(report), *words, address),
     ]
     before = os.times()

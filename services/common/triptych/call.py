@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from triptych.errors import DeadlineExceeded
+from triptych.errors import DeadlineExceeded, Overloaded
 
 TRACE_KEYS = ("traceparent", "tracestate")
 
@@ -31,6 +31,16 @@ class Call:
         if left <= 0:
             raise DeadlineExceeded("the deadline of the call has passed")
         return min(left, limit_s)
+
+    def afford(self, wait_s: float, share: float, queue: str) -> None:
+        """Raises `Overloaded` when a wait that is to be expected takes more than `share` of the time left."""
+        allowed_s = self.remaining_s() * share
+        if wait_s > allowed_s:
+            raise Overloaded(
+                f"the wait for {queue} is {wait_s:.3f} s, and this call can wait {allowed_s:.3f} s; "
+                "send less, wait longer or add replicas",
+                retry_after_s=wait_s - allowed_s,
+            )
 
     def trace_metadata(self) -> tuple[tuple[str, str], ...]:
         """The caller's trace context, to be sent along with outbound calls."""

@@ -21,6 +21,7 @@ from tritonclient.grpc import service_pb2 as pb
 from triptych import pages
 from triptych.call import Call
 from triptych.door import Door
+from triptych.errors import Overloaded
 from triptych.status import status_of
 from triptych.tracing import Tracing
 from triptych.version_metrics import VersionMetrics
@@ -28,6 +29,7 @@ from triptych.version_metrics import VersionMetrics
 log = logging.getLogger("triptych.request")
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+TOLD_S = 1.0
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -173,8 +175,10 @@ class StageMetrics:
             "triptych_in_flight", "Requests being worked on", ("stage",), registry=self.registry
         ).labels(stage)
         self._refused = Counter(
-            "triptych_refused", "Requests refused by the queue limit", ("stage",), registry=self.registry
+            "triptych_refused", "Requests refused because too many wait", ("stage",), registry=self.registry
         ).labels(stage)
+        self._told_s = float("-inf")  # when a line was written about them
+        self._untold = 0
         self._versions = VersionMetrics(stage, self.registry)
 
     def serve(self, host: str, port: int, door: Door) -> None:
@@ -189,9 +193,16 @@ class StageMetrics:
         """Asks for the number of requests in flight whenever somebody looks."""
         self._in_flight.set_function(in_flight)
 
-    def refused(self) -> None:
+    def refused(self, message: pb.ModelInferRequest, text: str) -> None:
+        """A request for which there is no room. Of these there are many, so they have one line a second together."""
         self._refused.inc()
-        self._requests["-", "-", "RESOURCE_EXHAUSTED"].inc()
+        now_s = time.monotonic()
+        if now_s - self._told_s < TOLD_S:
+            self._untold += 1
+            return
+        about = {"id": message.id, "model": message.model_name, "code": "RESOURCE_EXHAUSTED", "text": text}
+        log.info("refused", extra=about | {"and_before": self._untold})
+        self._told_s, self._untold = now_s, 0
 
     def request(self, message: pb.ModelInferRequest, call: Call) -> Around:
         """Around one request: counts it, times it, logs its failure, and is its span."""
@@ -272,6 +283,9 @@ class Around:
     def _failed(self, error: BaseException) -> str:
         status, text = status_of(error)
         self._span.failed(status.name, text)
+        if isinstance(error, Overloaded):
+            self._metrics.refused(self._message, text)
+            return status.name
         log.info(
             "refused",
             extra={"id": self._request.id, "model": self._message.model_name, "code": status.name, "text": text},

@@ -105,12 +105,11 @@ class InferenceServicer:
 
     async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """One request, counted and within the bound of requests at once."""
-        if self._in_flight >= self.settings.max_in_flight:
-            self.metrics.refused()
-            raise Overloaded(f"{self.stage} already works on {self._in_flight} requests, its limit; try again later")
         self._in_flight += 1
         try:
             with self.metrics.request(request, call):
+                if self._in_flight > (limit := self.settings.max_in_flight):
+                    raise Overloaded(f"{self.stage} already works on {limit} requests, its limit; try again later")
                 return await self.infer(request, call)
         finally:
             self._in_flight -= 1

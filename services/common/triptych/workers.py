@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+
+LEARNT = 0.1  # of what is new, when a mean follows it
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
@@ -32,15 +35,34 @@ class Workers:
     """Runs CPU work off the event loop. Small work runs in place: a thread would cost more than it."""
 
     def __init__(self, threads: int, inline_bytes: int) -> None:
-        self._pool = ThreadPoolExecutor(threads or cpu_limit(), thread_name_prefix="worker")
+        self._threads = threads or cpu_limit()
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="worker")
         self._inline_bytes = inline_bytes
+        self._bytes = 0  # in hand
+        self._s_per_byte = 0.0
+
+    @property
+    def wait_s(self) -> float:
+        """How long work that comes now would wait for a thread, by what the last work took for its size."""
+        return self._bytes * self._s_per_byte / self._threads
 
     async def run(self, work: Callable[[], T], size_bytes: int) -> T:
         """The result of `work`; `size_bytes` is how much data it goes through."""
         if size_bytes <= self._inline_bytes:
             return work()
         context = copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, work)
+        self._bytes += size_bytes
+        try:
+            result, took_s = await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _timed, work)
+        finally:
+            self._bytes -= size_bytes
+        self._s_per_byte += (took_s / size_bytes - self._s_per_byte) * (LEARNT if self._s_per_byte else 1.0)
+        return result
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    started_s = time.monotonic()
+    return work(), time.monotonic() - started_s

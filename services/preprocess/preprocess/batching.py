@@ -2,7 +2,8 @@
 
 A group leaves at once while fewer than `slots` groups of its kind are out. Otherwise requests gather until one comes
 back, so groups grow with the load and there is no delay to choose. A group that stays out for long holds the next
-one up for no more than `age_s`.
+one up for no more than `age_s`: a slow model gets its next group before it has answered the last. It never gets more
+than that, for what waits here can still be answered with others, or not at all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Generic, TypeVar
 
 from triptych.errors import DeadlineExceeded
 
+LEARNT = 0.2  # of what is new, when a mean follows it
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -25,7 +28,7 @@ class Limits:
     """Of the groups of one kind. One request may be larger than a group."""
 
     slots: int  # groups out at once before others wait
-    age_s: float  # longest wait for a slot
+    age_s: float  # after such a wait another group leaves, up to twice as many
     rows: int
     size_bytes: int
 
@@ -86,6 +89,11 @@ class Batcher(Generic[Item, Answer]):
         """Kinds of which something waits or is out."""
         return len(self._queues)
 
+    def wait_s(self, kind: Hashable) -> float:
+        """How long a request of that kind would wait for its group to leave, by how fast groups came back lately."""
+        queue = self._queues.get(kind)
+        return queue.wait_s if queue is not None else 0.0
+
     async def submit(self, kind: Hashable, pending: Pending[Item, Answer], timeout_s: float) -> Answer:
         """The request's answer, within `timeout_s`."""
         queue = self._queues.get(kind)
@@ -121,12 +129,22 @@ class _Queue(Generic[Item, Answer]):
         self._start, self._limits_of, self._empty = start, limits, empty
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Pending[Item, Answer]] = deque()
+        self._rows = 0  # of what waits
         self._out = 0
+        self._back_s: float | None = None  # when the last group came back, if there was something out since
+        self._every_s = 0.0  # from one that comes back to the next
         self._next: asyncio.Handle | None = None  # the look at the queue that is planned
         self._limits: Limits
 
+    @property
+    def wait_s(self) -> float:
+        if self._out < self._limits.slots:
+            return 0.0
+        return self._every_s * (1 + self._rows // self._limits.rows)
+
     def add(self, pending: Pending[Item, Answer]) -> None:
         self._waiting.append(pending)
+        self._rows += pending.rows
         if self._next is None:
             self._plan()
 
@@ -139,13 +157,13 @@ class _Queue(Generic[Item, Answer]):
             self._limits = self._limits_of(self._waiting[-1].item)
         if self._out < self._limits.slots:
             self._next = self._loop.call_soon(self._look)
-        elif self._waiting:
+        elif self._waiting and self._out < 2 * self._limits.slots:
             left_s = self._waiting[0].since_s + self._limits.age_s - time.monotonic()
             self._next = self._loop.call_later(max(0.0, left_s), self._look)
 
     def _look(self) -> None:
         self._next = None
-        while self._waiting and (self._out < self._limits.slots or self._is_old()):
+        while self._waiting and self._out < self._limits.slots * (2 if self._is_old() else 1):
             if group := self._take():
                 self._out += 1
                 self._start(group, self._came_back)
@@ -167,6 +185,7 @@ class _Queue(Generic[Item, Answer]):
             if group and (rows > self._limits.rows or size_bytes > self._limits.size_bytes):
                 break
             self._waiting.popleft()
+            self._rows -= first.rows
             if first.over:
                 rows, size_bytes = rows - first.rows, size_bytes - first.size_bytes
             else:
@@ -175,6 +194,10 @@ class _Queue(Generic[Item, Answer]):
 
     def _came_back(self) -> None:
         self._out -= 1
+        now_s = time.monotonic()
+        if self._back_s is not None:
+            self._every_s += (now_s - self._back_s - self._every_s) * (LEARNT if self._every_s else 1.0)
+        self._back_s = now_s if self._waiting or self._out else None
         if self._waiting:
             self._plan()
         elif not self._out and self._next is None:

@@ -74,11 +74,15 @@ class Chain:
         started_s = time.monotonic()
         size, member.rows = size_bytes(member.tensors), _rows(member.tensors)
         if size > self._settings.inline_bytes or not member.rows:
+            member.call.afford(self._transform.wait_s, self._settings.max_wait_share, "a thread that prepares it")
             member.tensors = await self._transform(member.plan, member.tensors, size)
             member.prepared, member.rows = True, _rows(member.tensors)
         prepared_s = time.monotonic() - started_s
+        kind = member.kind
+        if wait_s := self._batcher.wait_s(kind):
+            member.call.afford(wait_s, self._settings.max_wait_share, f"model '{member.target.model}'")
         pending: Pending[Member, pb.ModelInferResponse] = Pending(member, member.rows, size)
-        answer = await self._batcher.submit(member.kind, pending, member.call.remaining_s())
+        answer = await self._batcher.submit(kind, pending, member.call.remaining_s())
         member.parts["transform"] += prepared_s
         return answer
 

@@ -32,6 +32,14 @@ class Settings(StageSettings):
     batch_slots: int = Field(
         1, ge=1, description="groups of one version's requests that are out at once for each Triton; others wait"
     )
-    batch_age_s: float = Field(0.005, gt=0, description="longest wait of a request for such a slot")
+    batch_age_s: float = Field(
+        0.01, gt=0, description="after such a wait for a slot another group leaves, up to twice as many"
+    )
     batch_bytes: int = Field(4 * MIB, ge=1, description="most bytes of requests in one group")
+    max_wait_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of its time that a request may have to wait for a thread or a model; else it is refused",
+    )
     contract_cache: int = Field(10_000, ge=1, description="contracts kept in memory")

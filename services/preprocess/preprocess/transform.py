@@ -15,6 +15,11 @@ class Transform:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
 
+    @property
+    def wait_s(self) -> float:
+        """How long a large request would wait for a thread."""
+        return self._workers.wait_s
+
     async def __call__(self, plan: Plan, tensors: Mapping[str, Array], size_bytes: int) -> Mapping[str, Array]:
         """The model's inputs. Raises `InvalidInput` or `InvalidRequest`."""
         plan.check_inputs(tensors)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,36 @@ def test_small_work_runs_in_place_and_large_work_in_a_thread() -> None:
     small, large = asyncio.run(names())
     assert small == threading.current_thread().name
     assert large.startswith("worker")
+
+
+def test_the_wait_to_expect_follows_what_is_in_hand_and_what_the_last_work_took() -> None:
+    async def waits() -> list[float]:
+        workers = Workers(2, inline_bytes=100)
+        found = [workers.wait_s]
+        await workers.run(lambda: time.sleep(0.02), 1000)
+        found.append(workers.wait_s)
+        jobs = [asyncio.ensure_future(workers.run(lambda: time.sleep(0.02), 1000)) for _ in range(6)]
+        await asyncio.sleep(0)
+        found.append(workers.wait_s)
+        jobs.pop().cancel()
+        await asyncio.sleep(0)
+        found.append(workers.wait_s)
+        await asyncio.gather(*jobs)
+        found.append(workers.wait_s)
+        workers.close()
+        return found
+
+    before, idle, six, five, after = asyncio.run(waits())
+    assert before == idle == after == 0.0
+    assert six >= 6 * 0.02 / 2
+    assert five == pytest.approx(six * 5 / 6)
+
+
+def test_work_that_fails_is_not_in_hand_any_more() -> None:
+    async def wait_s() -> float:
+        workers = Workers(1, inline_bytes=0)
+        with pytest.raises(ZeroDivisionError):
+            await workers.run(lambda: 1 // 0, 1000)
+        return workers.wait_s
+
+    assert asyncio.run(wait_s()) == 0.0

@@ -92,6 +92,48 @@ def test_a_group_that_stays_out_holds_up_the_next_for_no_more_than_the_limit() -
     run(test)
 
 
+def test_no_more_than_twice_the_slots_are_out_however_long_that_takes() -> None:
+    async def test() -> None:
+        runs = Runs(slots=1, age_s=0.01)
+        tasks = []
+        for item in "abc":
+            tasks.append(runs.send(item))
+            await asyncio.sleep(0.03)
+        tasks.append(runs.send("d"))
+        assert runs.groups == [["a"], ["b"]]
+        runs.go.set()
+        assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
+        assert runs.groups == [["a"], ["b"], ["c", "d"]]
+
+    run(test)
+
+
+def test_the_wait_to_expect_is_told_by_how_groups_came_back_and_how_many_are_ahead() -> None:
+    async def test() -> None:
+        runs = Runs(slots=1, rows=2)
+        tasks = [runs.send(item) for item in "abcdefgh"]
+        await turn()
+        assert runs.batcher.wait_s("k") == 0.0  # nobody knows yet
+        every_s = 0.05
+        for _ in range(2):
+            await asyncio.sleep(every_s)
+            runs.go.set()
+            runs.go.clear()  # those who wait now go on
+            await turn()
+        assert runs.groups == [["a", "b"], ["c", "d"], ["e", "f"]]
+        wait_s = runs.batcher.wait_s("k")
+        assert wait_s >= 2 * every_s  # two wait, one group more
+        assert runs.batcher.wait_s("other") == 0.0
+        tasks += [runs.send("i"), runs.send("j")]
+        await turn()
+        assert runs.batcher.wait_s("k") == pytest.approx(wait_s * 3 / 2)
+        runs.go.set()
+        await asyncio.gather(*tasks)
+        assert runs.batcher.wait_s("k") == 0.0
+
+    run(test)
+
+
 @pytest.mark.parametrize("limit", [{"rows": 4}, {"size_bytes": 4}], ids=["rows", "bytes"])
 def test_a_group_ends_before_its_limit_and_a_larger_request_goes_alone(limit: dict[str, int]) -> None:
     async def test() -> None:

@@ -19,7 +19,7 @@ from preprocess.transform import Transform
 from triptych.call import Call
 from triptych.contract import Plan, load_contract
 from triptych.datatypes import Array
-from triptych.errors import ContractViolation, InvalidInput, InvalidRequest, Unavailable
+from triptych.errors import ContractViolation, InvalidInput, InvalidRequest, Overloaded, Unavailable
 from triptych.metrics import StageMetrics
 from triptych.tensors import decode_parameters, decode_request, decode_response, encode_response
 from triptych.tracing import Tracing
@@ -35,12 +35,13 @@ class Scripted:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.groups: list[int] = []
+        self.takes_s = 0.0
         self.fails: Callable[[Mapping[str, Array]], Exception | None] = lambda _: None
 
     async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
         (features,) = tensors.values()
         self.groups.append(len(features))
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.takes_s)
         if error := self.fails(tensors):
             raise error
         (output,) = self.plan.contract.model.outputs
@@ -66,7 +67,7 @@ class Trial:
     def member(self, tensors: Mapping[str, Array], id: str = "", **changes: Any) -> Member:
         target = Target("f", "m", changes.pop("version", 1), 100, ("127.0.0.1:1",))
         fields: dict[str, Any] = {"parameters": self.plan.check_parameters({}), "wanted": self.plan.outputs}
-        return Member(id, target, self.plan, Call.within(20), tensors, **{**fields, **changes})
+        return Member(id, target, self.plan, changes.pop("call", Call.within(20)), tensors, **{**fields, **changes})
 
     async def send(self, *members: Member) -> list[Any]:
         """Answers as dicts of arrays, or errors."""
@@ -212,5 +213,40 @@ def test_the_size_of_a_group_is_a_setting() -> None:
         trial = Trial(batch_bytes=2 * sum(array.nbytes for array in sales(1).values()))
         await trial.send(*(trial.member(sales(value)) for value in range(1, 6)))
         assert trial.upstreams.groups == [2, 2, 1]
+
+    run(test)
+
+
+def test_who_could_not_wait_that_long_is_refused_at_once_and_the_others_wait() -> None:
+    async def test() -> None:
+        trial = Trial(DIGITS, inline_bytes=0)
+        picture = {"image": np.array([Path("examples/data/two_board.jpg").read_bytes()], np.object_)}
+        await trial.send(trial.member(picture))
+        patient = [asyncio.ensure_future(trial.chain(trial.member(picture))) for _ in range(50)]
+        await asyncio.sleep(0)
+        hurried = trial.member(picture, call=Call.within(0.01))
+        with pytest.raises(Overloaded, match="the wait for a thread that prepares it is") as refused:
+            await trial.chain(hurried)
+        assert refused.value.retry_after_s > 0
+        assert all(decode_response(answer) for answer in await asyncio.gather(*patient))
+
+    run(test)
+
+
+def test_the_wait_for_a_model_is_foreseen_too() -> None:
+    async def test() -> None:
+        trial = Trial()
+        trial.upstreams.takes_s = 0.05
+        first = asyncio.ensure_future(trial.send(trial.member(sales(1))))
+        await asyncio.sleep(0.01)
+        patient = [first]
+        for _ in range(30):  # groups come and go, and something always waits
+            patient.append(asyncio.ensure_future(trial.send(trial.member(sales(1)))))
+            await asyncio.sleep(0.01)
+        (refused,) = await trial.send(trial.member(sales(1), call=Call.within(0.02)))
+        assert isinstance(refused, Overloaded)
+        assert "the wait for model 'm' is" in str(refused)
+        for (answer,) in await asyncio.gather(*patient):
+            assert answer["total"].tolist() == [7]
 
     run(test)
