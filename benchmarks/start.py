@@ -1,0 +1,113 @@
+"""How fast each part of the chain starts: to ready, to the first answer of the whole chain, and what it takes at rest.
+
+Each part is stopped and started again while the others run, several times. *Ready* is what its health says; the first
+answer is that to a request sent through the chain at that moment (for Triton, a load is part of it). *Imports* are what
+Python needs for its modules, by `-X importtime`, with nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmarks import load, processes
+from benchmarks.folders import publish
+from benchmarks.report import Report
+from local.chain import Chain
+from local.endpoints import PARTS, free_endpoints
+from local.environments import ensure
+from local.errors import LocalError
+from models.progress import Progress
+
+HELP = "each part of the chain: from its start to ready and to the first answer; CPU, memory"
+TITLE = "How fast the parts start"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Seconds since the start of the process, CPU seconds until ready, and MiB at rest (pages of files left out)."""
+
+    ready_s: float
+    answer_s: float
+    cpu_s: float
+    rest_mib: float
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repeats", type=int, default=5, help="starts of each part")
+
+
+def main(given: argparse.Namespace, report: Report) -> None:
+    """Measure, and tell the medians."""
+    progress = Progress()
+    starts: dict[str, list[Start]] = {}
+    with tempfile.TemporaryDirectory(prefix="triptych-start-") as folder:
+        publish(Path(folder) / "models", 1)
+        (Path(folder) / "documents").mkdir()
+        for door in ("envoy", "grpcio"):
+            progress.begin(f"start: the chain, preprocess behind {door}")
+            with _chain(Path(folder), door) as chain:
+                for part in PARTS if door == "envoy" else ("preprocess",):
+                    progress.begin(f"start: {part}")
+                    name = f"{part}, behind {door}" if part == "preprocess" else part
+                    starts[name] = [_start(chain, part) for _ in range(given.repeats)]
+    progress.end()
+    rows = []
+    for name, each in starts.items():
+        imports = _imports_s(name.partition(",")[0])
+        rows.append(
+            [
+                name,
+                *(f"{median(getattr(one, what) for one in each):.2f} s" for what in ("ready_s", "answer_s", "cpu_s")),
+                f"{imports:.2f} s" if imports else "",
+                f"{median(one.rest_mib for one in each):.0f} MiB",
+            ]
+        )
+    title = f"Median of {given.repeats} starts"
+    report.table(title, ["part", "to ready", "to the first answer", "CPU to ready", "imports", "memory at rest"], rows)
+    report.figures("starts", {name: [asdict(one) for one in each] for name, each in starts.items()})
+
+
+def _chain(root: Path, door: str) -> Chain:
+    return Chain(
+        free_endpoints(),
+        root / f"run-{door}",
+        ensure("predictor"),
+        model_repository=root / "models",
+        served_models=root / "documents",
+        variables={"PREPROCESS_DOOR": door},
+    )
+
+
+def _start(chain: Chain, part: str) -> Start:
+    _answered(chain)
+    chain.stop_part(part)
+    started_s = time.monotonic()
+    ready_s = chain.start_part(part)
+    cpu_s = processes.cpu_s(chain.pids()[part])
+    _answered(chain)
+    answer_s = time.monotonic() - started_s
+    time.sleep(1.0)
+    return Start(ready_s, answer_s, cpu_s, processes.own_mib(chain.pids()[part]))
+
+
+def _answered(chain: Chain) -> None:
+    (answer,) = asyncio.run(load.send_all(chain.address("preprocess"), [0], 1))
+    if answer.error:
+        raise LocalError(answer.error)
+
+
+def _imports_s(part: str) -> float:
+    """Seconds for the modules of a service; 0 for what is no Python."""
+    if part == "predictor":
+        return 0.0
+    command = [sys.executable, "-X", "importtime", "-c", f"import {part}.server"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines()[1:]
+    return sum(int(line.removeprefix("import time:").split("|")[0]) for line in lines) / 1e6
