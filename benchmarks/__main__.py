@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import control_plane, cost, doors, policy, residency, start
+from benchmarks import control_plane, cost, doors, hops, policy, residency, start
 from benchmarks.planning import command as plan
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
@@ -22,6 +22,7 @@ COMMANDS = {
     "quick": quick,
     "plan": plan,
     "doors": doors,
+    "hops": hops,
     "start": start,
 }
 

@@ -37,6 +37,18 @@ spec:
   residency: {{{residency}}}
 """
 
+# The kernel ends in this way whoever takes more memory than there is.
+EATS_MEMORY = """\
+import os, signal
+
+class TritonPythonModel:
+    def initialize(self, args):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def execute(self, requests):
+        return []
+"""
+
 
 def document(model: str, residency: str = "", **traffic: int) -> str:
     """Of a model with its traffic, as `v1=95, v2=5`."""
@@ -207,6 +219,25 @@ def test_a_repository_killed_in_the_middle_of_a_load_loads_nothing_twice(make_ch
     log = chain.log("predictor").read_text()
     for model in SALES[:3]:
         assert log.count(f"successfully loaded '{model}'") == 1, model
+
+
+def test_a_model_that_the_kernel_kills_while_it_loads_is_named_and_no_other_notices(
+    make_chain: MakeChain, copied_models: Callable[..., Path]
+) -> None:
+    models = copied_models(*SALES[:2])
+    config = models / SALES[1] / "config.pbtxt"
+    config.write_text(config.read_text().replace('backend: "onnxruntime"', 'backend: "python"'))
+    (models / SALES[1] / "1" / "model.py").write_text(EATS_MEMORY)
+    chain = make_chain(model_repository=models)
+    with Load(caller_of(chain), infer_request(SALES[0], sales())) as load:
+        load.wait_for_answers(50)
+        for _ in range(3):
+            code, text = caller_of(chain).refused(infer_request(SALES[1], sales()))
+            assert code is grpc.StatusCode.FAILED_PRECONDITION
+            assert f"model '{SALES[1]}' could not be loaded" in text
+        load.wait_for_answers(200)
+    assert load.refusals == []
+    assert chain.log("predictor").read_text().count(f"loading: {SALES[1]}") == 1  # remembered for a while
 
 
 def test_a_new_version_that_cannot_be_loaded_takes_no_traffic_and_the_reason_is_told(
