@@ -129,7 +129,7 @@ def _triton(given: argparse.Namespace, chain: Chain) -> Costs:
     return costs
 
 
-def _inferred(infer: Callable[[], object], calls: int, server: int) -> _Run:
+def _inferred(infer: Callable[[], Any], calls: int, server: int) -> _Run:
     for _ in range(calls // 10):
         infer()
     run = _Run(server)
@@ -140,17 +140,17 @@ def _inferred(infer: Callable[[], object], calls: int, server: int) -> _Run:
 
 
 @contextmanager
-def _ways(client: Any, pixels: Array) -> Iterator[dict[str, Callable[[], object]]]:
+def _ways(client: Any, pixels: Array) -> Iterator[dict[str, Callable[[], Any]]]:
     """The same rows to the same model, and its answer back as an array."""
     answer_bytes = 4 * len(pixels) * CLASSES
     with _shared(client, "given", pixels.nbytes) as given, _shared(client, "answer", answer_bytes) as answer:
 
-        def in_the_message() -> object:
+        def in_the_message() -> Any:
             tensor = triton.InferInput("pixels", list(pixels.shape), "FP32")
             tensor.set_data_from_numpy(pixels)
             return client.infer(MODEL, [tensor]).as_numpy("logits")
 
-        def through_memory() -> object:
+        def through_memory() -> Any:
             shared_memory.set_shared_memory_region(given, [pixels])
             tensor = triton.InferInput("pixels", list(pixels.shape), "FP32")
             tensor.set_shared_memory("given", pixels.nbytes)
@@ -205,7 +205,7 @@ async def _echo(addresses: Sequence[str]) -> None:
         return data
 
     server = aio.server(options=UNBOUNDED)
-    handler = grpc.unary_unary_rpc_method_handler(back)
+    handler: Any = grpc.unary_unary_rpc_method_handler(back)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo", {"Bytes": handler}),))
     for address in addresses:
         server.add_insecure_port(address)

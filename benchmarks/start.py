@@ -29,6 +29,8 @@ from models.progress import Progress
 HELP = "each part of the chain: from its start to ready and to the first answer; CPU, memory"
 TITLE = "How fast the parts start"
 
+ANSWER_TIMEOUT_S, POLL_S = 30.0, 0.05
+
 
 @dataclass(frozen=True)
 class Start:
@@ -99,9 +101,15 @@ def _start(chain: Chain, part: str) -> Start:
 
 
 def _answered(chain: Chain) -> None:
-    (answer,) = asyncio.run(load.send_all(chain.address("preprocess"), [0], 1))
-    if answer.error:
-        raise LocalError(answer.error)
+    """Returns when a request is answered: to a part that was away, the others connect again after a while."""
+    until_s = time.monotonic() + ANSWER_TIMEOUT_S
+    while True:
+        (answer,) = asyncio.run(load.send_all(chain.address("preprocess"), [0], 1))
+        if not answer.error:
+            return
+        if time.monotonic() > until_s:
+            raise LocalError(answer.error)
+        time.sleep(POLL_S)
 
 
 def _imports_s(part: str) -> float:

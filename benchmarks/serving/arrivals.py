@@ -1,16 +1,17 @@
 """W5: requests that arrive when they arrive, at parts of each system's own capacity, and at twice of it.
 
 Up to 90 % the requests are those of W1 and come from perf_analyzer, at random moments (Poisson) or in bursts. Twice the
-capacity comes from ghz, which goes on when it is refused, with the pictures of W2: sending them costs little of what
-answering does, so that the generator does not take the capacity that it measures. A request counts if it was answered
+capacity comes from ghz, which goes on when it is refused, with the pictures of W2: sending one costs an eighth of what
+answering it does, and that of rows would cost as much. A request counts if it was answered
 OK within the deadline that it carries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from benchmarks.serving import cpu, ghz, load, measure, tables
 from benchmarks.serving.bench import REFERENCE, Bench, make
@@ -21,6 +22,9 @@ from benchmarks.serving.statistics import Spread, groups
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.workloads import WORKLOADS, Workload
+from local.errors import LocalError
+
+Found = TypeVar("Found")
 
 WORKLOAD = replace(WORKLOADS["W1"], name="W5", title="open loop, parts of the own capacity")
 OVERLOAD = replace(WORKLOADS["W2"], name="W5 overload", title="pictures at and beyond the own capacity")
@@ -35,20 +39,38 @@ GOAL_P99, GOAL_GOODPUT = 4.0, 0.9
 def run(bench: Bench) -> list[Goal]:
     """All systems but Triton alone and restless ones, each by its own capacity; tells what was found."""
     names = [name for name in bench.systems if name != Triton.name and not make(name, bench.root).restless]
-    runs: list[Run] = []
-    shots: list[Aimed] = []
     with bench.running("W5", [WORKLOAD, OVERLOAD], names) as systems:
         prepared = [measure.prepare(bench.program, system, WORKLOAD, bench.root) for system in systems]
         pictures = [measure.prepare(bench.program, system, OVERLOAD, bench.root) for system in systems]
-        for number, at in bench.rounds("W5", names):
-            runs += _arrivals(bench, prepared[at], number)
-        for number, at in bench.rounds("W5, overload", names):
-            shots += _overload(bench, systems[at], pictures[at], number)
+        runs = _of_all(bench, "W5", names, lambda at, number: _arrivals(bench, prepared[at], number))
+        shots = _of_all(
+            bench, "W5, overload", names, lambda at, number: _overload(bench, systems[at], pictures[at], number)
+        )
     bench.clock.clear()
     tables.tell(bench.report, WORKLOAD, runs, REFERENCE)
     _tell_tails(bench, runs)
     _tell_overload(bench, shots)
     return _goals(runs, shots)
+
+
+def _of_all(
+    bench: Bench, title: str, names: Sequence[str], measured: Callable[[int, int], Iterable[Found]]
+) -> list[Found]:
+    """What all systems do in all rounds. A peer that fails is left out from then on, and the report says why."""
+    found: list[Found] = []
+    failed: set[str] = set()
+    for number, at in bench.rounds(title, names):
+        name = names[at]
+        if name in failed:
+            continue
+        try:
+            found += measured(at, number)
+        except LocalError as error:
+            if name == REFERENCE:
+                raise
+            failed.add(name)
+            bench.report.text(f"**{name} is left out of {title} from round {number + 1} on:** {error}")
+    return found
 
 
 def _arrivals(bench: Bench, prepared: Prepared, number: int) -> Iterator[Run]:
