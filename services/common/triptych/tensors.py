@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from triptych.errors import InvalidInput, InvalidParameter, InvalidRequest
 Parameter = int | float | bool | str
 
 MAX_RANK = 8
+KEPT = 4096  # declarations that are remembered
+LARGEST_KEPT = 512  # bytes; a tensor's name and shape take a few dozen
 _CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -36,33 +40,105 @@ _CONTENTS = {
 }
 
 
-def decode_request(request: pb.ModelInferRequest) -> dict[str, Array]:
-    """The input tensors of a request by name. Raises `InvalidInput` or `InvalidRequest`."""
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a message says about a tensor beside its contents. `size_bytes` is None for BYTES, which differ in size.
+
+    `alike` is the same for tensors that differ in their rows alone.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    rows: int
+    size_bytes: int | None
+    alike: str
+
+
+class Tensors:
+    """A message's tensors: numbers stay as they came, so that those of many messages can become one array at once.
+
+    `contents` has raw contents for numbers, arrays for BYTES.
+    """
+
+    __slots__ = ("contents", "declared")
+
+    def __init__(self, declared: Sequence[Declared], contents: Sequence[bytes | Array]) -> None:
+        self.declared, self.contents = declared, contents
+
+    @property
+    def rows(self) -> int:
+        """The rows of all tensors; 0 when they differ, or there are none."""
+        rows = {each.rows for each in self.declared}
+        return rows.pop() if len(rows) == 1 else 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the contents; for BYTES those of the elements."""
+        return sum([sum(map(len, data.flat)) if isinstance(data, np.ndarray) else len(data) for data in self.contents])
+
+    @property
+    def alike(self) -> tuple[str, ...]:
+        """The same for all whose rows may be `joined`."""
+        return tuple([each.alike for each in self.declared])
+
+    def arrays(self) -> dict[str, Array]:
+        """The tensors by name."""
+        return {
+            each.name: data if isinstance(data, np.ndarray) else np.frombuffer(data, each.dtype).reshape(each.shape)
+            for each, data in zip(self.declared, self.contents, strict=True)
+        }
+
+
+def joined(parts: Sequence[Tensors]) -> dict[str, Array]:
+    """The rows of all, in order, by name; `parts` are alike, and the tensors of each have the same rows."""
+    if len(parts) == 1:
+        return parts[0].arrays()
+    rows = sum([part.declared[0].rows for part in parts])
+    arrays: dict[str, Array] = {}
+    for each, *columns in zip(parts[0].declared, *[part.contents for part in parts], strict=True):
+        if each.size_bytes is None:
+            arrays[each.name] = np.concatenate(columns)
+        else:
+            arrays[each.name] = np.frombuffer(b"".join(columns), each.dtype).reshape(rows, *each.shape[1:])
+    return arrays
+
+
+def request_tensors(request: pb.ModelInferRequest) -> Tensors:
+    """The input tensors of a request. Raises `InvalidInput` or `InvalidRequest`."""
     inputs, raw = request.inputs, request.raw_input_contents
     if raw and len(raw) != len(inputs):
         raise InvalidRequest(
             f"want one raw_input_contents for each of the {len(inputs)} inputs (or none), got {len(raw)}"
         )
-    tensors: dict[str, Array] = {}
-    for index, tensor in enumerate(inputs):
-        if tensor.name in tensors:
-            raise InvalidInput(tensor.name, "one tensor of that name", "a second one")
-        tensors[tensor.name] = _decode_tensor(tensor, raw[index] if raw else None)
+    tensors = _tensors(inputs, raw)
+    names = [each.name for each in tensors.declared]
+    if len(set(names)) != len(names):
+        doubled = next(name for at, name in enumerate(names) if name in names[:at])
+        raise InvalidInput(doubled, "one tensor of that name", "a second one")
     return tensors
+
+
+def response_tensors(response: pb.ModelInferResponse) -> Tensors:
+    """The output tensors of a response, raw or typed."""
+    return _tensors(response.outputs, response.raw_output_contents)
+
+
+def decode_request(request: pb.ModelInferRequest) -> dict[str, Array]:
+    """The input tensors of a request by name. Raises `InvalidInput` or `InvalidRequest`."""
+    return request_tensors(request).arrays()
 
 
 def decode_response(response: pb.ModelInferResponse) -> dict[str, Array]:
     """The output tensors of a response by name, raw or typed."""
-    raw = response.raw_output_contents
-    return {
-        tensor.name: _decode_tensor(tensor, raw[index] if raw else None)
-        for index, tensor in enumerate(response.outputs)
-    }
+    return response_tensors(response).arrays()
 
 
 def decode_parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Parameter]:
     """Request parameters as Python values. Raises `InvalidParameter` for one without a value."""
     values: dict[str, Parameter] = {}
+    if not parameters:
+        return values
     for name, parameter in parameters.items():
         kind = parameter.WhichOneof("parameter_choice")
         if kind is None:
@@ -106,11 +182,6 @@ def wanted_outputs(request: pb.ModelInferRequest, known: Sequence[str]) -> Seque
     return names or known
 
 
-def size_bytes(tensors: Mapping[str, Array]) -> int:
-    """Bytes of the tensors' contents."""
-    return sum(sum(map(len, array.flat)) if array.dtype == np.object_ else array.nbytes for array in tensors.values())
-
-
 def to_raw(array: Array) -> bytes:
     """The raw contents of one tensor."""
     if array.dtype == np.object_:
@@ -121,26 +192,53 @@ def to_raw(array: Array) -> bytes:
     return array.tobytes()
 
 
-def _decode_tensor(tensor: Any, raw: bytes | None) -> Array:
-    """`tensor` is a ModelInferRequest.InferInputTensor or a ModelInferResponse.InferOutputTensor."""
-    name, datatype, shape = tensor.name, tensor.datatype, tuple(tensor.shape)
-    dtype = TO_NUMPY.get(datatype)
+def _tensors(tensors: Sequence[Any], raw: Sequence[bytes]) -> Tensors:
+    """`tensors` are ModelInferRequest.InferInputTensor or ModelInferResponse.InferOutputTensor: they encode alike."""
+    if not raw:
+        typed = [_declared(tensor) for tensor in tensors]
+        return Tensors(typed, [_from_typed(tensor, each) for tensor, each in zip(tensors, typed, strict=True)])
+    declared: list[Declared] = []
+    contents: list[bytes | Array] = []
+    for tensor, data in zip(tensors, raw, strict=False):  # what a response lacks, its contract misses
+        encoded = tensor.SerializeToString()
+        each = _remembered(encoded) if len(encoded) <= LARGEST_KEPT else _declared(tensor)
+        declared.append(each)
+        contents.append(_from_raw(data, each))
+    return Tensors(declared, contents)
+
+
+@lru_cache(KEPT)
+def _remembered(encoded: bytes) -> Declared:
+    return _declared(pb.ModelInferRequest.InferInputTensor.FromString(encoded))
+
+
+def _declared(tensor: Any) -> Declared:
+    name, shape = tensor.name, tuple(tensor.shape)
+    dtype = TO_NUMPY.get(tensor.datatype)
     if dtype is None:
-        raise InvalidInput(name, f"one of the datatypes {', '.join(TO_NUMPY)}", f"'{datatype}'")
+        raise InvalidInput(name, f"one of the datatypes {', '.join(TO_NUMPY)}", f"'{tensor.datatype}'")
     if len(shape) > MAX_RANK or min(shape, default=0) < 0:
         raise InvalidInput(name, f"a shape of at most {MAX_RANK} sizes >= 0", str(list(shape)))
-    if len(tensor.parameters) and "shared_memory_region" in tensor.parameters:
+    if "shared_memory_region" in tensor.parameters:
         raise InvalidInput(name, "its contents in the message", "a shared memory region")
-    if raw is None:
-        return _from_typed(tensor, name, datatype, shape)
-    if datatype == "BYTES":
-        return _from_raw_bytes(raw, name, shape)
-    want = math.prod(shape) * dtype.itemsize
-    if len(raw) != want:
-        raise InvalidInput(name, f"{want} bytes for {describe(datatype, shape)}", f"{len(raw)} bytes")
-    if datatype == "BOOL" and raw.strip(b"\x00\x01"):
-        raise InvalidInput(name, "bytes that are 0 or 1 for BOOL", "others")
-    return np.frombuffer(raw, dtype).reshape(shape)
+    size_bytes = None if dtype == np.object_ else math.prod(shape) * dtype.itemsize
+    alike = f"{name}\0{tensor.datatype}\0{shape[1:] if shape else None}"
+    return Declared(name, dtype, shape, shape[0] if shape else 0, size_bytes, alike)
+
+
+def _described(tensor: Declared) -> str:
+    return describe(name_of(tensor.dtype), tensor.shape)
+
+
+def _from_raw(raw: bytes, declared: Declared) -> bytes | Array:
+    if declared.size_bytes is None:
+        return _from_raw_bytes(raw, declared.name, declared.shape)
+    if len(raw) != declared.size_bytes:
+        want = f"{declared.size_bytes} bytes for {_described(declared)}"
+        raise InvalidInput(declared.name, want, f"{len(raw)} bytes")
+    if declared.dtype == np.bool_ and raw.strip(b"\x00\x01"):
+        raise InvalidInput(declared.name, "bytes that are 0 or 1 for BOOL", "others")
+    return raw
 
 
 def _from_raw_bytes(raw: bytes, name: str, shape: tuple[int, ...]) -> Array:
@@ -161,20 +259,21 @@ def _from_raw_bytes(raw: bytes, name: str, shape: tuple[int, ...]) -> Array:
     return _objects(elements, shape)
 
 
-def _from_typed(tensor: Any, name: str, datatype: str, shape: tuple[int, ...]) -> Array:
-    field = _CONTENTS.get(datatype)
+def _from_typed(tensor: Any, declared: Declared) -> bytes | Array:
+    field = _CONTENTS.get(tensor.datatype)
     if field is None:
-        raise InvalidInput(name, f"raw contents for {datatype}", "typed contents")
+        raise InvalidInput(declared.name, f"raw contents for {tensor.datatype}", "typed contents")
     values = getattr(tensor.contents, field)
-    count = math.prod(shape)
+    count = math.prod(declared.shape)
     if len(values) != count:
-        raise InvalidInput(name, f"{count} values in {field} for {describe(datatype, shape)}", f"{len(values)}")
-    if datatype == "BYTES":
-        return _objects(list(values), shape)
+        want = f"{count} values in {field} for {_described(declared)}"
+        raise InvalidInput(declared.name, want, f"{len(values)}")
+    if declared.size_bytes is None:
+        return _objects(list(values), declared.shape)
     try:
-        return np.array(values, TO_NUMPY[datatype]).reshape(shape)
+        return np.array(values, declared.dtype).tobytes()
     except OverflowError:
-        raise InvalidInput(name, f"values within {datatype}", "a value outside of it") from None
+        raise InvalidInput(declared.name, f"values within {tensor.datatype}", "a value outside of it") from None
 
 
 def _objects(elements: list[bytes], shape: tuple[int, ...]) -> Array:

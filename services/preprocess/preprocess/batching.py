@@ -1,4 +1,4 @@
-"""Adaptive batching: what waits goes on together, and nothing waits while there is nothing to wait for.
+"""Adaptive batching: what waits goes on together, and nothing waits while there is nobody to wait for.
 
 A group leaves at once while fewer than `slots` groups of its kind are out. Otherwise requests gather until one comes
 back, so groups grow with the load and there is no delay to choose. A group that stays out for long holds the next
@@ -9,6 +9,7 @@ than that, for what waits here can still be answered with others, or not at all.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -36,12 +37,16 @@ class Limits:
 class Pending(Generic[Item, Answer]):
     """A request that waits for its answer."""
 
-    __slots__ = ("_future", "item", "rows", "since_s", "size_bytes")
+    __slots__ = ("_future", "_loop", "held_until_s", "item", "rows", "since_s", "size_bytes")
 
-    def __init__(self, item: Item, rows: int, size_bytes: int) -> None:
+    def __init__(
+        self, item: Item, rows: int, size_bytes: int, patience_s: float, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.item, self.rows, self.size_bytes = item, rows, size_bytes
         self.since_s = time.monotonic()
-        self._future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.held_until_s = self.since_s + patience_s
+        self._loop = loop
+        self._future: asyncio.Future[Answer] = loop.create_future()
 
     @property
     def over(self) -> bool:
@@ -60,7 +65,7 @@ class Pending(Generic[Item, Answer]):
         """The answer. Raises its error, or `DeadlineExceeded`."""
         if timeout_s == float("inf"):
             return await self._future
-        timer = asyncio.get_running_loop().call_later(timeout_s, self._expire, timeout_s)
+        timer = self._loop.call_later(timeout_s, self._expire, timeout_s)
         try:
             return await self._future
         finally:
@@ -83,6 +88,7 @@ class Batcher(Generic[Item, Answer]):
         self._run, self._limits = run, limits
         self._queues: dict[Hashable, _Queue[Item, Answer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None  # asked for once: each time costs a system call
 
     @property
     def kinds(self) -> int:
@@ -94,8 +100,15 @@ class Batcher(Generic[Item, Answer]):
         queue = self._queues.get(kind)
         return queue.wait_s if queue is not None else 0.0
 
-    async def submit(self, kind: Hashable, pending: Pending[Item, Answer], timeout_s: float) -> Answer:
-        """The request's answer, within `timeout_s`."""
+    async def submit(
+        self, kind: Hashable, item: Item, rows: int, size_bytes: int, timeout_s: float, patience_s: float = 0.0
+    ) -> Answer:
+        """The request's answer, within `timeout_s`. Raises its error, or `DeadlineExceeded`.
+
+        `patience_s` is how long it would wait for others that are known to come soon; with 0, what waits leaves now.
+        """
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        pending: Pending[Item, Answer] = Pending(item, rows, size_bytes, patience_s, loop)
         queue = self._queues.get(kind)
         if queue is None:
             queue = self._queues[kind] = _Queue(self._start, self._limits, lambda: self._queues.pop(kind, None))
@@ -130,6 +143,7 @@ class _Queue(Generic[Item, Answer]):
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Pending[Item, Answer]] = deque()
         self._rows = 0  # of what waits
+        self._held_until_s = math.inf  # the patience of the most impatient of them
         self._out = 0
         self._back_s: float | None = None  # when the last group came back, if there was something out since
         self._every_s = 0.0  # from one that comes back to the next
@@ -145,7 +159,8 @@ class _Queue(Generic[Item, Answer]):
     def add(self, pending: Pending[Item, Answer]) -> None:
         self._waiting.append(pending)
         self._rows += pending.rows
-        if self._next is None:
+        self._held_until_s = min(self._held_until_s, pending.held_until_s)
+        if self._next is None or self._out < self._limits.slots:
             self._plan()
 
     def _plan(self) -> None:
@@ -156,14 +171,15 @@ class _Queue(Generic[Item, Answer]):
         if self._waiting:
             self._limits = self._limits_of(self._waiting[-1].item)
         if self._out < self._limits.slots:
-            self._next = self._loop.call_soon(self._look)
+            held_s = self._held_s()
+            self._next = self._loop.call_later(held_s, self._look) if held_s > 0 else self._loop.call_soon(self._look)
         elif self._waiting and self._out < 2 * self._limits.slots:
             left_s = self._waiting[0].since_s + self._limits.age_s - time.monotonic()
             self._next = self._loop.call_later(max(0.0, left_s), self._look)
 
     def _look(self) -> None:
         self._next = None
-        while self._waiting and self._out < self._limits.slots * (2 if self._is_old() else 1):
+        while self._waiting and self._may_leave():
             if group := self._take():
                 self._out += 1
                 self._start(group, self._came_back)
@@ -172,8 +188,17 @@ class _Queue(Generic[Item, Answer]):
         elif not self._out:
             self._empty()
 
-    def _is_old(self) -> bool:
-        return time.monotonic() - self._waiting[0].since_s >= self._limits.age_s
+    def _may_leave(self) -> bool:
+        if self._out < self._limits.slots:
+            return self._held_s() <= 0
+        is_old = time.monotonic() - self._waiting[0].since_s >= self._limits.age_s
+        return is_old and self._out < 2 * self._limits.slots
+
+    def _held_s(self) -> float:
+        """How much longer the next group waits for those who are known to come soon."""
+        if not self._waiting or self._rows >= self._limits.rows:
+            return 0.0
+        return self._held_until_s - time.monotonic()
 
     def _take(self) -> list[Pending[Item, Answer]]:
         """The oldest that fit into one group; what nobody waits for any more is dropped."""
@@ -190,6 +215,7 @@ class _Queue(Generic[Item, Answer]):
                 rows, size_bytes = rows - first.rows, size_bytes - first.size_bytes
             else:
                 group.append(first)
+        self._held_until_s = min((pending.held_until_s for pending in self._waiting), default=math.inf)
         return group
 
     def _came_back(self) -> None:

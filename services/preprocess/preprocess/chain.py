@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,10 +20,19 @@ from preprocess.upstream import Upstreams
 from triptych.call import Call
 from triptych.contract import Plan
 from triptych.datatypes import Array
-from triptych.errors import TriptychError
+from triptych.errors import ContractViolation, TriptychError
 from triptych.metrics import Laps, StageMetrics
 from triptych.status import status_of
-from triptych.tensors import Parameter, decode_response, encode_parameter, encode_request, size_bytes, to_raw
+from triptych.tensors import (
+    Parameter,
+    Tensors,
+    decode_response,
+    encode_parameter,
+    encode_request,
+    joined,
+    response_tensors,
+    to_raw,
+)
 
 # What one member's contents can be the cause of: the others of its group are then tried without it.
 BY_CONTENT = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL})
@@ -32,27 +42,29 @@ BY_CONTENT = frozenset({grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERN
 class Member:
     """One request: what it sends and wants, by when, and the version that is to answer it.
 
-    `tensors` are the caller's inputs, or the model's when they are `prepared`. `parts` are the seconds of each part,
-    once it is answered.
+    `sent` are the caller's tensors, `prepared` the model's where that was done before the request joined others.
+    `parts` are the seconds of each part, once it is answered.
     """
 
     id: str
     target: Target
     plan: Plan
     call: Call
-    tensors: Mapping[str, Array]
+    sent: Tensors
     parameters: Mapping[str, Parameter]
     wanted: Sequence[str]
     rows: int = 0
-    prepared: bool = False
+    prepared: Mapping[str, Array] | None = None
     parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def kind(self) -> Hashable:
         """Requests of the same kind may go together: they want the same of one version, and differ in rows alone."""
-        shapes = tuple([(name, array.dtype, array.shape[1:]) for name, array in self.tensors.items()])
+        tensors: tuple[Hashable, ...] = self.sent.alike
+        if self.prepared is not None:
+            tensors = tuple([(name, array.dtype, array.shape[1:]) for name, array in self.prepared.items()])
         asked = tuple(self.parameters.items())
-        return self.target.model, self.target.version, self.prepared, shapes, tuple(self.wanted), asked
+        return self.target.model, self.target.version, tensors, tuple(self.wanted), asked
 
 
 Group = Sequence[Pending[Member, pb.ModelInferResponse]]
@@ -65,26 +77,47 @@ class Chain:
         self._settings, self._metrics, self._transform, self._upstreams = settings, metrics, transform, upstreams
         self._revision = encode_parameter(settings.revision)
         self._batcher = Batcher[Member, pb.ModelInferResponse](self._answer, self._limits)
+        self._preparing: Counter[tuple[str, int]] = Counter()  # large requests by model and version
 
     async def __call__(self, member: Member) -> pb.ModelInferResponse:
         """The answer to one request, in whatever company it travels.
 
         A large one is prepared before it joins, beside others: Triton never waits for its pictures.
         """
-        started_s = time.monotonic()
-        size, member.rows = size_bytes(member.tensors), _rows(member.tensors)
+        size, member.rows = member.sent.size_bytes, member.sent.rows
+        prepared_s = patience_s = 0.0
         if size > self._settings.inline_bytes or not member.rows:
-            member.call.afford(self._transform.wait_s, self._settings.max_wait_share, "a thread that prepares it")
-            member.tensors = await self._transform(member.plan, member.tensors, size)
-            member.prepared, member.rows = True, _rows(member.tensors)
-        prepared_s = time.monotonic() - started_s
+            prepared_s = await self._prepare(member, size)
+            patience_s = self._patience_s(member, prepared_s)
         kind = member.kind
         if wait_s := self._batcher.wait_s(kind):
             member.call.afford(wait_s, self._settings.max_wait_share, f"model '{member.target.model}'")
-        pending: Pending[Member, pb.ModelInferResponse] = Pending(member, member.rows, size)
-        answer = await self._batcher.submit(kind, pending, member.call.remaining_s())
+        left_s = member.call.remaining_s()
+        answer = await self._batcher.submit(kind, member, member.rows, size, left_s, patience_s)
         member.parts["transform"] += prepared_s
         return answer
+
+    def _patience_s(self, member: Member, prepared_s: float) -> float:
+        """How long a request waits for those of its version that are being prepared: as long again, where it can."""
+        if not self._preparing[member.target.model, member.target.version]:
+            return 0.0
+        settings = self._settings
+        return min(prepared_s * settings.batch_patience, member.call.remaining_s() * settings.max_wait_share)
+
+    async def _prepare(self, member: Member, size_bytes: int) -> float:
+        """Does the stage's work for one large request; how long that took, with the wait for a thread."""
+        started_s = time.monotonic()
+        member.call.afford(self._transform.wait_s, self._settings.max_wait_share, "a thread that prepares it")
+        version = member.target.model, member.target.version
+        self._preparing[version] += 1
+        try:
+            member.prepared = await self._transform(member.plan, member.sent.arrays(), size_bytes)
+        finally:
+            self._preparing[version] -= 1
+            if not self._preparing[version]:
+                del self._preparing[version]
+        member.rows = len(next(iter(member.prepared.values())))
+        return time.monotonic() - started_s
 
     def _limits(self, member: Member) -> Limits:
         settings = self._settings
@@ -119,18 +152,18 @@ class Chain:
         good = []
         for pending in group:
             try:
-                pending.item.tensors, pending.item.prepared = await self._tensors([pending]), True
+                pending.item.prepared = await self._tensors([pending])
                 good.append(pending)
             except TriptychError as error:
                 pending.fail(error)
         return good, await self._tensors(good) if good else {}
 
     async def _tensors(self, group: Group) -> Mapping[str, Array]:
-        first = group[0].item
-        joined = _joined([pending.item.tensors for pending in group])
-        if first.prepared:
-            return joined
-        return await self._transform(first.plan, joined, sum(pending.size_bytes for pending in group))
+        prepared = [pending.item.prepared for pending in group if pending.item.prepared is not None]
+        if prepared:
+            return _stacked(prepared)
+        sent = joined([pending.item.sent for pending in group])
+        return await self._transform(group[0].item.plan, sent, sum([pending.size_bytes for pending in group]))
 
     async def _predict_alone(self, pending: Pending[Member, pb.ModelInferResponse], laps: Laps) -> None:
         try:
@@ -164,12 +197,6 @@ class Chain:
         return answer
 
 
-def _rows(tensors: Mapping[str, Array]) -> int:
-    """The rows of all tensors; 0 when they differ, or there are none."""
-    rows = {len(array) if array.ndim else 0 for array in tensors.values()}
-    return rows.pop() if len(rows) == 1 else 0
-
-
 def _by_content(error: TriptychError) -> bool:
     return status_of(error)[0] in BY_CONTENT
 
@@ -181,7 +208,7 @@ def _call_of(group: Group) -> Call:
     return Call(max(call.deadline for call in calls), traced.metadata)
 
 
-def _joined(parts: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
+def _stacked(parts: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
     """The rows of all, in order."""
     if len(parts) == 1:
         return parts[0]
@@ -190,10 +217,16 @@ def _joined(parts: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
 
 def _split(answer: pb.ModelInferResponse, group: Group) -> Iterator[pb.ModelInferResponse]:
     """Each member's rows of the group's answer, in order."""
+    total = sum([pending.rows for pending in group])
+    for tensor in answer.outputs:
+        if not tensor.shape or tensor.shape[0] != total:
+            got = f"'{tensor.name}' with shape {list(tensor.shape)}"
+            raise ContractViolation(f"want {total} rows in all outputs from postprocess, got {got}")
     if len(group) == 1:
         yield answer
         return
-    arrays = list(decode_response(answer).values())
+    tensors = response_tensors(answer)
+    columns = [(data, 1 if isinstance(data, np.ndarray) else len(data) // total) for data in tensors.contents]
     answer.ClearField("raw_output_contents")
     start = shaped = 0
     for pending in group:
@@ -202,6 +235,11 @@ def _split(answer: pb.ModelInferResponse, group: Group) -> Iterator[pb.ModelInfe
             for tensor in answer.outputs:
                 tensor.shape[0] = shaped = rows
         own.CopyFrom(answer)
-        own.raw_output_contents.extend([to_raw(array[start : start + rows]) for array in arrays])
-        start += rows
+        end = start + rows
+        own.raw_output_contents.extend([_raw(data[start * width : end * width]) for data, width in columns])
+        start = end
         yield own
+
+
+def _raw(contents: bytes | Array) -> bytes:
+    return to_raw(contents) if isinstance(contents, np.ndarray) else contents

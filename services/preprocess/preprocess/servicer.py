@@ -12,7 +12,7 @@ from triptych.contracts import ContractStore
 from triptych.errors import UnknownTarget, UnknownVersion
 from triptych.metrics import StageMetrics, current
 from triptych.oip import InferenceServicer, ModelInfo
-from triptych.tensors import decode_parameters, decode_request, wanted_outputs
+from triptych.tensors import decode_parameters, request_tensors, wanted_outputs
 from triptych.view import caller_side
 
 
@@ -33,19 +33,20 @@ class PreprocessServicer(InferenceServicer):
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         parameters = decode_parameters(request.parameters)
         target = self._catalogue.target(request.model_name, request.model_version, parameters, request.id)
-        current().known(target.family, target.model, str(target.version))
+        about = current()
+        about.known(target.family, target.model, str(target.version))
         plan = await self._contracts.get(target.model, target.version, call)
         member = Member(
             id=request.id,
             target=target,
             plan=plan,
             call=call,
-            tensors=decode_request(request),
+            sent=request_tensors(request),
             parameters=plan.check_parameters(parameters),
             wanted=wanted_outputs(request, plan.outputs),
         )
         answer = await self._chain(member)
-        current().rows, current().parts = member.rows, member.parts
+        about.rows, about.parts = member.rows, member.parts
         return answer
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:

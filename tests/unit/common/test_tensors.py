@@ -12,12 +12,16 @@ from triptych.datatypes import TO_NUMPY, Array
 from triptych.errors import InvalidInput, InvalidParameter, InvalidRequest
 from triptych.tensors import (
     _CONTENTS,
+    LARGEST_KEPT,
+    _remembered,
     decode_parameters,
     decode_request,
     decode_response,
     encode_parameter,
     encode_request,
     encode_response,
+    joined,
+    request_tensors,
     wanted_outputs,
 )
 
@@ -81,6 +85,44 @@ def tensor(datatype: str, shape: list[int], raw: bytes | None = None, name: str 
 def test_a_tensor_that_contradicts_itself_is_named(request_: pb.ModelInferRequest, says: str) -> None:
     with pytest.raises(InvalidInput, match=f"input 't': .*{says}"):
         decode_request(request_)
+
+
+def test_the_rows_of_many_messages_are_joined_in_order() -> None:
+    parts = [
+        {"x": np.full((rows, 2), rows, np.float32), "word": np.array([[b"w%d" % rows]] * rows, np.object_)}
+        for rows in (1, 3, 2)
+    ]
+    tensors = [request_tensors(encode_request(pb.ModelInferRequest(), part)) for part in parts]
+    assert [each.rows for each in tensors] == [1, 3, 2]
+    assert [each.size_bytes for each in tensors] == [8 + 2, 3 * (8 + 2), 2 * (8 + 2)]
+    assert len({each.alike for each in tensors}) == 1
+    for name, array in joined(tensors).items():
+        assert array.tolist() == np.concatenate([part[name] for part in parts]).tolist()
+    assert joined(tensors[:1])["x"].tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize(
+    "other", [tensor("FP32", [2, 3], bytes(24)), tensor("INT32", [2, 2], bytes(16)), tensor("FP32", [4], bytes(16))]
+)
+def test_tensors_are_alike_when_they_differ_in_rows_alone(other: pb.ModelInferRequest) -> None:
+    own = request_tensors(tensor("FP32", [2, 2], bytes(16)))
+    assert own.alike == request_tensors(tensor("FP32", [9, 2], bytes(72))).alike
+    assert own.alike != request_tensors(other).alike
+
+
+def test_rows_are_those_of_all_tensors() -> None:
+    request = encode_request(pb.ModelInferRequest(), {"a": np.zeros((2, 1)), "b": np.zeros((3, 1))})
+    assert request_tensors(request).rows == 0
+    assert request_tensors(pb.ModelInferRequest()).rows == 0
+    assert request_tensors(tensor("FP32", [], bytes(4))).rows == 0
+
+
+def test_what_is_too_long_to_be_remembered_is_read_all_the_same() -> None:
+    request = tensor("FP32", [1], bytes(4))
+    request.inputs[0].parameters["note"].string_param = "x" * LARGEST_KEPT
+    kept = _remembered.cache_info().currsize
+    assert decode_request(request)["t"].tolist() == [0.0]
+    assert _remembered.cache_info().currsize == kept
 
 
 def test_a_typed_value_outside_of_its_type_is_refused() -> None:

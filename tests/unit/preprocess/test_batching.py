@@ -33,9 +33,15 @@ class Runs:
             pending.answer(pending.item.upper())
 
     def send(
-        self, item: str, kind: Hashable = "k", rows: int = 1, size_bytes: int = 1, timeout_s: float = LONG_S
+        self,
+        item: str,
+        kind: Hashable = "k",
+        rows: int = 1,
+        size_bytes: int = 1,
+        timeout_s: float = LONG_S,
+        patience_s: float = 0.0,
     ) -> asyncio.Task[str]:
-        return asyncio.ensure_future(self.batcher.submit(kind, Pending(item, rows, size_bytes), timeout_s))
+        return asyncio.ensure_future(self.batcher.submit(kind, item, rows, size_bytes, timeout_s, patience_s))
 
 
 async def turn() -> None:
@@ -74,6 +80,45 @@ def test_requests_gather_while_all_slots_are_out_and_leave_together_when_one_com
         runs.go.set()
         assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
         assert runs.groups == [["a"], ["b", "c", "d"]]
+
+    run(test)
+
+
+def test_who_knows_of_others_to_come_waits_for_them_and_no_longer() -> None:
+    async def test() -> None:
+        runs = Runs()
+        runs.go.set()
+        first, second = runs.send("a", patience_s=LONG_S), runs.send("b", patience_s=LONG_S)
+        await turn()
+        assert runs.groups == []
+        last = runs.send("c")
+        assert list(await asyncio.gather(first, second, last)) == ["A", "B", "C"]
+        assert runs.groups == [["a", "b", "c"]]
+
+    run(test)
+
+
+def test_patience_ends_with_that_of_the_most_impatient() -> None:
+    async def test() -> None:
+        runs = Runs()
+        runs.go.set()
+        tasks = [runs.send("a", patience_s=LONG_S), runs.send("b", patience_s=0.01), runs.send("c", patience_s=LONG_S)]
+        assert await asyncio.gather(*tasks) == ["A", "B", "C"]
+        assert runs.groups == [["a", "b", "c"]]
+
+    run(test)
+
+
+def test_a_full_group_waits_for_nobody_and_those_behind_it_still_do() -> None:
+    async def test() -> None:
+        runs = Runs(rows=2)
+        runs.go.set()
+        tasks = [runs.send(item, patience_s=LONG_S) for item in "abc"]
+        await turn()
+        assert runs.groups == [["a", "b"]]
+        tasks.append(runs.send("d"))
+        assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
+        assert runs.groups == [["a", "b"], ["c", "d"]]
 
     run(test)
 

@@ -21,7 +21,15 @@ from triptych.contract import Plan, load_contract
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, InvalidInput, InvalidRequest, Overloaded, Unavailable
 from triptych.metrics import StageMetrics
-from triptych.tensors import decode_parameters, decode_request, decode_response, encode_response
+from triptych.tensors import (
+    Tensors,
+    decode_parameters,
+    decode_request,
+    decode_response,
+    encode_request,
+    encode_response,
+    request_tensors,
+)
 from triptych.tracing import Tracing
 from triptych.workers import Workers
 
@@ -67,12 +75,18 @@ class Trial:
     def member(self, tensors: Mapping[str, Array], id: str = "", **changes: Any) -> Member:
         target = Target("f", "m", changes.pop("version", 1), 100, ("127.0.0.1:1",))
         fields: dict[str, Any] = {"parameters": self.plan.check_parameters({}), "wanted": self.plan.outputs}
-        return Member(id, target, self.plan, changes.pop("call", Call.within(20)), tensors, **{**fields, **changes})
+        return Member(
+            id, target, self.plan, changes.pop("call", Call.within(20)), sent(tensors), **{**fields, **changes}
+        )
 
     async def send(self, *members: Member) -> list[Any]:
         """Answers as dicts of arrays, or errors."""
         outcomes = await asyncio.gather(*map(self.chain, members), return_exceptions=True)
         return [outcome if isinstance(outcome, BaseException) else decode_response(outcome) for outcome in outcomes]
+
+
+def sent(tensors: Mapping[str, Array]) -> Tensors:
+    return request_tensors(encode_request(pb.ModelInferRequest(), tensors))
 
 
 def sales(first: float, rows: int = 1) -> dict[str, Array]:
@@ -203,7 +217,45 @@ def test_large_requests_are_prepared_before_they_join_a_group() -> None:
         members = [trial.member(sales(value)) for value in (1, 2)]
         outcomes = await trial.send(*members)
         assert [outcome["total"].tolist() for outcome in outcomes] == [[7], [14]]
-        assert all(member.prepared and list(member.tensors) == ["features"] for member in members)
+        assert all(list(member.prepared or {}) == ["features"] for member in members)
+
+    run(test)
+
+
+def test_large_requests_wait_for_others_in_preparation() -> None:
+    async def test() -> None:
+        trial = Trial(DIGITS, inline_bytes=0, batch_patience=1000.0)
+        picture = {"image": np.array([Path("examples/data/two_board.jpg").read_bytes()], np.object_)}
+        outcomes = await trial.send(*(trial.member(picture) for _ in range(6)))
+        assert all(len(outcome["label"]) == 1 for outcome in outcomes)
+        assert trial.upstreams.groups == [6]
+
+    run(test)
+
+
+@pytest.mark.parametrize("patience", [0.0, 1e9], ids=["none", "more than there is time"])
+def test_one_in_preparation_holds_up_nobody_for_too_long(patience: float) -> None:
+    async def test() -> None:
+        trial = Trial(DIGITS, inline_bytes=0, batch_patience=patience)
+        picture = {"image": np.array([Path("examples/data/two_board.jpg").read_bytes()], np.object_)}
+        trial.chain._preparing["m", 1] += 1  # one that never ends
+        assert len((await trial.send(trial.member(picture, call=Call.within(1))))[0]["label"]) == 1
+
+    run(test)
+
+
+def test_an_answer_with_too_few_rows_is_nobodys() -> None:
+    async def test() -> None:
+        trial = Trial()
+        finish = trial.upstreams.finish
+
+        async def short(request: pb.ModelInferRequest, _call: Call) -> pb.ModelInferResponse:
+            arrays = decode_response(await finish(request, _call))
+            return encode_response(pb.ModelInferResponse(), {name: array[:-1] for name, array in arrays.items()})
+
+        trial.upstreams.finish = short  # type: ignore[method-assign]
+        for outcome in await trial.send(trial.member(sales(1)), trial.member(sales(2))):
+            assert isinstance(outcome, ContractViolation)
 
     run(test)
 

@@ -35,13 +35,15 @@ _OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
 class Exchange:
     """One call on the wire: the caller's messages, the answers, and whether the caller is still there."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, settings: StageSettings) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, settings: StageSettings, task: asyncio.Task[None] | None
+    ) -> None:
         self._receive, self._send = receive, send
         self._max_bytes = settings.max_message_bytes
         self.metadata = {
             key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"] if key[-4:] != b"-bin"
         }
-        self.task: asyncio.Task[None] | None = asyncio.current_task()
+        self.task = task
         self._limits = Limits(self._max_bytes, self.metadata.get("grpc-encoding", "identity"))
         self._complete = False  # the caller has sent all that it will
         self._started = False
@@ -147,6 +149,7 @@ class EnvoyDoor(Door):
         self._exchanges: set[Exchange] = set()
         self._looking: asyncio.Task[None] | None = None
         self._over = False  # the time for the last calls
+        self._loop: asyncio.AbstractEventLoop | None = None  # known once open: to ask for it costs a system call
         self._answers = {
             f"/{service.full_name}/{method.name}": self._answerer(service.full_name, method)
             for service in self.services
@@ -154,7 +157,7 @@ class EnvoyDoor(Door):
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, self.settings)
+        exchange = Exchange(scope, receive, send, self.settings, asyncio.current_task(self._loop))
         self._exchanges.add(exchange)
         path = scope["path"]
         try:
@@ -172,6 +175,7 @@ class EnvoyDoor(Door):
 
     async def open(self) -> None:
         """Envoy listens as soon as the application has started."""
+        self._loop = asyncio.get_running_loop()
         self._looking = asyncio.create_task(self._look_after_callers())
 
     async def close(self, grace_s: float) -> None:
