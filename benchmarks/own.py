@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from statistics import median
 from typing import Any
 
@@ -109,7 +110,8 @@ class Contracts:
 def build() -> PreprocessServicer:
     settings, metrics = Settings(), StageMetrics("preprocess", Tracing())
     plan = Plan(load_contract(MODELS / WORKLOAD.model / "1/contract.yaml"))
-    catalogue = Catalogue(_nobody())
+    nobody: Any = None  # no repository: the catalogue is told here
+    catalogue = Catalogue(nobody)
     version = rp.Version(version=1, percent=100, predictors=["127.0.0.1:8001"])
     told = rp.Model(name=WORKLOAD.model, family="sales_forecast", route="DE", versions=[version])
     catalogue.apply(rp.CatalogueUpdate(full=True, models=[told]))
@@ -119,18 +121,17 @@ def build() -> PreprocessServicer:
     return PreprocessServicer(settings, metrics, catalogue, contracts, chain)
 
 
-def _nobody() -> Any:
-    """No repository: the catalogue is told here."""
-    return None
+@cache
+def encoded() -> bytes:
+    request = encode_request(pb.ModelInferRequest(model_name=WORKLOAD.model), WORKLOAD.requests[0])
+    data: bytes = request.SerializeToString()
+    return data
 
 
 async def answered(servicer: PreprocessServicer) -> None:
     """One request, from its bytes to the bytes of its answer."""
-    request = pb.ModelInferRequest.FromString(REQUEST)
+    request = pb.ModelInferRequest.FromString(encoded())
     (await servicer.model_infer(request, Call.within(30.0))).SerializeToString()
-
-
-REQUEST = encode_request(pb.ModelInferRequest(model_name=WORKLOAD.model), WORKLOAD.requests[0]).SerializeToString()
 
 
 async def cpu_us(servicer: PreprocessServicer, callers: int, requests: int) -> float:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 import urllib.error
 from pathlib import Path
 from urllib.request import urlopen
@@ -42,9 +41,12 @@ def test_a_stage_that_starts_is_live_and_becomes_ready_with_its_door(door: str, 
     port = free_endpoints()["preprocess"].metrics_port
     said: list[tuple[int, int]] = []  # live and ready, from the start on
     with scripted(door, tmp_path, metrics_port=port, start_s=4):
-        while not said or said[-1] != (200, 200):
+
+        def look() -> bool:
             said.append((status(port, "/live"), status(port, "/ready")))
-            time.sleep(0.05)
+            return said[-1] == (200, 200)
+
+        wait_for(look, "it is live and ready")
     assert (200, 503) in said
 
 

@@ -89,6 +89,15 @@ class Tensors:
             for each, data in zip(self.declared, self.contents, strict=True)
         }
 
+    def raw(self, start: int, end: int) -> list[bytes]:
+        """The raw contents of the rows from `start` to `end`, of each tensor."""
+        return [
+            data[start * (len(data) // each.rows) : end * (len(data) // each.rows)]
+            if isinstance(data, bytes)
+            else to_raw(data[start:end])
+            for each, data in zip(self.declared, self.contents, strict=True)
+        ]
+
 
 def joined(parts: Sequence[Tensors]) -> dict[str, Array]:
     """The rows of all, in order, by name; `parts` are alike, and the tensors of each have the same rows."""

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from triptych.errors import DeadlineExceeded
@@ -88,7 +89,7 @@ class Batcher(Generic[Item, Answer]):
         self._run, self._limits = run, limits
         self._queues: dict[Hashable, _Queue[Item, Answer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None  # asked for once: each time costs a system call
+        self._loop = asyncio.get_running_loop()  # asked for once: each time costs a system call
 
     @property
     def kinds(self) -> int:
@@ -107,16 +108,16 @@ class Batcher(Generic[Item, Answer]):
 
         `patience_s` is how long it would wait for others that are known to come soon; with 0, what waits leaves now.
         """
-        loop = self._loop = self._loop or asyncio.get_running_loop()
-        pending: Pending[Item, Answer] = Pending(item, rows, size_bytes, patience_s, loop)
+        pending: Pending[Item, Answer] = Pending(item, rows, size_bytes, patience_s, self._loop)
         queue = self._queues.get(kind)
         if queue is None:
-            queue = self._queues[kind] = _Queue(self._start, self._limits, lambda: self._queues.pop(kind, None))
+            gone = partial(self._queues.pop, kind, None)
+            queue = self._queues[kind] = _Queue(self._start, self._limits, gone, self._loop)
         queue.add(pending)
         return await pending.wait(timeout_s)
 
     def _start(self, group: list[Pending[Item, Answer]], done: Callable[[], None]) -> None:
-        task = asyncio.create_task(self._settle(group, done))
+        task = self._loop.create_task(self._settle(group, done))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -138,9 +139,9 @@ class _Queue(Generic[Item, Answer]):
         start: Callable[[list[Pending[Item, Answer]], Callable[[], None]], None],
         limits: Callable[[Item], Limits],
         empty: Callable[[], object],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._start, self._limits_of, self._empty = start, limits, empty
-        self._loop = asyncio.get_running_loop()
+        self._start, self._limits_of, self._empty, self._loop = start, limits, empty, loop
         self._waiting: deque[Pending[Item, Answer]] = deque()
         self._rows = 0  # of what waits
         self._held_until_s = math.inf  # the patience of the most impatient of them

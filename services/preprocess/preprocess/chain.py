@@ -31,7 +31,6 @@ from triptych.tensors import (
     encode_request,
     joined,
     response_tensors,
-    to_raw,
 )
 
 # What one member's contents can be the cause of: the others of its group are then tried without it.
@@ -226,7 +225,6 @@ def _split(answer: pb.ModelInferResponse, group: Group) -> Iterator[pb.ModelInfe
         yield answer
         return
     tensors = response_tensors(answer)
-    columns = [(data, 1 if isinstance(data, np.ndarray) else len(data) // total) for data in tensors.contents]
     answer.ClearField("raw_output_contents")
     start = shaped = 0
     for pending in group:
@@ -236,10 +234,6 @@ def _split(answer: pb.ModelInferResponse, group: Group) -> Iterator[pb.ModelInfe
                 tensor.shape[0] = shaped = rows
         own.CopyFrom(answer)
         end = start + rows
-        own.raw_output_contents.extend([_raw(data[start * width : end * width]) for data, width in columns])
+        own.raw_output_contents.extend(tensors.raw(start, end))
         start = end
         yield own
-
-
-def _raw(contents: bytes | Array) -> bytes:
-    return to_raw(contents) if isinstance(contents, np.ndarray) else contents
