@@ -1,7 +1,8 @@
 """What one hop costs, one call at a time: by TCP and by a Unix socket, and to Triton with and without shared memory.
 
-A call of grpc.aio carries bytes to a process that sends them back: the least that a hop can be. To Triton go rows of
-`digits`, in the message and through a region that both have mapped, written and read for every request.
+A call of grpc.aio carries bytes to a process that sends them back: the least that a hop can be. TCP_NODELAY is set by
+gRPC and by Envoy; what else gRPC lets one set about a connection is tried beside it. To Triton go rows of `digits`, in
+the message and through a region that both have mapped, written and read for every request.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from local.endpoints import free_endpoints
 from local.environments import ensure
 from triptych.datatypes import Array
 
-HELP = "one hop: TCP against a Unix socket, Triton with and without shared memory"
+HELP = "one hop: TCP and its settings, a Unix socket, Triton with and without shared memory"
 TITLE = "What a hop costs"
 
 READY_S = 20.0
@@ -41,7 +42,18 @@ METHOD = "/echo/Bytes"
 SIZES = (200, 10_000, 1_000_000)
 MODEL, ROW, CLASSES = "digits_de", (3, 32, 32), 10
 ROWS = (1, 16, 64)
-UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+UNBOUNDED: list[tuple[str, Any]] = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+# Settings of the caller's side. The window of HTTP/2 follows pings that measure the connection, if not told otherwise.
+SETTINGS: dict[str, list[tuple[str, Any]]] = {
+    "TCP": [],
+    "TCP, no pings for the window": [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 4 << 20)],
+    "TCP, large reads": [
+        ("grpc.experimental.tcp_read_chunk_size", 256 << 10),
+        ("grpc.tcp_receive_buffer_size", 4 << 20),
+    ],
+    "TCP, large frames": [("grpc.http2.max_frame_size", 1 << 20), ("grpc.http2.write_buffer_size", 1 << 20)],
+    "Unix socket": [],
+}
 
 
 @dataclass(frozen=True)
@@ -86,15 +98,16 @@ def _tell(report: Report, title: str, costs: Costs, first: str) -> None:
 
 
 async def _sockets(given: argparse.Namespace, folder: Path) -> Costs:
-    addresses = {"TCP": f"127.0.0.1:{processes.free_port()}", "Unix socket": f"unix:{folder}/echo.sock"}
-    server = get_context("spawn").Process(target=_serve, args=(list(addresses.values()),), daemon=True)
+    tcp, unix = f"127.0.0.1:{processes.free_port()}", f"unix:{folder}/echo.sock"
+    server = get_context("spawn").Process(target=_serve, args=([tcp, unix],), daemon=True)
     server.start()
     costs: Costs = {}
     try:
         for size in SIZES:
             for _ in range(given.rounds):
-                for way, address in addresses.items():
-                    run = await _echoed(address, bytes(size), given.calls // (1 + size // 100_000), server.pid or 0)
+                for way, options in SETTINGS.items():
+                    address, calls = tcp if way.startswith("TCP") else unix, given.calls // (1 + size // 100_000)
+                    run = await _echoed(address, options, bytes(size), calls, server.pid or 0)
                     costs.setdefault((f"{size:,} bytes", way), []).append(run.cost())
     finally:
         server.terminate()
@@ -102,8 +115,8 @@ async def _sockets(given: argparse.Namespace, folder: Path) -> Costs:
     return costs
 
 
-async def _echoed(address: str, data: bytes, calls: int, server: int) -> _Run:
-    async with aio.insecure_channel(address, options=UNBOUNDED) as channel:
+async def _echoed(address: str, options: list[tuple[str, Any]], data: bytes, calls: int, server: int) -> _Run:
+    async with aio.insecure_channel(address, options=[*UNBOUNDED, *options]) as channel:
         await asyncio.wait_for(channel.channel_ready(), READY_S)
         method: Any = channel.unary_unary(METHOD)
         for _ in range(calls // 10):

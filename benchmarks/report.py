@@ -122,10 +122,12 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or "unknown"
+    """Of the checkout; a copy without git is measured too."""
+    try:
+        asked = ["git", "describe", "--always", "--dirty"]
+        return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
+    except FileNotFoundError:
+        return "unknown"
 
 
 def _line(cells: Sequence[str]) -> str:

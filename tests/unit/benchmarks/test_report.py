@@ -33,3 +33,9 @@ def test_no_absolute_path_gets_into_results(tmp_path: Path) -> None:
     assert str(tmp_path.parent) not in json.dumps(
         json.loads((tmp_path / "policy/results.json").read_text())["arguments"]
     )
+
+
+def test_a_copy_without_git_is_measured_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    Report("policy", "Title", {"results": tmp_path}, tmp_path / "policy").write()
+    assert json.loads((tmp_path / "policy/results.json").read_text())["versions"]["triptych"] == "unknown"
