@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,23 @@ def test_every_requirement_is_pinned_and_no_index_is_named() -> None:
             for line in (environments.ROOT / file).read_text().splitlines():
                 assert not line or line.startswith("#") or "==" in line, f"{file}: {line}"
                 assert "://" not in line, f"{file}: {line}"
+
+
+def test_what_trains_the_models_has_what_their_contracts_are_read_with() -> None:
+    """The environment of `make models` has pins of its own, and takes the contract from the services."""
+    told = subprocess.run(
+        [sys.executable, "-c", "import sys, triptych.contract; print(*sys.modules)"],
+        env={**os.environ, "PYTHONPATH": str(environments.ROOT / "services/common")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    known = packages_distributions()
+    imported = {package for name in told.stdout.split() for package in known.get(name.split(".")[0], [])}
+    needed = {package for package in imported if not package.startswith("triptych")} - {"setuptools"}
+    assert "numpy" in needed
+    pins = (environments.ROOT / "models/requirements.txt").read_text().splitlines()
+    assert not {f"{package}=={version(package)}" for package in needed} - set(pins)
 
 
 def test_an_environment_that_is_complete_is_only_looked_up(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
