@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import cv2
 import grpc
+import numpy as np
 import psutil
 import pytest
 from tritonclient.grpc import service_pb2 as pb
@@ -139,6 +141,40 @@ def test_ten_thousand_malformed_requests_leave_no_trace(make_chain: MakeChain) -
     assert answers(callers["preprocess"], picture)
     for part, sizes in memory.items():
         assert sizes[-1] - sizes[1] < 8 << 20, (part, sizes)
+
+
+def test_a_request_of_many_large_pictures_needs_the_memory_of_one(make_chain: MakeChain) -> None:
+    """Unpacked together they would be 576 MiB, and the chart gives preprocess 1 GiB."""
+    chain = make_chain()
+    caller = caller_of(chain)
+    caller.infer(infer_request("digits_de", {"image": objects(noise_picture())}))
+    photograph = bytes(cv2.imencode(".jpg", np.full((3000, 4000, 3), 90, np.uint8))[1])
+    before = peak_bytes(chain)
+    caller.infer(infer_request("digits_de", {"image": objects(*[photograph] * 16)}))
+    assert peak_bytes(chain) - before < 256 << 20
+
+
+def peak_bytes(chain: Chain) -> int:
+    """The most memory that preprocess ever had."""
+    status = Path(f"/proc/{chain.pids()['preprocess']}/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+@pytest.mark.parametrize("door", ["envoy", "grpcio"])
+def test_more_bytes_than_the_limit_are_refused_and_the_first_is_answered(make_chain: MakeChain, door: str) -> None:
+    chain = make_chain(variables={"PREPROCESS_MAX_BYTES_IN_FLIGHT": "1", "PREPROCESS_DOOR": door})
+    caller = caller_of(chain)
+    data = GOOD.SerializeToString()
+    infer = caller.channel.unary_unary(INFER)
+    waiting = [infer.future(data, timeout=30) for _ in range(20)]  # the model is cold: the first one waits for it
+    codes = [future.code() for future in waiting]
+    assert codes.count(grpc.StatusCode.OK) >= 1
+    refused = [future for future in waiting if future.code() is not grpc.StatusCode.OK]
+    assert refused
+    for future in refused:
+        assert future.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "bytes of requests are in hand here" in future.details()
+    assert answers(caller, GOOD)
 
 
 def test_a_port_in_use_is_one_clear_line(make_chain: MakeChain, tmp_path: Path, predictor_python: Path) -> None:

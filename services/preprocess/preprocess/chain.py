@@ -22,6 +22,7 @@ from triptych.contract import Plan
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, TriptychError
 from triptych.metrics import Laps, StageMetrics
+from triptych.room import Room
 from triptych.status import status_of
 from triptych.tensors import (
     Parameter,
@@ -42,7 +43,7 @@ class Member:
     """One request: what it sends and wants, by when, and the version that is to answer it.
 
     `sent` are the caller's tensors, `prepared` the model's where that was done before the request joined others.
-    `parts` are the seconds of each part, once it is answered.
+    `held_bytes` is the room that both take. `parts` are the seconds of each part, once it is answered.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Member:
     parameters: Mapping[str, Parameter]
     wanted: Sequence[str]
     rows: int = 0
+    held_bytes: int = 0
     prepared: Mapping[str, Array] | None = None
     parts: dict[str, float] = field(default_factory=dict)
 
@@ -77,13 +79,20 @@ class Chain:
         self._revision = encode_parameter(settings.revision)
         self._batcher = Batcher[Member, pb.ModelInferResponse](self._answer, self._limits)
         self._preparing: Counter[tuple[str, int]] = Counter()  # large requests by model and version
+        self._room = Room(settings.max_bytes_in_flight)
 
     async def __call__(self, member: Member) -> pb.ModelInferResponse:
-        """The answer to one request, in whatever company it travels.
+        """The answer to one request, in whatever company it travels. Raises `Overloaded` when there is no room."""
+        size = member.held_bytes = member.sent.size_bytes
+        self._room.take(size)
+        try:
+            return await self._travel(member, size)
+        finally:
+            self._room.give(member.held_bytes)
 
-        A large one is prepared before it joins, beside others: Triton never waits for its pictures.
-        """
-        size, member.rows = member.sent.size_bytes, member.sent.rows
+    async def _travel(self, member: Member, size: int) -> pb.ModelInferResponse:
+        """A large request is prepared before it joins, beside others: Triton never waits for its pictures."""
+        member.rows = member.sent.rows
         prepared_s = patience_s = 0.0
         if size > self._settings.inline_bytes or not member.rows:
             prepared_s = await self._prepare(member, size)
@@ -115,6 +124,9 @@ class Chain:
             self._preparing[version] -= 1
             if not self._preparing[version]:
                 del self._preparing[version]
+        made_bytes = sum([array.nbytes for array in member.prepared.values()])
+        member.held_bytes += made_bytes
+        self._room.add(made_bytes)
         member.rows = len(next(iter(member.prepared.values())))
         return time.monotonic() - started_s
 

@@ -14,6 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from triptych.contract import Contract, Environment, InputSpec, ParameterSpec, Plan, Scope, load_contract
+from triptych.contract.steps.images import Pictures
 from triptych.contract.steps.registry import parse_step
 
 DATA = Path(__file__).parent / "data"
@@ -76,6 +77,9 @@ def apply() -> Apply:
         rows = said.get("rows") or len(next(iter(values.values())))
         env = Environment(values, rows, said.get("values", {}))
         parse_step(step).compile(declared)(env)
+        for name, value in env.items():
+            if isinstance(value, Pictures):
+                env[name] = list(value)  # made now
         return env
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from triptych.contract import Contract, Plan
+from triptych.contract.steps import images
 from triptych.contract.trial import trial
 from triptych.errors import ContractViolation, InvalidInput
 
@@ -54,6 +56,26 @@ def test_steps_do_not_write_into_the_tensors_they_are_given(digits_plan: Plan, f
     box.flags.writeable = False
     digits_plan.postprocess({"logits": logits}, {"top_k": 3})
     digits_plan.preprocess({"image": files(picture(9, 9)), "box": box})
+
+
+@pytest.mark.parametrize("boxes", [{}, {"box": np.full((9, 4), 5, np.int32)}])
+def test_the_pictures_of_a_request_are_never_unpacked_together(
+    digits_plan: Plan, files: Any, boxes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def watched(data: bytes) -> Any:
+        alive.append(sum(each() is not None for each in unpacked))
+        made = decode(data)
+        unpacked.append(weakref.ref(made))
+        return made
+
+    decode = images._pixels
+    monkeypatch.setattr(images, "_pixels", watched)
+    digits_plan.preprocess({"image": files(*(picture(20, 20 + row) for row in range(9))), **boxes})
+    assert len(alive) == 9
+    assert max(alive) <= 1  # the one before, until the next is there
 
 
 def test_digits_pixels_are_what_the_steps_say_one_by_one(digits_plan: Plan, files: Any) -> None:

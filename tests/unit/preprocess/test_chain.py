@@ -116,6 +116,45 @@ def test_requests_go_together_and_each_gets_its_rows_and_its_id() -> None:
     run(test)
 
 
+def test_requests_over_the_limit_of_bytes_are_refused_until_there_is_room_again() -> None:
+    size = sent(sales(1)).size_bytes
+
+    async def test() -> None:
+        trial = Trial(max_bytes_in_flight=2 * size)
+        outcomes = await trial.send(*(trial.member(sales(n)) for n in range(3)))
+        assert [type(outcome) for outcome in outcomes] == [dict, dict, Overloaded]
+        assert f"{2 * size} bytes of requests are in hand here, and {size} more" in str(outcomes[2])
+        trial.upstreams.fails = lambda _: Unavailable("gone")
+        assert [type(outcome) for outcome in await trial.send(trial.member(sales(3)))] == [Unavailable]
+        trial.upstreams.fails = lambda _: None
+        assert [type(outcome) for outcome in await trial.send(*(trial.member(sales(n)) for n in (4, 5)))] == [dict] * 2
+
+    run(test)
+
+
+def test_a_request_over_the_limit_of_bytes_is_answered_when_it_is_alone() -> None:
+    async def test() -> None:
+        (outcome,) = await (trial := Trial(max_bytes_in_flight=1)).send(trial.member(sales(1)))
+        assert outcome["total"].tolist() == [7]
+
+    run(test)
+
+
+def test_what_a_request_was_prepared_to_takes_room_too() -> None:
+    async def test() -> None:
+        trial = Trial(max_bytes_in_flight=100_000, inline_bytes=0)
+        trial.upstreams.takes_s = 0.2
+        first = asyncio.ensure_future(trial.chain(member := trial.member(sales(1))))
+        while not trial.upstreams.groups:
+            await asyncio.sleep(0.001)
+        assert member.prepared is not None
+        assert member.held_bytes == member.sent.size_bytes + member.prepared["features"].nbytes
+        await first
+        assert trial.chain._room.taken_bytes == 0
+
+    run(test)
+
+
 def test_a_member_that_the_contract_refuses_has_its_error_and_the_others_are_answered_together() -> None:
     async def test() -> None:
         trial = Trial()

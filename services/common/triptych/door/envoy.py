@@ -13,9 +13,10 @@ from typing import Any
 from triptych.call import Call
 from triptych.door.admin import Admin
 from triptych.door.base import STOPPING, Door, parser, refusal
-from triptych.door.wire import Limits, framed, messages, status_headers, timeout_s
+from triptych.door.wire import PREFIX, Limits, framed, messages, status_headers, timeout_s
 from triptych.errors import Draining, InvalidRequest, NotSupported, Overloaded
 from triptych.methods import Method, Service
+from triptych.room import Room
 from triptych.settings import StageSettings
 
 Scope = dict[str, Any]
@@ -36,10 +37,16 @@ class Exchange:
     """One call on the wire: the caller's messages, the answers, and whether the caller is still there."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, settings: StageSettings, task: asyncio.Task[None] | None
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        settings: StageSettings,
+        room: Room,
+        task: asyncio.Task[None] | None,
     ) -> None:
         self._receive, self._send = receive, send
-        self._max_bytes = settings.max_message_bytes
+        self._max_bytes, self._room = settings.max_message_bytes, room
         self.metadata = {
             key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"] if key[-4:] != b"-bin"
         }
@@ -65,13 +72,22 @@ class Exchange:
         event = await self._event()
         data: bytes = event["body"]
         if event["more_body"]:
-            found = [message async for message in messages(self._chunks(data), self._limits)]
-            if len(found) != 1:
-                raise InvalidRequest(f"want one message, got {len(found)}")
-            return found[0]
+            return await self._large_message(data)
         if len(data) < 5 or self._limits.length(data) != len(data) - 5:
             raise InvalidRequest(f"want one message, got {len(data)} bytes that are not one")
         return self._limits.message(data[0], data[5:])
+
+    async def _large_message(self, first: bytes) -> bytes:
+        """One that comes in pieces. It says at its start how large it will be, and has room or is refused then."""
+        size_bytes = self._limits.length(first) if len(first) >= PREFIX else 0
+        self._room.take(size_bytes)
+        try:
+            found = [message async for message in messages(self._chunks(first), self._limits)]
+        finally:
+            self._room.give(size_bytes)
+        if len(found) != 1:
+            raise InvalidRequest(f"want one message, got {len(found)}")
+        return found[0]
 
     def requests(self) -> AsyncIterator[bytes]:
         """The messages of a stream."""
@@ -146,6 +162,7 @@ class EnvoyDoor(Door):
     def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
         super().__init__(services, settings)
         self._admin = Admin()
+        self._room = Room(settings.max_bytes_in_flight)  # for what is on its way in
         self._exchanges: set[Exchange] = set()
         self._looking: asyncio.Task[None] | None = None
         self._over = False  # the time for the last calls
@@ -157,7 +174,7 @@ class EnvoyDoor(Door):
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, self.settings, asyncio.current_task(self._loop))
+        exchange = Exchange(scope, receive, send, self.settings, self._room, asyncio.current_task(self._loop))
         self._exchanges.add(exchange)
         path = scope["path"]
         try:

@@ -15,6 +15,9 @@ TYPE = "type.googleapis.com/envoy"
 GOAWAY_S = "1s"
 ROOM_BYTES = 1 << 16  # for the frames around a message
 MAX_CONNECTIONS = 20_000
+# Envoy's allocator, which Python uses here too, keeps what was freed: after 16 callers with messages of 58 MiB the
+# process stayed at 1.9 GiB (2026-11-22). So much goes back each second.
+RELEASED = {"bytes_to_release": 32 << 20, "memory_release_interval": "1s"}
 # Callers whose deadlines pass reset their calls, and two guards against attacks by resets would then close the
 # connection with all that others have on it: Envoy's after 500 calls of which half were reset young, and nghttp2's at
 # 1,000 resets. With 50 callers of 50 ms beside 5 patient ones 493 of 3,163 calls were lost to the first and 10 of 3,130
@@ -38,6 +41,7 @@ def bootstrap(stage: str, settings: StageSettings, app: str, admin: str, folder:
         "node": {"id": stage, "cluster": "triptych"},  # without a name it reads no secrets
         "admin": {"address": {"pipe": {"path": admin}}},
         "application_log_config": {"log_format": {"json_format": line}},
+        "memory_allocator_manager": RELEASED,
         "overload_manager": {"resource_monitors": [monitor]},
         "layered_runtime": {"layers": [{"name": "ours", "static_layer": RUNTIME}]},
         "static_resources": {"listeners": [_listener(settings, app, folder)]},

@@ -77,7 +77,8 @@ async def messages(chunks: AsyncIterator[bytes], limits: Limits) -> AsyncIterato
     async for chunk in chunks:
         held += chunk
         while len(held) >= PREFIX and len(held) >= (end := PREFIX + limits.length(held)):
-            message = limits.message(held[0], bytes(held[PREFIX:end]))
+            with memoryview(held) as view:
+                message = limits.message(view[0], bytes(view[PREFIX:end]))
             del held[:end]
             yield message
     if held:

@@ -15,7 +15,7 @@ from triptych.datatypes import Array
 class Environment(dict[str, Any]):
     """Values by name while a request is worked on.
 
-    A value is a numpy array of `rows` rows or, from `decode_image` to `resize`, a list of `rows` pictures.
+    A value is a numpy array of `rows` rows or, from `decode_image` to `resize`, a sequence of `rows` pictures.
     Steps replace values and never write into one: it may be the caller's buffer.
     """
 

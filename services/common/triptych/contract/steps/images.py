@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import cv2
@@ -44,6 +44,22 @@ _CONVERSIONS: Final[Mapping[tuple[str, str], int]] = {
 Pixels = Annotated[int, Field(ge=1, le=16384)]
 
 
+class Pictures(Sequence[Array]):
+    """Pictures of their own sizes, each made at the moment that it is asked for, and not kept.
+
+    A picture of 12 million pixels is 36 MB unpacked: those of one request are never in memory together.
+    """
+
+    def __init__(self, rows: int, make: Callable[[int], Array]) -> None:
+        self._rows, self._make = rows, make
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._make(range(self._rows)[row])
+
+
 class DecodeImage(MapStep):
     """PNG or JPEG files to pictures: RGB, 8 bit, turned upright as EXIF says.
 
@@ -58,8 +74,8 @@ class DecodeImage(MapStep):
     def examples(self) -> dict[str, object]:
         return {self.input: cv2.imencode(f".{self.formats[0]}", np.zeros((8, 8, 3), np.uint8))[1].tobytes()}
 
-    def function(self, scope: Scope) -> Callable[[Array], list[Array]]:
-        return lambda files: [self._decode(data, row) for row, data in enumerate(files)]
+    def function(self, scope: Scope) -> Callable[[Array], Pictures]:
+        return lambda files: Pictures(len(files), lambda row: self._decode(files[row], row))
 
     def _decode(self, data: bytes, row: int) -> Array:
         kind = format_of(data)
@@ -118,8 +134,8 @@ class Crop(MapStep):
             if boxes is None:
                 env[target] = env[source]
                 return
-            corners = boxes.tolist()
-            env[target] = [_cut(picture, corners[row], box, row) for row, picture in enumerate(env[source])]
+            pictures, corners = env[source], boxes.tolist()
+            env[target] = Pictures(len(pictures), lambda row: _cut(pictures[row], corners[row], box, row))
 
         return run
 
@@ -151,9 +167,9 @@ class ConvertColor(MapStep):
     def function(self, scope: Scope) -> Callable[[Any], Any]:
         code = _CONVERSIONS[self.source, self.target]
 
-        def convert(pictures: list[Array] | Array) -> list[Array] | Array:
-            converted = [cv2.cvtColor(picture, code) for picture in pictures]
-            return np.stack(converted) if isinstance(pictures, np.ndarray) else converted
+        def convert(pictures: Sequence[Array] | Array) -> Pictures | Array:
+            converted = Pictures(len(pictures), lambda row: cv2.cvtColor(pictures[row], code))
+            return np.stack(list(converted)) if isinstance(pictures, np.ndarray) else converted
 
         return convert
 
@@ -170,9 +186,10 @@ class Resize(MapStep):
         width, height, interpolation = self.width, self.height, _INTERPOLATIONS[self.interpolation]
 
         def resize(pictures: list[Array] | Array) -> Array:
-            first = pictures[0]
-            out = np.empty((len(pictures), height, width, *first.shape[2:]), first.dtype)
+            out = np.empty(0)
             for row, picture in enumerate(pictures):
+                if not row:
+                    out = np.empty((len(pictures), height, width, *picture.shape[2:]), picture.dtype)
                 cv2.resize(picture, (width, height), dst=out[row], interpolation=interpolation)
             return out
 
