@@ -11,6 +11,7 @@ from triptych.door import door_for
 from triptych.methods import methods_of
 from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
+from triptych.room import Room
 from triptych.tls import upstream_credentials
 from triptych.tracing import tracing
 from triptych.workers import Workers
@@ -33,7 +34,8 @@ class Postprocess:
         )
         self._workers = Workers(settings.worker_threads, settings.inline_bytes)
         contracts = ContractStore(self._repository, settings.contract_cache)
-        servicer = PostprocessServicer(settings, self._metrics, contracts, Transform(self._workers), self._repository)
+        transform = Transform(self._workers, Room(settings.max_bytes_in_flight))
+        servicer = PostprocessServicer(settings, self._metrics, contracts, transform, self._repository)
         self.door = door_for([methods_of(SERVICE, servicer)], settings)
 
     async def start(self) -> None:

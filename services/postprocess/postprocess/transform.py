@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from triptych.contract import Plan
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, InvalidRequest
+from triptych.room import Room
 from triptych.tensors import Parameter
 from triptych.workers import Workers
 
@@ -14,21 +15,24 @@ from triptych.workers import Workers
 class Transform:
     """Finishes whole batches, off the event loop when they are large."""
 
-    def __init__(self, workers: Workers) -> None:
-        self._workers = workers
+    def __init__(self, workers: Workers, room: Room) -> None:
+        self._workers, self._room = workers, room
 
     async def __call__(
         self, plan: Plan, tensors: Mapping[str, Array], parameters: Mapping[str, Parameter]
     ) -> dict[str, Array]:
-        """The answer's tensors. Raises `InvalidInput`, `InvalidRequest` or `InvalidParameter`."""
+        """The answer's tensors. Raises `InvalidInput`, `InvalidRequest`, `InvalidParameter` or `Overloaded`."""
         values = plan.check_parameters(parameters)
         rows = _rows(plan, tensors)
         size_bytes = sum(array.nbytes for array in tensors.values())
+        self._room.take(size_bytes)
         try:
             plan.check_model_outputs(tensors, rows)
             return await self._workers.run(lambda: plan.postprocess(tensors, values), size_bytes)
         except ContractViolation as error:  # here the model's outputs are the caller's, so a fault is the caller's too
             raise InvalidRequest(str(error)) from error
+        finally:
+            self._room.give(size_bytes)
 
 
 def _rows(plan: Plan, tensors: Mapping[str, Array]) -> int:
