@@ -94,8 +94,11 @@ class Chain:
         """A large request is prepared before it joins, beside others: Triton never waits for its pictures."""
         member.rows = member.sent.rows
         prepared_s = patience_s = 0.0
-        if size > self._settings.inline_bytes or not member.rows:
-            prepared_s = await self._prepare(member, size)
+        work_bytes = size
+        if member.plan.unpacks:
+            work_bytes += member.plan.unpacked_bytes(member.sent.arrays())
+        if work_bytes > self._settings.inline_bytes or not member.rows:
+            prepared_s = await self._prepare(member, work_bytes)
             patience_s = self._patience_s(member, prepared_s)
         kind = member.kind
         if wait_s := self._batcher.wait_s(kind):
@@ -112,14 +115,14 @@ class Chain:
         settings = self._settings
         return min(prepared_s * settings.batch_patience, member.call.remaining_s() * settings.max_wait_share)
 
-    async def _prepare(self, member: Member, size_bytes: int) -> float:
+    async def _prepare(self, member: Member, work_bytes: int) -> float:
         """Does the stage's work for one large request; how long that took, with the wait for a thread."""
         started_s = time.monotonic()
         member.call.afford(self._transform.wait_s, self._settings.max_wait_share, "a thread that prepares it")
         version = member.target.model, member.target.version
         self._preparing[version] += 1
         try:
-            member.prepared = await self._transform(member.plan, member.sent.arrays(), size_bytes)
+            member.prepared = await self._transform(member.plan, member.sent.arrays(), work_bytes)
         finally:
             self._preparing[version] -= 1
             if not self._preparing[version]:

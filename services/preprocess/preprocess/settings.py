@@ -26,7 +26,10 @@ class Settings(StageSettings):
     predict_timeout_s: float = Field(10.0, gt=0, description="longest time for one call to Triton")
     postprocess_timeout_s: float = Field(5.0, gt=0, description="longest time for one call to postprocess")
     worker_threads: int = Field(0, ge=0, description="threads for CPU work; 0 means the pod's CPU limit")
-    inline_bytes: int = Field(16_384, ge=0, description="requests up to this size are prepared without a thread")
+    # Unpacked: 3 KB of PNG can be 25 million pixels, which would keep everybody else waiting for 0.2 s.
+    inline_bytes: int = Field(
+        16_384, ge=0, description="requests up to this size, their pictures unpacked, are prepared without a thread"
+    )
     # One makes the largest groups: at 64 callers the chain took 363 us of CPU for a request with one, 452 with two and
     # 551 with four (2026-11-21). Triton still gets the next group before a slow model has ended: after batch_age_s.
     batch_slots: int = Field(

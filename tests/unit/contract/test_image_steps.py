@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych.contract.steps.headers import BrokenImage, check_end, format_of, header_of
+from triptych.contract.steps.images import DecodeImage
 from triptych.errors import InvalidInput
 
 RNG = np.random.default_rng(7)
@@ -177,6 +178,17 @@ def test_a_huge_jpeg_is_refused_by_its_header_alone(apply: Any, files: Any, monk
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     with pytest.raises(InvalidInput, match=r"got row 0: 60000x65000 pixels"):
         apply(DECODE, image=files(bytes(data)))
+
+
+def test_the_bytes_of_the_pixels_are_known_from_the_headers(files: Any, png_of: Any) -> None:
+    step = DecodeImage(op="decode_image", input="image", max_pixels=20 * 20)
+    unpacked = step.unpacked_bytes
+    assert unpacked({"image": files(png(), jpeg(PICTURE[:5, :9]))}) == 3 * (20 * 12 + 9 * 5)
+    assert unpacked({"image": files(png(np.zeros((20, 21, 3), np.uint8)))}) == 0  # refused, and never unpacked
+    assert unpacked({"image": files(b"", b"hello", png()[:20], jpeg()[:30])}) == 0
+    assert unpacked({"image": np.ones((2, 2), np.float32)}) == unpacked({}) == 0
+    only_jpeg = DecodeImage(op="decode_image", input="image", formats=("jpeg",))
+    assert only_jpeg.unpacked_bytes({"image": files(png())}) == 0
 
 
 def test_exactly_the_most_pixels_are_accepted(apply: Any, files: Any) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
@@ -257,6 +258,21 @@ def test_large_requests_are_prepared_before_they_join_a_group() -> None:
         outcomes = await trial.send(*members)
         assert [outcome["total"].tolist() for outcome in outcomes] == [[7], [14]]
         assert all(list(member.prepared or {}) == ["features"] for member in members)
+
+    run(test)
+
+
+def test_a_small_file_of_many_pixels_is_a_large_request() -> None:
+    """Unpacked on the event loop it would keep everybody waiting."""
+    plain = cv2.imencode(".png", np.zeros((1000, 1000, 3), np.uint8))[1].tobytes()
+    assert len(plain) < Settings().inline_bytes
+    small = cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+
+    async def test() -> None:
+        trial = Trial(DIGITS)
+        members = [trial.member({"image": np.array([data], np.object_)}) for data in (plain, small)]
+        await trial.send(*members)
+        assert [member.prepared is not None for member in members] == [True, False]
 
     run(test)
 

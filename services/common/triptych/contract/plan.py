@@ -26,6 +26,7 @@ class Plan:
         self.contract = contract
         self._before = _Stage("preprocess", contract.preprocess, contract.scope)
         self._after = _Stage("postprocess", contract.postprocess, contract.scope)
+        self._unpacking = [step for step in contract.preprocess if type(step).unpacked_bytes is not Step.unpacked_bytes]
         self._model_inputs = [spec.name for spec in contract.model.inputs]
         self.outputs = [spec.name for spec in contract.outputs]
         self._check_inputs = InputCheck(contract.inputs, contract.max_rows)
@@ -46,6 +47,15 @@ class Plan:
     def check_model_outputs(self, outputs: Mapping[str, Array], rows: int) -> None:
         """ContractViolation when the model did not answer what its contract says."""
         self._check_model_outputs(outputs, rows)
+
+    @property
+    def unpacks(self) -> bool:
+        """Whether there is more work than the bytes of the inputs show."""
+        return bool(self._unpacking)
+
+    def unpacked_bytes(self, inputs: Mapping[str, Array]) -> int:
+        """How many bytes more `preprocess` goes through than these inputs have, which nobody has checked yet."""
+        return sum(step.unpacked_bytes(inputs) for step in self._unpacking)
 
     def preprocess(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The model's inputs, from inputs that `check_inputs` has passed."""

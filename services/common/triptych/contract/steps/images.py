@@ -74,6 +74,20 @@ class DecodeImage(MapStep):
     def examples(self) -> dict[str, object]:
         return {self.input: cv2.imencode(f".{self.formats[0]}", np.zeros((8, 8, 3), np.uint8))[1].tobytes()}
 
+    def unpacked_bytes(self, inputs: Mapping[str, Array]) -> int:
+        files = inputs.get(self.input)
+        if files is None or files.dtype != np.object_:
+            return 0
+        return sum(self._bytes_of(data) for data in files.flat)
+
+    def _bytes_of(self, data: bytes) -> int:
+        kind = format_of(data)
+        try:
+            width, height = header_of(data, kind) if kind in self.formats and kind is not None else (0, 0)
+        except BrokenImage:
+            return 0
+        return 3 * width * height if width * height <= self.max_pixels else 0  # else nothing is unpacked
+
     def function(self, scope: Scope) -> Callable[[Array], Pictures]:
         return lambda files: Pictures(len(files), lambda row: self._decode(files[row], row))
 
