@@ -60,6 +60,11 @@ def unknown_output() -> pb.ModelInferRequest:
 
 ROWS: dict[str, tuple[Callable[[], pb.ModelInferRequest], grpc.StatusCode, list[str]]] = {
     "unknown model": (lambda: infer_request("sales_zz", sales()), MISSING, ["'sales_zz'", "known:"]),
+    "unknown family": (
+        lambda: infer_request("weather", sales(), route="DE"),
+        MISSING,
+        ["'weather'", "known:"],
+    ),
     "unknown route": (
         lambda: infer_request("sales_forecast", sales(), route="ZZ"),
         MISSING,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.scripted.settings import Settings
 from triptych.door.envoy import Exchange
-from triptych.errors import Overloaded
+from triptych.errors import DeadlineExceeded, Overloaded
 from triptych.room import Room
 
 
@@ -42,11 +42,11 @@ def test_what_was_made_already_takes_room_from_the_next() -> None:
 class Sender:
     """A caller whose message of 80 bytes comes in two pieces, the second one when it is told."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, **settings: Any) -> None:
         self.goes_on = asyncio.Event()
         self._pieces = [b"\0" + (80).to_bytes(4, "big") + bytes(10), bytes(70)]
         send: Any = None
-        self.exchange = Exchange({"headers": []}, self._receive, send, Settings(), room, None)
+        self.exchange = Exchange({"headers": []}, self._receive, send, Settings(**settings), room, None)
 
     async def _receive(self) -> dict[str, Any]:
         if len(self._pieces) == 1:
@@ -78,6 +78,16 @@ def test_a_caller_that_leaves_within_its_message_leaves_its_room() -> None:
         await asyncio.sleep(0)
         coming.cancel()
         await asyncio.gather(coming, return_exceptions=True)
+        assert room.taken_bytes == 0
+
+    asyncio.run(test())
+
+
+def test_a_message_that_does_not_come_to_its_end_leaves_its_room_too() -> None:
+    async def test() -> None:
+        sender = Sender(room := Room(100), request_timeout_s=0.05)
+        with pytest.raises(DeadlineExceeded, match="did not arrive within"):
+            await sender.exchange.message()
         assert room.taken_bytes == 0
 
     asyncio.run(test())

@@ -14,7 +14,7 @@ from triptych.call import Call
 from triptych.door.admin import Admin
 from triptych.door.base import STOPPING, Door, parser, refusal
 from triptych.door.wire import PREFIX, Limits, framed, messages, status_headers, timeout_s
-from triptych.errors import Draining, InvalidRequest, NotSupported, Overloaded
+from triptych.errors import DeadlineExceeded, Draining, InvalidRequest, NotSupported, Overloaded
 from triptych.methods import Method, Service
 from triptych.room import Room
 from triptych.settings import StageSettings
@@ -46,7 +46,7 @@ class Exchange:
         task: asyncio.Task[None] | None,
     ) -> None:
         self._receive, self._send = receive, send
-        self._max_bytes, self._room = settings.max_message_bytes, room
+        self._max_bytes, self._max_s, self._room = settings.max_message_bytes, settings.request_timeout_s, room
         self.metadata = {
             key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"] if key[-4:] != b"-bin"
         }
@@ -82,7 +82,10 @@ class Exchange:
         size_bytes = self._limits.length(first) if len(first) >= PREFIX else 0
         self._room.take(size_bytes)
         try:
-            found = [message async for message in messages(self._chunks(first), self._limits)]
+            async with asyncio.timeout(self._max_s):  # its room is wanted by others
+                found = [message async for message in messages(self._chunks(first), self._limits)]
+        except TimeoutError:
+            raise DeadlineExceeded(f"the request did not arrive within {self._max_s:.0f} s") from None
         finally:
             self._room.give(size_bytes)
         if len(found) != 1:
