@@ -95,7 +95,7 @@ class Chain:
         member.rows = member.sent.rows
         prepared_s = patience_s = 0.0
         work_bytes = size
-        if member.plan.unpacks:
+        if size <= self._settings.inline_bytes and member.plan.unpacks:  # in a large one even headers can take seconds
             work_bytes += member.plan.unpacked_bytes(member.sent.arrays())
         if work_bytes > self._settings.inline_bytes or not member.rows:
             prepared_s = await self._prepare(member, work_bytes)

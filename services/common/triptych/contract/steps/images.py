@@ -81,12 +81,15 @@ class DecodeImage(MapStep):
         return sum(self._bytes_of(data) for data in files.flat)
 
     def _bytes_of(self, data: bytes) -> int:
+        """0 for what will be refused before a pixel is unpacked."""
         kind = format_of(data)
+        if kind is None or kind not in self.formats:
+            return 0
         try:
-            width, height = header_of(data, kind) if kind in self.formats and kind is not None else (0, 0)
+            width, height = header_of(data, kind)
         except BrokenImage:
             return 0
-        return 3 * width * height if width * height <= self.max_pixels else 0  # else nothing is unpacked
+        return 3 * width * height if width * height <= self.max_pixels else 0
 
     def function(self, scope: Scope) -> Callable[[Array], Pictures]:
         return lambda files: Pictures(len(files), lambda row: self._decode(files[row], row))
@@ -199,7 +202,7 @@ class Resize(MapStep):
     def function(self, scope: Scope) -> Callable[[Any], Array]:
         width, height, interpolation = self.width, self.height, _INTERPOLATIONS[self.interpolation]
 
-        def resize(pictures: list[Array] | Array) -> Array:
+        def resize(pictures: Sequence[Array] | Array) -> Array:
             out = np.empty(0)
             for row, picture in enumerate(pictures):
                 if not row:
