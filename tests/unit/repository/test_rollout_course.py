@@ -31,7 +31,9 @@ class World:
     asked: Traffic = field(default_factory=lambda: dict(BEFORE))
     written: list[Traffic] = field(default_factory=list)
     time_s: float = 0.0
+    latency: str = "0.01"  # upper limit of the bucket that answers fall into
     counters: dict[tuple[str, str], float] = field(default_factory=dict)
+    seconds: dict[tuple[str, str], float] = field(default_factory=dict)
     at: dict[float, Callable[[], None]] = field(default_factory=dict)  # what happens when
     load_s: float = 0.0
     refusal: str = ""
@@ -47,6 +49,8 @@ class World:
             failed = requests * self.errors.get(version, 0.0)
             for code, count in (("OK", requests - failed), ("INTERNAL", failed)):
                 self.counters[version, code] = self.counters.get((version, code), 0.0) + count
+            answered = self.seconds.get((version, self.latency), 0.0)
+            self.seconds[version, self.latency] = answered + requests - failed
         for moment in [moment for moment in self.at if moment <= self.time_s]:
             self.at.pop(moment)()
 
@@ -57,8 +61,10 @@ class World:
         samples = []
         for (version, code), count in self.counters.items():
             samples.append(Sample("a", REQUESTS, (("code", code), ("version", version)), count))
-            if code == "OK":
-                samples.append(Sample("a", SECONDS, (("le", "0.01"), ("version", version)), count))
+        for version in {version for version, _ in self.seconds}:
+            fast, slow = (self.seconds.get((version, limit), 0.0) for limit in ("0.01", "0.1"))
+            for limit, count in (("0.01", fast), ("0.1", fast + slow)):
+                samples.append(Sample("a", SECONDS, (("le", limit), ("version", version)), count))
         return Reading(samples, frozenset({"a"}))
 
     # Target
@@ -137,6 +143,14 @@ def test_a_version_that_fails_only_when_it_has_all_the_traffic_is_compared_with_
     outcome, _ = course(world)
     assert (outcome.end, world.asked) == (End.ROLLED_BACK, BEFORE)
     assert outcome.reason.startswith("at 100 %")
+
+
+def test_machines_that_are_slower_than_in_the_step_before_do_not_make_a_version_worse() -> None:
+    world = World()
+    world.at[21.0] = lambda: setattr(world, "latency", "0.1")
+    outcome, lines = course(world)
+    assert outcome.end is End.PROMOTED
+    assert "new: 1000 requests, 0 % failed, p50 50 ms" in lines
 
 
 def test_a_load_that_takes_long_does_not_count_as_holding() -> None:

@@ -7,9 +7,9 @@ all end with the traffic that was there before.
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from repository.rollout.counts import Counts, Window
 from repository.rollout.judge import AT_THE_END, ON_THE_WAY, worse
@@ -126,13 +126,16 @@ class Course:
             self._look(phase, share, self._asked, limit_s - held_s, self._note)
 
     def _sides(self) -> tuple[Counts, Counts]:
-        """The old and the new within this step; the old of the step before helps out where it has hardly any."""
+        """The old and the new within this step. The old of the step before helps out where it has hardly any.
+
+        But not with its latency: how fast the machines were then says nothing of a version now.
+        """
         by_version = self._window.counts()
         new = by_version.get(self._wish.to, Counts())
         others = taking(self._before).keys() - {self._wish.to}
         old = sum((by_version[version] for version in others & by_version.keys()), Counts())
         if old.requests < self._wish.limits.min_requests:
-            old = old + self._baseline
+            old = old + replace(self._baseline, seconds=Counter())
         return old, new
 
     def _too_few(self, old: Counts, new: Counts, held_s: float) -> str:
