@@ -73,9 +73,9 @@ class Exchange:
         data: bytes = event["body"]
         if event["more_body"]:
             return await self._large_message(data)
-        if len(data) < 5 or self._limits.length(data) != len(data) - 5:
+        if len(data) < PREFIX or self._limits.length(data) != len(data) - PREFIX:
             raise InvalidRequest(f"want one message, got {len(data)} bytes that are not one")
-        return self._limits.message(data[0], data[5:])
+        return self._limits.message(data[0], data[PREFIX:])
 
     async def _large_message(self, first: bytes) -> bytes:
         """One that comes in pieces. It says at its start how large it will be, and has room or is refused then."""

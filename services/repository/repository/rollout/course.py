@@ -79,7 +79,8 @@ class Course:
         self._show.step(verdict)
         if verdict.verdict != "good":
             raise Worse(f"at {share} %: {'; '.join(verdict.reasons)}")
-        self._baseline = verdict.old
+        # Without its latency: how fast the machines were says nothing of a version in a later step.
+        self._baseline = replace(verdict.old, seconds=Counter())
 
     def _write(self, traffic: Traffic) -> None:
         self._touched = True
@@ -126,16 +127,13 @@ class Course:
             self._look(phase, share, self._asked, limit_s - held_s, self._note)
 
     def _sides(self) -> tuple[Counts, Counts]:
-        """The old and the new within this step. The old of the step before helps out where it has hardly any.
-
-        But not with its latency: how fast the machines were then says nothing of a version now.
-        """
+        """The old and the new within this step; the old of the step before helps out where it has hardly any."""
         by_version = self._window.counts()
         new = by_version.get(self._wish.to, Counts())
         others = taking(self._before).keys() - {self._wish.to}
         old = sum((by_version[version] for version in others & by_version.keys()), Counts())
         if old.requests < self._wish.limits.min_requests:
-            old = old + replace(self._baseline, seconds=Counter())
+            old = old + self._baseline
         return old, new
 
     def _too_few(self, old: Counts, new: Counts, held_s: float) -> str:

@@ -186,7 +186,7 @@ class ConvertColor(MapStep):
 
         def convert(pictures: Sequence[Array] | Array) -> Pictures | Array:
             converted = Pictures(len(pictures), lambda row: cv2.cvtColor(pictures[row], code))
-            return np.stack(list(converted)) if isinstance(pictures, np.ndarray) else converted
+            return np.stack(converted) if isinstance(pictures, np.ndarray) else converted
 
         return convert
 
