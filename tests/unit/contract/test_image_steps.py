@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych.contract.steps.headers import BrokenImage, check_end, format_of, header_of
-from triptych.contract.steps.images import DecodeImage
+from triptych.contract.steps.images import DecodeImage, Pictures
 from triptych.errors import InvalidInput
 
 RNG = np.random.default_rng(7)
@@ -191,6 +191,16 @@ def test_the_bytes_of_the_pixels_are_known_from_the_headers(files: Any, png_of: 
     assert only_jpeg.unpacked_bytes({"image": files(png())}) == 0
 
 
+def test_pictures_are_a_sequence_as_a_list_is() -> None:
+    pictures = Pictures(4, lambda row: np.full((1, 1), row))
+    assert [int(picture[0, 0]) for picture in pictures] == [0, 1, 2, 3]
+    assert int(pictures[-1][0, 0]) == 3
+    assert [int(picture[0, 0]) for picture in pictures[1:]] == [1, 2, 3]
+    assert [int(picture[0, 0]) for picture in pictures[::-2][1:]] == [1]
+    with pytest.raises(IndexError):
+        pictures[4]
+
+
 def test_exactly_the_most_pixels_are_accepted(apply: Any, files: Any) -> None:
     apply({**DECODE, "max_pixels": 240}, image=files(png()))
     with pytest.raises(InvalidInput, match="at most 239 pixels"):
@@ -230,8 +240,6 @@ def test_no_bytes_upset_the_header_reader(data: bytes) -> None:
 
 @given(st.integers(0, len(jpeg()) - 1), st.integers(0, 255))
 def test_a_changed_byte_ends_in_a_picture_or_in_invalid_input(at: int, value: int) -> None:
-    from triptych.contract.steps.images import DecodeImage
-
     for whole in (jpeg(), png()):
         data = bytearray(whole)
         data[at % len(data)] = value

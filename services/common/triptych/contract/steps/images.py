@@ -57,7 +57,8 @@ class Pictures(Sequence[Array]):
         return self._rows
 
     def __getitem__(self, row: Any) -> Any:
-        return self._make(range(self._rows)[row])
+        rows = range(self._rows)[row]
+        return self._make(rows) if isinstance(rows, int) else Pictures(len(rows), lambda at: self._make(rows[at]))
 
 
 class DecodeImage(MapStep):
