@@ -75,7 +75,7 @@ def test_a_fault_in_a_contract_is_told_with_its_line(repository: Path, capsys: p
         ),
         (
             lambda r: (r / "sales_forecast_fr/config.pbtxt").write_bytes(b"\xff"),
-            "sales_forecast_fr/config.pbtxt:1: cannot be read: not UTF-8",
+            "sales_forecast_fr/config.pbtxt:1: not UTF-8: byte 0xff at 0",
         ),
         (
             lambda r: (r / "sales_forecast_fr").rename(r / "sales_forecast_france"),
@@ -99,7 +99,7 @@ def test_a_fault_in_a_contract_is_told_with_its_line(repository: Path, capsys: p
         ),
         (
             lambda r: (r / "sales_forecast_fr/1/model.onnx").unlink(),
-            "sales_forecast_fr/1:1: has no model.onnx",
+            "sales_forecast_fr/1/model.onnx: no such file",
         ),
         (
             lambda r: (r / "sales_forecast_fr/1/contract.yaml").unlink(),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from triptych.contract.callable import uncallable
+from triptych.contract.files import MAX_BYTES, FileError, is_within, printable, read_text
 from triptych.contract.schema import Contract
 from triptych.contract.specs import TensorSpec
 
@@ -21,6 +25,13 @@ MODEL_FILES: Final = {
     "python": "model.py",
     "openvino": "model.xml",
 }
+# The backend of a platform, which older configurations name instead.
+PLATFORMS: Final = {
+    "onnxruntime_onnx": "onnxruntime",
+    "tensorrt_plan": "tensorrt",
+    "pytorch_libtorch": "pytorch",
+}
+MAX_REASON: Final = 300  # characters of what protobuf says, which quotes the file
 
 
 class ConfigError(ValueError):
@@ -33,26 +44,60 @@ def parse_config(text: str) -> Any:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
         reason = re.sub(r"^\d+:\d+ : ", "", str(error))
-        raise ConfigError(f"{FILE}:{error.GetLine() or 1}: {reason}") from None
+        raise ConfigError(f"{FILE}:{error.GetLine() or 1}: {reason:.{MAX_REASON}}") from None
 
 
-def check_config(contract: Contract, config_pbtxt_text: str, model_name: str, config: Any = None) -> list[str]:
+def read_config(folder: Path, within: Path | None = None, most: int = MAX_BYTES) -> tuple[str, Any]:
+    """The text of a model's configuration, and the message. Raises ConfigError."""
+    try:
+        text = read_text(folder / FILE, within, most)
+    except FileError as error:
+        raise ConfigError(f"{FILE}:{error.line}: {error}") from None
+    return text, parse_config(text)
+
+
+def check_config(
+    contract: Contract,
+    config_pbtxt_text: str,
+    model_name: str,
+    config: Any = None,
+    models: Collection[str] | None = None,
+) -> list[str]:
     """One line for each disagreement, `config.pbtxt:LINE: problem`; none when Triton will do as promised.
 
-    `config` is the same as a message, for a caller who has it: reading the text takes a millisecond.
+    `config` is the same as a message, for a caller who has it: reading the text takes a millisecond. `models` are
+    the folders of the repository, for an ensemble; None when they are not known.
     """
     try:
         config = config if config is not None else parse_config(config_pbtxt_text)
     except ConfigError as error:
         return [str(error)]
-    lines = config_pbtxt_text.splitlines()
-    found = _problems(contract, config, model_name)
+    lines = config_pbtxt_text.split("\n")
+    found = [*_problems(contract, config, model_name), *uncallable(config, models)]
     return [f"{FILE}:{_line_of(word, lines)}: {problem}" for word, problem in found]
 
 
 def model_file(config: Any) -> str | None:
     """Name of the file that a version's folder must hold; None when only the backend knows."""
-    return config.default_model_filename or MODEL_FILES.get(config.backend)
+    return config.default_model_filename or MODEL_FILES.get(config.backend or PLATFORMS.get(config.platform, ""))
+
+
+def missing_file(config: Any, version: Path, within: Path | None = None) -> str:
+    """What is wrong with the model file of a version's folder, `1/model.onnx: no such file`; '' if nothing is.
+
+    A name that leads out of the folder is a problem of the configuration, and is not looked for.
+    """
+    name = model_file(config)
+    if name is None or ".." in Path(name).parts or "\0" in name:
+        return ""
+    path = version / name
+    try:
+        real = os.path.realpath(path, strict=True)
+    except OSError:
+        return f"{version.name}/{printable(name)}: no such file"
+    if within is not None and not is_within(real, os.path.realpath(within)):
+        return f"{version.name}/{printable(name)}: is a link out of the model repository"
+    return ""
 
 
 def served_versions(config: Any, versions: Sequence[int]) -> set[int]:

@@ -6,15 +6,14 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from triptych.contract.document import quickly, thoroughly
 from triptych.contract.errors import ContractError, Location, Problem, spell
+from triptych.contract.files import MAX_BYTES, FileError, decode, printable_path, read_bytes
 from triptych.contract.schema import Contract
-
-MAX_BYTES: Final = 1 << 20
 
 
 class Located(NamedTuple):
@@ -40,20 +39,24 @@ def parse_contract(data: bytes, file: str = "contract.yaml") -> Contract:
     return _parse(data, file).contract
 
 
-def load_located(path: str | Path) -> Located:
-    """The contract in a file with what tells the line of every field, for checks that come later."""
-    path = Path(path)
+def load_located(path: str | Path, within: Path | None = None, most: int = MAX_BYTES) -> Located:
+    """The contract in a file with what tells the line of every field, for checks that come later.
+
+    `within` is the folder that the file has to lie in, after its links were followed.
+    """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ContractError([f"{path}:1: cannot be read: {error.strerror}"]) from error
-    return _parse(data, str(path))
+        return _parse(read_bytes(Path(path), within, most), printable_path(path))
+    except FileError as error:
+        raise ContractError([f"{printable_path(path)}:{error.line}: {error}"]) from None
 
 
 def _parse(data: bytes, file: str) -> Located:
     if len(data) > MAX_BYTES:
         raise ContractError([f"{file}:1: larger than {MAX_BYTES} bytes"])
+    try:
+        data = decode(data).encode()
+    except FileError as error:
+        raise ContractError([f"{file}:{error.line}: {error}"]) from None
     document = quickly(data)
     if document is not None:
         with suppress(ValidationError):

@@ -38,6 +38,7 @@ def _dump_step(step: Step) -> dict[str, Any]:
 
 AnyStep = Annotated[Step, PlainValidator(parse_step), PlainSerializer(_dump_step), _StepReference()]
 Steps = Annotated[tuple[AnyStep, ...], Field(strict=False)]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Labels = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
@@ -72,6 +73,14 @@ class Contract(Document):
     labels: Annotated[dict[Name, Labels], Field(description="tables from class id to word")] = {}
     observe: Annotated[
         Observe | None, Field(description="the output whose values are counted, to compare versions by their answers")
+    ] = None
+    files: Annotated[
+        dict[str, Digest] | None,
+        Field(
+            min_length=1,
+            description="sha256 of every file of the version but this one, by its path in the version's folder; checked "
+            "when the version is published. `python -m triptych.contract digests` prints them",
+        ),
     ] = None
 
     @model_validator(mode="after")

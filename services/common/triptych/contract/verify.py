@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ from typing import Any
 from triptych.contract import config as triton
 from triptych.contract.config import FILE, ConfigError
 from triptych.contract.errors import ContractError
+from triptych.contract.files import cause, printable, printable_path
 from triptych.contract.loader import load_located
 from triptych.contract.schema import Contract
+from triptych.contract.tree import CONTRACT, VERSION, name_fault, sha256_of, stated_faults, tree_of
 from triptych.contract.trial import trial
-
-CONTRACT = "contract.yaml"
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,12 @@ def verify(root: Path) -> Report:
     if not root.is_dir():
         report.problems.append(f"{root}:1: no such folder")
         return report
-    for folder in sorted(root.iterdir()):
-        if folder.is_dir() and not folder.name.startswith("."):
-            _model(folder, report)
+    folders = list(_folders(root, report))
+    for folder in folders:
+        try:
+            _model(folder, {each.name for each in folders}, report)
+        except OSError as error:
+            report.problems.append(f"{printable_path(error.filename or folder)}:1: cannot be read: {cause(error)}")
     if not report.members and not report.problems:
         report.problems.append(f"{root}:1: holds no model folder")
     report.problems += _claims(report.members)
@@ -61,15 +65,21 @@ def verify(root: Path) -> Report:
     return report
 
 
-def _model(folder: Path, report: Report) -> None:
+def _folders(root: Path, report: Report) -> Iterator[Path]:
+    """The model folders; one whose name no caller could send is a problem."""
+    for entry in sorted(root.iterdir()):
+        if entry.name.startswith(".") or not entry.is_dir():
+            continue
+        if fault := name_fault(entry.name):
+            report.problems.append(f"{root}/{printable(entry.name)}:1: {fault}")
+        else:
+            yield entry
+
+
+def _model(folder: Path, models: Collection[str], report: Report) -> None:
     path = folder / FILE
     try:
-        text = path.read_text(encoding="utf-8")
-        config = triton.parse_config(text)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        report.problems.append(f"{path}:1: cannot be read: {reason}")
-        return
+        text, config = triton.read_config(folder, folder.parent)
     except ConfigError as error:
         report.problems.append(f"{folder}/{error}")
         return
@@ -81,36 +91,45 @@ def _model(folder: Path, report: Report) -> None:
         said = ", ".join(map(str, unserved))
         report.problems.append(f"{path}:1: version_policy leaves out {said}; want {{ all {{ }} }}")
     for version in versions:
-        _version(folder, version, text, config, report)
+        _version(folder / str(version), text, config, models, report)
 
 
 def _versions(folder: Path, report: Report) -> Iterator[int]:
     for entry in sorted(folder.iterdir()):
-        if not entry.is_dir() or entry.name.startswith("."):
+        if entry.name.startswith(".") or not entry.is_dir():
             continue
         # Triton takes no other spelling: 01, +1 and Arabic digits are folders to it, not versions.
-        if entry.name.isascii() and entry.name.isdigit() and not entry.name.startswith("0"):
+        if VERSION.fullmatch(entry.name):
             yield int(entry.name)
         else:
-            report.problems.append(f"{entry}:1: '{entry.name}' is no version; want a whole number from 1")
+            name = printable(entry.name)
+            report.problems.append(f"{folder}/{name}:1: '{name}' is no version; want a whole number from 1")
 
 
-def _version(folder: Path, version: int, config_text: str, config: Any, report: Report) -> None:
-    place = folder / str(version)
-    wanted = triton.model_file(config)
-    there = (place / wanted).exists() if wanted else any(place.glob("model.*"))
-    if not there and config.platform != "ensemble":
-        report.problems.append(f"{place}:1: has no {wanted or 'model file'}")
+def _version(place: Path, config_text: str, config: Any, models: Collection[str], report: Report) -> None:
+    folder, root = place.parent, place.parent.parent
+    if missing := triton.missing_file(config, place, root):
+        report.problems.append(f"{folder}/{missing}")
     path = place / CONTRACT
     try:
-        located = load_located(path)
+        located = load_located(path, root)
     except ContractError as error:
         report.problems += error.lines
         return
     contract = located.contract
-    report.problems += located.tell(trial(contract))
-    report.problems += [f"{folder}/{problem}" for problem in triton.check_config(contract, config_text, folder.name)]
-    report.members.append(Member(folder.name, version, path, contract))
+    problems = [*located.tell(trial(contract)), *_files(place, root, contract)]
+    found = triton.check_config(contract, config_text, folder.name, config, models)
+    report.problems += problems + [f"{folder}/{problem}" for problem in found]
+    report.members.append(Member(folder.name, int(place.name), path, contract))
+
+
+def _files(place: Path, root: Path, contract: Contract) -> Iterator[str]:
+    """Files that no Triton could load from here, and those that are not as the contract states."""
+    found = tree_of(place, os.path.realpath(root))
+    yield from (f"{place}/{fault}" for fault in found.faults)
+    if contract.files:
+        faults = stated_faults(contract.files, found, lambda file: sha256_of(f"{place}/{file.path}"))
+        yield from (f"{place}/{printable_path(path)}: {text}" for path, text in faults)
 
 
 def _claims(members: list[Member]) -> Iterator[str]:

@@ -1,0 +1,147 @@
+"""All files below a folder of the model repository, at any depth, and whatever cannot be one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from triptych.contract.files import cause, is_within, kind_fault, printable
+
+MAX_FILES: Final = 10_000
+MAX_DEPTH: Final = 32
+CHUNK_BYTES: Final = 1 << 20
+CONTRACT: Final = "contract.yaml"
+VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")  # Triton skips every other name
+_PASSED_OVER: Final = "__pycache__"  # Python writes it beside a python backend's code; hidden files as well
+
+Stamp = tuple[int, int, int, int]  # size, time of change of content and of inode in ns, inode
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file: its path within the folder, parts joined by '/', and what changes when it is written."""
+
+    path: str
+    stamp: Stamp
+
+    @property
+    def size(self) -> int:
+        return self.stamp[0]
+
+
+@dataclass
+class Tree:
+    """Files in order of their path, and a sentence for each entry that is left out, `path: sentence`."""
+
+    files: list[File] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def total_bytes(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+def tree_of(folder: str | Path, within: str, most: int = MAX_FILES) -> Tree:
+    """Everything below a folder. Links are followed as long as they stay in `within`, a resolved path.
+
+    Raises `OSError` when the folder itself cannot be listed.
+    """
+    return _Walk(os.fspath(folder), within, most).run()
+
+
+def name_fault(name: str) -> str:
+    """What is wrong with the name of a model's folder; '' if nothing is. A caller sends it as text."""
+    if not name.isprintable():
+        return "the name of a model is printable UTF-8; rename the folder"
+    if len(name.encode()) > 253:
+        return f"the name of a model has at most 253 bytes, got {len(name.encode())}; rename the folder"
+    return ""
+
+
+class _Walk:
+    def __init__(self, folder: str, within: str, most: int) -> None:
+        self._folder, self._within, self._most = folder, within, most
+        self._found = Tree()
+
+    def run(self) -> Tree:
+        with os.scandir(self._folder) as entries:
+            self._look(list(entries), "", ())
+        self._found.files.sort(key=lambda file: file.path)
+        return self._found
+
+    def _look(self, entries: list[os.DirEntry[str]], prefix: str, above: tuple[str, ...]) -> None:
+        for entry in sorted(entries, key=lambda each: each.name):
+            if entry.name.startswith(".") or entry.name == _PASSED_OVER:
+                continue
+            if len(self._found.files) >= self._most:
+                self._found.faults.append(f"holds more than {self._most} files")
+                return
+            path = f"{prefix}{entry.name}"
+            try:
+                fault = self._entry(entry, path, above)
+            except OSError as error:
+                fault = self._vanished(entry, error)
+            if fault:
+                self._found.faults.append(f"{_shown(path)}: {fault}")
+
+    def _entry(self, entry: os.DirEntry[str], path: str, above: tuple[str, ...]) -> str:
+        """Takes one entry; returns what is wrong with it. Raises `OSError`."""
+        real = ""
+        if entry.is_symlink():
+            real = os.path.realpath(entry.path, strict=True)
+            if not is_within(real, self._within):
+                return "is a link out of the model repository"
+        status = entry.stat()
+        if fault := kind_fault(status.st_mode):
+            return fault
+        if not entry.is_dir():
+            stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+            self._found.files.append(File(path, stamp))
+            return ""
+        if len(above) >= MAX_DEPTH:
+            return f"lies deeper than {MAX_DEPTH} folders"
+        real = real or os.path.realpath(entry.path)
+        if real in above or is_within(self._folder, real):
+            return "is a link to a folder above it"
+        with os.scandir(entry.path) as below:
+            entries = list(below)
+        self._look(entries, f"{path}/", (*above, real))
+        return ""
+
+    def _vanished(self, entry: os.DirEntry[str], error: OSError) -> str:
+        """The fault of an entry; '' for one that somebody removes at this moment."""
+        if isinstance(error, FileNotFoundError):
+            return "is a link to nothing" if entry.is_symlink() else ""
+        return f"cannot be read: {cause(error)}"
+
+
+def sha256_of(path: str) -> str:
+    """`sha256:<hex>` of a file, in pieces. Raises `OSError`, also for one that is no regular file."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    digest = hashlib.sha256()
+    with open(handle, "rb", buffering=0) as file:
+        while piece := file.read(CHUNK_BYTES):
+            digest.update(piece)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def stated_faults(
+    stated: Mapping[str, str], found: Tree, identity: Callable[[File], str]
+) -> Iterator[tuple[str, str]]:
+    """What is not as a contract states it, as path and sentence. `identity` takes the digest; it raises `OSError`."""
+    files = {file.path: file for file in found.files if file.path != CONTRACT}
+    for path, want in stated.items():
+        if path not in files:
+            yield path, f"no such file, but the contract states {want}"
+        elif (got := identity(files[path])) != want:
+            yield path, f"want {want}, got {got}"
+    for path in sorted(files.keys() - stated.keys()):
+        yield path, "is not among the files that the contract states"
+
+
+def _shown(path: str) -> str:
+    return "/".join(printable(part) for part in path.split("/"))
