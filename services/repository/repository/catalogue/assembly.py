@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from tritonclient.grpc import model_config_pb2 as mc
 
+from repository.catalogue.seal import Identities, seal_of
 from repository.catalogue.served_model import Document, Fault, Origin, Residency, Traffic
 from triptych.contract import Contract
 from triptych.errors import UnknownModel, UnknownVersion
@@ -24,7 +25,7 @@ class Version:
     """One published version. `canonical` is the contract as JSON, `digest` its sha256 in hex.
 
     `removed`: its files are gone, or no longer what was published. It is still here because it is in traffic;
-    a Triton that drops it cannot load it again.
+    a Triton that drops it cannot load it again. `fault` says why, as far as its files are there.
     """
 
     number: int
@@ -33,6 +34,13 @@ class Version:
     digest: str
     removed: bool = False
     file_bytes: int = 0  # what its files take on disk, the contract left out
+    fault: str = ""
+    files: Identities | None = None  # of each file when it was published; None: not taken yet
+
+    @property
+    def seal(self) -> str:
+        """One identity for all its files; '' while there is none."""
+        return seal_of(self.files or {})
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,18 @@
 """Reads the model repository and the folder of ServedModel documents, and again only what changed.
 
-Something new is read once it has not changed between two looks: a folder that is still being copied is not
-taken for a broken one, and a version is not published before its model file is whole. What was published once
-is kept: a version whose files go away is handed on as removed, for it may be in traffic.
+Something new is read once nothing in it, at any depth, has changed between two looks: a folder that is still being
+copied is not taken for a broken one. What was published once is kept: a version whose files go away, change or cannot
+be read any more is handed on as removed, for it may be in traffic. What cannot be read is a fault of its own model.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-import re
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,18 +20,30 @@ from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2 as mc
 
 from repository.catalogue.assembly import Folder, Version
-from repository.catalogue.served_model import Document, Fault, read_documents
+from repository.catalogue.listing import Listed, Print, list_documents, list_models, newest_s, total_bytes
+from repository.catalogue.seal import difference, refusal
+from repository.catalogue.sealer import Identify, NotAtRest, Sealer, Unreadable, by_content
+from repository.catalogue.served_model import Document, Fault, Origin, read_documents
 from triptych.contract import ContractError
 from triptych.contract.config import FILE as CONFIG
-from triptych.contract.config import ConfigError, check_config, model_file, parse_config, served_versions
+from triptych.contract.config import ConfigError, check_config, missing_file, read_config, served_versions
+from triptych.contract.files import MAX_BYTES, cause, printable_path
 from triptych.contract.loader import load_located
+from triptych.contract.tree import CONTRACT, MAX_FILES, VERSION, Tree, sha256_of, stated_faults
 from triptych.contract.trial import trial
 
-CONTRACT = "contract.yaml"
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")  # Triton skips every other name
-_YAML = (".yaml", ".yml")
+LOOK_S = 1.0  # of reading in one look; what is left is read in the next one, so that large items come last
 
-Print = tuple[tuple[str, int, int, int], ...]  # path, mtime in ns, size, inode of each file
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read: the largest text file, the most files of a model, and what tells whether a file changed."""
+
+    max_file_bytes: int = MAX_BYTES
+    max_files: int = MAX_FILES
+    identify: Identify = by_content
 
 
 @dataclass(frozen=True)
@@ -45,85 +57,188 @@ class Scan:
 class Scanner:
     """Looks at both folders. Does file I/O, so it belongs on a thread; not for two threads at once."""
 
-    def __init__(self, models: Path, documents: Path | None) -> None:
-        self._models, self._documents = models, documents
+    def __init__(self, models: Path, documents: Path | None, reading: Reading | None = None) -> None:
+        self._models, self._documents, self._reading = models, documents, reading or Reading()
+        self.sealer = Sealer(models, self._reading.identify, self._reading.max_files)
+        self.more = False  # whether a part was left to the next look
+        self.listing_s = 0.0  # what the last look took without reading
         self._published: defaultdict[str, dict[int, Version]] = defaultdict(dict)  # by model and number
         self._folders = _Watched()
         self._files = _Watched()
         self._read_folders: dict[str, Folder] = {}
         self._read_files: dict[str, tuple[Document | Fault, ...]] = {}
 
-    def look(self, *, settle: bool = True) -> Scan | None:
+    def look(self, *, settle: bool = True, young_s: float = 0.0) -> Scan | None:
         """What holds now; None when nothing changed. Without `settle` everything is read at first sight.
 
-        Raises `OSError` when a folder itself cannot be listed: then nothing is known to have changed.
+        What changed within the last `young_s` seconds is then read again, and sealed, once it rests. Raises
+        `OSError` when a folder itself cannot be listed: then nothing is known to have changed.
         """
-        changed, gone = self._folders.look(_prints_of_folders(self._models), settle)
+        start = time.monotonic()
+        listed = list_models(self._models, self._reading.max_files)
+        files = list_documents(self._documents) if self._documents is not None else Listed()
+        self.listing_s = time.monotonic() - start
+        changed, gone = self._folders.look(listed.prints, settle)
         for name in gone:
-            self._read_folders[name] = replace(self._without_files(name), removed=True)
-        for name in changed:
-            self._read_folders[name] = self._read(self._models / name)
-        files_changed = self._look_at_documents(settle)
+            self._leave(name)
+        for name in self._in_turn(changed, listed, settle):
+            young = _is_young(listed.prints[name], young_s)
+            self._read_folders[name] = self._read_safely(name, listed.faults.get(name, ""), seal=not young)
+            if young:
+                self._folders.forget(name)
+        files_changed = self._look_at_documents(files, settle)
         if not (changed or gone or files_changed):
             return None
         documents = (item for _, items in sorted(self._read_files.items()) for item in items)
         return Scan(tuple(folder for _, folder in sorted(self._read_folders.items())), tuple(documents))
 
-    def _look_at_documents(self, settle: bool) -> bool:
+    def _leave(self, name: str) -> None:
+        """A model whose folder is gone; one that never had a valid version is forgotten."""
+        folder = replace(self._without_files(name), removed=True)
+        self._read_folders.pop(name, None)
+        if folder.versions:
+            self._read_folders[name] = folder
+
+    def _in_turn(self, names: list[str], listed: Listed, settle: bool) -> Iterator[str]:
+        """The smallest first; those for which no time is left are taken for unread, and come with the next look."""
+        start = time.monotonic()
+        ordered = sorted(names, key=lambda name: total_bytes(listed.prints[name]))
+        self.more = False
+        for at, name in enumerate(ordered):
+            if settle and at and time.monotonic() - start > LOOK_S:
+                self.more = True
+                for left in ordered[at:]:
+                    self._folders.forget(left)
+                return
+            yield name
+
+    def _look_at_documents(self, listed: Listed, settle: bool) -> bool:
         if self._documents is None:
             return False
-        changed, gone = self._files.look(_prints_of_files(self._documents), settle)
+        changed, gone = self._files.look(listed.prints, settle)
         for name in gone:
             self._read_files.pop(name, None)
         for name in changed:
-            self._read_files[name] = tuple(read_documents(self._documents / name))
+            self._read_files[name] = self._read_documents(self._documents / name, listed.faults.get(name, ""))
         return bool(changed or gone)
 
-    def _read(self, path: Path) -> Folder:
-        """One model folder with all that is wrong in it."""
+    def _read_documents(self, path: Path, fault: str) -> tuple[Document | Fault, ...]:
+        nowhere = Origin(f"{path}:1")
+        if fault:
+            return (Fault("", f"{path}:1: {fault}", nowhere),)
         try:
-            text = (path / CONFIG).read_text(encoding="utf-8")
-            config = _model_config(parse_config(text))
-            numbers = sorted(int(entry.name) for entry in _versions(path))
+            return tuple(read_documents(path, path.parent, self._reading.max_file_bytes))
+        except Exception as error:
+            log.exception("internal error", extra={"file": str(path)})
+            return (Fault("", f"{path}:1: cannot be read: {type(error).__name__}", nowhere),)
+
+    def _read_safely(self, name: str, fault: str, seal: bool) -> Folder:
+        """One model folder; whatever is wrong with it, the others are read."""
+        if fault:
+            return self._without_files(name, f"{self._models / name}: {fault}")
+        try:
+            return self._read(self._models / name, seal)
+        except NotAtRest:
+            self._folders.forget(name)
+            return self._read_folders.get(name) or Folder(name, mc.ModelConfig(), {}, problem="is being written")
+        except Exception as error:
+            log.exception("internal error", extra={"model": name})
+            return self._without_files(name, f"{self._models / name}: cannot be read: {type(error).__name__}")
+
+    def _read(self, path: Path, seal: bool) -> Folder:
+        """One model folder with all that is wrong in it. Raises `NotAtRest`."""
+        try:
+            text, message = read_config(path, self._models, self._reading.max_file_bytes)
+            config = _model_config(message)
+            numbers, notes = _versions(path)
         except ConfigError as error:
             return self._without_files(path.name, f"{path}/{error}")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            return self._without_files(path.name, f"{path / CONFIG}:1: cannot be read: {reason}")
+        except OSError as error:
+            return self._without_files(path.name, f"{path}: cannot be read: {cause(error)}")
         served = served_versions(config, numbers)
         versions = dict(self._without_files(path.name).versions)
-        broken, notes = {}, list[str]()
+        broken = {}
         for number in numbers:
             try:
-                version, note = self._version(path, number)
-                _check(path, version, text, config, served)
-                versions[number] = self._published[path.name][number] = version
-                notes += [note] if note else []
-            except ContractError as error:
-                broken[number] = str(error)
+                version, note = self._version(path, number, seal)
+                self._check(path, version, text, config, served)
+            except (ContractError, Unreadable) as error:
+                broken[number] = "\n".join(error.lines)
+                if number in versions:
+                    versions[number] = replace(versions[number], fault=broken[number])
+                continue
+            versions[number] = self._publish(path.name, version)
+            if version.fault:
+                broken[number] = f"{path / str(number)}: {version.fault}"
+            notes += [note] if note else []
         return Folder(path.name, config, versions, broken, notes=tuple(notes))
+
+    def _publish(self, model: str, version: Version) -> Version:
+        """A version that is whole is what others are compared with."""
+        if not version.removed:
+            self._published[model][version.number] = version
+            self.sealer.publish((model, version.number), version.files)
+        return version
 
     def _without_files(self, model: str, problem: str = "") -> Folder:
         """A model as it was published, all its versions removed."""
         known = self._read_folders.get(model)
-        versions = {number: replace(version, removed=True) for number, version in self._published[model].items()}
+        versions = {
+            number: replace(version, removed=True, fault=problem)
+            for number, version in self._published[model].items()
+        }
         broken = dict.fromkeys(versions, problem) if problem else {}
         return Folder(model, known.config if known else mc.ModelConfig(), versions, broken, problem)
 
-    def _version(self, model: Path, number: int) -> tuple[Version, str]:
-        """A version, and what is to be noted about it. Its contract stays what was published."""
+    def _version(self, model: Path, number: int, seal: bool) -> tuple[Version, str]:
+        """A version, and what is to be noted about it. Its contract and files stay what was published."""
         path = model / str(number) / CONTRACT
         published = self._published[model.name].get(number)
+        if published is not None and published.files is None:
+            published = None  # it has no seal yet: what is there now is what is published
+        tree = self.sealer.tree(model.name, number)
         try:
-            version = _load(path, number)
+            version = self._load(path, number)
         except ContractError:
             if published is None:
                 raise
-            return published, f"{path}: cannot be read any more; what was published stays in force"
-        if published is not None and published.digest != version.digest:
-            text = "a published contract never changes, what was published stays in force; make a new version"
-            return published, f"{path}: {text}"
-        return published or version, ""
+            version, note = published, f"{path}: cannot be read any more; what was published stays in force"
+        else:
+            note = _changed_contract(path, published, version)
+        stated = version.contract.files
+        files = self.sealer.take(model.name, number) if seal or stated else None
+        version = published or replace(version, files=files, file_bytes=tree.total_bytes())
+        if published is None and stated:
+            self._check_stated(path.parent, stated, tree)
+        if files is not None and (what := difference(version.files or {}, files)):
+            return replace(version, removed=True, fault=refusal(number, what)), note
+        return version, note
+
+    def _check_stated(self, folder: Path, stated: Mapping[str, str], tree: Tree) -> None:
+        """Raises `ContractError` for files that are not as the contract states, whatever a seal is made of."""
+        faults = stated_faults(stated, tree, lambda file: sha256_of(f"{folder}/{file.path}"))
+        if lines := [f"{folder}/{printable_path(path)}: {text}" for path, text in faults]:
+            raise ContractError(lines)
+
+    def _load(self, path: Path, number: int) -> Version:
+        """Raises `ContractError`, also for steps that fail on made-up rows: better here than on the first request."""
+        located = load_located(path, self._models, self._reading.max_file_bytes)
+        if problems := list(located.tell(trial(located.contract))):
+            raise ContractError(problems)
+        contract = located.contract
+        canonical = contract.canonical_json()
+        return Version(number, contract, canonical, hashlib.sha256(canonical).hexdigest())
+
+    def _check(self, path: Path, version: Version, text: str, config: mc.ModelConfig, served: set[int]) -> None:
+        """Raises `ContractError` for a version that Triton could not serve as its contract says."""
+        models = self._folders.names
+        problems = [f"{path}/{problem}" for problem in check_config(version.contract, text, path.name, config, models)]
+        if version.number not in served:
+            problems.append(f"{path / CONFIG}: version_policy leaves version {version.number} out")
+        if missing := missing_file(config, path / str(version.number), self._models):
+            problems.append(f"{path}/{missing}")
+        if problems:
+            raise ContractError(problems)
 
 
 class _Watched:
@@ -131,7 +246,12 @@ class _Watched:
 
     def __init__(self) -> None:
         self._seen: Mapping[str, Print] = {}
-        self._read: dict[str, Print] = {}
+        self._read: dict[str, Print | None] = {}  # None: to be read again
+
+    @property
+    def names(self) -> Collection[str]:
+        """Entries that were seen last."""
+        return self._seen.keys()
 
     def look(self, now: Mapping[str, Print], settle: bool) -> tuple[list[str], list[str]]:
         """Names to be read, and names that are gone."""
@@ -147,28 +267,21 @@ class _Watched:
         self._seen = now
         return changed, gone
 
-
-def _load(path: Path, number: int) -> Version:
-    """Raises `ContractError`, also for steps that fail on made-up rows: better here than on the first request."""
-    located = load_located(path)
-    if problems := list(located.tell(trial(located.contract))):
-        raise ContractError(problems)
-    contract = located.contract
-    canonical = contract.canonical_json()
-    file_bytes = sum(file.stat().st_size for file in path.parent.rglob("*") if file != path and file.is_file())
-    return Version(number, contract, canonical, hashlib.sha256(canonical).hexdigest(), file_bytes=file_bytes)
+    def forget(self, name: str) -> None:
+        """Has an entry read again when it rests."""
+        self._read[name] = None
 
 
-def _check(path: Path, version: Version, text: str, config: mc.ModelConfig, served: set[int]) -> None:
-    """Raises `ContractError` for a version that Triton could not serve as its contract says."""
-    problems = [f"{path}/{problem}" for problem in check_config(version.contract, text, path.name, config)]
-    if version.number not in served:
-        problems.append(f"{path / CONFIG}: version_policy leaves version {version.number} out")
-    file = model_file(config)
-    if file is not None and not (path / str(version.number) / file).exists():
-        problems.append(f"{path / str(version.number) / file}: no such file")
-    if problems:
-        raise ContractError(problems)
+def _changed_contract(path: Path, published: Version | None, version: Version) -> str:
+    """The note about a contract that is not what was published; '' when it is."""
+    if published is None or published.digest == version.digest:
+        return ""
+    text = "a published contract never changes, what was published stays in force; make a new version"
+    return f"{path}: {text}"
+
+
+def _is_young(found: Print, young_s: float) -> bool:
+    return young_s > 0 and newest_s(found) > time.time() - young_s
 
 
 def _model_config(message: Message) -> mc.ModelConfig:
@@ -177,38 +290,20 @@ def _model_config(message: Message) -> mc.ModelConfig:
     return config
 
 
-def _versions(model: Path) -> Iterator[os.DirEntry[str]]:
+def _versions(model: Path) -> tuple[list[int], list[str]]:
+    """Numbers of the versions, and a note about each entry that looks like one and is none. Raises `OSError`."""
+    numbers, notes = [], []
     with os.scandir(model) as entries:
-        yield from (entry for entry in entries if _VERSION.fullmatch(entry.name) and entry.is_dir())
-
-
-def _prints_of_folders(root: Path) -> dict[str, Print]:
-    """For each model folder, its own files and those of its versions."""
-    prints = {}
-    with os.scandir(root) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or not entry.is_dir():
+            if not VERSION.fullmatch(entry.name):
                 continue
-            with suppress(FileNotFoundError, NotADirectoryError):
-                files = list(_files(entry.path))
-                files += [file for version in _versions(Path(entry.path)) for file in _files(version.path)]
-                prints[entry.name] = tuple(sorted(files))
-    return prints
-
-
-def _prints_of_files(root: Path) -> dict[str, Print]:
-    """For each document file; a mounted ConfigMap's hidden folders are skipped, its links followed."""
-    prints: dict[str, Print] = {}
-    for file in _files(os.fspath(root)):
-        name = os.path.basename(file[0])
-        if name.endswith(_YAML) and not name.startswith("."):
-            prints[name] = (file,)
-    return prints
-
-
-def _files(folder: str) -> Iterator[tuple[str, int, int, int]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError, NotADirectoryError):
-                stat = entry.stat()
-                yield entry.path, stat.st_mtime_ns, stat.st_size, stat.st_ino
+            try:
+                is_folder = entry.is_dir()
+            except OSError as error:
+                notes.append(f"{entry.path}: cannot be read: {cause(error)}")
+                continue
+            if is_folder:
+                numbers.append(int(entry.name))
+            else:
+                notes.append(f"{entry.path}: is no folder; a version is a folder with a whole number")
+    return sorted(numbers), notes

@@ -17,8 +17,9 @@ from pydantic.config import JsonDict
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from triptych.contract.files import MAX_BYTES, FileError, read_text
+
 GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
-MAX_BYTES = 4 << 20
 MAX_VERSIONS = 32
 
 Location = tuple[int | str, ...]  # the way to a part of a document
@@ -210,22 +211,19 @@ class Fault:
     origin: Origin
 
 
-def read_documents(path: Path) -> Iterator[Document | Fault]:
-    """The documents of one YAML file, each with its faults; what follows a syntax error is not read."""
+def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES) -> Iterator[Document | Fault]:
+    """The documents of one YAML file, each with its faults; what follows a syntax error is not read.
+
+    `within` is the folder that the file has to lie in, after its links were followed.
+    """
     nowhere = Origin(f"{path}:1")
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise YAMLError(f"larger than {MAX_BYTES} bytes")
-        for content in YAML(typ="rt", pure=True).load_all(data.decode()):
+        for content in YAML(typ="rt", pure=True).load_all(read_text(path, within, most)):
             if content is not None:
                 origin = Origin(f"{path}:{_line(content, ())}")
                 yield from check_document(origin, content, partial(_place, path, content))
-    except OSError as error:
-        yield Fault("", f"{path}:1: cannot be read: {error.strerror}", nowhere)
-    except UnicodeDecodeError as error:
-        yield Fault("", f"{path}:1: not UTF-8: {error.reason} at byte {error.start}", nowhere)
+    except FileError as error:
+        yield Fault("", f"{path}:{error.line}: {error}", nowhere)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         yield Fault("", f"{path}:{line}: not YAML: {error.problem}", nowhere)

@@ -1,0 +1,99 @@
+"""Takes the seals of versions in a folder, and says whether their files are still what was published."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from repository.catalogue.seal import Identities, difference, refusal
+from triptych.contract.files import cause
+from triptych.contract.tree import CONTRACT, MAX_FILES, File, Tree, sha256_of, tree_of
+
+Identify = Callable[[str, File], str]  # of a file, by its path on disk. Raises `OSError`
+Key = tuple[str, int]  # model and version
+
+
+class NotAtRest(Exception):
+    """A file was written while its identity was taken."""
+
+
+class Unreadable(Exception):
+    """A file of a version that cannot be read; each line names one."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+def by_content(path: str, file: File) -> str:
+    """`sha256:<hex>`."""
+    return sha256_of(path)
+
+
+def by_stat(path: str, file: File) -> str:
+    """`stat:<size>-<mtime>`: for files that are not read, as they are many gigabytes or lie in a store."""
+    return f"stat:{file.size}-{file.stamp[1]}"
+
+
+class Sealer:
+    """Reads files, so it belongs on a thread; any thread may use it. A file is read again only after a change."""
+
+    def __init__(self, models: Path, identify: Identify = by_content, max_files: int = MAX_FILES) -> None:
+        self._models, self._identify, self._max_files = models, identify, max_files
+        self._known: dict[Key, dict[str, tuple[File, str]]] = {}
+        self._published: dict[Key, Identities] = {}
+        self._lock = threading.Lock()
+
+    def tree(self, model: str, number: int) -> Tree:
+        """The files of a version, without its contract. Raises `Unreadable`."""
+        folder = self._models / model / str(number)
+        try:
+            found = tree_of(folder, os.path.realpath(self._models), self._max_files)
+        except OSError as error:
+            raise Unreadable([f"{folder}: cannot be read: {cause(error)}"]) from None
+        if found.faults:
+            raise Unreadable([f"{folder}/{fault}" for fault in found.faults])
+        return Tree([file for file in found.files if file.path != CONTRACT])
+
+    def take(self, model: str, number: int) -> Identities:
+        """The identity of each file of a version. Raises `Unreadable` and `NotAtRest`."""
+        key, folder = (model, number), self._models / model / str(number)
+        found = self.tree(model, number)
+        known = self._known.get(key, {})
+        now = {}
+        for file in found.files:
+            before = known.get(file.path)
+            try:
+                identity = before[1] if before and before[0] == file else self._identify(f"{folder}/{file.path}", file)
+            except OSError as error:
+                raise Unreadable([f"{folder}/{file.path}: cannot be read: {cause(error)}"]) from None
+            now[file.path] = (file, identity)
+        if now != known and self.tree(model, number).files != found.files:
+            raise NotAtRest
+        with self._lock:
+            self._known[key] = now
+        return {path: identity for path, (_, identity) in now.items()}
+
+    def publish(self, key: Key, files: Identities | None) -> None:
+        """What the version is from now on; None as long as it has no seal."""
+        with self._lock:
+            if files is None:
+                self._published.pop(key, None)
+            else:
+                self._published[key] = files
+
+    def check(self, model: str, number: int) -> str:
+        """Why the version must not be loaded; '' when its files are what was published, or it has no seal."""
+        with self._lock:
+            published = self._published.get((model, number))
+        if published is None:
+            return ""
+        try:
+            what = difference(published, self.take(model, number))
+        except Unreadable as error:
+            what = str(error)
+        except NotAtRest:
+            what = "a file is being written"
+        return refusal(number, what) if what else ""
