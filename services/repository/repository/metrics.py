@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from repository.residency.room import Room
 
 OUTCOMES = ("ok", "failed", "unavailable", "refused")
-REASONS = ("room", "spare", "idle", "surplus", "removed")
+REASONS = ("room", "spare", "idle", "surplus", "removed", "changed")
 LOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -19,6 +19,12 @@ class RepositoryMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.models = Gauge("triptych_models", "Models that are served", registry=registry)
         self.invalid = Gauge("triptych_versions_invalid", "Versions and models kept out of traffic", registry=registry)
+        self.changed = Gauge(
+            "triptych_versions_changed",
+            "Published versions whose files changed or cannot be read; they are not loaded again",
+            registry=registry,
+        )
+        self.faults = Gauge("triptych_catalogue_faults", "Faults in models and documents", registry=registry)
         self.loads = Counter("triptych_model_loads", "Loads into Triton", ("outcome",), registry=registry)
         self.load_seconds = Histogram(
             "triptych_model_load_seconds", "Duration of loads", buckets=LOAD_BUCKETS, registry=registry

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from repository.catalogue.assembly import Catalogue
-from repository.catalogue.scan import Scanner
+from repository.catalogue.scan import Reading, Scanner
+from repository.catalogue.sealer import by_content, by_stat
 from repository.catalogue.source import Source
 from repository.catalogue.store.place import models_in
 from repository.journal import Journal
@@ -50,8 +51,13 @@ class Repository:
         self._discovery = Discovery(settings.predictors)
         self._cluster = self._join(api) if api is not None else None
         models, refresh = models_in(settings.model_repository, settings.mirror)
+        # A mirror's large files have no content here; their time is that of the object.
+        identify = by_content if settings.seal == "content" and refresh is None else by_stat
+        reading = Reading(settings.max_file_bytes, settings.max_files, identify)
+        scanner = Scanner(models, settings.served_models, reading)
+        self.residency.needs.check_files = scanner.sealer.check
         self._source = Source(
-            Scanner(models, settings.served_models),
+            scanner,
             metrics,
             self._catalogue_changed,
             serve_undeclared=settings.serve_undeclared,

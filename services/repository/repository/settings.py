@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -28,6 +28,15 @@ class Settings(StageSettings, Limits):
     mirror: Path | None = Field(
         None, description="folder for what is read of a store; unset: one in the user's cache; kept over restarts"
     )
+    seal: Literal["content", "time"] = Field(
+        "content",
+        description="what tells whether a published version changed: the sha256 of its files, for which each is read "
+        "once at the start; or their size and time alone, where that takes too long",
+    )
+    max_file_bytes: int = Field(
+        1 << 20, ge=1024, description="largest config.pbtxt, contract.yaml or file of ServedModel documents"
+    )
+    max_files: int = Field(10_000, ge=1, description="most files of one version")
     served_models: Path | None = Field(
         None,
         description="folder of ServedModel documents (*.yaml); unset: highest versions are served",

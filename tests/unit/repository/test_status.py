@@ -134,7 +134,8 @@ def test_the_status_tells_traffic_copies_and_versions_of_one_generation() -> Non
     assert status["traffic"] == [{"version": 1, "percent": 100}]
     assert (status["copies"], status["copiesWanted"]) == (3, 2)
     assert [each["version"] for each in status["versions"]] == [1, 2, 3]
-    assert status["versions"][1] == {"version": 2, "readyOn": ["triton-0:8001"], "reason": "not yet"}
+    expected = {"version": 2, "readyOn": ["triton-0:8001"], "reason": "not yet", "files": "", "contract": ""}
+    assert status["versions"][1] == expected
 
 
 def test_a_model_that_follows_another_document_lends_this_one_nothing() -> None:

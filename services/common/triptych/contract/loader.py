@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -22,6 +23,7 @@ class Located(NamedTuple):
     contract: Contract
     file: str
     data: bytes
+    identity: str  # `sha256:<hex>` of its values as they stand, the same whatever the comments and the order
 
     def tell(self, problems: Iterable[Problem]) -> Iterator[str]:
         """The problems as `file:line: field: problem`."""
@@ -60,12 +62,16 @@ def _parse(data: bytes, file: str) -> Located:
     document = quickly(data)
     if document is not None:
         with suppress(ValidationError):
-            return Located(_contract(document), file, data)
+            return Located(_contract(document), file, data, _identity(document))
     document, lines = thoroughly(data, file)
     try:
-        return Located(_contract(document), file, data)
+        return Located(_contract(document), file, data, _identity(document))
     except ValidationError as error:
         raise ContractError(_tell(_problems(error), file, lines)) from None
+
+
+def _identity(document: Any) -> str:
+    return f"sha256:{hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()}"
 
 
 def _contract(document: Any) -> Contract:

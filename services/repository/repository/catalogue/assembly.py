@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from repository.catalogue.seal import Identities, seal_of
+from repository.catalogue.seal import Identities, refusal, same_kind, seal_of
 from repository.catalogue.served_model import Document, Fault, Origin, Residency, Traffic
 from triptych.contract import Contract
+from triptych.contract.tree import CONTRACT
 from triptych.errors import UnknownModel, UnknownVersion
 
 
@@ -36,6 +37,7 @@ class Version:
     file_bytes: int = 0  # what its files take on disk, the contract left out
     fault: str = ""
     files: Identities | None = None  # of each file when it was published; None: not taken yet
+    stated: str = ""  # identity of the contract as it stands in its file
 
     @property
     def seal(self) -> str:
@@ -96,6 +98,7 @@ class Reason(StrEnum):
     UNKNOWN_MODEL = "UnknownModel"
     CONTRACT_INVALID = "ContractInvalid"
     UNKNOWN_VERSION = "UnknownVersion"
+    VERSION_CHANGED = "VersionChanged"  # its files are not what was published, or cannot be read any more
     VERSION_REMOVED = "VersionRemoved"
 
 
@@ -196,7 +199,7 @@ class _Assembly:
     def build(self, folders: Collection[Folder], documents: Collection[Document | Fault]) -> Catalogue:
         claims = self._claims(documents)
         holders = self._holders(claims)
-        members = self._members(folders)
+        members = self._members([self._as_sealed(folder, holders.get(folder.name)) for folder in folders])
         served = {
             m.folder.name: self._served(m, holders.get(m.folder.name)) for m in self._with_route(members, holders)
         }
@@ -237,6 +240,21 @@ class _Assembly:
     def _seniority(self, claim: _Claim) -> tuple[bool, bool, str]:
         had = self._previous.models.get(claim.model)
         return had is None or had.document != claim.origin.where, not claim.origin.traffic, claim.origin.created
+
+    def _as_sealed(self, folder: Folder, claim: _Claim | None) -> Folder:
+        """Without the versions that were something else before a restart, as their document's status says."""
+        versions, broken = dict(folder.versions), dict(folder.broken)
+        for number, sealed in (claim.origin.sealed if claim else {}).items():
+            version = versions.get(number)
+            if version is None:
+                continue
+            if sealed.contract and version.stated and sealed.contract != version.stated:
+                broken[number] = refusal(number, f"{CONTRACT} changed before this process started")
+                del versions[number]
+            elif version.seal and same_kind(sealed.files, version.seal) and sealed.files != version.seal:
+                broken[number] = refusal(number, "its files changed before this process started")
+                versions[number] = replace(version, removed=True, fault=broken[number], files=None)
+        return replace(folder, versions=versions, broken=broken) if len(broken) > len(folder.broken) else folder
 
     def _members(self, folders: Collection[Folder]) -> list[_Member]:
         """Folders with at least one version; versions of another family or route are broken."""
@@ -323,16 +341,25 @@ class _Assembly:
         name = member.folder.name
         if not self._serve_undeclared:
             self._broken[name, None] = "no ServedModel document"
+        elif last := self._despite_faults(member):
+            return self._model(member, last, Residency())
         elif present := [number for number, version in member.versions.items() if not version.removed]:
             return self._model(member, {max(present): 100}, Residency())
         elif not member.folder.removed:
             self._broken[name, None] = member.folder.problem or "no valid version"
         return None
 
+    def _despite_faults(self, member: _Member) -> Mapping[int, int]:
+        """The traffic as it was if it goes to a version that has a fault now; what is loaded is served on."""
+        known = self._previous.models.get(member.folder.name)
+        traffic = known.traffic if known and not known.document else {}
+        versions = [member.versions.get(number) for number in traffic]
+        return traffic if any(version is not None and version.fault for version in versions) else {}
+
     def _declared(self, member: _Member, claim: _Claim, document: Document) -> Model | None:
         """By one good document, if its versions are there."""
         name, spec = member.folder.name, document.served.spec
-        missing = [share.version for share in spec.traffic if not self._usable(member, share.version)]
+        missing = [share.version for share in spec.traffic if not self._usable(member, share.version, claim)]
         if not missing:
             self._note_removed(member, claim, spec.shares)
             return self._model(member, spec.shares, spec.residency, claim)
@@ -346,14 +373,18 @@ class _Assembly:
         self._broken[name, None] = "no version in its traffic is valid"
         return None
 
-    def _usable(self, member: _Member, number: int) -> bool:
+    def _usable(self, member: _Member, number: int, claim: _Claim) -> bool:
         """Whether a version may have traffic: it is there, or it was in traffic when it was removed."""
         version = member.versions.get(number)
         known = self._previous.models.get(member.folder.name)
-        return version is not None and (not version.removed or (known is not None and number in known.traffic))
+        traffic = known.traffic if known else claim.origin.traffic
+        return version is not None and (not version.removed or number in traffic)
 
     def _why_not(self, member: _Member, number: int) -> tuple[Reason, str]:
         name = member.folder.name
+        version = member.versions.get(number)
+        if version is not None and version.fault:
+            return Reason.VERSION_CHANGED, f"spec.traffic: {version.fault}"
         if text := self._broken.get((name, number), ""):
             return Reason.CONTRACT_INVALID, f"spec.traffic: version {number} is not valid: {text}"
         known = ", ".join(str(n) for n, version in sorted(member.versions.items()) if not version.removed) or "none"
@@ -363,7 +394,10 @@ class _Assembly:
     def _note_removed(self, member: _Member, claim: _Claim, traffic: Mapping[int, int]) -> None:
         """What is in traffic and gone from the disk is still served, and somebody has to know."""
         for number in sorted(traffic):
-            if member.versions[number].removed:
+            version = member.versions[number]
+            if version.fault:
+                self._problem(claim.origin, Reason.VERSION_CHANGED, version.fault)
+            elif version.removed:
                 why = self._broken.get((member.folder.name, number), "its files were removed")
                 text = f"version {number} is served as long as a Triton has it loaded, but {why}"
                 self._problem(claim.origin, Reason.VERSION_REMOVED, f"{text}; put it back, or take it out of traffic")
@@ -372,7 +406,7 @@ class _Assembly:
         """The model with the traffic it had, as long as those versions are there."""
         known = self._previous.models.get(member.folder.name)
         traffic = known.traffic if known else claim.origin.traffic
-        if not traffic or not all(self._usable(member, number) for number in traffic):
+        if not traffic or not all(self._usable(member, number, claim) for number in traffic):
             return None
         self._note_removed(member, claim, traffic)
         residency = (

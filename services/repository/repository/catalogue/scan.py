@@ -135,7 +135,7 @@ class Scanner:
     def _read_safely(self, name: str, fault: str, seal: bool) -> Folder:
         """One model folder; whatever is wrong with it, the others are read."""
         if fault:
-            return self._without_files(name, f"{self._models / name}: {fault}")
+            return self._unreadable(name, fault)
         try:
             return self._read(self._models / name, seal)
         except NotAtRest:
@@ -143,7 +143,7 @@ class Scanner:
             return self._read_folders.get(name) or Folder(name, mc.ModelConfig(), {}, problem="is being written")
         except Exception as error:
             log.exception("internal error", extra={"model": name})
-            return self._without_files(name, f"{self._models / name}: cannot be read: {type(error).__name__}")
+            return self._unreadable(name, f"cannot be read: {type(error).__name__}")
 
     def _read(self, path: Path, seal: bool) -> Folder:
         """One model folder with all that is wrong in it. Raises `NotAtRest`."""
@@ -154,7 +154,7 @@ class Scanner:
         except ConfigError as error:
             return self._without_files(path.name, f"{path}/{error}")
         except OSError as error:
-            return self._without_files(path.name, f"{path}: cannot be read: {cause(error)}")
+            return self._unreadable(path.name, f"cannot be read: {cause(error)}")
         served = served_versions(config, numbers)
         versions = dict(self._without_files(path.name).versions)
         broken = {}
@@ -164,7 +164,7 @@ class Scanner:
                 self._check(path, version, text, config, served)
             except (ContractError, Unreadable) as error:
                 broken[number] = "\n".join(error.lines)
-                if number in versions:
+                if number in versions and isinstance(error, Unreadable):
                     versions[number] = replace(versions[number], fault=broken[number])
                 continue
             versions[number] = self._publish(path.name, version)
@@ -180,13 +180,16 @@ class Scanner:
             self.sealer.publish((model, version.number), version.files)
         return version
 
+    def _unreadable(self, model: str, why: str) -> Folder:
+        """A model as it was published; what is loaded of it is served on."""
+        problem = f"{self._models / model}: {why}"
+        folder = self._without_files(model, problem)
+        return replace(folder, versions={n: replace(each, fault=problem) for n, each in folder.versions.items()})
+
     def _without_files(self, model: str, problem: str = "") -> Folder:
         """A model as it was published, all its versions removed."""
         known = self._read_folders.get(model)
-        versions = {
-            number: replace(version, removed=True, fault=problem)
-            for number, version in self._published[model].items()
-        }
+        versions = {number: replace(version, removed=True) for number, version in self._published[model].items()}
         broken = dict.fromkeys(versions, problem) if problem else {}
         return Folder(model, known.config if known else mc.ModelConfig(), versions, broken, problem)
 
@@ -227,7 +230,8 @@ class Scanner:
             raise ContractError(problems)
         contract = located.contract
         canonical = contract.canonical_json()
-        return Version(number, contract, canonical, hashlib.sha256(canonical).hexdigest())
+        digest = hashlib.sha256(canonical).hexdigest()
+        return Version(number, contract, canonical, digest, stated=located.identity)
 
     def _check(self, path: Path, version: Version, text: str, config: mc.ModelConfig, served: set[int]) -> None:
         """Raises `ContractError` for a version that Triton could not serve as its contract says."""

@@ -85,10 +85,10 @@ class Sealer:
                 self._published[key] = files
 
     def check(self, model: str, number: int) -> str:
-        """Why the version must not be loaded; '' when its files are what was published, or it has no seal."""
+        """Why the version must not be loaded; '' when its files are what was published, all gone, or have no seal."""
         with self._lock:
             published = self._published.get((model, number))
-        if published is None:
+        if published is None or not (self._models / model / str(number)).exists():
             return ""
         try:
             what = difference(published, self.take(model, number))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.config import JsonDict
@@ -180,18 +180,27 @@ class ServedModel(_Closed):
     spec: Spec
 
 
+class Sealed(NamedTuple):
+    """What a version was when it was published; '' where nobody wrote it down."""
+
+    files: str = ""
+    contract: str = ""
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where a document is from. `where` is `file:line`, or `servedmodel/namespace/name` in Kubernetes.
 
     What only Kubernetes knows: `generation` of the spec, `created` (RFC 3339, so older is less), and the
-    `traffic` that was in force when this process first saw the object: after a restart the last good one.
+    `traffic` that was in force when this process first saw the object, after a restart the last good one, and
+    what its versions were then (`sealed`).
     """
 
     where: str
     generation: int = 0
     created: str = ""
     traffic: Mapping[int, int] = field(default_factory=dict)
+    sealed: Mapping[int, Sealed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

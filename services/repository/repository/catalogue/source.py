@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Protocol
@@ -18,7 +17,8 @@ from repository.catalogue.served_model import Document, Fault
 from repository.metrics import RepositoryMetrics
 
 REST_S = 1.0  # between a look that was asked for and the next: what is new has to rest that long
-REST_SHARE = 50  # a look may take one part in so many of the time: 5,000 folders take 0.3 s of a core
+REST_SHARE = 50  # a listing may take one part in so many of the time: 5,000 folders take 0.3 s of a core
+YOUNG_S = 10.0  # what was written so lately is published at the start, and sealed once it rests
 SETTLE_S = 0.05  # documents that change together are one change: `kubectl apply` of a folder sends them one by one
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,6 @@ class Source:
         self._unknown: set[str] = set()
         self._due = asyncio.Event()
         self._rests = False
-        self._took_s = 0.0  # by the last look
 
     async def start(self) -> None:
         """The first look. Raises `OSError` when a folder cannot be read."""
@@ -90,20 +89,20 @@ class Source:
 
     async def next_look(self, poll_s: float) -> None:
         """Looks when it is time for it: at once when a document asks for something unknown, and again soon after."""
-        poll_s = max(poll_s, self._took_s * REST_SHARE)
+        poll_s = max(poll_s, self._scanner.listing_s * REST_SHARE)
+        if self._scanner.more:
+            poll_s = 0.0
         with suppress(TimeoutError):
             async with asyncio.timeout(min(poll_s, REST_S) if self._rests else poll_s):
                 await self._due.wait()
         self._rests = self._due.is_set()
         self._due.clear()
-        start = time.monotonic()
         await self.look()
-        self._took_s = time.monotonic() - start
 
     def _read(self, *, settle: bool = True) -> Scan | None:
         if self._before_look is not None:
             self._lost = self._before_look()
-        return self._scanner.look(settle=settle)
+        return self._scanner.look(settle=settle, young_s=0.0 if settle else YOUNG_S)
 
     def _documents_changed(self) -> None:
         if self._settling is None:
@@ -130,6 +129,8 @@ class Source:
     def _publish(self) -> None:
         self._metrics.models.set(len(self._catalogue.models))
         self._metrics.invalid.set(len(self._catalogue.broken))
+        models = self._catalogue.models.values()
+        self._metrics.changed.set(sum(bool(each.fault) for model in models for each in model.versions.values()))
         versions = sum(len(model.versions) for model in self._catalogue.models.values())
         log.info("catalogue", extra={"models": len(self._catalogue.models), "versions": versions})
         self._tell(self._faults())
@@ -152,3 +153,4 @@ class Source:
         for fault in sorted(faults - self._told):
             log.warning("fault in the catalogue", extra={"fault": fault})
         self._told = faults
+        self._metrics.faults.set(len(faults))

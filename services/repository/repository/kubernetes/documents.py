@@ -21,6 +21,7 @@ from repository.catalogue.served_model import (
     Fault,
     Location,
     Origin,
+    Sealed,
     check_document,
 )
 from repository.kubernetes.api import Api, ApiError, Expired, Json, Kind
@@ -153,7 +154,8 @@ class KubernetesDocuments:
             return replace(known, status=status)
         where = f"servedmodel/{self.kind.namespace}/{name}"
         traffic = known.origin.traffic if known else _traffic(status)
-        origin = Origin(where, generation, metadata.get("creationTimestamp", ""), traffic)
+        sealed = known.origin.sealed if known else _sealed(status)
+        origin = Origin(where, generation, metadata.get("creationTimestamp", ""), traffic, sealed)
         document = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,
@@ -184,6 +186,11 @@ def _documents(seen: Mapping[str, Seen]) -> list[tuple[Document | Fault, ...]]:
 
 def _traffic(status: Json) -> dict[int, int]:
     return {share["version"]: share["percent"] for share in status.get("traffic") or ()}
+
+
+def _sealed(status: Json) -> dict[int, Sealed]:
+    versions = status.get("versions") or ()
+    return {each["version"]: Sealed(each.get("files", ""), each.get("contract", "")) for each in versions}
 
 
 def _place(where: str, location: Location) -> str:

@@ -7,10 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from repository.catalogue.assembly import Catalogue, Verdict
+from repository.catalogue.assembly import Catalogue, Model, Verdict
+from repository.catalogue.seal import same_kind
+from repository.catalogue.served_model import Sealed
 from repository.traffic.situation import Situation
 
 MAX_MESSAGE = 4096
+SEAL = ("files", "contract")
 Json = dict[str, Any]
 State = Literal["True", "False", "Unknown"]
 
@@ -55,6 +58,10 @@ class VersionStatus(_Part):
         Field(alias="readyOn", description="Addresses of the Tritons that have it loaded. Empty: loaded on request."),
     ] = ()
     reason: Annotated[str, Field(description="Why it has not got its share, in Triton's words where it failed.")] = ""
+    files: Annotated[
+        str, Field(description="One digest of all its files as they were published. Other files are not loaded.")
+    ] = ""
+    contract: Annotated[str, Field(description="Digest of its contract as it was published.")] = ""
 
 
 class Status(_Part):
@@ -98,21 +105,32 @@ def status_of(verdict: Verdict, catalogue: Catalogue, situation: Situation | Non
         traffic=tuple(Share(version=version, percent=percent) for version, percent in sorted(in_force.items())),
         copies=_copies(situation) if situation else 0,
         copies_wanted=situation.copies if situation else 0,
-        versions=tuple(_version(number, situation) for number in sorted(in_force.keys() | verdict.asked.keys())),
+        versions=tuple(
+            _version(number, situation, _sealed(number, model, verdict))
+            for number in sorted(in_force.keys() | verdict.asked.keys())
+        ),
         conditions=tuple(c.model_copy(update={"observed_generation": generation}) for c in conditions),
     )
     return _json(status)
 
 
 def dated(status: Json, before: Json, now: str) -> Json:
-    """The status with the time of each condition: the one it had, or now where the condition turned."""
+    """The status with the time of each condition: the one it had, or now where the condition turned.
+
+    A version whose digests are not known at this moment keeps those that were written down.
+    """
     had = {c.get("type"): c for c in before.get("conditions") or ()}
     conditions = []
     for condition in status["conditions"]:
         old = had.get(condition["type"], {})
         same = old.get("status") == condition["status"] and old.get("lastTransitionTime")
         conditions.append(condition | {"lastTransitionTime": same or now})
-    return status | {"conditions": conditions}
+    known = {version.get("version"): version for version in before.get("versions") or ()}
+    versions = [
+        version if version["files"] else version | {key: known.get(version["version"], {}).get(key, "") for key in SEAL}
+        for version in status["versions"]
+    ]
+    return status | {"conditions": conditions, "versions": versions}
 
 
 def summary(in_force: Mapping[int, int], asked: Mapping[int, int]) -> str:
@@ -177,11 +195,22 @@ def _copies(situation: Situation) -> int:
     return len(set.intersection(*holders)) if holders else 0
 
 
-def _version(number: int, situation: Situation | None) -> VersionStatus:
+def _sealed(number: int, model: Model | None, verdict: Verdict) -> Sealed:
+    """What the version was when it was published: what was written down first stands."""
+    version = model.versions.get(number) if model is not None else None
+    now = Sealed(version.seal, version.stated) if version is not None and version.seal else Sealed()
+    before = verdict.origin.sealed.get(number, now)
+    return before if same_kind(before.files, now.files) or not now.files else now
+
+
+def _version(number: int, situation: Situation | None, sealed: Sealed) -> VersionStatus:
     if situation is None:
-        return VersionStatus(version=number)
+        return VersionStatus(version=number, files=sealed.files, contract=sealed.contract)
     reason = situation.failures.get(number) or situation.held_back.get(number, "")
-    return VersionStatus(version=number, ready_on=tuple(sorted(situation.ready.get(number, ()))), reason=_cut(reason))
+    ready_on = tuple(sorted(situation.ready.get(number, ())))
+    return VersionStatus(
+        version=number, ready_on=ready_on, reason=_cut(reason), files=sealed.files, contract=sealed.contract
+    )
 
 
 def _by_version(reasons: Mapping[int, str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from tritonclient.grpc import model_config_pb2 as mc
@@ -36,6 +36,10 @@ class Facts(Protocol):
 
     def config_of(self, model: str) -> mc.ModelConfig | None:
         """None when the model is not in the catalogue."""
+        ...
+
+    async def changed(self, model: str, versions: Iterable[int]) -> str:
+        """Why one of these versions must not be loaded: its files are not what was published. '' if all may be."""
         ...
 
     def let_go(self, key: Key) -> None:
@@ -201,6 +205,8 @@ class Moves:
             raise LoadFailed(key[0], "it was removed from the catalogue")
         if key in pod.ready:
             return
+        if why := await self._facts.changed(key[0], pod.ready_versions(key[0]) | {key[1]}):
+            raise LoadFailed(key[0], why)
         try:
             await pod.load(key[0], config, key[1], self._limits.load_timeout_s)
         except TriptychError as error:
@@ -208,6 +214,9 @@ class Moves:
             if not isinstance(error, LoadFailed):
                 raise
             raise LoadFailed(key[0], version_reason(error.reason, key[1])[:MAX_REASON]) from error
+        if why := await self._facts.changed(key[0], {key[1]}):
+            self.unload(key, pod, "changed while it was loaded")
+            raise LoadFailed(key[0], why)
         if await pod.confirm(key):
             return
         await pod.refresh()
@@ -248,6 +257,8 @@ class Moves:
         try:
             await self._withdraw(key, pod)
             async with pod.locks[key[0]]:
+                if why := await self._facts.changed(key[0], pod.ready_versions(key[0])):
+                    raise LoadFailed(key[0], f"the unload would load other versions anew: {why}")
                 await pod.unload(key[0], self._facts.config_of(key[0]), self._limits.load_timeout_s)
             await asyncio.sleep(FIRST_LOOK * pod.spare.unload_s - (time.perf_counter() - start))
             await pod.refresh(whole=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,6 +36,7 @@ class Needs:
         self._failed: dict[Key, tuple[str, str]] = {}  # reason and since when, of versions not loaded well since
         self._sizes: dict[Key, Size] = {}  # as told already
         self._asking: Counter[Key] = Counter()  # calls that wait for a load
+        self.check_files: Callable[[str, int], str] | None = None  # why a version must not be loaded; blocks
 
     def set_catalogue(self, catalogue: Catalogue) -> None:
         """Models that are gone are forgotten."""
@@ -134,6 +136,24 @@ class Needs:
         version = self._known(key)[1]
         return version is not None and not version.removed
 
+    def cannot_load(self, key: Key) -> str:
+        """Why it cannot be loaded, for one that cannot."""
+        version = self._known(key)[1]
+        fault = version.fault if version is not None else ""
+        return fault or f"the files of version {key[1]} were removed"
+
+    async def changed(self, model: str, versions: Iterable[int]) -> str:
+        """Why one of these versions must not be loaded: its files are not what was published. '' if all may be.
+
+        Triton reads the files of all versions that it is told to keep again once one of them was written.
+        """
+        if self.check_files is None:
+            return ""
+        for version in sorted(versions):
+            if why := await asyncio.to_thread(self.check_files, model, version):
+                return why
+        return ""
+
     def size_of(self, key: Key) -> Size:
         """Bytes of the version when it is loaded."""
         if (size := self._sizes.get(key)) is None:
@@ -160,6 +180,8 @@ class Needs:
 
     def why_unload(self, key: Key, pod: Pod, now_s: float) -> str:
         """Why the version is not needed there any longer; empty when it is."""
+        if self._holds_changed(key, pod):
+            return ""
         if self._known(key)[1] is None:
             return "removed from the catalogue"
         holders = self._fleet.holders(key)
@@ -181,11 +203,16 @@ class Needs:
 
         What is in use keeps its place for a while, or hot models would push each other out in a circle.
         """
-        if key in self._asking or len(self._fleet.holders(key)) <= self.stays(key):
+        if key in self._asking or len(self._fleet.holders(key)) <= self.stays(key) or self._holds_changed(key, pod):
             return math.inf
         quiet_s = self._limits.busy_s - self.usage.idle_s(key, now_s)
         settled_s = self._limits.min_residence_s - (now_s - pod.since.get(key, now_s))
         return max(0.0, min(quiet_s, settled_s))
+
+    def _holds_changed(self, key: Key, pod: Pod) -> bool:
+        """Whether an unload would have Triton read the changed files of another version of the model."""
+        others = (self._known((key[0], number))[1] for number in pod.ready_versions(key[0]) if number != key[1])
+        return any(version is not None and version.fault for version in others)
 
     def _has_weakest_claim(self, key: Key, pod: Pod) -> bool:
         ranked = [each for each in self._fleet.ranked(key[0]) if key in each.ready]

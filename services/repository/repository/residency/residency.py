@@ -156,7 +156,7 @@ class Residency:
         if (deaths := self.needs.blamed(key, self.clock())) >= TRIES:
             raise LoadFailed(key[0], f"{deaths} Tritons went away while they loaded it; it is left alone for a while")
         if not self.needs.can_load(key):
-            raise LoadFailed(key[0], f"the files of version {key[1]} were removed")
+            raise LoadFailed(key[0], self.needs.cannot_load(key))
         size = self.needs.size_of(key)
         fitting = [pod for pod in ranked if Room(1, size.bytes).lacks(self.moves.budget(pod)).nothing]
         if not fitting:
