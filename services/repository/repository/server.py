@@ -22,6 +22,7 @@ from repository.servicer import CatalogueServicer, RepositoryServicer
 from repository.settings import Settings
 from repository.traffic.board import Board
 from repository.traffic.serving import Serving
+from triptych.contract.limits import TrialLimits
 from triptych.contracts import REPOSITORY_SERVICE
 from triptych.door import door_for
 from triptych.methods import methods_of
@@ -51,10 +52,7 @@ class Repository:
         self._discovery = Discovery(settings.predictors)
         self._cluster = self._join(api) if api is not None else None
         models, refresh = models_in(settings.model_repository, settings.mirror)
-        # A mirror's large files have no content here; their time is that of the object.
-        identify = by_content if settings.seal == "content" and refresh is None else by_stat
-        reading = Reading(settings.max_file_bytes, settings.max_files, identify)
-        scanner = Scanner(models, settings.served_models, reading)
+        scanner = Scanner(models, settings.served_models, _reading(settings, mirrored=refresh is not None))
         self.residency.needs.check_files = scanner.sealer.check
         self._source = Source(
             scanner,
@@ -138,6 +136,16 @@ class Repository:
         self.serving.set_catalogue(catalogue)
         if self._cluster is not None:
             self._cluster.set_catalogue(catalogue)
+
+
+def _reading(settings: Settings, *, mirrored: bool) -> Reading:
+    """How models are read. A mirror's large files have no content here; their time is that of the object."""
+    return Reading(
+        settings.max_file_bytes,
+        settings.max_files,
+        by_content if settings.seal == "content" and not mirrored else by_stat,
+        TrialLimits(settings.max_row_bytes, settings.trial_s),
+    )
 
 
 async def build(settings: Settings) -> Repository:

@@ -37,6 +37,10 @@ class Settings(StageSettings, Limits):
         1 << 20, ge=1024, description="largest config.pbtxt, contract.yaml or file of ServedModel documents"
     )
     max_files: int = Field(10_000, ge=1, description="most files of one version")
+    max_row_bytes: int = Field(
+        64 << 20, ge=1024, description="largest row of a tensor that a contract may declare or make by a resize"
+    )
+    trial_s: float = Field(10.0, gt=0, description="most seconds of a contract's trial on made-up rows")
     served_models: Path | None = Field(
         None,
         description="folder of ServedModel documents (*.yaml); unset: highest versions are served",

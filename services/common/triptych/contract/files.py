@@ -23,6 +23,7 @@ _KINDS: Final = (
     (stat.S_ISBLK, "a device"),
 )
 _BINARY: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+_BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -62,8 +63,9 @@ def decode(data: bytes) -> str:
     """UTF-8, with or without a byte-order mark. Raises `FileError`, with the line of the first fault."""
     if data.startswith(_UTF16):
         raise FileError("is UTF-16; save it as UTF-8")
+    data = data.removeprefix(_BOM)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         got = f"not UTF-8: byte 0x{data[error.start]:02x} at {error.start}"

@@ -78,8 +78,8 @@ class Contract(Document):
         dict[str, Digest] | None,
         Field(
             min_length=1,
-            description="sha256 of every file of the version but this one, by its path in the version's folder; checked "
-            "when the version is published. `python -m triptych.contract digests` prints them",
+            description="sha256 of every other file of the version, by its path in the version's folder; checked when "
+            "the version is published. `python -m triptych.contract digests` prints them",
         ),
     ] = None
 

@@ -129,9 +129,7 @@ def sha256_of(path: str) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def stated_faults(
-    stated: Mapping[str, str], found: Tree, identity: Callable[[File], str]
-) -> Iterator[tuple[str, str]]:
+def stated_faults(stated: Mapping[str, str], found: Tree, identity: Callable[[File], str]) -> Iterator[tuple[str, str]]:
     """What is not as a contract states it, as path and sentence. `identity` takes the digest; it raises `OSError`."""
     files = {file.path: file for file in found.files if file.path != CONTRACT}
     for path, want in stated.items():

@@ -13,6 +13,7 @@ import numpy as np
 
 from triptych.contract.checks import TensorCheck
 from triptych.contract.errors import Problem
+from triptych.contract.limits import ANY, Budget, TrialLimits, oversized
 from triptych.contract.schema import Contract
 from triptych.contract.specs import InputSpec, Scalar, TensorSpec
 from triptych.contract.steps.base import Environment, Step
@@ -20,11 +21,17 @@ from triptych.datatypes import FLOATS, TO_NUMPY, Array
 from triptych.errors import ContractViolation, InvalidRequest
 
 _ROWS: Final = 2
-_ANY: Final = 16  # stands for a dimension of any size
 
 
-def trial(contract: Contract) -> list[Problem]:
-    """What went wrong. That a made-up row is refused as bad input says nothing, so it is no problem."""
+def trial(contract: Contract, limits: TrialLimits | None = None) -> list[Problem]:
+    """What went wrong. That a made-up row is refused as bad input says nothing, so it is no problem.
+
+    Nothing is run whose declared sizes are beyond the limits.
+    """
+    limits = limits or TrialLimits()
+    if found := list(oversized(contract, limits)):
+        return found
+    budget = Budget(limits)
     examples: dict[str, object] = {}
     for step in reversed(contract.preprocess):
         examples |= step.examples()
@@ -34,14 +41,15 @@ def trial(contract: Contract) -> list[Problem]:
     results = {spec.name: _zeros(spec) for spec in contract.model.outputs}
     before = ("preprocess", contract.preprocess, contract.model.inputs, ("model", "inputs"))
     after = ("postprocess", contract.postprocess, contract.outputs, ("outputs",))
-    found = _run(contract, *before, sent, {})
+    found = _run(contract, budget, *before, sent, {})
     if not found and needed.keys() != sent.keys():
-        found = _run(contract, *before, needed, {})
-    return found + _run(contract, *after, results, defaults)
+        found = _run(contract, budget, *before, needed, {})
+    return found + _run(contract, budget, *after, results, defaults)
 
 
 def _run(
     contract: Contract,
+    budget: Budget,
     stage: str,
     steps: Sequence[Step],
     wanted: Sequence[TensorSpec],
@@ -51,6 +59,8 @@ def _run(
 ) -> list[Problem]:
     env = Environment(values, _ROWS, parameters)
     for i, step in enumerate(steps):
+        if refusal := budget.refusal(step, env):
+            return [Problem((stage, i), refusal)]
         try:
             with np.errstate(all="ignore"):
                 step.compile(contract.scope)(env)
@@ -77,7 +87,7 @@ def _input(spec: InputSpec, example: object) -> Array:
 
 
 def _zeros(spec: TensorSpec) -> Array:
-    shape = (_ROWS, *(_ANY if dim == -1 else dim for dim in spec.shape[1:]))
+    shape = (_ROWS, *(ANY if dim == -1 else dim for dim in spec.shape[1:]))
     array: Array = np.zeros(shape, TO_NUMPY[spec.datatype])
     if spec.datatype == "BYTES":
         array[...] = b""

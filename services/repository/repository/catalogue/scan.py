@@ -28,6 +28,7 @@ from triptych.contract import ContractError
 from triptych.contract.config import FILE as CONFIG
 from triptych.contract.config import ConfigError, check_config, missing_file, read_config, served_versions
 from triptych.contract.files import MAX_BYTES, cause, printable_path
+from triptych.contract.limits import TrialLimits
 from triptych.contract.loader import load_located
 from triptych.contract.tree import CONTRACT, MAX_FILES, VERSION, Tree, sha256_of, stated_faults
 from triptych.contract.trial import trial
@@ -39,11 +40,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read: the largest text file, the most files of a model, and what tells whether a file changed."""
+    """How files are read: the largest text file, the most files of a version, what tells whether one
+    changed, and what a contract may cost.
+    """
 
     max_file_bytes: int = MAX_BYTES
     max_files: int = MAX_FILES
     identify: Identify = by_content
+    trial: TrialLimits = TrialLimits()
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ class Scanner:
     def _load(self, path: Path, number: int) -> Version:
         """Raises `ContractError`, also for steps that fail on made-up rows: better here than on the first request."""
         located = load_located(path, self._models, self._reading.max_file_bytes)
-        if problems := list(located.tell(trial(located.contract))):
+        if problems := list(located.tell(trial(located.contract, self._reading.trial))):
             raise ContractError(problems)
         contract = located.contract
         canonical = contract.canonical_json()

@@ -118,7 +118,7 @@ class KubernetesDocuments:
 
     async def _list(self) -> None:
         objects, self._revision = await self._api.list(self.kind)
-        before, self._seen = self._seen, {each["metadata"]["name"]: self._read(each) for each in objects}
+        before, self._seen = self._seen, {each["metadata"]["name"]: self._read_safely(each) for each in objects}
         self._listed.set()
         for name in self._seen:
             self.on_status(name)
@@ -134,7 +134,7 @@ class KubernetesDocuments:
                     self._seen.pop(content["metadata"]["name"], None)
                     self._on_change()
                 elif event != "BOOKMARK":
-                    self._changed(self._read(content))
+                    self._changed(self._read_safely(content))
 
     def _changed(self, now: Seen) -> None:
         before = self._seen.get(now.name)
@@ -143,6 +143,17 @@ class KubernetesDocuments:
             self.on_status(now.name)
         else:
             self._on_change()
+
+    def _read_safely(self, content: Json) -> Seen:
+        """An object; whatever is wrong with it, the others are followed."""
+        try:
+            return self._read(content)
+        except Exception as error:
+            name, uid = content["metadata"]["name"], content["metadata"].get("uid", "")
+            log.exception("internal error", extra={"served_model": name})
+            origin = Origin(f"servedmodel/{self.kind.namespace}/{name}")
+            fault = Fault("", f"{origin.where}: cannot be read: {type(error).__name__}", origin)
+            return Seen(name, uid, origin, "", (fault,), {})
 
     def _read(self, content: Json) -> Seen:
         """An object; of one that we know, only what changed is read."""
@@ -185,12 +196,15 @@ def _documents(seen: Mapping[str, Seen]) -> list[tuple[Document | Fault, ...]]:
 
 
 def _traffic(status: Json) -> dict[int, int]:
-    return {share["version"]: share["percent"] for share in status.get("traffic") or ()}
+    """What was written down; an entry that is not as this program writes it says nothing."""
+    shares = status.get("traffic") or ()
+    return {share["version"]: share["percent"] for share in shares if {"version", "percent"} <= share.keys()}
 
 
 def _sealed(status: Json) -> dict[int, Sealed]:
     versions = status.get("versions") or ()
-    return {each["version"]: Sealed(each.get("files", ""), each.get("contract", "")) for each in versions}
+    sealed = {each.get("version", 0): Sealed(each.get("files", ""), each.get("contract", "")) for each in versions}
+    return {version: each for version, each in sealed.items() if each.files or each.contract}
 
 
 def _place(where: str, location: Location) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import Discriminator, Field, Tag
 
 from triptych.contract.specs import AnyScalar, Document, InputSpec, Name, ParameterSpec, Scalar
@@ -135,6 +136,22 @@ class Step(Document):
         The inputs have not been checked yet. Small work is done at once, and keeps everybody waiting meanwhile.
         """
         return 0
+
+    def row_bytes(self) -> int:
+        """Bytes of one row of its result, as far as its fields alone say; 0 where they do not."""
+        return 0
+
+    def made_bytes(self, env: Environment) -> int:
+        """Most bytes that it makes of these values: no datatype is wider than 8 bytes."""
+        return 8 * self.elements(env)
+
+    def work(self, env: Environment) -> int:
+        """About how many elements it goes through."""
+        return self.elements(env)
+
+    def elements(self, env: Environment) -> int:
+        """Elements of the arrays that it reads, each as often as it is read."""
+        return sum(np.size(env[name]) for _, name, _ in self.reads() if isinstance(env.get(name), np.ndarray))
 
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
         """What is known of the values written."""

@@ -37,6 +37,9 @@ class Nms(Step):
     class_id: Annotated[Name | None, Field(description="INT32 [n,maximum]")] = None
     count: Annotated[Name | None, Field(description="INT32 [n]: how many places are used")] = None
 
+    def work(self, env: Environment) -> int:
+        return int(np.size(env[self.boxes])) // 4 * self.maximum
+
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
         known = dict.fromkeys(self.writes(), Facts(width=self.maximum))
         known[self.output] = Facts(width=4)

@@ -200,6 +200,12 @@ class Resize(MapStep):
     height: Pixels
     interpolation: Literal["nearest", "linear", "area", "cubic", "lanczos"] = "area"
 
+    def row_bytes(self) -> int:
+        return 3 * self.width * self.height
+
+    def made_bytes(self, env: Environment) -> int:
+        return env.rows * self.row_bytes()
+
     def function(self, scope: Scope) -> Callable[[Any], Array]:
         width, height, interpolation = self.width, self.height, _INTERPOLATIONS[self.interpolation]
 

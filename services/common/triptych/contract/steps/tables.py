@@ -23,6 +23,8 @@ from triptych.contract.steps.base import (
 from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array
 from triptych.errors import ContractViolation, InvalidInput
 
+TABLE_VALUES = 1024  # of one_hot: a table of so many values takes 4 MiB, of 100,000 it would take 40 GB
+
 Integers = Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
 Words = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
@@ -226,10 +228,13 @@ class OneHot(MapStep):
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
         return {self.result: Facts(width=len(self.values))}
 
+    def made_bytes(self, env: Environment) -> int:
+        return self.elements(env) * (8 + 4 * len(self.values))
+
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         keys = [value.encode() if isinstance(value, str) else value for value in self.values]
         columns = {key: column for column, key in enumerate(keys)}
-        table = np.vstack([np.eye(len(columns), dtype=np.float32), np.zeros((1, len(columns)), np.float32)])
+        rows_of = _one_hot_rows(len(columns))
         name, refuse, unknown = self.input, self.unknown == "refuse", len(columns)
         want = f"one of {', '.join(map(str, self.values[:8]))}{', ...' if len(self.values) > 8 else ''}"
 
@@ -241,9 +246,24 @@ class OneHot(MapStep):
                 row = first_row(found == unknown)
                 value = _first_object(values[row], found[row] == unknown)
                 raise InvalidInput(name, want, f"row {row}: {value!r:.80}")
-            return table[found]
+            return rows_of(found)
 
         return one_hot
+
+
+def _one_hot_rows(count: int) -> Callable[[Array], Array]:
+    """From places to rows of 0 and 1, all zeros for place `count`: a table where it is small, for it is faster."""
+    if count <= TABLE_VALUES:
+        table = np.vstack([np.eye(count, dtype=np.float32), np.zeros((1, count), np.float32)])
+        return lambda places: table[places]
+
+    def rows(places: Array) -> Array:
+        out = np.zeros((*places.shape, count), np.float32)
+        known = np.nonzero(places < count)
+        out[(*known, places[known])] = 1
+        return out
+
+    return rows
 
 
 def _first_object(row: Any, bad: Any) -> Any:
