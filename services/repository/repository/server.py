@@ -142,6 +142,7 @@ def _reading(settings: Settings, *, mirrored: bool) -> Reading:
     """How models are read. A mirror's large files have no content here; their time is that of the object."""
     return Reading(
         settings.max_file_bytes,
+        settings.max_document_bytes,
         settings.max_files,
         by_content if settings.seal == "content" and not mirrored else by_stat,
         TrialLimits(settings.max_row_bytes, settings.trial_s),

@@ -33,9 +33,8 @@ class Settings(StageSettings, Limits):
         description="what tells whether a published version changed: the sha256 of its files, for which each is read "
         "once at the start; or their size and time alone, where that takes too long",
     )
-    max_file_bytes: int = Field(
-        1 << 20, ge=1024, description="largest config.pbtxt, contract.yaml or file of ServedModel documents"
-    )
+    max_file_bytes: int = Field(1 << 20, ge=1024, description="largest config.pbtxt or contract.yaml")
+    max_document_bytes: int = Field(64 << 10, ge=1024, description="largest file of ServedModel documents")
     max_files: int = Field(10_000, ge=1, description="most files of one version")
     max_row_bytes: int = Field(
         64 << 20, ge=1024, description="largest row of a tensor that a contract may declare or make by a resize"

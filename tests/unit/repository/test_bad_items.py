@@ -270,7 +270,7 @@ def test_bad_documents_are_named_and_the_others_are_read(documents: Path, models
     (documents / "wide.yaml").write_text("kind: ServedModel", encoding="utf-16")
     (documents / "large.yaml").write_text("#" * 2000)
     (documents / os.fsdecode(b"odd\xff.yaml")).write_text("kind: ServedModel")
-    found = Scanner(models, documents, Reading(max_file_bytes=1500)).look(settle=False)
+    found = Scanner(models, documents, Reading(max_document_bytes=1500)).look(settle=False)
     assert found is not None
     faults = {item.text.removeprefix(f"{documents}/") for item in found.documents if isinstance(item, Fault)}
     assert faults == {

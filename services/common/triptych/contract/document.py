@@ -54,6 +54,18 @@ def quickly(data: bytes) -> dict[str, Any] | None:
         return None
 
 
+def first_fault(data: bytes) -> tuple[int, str]:
+    """Line and sentence of what is no YAML to libyaml, for a document too large to be read thoroughly."""
+    parser = CParser(data.decode())
+    try:
+        while parser.get_event() is not None:
+            pass
+    except LibyamlError as error:
+        mark = getattr(error, "problem_mark", None)
+        return (mark.line + 1 if mark else 1), f"not YAML: {getattr(error, 'problem', None) or 'cannot be read'}"
+    return 1, "has more than plain mappings, lists and words: no tabs, anchors, tags, dates or keys given twice"
+
+
 def thoroughly(data: bytes, file: str) -> tuple[Any, dict[Location, int]]:
     """The values of any document, and the line of each. Raises ContractError with `file`, line and field."""
     return _Thorough(file).read(data)

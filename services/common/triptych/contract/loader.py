@@ -7,14 +7,17 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from triptych.contract.document import quickly, thoroughly
+from triptych.contract.document import first_fault, quickly, thoroughly
 from triptych.contract.errors import ContractError, Location, Problem, spell
 from triptych.contract.files import MAX_BYTES, FileError, decode, printable_path, read_bytes
 from triptych.contract.schema import Contract
+
+MAX_THOROUGH_BYTES: Final = 64 << 10  # ruamel.yaml takes up to 4 s for so many: 67 s for 1 MiB (2026-11-28)
+MAX_FAULTS: Final = 50  # of one contract
 
 
 class Located(NamedTuple):
@@ -28,7 +31,8 @@ class Located(NamedTuple):
     def tell(self, problems: Iterable[Problem]) -> Iterator[str]:
         """The problems as `file:line: field: problem`."""
         found = list(problems)
-        return _tell(found, self.file, thoroughly(self.data, self.file)[1] if found else {})
+        has_lines = found and len(self.data) <= MAX_THOROUGH_BYTES
+        return _tell(found, self.file, thoroughly(self.data, self.file)[1] if has_lines else {})
 
 
 def load_contract(path: str | Path) -> Contract:
@@ -63,11 +67,24 @@ def _parse(data: bytes, file: str) -> Located:
     if document is not None:
         with suppress(ValidationError):
             return Located(_contract(document), file, data, _identity(document))
-    document, lines = thoroughly(data, file)
+    document, lines = _slowly(data, document, file)
     try:
         return Located(_contract(document), file, data, _identity(document))
     except ValidationError as error:
         raise ContractError(_tell(_problems(error), file, lines)) from None
+
+
+def _slowly(data: bytes, document: Any, file: str) -> tuple[Any, dict[Location, int]]:
+    """The values and the line of each; of a large document, which would take a minute, only the values.
+
+    Raises `ContractError`.
+    """
+    if len(data) <= MAX_THOROUGH_BYTES:
+        return thoroughly(data, file)
+    if document is None:
+        line, fault = first_fault(data)
+        raise ContractError([f"{file}:{line}: {fault}; it is larger than {MAX_THOROUGH_BYTES} bytes"])
+    return document, {}
 
 
 def _identity(document: Any) -> str:
@@ -85,7 +102,10 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
 
 
 def _tell(problems: Iterable[Problem], file: str, lines: dict[Location, int]) -> Iterator[str]:
-    for where, text in problems:
+    found = list(problems)
+    if len(found) > MAX_FAULTS:
+        found[MAX_FAULTS:] = [Problem((), f"and {len(found) - MAX_FAULTS} more faults")]
+    for where, text in found:
         field = f"{spell(where)}: " if where else ""
         yield f"{file}:{_line(where, lines)}: {field}{text}"
 

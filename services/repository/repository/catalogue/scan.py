@@ -23,6 +23,7 @@ from repository.catalogue.assembly import Folder, Version
 from repository.catalogue.listing import Listed, Print, list_documents, list_models, newest_s, total_bytes
 from repository.catalogue.seal import difference, refusal
 from repository.catalogue.sealer import Identify, NotAtRest, Sealer, Unreadable, by_content
+from repository.catalogue.served_model import MAX_BYTES as MAX_DOCUMENT_BYTES
 from repository.catalogue.served_model import Document, Fault, Origin, read_documents
 from triptych.contract import ContractError
 from triptych.contract.config import FILE as CONFIG
@@ -40,11 +41,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read: the largest text file, the most files of a version, what tells whether one
+    """How files are read: the largest text file and file of documents, the most files of a version, what tells whether one
     changed, and what a contract may cost.
     """
 
     max_file_bytes: int = MAX_BYTES
+    max_document_bytes: int = MAX_DOCUMENT_BYTES
     max_files: int = MAX_FILES
     identify: Identify = by_content
     trial: TrialLimits = TrialLimits()
@@ -85,7 +87,8 @@ class Scanner:
         changed, gone = self._folders.look(listed.prints, settle)
         for name in gone:
             self._leave(name)
-        for name in self._in_turn(changed, listed, settle):
+        self.more = False
+        for name in self._in_turn(self._folders, changed, listed, settle):
             young = _is_young(listed.prints[name], young_s)
             self._read_folders[name] = self._read_safely(name, listed.faults.get(name, ""), seal=not young)
             if young:
@@ -103,16 +106,15 @@ class Scanner:
         if folder.versions:
             self._read_folders[name] = folder
 
-    def _in_turn(self, names: list[str], listed: Listed, settle: bool) -> Iterator[str]:
+    def _in_turn(self, watched: _Watched, names: list[str], listed: Listed, settle: bool) -> Iterator[str]:
         """The smallest first; those for which no time is left are taken for unread, and come with the next look."""
         start = time.monotonic()
         ordered = sorted(names, key=lambda name: total_bytes(listed.prints[name]))
-        self.more = False
         for at, name in enumerate(ordered):
             if settle and at and time.monotonic() - start > LOOK_S:
                 self.more = True
                 for left in ordered[at:]:
-                    self._folders.forget(left)
+                    watched.forget(left)
                 return
             yield name
 
@@ -122,7 +124,7 @@ class Scanner:
         changed, gone = self._files.look(listed.prints, settle)
         for name in gone:
             self._read_files.pop(name, None)
-        for name in changed:
+        for name in self._in_turn(self._files, changed, listed, settle):
             self._read_files[name] = self._read_documents(self._documents / name, listed.faults.get(name, ""))
         return bool(changed or gone)
 
@@ -131,7 +133,7 @@ class Scanner:
         if fault:
             return (Fault("", f"{path}:1: {fault}", nowhere),)
         try:
-            return tuple(read_documents(path, path.parent, self._reading.max_file_bytes))
+            return tuple(read_documents(path, path.parent, self._reading.max_document_bytes))
         except Exception as error:
             log.exception("internal error", extra={"file": str(path)})
             return (Fault("", f"{path}:1: cannot be read: {type(error).__name__}", nowhere),)

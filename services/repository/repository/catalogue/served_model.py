@@ -17,9 +17,11 @@ from pydantic.config import JsonDict
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from triptych.contract.files import MAX_BYTES, FileError, read_text
+from triptych.contract.files import FileError, read_text
 
 GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
+MAX_BYTES = 64 << 10  # of one file: 300 documents, and 4 s to read whatever stands in it
+MAX_FAULTS = 50  # of one document
 MAX_VERSIONS = 32
 
 Location = tuple[int | str, ...]  # the way to a part of a document
@@ -246,7 +248,10 @@ def check_document(origin: Origin, content: Any, place: Callable[[Location], str
         yield Document(origin, ServedModel.model_validate(content))
     except ValidationError as error:
         model = _model_named(content)
-        for fault in error.errors(include_url=False):
+        for number, fault in enumerate(error.errors(include_url=False)):
+            if number >= MAX_FAULTS:
+                yield Fault(model, f"{origin.where}: and {error.error_count() - number} more faults", origin)
+                break
             text = fault["msg"].removeprefix("Value error, ")
             yield Fault(model, f"{place(fault['loc'])}: {_spell(fault['loc'])}{text}", origin)
 
