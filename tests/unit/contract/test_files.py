@@ -10,7 +10,7 @@ import pytest
 
 from triptych.contract.config import ConfigError, parse_config, read_config
 from triptych.contract.errors import ContractError
-from triptych.contract.files import FileError, decode, printable, read_text
+from triptych.contract.files import FileError, decode, printable, read_text, resolved
 from triptych.contract.loader import load_located
 from triptych.contract.tree import name_fault, sha256_of, tree_of
 
@@ -151,6 +151,15 @@ def test_a_tree_has_every_file_at_any_depth_and_names_what_is_none(folder: Path,
         "onnx/up: is a link to a folder above it",
         "outside: is a link out of the model repository",
     ]
+
+
+def test_a_folder_behind_a_link_of_the_kernel_is_followed_as_the_kernel_does(folder: Path, tmp_path: Path) -> None:
+    (folder / "m" / "1").mkdir()
+    (folder / "m" / "1" / "model.onnx").write_text("m")
+    os.symlink(f"/proc/self/root{folder}", tmp_path / "mounted")
+    mounted = tmp_path / "mounted"
+    assert read_text(mounted / "m" / "1" / "model.onnx", mounted) == "m"
+    assert [file.path for file in tree_of(mounted / "m" / "1", resolved(mounted)).files] == ["model.onnx"]
 
 
 def test_a_tree_is_bounded(folder: Path) -> None:

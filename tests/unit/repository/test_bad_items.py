@@ -260,6 +260,47 @@ def test_a_model_that_never_was_valid_is_forgotten_when_it_is_gone(models: Path,
     assert set(look(scanner)) == {"sales_de"}
 
 
+@pytest.mark.parametrize("left", ["", "config.pbtxt", "1", "1/model.onnx"])
+def test_a_folder_that_goes_away_while_it_is_read_ends_nothing(
+    models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    """MLServer#657: a folder that disappears during a look."""
+    publish("sales_de")
+    publish("bad")
+    scandir = os.scandir
+
+    def vanish(path: Any) -> Any:
+        entries = list(scandir(path))
+        if str(path).endswith("/bad/1"):
+            target = models / "bad" / left
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        return _Entries(entries)
+
+    monkeypatch.setattr(os, "scandir", vanish)
+    found = look(Scanner(models, None))
+    assert set(found["sales_de"].versions) == {1}
+    assert "bad" not in found or not found["bad"].present
+
+
+class _Entries(list[Any]):
+    def __enter__(self) -> _Entries:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def test_an_empty_folder_is_a_lost_mount_and_changes_nothing(models: Path, publish: Publish) -> None:
+    publish("sales_de")
+    scanner = Scanner(models, None)
+    look(scanner)
+    shutil.rmtree(models / "sales_de")
+    with pytest.raises(OSError, match="no model is there any more"):
+        scanner.look()
+    publish("sales_fr")
+    found = look(scanner)
+    assert {name for name, folder in found.items() if folder.present} == {"sales_fr"}
+
+
 def test_bad_documents_are_named_and_the_others_are_read(documents: Path, models: Path) -> None:
     declare(documents, "sales_de", {1: 100})
     os.mkfifo(documents / "fifo.yaml")

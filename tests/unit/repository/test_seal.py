@@ -173,7 +173,7 @@ def test_a_changed_version_is_not_loaded_and_is_whole_again_with_its_files(
     shutil.copytree(version, tmp_path / "kept")
     before = folder(scanner).versions[1]
     what = change(version)
-    assert what in scanner.sealer.check("sales_de", 1)
+    assert what in scanner.sealer.check("sales_de", 1, False)
     changed = folder(scanner)
     assert changed.versions[1].removed
     assert changed.versions[1].contract is before.contract
@@ -186,7 +186,7 @@ def test_a_changed_version_is_not_loaded_and_is_whole_again_with_its_files(
     shutil.rmtree(version)
     shutil.copytree(tmp_path / "kept", version)
     assert folder(scanner).versions[1] is before
-    assert scanner.sealer.check("sales_de", 1) == ""
+    assert scanner.sealer.check("sales_de", 1, False) == ""
 
 
 def test_a_touched_or_copied_version_is_no_change_and_an_unchanged_file_is_read_once(
@@ -207,7 +207,7 @@ def test_a_touched_or_copied_version_is_no_change_and_an_unchanged_file_is_read_
     (version / "__pycache__").mkdir()
     (version / "__pycache__" / "model.pyc").touch()
     assert folder(scanner).versions[1] is before
-    assert scanner.sealer.check("sales_de", 1) == ""
+    assert scanner.sealer.check("sales_de", 1, False) == ""
     assert sorted(reads) == ["large", "model.onnx", "model.onnx"]
 
 
@@ -290,6 +290,37 @@ def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scanner: Sc
             await asked
         await stand.settle()
         assert triton.loaded == set()
+
+    run(body())
+
+
+def test_what_was_loaded_before_it_was_sealed_is_what_was_published(scanner: Scanner, publish: Publish) -> None:
+    async def body() -> None:
+        version = publish("sales_de")
+        found = scanner.look(settle=False, young_s=60)
+        assert found is not None
+        catalogue = assemble(found.folders, [], Catalogue(), serve_undeclared=True)
+        await desk(scanner, FakeTriton(), catalogue).ensure()
+        (version / "model.onnx").write_bytes(b"other weights")
+        assert scanner.look() is None
+        assert "model.onnx changed" in folder(scanner, settle=True).versions[1].fault
+
+    run(body())
+
+
+def test_a_load_that_failed_seals_nothing(scanner: Scanner, publish: Publish) -> None:
+    async def body() -> None:
+        version = publish("sales_de")
+        (version / "model.onnx").write_bytes(b"half")
+        found = scanner.look(settle=False, young_s=60)
+        assert found is not None
+        catalogue, triton = assemble(found.folders, [], Catalogue(), serve_undeclared=True), FakeTriton()
+        triton.refuses["sales_de", 1] = "no model"
+        with pytest.raises(LoadFailed):
+            await desk(scanner, triton, catalogue).ensure()
+        (version / "model.onnx").write_bytes(b"half and half")
+        assert scanner.look() is None
+        assert folder(scanner, settle=True).versions[1].fault == ""
 
     run(body())
 

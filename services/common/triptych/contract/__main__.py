@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from triptych.contract.files import cause, printable_path
+from triptych.contract.files import cause, printable_path, resolved
 from triptych.contract.json_schema import contract_schema_text, steps_table
 from triptych.contract.tree import CONTRACT, sha256_of, tree_of
 from triptych.contract.verify import verify
@@ -48,7 +47,7 @@ def _verify(directory: Path) -> int:
 def _digests(version: Path) -> int:
     """The sha256 of each file, as YAML to be put at the end of contract.yaml."""
     try:
-        found = tree_of(version, os.path.realpath(version.parent.parent))
+        found = tree_of(version, resolved(version.parent.parent))
         files = [file.path for file in found.files if file.path != CONTRACT]
         lines = [f"  {json.dumps(path)}: {sha256_of(f'{version}/{path}')}" for path in files]
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from triptych.contract.callable import uncallable
-from triptych.contract.files import MAX_BYTES, FileError, is_within, printable, read_text
+from triptych.contract.files import MAX_BYTES, FileError, is_within, printable, read_text, resolved
 from triptych.contract.schema import Contract
 from triptych.contract.specs import TensorSpec
 
@@ -92,10 +91,10 @@ def missing_file(config: Any, version: Path, within: Path | None = None) -> str:
         return ""
     path = version / name
     try:
-        real = os.path.realpath(path, strict=True)
+        real = resolved(path)
     except OSError:
         return f"{version.name}/{printable(name)}: no such file"
-    if within is not None and not is_within(real, os.path.realpath(within)):
+    if within is not None and not is_within(real, resolved(within)):
         return f"{version.name}/{printable(name)}: is a link out of the model repository"
     return ""
 

@@ -88,6 +88,18 @@ def kind_fault(mode: int) -> str:
     return f"is {_kind(mode)}; want regular files"
 
 
+def resolved(path: str | Path) -> str:
+    """The path without links, as the kernel follows them. Raises `OSError`.
+
+    `os.path.realpath` cannot follow `/proc/125/root/models`, where KServe puts a model image (kserve#4753).
+    """
+    handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        return os.readlink(f"/proc/self/fd/{handle}")
+    finally:
+        os.close(handle)
+
+
 def is_within(real: str, folder: str) -> bool:
     """Whether a resolved path is a resolved folder or lies below it."""
     return real == folder or real.startswith(folder.rstrip("/") + "/")
@@ -117,7 +129,7 @@ def _check_place(handle: int, within: Path | None) -> None:
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         raise FileError(f"is {_kind(mode)}; want a regular file")
-    if within is not None and not is_within(os.readlink(f"/proc/self/fd/{handle}"), os.path.realpath(within)):
+    if within is not None and not is_within(os.readlink(f"/proc/self/fd/{handle}"), resolved(within)):
         raise FileError("is a link out of its folder; want a file within it")
 
 

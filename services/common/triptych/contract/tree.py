@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from triptych.contract.files import cause, is_within, kind_fault, printable
+from triptych.contract.files import cause, is_within, kind_fault, printable, resolved
 
 MAX_FILES: Final = 10_000
 MAX_DEPTH: Final = 32
@@ -65,9 +65,11 @@ def name_fault(name: str) -> str:
 class _Walk:
     def __init__(self, folder: str, within: str, most: int) -> None:
         self._folder, self._within, self._most = folder, within, most
+        self._real = ""
         self._found = Tree()
 
     def run(self) -> Tree:
+        self._real = resolved(self._folder)
         with os.scandir(self._folder) as entries:
             self._look(list(entries), "", ())
         self._found.files.sort(key=lambda file: file.path)
@@ -92,7 +94,7 @@ class _Walk:
         """Takes one entry; returns what is wrong with it. Raises `OSError`."""
         real = ""
         if entry.is_symlink():
-            real = os.path.realpath(entry.path, strict=True)
+            real = resolved(entry.path)
             if not is_within(real, self._within):
                 return "is a link out of the model repository"
         status = entry.stat()
@@ -104,8 +106,8 @@ class _Walk:
             return ""
         if len(above) >= MAX_DEPTH:
             return f"lies deeper than {MAX_DEPTH} folders"
-        real = real or os.path.realpath(entry.path)
-        if real in above or is_within(self._folder, real):
+        real = real or resolved(entry.path)
+        if real in above or is_within(self._real, real):
             return "is a link to a folder above it"
         with os.scandir(entry.path) as below:
             entries = list(below)

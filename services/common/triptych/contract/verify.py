@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 from triptych.contract import config as triton
 from triptych.contract.config import FILE, ConfigError
 from triptych.contract.errors import ContractError
-from triptych.contract.files import cause, printable, printable_path
+from triptych.contract.files import cause, printable, printable_path, resolved
 from triptych.contract.loader import load_located
 from triptych.contract.schema import Contract
 from triptych.contract.tree import CONTRACT, VERSION, name_fault, sha256_of, stated_faults, tree_of
@@ -125,7 +124,7 @@ def _version(place: Path, config_text: str, config: Any, models: Collection[str]
 
 def _files(place: Path, root: Path, contract: Contract) -> Iterator[str]:
     """Files that no Triton could load from here, and those that are not as the contract states."""
-    found = tree_of(place, os.path.realpath(root))
+    found = tree_of(place, resolved(root))
     yield from (f"{place}/{fault}" for fault in found.faults)
     if contract.files:
         faults = stated_faults(contract.files, found, lambda file: sha256_of(f"{place}/{file.path}"))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from triptych.contract.files import cause, is_within, kind_fault, printable
+from triptych.contract.files import cause, is_within, kind_fault, printable, resolved
 from triptych.contract.tree import VERSION, Stamp, name_fault, tree_of
 
 Part = tuple[str, Stamp]  # a file and what changes when it is written, or the sentence of a fault
@@ -44,7 +44,7 @@ def newest_s(found: Print) -> float:
 
 def list_models(root: Path, max_files: int) -> Listed:
     """Every model folder with its own files and all files of its versions. Raises `OSError` for the root alone."""
-    within = os.path.realpath(root)
+    within = resolved(root)
     found = Listed()
     with os.scandir(root) as entries:
         for entry in entries:
@@ -89,7 +89,7 @@ def list_documents(root: Path) -> Listed:
 
 def _model_fault(entry: os.DirEntry[str], within: str) -> str:
     """Why a folder can be no model; '' when it may be one, or is a file beside the models. Raises `OSError`."""
-    if entry.is_symlink() and not is_within(os.path.realpath(entry.path, strict=True), within):
+    if entry.is_symlink() and not is_within(resolved(entry.path), within):
         return "is a link out of the model repository" if entry.is_dir() else ""
     return name_fault(entry.name) if entry.is_dir() else ""
 

@@ -7,6 +7,7 @@ be read any more is handed on as removed, for it may be in traffic. What cannot 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -34,6 +35,7 @@ from triptych.contract.loader import load_located
 from triptych.contract.tree import CONTRACT, MAX_FILES, VERSION, Tree, sha256_of, stated_faults
 from triptych.contract.trial import trial
 
+STAYS = "what was read stays in force, restart the repository if that is meant"
 LOOK_S = 1.0  # of reading in one look; what is left is read in the next one, so that large items come last
 
 log = logging.getLogger(__name__)
@@ -41,9 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read: the largest text file and file of documents, the most files of a version, what tells whether one
-    changed, and what a contract may cost.
-    """
+    """How files are read: the largest ones, the most in a version, what tells a change, what a contract may cost."""
 
     max_file_bytes: int = MAX_BYTES
     max_document_bytes: int = MAX_DOCUMENT_BYTES
@@ -84,6 +84,9 @@ class Scanner:
         listed = list_models(self._models, self._reading.max_files)
         files = list_documents(self._documents) if self._documents is not None else Listed()
         self.listing_s = time.monotonic() - start
+        if settle and not listed.prints and any(each.present for each in self._read_folders.values()):
+            # An empty folder is a mount that is gone, as far as anybody can tell (tensorflow/serving#1480).
+            raise OSError(errno.ENODATA, f"no model is there any more; {STAYS}", os.fspath(self._models))
         changed, gone = self._folders.look(listed.prints, settle)
         for name in gone:
             self._leave(name)
@@ -183,7 +186,8 @@ class Scanner:
         """A version that is whole is what others are compared with."""
         if not version.removed:
             self._published[model][version.number] = version
-            self.sealer.publish((model, version.number), version.files)
+            if version.files is not None:
+                self.sealer.publish((model, version.number), version.files)
         return version
 
     def _unreadable(self, model: str, why: str) -> Folder:
@@ -204,7 +208,9 @@ class Scanner:
         path = model / str(number) / CONTRACT
         published = self._published[model.name].get(number)
         if published is not None and published.files is None:
-            published = None  # it has no seal yet: what is there now is what is published
+            # It has no seal yet: what is there now is what is published, unless it was loaded meanwhile.
+            sealed = self.sealer.published((model.name, number))
+            published = replace(published, files=sealed) if sealed is not None else None
         tree = self.sealer.tree(model.name, number)
         try:
             version = self._load(path, number)

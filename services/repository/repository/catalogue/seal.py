@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 Identities = Mapping[str, str]  # by path within the version's folder, parts joined by '/'
 
+DURABLE = ("sha256", "etag")
 MAX_NAMED = 3  # files in one sentence
 
 
@@ -27,6 +28,11 @@ def seal_of(files: Identities) -> str:
 def same_kind(one: str, other: str) -> bool:
     """Whether two identities can be compared."""
     return _kind(one) == _kind(other)
+
+
+def is_durable(identity: str) -> bool:
+    """Whether it stays the same for the same content on another volume or after another copy, as a time does not."""
+    return _kind(identity) in DURABLE
 
 
 def difference(published: Identities, now: Identities) -> str:

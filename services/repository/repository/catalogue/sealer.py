@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from repository.catalogue.seal import Identities, difference, refusal
-from triptych.contract.files import cause
+from triptych.contract.files import cause, resolved
 from triptych.contract.tree import CONTRACT, MAX_FILES, File, Tree, sha256_of, tree_of
 
 Identify = Callable[[str, File], str]  # of a file, by its path on disk. Raises `OSError`
@@ -44,13 +43,14 @@ class Sealer:
         self._models, self._identify, self._max_files = models, identify, max_files
         self._known: dict[Key, dict[str, tuple[File, str]]] = {}
         self._published: dict[Key, Identities] = {}
+        self._before_load: dict[Key, Identities] = {}
         self._lock = threading.Lock()
 
     def tree(self, model: str, number: int) -> Tree:
         """The files of a version, without its contract. Raises `Unreadable`."""
         folder = self._models / model / str(number)
         try:
-            found = tree_of(folder, os.path.realpath(self._models), self._max_files)
+            found = tree_of(folder, resolved(self._models), self._max_files)
         except OSError as error:
             raise Unreadable([f"{folder}: cannot be read: {cause(error)}"]) from None
         if found.faults:
@@ -76,24 +76,37 @@ class Sealer:
             self._known[key] = now
         return {path: identity for path, (_, identity) in now.items()}
 
-    def publish(self, key: Key, files: Identities | None) -> None:
-        """What the version is from now on; None as long as it has no seal."""
+    def publish(self, key: Key, files: Identities) -> None:
+        """What the version is from now on."""
         with self._lock:
-            if files is None:
-                self._published.pop(key, None)
-            else:
-                self._published[key] = files
+            self._published[key] = files
 
-    def check(self, model: str, number: int) -> str:
-        """Why the version must not be loaded; '' when its files are what was published, all gone, or have no seal."""
+    def published(self, key: Key) -> Identities | None:
+        """What the version is; None as long as it has no seal."""
         with self._lock:
-            published = self._published.get((model, number))
-        if published is None or not (self._models / model / str(number)).exists():
+            return self._published.get(key)
+
+    def check(self, model: str, number: int, loaded: bool) -> str:
+        """Why the version must not be loaded; '' when its files are what was published, or all gone.
+
+        Ask before and after a load: a version without a seal is sealed with the files that were loaded.
+        """
+        key = (model, number)
+        with self._lock:
+            published = self._published.get(key) or (self._before_load.get(key) if loaded else None)
+        if not (self._models / model / str(number)).exists():
             return ""
         try:
-            what = difference(published, self.take(model, number))
+            files = self.take(model, number)
         except Unreadable as error:
-            what = str(error)
+            return refusal(number, str(error))
         except NotAtRest:
-            what = "a file is being written"
-        return refusal(number, what) if what else ""
+            return refusal(number, "a file is being written")
+        if what := difference(published, files) if published is not None else "":
+            return refusal(number, what)
+        with self._lock:
+            if loaded:
+                self._published.setdefault(key, files)
+            else:
+                self._before_load[key] = files
+        return ""

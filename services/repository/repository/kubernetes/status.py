@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from repository.catalogue.assembly import Catalogue, Model, Verdict
-from repository.catalogue.seal import same_kind
+from repository.catalogue.seal import is_durable, same_kind
 from repository.catalogue.served_model import Sealed
 from repository.traffic.situation import Situation
 
@@ -198,7 +198,7 @@ def _copies(situation: Situation) -> int:
 def _sealed(number: int, model: Model | None, verdict: Verdict) -> Sealed:
     """What the version was when it was published: what was written down first stands."""
     version = model.versions.get(number) if model is not None else None
-    now = Sealed(version.seal, version.stated) if version is not None and version.seal else Sealed()
+    now = Sealed(version.seal, version.stated) if version is not None and is_durable(version.seal) else Sealed()
     before = verdict.origin.sealed.get(number, now)
     return before if same_kind(before.files, now.files) or not now.files else now
 

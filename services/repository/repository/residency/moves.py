@@ -38,8 +38,11 @@ class Facts(Protocol):
         """None when the model is not in the catalogue."""
         ...
 
-    async def changed(self, model: str, versions: Iterable[int]) -> str:
-        """Why one of these versions must not be loaded: its files are not what was published. '' if all may be."""
+    async def changed(self, model: str, versions: Iterable[int], *, loaded: bool = False) -> str:
+        """Why one of these versions must not be loaded: its files are not what was published. '' if all may be.
+
+        `loaded`: Triton has read them meanwhile.
+        """
         ...
 
     def let_go(self, key: Key) -> None:
@@ -214,7 +217,7 @@ class Moves:
             if not isinstance(error, LoadFailed):
                 raise
             raise LoadFailed(key[0], version_reason(error.reason, key[1])[:MAX_REASON]) from error
-        if why := await self._facts.changed(key[0], {key[1]}):
+        if why := await self._facts.changed(key[0], {key[1]}, loaded=True):
             self.unload(key, pod, "changed while it was loaded")
             raise LoadFailed(key[0], why)
         if await pod.confirm(key):

@@ -36,7 +36,7 @@ class Needs:
         self._failed: dict[Key, tuple[str, str]] = {}  # reason and since when, of versions not loaded well since
         self._sizes: dict[Key, Size] = {}  # as told already
         self._asking: Counter[Key] = Counter()  # calls that wait for a load
-        self.check_files: Callable[[str, int], str] | None = None  # why a version must not be loaded; blocks
+        self.check_files: Callable[[str, int, bool], str] | None = None  # why a version must not be loaded; blocks
 
     def set_catalogue(self, catalogue: Catalogue) -> None:
         """Models that are gone are forgotten."""
@@ -142,15 +142,16 @@ class Needs:
         fault = version.fault if version is not None else ""
         return fault or f"the files of version {key[1]} were removed"
 
-    async def changed(self, model: str, versions: Iterable[int]) -> str:
+    async def changed(self, model: str, versions: Iterable[int], *, loaded: bool = False) -> str:
         """Why one of these versions must not be loaded: its files are not what was published. '' if all may be.
 
+        `loaded`: Triton has read them meanwhile.
         Triton reads the files of all versions that it is told to keep again once one of them was written.
         """
         if self.check_files is None:
             return ""
         for version in sorted(versions):
-            if why := await asyncio.to_thread(self.check_files, model, version):
+            if why := await asyncio.to_thread(self.check_files, model, version, loaded):
                 return why
         return ""
 
