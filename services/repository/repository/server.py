@@ -52,7 +52,7 @@ class Repository:
         self._discovery = Discovery(settings.predictors)
         self._cluster = self._join(api) if api is not None else None
         models, refresh = models_in(settings.model_repository, settings.mirror)
-        scanner = Scanner(models, settings.served_models, _reading(settings, mirrored=refresh is not None))
+        scanner = Scanner(models, settings.served_models, reading_of(settings, mirrored=refresh is not None))
         self.residency.needs.check_files = scanner.sealer.check
         self._source = Source(
             scanner,
@@ -138,7 +138,7 @@ class Repository:
             self._cluster.set_catalogue(catalogue)
 
 
-def _reading(settings: Settings, *, mirrored: bool) -> Reading:
+def reading_of(settings: Settings, *, mirrored: bool) -> Reading:
     """How models are read. A mirror's large files have no content here; their time is that of the object."""
     return Reading(
         settings.max_file_bytes,

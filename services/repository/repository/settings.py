@@ -31,7 +31,7 @@ class Settings(StageSettings, Limits):
     seal: Literal["content", "time"] = Field(
         "content",
         description="what tells whether a published version changed: the sha256 of its files, for which each is read "
-        "once at the start; or their size and time alone, where that takes too long",
+        "once at the start; or their size and time alone, which say nothing over a restart, where that takes too long",
     )
     max_file_bytes: int = Field(1 << 20, ge=1024, description="largest config.pbtxt or contract.yaml")
     max_document_bytes: int = Field(64 << 10, ge=1024, description="largest file of ServedModel documents")

@@ -19,12 +19,16 @@ from prometheus_client import CollectorRegistry
 from repository.catalogue import scan as scan_module
 from repository.catalogue.assembly import Catalogue, Folder
 from repository.catalogue.scan import Reading, Scanner
+from repository.catalogue.sealer import by_content, by_stat
 from repository.catalogue.served_model import Fault
 from repository.catalogue.source import Source
 from repository.metrics import RepositoryMetrics
+from repository.server import reading_of
+from repository.settings import Settings
 from tests.unit.repository import folders
 from tests.unit.repository.folders import declare
 from triptych.contract.config import served_versions
+from triptych.contract.limits import TrialLimits
 
 Publish = Callable[..., Path]
 NOBODY = 65534
@@ -324,6 +328,32 @@ def test_bad_documents_are_named_and_the_others_are_read(documents: Path, models
         r"odd\xff.yaml:1: the name of a file of documents is printable UTF-8; rename the file",
     }
     assert sum(not isinstance(item, Fault) for item in found.documents) == 1
+
+
+@pytest.mark.parametrize("text", ["---\na: b\n" * 1000, "".join(f"k{n}: v\n" for n in range(1000))])
+def test_the_faults_of_one_file_of_documents_are_counted_and_not_all_told(
+    documents: Path, models: Path, text: str
+) -> None:
+    (documents / "many.yaml").write_text(text)
+    declare(documents, "sales_de", {1: 100})
+    found = Scanner(models, documents).look(settle=False)
+    assert found is not None
+    faults = [item.text for item in found.documents if isinstance(item, Fault)]
+    assert 50 <= len(faults) < 60
+    assert "faults" in faults[-1]
+    assert sum(not isinstance(item, Fault) for item in found.documents) == 1
+
+
+def test_the_settings_reach_whoever_reads(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("FILE_BYTES", 2000), ("DOCUMENT_BYTES", 3000), ("FILES", 4), ("ROW_BYTES", 5000)):
+        monkeypatch.setenv(f"REPOSITORY_MAX_{name}", str(value))
+    monkeypatch.setenv("REPOSITORY_TRIAL_S", "6")
+    monkeypatch.setenv("REPOSITORY_SEAL", "time")
+    wanted = Reading(2000, 3000, 4, by_stat, TrialLimits(5000, 6.0))
+    assert reading_of(Settings(), mirrored=False) == wanted
+    monkeypatch.setenv("REPOSITORY_SEAL", "content")
+    assert reading_of(Settings(), mirrored=False).identify is by_content
+    assert reading_of(Settings(), mirrored=True).identify is by_stat
 
 
 def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_told_once(

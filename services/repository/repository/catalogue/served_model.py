@@ -21,7 +21,7 @@ from triptych.contract.files import FileError, read_text
 
 GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
 MAX_BYTES = 64 << 10  # of one file: 300 documents, and 4 s to read whatever stands in it
-MAX_FAULTS = 50  # of one document
+MAX_FAULTS = 50  # of one document, and of one file before what follows is left unread
 MAX_VERSIONS = 32
 
 Location = tuple[int | str, ...]  # the way to a part of a document
@@ -227,12 +227,17 @@ def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES
 
     `within` is the folder that the file has to lie in, after its links were followed.
     """
-    nowhere = Origin(f"{path}:1")
+    nowhere, faults = Origin(f"{path}:1"), 0
     try:
         for content in YAML(typ="rt", pure=True).load_all(read_text(path, within, most)):
             if content is not None:
                 origin = Origin(f"{path}:{_line(content, ())}")
-                yield from check_document(origin, content, partial(_place, path, content))
+                for item in check_document(origin, content, partial(_place, path, content)):
+                    yield item
+                    faults += isinstance(item, Fault)
+                if faults >= MAX_FAULTS:
+                    yield Fault("", f"{path}: {faults} faults; what follows is not read", origin)
+                    return
     except FileError as error:
         yield Fault("", f"{path}:{error.line}: {error}", nowhere)
     except MarkedYAMLError as error:
