@@ -56,6 +56,20 @@ WORKERS ?= 2
 e2e: ## the tests that need a Kubernetes cluster: the one that KUBECONFIG names, each test in a namespace of its own
 	@$(CLUSTER_ENV); $(SERVICES) -m pytest tests/e2e $(TESTS) --numprocesses $(WORKERS) --dist loadfile
 
+# Packages that the service of vulnerabilities does not know fail it too: what was not looked up is not known to be safe.
+.PHONY: audit
+audit: ## known vulnerabilities of every pinned package (needs the JSON pages of PyPI; AUDIT="-s osv" asks OSV instead)
+	@python=$$($(ENVIRONMENT) audit) && "$$python" -m pip_audit --strict --no-deps --disable-pip --progress-spinner off $(AUDIT) \
+	  $$(git ls-files '*requirements*.txt' | sed 's/^/-r /')
+
+SBOM ?= build/sbom
+.PHONY: sbom
+sbom: ## bills of materials (CycloneDX) of the Python packages in the images, into SBOM=build/sbom
+	@python=$$($(ENVIRONMENT) audit) && mkdir -p "$(SBOM)" \
+	  && for folder in services/common services/repository services/predictor examples/backend; do \
+	  "$$python" -m cyclonedx_py requirements "$$folder/requirements.txt" --of JSON -o "$(SBOM)/$${folder##*/}.cdx.json" \
+	  && echo "$(SBOM)/$${folder##*/}.cdx.json"; done
+
 .PHONY: models
 models: ## train and export all example models again (minutes; deterministic)
 	@python=$$($(ENVIRONMENT) models) && PYTHONPATH=services/common exec "$$python" -m models build

@@ -68,6 +68,7 @@ ENVIRONMENTS = {
         Environment("models", ("models/requirements.txt",)),
         Environment("kserve", ("tests/requirements-kserve.txt",)),
         Environment("backend", ("examples/backend/requirements.txt",)),
+        Environment("audit", ("tests/requirements-audit.txt",)),
         Environment("bench-ray", ("benchmarks/requirements-ray.txt",)),
         Environment("bench-kserve", ("tests/requirements-kserve.txt", "benchmarks/requirements-kserve.txt")),
         Environment(
