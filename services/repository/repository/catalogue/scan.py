@@ -226,6 +226,8 @@ class Scanner:
         if published is None and stated:
             self._check_stated(path.parent, stated, tree)
         if files is not None and (what := difference(version.files or {}, files)):
+            if self.sealer.is_mendable(model.name, number):
+                return replace(version, files=files, file_bytes=tree.total_bytes()), note
             return replace(version, removed=True, fault=refusal(number, what)), note
         return version, note
 
