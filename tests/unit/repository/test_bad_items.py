@@ -379,6 +379,18 @@ def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_told_onc
     assert registry.get_sample_value("triptych_catalogue_faults") == 1
 
 
+def test_an_ensemble_is_read_again_when_its_step_comes(models: Path, publish: Publish) -> None:
+    publish("sales_de")
+    config = models / "sales_de" / "config.pbtxt"
+    text = config.read_text().replace('backend: "onnxruntime"', 'platform: "ensemble"')
+    config.write_text(text + 'ensemble_scheduling { step [{ model_name: "inner" model_version: -1 }] }')
+    scanner = Scanner(models, None)
+    assert "the model repository has no model 'inner'" in look(scanner)["sales_de"].broken[1]
+    publish("inner")
+    assert set(look(scanner)["sales_de"].present) == {1}
+    assert scanner.look() is None
+
+
 def test_large_items_come_last_and_hold_up_no_small_one(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:

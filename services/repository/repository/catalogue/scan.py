@@ -87,6 +87,7 @@ class Scanner:
         if settle and not listed.prints and any(each.present for each in self._read_folders.values()):
             # An empty folder is a mount that is gone, as far as anybody can tell (tensorflow/serving#1480).
             raise OSError(errno.ENODATA, f"no model is there any more; {STAYS}", os.fspath(self._models))
+        self._forget_ensembles(listed)
         changed, gone = self._folders.look(listed.prints, settle)
         for name in gone:
             self._leave(name)
@@ -101,6 +102,13 @@ class Scanner:
             return None
         documents = (item for _, items in sorted(self._read_files.items()) for item in items)
         return Scan(tuple(folder for _, folder in sorted(self._read_folders.items())), tuple(documents))
+
+    def _forget_ensembles(self, listed: Listed) -> None:
+        """Has ensembles read again when a model came or went: it may be one of their steps."""
+        if listed.prints.keys() != self._folders.names:
+            for name, folder in self._read_folders.items():
+                if name in listed.prints and folder.config.HasField("ensemble_scheduling"):
+                    self._folders.forget(name)
 
     def _leave(self, name: str) -> None:
         """A model whose folder is gone; one that never had a valid version is forgotten."""
