@@ -255,6 +255,16 @@ def test_a_file_where_a_version_would_be_is_noted(models: Path, publish: Publish
     )
 
 
+@pytest.mark.parametrize("name", ["v1", "01", "0", "1.0", "latest"])
+def test_a_folder_that_is_meant_for_a_version_is_noted(models: Path, publish: Publish, name: str) -> None:
+    """tensorflow/serving#1250: versions of other names are not found, and nobody says why."""
+    publish("sales_de").rename(models / "sales_de" / name)
+    found = look(Scanner(models, None))["sales_de"]
+    assert found.notes == (
+        f"{models}/sales_de/{name}: has a contract, but its name is no version; want a whole number from 1",
+    )
+
+
 def test_a_model_that_never_was_valid_is_forgotten_when_it_is_gone(models: Path, publish: Publish) -> None:
     publish("sales_de")
     (models / "bad").mkdir()

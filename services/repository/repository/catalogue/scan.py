@@ -29,7 +29,7 @@ from repository.catalogue.served_model import Document, Fault, Origin, read_docu
 from triptych.contract import ContractError
 from triptych.contract.config import FILE as CONFIG
 from triptych.contract.config import ConfigError, check_config, missing_file, read_config, served_versions
-from triptych.contract.files import MAX_BYTES, cause, printable_path
+from triptych.contract.files import MAX_BYTES, cause, printable, printable_path
 from triptych.contract.limits import TrialLimits
 from triptych.contract.loader import load_located
 from triptych.contract.tree import CONTRACT, MAX_FILES, VERSION, Tree, sha256_of, stated_faults
@@ -321,15 +321,20 @@ def _versions(model: Path) -> tuple[list[int], list[str]]:
     numbers, notes = [], []
     with os.scandir(model) as entries:
         for entry in entries:
-            if not VERSION.fullmatch(entry.name):
-                continue
             try:
-                is_folder = entry.is_dir()
+                if VERSION.fullmatch(entry.name) and entry.is_dir():
+                    numbers.append(int(entry.name))
+                elif fault := _no_version(entry):
+                    notes.append(f"{model}/{printable(entry.name)}: {fault}")
             except OSError as error:
-                notes.append(f"{entry.path}: cannot be read: {cause(error)}")
-                continue
-            if is_folder:
-                numbers.append(int(entry.name))
-            else:
-                notes.append(f"{entry.path}: is no folder; a version is a folder with a whole number")
+                notes.append(f"{model}/{printable(entry.name)}: cannot be read: {cause(error)}")
     return sorted(numbers), notes
+
+
+def _no_version(entry: os.DirEntry[str]) -> str:
+    """The sentence about what somebody meant for a version; '' for other files and folders. Raises `OSError`."""
+    if VERSION.fullmatch(entry.name):
+        return "is no folder; a version is a folder with a whole number"
+    if not entry.name.startswith(".") and entry.is_dir() and os.path.lexists(f"{entry.path}/{CONTRACT}"):
+        return "has a contract, but its name is no version; want a whole number from 1"
+    return ""
