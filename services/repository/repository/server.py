@@ -53,7 +53,7 @@ class Repository:
         self._cluster = self._join(api) if api is not None else None
         models, refresh = models_in(settings.model_repository, settings.mirror)
         scanner = Scanner(models, settings.served_models, reading_of(settings, mirrored=refresh is not None))
-        self.residency.needs.check_files = scanner.sealer.check
+        self.residency.needs.seals = scanner.sealer
         self._source = Source(
             scanner,
             metrics,

@@ -93,3 +93,20 @@ def test_what_is_no_contract_at_all_is_refused_in_one_line(content: bytes, text:
 def test_a_missing_file_is_a_contract_error(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"contract\.yaml:1: cannot be read: No such file"):
         load_contract(tmp_path / "contract.yaml")
+
+
+def test_a_large_contract_is_read_and_a_fault_in_it_costs_no_minute(data: Path) -> None:
+    text = (data / "digits_de.yaml").read_text(encoding="utf-8")
+    large = text + "".join(f"#{'x' * 99}\n" for _ in range(1000))
+    last = large.count("\n") + 1
+    assert parse_contract(large.encode()).family == "digits"
+    for more, line, fault in (
+        ("a: [1\n", last + 1, "not YAML: "),
+        ("a: }\n", last, "not YAML: "),
+        ("made: 2026-01-01\n", 1, "has more than plain mappings, lists and words"),
+        ("".join(f"k{n}: v\n" for n in range(1000)), 1, "k0: Extra inputs are not permitted"),
+    ):
+        with pytest.raises(ContractError) as caught:
+            parse_contract((large + more).encode(), "c.yaml")
+        assert caught.value.lines[0].startswith(f"c.yaml:{line}: {fault}")
+        assert len(caught.value.lines) <= 51

@@ -136,6 +136,21 @@ def test_each_problem_of_a_repository_is_a_line(
     assert any(line.startswith(problem) for line in found), found
 
 
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("loop", "loop:1: cannot be read: Too many levels of symbolic links"),
+        ("nothing", "loop:1: is a link to nothing"),
+        ("/", "loop:1: is a link out of the model repository"),
+    ],
+)
+def test_a_link_that_can_be_no_model_is_a_line(
+    repository: Path, capsys: pytest.CaptureFixture[str], target: str, problem: str
+) -> None:
+    (repository / "loop").symlink_to(target)
+    assert problems(repository, capsys) == [problem]
+
+
 def test_a_change_of_limits_is_no_change_of_the_family(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(repository / "sales_forecast_fr/1/contract.yaml", "minimum: 0, desc", "minimum: 5, desc")
     assert main(["verify", str(repository)]) == 0

@@ -255,6 +255,16 @@ def test_a_file_where_a_version_would_be_is_noted(models: Path, publish: Publish
     )
 
 
+@pytest.mark.parametrize("name", ["v1", "01", "0", "1.0", "latest"])
+def test_a_folder_that_is_meant_for_a_version_is_noted(models: Path, publish: Publish, name: str) -> None:
+    """tensorflow/serving#1250: versions of other names are not found, and nobody says why."""
+    publish("sales_de").rename(models / "sales_de" / name)
+    found = look(Scanner(models, None))["sales_de"]
+    assert found.notes == (
+        f"{models}/sales_de/{name}: has a contract, but its name is no version; want a whole number from 1",
+    )
+
+
 def test_a_model_that_never_was_valid_is_forgotten_when_it_is_gone(models: Path, publish: Publish) -> None:
     publish("sales_de")
     (models / "bad").mkdir()
@@ -377,6 +387,18 @@ def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_told_onc
     assert faults == [f"bad: {models}/bad: cannot be read: Too many levels of symbolic links"]
     assert registry.get_sample_value("triptych_versions_invalid") == 1
     assert registry.get_sample_value("triptych_catalogue_faults") == 1
+
+
+def test_an_ensemble_is_read_again_when_its_step_comes(models: Path, publish: Publish) -> None:
+    publish("sales_de")
+    config = models / "sales_de" / "config.pbtxt"
+    text = config.read_text().replace('backend: "onnxruntime"', 'platform: "ensemble"')
+    config.write_text(text + 'ensemble_scheduling { step [{ model_name: "inner" model_version: -1 }] }')
+    scanner = Scanner(models, None)
+    assert "the model repository has no model 'inner'" in look(scanner)["sales_de"].broken[1]
+    publish("inner")
+    assert set(look(scanner)["sales_de"].present) == {1}
+    assert scanner.look() is None
 
 
 def test_large_items_come_last_and_hold_up_no_small_one(

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from repository.catalogue.served_model import Document, Fault
+from repository.catalogue.served_model import Document, Fault, Sealed
 from repository.kubernetes import documents as documents_module
 from repository.kubernetes.api import Away, Expired
 from repository.kubernetes.documents import KubernetesDocuments
@@ -63,6 +63,46 @@ def test_objects_are_documents_and_changes_are_told() -> None:
         await settle()
         assert followed.shares() == {"sales_de": {1: 90, 2: 10}}
         assert followed.changes == 3
+        await followed.documents.close()
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"traffic": [{"percent": 100}]},
+        {"traffic": [{}], "versions": [{}]},
+        {"versions": [{"files": "sha256:1"}, {"version": 1, "files": "sha256:1"}]},
+        {"traffic": "none"},
+        {"versions": 7},
+    ],
+)
+def test_an_object_with_an_odd_status_keeps_no_other_from_being_followed(odd: dict[str, object]) -> None:
+    async def body() -> None:
+        server = ApiServer()
+        for model in ("sales_de", "sales_fr"):
+            server.put(model.replace("_", "-"), spec(model, {1: 100}))
+        server.objects["servedmodels"]["sales-de"]["status"] = odd
+        followed = Followed(server)
+        await followed.start()
+        assert followed.shares()["sales_fr"] == {1: 100}
+        assert len(followed.documents.now()) == 2
+        await followed.documents.close()
+
+    asyncio.run(body())
+
+
+def test_the_digests_of_a_status_are_read_back() -> None:
+    async def body() -> None:
+        server = ApiServer()
+        server.put("sales-de", spec("sales_de", {1: 100}))
+        versions = [{"version": 1, "files": "sha256:1", "contract": "sha256:2"}, {"version": 2}]
+        server.objects["servedmodels"]["sales-de"]["status"] = {"versions": versions}
+        followed = Followed(server)
+        await followed.start()
+        (document,) = followed.documents.now()
+        assert document.origin.sealed == {1: Sealed("sha256:1", "sha256:2")}
         await followed.documents.close()
 
     asyncio.run(body())

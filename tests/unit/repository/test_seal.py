@@ -260,7 +260,7 @@ def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
 
 def desk(scanner: Scanner, triton: FakeTriton, catalogue: Catalogue) -> Desk:
     made = Desk(catalogue, triton)
-    made.residency.needs.check_files = scanner.sealer.check
+    made.residency.needs.seals = scanner.sealer
     return made
 
 
@@ -321,6 +321,42 @@ def test_a_load_that_failed_seals_nothing(scanner: Scanner, publish: Publish) ->
         (version / "model.onnx").write_bytes(b"half and half")
         assert scanner.look() is None
         assert folder(scanner, settle=True).versions[1].fault == ""
+
+    run(body())
+
+
+def test_a_version_that_never_was_loaded_may_be_mended_in_place(scanner: Scanner, publish: Publish) -> None:
+    async def body() -> None:
+        version = publish("sales_de")
+        catalogue, triton = catalogue_of(scanner), FakeTriton()
+        stand = desk(scanner, triton, catalogue)
+        triton.refuses["sales_de", 1] = "no model"
+        with pytest.raises(LoadFailed):
+            await stand.ensure()
+        change_weights(version)
+        catalogue = catalogue_of(scanner, catalogue)
+        assert catalogue.model("sales_de").versions[1].fault == ""
+        triton.refuses.clear()
+        stand.residency.set_catalogue(catalogue)
+        assert await stand.ensure()
+        overwrite(version / "model.onnx", b"onnx")
+        assert "model.onnx changed" in folder(scanner).versions[1].fault
+
+    run(body())
+
+
+def test_a_version_that_was_loaded_once_may_not(scanner: Scanner, publish: Publish) -> None:
+    async def body() -> None:
+        version = publish("sales_de")
+        catalogue, triton = catalogue_of(scanner), FakeTriton()
+        stand = desk(scanner, triton, catalogue)
+        await stand.ensure()
+        triton.refuses["sales_de", 1] = "no memory"
+        triton.restart()
+        with pytest.raises(LoadFailed, match="no memory"):
+            await stand.ensure()
+        change_weights(version)
+        assert "model.onnx changed" in folder(scanner).versions[1].fault
 
     run(body())
 

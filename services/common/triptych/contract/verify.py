@@ -11,7 +11,7 @@ from typing import Any
 from triptych.contract import config as triton
 from triptych.contract.config import FILE, ConfigError
 from triptych.contract.errors import ContractError
-from triptych.contract.files import cause, printable, printable_path, resolved
+from triptych.contract.files import cause, is_within, printable, printable_path, resolved
 from triptych.contract.loader import load_located
 from triptych.contract.schema import Contract
 from triptych.contract.tree import CONTRACT, VERSION, name_fault, sha256_of, stated_faults, tree_of
@@ -67,12 +67,23 @@ def verify(root: Path) -> Report:
 def _folders(root: Path, report: Report) -> Iterator[Path]:
     """The model folders; one whose name no caller could send is a problem."""
     for entry in sorted(root.iterdir()):
-        if entry.name.startswith(".") or not entry.is_dir():
+        if entry.name.startswith("."):
             continue
-        if fault := name_fault(entry.name):
+        if fault := _link_fault(entry, root) or (entry.is_dir() and name_fault(entry.name)):
             report.problems.append(f"{root}/{printable(entry.name)}:1: {fault}")
-        else:
+        elif entry.is_dir():
             yield entry
+
+
+def _link_fault(entry: Path, root: Path) -> str:
+    """Why a link can be no model; '' for one that may be, or leads to a file beside the models."""
+    if not entry.is_symlink():
+        return ""
+    try:
+        real = resolved(entry)
+    except OSError as error:
+        return "is a link to nothing" if isinstance(error, FileNotFoundError) else f"cannot be read: {cause(error)}"
+    return "is a link out of the model repository" if entry.is_dir() and not is_within(real, resolved(root)) else ""
 
 
 def _model(folder: Path, models: Collection[str], report: Report) -> None:

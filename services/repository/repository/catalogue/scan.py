@@ -29,7 +29,7 @@ from repository.catalogue.served_model import Document, Fault, Origin, read_docu
 from triptych.contract import ContractError
 from triptych.contract.config import FILE as CONFIG
 from triptych.contract.config import ConfigError, check_config, missing_file, read_config, served_versions
-from triptych.contract.files import MAX_BYTES, cause, printable_path
+from triptych.contract.files import MAX_BYTES, cause, printable, printable_path
 from triptych.contract.limits import TrialLimits
 from triptych.contract.loader import load_located
 from triptych.contract.tree import CONTRACT, MAX_FILES, VERSION, Tree, sha256_of, stated_faults
@@ -87,6 +87,7 @@ class Scanner:
         if settle and not listed.prints and any(each.present for each in self._read_folders.values()):
             # An empty folder is a mount that is gone, as far as anybody can tell (tensorflow/serving#1480).
             raise OSError(errno.ENODATA, f"no model is there any more; {STAYS}", os.fspath(self._models))
+        self._forget_ensembles(listed)
         changed, gone = self._folders.look(listed.prints, settle)
         for name in gone:
             self._leave(name)
@@ -101,6 +102,13 @@ class Scanner:
             return None
         documents = (item for _, items in sorted(self._read_files.items()) for item in items)
         return Scan(tuple(folder for _, folder in sorted(self._read_folders.items())), tuple(documents))
+
+    def _forget_ensembles(self, listed: Listed) -> None:
+        """Has ensembles read again when a model came or went: it may be one of their steps."""
+        if listed.prints.keys() != self._folders.names:
+            for name, folder in self._read_folders.items():
+                if name in listed.prints and folder.config.HasField("ensemble_scheduling"):
+                    self._folders.forget(name)
 
     def _leave(self, name: str) -> None:
         """A model whose folder is gone; one that never had a valid version is forgotten."""
@@ -226,6 +234,8 @@ class Scanner:
         if published is None and stated:
             self._check_stated(path.parent, stated, tree)
         if files is not None and (what := difference(version.files or {}, files)):
+            if self.sealer.is_mendable(model.name, number):
+                return replace(version, files=files, file_bytes=tree.total_bytes()), note
             return replace(version, removed=True, fault=refusal(number, what)), note
         return version, note
 
@@ -311,15 +321,20 @@ def _versions(model: Path) -> tuple[list[int], list[str]]:
     numbers, notes = [], []
     with os.scandir(model) as entries:
         for entry in entries:
-            if not VERSION.fullmatch(entry.name):
-                continue
             try:
-                is_folder = entry.is_dir()
+                if VERSION.fullmatch(entry.name) and entry.is_dir():
+                    numbers.append(int(entry.name))
+                elif fault := _no_version(entry):
+                    notes.append(f"{model}/{printable(entry.name)}: {fault}")
             except OSError as error:
-                notes.append(f"{entry.path}: cannot be read: {cause(error)}")
-                continue
-            if is_folder:
-                numbers.append(int(entry.name))
-            else:
-                notes.append(f"{entry.path}: is no folder; a version is a folder with a whole number")
+                notes.append(f"{model}/{printable(entry.name)}: cannot be read: {cause(error)}")
     return sorted(numbers), notes
+
+
+def _no_version(entry: os.DirEntry[str]) -> str:
+    """The sentence about what somebody meant for a version; '' for other files and folders. Raises `OSError`."""
+    if VERSION.fullmatch(entry.name):
+        return "is no folder; a version is a folder with a whole number"
+    if not entry.name.startswith(".") and entry.is_dir() and os.path.lexists(f"{entry.path}/{CONTRACT}"):
+        return "has a contract, but its name is no version; want a whole number from 1"
+    return ""

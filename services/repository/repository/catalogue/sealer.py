@@ -44,6 +44,8 @@ class Sealer:
         self._known: dict[Key, dict[str, tuple[File, str]]] = {}
         self._published: dict[Key, Identities] = {}
         self._before_load: dict[Key, Identities] = {}
+        self._loaded: set[Key] = set()
+        self._mendable: set[Key] = set()  # could not be loaded, and never was
         self._lock = threading.Lock()
 
     def tree(self, model: str, number: int) -> Tree:
@@ -86,6 +88,17 @@ class Sealer:
         with self._lock:
             return self._published.get(key)
 
+    def load_failed(self, model: str, number: int) -> None:
+        """Triton could not load it: its files may be mended in place, for nobody was ever answered with them."""
+        with self._lock:
+            if (model, number) not in self._loaded:
+                self._mendable.add((model, number))
+
+    def is_mendable(self, model: str, number: int) -> bool:
+        """Whether other files may take the place of those that were published."""
+        with self._lock:
+            return (model, number) in self._mendable
+
     def check(self, model: str, number: int, loaded: bool) -> str:
         """Why the version must not be loaded; '' when its files are what was published, or all gone.
 
@@ -93,7 +106,9 @@ class Sealer:
         """
         key = (model, number)
         with self._lock:
-            published = self._published.get(key) or (self._before_load.get(key) if loaded else None)
+            published = None if key in self._mendable else self._published.get(key)
+            if published is None and loaded:
+                published = self._before_load.get(key)
         if not (self._models / model / str(number)).exists():
             return ""
         try:
@@ -106,7 +121,9 @@ class Sealer:
             return refusal(number, what)
         with self._lock:
             if loaded:
-                self._published.setdefault(key, files)
+                self._published[key] = files
+                self._loaded.add(key)
+                self._mendable.discard(key)
             else:
                 self._before_load[key] = files
         return ""

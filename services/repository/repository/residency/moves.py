@@ -45,6 +45,10 @@ class Facts(Protocol):
         """
         ...
 
+    def could_not_load(self, key: Key) -> None:
+        """Triton refused its files."""
+        ...
+
     def let_go(self, key: Key) -> None:
         """One copy fewer is wanted: it is about to be unloaded."""
         ...
@@ -216,6 +220,7 @@ class Moves:
             await pod.refresh()
             if not isinstance(error, LoadFailed):
                 raise
+            self._facts.could_not_load(key)
             raise LoadFailed(key[0], version_reason(error.reason, key[1])[:MAX_REASON]) from error
         if why := await self._facts.changed(key[0], {key[1]}, loaded=True):
             self.unload(key, pod, "changed while it was loaded")
@@ -227,7 +232,10 @@ class Moves:
             await asyncio.sleep(POLL_S)
             await pod.refresh()
         if key not in pod.ready:
-            raise LoadFailed(key[0], await pod.reason(key)) if pod.answers else Unavailable(pod.silence)
+            if not pod.answers:
+                raise Unavailable(pod.silence)
+            self._facts.could_not_load(key)
+            raise LoadFailed(key[0], await pod.reason(key))
 
     async def _take_room(self, key: Key, pod: Pod) -> None:
         """Returns when there is room for what is arriving. Raises `Overloaded`."""

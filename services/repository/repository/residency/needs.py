@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Protocol
 
 from tritonclient.grpc import model_config_pb2 as mc
 
@@ -18,6 +19,18 @@ from repository.residency.memory import Memory, Size
 from repository.residency.pod import Pod
 from repository.residency.room import Occupant
 from repository.residency.usage import Key, Usage
+
+
+class Seals(Protocol):
+    """Whether the files of versions are what was published."""
+
+    def check(self, model: str, number: int, loaded: bool) -> str:
+        """Why the version must not be loaded, '' if it may be. Asked before and after (`loaded`) a load; blocks."""
+        ...
+
+    def load_failed(self, model: str, number: int) -> None:
+        """Triton could not load it."""
+        ...
 
 
 class Needs:
@@ -36,7 +49,7 @@ class Needs:
         self._failed: dict[Key, tuple[str, str]] = {}  # reason and since when, of versions not loaded well since
         self._sizes: dict[Key, Size] = {}  # as told already
         self._asking: Counter[Key] = Counter()  # calls that wait for a load
-        self.check_files: Callable[[str, int, bool], str] | None = None  # why a version must not be loaded; blocks
+        self.seals: Seals | None = None  # None: whatever lies there may be loaded
 
     def set_catalogue(self, catalogue: Catalogue) -> None:
         """Models that are gone are forgotten."""
@@ -108,6 +121,11 @@ class Needs:
         since = self._failed.get(key, ("", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))[1]
         self._failed[key] = (reason, since)
 
+    def could_not_load(self, key: Key) -> None:
+        """Triton refused its files. While no Triton has the version, they may be mended."""
+        if self.seals is not None and not self._fleet.holders(key):
+            self.seals.load_failed(*key)
+
     def loaded(self, keys: Iterable[Key]) -> None:
         """Versions that a Triton has ready."""
         if self._failed:
@@ -148,10 +166,10 @@ class Needs:
         `loaded`: Triton has read them meanwhile.
         Triton reads the files of all versions that it is told to keep again once one of them was written.
         """
-        if self.check_files is None:
+        if self.seals is None:
             return ""
         for version in sorted(versions):
-            if why := await asyncio.to_thread(self.check_files, model, version, loaded):
+            if why := await asyncio.to_thread(self.seals.check, model, version, loaded):
                 return why
         return ""
 
