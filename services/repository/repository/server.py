@@ -10,7 +10,7 @@ from repository.catalogue.assembly import Catalogue
 from repository.catalogue.scan import Reading, Scanner
 from repository.catalogue.sealer import by_content, by_stat
 from repository.catalogue.source import Source
-from repository.catalogue.store.place import models_in
+from repository.catalogue.store.place import Models, StoreSeals, models_in
 from repository.journal import Journal
 from repository.leading import Alone, Loads
 from repository.metrics import RepositoryMetrics
@@ -51,9 +51,9 @@ class Repository:
         self.serving.attach(self.residency)
         self._discovery = Discovery(settings.predictors)
         self._cluster = self._join(api) if api is not None else None
-        models, refresh = models_in(settings.model_repository, settings.mirror)
-        scanner = Scanner(models, settings.served_models, reading_of(settings, mirrored=refresh is not None))
-        self.residency.needs.seals = scanner.sealer
+        place = models_in(settings.model_repository, settings.mirror)
+        scanner = Scanner(place.folder, settings.served_models, reading_of(settings, place))
+        self.residency.needs.seals = StoreSeals(place, scanner.sealer) if place.identify else scanner.sealer
         self._source = Source(
             scanner,
             metrics,
@@ -61,7 +61,7 @@ class Repository:
             serve_undeclared=settings.serve_undeclared,
             documents=self._cluster.documents if self._cluster else None,
             serving=self.serving.versions,
-            before_look=refresh,
+            before_look=place.refresh,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._standing: asyncio.Task[None] | None = None  # for election
@@ -138,14 +138,15 @@ class Repository:
             self._cluster.set_catalogue(catalogue)
 
 
-def reading_of(settings: Settings, *, mirrored: bool) -> Reading:
-    """How models are read. A mirror's large files have no content here; their time is that of the object."""
+def reading_of(settings: Settings, place: Models) -> Reading:
+    """How models are read. A mirror's large files have no content here; what tells them is the tag of the object."""
     return Reading(
         settings.max_file_bytes,
         settings.max_document_bytes,
         settings.max_files,
-        by_content if settings.seal == "content" and not mirrored else by_stat,
+        place.identify or (by_content if settings.seal == "content" else by_stat),
         TrialLimits(settings.max_row_bytes, settings.trial_s),
+        has_content=place.identify is None,
     )
 
 
