@@ -14,6 +14,7 @@ from repository.catalogue.store.place import Models, StoreSeals, models_in
 from repository.journal import Journal
 from repository.leading import Alone, Loads
 from repository.metrics import RepositoryMetrics
+from repository.places import Places
 from repository.residency.discovery import Discovery
 from repository.residency.residency import Residency
 from repository.residency.triton import Triton
@@ -45,7 +46,7 @@ class Repository:
         self._stage = StageMetrics("repository", self._tracing)
         metrics = RepositoryMetrics(self._stage.registry)
         journal = Journal()
-        self.board = Board(metrics, settings.max_watchers)
+        self.board = Board(metrics, settings.max_watchers, settings.max_watchers_per_peer)
         self.serving = Serving(self.board, journal)
         self.residency = Residency(self._connect, settings, metrics, journal, self.serving.models_changed)
         self.serving.attach(self.residency)
@@ -69,9 +70,8 @@ class Repository:
         leader = self._cluster.election if self._cluster else Alone()
         upstream_credentials(settings)  # files that cannot be read are named at the start
         self._loads = Loads(self.residency, leader, partial(upstream_credentials, settings), settings.replica_name)
-        own = RepositoryServicer(
-            self.board, self.residency, self._loads, journal, self._tracing, settings.max_in_flight
-        )
+        waiting = Places(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads")
+        own = RepositoryServicer(self.board, self.residency, self._loads, journal, self._tracing, waiting)
         inference = CatalogueServicer(
             settings, self._stage, self.board, self.residency, self._loads, lambda: self._ready
         )
