@@ -10,11 +10,13 @@ from tritonclient.grpc import model_config_pb2 as mc
 from repository.catalogue.entities import Folder
 from triptych.contract.tree import VERSION
 
+MAX_SHOWN = 1000  # objects: a bucket may be full of what is no model
+
 
 def with_left_out(folders: Collection[Folder], left_out: Mapping[str, str]) -> list[Folder]:
     """The folders with the reason why a version or model is not among them, by the path that could not be read."""
     known = {folder.name: folder for folder in folders}
-    for path, text in left_out.items():
+    for path, text in sorted(left_out.items())[:MAX_SHOWN]:
         name, _, rest = path.partition("/")
         number = rest.partition("/")[0] if "/" in rest else ""
         folder = known.get(name) or Folder(name, mc.ModelConfig(), {}, problem=text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Protocol
@@ -15,6 +16,7 @@ from repository.catalogue.assembly import Catalogue, Reason, assemble
 from repository.catalogue.left_out import with_left_out
 from repository.catalogue.scan import Scan, Scanner
 from repository.catalogue.served_model import Document, Fault
+from repository.catalogue.store.place import named
 from repository.metrics import RepositoryMetrics
 
 REST_S = 1.0  # between a look that was asked for and the next: what is new has to rest that long
@@ -64,6 +66,7 @@ class Source:
         self._assembling = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
         self._before_look = before_look
+        self._refresh_s = 0.0
         self._lost = ""
         self._left_out: Mapping[str, str] = {}
         self._unknown: set[str] = set()
@@ -95,7 +98,7 @@ class Source:
 
     async def next_look(self, poll_s: float) -> None:
         """Looks when it is time for it: at once when a document asks for something unknown, and again soon after."""
-        poll_s = max(poll_s, self._scanner.listing_s * REST_SHARE)
+        poll_s = max(poll_s, (self._scanner.listing_s + self._refresh_s) * REST_SHARE)
         if self._scanner.more:
             poll_s = 0.0
         with suppress(TimeoutError):
@@ -106,7 +109,9 @@ class Source:
         await self.look()
 
     def _read(self, *, settle: bool = True) -> Scan | None:
+        start = time.thread_time()
         wrong = dict(self._before_look())
+        self._refresh_s = time.thread_time() - start  # of a core: a store may take its time to answer
         self._lost, self._left_out = wrong.pop("", ""), wrong
         return self._scanner.look(settle=settle, young_s=0.0 if settle else YOUNG_S)
 
@@ -154,7 +159,7 @@ class Source:
         self._unknown = unknown
 
     def _faults(self) -> set[str]:
-        return self._catalogue.faults() | set(self._left_out.values()) | ({self._lost} if self._lost else set())
+        return self._catalogue.faults() | named(self._left_out.values()) | ({self._lost} if self._lost else set())
 
     def _tell(self, faults: set[str]) -> None:
         """Logs every fault once, for as long as it lasts."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from repository.arguments import duration, typed
 from repository.catalogue.store.mirror import Mirror, Progress
 from repository.catalogue.store.objects import open_store
+from repository.catalogue.store.place import named
 from repository.catalogue.store.uri import split
 
 TELL_S = 5.0  # between two lines about one long download
@@ -129,9 +130,10 @@ class Teller:
 
     def left_out(self, faults: Collection[str]) -> None:
         """Tells each object that is left out, once as long as that lasts."""
-        for fault in sorted(set(faults) - self._left_out):
+        now = named(faults)
+        for fault in sorted(now - self._left_out):
             self._say(f"left out: {fault}")
-        self._left_out = set(faults)
+        self._left_out = now
 
     def well(self, text: str, brought: int, removed: int) -> None:
         """Tells the first time, after a fault, and what changed."""

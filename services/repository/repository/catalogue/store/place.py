@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from repository.catalogue.sealer import Identify, Sealer
 from repository.catalogue.store.uri import is_uri
 from triptych.contract.tree import File
 
+MAX_NAMED = 100  # objects
 AWAY = ""  # key of the fault of the store itself
 
 
@@ -30,6 +31,13 @@ class Models:
     refresh: Callable[[], Mapping[str, str]] = dict
     identify: Identify | None = None
     differs: Callable[[str, int], str] = lambda model, number: ""
+
+
+def named(faults: Collection[str]) -> set[str]:
+    """For a log: so many sentences, and how many more there are. A bucket may be full of what is no model."""
+    if len(faults) <= MAX_NAMED:
+        return set(faults)
+    return {*sorted(faults)[:MAX_NAMED], f"{len(faults) - MAX_NAMED} more objects of the store are left out"}
 
 
 class StoreSeals:
