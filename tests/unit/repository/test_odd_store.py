@@ -225,3 +225,15 @@ def test_a_file_becomes_a_folder_and_a_folder_becomes_a_file(odd: OddStore, tmp_
     odd.put("eu/m/1/data", "file")
     mirror.refresh()
     assert contents(folder) == GOOD | {"m/1/data": b"file"}
+
+
+def test_what_only_begins_like_the_uri_and_names_that_come_again_below_are_told_apart(
+    odd: OddStore, tmp_path: Path, scheme: str
+) -> None:
+    """kserve#2473, kserve#4120"""
+    for key in ("eu", "eu-logs/m/config.pbtxt", "eu.bak/m/1/model.onnx", "europe/m/1/model.onnx"):
+        odd.put(key, b"another's")
+    odd.put("eu/m/1/eu/m/1/model.onnx", b"below")
+    mirror = Mirror(opened(scheme), tmp_path / "models", whole=True)
+    mirror.refresh()
+    assert (mirror.faults, contents(tmp_path / "models")) == ({}, GOOD | {"m/1/eu/m/1/model.onnx": b"below"})

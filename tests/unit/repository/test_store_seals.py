@@ -177,3 +177,18 @@ def test_a_mirror_of_contracts_follows_every_change(store: Memory, folder: Path)
     assert before.startswith("etag:")
     assert mirror.identity(MODEL) not in ("", before)
     assert mirror.differs("sales_de", 1) == ""
+
+
+def test_the_repository_does_not_compare_digests_of_files_that_it_never_read(store: Memory, folder: Path) -> None:
+    contract = store.contents()["sales_de/1/contract.yaml"].decode()
+    digest = hashlib.sha256(b"y = 1x").hexdigest()
+    store.put("sales_de/2/contract.yaml", sealed(contract, **{"model.onnx": digest}))
+    store.put("sales_de/2/model.onnx", "y = 1x")
+    store.put("sales_de/3/contract.yaml", sealed(contract, **{"model.onnx": digest, "more.bin": digest}))
+    store.put("sales_de/3/model.onnx", "y = 1x")
+    mirrored(store, folder, whole=False)
+    scan = Scanner(folder, None, Reading(has_content=False)).look(settle=False)
+    assert scan is not None
+    (model,) = scan.folders
+    assert [*model.present] == [1, 2]
+    assert "more.bin: no such file, but the contract states" in model.broken[3]
