@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from repository.catalogue.store.keys import MAX_PART_BYTES, folders_of, shown, sort_out
@@ -23,8 +23,9 @@ KEYS = st.lists(PARTS, min_size=1, max_size=5).map("/".join)
 OBJECTS = st.builds(Object, st.integers(-1, 3), st.integers(-(2**70), 2**70), st.sampled_from(["", '"a"', "W/b"]))
 
 
+@example({"\ud800": Object(0, 0, ""), "m/\udcff": Object(1, 0, ""), "m/1/": Object(2, 0, "")})
 @given(st.dictionaries(KEYS, OBJECTS, max_size=12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_every_listing_is_sorted_out_and_every_file_is_one(listed: dict[str, Object]) -> None:
     found = sort_out(listed)
     assert found.files.keys().isdisjoint(found.faults)

@@ -5,7 +5,6 @@ A bucket may hold any key; a folder may not. An item that cannot be a file is na
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -91,7 +90,7 @@ def unit_of(path: str) -> str:
 
 def shown(key: str) -> str:
     """A key for a sentence: clipped, with escapes for what cannot be shown."""
-    return printable_path(os.fsencode(key).decode(errors="surrogateescape"))
+    return printable_path(key)
 
 
 def _is_marker(path: str, known: Object) -> bool:
