@@ -286,6 +286,29 @@ def test_leaving_ends_the_watchers_and_does_not_wait_for_them(folder: Path) -> N
     run(test())
 
 
+def test_one_host_has_a_limit_of_watchers_and_gets_its_place_back_when_one_leaves(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder, max_watchers_per_peer=2) as setting:
+            streams = [setting.updates() for _ in range(2)]
+            for stream in streams:
+                await anext(stream)
+            with pytest.raises(aio.AioRpcError) as caught:
+                await anext(setting.updates())
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            told = str(caught.value.details())
+            assert "2 watchers follow the catalogue from 127.0.0.1, the limit for one peer" in told
+            await streams.pop().aclose()  # type: ignore[attr-defined]
+            async with asyncio.timeout(20):
+                while True:  # the server hears of it a moment later
+                    try:
+                        await anext(setting.updates())
+                        break
+                    except aio.AioRpcError:
+                        await asyncio.sleep(0.01)
+
+    run(test())
+
+
 def test_a_missing_folder_is_one_sentence_with_the_setting_to_change(folder: Path) -> None:
     async def test() -> None:
         shutil.rmtree(folder / "models")

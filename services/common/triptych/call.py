@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from triptych.errors import DeadlineExceeded, Overloaded
+from triptych.peer import peer_host
 
 TRACE_KEYS = ("traceparent", "tracestate")
 
@@ -20,10 +21,16 @@ class Call:
 
     deadline: float
     metadata: Mapping[str, str] = field(default_factory=dict)
+    ask_peer: Callable[[], str] | None = None  # as gRPC names it; asked only where it matters, for it costs
 
     @classmethod
     def within(cls, seconds: float, metadata: Mapping[str, str] | None = None) -> Call:
         return cls(time.monotonic() + seconds, metadata or {})
+
+    @property
+    def peer(self) -> str:
+        """The caller's host; empty where the server does not tell it."""
+        return peer_host(self.ask_peer()) if self.ask_peer is not None else ""
 
     def remaining_s(self, limit_s: float = float("inf")) -> float:
         """Seconds left, at most `limit_s`; raises `DeadlineExceeded` when there are none."""

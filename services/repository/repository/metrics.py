@@ -25,6 +25,11 @@ class RepositoryMetrics:
             registry=registry,
         )
         self.faults = Gauge("triptych_catalogue_faults", "Faults in models and documents", registry=registry)
+        self.objects_left_out = Gauge(
+            "triptych_store_objects_left_out",
+            "Objects of the store that are no files of a model, or cannot be read; the log names them",
+            registry=registry,
+        )
         self.loads = Counter("triptych_model_loads", "Loads into Triton", ("outcome",), registry=registry)
         self.load_seconds = Histogram(
             "triptych_model_load_seconds", "Duration of loads", buckets=LOAD_BUCKETS, registry=registry

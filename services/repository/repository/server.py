@@ -10,10 +10,11 @@ from repository.catalogue.assembly import Catalogue
 from repository.catalogue.scan import Reading, Scanner
 from repository.catalogue.sealer import by_content, by_stat
 from repository.catalogue.source import Source
-from repository.catalogue.store.place import models_in
+from repository.catalogue.store.place import Models, StoreSeals, models_in
 from repository.journal import Journal
 from repository.leading import Alone, Loads
 from repository.metrics import RepositoryMetrics
+from repository.places import Places
 from repository.residency.discovery import Discovery
 from repository.residency.residency import Residency
 from repository.residency.triton import Triton
@@ -45,15 +46,15 @@ class Repository:
         self._stage = StageMetrics("repository", self._tracing)
         metrics = RepositoryMetrics(self._stage.registry)
         journal = Journal()
-        self.board = Board(metrics, settings.max_watchers)
+        self.board = Board(metrics, settings.max_watchers, settings.max_watchers_per_peer)
         self.serving = Serving(self.board, journal)
         self.residency = Residency(self._connect, settings, metrics, journal, self.serving.models_changed)
         self.serving.attach(self.residency)
         self._discovery = Discovery(settings.predictors)
         self._cluster = self._join(api) if api is not None else None
-        models, refresh = models_in(settings.model_repository, settings.mirror)
-        scanner = Scanner(models, settings.served_models, reading_of(settings, mirrored=refresh is not None))
-        self.residency.needs.seals = scanner.sealer
+        place = models_in(settings.model_repository, settings.mirror)
+        scanner = Scanner(place.folder, settings.served_models, reading_of(settings, place))
+        self.residency.needs.seals = StoreSeals(place, scanner.sealer) if place.identify else scanner.sealer
         self._source = Source(
             scanner,
             metrics,
@@ -61,7 +62,7 @@ class Repository:
             serve_undeclared=settings.serve_undeclared,
             documents=self._cluster.documents if self._cluster else None,
             serving=self.serving.versions,
-            before_look=refresh,
+            before_look=place.refresh,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._standing: asyncio.Task[None] | None = None  # for election
@@ -69,9 +70,8 @@ class Repository:
         leader = self._cluster.election if self._cluster else Alone()
         upstream_credentials(settings)  # files that cannot be read are named at the start
         self._loads = Loads(self.residency, leader, partial(upstream_credentials, settings), settings.replica_name)
-        own = RepositoryServicer(
-            self.board, self.residency, self._loads, journal, self._tracing, settings.max_in_flight
-        )
+        waiting = Places(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads")
+        own = RepositoryServicer(self.board, self.residency, self._loads, journal, self._tracing, waiting)
         inference = CatalogueServicer(
             settings, self._stage, self.board, self.residency, self._loads, lambda: self._ready
         )
@@ -138,14 +138,15 @@ class Repository:
             self._cluster.set_catalogue(catalogue)
 
 
-def reading_of(settings: Settings, *, mirrored: bool) -> Reading:
-    """How models are read. A mirror's large files have no content here; their time is that of the object."""
+def reading_of(settings: Settings, place: Models) -> Reading:
+    """How models are read. A mirror's large files have no content here; what tells them is the tag of the object."""
     return Reading(
         settings.max_file_bytes,
         settings.max_document_bytes,
         settings.max_files,
-        by_content if settings.seal == "content" and not mirrored else by_stat,
+        place.identify or (by_content if settings.seal == "content" else by_stat),
         TrialLimits(settings.max_row_bytes, settings.trial_s),
+        has_content=place.identify is None,
     )
 
 

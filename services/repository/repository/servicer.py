@@ -10,10 +10,11 @@ from repository.catalogue.assembly import Model, Version
 from repository.describe import describe
 from repository.journal import Journal
 from repository.leading import Loads
+from repository.places import Places
 from repository.residency.residency import Residency
 from repository.traffic.board import Board
 from triptych.call import Call
-from triptych.errors import NotSupported, Overloaded, Unavailable, UnknownVersion
+from triptych.errors import NotSupported, Unavailable, UnknownVersion
 from triptych.metrics import StageMetrics
 from triptych.oip import InferenceServicer, ModelInfo
 from triptych.proto import repository_pb2 as rp
@@ -34,15 +35,14 @@ class RepositoryServicer:
         loads: Loads,
         journal: Journal,
         tracing: Tracing,
-        max_in_flight: int,
+        places: Places,
     ) -> None:
         self._board, self._residency, self._loads = board, residency, loads
         self._journal, self._tracing = journal, tracing
-        self._max_in_flight = max_in_flight
-        self._in_flight = 0
+        self._places = places
 
-    def watch(self, _request: rp.WatchRequest, _call: Call) -> AsyncIterator[rp.CatalogueUpdate]:
-        return self._board.updates()
+    def watch(self, _request: rp.WatchRequest, call: Call) -> AsyncIterator[rp.CatalogueUpdate]:
+        return self._board.updates(call.peer)
 
     async def get_contract(self, request: rp.GetContractRequest, _call: Call) -> rp.GetContractReply:
         version = _known(self._board).catalogue.version(request.model, request.version)
@@ -50,16 +50,10 @@ class RepositoryServicer:
 
     async def ensure_loaded(self, request: rp.EnsureLoadedRequest, call: Call) -> rp.EnsureLoadedReply:
         _known(self._board).catalogue.version(request.model, request.version)
-        if self._in_flight >= self._max_in_flight:
-            raise Overloaded(f"{self._in_flight} calls, the limit, already wait for loads; try again later")
-        self._in_flight += 1
-        try:
-            with self._tracing.span("repository", call) as span:
-                span.describe(request.model, str(request.version), 0)
-                holders = await self._loads.ensure(request.model, request.version, call, forwarded=request.forwarded)
-            return rp.EnsureLoadedReply(predictors=holders)
-        finally:
-            self._in_flight -= 1
+        with self._places.place(call.peer), self._tracing.span("repository", call) as span:
+            span.describe(request.model, str(request.version), 0)
+            holders = await self._loads.ensure(request.model, request.version, call, forwarded=request.forwarded)
+        return rp.EnsureLoadedReply(predictors=holders)
 
     async def describe(self, _request: rp.DescribeRequest, _call: Call) -> rp.DescribeReply:
         return describe(self._residency, self._journal)

@@ -82,6 +82,15 @@ class Settings(StageSettings, Limits):
     )
     kubeconfig: Path | None = Field(None, description="file with the way to the cluster; unset: the pod's own account")
     max_watchers: int = Field(1024, ge=1, description="streams that follow the catalogue, one for each preprocess")
+    max_watchers_per_peer: int = Field(
+        256,
+        ge=1,
+        description="of them from one host, so that one cannot keep new pods out; a proxy before the repository is "
+        "one host. Behind the envoy door hosts are not told apart",
+    )
+    max_loads_per_peer: int = Field(
+        256, ge=1, description="calls of one host that wait for loads, of REPOSITORY_MAX_IN_FLIGHT in all"
+    )
 
     @field_validator("triton")
     @classmethod

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from obstore.store import MemoryStore
@@ -24,9 +26,12 @@ class Memory(Store):
         self.refused: set[str] = set()
         self.answers_left: int | None = None
 
-    def list(self) -> dict[str, Object]:
+    def list(self, below: str = "") -> dict[str, Object]:
         self._answer()
-        return super().list()
+        return super().list(below)
+
+    def answers(self) -> bool:
+        return self.answers_left != 0
 
     def read(self, path: str, known: Object, into: Path, came: Callable[[int], None]) -> None:
         self._answer()
@@ -55,6 +60,20 @@ class Memory(Store):
 
     def contents(self) -> dict[str, bytes]:
         return {path: bytes(self.memory.get(path).bytes()) for path in super().list() if "/" in path}
+
+
+class Tagged(Memory):
+    """As S3: the tag is that of the content, so what is put back is what it was."""
+
+    def list(self, below: str = "") -> dict[str, Object]:
+        listed = super().list(below)
+        return {path: replace(known, tag=f'"{self._digest(path)}"') for path, known in listed.items()}
+
+    def read(self, path: str, known: Object, into: Path, came: Callable[[int], None]) -> None:
+        super().read(path, super().list()[path], into, came)
+
+    def _digest(self, path: str) -> str:
+        return hashlib.md5(bytes(self.memory.get(path).bytes()), usedforsecurity=False).hexdigest()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -22,6 +22,7 @@ from repository.catalogue.scan import Reading, Scanner
 from repository.catalogue.sealer import by_content, by_stat
 from repository.catalogue.served_model import Fault
 from repository.catalogue.source import Source
+from repository.catalogue.store.place import Models
 from repository.metrics import RepositoryMetrics
 from repository.server import reading_of
 from repository.settings import Settings
@@ -360,10 +361,12 @@ def test_the_settings_reach_whoever_reads(models: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("REPOSITORY_TRIAL_S", "6")
     monkeypatch.setenv("REPOSITORY_SEAL", "time")
     wanted = Reading(2000, 3000, 4, by_stat, TrialLimits(5000, 6.0))
-    assert reading_of(Settings(), mirrored=False) == wanted
+    assert reading_of(Settings(), Models(Path())) == wanted
     monkeypatch.setenv("REPOSITORY_SEAL", "content")
-    assert reading_of(Settings(), mirrored=False).identify is by_content
-    assert reading_of(Settings(), mirrored=True).identify is by_stat
+    assert reading_of(Settings(), Models(Path())).identify is by_content
+    of_store = Models(Path(), identify=lambda path, file: "etag:1")
+    assert reading_of(Settings(), of_store).identify is of_store.identify
+    assert not reading_of(Settings(), of_store).has_content
 
 
 def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_told_once(

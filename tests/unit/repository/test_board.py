@@ -161,7 +161,7 @@ def test_watchers_are_counted_and_bounded() -> None:
         first = watch(board)
         await anext(first)
         assert registry.get_sample_value("triptych_watchers") == 1
-        with pytest.raises(Overloaded, match="1 watchers, the limit"):
+        with pytest.raises(Overloaded, match="1 watchers follow the catalogue, the limit"):
             await anext(watch(board))
         await first.aclose()
         assert registry.get_sample_value("triptych_watchers") == 0

@@ -10,6 +10,7 @@ import pytest
 
 from repository.rollout.command import main, parser
 from repository.rollout.pods import _addresses, _stage_samples
+from repository.rollout.samples import read_page
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +89,6 @@ def test_the_versions_of_models_do_not_hide_the_revision_of_the_stage() -> None:
             'triptych_requests_total{code="OK",family="digits",stage="preprocess",version="2"} 7.0',
         ]
     )
-    samples = list(_stage_samples("p:9100", "entry-00002", page))
+    samples = list(_stage_samples("p:9100", "entry-00002", read_page(page.splitlines())))
     assert {dict(sample.labels)["version"] for sample in samples} == {"entry-00002"}
     assert len({sample.key for sample in samples}) == 2

@@ -94,7 +94,7 @@ def test_a_store_that_is_away_is_told_once_and_what_was_brought_is_still_read(
 
     async def body() -> None:
         told = list[Catalogue]()
-        answers = iter(["", away, away, away])
+        answers = iter([{}, {"": away}, {"": away}, {"": away}])
         metrics = RepositoryMetrics(CollectorRegistry())
         followed = Source(
             Scanner(models, None), metrics, told.append, serve_undeclared=True, before_look=lambda: next(answers)

@@ -11,7 +11,7 @@ from obstore.store import MemoryStore
 from pydantic import ValidationError
 
 from repository.catalogue.store.objects import Changed, Store, StoreError, open_store
-from repository.catalogue.store.place import default_folder, models_in
+from repository.catalogue.store.place import AWAY, default_folder, models_in
 from repository.catalogue.store.uri import split
 from repository.settings import Settings
 from tests.unit.repository.folders import publish
@@ -74,10 +74,12 @@ def test_an_object_is_read_only_if_it_is_still_what_was_listed(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("tag", "later_s", "same"),
-    [('"1"', 9, True), ("1", 9, True), ("other", 0, True), ("other", 9, False)],
-    ids=["same tag", "a tag that is quoted elsewhere", "same second", "another tag and second"],
+    [('"1"', 9, True), ("1", 9, True), ("", 0, True), ("", 9, False), ("W/1", 9, True), ("other", 0, False)],
+    ids=["same tag", "unquoted", "no tag, same second", "no tag, another second", "weak tag", "other tag, same second"],
 )
-def test_an_answer_is_known_again_by_its_tag_or_its_second(tag: str, later_s: int, same: bool, tmp_path: Path) -> None:
+def test_an_answer_is_known_again_by_its_tag_and_without_one_by_its_second(
+    tag: str, later_s: int, same: bool, tmp_path: Path
+) -> None:
     store = Memory()
     store.put("sales_de/1/model.onnx")
     now = store.list()["sales_de/1/model.onnx"]
@@ -149,32 +151,32 @@ def test_the_usual_variables_say_where_a_store_is(
 
 
 def test_a_folder_of_models_is_read_where_it_is() -> None:
-    assert models_in("model-repository", None) == (Path("model-repository"), None)
+    place = models_in("model-repository", None)
+    assert (place.folder, place.refresh(), place.identify) == (Path("model-repository"), {}, None)
 
 
 def test_a_store_is_read_through_a_folder_that_is_brought_up_to_date(tmp_path: Path) -> None:
     publish(tmp_path / "there", "sales_de")
-    folder, refresh = models_in(f"file://{tmp_path}/there", tmp_path / "here")
-    assert refresh is not None
-    assert (folder, refresh()) == (tmp_path / "here", "")
+    place = models_in(f"file://{tmp_path}/there", tmp_path / "here")
+    folder = place.folder
+    assert (folder, place.refresh()) == (tmp_path / "here", {})
     assert (folder / "sales_de/config.pbtxt").read_text() == (tmp_path / "there/sales_de/config.pbtxt").read_text()
     publish(tmp_path / "there", "sales_de", 2)
-    assert refresh() == ""
+    assert place.refresh() == {}
     assert (folder / "sales_de/2/contract.yaml").exists()
 
 
 def test_a_store_that_is_away_stops_only_a_start_that_has_nothing_to_go_on_with(tmp_path: Path) -> None:
     publish(tmp_path / "there", "sales_de")
     uri = f"file://{tmp_path}/there"
-    _, refresh = models_in(uri, tmp_path / "here")
-    assert refresh is not None
+    refresh = models_in(uri, tmp_path / "here").refresh
     (tmp_path / "there").rename(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="does not answer"):
         refresh()
     (tmp_path / "elsewhere").rename(tmp_path / "there")
-    assert refresh() == ""
+    assert refresh() == {}
     (tmp_path / "there").rename(tmp_path / "elsewhere")
-    assert "stays as it is" in refresh() or "does not answer" in refresh()
+    assert "does not answer" in refresh()[AWAY]
     assert (tmp_path / "here/sales_de/config.pbtxt").exists()
 
 

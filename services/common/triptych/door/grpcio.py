@@ -121,7 +121,9 @@ def _both_streaming(service: str, method: Method, door: GrpcioDoor) -> Callable[
 
 def _call(door: GrpcioDoor, service: str, context: aio.ServicerContext[Any, Any], *, endless: bool = False) -> Call:
     metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    return door.admit(service, context.time_remaining(), metadata, endless=endless)
+    call = door.admit(service, context.time_remaining(), metadata, endless=endless)
+    call.ask_peer = context.peer
+    return call
 
 
 async def _refuse(context: aio.ServicerContext[Any, Any], error: BaseException, method: str) -> bytes:

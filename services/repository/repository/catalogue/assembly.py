@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from repository.catalogue.entities import Catalogue, Folder, Model, Reason, Verdict, Version
 from repository.catalogue.seal import refusal, same_kind
 from repository.catalogue.served_model import Document, Fault, Origin, Residency, Traffic
+from triptych.contract.files import printable
 from triptych.contract.tree import CONTRACT
 
 __all__ = ["Catalogue", "Folder", "Model", "Reason", "Verdict", "Version", "assemble"]
@@ -104,7 +105,7 @@ class _Assembly:
         for claim in sorted(claims, key=self._seniority):
             holder = holders.setdefault(claim.model, claim) if claim.model else claim
             if holder is not claim:
-                text = f"a second document for model '{claim.model}'; {holder.origin.where} is one"
+                text = f"a second document for model '{printable(claim.model)}'; {holder.origin.where} is one"
                 self._problem(claim.origin, Reason.ROUTE_TAKEN, text)
         return holders
 
@@ -182,7 +183,7 @@ class _Assembly:
         """Documents of models that are not there, or have nothing to serve."""
         for name, claim in holders.items():
             if name not in known:
-                text = f"spec.model: the model repository has no '{name}'"
+                text = f"spec.model: the model repository has no '{printable(name)}'"
                 self._problem(claim.origin, Reason.UNKNOWN_MODEL, text)
             elif (name, None) in self._broken and not self._problems[claim.origin.where]:
                 self._problems[claim.origin.where].append((Reason.CONTRACT_INVALID, self._broken[name, None]))

@@ -23,6 +23,7 @@ GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "serve
 MAX_BYTES = 64 << 10  # of one file: 300 documents, and 4 s to read whatever stands in it
 MAX_FAULTS = 50  # of one document, and of one file before what follows is left unread
 MAX_VERSIONS = 32
+MAX_FAULT = 500  # characters of one: a document may name anything
 
 Location = tuple[int | str, ...]  # the way to a part of a document
 
@@ -253,12 +254,18 @@ def check_document(origin: Origin, content: Any, place: Callable[[Location], str
         yield Document(origin, ServedModel.model_validate(content))
     except ValidationError as error:
         model = _model_named(content)
-        for number, fault in enumerate(error.errors(include_url=False)):
+        for number, fault in enumerate(error.errors(include_url=False, include_input=False)):
             if number >= MAX_FAULTS:
                 yield Fault(model, f"{origin.where}: and {error.error_count() - number} more faults", origin)
                 break
-            text = fault["msg"].removeprefix("Value error, ")
-            yield Fault(model, f"{place(fault['loc'])}: {_spell(fault['loc'])}{text}", origin)
+            text = f"{_spell(fault['loc'])}{fault['msg'].removeprefix('Value error, ')}"
+            yield Fault(model, f"{place(fault['loc'])}: {clipped(text)}", origin)
+
+
+def clipped(text: str) -> str:
+    """For a sentence: names of strangers with escapes for what cannot be shown."""
+    shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text[:MAX_FAULT])
+    return shown if len(text) <= MAX_FAULT else f"{shown} ..."
 
 
 def _place(path: Path, content: Any, location: Location) -> str:

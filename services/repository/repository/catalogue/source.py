@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Protocol
 
 from repository.catalogue.assembly import Catalogue, Reason, assemble
+from repository.catalogue.left_out import with_left_out
 from repository.catalogue.scan import Scan, Scanner
 from repository.catalogue.served_model import Document, Fault
+from repository.catalogue.store.place import named
 from repository.metrics import RepositoryMetrics
 
 REST_S = 1.0  # between a look that was asked for and the next: what is new has to rest that long
@@ -48,9 +51,12 @@ class Source:
         serve_undeclared: bool,
         documents: Documents | None = None,
         serving: Callable[[str], Collection[int]] = lambda model: (),
-        before_look: Callable[[], str] | None = None,
+        before_look: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """`before_look` brings the models' folder up to date, and says what is wrong, '' if nothing is."""
+        """`before_look` brings the models' folder up to date.
+
+        It says what is wrong, by the path in the folder that is left out, '' for the whole of it.
+        """
         self._scanner, self._metrics, self._on_change = scanner, metrics, on_change
         self._serve_undeclared, self._documents = serve_undeclared, documents
         self._serving = serving
@@ -60,7 +66,9 @@ class Source:
         self._assembling = asyncio.Lock()
         self._settling: asyncio.Task[None] | None = None
         self._before_look = before_look
+        self._refresh_s = 0.0
         self._lost = ""
+        self._left_out: Mapping[str, str] = {}
         self._unknown: set[str] = set()
         self._due = asyncio.Event()
         self._rests = False
@@ -75,21 +83,22 @@ class Source:
 
     async def look(self) -> None:
         """Another look. A folder that cannot be read (a lost mount) changes nothing."""
+        before = self._left_out
         try:
             scan = await asyncio.to_thread(self._read)
         except OSError as error:
             lost = f"{error.filename}: cannot be read: {error.strerror}"
             self._tell(self._catalogue.faults() | {lost})
             return
-        if scan is None:
+        if scan is None and self._left_out == before:
             self._tell(self._faults())
             return
-        self._scan = scan
+        self._scan = scan or self._scan
         await self._assemble()
 
     async def next_look(self, poll_s: float) -> None:
         """Looks when it is time for it: at once when a document asks for something unknown, and again soon after."""
-        poll_s = max(poll_s, self._scanner.listing_s * REST_SHARE)
+        poll_s = max(poll_s, (self._scanner.listing_s + self._refresh_s) * REST_SHARE)
         if self._scanner.more:
             poll_s = 0.0
         with suppress(TimeoutError):
@@ -100,8 +109,10 @@ class Source:
         await self.look()
 
     def _read(self, *, settle: bool = True) -> Scan | None:
-        if self._before_look is not None:
-            self._lost = self._before_look()
+        start = time.thread_time()
+        wrong = dict(self._before_look())
+        self._refresh_s = time.thread_time() - start  # of a core: a store may take its time to answer
+        self._lost, self._left_out = wrong.pop("", ""), wrong
         return self._scanner.look(settle=settle, young_s=0.0 if settle else YOUNG_S)
 
     def _documents_changed(self) -> None:
@@ -120,7 +131,8 @@ class Source:
         """On a thread: thousands of models take long enough to be felt by a request."""
         async with self._assembling:
             documents = self._documents.now() if self._documents is not None else self._scan.documents
-            arguments = (self._scan.folders, documents, self._catalogue)
+            folders = with_left_out(self._scan.folders, self._left_out)
+            arguments = (folders, documents, self._catalogue)
             self._catalogue = await asyncio.to_thread(
                 assemble, *arguments, serve_undeclared=self._serve_undeclared, serving=self._serving
             )
@@ -131,6 +143,7 @@ class Source:
         self._metrics.invalid.set(len(self._catalogue.broken))
         models = self._catalogue.models.values()
         self._metrics.changed.set(sum(bool(each.fault) for model in models for each in model.versions.values()))
+        self._metrics.objects_left_out.set(len(self._left_out))
         versions = sum(len(model.versions) for model in self._catalogue.models.values())
         log.info("catalogue", extra={"models": len(self._catalogue.models), "versions": versions})
         self._tell(self._faults())
@@ -146,7 +159,7 @@ class Source:
         self._unknown = unknown
 
     def _faults(self) -> set[str]:
-        return self._catalogue.faults() | ({self._lost} if self._lost else set())
+        return self._catalogue.faults() | named(self._left_out.values()) | ({self._lost} if self._lost else set())
 
     def _tell(self, faults: set[str]) -> None:
         """Logs every fault once, for as long as it lasts."""

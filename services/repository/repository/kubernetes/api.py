@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException, Configuration, CustomObjectsApi
 
 CALL_S = 10.0
+MAX_EVENT_BYTES = 8 << 20  # etcd keeps objects of 1.5 MiB at most
 WATCH_S = 60  # a watch that died without a word is noticed after that long; the next one goes on where it stopped
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 Json = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
@@ -94,7 +98,11 @@ class Api:
     async def list(self, kind: Kind) -> tuple[list[Json], str]:
         """All objects, and the revision from which a watch goes on."""
         answer = await self._call(self._objects.list_namespaced_custom_object, **kind.path())
-        return answer["items"], answer["metadata"]["resourceVersion"]
+        try:
+            items, revision = answer.get("items"), answer["metadata"]["resourceVersion"]
+        except (AttributeError, KeyError, TypeError):
+            raise Away(f"the answer is no list of {kind.plural}") from None
+        return list(items) if isinstance(items, list) else [], str(revision)  # none at all may be null
 
     async def watch(self, kind: Kind, revision: str) -> AsyncGenerator[tuple[str, Json], None]:
         """Events after a revision, as type and object, until the API server ends the watch; raises `Expired` too.
@@ -111,12 +119,13 @@ class Api:
             _request_timeout=WATCH_S + CALL_S,
         )
         try:
-            while line := await response.content.readline():
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    status = event["object"]
-                    raise _error(status.get("code", 0), status.get("message", ""), watching=True)
-                yield event["type"], event["object"]
+            async for line in _lines(response.content.iter_any()):
+                event, content = _event(json.loads(line))
+                if event == "ERROR":
+                    code = content.get("code")
+                    raise _error(code if isinstance(code, int) else 0, str(content.get("message", "")), watching=True)
+                if event:
+                    yield event, content
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Away(f"the watch broke: {_words(error)}") from error
         finally:
@@ -155,7 +164,7 @@ class Api:
                 "GET", path, query_params=list(query), auth_settings=["BearerToken"]
             )
             response = await self._client.call_api(*request, _request_timeout=_request_timeout)
-            text: str = (await response.read()).decode()
+            text: str = (await response.read()).decode(errors="replace")
             if response.status >= 400:
                 raise ApiException(status=response.status, reason=response.reason, body=text)
             return text
@@ -180,6 +189,31 @@ class Api:
         if isinstance(getattr(response, "status", None), int) and response.status >= 400:
             raise _error(response.status, (await response.text())[:500], watching=True)
         return response
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Lines of any length up to `MAX_EVENT_BYTES`; aiohttp's own end a watch at 128 KiB. Raises `ValueError`."""
+    rest = bytearray()
+    async for chunk in chunks:
+        *whole, last = chunk.split(b"\n")
+        for part in whole:
+            line, rest = bytes(rest + part), bytearray()
+            if line:
+                yield line
+        rest += last
+        if len(rest) > MAX_EVENT_BYTES:
+            raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+    if rest:
+        yield bytes(rest)
+
+
+def _event(event: Any) -> tuple[str, Json]:
+    """Type and object; the type is '' for what is no event, which the log names."""
+    kind, content = (event.get("type"), event.get("object")) if isinstance(event, dict) else (None, None)
+    if isinstance(kind, str) and isinstance(content, dict):
+        return kind, content
+    log.warning("an event of the API server is left out", extra={"event": repr(event)[:200]})
+    return "", {}
 
 
 def _error(code: int, message: str, *, watching: bool = False) -> ApiError:

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from repository.kubernetes.api import CALL_S, Api, Json, Kind
+from repository.kubernetes.api import CALL_S, Api, Away, Json, Kind
 
 T = TypeVar("T")
 
@@ -47,7 +47,12 @@ class BlockingApi:
     def pods(self, namespace: str, selector: str) -> Sequence[Json]:
         """Running pods with these labels."""
         query = [("labelSelector", selector), ("fieldSelector", "status.phase=Running")]
-        return list(json.loads(self._wait(self._api.text(f"/api/v1/namespaces/{namespace}/pods", query)))["items"])
+        try:
+            answer = json.loads(self._wait(self._api.text(f"/api/v1/namespaces/{namespace}/pods", query)))
+        except ValueError as error:
+            raise Away(f"the answer is no list of pods: {error}") from None
+        items = answer.get("items") if isinstance(answer, dict) else None
+        return items if isinstance(items, list) else []
 
     def page(self, namespace: str, pod: str, port: int, path: str) -> str:
         """What a pod answers to an HTTP GET, through the API server: no network way to the pod is needed."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Any
 
 from repository.catalogue.served_model import (
     GROUP,
@@ -29,6 +30,12 @@ from repository.kubernetes.pace import pauses
 
 SHORTEST_S = 1.0  # a watch that ends sooner is not begun again at once
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+
+_ENTRIES: Mapping[str, tuple[tuple[str, type], ...]] = {  # of lists in the status, what has to be there
+    "traffic": (("version", int), ("percent", int)),
+    "versions": (("version", int),),
+    "conditions": (("type", str),),
+}
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +64,7 @@ class KubernetesDocuments:
         self._listed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._lost = False
+        self._left_out: set[str] = set()  # names, as the log said them
 
     async def start(self, on_change: Callable[[], None]) -> None:
         """Returns once they have been listed, however long that takes: to serve without them would be wrong."""
@@ -118,7 +126,8 @@ class KubernetesDocuments:
 
     async def _list(self) -> None:
         objects, self._revision = await self._api.list(self.kind)
-        before, self._seen = self._seen, {each["metadata"]["name"]: self._read_safely(each) for each in objects}
+        read = [seen for each in objects if (seen := self._read_safely(each))]
+        before, self._seen = self._seen, {seen.name: seen for seen in read}
         self._listed.set()
         for name in self._seen:
             self.on_status(name)
@@ -129,12 +138,13 @@ class KubernetesDocuments:
         """Until the API server ends it, which it does every minute."""
         async with aclosing(self._api.watch(self.kind, self._revision)) as events:
             async for event, content in events:
-                self._revision = content["metadata"]["resourceVersion"]
+                metadata = _part(content, "metadata")
+                self._revision = str(metadata.get("resourceVersion") or self._revision)
                 if event == "DELETED":
-                    self._seen.pop(content["metadata"]["name"], None)
+                    self._seen.pop(str(metadata.get("name")), None)
                     self._on_change()
-                elif event != "BOOKMARK":
-                    self._changed(self._read_safely(content))
+                elif event in ("ADDED", "MODIFIED") and (seen := self._read_safely(content)):
+                    self._changed(seen)
 
     def _changed(self, now: Seen) -> None:
         before = self._seen.get(now.name)
@@ -144,21 +154,32 @@ class KubernetesDocuments:
         else:
             self._on_change()
 
-    def _read_safely(self, content: Json) -> Seen:
-        """An object; whatever is wrong with it, the others are followed."""
+    def _read_safely(self, content: Any) -> Seen | None:
+        """An object, whatever is wrong with it; None for what is no object. The log says once what is left out."""
+        metadata = _part(content, "metadata")
+        name, uid = metadata.get("name"), metadata.get("uid")
+        if not isinstance(name, str) or not isinstance(uid, str) or not name:
+            self._leave_out(repr(name), "it has no name or no uid")
+            return None
         try:
-            return self._read(content)
-        except Exception as error:
-            name, uid = content["metadata"]["name"], content["metadata"].get("uid", "")
+            seen = self._read(content, metadata, name, uid)
+        except Exception as error:  # whatever is wrong with one object, the others are to be followed
             log.exception("internal error", extra={"served_model": name})
-            origin = Origin(f"servedmodel/{self.kind.namespace}/{name}")
-            fault = Fault("", f"{origin.where}: cannot be read: {type(error).__name__}", origin)
-            return Seen(name, uid, origin, "", (fault,), {})
+            where = f"servedmodel/{self.kind.namespace}/{name}"
+            fault = Fault("", f"{where}: cannot be read: {type(error).__name__}", Origin(where))
+            return Seen(name, uid, fault.origin, "", (fault,), {})
+        self._left_out.discard(repr(name))
+        return seen
 
-    def _read(self, content: Json) -> Seen:
-        """An object; of one that we know, only what changed is read."""
-        metadata, status = content["metadata"], content.get("status") or {}
-        name, uid, generation = metadata["name"], metadata["uid"], metadata.get("generation", 0)
+    def _leave_out(self, name: str, why: str) -> None:
+        if name not in self._left_out:
+            log.warning("a ServedModel is left out", extra={"served_model": name[:200], "reason": why})
+        self._left_out.add(name)
+
+    def _read(self, content: Json, metadata: Json, name: str, uid: str) -> Seen:
+        """Of an object that we know, only what changed is read."""
+        status = _known_status(_part(content, "status"))
+        generation = _number(metadata.get("generation"))
         before = self._seen.get(name)
         known = before if before is not None and before.uid == uid else None
         if known and known.origin.generation == generation:
@@ -166,7 +187,7 @@ class KubernetesDocuments:
         where = f"servedmodel/{self.kind.namespace}/{name}"
         traffic = known.origin.traffic if known else _traffic(status)
         sealed = known.origin.sealed if known else _sealed(status)
-        origin = Origin(where, generation, metadata.get("creationTimestamp", ""), traffic, sealed)
+        origin = Origin(where, generation, str(metadata.get("creationTimestamp") or ""), traffic, sealed)
         document = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,
@@ -174,8 +195,7 @@ class KubernetesDocuments:
             "spec": content.get("spec"),
         }
         items = tuple(check_document(origin, document, lambda location: _place(where, location)))
-        model = (content.get("spec") or {}).get("model", "")
-        return Seen(name, uid, origin, model, items, status)
+        return Seen(name, uid, origin, _text(_part(content, "spec").get("model")), items, status)
 
     def _lose(self, error: ApiError) -> None:
         """Says once that nothing new is heard."""
@@ -195,16 +215,38 @@ def _documents(seen: Mapping[str, Seen]) -> list[tuple[Document | Fault, ...]]:
     return [each.items for _, each in sorted(seen.items())]
 
 
+def _part(content: Any, name: str) -> Json:
+    """A part of an object that is an object itself; empty where it is something else."""
+    part = content.get(name) if isinstance(content, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _known_status(status: Json) -> Json:
+    """The status without entries of another shape than ours: they are no memory, and are written over."""
+    lists = {
+        name: [each for each in entries if isinstance(each, dict) and all(isinstance(each.get(k), t) for k, t in keys)]
+        for name, keys in _ENTRIES.items()
+        if isinstance(entries := status.get(name), list)
+    }
+    return {key: value for key, value in status.items() if key not in _ENTRIES} | lists
+
+
 def _traffic(status: Json) -> dict[int, int]:
-    """What was written down; an entry that is not as this program writes it says nothing."""
-    shares = status.get("traffic") or ()
-    return {share["version"]: share["percent"] for share in shares if {"version", "percent"} <= share.keys()}
+    return {share["version"]: share["percent"] for share in status.get("traffic") or ()}
 
 
 def _sealed(status: Json) -> dict[int, Sealed]:
+    """Digests as they were written down; entries of before there were any have none."""
     versions = status.get("versions") or ()
-    sealed = {each.get("version", 0): Sealed(each.get("files", ""), each.get("contract", "")) for each in versions}
-    return {version: each for version, each in sealed.items() if each.files or each.contract}
+    return {each["version"]: Sealed(_text(each.get("files")), _text(each.get("contract"))) for each in versions}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _place(where: str, location: Location) -> str:

@@ -109,7 +109,8 @@ class Election:
     def leader_address(self) -> str:
         """Where the leader, as last heard, is reached; empty when nobody leads. While the API server is away it
         stays what it was: nobody can have taken over."""
-        return self.leader.rpartition("_")[2]
+        _, mark, address = self.leader.rpartition("_")
+        return address if mark and ":" in address else ""  # somebody who is none of ours can hold the lease
 
     async def run(self) -> None:
         """Follows and leads in turn, until cancelled."""
@@ -176,8 +177,8 @@ class Election:
         self._lease = lease
 
     def _is_over(self) -> bool:
-        duration_s = _spec(self._lease).get("leaseDurationSeconds") or self._pace.lease_s
-        return self._clock() >= self._changed_at + float(duration_s)
+        duration_s = _number(_spec(self._lease), "leaseDurationSeconds") or self._pace.lease_s
+        return self._clock() >= self._changed_at + duration_s
 
     def _claim(self) -> Json:
         """The lease as ours from now on."""
@@ -186,9 +187,9 @@ class Election:
         return {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": max(1, round(self._pace.lease_s)),
-            "acquireTime": old["acquireTime"] if ours and "acquireTime" in old else now,
+            "acquireTime": (old.get("acquireTime") if ours else None) or now,
             "renewTime": now,
-            "leaseTransitions": old.get("leaseTransitions", 0) + (0 if ours or not old else 1),
+            "leaseTransitions": _number(old, "leaseTransitions") + (0 if ours or not old else 1),
         }
 
     async def _release(self) -> None:
@@ -206,4 +207,12 @@ class Election:
 
 
 def _spec(lease: Json) -> Json:
-    return lease.get("spec") or {}
+    """Empty for a lease of another shape: nobody holds it."""
+    spec = lease.get("spec") if isinstance(lease, dict) else None
+    return spec if isinstance(spec, dict) else {}
+
+
+def _number(spec: Json, name: str) -> int:
+    """0 where there is no whole number above 0."""
+    value = spec.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

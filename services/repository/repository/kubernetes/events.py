@@ -87,7 +87,7 @@ class Recorder:
         facts = {"served_model": seen.name, "model": seen.model, "action": decision.action, "note": decision.note}
         log.log(logging.WARNING if decision.warning else logging.INFO, decision.reason, extra=facts)
         note = decision.note if len(decision.note) <= MAX_NOTE else f"{decision.note[: MAX_NOTE - 4]} ..."
-        name = f"{seen.name[:240]}.{_digest(seen.uid, decision.reason, note)}"
+        name = f"{seen.name[:240].rstrip('-.')}.{_digest(seen.uid, decision.reason, note)}"
         last, count = self._written.get(name, (-QUIET_S, 0))
         if self._clock() - last < QUIET_S or self._bucket.take():
             return

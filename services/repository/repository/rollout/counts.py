@@ -34,10 +34,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Reading:
-    """All counters at one moment, and every address that was read, also those that showed none."""
+    """All counters at one moment, and every address that was read, also those that showed none.
+
+    `faults` are sentences about what was left out.
+    """
 
     samples: Sequence[Sample]
     origins: frozenset[str]
+    faults: tuple[str, ...] = ()
 
 
 @dataclass

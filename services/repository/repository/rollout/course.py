@@ -231,7 +231,7 @@ class Course:
         except SignalsError as error:
             self._note = str(error)
             return
-        self._note = ""
+        self._note = "; ".join(reading.faults)
         self._window.add(reading)
         self._moment.open()
         self._moment.add(reading)

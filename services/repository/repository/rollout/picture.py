@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.bar import Bar
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -34,8 +35,9 @@ class Picture:
     def begin(self, wish: Wish, where: str, before: Traffic) -> None:
         self._title, self._to = f"{wish.model}: version {wish.to}", wish.to
         steps = " → ".join(f"{share} %" for share in wish.steps)
-        self._console.print(f"[bold]{self._title}[/] to {steps}, each for {wish.hold_s:g} s")
-        self._console.print(f"now {spell(before)} [dim]({where})[/]; Ctrl-C goes back to that, a second one leaves it")
+        self._console.print(f"[bold]{escape(self._title)}[/] to {steps}, each for {wish.hold_s:g} s")
+        now = f"now {escape(spell(before))} [dim]({escape(where)})[/]"
+        self._console.print(f"{now}; Ctrl-C goes back to that, a second one leaves it")
         self._live.start()
 
     def tick(self, view: View) -> None:
@@ -52,7 +54,7 @@ class Picture:
         self._live.stop()
         self._console.print(f"[bold {COLOURS[outcome.end]}]{WORDS[outcome.end]}[/]: ", end="")
         self._console.print(outcome.reason, markup=False, highlight=False)
-        self._console.print(f"traffic: {spell(outcome.traffic)}")
+        self._console.print(f"traffic: {spell(outcome.traffic)}", markup=False)
 
 
 def render(title: str, to: str, view: View) -> RenderableType:
@@ -61,7 +63,7 @@ def render(title: str, to: str, view: View) -> RenderableType:
     parts: list[RenderableType] = [head, _bars(to, view.traffic), _figures(view)]
     if view.note:
         parts.append(Text(view.note, "yellow"))
-    return Panel(Group(*parts), title=title, title_align="left", width=100)
+    return Panel(Group(*parts), title=escape(title), title_align="left", width=100)
 
 
 def _bars(to: str, traffic: Traffic) -> Table:

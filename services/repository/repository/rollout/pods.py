@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-
-from prometheus_client.parser import text_string_to_metric_families
+from typing import Any
 
 from repository.kubernetes.api import ApiError, Json
 from repository.kubernetes.blocking import BlockingApi
 from repository.rollout.counts import REQUESTS, SECONDS, Reading, Sample
+from repository.rollout.samples import Page, complete, read_page
 from repository.rollout.signals import Endpoints, Signals, SignalsError
 
 COMPONENT = "app.kubernetes.io/component"
@@ -36,27 +36,31 @@ class RevisionSignals:
 
     def read(self) -> Reading:
         samples: list[Sample] = []
-        origins, faults = set(), []
+        origins = set[str]()
+        faults, left_out = list[str](), list[str]()
         for pod in _pods(self._api, self._namespace, f"{REVISION} in ({', '.join(self._revisions)})"):
-            revision = pod["metadata"]["labels"][REVISION]
+            revision = _labels(pod).get(REVISION, "")
             for address in _addresses(pod)[:1]:
                 try:
-                    samples += _stage_samples(address, revision, _page(self._api, self._namespace, address))
-                    origins.add(address)
-                except OSError as error:
+                    text = _page(self._api, self._namespace, address)
+                except (OSError, ValueError) as error:
                     faults.append(f"{address}: {error}")
+                    continue
+                page = read_page([line for line in text.splitlines() if line.startswith(tuple(STAGE_SERIES))])
+                samples += _stage_samples(address, revision, page)
+                left_out += page.fault(address)
+                origins.add(address)
         if not origins:
             raise SignalsError(f"no pod of {' or '.join(self._revisions)} answers ({'; '.join(faults) or 'none runs'})")
-        return Reading(samples, frozenset(origins))
+        return Reading(list(complete(samples)), frozenset(origins), (*faults, *left_out))
 
 
-def _stage_samples(address: str, revision: str, page: str) -> Iterator[Sample]:
+def _stage_samples(address: str, revision: str, page: Page) -> Iterator[Sample]:
     """The stage's own counters under the revision that made them."""
-    for family in text_string_to_metric_families(page):
-        for name, labels, value, *_ in family.samples:
-            if counted := STAGE_SERIES.get(name):
-                own = {"model_version" if key == "version" else key: text for key, text in labels.items()}
-                yield Sample(address, counted, tuple(sorted({**own, "version": revision}.items())), value)
+    for name, labels, value in page.counters:
+        if counted := STAGE_SERIES.get(name):
+            own = {"model_version" if key == "version" else key: text for key, text in labels.items()}
+            yield Sample(address, counted, tuple(sorted({**own, "version": revision}.items())), value)
 
 
 def _pods(api: BlockingApi, namespace: str, selector: str) -> Sequence[Json]:
@@ -67,13 +71,38 @@ def _pods(api: BlockingApi, namespace: str, selector: str) -> Sequence[Json]:
 
 
 def _addresses(pod: Json) -> list[str]:
-    """`pod:port` of each metrics endpoint: a port of that name, else what Prometheus is told, else the usual one."""
-    metadata, named = pod["metadata"], []
-    for container in pod["spec"]["containers"]:
-        named += [port["containerPort"] for port in container.get("ports", ()) if port.get("name", "") == "metrics"]
-    told = metadata.get("annotations", {}).get("prometheus.io/port")
-    usual = PORTS.get(metadata.get("labels", {}).get(COMPONENT, ""), 9100)
-    return [f"{metadata['name']}:{port}" for port in named or [told or usual]]
+    """`pod:port` of each metrics endpoint: a port of that name, else what Prometheus is told, else the usual one.
+
+    None of a pod without a name; fields that are not what Kubernetes has there count as missing.
+    """
+    name = _part(pod, "metadata").get("name")
+    if not isinstance(name, str):
+        return []
+    told = _part(_part(pod, "metadata"), "annotations").get("prometheus.io/port")
+    usual = PORTS.get(_labels(pod).get(COMPONENT, ""), 9100)
+    ports = list(_named_ports(pod)) or [int(told) if isinstance(told, str) and told.isdecimal() else usual]
+    return [f"{name}:{port}" for port in ports]
+
+
+def _named_ports(pod: Json) -> Iterator[int]:
+    for container in _objects(_part(pod, "spec").get("containers")):
+        for port in _objects(container.get("ports")):
+            if port.get("name") == "metrics" and isinstance(port.get("containerPort"), int):
+                yield port["containerPort"]
+
+
+def _labels(pod: Json) -> dict[str, str]:
+    labels = _part(_part(pod, "metadata"), "labels")
+    return {str(name): str(value) for name, value in labels.items()}
+
+
+def _part(content: Any, name: str) -> Json:
+    part = content.get(name) if isinstance(content, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
+def _objects(items: Any) -> list[Json]:
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _page(api: BlockingApi, namespace: str, address: str) -> str:

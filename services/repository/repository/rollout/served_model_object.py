@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from repository.kubernetes.api import ApiError, Json, Kind
 from repository.kubernetes.blocking import BlockingApi
 from repository.rollout.guarded import Guarded
@@ -35,8 +37,8 @@ class ServedModelObject:
         status = found.get("status", {})
         if status.get("observedGeneration") != found["metadata"]["generation"]:
             return InForce(None, "the repository has not looked at it yet")
-        traffic = {str(share["version"]): int(share["percent"]) for share in status.get("traffic", ())}
-        conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
+        traffic = _shares(status.get("traffic") or ())
+        conditions = {condition["type"]: condition for condition in status.get("conditions") or ()}
         if conditions.get("Ready", {}).get("status") == "True":
             return InForce(traffic)
         valid, progress = conditions.get("Valid", {}), conditions.get("Progressing", {})
@@ -53,7 +55,8 @@ def _find(api: BlockingApi, kind: Kind, name: str) -> Json:
         objects = api.list(kind)
     except ApiError as error:
         raise TargetError(f"the ServedModels of namespace '{kind.namespace}' cannot be listed: {error}") from error
-    about = [each for each in objects if name in (each["metadata"]["name"], each["spec"]["model"])]
+    objects = [each for each in objects if isinstance(each.get("spec"), dict)]  # the others are about no model
+    about = [each for each in objects if name in (each["metadata"]["name"], each["spec"].get("model"))]
     if len(about) == 1:
         return about[0]
     names = ", ".join(str(each["metadata"]["name"]) for each in about or objects) or "none"
@@ -62,4 +65,13 @@ def _find(api: BlockingApi, kind: Kind, name: str) -> Json:
 
 
 def _traffic(found: Json) -> Traffic:
-    return {str(share["version"]): int(share["percent"]) for share in found["spec"]["traffic"]}
+    """Raises `TargetError` for an object that the definition of ServedModel would not let in."""
+    try:
+        return _shares(found["spec"]["traffic"])
+    except (KeyError, TypeError, ValueError):
+        name = found["metadata"]["name"]
+        raise TargetError(f"servedmodel {name}: spec.traffic is no list of versions and percents; mend it") from None
+
+
+def _shares(shares: Iterable[Json]) -> Traffic:
+    return {str(share["version"]): int(share["percent"]) for share in shares}

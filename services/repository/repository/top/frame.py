@@ -77,6 +77,12 @@ def _plain(message: Any) -> dict[str, Any]:
     return plain
 
 
+def plain(text: str) -> str:
+    """In one line, without what a terminal would obey."""
+    shown = (char if char.isprintable() else f"\\x{ord(char):02x}" for char in " ".join(text.splitlines()))
+    return "".join(shown)
+
+
 def size(count: float) -> str:
     """Bytes in three digits: `30 MiB`, `1.2 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from repository.top.frame import Frame, Resident, age, size, versions
+from repository.top.frame import Frame, Resident, age, plain, size, versions
 from triptych.proto import repository_pb2 as rp
 
 BAR = 16
@@ -51,7 +51,7 @@ def _predictors(shown: Frame) -> Table:
         bytes_text = _against(size(each.used_bytes), size(each.budget_bytes) if each.budget_bytes else "")
         models_text = _against(str(each.models), str(each.max_models) if each.max_models else "")
         table.add_row(
-            Text(each.address, "" if each.answers else "red"),
+            Text(plain(each.address), "" if each.answers else "red"),
             _bar(each.used_bytes, each.budget_bytes) if each.answers else Text("does not answer", "red"),
             bytes_text,
             _bar(each.models, each.max_models),
@@ -73,11 +73,11 @@ def _residents(shown: Frame, rows: int) -> Table:
 def _resident(resident: Resident) -> tuple[str | Text, ...]:
     message = resident.message
     return (
-        message.model,
-        Text(message.predictor, "dim"),
+        Text(plain(message.model)),
+        Text(plain(message.predictor), "dim"),
         versions(resident.traffic),
         size(message.bytes),
-        Text(message.bytes_from, "dim"),
+        Text(plain(message.bytes_from), "dim"),
         age(message.idle_s),
         f"{message.requests_per_s:.1f}" if message.requests_per_s >= 0.05 else "",
         str(message.copies),
@@ -95,12 +95,12 @@ def _decisions(shown: Frame, rows: int) -> Table:
 def _decision(decision: rp.Decision) -> tuple[str | Text, ...]:
     return (
         time.strftime("%H:%M:%S", time.localtime(decision.time_s)),
-        decision.action,
-        decision.model,
-        Text(decision.predictor, "dim"),
+        Text(plain(decision.action)),
+        Text(plain(decision.model)),
+        Text(plain(decision.predictor), "dim"),
         f"{decision.seconds:.2f} s" if decision.seconds else "",
-        Text(decision.outcome, "green" if decision.outcome == "ok" else "red"),
-        decision.reason,
+        Text(plain(decision.outcome), "green" if decision.outcome == "ok" else "red"),
+        Text(plain(decision.reason)),
     )
 
 

@@ -7,11 +7,13 @@ watcher costs no memory and misses nothing that still holds.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 from repository.catalogue.assembly import Catalogue
 from repository.metrics import RepositoryMetrics
-from triptych.errors import Draining, Overloaded
+from repository.places import Places
+from triptych.errors import Draining
 from triptych.proto import repository_pb2 as rp
 
 TOGETHER_S = 0.005
@@ -20,13 +22,13 @@ TOGETHER_S = 0.005
 class Board:
     """Catalogue and placement, with a revision that grows with every visible change."""
 
-    def __init__(self, metrics: RepositoryMetrics, max_watchers: int) -> None:
+    def __init__(self, metrics: RepositoryMetrics, max_watchers: int, max_per_peer: int = sys.maxsize) -> None:
         self.catalogue = Catalogue()
-        self._metrics, self._max_watchers = metrics, max_watchers
+        self._metrics = metrics
+        self._watchers = Places(max_watchers, max_per_peer, "watchers follow the catalogue")
         self._models: dict[str, rp.Model] = {}
         self._changes: dict[str, int] = {}  # the revision in which each model changed or went; the latest last
         self._revision = 0  # 0: nothing has been published yet
-        self._watchers = 0
         self._closed = False
         self._changed = asyncio.Event()
         self._waking: asyncio.TimerHandle | None = None
@@ -55,25 +57,26 @@ class Board:
         self._closed = True
         self._wake()
 
-    async def updates(self) -> AsyncIterator[rp.CatalogueUpdate]:
+    async def updates(self, peer: str = "") -> AsyncIterator[rp.CatalogueUpdate]:
         """The whole catalogue once it is known, then what changes. Raises `Overloaded` and `Draining`."""
-        if self._watchers >= self._max_watchers:
-            raise Overloaded(f"{self._watchers} watchers, the limit, follow the catalogue; try again later")
-        self._watchers += 1
-        self._metrics.watchers.set(self._watchers)
-        try:
-            revision = 0
-            while True:
-                while revision == self._revision and not self._closed:
-                    await self._changed.wait()
-                if self._closed:
-                    raise Draining("the repository is stopping; watch it again")
-                update = self._since(revision)
-                revision = self._revision
-                yield update
-        finally:
-            self._watchers -= 1
-            self._metrics.watchers.set(self._watchers)
+        with self._watchers.place(peer):
+            self._metrics.watchers.set(self._watchers.taken)
+            try:
+                async for update in self._follow():
+                    yield update
+            finally:
+                self._metrics.watchers.set(self._watchers.taken - 1)
+
+    async def _follow(self) -> AsyncIterator[rp.CatalogueUpdate]:
+        revision = 0
+        while True:
+            while revision == self._revision and not self._closed:
+                await self._changed.wait()
+            if self._closed:
+                raise Draining("the repository is stopping; watch it again")
+            update = self._since(revision)
+            revision = self._revision
+            yield update
 
     def _since(self, revision: int) -> rp.CatalogueUpdate:
         """What has changed after a revision; everything after 0."""

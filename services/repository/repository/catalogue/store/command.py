@@ -7,12 +7,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from repository.arguments import duration, typed
 from repository.catalogue.store.mirror import Mirror, Progress
 from repository.catalogue.store.objects import open_store
+from repository.catalogue.store.place import named
 from repository.catalogue.store.uri import split
 
 TELL_S = 5.0  # between two lines about one long download
@@ -34,6 +35,7 @@ The store and its keys come from the usual variables: AWS_ENDPOINT_URL, AWS_REGI
 AWS_SECRET_ACCESS_KEY, AWS_SKIP_SIGNATURE=true without keys; GOOGLE_APPLICATION_CREDENTIALS; or the account of the pod.
 
 exit status: 0 when the folder is in step (--once) or the command was ended, 1 when it is not, 2 for wrong options.
+An object that cannot be a file, or cannot be read, is named and left out; the others make the folder in step.
 Without --once a store that does not answer is tried again; the folder stays as it is meanwhile.
 """
 
@@ -98,6 +100,7 @@ def _refresh(mirror: Mirror, teller: Teller) -> bool:
     except OSError as error:
         teller.fault(str(error))
         return True
+    teller.left_out(mirror.faults.values())
     teller.well(f"{mirror.folder} is in step with {mirror.store.uri}", change.brought, change.removed)
     return False
 
@@ -108,6 +111,7 @@ class Teller:
     def __init__(self, stopped: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
         self._stopped, self._clock = stopped, clock
         self._fault: str | None = None
+        self._left_out: set[str] = set()
         self._silent_until_s = clock() + TELL_S
         self._began = False
 
@@ -123,6 +127,13 @@ class Teller:
         if text != self._fault:
             self._say(f"{text}; what is in the folder stays")
         self._fault = text
+
+    def left_out(self, faults: Collection[str]) -> None:
+        """Tells each object that is left out, once as long as that lasts."""
+        now = named(faults)
+        for fault in sorted(now - self._left_out):
+            self._say(f"left out: {fault}")
+        self._left_out = now
 
     def well(self, text: str, brought: int, removed: int) -> None:
         """Tells the first time, after a fault, and what changed."""

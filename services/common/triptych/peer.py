@@ -1,0 +1,26 @@
+"""Who calls, as far as a limit for each caller needs it: the host, whatever its port."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address, ip_address, ip_network
+from urllib.parse import unquote
+
+
+def peer_host(peer: str) -> str:
+    """The host of a gRPC peer such as `ipv4:10.0.0.1:5000` or `ipv6:%5B::1%5D:5000`; other kinds by their name.
+
+    Of an IPv6 address the network of 64 bits counts, for one host has all addresses of it.
+    """
+    kind, _, rest = unquote(peer).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return kind
+    host = rest.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return kind
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ip_network((address, 64), strict=False))
+    return host

@@ -1,0 +1,136 @@
+"""A listing by the S3 API, key by key as the store has them.
+
+obstore refuses a whole page for one key that is no path (`a//b`), and gives the folder marker `m/2/` as the file `m/2`.
+So the listing is read here; its URL is signed by obstore, which knows every way to credentials.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote_to_bytes, urlencode
+from urllib.request import urlopen
+from xml.etree import ElementTree
+
+import certifi
+
+SIGNED_FOR = timedelta(minutes=5)
+ANSWER_S = 30.0
+TRIES, FIRST_PAUSE_S = 3, 0.3
+MAX_PAGE_BYTES = 32 << 20  # 1,000 keys of 1,024 bytes, each byte as an escape of three, are 3 MiB
+BUSY = (429, 500, 502, 503, 504)
+
+_NO_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|&#(?:x0*1?[0-9a-fA-F]|0*[12]?[0-9]|0*3[01]);")
+_KEPT = (b"&#x9;", b"&#xA;", b"&#xD;", b"&#9;", b"&#10;", b"&#13;")
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for what is no character of XML: not every store escapes keys
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Sign = Callable[[str], str]  # the URL of a listing with this query
+
+
+@dataclass(frozen=True)
+class Item:
+    """One object of a listing. `size` is -1 where the listing has no number; `tag` may be empty."""
+
+    key: str
+    size: int
+    modified_ns: int
+    tag: str
+
+
+def pages(sign: Sign, prefix: str) -> Iterator[list[Item]]:
+    """All objects whose key begins with `prefix`. Raises `OSError` and `ValueError`."""
+    token = ""
+    while True:
+        query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
+        page = _Page(_fetch(sign(urlencode(query | ({"continuation-token": token} if token else {})))))
+        yield page.items
+        if not page.next_token:
+            return
+        if page.next_token == token:
+            raise ValueError("the listing does not go on: two pages have the same continuation token")
+        token = page.next_token
+
+
+class _Page:
+    """One answer. Raises `ValueError` for what is no listing."""
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            root = ElementTree.fromstring(_NO_XML.sub(_as_xml, data))
+        except ElementTree.ParseError as error:
+            raise ValueError(f"the answer is no listing: {error}") from None
+        if _name(root) != "ListBucketResult":
+            raise ValueError(f"the answer is no listing: want ListBucketResult, got {_name(root)[:40]}")
+        fields = {_name(child): child.text or "" for child in root}
+        escaped = fields.get("EncodingType", "").lower() == "url"
+        self.items = [_item(child, escaped) for child in root if _name(child) == "Contents"]
+        self.next_token = fields.get("NextContinuationToken", "") if fields.get("IsTruncated") == "true" else ""
+
+
+def _item(content: ElementTree.Element, escaped: bool) -> Item:
+    fields = {_name(child): child.text or "" for child in content}
+    key = fields.get("Key", "")
+    if escaped:  # a space is '+', as in botocore
+        key = unquote_to_bytes(key.replace("+", " ")).decode(errors="surrogateescape")
+    size = fields.get("Size", "")
+    size_bytes = int(size) if size.isascii() and size.isdecimal() else -1
+    return Item(key, size_bytes, _time_ns(fields.get("LastModified", "")), fields.get("ETag", "").strip())
+
+
+def _time_ns(text: str) -> int:
+    """0 where there is no time that can be read."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return 0
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _as_xml(found: re.Match[bytes]) -> bytes:
+    return found[0] if found[0] in _KEPT else UNKNOWN.encode()
+
+
+def _name(element: ElementTree.Element) -> str:
+    """Without its namespace, which not every store writes."""
+    return element.tag.rpartition("}")[2]
+
+
+def _fetch(url: str) -> bytes:
+    """Tried again while the store is busy. Raises `OSError` without the URL, which bears a signature."""
+    pause_s = FIRST_PAUSE_S
+    for left in reversed(range(TRIES)):
+        try:
+            with urlopen(url, timeout=ANSWER_S, context=_context() if url.startswith("https:") else None) as answer:
+                data: bytes = answer.read(MAX_PAGE_BYTES + 1)
+            if len(data) > MAX_PAGE_BYTES:
+                raise ValueError(f"a page of the listing is larger than {MAX_PAGE_BYTES} bytes")
+            return data
+        except HTTPError as error:
+            if error.code not in BUSY or not left:
+                said = error.read(2000).decode(errors="replace")
+                raise OSError(f"status code: {error.code} {error.reason}: {said}") from None
+        except URLError as error:
+            if not left:
+                cause = error.reason
+                raise OSError(getattr(cause, "strerror", None) or str(cause)) from None
+        except OSError as error:
+            if not left:
+                raise OSError(error.strerror or str(error) or type(error).__name__) from None
+        time.sleep(pause_s)
+        pause_s *= 2
+    raise AssertionError("unreachable")
+
+
+def _context() -> ssl.SSLContext:
+    """What the machine trusts, and the usual authorities where it has none."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context

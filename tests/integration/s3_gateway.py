@@ -1,0 +1,89 @@
+"""A real S3 store on this machine: the Versity gateway over a folder, one process for a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+import obstore
+import pytest
+from obstore.store import S3Store
+
+KEYS = {"AWS_ACCESS_KEY_ID": "triptych", "AWS_SECRET_ACCESS_KEY": "triptych-models", "AWS_REGION": "us-east-1"}
+START_S = 30.0
+WHERE = "VERSITYGW names the program; go install github.com/versity/versitygw/cmd/versitygw@v1.8.0 makes it"
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The bucket `models` of a store at `endpoint`, whose objects are files of `folder`."""
+
+    endpoint: str
+    folder: Path
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return KEYS | {"AWS_ENDPOINT_URL": self.endpoint}
+
+    @property
+    def store(self) -> S3Store:
+        return S3Store("models", endpoint=self.endpoint, client_options={"allow_http": True})
+
+    def put_raw(self, key: str, content: bytes = b"") -> None:
+        """Under a key that obstore would not take."""
+        url = f"{self.endpoint}/models/{quote(key)}#"
+        signer = S3Store("models", endpoint=url, virtual_hosted_style_request=True, client_options={"allow_http": True})
+        signed = obstore.sign(signer, "PUT", "put", timedelta(minutes=1))
+        with urlopen(Request(signed, data=content, method="PUT"), timeout=START_S):
+            pass
+
+
+@contextmanager
+def s3_gateway(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    """Running, its variables set; skips the test where the program is missing."""
+    program = os.environ.get("VERSITYGW") or shutil.which("versitygw")
+    if not program:
+        pytest.skip(f"needs a store of S3: {WHERE}")
+    (folder / "models").mkdir(parents=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    gateway = Gateway(f"http://127.0.0.1:{port}", folder / "models")
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in gateway.variables.items():
+        monkeypatch.setenv(name, value)
+    access = ["--access", KEYS["AWS_ACCESS_KEY_ID"], "--secret", KEYS["AWS_SECRET_ACCESS_KEY"]]
+    process = subprocess.Popen(
+        [program, "--port", f"127.0.0.1:{port}", "--quiet", *access, "posix", str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait(port, process)
+        yield gateway
+    finally:
+        process.terminate()
+        process.wait(START_S)
+
+
+def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START_S
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"the gateway does not listen on port {port}; it ended with {process.poll()}")

@@ -1,0 +1,144 @@
+"""A store of S3 and GCS over HTTP, for what a real one cannot be made to do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+TIME = "2026-11-28T22:00:00.000Z", "Sat, 28 Nov 2026 22:00:00 GMT"
+
+
+@dataclass
+class Kept:
+    """One object; `tag` and `listed_size` as the listing says, `answer` instead of the content."""
+
+    content: bytes
+    tag: str | None = None
+    listed_size: str = ""
+    answer: Callable[[BaseHTTPRequestHandler], None] | None = None
+
+
+@dataclass
+class OddStore:
+    """The bucket `models`. Keys are any text; `page` of them are in one answer."""
+
+    port: int
+    objects: dict[str, Kept] = field(default_factory=dict)
+    page: int = 1000
+    escapes: bool = True
+    raw: bytes | None = None  # instead of a listing
+    read: list[str] = field(default_factory=list)
+    listings: int = 0
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def put(self, key: str, content: str | bytes = "content", **more: object) -> None:
+        self.objects[key] = Kept(content.encode() if isinstance(content, str) else content, **more)  # type: ignore[arg-type]
+
+    def listing(self, prefix: str, token: str, *, asked: bool) -> bytes:
+        """Keys are escaped if that is asked for and the store can."""
+        self.listings += 1
+        escapes = asked and self.escapes
+        if self.raw is not None:
+            return self.raw
+        keys = sorted(key for key in self.objects if key.startswith(prefix) and key > token)
+        rows = "".join(self._row(key, self.objects[key], escapes) for key in keys[: self.page])
+        more = keys[self.page :]
+        end = f"<NextContinuationToken>{quote(keys[self.page - 1])}</NextContinuationToken>" if more else ""
+        kind = "<EncodingType>url</EncodingType>" if escapes else ""
+        head = f"<IsTruncated>{str(bool(more)).lower()}</IsTruncated>{kind}{end}"
+        return f"<?xml version='1.0'?><ListBucketResult>{head}{rows}</ListBucketResult>".encode(errors="replace")
+
+    def _row(self, key: str, kept: Kept, escapes: bool) -> str:
+        escaped = quote(key.encode(errors="surrogateescape"), safe="/").replace("%20", "+")
+        name = escaped if escapes else escape(key)
+        tag = f"<ETag>{escape(self.tag(kept))}</ETag>" if self.tag(kept) else ""
+        size = kept.listed_size or str(len(kept.content))
+        return f"<Contents><Key>{name}</Key><LastModified>{TIME[0]}</LastModified>{tag}<Size>{size}</Size></Contents>"
+
+    @staticmethod
+    def tag(kept: Kept) -> str:
+        return f'"{hash(kept.content) & 0xFFFFFFFF:x}"' if kept.tag is None else kept.tag
+
+
+class _Handler(BaseHTTPRequestHandler):
+    store: OddStore
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        query, (_, bucket, path) = parse_qs(url.query), f"{unquote(url.path)}/".split("/", 2)
+        path = path.removesuffix("/")
+        if bucket != "models":
+            self.answer(403, b"<Error><Code>AccessDenied</Code></Error>", {})
+            return
+        if "list-type" in query:
+            token = unquote(query.get("continuation-token", [""])[0])
+            self.answer(
+                200, self.store.listing(query.get("prefix", [""])[0], token, asked="encoding-type" in query), {}
+            )
+            return
+        self.store.read.append(path)
+        kept = self.store.objects.get(path)
+        if kept is None:
+            self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>", {})
+        elif kept.answer is not None:
+            kept.answer(self)
+        elif self.headers.get("If-Match") not in (None, self.store.tag(kept)):
+            self.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>", {})
+        else:
+            self.answer(200, kept.content, {"ETag": self.store.tag(kept), "Last-Modified": TIME[1]})
+
+    def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            if value:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def refused(handler: BaseHTTPRequestHandler) -> None:
+    """403 for this object alone."""
+    handler.answer(403, b"<Error><Code>AccessDenied</Code></Error>", {})  # type: ignore[attr-defined]
+
+
+def broken(handler: BaseHTTPRequestHandler) -> None:
+    """A fault of the server for this object alone; not 500, which obstore tries for ten seconds."""
+    handler.answer(400, b"<Error><Code>KMS.DisabledException</Code></Error>", {})  # type: ignore[attr-defined]
+
+
+def unpacked(handler: BaseHTTPRequestHandler) -> None:
+    """As GCS sends an object with `Content-Encoding: gzip`: unpacked, in chunks, without a length."""
+    handler.send_response(200)
+    for name, value in (("Transfer-Encoding", "chunked"), ("ETag", '"1"'), ("Last-Modified", TIME[1])):
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.wfile.write(b"8\r\nunpacked\r\n0\r\n\r\n")
+
+
+@contextmanager
+def odd_store() -> Iterator[OddStore]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    store = OddStore(server.server_address[1])
+    server.RequestHandlerClass = type("Handler", (_Handler,), {"store": store})
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield store
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
