@@ -14,32 +14,34 @@ def linear(
     columns: int = 2,
     outputs: int = 2,
     *,
+    names: tuple[str, str] = ("x", "y"),
     rows: Dim = "n",
     declared: Dim | None = None,
     datatype: int = FLOAT,
+    output_datatype: int = FLOAT,
     output_shape: Sequence[Dim] | None = None,
     inputs: Sequence[bytes] = (),
     weights_as_input: bool = False,
 ) -> bytes:
     """`y = x @ ones`, with x of so many columns, or declared with others; `inputs` are more, that nothing reads."""
     weights = np.ones((columns, outputs), np.float32)
-    node = _text(1, "x") + _text(1, "w") + _text(2, "y") + _text(4, "MatMul")
+    node = _text(1, names[0]) + _text(1, "w") + _text(2, names[1]) + _text(4, "MatMul")
     shape = (rows, outputs) if output_shape is None else output_shape
-    graph = _field(1, node) + _text(2, "g") + _field(5, initializer("w", weights))
-    graph += _field(11, value("x", datatype, (rows, columns if declared is None else declared)))
-    graph += b"".join(_field(11, each) for each in inputs)
-    graph += _field(11, value("w", FLOAT, weights.shape)) if weights_as_input else b""
-    return model(graph + _field(12, value("y", FLOAT, shape)))
+    graph = field(1, node) + _text(2, "g") + field(5, initializer("w", weights))
+    graph += field(11, value(names[0], datatype, (rows, columns if declared is None else declared)))
+    graph += b"".join(field(11, each) for each in inputs)
+    graph += field(11, value("w", FLOAT, weights.shape)) if weights_as_input else b""
+    return model(graph + field(12, value(names[1], output_datatype, shape)))
 
 
 def model(graph: bytes) -> bytes:
     """With opset 17 of the default domain."""
-    return _number(1, 8) + _field(7, graph) + _field(8, _text(1, "") + _number(2, 17))
+    return _number(1, 8) + field(7, graph) + field(8, _text(1, "") + _number(2, 17))
 
 
 def initializer(name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:
     dims = b"".join(_number(1, size) for size in array.shape)
-    return dims + _number(2, FLOAT) + _text(8, name) + _field(9, array.tobytes())
+    return dims + _number(2, FLOAT) + _text(8, name) + field(9, array.tobytes())
 
 
 def value(name: str, datatype: int, shape: Sequence[Dim] | None) -> bytes:
@@ -47,16 +49,16 @@ def value(name: str, datatype: int, shape: Sequence[Dim] | None) -> bytes:
     tensor = _number(1, datatype)
     if shape is not None:
         dims = (_number(1, dim) if isinstance(dim, int) else _text(2, dim) for dim in shape)
-        tensor += _field(2, b"".join(_field(1, dim) for dim in dims))
-    return _text(1, name) + _field(2, _field(1, tensor))
+        tensor += field(2, b"".join(field(1, dim) for dim in dims))
+    return _text(1, name) + field(2, field(1, tensor))
 
 
 def sequence(name: str) -> bytes:
     """A value that is no tensor, as the labels' probabilities of scikit-learn's converter."""
-    return _text(1, name) + _field(2, _field(4, b""))
+    return _text(1, name) + field(2, field(4, b""))
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     parts = bytearray()
     while number > 127:
         parts.append(number & 127 | 128)
@@ -64,13 +66,14 @@ def _varint(number: int) -> bytes:
     return bytes([*parts, number])
 
 
-def _number(field: int, number: int) -> bytes:
-    return _varint(field << 3) + _varint(number)
+def field(number: int, data: bytes) -> bytes:
+    """A field of bytes, text or a message."""
+    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
-def _field(field: int, data: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(data)) + data
+def _number(number: int, value: int) -> bytes:
+    return varint(number << 3) + varint(value)
 
 
-def _text(field: int, text: str) -> bytes:
-    return _field(field, text.encode())
+def _text(number: int, text: str) -> bytes:
+    return field(number, text.encode())

@@ -15,7 +15,9 @@ from tests.integration.test_residency import caller_of, describe, document, held
 from tests.onnx_files import linear
 from tests.unit.repository.folders import publish
 
-FAILS_SECOND = """\
+ANSWERS = """\
+import os, signal, sys, time
+sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
@@ -35,7 +37,7 @@ def use_python(models: Path, body: str) -> None:
     config = models / "sales_de" / "config.pbtxt"
     config.write_text(config.read_text().replace("onnxruntime", "python"))
     for version, text in ((1, "pass"), (2, body)):
-        (models / "sales_de" / str(version) / "model.py").write_text(FAILS_SECOND.format(body=text))
+        (models / "sales_de" / str(version) / "model.py").write_text(ANSWERS.format(body=text))
 
 
 def published(models: Path, first: bytes, second: bytes) -> None:
@@ -52,10 +54,11 @@ def refuse_second(make_chain: MakeChain, models: Path) -> str:
     )
     caller = caller_of(chain)
     x = np.ones((1, 2), np.float32)
+    caller.infer(infer_request("sales_de", {"x": x}))
     with Load(caller, infer_request("sales_de", {"x": x}), callers=8) as load:
         until(lambda: any(each.outcome != "ok" for each in describe(chain).decisions))
         load.wait_for_answers(60)
-        until(lambda: set(held(chain)) == {("sales_de", "1")})
+        until(lambda: held(chain).get(("sales_de", "2")) != "READY")  # a process that was killed takes longer to go
         load.wait_for_answers(60)
     assert load.refusals == []
     code, text = caller.refused(infer_request("sales_de", {"x": x}, version="2"))
@@ -65,9 +68,7 @@ def refuse_second(make_chain: MakeChain, models: Path) -> str:
     return text
 
 
-def test_a_file_of_five_columns_under_four_that_its_header_does_not_show(
-    make_chain: MakeChain, tmp_path: Path
-) -> None:
+def test_a_file_of_five_columns_under_four_that_its_header_does_not_show(make_chain: MakeChain, tmp_path: Path) -> None:
     models = tmp_path / "models"
     published(models, linear(2), linear(5, declared="columns"))
     assert "want input 'x' FP32[n,2], sent FP32[1,2], Triton answers: " in refuse_second(make_chain, models)
@@ -76,12 +77,12 @@ def test_a_file_of_five_columns_under_four_that_its_header_does_not_show(
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        ("assert len(x) == 1, 'made for one row'", "made for one row; one row is answered, 4 are not"),
+        ("assert len(x) == 1, 'made for one row'", "one row is answered, 4 are not"),
         ("x = x.astype(np.float64)", "model output 'y': want FP32[n,2] with n = 1, got FP64[1,2]"),
         ("x = x[:, :1]", "model output 'y': want FP32[n,2] with n = 1, got FP32[1,1]"),
         ("x = x[:1]", "model output 'y': want FP32[n,2] with n = 4, got FP32[1,2]; one row is answered"),
-        ("import time; time.sleep(5)", "Triton answers: nothing within 3 s, the limit of a warm-up"),
-        ("import os; os._exit(1)", "Triton answers: "),
+        ("time.sleep(5)", "Triton answers: nothing within 3 s, the limit of a warm-up"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "Triton answers: "),
     ],
 )
 def test_a_version_whose_answers_are_wrong(make_chain: MakeChain, tmp_path: Path, body: str, sentence: str) -> None:
@@ -89,3 +90,15 @@ def test_a_version_whose_answers_are_wrong(make_chain: MakeChain, tmp_path: Path
     published(models, b"", b"")
     use_python(models, body)
     assert sentence in refuse_second(make_chain, models)
+
+
+def test_a_file_whose_header_shows_five_columns_is_named_before_any_load(make_chain: MakeChain, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    published(models, linear(2), linear(5))
+    chain = make_chain(model_repository=models, documents={"s.yaml": document("sales_de", v1=50, v2=50)})
+    request = infer_request("sales_de", {"x": np.ones((1, 2), np.float32)})
+    with Load(caller_of(chain), request, callers=8) as load:
+        load.wait_for_answers(60)
+    assert load.refusals == []
+    assert "model.onnx:1: input 'x' has dims [?, 5], but [-1, 2] in config.pbtxt" in chain.log("repository").read_text()
+    assert {each.model for each in describe(chain).decisions if each.action == "load"} == {"sales_de version 1"}
