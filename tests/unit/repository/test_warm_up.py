@@ -88,6 +88,8 @@ def test_a_version_is_placed_when_it_has_answered_one_row_and_several(catalogue:
             1,
             r"fails its warm-up: want input 'x' FP32\[n,2\], sent FP32\[1,2\], Triton answers: .*got 4 expected 5",
         ),
+        (lambda x: {"y": x * np.nan}, 1, "1 made-up row: model output 'y': want finite values, got NaN or infinity"),
+        (lambda x: {"y": x + np.float32(np.inf)}, 4, "4 made-up rows: model output 'y': want finite .*one row is answered"),
         (fails(Internal("", "in /models/sales_de/2/model.onnx: Got: 2")), 1, "answers: in model.onnx: Got: 2$"),
         (fails(Internal("", "Stub process 'sales_de_0_0' is not healthy.")), 4, "not healthy.; one row is answered"),
     ],
@@ -258,5 +260,55 @@ def test_a_model_that_refuses_what_nobody_can_make_up_is_let_through(
         desk = warm(read(models), triton)
         assert await desk.ensure() == HERE
         assert outcomes(desk) == {"unclear": 1}
+
+    run(test())
+
+
+def with_examples(folder: Path, *lines: str) -> None:
+    contract = folder / "contract.yaml"
+    text = contract.read_text() + "examples:\n" + "".join(f"  - {{name: monday, {line}}}\n" for line in lines)
+    contract.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("example", "sentence"),
+    [
+        ("inputs: {x: [[1, 2.5]]}, outputs: {y: [[1, 2.5]]}", ""),
+        ("inputs: {x: [[1, 2.5]]}, outputs: {y: [[1, 2.501]]}", ""),
+        ("inputs: {x: [[1, 2.5]]}, outputs: {y: [[1, 2.6]]}, tolerance: 0.1", ""),
+        (
+            "inputs: {x: [[1, 2.5], [3, 4]]}, outputs: {y: [[1, 2.5], [3, 5]]}",
+            r"version 1 fails its warm-up: example 'monday': output 'y'\[1,1\]: want 5.0 within 0.001, got 4.0",
+        ),
+    ],
+)
+def test_a_version_that_misses_an_example_is_refused(
+    publish: Callable[..., Path], models: Path, example: str, sentence: str
+) -> None:
+    with_examples(publish("sales_de"), example)
+
+    async def test() -> None:
+        desk = warm(read(models), FakeTriton())
+        if not sentence:
+            assert await desk.ensure() == HERE
+            return
+        with pytest.raises(LoadFailed, match=sentence):
+            await desk.ensure()
+
+    run(test())
+
+
+def test_values_that_are_not_finite_are_answers_where_the_contract_says_so(
+    publish: Callable[..., Path], models: Path
+) -> None:
+    contract = publish("sales_de") / "contract.yaml"
+    said = contract.read_text().replace("outputs: [{name: y,", "outputs: [{name: y, finite: false,")
+    assert "finite: false" in said
+    contract.write_text(said)
+
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.answer = lambda key, tensors: {"y": tensors["x"] * np.nan}
+        assert await warm(read(models), triton).ensure() == HERE
 
     run(test())

@@ -91,6 +91,8 @@ def _input(spec: InputSpec, rows: int, example: object) -> Array:
     array = _zeros(spec, rows)
     if example is not None:
         array[...] = example
+    elif spec.datatype in FLOATS:
+        array[...] = _spread(spec, array[0].size).reshape(array.shape[1:])
     elif spec.datatype not in ("BYTES", "BOOL"):
         array[...] = _between(spec)
     return array
@@ -102,6 +104,18 @@ def _zeros(spec: TensorSpec, rows: int) -> Array:
     if spec.datatype == "BYTES":
         array[...] = b""
     return array
+
+
+def _spread(spec: InputSpec, count: int) -> Array:
+    """Different numbers within the limits, for a model may divide by their deviation; the same in every row."""
+    low = spec.limits.get("minimum", spec.limits.get("exclusive_minimum"))
+    high = spec.limits.get("maximum", spec.limits.get("exclusive_maximum"))
+    parts = (np.arange(count) * 0.618034 % 1.0 + 0.5) / 2  # from 1/4 to 3/4, no two neighbours alike
+    if low is not None and high is not None:
+        return low + (high - low) * parts
+    if low is not None:
+        return low + 2 * parts
+    return high - 2 * parts if high is not None else 2 * parts
 
 
 def _between(spec: InputSpec) -> Any:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+import numpy as np
 from tritonclient.grpc import model_config_pb2 as mc
 
 from repository.metrics import RepositoryMetrics
@@ -20,9 +21,10 @@ from repository.residency.limits import Limits
 from repository.residency.pod import Pod
 from repository.residency.usage import Key
 from triptych.call import Call
-from triptych.contract import Contract, Plan
+from triptych.contract import Contract, Plan, Scalar
+from triptych.contract.examples import Example, example_inputs, missed
 from triptych.contract.trial import made_up_inputs, made_up_tensors
-from triptych.datatypes import Array, describe_array
+from triptych.datatypes import FLOATS, Array, describe_array
 from triptych.errors import (
     DeadlineExceeded,
     Internal,
@@ -77,25 +79,49 @@ class WarmUp:
 
     async def _check(self, key: Key, pod: Pod, contract: Contract, config: mc.ModelConfig) -> str:
         """Why the warm-up says nothing about the model; empty when it has passed."""
-        call, plan, answered = Call.within(self._limits.warm_up_timeout_s), Plan(contract), ""
-        rows, most = 1, self._limits.warm_up_rows
-        most = min(most, config.max_batch_size or contract.max_rows)
-        while True:
-            tensors, plausible = await asyncio.to_thread(_model_inputs, plan, rows)
-            try:
-                outputs = await self._infer(key, pod, tensors, call)
-                await asyncio.to_thread(_check_outputs, plan, outputs, rows)
-            except _Refused as error:
-                text = f"want {_described(contract, tensors)}, Triton answers: {error}{answered}"
-                if not plausible:
-                    return f"made-up rows may be none for this model: {text}"[:MAX_REASON]
-                raise _failed(key, text) from error
-            except (Internal, InvalidRequest) as error:
-                raise _failed(key, f"{rows} made-up row{'s' * (rows > 1)}: {error}{answered}") from error
-            several = min(most, max(2, MAX_BYTES // max(1, sum(array.nbytes for array in tensors.values()))))
-            if rows > 1 or several < 2:
-                return ""
-            rows, answered = several, f"; one row is answered, {several} are not: is the first dimension fixed?"
+        call, plan = Call.within(self._limits.warm_up_timeout_s), Plan(contract)
+        most = min(self._limits.warm_up_rows, config.max_batch_size or contract.max_rows)
+        unclear = await self._send_made_up(key, pod, plan, 1, call)
+        several = min(most, max(2, MAX_BYTES // _row_bytes(contract)))
+        if several > 1 and not unclear:
+            answered = f"; one row is answered, {several} are not: is the first dimension fixed?"
+            unclear = await self._send_made_up(key, pod, plan, several, call, answered)
+        for example in contract.examples or ():
+            await self._send_example(key, pod, plan, example, call)
+            unclear = ""
+        return unclear
+
+    async def _send_made_up(self, key: Key, pod: Pod, plan: Plan, rows: int, call: Call, answered: str = "") -> str:
+        """Why the answer says nothing; empty when it is good."""
+        tensors, plausible = await asyncio.to_thread(_model_inputs, plan, rows)
+        sent = f"{rows} made-up row{'s' * (rows > 1)}"
+        try:
+            outputs = await self._infer(key, pod, tensors, call)
+            plan.check_model_outputs(outputs, rows)
+        except _Refused as error:
+            text = f"want {_described(plan.contract, tensors)}, Triton answers: {error}{answered}"
+        except (Internal, InvalidRequest) as error:
+            raise _failed(key, f"{sent}: {error}{answered}") from error
+        else:
+            text = await asyncio.to_thread(_bad_values, plan, outputs)
+            text = text and f"{sent}: {text}{answered}"
+        if text and plausible:
+            raise _failed(key, text)
+        return text and f"made-up rows may be none for this model: {text}"[:MAX_REASON]
+
+    async def _send_example(self, key: Key, pod: Pod, plan: Plan, example: Example, call: Call) -> None:
+        what = f"example '{example.name}'"
+        try:
+            sent = example_inputs(plan.contract, example)
+            rows, tensors = plan.check_inputs(sent), await asyncio.to_thread(plan.preprocess, sent)
+            outputs = await self._infer(key, pod, tensors, call)
+            answer = await asyncio.to_thread(_answer, plan, outputs, rows, example.parameters)
+        except _Refused as error:
+            raise _failed(key, f"{what}: Triton answers: {error}") from error
+        except (Internal, InvalidRequest) as error:
+            raise _failed(key, f"{what}: {error}") from error
+        if difference := missed(plan.contract, example, answer):
+            raise _failed(key, f"{what}: {difference}")
 
     async def _infer(self, key: Key, pod: Pod, tensors: Mapping[str, Array], call: Call) -> dict[str, Array]:
         """Raises `_Refused` for what is the model's own doing."""
@@ -130,9 +156,27 @@ def _model_inputs(plan: Plan, rows: int) -> tuple[dict[str, Array], bool]:
         return made_up_tensors(contract.model.inputs, rows), False
 
 
-def _check_outputs(plan: Plan, outputs: Mapping[str, Array], rows: int) -> None:
+def _row_bytes(contract: Contract) -> int:
+    """Bytes of one row of the model's inputs."""
+    return max(1, sum(array.nbytes for array in made_up_tensors(contract.model.inputs, 1).values()))
+
+
+def _answer(plan: Plan, outputs: Mapping[str, Array], rows: int, parameters: Mapping[str, Scalar]) -> dict[str, Array]:
+    """Raises ContractViolation."""
     plan.check_model_outputs(outputs, rows)
-    plan.postprocess(outputs, plan.check_parameters({}))
+    return plan.postprocess(outputs, plan.check_parameters(parameters))
+
+
+def _bad_values(plan: Plan, outputs: Mapping[str, Array]) -> str:
+    """What is wrong with values of the right shapes: they are not finite, or postprocess cannot take them."""
+    for spec in plan.contract.model.outputs:
+        if spec.datatype in FLOATS and spec.finite is not False and not np.isfinite(outputs[spec.name]).all():
+            return f"model output '{spec.name}': want finite values, got NaN or infinity (`finite: false` allows them)"
+    try:
+        plan.postprocess(outputs, plan.check_parameters({}))
+    except (Internal, InvalidRequest) as error:
+        return str(error)
+    return ""
 
 
 def _failed(key: Key, text: str) -> LoadFailed:
