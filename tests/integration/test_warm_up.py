@@ -40,6 +40,12 @@ def use_python(models: Path, body: str) -> None:
         (models / "sales_de" / str(version) / "model.py").write_text(ANSWERS.format(body=text))
 
 
+EXAMPLE = """\
+examples:
+  - {name: a sum, inputs: {x: [[1, 2]]}, outputs: {y: [[4, 4]]}}
+"""
+
+
 def published(models: Path, first: bytes, second: bytes) -> None:
     for version, data in ((1, first), (2, second)):
         (publish(models, "sales_de", version) / "model.onnx").write_bytes(data)
@@ -90,6 +96,15 @@ def test_a_version_whose_answers_are_wrong(make_chain: MakeChain, tmp_path: Path
     published(models, b"", b"")
     use_python(models, body)
     assert sentence in refuse_second(make_chain, models)
+
+
+def test_a_version_that_misses_an_example_of_its_contract(make_chain: MakeChain, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    published(models, linear(2), linear(2))
+    contract = models / "sales_de/2/contract.yaml"
+    contract.write_text(contract.read_text() + EXAMPLE)
+    text = refuse_second(make_chain, models)
+    assert "example 'a sum': output 'y'[0,0]: want 4.0 within 0.001, got 3.0" in text
 
 
 def test_a_file_whose_header_shows_five_columns_is_named_before_any_load(make_chain: MakeChain, tmp_path: Path) -> None:

@@ -75,12 +75,13 @@ def test_a_file_that_fits_or_says_nothing_is_no_problem(check: Callable[..., lis
             "input 'x' has dims [1, 2], a fixed batch of 1, but max_batch_size above 0 joins requests: "
             "export it with an open first dimension, or want 0",
         ),
-        (linear(rows=4), "a fixed batch of 4"),
+        (linear(rows=4), "a fixed batch of 4"),  # onnxruntime_backend#111, triton#2387
         (linear(datatype=onnx.DOUBLE), "input 'x' is FP64, but FP32 in config.pbtxt"),
         (linear(datatype=onnx.STRING), "input 'x' is BYTES, but FP32 in config.pbtxt"),
         (linear(datatype=99), "input 'x' is type 99 of ONNX, but FP32"),
         (linear(output_datatype=onnx.INT64), "output 'y' is INT64, but FP32 in config.pbtxt"),
         (linear(2, 3), "output 'y' has dims [?, 3], but [-1, 2]"),
+        (linear(output_shape=(1, 2)), "output 'y' has dims [1, 2], a fixed batch of 1"),  # onnxruntime_backend#220
         (linear(output_shape=("n",)), "output 'y' has dims [?], but [-1, 2]"),
         (linear(output_shape=()), "output 'y' has dims [], but [-1, 2]"),
         (linear(names=("X", "y")), "has no input 'x', which config.pbtxt declares; there are: X"),
@@ -115,6 +116,11 @@ def test_a_dimension_that_the_configuration_leaves_open_is_that_of_the_contract(
     open_input = ("dims: [ 2 ]", "dims: [ -1 ]")
     assert check(linear(), open_input) == []
     assert "input 'x' has dims [?, 5]" in check(linear(5), open_input)[0]
+
+
+def test_the_platform_says_what_the_file_is_where_no_backend_is_named(check: Callable[..., list[str]]) -> None:
+    platform = ('backend: "onnxruntime"', 'platform: "onnxruntime_onnx"')
+    assert "has dims [?, 5]" in check(linear(5), platform)[0]
 
 
 def test_another_backend_and_a_missing_file_are_not_read(check: Callable[..., list[str]], tmp_path: Path) -> None:

@@ -89,7 +89,11 @@ def test_a_version_is_placed_when_it_has_answered_one_row_and_several(catalogue:
             r"fails its warm-up: want input 'x' FP32\[n,2\], sent FP32\[1,2\], Triton answers: .*got 4 expected 5",
         ),
         (lambda x: {"y": x * np.nan}, 1, "1 made-up row: model output 'y': want finite values, got NaN or infinity"),
-        (lambda x: {"y": x + np.float32(np.inf)}, 4, "4 made-up rows: model output 'y': want finite .*one row is answered"),
+        (
+            lambda x: {"y": x + np.float32(np.inf)},
+            4,
+            "4 made-up rows: model output 'y': want finite .*one row is answered",
+        ),
         (fails(Internal("", "in /models/sales_de/2/model.onnx: Got: 2")), 1, "answers: in model.onnx: Got: 2$"),
         (fails(Internal("", "Stub process 'sales_de_0_0' is not healthy.")), 4, "not healthy.; one row is answered"),
     ],

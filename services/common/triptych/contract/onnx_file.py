@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Final
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from triptych.contract.config import model_file
+from triptych.contract.config import MODEL_FILES, model_file
 from triptych.contract.schema import Contract
 
 # TensorProto.DataType, in the words of the Open Inference Protocol.
@@ -58,8 +58,9 @@ def check_model_file(contract: Contract, config: Any, folder: Path, *, strict: b
     No line for a file of another kind, for one that is not there, and for the empty one that stands for an object of a
     store. With `strict` one that is no ONNX model is a problem too; otherwise Triton says so when it loads it.
     """
-    name = model_file(config)
-    if name is None or config.backend not in ("", "onnxruntime") or not (folder / name).is_file():
+    is_onnx = "onnxruntime" in (config.backend, config.platform.removesuffix("_onnx"))
+    name = model_file(config) or MODEL_FILES["onnxruntime"]
+    if not is_onnx or not (folder / name).is_file():
         return []
     try:
         with (folder / name).open("rb") as file:
