@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from tritonclient.grpc import model_config_pb2 as mc
-
-from triptych.contract.config import MODEL_FILES, model_file
+from triptych.contract.config import MODEL_FILES, datatype_of, model_file
 from triptych.contract.schema import Contract
 
 # TensorProto.DataType, in the words of the Open Inference Protocol.
@@ -189,7 +187,7 @@ def _compare(kind: str, wanted: Any, there: Tensor, batching: bool, said: Sequen
     if not there.datatype:
         yield f"{what} is no tensor but a sequence or a map; export it as a tensor (skl2onnx: zipmap=False)"
         return
-    datatype = mc.DataType.Name(wanted.data_type).removeprefix("TYPE_").replace("STRING", "BYTES")
+    datatype = datatype_of(wanted.data_type)
     if datatype != there.datatype:
         yield f"{what} is {there.datatype}, but {datatype} in config.pbtxt"
     if there.shape is None:
