@@ -112,7 +112,7 @@ def _spread(spec: InputSpec, count: int) -> Array:
     high = spec.limits.get("maximum", spec.limits.get("exclusive_maximum"))
     parts = (np.arange(count) * 0.618034 % 1.0 + 0.5) / 2  # from 1/4 to 3/4, no two neighbours alike
     if low is not None and high is not None:
-        return low + (high - low) * parts
+        return low * (1 - parts) + high * parts
     if low is not None:
         return low + 2 * parts
     return high - 2 * parts if high is not None else 2 * parts
