@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +127,7 @@ def test_the_platform_says_what_the_file_is_where_no_backend_is_named(check: Cal
 def test_another_backend_and_a_missing_file_are_not_read(check: Callable[..., list[str]], tmp_path: Path) -> None:
     assert check(b"nothing", ("onnxruntime", "python"), strict=False) == []
     (tmp_path / "model.onnx").unlink()
+    os.mkfifo(tmp_path / "model.onnx")  # which nobody opens
     config = parse_config(CONFIG)
     assert check_model_file(parse_contract(CONTRACT.encode()), config, tmp_path, strict=True) == []
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from triptych.contract.config import MODEL_FILES, datatype_of, model_file
+from triptych.contract.config import PLATFORMS, datatype_of, missing_file, model_file
 from triptych.contract.schema import Contract
 
 # TensorProto.DataType, in the words of the Open Inference Protocol.
@@ -56,9 +56,10 @@ def check_model_file(contract: Contract, config: Any, folder: Path, *, strict: b
     No line for a file of another kind, for one that is not there, and for the empty one that stands for an object of a
     store. With `strict` one that is no ONNX model is a problem too; otherwise Triton says so when it loads it.
     """
-    is_onnx = "onnxruntime" in (config.backend, config.platform.removesuffix("_onnx"))
-    name = model_file(config) or MODEL_FILES["onnxruntime"]
-    if not is_onnx or not (folder / name).is_file():
+    name, backend = model_file(config), config.backend or PLATFORMS.get(config.platform)
+    if name is None or backend != "onnxruntime" or ".." in Path(name).parts:
+        return []
+    if missing_file(config, folder, folder.parent.parent) or not (folder / name).is_file():
         return []
     try:
         with (folder / name).open("rb") as file:
