@@ -9,7 +9,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from repository.residency.room import Room
 
 OUTCOMES = ("ok", "failed", "unavailable", "refused")
-REASONS = ("room", "spare", "idle", "surplus", "removed", "changed")
+REASONS = ("room", "spare", "idle", "surplus", "removed", "changed", "warm-up")
+WARM_UPS = ("ok", "failed", "unclear", "unavailable")
+WARM_UP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 LOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -35,6 +37,12 @@ class RepositoryMetrics:
             "triptych_model_load_seconds", "Duration of loads", buckets=LOAD_BUCKETS, registry=registry
         )
         self.loading = Gauge("triptych_model_loads_pending", "Loads that run or wait", registry=registry)
+        self.warm_ups = Counter(
+            "triptych_model_warm_ups", "Warm-ups of loaded versions", ("outcome",), registry=registry
+        )
+        self.warm_up_seconds = Histogram(
+            "triptych_model_warm_up_seconds", "Duration of warm-ups", buckets=WARM_UP_BUCKETS, registry=registry
+        )
         self.unloads = Counter("triptych_model_unloads", "Versions taken out of Triton", ("reason",), registry=registry)
         self.cold_requests = Counter(
             "triptych_cold_requests", "Calls for a version that no Triton had ready", registry=registry
@@ -52,6 +60,8 @@ class RepositoryMetrics:
         }
         for outcome in OUTCOMES:
             self.loads.labels(outcome)
+        for outcome in WARM_UPS:
+            self.warm_ups.labels(outcome)
         for reason in REASONS:
             self.unloads.labels(reason)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.onnx_files import linear
 from triptych.contract.__main__ import main
 
 SALES = """\
@@ -27,7 +28,7 @@ def repository(tmp_path: Path, data: Path) -> Path:
         for version in range(1, versions + 1):
             place = folder / str(version)
             place.mkdir(parents=True)
-            (place / "model.onnx").write_bytes(b"onnx")
+            (place / "model.onnx").write_bytes(linear(42, 7, names=("features", "forecast")))
             contract = text.replace("route: NO", f"route: {route}")
             (place / "contract.yaml").write_text(contract, encoding="utf-8")
         (folder / "config.pbtxt").write_text(SALES.format(name=folder.name), encoding="utf-8")

@@ -23,6 +23,7 @@ from repository.catalogue.served_model import Document, Origin, Sealed, ServedMo
 from repository.catalogue.source import Source
 from repository.kubernetes.status import dated, status_of
 from repository.metrics import RepositoryMetrics
+from tests.onnx_files import linear
 from tests.unit.repository.api_server import spec
 from tests.unit.repository.folders import declare
 from tests.unit.repository.tritons import Desk, FakeTriton, run
@@ -493,6 +494,7 @@ def test_digests_that_a_contract_states_are_checked_at_publication(
     models: Path, publish: Publish, capsys: pytest.CaptureFixture[str]
 ) -> None:
     version = publish("sales_de")
+    (version / "model.onnx").write_bytes(linear())  # which `verify` reads
     (version / "deep").mkdir()
     (version / "deep" / "a b: c").write_bytes(b"data")
     printed = state(version, capsys)

@@ -33,7 +33,8 @@ class Stand:
         metrics, self.journal, self.now = RepositoryMetrics(CollectorRegistry()), Journal(), 0.0
         self.board = Board(metrics, 10)
         self.serving = Serving(self.board, self.journal)
-        bounds, known = Limits(**{"withdraw_s": 0} | limits), {triton.address: triton for triton in tritons}
+        bounds = Limits(**{"withdraw_s": 0, "warm_up": False} | limits)
+        known = {triton.address: triton for triton in tritons}
         self.residency = Residency(
             known.__getitem__, bounds, metrics, self.journal, self.serving.models_changed, lambda: self.now
         )

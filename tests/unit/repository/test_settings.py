@@ -64,8 +64,9 @@ def test_something_has_to_be_left_beside_the_spare_room() -> None:
 def test_every_limit_is_a_variable_of_the_environment_and_described(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    monkeypatch.setenv(f"REPOSITORY_{name.upper()}", "7")
-    assert getattr(load(Settings), name) == 7
+    text = "0" if Limits.model_fields[name].annotation is bool else "7"
+    monkeypatch.setenv(f"REPOSITORY_{name.upper()}", text)
+    assert getattr(load(Settings), name) == int(text)
     with pytest.raises(SystemExit):
         load(Settings, ["--help"])
     assert f"REPOSITORY_{name.upper()}" in capsys.readouterr().out

@@ -137,7 +137,7 @@ def _tensors(
             yield kind, f"{kind} '{spec.name}' of the contract is not declared; there are: {listed}"
             continue
         word = f'"{spec.name}"'
-        datatype = _datatype(tensor.data_type)
+        datatype = datatype_of(tensor.data_type)
         if datatype != spec.datatype:
             yield word, f"{kind} '{spec.name}' is {datatype}, but {spec.datatype} in the contract"
         dims = (-1, *tensor.dims) if batching else tuple(tensor.dims)
@@ -154,7 +154,8 @@ def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
     return all(there in (-1, said) for said, there in zip(shape, dims, strict=True))
 
 
-def _datatype(number: int) -> str:
+def datatype_of(number: int) -> str:
+    """The protocol's name of one of Triton's datatypes."""
     name = str(model_config_pb2.DataType.Name(number)).removeprefix("TYPE_")
     return "BYTES" if name == "STRING" else name
 

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Literal
 
 from triptych.contract.errors import Problem
+from triptych.contract.examples import example_problems
 from triptych.contract.specs import TensorSpec
 from triptych.contract.steps.base import Facts, Scope, Step
 
@@ -29,7 +30,7 @@ def problems(contract: Contract) -> list[Problem]:
     if contract.observe is not None:
         faults = contract.observe.faults(contract.outputs, contract.labels)
         found += (Problem(("observe", field), text) for field, text in faults)
-    return found
+    return found + list(example_problems(contract))
 
 
 def _doubles(contract: Contract) -> Iterator[Problem]:

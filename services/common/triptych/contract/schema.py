@@ -17,8 +17,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
+from triptych.contract.examples import MAX_EXAMPLES, Example
 from triptych.contract.observe import Observe
-from triptych.contract.specs import Document, InputSpec, Name, ParameterSpec, TensorSpec
+from triptych.contract.specs import Document, InputSpec, ModelOutputSpec, Name, ParameterSpec, TensorSpec
 from triptych.contract.steps.base import Scope, Step
 from triptych.contract.steps.registry import parse_step
 
@@ -46,7 +47,7 @@ class ModelSpec(Document):
     """The tensors of Triton's config.pbtxt, with the rows in front."""
 
     inputs: Annotated[tuple[TensorSpec, ...], Field(strict=False, min_length=1)]
-    outputs: Annotated[tuple[TensorSpec, ...], Field(strict=False, min_length=1)]
+    outputs: Annotated[tuple[ModelOutputSpec, ...], Field(strict=False, min_length=1)]
 
 
 class Contract(Document):
@@ -80,6 +81,15 @@ class Contract(Document):
             min_length=1,
             description="sha256 of every other file of the version, by its path in the version's folder; checked when "
             "the version is published. `python -m triptych.contract digests` prints them",
+        ),
+    ] = None
+    examples: Annotated[
+        tuple[Example, ...] | None,
+        Field(
+            strict=False,
+            min_length=1,
+            max_length=MAX_EXAMPLES,
+            description="requests with the answers expected; a version that misses one takes no traffic",
         ),
     ] = None
 

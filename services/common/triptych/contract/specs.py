@@ -95,6 +95,23 @@ class TensorSpec(Document):
         return describe(self.datatype, self.shape)
 
 
+class ModelOutputSpec(TensorSpec):
+    """A tensor that the model answers."""
+
+    finite: Annotated[
+        bool | None,
+        Field(
+            description="false: NaN and infinity are answers; otherwise the warm-up refuses a version that gives them"
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _only_floats_are_infinite(self) -> Self:
+        if self.finite and self.datatype not in FLOATS:
+            raise ValueError(f"finite: only floating datatypes can be infinite, not {self.datatype}")
+        return self
+
+
 class InputSpec(TensorSpec):
     """A tensor that the caller sends, with what its values must satisfy."""
 

@@ -32,19 +32,29 @@ def trial(contract: Contract, limits: TrialLimits | None = None) -> list[Problem
     if found := list(oversized(contract, limits)):
         return found
     budget = Budget(limits)
-    examples: dict[str, object] = {}
-    for step in reversed(contract.preprocess):
-        examples |= step.examples()
-    sent = {spec.name: _input(spec, examples.get(spec.name)) for spec in contract.inputs}
+    sent = made_up_inputs(contract, _ROWS)
     needed = {spec.name: sent[spec.name] for spec in contract.inputs if spec.required}
     defaults: dict[str, Scalar] = {spec.name: spec.default for spec in contract.parameters}
-    results = {spec.name: _zeros(spec) for spec in contract.model.outputs}
+    results = made_up_tensors(contract.model.outputs, _ROWS)
     before = ("preprocess", contract.preprocess, contract.model.inputs, ("model", "inputs"))
     after = ("postprocess", contract.postprocess, contract.outputs, ("outputs",))
     found = _run(contract, budget, *before, sent, {})
     if not found and needed.keys() != sent.keys():
         found = _run(contract, budget, *before, needed, {})
     return found + _run(contract, budget, *after, results, defaults)
+
+
+def made_up_inputs(contract: Contract, rows: int) -> dict[str, Array]:
+    """What a caller could send: numbers within the limits, and what the steps give as an example."""
+    examples: dict[str, object] = {}
+    for step in reversed(contract.preprocess):
+        examples |= step.examples()
+    return {spec.name: _input(spec, rows, examples.get(spec.name)) for spec in contract.inputs}
+
+
+def made_up_tensors(specs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
+    """Zeros by name; a dimension of any size is 16."""
+    return {spec.name: _zeros(spec, rows) for spec in specs}
 
 
 def _run(
@@ -77,21 +87,35 @@ def _run(
     return found
 
 
-def _input(spec: InputSpec, example: object) -> Array:
-    array = _zeros(spec)
+def _input(spec: InputSpec, rows: int, example: object) -> Array:
+    array = _zeros(spec, rows)
     if example is not None:
         array[...] = example
+    elif spec.datatype in FLOATS:
+        array[...] = _spread(spec, array[0].size).reshape(array.shape[1:])
     elif spec.datatype not in ("BYTES", "BOOL"):
         array[...] = _between(spec)
     return array
 
 
-def _zeros(spec: TensorSpec) -> Array:
-    shape = (_ROWS, *(ANY if dim == -1 else dim for dim in spec.shape[1:]))
+def _zeros(spec: TensorSpec, rows: int) -> Array:
+    shape = (rows, *(ANY if dim == -1 else dim for dim in spec.shape[1:]))
     array: Array = np.zeros(shape, TO_NUMPY[spec.datatype])
     if spec.datatype == "BYTES":
         array[...] = b""
     return array
+
+
+def _spread(spec: InputSpec, count: int) -> Array:
+    """Different numbers within the limits, for a model may divide by their deviation; the same in every row."""
+    low = spec.limits.get("minimum", spec.limits.get("exclusive_minimum"))
+    high = spec.limits.get("maximum", spec.limits.get("exclusive_maximum"))
+    parts = (np.arange(count) * 0.618034 % 1.0 + 0.5) / 2  # from 1/4 to 3/4, no two neighbours alike
+    if low is not None and high is not None:
+        return low * (1 - parts) + high * parts
+    if low is not None:
+        return low + 2 * parts
+    return high - 2 * parts if high is not None else 2 * parts
 
 
 def _between(spec: InputSpec) -> Any:

@@ -13,6 +13,7 @@ from triptych.contract.config import FILE, ConfigError
 from triptych.contract.errors import ContractError
 from triptych.contract.files import cause, is_within, printable, printable_path, resolved
 from triptych.contract.loader import load_located
+from triptych.contract.onnx_file import check_model_file
 from triptych.contract.schema import Contract
 from triptych.contract.tree import CONTRACT, VERSION, name_fault, sha256_of, stated_faults, tree_of
 from triptych.contract.trial import trial
@@ -128,6 +129,7 @@ def _version(place: Path, config_text: str, config: Any, models: Collection[str]
         return
     contract = located.contract
     problems = [*located.tell(trial(contract)), *_files(place, root, contract)]
+    problems += [f"{place}/{problem}" for problem in check_model_file(contract, config, place, strict=True)]
     found = triton.check_config(contract, config_text, folder.name, config, models)
     report.problems += problems + [f"{folder}/{problem}" for problem in found]
     report.members.append(Member(folder.name, int(place.name), path, contract))

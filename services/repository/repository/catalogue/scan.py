@@ -32,6 +32,7 @@ from triptych.contract.config import ConfigError, check_config, missing_file, re
 from triptych.contract.files import MAX_BYTES, cause, printable, printable_path
 from triptych.contract.limits import TrialLimits
 from triptych.contract.loader import load_located
+from triptych.contract.onnx_file import check_model_file
 from triptych.contract.tree import CONTRACT, MAX_FILES, VERSION, File, Tree, sha256_of, stated_faults
 from triptych.contract.trial import trial
 
@@ -270,6 +271,8 @@ class Scanner:
         """Raises `ContractError` for a version that Triton could not serve as its contract says."""
         models = self._folders.names
         problems = [f"{path}/{problem}" for problem in check_config(version.contract, text, path.name, config, models)]
+        place = path / str(version.number)
+        problems += [f"{place}/{problem}" for problem in check_model_file(version.contract, config, place)]
         if version.number not in served:
             problems.append(f"{path / CONFIG}: version_policy leaves version {version.number} out")
         if missing := missing_file(config, path / str(version.number), self._models):

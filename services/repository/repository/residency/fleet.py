@@ -21,8 +21,11 @@ class Fleet:
         slots: int,
         on_change: Callable[[set[str]], None],
         clock: Callable[[], float],
+        *,
+        warms_up: bool = False,
     ) -> None:
         self._connect, self._slots, self._on_change, self._clock = connect, slots, on_change, clock
+        self._warms_up = warms_up
         self._pods: dict[str, Pod] = {}
         self._shown: dict[str, frozenset[Key]] = {}  # what was told of each pod last
         self._holders: dict[Key, list[Pod]] = {}  # the same by version
@@ -37,8 +40,11 @@ class Fleet:
         came = []
         for address in addresses:
             if address not in self._pods:
-                came.append(Pod(self._connect(address), self._slots, self._pod_changed, self._clock))
-                self._pods[address] = came[-1]
+                pod = Pod(
+                    self._connect(address), self._slots, self._pod_changed, self._clock, warms_up=self._warms_up
+                )
+                self._pods[address] = pod
+                came.append(pod)
         for pod in gone:
             self._on_change({name for name, _ in self._show(pod, frozenset())})
             del self._shown[pod.address]

@@ -62,6 +62,18 @@ class Limits(BaseModel):
         32 * MIB, ge=0, description="... plus this: a process for each version in a Triton without GPU"
     )
     load_timeout_s: float = Field(60.0, gt=0, description="longest time for one load; Triton waits for ever")
+    warm_up: bool = Field(
+        True, description="a version that was loaded answers made-up rows before it takes requests; false: it need not"
+    )
+    warm_up_rows: int = Field(
+        8,
+        ge=1,
+        description="rows of the second of the two made-up requests, at most the model's max_batch_size, "
+        "or max_rows where it has none; the first has one",
+    )
+    warm_up_timeout_s: float = Field(
+        30.0, gt=0, description="longest time for a warm-up; the first call of a model may compile it"
+    )
     withdraw_s: float = Field(0.1, ge=0, description="between telling the stages that a version goes and unloading it")
     failure_ttl_s: float = Field(
         30.0, ge=0, description="seconds before a failed load is tried again; 0 tries on every request"

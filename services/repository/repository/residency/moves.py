@@ -18,6 +18,8 @@ from repository.residency.pod import Pod
 from repository.residency.room import Occupant, Room, make_room
 from repository.residency.triton import version_reason
 from repository.residency.usage import Key
+from repository.residency.warm_up import WarmUp
+from triptych.contract import Contract
 from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
 
 POLL_S = 0.1  # between two looks while something is unloaded
@@ -47,6 +49,10 @@ class Facts(Protocol):
 
     def could_not_load(self, key: Key) -> None:
         """Triton refused its files."""
+        ...
+
+    def contract_of(self, key: Key) -> Contract | None:
+        """None when the version is not in the catalogue."""
         ...
 
     def let_go(self, key: Key) -> None:
@@ -80,6 +86,8 @@ class Moves:
     ) -> None:
         self._limits, self._metrics, self._journal, self._facts = limits, metrics, journal, facts
         self._ended, self._clock = ended, clock
+        self._warm_up = WarmUp(limits, metrics)
+        self._proofs: dict[Where, asyncio.Task[None]] = {}  # warm-ups of what somebody else has loaded
         self._loads: dict[Where, asyncio.Task[Outcome]] = {}
         self._unloads: dict[Where, asyncio.Task[None]] = {}
         self._withdrawn: set[Where] = set()  # unloads that have not begun in Triton
@@ -156,11 +164,21 @@ class Moves:
         where = (key, pod.address)
         task = self._unloads.get(where)
         if task is None:
-            self._facts.let_go(key)
+            published = key in pod.ready
+            if published:
+                self._facts.let_go(key)
             pod.withdraw(key)
-            task = self._unloads[where] = asyncio.create_task(self._run_unload(key, pod, reason))
+            task = self._unloads[where] = asyncio.create_task(self._run_unload(key, pod, reason, published))
             task.add_done_callback(lambda done: self._unload_ended(where, done))
         return task
+
+    def prove_found(self, pod: Pod, leads: bool) -> None:
+        """Warms up what somebody else has loaded there. A version that fails is unloaded by who leads."""
+        for key in pod.unproven - pod.arriving.keys():
+            where = (key, pod.address)
+            if where not in self._proofs and not pod.failure(key):
+                task = self._proofs[where] = asyncio.create_task(self._prove_found(key, pod, leads))
+                task.add_done_callback(lambda done, where=where: self._proof_ended(where, done))  # type: ignore[misc]
 
     async def keep(self, key: Key) -> None:
         """Takes back the unloads of a version that Triton has not been asked for yet."""
@@ -171,7 +189,7 @@ class Moves:
 
     async def close(self) -> None:
         """Ends what runs here; Triton finishes by itself what it has begun."""
-        tasks = [*self._loads.values(), *self._unloads.values()]
+        tasks = [*self._loads.values(), *self._unloads.values(), *self._proofs.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -190,8 +208,7 @@ class Moves:
             error = raised
         seconds = time.perf_counter() - start
         if isinstance(error, LoadFailed):
-            pod.remember_failure(key, error.reason, self._limits.failure_ttl_s)
-            self._facts.failed(key, error.reason)
+            self._remember(key, pod, error)
         elif isinstance(error, StageUnavailable):
             self._facts.blame(key)
         if error is None:
@@ -212,7 +229,7 @@ class Moves:
             raise LoadFailed(key[0], "it was removed from the catalogue")
         if key in pod.ready:
             return
-        if why := await self._facts.changed(key[0], pod.ready_versions(key[0]) | {key[1]}):
+        if why := await self._facts.changed(key[0], pod.held_versions(key[0]) | {key[1]}):
             raise LoadFailed(key[0], why)
         try:
             await pod.load(key[0], config, key[1], self._limits.load_timeout_s)
@@ -225,17 +242,42 @@ class Moves:
         if why := await self._facts.changed(key[0], {key[1]}, loaded=True):
             self.unload(key, pod, "changed while it was loaded")
             raise LoadFailed(key[0], why)
-        if await pod.confirm(key):
-            return
-        await pod.refresh()
-        while pod.blind and pod.answers:  # Triton said yes, and is too busy to be asked about it
-            await asyncio.sleep(POLL_S)
+        if not await pod.confirm(key):
             await pod.refresh()
-        if key not in pod.ready:
-            if not pod.answers:
-                raise Unavailable(pod.silence)
-            self._facts.could_not_load(key)
-            raise LoadFailed(key[0], await pod.reason(key))
+            while pod.blind and pod.answers:  # Triton said yes, and is too busy to be asked about it
+                await asyncio.sleep(POLL_S)
+                await pod.refresh()
+            if not pod.holds(key):
+                if not pod.answers:
+                    raise Unavailable(pod.silence)
+                self._facts.could_not_load(key)
+                raise LoadFailed(key[0], await pod.reason(key))
+        await self._prove(key, pod, leads=True)
+
+    async def _prove(self, key: Key, pod: Pod, *, leads: bool) -> None:
+        """Raises what `WarmUp.check` raises; a version that fails is unloaded and never gets a request."""
+        contract, config = self._facts.contract_of(key), self._facts.config_of(key[0])
+        if key in pod.unproven and contract is not None and config is not None:
+            try:
+                await self._warm_up.check(key, pod, contract, config)
+            except LoadFailed:
+                if leads:
+                    self.unload(key, pod, "warm-up failed")
+                raise
+        pod.prove(key)
+
+    async def _prove_found(self, key: Key, pod: Pod, leads: bool) -> None:
+        try:
+            await self._prove(key, pod, leads=leads)
+        except LoadFailed as error:
+            self._remember(key, pod, error)
+            self._ended(key, pod, False)
+        except TriptychError:  # not the model's fault: the next look tries again
+            return
+
+    def _remember(self, key: Key, pod: Pod, error: LoadFailed) -> None:
+        pod.remember_failure(key, error.reason, self._limits.failure_ttl_s)
+        self._facts.failed(key, error.reason)
 
     async def _take_room(self, key: Key, pod: Pod) -> None:
         """Returns when there is room for what is arriving. Raises `Overloaded`."""
@@ -263,12 +305,13 @@ class Moves:
         freed = sum(self._facts.size_of(key).bytes for key in keys)
         return Room(max(0, lack.models - len(keys)), max(0, lack.bytes - freed))
 
-    async def _run_unload(self, key: Key, pod: Pod, reason: str) -> None:
+    async def _run_unload(self, key: Key, pod: Pod, reason: str, published: bool) -> None:
         start, outcome = time.perf_counter(), "ok"
         try:
-            await self._withdraw(key, pod)
+            if published:
+                await self._withdraw(key, pod)
             async with pod.locks[key[0]]:
-                if why := await self._facts.changed(key[0], pod.ready_versions(key[0])):
+                if why := await self._facts.changed(key[0], pod.held_versions(key[0])):
                     raise LoadFailed(key[0], f"the unload would load other versions anew: {why}")
                 await pod.unload(key[0], self._facts.config_of(key[0]), self._limits.load_timeout_s)
             await asyncio.sleep(FIRST_LOOK * pod.spare.unload_s - (time.perf_counter() - start))
@@ -303,6 +346,11 @@ class Moves:
             self._journal.fault(error, where[0][0])
         else:
             self._ended(where[0], pod, task.result() is None)
+
+    def _proof_ended(self, where: Where, task: asyncio.Task[None]) -> None:
+        del self._proofs[where]
+        if not task.cancelled() and (error := task.exception()):
+            self._journal.fault(error, where[0][0])
 
     def _unload_ended(self, where: Where, task: asyncio.Task[None]) -> None:
         del self._unloads[where]

@@ -15,6 +15,7 @@ from repository.residency.room import Room
 from repository.residency.spare import Spare
 from repository.residency.triton import Count, GpuMemory, Index, Predictor
 from repository.residency.usage import Key
+from triptych.datatypes import Array
 from triptych.errors import StageUnavailable, TriptychError
 
 log = logging.getLogger(__name__)
@@ -25,12 +26,19 @@ MISSES = 3  # a Triton too busy to answer in time still serves; after so many lo
 class Pod:
     """Bookkeeping for one predictor. `on_change` is told whenever `ready` or `answers` changes.
 
-    `ready` leaves out what is about to be unloaded. A version takes room from the start of its load until Triton's
-    index has it no more.
+    `ready` leaves out what is about to be unloaded, and with `warms_up` also what has not been proven. What a Triton
+    had at the first look counts as proven: it has served. A version takes room from the start of its load until
+    Triton's index has it no more.
     """
 
     def __init__(
-        self, predictor: Predictor, slots: int, on_change: Callable[[Pod], None], clock: Callable[[], float]
+        self,
+        predictor: Predictor,
+        slots: int,
+        on_change: Callable[[Pod], None],
+        clock: Callable[[], float],
+        *,
+        warms_up: bool = False,
     ) -> None:
         self.address = predictor.address
         self.ready: frozenset[Key] = frozenset()  # what requests may be sent to
@@ -46,6 +54,9 @@ class Pod:
         self.spare = Spare()
         self._confirmed: set[Key] = set()  # came since the look under way began
         self._leaving: set[Key] = set()  # withdrawn, and unloaded in a moment
+        self._proven: set[Key] = set()  # may take requests; all that is in the index without `warms_up`
+        self._warms_up = warms_up
+        self._own: dict[Key, Count] = {}  # requests of warm-ups, which are no use
         self._versions: dict[str, set[int]] = {}  # of `ready`, by model
         self._index = Index()
         self._predictor, self._on_change, self._clock = predictor, on_change, clock
@@ -61,6 +72,11 @@ class Pod:
     def loading(self) -> frozenset[Key]:
         """What Triton itself says that it loads, whoever asked."""
         return self._index.loading
+
+    @property
+    def unproven(self) -> frozenset[Key]:
+        """What Triton says is ready, and what no request is sent to before its warm-up has passed."""
+        return self._index.ready - self._proven - self._leaving
 
     @property
     def blind(self) -> bool:
@@ -118,9 +134,9 @@ class Pod:
         elapsed_ns = max(now_s - since_s, 1e-3) * 1e9
         requests, busy = {}, {}
         for key, count in counts.items():
-            before = self._counts.get(key, Count())
-            if count.requests < before.requests:  # it was loaded anew
-                before = Count()
+            before, own = self._counts.get(key, Count()), self._own.get(key, Count())
+            if count.requests < before.requests or before.requests < own.requests:  # it was loaded anew
+                before = own
             if count.requests > before.requests:
                 requests[key] = count.use_since(before)
                 waiting, total = count.queue_ns - before.queue_ns, count.total_ns - before.total_ns
@@ -141,19 +157,38 @@ class Pod:
             index = self._index
             self._confirmed.add(key)
             self._set(Index(index.ready | {key}, index.loading - {key}, index.unloading - {key}), answers=True)
-        return key in self.ready
+        return self.holds(key)
+
+    def holds(self, key: Key) -> bool:
+        """Whether Triton has the version ready, proven or not."""
+        return key in self._index.ready and key not in self._leaving
+
+    def prove(self, key: Key) -> None:
+        """Requests may be sent to the version from now on."""
+        self._proven.add(key)
+        self._set(self._index, answers=self.answers)
+
+    async def infer(self, key: Key, tensors: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:
+        """The version's outputs, in place of a caller. Raises what `Predictor.infer` raises."""
+        own, rows = self._own.get(key, Count()), len(next(iter(tensors.values())))
+        self._own[key] = Count(own.requests + 1, rows=own.rows + rows)
+        return await self._predictor.infer(*key, tensors, timeout_s)
 
     async def load(self, model: str, config: mc.ModelConfig, version: int, timeout_s: float) -> None:
         """Adds a version to what is ready of the model. Raises what `Predictor.load` raises."""
-        await self._predictor.load(model, config, self.ready_versions(model) | {version}, timeout_s)
+        await self._predictor.load(model, config, self.held_versions(model) | {version}, timeout_s)
 
     async def unload(self, model: str, config: mc.ModelConfig | None, timeout_s: float) -> None:
         """Takes out of Triton what is withdrawn of the model. Raises what the `Predictor` raises."""
-        rest = self.ready_versions(model)
+        rest = self.held_versions(model)
         if rest and config is not None:
             await self._predictor.load(model, config, rest, timeout_s)
         else:
             await self._predictor.unload(model)
+
+    def held_versions(self, model: str) -> set[int]:
+        """Versions that Triton has ready, proven or not."""
+        return {version for name, version in self._index.ready - self._leaving if name == model}
 
     async def reason(self, key: Key) -> str:
         """Why Triton has the version not ready."""
@@ -232,8 +267,12 @@ class Pod:
             log.info("predictor answers", extra={"predictor": self.address, "versions_ready": len(index.ready)})
         elif self.answers and not answers:
             log.warning("predictor does not answer", extra={"predictor": self.address, "reason": self.silence})
+        if not self._warms_up or (answers and not self.answers):
+            self._proven = set(index.ready - self.arriving.keys() if self._warms_up else index.ready)
+        self._proven &= index.ready
+        self._own = {key: count for key, count in self._own.items() if key in index.ready}
         self._index, self.answers = index, answers
-        self.ready = index.ready - self._leaving
+        self.ready = (index.ready & self._proven) - self._leaving
         self._versions = {}
         for name, version in self.ready:
             self._versions.setdefault(name, set()).add(version)

@@ -43,7 +43,7 @@ class Residency:
     ) -> None:
         self._limits, self._metrics, self._journal, self._on_change = limits, metrics, journal, on_change
         self.clock = clock
-        self.fleet = Fleet(connect, limits.max_concurrent_loads, on_change, clock)
+        self.fleet = Fleet(connect, limits.max_concurrent_loads, on_change, clock, warms_up=limits.warm_up)
         self.needs = Needs(limits, self.fleet, clock)
         self.moves = Moves(limits, metrics, journal, self.needs, self._load_ended, clock)
         self.upkeep = Upkeep(limits, metrics, journal, self.fleet, self.needs, self.moves, clock)

@@ -79,6 +79,7 @@ class Upkeep:
         self._metrics.show(pod.address, pod.answers, pod.occupied(self._needs.size_of), self._moves.budget(pod))
         if not pod.answers:
             return
+        self._moves.prove_found(pod, self.leads)
         self._needs.loaded(pod.ready)
         requests, now_s = await pod.count(), self._clock()
         for key, count in (requests or {}).items():

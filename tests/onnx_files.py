@@ -1,0 +1,79 @@
+"""ONNX files of one MatMul, written byte by byte: the package onnx is in no environment of the services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+FLOAT, INT64, STRING, DOUBLE = 1, 7, 8, 11
+Dim = int | str  # a size, or the name of one that is open
+
+
+def linear(
+    columns: int = 2,
+    outputs: int = 2,
+    *,
+    names: tuple[str, str] = ("x", "y"),
+    rows: Dim = "n",
+    declared: Dim | None = None,
+    datatype: int = FLOAT,
+    output_datatype: int = FLOAT,
+    output_shape: Sequence[Dim] | None = None,
+    inputs: Sequence[bytes] = (),
+    weights_as_input: bool = False,
+) -> bytes:
+    """`y = x @ ones`, with x of so many columns, or declared with others; `inputs` are more, that nothing reads."""
+    weights = np.ones((columns, outputs), np.float32)
+    node = _text(1, names[0]) + _text(1, "w") + _text(2, names[1]) + _text(4, "MatMul")
+    shape = (rows, outputs) if output_shape is None else output_shape
+    graph = field(1, node) + _text(2, "g") + field(5, initializer("w", weights))
+    graph += field(11, value(names[0], datatype, (rows, columns if declared is None else declared)))
+    graph += b"".join(field(11, each) for each in inputs)
+    graph += field(11, value("w", FLOAT, weights.shape)) if weights_as_input else b""
+    return model(graph + field(12, value(names[1], output_datatype, shape)))
+
+
+def model(graph: bytes) -> bytes:
+    """With opset 17 of the default domain."""
+    return _number(1, 8) + field(7, graph) + field(8, _text(1, "") + _number(2, 17))
+
+
+def initializer(name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:
+    dims = b"".join(_number(1, size) for size in array.shape)
+    return dims + _number(2, FLOAT) + _text(8, name) + field(9, array.tobytes())
+
+
+def value(name: str, datatype: int, shape: Sequence[Dim] | None) -> bytes:
+    """A ValueInfoProto: the name, datatype and shape of a tensor."""
+    tensor = _number(1, datatype)
+    if shape is not None:
+        dims = (_number(1, dim) if isinstance(dim, int) else _text(2, dim) for dim in shape)
+        tensor += field(2, b"".join(field(1, dim) for dim in dims))
+    return _text(1, name) + field(2, field(1, tensor))
+
+
+def sequence(name: str) -> bytes:
+    """A value that is no tensor, as the labels' probabilities of scikit-learn's converter."""
+    return _text(1, name) + field(2, field(4, b""))
+
+
+def varint(number: int) -> bytes:
+    parts = bytearray()
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*parts, number])
+
+
+def field(number: int, data: bytes) -> bytes:
+    """A field of bytes, text or a message."""
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def _number(number: int, value: int) -> bytes:
+    return varint(number << 3) + varint(value)
+
+
+def _text(number: int, text: str) -> bytes:
+    return field(number, text.encode())
