@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from repository.residency.room import Room
 
 OUTCOMES = ("ok", "failed", "unavailable", "refused")
-REASONS = ("room", "spare", "idle", "surplus", "removed", "changed")
+REASONS = ("room", "spare", "idle", "surplus", "removed", "changed", "failing")
 LOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
@@ -31,6 +31,12 @@ class RepositoryMetrics:
         )
         self.loading = Gauge("triptych_model_loads_pending", "Loads that run or wait", registry=registry)
         self.unloads = Counter("triptych_model_unloads", "Versions taken out of Triton", ("reason",), registry=registry)
+        self.reloads = Counter(
+            "triptych_model_reloads", "Versions loaded anew because they could not run", registry=registry
+        )
+        self.failing = Gauge(
+            "triptych_versions_failing", "Versions that a Triton has ready and that cannot run there", registry=registry
+        )
         self.cold_requests = Counter(
             "triptych_cold_requests", "Calls for a version that no Triton had ready", registry=registry
         )

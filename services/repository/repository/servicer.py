@@ -21,6 +21,7 @@ from triptych.settings import StageSettings
 from triptych.tracing import Tracing
 from triptych.view import caller_side
 
+MAX_FAILING = 8  # addresses that one call may name
 _NO_INFERENCE = "the repository answers no inference; call preprocess (port 9000 unless set otherwise)"
 
 
@@ -56,7 +57,13 @@ class RepositoryServicer:
         try:
             with self._tracing.span("repository", call) as span:
                 span.describe(request.model, str(request.version), 0)
-                holders = await self._loads.ensure(request.model, request.version, call, forwarded=request.forwarded)
+                holders = await self._loads.ensure(
+                    request.model,
+                    request.version,
+                    call,
+                    forwarded=request.forwarded,
+                    failing=request.failing[:MAX_FAILING],
+                )
             return rp.EnsureLoadedReply(predictors=holders)
         finally:
             self._in_flight -= 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from repository.residency.residency import Residency
 from repository.residency.triton import Count, GpuMemory, Index
 from repository.residency.usage import Key
 from triptych.call import Call
+from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, LoadFailed, StageUnavailable
+
+Answer = Callable[[Key, Mapping[str, Array]], Mapping[str, Array]]
 
 HERE = ("triton:8001",)  # where a `FakeTriton` is, unless told otherwise
 
@@ -50,6 +53,10 @@ class FakeTriton:
         self.forget = asyncio.Event()
         self.forget.set()
         self.started = asyncio.Event()
+        self.inferences: list[tuple[Key, int]] = []  # version and rows
+        self.answer: Answer = lambda key, tensors: {"y": tensors["x"]}
+        self.answering = asyncio.Event()  # clear: requests for inference wait
+        self.answering.set()
 
     async def index(self, *, whole: bool) -> Index:
         self.looks += 1
@@ -100,6 +107,18 @@ class FakeTriton:
     async def unload(self, model: str) -> None:
         self._answer()
         self._go({key for key in self.loaded if key[0] == model})
+
+    async def infer(
+        self, model: str, version: int, tensors: Mapping[str, Array], timeout_s: float
+    ) -> dict[str, Array]:
+        self._answer()
+        self.inferences.append(((model, version), len(next(iter(tensors.values())))))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.answering.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(f"predictor at {self.address} did not answer within {timeout_s:.3f} s") from None
+        return dict(self.answer((model, version), tensors))
 
     async def close(self) -> None: ...
 

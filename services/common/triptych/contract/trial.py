@@ -32,19 +32,29 @@ def trial(contract: Contract, limits: TrialLimits | None = None) -> list[Problem
     if found := list(oversized(contract, limits)):
         return found
     budget = Budget(limits)
-    examples: dict[str, object] = {}
-    for step in reversed(contract.preprocess):
-        examples |= step.examples()
-    sent = {spec.name: _input(spec, examples.get(spec.name)) for spec in contract.inputs}
+    sent = made_up_inputs(contract, _ROWS)
     needed = {spec.name: sent[spec.name] for spec in contract.inputs if spec.required}
     defaults: dict[str, Scalar] = {spec.name: spec.default for spec in contract.parameters}
-    results = {spec.name: _zeros(spec) for spec in contract.model.outputs}
+    results = made_up_tensors(contract.model.outputs, _ROWS)
     before = ("preprocess", contract.preprocess, contract.model.inputs, ("model", "inputs"))
     after = ("postprocess", contract.postprocess, contract.outputs, ("outputs",))
     found = _run(contract, budget, *before, sent, {})
     if not found and needed.keys() != sent.keys():
         found = _run(contract, budget, *before, needed, {})
     return found + _run(contract, budget, *after, results, defaults)
+
+
+def made_up_inputs(contract: Contract, rows: int) -> dict[str, Array]:
+    """What a caller could send: numbers within the limits, and what the steps give as an example."""
+    examples: dict[str, object] = {}
+    for step in reversed(contract.preprocess):
+        examples |= step.examples()
+    return {spec.name: _input(spec, rows, examples.get(spec.name)) for spec in contract.inputs}
+
+
+def made_up_tensors(specs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
+    """Zeros by name; a dimension of any size is 16."""
+    return {spec.name: _zeros(spec, rows) for spec in specs}
 
 
 def _run(
@@ -77,8 +87,8 @@ def _run(
     return found
 
 
-def _input(spec: InputSpec, example: object) -> Array:
-    array = _zeros(spec)
+def _input(spec: InputSpec, rows: int, example: object) -> Array:
+    array = _zeros(spec, rows)
     if example is not None:
         array[...] = example
     elif spec.datatype not in ("BYTES", "BOOL"):
@@ -86,8 +96,8 @@ def _input(spec: InputSpec, example: object) -> Array:
     return array
 
 
-def _zeros(spec: TensorSpec) -> Array:
-    shape = (_ROWS, *(ANY if dim == -1 else dim for dim in spec.shape[1:]))
+def _zeros(spec: TensorSpec, rows: int) -> Array:
+    shape = (rows, *(ANY if dim == -1 else dim for dim in spec.shape[1:]))
     array: Array = np.zeros(shape, TO_NUMPY[spec.datatype])
     if spec.datatype == "BYTES":
         array[...] = b""

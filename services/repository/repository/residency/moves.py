@@ -147,14 +147,18 @@ class Moves:
             task.add_done_callback(lambda done: self._load_ended(where, pod, done))
         return task
 
-    def unload(self, key: Key, pod: Pod, reason: str) -> asyncio.Task[None]:
-        """The running unload of the version there, else a new one; it ends when the index has it no more."""
+    def unload(self, key: Key, pod: Pod, reason: str, *, at_once: bool = False) -> asyncio.Task[None]:
+        """The running unload of the version there, else a new one; it ends when the index has it no more.
+
+        `at_once`: for a version that cannot run. The stages need not hear of it first, nobody can take it back, and it
+        ends when Triton has begun: of a process that is gone the end may never come.
+        """
         where = (key, pod.address)
         task = self._unloads.get(where)
         if task is None:
             self._facts.let_go(key)
             pod.withdraw(key)
-            task = self._unloads[where] = asyncio.create_task(self._run_unload(key, pod, reason))
+            task = self._unloads[where] = asyncio.create_task(self._run_unload(key, pod, reason, at_once))
             task.add_done_callback(lambda done: self._unload_ended(where, done))
         return task
 
@@ -255,21 +259,25 @@ class Moves:
         freed = sum(self._facts.size_of(key).bytes for key in keys)
         return Room(max(0, lack.models - len(keys)), max(0, lack.bytes - freed))
 
-    async def _run_unload(self, key: Key, pod: Pod, reason: str) -> None:
+    async def _run_unload(self, key: Key, pod: Pod, reason: str, at_once: bool) -> None:
         start, outcome = time.perf_counter(), "ok"
         try:
-            await self._withdraw(key, pod)
+            if not at_once:
+                await self._withdraw(key, pod)
             async with pod.locks[key[0]]:
                 if why := await self._facts.changed(key[0], pod.ready_versions(key[0])):
                     raise LoadFailed(key[0], f"the unload would load other versions anew: {why}")
                 await pod.unload(key[0], self._facts.config_of(key[0]), self._limits.load_timeout_s)
-            await asyncio.sleep(FIRST_LOOK * pod.spare.unload_s - (time.perf_counter() - start))
+            remains = pod.says_ready if at_once else pod.in_memory
+            if not at_once:
+                await asyncio.sleep(FIRST_LOOK * pod.spare.unload_s - (time.perf_counter() - start))
             await pod.refresh(whole=True)
-            while pod.in_memory(key) and time.perf_counter() - start < UNLOAD_S:
+            while remains(key) and time.perf_counter() - start < UNLOAD_S:
                 await asyncio.sleep(POLL_S)
                 await pod.refresh(whole=True)
-            outcome = f"not gone after {UNLOAD_S:.0f} s" if pod.in_memory(key) else "ok"
-            pod.spare.unload_took(time.perf_counter() - start)
+            outcome = f"not gone after {UNLOAD_S:.0f} s" if remains(key) else "ok"
+            if not at_once:
+                pod.spare.unload_took(time.perf_counter() - start)
         except TriptychError as error:
             outcome = str(error)
         finally:

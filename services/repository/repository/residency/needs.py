@@ -18,6 +18,7 @@ from repository.residency.memory import Memory, Size
 from repository.residency.pod import Pod
 from repository.residency.room import Occupant
 from repository.residency.usage import Key, Usage
+from triptych.contract import Contract
 
 
 class Needs:
@@ -171,6 +172,11 @@ class Needs:
     def config_of(self, model: str) -> mc.ModelConfig | None:
         known = self.catalogue.models.get(model)
         return known.config if known else None
+
+    def contract_of(self, key: Key) -> Contract | None:
+        """None when the version is not in the catalogue."""
+        version = self._known(key)[1]
+        return version.contract if version else None
 
     def occupants(self, pod: Pod, now_s: float) -> list[Occupant]:
         """What is ready on a Triton, and when it may go to make room."""

@@ -15,6 +15,7 @@ from repository.residency.room import Room
 from repository.residency.spare import Spare
 from repository.residency.triton import Count, GpuMemory, Index, Predictor
 from repository.residency.usage import Key
+from triptych.datatypes import Array
 from triptych.errors import StageUnavailable, TriptychError
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Pod:
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one load or unload of a model at once
         self.gpu: GpuMemory | None = None
         self.busy: Mapping[Key, Busy] = {}  # over the last look
+        self.failing: dict[Key, int] = {}  # failures since the last success
+        self.succeeded: frozenset[Key] = frozenset()  # over the last look
         self.since: dict[Key, float] = {}  # when a version was first seen ready
         self.arriving: dict[Key, Size] = {}  # loads that run or wait
         self.spare = Spare()
@@ -91,6 +94,10 @@ class Pod:
         """Whether Triton has the version, perhaps while it is unloaded."""
         return key in self._index.ready or key in self._index.unloading
 
+    def says_ready(self, key: Key) -> bool:
+        """Whether Triton says that the version is ready, withdrawn or not."""
+        return key in self._index.ready
+
     def takes_room(self, key: Key) -> bool:
         """Whether the version is counted already, in whatever state."""
         return self.in_memory(key) or key in self._leaving or key in self.arriving
@@ -116,7 +123,7 @@ class Pod:
         now_s = self._clock()
         first, since_s = self._counted_s is None, self._counted_s or 0.0
         elapsed_ns = max(now_s - since_s, 1e-3) * 1e9
-        requests, busy = {}, {}
+        requests, busy, succeeded = {}, {}, set()
         for key, count in counts.items():
             before = self._counts.get(key, Count())
             if count.requests < before.requests:  # it was loaded anew
@@ -125,7 +132,14 @@ class Pod:
                 requests[key] = count.use_since(before)
                 waiting, total = count.queue_ns - before.queue_ns, count.total_ns - before.total_ns
                 busy[key] = Busy(waiting / elapsed_ns, total / elapsed_ns)
+                failures = count.failures - before.failures
+                if count.requests - before.requests > failures:
+                    succeeded.add(key)
+                elif not first:
+                    self.failing[key] = self.failing.get(key, 0) + failures
         self._counts, self._counted_s, self.busy = counts, now_s, {} if first else busy
+        self.failing = {key: n for key, n in self.failing.items() if key in counts and key not in succeeded}
+        self.succeeded = frozenset() if first else frozenset(succeeded)
         return {} if first else requests
 
     async def confirm(self, key: Key) -> bool:
@@ -142,6 +156,10 @@ class Pod:
             self._confirmed.add(key)
             self._set(Index(index.ready | {key}, index.loading - {key}, index.unloading - {key}), answers=True)
         return key in self.ready
+
+    async def infer(self, key: Key, tensors: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:
+        """The version's outputs, in place of a caller. Raises what `Predictor.infer` raises."""
+        return await self._predictor.infer(*key, tensors, timeout_s)
 
     async def load(self, model: str, config: mc.ModelConfig, version: int, timeout_s: float) -> None:
         """Adds a version to what is ready of the model. Raises what `Predictor.load` raises."""
@@ -223,7 +241,7 @@ class Pod:
         self.silence = str(error)
         if isinstance(error, StageUnavailable) or self._misses >= MISSES or not self.answers:
             self._failures.clear()  # whoever comes back there is a new process
-            self.busy, self.adopted = {}, False
+            self.busy, self.adopted, self.failing = {}, False, {}
             self._set(Index(), answers=False)
 
     def _set(self, index: Index, *, answers: bool) -> None:

@@ -18,11 +18,14 @@ from tritonclient.grpc import service_pb2 as pb
 from repository.residency.usage import Key
 from triptych.call import Call
 from triptych.client import Upstream
+from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, Internal, LoadFailed
 from triptych.oip import SERVICE
+from triptych.tensors import decode_response, encode_request
 
 LOOK_S = 2.0
 MAX_JOINED = 8  # a request of more rows is one large one rather than many small ones: a report, not popularity
+ABANDONED_S = 60.0  # a request that nobody waits for any more may last that much longer
 AT_ONCE = 500  # entries of an index
 KEY_HEADER = "triton-grpc-protocol-key"  # --grpc-restricted-protocol=model-repository:key=...
 DIRECT = build_opener(ProxyHandler({}))  # a proxy knows nothing of pods
@@ -50,6 +53,7 @@ class Count:
     queue_ns: int = 0
     total_ns: int = 0
     rows: int = 0
+    failures: int = 0  # of the requests
 
     def use_since(self, before: Count) -> int:
         """About how many requests of callers came since then."""
@@ -98,6 +102,12 @@ class Predictor(Protocol):
         """Begins to unload all versions. It answers what it has taken before, and refuses what comes."""
         ...
 
+    async def infer(
+        self, model: str, version: int, tensors: Mapping[str, Array], timeout_s: float
+    ) -> dict[str, Array]:
+        """The outputs of a version. Raises what `Upstream.call` raises; `InvalidInput` for one that cannot be read."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -113,6 +123,7 @@ class Triton:
         self._upstream = Upstream("predictor", address, SERVICE, relays=False, metadata=metadata)
         host = address.rpartition(":")[0]
         self._metrics = f"http://{host}:{metrics_port}/metrics" if metrics_port else ""
+        self._inferences: set[asyncio.Task[pb.ModelInferResponse]] = set()  # also those that nobody waits for
 
     async def index(self, *, whole: bool) -> Index:
         states: dict[str, set[Key]] = {"READY": set(), "LOADING": set(), "UNLOADING": set()}
@@ -159,8 +170,30 @@ class Triton:
         request = pb.RepositoryModelUnloadRequest(model_name=model)
         await self._upstream.call("RepositoryModelUnload", request, Call.within(LOOK_S))
 
+    async def infer(
+        self, model: str, version: int, tensors: Mapping[str, Array], timeout_s: float
+    ) -> dict[str, Array]:
+        """The call is never cancelled, and `timeout_s` ends only the wait for it: Triton may crash otherwise.
+
+        docs/decisions/2026-11-21-triton-is-not-cancelled.md
+        """
+        request = encode_request(pb.ModelInferRequest(model_name=model, model_version=str(version)), tensors)
+        own = Call.within(timeout_s + ABANDONED_S)
+        task = asyncio.create_task(self._upstream.call("ModelInfer", request, own))
+        self._inferences.add(task)
+        task.add_done_callback(self._inference_ended)
+        done, _ = await asyncio.wait({task}, timeout=timeout_s)
+        if not done:
+            raise DeadlineExceeded(f"predictor at {self.address} did not answer within {timeout_s:.3f} s")
+        return decode_response(task.result())
+
     async def close(self) -> None:
         await self._upstream.close()
+
+    def _inference_ended(self, task: asyncio.Task[pb.ModelInferResponse]) -> None:
+        self._inferences.discard(task)
+        if not task.cancelled():
+            task.exception()  # perhaps nobody waits for it any more
 
     async def _index(self, *, only_ready: bool) -> pb.RepositoryIndexResponse:
         request = pb.RepositoryIndexRequest(ready=only_ready)
@@ -189,7 +222,9 @@ def only(config: mc.ModelConfig, versions: Iterable[int]) -> mc.ModelConfig:
 
 def _count(model: pb.ModelStatistics) -> Count:
     good, bad = model.inference_stats.success, model.inference_stats.fail
-    return Count(good.count + bad.count, model.inference_stats.queue.ns, good.ns + bad.ns, model.inference_count)
+    return Count(
+        good.count + bad.count, model.inference_stats.queue.ns, good.ns + bad.ns, model.inference_count, bad.count
+    )
 
 
 def _gpu_memory(url: str) -> GpuMemory | None:
