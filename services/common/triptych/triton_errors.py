@@ -49,11 +49,11 @@ _INFERENCE = tuple((re.compile(text, re.IGNORECASE | re.DOTALL), error) for text
 # What Triton says when it refuses a load, and the reason that a caller reads; the first that is found.
 LOAD: tuple[tuple[str, str], ...] = (
     (r"does not fit config\.pbtxt: (.*?)(?: At: |$)", r"its file does not fit config.pbtxt: \1"),
+    (r"unable to (find|load|get) (backend|shared library)", "the predictor does not have its backend"),
     (r"no such file|NO_SUCHFILE|File doesn't exist|unable to find .*model", "a file of it is missing"),
     (r"out of memory|bad_alloc|Cannot allocate memory|Failed to allocate memory", "there is no memory for it"),
     (r"Stub process .*is not healthy|stub process", "its process ended while it was loaded"),
     (r"INVALID_PROTOBUF|Protobuf parsing failed|INVALID_GRAPH|Load model from .* failed", "its file is no good model"),
-    (r"(find|load|get) .*(backend|shared library)", "the predictor does not have its backend"),
     (r"no CUDA-capable device|invalid (GPU|device)|GPUs? .*unavailable", "it wants a GPU that is not there"),
     (r"(?:^|: )Invalid argument: ", "Triton refuses its configuration"),
 )

@@ -148,6 +148,8 @@ class CatalogueServicer(InferenceServicer):
             yield entry(name=name, version=str(version or ""), state="UNAVAILABLE", reason=text)
 
     def _state(self, name: str, version: int) -> tuple[str, str]:
+        if failing := self._residency.failing(name, [version]):
+            return "UNAVAILABLE", failing[version]
         if self._residency.fleet.holders((name, version)):
             return "READY", ""
         if self._residency.moves.loading((name, version)):

@@ -19,10 +19,12 @@ from repository.residency.room import Occupant, Room, make_room
 from repository.residency.triton import version_reason
 from repository.residency.usage import Key
 from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
+from triptych.triton_errors import NO_SHARED_MEMORY, SHARED_MEMORY_HINT
 
 POLL_S = 0.1  # between two looks while something is unloaded
 FIRST_LOOK = 0.9  # of the time that unloads take: a look at the whole index is work for Triton
 MAX_REASON = 1000  # a refusal travels in HTTP/2 trailers, which clients limit to 8 KiB
+MAX_VICTIMS = 4  # versions that one load may push out of shared memory, of which most take 1 MiB
 UNLOAD_S = 30.0  # a request in flight may be that long; afterwards the room still counts as taken
 
 Where = tuple[Key, str]  # version and address
@@ -183,9 +185,7 @@ class Moves:
             if unloading := self._unloads.get((key, pod.address)):
                 await asyncio.wait([unloading])
             await self._take_room(key, pod)
-            async with pod.slots, pod.locks[key[0]]:
-                start = time.perf_counter()
-                await self._load_there(key, pod)
+            start = await self._load_in_turn(key, pod)
         except TriptychError as raised:
             error = raised
         seconds = time.perf_counter() - start
@@ -202,9 +202,34 @@ class Moves:
         self._journal.write("load", *key, pod.address, reason, seconds, str(error) if error else "ok")
         return error
 
+    async def _load_in_turn(self, key: Key, pod: Pod) -> float:
+        """Returns when the load began. Others make room in shared memory, of which nobody knows how much each takes."""
+        patience_s = self._limits.room_wait_s
+        for _ in range(1 + MAX_VICTIMS):
+            try:
+                async with pod.slots, pod.locks[key[0]]:
+                    start = time.perf_counter()
+                    await self._load_there(key, pod)
+                    return start
+            except LoadFailed as error:
+                if not NO_SHARED_MEMORY.search(error.reason):
+                    raise
+            found = make_room(Room(1), self._facts.occupants(pod, self._clock()))
+            if isinstance(found, float):
+                if found > patience_s:
+                    raise no_shared_memory(pod, found)
+                patience_s -= found
+                await asyncio.sleep(max(found, POLL_S))
+                continue
+            await asyncio.wait([self.unload(victim, pod, f"room in shared memory for {key[0]}") for victim in found])
+        raise no_shared_memory(pod, self._load_s)
+
     async def _load_there(self, key: Key, pod: Pod) -> None:
         """Raises `LoadFailed` when the version is not ready afterwards."""
+        end = time.perf_counter() + self._limits.load_timeout_s
         while key in pod.loading:  # somebody before us, who was restarted meanwhile
+            if time.perf_counter() > end:  # or a load that hangs: the other models want their turn
+                raise LoadFailed(key[0], f"Triton has been loading it for {self._limits.load_timeout_s:g} s")
             await asyncio.sleep(POLL_S)
             await pod.refresh(whole=True)
         config = self._facts.config_of(key[0])
@@ -317,6 +342,12 @@ def full(pod: Pod, wait_s: float) -> Overloaded:
         return Overloaded(text)
     text = f"predictor {pod.address} is full of models that are in use; try again in {math.ceil(wait_s)} s, or add one"
     return Overloaded(text, retry_after_s=wait_s)
+
+
+def no_shared_memory(pod: Pod, wait_s: float) -> Overloaded:
+    """The refusal of a load for which there is no shared memory, when no other model may make room."""
+    again_s = 0.0 if math.isinf(wait_s) else wait_s
+    return Overloaded(f"predictor {pod.address} has no room for another model: {SHARED_MEMORY_HINT}", again_s)
 
 
 def _outcome(error: Outcome) -> str:

@@ -72,12 +72,12 @@ class Repair:
                 self._show({key[0]})
         limit = self._limits.failing_requests
         for key in [key for key, count in pod.failing.items() if limit and count >= limit and key in pod.ready]:
-            if not self._wait_s((key, pod.address)):
+            if self._is_due(key, pod):
                 self._check(key, pod)
 
     async def check(self, key: Key, pods: Sequence[Pod]) -> None:
         """A stage says that the version cannot run on these Tritons; returns when each is checked or loads anew."""
-        checks = [self._check(key, pod) for pod in pods if not self._wait_s((key, pod.address))]
+        checks = [self._check(key, pod) for pod in pods if self._is_due(key, pod)]
         await asyncio.gather(*(asyncio.shield(check) for check in checks))
 
     def failing(self, model: str, versions: Collection[int]) -> dict[int, str]:
@@ -110,6 +110,10 @@ class Repair:
         for check in checks:
             check.cancel()
         await asyncio.gather(*checks, return_exceptions=True)
+
+    def _is_due(self, key: Key, pod: Pod) -> bool:
+        """Whether a check can change anything: of what is known not to run, when its next reload may come."""
+        return self.runs(key, pod) or not self._wait_s((key, pod.address))
 
     def _check(self, key: Key, pod: Pod) -> asyncio.Task[None]:
         where = (key, pod.address)

@@ -95,6 +95,15 @@ class Residency:
         proving = {version for version in versions if (model, version) in self.needs.proving and version not in failed}
         return frozenset(proving | {version for version in versions if self.moves.loading((model, version))})
 
+    def failing(self, model: str, versions: Collection[int]) -> dict[int, str]:
+        """Why versions cannot run on any of the Tritons that have them ready."""
+        found = {}
+        for version, why in self.repair.failing(model, versions).items():
+            holders = self.fleet.holders((model, version))
+            if holders and not any(self.repair.runs((model, version), pod) for pod in holders):
+                found[version] = why
+        return found
+
     async def close(self) -> None:
         """Ends the moves that run (Triton finishes them by itself) and closes the channels."""
         await self.repair.close()
