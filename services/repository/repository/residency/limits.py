@@ -16,7 +16,15 @@ class Limits(BaseModel):
     max_bytes: int = Field(
         0,
         ge=0,
-        description="bytes that loaded versions may take in each Triton; 0: gpu_percent of its GPU memory",
+        description="bytes that loaded versions may take in each Triton; 0: gpu_percent of its GPU memory, or "
+        "memory_percent of this machine's",
+    )
+    memory_percent: float = Field(
+        50.0,
+        ge=0,
+        le=100,
+        description="share of this machine's memory, or of what its cgroup may have, for the models of all Tritons that "
+        "run on it without a GPU; 0: no limit",
     )
     gpu_percent: float = Field(85.0, gt=0, le=100, description="share of the GPU memory that models may take")
     spare_percent: float = Field(

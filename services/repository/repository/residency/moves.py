@@ -13,6 +13,7 @@ from tritonclient.grpc import model_config_pb2 as mc
 from repository.journal import Journal
 from repository.metrics import RepositoryMetrics
 from repository.residency.limits import Limits
+from repository.residency.machine import is_here, machine_bytes
 from repository.residency.memory import Size
 from repository.residency.pod import Pod
 from repository.residency.room import Occupant, Room, make_room
@@ -59,6 +60,10 @@ class Facts(Protocol):
         """Triton could not load it."""
         ...
 
+    def tritons_here(self) -> int:
+        """How many Tritons run on this machine."""
+        ...
+
     def occupants(self, pod: Pod, now_s: float) -> list[Occupant]:
         """What is ready there, and when it may go."""
         ...
@@ -81,14 +86,17 @@ class Moves:
         self._loads: dict[Where, asyncio.Task[Outcome]] = {}
         self._unloads: dict[Where, asyncio.Task[None]] = {}
         self._withdrawn: set[Where] = set()  # unloads that have not begun in Triton
+        self._machine_bytes = machine_bytes()
         self._load_s = 1.0  # of a load lately, its wait for a turn left out
 
     def budget(self, pod: Pod) -> Room:
-        """Limits of a Triton; 0 is no limit. Without a limit in bytes, a share of its GPU memory."""
+        """Limits of a Triton; 0 is no limit. Without one in bytes, a share of its GPU memory, or of this machine's."""
         limits = self._limits
         max_bytes = limits.max_bytes
         if not max_bytes and pod.gpu is not None:
             max_bytes = int(pod.gpu.total_bytes * limits.gpu_percent / 100)
+        elif not max_bytes and is_here(pod.address):
+            max_bytes = int(self._machine_bytes * limits.memory_percent / 100 / max(1, self._facts.tritons_here()))
         return Room(limits.max_models, max_bytes)
 
     def lack(self, pod: Pod, key: Key) -> Room:
