@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 # Called with the name of a part, its address and the seconds from its start until it was ready.
 OnReady = Callable[[str, str, float], None]
 STOP_TIMEOUT_S = 30.0
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class Chain:
@@ -85,7 +86,11 @@ class Chain:
 
     def stop(self) -> list[str]:
         """Stops all parts, the entry first. Returns the names of those that had to be killed."""
-        return [name for name in reversed(self._names) if not self._parts[name].stop(STOP_TIMEOUT_S)]
+        killed = [name for name in reversed(self._names) if not self._parts[name].stop(STOP_TIMEOUT_S)]
+        for name in self._names:
+            if name.startswith("predictor"):
+                self._free_shared_memory(self.endpoints[name].port)
+        return killed
 
     def check(self) -> None:
         """Raises `LocalError` if a part has ended on its own."""
@@ -153,6 +158,12 @@ class Chain:
                     on_ready(name, part.address, part.seconds())
                     waiting.remove(name)
             time.sleep(POLL_S if waiting else 0)
+
+    @staticmethod
+    def _free_shared_memory(port: int) -> None:
+        """Frees what a Triton left behind: 1 MiB for each process of a model that was killed (triton#7481)."""
+        for region in SHARED_MEMORY.glob(f"triptych-{port}-*"):
+            region.unlink(missing_ok=True)
 
     def _hide_key(self, name: str) -> None:
         if self._key and not hide_argument(self._parts[name].pid, self._key):

@@ -240,6 +240,19 @@ def test_two_models_that_die_at_once_come_back_both(make_chain: MakeChain) -> No
     until(lambda: answers(caller, GOOD) and answers(caller, FR))
 
 
+def test_of_a_model_that_died_nothing_stays_in_shared_memory_when_the_chain_has_stopped(make_chain: MakeChain) -> None:
+    """triton#7481: Triton leaves the memory of a process that was killed behind."""
+    chain = make_chain()
+    caller_of(chain).infer(GOOD)
+    for process in processes_of(chain, "sales_forecast_de"):
+        process.kill()
+    until(lambda: answers(caller_of(chain), GOOD))
+    regions = f"triptych-{chain.address('predictor').rpartition(':')[2]}-*"
+    assert len(list(Path("/dev/shm").glob(regions))) == 2
+    chain.stop()
+    assert list(Path("/dev/shm").glob(regions)) == []
+
+
 def test_a_model_that_dies_on_one_of_two_tritons_is_answered_by_the_other(make_chain: MakeChain) -> None:
     chain = make_chain({"de.yaml": ON_TWO}, more_tritons=[free_endpoints()["predictor"]])
     caller = caller_of(chain)

@@ -23,8 +23,8 @@ class Limits(BaseModel):
         50.0,
         ge=0,
         le=100,
-        description="share of this machine's memory, or of what its cgroup may have, for the models of all Tritons that "
-        "run on it without a GPU; 0: no limit",
+        description="share of this machine's memory, or of what its cgroup may have, for the models of all Tritons "
+        "that run on it without a GPU; 0: no limit",
     )
     gpu_percent: float = Field(85.0, gt=0, le=100, description="share of the GPU memory that models may take")
     spare_percent: float = Field(
