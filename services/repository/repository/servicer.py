@@ -96,7 +96,7 @@ class CatalogueServicer(InferenceServicer):
         """Whether a Triton has the version ready; without one, all versions in traffic."""
         model = _known(self._board).catalogue.model(name)
         versions = {self._version(name, version)[1].number} if version else model.in_traffic
-        return all(self._residency.fleet.holders((name, number)) for number in versions)
+        return all(self._residency.serves((name, number)) for number in versions)
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         raise NotSupported(_NO_INFERENCE)

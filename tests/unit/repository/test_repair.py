@@ -233,3 +233,26 @@ def test_a_triton_that_went_away_leaves_nothing_behind(catalogue: Catalogue) -> 
         assert desk.metrics.failing._value.get() == 0
 
     run(test())
+
+
+def test_a_version_is_not_ready_when_it_runs_nowhere(catalogue: Catalogue) -> None:
+    """kserve#1791, triton#8604: what answers only with faults says READY."""
+
+    async def test() -> None:
+        tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
+        desk = Desk(catalogue, *tritons, reload_backoff_s=1000, reload_backoff_max_s=1000)
+        for triton in tritons:
+            triton.loaded.add(KEY)
+            broken(triton, for_good=True)
+        await desk.look()
+        broken_ones: list[str] = []
+        for triton in tritons:
+            for _ in range(2):  # the second finds that the reload has not helped
+                count(triton, 0, 3)
+                await checked(desk)
+            broken_ones.append(triton.address)
+            runs = len(broken_ones) < len(tritons)
+            assert desk.residency.serves(KEY) is runs
+            assert bool(desk.residency.failing("sales_de", [1])) is not runs
+
+    run(test())

@@ -99,10 +99,14 @@ class Residency:
         """Why versions cannot run on any of the Tritons that have them ready."""
         found = {}
         for version, why in self.repair.failing(model, versions).items():
-            holders = self.fleet.holders((model, version))
-            if holders and not any(self.repair.runs((model, version), pod) for pod in holders):
+            key = (model, version)
+            if self.fleet.holders(key) and not self.serves(key):
                 found[version] = why
         return found
+
+    def serves(self, key: Key) -> bool:
+        """Whether a Triton has the version ready, and nothing is known against it there."""
+        return any(self.repair.runs(key, pod) for pod in self.fleet.holders(key))
 
     async def close(self) -> None:
         """Ends the moves that run (Triton finishes them by itself) and closes the channels."""
