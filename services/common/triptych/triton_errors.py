@@ -24,6 +24,7 @@ SHARED_MEMORY_HINT = "/dev/shm is full; give it more (predictor.sharedMemory in 
 _GONE = r"Request for unknown model|has no available versions|not at ready state|Model version not ready"
 _STOPPING = r"Server is stopping|Server not ready|Server exiting|has stopped accepting new inference requests"
 _PROCESS_LOST = r"Stub process .*is not healthy|Failed to obtain the health mutex|Model instance .* is not ready"
+PROCESS_LOST = re.compile(_PROCESS_LOST)
 _GPU_FAULT = (
     r"illegal memory access|misaligned address|device-side assert|unspecified launch failure|uncorrectable ECC"
     r"|CUDA_ERROR_(?!OUT_OF_MEMORY)|CUDNN_STATUS_(?!NOT_SUPPORTED|BAD_PARAM)|CUBLAS_STATUS_(?!NOT_SUPPORTED)"

@@ -306,3 +306,39 @@ def test_a_model_that_triton_loads_for_ever_does_not_keep_the_turn_of_others(cat
             await waiting
 
     run(test())
+
+
+def test_a_process_that_ends_while_it_is_loaded_is_given_a_second_chance(catalogue: Catalogue) -> None:
+    """triton#5381: the kernel ends it for want of memory, which is there again a moment later."""
+
+    class Dies(FakeTriton):
+        times = 1
+
+        async def load(self, model: str, config: mc.ModelConfig, versions: Iterable[int], timeout_s: float) -> None:
+            if self.times:
+                self.times -= 1
+                raise LoadFailed(model, "Internal: Stub process 'sales_de_0_0' is not healthy.")
+            await super().load(model, config, versions, timeout_s)
+
+    async def test() -> None:
+        triton = Dies()
+        desk = Desk(catalogue, triton)
+        assert await desk.ensure("sales_de") == HERE
+        triton.times = 2
+        with pytest.raises(LoadFailed, match="Stub process"):
+            await desk.ensure("sales_fr")
+
+    run(test())
+
+
+def test_a_load_that_hangs_in_one_triton_is_done_by_another(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        tritons = {address: FakeTriton(address) for address in ("a:8001", "b:8001")}
+        desk = Desk(catalogue, *tritons.values())
+        await desk.look()
+        first, second = (pod.address for pod in desk.residency.fleet.ranked("sales_de"))
+        tritons[first].refuses["sales_de", 1] = "no matter"
+        desk.pod(first).remember_failure(("sales_de", 1), "Triton did not finish within 60 s", 30)
+        assert await desk.ensure("sales_de") == (second,)
+
+    run(test())

@@ -20,7 +20,7 @@ from repository.residency.room import Occupant, Room, make_room
 from repository.residency.triton import version_reason
 from repository.residency.usage import Key
 from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
-from triptych.triton_errors import NO_SHARED_MEMORY, SHARED_MEMORY_HINT
+from triptych.triton_errors import NO_SHARED_MEMORY, PROCESS_LOST, SHARED_MEMORY_HINT
 
 POLL_S = 0.1  # between two looks while something is unloaded
 FIRST_LOOK = 0.9  # of the time that unloads take: a look at the whole index is work for Triton
@@ -211,8 +211,11 @@ class Moves:
         return error
 
     async def _load_in_turn(self, key: Key, pod: Pod) -> float:
-        """Returns when the load began. Others make room in shared memory, of which nobody knows how much each takes."""
-        patience_s = self._limits.room_wait_s
+        """Returns when the load began. Others make room in shared memory, of which nobody knows how much each takes.
+
+        A load whose process ended is tried once more: the kernel may have ended it for want of memory.
+        """
+        patience_s, lost = self._limits.room_wait_s, False
         for _ in range(1 + MAX_VICTIMS):
             try:
                 async with pod.slots, pod.locks[key[0]]:
@@ -220,6 +223,9 @@ class Moves:
                     await self._load_there(key, pod)
                     return start
             except LoadFailed as error:
+                if PROCESS_LOST.search(error.reason) and not lost:
+                    lost = True
+                    continue
                 if not NO_SHARED_MEMORY.search(error.reason):
                     raise
             found = make_room(Room(1), self._facts.occupants(pod, self._clock()))
@@ -350,6 +356,11 @@ def full(pod: Pod, wait_s: float) -> Overloaded:
         return Overloaded(text)
     text = f"predictor {pod.address} is full of models that are in use; try again in {math.ceil(wait_s)} s, or add one"
     return Overloaded(text, retry_after_s=wait_s)
+
+
+def hung(reason: str) -> bool:
+    """Whether a load failed for want of an answer, which another Triton may give."""
+    return reason.startswith(("Triton did not finish", "Triton has been loading"))
 
 
 def no_shared_memory(pod: Pod, wait_s: float) -> Overloaded:

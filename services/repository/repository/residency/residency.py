@@ -16,7 +16,7 @@ from repository.journal import Journal
 from repository.metrics import RepositoryMetrics
 from repository.residency.fleet import Fleet
 from repository.residency.limits import Limits
-from repository.residency.moves import Moves, full
+from repository.residency.moves import Moves, full, hung
 from repository.residency.needs import Needs
 from repository.residency.pod import Pod
 from repository.residency.repair import Repair
@@ -175,6 +175,7 @@ class Residency:
         ranked = self.fleet.ranked(key[0])
         if not ranked:
             raise Unavailable(next((pod.silence for pod in self.fleet), "no predictor is known yet"))
+        ranked = [pod for pod in ranked if not hung(pod.failure(key))] or ranked
         if reason := next((reason for pod in ranked if (reason := pod.failure(key))), ""):
             raise LoadFailed(key[0], reason)
         if (deaths := self.needs.blamed(key, self.clock())) >= TRIES:
