@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +16,21 @@ from local.environments import ROOT
 from local.errors import LocalError
 from local.health import stage_is_ready, triton_is_ready
 from local.part import Part
+from local.secret import hide_argument
 
 MODEL_REPOSITORY = ROOT / "model-repository"
 SERVED_MODELS = ROOT / "manifests/served-models"
 
+RESTRICTED = "--grpc-restricted-protocol"  # who gives this option to Triton gives REPOSITORY_TRITON_KEY, too
 READY_TIMEOUT_S = 60.0
 POLL_S = 0.05
+
+log = logging.getLogger(__name__)
 
 # Called with the name of a part, its address and the seconds from its start until it was ready.
 OnReady = Callable[[str, str, float], None]
 STOP_TIMEOUT_S = 30.0
+SHARED_MEMORY = Path("/dev/shm")
 
 
 class Chain:
@@ -52,7 +59,11 @@ class Chain:
             "REPOSITORY_MODEL_REPOSITORY": model_repository,
             "REPOSITORY_SERVED_MODELS": served_models,
         }
-        self._variables = {**os.environ, **(variables or {}), **self._wiring()}
+        given = {**os.environ, **(variables or {})}
+        self._key = "" if RESTRICTED in given.get("PREDICTOR_OPTIONS", "") else new_key(given)
+        self._variables = {**given, **self._wiring()}
+        if self._key:
+            self._variables |= {"REPOSITORY_TRITON_KEY": self._key, "PREDICTOR_MODEL_CONTROL_KEY": self._key}
         self._parts = {name: self._part(name) for name in PARTS if name != "predictor"}
         for name in ("predictor", *tritons):
             self._parts[name] = self._predictor(name, predictor_python, model_repository)
@@ -63,7 +74,7 @@ class Chain:
             if not folder.is_dir():
                 raise LocalError(f"{name.lower().removeprefix('repository_')} {folder}: no such folder")
         check_free(self.endpoints[name] for name in self._names)
-        self.run_folder.mkdir(parents=True, exist_ok=True)
+        self.run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             for name in self._names:
                 self._parts[name].log.unlink(missing_ok=True)
@@ -75,7 +86,11 @@ class Chain:
 
     def stop(self) -> list[str]:
         """Stops all parts, the entry first. Returns the names of those that had to be killed."""
-        return [name for name in reversed(self._names) if not self._parts[name].stop(STOP_TIMEOUT_S)]
+        killed = [name for name in reversed(self._names) if not self._parts[name].stop(STOP_TIMEOUT_S)]
+        for name in self._names:
+            if name.startswith("predictor"):
+                self._free_shared_memory(self.endpoints[name].port)
+        return killed
 
     def check(self) -> None:
         """Raises `LocalError` if a part has ended on its own."""
@@ -90,6 +105,11 @@ class Chain:
         """The Prometheus endpoint of a part."""
         endpoint = self.endpoints[name]
         return f"http://{endpoint.address.rpartition(':')[0]}:{endpoint.metrics_port}/metrics"
+
+    @property
+    def triton_key(self) -> str:
+        """What Triton wants from who loads models: in the metadata `triton-grpc-protocol-key`."""
+        return self._key
 
     def pids(self) -> dict[str, int]:
         """The process id of every part."""
@@ -133,9 +153,21 @@ class Chain:
             for name in tuple(waiting):
                 part = self._parts[name]
                 if part.ready(READY_TIMEOUT_S):
+                    if name.startswith("predictor"):
+                        self._hide_key(name)
                     on_ready(name, part.address, part.seconds())
                     waiting.remove(name)
             time.sleep(POLL_S if waiting else 0)
+
+    @staticmethod
+    def _free_shared_memory(port: int) -> None:
+        """Frees what a Triton left behind: 1 MiB for each process of a model that was killed (triton#7481)."""
+        for region in SHARED_MEMORY.glob(f"triptych-{port}-*"):
+            region.unlink(missing_ok=True)
+
+    def _hide_key(self, name: str) -> None:
+        if self._key and not hide_argument(self._parts[name].pid, self._key):
+            log.warning("users of this machine can read the key of model control in the process list, for %s", name)
 
     def _wiring(self) -> dict[str, str]:
         """Who finds whom where."""
@@ -186,3 +218,8 @@ class Chain:
             log=self.run_folder / f"{name}.log",
             is_ready=lambda: triton_is_ready(address),
         )
+
+
+def new_key(variables: Mapping[str, str]) -> str:
+    """The key that is set, else a new one: any user of the machine reaches Triton's port."""
+    return variables.get("REPOSITORY_TRITON_KEY") or secrets.token_urlsafe(24)

@@ -40,7 +40,8 @@ class Part:
         if self._process is not None and self._process.poll() is None:
             raise LocalError(f"{self.name} runs already, with process id {self._process.pid}")
         self._started = time.monotonic()
-        with self.log.open("ab") as log:
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # it names models and callers
+        with open(descriptor, "ab") as log:
             try:
                 self._process = subprocess.Popen(
                     self.command,

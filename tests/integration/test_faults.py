@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import signal
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -12,11 +15,12 @@ import psutil
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from local.chain import Chain
+from local.chain import MODEL_REPOSITORY, Chain
+from local.endpoints import free_endpoints
 from local.errors import LocalError
 from tests.integration.conftest import INFER, Caller, MakeChain
-from tests.integration.load import answers, until
-from tests.integration.messages import infer_request, noise_picture, objects, sales
+from tests.integration.load import Load, answers, until
+from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
 
 AWAY = grpc.StatusCode.UNAVAILABLE
 GOOD = infer_request("sales_forecast_de", sales())
@@ -181,3 +185,122 @@ def test_a_port_in_use_is_one_clear_line(make_chain: MakeChain, tmp_path: Path, 
     first = make_chain()
     with pytest.raises(LocalError, match="in use"):
         Chain(first.endpoints, tmp_path / "second", predictor_python).start()
+
+
+FR = infer_request("sales_forecast_fr", sales())
+ON_TWO = """\
+apiVersion: triptych.dev/v1alpha1
+kind: ServedModel
+metadata: {name: sales-forecast-de}
+spec:
+  model: sales_forecast_de
+  traffic: [{version: 1, percent: 100}]
+  residency: {minCopies: 2}
+"""
+
+
+def processes_of(chain: Chain, model: str, predictor: str = "predictor") -> list[psutil.Process]:
+    """The processes in which a Triton runs a model."""
+    found = []
+    for process in psutil.Process(chain.pids()[predictor]).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ends at this moment, or has ended and nobody has waited for it
+            if any(f"/{model}/" in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hangs"])
+def test_a_model_whose_process_dies_or_hangs_comes_back_and_its_neighbour_notices_nothing(
+    make_chain: MakeChain, number: signal.Signals
+) -> None:
+    """triton#5381: every request to it was INTERNAL for ever, and everything said READY."""
+    chain = make_chain()
+    caller = caller_of(chain)
+    right = outputs_of(caller.infer(GOOD))
+    triton = chain.pids()["predictor"]
+    with Load(caller_of(chain), FR) as neighbours, Load(caller_of(chain), GOOD, callers=16) as callers:
+        for process in processes_of(chain, "sales_forecast_de"):
+            process.send_signal(number)
+        callers.wait_for_answers(200)
+        neighbours.wait_for_answers(50)
+    assert neighbours.refusals == []
+    assert {code for code, _ in callers.refusals} <= {AWAY}
+    assert all(answer["units"] == right["units"] for answer in callers.answers)
+    assert chain.pids()["predictor"] == triton
+
+
+def test_two_models_that_die_at_once_come_back_both(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    caller = caller_of(chain)
+    for request in (GOOD, FR):
+        caller.infer(request)
+    for name in ("sales_forecast_de", "sales_forecast_fr"):
+        for process in processes_of(chain, name):
+            process.kill()
+    until(lambda: answers(caller, GOOD) and answers(caller, FR))
+
+
+def test_of_a_model_that_died_nothing_stays_in_shared_memory_when_the_chain_has_stopped(make_chain: MakeChain) -> None:
+    """triton#7481: Triton leaves the memory of a process that was killed behind."""
+    chain = make_chain()
+    caller_of(chain).infer(GOOD)
+    for process in processes_of(chain, "sales_forecast_de"):
+        process.kill()
+    until(lambda: answers(caller_of(chain), GOOD))
+    regions = f"triptych-{chain.address('predictor').rpartition(':')[2]}-*"
+    assert len(list(Path("/dev/shm").glob(regions))) == 2
+    chain.stop()
+    assert list(Path("/dev/shm").glob(regions)) == []
+
+
+def test_a_model_that_dies_on_one_of_two_tritons_is_answered_by_the_other(make_chain: MakeChain) -> None:
+    chain = make_chain({"de.yaml": ON_TWO}, more_tritons=[free_endpoints()["predictor"]])
+    caller = caller_of(chain)
+    until(lambda: bool(processes_of(chain, "sales_forecast_de")) and answers(caller, GOOD))
+    until(lambda: bool(processes_of(chain, "sales_forecast_de", "predictor-2")))
+    with Load(caller, GOOD, patient=False, callers=16) as callers:
+        for process in processes_of(chain, "sales_forecast_de"):
+            process.kill()
+        callers.wait_for_answers(300)
+    assert callers.refusals == []
+
+
+def test_a_process_killed_while_its_model_is_loaded_keeps_nothing_from_the_other_models(make_chain: MakeChain) -> None:
+    """Triton 2.51 waits for such a process for ever, and keeps one of its threads for loads: by default there are 4."""
+    chain = make_chain(variables={"REPOSITORY_LOAD_TIMEOUT_S": "3"})
+    caller = caller_of(chain)
+    infer = caller.channel.unary_unary(INFER)
+    for route in ("fr", "it", "es", "at", "be"):
+        name = f"sales_forecast_{route}"
+        waiting = infer.future(infer_request(name, sales()).SerializeToString(), timeout=60)
+        until(lambda name=name: bool(processes_of(chain, name)))  # type: ignore[misc]
+        for process in processes_of(chain, name):
+            process.kill()
+        assert waiting.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert waiting.details() == f"model '{name}' could not be loaded: Triton did not finish within 3 s"
+    assert answers(caller, GOOD)
+
+
+def can_mount() -> bool:
+    mount = ["unshare", "-m", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/dev/shm"]
+    try:
+        return subprocess.run(mount, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not can_mount(), reason="a /dev/shm of its own for Triton takes the right to mount")
+def test_in_a_full_shared_memory_others_make_room(tmp_path: Path, predictor_python: Path) -> None:
+    """Six models fit; 16 of 30 were loaded once and the rest refused for good."""
+    small = tmp_path / "python"
+    mount = "mount -t tmpfs -o size=6m tmpfs /dev/shm"
+    small.write_text(f'#!/bin/sh\nexec unshare -m sh -c \'{mount} && exec {predictor_python} "$@"\' sh "$@"\n')
+    small.chmod(0o700)
+    served = tmp_path / "served"
+    served.mkdir()
+    variables = {"REPOSITORY_BUSY_S": "0"}
+    names = sorted(path.name for path in MODEL_REPOSITORY.glob("sales_forecast_*"))[:12]
+    with Chain(free_endpoints(), tmp_path / "run", small, served_models=served, variables=variables) as chain:
+        caller = caller_of(chain)
+        for name in [*names, names[0]]:
+            caller.infer(infer_request(name, sales()), timeout_s=60)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2 as pb
@@ -20,6 +22,13 @@ RESTRICTED = f"--grpc-restricted-protocol=model-repository,shared-memory,trace,l
 HEADER = "triton-grpc-protocol-key"
 SHARED = {"name": "region", "key": "/region", "byte_size": 8}
 
+CLOSED: list[tuple[str, Message]] = [
+    ("SystemSharedMemoryStatus", pb.SystemSharedMemoryStatusRequest()),
+    ("SystemSharedMemoryUnregister", pb.SystemSharedMemoryUnregisterRequest()),
+    ("CudaSharedMemoryRegister", pb.CudaSharedMemoryRegisterRequest(name="region", raw_handle=b"x", byte_size=8)),
+    ("CudaSharedMemoryStatus", pb.CudaSharedMemoryStatusRequest()),
+    ("CudaSharedMemoryUnregister", pb.CudaSharedMemoryUnregisterRequest()),
+]
 CONTROL: list[tuple[str, Message]] = [
     ("RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=MODEL)),
     ("RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name=MODEL)),
@@ -58,6 +67,56 @@ def test_with_the_key_the_repository_loads_and_whoever_predicts_needs_none(restr
     assert asked(restricted, "ModelReady", loaded).ready
     index = asked(restricted, "RepositoryIndex", pb.RepositoryIndexRequest(ready=True), KEY)
     assert [model.name for model in index.models] == [MODEL]
+
+
+def refused(chain: Chain, method: str, request: Message, key: str = "") -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        asked(chain, method, request, key)
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.UNAVAILABLE, method
+    assert HEADER in error.details(), method
+
+
+def test_on_one_machine_no_other_user_has_a_model_of_theirs_loaded(make_chain: MakeChain) -> None:
+    """`make run` sets a key by itself; a load with a `model.py` in its request would run as the user of `make run`."""
+    chain = make_chain()
+    caller = Caller(chain.address("preprocess"))
+    assert outputs_of(caller.infer(infer_request(MODEL, sales())))["units"]
+    foreign = pb.RepositoryModelLoadRequest(model_name="mine")
+    foreign.parameters["config"].string_param = '{"backend": "python"}'
+    foreign.parameters["file:1/model.py"].bytes_param = b"raise SystemExit"
+    for method, request in [*CONTROL, *CLOSED, ("RepositoryModelLoad", foreign)]:
+        refused(chain, method, request)
+    index = asked(chain, "RepositoryIndex", pb.RepositoryIndexRequest(ready=True), chain.triton_key)
+    assert [model.name for model in index.models] == [MODEL]
+
+
+def test_the_key_of_one_machine_is_in_no_process_list_and_no_log(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    Caller(chain.address("preprocess")).infer(infer_request(MODEL, sales()))
+    assert len(chain.triton_key) >= 32
+    for name, pid in chain.pids().items():
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        assert not [each for each in processes if any(chain.triton_key in word for word in each.cmdline())], name
+        assert chain.triton_key not in chain.log(name).read_text()
+
+
+def test_a_key_that_is_set_is_the_one_that_counts(make_chain: MakeChain) -> None:
+    chain = make_chain(variables={"REPOSITORY_TRITON_KEY": KEY})
+    assert outputs_of(Caller(chain.address("preprocess")).infer(infer_request(MODEL, sales())))["units"]
+    assert asked(chain, "RepositoryIndex", pb.RepositoryIndexRequest(), KEY).models
+    refused(chain, "RepositoryIndex", pb.RepositoryIndexRequest(), "another-key")
+
+
+def test_what_one_machine_writes_is_for_its_user_alone(make_chain: MakeChain) -> None:
+    """Shared memory holds the tensors of requests; logs name models and callers."""
+    chain = make_chain()
+    Caller(chain.address("preprocess")).infer(infer_request(MODEL, sales()))
+    port = chain.address("predictor").rpartition(":")[2]
+    shared = list(Path("/dev/shm").glob(f"triptych-{port}-*"))
+    assert shared
+    for path in (*shared, chain.run_folder, *chain.run_folder.iterdir()):
+        assert not path.stat().st_mode & 0o077, path
 
 
 def test_without_the_key_in_the_repository_a_caller_is_told_what_triton_wants(make_chain: MakeChain) -> None:

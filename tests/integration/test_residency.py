@@ -77,7 +77,8 @@ def held(chain: Chain, part: str = "predictor") -> dict[tuple[str, str], str]:
     """What a Triton itself says that takes memory there, with its state."""
     with grpc.insecure_channel(chain.address(part)) as channel:
         stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        index = stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=5)
+        key = (("triton-grpc-protocol-key", chain.triton_key),)
+        index = stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=5, metadata=key)
     states = ("READY", "LOADING", "UNLOADING")
     return {(each.name, each.version): each.state for each in index.models if each.state in states}
 

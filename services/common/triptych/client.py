@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from ipaddress import ip_address
 from typing import Any, NoReturn
 
@@ -96,7 +96,8 @@ class Upstream:
     """One address of another part. `relays` says that its sentences are meant for our caller: a stage of ours.
 
     `metadata` goes with every call. `credentials` make it TLS, with a certificate that bears `server_name`, or else the
-    host of the address; when they are renewed, calls go over a new connection.
+    host of the address; when they are renewed, calls go over a new connection. `meaning` is asked first what the words
+    of a refusal mean, given the part and its address.
     """
 
     def __init__(
@@ -108,8 +109,10 @@ class Upstream:
         metadata: tuple[tuple[str, str], ...] = (),
         credentials: UpstreamCredentials | None = None,
         server_name: str = "",
+        meaning: Callable[[str, str, str], TriptychError | None] | None = None,
     ) -> None:
         self.part, self.address, self._relays, self._metadata = part, address, relays, metadata
+        self._meaning = meaning
         self._services, self._credentials = services, credentials
         self._options = _options(address)
         if server_name:
@@ -202,6 +205,8 @@ class Upstream:
         trailers = error.trailing_metadata() or ()
         if self._relays and code in RELAYED and SAID_BY_US in trailers:
             raise Relayed(code, details, retry_after_of(trailers)) from error
+        if self._meaning is not None and (known := self._meaning(self.part, self.address, details)) is not None:
+            raise known from error
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             raise StageUnavailable(self.part, self.address, details) from error
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -11,6 +11,7 @@
     ├── NotSupported          do not call this method here
     ├── Unavailable           try again later
     │   ├── StageUnavailable  ... a stage or Triton does not answer
+    │   ├── ModelFailing      ... a loaded model cannot run: its process died, or its GPU has a fault
     │   └── Draining          ... on another replica
     ├── LoadFailed            mend the model; trying again does not help
     ├── DeadlineExceeded      allow more time
@@ -90,6 +91,14 @@ class StageUnavailable(Unavailable):
     def __init__(self, stage: str, address: str, reason: str) -> None:
         super().__init__(f"{stage} at {address} does not answer: {reason}")
         self.stage, self.address = stage, address
+
+
+class ModelFailing(Unavailable):
+    """A loaded model cannot run, whatever it is asked. `retry_after_s`: when it is worth trying again; 0: unknown."""
+
+    def __init__(self, text: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
 
 
 class Draining(Unavailable):

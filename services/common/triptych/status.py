@@ -31,6 +31,7 @@ CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
     errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.StageUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.ModelFailing: grpc.StatusCode.UNAVAILABLE,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
     errors.LoadFailed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,

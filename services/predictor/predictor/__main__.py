@@ -6,7 +6,7 @@ import os
 import sys
 
 from predictor.backends import assemble, cache_folder
-from predictor.command import command, parse, remove_leftovers, shm_prefix
+from predictor.command import KEY_VARIABLE, command, parse, remove_leftovers, shm_prefix
 from predictor.errors import CannotStart
 from predictor.wheel import Wheel, environment
 
@@ -17,10 +17,12 @@ def main() -> None:
         options = parse(sys.argv[1:])
         wheel = Wheel.of_this_python()
         variables = environment(wheel, dict(os.environ))
-        line = command(wheel.server, assemble(wheel, cache_folder()), options)
+        key = variables.pop(KEY_VARIABLE, "")
+        line = command(wheel.server, assemble(wheel, cache_folder()), options, key)
     except CannotStart as error:
         raise SystemExit(f"predictor: {error}") from None
     remove_leftovers(shm_prefix(options))
+    os.umask(0o077)
     os.execve(line[0], line, variables)
 
 

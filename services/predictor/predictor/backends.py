@@ -34,7 +34,7 @@ def assemble(wheel: Wheel, cache: Path) -> Path:
         stub = shutil.copy(wheel.stub, draft / "python")
         Path(stub).chmod(0o755)
         shutil.copytree(OURS, draft, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
-        draft.chmod(0o755)
+        draft.chmod(0o700)
         try:
             draft.rename(folder)
         except OSError:

@@ -11,6 +11,10 @@ from pathlib import Path
 from predictor.errors import CannotStart
 
 SHARED_MEMORY = Path("/dev/shm")
+KEY_VARIABLE = "PREDICTOR_MODEL_CONTROL_KEY"  # not an option, which every user of the machine can read
+RESTRICTED = "--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:key="
+# A process that is killed while its model is loaded keeps one of these threads for ever, and by default there are 4.
+LOAD_THREADS = "--model-load-thread-count=32"
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ def parse(arguments: Sequence[str]) -> Options:
     return Options(**{**vars(given), "extra": tuple(given.extra)})
 
 
-def command(server: Path, backends: Path, options: Options) -> list[str]:
-    """The whole command line."""
+def command(server: Path, backends: Path, options: Options, key: str = "") -> list[str]:
+    """The whole command line. `key` is what whoever loads models has to show; empty: nothing."""
     return [
         str(server),
         f"--model-repository={options.model_repository.resolve()}",
@@ -62,6 +66,8 @@ def command(server: Path, backends: Path, options: Options) -> list[str]:
         "--pinned-memory-pool-byte-size=0",
         f"--exit-timeout-secs={options.exit_timeout_s}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix(options)}",
+        LOAD_THREADS,
+        *([f"{RESTRICTED}{key}"] if key else []),
         *options.extra,
     ]
 

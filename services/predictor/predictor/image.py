@@ -9,7 +9,7 @@ import os
 import sys
 
 from predictor.backends import assemble, cache_folder
-from predictor.command import remove_leftovers
+from predictor.command import LOAD_THREADS, remove_leftovers
 from predictor.errors import CannotStart
 from predictor.wheel import Wheel, environment
 
@@ -25,11 +25,13 @@ def main() -> None:
     except (CannotStart, OSError) as error:
         raise SystemExit(f"tritonserver: {error}") from None
     remove_leftovers(SHM_PREFIX)
+    os.umask(0o077)
     options = [
         f"--backend-directory={backends}",
         f"--backend-config=python,shm-region-prefix-name={SHM_PREFIX}",
         "--allow-gpu-metrics=false",
         "--pinned-memory-pool-byte-size=0",
+        LOAD_THREADS,
     ]
     os.execve(wheel.server, [str(wheel.server), *options, *sys.argv[1:]], variables)
 

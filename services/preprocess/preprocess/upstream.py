@@ -14,14 +14,16 @@ from triptych.call import Call
 from triptych.client import Upstream
 from triptych.contracts import REPOSITORY_SERVICE
 from triptych.datatypes import Array
-from triptych.errors import DeadlineExceeded, NotThere, Overloaded, StageUnavailable, Unavailable
+from triptych.errors import DeadlineExceeded, ModelFailing, NotThere, Overloaded, StageUnavailable, Unavailable
 from triptych.oip import SERVICE
 from triptych.proto import repository_pb2 as rp
 from triptych.tensors import encode_request
 from triptych.tls import upstream_credentials
+from triptych.triton_errors import inference_error
 
 TRIES = 3  # loads asked for in one request: a Triton may die just after it has loaded
 ABANDONED_S = 60.0  # a call that nobody waits for any more may last that much longer
+FAILING_TRIES = 2  # Tritons on which a request finds that the model cannot run, before the repository is asked
 UNUSED_S = 300.0  # a Triton that went away leaves its channel for that long
 
 
@@ -33,7 +35,7 @@ class _Predictor:
     """
 
     def __init__(self, address: str, settings: Settings) -> None:
-        self.upstream = Upstream("predictor", address, SERVICE, relays=False)
+        self.upstream = Upstream("predictor", address, SERVICE, relays=False, meaning=inference_error)
         self.address, self._settings = address, settings
         self.used_s = time.monotonic()
         self._calls: set[asyncio.Task[pb.ModelInferResponse]] = set()
@@ -87,14 +89,23 @@ class Upstreams:
         self._predictors: dict[str, _Predictor] = {}
 
     async def predict(self, target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
-        """The model's outputs. Asks for a load when no Triton has it, and again when it turns out gone."""
+        """The model's outputs. Asks for a load when no Triton has it, and again when it turns out gone.
+
+        The repository is told where the model cannot run. Such a request is tried on two Tritons, and once more after
+        the repository has answered: it may itself be what ends the model's process.
+        """
         request = pb.ModelInferRequest(model_name=target.model, model_version=str(target.version))
         encode_request(request, tensors)
-        if answer := await self._infer(target.predictors, request, call):
+        failing: list[str] = []
+        if answer := await self._infer(target.predictors, request, call, failing, FAILING_TRIES):
             return answer
         for _ in range(TRIES):
-            if answer := await self._infer(await self._load(target, call), request, call):
+            known = len(failing)
+            predictors = await self._load(target, call, failing)
+            if answer := await self._infer(predictors, request, call, failing, known + 1):
                 return answer
+            if len(failing) > known:
+                raise ModelFailing(f"version {target.version} of model '{target.model}' cannot run now; try again")
         raise Unavailable(f"model '{target.model}' was loaded {TRIES} times and gone again each time; try again")
 
     async def finish(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
@@ -106,19 +117,20 @@ class Upstreams:
         for upstream in (self.repository, self.postprocess, *predictors):
             await upstream.close()
 
-    async def _load(self, target: Target, call: Call) -> Sequence[str]:
-        request = rp.EnsureLoadedRequest(model=target.model, version=target.version)
+    async def _load(self, target: Target, call: Call, failing: Sequence[str]) -> Sequence[str]:
+        request = rp.EnsureLoadedRequest(model=target.model, version=target.version, failing=failing)
         reply: rp.EnsureLoadedReply = await self.repository.call("EnsureLoaded", request, call)
         for gone in [address for address, each in self._predictors.items() if each.abandoned]:
             await self._predictors.pop(gone).upstream.close()
         return reply.predictors
 
     async def _infer(
-        self, addresses: Iterable[str], request: pb.ModelInferRequest, call: Call
+        self, addresses: Iterable[str], request: pb.ModelInferRequest, call: Call, failing: list[str], most: int
     ) -> pb.ModelInferResponse | None:
         """The answer of one of these Tritons, the least busy first, of equally busy ones that of the own pod.
 
         None when none of them has the model. A call is idempotent: one that hangs or has died is followed by the next.
+        `failing` gathers the Tritons where the model cannot run, up to `most`.
         """
         slow: DeadlineExceeded | None = None
         own = self._settings.own_predictor
@@ -128,6 +140,10 @@ class Upstreams:
                 return await predictor.infer(request, call)
             except (StageUnavailable, NotThere):  # the placement is behind
                 continue
+            except ModelFailing:
+                failing.append(predictor.address)
+                if len(failing) >= most:
+                    return None
             except DeadlineExceeded as error:
                 slow = error
                 call.remaining_s()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from repository.residency.residency import Residency
 from triptych.call import Call
 from triptych.client import Upstream
 from triptych.contracts import REPOSITORY_SERVICE
-from triptych.errors import StageUnavailable, Unavailable
+from triptych.errors import LoadFailed, StageUnavailable, Unavailable
 from triptych.proto import repository_pb2 as rp
 from triptych.status import CODES, Relayed
 from triptych.tls import UpstreamCredentials
+from triptych.triton_errors import load_reason
 
 PAUSE_S = 0.2  # between two looks for a leader, while it changes
 HANDOVER_S = 3.0  # a leader that says that it cannot is tried again that long: perhaps it only hands over
@@ -58,14 +59,16 @@ class Loads:
         self._credentials, self._server_name = credentials, server_name
         self._upstream: Upstream | None = None
 
-    async def ensure(self, model: str, version: int, call: Call, *, forwarded: bool = False) -> tuple[str, ...]:
-        """As `Residency.ensure_loaded`. While the leader changes the call waits, within its deadline."""
+    async def ensure(
+        self, model: str, version: int, call: Call, *, forwarded: bool = False, failing: Sequence[str] = ()
+    ) -> tuple[str, ...]:
+        """As `Residency.ensure_loaded`, with reasons for callers. While the leader changes the call waits."""
         give_up = time.monotonic() + HANDOVER_S
         while not self._leader.in_charge:
             if forwarded:
                 raise Unavailable("this replica of the repository does not lead; try again")
             if address := self._leader.leader_address:
-                request = rp.EnsureLoadedRequest(model=model, version=version, forwarded=True)
+                request = rp.EnsureLoadedRequest(model=model, version=version, forwarded=True, failing=failing)
                 try:
                     upstream = await self._to(address)
                     reply: rp.EnsureLoadedReply = await upstream.call("EnsureLoaded", request, call)
@@ -73,10 +76,13 @@ class Loads:
                 except StageUnavailable:  # it died: another will lead
                     pass
                 except Relayed as error:
-                    if error.code is not CODES[Unavailable] or time.monotonic() > give_up:
+                    if error.code is not CODES[Unavailable] or error.retry_after_s or time.monotonic() > give_up:
                         raise
             await asyncio.sleep(call.remaining_s(PAUSE_S))
-        return await self._residency.ensure_loaded(model, version, call)
+        try:
+            return await self._residency.ensure_loaded(model, version, call, failing)
+        except LoadFailed as error:  # the journal and the status have Triton's words
+            raise LoadFailed(error.model, load_reason(error.reason)) from error
 
     async def close(self) -> None:
         if self._upstream is not None:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from repository.residency.room import Room
 
 OUTCOMES = ("ok", "failed", "unavailable", "refused")
-REASONS = ("room", "spare", "idle", "surplus", "removed", "changed", "warm-up")
+REASONS = ("room", "spare", "idle", "surplus", "removed", "changed", "warm-up", "failing")
 WARM_UPS = ("ok", "failed", "unclear", "unavailable")
 WARM_UP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 LOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -44,6 +44,12 @@ class RepositoryMetrics:
             "triptych_model_warm_up_seconds", "Duration of warm-ups", buckets=WARM_UP_BUCKETS, registry=registry
         )
         self.unloads = Counter("triptych_model_unloads", "Versions taken out of Triton", ("reason",), registry=registry)
+        self.reloads = Counter(
+            "triptych_model_reloads", "Versions loaded anew because they could not run", registry=registry
+        )
+        self.failing = Gauge(
+            "triptych_versions_failing", "Versions that a Triton has ready and that cannot run there", registry=registry
+        )
         self.cold_requests = Counter(
             "triptych_cold_requests", "Calls for a version that no Triton had ready", registry=registry
         )

@@ -22,6 +22,7 @@ from triptych.settings import StageSettings
 from triptych.tracing import Tracing
 from triptych.view import caller_side
 
+MAX_FAILING = 8  # addresses that one call may name
 _NO_INFERENCE = "the repository answers no inference; call preprocess (port 9000 unless set otherwise)"
 
 
@@ -52,7 +53,10 @@ class RepositoryServicer:
         _known(self._board).catalogue.version(request.model, request.version)
         with self._places.place(call.peer), self._tracing.span("repository", call) as span:
             span.describe(request.model, str(request.version), 0)
-            holders = await self._loads.ensure(request.model, request.version, call, forwarded=request.forwarded)
+            failing = request.failing[:MAX_FAILING]
+            holders = await self._loads.ensure(
+                request.model, request.version, call, forwarded=request.forwarded, failing=failing
+            )
         return rp.EnsureLoadedReply(predictors=holders)
 
     async def describe(self, _request: rp.DescribeRequest, _call: Call) -> rp.DescribeReply:
@@ -83,7 +87,7 @@ class CatalogueServicer(InferenceServicer):
         """Whether a Triton has the version ready; without one, all versions in traffic."""
         model = _known(self._board).catalogue.model(name)
         versions = {self._version(name, version)[1].number} if version else model.in_traffic
-        return all(self._residency.fleet.holders((name, number)) for number in versions)
+        return all(self._residency.serves((name, number)) for number in versions)
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         raise NotSupported(_NO_INFERENCE)
@@ -135,6 +139,8 @@ class CatalogueServicer(InferenceServicer):
             yield entry(name=name, version=str(version or ""), state="UNAVAILABLE", reason=text)
 
     def _state(self, name: str, version: int) -> tuple[str, str]:
+        if failing := self._residency.failing(name, [version]):
+            return "UNAVAILABLE", failing[version]
         if self._residency.fleet.holders((name, version)):
             return "READY", ""
         if self._residency.moves.loading((name, version)):

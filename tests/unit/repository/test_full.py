@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from tritonclient.grpc import model_config_pb2 as mc
 
 from repository.catalogue.assembly import Catalogue
+from repository.residency.triton import Index
 from tests.unit.repository.folders import declare, publish
 from tests.unit.repository.tritons import HERE, Desk, FakeTriton, models_of, read, run, turn
 from triptych.errors import LoadFailed, Overloaded
@@ -203,5 +206,139 @@ def test_a_triton_too_busy_to_be_looked_at_after_a_load_is_asked_again(catalogue
         triton.finish.set()
         assert await caller == HERE
         assert desk.residency.failures("sales_de", [1]) == {}
+
+    run(test())
+
+
+class SmallShm(FakeTriton):
+    """Room for so many processes in /dev/shm."""
+
+    WORDS = (
+        "Internal: Unable to initialize shared memory key 'triptych-8001-1f' to requested size (1048576 bytes). If you "
+        "are running Triton inside docker, use '--shm-size' flag to control the shared memory region size. Each Python "
+        "backend model instance requires at least 1 MB of shared memory. Error: No space left on device"
+    )
+
+    def __init__(self, places: int) -> None:
+        super().__init__()
+        self.places = places
+
+    async def load(self, model: str, config: mc.ModelConfig, versions: Iterable[int], timeout_s: float) -> None:
+        if len(self.loaded | {(model, version) for version in versions}) > self.places:
+            raise LoadFailed(model, f"load failed for '{model}': version 1 is at UNAVAILABLE state: {self.WORDS};")
+        await super().load(model, config, versions, timeout_s)
+
+
+def test_the_coldest_makes_room_in_shared_memory(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = SmallShm(2)
+        desk = Desk(catalogue, triton, busy_s=0)
+        for _ in range(3):
+            for name in ("sales_de", "sales_fr", "sales_it"):
+                desk.now += 1
+                assert await desk.ensure(name) == HERE
+        assert len(triton.loaded) == 2
+        assert desk.residency.failures("sales_de", [1]) == {}
+        assert {reason for _, reason in desk.decisions("unload")} == {
+            f"room in shared memory for sales_{route}" for route in ("de", "fr", "it")
+        }
+
+    run(test())
+
+
+def test_a_full_shared_memory_is_temporary_and_says_what_to_set(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = SmallShm(2)
+        desk = Desk(catalogue, triton, busy_s=8, min_residence_s=60, room_wait_s=1)
+        await desk.ensure("sales_de")
+        await desk.ensure("sales_fr")
+        with pytest.raises(Overloaded, match=r"/dev/shm is full; give it more \(predictor.sharedMemory") as refusal:
+            await desk.ensure("sales_it")
+        assert refusal.value.retry_after_s == 8
+        assert triton.unloads == []
+        desk.now = 9
+        assert await desk.ensure("sales_it") == HERE
+
+    run(test())
+
+
+def test_a_load_pushes_only_a_few_out_of_a_shared_memory_that_others_fill(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = SmallShm(3)
+        desk = Desk(catalogue, triton, busy_s=0)
+        await desk.ensure("sales_de")
+        await desk.ensure("sales_de", 2)
+        await desk.ensure("sales_fr")
+        triton.places = 0
+        with pytest.raises(Overloaded, match="/dev/shm is full"):
+            await desk.ensure("sales_it")
+        assert desk.residency.failures("sales_it", [1]) == {}
+
+    run(test())
+
+
+def test_two_versions_of_one_model_make_room_for_each_other(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        triton = SmallShm(1)
+        desk = Desk(catalogue, triton, busy_s=0)
+        for version in (1, 2, 1):
+            assert await desk.ensure("sales_de", version) == HERE
+        assert triton.loaded == {("sales_de", 1)}
+
+    run(test())
+
+
+def test_a_model_that_triton_loads_for_ever_does_not_keep_the_turn_of_others(catalogue: Catalogue) -> None:
+    """Somebody before us asked for it, and it hangs: with two turns, two such models would stop every load."""
+
+    class Hangs(FakeTriton):
+        async def index(self, *, whole: bool) -> Index:
+            index = await super().index(whole=whole)
+            return Index(index.ready, frozenset({("sales_de", 1)}), index.unloading)
+
+    async def test() -> None:
+        desk = Desk(catalogue, Hangs(), max_concurrent_loads=1, load_timeout_s=0.2)
+        await desk.look()
+        waiting = desk.ask("sales_de")
+        await turn()
+        assert await desk.ensure("sales_fr") == HERE
+        with pytest.raises(LoadFailed, match=r"Triton has been loading it for 0.2 s"):
+            await waiting
+
+    run(test())
+
+
+def test_a_process_that_ends_while_it_is_loaded_is_given_a_second_chance(catalogue: Catalogue) -> None:
+    """triton#5381: the kernel ends it for want of memory, which is there again a moment later."""
+
+    class Dies(FakeTriton):
+        times = 1
+
+        async def load(self, model: str, config: mc.ModelConfig, versions: Iterable[int], timeout_s: float) -> None:
+            if self.times:
+                self.times -= 1
+                raise LoadFailed(model, "Internal: Stub process 'sales_de_0_0' is not healthy.")
+            await super().load(model, config, versions, timeout_s)
+
+    async def test() -> None:
+        triton = Dies()
+        desk = Desk(catalogue, triton)
+        assert await desk.ensure("sales_de") == HERE
+        triton.times = 2
+        with pytest.raises(LoadFailed, match="Stub process"):
+            await desk.ensure("sales_fr")
+
+    run(test())
+
+
+def test_a_load_that_hangs_in_one_triton_is_done_by_another(catalogue: Catalogue) -> None:
+    async def test() -> None:
+        tritons = {address: FakeTriton(address) for address in ("a:8001", "b:8001")}
+        desk = Desk(catalogue, *tritons.values())
+        await desk.look()
+        first, second = (pod.address for pod in desk.residency.fleet.ranked("sales_de"))
+        tritons[first].refuses["sales_de", 1] = "no matter"
+        desk.pod(first).remember_failure(("sales_de", 1), "Triton did not finish within 60 s", 30)
+        assert await desk.ensure("sales_de") == (second,)
 
     run(test())

@@ -46,6 +46,16 @@ CASES = {
         situation({1: 95, 2: 5}, {1: 2, 2: 1}),
         {"Ready": ("True", "InForce"), "Valid": ("True", "Accepted"), "Progressing": ("False", "Complete")},
     ),
+    "the version in traffic cannot run where it is loaded": (
+        verdict({1: 100}),
+        situation({1: 100}, {1: 1}, failing={1: "Stub process is not healthy"}),
+        {"Ready": ("False", "CannotRun"), "Valid": ("True", "Accepted"), "Progressing": ("False", "Complete")},
+    ),
+    "a version without traffic cannot run": (
+        verdict({1: 100, 2: 0}),
+        situation({1: 100, 2: 0}, {1: 1, 2: 1}, failing={2: "Stub process is not healthy"}),
+        {"Ready": ("True", "InForce"), "Valid": ("True", "Accepted"), "Progressing": ("False", "Complete")},
+    ),
     "cold, loaded on request": (
         verdict({1: 100}),
         situation({1: 100}),

@@ -173,6 +173,9 @@ class Desk:
     async def ensure(self, model: str = "sales_de", version: int = 1, within_s: float = 60.0) -> tuple[str, ...]:
         return await self.residency.ensure_loaded(model, version, Call.within(within_s))
 
+    def call(self, within_s: float = 60.0) -> Call:
+        return Call.within(within_s)
+
     def ask(self, model: str = "sales_de", version: int = 1) -> asyncio.Task[tuple[str, ...]]:
         return asyncio.create_task(self.ensure(model, version))
 

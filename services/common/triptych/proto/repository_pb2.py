@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftriptych/proto/repository.proto\x12\x0btriptych.v1\"\x0e\n\x0cWatchRequest\"f\n\x0f\x43\x61talogueUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\"\n\x06models\x18\x03 \x03(\x0b\x32\x12.triptych.v1.Model\x12\x0f\n\x07removed\x18\x04 \x03(\t\"\\\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\r\n\x05route\x18\x03 \x01(\t\x12&\n\x08versions\x18\x04 \x03(\x0b\x32\x14.triptych.v1.Version\"?\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0f\n\x07percent\x18\x02 \x01(\r\x12\x12\n\npredictors\x18\x03 \x03(\t\"4\n\x12GetContractRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"9\n\x10GetContractReply\x12\x15\n\rcontract_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"H\n\x13\x45nsureLoadedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tforwarded\x18\x03 \x01(\x08\"\'\n\x11\x45nsureLoadedReply\x12\x12\n\npredictors\x18\x01 \x03(\t\"\x11\n\x0f\x44\x65scribeRequest\"\x8f\x01\n\rDescribeReply\x12*\n\npredictors\x18\x01 \x03(\x0b\x32\x16.triptych.v1.Predictor\x12(\n\tresidents\x18\x02 \x03(\x0b\x32\x15.triptych.v1.Resident\x12(\n\tdecisions\x18\x03 \x03(\x0b\x32\x15.triptych.v1.Decision\"\x8c\x01\n\tPredictor\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x01(\r\x12\x12\n\nmax_models\x18\x06 \x01(\r\x12\x0f\n\x07loading\x18\x07 \x01(\r\"\xa9\x01\n\x08Resident\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpredictor\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x12\n\nbytes_from\x18\x05 \x01(\t\x12\x0e\n\x06idle_s\x18\x06 \x01(\x01\x12\x16\n\x0erequests_per_s\x18\x07 \x01(\x01\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\x0e\n\x06\x63opies\x18\t \x01(\r\"~\n\x08\x44\x65\x63ision\x12\x0e\n\x06time_s\x18\x01 \x01(\x01\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tpredictor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x0f\n\x07outcome\x18\x07 \x01(\t2\xb7\x02\n\nRepository\x12\x42\n\x05Watch\x12\x19.triptych.v1.WatchRequest\x1a\x1c.triptych.v1.CatalogueUpdate0\x01\x12M\n\x0bGetContract\x12\x1f.triptych.v1.GetContractRequest\x1a\x1d.triptych.v1.GetContractReply\x12P\n\x0c\x45nsureLoaded\x12 .triptych.v1.EnsureLoadedRequest\x1a\x1e.triptych.v1.EnsureLoadedReply\x12\x44\n\x08\x44\x65scribe\x12\x1c.triptych.v1.DescribeRequest\x1a\x1a.triptych.v1.DescribeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftriptych/proto/repository.proto\x12\x0btriptych.v1\"\x0e\n\x0cWatchRequest\"f\n\x0f\x43\x61talogueUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\"\n\x06models\x18\x03 \x03(\x0b\x32\x12.triptych.v1.Model\x12\x0f\n\x07removed\x18\x04 \x03(\t\"\\\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\r\n\x05route\x18\x03 \x01(\t\x12&\n\x08versions\x18\x04 \x03(\x0b\x32\x14.triptych.v1.Version\"?\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0f\n\x07percent\x18\x02 \x01(\r\x12\x12\n\npredictors\x18\x03 \x03(\t\"4\n\x12GetContractRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"9\n\x10GetContractReply\x12\x15\n\rcontract_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"Y\n\x13\x45nsureLoadedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tforwarded\x18\x03 \x01(\x08\x12\x0f\n\x07\x66\x61iling\x18\x04 \x03(\t\"\'\n\x11\x45nsureLoadedReply\x12\x12\n\npredictors\x18\x01 \x03(\t\"\x11\n\x0f\x44\x65scribeRequest\"\x8f\x01\n\rDescribeReply\x12*\n\npredictors\x18\x01 \x03(\x0b\x32\x16.triptych.v1.Predictor\x12(\n\tresidents\x18\x02 \x03(\x0b\x32\x15.triptych.v1.Resident\x12(\n\tdecisions\x18\x03 \x03(\x0b\x32\x15.triptych.v1.Decision\"\x8c\x01\n\tPredictor\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x01(\r\x12\x12\n\nmax_models\x18\x06 \x01(\r\x12\x0f\n\x07loading\x18\x07 \x01(\r\"\xa9\x01\n\x08Resident\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpredictor\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x12\n\nbytes_from\x18\x05 \x01(\t\x12\x0e\n\x06idle_s\x18\x06 \x01(\x01\x12\x16\n\x0erequests_per_s\x18\x07 \x01(\x01\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\x0e\n\x06\x63opies\x18\t \x01(\r\"~\n\x08\x44\x65\x63ision\x12\x0e\n\x06time_s\x18\x01 \x01(\x01\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tpredictor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x0f\n\x07outcome\x18\x07 \x01(\t2\xb7\x02\n\nRepository\x12\x42\n\x05Watch\x12\x19.triptych.v1.WatchRequest\x1a\x1c.triptych.v1.CatalogueUpdate0\x01\x12M\n\x0bGetContract\x12\x1f.triptych.v1.GetContractRequest\x1a\x1d.triptych.v1.GetContractReply\x12P\n\x0c\x45nsureLoaded\x12 .triptych.v1.EnsureLoadedRequest\x1a\x1e.triptych.v1.EnsureLoadedReply\x12\x44\n\x08\x44\x65scribe\x12\x1c.triptych.v1.DescribeRequest\x1a\x1a.triptych.v1.DescribeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,19 +44,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCONTRACTREPLY']._serialized_start=381
   _globals['_GETCONTRACTREPLY']._serialized_end=438
   _globals['_ENSURELOADEDREQUEST']._serialized_start=440
-  _globals['_ENSURELOADEDREQUEST']._serialized_end=512
-  _globals['_ENSURELOADEDREPLY']._serialized_start=514
-  _globals['_ENSURELOADEDREPLY']._serialized_end=553
-  _globals['_DESCRIBEREQUEST']._serialized_start=555
-  _globals['_DESCRIBEREQUEST']._serialized_end=572
-  _globals['_DESCRIBEREPLY']._serialized_start=575
-  _globals['_DESCRIBEREPLY']._serialized_end=718
-  _globals['_PREDICTOR']._serialized_start=721
-  _globals['_PREDICTOR']._serialized_end=861
-  _globals['_RESIDENT']._serialized_start=864
-  _globals['_RESIDENT']._serialized_end=1033
-  _globals['_DECISION']._serialized_start=1035
-  _globals['_DECISION']._serialized_end=1161
-  _globals['_REPOSITORY']._serialized_start=1164
-  _globals['_REPOSITORY']._serialized_end=1475
+  _globals['_ENSURELOADEDREQUEST']._serialized_end=529
+  _globals['_ENSURELOADEDREPLY']._serialized_start=531
+  _globals['_ENSURELOADEDREPLY']._serialized_end=570
+  _globals['_DESCRIBEREQUEST']._serialized_start=572
+  _globals['_DESCRIBEREQUEST']._serialized_end=589
+  _globals['_DESCRIBEREPLY']._serialized_start=592
+  _globals['_DESCRIBEREPLY']._serialized_end=735
+  _globals['_PREDICTOR']._serialized_start=738
+  _globals['_PREDICTOR']._serialized_end=878
+  _globals['_RESIDENT']._serialized_start=881
+  _globals['_RESIDENT']._serialized_end=1050
+  _globals['_DECISION']._serialized_start=1052
+  _globals['_DECISION']._serialized_end=1178
+  _globals['_REPOSITORY']._serialized_start=1181
+  _globals['_REPOSITORY']._serialized_end=1492
 # @@protoc_insertion_point(module_scope)

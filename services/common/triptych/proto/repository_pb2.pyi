@@ -61,14 +61,16 @@ class GetContractReply(_message.Message):
     def __init__(self, contract_json: _Optional[bytes] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class EnsureLoadedRequest(_message.Message):
-    __slots__ = ("model", "version", "forwarded")
+    __slots__ = ("model", "version", "forwarded", "failing")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FORWARDED_FIELD_NUMBER: _ClassVar[int]
+    FAILING_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     forwarded: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., forwarded: _Optional[bool] = ...) -> None: ...
+    failing: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., forwarded: _Optional[bool] = ..., failing: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EnsureLoadedReply(_message.Message):
     __slots__ = ("predictors",)

@@ -181,6 +181,8 @@ def _ready(verdict: Verdict, situation: Situation | None, valid: Condition, prog
     why = valid if valid.status == "False" else progress
     if situation is None:
         return Condition(type="Ready", status="False", reason=why.reason, message=why.message or "not served yet")
+    if failing := {number: text for number, text in situation.failing.items() if situation.traffic.get(number)}:
+        return Condition(type="Ready", status="False", reason="CannotRun", message=_by_version(failing))
     silent = any(verdict.asked.get(number) for number in _failed(verdict, situation))
     if situation.traffic == verdict.asked and not silent:
         return Condition(type="Ready", status="True", reason="InForce")
@@ -206,7 +208,8 @@ def _sealed(number: int, model: Model | None, verdict: Verdict) -> Sealed:
 def _version(number: int, situation: Situation | None, sealed: Sealed) -> VersionStatus:
     if situation is None:
         return VersionStatus(version=number, files=sealed.files, contract=sealed.contract)
-    reason = situation.failures.get(number) or situation.held_back.get(number, "")
+    held_back = situation.failing.get(number) or situation.held_back.get(number, "")
+    reason = situation.failures.get(number) or held_back
     ready_on = tuple(sorted(situation.ready.get(number, ())))
     return VersionStatus(
         version=number, ready_on=ready_on, reason=_cut(reason), files=sealed.files, contract=sealed.contract

@@ -16,7 +16,15 @@ class Limits(BaseModel):
     max_bytes: int = Field(
         0,
         ge=0,
-        description="bytes that loaded versions may take in each Triton; 0: gpu_percent of its GPU memory",
+        description="bytes that loaded versions may take in each Triton; 0: gpu_percent of its GPU memory, or "
+        "memory_percent of this machine's",
+    )
+    memory_percent: float = Field(
+        50.0,
+        ge=0,
+        le=100,
+        description="share of this machine's memory, or of what its cgroup may have, for the models of all Tritons "
+        "that run on it without a GPU; 0: no limit",
     )
     gpu_percent: float = Field(85.0, gt=0, le=100, description="share of the GPU memory that models may take")
     spare_percent: float = Field(
@@ -78,6 +86,18 @@ class Limits(BaseModel):
     failure_ttl_s: float = Field(
         30.0, ge=0, description="seconds before a failed load is tried again; 0 tries on every request"
     )
+    failing_requests: int = Field(
+        3,
+        ge=0,
+        description="failures of a version in one Triton without a success between them, after which a made-up row "
+        "tells whether it can run; if it cannot it is loaded anew; 0: only when a stage says so",
+    )
+    reload_backoff_s: float = Field(
+        1.0, ge=0, description="least time between two such reloads of a version; doubles with each, up to ..."
+    )
+    reload_backoff_max_s: float = Field(8.0, ge=0, description="... that long; it starts anew after 60 s without one")
+    reload_tries: int = Field(5, ge=1, description="reloads after which a version still cannot run, and then ...")
+    reload_pause_s: float = Field(300.0, ge=0, description="... it is left as it is for that long")
     max_concurrent_loads: int = Field(2, ge=1, description="loads at once in each Triton; each takes a core")
     max_waiting_loads: int = Field(
         256, ge=1, description="models that load or wait for it; more are refused with RESOURCE_EXHAUSTED"

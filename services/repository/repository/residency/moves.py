@@ -13,6 +13,7 @@ from tritonclient.grpc import model_config_pb2 as mc
 from repository.journal import Journal
 from repository.metrics import RepositoryMetrics
 from repository.residency.limits import Limits
+from repository.residency.machine import is_here, machine_bytes
 from repository.residency.memory import Size
 from repository.residency.pod import Pod
 from repository.residency.room import Occupant, Room, make_room
@@ -21,10 +22,12 @@ from repository.residency.usage import Key
 from repository.residency.warm_up import WarmUp
 from triptych.contract import Contract
 from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
+from triptych.triton_errors import NO_SHARED_MEMORY, PROCESS_LOST, SHARED_MEMORY_HINT
 
 POLL_S = 0.1  # between two looks while something is unloaded
 FIRST_LOOK = 0.9  # of the time that unloads take: a look at the whole index is work for Triton
 MAX_REASON = 1000  # a refusal travels in HTTP/2 trailers, which clients limit to 8 KiB
+MAX_VICTIMS = 4  # versions that one load may push out of shared memory, of which most take 1 MiB
 UNLOAD_S = 30.0  # a request in flight may be that long; afterwards the room still counts as taken
 
 Where = tuple[Key, str]  # version and address
@@ -67,6 +70,10 @@ class Facts(Protocol):
         """Triton could not load it."""
         ...
 
+    def tritons_here(self) -> int:
+        """How many Tritons run on this machine."""
+        ...
+
     def occupants(self, pod: Pod, now_s: float) -> list[Occupant]:
         """What is ready there, and when it may go."""
         ...
@@ -91,14 +98,17 @@ class Moves:
         self._loads: dict[Where, asyncio.Task[Outcome]] = {}
         self._unloads: dict[Where, asyncio.Task[None]] = {}
         self._withdrawn: set[Where] = set()  # unloads that have not begun in Triton
+        self._machine_bytes = machine_bytes()
         self._load_s = 1.0  # of a load lately, its wait for a turn left out
 
     def budget(self, pod: Pod) -> Room:
-        """Limits of a Triton; 0 is no limit. Without a limit in bytes, a share of its GPU memory."""
+        """Limits of a Triton; 0 is no limit. Without one in bytes, a share of its GPU memory, or of this machine's."""
         limits = self._limits
         max_bytes = limits.max_bytes
         if not max_bytes and pod.gpu is not None:
             max_bytes = int(pod.gpu.total_bytes * limits.gpu_percent / 100)
+        elif not max_bytes and is_here(pod.address):
+            max_bytes = int(self._machine_bytes * limits.memory_percent / 100 / max(1, self._facts.tritons_here()))
         return Room(limits.max_models, max_bytes)
 
     def lack(self, pod: Pod, key: Key) -> Room:
@@ -159,8 +169,12 @@ class Moves:
             task.add_done_callback(lambda done: self._load_ended(where, pod, done))
         return task
 
-    def unload(self, key: Key, pod: Pod, reason: str) -> asyncio.Task[None]:
-        """The running unload of the version there, else a new one; it ends when the index has it no more."""
+    def unload(self, key: Key, pod: Pod, reason: str, *, at_once: bool = False) -> asyncio.Task[None]:
+        """The running unload of the version there, else a new one; it ends when the index has it no more.
+
+        `at_once`: for a version that cannot run. The stages need not hear of it first, nobody can take it back, and it
+        ends when Triton has begun: of a process that is gone the end may never come.
+        """
         where = (key, pod.address)
         task = self._unloads.get(where)
         if task is None:
@@ -168,7 +182,8 @@ class Moves:
             if published:
                 self._facts.let_go(key)
             pod.withdraw(key)
-            task = self._unloads[where] = asyncio.create_task(self._run_unload(key, pod, reason, published))
+            work = self._run_unload(key, pod, reason, told=published and not at_once, at_once=at_once)
+            task = self._unloads[where] = asyncio.create_task(work)
             task.add_done_callback(lambda done: self._unload_ended(where, done))
         return task
 
@@ -198,12 +213,8 @@ class Moves:
         """One load from its turn to its outcome, which is counted, written down and remembered."""
         start, error = time.perf_counter(), None
         try:
-            if unloading := self._unloads.get((key, pod.address)):
-                await asyncio.wait([unloading])
             await self._take_room(key, pod)
-            async with pod.slots, pod.locks[key[0]]:
-                start = time.perf_counter()
-                await self._load_there(key, pod)
+            start = await self._load_in_turn(key, pod)
         except TriptychError as raised:
             error = raised
         seconds = time.perf_counter() - start
@@ -219,9 +230,42 @@ class Moves:
         self._journal.write("load", *key, pod.address, reason, seconds, str(error) if error else "ok")
         return error
 
+    async def _load_in_turn(self, key: Key, pod: Pod) -> float:
+        """Returns when the load began. Others make room in shared memory, of which nobody knows how much each takes.
+
+        A load whose process ended is tried once more: the kernel may have ended it for want of memory.
+        """
+        patience_s, lost = self._limits.room_wait_s, False
+        for _ in range(1 + MAX_VICTIMS):
+            if unloading := self._unloads.get((key, pod.address)):
+                await asyncio.wait([unloading])
+            try:
+                async with pod.slots, pod.locks[key[0]]:
+                    start = time.perf_counter()
+                    await self._load_there(key, pod)
+                    return start
+            except LoadFailed as error:
+                if PROCESS_LOST.search(error.reason) and not lost:
+                    lost = True
+                    continue
+                if not NO_SHARED_MEMORY.search(error.reason):
+                    raise
+            found = make_room(Room(1), self._facts.occupants(pod, self._clock()))
+            if isinstance(found, float):
+                if found > patience_s:
+                    raise no_shared_memory(pod, found)
+                patience_s -= found
+                await asyncio.sleep(max(found, POLL_S))
+                continue
+            await asyncio.wait([self.unload(victim, pod, f"room in shared memory for {key[0]}") for victim in found])
+        raise no_shared_memory(pod, self._load_s)
+
     async def _load_there(self, key: Key, pod: Pod) -> None:
         """Raises `LoadFailed` when the version is not ready afterwards."""
+        end = time.perf_counter() + self._limits.load_timeout_s
         while key in pod.loading:  # somebody before us, who was restarted meanwhile
+            if time.perf_counter() > end:  # or a load that hangs: the other models want their turn
+                raise LoadFailed(key[0], f"Triton has been loading it for {self._limits.load_timeout_s:g} s")
             await asyncio.sleep(POLL_S)
             await pod.refresh(whole=True)
         config = self._facts.config_of(key[0])
@@ -260,9 +304,9 @@ class Moves:
         if key in pod.unproven and contract is not None and config is not None:
             try:
                 await self._warm_up.check(key, pod, contract, config)
-            except LoadFailed:
-                if leads:
-                    self.unload(key, pod, "warm-up failed")
+            except LoadFailed as error:
+                if leads:  # of a process that is gone the end of an unload may never come
+                    self.unload(key, pod, "warm-up failed", at_once=bool(PROCESS_LOST.search(error.reason)))
                 raise
         pod.prove(key)
 
@@ -305,22 +349,26 @@ class Moves:
         freed = sum(self._facts.size_of(key).bytes for key in keys)
         return Room(max(0, lack.models - len(keys)), max(0, lack.bytes - freed))
 
-    async def _run_unload(self, key: Key, pod: Pod, reason: str, published: bool) -> None:
+    async def _run_unload(self, key: Key, pod: Pod, reason: str, *, told: bool, at_once: bool) -> None:
+        """One unload to its end. `told`: the stages are told of it first, for they know of the version."""
         start, outcome = time.perf_counter(), "ok"
         try:
-            if published:
+            if told:
                 await self._withdraw(key, pod)
             async with pod.locks[key[0]]:
                 if why := await self._facts.changed(key[0], pod.held_versions(key[0])):
                     raise LoadFailed(key[0], f"the unload would load other versions anew: {why}")
                 await pod.unload(key[0], self._facts.config_of(key[0]), self._limits.load_timeout_s)
-            await asyncio.sleep(FIRST_LOOK * pod.spare.unload_s - (time.perf_counter() - start))
+            remains = pod.says_ready if at_once else pod.in_memory
+            if not at_once:
+                await asyncio.sleep(FIRST_LOOK * pod.spare.unload_s - (time.perf_counter() - start))
             await pod.refresh(whole=True)
-            while pod.in_memory(key) and time.perf_counter() - start < UNLOAD_S:
+            while remains(key) and time.perf_counter() - start < UNLOAD_S:
                 await asyncio.sleep(POLL_S)
                 await pod.refresh(whole=True)
-            outcome = f"not gone after {UNLOAD_S:.0f} s" if pod.in_memory(key) else "ok"
-            pod.spare.unload_took(time.perf_counter() - start)
+            outcome = f"not gone after {UNLOAD_S:.0f} s" if remains(key) else "ok"
+            if not at_once:
+                pod.spare.unload_took(time.perf_counter() - start)
         except TriptychError as error:
             outcome = str(error)
         finally:
@@ -365,6 +413,17 @@ def full(pod: Pod, wait_s: float) -> Overloaded:
         return Overloaded(text)
     text = f"predictor {pod.address} is full of models that are in use; try again in {math.ceil(wait_s)} s, or add one"
     return Overloaded(text, retry_after_s=wait_s)
+
+
+def hung(reason: str) -> bool:
+    """Whether a load failed for want of an answer, which another Triton may give."""
+    return reason.startswith(("Triton did not finish", "Triton has been loading"))
+
+
+def no_shared_memory(pod: Pod, wait_s: float) -> Overloaded:
+    """The refusal of a load for which there is no shared memory, when no other model may make room."""
+    again_s = 0.0 if math.isinf(wait_s) else wait_s
+    return Overloaded(f"predictor {pod.address} has no room for another model: {SHARED_MEMORY_HINT}", again_s)
 
 
 def _outcome(error: Outcome) -> str:

@@ -15,6 +15,7 @@ from tritonclient.grpc import model_config_pb2 as mc
 from repository.catalogue.assembly import Catalogue, Model, Version
 from repository.residency.fleet import Fleet
 from repository.residency.limits import Limits
+from repository.residency.machine import is_here
 from repository.residency.memory import Memory, Size
 from repository.residency.pod import Pod
 from repository.residency.room import Occupant
@@ -195,6 +196,10 @@ class Needs:
         """None when the version is not in the catalogue."""
         version = self._known(key)[1]
         return version.contract if version else None
+
+    def tritons_here(self) -> int:
+        """How many Tritons run on this machine."""
+        return sum(is_here(pod.address) for pod in self._fleet)
 
     def occupants(self, pod: Pod, now_s: float) -> list[Occupant]:
         """What is ready on a Triton, and when it may go to make room."""

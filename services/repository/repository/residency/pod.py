@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from tritonclient.grpc import model_config_pb2 as mc
 
@@ -16,7 +17,7 @@ from repository.residency.spare import Spare
 from repository.residency.triton import Count, GpuMemory, Index, Predictor
 from repository.residency.usage import Key
 from triptych.datatypes import Array
-from triptych.errors import StageUnavailable, TriptychError
+from triptych.errors import Internal, StageUnavailable, TriptychError
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Pod:
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one load or unload of a model at once
         self.gpu: GpuMemory | None = None
         self.busy: Mapping[Key, Busy] = {}  # over the last look
+        self.failing: dict[Key, int] = {}  # failures since the last success
+        self.succeeded: frozenset[Key] = frozenset()  # over the last look
         self.since: dict[Key, float] = {}  # when a version was first seen ready
         self.arriving: dict[Key, Size] = {}  # loads that run or wait
         self.spare = Spare()
@@ -56,7 +59,7 @@ class Pod:
         self._leaving: set[Key] = set()  # withdrawn, and unloaded in a moment
         self._proven: set[Key] = set()  # may take requests; all that is in the index without `warms_up`
         self._warms_up = warms_up
-        self._own: dict[Key, Count] = {}  # requests of warm-ups, which are no use
+        self._own: dict[Key, Count] = {}  # requests of this process, which are no use
         self._versions: dict[str, set[int]] = {}  # of `ready`, by model
         self._index = Index()
         self._predictor, self._on_change, self._clock = predictor, on_change, clock
@@ -107,6 +110,10 @@ class Pod:
         """Whether Triton has the version, perhaps while it is unloaded."""
         return key in self._index.ready or key in self._index.unloading
 
+    def says_ready(self, key: Key) -> bool:
+        """Whether Triton says that the version is ready, withdrawn or not."""
+        return key in self._index.ready
+
     def takes_room(self, key: Key) -> bool:
         """Whether the version is counted already, in whatever state."""
         return self.in_memory(key) or key in self._leaving or key in self.arriving
@@ -132,7 +139,7 @@ class Pod:
         now_s = self._clock()
         first, since_s = self._counted_s is None, self._counted_s or 0.0
         elapsed_ns = max(now_s - since_s, 1e-3) * 1e9
-        requests, busy = {}, {}
+        requests, busy, succeeded = {}, {}, set()
         for key, count in counts.items():
             before, own = self._counts.get(key, Count()), self._own.get(key, Count())
             if count.requests < before.requests or before.requests < own.requests:  # it was loaded anew
@@ -141,7 +148,14 @@ class Pod:
                 requests[key] = count.use_since(before)
                 waiting, total = count.queue_ns - before.queue_ns, count.total_ns - before.total_ns
                 busy[key] = Busy(waiting / elapsed_ns, total / elapsed_ns)
+                failures = count.failures - before.failures
+                if count.requests - before.requests > failures:
+                    succeeded.add(key)
+                elif not first:
+                    self.failing[key] = self.failing.get(key, 0) + failures
         self._counts, self._counted_s, self.busy = counts, now_s, {} if first else busy
+        self.failing = {key: n for key, n in self.failing.items() if key in counts and key not in succeeded}
+        self.succeeded = frozenset() if first else frozenset(succeeded)
         return {} if first else requests
 
     async def confirm(self, key: Key) -> bool:
@@ -171,8 +185,12 @@ class Pod:
     async def infer(self, key: Key, tensors: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:
         """The version's outputs, in place of a caller. Raises what `Predictor.infer` raises."""
         own, rows = self._own.get(key, Count()), len(next(iter(tensors.values())))
-        self._own[key] = Count(own.requests + 1, rows=own.rows + rows)
-        return await self._predictor.infer(*key, tensors, timeout_s)
+        own = self._own[key] = Count(own.requests + 1, rows=own.rows + rows, failures=own.failures)
+        try:
+            return await self._predictor.infer(*key, tensors, timeout_s)
+        except Internal:  # Triton counts it as a failure
+            self._own[key] = replace(own, failures=own.failures + 1)
+            raise
 
     async def load(self, model: str, config: mc.ModelConfig, version: int, timeout_s: float) -> None:
         """Adds a version to what is ready of the model. Raises what `Predictor.load` raises."""
@@ -258,7 +276,7 @@ class Pod:
         self.silence = str(error)
         if isinstance(error, StageUnavailable) or self._misses >= MISSES or not self.answers:
             self._failures.clear()  # whoever comes back there is a new process
-            self.busy, self.adopted = {}, False
+            self.busy, self.adopted, self.failing = {}, False, {}
             self._set(Index(), answers=False)
 
     def _set(self, index: Index, *, answers: bool) -> None:

@@ -16,9 +16,10 @@ from repository.journal import Journal
 from repository.metrics import RepositoryMetrics
 from repository.residency.fleet import Fleet
 from repository.residency.limits import Limits
-from repository.residency.moves import Moves, full
+from repository.residency.moves import Moves, full, hung
 from repository.residency.needs import Needs
 from repository.residency.pod import Pod
+from repository.residency.repair import Repair
 from repository.residency.room import Room
 from repository.residency.triton import Predictor
 from repository.residency.upkeep import Upkeep
@@ -46,7 +47,8 @@ class Residency:
         self.fleet = Fleet(connect, limits.max_concurrent_loads, on_change, clock, warms_up=limits.warm_up)
         self.needs = Needs(limits, self.fleet, clock)
         self.moves = Moves(limits, metrics, journal, self.needs, self._load_ended, clock)
-        self.upkeep = Upkeep(limits, metrics, journal, self.fleet, self.needs, self.moves, clock)
+        self.repair = Repair(limits, metrics, self.needs, self.moves, on_change, clock)
+        self.upkeep = Upkeep(limits, metrics, journal, self.fleet, self.needs, self.moves, self.repair, clock)
 
     def set_catalogue(self, catalogue: Catalogue) -> None:
         """What may be loaded, and what stays loaded, from now on."""
@@ -62,17 +64,19 @@ class Residency:
         if self.needs.set_traffic(model, in_force, to_prove):
             self.upkeep.complete()
 
-    async def ensure_loaded(self, model: str, version: int, call: Call) -> tuple[str, ...]:
+    async def ensure_loaded(
+        self, model: str, version: int, call: Call, failing: Collection[str] = ()
+    ) -> tuple[str, ...]:
         """Addresses that have the version ready, after loading it where needed.
 
-        The caller's deadline ends its wait, never the load. Raises `LoadFailed`, `Unavailable`,
-        `Overloaded`, `DeadlineExceeded`.
+        `failing` are addresses where a stage found that it cannot run. The caller's deadline ends its wait, never the
+        load. Raises `LoadFailed`, `Unavailable`, `Overloaded`, `DeadlineExceeded`.
         """
         key = (model, version)
         with self.needs.asked(key):
             try:
                 async with asyncio.timeout(call.remaining_s()):
-                    return await self._ensure(key, call)
+                    return await self._ensure(key, call, failing)
             except TimeoutError:
                 raise DeadlineExceeded(f"model '{model}' was not loaded before the call's deadline") from None
 
@@ -91,15 +95,30 @@ class Residency:
         proving = {version for version in versions if (model, version) in self.needs.proving and version not in failed}
         return frozenset(proving | {version for version in versions if self.moves.loading((model, version))})
 
+    def failing(self, model: str, versions: Collection[int]) -> dict[int, str]:
+        """Why versions cannot run on any of the Tritons that have them ready."""
+        found = {}
+        for version, why in self.repair.failing(model, versions).items():
+            key = (model, version)
+            if self.fleet.holders(key) and not self.serves(key):
+                found[version] = why
+        return found
+
+    def serves(self, key: Key) -> bool:
+        """Whether a Triton has the version ready, and nothing is known against it there."""
+        return any(self.repair.runs(key, pod) for pod in self.fleet.holders(key))
+
     async def close(self) -> None:
         """Ends the moves that run (Triton finishes them by itself) and closes the channels."""
+        await self.repair.close()
         await self.moves.close()
         await self.fleet.close()
 
-    async def _ensure(self, key: Key, call: Call) -> tuple[str, ...]:
+    async def _ensure(self, key: Key, call: Call, failing: Collection[str]) -> tuple[str, ...]:
         if holders := self.fleet.holders(key):
             # Whoever asks for what is loaded did not find it there: Triton may have restarted meanwhile.
             await asyncio.gather(*(pod.refresh() for pod in holders))
+            await self.repair.check(key, [pod for pod in holders if pod.address in failing])
         self.needs.usage.record(key, 0, self.clock())  # it is in use; Triton will count the request
         if addresses := self._addresses(key):
             return addresses
@@ -120,7 +139,12 @@ class Residency:
         raise (error or Unavailable(f"{key[0]} was loaded and is gone again; try again")).with_traceback(None)
 
     def _addresses(self, key: Key) -> tuple[str, ...]:
-        return tuple(pod.address for pod in self.fleet.holders(key))
+        """Raises `ModelFailing` when the version cannot run wherever it is."""
+        holders = self.fleet.holders(key)
+        running = tuple(pod.address for pod in holders if self.repair.runs(key, pod))
+        if holders and not running:
+            raise self.repair.refusal(key, holders)
+        return running
 
     async def _choose(self, key: Key, call: Call) -> Pod:
         """The Triton to load on: the first with room in the order of their claim, else where room is made soonest."""
@@ -151,6 +175,7 @@ class Residency:
         ranked = self.fleet.ranked(key[0])
         if not ranked:
             raise Unavailable(next((pod.silence for pod in self.fleet), "no predictor is known yet"))
+        ranked = [pod for pod in ranked if not hung(pod.failure(key))] or ranked
         if reason := next((reason for pod in ranked if (reason := pod.failure(key))), ""):
             raise LoadFailed(key[0], reason)
         if (deaths := self.needs.blamed(key, self.clock())) >= TRIES:

@@ -53,6 +53,7 @@ class Count:
     queue_ns: int = 0
     total_ns: int = 0
     rows: int = 0
+    failures: int = 0  # of the requests
 
     def use_since(self, before: Count) -> int:
         """About how many requests of callers came since then."""
@@ -221,7 +222,9 @@ def only(config: mc.ModelConfig, versions: Iterable[int]) -> mc.ModelConfig:
 
 def _count(model: pb.ModelStatistics) -> Count:
     good, bad = model.inference_stats.success, model.inference_stats.fail
-    return Count(good.count + bad.count, model.inference_stats.queue.ns, good.ns + bad.ns, model.inference_count)
+    return Count(
+        good.count + bad.count, model.inference_stats.queue.ns, good.ns + bad.ns, model.inference_count, bad.count
+    )
 
 
 def _gpu_memory(url: str) -> GpuMemory | None:

@@ -19,6 +19,7 @@ from repository.residency.memory import Meter
 from repository.residency.moves import Moves
 from repository.residency.needs import Needs
 from repository.residency.pod import Pod
+from repository.residency.repair import Repair
 from repository.residency.room import make_room
 from repository.residency.usage import Key
 
@@ -38,10 +39,11 @@ class Upkeep:
         fleet: Fleet,
         needs: Needs,
         moves: Moves,
+        repair: Repair,
         clock: Callable[[], float],
     ) -> None:
         self._limits, self._metrics, self._journal, self._clock = limits, metrics, journal, clock
-        self._fleet, self._needs, self._moves = fleet, needs, moves
+        self._fleet, self._needs, self._moves, self._repair = fleet, needs, moves, repair
         self._copies = CopyCount(limits)
         self._meters: dict[str, Meter] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
@@ -70,6 +72,7 @@ class Upkeep:
             self._journal.write("predictor", predictor=pod.address, reason="went")
             self._metrics.forget(pod.address)
             self._meters.pop(pod.address, None)
+            self._repair.forget(pod.address)
             if task := self._looks.pop(pod.address, None):
                 task.cancel()
 
@@ -91,6 +94,7 @@ class Upkeep:
             for key in pod.ready:
                 if reason := self._needs.why_unload(key, pod, now_s):
                     self._moves.unload(key, pod, reason)
+            self._repair.look(pod)
             self.keep_spare(pod)
 
     def keep_spare(self, pod: Pod) -> None:

@@ -93,7 +93,7 @@ class WarmUp:
 
     async def _send_made_up(self, key: Key, pod: Pod, plan: Plan, rows: int, call: Call, answered: str = "") -> str:
         """Why the answer says nothing; empty when it is good."""
-        tensors, plausible = await asyncio.to_thread(_model_inputs, plan, rows)
+        tensors, plausible = await asyncio.to_thread(model_inputs, plan, rows)
         sent = f"{rows} made-up row{'s' * (rows > 1)}"
         try:
             outputs = await self._infer(key, pod, tensors, call)
@@ -143,7 +143,7 @@ class WarmUp:
             raise _Refused(f"nothing within {self._limits.warm_up_timeout_s:g} s, the limit of a warm-up") from error
 
 
-def _model_inputs(plan: Plan, rows: int) -> tuple[dict[str, Array], bool]:
+def model_inputs(plan: Plan, rows: int) -> tuple[dict[str, Array], bool]:
     """What preprocess makes of made-up rows, and whether a model that refuses it is at fault.
 
     Nobody can make up text, pictures, or a size that the contract leaves open.

@@ -68,6 +68,7 @@ class Serving:
             failures=self._residency.last_failures(name, model.versions),
             held_back=traffic.held_back,
             copies=max((self._residency.needs.target((name, version)) for version in model.versions), default=0),
+            failing=self._residency.failing(name, model.versions),
             trying=self._residency.trying(name, model.versions),
         )
 

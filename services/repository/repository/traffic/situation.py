@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,4 +15,5 @@ class Situation:
     failures: Mapping[int, str]  # why the last load failed, by version not loaded well since
     held_back: Mapping[int, str]  # why a version does not have the share yet that it was asked to have
     copies: int  # Tritons that are to hold the model now
+    failing: Mapping[int, str] = field(default_factory=dict)  # why a version that is ready cannot run
     trying: frozenset[int] = frozenset()  # versions that are loaded at this moment, or will be without being asked for
