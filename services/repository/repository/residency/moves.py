@@ -51,7 +51,7 @@ class Facts(Protocol):
         ...
 
     def could_not_load(self, key: Key) -> None:
-        """Triton refused its files."""
+        """Triton refused its files, or the warm-up what it answers."""
         ...
 
     def contract_of(self, key: Key) -> Contract | None:
@@ -305,6 +305,7 @@ class Moves:
             try:
                 await self._warm_up.check(key, pod, contract, config)
             except LoadFailed as error:
+                self._facts.could_not_load(key)
                 if leads:  # of a process that is gone the end of an unload may never come
                     self.unload(key, pod, "warm-up failed", at_once=bool(PROCESS_LOST.search(error.reason)))
                 raise

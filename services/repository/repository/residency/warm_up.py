@@ -36,6 +36,7 @@ from triptych.errors import (
     TriptychError,
     Unavailable,
 )
+from triptych.triton_errors import inference_error
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,8 @@ class WarmUp:
         except Overloaded:
             raise
         except Internal as error:
+            if isinstance(meaning := inference_error("predictor", pod.address, error.details), Overloaded):
+                raise meaning from error
             raise _Refused(_tidy(error.details)) from error
         except DeadlineExceeded as error:
             await pod.refresh()
