@@ -29,17 +29,20 @@ def _ends(traceback: str) -> str:
     return traceback if len(traceback) <= MAX_TRACEBACK else f"{traceback[:half]}\n...\n{traceback[-half:]}"
 
 
+def formatter(stage: str) -> logging.Formatter:
+    """One JSON object for each record."""
+    return _Bounded(
+        "{levelname}{name}{message}",
+        style="{",
+        timestamp=True,
+        static_fields={"stage": stage},
+        rename_fields={"levelname": "level", "name": "logger"},
+    )
+
+
 def configure(stage: str, level: str) -> None:
     """Sends all logs of the process to standard error as JSON."""
     handler = logging.StreamHandler()
-    handler.setFormatter(
-        _Bounded(
-            "{levelname}{name}{message}",
-            style="{",
-            timestamp=True,
-            static_fields={"stage": stage},
-            rename_fields={"levelname": "level", "name": "logger"},
-        )
-    )
+    handler.setFormatter(formatter(stage))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("grpc").setLevel("WARNING")

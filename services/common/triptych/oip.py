@@ -204,7 +204,8 @@ class InferenceServicer:
     ) -> pb.ModelStreamInferResponse:
         """Triton's form: `error_message`, with the id of the request that it answers."""
         if isinstance(request, InvalidRequest):
-            return pb.ModelStreamInferResponse(error_message=str(request))
+            code, text = status_of(request)
+            return pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
         try:
             within = Call.within(call.remaining_s(self.settings.request_timeout_s), call.metadata)
             answer = pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, within))
