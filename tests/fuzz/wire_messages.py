@@ -60,7 +60,7 @@ def changed(rng: random.Random, request: pb.ModelInferRequest) -> bytes:
         rng.choice(CHANGES)(rng, request)
         if request.ByteSize() > MAX_BYTES:
             break
-    data = request.SerializeToString()
+    data: bytes = request.SerializeToString()
     if rng.random() < 0.25:
         data = _bytes_changed(rng, data)
     if rng.random() < 0.05:

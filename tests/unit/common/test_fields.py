@@ -245,7 +245,7 @@ def unknown_in(place: str) -> bytes:
     request = good()
     match place:
         case "request":
-            return request.SerializeToString() + UNKNOWN
+            return bytes(request.SerializeToString() + UNKNOWN)
         case "input":
             request.inputs[0].MergeFromString(UNKNOWN)
         case "contents":

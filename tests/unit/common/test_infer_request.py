@@ -291,13 +291,15 @@ def test_a_refusal_at_the_limit_of_requests_in_flight_says_when_to_try_again() -
     assert all(25 <= int(hint) <= 75 for hint in hints)
 
 
+TRUE: Any = pb.InferParameter(bool_param=True)
+
 # How often each part of a message is repeated; the work has to grow with its bytes and not with their square.
 SHAPES: dict[str, Callable[[pb.ModelInferRequest, int], Any]] = {
     "inputs of one name": lambda request, n: [request.inputs.add(name="a", datatype="FP32") for _ in range(n)],
     "inputs of many names": lambda request, n: [request.inputs.add(name=str(i), datatype="FP32") for i in range(n)],
     "outputs of one name": lambda request, n: [request.outputs.add(name="units") for _ in range(n)],
     "outputs": lambda request, n: [request.outputs.add(name=str(i)) for i in range(n)],
-    "parameters": lambda request, n: [setattr(request.parameters[str(i)], "bool_param", True) for i in range(n)],
+    "parameters": lambda request, n: [request.parameters[str(i)].MergeFrom(TRUE) for i in range(n)],
     "raw contents": lambda request, n: request.raw_input_contents.extend([b""] * n),
     "sizes of a shape": lambda request, n: request.inputs[0].shape.extend([1] * n),
     "BYTES elements": lambda request, n: _bytes(request, n),
