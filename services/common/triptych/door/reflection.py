@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 from grpc_reflection.v1alpha.reflection import aio
 
@@ -33,19 +33,18 @@ def reflection(services: Sequence[str]) -> list[Service]:
 
 def _describe_v1() -> None:
     """Makes the descriptors of version 1, which the package does not have, out of those of v1alpha."""
-    pool = descriptor_pool.Default()
+    pool = pb.DESCRIPTOR.pool
     name = "grpc/reflection/v1/reflection.proto"
     try:
         pool.FindFileByName(name)
     except KeyError:
-        file = descriptor_pb2.FileDescriptorProto()
-        pb.DESCRIPTOR.CopyToProto(file)
+        file = FileDescriptorProto.FromString(pb.DESCRIPTOR.serialized_pb)
         file.name, file.package = name, "grpc.reflection.v1"
         _rename_types(file)
         pool.Add(file)
 
 
-def _rename_types(file: descriptor_pb2.FileDescriptorProto) -> None:
+def _rename_types(file: FileDescriptorProto) -> None:
     for message in file.message_type:
         for field in message.field:
             if field.type_name:
