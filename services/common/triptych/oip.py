@@ -20,6 +20,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from triptych import __version__
 from triptych.call import Call
+from triptych.door.base import refusal
 from triptych.errors import InvalidRequest, Overloaded, clipped
 from triptych.infer_request import RequestLimits, mark_final, refuse_unknown_fields
 from triptych.metrics import StageMetrics
@@ -210,7 +211,7 @@ class InferenceServicer:
             within = Call.within(call.remaining_s(self.settings.request_timeout_s), call.metadata)
             answer = pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, within))
         except Exception as error:
-            code, text = status_of(error)
+            code, text, _ = refusal(error, "ModelStreamInfer")
             answer = pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
             answer.infer_response.id = request.id[: self.limits.text]
             answer.infer_response.model_name = clipped(request.model_name)

@@ -31,7 +31,7 @@ from triptych.errors import (
     UnknownVersion,
 )
 from triptych.infer_request import RequestLimits, request_parameters
-from triptych.status import MAX_TEXT_BYTES, RETRY_AFTER, status_of, trailers_of
+from triptych.status import INTERNAL_TEXT, MAX_TEXT_BYTES, RETRY_AFTER, status_of, trailers_of
 from triptych.tensors import decode_request
 
 LONG = "x" * 3_000_000
@@ -54,7 +54,7 @@ def with_parameter(name: str, **value: Any) -> pb.ModelInferRequest:
         (with_parameter("sequence_id", string_param="a"), "'sequence_id': want none"),
         (with_parameter("sequence_start", bool_param=True), "'sequence_start': want none"),
         (with_parameter("sequence_end", bool_param=True), "'sequence_end': want none"),
-        (with_parameter("binary_data_output", bool_param=True), "'binary_data_output': want none: outputs always"),
+        (with_parameter("binary_data_output", bool_param=True), "'binary_data_output': want no parameters"),
         (with_parameter("timeout", string_param="1s"), "'timeout': want microseconds, .* got '1s'"),
         (with_parameter("timeout", bool_param=True), "'timeout': want microseconds, .* got True"),
         (with_parameter("timeout", int64_param=-1), "'timeout': want microseconds"),
@@ -114,6 +114,20 @@ def test_each_answer_of_a_stream_is_its_requests_last_one() -> None:
     assert refused.error_message.startswith("NOT_FOUND: unknown model")
     assert unread.error_message.startswith("INVALID_ARGUMENT: want an encoded")
     assert "triton_final_response" not in infer(good())[2].parameters
+
+
+def test_a_fault_of_ours_in_a_stream_is_logged_whole(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def call() -> list[pb.ModelStreamInferResponse]:
+        stages = Stages()
+        monkeypatch.setattr(stages.preprocess, "_chain", None)
+        try:
+            return await stages.stream(stages.preprocess, [good().SerializeToString()])
+        finally:
+            stages.close()
+
+    (answer,) = asyncio.run(call())
+    assert answer.error_message == f"INTERNAL: {INTERNAL_TEXT}"
+    assert "'NoneType' object is not callable" in "".join(lines)
 
 
 def test_shared_memory_for_one_of_three_inputs_is_not_about_the_number_of_contents() -> None:

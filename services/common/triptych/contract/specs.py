@@ -51,10 +51,7 @@ ParameterType = Literal["int64", "double", "bool", "string"]
 # A request parameter of these names belongs to the stages or to the protocol, whatever the contract says
 # (`triptych.infer_request` serves or refuses each). Triton's own clients add `triton_...` ones unasked.
 RESERVED_PARAMETERS: Final = frozenset(
-    {
-        *("route", "traffic_key", "timeout", "priority"),
-        *("sequence_id", "sequence_start", "sequence_end", "binary_data_output"),
-    }
+    {"route", "traffic_key", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"}
 )
 RESERVED_PREFIXES: Final = ("triptych_", "triton_")
 
