@@ -22,7 +22,7 @@ WORDS = [
 PARAMETERS = [
     *("route", "traffic_key", "top_k", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"),
     *("triton_enable_empty_final_response", "triton_x", "triptych_x", "classification", "shared_memory_region"),
-    *("shared_memory_byte_size", "binary_data", "headers", "content_type", "", "x" * 200),
+    *("shared_memory_byte_size", "binary_data_size", "headers", "content_type", "", "x" * 200),
 ]
 NUMBERS = [0, 1, -1, 2, 3, 10, 11, 2**31, -(2**63), 2**63 - 1]
 DOUBLES = [0.0, -0.0, 1.5, float("nan"), float("inf"), 1e308]

@@ -12,7 +12,6 @@ from typing import Final
 from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2 as pb
 
-from triptych.call import Call
 from triptych.contract.specs import RESERVED_PREFIXES
 from triptych.errors import InvalidParameter, InvalidRequest, clipped
 from triptych.tensors import SHARED_MEMORY, Parameter, decode_parameters, unknown_field
@@ -70,8 +69,8 @@ def refuse_unknown_fields(message: Message) -> None:
         raise InvalidRequest(f"want the fields of {name} that this server knows, got field {number}")
 
 
-def request_parameters(request: pb.ModelInferRequest, call: Call, limits: RequestLimits) -> dict[str, Parameter]:
-    """The request's parameters; those of the protocol are checked, and its `timeout` shortens the call."""
+def request_parameters(request: pb.ModelInferRequest, limits: RequestLimits) -> dict[str, Parameter]:
+    """The request's parameters, those of the protocol checked."""
     parameters = decode_parameters(request.parameters)
     for name, value in parameters.items():
         if isinstance(value, str) and len(value) > limits.text:
@@ -80,8 +79,6 @@ def request_parameters(request: pb.ModelInferRequest, call: Call, limits: Reques
             raise InvalidParameter(name, _NOT_SERVED[name], str(value))
         if name.startswith(RESERVED_PREFIXES):
             _check_reserved(name, value)
-    if TIMEOUT in parameters:
-        call.shorten(_timeout_s(parameters[TIMEOUT]))
     return parameters
 
 
@@ -118,11 +115,17 @@ def _check_reserved(name: str, value: Parameter) -> None:
         raise InvalidParameter(name, "true or false", f"{value!r}")
 
 
-def _timeout_s(value: Parameter) -> float:
-    """Triton's `timeout` is in microseconds; 0 is none."""
+def own_timeout_s(request: pb.ModelInferRequest) -> float | None:
+    """The request's parameter `timeout`, which Triton has in microseconds; None where there is none, or 0.
+
+    Raises `InvalidParameter`.
+    """
+    if TIMEOUT not in request.parameters:
+        return None
+    value = decode_parameters({TIMEOUT: request.parameters[TIMEOUT]})[TIMEOUT]
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_TIMEOUT_US:
         raise InvalidParameter(TIMEOUT, "microseconds, a whole number from 0 (no timeout)", f"{value!r}")
-    return value / 1e6 if value else float("inf")
+    return value / 1e6 if value else None
 
 
 def mark_final(response: pb.ModelInferResponse) -> None:

@@ -21,8 +21,8 @@ from tritonclient.grpc import service_pb2 as pb
 from triptych import __version__
 from triptych.call import Call
 from triptych.door.base import refusal
-from triptych.errors import InvalidRequest, Overloaded, clipped
-from triptych.infer_request import RequestLimits, mark_final, refuse_unknown_fields
+from triptych.errors import DeadlineExceeded, InvalidRequest, Overloaded, clipped
+from triptych.infer_request import RequestLimits, mark_final, own_timeout_s, refuse_unknown_fields
 from triptych.metrics import StageMetrics
 from triptych.settings import StageSettings
 from triptych.status import status_of
@@ -152,11 +152,23 @@ class InferenceServicer:
                     raise self._full()
                 self.limits.check(request)
                 started_s = time.monotonic()
-                answer = await self.infer(request, call)
+                answer = await self._infer_in_time(request, call)
                 self._request_s += (time.monotonic() - started_s - self._request_s) * LEARNT
                 return answer
         finally:
             self._in_flight -= 1
+
+    async def _infer_in_time(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        """Within the deadline that the request has as a parameter, if it has one: no transport watches over that."""
+        limit_s = own_timeout_s(request)
+        if limit_s is None:
+            return await self.infer(request, call)
+        call.shorten(limit_s)
+        try:
+            async with asyncio.timeout(call.remaining_s()):
+                return await self.infer(request, call)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the request's timeout of {limit_s * 1e6:.0f} us has passed") from None
 
     def _full(self) -> Overloaded:
         """The hint is about the time of one request, and differs, so that not all come back at once."""

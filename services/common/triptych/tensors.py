@@ -26,6 +26,7 @@ Parameter = int | float | bool | str
 MAX_RANK = 8
 MAX_ELEMENTS = 1 << 40  # also of a tensor without rows: numpy counts the others, too
 SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
+BINARY_DATA_SIZE = "binary_data_size"
 KEPT = 4096  # declarations that are remembered
 LARGEST_KEPT = 512  # bytes; a tensor's name and shape take a few dozen
 _CONTENTS = {
@@ -48,7 +49,8 @@ _CONTENTS = {
 class Declared:
     """What a message says about a tensor beside its contents. `size_bytes` is None for BYTES, which differ in size.
 
-    `alike` is the same for tensors that differ in their rows alone.
+    `alike` is the same for tensors that differ in their rows alone. `stated_bytes` is the parameter `binary_data_size`,
+    which KServe's client sends with raw contents; None without it.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Declared:
     rows: int
     size_bytes: int | None
     alike: str
+    stated_bytes: int | None = None
 
 
 Check = Callable[[Declared], None]  # raises for a tensor that the contract does not have
@@ -264,22 +267,26 @@ def _declared(tensor: Any, of_caller: bool) -> Declared:
         raise InvalidInput(name, f"a shape of at most {MAX_RANK} sizes >= 0", str(list(shape)))
     if not all(shape) and math.prod([size or 1 for size in shape]) > MAX_ELEMENTS:
         raise InvalidInput(name, f"a shape of at most {MAX_ELEMENTS} elements", str(list(shape)))
-    if of_caller:
-        _refuse_unserved(tensor, name)
+    stated_bytes = _stated_bytes(tensor, name) if of_caller else None
     size_bytes = None if dtype == np.object_ else math.prod(shape) * dtype.itemsize
     alike = f"{name}\0{datatype}\0{shape[1:] if shape else None}"
-    return Declared(name, dtype, shape, shape[0] if shape else 0, size_bytes, alike)
+    return Declared(name, dtype, shape, shape[0] if shape else 0, size_bytes, alike, stated_bytes)
 
 
-def _refuse_unserved(tensor: Any, name: str) -> None:
-    """No parameter of a tensor is served, and no field that this version of the protocol does not have."""
-    for parameter in tensor.parameters:
+def _stated_bytes(tensor: Any, name: str) -> int | None:
+    """The parameter `binary_data_size`. No other is served, nor a field that this version of the protocol lacks."""
+    stated_bytes = None
+    for parameter, value in tensor.parameters.items():
         if parameter in SHARED_MEMORY:
             raise InvalidInput(name, "its contents in the message", f"a shared memory region ({parameter})")
-        raise InvalidInput(name, "no parameters of an input", f"'{clipped(parameter)}'")
+        if parameter != BINARY_DATA_SIZE or value.WhichOneof("parameter_choice") != "int64_param":
+            want = f"no parameters of an input but {BINARY_DATA_SIZE}, a whole number"
+            raise InvalidInput(name, want, f"'{clipped(parameter)}'")
+        stated_bytes = int(value.int64_param)
     for message in (tensor, tensor.contents):
         if (number := unknown_field(message)) is not None:
             raise InvalidInput(name, f"the fields of {message.DESCRIPTOR.full_name}", f"field {number}")
+    return stated_bytes
 
 
 def _described(tensor: Declared) -> str:
@@ -287,6 +294,9 @@ def _described(tensor: Declared) -> str:
 
 
 def _from_raw(raw: bytes, declared: Declared, check: Check) -> bytes | Array:
+    if declared.stated_bytes is not None and declared.stated_bytes != len(raw):
+        want = f"{declared.stated_bytes} bytes, as its {BINARY_DATA_SIZE} says"
+        raise InvalidInput(declared.name, want, f"{len(raw)} bytes")
     if declared.size_bytes is None:
         check(declared)
         return _from_raw_bytes(raw, declared.name, declared.shape)
@@ -318,6 +328,8 @@ def _from_raw_bytes(raw: bytes, name: str, shape: tuple[int, ...]) -> Array:
 
 def _from_typed(tensor: Any, declared: Declared) -> bytes | Array:
     field = _CONTENTS.get(tensor.datatype)
+    if declared.stated_bytes is not None:
+        raise InvalidInput(declared.name, f"raw contents beside {BINARY_DATA_SIZE}", "typed contents")
     if field is None:
         raise InvalidInput(declared.name, f"raw contents for {tensor.datatype}", "typed contents")
     if others := [other.name for other, _ in tensor.contents.ListFields() if other.name != field]:

@@ -33,7 +33,7 @@ class PostprocessServicer(InferenceServicer):
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         version = _version(request)
-        parameters = request_parameters(request, call, self.limits)
+        parameters = request_parameters(request, self.limits)
         plan = await self._contracts.get(request.model_name, version, call)
         current().known(plan.contract.family, request.model_name, request.model_version)
         wanted = wanted_outputs(request, plan.outputs)

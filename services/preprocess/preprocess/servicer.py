@@ -32,7 +32,7 @@ class PreprocessServicer(InferenceServicer):
         self._catalogue, self._contracts, self._chain = catalogue, contracts, chain
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        parameters = request_parameters(request, call, self.limits)
+        parameters = request_parameters(request, self.limits)
         target = self._catalogue.target(request.model_name, request.model_version, parameters, request.id)
         about = current()
         about.known(target.family, target.model, str(target.version))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from tests.fuzz.wire_stages import Stages
-from tests.integration.messages import infer_request, sales
+from tests.integration.messages import infer_request, objects, sales
 from tests.unit.common.test_fields import ask, good, infer
 from triptych import logs
 from triptych.call import Call
@@ -30,13 +30,11 @@ from triptych.errors import (
     UnknownRoute,
     UnknownVersion,
 )
-from triptych.infer_request import RequestLimits, request_parameters
 from triptych.status import INTERNAL_TEXT, MAX_TEXT_BYTES, RETRY_AFTER, status_of, trailers_of
 from triptych.tensors import decode_request
 
 LONG = "x" * 3_000_000
 BAD = "INVALID_ARGUMENT"
-LIMITS = RequestLimits(1024, 16_384)
 
 
 def with_parameter(name: str, **value: Any) -> pb.ModelInferRequest:
@@ -89,13 +87,49 @@ def test_one_that_means_the_same_as_none_is_taken(request_: pb.ModelInferRequest
     assert infer(request_)[0] == "OK"
 
 
-def test_a_timeout_in_microseconds_shortens_the_deadline() -> None:
-    call = Call.within(30)
-    request_parameters(with_parameter("timeout", int64_param=10**9), call, LIMITS)
-    assert call.remaining_s() > 20
-    request_parameters(with_parameter("timeout", int64_param=2_000_000), call, LIMITS)
-    assert call.remaining_s() <= 2
+def test_a_timeout_in_microseconds_is_a_deadline() -> None:
     assert infer(with_parameter("timeout", int64_param=1))[0] == "DEADLINE_EXCEEDED"
+    assert infer(with_parameter("timeout", int64_param=10**9))[0] == "OK"
+
+
+def test_it_ends_a_request_that_is_in_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """triton-inference-server/server#7512: the answer came when the work before it had ended, 80 s late."""
+
+    async def call() -> tuple[str, str, bytes]:
+        stages = Stages()
+
+        async def hang(_member: Any) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(stages.preprocess, "_chain", hang)
+        try:
+            return await stages.infer(
+                stages.preprocess, with_parameter("timeout", int64_param=50_000).SerializeToString()
+            )
+        finally:
+            stages.close()
+
+    code, text, _ = asyncio.run(call())
+    assert (code, text) == ("DEADLINE_EXCEEDED", "the request's timeout of 50000 us has passed")
+
+
+def test_outputs_come_in_the_order_in_which_they_are_asked_for() -> None:
+    """triton-inference-server/dali_backend#18: names and contents were swapped."""
+    request = good()
+    request.outputs.add(name="total")
+    request.outputs.add(name="units")
+    every, chosen = infer(good())[2], infer(request)[2]
+    assert [output.name for output in chosen.outputs] == ["total", "units"]
+    assert list(chosen.raw_output_contents) == list(reversed(every.raw_output_contents))
+
+
+@pytest.mark.parametrize("elements", [[b""], [b"\0"], [b"a\0\0"], [b"\xff\xfe"], [b"", b"\0" * 5]])
+def test_bytes_are_taken_as_they_are(elements: list[bytes]) -> None:
+    """triton-inference-server/server#2545, kserve/kserve#3731: trailing zeros were lost, other bytes no text."""
+    request = infer_request("m", {"t": objects(*elements)})
+    typed = pb.ModelInferRequest()
+    typed.inputs.add(name="t", datatype="BYTES", shape=[len(elements)]).contents.bytes_contents.extend(elements)
+    assert decode_request(request)["t"].tolist() == decode_request(typed)["t"].tolist() == elements
 
 
 def test_each_answer_of_a_stream_is_its_requests_last_one() -> None:
@@ -128,6 +162,18 @@ def test_a_fault_of_ours_in_a_stream_is_logged_whole(lines: list[str], monkeypat
     (answer,) = asyncio.run(call())
     assert answer.error_message == f"INTERNAL: {INTERNAL_TEXT}"
     assert "'NoneType' object is not callable" in "".join(lines)
+
+
+def test_the_size_of_raw_contents_may_be_stated_and_has_to_be_right() -> None:
+    """KServe's client sends it unasked."""
+    request = good()
+    request.inputs[0].parameters["binary_data_size"].int64_param = 112
+    assert infer(request)[0] == "OK"
+    del request.raw_input_contents[:]
+    assert "'history': want raw contents beside binary_data_size, got typed contents" in infer(request)[1]
+    request = good()
+    request.inputs[0].parameters["binary_data_size"].string_param = "112"
+    assert "'history': want no parameters of an input but binary_data_size" in infer(request)[1]
 
 
 def test_shared_memory_for_one_of_three_inputs_is_not_about_the_number_of_contents() -> None:
