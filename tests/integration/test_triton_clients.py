@@ -271,7 +271,7 @@ ROWS: dict[str, tuple[Ask, str, str]] = {
     ),
     "`infer(timeout=10_000_000)`": (lambda t: t.infer(timeout=10_000_000), ANSWER, ANSWER),
     "`infer(timeout=1)`": (lambda t: t.infer(timeout=1), "^DEADLINE_EXCEEDED", ANSWER),
-    "`infer(client_timeout=0)`": (lambda t: t.infer(client_timeout=0), "^DEADLINE_EXCEEDED", "^DEADLINE_EXCEEDED"),
+    "`infer(client_timeout=-1)`": (lambda t: t.infer(client_timeout=-1), "^DEADLINE_EXCEEDED", "^DEADLINE_EXCEEDED"),
     "`infer(headers={...})`": (lambda t: t.infer(headers={"x-own": "1"}), ANSWER, ANSWER),
     "`infer(compression_algorithm='gzip')`": (lambda t: t.infer(compression_algorithm="gzip"), ANSWER, ANSWER),
     "`infer(compression_algorithm='deflate')`": (lambda t: t.infer(compression_algorithm="deflate"), ANSWER, ANSWER),

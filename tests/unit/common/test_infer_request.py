@@ -317,6 +317,15 @@ def test_a_sentence_fits_into_the_metadata_of_a_call(error: Exception) -> None:
     assert len(text.encode()) <= MAX_TEXT_BYTES + 3
 
 
+@pytest.mark.parametrize(
+    ("stage", "code", "says"),
+    [("preprocess", "NOT_FOUND", "unknown model or family ''"), ("postprocess", BAD, "want model_version")],
+)
+def test_an_empty_message_is_told_what_it_lacks(stage: str, code: str, says: str) -> None:
+    got, text, _ = infer(b"", stage)
+    assert (got, says in text) == (code, True), text
+
+
 def test_a_name_of_10_kib_is_still_not_found() -> None:
     assert infer(infer_request("m" * 10_240, sales(1)))[0] == "NOT_FOUND"
 
