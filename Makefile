@@ -70,6 +70,12 @@ sbom: ## bills of materials (CycloneDX) of the Python packages in the images, in
 	  "$$python" -m cyclonedx_py requirements "$$folder/requirements.txt" --of JSON -o "$(SBOM)/$${folder##*/}.cdx.json" \
 	  && echo "$(SBOM)/$${folder##*/}.cdx.json"; done
 
+SECONDS ?= 60
+FUZZ ?= wire
+.PHONY: fuzz
+fuzz: ## nearly right inputs by the thousand, for SECONDS each (FUZZ=wire)
+	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz.$$name --seconds $(SECONDS); done
+
 .PHONY: models
 models: ## train and export all example models again (minutes; deterministic)
 	@python=$$($(ENVIRONMENT) models) && PYTHONPATH=services/common exec "$$python" -m models build

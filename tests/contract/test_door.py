@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import psutil
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.grpc import service_pb2 as pb
@@ -221,15 +222,21 @@ def test_reflection_lists_and_describes_the_services(stage: ScriptedStage, versi
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
-    name = "inference.GRPCInferenceService"
+    names = [
+        *("grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"),
+        *("grpc.reflection.v1alpha.ServerReflection", "inference.GRPCInferenceService", "triptych.v1.Repository"),
+    ]
     questions = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol=name),
+        *(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name) for name in names),
     ]
-    listed, described = ask(iter(questions), timeout=10)
-    names = {service.name for service in listed.list_services_response.service}
-    assert {name, "triptych.v1.Repository", "grpc.health.v1.Health"} <= names
-    assert described.file_descriptor_response.file_descriptor_proto
+    listed, *described = ask(iter(questions), timeout=10)
+    assert [service.name for service in listed.list_services_response.service] == names
+    for name, answer in zip(names, described, strict=True):
+        files = map(FileDescriptorProto.FromString, answer.file_descriptor_response.file_descriptor_proto)
+        assert name in {f"{file.package}.{service.name}" for file in files for service in file.service}
+    with pytest.raises(grpc.RpcError, match="at most 16384 bytes"):
+        list(ask(iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol="x" * 100_000)]), timeout=10))
 
 
 def test_a_taken_port_is_one_line_with_its_setting(door: str) -> None:

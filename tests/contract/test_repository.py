@@ -113,7 +113,9 @@ def test_a_contract_travels_as_json_with_its_digest(folder: Path) -> None:
     [
         ("sales_zz", 1, "unknown model or family 'sales_zz'; known: sales_de, sales_fr"),
         ("sales_de", 9, "model 'sales_de' has no version '9'; known: 1, 2"),
+        ("m" * 10_240, 1, f"unknown model or family '{'m' * 128}... (10240 characters)'; known: sales_de, sales_fr"),
     ],
+    ids=["a model", "a version", "a name of 10 KiB"],
 )
 def test_what_is_unknown_is_not_found(folder: Path, model: str, version: int, text: str) -> None:
     async def test() -> None:
@@ -254,6 +256,51 @@ def test_what_the_repository_does_not_do_says_so(folder: Path) -> None:
             assert "call preprocess" in text
             unload = setting.oip.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(), timeout=5)
             assert (await refusal(unload))[0] is grpc.StatusCode.UNIMPLEMENTED
+
+    run(test())
+
+
+@pytest.mark.parametrize("version", ["01", " 1", "-1", "latest", "9" * 30, "١"])
+def test_a_version_has_one_spelling(folder: Path, version: str) -> None:
+    async def test() -> None:
+        async with running(folder) as setting:
+            code, text = await refusal(
+                setting.oip.ModelMetadata(pb.ModelMetadataRequest(name="sales_de", version=version), timeout=5)
+            )
+            assert (code, "as in '1'" in text) == (grpc.StatusCode.NOT_FOUND, True)
+
+    run(test())
+
+
+def test_a_request_is_bounded_and_its_fields_are_served_or_refused(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder) as setting:
+            oip, long = setting.oip, "m" * 1_000_000
+            for call, code, words in (
+                (oip.ModelMetadata(pb.ModelMetadataRequest(name=long)), "INVALID_ARGUMENT", "at most 16384"),
+                (oip.ModelConfig(pb.ModelConfigRequest(name="m", version=long)), "INVALID_ARGUMENT", "at most 16384"),
+                (
+                    oip.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=long)),
+                    "INVALID_ARGUMENT",
+                    "at most 16384",
+                ),
+                (oip.RepositoryIndex(pb.RepositoryIndexRequest(repository_name="r")), "UNIMPLEMENTED", "want no repo"),
+                (
+                    oip.RepositoryModelLoad(pb.RepositoryModelLoadRequest(repository_name="r")),
+                    "UNIMPLEMENTED",
+                    "want no repository_name",
+                ),
+                (
+                    oip.RepositoryIndex(pb.RepositoryIndexRequest.FromString(b"\xf8\x07\x01")),
+                    "INVALID_ARGUMENT",
+                    "field 127",
+                ),
+                (setting.own.GetContract(rp.GetContractRequest(model=long, version=1)), "NOT_FOUND", "(1000000 char"),
+                (setting.own.GetContract(rp.GetContractRequest(model="sales_de", version=-1)), "NOT_FOUND", "'-1'"),
+                (setting.own.EnsureLoaded(rp.EnsureLoadedRequest(model=long)), "NOT_FOUND", "(1000000 characters)"),
+            ):
+                got, text = await refusal(call)
+                assert (got.name, words in text) == (code, True), text
 
     run(test())
 

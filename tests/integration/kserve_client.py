@@ -1,4 +1,4 @@
-"""One call with KServe's own client, in a process of its own: it and `tritonclient` register one protobuf package."""
+"""Calls with KServe's own client, in a process of its own: it and `tritonclient` register one protobuf package."""
 
 import asyncio
 import json
@@ -12,19 +12,34 @@ TENSORS = {
     "price": ("FP32", np.full((1, 7), 2, np.float32)),
     "promotion": ("BOOL", np.zeros((1, 7), bool)),
 }
+MODEL = "sales_forecast_de"
 
 
-async def main(address: str) -> None:
+def request(binary_data: bool, **more: object) -> InferRequest:
+    """`binary_data` false: typed contents; true: raw ones."""
     inputs = []
     for name, (datatype, array) in TENSORS.items():
         tensor = InferInput(name, list(array.shape), datatype)
-        tensor.set_data_from_numpy(array, binary_data=True)
+        tensor.set_data_from_numpy(array, binary_data=binary_data)
         inputs.append(tensor)
+    return InferRequest(MODEL, inputs, **more)
+
+
+async def main(address: str) -> None:
     client = InferenceGRPCClient(address)
-    if not await client.is_server_ready():
-        raise SystemExit("not ready")
-    answer = await client.infer(InferRequest("sales_forecast_de", inputs))
-    print(json.dumps({output.name: output.as_numpy().tolist() for output in answer.outputs}))
+    answer = await client.infer(request(True))
+    typed = await client.infer(request(False))
+    routed = await client.infer(request(True, request_id="7", parameters={"route": "DE"}))
+    pairs = zip(answer.outputs, typed.outputs, strict=True)
+    said = {
+        "live": await client.is_server_live(),
+        "ready": await client.is_server_ready(),
+        "model_ready": await client.is_model_ready(MODEL),
+        "nobody_ready": await client.is_model_ready("nobody"),
+        "typed": all(np.array_equal(raw.as_numpy(), other.as_numpy()) for raw, other in pairs),
+        "id": routed.id,
+    }
+    print(json.dumps(said | {output.name: output.as_numpy().tolist() for output in answer.outputs}))
     await client.close()
 
 

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import time
@@ -142,6 +143,21 @@ def test_what_is_not_known_is_404_with_the_sentence_of_whoever_does_not_know_it(
     status, answer = get("/forecasts/ZZ/shoe", token())
     assert status == 404
     assert "ZZ" in answer["error"]
+    for path in ("/forecasts/DE:x/shoe", f"/forecasts/DE/{'x' * 5_000}", f"/forecasts/{'x' * 200}/shoe"):
+        status, answer = get(path, token())
+        assert status == 404
+        assert len(answer["error"]) < 200
+
+
+@pytest.mark.parametrize("trace", ["", "no trace", TRACE.upper(), "caf\u00e9", TRACE * 50])
+def test_a_trace_that_is_none_is_replaced_and_the_call_goes_on(start: StartBackend, trace: str) -> None:
+    flaky = Flaky(0)
+    server, address = flaky.serve()
+    assert start(address)("/forecasts/DE/shoe", token(), traceparent=trace) == (503, {"error": "full"})
+    (sent,) = flaky.traces
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", sent)
+    assert sent != TRACE
+    server.stop(0).wait()
 
 
 @pytest.mark.parametrize(

@@ -247,8 +247,11 @@ def test_kserves_own_client_is_answered(chain: Chain, kserve_python: Path) -> No
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    own = {"live": True, "ready": True, "model_ready": True, "nobody_ready": False, "typed": True, "id": "7"}
+    assert {name: said[name] for name in own} == own
     assert (
-        json.loads(done.stdout)["total"]
+        said["total"]
         == outputs_of(
             Caller(chain.address("preprocess")).infer(
                 infer_request(

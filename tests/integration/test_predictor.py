@@ -17,40 +17,21 @@ import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from local.endpoints import free_endpoints
 from local.environments import ROOT
-from local.health import triton_is_ready
 from local.part import Part
-
-MODELS = ROOT / "tests/data/tiny-models"
+from tests.integration.tiny_triton import MODELS, copied, running
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tiny models, for tests that add broken ones."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in ("scale", "pick"):
-        shutil.copytree(MODELS / name, folder / name)
-    return folder
+    return copied(tmp_path_factory.mktemp("models"), "scale", "pick")
 
 
 @pytest.fixture(scope="module")
 def predictor(models: Path, predictor_python: Path) -> Iterator[Part]:
-    endpoint = free_endpoints()["predictor"]
-    ports = ["--grpc-port", str(endpoint.port), "--metrics-port", str(endpoint.metrics_port)]
-    part = Part(
-        name="predictor",
-        command=[str(predictor_python), "-m", "predictor", "--model-repository", str(models), *ports],
-        environment={**os.environ, "PYTHONPATH": str(ROOT / "services/predictor")},
-        address=endpoint.address,
-        log=models.parent / "predictor.log",
-        is_ready=lambda: triton_is_ready(endpoint.address),
-    )
-    part.start()
-    while not part.ready(30):
-        time.sleep(0.05)
-    yield part
-    assert part.stop(20), "SIGTERM was not enough"
+    with running(models, predictor_python) as part:
+        yield part
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,10 @@ ASKED = json.dumps({"name": "digits_de", "version": "1"})
 
 @pytest.mark.parametrize("stage", ["preprocess", "postprocess", "repository"])
 def test_grpcurl_needs_no_proto_file(chain: Chain, grpcurl: Callable[..., str], stage: str) -> None:
-    assert OIP in grpcurl(chain.address(stage), "list").splitlines()
+    listed = grpcurl(chain.address(stage), "list").splitlines()
+    assert {OIP, "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"} <= set(listed)
+    for name in listed:
+        assert "is a service" in grpcurl(chain.address(stage), "describe", name)
     metadata = json.loads(grpcurl("-d", ASKED, chain.address(stage), f"{OIP}/ModelMetadata"))
     assert [output["name"] for output in metadata["outputs"]] == ["label", "score", "class_id"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,10 @@ HTTP = {
     StatusCode.UNAVAILABLE: 503,
     StatusCode.DEADLINE_EXCEEDED: 504,
 }
+
+
+# W3C: another begins where a caller's is none. gRPC refuses the call for metadata that is not printable.
+TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class ChainError(Exception):
@@ -74,7 +79,7 @@ class Chain:
             array: NDArray[Any] = np.asarray([features[name]], dtype)
             request.inputs.add(name=name, datatype=datatype, shape=array.shape)
             request.raw_input_contents.append(array.tobytes())
-        metadata = (("traceparent", traceparent or new_trace()),)
+        metadata = (("traceparent", traceparent if TRACEPARENT.fullmatch(traceparent) else new_trace()),)
         try:
             answer = await self._stub.ModelInfer(request, timeout=self._timeout_s, metadata=metadata)
         except aio.AioRpcError as error:

@@ -16,6 +16,7 @@ SETTINGS = web.AppKey("settings", Settings)
 STORE: web.AppKey[Store] = web.AppKey("store")
 CHAIN = web.AppKey("chain", Chain)
 OPEN = ("/live", "/ready")
+MAX_NAME = 128
 AGAIN = {"Retry-After": "1"}
 
 
@@ -69,6 +70,9 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
 
 async def forecast(request: web.Request) -> web.Response:
     country, article = request.match_info["country"], request.match_info["article"]
+    if ":" in country or max(len(country), len(article)) > MAX_NAME:  # stores have keys of COUNTRY:ARTICLE
+        text = f"want a country without ':' and an article, each of at most {MAX_NAME} characters"
+        return web.json_response({"error": text}, status=404)
     try:
         features = await request.app[STORE].get(country, article)
     except StoreAway as error:

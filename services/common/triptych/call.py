@@ -39,6 +39,10 @@ class Call:
             raise DeadlineExceeded("the deadline of the call has passed")
         return min(left, limit_s)
 
+    def shorten(self, limit_s: float) -> None:
+        """Moves the deadline to at most `limit_s` from now."""
+        self.deadline = min(self.deadline, time.monotonic() + limit_s)
+
     def afford(self, wait_s: float, share: float, queue: str) -> None:
         """Raises `Overloaded` when a wait that is to be expected takes more than `share` of the time left."""
         allowed_s = self.remaining_s() * share

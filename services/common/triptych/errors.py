@@ -25,7 +25,11 @@ No gRPC here: `triptych.status` holds the one table from these classes to status
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
+
+MAX_WORD = 128  # characters of a caller's word in a sentence; a name in a contract has as many
+MAX_GOT = 512  # characters of what a caller sent, where a sentence shows it
 
 
 class TriptychError(Exception):
@@ -40,6 +44,7 @@ class InvalidInput(InvalidRequest):
     """One input tensor is wrong: `input 'history': want FP32[n,28], got FP64[3,27]`."""
 
     def __init__(self, name: str, want: str, got: str) -> None:
+        name, got = clipped(name), clipped(got, MAX_GOT)
         super().__init__(f"input '{name}': want {want}, got {got}")
         self.name, self.want, self.got = name, want, got
 
@@ -48,6 +53,7 @@ class InvalidParameter(InvalidRequest):
     """One request parameter is wrong."""
 
     def __init__(self, name: str, want: str, got: str) -> None:
+        name, got = clipped(name), clipped(got, MAX_GOT)
         super().__init__(f"parameter '{name}': want {want}, got {got}")
         self.name, self.want, self.got = name, want, got
 
@@ -60,21 +66,22 @@ class UnknownModel(UnknownTarget):
     """No model or family of that name is in the catalogue."""
 
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
-        super().__init__(f"unknown model or family '{name}'" + _known(known))
+        super().__init__(f"unknown model or family '{clipped(name)}'" + _known(known))
 
 
 class UnknownRoute(UnknownTarget):
     """The family exists, but has no model for that route."""
 
     def __init__(self, family: str, route: str, known: Iterable[str] = ()) -> None:
-        super().__init__(f"family '{family}' has no route '{route}'" + _known(known))
+        super().__init__(f"family '{clipped(family)}' has no route '{clipped(route)}'" + _known(known))
 
 
 class UnknownVersion(UnknownTarget):
     """The model exists, but not in that version."""
 
     def __init__(self, model: str, version: str, known: Iterable[str] = ()) -> None:
-        super().__init__(f"model '{model}' has no version '{version}'" + _known(known))
+        wanted = "" if is_version(version) else "; a version is a number as in '1', in digits without zeros before it"
+        super().__init__(f"model '{clipped(model)}' has no version '{clipped(version)}'" + wanted + _known(known))
 
 
 class NotSupported(TriptychError):
@@ -144,13 +151,24 @@ class NotThere(ContractViolation):
     """A part does not have what we were told it has: for Triton, a model that is no longer loaded."""
 
 
+def clipped(text: str, limit: int = MAX_WORD) -> str:
+    """A text that is safe to show: what is over `limit` characters is left out, and the whole length said."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+def is_version(text: str) -> bool:
+    """Whether a text is a version as this project writes it: "1", and neither "01", " 1", "-1" nor "latest"."""
+    return len(text) <= MAX_VERSION_DIGITS and text.isascii() and text.isdecimal() and text[0] != "0"
+
+
+MAX_VERSION_DIGITS = 18  # so that any fits an int64
 _SHOWN = 8
 
 
 def _known(names: Iterable[str]) -> str:
     """`; known: a, b, ... (48 in all)`, or nothing."""
-    ordered = sorted(names)
-    if not ordered:
+    every = list(names)
+    if not every:
         return ""
-    more = f", ... ({len(ordered)} in all)" if len(ordered) > _SHOWN else ""
-    return "; known: " + ", ".join(ordered[:_SHOWN]) + more
+    more = f", ... ({len(every)} in all)" if len(every) > _SHOWN else ""
+    return "; known: " + ", ".join(heapq.nsmallest(_SHOWN, every)) + more

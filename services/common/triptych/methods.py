@@ -1,7 +1,7 @@
 """A servicer's methods as one table, for any server that can carry gRPC.
 
 `methods_of` reads the service's own descriptor, so every method of the protocol is there: those that a servicer does
-not define answer UNIMPLEMENTED with a sentence.
+not define answer UNIMPLEMENTED with a sentence, to which its `not_offered` adds what to do instead.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -53,7 +53,9 @@ def snake_case(name: str) -> str:
 def _methods(descriptor: ServiceDescriptor, servicer: object) -> Iterable[Method]:
     for method in descriptor.methods:
         streams = method.client_streaming or method.server_streaming
-        refuse = _refuse_stream(method) if streams else _refuse(method)
+        instead = getattr(servicer, "not_offered", {}).get(method.name, "")
+        text = f"{method.full_name} is not offered here" + (f": {instead}" if instead else "")
+        refuse = _refuse_stream(text) if streams else _refuse(text)
         yield Method(
             method.name,
             GetMessageClass(method.input_type),
@@ -63,16 +65,16 @@ def _methods(descriptor: ServiceDescriptor, servicer: object) -> Iterable[Method
         )
 
 
-def _refuse(method: MethodDescriptor) -> Callable[[Any, Call], Any]:
+def _refuse(text: str) -> Callable[[Any, Call], Any]:
     async def refuse(_request: Any, _call: Call) -> Any:
-        raise NotSupported(f"{method.full_name} is not offered here")
+        raise NotSupported(text)
 
     return refuse
 
 
-def _refuse_stream(method: MethodDescriptor) -> Callable[[Any, Call], Any]:
+def _refuse_stream(text: str) -> Callable[[Any, Call], Any]:
     async def refuse(_request: Any, _call: Call) -> Any:
-        raise NotSupported(f"{method.full_name} is not offered here")
+        raise NotSupported(text)
         yield
 
     return refuse

@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2 as pb
 from triptych import pages
 from triptych.call import Call
 from triptych.door import Door
-from triptych.errors import Overloaded
+from triptych.errors import Overloaded, clipped
 from triptych.status import status_of
 from triptych.tracing import Tracing
 from triptych.version_metrics import VersionMetrics
@@ -200,8 +200,7 @@ class StageMetrics:
         if now_s - self._told_s < TOLD_S:
             self._untold += 1
             return
-        about = {"id": message.id, "model": message.model_name, "code": "RESOURCE_EXHAUSTED", "text": text}
-        log.info("refused", extra=about | {"and_before": self._untold})
+        log.info("refused", extra=_shown(message, "RESOURCE_EXHAUSTED", text) | {"and_before": self._untold})
         self._told_s, self._untold = now_s, 0
 
     def request(self, message: pb.ModelInferRequest, call: Call) -> Around:
@@ -278,7 +277,8 @@ class Around:
         seconds = time.perf_counter() - self._start
         self._metrics.count(request, code, seconds)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("answered", extra={"id": request.id, "model": request.model, "code": code, "seconds": seconds})
+            about = {"id": clipped(request.id), "model": request.model, "code": code, "seconds": seconds}
+            log.debug("answered", extra=about)
 
     def _failed(self, error: BaseException) -> str:
         status, text = status_of(error)
@@ -286,8 +286,10 @@ class Around:
         if isinstance(error, Overloaded):
             self._metrics.refused(self._message, text)
             return status.name
-        log.info(
-            "refused",
-            extra={"id": self._request.id, "model": self._message.model_name, "code": status.name, "text": text},
-        )
+        log.info("refused", extra=_shown(self._message, status.name, text))
         return status.name
+
+
+def _shown(message: pb.ModelInferRequest, code: str, text: str) -> dict[str, str]:
+    """The fields of a line about a request. The caller's words may be of any length, a line may not."""
+    return {"id": clipped(message.id), "model": clipped(message.model_name), "code": code, "text": text}

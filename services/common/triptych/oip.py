@@ -7,20 +7,47 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
+from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2 as mc
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych import __version__
 from triptych.call import Call
-from triptych.errors import InvalidRequest, Overloaded
+from triptych.door.base import refusal
+from triptych.errors import DeadlineExceeded, InvalidRequest, Overloaded, clipped
+from triptych.infer_request import RequestLimits, mark_final, own_timeout_s, refuse_unknown_fields
 from triptych.metrics import StageMetrics
 from triptych.settings import StageSettings
 from triptych.status import status_of
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+_NO_SHARED_MEMORY = "tensors travel in the message here, there is no shared memory between this server and its callers"
+_NO_CONTROL = "the model repository says what is served; the repository's own service (port 9002) shows and loads it"
+# Methods of Triton's that this server does not offer, and what to do instead.
+NOT_OFFERED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "RepositoryIndex": _NO_CONTROL,
+        "RepositoryModelLoad": _NO_CONTROL,
+        "RepositoryModelUnload": _NO_CONTROL,
+        "SystemSharedMemoryStatus": _NO_SHARED_MEMORY,
+        "SystemSharedMemoryRegister": _NO_SHARED_MEMORY,
+        "SystemSharedMemoryUnregister": _NO_SHARED_MEMORY,
+        "CudaSharedMemoryStatus": _NO_SHARED_MEMORY,
+        "CudaSharedMemoryRegister": _NO_SHARED_MEMORY,
+        "CudaSharedMemoryUnregister": _NO_SHARED_MEMORY,
+        "TraceSetting": "spans go to the collector that the setting otlp_endpoint names",
+        "LogSettings": "the setting log_level says what is logged",
+    }
+)
+LEAST_HINT_S = 0.05  # as long as nobody knows what a request takes
+LEARNT = 0.1  # of what is new, when a mean follows it
 STREAM_WINDOW = 16  # requests of one stream that are worked on at once; answers keep their order
 
 
@@ -48,12 +75,17 @@ class ModelInfo:
 class InferenceServicer:
     """OIP for a stage. Subclasses implement `describe`, `model_available` and `infer`."""
 
+    extensions: Sequence[str] = ("model_configuration", "parameters", "statistics")
+    not_offered = NOT_OFFERED
+
     def __init__(self, stage: str, settings: StageSettings, metrics: StageMetrics, is_ready: Callable[[], bool]):
         self.stage = stage
         self.settings = settings
         self.metrics = metrics
+        self.limits = RequestLimits(settings.max_request_items, settings.max_text_length)
         self._is_ready = is_ready
         self._in_flight = 0
+        self._request_s = 0.0  # a mean that follows the last requests
         metrics.watch(lambda: self._in_flight)
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
@@ -70,19 +102,25 @@ class InferenceServicer:
 
     # The protocol, one method each.
 
-    async def server_live(self, _request: pb.ServerLiveRequest, _call: Call) -> pb.ServerLiveResponse:
+    async def server_live(self, request: pb.ServerLiveRequest, _call: Call) -> pb.ServerLiveResponse:
+        self.check(request)
         return pb.ServerLiveResponse(live=True)
 
-    async def server_ready(self, _request: pb.ServerReadyRequest, _call: Call) -> pb.ServerReadyResponse:
+    async def server_ready(self, request: pb.ServerReadyRequest, _call: Call) -> pb.ServerReadyResponse:
+        self.check(request)
         return pb.ServerReadyResponse(ready=self._is_ready())
 
-    async def server_metadata(self, _request: pb.ServerMetadataRequest, _call: Call) -> pb.ServerMetadataResponse:
-        return pb.ServerMetadataResponse(name=f"triptych-{self.stage}", version=__version__, extensions=["statistics"])
+    async def server_metadata(self, request: pb.ServerMetadataRequest, _call: Call) -> pb.ServerMetadataResponse:
+        """`extensions` by the names that Triton's documentation gives them."""
+        self.check(request)
+        return pb.ServerMetadataResponse(name=f"triptych-{self.stage}", version=__version__, extensions=self.extensions)
 
     async def model_ready(self, request: pb.ModelReadyRequest, call: Call) -> pb.ModelReadyResponse:
+        self.check(request, request.name, request.version)
         return pb.ModelReadyResponse(ready=await self.model_available(request.name, request.version, call))
 
     async def model_metadata(self, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:
+        self.check(request, request.name, request.version)
         model = await self.describe(request.name, request.version, call)
         tensor = pb.ModelMetadataResponse.TensorMetadata
         return pb.ModelMetadataResponse(
@@ -94,10 +132,12 @@ class InferenceServicer:
         )
 
     async def model_config(self, request: pb.ModelConfigRequest, call: Call) -> pb.ModelConfigResponse:
+        self.check(request, request.name, request.version)
         model = await self.describe(request.name, request.version, call)
         return pb.ModelConfigResponse(config=config_of(request.name, model))
 
     async def model_statistics(self, request: pb.ModelStatisticsRequest, call: Call) -> pb.ModelStatisticsResponse:
+        self.check(request, request.name, request.version)
         if not request.name:
             return self.metrics.statistics("", ())
         model = await self.describe(request.name, request.version, call)
@@ -108,11 +148,38 @@ class InferenceServicer:
         self._in_flight += 1
         try:
             with self.metrics.request(request, call):
-                if self._in_flight > (limit := self.settings.max_in_flight):
-                    raise Overloaded(f"{self.stage} already works on {limit} requests, its limit; try again later")
-                return await self.infer(request, call)
+                if self._in_flight > self.settings.max_in_flight:
+                    raise self._full()
+                self.limits.check(request)
+                started_s = time.monotonic()
+                answer = await self._infer_in_time(request, call)
+                self._request_s += (time.monotonic() - started_s - self._request_s) * LEARNT
+                return answer
         finally:
             self._in_flight -= 1
+
+    async def _infer_in_time(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        """Within the deadline that the request has as a parameter, if it has one: no transport watches over that."""
+        limit_s = own_timeout_s(request)
+        if limit_s is None:
+            return await self.infer(request, call)
+        call.shorten(limit_s)
+        try:
+            async with asyncio.timeout(call.remaining_s()):
+                return await self.infer(request, call)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the request's timeout of {limit_s * 1e6:.0f} us has passed") from None
+
+    def _full(self) -> Overloaded:
+        """The hint is about the time of one request, and differs, so that not all come back at once."""
+        text = f"{self.stage} already works on {self.settings.max_in_flight} requests, its limit; try again later"
+        return Overloaded(text, max(self._request_s, LEAST_HINT_S) * random.uniform(0.5, 1.5))
+
+    def check(self, request: Message, name: str = "", version: str = "") -> None:
+        """Raises `InvalidRequest` for what no request of the protocol has: unknown fields, texts of any length."""
+        self.limits.check_text("name", name)
+        self.limits.check_text("version", version)
+        refuse_unknown_fields(request)
 
     async def model_stream_infer(
         self, requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest], call: Call
@@ -150,16 +217,18 @@ class InferenceServicer:
     ) -> pb.ModelStreamInferResponse:
         """Triton's form: `error_message`, with the id of the request that it answers."""
         if isinstance(request, InvalidRequest):
-            return pb.ModelStreamInferResponse(error_message=str(request))
+            code, text = status_of(request)
+            return pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
         try:
             within = Call.within(call.remaining_s(self.settings.request_timeout_s), call.metadata)
-            return pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, within))
+            answer = pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, within))
         except Exception as error:
-            code, text = status_of(error)
+            code, text, _ = refusal(error, "ModelStreamInfer")
             answer = pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
-            answer.infer_response.id = request.id
-            answer.infer_response.model_name = request.model_name
-            return answer
+            answer.infer_response.id = request.id[: self.limits.text]
+            answer.infer_response.model_name = clipped(request.model_name)
+        mark_final(answer.infer_response)
+        return answer
 
 
 def config_of(name: str, model: ModelInfo) -> mc.ModelConfig:

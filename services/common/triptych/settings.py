@@ -27,6 +27,12 @@ class StageSettings(BaseSettings):
     request_timeout_s: float = Field(30.0, gt=0, description="longest time for one call, if the caller sets none")
     max_message_bytes: int = Field(64 * MIB, ge=1024, description="largest gRPC message taken or sent")
     max_in_flight: int = Field(512, ge=1, description="requests at once; more are refused with RESOURCE_EXHAUSTED")
+    max_request_items: int = Field(
+        1024, ge=1, description="inputs, outputs and parameters that a request may have, of each"
+    )
+    max_text_length: int = Field(
+        16_384, ge=128, description="characters of a request's id, model name, version and of each text parameter"
+    )
     # A request takes up to three times its bytes: the message, its tensors, a copy on the way. With this, two threads,
     # and 64 callers with photographs of 12 megapixels (3.4 MB) preprocess took 890 MiB; 16 with 18 of them each, 780
     # (2.3 GiB without, 2026-11-22).

@@ -20,6 +20,10 @@ SAID_BY_US = "triptych-said"
 # When the caller should try again, in milliseconds: gRPC's own name, which its retry policies understand (gRFC A6).
 RETRY_AFTER = "grpc-retry-pushback-ms"
 
+# gRPC's clients take 8 KiB of metadata unless told otherwise, and a byte that is not ASCII takes three in a status. A
+# longer text would turn every code into RESOURCE_EXHAUSTED.
+MAX_TEXT_BYTES = 2_000
+
 CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -51,13 +55,19 @@ class Relayed(errors.TriptychError):
 
 
 def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
-    """The code and the text that the caller gets for an error."""
+    """The code and the text that the caller gets for an error, the text cut to `MAX_TEXT_BYTES`."""
     if isinstance(error, Relayed):
-        return error.code, str(error)
+        return error.code, _cut(str(error))
     code = CODES.get(type(error)) if isinstance(error, errors.TriptychError) else None
     if code is None or code is grpc.StatusCode.INTERNAL:
         return grpc.StatusCode.INTERNAL, INTERNAL_TEXT
-    return code, str(error)
+    return code, _cut(str(error))
+
+
+def _cut(text: str) -> str:
+    if len(text) * 4 <= MAX_TEXT_BYTES or len(encoded := text.encode(errors="replace")) <= MAX_TEXT_BYTES:
+        return text
+    return encoded[:MAX_TEXT_BYTES].decode(errors="ignore") + "..."
 
 
 def trailers_of(error: BaseException) -> tuple[tuple[str, str], ...]:

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych.datatypes import TO_NUMPY, Array, describe, name_of
-from triptych.errors import InvalidInput, InvalidParameter, InvalidRequest
+from triptych.errors import MAX_WORD, InvalidInput, InvalidParameter, InvalidRequest, clipped
 
 Parameter = int | float | bool | str
 
 MAX_RANK = 8
+MAX_ELEMENTS = 1 << 40  # also of a tensor without rows: numpy counts the others, too
+SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
+BINARY_DATA_SIZE = "binary_data_size"
 KEPT = 4096  # declarations that are remembered
 LARGEST_KEPT = 512  # bytes; a tensor's name and shape take a few dozen
 _CONTENTS = {
@@ -44,7 +49,8 @@ _CONTENTS = {
 class Declared:
     """What a message says about a tensor beside its contents. `size_bytes` is None for BYTES, which differ in size.
 
-    `alike` is the same for tensors that differ in their rows alone.
+    `alike` is the same for tensors that differ in their rows alone. `stated_bytes` is the parameter `binary_data_size`,
+    which KServe's client sends with raw contents; None without it.
     """
 
     name: str
@@ -53,6 +59,14 @@ class Declared:
     rows: int
     size_bytes: int | None
     alike: str
+    stated_bytes: int | None = None
+
+
+Check = Callable[[Declared], None]  # raises for a tensor that the contract does not have
+
+
+def _any(_declared: Declared) -> None:
+    pass
 
 
 class Tensors:
@@ -113,34 +127,49 @@ def joined(parts: Sequence[Tensors]) -> dict[str, Array]:
     return arrays
 
 
-def request_tensors(request: pb.ModelInferRequest) -> Tensors:
-    """The input tensors of a request. Raises `InvalidInput` or `InvalidRequest`."""
+def request_tensors(request: pb.ModelInferRequest, check: Check = _any) -> Tensors:
+    """The input tensors of a request. Raises `InvalidInput` or `InvalidRequest`.
+
+    `check` comes before contents are decoded element by element, so that the contract bounds their number.
+    """
     inputs, raw = request.inputs, request.raw_input_contents
     if raw and len(raw) != len(inputs):
-        raise InvalidRequest(
-            f"want one raw_input_contents for each of the {len(inputs)} inputs (or none), got {len(raw)}"
-        )
-    tensors = _tensors(inputs, raw)
-    names = [each.name for each in tensors.declared]
-    if len(set(names)) != len(names):
-        doubled = next(name for at, name in enumerate(names) if name in names[:at])
-        raise InvalidInput(doubled, "one tensor of that name", "a second one")
+        _refuse_count(inputs, raw)
+    tensors = _tensors(inputs, raw, check, of_caller=True)
+    seen: set[str] = set()
+    for each in tensors.declared:
+        if each.name in seen:
+            raise InvalidInput(each.name, "one tensor of that name", "a second one")
+        seen.add(each.name)
     return tensors
+
+
+def _refuse_count(inputs: Sequence[Any], raw: Sequence[bytes]) -> None:
+    """An input in shared memory has no contents: the sentence is about it, and not about their number."""
+    for tensor in inputs:
+        _declared(tensor, of_caller=True)
+    raise InvalidRequest(f"want one raw_input_contents for each of the {len(inputs)} inputs (or none), got {len(raw)}")
 
 
 def response_tensors(response: pb.ModelInferResponse) -> Tensors:
     """The output tensors of a response, raw or typed."""
-    return _tensors(response.outputs, response.raw_output_contents)
+    return _tensors(response.outputs, response.raw_output_contents, _any, of_caller=False)
 
 
-def decode_request(request: pb.ModelInferRequest) -> dict[str, Array]:
+def decode_request(request: pb.ModelInferRequest, check: Check = _any) -> dict[str, Array]:
     """The input tensors of a request by name. Raises `InvalidInput` or `InvalidRequest`."""
-    return request_tensors(request).arrays()
+    return request_tensors(request, check).arrays()
 
 
 def decode_response(response: pb.ModelInferResponse) -> dict[str, Array]:
     """The output tensors of a response by name, raw or typed."""
     return response_tensors(response).arrays()
+
+
+def unknown_field(message: Message) -> int | None:
+    """The number of a field that this version of the protocol does not have; None when there is none."""
+    unknown = UnknownFieldSet(message)
+    return int(unknown[0].field_number) if len(unknown) else None
 
 
 def decode_parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Parameter]:
@@ -149,6 +178,8 @@ def decode_parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, 
     if not parameters:
         return values
     for name, parameter in parameters.items():
+        if len(name) > MAX_WORD:
+            raise InvalidParameter(name, f"a name of at most {MAX_WORD} characters", f"{len(name)}")
         kind = parameter.WhichOneof("parameter_choice")
         if kind is None:
             raise InvalidParameter(name, "a value", "none")
@@ -182,15 +213,6 @@ def encode_response(response: pb.ModelInferResponse, tensors: Mapping[str, Array
     return response
 
 
-def wanted_outputs(request: pb.ModelInferRequest, known: Sequence[str]) -> Sequence[str]:
-    """The outputs that the request names; all of `known` when it names none. Raises `InvalidRequest`."""
-    names = [output.name for output in request.outputs]
-    for name in names:
-        if name not in known:
-            raise InvalidRequest(f"unknown output '{name}'; there are: {', '.join(known)}")
-    return names or known
-
-
 def to_raw(array: Array) -> bytes:
     """The raw contents of one tensor."""
     if array.dtype == np.object_:
@@ -201,46 +223,82 @@ def to_raw(array: Array) -> bytes:
     return array.tobytes()
 
 
-def _tensors(tensors: Sequence[Any], raw: Sequence[bytes]) -> Tensors:
+def _tensors(tensors: Sequence[Any], raw: Sequence[bytes], check: Check, *, of_caller: bool) -> Tensors:
     """`tensors` are ModelInferRequest.InferInputTensor or ModelInferResponse.InferOutputTensor: they encode alike."""
-    if not raw:
-        typed = [_declared(tensor) for tensor in tensors]
-        return Tensors(typed, [_from_typed(tensor, each) for tensor, each in zip(tensors, typed, strict=True)])
     declared: list[Declared] = []
     contents: list[bytes | Array] = []
+    if not raw:
+        for tensor in tensors:
+            declared.append(each := _declared(tensor, of_caller))
+            check(each)
+            contents.append(_from_typed(tensor, each))
+        return Tensors(declared, contents)
     for tensor, data in zip(tensors, raw, strict=False):  # what a response lacks, its contract misses
         encoded = tensor.SerializeToString()
-        each = _remembered(encoded) if len(encoded) <= LARGEST_KEPT else _declared(tensor)
+        each = (_remembered if len(encoded) <= LARGEST_KEPT else _read_encoded)(encoded, of_caller)
         declared.append(each)
-        contents.append(_from_raw(data, each))
+        contents.append(_from_raw(data, each, check))
     return Tensors(declared, contents)
 
 
-@lru_cache(KEPT)
-def _remembered(encoded: bytes) -> Declared:
-    return _declared(pb.ModelInferRequest.InferInputTensor.FromString(encoded))
+def _read_encoded(encoded: bytes, of_caller: bool) -> Declared:
+    """What is declared of a tensor with raw contents."""
+    tensor = pb.ModelInferRequest.InferInputTensor.FromString(encoded)
+    declared = _declared(tensor, of_caller)
+    if tensor.contents.ByteSize():
+        raise InvalidInput(declared.name, "typed contents or raw ones", "both")
+    return declared
 
 
-def _declared(tensor: Any) -> Declared:
-    name, shape = tensor.name, tuple(tensor.shape)
-    dtype = TO_NUMPY.get(tensor.datatype)
+_remembered = lru_cache(KEPT)(_read_encoded)
+
+
+def _declared(tensor: Any, of_caller: bool) -> Declared:
+    name, datatype = tensor.name, tensor.datatype
+    if len(name) > MAX_WORD:
+        raise InvalidInput(name, f"a name of at most {MAX_WORD} characters", f"{len(name)}")
+    dtype = TO_NUMPY.get(datatype)
     if dtype is None:
-        raise InvalidInput(name, f"one of the datatypes {', '.join(TO_NUMPY)}", f"'{tensor.datatype}'")
-    if len(shape) > MAX_RANK or min(shape, default=0) < 0:
+        raise InvalidInput(name, f"one of the datatypes {', '.join(TO_NUMPY)}", f"'{clipped(datatype)}'")
+    if len(tensor.shape) > MAX_RANK:
+        raise InvalidInput(name, f"a shape of at most {MAX_RANK} sizes >= 0", f"{len(tensor.shape)} sizes")
+    shape = tuple(tensor.shape)
+    if min(shape, default=0) < 0:
         raise InvalidInput(name, f"a shape of at most {MAX_RANK} sizes >= 0", str(list(shape)))
-    if "shared_memory_region" in tensor.parameters:
-        raise InvalidInput(name, "its contents in the message", "a shared memory region")
+    if not all(shape) and math.prod([size or 1 for size in shape]) > MAX_ELEMENTS:
+        raise InvalidInput(name, f"a shape of at most {MAX_ELEMENTS} elements", str(list(shape)))
+    stated_bytes = _stated_bytes(tensor, name) if of_caller else None
     size_bytes = None if dtype == np.object_ else math.prod(shape) * dtype.itemsize
-    alike = f"{name}\0{tensor.datatype}\0{shape[1:] if shape else None}"
-    return Declared(name, dtype, shape, shape[0] if shape else 0, size_bytes, alike)
+    alike = f"{name}\0{datatype}\0{shape[1:] if shape else None}"
+    return Declared(name, dtype, shape, shape[0] if shape else 0, size_bytes, alike, stated_bytes)
+
+
+def _stated_bytes(tensor: Any, name: str) -> int | None:
+    """The parameter `binary_data_size`. No other is served, nor a field that this version of the protocol lacks."""
+    stated_bytes = None
+    for parameter, value in tensor.parameters.items():
+        if parameter in SHARED_MEMORY:
+            raise InvalidInput(name, "its contents in the message", f"a shared memory region ({parameter})")
+        if parameter != BINARY_DATA_SIZE or value.WhichOneof("parameter_choice") != "int64_param":
+            want = f"no parameters of an input but {BINARY_DATA_SIZE}, a whole number"
+            raise InvalidInput(name, want, f"'{clipped(parameter)}'")
+        stated_bytes = int(value.int64_param)
+    for message in (tensor, tensor.contents):
+        if (number := unknown_field(message)) is not None:
+            raise InvalidInput(name, f"the fields of {message.DESCRIPTOR.full_name}", f"field {number}")
+    return stated_bytes
 
 
 def _described(tensor: Declared) -> str:
     return describe(name_of(tensor.dtype), tensor.shape)
 
 
-def _from_raw(raw: bytes, declared: Declared) -> bytes | Array:
+def _from_raw(raw: bytes, declared: Declared, check: Check) -> bytes | Array:
+    if declared.stated_bytes is not None and declared.stated_bytes != len(raw):
+        want = f"{declared.stated_bytes} bytes, as its {BINARY_DATA_SIZE} says"
+        raise InvalidInput(declared.name, want, f"{len(raw)} bytes")
     if declared.size_bytes is None:
+        check(declared)
         return _from_raw_bytes(raw, declared.name, declared.shape)
     if len(raw) != declared.size_bytes:
         want = f"{declared.size_bytes} bytes for {_described(declared)}"
@@ -270,8 +328,12 @@ def _from_raw_bytes(raw: bytes, name: str, shape: tuple[int, ...]) -> Array:
 
 def _from_typed(tensor: Any, declared: Declared) -> bytes | Array:
     field = _CONTENTS.get(tensor.datatype)
+    if declared.stated_bytes is not None:
+        raise InvalidInput(declared.name, f"raw contents beside {BINARY_DATA_SIZE}", "typed contents")
     if field is None:
         raise InvalidInput(declared.name, f"raw contents for {tensor.datatype}", "typed contents")
+    if others := [other.name for other, _ in tensor.contents.ListFields() if other.name != field]:
+        raise InvalidInput(declared.name, f"contents in {field} alone for {tensor.datatype}", f"some in {others[0]}")
     values = getattr(tensor.contents, field)
     count = math.prod(declared.shape)
     if len(values) != count:

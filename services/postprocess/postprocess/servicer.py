@@ -9,10 +9,11 @@ from postprocess.transform import Transform
 from triptych.call import Call
 from triptych.client import Upstream
 from triptych.contracts import ContractStore
-from triptych.errors import InvalidRequest
+from triptych.errors import InvalidRequest, clipped, is_version
+from triptych.infer_request import request_parameters, wanted_outputs
 from triptych.metrics import StageMetrics, current
 from triptych.oip import InferenceServicer, ModelInfo
-from triptych.tensors import decode_parameters, decode_request, encode_parameter, encode_response, wanted_outputs
+from triptych.tensors import decode_request, encode_parameter, encode_response
 from triptych.view import model_side
 
 
@@ -32,12 +33,13 @@ class PostprocessServicer(InferenceServicer):
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         version = _version(request)
+        parameters = request_parameters(request, self.limits)
         plan = await self._contracts.get(request.model_name, version, call)
         current().known(plan.contract.family, request.model_name, request.model_version)
         wanted = wanted_outputs(request, plan.outputs)
-        tensors = decode_request(request)
+        tensors = decode_request(request, plan.check_model_output)
         laps = self.metrics.laps()
-        outputs = await self._transform(plan, tensors, decode_parameters(request.parameters))
+        outputs = await self._transform(plan, tensors, parameters)
         laps.end("transform")
         current().parts = laps.parts
         current().rows = len(next(iter(outputs.values())))
@@ -62,6 +64,7 @@ class PostprocessServicer(InferenceServicer):
 
 def _version(request: pb.ModelInferRequest) -> int:
     """Postprocess never chooses: whose labels apply is the word of the version that predicted."""
-    if not request.model_version.isdecimal():
-        raise InvalidRequest(f"want model_version, the version that predicted, got '{request.model_version}'")
+    if not is_version(request.model_version):
+        got = clipped(request.model_version)
+        raise InvalidRequest(f"want model_version, the version that predicted, as in '1', got '{got}'")
     return int(request.model_version)

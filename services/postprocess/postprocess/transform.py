@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from triptych.contract import Plan
 from triptych.datatypes import Array
-from triptych.errors import ContractViolation, InvalidRequest
+from triptych.errors import ContractViolation, InvalidInput, InvalidRequest
 from triptych.room import Room
 from triptych.tensors import Parameter
 from triptych.workers import Workers
@@ -23,6 +23,7 @@ class Transform:
     ) -> dict[str, Array]:
         """The answer's tensors. Raises `InvalidInput`, `InvalidRequest`, `InvalidParameter` or `Overloaded`."""
         values = plan.check_parameters(parameters)
+        _refuse_extra(plan, tensors)
         rows = _rows(plan, tensors)
         size_bytes = sum(array.nbytes for array in tensors.values())
         self._room.take(size_bytes)
@@ -33,6 +34,12 @@ class Transform:
             raise InvalidRequest(str(error)) from error
         finally:
             self._room.give(size_bytes)
+
+
+def _refuse_extra(plan: Plan, tensors: Mapping[str, Array]) -> None:
+    extra = next((name for name in tensors if name not in plan.model_outputs), None)
+    if extra is not None:
+        raise InvalidInput(extra, f"one of {', '.join(plan.model_outputs)}", "an output of the model of another name")
 
 
 def _rows(plan: Plan, tensors: Mapping[str, Array]) -> int:

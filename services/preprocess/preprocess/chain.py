@@ -206,7 +206,8 @@ class Chain:
             request.parameters[name].CopyFrom(encode_parameter(value))
         for name in member.wanted:
             request.outputs.add(name=name)
-        answer = await self._upstreams.finish(encode_request(request, outputs), call)
+        wanted = {name: outputs[name] for name in member.plan.model_outputs}  # Triton may have more
+        answer = await self._upstreams.finish(encode_request(request, wanted), call)
         answer.parameters["triptych_preprocess_revision"].CopyFrom(self._revision)
         return answer
 

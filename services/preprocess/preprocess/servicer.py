@@ -10,9 +10,10 @@ from preprocess.settings import Settings
 from triptych.call import Call
 from triptych.contracts import ContractStore
 from triptych.errors import UnknownTarget, UnknownVersion
+from triptych.infer_request import request_parameters, wanted_outputs
 from triptych.metrics import StageMetrics, current
 from triptych.oip import InferenceServicer, ModelInfo
-from triptych.tensors import decode_parameters, request_tensors, wanted_outputs
+from triptych.tensors import request_tensors
 from triptych.view import caller_side
 
 
@@ -31,7 +32,7 @@ class PreprocessServicer(InferenceServicer):
         self._catalogue, self._contracts, self._chain = catalogue, contracts, chain
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        parameters = decode_parameters(request.parameters)
+        parameters = request_parameters(request, self.limits)
         target = self._catalogue.target(request.model_name, request.model_version, parameters, request.id)
         about = current()
         about.known(target.family, target.model, str(target.version))
@@ -41,7 +42,7 @@ class PreprocessServicer(InferenceServicer):
             target=target,
             plan=plan,
             call=call,
-            sent=request_tensors(request),
+            sent=request_tensors(request, plan.check_input),
             parameters=plan.check_parameters(parameters),
             wanted=wanted_outputs(request, plan.outputs),
         )

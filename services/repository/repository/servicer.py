@@ -14,7 +14,7 @@ from repository.places import Places
 from repository.residency.residency import Residency
 from repository.traffic.board import Board
 from triptych.call import Call
-from triptych.errors import NotSupported, Unavailable, UnknownVersion
+from triptych.errors import NotSupported, Unavailable, UnknownVersion, is_version
 from triptych.metrics import StageMetrics
 from triptych.oip import InferenceServicer, ModelInfo
 from triptych.proto import repository_pb2 as rp
@@ -23,6 +23,7 @@ from triptych.tracing import Tracing
 from triptych.view import caller_side
 
 MAX_FAILING = 8  # addresses that one call may name
+_ONE_REPOSITORY = "want no repository_name: there is one model repository here"
 _NO_INFERENCE = "the repository answers no inference; call preprocess (port 9000 unless set otherwise)"
 
 
@@ -66,6 +67,8 @@ class RepositoryServicer:
 class CatalogueServicer(InferenceServicer):
     """inference.GRPCInferenceService, as far as a catalogue can answer it."""
 
+    extensions = ("model_repository", "model_configuration")
+
     def __init__(
         self,
         settings: StageSettings,
@@ -92,16 +95,14 @@ class CatalogueServicer(InferenceServicer):
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         raise NotSupported(_NO_INFERENCE)
 
-    async def server_metadata(self, request: pb.ServerMetadataRequest, call: Call) -> pb.ServerMetadataResponse:
-        metadata = await super().server_metadata(request, call)
-        metadata.extensions[:] = ["model_repository", "model_configuration"]
-        return metadata
-
     async def model_config(self, request: pb.ModelConfigRequest, call: Call) -> pb.ModelConfigResponse:
+        self.check(request, request.name, request.version)
         model, _ = self._version(request.name, request.version)
         return pb.ModelConfigResponse(config=model.config)
 
     async def repository_index(self, request: pb.RepositoryIndexRequest, _call: Call) -> pb.RepositoryIndexResponse:
+        self.check(request)
+        _refuse_repository_name(request.repository_name)
         entries = self._index()
         return pb.RepositoryIndexResponse(
             models=[entry for entry in entries if entry.state == "READY" or not request.ready]
@@ -111,6 +112,8 @@ class CatalogueServicer(InferenceServicer):
         self, request: pb.RepositoryModelLoadRequest, call: Call
     ) -> pb.RepositoryModelLoadResponse:
         """All versions in traffic are ready when this answers."""
+        self.check(request, request.model_name)
+        _refuse_repository_name(request.repository_name)
         if request.parameters:
             raise NotSupported("a load takes no parameters here; the model repository says what is served")
         model = _known(self._board).catalogue.model(request.model_name)
@@ -123,7 +126,7 @@ class CatalogueServicer(InferenceServicer):
         model = _known(self._board).catalogue.model(name)
         if not version:
             return model, model.versions[max(model.in_traffic)]
-        if not version.isdecimal():
+        if not is_version(version):
             raise UnknownVersion(name, version, map(str, model.versions))
         return model, self._board.catalogue.version(name, int(version))
 
@@ -147,6 +150,11 @@ class CatalogueServicer(InferenceServicer):
             return "LOADING", ""
         failures = self._residency.failures(name, [version])
         return "UNAVAILABLE", failures.get(version, "not loaded; it is when asked for")
+
+
+def _refuse_repository_name(name: str) -> None:
+    if name:
+        raise NotSupported(_ONE_REPOSITORY)
 
 
 def _known(board: Board) -> Board:

@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.errors import InvalidInput, InvalidParameter, InvalidRequest
+from triptych.infer_request import wanted_outputs
 from triptych.tensors import (
     _CONTENTS,
     LARGEST_KEPT,
@@ -22,7 +23,6 @@ from triptych.tensors import (
     encode_response,
     joined,
     request_tensors,
-    wanted_outputs,
 )
 
 
@@ -118,10 +118,10 @@ def test_rows_are_those_of_all_tensors() -> None:
 
 
 def test_what_is_too_long_to_be_remembered_is_read_all_the_same() -> None:
-    request = tensor("FP32", [1], bytes(4))
-    request.inputs[0].parameters["note"].string_param = "x" * LARGEST_KEPT
+    response = encode_response(pb.ModelInferResponse(), {"t": np.zeros(1, np.float32)})
+    response.outputs[0].parameters["note"].string_param = "x" * LARGEST_KEPT
     kept = _remembered.cache_info().currsize
-    assert decode_request(request)["t"].tolist() == [0.0]
+    assert decode_response(response)["t"].tolist() == [0.0]
     assert _remembered.cache_info().currsize == kept
 
 

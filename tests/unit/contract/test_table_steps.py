@@ -62,6 +62,10 @@ def test_cast_cuts_fractions_off(apply: Any) -> None:
         (np.float64(2**31), "INT32", "2147483648.0"),
         (np.int64(300), "INT8", "300"),
         (np.int64(-1), "UINT64", "-1"),
+        (np.float64(1e39), "FP32", "1e\\+39"),
+        (np.float64(-1e300), "FP16", "-1e\\+300"),
+        (np.float32(65_520), "FP16", "65520.0"),
+        (np.int64(70_000), "FP16", "70000"),
     ],
 )
 def test_cast_refuses_what_does_not_fit(apply: Any, value: Any, datatype: str, shown: str) -> None:
@@ -75,6 +79,12 @@ def test_cast_refuses_what_does_not_fit(apply: Any, value: Any, datatype: str, s
 )
 def test_cast_accepts_the_last_value_that_fits(apply: Any, value: Any, datatype: str) -> None:
     assert apply({"op": "cast", "input": "x", "datatype": datatype}, x=np.array([value]))["x"][0] == int(value)
+
+
+@pytest.mark.parametrize("value", [np.float64(np.inf), np.float64(-np.inf), np.float64(3.4e38), np.int64(2**63 - 1)])
+def test_cast_to_a_float_keeps_what_is_infinite_and_takes_what_fits(apply: Any, value: Any) -> None:
+    out = apply({"op": "cast", "input": "x", "datatype": "FP32"}, x=np.array([value]))["x"]
+    assert out.tolist() == [float(np.float32(value))]
 
 
 @pytest.mark.parametrize("bad", [-0.1, 10.0, np.nan, np.inf])

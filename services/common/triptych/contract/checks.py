@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from triptych.contract.specs import InputSpec, ParameterSpec, Scalar, TensorSpec, interval_text, reserved
 from triptych.contract.steps.base import first_row
 from triptych.contract.steps.tables import range_check
-from triptych.datatypes import TO_NUMPY, Array, describe_array
+from triptych.datatypes import TO_NUMPY, Array, describe, describe_array, name_of
 from triptych.errors import ContractViolation, InvalidInput, InvalidParameter, InvalidRequest
 
-ShapeTest = Callable[[Array], bool]
+
+class Shaped(Protocol):
+    """A tensor by what is declared of it, whether its contents are there or not."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+ShapeTest = Callable[[Any], bool]  # of an array, or of what is `Shaped`
 ValueTest = Callable[[Array], None]
 _BOOL = np.dtype(np.bool_)
 
@@ -21,10 +34,10 @@ def shape_test(spec: TensorSpec) -> ShapeTest:
     """Whether an array has the datatype and shape, whatever its number of rows."""
     dtype, ndim, tail = TO_NUMPY[spec.datatype], len(spec.shape), spec.shape[1:]
     if -1 not in tail:
-        return lambda array: array.dtype == dtype and array.ndim == ndim and array.shape[1:] == tail
+        return lambda array: array.dtype == dtype and len(array.shape) == ndim and array.shape[1:] == tail
     fixed = [(axis, dim) for axis, dim in enumerate(spec.shape) if dim != -1]
     return lambda array: (
-        array.dtype == dtype and array.ndim == ndim and all(array.shape[axis] == dim for axis, dim in fixed)
+        array.dtype == dtype and len(array.shape) == ndim and all(array.shape[axis] == dim for axis, dim in fixed)
     )
 
 
@@ -97,6 +110,7 @@ class InputCheck:
     def __init__(self, specs: Iterable[InputSpec], max_rows: int) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._tests = [(spec, shape_test(spec), value_test(spec)) for spec in self._specs.values()]
+        self._shapes = {spec.name: (spec, has_shape) for spec, has_shape, _ in self._tests}
         self._max_rows = max_rows
 
     def __call__(self, inputs: Mapping[str, Array]) -> int:
@@ -121,6 +135,16 @@ class InputCheck:
             self._refuse_extra(inputs)
         return self._checked_rows(rows)
 
+    def declared(self, tensor: Shaped) -> None:
+        """The same as far as it can be said of one tensor without its contents."""
+        found = self._shapes.get(tensor.name)
+        if found is None:
+            self._refuse_extra([tensor.name])
+        elif not found[1](tensor):
+            raise InvalidInput(tensor.name, found[0].text, describe(name_of(tensor.dtype), tensor.shape))
+        else:
+            self._checked_rows(tensor.shape[0])
+
     def _checked_rows(self, rows: int) -> int:
         if rows < 1:
             raise InvalidRequest(f"want 1 to {self._max_rows} rows, got none")
@@ -132,9 +156,9 @@ class InputCheck:
         counts = ", ".join(f"{name} {len(inputs[name])}" for name in self._specs if name in inputs)
         raise InvalidRequest(f"want the same number of rows in all inputs, got {counts}")
 
-    def _refuse_extra(self, inputs: Mapping[str, Array]) -> None:
+    def _refuse_extra(self, inputs: Iterable[str]) -> None:
         extra = sorted(set(inputs) - set(self._specs))[0]
-        raise InvalidInput(extra[:128], f"one of {', '.join(self._specs)}", "an input of another name")
+        raise InvalidInput(extra, f"one of {', '.join(self._specs)}", "an input of another name")
 
 
 class TensorCheck:
@@ -143,6 +167,17 @@ class TensorCheck:
     def __init__(self, what: str, specs: Iterable[TensorSpec]) -> None:
         self._what = what
         self._tests = [(spec, shape_test(spec)) for spec in specs]
+        self._shapes = {spec.name: (spec, has_shape) for spec, has_shape in self._tests}
+
+    def declared(self, tensor: Shaped, max_rows: int) -> None:
+        """The same as far as it can be said of one tensor without its contents."""
+        found = self._shapes.get(tensor.name)
+        if found is None:
+            known = f"one of {', '.join(self._shapes)}"
+            raise InvalidInput(tensor.name, known, f"a {self._what} of another name")
+        if not found[1](tensor) or tensor.shape[0] > max_rows:
+            want = f"{found[0].text} with n up to {max_rows}"
+            raise InvalidInput(tensor.name, want, describe(name_of(tensor.dtype), tensor.shape))
 
     def __call__(self, tensors: Mapping[str, Array], rows: int) -> None:
         for spec, has_shape in self._tests:
@@ -172,7 +207,7 @@ class ParameterCheck:
             if spec is None:
                 if not reserved(name):
                     known = f"one of {', '.join(self._specs)}" if self._specs else "no parameters"
-                    raise InvalidParameter(name[:128], known, "a parameter of another name")
+                    raise InvalidParameter(name, known, "a parameter of another name")
                 continue
             if (refusal := spec.refusal(value)) is not None:
                 raise InvalidParameter(name, spec.want, refusal)

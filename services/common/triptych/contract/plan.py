@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from triptych.contract.checks import InputCheck, ParameterCheck, TensorCheck
+from triptych.contract.checks import InputCheck, ParameterCheck, Shaped, TensorCheck
 from triptych.contract.observe import nothing
 from triptych.contract.schema import Contract
 from triptych.contract.specs import Scalar
@@ -28,6 +28,7 @@ class Plan:
         self._after = _Stage("postprocess", contract.postprocess, contract.scope)
         self._unpacking = [step for step in contract.preprocess if type(step).unpacked_bytes is not Step.unpacked_bytes]
         self._model_inputs = [spec.name for spec in contract.model.inputs]
+        self.model_outputs = [spec.name for spec in contract.model.outputs]
         self.outputs = [spec.name for spec in contract.outputs]
         self._check_inputs = InputCheck(contract.inputs, contract.max_rows)
         self._check_parameters = ParameterCheck(contract.parameters)
@@ -43,6 +44,14 @@ class Plan:
     def check_parameters(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
         """The contract's parameters with defaults filled in; InvalidParameter for a wrong or unknown one."""
         return self._check_parameters(parameters)
+
+    def check_input(self, tensor: Shaped) -> None:
+        """Raises `InvalidInput` or `InvalidRequest` for a tensor that no request has, before its contents are read."""
+        self._check_inputs.declared(tensor)
+
+    def check_model_output(self, tensor: Shaped) -> None:
+        """The same for a tensor that is said to be an output of the model."""
+        self._check_model_outputs.declared(tensor, self.contract.max_rows)
 
     def check_model_outputs(self, outputs: Mapping[str, Array], rows: int) -> None:
         """ContractViolation when the model did not answer what its contract says."""

@@ -48,9 +48,11 @@ AnyScalar = Annotated[
 ]
 ParameterType = Literal["int64", "double", "bool", "string"]
 
-# A request parameter of these names belongs to the stages, whatever the contract says. Triton's own clients add
-# `triton_...` ones unasked (perf_analyzer: `triton_enable_empty_final_response`); they concern only Triton.
-RESERVED_PARAMETERS: Final = frozenset({"route", "traffic_key"})
+# A request parameter of these names belongs to the stages or to the protocol, whatever the contract says
+# (`triptych.infer_request` serves or refuses each). Triton's own clients add `triton_...` ones unasked.
+RESERVED_PARAMETERS: Final = frozenset(
+    {"route", "traffic_key", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"}
+)
 RESERVED_PREFIXES: Final = ("triptych_", "triton_")
 
 _PYTHON_TYPES: Final[dict[str, tuple[type, ...]]] = {

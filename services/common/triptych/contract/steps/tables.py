@@ -20,7 +20,7 @@ from triptych.contract.steps.base import (
     Step,
     first_row,
 )
-from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array
+from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array, name_of
 from triptych.errors import ContractViolation, InvalidInput
 
 TABLE_VALUES = 1024  # of one_hot: a table of so many values takes 4 MiB, of 100,000 it would take 40 GB
@@ -99,6 +99,8 @@ class Cast(ElementwiseStep):
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         dtype, name = TO_NUMPY[self.datatype], self.input
+        if dtype.kind == "f":
+            return lambda values: _cast_to_float(values, dtype, name)
         if dtype.kind not in "iu":
             return lambda values: values.astype(dtype)
         info = np.iinfo(dtype)
@@ -120,6 +122,20 @@ class Cast(ElementwiseStep):
             return values.astype(dtype)
 
         return cast
+
+
+def _cast_to_float(values: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """Refuses a number that would become infinite; one that is infinite already stays so."""
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    if values.dtype.itemsize <= 1 or (dtype.itemsize >= 4 and values.dtype.itemsize <= dtype.itemsize):
+        return cast
+    lost = np.isinf(cast) & np.isfinite(values)
+    if lost.any():
+        row = first_row(lost)
+        want = f"values that fit {name_of(dtype)}"
+        raise InvalidInput(name, want, f"row {row}: {_first(values[row], lost[row])}")
+    return cast
 
 
 class Range(ElementwiseStep):

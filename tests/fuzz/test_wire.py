@@ -1,0 +1,34 @@
+"""A short run of the fuzzer of the protocol, and proof that it finds what it is for."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+
+from tests.fuzz.wire import Finding, check, fuzz
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nearly_right_messages_are_answered_or_refused(seed: int) -> None:
+    count = asyncio.run(fuzz(seed, seconds=60, most=700))
+    assert count.messages >= 700
+    assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND"} <= set(count.codes)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "answer"),
+    [
+        ("INTERNAL", "", pb.ModelInferResponse()),
+        ("NOT_FOUND", "x" * 5_000, pb.ModelInferResponse()),
+        ("OK", "", pb.ModelInferResponse()),
+    ],
+)
+def test_the_fuzzer_finds_a_wrong_answer(code: str, text: str, answer: pb.ModelInferResponse) -> None:
+    if code == "OK":
+        answer.outputs.add(name="a", datatype="FP32", shape=[1])
+        answer.outputs.add(name="b", datatype="FP32", shape=[2])
+        answer.raw_output_contents.extend([bytes(4), bytes(8)])
+    with pytest.raises(Finding):
+        check(code, text, answer.SerializeToString(), b"")

@@ -1,0 +1,124 @@
+"""Preprocess and postprocess in one process, from the bytes of a message to the bytes of its answer.
+
+The catalogue, the contracts and Triton are scripted: everything a caller's bytes go through is real.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import service_pb2 as pb
+
+from postprocess.servicer import PostprocessServicer
+from postprocess.settings import Settings as PostprocessSettings
+from postprocess.transform import Transform as Finish
+from preprocess.catalogue import Catalogue, Target
+from preprocess.chain import Chain
+from preprocess.servicer import PreprocessServicer
+from preprocess.settings import Settings as PreprocessSettings
+from preprocess.transform import Transform as Prepare
+from triptych.call import Call
+from triptych.contract import load_contract
+from triptych.contracts import ContractStore
+from triptych.datatypes import TO_NUMPY, Array
+from triptych.door.base import parser, refusal
+from triptych.errors import InvalidRequest, UnknownModel
+from triptych.metrics import StageMetrics
+from triptych.oip import InferenceServicer
+from triptych.proto import repository_pb2 as rp
+from triptych.room import Room
+from triptych.tensors import encode_response
+from triptych.tracing import Tracing
+from triptych.workers import Workers
+
+MODELS = Path("model-repository")
+SERVED = {"sales_forecast_de": "DE", "sales_forecast_fr": "FR", "digits_de": "DE"}
+PARSE = parser(pb.ModelInferRequest)
+
+
+class Repository:
+    """Knows the contracts of some models."""
+
+    async def call(self, method: str, request: Any, _call: Call, _limit_s: float = 0.0) -> Any:
+        if method != "GetContract" or request.model not in SERVED or request.version != 1:
+            raise UnknownModel(getattr(request, "model", ""), SERVED)
+        contract = load_contract(MODELS / request.model / "1/contract.yaml")
+        return rp.GetContractReply(contract_json=contract.canonical_json())
+
+
+class Upstreams:
+    """Triton, which answers ones, and postprocess, which is the real one."""
+
+    def __init__(self, contracts: ContractStore) -> None:
+        self._contracts = contracts
+        self.postprocess: InferenceServicer | None = None
+
+    async def predict(self, target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
+        rows = len(next(iter(tensors.values())))
+        plan = await self._contracts.get(target.model, target.version, call)
+        outputs = {o.name: np.ones((rows, *o.shape[1:]), TO_NUMPY[o.datatype]) for o in plan.contract.model.outputs}
+        return encode_response(pb.ModelInferResponse(), outputs)
+
+    async def finish(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        assert self.postprocess is not None
+        return await self.postprocess.model_infer(PARSE(request.SerializeToString()), call)
+
+
+class Stages:
+    """Both stages. Made inside a running event loop."""
+
+    def __init__(self) -> None:
+        repository: Any = Repository()
+        contracts = ContractStore(repository, 10)
+        upstreams: Any = Upstreams(contracts)
+        self._workers = Workers(2, 16_384)
+        finishing = PostprocessSettings()
+        self.postprocess = PostprocessServicer(
+            finishing,
+            StageMetrics("postprocess", Tracing()),
+            contracts,
+            Finish(self._workers, Room(finishing.max_bytes_in_flight)),
+            repository,
+        )
+        upstreams.postprocess = self.postprocess
+        settings, metrics = PreprocessSettings(), StageMetrics("preprocess", Tracing())
+        catalogue = Catalogue(repository)
+        catalogue.apply(_catalogue())
+        chain = Chain(settings, metrics, Prepare(self._workers), upstreams)
+        self.preprocess = PreprocessServicer(settings, metrics, catalogue, contracts, chain)
+
+    async def infer(self, servicer: InferenceServicer, data: bytes) -> tuple[str, str, bytes]:
+        """The code, the sentence and the answer, as a door makes them."""
+        try:
+            answer = await servicer.model_infer(PARSE(data), Call.within(20))
+            return "OK", "", answer.SerializeToString()
+        except Exception as error:
+            code, text, _ = refusal(error, "ModelInfer")
+            told = "".join(traceback.format_exception(error)[-6:]) if code.name == "INTERNAL" else text
+            return code.name, told, b""
+
+    async def stream(self, servicer: InferenceServicer, messages: list[bytes]) -> list[pb.ModelStreamInferResponse]:
+        async def requests() -> AsyncIterator[pb.ModelInferRequest | InvalidRequest]:
+            for data in messages:
+                try:
+                    message: Any = PARSE(data)
+                except InvalidRequest as error:
+                    message = error
+                yield message
+
+        return [answer async for answer in servicer.model_stream_infer(requests(), Call.within(20))]
+
+    def close(self) -> None:
+        self._workers.close()
+
+
+def _catalogue() -> rp.CatalogueUpdate:
+    update = rp.CatalogueUpdate(full=True)
+    for name, route in SERVED.items():
+        model = update.models.add(name=name, family=name.rpartition("_")[0], route=route)
+        model.versions.add(version=1, percent=100, predictors=["127.0.0.1:1"])
+    return update

@@ -1,0 +1,108 @@
+"""What a caller sends comes back bit by bit, where neither contract nor model changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from tritonclient.grpc import service_pb2 as pb
+
+from preprocess.catalogue import Target
+from preprocess.chain import Chain, Member
+from preprocess.settings import Settings
+from preprocess.transform import Transform
+from triptych.call import Call
+from triptych.contract import Contract, Plan
+from triptych.datatypes import TO_NUMPY, Array
+from triptych.metrics import StageMetrics
+from triptych.tensors import decode_request, encode_request, encode_response, request_tensors, response_tensors, to_raw
+from triptych.tracing import Tracing
+from triptych.workers import Workers
+
+
+def plan(datatype: str) -> Plan:
+    tensor = {"name": "x", "datatype": datatype, "shape": [-1, 3]}
+    given = tensor | ({"finite": False} if datatype.startswith("FP") else {})
+    document = {
+        **{"apiVersion": "triptych.dev/v1", "kind": "Contract", "family": "same", "route": "X", "max_rows": 64},
+        **{"inputs": [given], "model": {"inputs": [tensor], "outputs": [tensor]}, "outputs": [tensor]},
+    }
+    return Plan(Contract.model_validate(document))
+
+
+class Same:
+    """A model that answers what it gets, and the real postprocess of the contract."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
+        return encode_response(pb.ModelInferResponse(), tensors)
+
+    async def finish(self, request: pb.ModelInferRequest, _call: Call) -> pb.ModelInferResponse:
+        tensors = decode_request(request, self._plan.check_model_output)
+        return encode_response(pb.ModelInferResponse(), self._plan.postprocess(tensors))
+
+
+def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
+    """The raw answers to requests that come at once, so that they are one batch."""
+
+    async def call() -> list[pb.ModelInferResponse]:
+        own, upstreams = plan(datatype), Same(plan(datatype))
+        made: Any = upstreams
+        chain = Chain(Settings(), StageMetrics("preprocess", Tracing()), Transform(Workers(1, 1 << 20)), made)
+        target = Target("same", "same_x", 1, 100, ("127.0.0.1:1",))
+        members = [
+            Member("", target, own, Call.within(20), request_tensors(request(part)), {}, own.outputs) for part in parts
+        ]
+        return list(await asyncio.gather(*map(chain, members)))
+
+    raw = []
+    for answer, part in zip(asyncio.run(call()), parts, strict=True):
+        (tensor,) = response_tensors(answer).declared
+        assert (tensor.name, tensor.shape) == ("x", part.shape)
+        raw += answer.raw_output_contents
+    return raw
+
+
+def request(array: Array) -> pb.ModelInferRequest:
+    return encode_request(pb.ModelInferRequest(), {"x": array})
+
+
+EDGES: dict[str, list[Any]] = {
+    "FP16": [-0.0, 65504, 6e-8, np.nan, np.inf, -np.inf],
+    "FP32": [-0.0, 3.4e38, 1e-45, np.nan, np.inf, -np.inf],
+    "FP64": [-0.0, 1.7e308, 5e-324, np.nan, np.inf, -np.inf],
+    "UINT64": [0, 2**63, 2**64 - 1] * 2,
+    "INT64": [-(2**63), -1, 2**63 - 1] * 2,
+    "BYTES": [b"", b"\0", b"a\0", b"\xff\xfe", b"\0" * 9, "é".encode()],
+}
+
+
+@pytest.mark.parametrize("datatype", EDGES)
+def test_the_edges_of_a_datatype_come_back(datatype: str) -> None:
+    array = np.empty(6, TO_NUMPY[datatype])
+    array[:] = EDGES[datatype]
+    first, second = array.reshape(2, 3), array[::-1].reshape(2, 3).copy()
+    assert answers(datatype, [first, second]) == [to_raw(first), to_raw(second)]
+
+
+def of(datatype: str) -> st.SearchStrategy[Array]:
+    shape = st.tuples(st.integers(1, 4), st.just(3))
+    if datatype == "BYTES":
+        return arrays.arrays(np.object_, shape, elements=st.binary(max_size=12), fill=st.nothing())
+    return arrays.arrays(TO_NUMPY[datatype], shape)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_whatever_is_sent_comes_back_to_whom_it_belongs(data: st.DataObject) -> None:
+    datatype = data.draw(st.sampled_from(sorted(TO_NUMPY)))
+    parts = data.draw(st.lists(of(datatype), min_size=1, max_size=4))
+    assert answers(datatype, parts) == [to_raw(part) for part in parts]
