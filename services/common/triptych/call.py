@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from triptych.errors import DeadlineExceeded, Overloaded
@@ -15,15 +15,27 @@ TRACE_KEYS = ("traceparent", "tracestate")
 class Call:
     """One call: the moment by which it must be answered, and the caller's metadata.
 
-    `deadline` is on the clock of `time.monotonic`, in seconds.
+    `deadline` is on the clock of `time.monotonic`, in seconds. `unwritten` holds what counts the call, until whoever
+    writes the answer says by `settle` how that ended; with None a call is counted when its answer is made.
     """
 
     deadline: float
     metadata: Mapping[str, str] = field(default_factory=dict)
+    unwritten: list[Callable[[str], None]] | None = None
 
     @classmethod
     def within(cls, seconds: float, metadata: Mapping[str, str] | None = None) -> Call:
         return cls(time.monotonic() + seconds, metadata or {})
+
+    def settle(self, code: str) -> None:
+        """Counts the call with its gRPC code, once."""
+        if self.unwritten:
+            self.unwritten.pop()(code)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
 
     def remaining_s(self, limit_s: float = float("inf")) -> float:
         """Seconds left, at most `limit_s`; raises `DeadlineExceeded` when there are none."""

@@ -6,7 +6,6 @@ Label values come from closed sets: family, model and version only after the cat
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import defaultdict
@@ -22,7 +21,7 @@ from triptych import pages
 from triptych.call import Call
 from triptych.door import Door
 from triptych.errors import Overloaded
-from triptych.status import status_of
+from triptych.status import ended_as, status_of
 from triptych.tracing import Tracing
 from triptych.version_metrics import VersionMetrics
 
@@ -254,10 +253,10 @@ class StageMetrics:
 class Around:
     """One request, from its beginning to its end."""
 
-    __slots__ = ("_message", "_metrics", "_request", "_scope", "_span", "_start", "_token")
+    __slots__ = ("_call", "_message", "_metrics", "_request", "_scope", "_span", "_start", "_token")
 
     def __init__(self, metrics: StageMetrics, message: pb.ModelInferRequest, call: Call) -> None:
-        self._metrics, self._message = metrics, message
+        self._metrics, self._message, self._call = metrics, message, call
         self._request = Request(message.id)
         self._scope = metrics.tracing.span(metrics.stage, call)
 
@@ -268,15 +267,16 @@ class Around:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         request, code = self._request, "OK"
-        if isinstance(error, asyncio.CancelledError):
-            code = "CANCELLED"
-        elif error is not None:
-            code = self._failed(error)
+        if error is not None:
+            code = self._failed(error) if isinstance(error, Exception) else ended_as(error, self._call)
         _current.reset(self._token)
         self._span.describe(request.model, request.version, request.rows)
         self._scope.__exit__(None, None, None)
         seconds = time.perf_counter() - self._start
-        self._metrics.count(request, code, seconds)
+        if code == "OK" and self._call.unwritten is not None:
+            self._call.unwritten.append(lambda written: self._metrics.count(request, written, seconds))
+        else:
+            self._metrics.count(request, code, seconds)
         if log.isEnabledFor(logging.DEBUG):
             log.debug("answered", extra={"id": request.id, "model": request.model, "code": code, "seconds": seconds})
 

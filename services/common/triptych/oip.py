@@ -6,7 +6,7 @@ A stage derives from `InferenceServicer` and says what it knows about models (`d
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from triptych.call import Call
 from triptych.errors import InvalidRequest, Overloaded
 from triptych.metrics import StageMetrics
 from triptych.settings import StageSettings
-from triptych.status import status_of
+from triptych.status import ended_as, status_of
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 STREAM_WINDOW = 16  # requests of one stream that are worked on at once; answers keep their order
@@ -43,6 +43,14 @@ class ModelInfo:
     max_rows: int
     inputs: Sequence[TensorInfo]
     outputs: Sequence[TensorInfo]
+
+
+@dataclass(frozen=True)
+class _InStream:
+    """A request of a stream that is being answered."""
+
+    task: asyncio.Task[pb.ModelStreamInferResponse]
+    call: Call
 
 
 class InferenceServicer:
@@ -118,32 +126,39 @@ class InferenceServicer:
         self, requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest], call: Call
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Answers in the order of the requests; an error answers its own request and the stream goes on."""
-        pending: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(STREAM_WINDOW)
-        reader = asyncio.create_task(self._read_stream(requests, call, pending))
+        window = asyncio.Semaphore(STREAM_WINDOW)
+        pending: asyncio.Queue[_InStream | None] = asyncio.Queue()
+        reader = asyncio.create_task(self._read_stream(requests, call, window, pending))
+        one: _InStream | None = None
         try:
-            while (task := await pending.get()) is not None:
-                yield await task
+            while (one := await pending.get()) is not None:
+                window.release()
+                yield await one.task
+                one.call.settle("OK")
             await reader
         finally:
             reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
-            while not pending.empty():
-                if (left := pending.get_nowait()) is not None:
-                    left.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            while one is not None:  # not written
+                one.task.cancel()
+                one.call.settle(ended_as(asyncio.CancelledError(), call))
+                one = None if pending.empty() else pending.get_nowait()
 
     async def _read_stream(
         self,
         requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest],
         call: Call,
-        pending: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None],
+        window: asyncio.Semaphore,
+        pending: asyncio.Queue[_InStream | None],
     ) -> None:
         try:
             async for request in requests:
-                answer = self._answer_in_stream(request, call)
-                await pending.put(asyncio.create_task(answer))
+                await window.acquire()
+                within = Call(call.deadline, call.metadata, unwritten=[])
+                task = asyncio.create_task(self._answer_in_stream(request, within))
+                pending.put_nowait(_InStream(task, within))
         finally:
-            await pending.put(None)
+            pending.put_nowait(None)
 
     async def _answer_in_stream(
         self, request: pb.ModelInferRequest | InvalidRequest, call: Call
@@ -152,8 +167,8 @@ class InferenceServicer:
         if isinstance(request, InvalidRequest):
             return pb.ModelStreamInferResponse(error_message=str(request))
         try:
-            within = Call.within(call.remaining_s(self.settings.request_timeout_s), call.metadata)
-            return pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, within))
+            call.deadline = time.monotonic() + call.remaining_s(self.settings.request_timeout_s)
+            return pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, call))
         except Exception as error:
             code, text = status_of(error)
             answer = pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")

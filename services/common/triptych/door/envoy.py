@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from typing import Any
 
 from triptych.call import Call
@@ -18,6 +19,7 @@ from triptych.errors import DeadlineExceeded, Draining, InvalidRequest, NotSuppo
 from triptych.methods import Method, Service
 from triptych.room import Room
 from triptych.settings import StageSettings
+from triptych.status import ended_as
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -29,6 +31,7 @@ IDLE_S = 0.02
 
 _HEADERS = [(b"content-type", b"application/grpc")]
 _START = {"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True}
+_NOTHING = {"type": "http.response.body", "body": b"", "more_body": True}
 _LAST_BODY = {"type": "http.response.body", "body": b""}
 _OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
 
@@ -55,8 +58,10 @@ class Exchange:
         self._complete = False  # the caller has sent all that it will
         self._started = False
         self._until = float("inf")  # the caller's deadline, by time.monotonic
+        self.is_late = False
         self._looks = 0
-        self._gone: asyncio.Future[dict[str, Any]] | None = None
+        self._reading = False
+        self._gone: asyncio.Future[bool] | None = None
 
     def left_s(self) -> float | None:
         """Seconds of the caller's deadline, None without one."""
@@ -109,35 +114,54 @@ class Exchange:
     async def finish(self, message: bytes | None = None) -> None:
         """Ends the call well, with a last message or none."""
         body = None if message is None else self._fitting(message)
-        if not self._started:
-            await self._send(_START)
-        await self._send(_LAST_BODY if body is None else {"type": "http.response.body", "body": body})
-        await self._send(_OK)
+        try:
+            if not self._started:
+                await self._send(_START)
+            await self._send(_LAST_BODY if body is None else {"type": "http.response.body", "body": body})
+            await self._send(_OK)
+        except OSError:
+            raise asyncio.CancelledError from None  # the caller left
 
     async def refuse(self, error: Exception, method: str) -> None:
         """Ends the call with the status of the table: in place of the headers while there are none."""
         end = status_headers(*refusal(error, method))
-        if self._started:
-            await self._send(_LAST_BODY)
-            await self._send({"type": "http.response.trailers", "headers": end})
-        else:
-            await self._send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *end]})
-            await self._send(_LAST_BODY)
+        with suppress(OSError):  # the caller left
+            if self._started:
+                await self._send(_LAST_BODY)
+                await self._send({"type": "http.response.trailers", "headers": end})
+            else:
+                await self._send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *end]})
+                await self._send(_LAST_BODY)
 
     def look(self, now: float) -> None:
         """Cancels the call if nobody waits for it any more. Most calls are over before anything is asked."""
         self._looks += 1
         if self.task is None:
             return
-        if now > self._until or self._caller_has_left():
+        self.is_late = now > self._until
+        if self.is_late or self._caller_has_left():
             self.task.cancel()
 
     def _caller_has_left(self) -> bool:
         if self._gone is not None and self._gone.done():
-            event, self._gone = self._gone.result(), None
-            return bool(event["type"] == "http.disconnect")
-        if self._complete and self._gone is None and self._looks % ASK_EVERY == 0:
-            self._gone = asyncio.ensure_future(self._receive())
+            gone, self._gone = self._gone.result(), None
+            return gone
+        if self._gone is None and not self._reading and self._looks % ASK_EVERY == 0:
+            self._gone = asyncio.ensure_future(self._ask_to_read() if self._complete else self._ask_to_write())
+        return False
+
+    async def _ask_to_read(self) -> bool:
+        return bool((await self._receive())["type"] == "http.disconnect")
+
+    async def _ask_to_write(self) -> bool:
+        """For a stream that waits for its answers to be read: reading on would take in what has no place yet."""
+        try:
+            if not self._started:
+                self._started = True
+                await self._send(_START)
+            await self._send(_NOTHING)
+        except (OSError, RuntimeError):  # RuntimeError: it has just been answered
+            return True
         return False
 
     def _fitting(self, message: bytes) -> bytes:
@@ -146,7 +170,9 @@ class Exchange:
         return framed(message)
 
     async def _event(self) -> dict[str, Any]:
+        self._reading = True  # and so told by pyvoy when the caller leaves
         event = await self._receive()
+        self._reading = False
         if event["type"] != "http.request":
             raise asyncio.CancelledError  # the caller left
         self._complete = not event["more_body"]
@@ -188,6 +214,8 @@ class EnvoyDoor(Door):
         except asyncio.CancelledError:
             if self._over:
                 await exchange.refuse(Draining(STOPPING), path)
+            elif exchange.is_late:
+                await exchange.refuse(DeadlineExceeded("the deadline of the call has passed"), path)
         except Exception as error:
             await exchange.refuse(error, path.rpartition("/")[2])
         finally:
@@ -196,6 +224,7 @@ class EnvoyDoor(Door):
     async def open(self) -> None:
         """Envoy listens as soon as the application has started."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_unless_answered_late)
         self._looking = asyncio.create_task(self._look_after_callers())
 
     async def close(self, grace_s: float) -> None:
@@ -230,21 +259,35 @@ class EnvoyDoor(Door):
 
         async def unary(exchange: Exchange) -> None:
             request = parse(await exchange.message())
-            response = await method.answer(request, admitted(exchange, False))
-            await exchange.finish(response.SerializeToString())
+            call = admitted(exchange, False)
+            response = await method.answer(request, call)
+            try:
+                await exchange.finish(response.SerializeToString())
+            except (Exception, asyncio.CancelledError) as error:
+                call.settle(ended_as(error, call))
+                raise
+            call.settle("OK")
 
         async def server_streaming(exchange: Exchange) -> None:
             request = parse(await exchange.message())
-            async for response in method.answer(request, admitted(exchange, True)):
-                await exchange.answer(response.SerializeToString())
+            async with aclosing(method.answer(request, admitted(exchange, True))) as answers:
+                async for response in answers:
+                    await exchange.answer(response.SerializeToString())
             await exchange.finish()
 
         async def both_streaming(exchange: Exchange) -> None:
             requests = self.parsed(exchange.requests(), parse)
-            async for response in method.answer(requests, admitted(exchange, True)):
-                await exchange.answer(response.SerializeToString())
+            async with aclosing(method.answer(requests, admitted(exchange, True))) as answers:
+                async for response in answers:
+                    await exchange.answer(response.SerializeToString())
             await exchange.finish()
 
         if method.client_streaming:
             return both_streaming
         return server_streaming if method.server_streaming else unary
+
+
+def _unless_answered_late(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Reports what went wrong in a callback, but for pyvoy's answer to a future that ended with its cancelled call."""
+    if not (isinstance(context.get("exception"), asyncio.InvalidStateError) and "handle" in context):
+        loop.default_exception_handler(context)
