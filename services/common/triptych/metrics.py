@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych import pages
+from triptych.addresses import join
 from triptych.call import Call
 from triptych.door import Door
 from triptych.errors import Overloaded
@@ -186,7 +187,7 @@ class StageMetrics:
             try:
                 pages.serve(host, port, self.registry, door)
             except OSError as error:
-                raise OSError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
+                raise OSError(f"cannot serve metrics on {join(host, port)}: {error.strerror}") from error
 
     def watch(self, in_flight: Callable[[], int]) -> None:
         """Asks for the number of requests in flight whenever somebody looks."""

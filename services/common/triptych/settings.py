@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from triptych import __version__
+from triptych.addresses import Collector, ListeningHost
 
 MIB = 1 << 20
 
@@ -20,8 +21,10 @@ class StageSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 in a pod")
-    port: int = Field(0, ge=0, le=65535, description="gRPC port")
+    host: ListeningHost = Field(
+        "127.0.0.1", description="address to listen on; in a pod 0.0.0.0, or :: for IPv6 and IPv4"
+    )
+    port: int = Field(0, ge=0, le=65535, description="gRPC port; 0: a free one, which the log names")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
     revision: str = Field(__version__, description="name of this revision, returned with every answer")
     request_timeout_s: float = Field(30.0, gt=0, description="longest time for one call, if the caller sets none")
@@ -42,7 +45,9 @@ class StageSettings(BaseSettings):
         10.0, ge=0, description="a caller's connection is closed after that long and opened again, elsewhere; 0: never"
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG logs every request")
-    otlp_endpoint: str = Field("", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off")
+    otlp_endpoint: Collector = Field(
+        "", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off"
+    )
     door: Literal["grpcio", "envoy"] = Field("grpcio", description="the gRPC server: grpc.aio, or Envoy with us inside")
     tls_cert: str = Field("", description="file with the certificate chain to serve with (PEM); empty: plaintext")
     tls_key: str = Field("", description="file with its private key", validate_default=True)

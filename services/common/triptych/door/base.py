@@ -29,6 +29,7 @@ class Door(ABC):
 
     def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
         self.settings = settings
+        self.port = settings.port  # where it listens
         self._closing = asyncio.Event()
         names = [service.full_name for service in services]
         self._health = health.Health(names)

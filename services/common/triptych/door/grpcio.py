@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from grpc import aio
 
+from triptych.addresses import join
 from triptych.call import Call
 from triptych.door.base import Door, parser, refusal
 from triptych.methods import Method, Service
@@ -39,9 +40,10 @@ class GrpcioDoor(Door):
 
     async def open(self) -> None:
         settings = self.settings
-        address = f"{settings.host}:{settings.port}"
+        address = join(settings.host, settings.port)
         credentials = server_credentials(settings)
-        fault = f"cannot listen on {address}: is it in use? {settings.prefix()}PORT sets another"
+        prefix = settings.prefix()
+        fault = f"cannot listen on {address}: is it in use? {prefix}PORT and {prefix}HOST set others"
         try:
             if credentials is None:
                 bound = self._server.add_insecure_port(address)
@@ -51,6 +53,7 @@ class GrpcioDoor(Door):
             raise OSError(fault) from error
         if bound == 0:
             raise OSError(fault)
+        self.port = bound
         logging.getLogger("grpc._cython.cygrpc").addFilter(_CALL_IS_OVER)
         await self._server.start()
 
