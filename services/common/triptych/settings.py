@@ -39,6 +39,20 @@ class StageSettings(BaseSettings):
         description="bytes of requests at once, on their way in and in work; more are refused with RESOURCE_EXHAUSTED, "
         "but never one that is alone",
     )
+    max_unpacked_ratio: int = Field(
+        100,
+        ge=1,
+        description="how many times larger a compressed message may be when unpacked, if that is over 1 MiB; with the "
+        "door envoy",
+    )
+    min_bytes_per_s: int = Field(
+        16_384,
+        ge=0,
+        description="how fast a caller has to send a message, over slow_after_s; 0: at any pace; with the door envoy",
+    )
+    slow_after_s: float = Field(
+        5.0, gt=0, description="seconds over which a caller's pace is measured; under min_bytes_per_s its call ends"
+    )
     drain_s: float = Field(0.5, ge=0, description="on SIGTERM: go on serving that long while not ready")
     grace_s: float = Field(20.0, ge=0, description="after draining: time for calls in flight to end")
     connection_age_s: float = Field(

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from typing import Any
 
 from triptych.call import Call
 from triptych.door.admin import Admin
 from triptych.door.base import STOPPING, Door, parser, refusal
-from triptych.door.wire import PREFIX, Limits, framed, messages, status_headers, timeout_s
+from triptych.door.inbox import Arriving, Inbox, Pace
+from triptych.door.wire import PREFIX, Limits, framed, status_headers, timeout_s
 from triptych.errors import DeadlineExceeded, Draining, InvalidRequest, NotSupported, Overloaded
 from triptych.methods import Method, Service
 from triptych.room import Room
@@ -45,20 +47,24 @@ class Exchange:
         receive: Receive,
         send: Send,
         settings: StageSettings,
-        room: Room,
+        arriving: Arriving,
         task: asyncio.Task[None] | None,
     ) -> None:
         self._receive, self._send = receive, send
-        self._max_bytes, self._max_s, self._room = settings.max_message_bytes, settings.request_timeout_s, room
+        self._settings, self._arriving = settings, arriving
         self.metadata = {
             key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"] if key[-4:] != b"-bin"
         }
         self.task = task
-        self._limits = Limits(self._max_bytes, self.metadata.get("grpc-encoding", "identity"))
+        encoding = self.metadata.get("grpc-encoding", "identity")
+        self._limits = Limits(settings.max_message_bytes, encoding, settings.max_unpacked_ratio)
+        self._inbox: Inbox | None = None  # of a call that sends more than one small message
+        self._arrived_bytes = 0
+        self._pace: Pace | None = None
         self._complete = False  # the caller has sent all that it will
         self._started = False
         self._until = float("inf")  # the caller's deadline, by time.monotonic
-        self.is_late = False
+        self.why: DeadlineExceeded | None = None  # it was cancelled here, and its caller is still there
         self._looks = 0
         self._reading = False
         self._gone: asyncio.Future[bool] | None = None
@@ -80,26 +86,27 @@ class Exchange:
             return await self._large_message(data)
         if len(data) < PREFIX or self._limits.length(data) != len(data) - PREFIX:
             raise InvalidRequest(f"want one message, got {len(data)} bytes that are not one")
-        return self._limits.message(data[0], data[PREFIX:])
+        return await self._opened().plain(data[0], data[PREFIX:]) if data[0] else data[PREFIX:]
 
     async def _large_message(self, first: bytes) -> bytes:
-        """One that comes in pieces. It says at its start how large it will be, and has room or is refused then."""
-        size_bytes = self._limits.length(first) if len(first) >= PREFIX else 0
-        self._room.take(size_bytes)
-        try:
-            async with asyncio.timeout(self._max_s):  # its room is wanted by others
-                found = [message async for message in messages(self._chunks(first), self._limits)]
-        except TimeoutError:
-            raise DeadlineExceeded(f"the request did not arrive within {self._max_s:.0f} s") from None
-        finally:
-            self._room.give(size_bytes)
-        if len(found) != 1:
-            raise InvalidRequest(f"want one message, got {len(found)}")
-        return found[0]
+        """One that comes in pieces."""
+        found = None
+        async with aclosing(self._opened().messages(self._chunks(first))) as messages:
+            async for message in messages:
+                if found is not None:
+                    raise InvalidRequest("want one message, got more")
+                found = message
+        if found is None:
+            raise InvalidRequest("want one message, got none")
+        return found
 
-    def requests(self) -> AsyncIterator[bytes]:
+    def requests(self) -> AsyncGenerator[bytes]:
         """The messages of a stream."""
-        return messages(self._chunks(), self._limits)
+        return self._opened().messages(self._chunks())
+
+    def _opened(self) -> Inbox:
+        self._inbox = Inbox(self._limits, self._arriving.room, self._arriving.unpacking)
+        return self._inbox
 
     async def answer(self, message: bytes) -> None:
         """One message of a stream; returns when there is room for the next."""
@@ -138,8 +145,12 @@ class Exchange:
         self._looks += 1
         if self.task is None:
             return
-        self.is_late = now > self._until
-        if self.is_late or self._caller_has_left():
+        if now > self._until:
+            self.why = DeadlineExceeded("the deadline of the call has passed")
+        elif self._reading and (self._inbox is None or self._inbox.held_bytes):
+            self._pace = self._pace or Pace(self._settings)
+            self.why = self._pace.fault(now, self._inbox.count if self._inbox else 0, self._arrived_bytes)
+        if self.why is not None or self._caller_has_left():
             self.task.cancel()
 
     def _caller_has_left(self) -> bool:
@@ -165,8 +176,8 @@ class Exchange:
         return False
 
     def _fitting(self, message: bytes) -> bytes:
-        if len(message) > self._max_bytes:
-            raise Overloaded(f"sent message larger than max ({len(message)} vs. {self._max_bytes})")
+        if len(message) > (limit := self._settings.max_message_bytes):
+            raise Overloaded(f"sent message larger than max ({len(message)} vs. {limit})")
         return framed(message)
 
     async def _event(self) -> dict[str, Any]:
@@ -175,6 +186,7 @@ class Exchange:
         self._reading = False
         if event["type"] != "http.request":
             raise asyncio.CancelledError  # the caller left
+        self._arrived_bytes += len(event["body"])
         self._complete = not event["more_body"]
         return event
 
@@ -191,7 +203,9 @@ class EnvoyDoor(Door):
     def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
         super().__init__(services, settings)
         self._admin = Admin()
-        self._room = Room(settings.max_bytes_in_flight)  # for what is on its way in
+        self._arriving = Arriving(
+            Room(settings.max_bytes_in_flight), ThreadPoolExecutor(1, thread_name_prefix="unpacking")
+        )
         self._exchanges: set[Exchange] = set()
         self._looking: asyncio.Task[None] | None = None
         self._over = False  # the time for the last calls
@@ -203,7 +217,7 @@ class EnvoyDoor(Door):
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send, self.settings, self._room, asyncio.current_task(self._loop))
+        exchange = Exchange(scope, receive, send, self.settings, self._arriving, asyncio.current_task(self._loop))
         self._exchanges.add(exchange)
         path = scope["path"]
         try:
@@ -214,8 +228,8 @@ class EnvoyDoor(Door):
         except asyncio.CancelledError:
             if self._over:
                 await exchange.refuse(Draining(STOPPING), path)
-            elif exchange.is_late:
-                await exchange.refuse(DeadlineExceeded("the deadline of the call has passed"), path)
+            elif exchange.why is not None:
+                await exchange.refuse(exchange.why, path)
         except Exception as error:
             await exchange.refuse(error, path.rpartition("/")[2])
         finally:
