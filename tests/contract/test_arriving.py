@@ -93,7 +93,7 @@ def good(stage: ScriptedStage, size: int = 100_000) -> None:
 
 
 def resident(stage: ScriptedStage) -> float:
-    return psutil.Process(stage.part.pid).memory_info().rss / MIB
+    return float(psutil.Process(stage.part.pid).memory_info().rss / MIB)
 
 
 def test_what_is_announced_and_not_sent_takes_no_room(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Label values come from closed sets: family, model and version only after the cat
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import defaultdict
@@ -22,6 +23,7 @@ from triptych.addresses import join
 from triptych.call import Call
 from triptych.door import Door
 from triptych.errors import Overloaded
+from triptych.settings import StageSettings
 from triptych.status import ended_as, status_of
 from triptych.tracing import Tracing
 from triptych.version_metrics import VersionMetrics
@@ -181,13 +183,16 @@ class StageMetrics:
         self._untold = 0
         self._versions = VersionMetrics(stage, self.registry)
 
-    def serve(self, host: str, port: int, door: Door) -> None:
-        """The Prometheus endpoint, with the voices of the door beside it; port 0 switches it off."""
-        if port:
-            try:
-                pages.serve(host, port, self.registry, door)
-            except OSError as error:
-                raise OSError(f"cannot serve metrics on {join(host, port)}: {error.strerror}") from error
+    def serve(self, settings: StageSettings, door: Door) -> None:
+        """The Prometheus endpoint, with the voices of the door beside it; from the door's loop. Port 0 is none."""
+        host, port = settings.host, settings.metrics_port
+        if not port:
+            return
+        answers = pages.Pages(self.registry, door, asyncio.get_running_loop())
+        try:
+            pages.Server(answers, settings.metrics_timeout_s, settings.metrics_max_connections).start(host, port)
+        except OSError as error:
+            raise OSError(f"cannot serve metrics on {join(host, port)}: {error.strerror}") from error
 
     def watch(self, in_flight: Callable[[], int]) -> None:
         """Asks for the number of requests in flight whenever somebody looks."""

@@ -26,6 +26,12 @@ class StageSettings(BaseSettings):
     )
     port: int = Field(0, ge=0, le=65535, description="gRPC port; 0: a free one, which the log names")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
+    metrics_timeout_s: float = Field(
+        5.0, gt=0, description="longest time for one page of the Prometheus endpoint, from connection to its end"
+    )
+    metrics_max_connections: int = Field(
+        64, ge=1, description="connections to the Prometheus endpoint at once; with one more the oldest is closed"
+    )
     revision: str = Field(__version__, description="name of this revision, returned with every answer")
     request_timeout_s: float = Field(30.0, gt=0, description="longest time for one call, if the caller sets none")
     max_message_bytes: int = Field(64 * MIB, ge=1024, description="largest gRPC message taken or sent")
