@@ -103,8 +103,7 @@ class Chain:
 
     def metrics_url(self, name: str) -> str:
         """The Prometheus endpoint of a part."""
-        endpoint = self.endpoints[name]
-        return f"http://{endpoint.address.rpartition(':')[0]}:{endpoint.metrics_port}/metrics"
+        return self.endpoints[name].metrics_url
 
     @property
     def triton_key(self) -> str:

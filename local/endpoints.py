@@ -19,6 +19,7 @@ DEFAULT_PORTS = {
     "postprocess": (9001, 9101),
     "preprocess": (9000, 9100),
 }
+# Triton's page listens on IPv6 alone for ::, so that is where everything is called.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -30,6 +31,11 @@ class Endpoint:
     host: str
     port: int
     metrics_port: int
+
+    @property
+    def metrics_url(self) -> str:
+        """Where a caller on this machine finds the metrics."""
+        return f"http://{self.address.rpartition(':')[0]}:{self.metrics_port}/metrics"
 
     @property
     def address(self) -> str:
@@ -61,7 +67,7 @@ def from_environment(variables: Mapping[str, str]) -> Endpoints:
     return {
         part: Endpoint(
             part,
-            variables.get(f"{part.upper()}_HOST", "127.0.0.1"),
+            variables.get(f"{part.upper()}_HOST", "127.0.0.1").removeprefix("[").removesuffix("]"),
             _port(variables, f"{part.upper()}_PORT", port),
             _port(variables, f"{part.upper()}_METRICS_PORT", metrics_port, lowest=0),
         )
@@ -74,7 +80,7 @@ def free_endpoints(host: str = "127.0.0.1") -> Endpoints:
     with ExitStack() as stack:
         ports = []
         for _ in range(2 * len(PARTS)):
-            listener = stack.enter_context(socket.socket())
+            listener = stack.enter_context(socket.socket(_family(host)))
             listener.bind((host, 0))
             ports.append(listener.getsockname()[1])
     return {part: Endpoint(part, host, ports[2 * at], ports[2 * at + 1]) for at, part in enumerate(PARTS)}
@@ -95,8 +101,7 @@ def check_free(endpoints: Iterable[Endpoint]) -> None:
 
 
 def _reason(host: str, port: int) -> str:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
+    with socket.socket(_family(host)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
@@ -106,6 +111,10 @@ def _reason(host: str, port: int) -> str:
                 return f"on {host} is in use: stop what listens there (a chain that runs already?)"
             return f"cannot be opened on {host} ({error.strerror or error}): mend that"
     return ""
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _port(variables: Mapping[str, str], setting: str, default: int, lowest: int = 1) -> int:

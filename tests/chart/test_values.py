@@ -97,6 +97,7 @@ CHANGED: dict[str, Any] = {
     "metrics.window": "2m",
     "gateway.parents": [{"name": "other"}],
     "gateway.hostnames": ["api.example.com"],
+    "network.ipFamilies": ["IPv6"],
     "networkPolicy.callers": [{"podSelector": {}}],
     "networkPolicy.scrapers": [{"podSelector": {}}],
 }

@@ -248,7 +248,7 @@ def test_a_taken_port_is_one_line_with_its_setting(door: str) -> None:
     assert ended.returncode == 1
     line = ended.stderr.splitlines()[-1]
     assert f"cannot listen on 127.0.0.1:{port}" in line
-    assert "SCRIPTED_PORT sets another" in line
+    assert "SCRIPTED_PORT and SCRIPTED_HOST set others" in line
     assert "Traceback" not in ended.stderr
 
 

@@ -198,6 +198,8 @@ def test_a_refused_call_is_tried_again_with_the_same_trace_within_one_deadline(s
     ("settings", "said"),
     [
         ({"BACKEND_JWT_KEY": "short"}, "BACKEND_JWT_KEY: want a key of 32 characters"),
+        ({"BACKEND_CHAIN": "http://preprocess:9000"}, "BACKEND_CHAIN: want host:port, dns:///host:port, or [::1]:9000"),
+        ({"BACKEND_HOST": "[::1]"}, "BACKEND_HOST: want an address without brackets"),
         ({"BACKEND_CHAIN_CERT": "a.pem"}, "BACKEND_CHAIN_CERT: want BACKEND_CHAIN_KEY and BACKEND_CHAIN_CA beside it"),
         ({"BACKEND_CHAIN_CA": "/no/such.pem"}, "'/no/such.pem'"),
     ],

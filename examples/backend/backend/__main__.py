@@ -14,4 +14,5 @@ if __name__ == "__main__":
         app = build(settings)
     except WrongSetting as error:
         sys.exit(str(error))
-    web.run_app(app, host=settings.host, port=settings.port, shutdown_timeout=settings.grace_s)
+    host = None if settings.host == "::" else settings.host  # asyncio's :: would be IPv6 alone
+    web.run_app(app, host=host, port=settings.port, shutdown_timeout=settings.grace_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ class Settings:
     timeout_s: float = 5.0  # for one request, retries included
     features: str = "sqlite:features.db"  # or redis://host:6379/0, feast+http://host:6566/FEATURE_SERVICE
     articles: str = ""  # a JSON file that is put into the embedded store at the start
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # or ::1; :: listens on all addresses, of IPv6 and IPv4
     port: int = 8080
     grace_s: float = 20.0  # after SIGTERM, for requests in flight
 
@@ -49,6 +50,12 @@ def read(environment: Mapping[str, str]) -> Settings:
     if not settings.features.startswith(STORES):
         wanted = "sqlite:FILE, redis://HOST or feast+http://HOST/FEATURE_SERVICE"
         raise WrongSetting(f"BACKEND_FEATURES: want {wanted}, got '{settings.features}'")
+    target = settings.chain.removeprefix("dns:///")
+    if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^][:/\s]+):[0-9]{1,5}", target):
+        wanted = "host:port, dns:///host:port, or [::1]:9000 with an IPv6 address"
+        raise WrongSetting(f"BACKEND_CHAIN: want {wanted}, got '{settings.chain}'")
+    if "[" in settings.host:
+        raise WrongSetting(f"BACKEND_HOST: want an address without brackets, got '{settings.host}'")
     if bool(settings.chain_cert) != bool(settings.chain_key) or (settings.chain_cert and not settings.chain_ca):
         raise WrongSetting("BACKEND_CHAIN_CERT: want BACKEND_CHAIN_KEY and BACKEND_CHAIN_CA beside it, or none of them")
     if settings.articles and not settings.features.startswith("sqlite:"):

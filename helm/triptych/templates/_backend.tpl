@@ -33,6 +33,7 @@ dns:///{{ include "triptych.name" (list . "preprocess-pods") }}:9000
 {{- fail (printf "backend.settings.%s: the chart sets this itself; leave it out" $name) }}
 {{- end }}
 {{- end }}
+{{- if include "triptych.listens-on-ipv6" . }}{{ $_ := set $settings "host" "::" }}{{ end -}}
 {{- toJson (merge $settings .Values.backend.settings) }}
 {{- end }}
 

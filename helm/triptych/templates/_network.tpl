@@ -28,3 +28,18 @@ has Tritons of its own. */}}
     {{- toYaml . | nindent 4 }}
   {{- end }}
 {{- end }}
+
+{{/* The IP families of a Service, as lines of its spec; nothing where the cluster decides. */}}
+{{- define "triptych.families" -}}
+{{- with .Values.network.ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.network.ipFamilies }}
+ipFamilies: [{{ join ", " . }}]
+{{- end }}
+{{- end }}
+
+{{/* Not empty where containers have to listen on IPv6. */}}
+{{- define "triptych.listens-on-ipv6" -}}
+{{- if or (has "IPv6" .Values.network.ipFamilies) (has .Values.network.ipFamilyPolicy (list "PreferDualStack" "RequireDualStack")) }}yes{{ end }}
+{{- end }}

@@ -125,6 +125,7 @@ readinessProbe:
 {{- end }}
 {{- end }}
 {{- $settings = merge $settings (omit $values.settings "revision") -}}
+{{- if include "triptych.listens-on-ipv6" $root }}{{ $_ := set $settings "host" "::" }}{{ end -}}
 {{- if and (eq "Knative" (include "triptych.mode" (list $root $stage))) (not (hasKey $settings "connection_age_s")) -}}
 {{- /* Its one caller is the queue-proxy of its own pod. */ -}}
 {{- $_ := set $settings "connection_age_s" 0 -}}

@@ -40,6 +40,13 @@ args:
   - --disable-auto-complete-config
   - --grpc-port=8001
   - --metrics-port=8002
+  {{- if include "triptych.listens-on-ipv6" $root }}
+  - "--grpc-address=[::]"
+  {{- end }}
+  {{- if eq (join "" $root.Values.network.ipFamilies) "IPv6" }}
+  # The prefix is libevhtp's; the page is on IPv6 alone then.
+  - "--metrics-address=ipv6:::"
+  {{- end }}
   - --allow-http=false
   - --exit-timeout-secs={{ $values.shutdown.graceSeconds }}
   {{- include "triptych.control-option" $root | nindent 2 }}

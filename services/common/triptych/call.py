@@ -16,12 +16,14 @@ TRACE_KEYS = ("traceparent", "tracestate")
 class Call:
     """One call: the moment by which it must be answered, and the caller's metadata.
 
-    `deadline` is on the clock of `time.monotonic`, in seconds.
+    `deadline` is on the clock of `time.monotonic`, in seconds. `unwritten` holds what counts the call, until whoever
+    writes the answer says by `settle` how that ended; with None a call is counted when its answer is made.
     """
 
     deadline: float
     metadata: Mapping[str, str] = field(default_factory=dict)
     ask_peer: Callable[[], str] | None = None  # as gRPC names it; asked only where it matters, for it costs
+    unwritten: list[Callable[[str], None]] | None = None
 
     @classmethod
     def within(cls, seconds: float, metadata: Mapping[str, str] | None = None) -> Call:
@@ -31,6 +33,16 @@ class Call:
     def peer(self) -> str:
         """The caller's host; empty where the server does not tell it."""
         return peer_host(self.ask_peer()) if self.ask_peer is not None else ""
+
+    def settle(self, code: str) -> None:
+        """Counts the call with its gRPC code, once."""
+        if self.unwritten:
+            self.unwritten.pop()(code)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
 
     def remaining_s(self, limit_s: float = float("inf")) -> float:
         """Seconds left, at most `limit_s`; raises `DeadlineExceeded` when there are none."""

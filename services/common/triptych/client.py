@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from ipaddress import ip_address
 from typing import Any, NoReturn
 
 import grpc
@@ -16,6 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
+from triptych import addresses
 from triptych.call import Call
 from triptych.errors import (
     ContractViolation,
@@ -221,8 +221,6 @@ class Upstream:
 
 
 def _options(address: str) -> list[tuple[str, Any]]:
-    try:
-        ip_address(address.rpartition(":")[0].strip("[]"))
-    except ValueError:
-        return [RETRYING if name == RETRYING[0] else (name, value) for name, value in OPTIONS]
-    return OPTIONS
+    if addresses.is_numeric(address):
+        return OPTIONS
+    return [RETRYING if name == RETRYING[0] else (name, value) for name, value in OPTIONS]

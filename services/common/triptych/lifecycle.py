@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 import uvloop
 
 from triptych import logs
+from triptych.addresses import join
 from triptych.door import Door
 from triptych.door.hosting import become_envoy
 from triptych.settings import StageSettings
@@ -74,7 +75,7 @@ async def live(
     service: Running = await importlib.import_module(f"{stage}.server").build(settings)
     await service.door.open()
     opened(service.door)
-    log.info("live", extra={"address": f"{settings.host}:{settings.port}", "revision": settings.revision})
+    log.info("live", extra={"address": join(settings.host, service.door.port), "revision": settings.revision})
     starting = asyncio.create_task(_become_ready(service))
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)

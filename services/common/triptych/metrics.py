@@ -19,10 +19,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych import pages
+from triptych.addresses import join
 from triptych.call import Call
 from triptych.door import Door
 from triptych.errors import Overloaded, clipped
-from triptych.status import status_of
+from triptych.settings import StageSettings
+from triptych.status import ended_as, status_of
 from triptych.tracing import Tracing
 from triptych.version_metrics import VersionMetrics
 
@@ -181,13 +183,16 @@ class StageMetrics:
         self._untold = 0
         self._versions = VersionMetrics(stage, self.registry)
 
-    def serve(self, host: str, port: int, door: Door) -> None:
-        """The Prometheus endpoint, with the voices of the door beside it; port 0 switches it off."""
-        if port:
-            try:
-                pages.serve(host, port, self.registry, door)
-            except OSError as error:
-                raise OSError(f"cannot serve metrics on {host}:{port}: {error.strerror}") from error
+    def serve(self, settings: StageSettings, door: Door) -> None:
+        """The Prometheus endpoint, with the voices of the door beside it; from the door's loop. Port 0 is none."""
+        host, port = settings.host, settings.metrics_port
+        if not port:
+            return
+        answers = pages.Pages(self.registry, door, asyncio.get_running_loop())
+        try:
+            pages.Server(answers, settings.metrics_timeout_s, settings.metrics_max_connections).start(host, port)
+        except OSError as error:
+            raise OSError(f"cannot serve metrics on {join(host, port)}: {error.strerror}") from error
 
     def watch(self, in_flight: Callable[[], int]) -> None:
         """Asks for the number of requests in flight whenever somebody looks."""
@@ -253,10 +258,10 @@ class StageMetrics:
 class Around:
     """One request, from its beginning to its end."""
 
-    __slots__ = ("_message", "_metrics", "_request", "_scope", "_span", "_start", "_token")
+    __slots__ = ("_call", "_message", "_metrics", "_request", "_scope", "_span", "_start", "_token")
 
     def __init__(self, metrics: StageMetrics, message: pb.ModelInferRequest, call: Call) -> None:
-        self._metrics, self._message = metrics, message
+        self._metrics, self._message, self._call = metrics, message, call
         self._request = Request(message.id)
         self._scope = metrics.tracing.span(metrics.stage, call)
 
@@ -267,15 +272,16 @@ class Around:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         request, code = self._request, "OK"
-        if isinstance(error, asyncio.CancelledError):
-            code = "CANCELLED"
-        elif error is not None:
-            code = self._failed(error)
+        if error is not None:
+            code = self._failed(error) if isinstance(error, Exception) else ended_as(error, self._call)
         _current.reset(self._token)
         self._span.describe(request.model, request.version, request.rows)
         self._scope.__exit__(None, None, None)
         seconds = time.perf_counter() - self._start
-        self._metrics.count(request, code, seconds)
+        if code == "OK" and self._call.unwritten is not None:
+            self._call.unwritten.append(lambda written: self._metrics.count(request, written, seconds))
+        else:
+            self._metrics.count(request, code, seconds)
         if log.isEnabledFor(logging.DEBUG):
             about = {"id": clipped(request.id), "model": request.model, "code": code, "seconds": seconds}
             log.debug("answered", extra=about)

@@ -6,7 +6,6 @@ A stage derives from `InferenceServicer` and says what it knows about models (`d
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from triptych.errors import DeadlineExceeded, InvalidRequest, Overloaded, clippe
 from triptych.infer_request import RequestLimits, mark_final, own_timeout_s, refuse_unknown_fields
 from triptych.metrics import StageMetrics
 from triptych.settings import StageSettings
-from triptych.status import status_of
+from triptych.status import ended_as, status_of
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _NO_SHARED_MEMORY = "tensors travel in the message here, there is no shared memory between this server and its callers"
@@ -70,6 +69,14 @@ class ModelInfo:
     max_rows: int
     inputs: Sequence[TensorInfo]
     outputs: Sequence[TensorInfo]
+
+
+@dataclass(frozen=True)
+class _InStream:
+    """A request of a stream that is being answered."""
+
+    task: asyncio.Task[pb.ModelStreamInferResponse]
+    call: Call
 
 
 class InferenceServicer:
@@ -185,32 +192,39 @@ class InferenceServicer:
         self, requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest], call: Call
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Answers in the order of the requests; an error answers its own request and the stream goes on."""
-        pending: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None] = asyncio.Queue(STREAM_WINDOW)
-        reader = asyncio.create_task(self._read_stream(requests, call, pending))
+        window = asyncio.Semaphore(STREAM_WINDOW)
+        pending: asyncio.Queue[_InStream | None] = asyncio.Queue()
+        reader = asyncio.create_task(self._read_stream(requests, call, window, pending))
+        one: _InStream | None = None
         try:
-            while (task := await pending.get()) is not None:
-                yield await task
+            while (one := await pending.get()) is not None:
+                window.release()
+                yield await one.task
+                one.call.settle("OK")
             await reader
         finally:
             reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
-            while not pending.empty():
-                if (left := pending.get_nowait()) is not None:
-                    left.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            while one is not None:  # not written
+                one.task.cancel()
+                one.call.settle(ended_as(asyncio.CancelledError(), call))
+                one = None if pending.empty() else pending.get_nowait()
 
     async def _read_stream(
         self,
         requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest],
         call: Call,
-        pending: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | None],
+        window: asyncio.Semaphore,
+        pending: asyncio.Queue[_InStream | None],
     ) -> None:
         try:
             async for request in requests:
-                answer = self._answer_in_stream(request, call)
-                await pending.put(asyncio.create_task(answer))
+                await window.acquire()
+                within = Call(call.deadline, call.metadata, unwritten=[])
+                task = asyncio.create_task(self._answer_in_stream(request, within))
+                pending.put_nowait(_InStream(task, within))
         finally:
-            await pending.put(None)
+            pending.put_nowait(None)
 
     async def _answer_in_stream(
         self, request: pb.ModelInferRequest | InvalidRequest, call: Call
@@ -220,8 +234,8 @@ class InferenceServicer:
             code, text = status_of(request)
             return pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
         try:
-            within = Call.within(call.remaining_s(self.settings.request_timeout_s), call.metadata)
-            answer = pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, within))
+            call.deadline = time.monotonic() + call.remaining_s(self.settings.request_timeout_s)
+            answer = pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, call))
         except Exception as error:
             code, text, _ = refusal(error, "ModelStreamInfer")
             answer = pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")

@@ -12,9 +12,9 @@ class Room:
         self._limit_bytes = limit_bytes
         self.taken_bytes = 0
 
-    def take(self, size_bytes: int) -> None:
-        """Raises `Overloaded` when so much more is too much."""
-        if self.taken_bytes and self.taken_bytes + size_bytes > self._limit_bytes:
+    def take(self, size_bytes: int, own_bytes: int = 0) -> None:
+        """Raises `Overloaded` when so much more is too much. Of what is taken, `own_bytes` are the same request's."""
+        if self.taken_bytes > own_bytes and self.taken_bytes + size_bytes > self._limit_bytes:
             raise Overloaded(
                 f"{self.taken_bytes} bytes of requests are in hand here, and {size_bytes} more are over the limit of "
                 f"{self._limit_bytes}; try again later"

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from triptych import __version__
+from triptych.addresses import Collector, ListeningHost
 
 MIB = 1 << 20
 
@@ -20,9 +21,17 @@ class StageSettings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 in a pod")
-    port: int = Field(0, ge=0, le=65535, description="gRPC port")
+    host: ListeningHost = Field(
+        "127.0.0.1", description="address to listen on; in a pod 0.0.0.0, or :: for IPv6 and IPv4"
+    )
+    port: int = Field(0, ge=0, le=65535, description="gRPC port; 0: a free one, which the log names")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
+    metrics_timeout_s: float = Field(
+        5.0, gt=0, description="longest time for one page of the Prometheus endpoint, from connection to its end"
+    )
+    metrics_max_connections: int = Field(
+        64, ge=1, description="connections to the Prometheus endpoint at once; with one more the oldest is closed"
+    )
     revision: str = Field(__version__, description="name of this revision, returned with every answer")
     request_timeout_s: float = Field(30.0, gt=0, description="longest time for one call, if the caller sets none")
     max_message_bytes: int = Field(64 * MIB, ge=1024, description="largest gRPC message taken or sent")
@@ -42,13 +51,29 @@ class StageSettings(BaseSettings):
         description="bytes of requests at once, on their way in and in work; more are refused with RESOURCE_EXHAUSTED, "
         "but never one that is alone",
     )
+    max_unpacked_ratio: int = Field(
+        100,
+        ge=1,
+        description="how many times larger a compressed message may be when unpacked, if that is over 1 MiB; with the "
+        "door envoy",
+    )
+    min_bytes_per_s: int = Field(
+        16_384,
+        ge=0,
+        description="how fast a caller has to send a message, over slow_after_s; 0: at any pace; with the door envoy",
+    )
+    slow_after_s: float = Field(
+        5.0, gt=0, description="seconds over which a caller's pace is measured; under min_bytes_per_s its call ends"
+    )
     drain_s: float = Field(0.5, ge=0, description="on SIGTERM: go on serving that long while not ready")
     grace_s: float = Field(20.0, ge=0, description="after draining: time for calls in flight to end")
     connection_age_s: float = Field(
         10.0, ge=0, description="a caller's connection is closed after that long and opened again, elsewhere; 0: never"
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG logs every request")
-    otlp_endpoint: str = Field("", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off")
+    otlp_endpoint: Collector = Field(
+        "", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off"
+    )
     door: Literal["grpcio", "envoy"] = Field("grpcio", description="the gRPC server: grpc.aio, or Envoy with us inside")
     tls_cert: str = Field("", description="file with the certificate chain to serve with (PEM); empty: plaintext")
     tls_key: str = Field("", description="file with its private key", validate_default=True)

@@ -5,12 +5,14 @@ UNKNOWN never leaves a process: an error without a row is a bug, answers INTERNA
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterable
 
 import grpc
 
 from triptych import errors
+from triptych.call import Call
 
 INTERNAL_TEXT = "internal error; the stage's log has the cause under this request's id"
 
@@ -68,6 +70,13 @@ def _cut(text: str) -> str:
     if len(text) * 4 <= MAX_TEXT_BYTES or len(encoded := text.encode(errors="replace")) <= MAX_TEXT_BYTES:
         return text
     return encoded[:MAX_TEXT_BYTES].decode(errors="ignore") + "..."
+
+
+def ended_as(error: BaseException, call: Call) -> str:
+    """The name of the code that a call is counted with. A cancelled task is nobody's any more, or too late."""
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return (grpc.StatusCode.DEADLINE_EXCEEDED if call.is_late else grpc.StatusCode.CANCELLED).name
+    return status_of(error)[0].name
 
 
 def trailers_of(error: BaseException) -> tuple[tuple[str, str], ...]:

@@ -39,7 +39,7 @@ class Postprocess:
         self.door = door_for([methods_of(SERVICE, servicer)], settings)
 
     async def start(self) -> None:
-        self._metrics.serve(self._settings.host, self._settings.metrics_port, self.door)
+        self._metrics.serve(self._settings, self.door)
         await self._repository.reach()
 
     async def close(self) -> None:

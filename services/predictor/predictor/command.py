@@ -39,6 +39,7 @@ def parse(arguments: Sequence[str]) -> Options:
     parser.add_argument("--exit-timeout-s", type=int, default=10, help="for requests in flight on SIGTERM")
     parser.add_argument("extra", nargs="*", help="after `--`: options passed on to tritonserver")
     given = parser.parse_args(arguments)
+    given.host = given.host.removeprefix("[").removesuffix("]")
     if not given.model_repository.is_dir():
         raise CannotStart(f"--model-repository {given.model_repository}: no such folder")
     return Options(**{**vars(given), "extra": tuple(given.extra)})
@@ -57,7 +58,7 @@ def command(server: Path, backends: Path, options: Options, key: str = "") -> li
         # Our config.pbtxt are complete. Completing one starts and stops a process: a cold load took 1.4 s
         # with it, 0.15 s to 0.35 s without (a tiny model of two versions, 2 cores, 2026-11-21).
         "--disable-auto-complete-config",
-        f"--grpc-address={options.host}",
+        f"--grpc-address={_bracketed(options.host)}",
         f"--grpc-port={options.grpc_port}",
         "--allow-http=false",
         *_metrics(options),
@@ -75,7 +76,13 @@ def command(server: Path, backends: Path, options: Options, key: str = "") -> li
 def _metrics(options: Options) -> list[str]:
     if not options.metrics_port:
         return ["--allow-metrics=false"]
-    return [f"--metrics-address={options.host}", f"--metrics-port={options.metrics_port}"]
+    # Triton binds the page by libevhtp, which takes an IPv6 address with this prefix only, and then IPv6 alone.
+    host = f"ipv6:{options.host}" if ":" in options.host else options.host
+    return [f"--metrics-address={host}", f"--metrics-port={options.metrics_port}"]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def shm_prefix(options: Options) -> str:

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from triptych.addresses import Address, PodAddress
 from triptych.settings import MIB, StageSettings
 
 
@@ -18,9 +19,9 @@ class Settings(StageSettings):
     )
     port: int = Field(9000, ge=0, le=65535, description="gRPC port")
     metrics_port: int = Field(9100, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
-    repository: str = Field("127.0.0.1:9002", description="address of the repository")
-    postprocess: str = Field("127.0.0.1:9001", description="address of postprocess")
-    own_predictor: str = Field(
+    repository: Address = Field("127.0.0.1:9002", description="address of the repository")
+    postprocess: Address = Field("127.0.0.1:9001", description="address of postprocess")
+    own_predictor: PodAddress = Field(
         "", description="address of the Triton in the same pod: asked first when another has no fewer calls to answer"
     )
     predict_timeout_s: float = Field(10.0, gt=0, description="longest time for one call to Triton")

@@ -80,7 +80,7 @@ class Repository:
     async def start(self) -> None:
         """Reads the catalogue; Triton may come later. Raises `OSError` when the folder cannot be read."""
         settings, upkeep = self._settings, self.residency.upkeep
-        self._stage.serve(settings.host, settings.metrics_port, self.door)
+        self._stage.serve(settings, self.door)
         try:
             await self._source.start()
         except OSError as error:

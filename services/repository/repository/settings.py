@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from repository.catalogue.store.uri import is_uri, split
 from repository.residency.limits import Limits
+from triptych.addresses import argument, pod_address
 from triptych.settings import StageSettings
 
 
@@ -97,12 +98,17 @@ class Settings(StageSettings, Limits):
     def _has_addresses(cls, text: str) -> str:
         addresses = _split(text)
         for address in addresses:
-            host, _, port = address.rpartition(":")
-            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-                raise ValueError(f"want host:port, got '{address}'")
+            argument(address)
         if not addresses or len(set(addresses)) != len(addresses):
             raise ValueError("want at least one address, each of them once")
         return text
+
+    @field_validator("identity")
+    @classmethod
+    def _can_be_called(cls, text: str) -> str:
+        """Kubernetes writes an IPv6 address of a pod without brackets."""
+        pod, _, address = text.partition("_")
+        return f"{pod}_{pod_address(address)}"
 
     @field_validator("model_repository")
     @classmethod

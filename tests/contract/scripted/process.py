@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,10 @@ def scripted(
 
 def start(door: str, folder: Path, **settings: Any) -> tuple[Part, str]:
     """The process, started and perhaps not yet listening, and its address."""
-    port = settings.pop("port", None) or free_endpoints()["preprocess"].port
-    address, log = f"127.0.0.1:{port}", folder / f"{door}-{port}.log"
+    endpoint = free_endpoints()["preprocess"]
+    port = settings.pop("port", None) or endpoint.port
+    address = replace(endpoint, host=settings.get("host", "127.0.0.1").strip("[]"), port=port).address
+    log = folder / f"{door}-{port}.log"
     part = Part("scripted", COMMAND, variables(door, port=port, **settings), address, log, is_ready=lambda: True)
     part.start()
     return part, address

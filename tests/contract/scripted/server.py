@@ -101,7 +101,7 @@ class Stage:
         self.door = door_for([methods_of(SERVICE, servicer), methods_of(REPOSITORY_SERVICE, self._watched)], settings)
 
     async def start(self) -> None:
-        self._metrics.serve(self._settings.host, self._settings.metrics_port, self.door)
+        self._metrics.serve(self._settings, self.door)
         await asyncio.sleep(self._settings.start_s)
 
     async def drain(self) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
+import zlib
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
 import grpc
@@ -12,10 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych.door.wire import Limits, framed, messages, status_headers, timeout_s
+from triptych.door.inbox import Inbox
+from triptych.door.wire import FREE_BYTES, Limits, framed, status_headers, timeout_s
 from triptych.errors import InvalidRequest, NotSupported, Overloaded, TriptychError
+from triptych.room import Room
 
-LIMIT = 1000
+LIMIT, RATIO = 1000, 100
+ROOM, UNPACKING = Room(1 << 20), ThreadPoolExecutor(1)
 
 
 def read(pieces: list[bytes], encoding: str = "identity") -> list[bytes]:
@@ -24,7 +30,8 @@ def read(pieces: list[bytes], encoding: str = "identity") -> list[bytes]:
             yield piece
 
     async def all_of_them() -> list[bytes]:
-        return [message async for message in messages(chunks(), Limits(LIMIT, encoding))]
+        inbox = Inbox(Limits(LIMIT, encoding, RATIO), ROOM, UNPACKING)
+        return [message async for message in inbox.messages(chunks())]
 
     return asyncio.run(all_of_them())
 
@@ -64,6 +71,61 @@ def test_what_is_wrong_is_named(data: bytes, encoding: str, error: type[Triptych
     with pytest.raises(error) as caught:
         read([data], encoding)
     assert said in str(caught.value)
+
+
+def compressed(data: bytes) -> bytes:
+    return b"\1" + len(data).to_bytes(4, "big") + data
+
+
+WHOLE = gzip.compress(b"a" * 500)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (WHOLE[:-1], "ends too early"),
+        (WHOLE[:-8], "ends too early"),
+        (b"", "ends too early"),
+        (WHOLE + WHOLE, "more bytes follow its end"),
+        (WHOLE + b"x", "more bytes follow its end"),
+        (WHOLE[:-8] + bytes(8), "incorrect data check"),
+    ],
+    ids=["one byte less", "no checksum", "nothing", "two members", "one byte more", "wrong checksum"],
+)
+def test_a_compressed_message_is_all_of_one_member(data: bytes, said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        read([compressed(data)], "gzip")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_what_is_packed_too_tightly_is_refused_before_it_is_unpacked(encoding: str) -> None:
+    limits = Limits(64 << 20, encoding, 100)
+    pack = gzip.compress if encoding == "gzip" else zlib.compress
+    for size in (FREE_BYTES, 3000):
+        assert b"".join(limits.pieces(pack(bytes(size)))) == bytes(size)
+    mixed = random.Random(1).randbytes(200_000) + bytes(5 << 20)
+    assert b"".join(limits.pieces(pack(mixed))) == mixed
+    pieces = limits.pieces(pack(bytes(32 << 20)))
+    for _ in range(3):
+        next(pieces)  # within 100 times, or within what is free
+    with pytest.raises(InvalidRequest, match="at most 100 times as large when unpacked"):
+        list(pieces)
+
+
+def test_what_is_unpacked_has_room_while_it_is_and_no_longer() -> None:
+    async def test() -> None:
+        data = random.Random(1).randbytes(3 << 20)
+        room = Room(1 << 20)
+        room.take(1)
+        inbox = Inbox(Limits(64 << 20, "gzip", 100), room, UNPACKING)
+        with pytest.raises(Overloaded, match="in hand here"):
+            await inbox.plain(1, gzip.compress(data))
+        assert room.taken_bytes == 1
+        room.give(1)
+        assert await inbox.plain(1, gzip.compress(data)) == data
+        assert room.taken_bytes == 0
+
+    asyncio.run(test())
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,9 @@ def test_a_triton_is_asked_at_its_own_host_and_the_port_of_the_metrics() -> None
         triton = Triton("127.0.0.1:1", metrics_port=port)
         assert await triton.gpu_memory() == TWO_GPUS
         await triton.close()
+        six = Triton("[::1]:1", metrics_port=8002)
+        assert six._metrics == "http://[::1]:8002/metrics"
+        await six.close()
         unasked = Triton("127.0.0.1:1")
         assert await unasked.gpu_memory() is None
         await unasked.close()

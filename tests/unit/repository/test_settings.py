@@ -14,7 +14,28 @@ def test_the_addresses_of_the_tritons_are_separated_by_commas() -> None:
     assert Settings(triton="a:1, b:2,").predictors == ("a:1", "b:2")
 
 
-@pytest.mark.parametrize("text", ["", ",", "triton", "triton:", ":8001", "triton:0", "triton:65536", "a:1,a:1"])
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("pod-1_10.0.0.7:9002", "pod-1_10.0.0.7:9002"),
+        ("pod-1_fd00::7:9002", "pod-1_[fd00::7]:9002"),
+        ("pod-1_[fd00::7]:9002", "pod-1_[fd00::7]:9002"),
+    ],
+)
+def test_a_replica_with_an_ipv6_address_can_be_called_by_its_identity(given: str, meant: str) -> None:
+    assert Settings(identity=given).identity == meant
+
+
+@pytest.mark.parametrize("text", ["pod-1_", "pod-1_fd00::7", "pod-1_http://a:9002", "pod-1_a:0"])
+def test_an_identity_that_nobody_could_call_stops_the_start(text: str) -> None:
+    with pytest.raises(ValidationError, match="identity"):
+        Settings(identity=text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ",", "a", "a:", ":8001", "a:0", "a:65536", "a:1,a:1", "::1", "::1:8001", "http://a:1", "a:1,b c:1"],
+)
 def test_an_address_that_is_none_stops_the_start(text: str) -> None:
     with pytest.raises(ValidationError, match="triton"):
         Settings(triton=text)

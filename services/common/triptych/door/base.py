@@ -29,6 +29,7 @@ class Door(ABC):
 
     def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
         self.settings = settings
+        self.port = settings.port  # where it listens
         self._closing = asyncio.Event()
         names = [service.full_name for service in services]
         self._health = health.Health(names)
@@ -71,7 +72,9 @@ class Door(ABC):
         if self._closing.is_set() and service != self._unstoppable:
             raise Draining(STOPPING)
         limit_s = float("inf") if endless else self.settings.request_timeout_s
-        return Call.within(limit_s if left_s is None else min(left_s, limit_s), metadata)
+        call = Call.within(limit_s if left_s is None else min(left_s, limit_s), metadata)
+        call.unwritten = []
+        return call
 
     async def until_closing(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The messages of a caller's stream; raises `Draining` in place of the next when this process is stopping.
@@ -94,7 +97,8 @@ class Door(ABC):
                 reading = asyncio.ensure_future(anext(stream))
         finally:
             closing.cancel()
-            reading.cancel()
+            if not reading.cancel() and not reading.cancelled():
+                reading.exception()  # nobody reads on: what was wrong with the next message is nobody's concern
 
     async def parsed(
         self, stream: AsyncIterator[bytes], parse: Callable[[bytes], Message]

@@ -7,6 +7,7 @@ import json
 import os
 from typing import Any
 
+from triptych.addresses import WILDCARD6, resolve
 from triptych.door.admin import STATISTICS
 from triptych.settings import StageSettings
 
@@ -52,14 +53,21 @@ def _listener(settings: StageSettings, app: str, folder: str) -> dict[str, Any]:
     chain: dict[str, Any] = {"filters": [{"name": "http", "typed_config": _http(settings, _filter(app))}]}
     if settings.tls_cert:
         chain["transport_socket"] = _tls(settings, folder)
+    first, *more = ({"address": _socket_address(host, settings.port)} for host in resolve(settings.host))
     return {
         "name": "grpc",
-        "address": {"socket_address": {"address": settings.host, "port_value": settings.port}},
+        **first,
+        "additional_addresses": more,
         "enable_reuse_port": False,  # a second process on the port is an error, not half of the traffic
         # A message is kept whole until the application takes it; a smaller buffer answers 413.
         "per_connection_buffer_limit_bytes": settings.max_message_bytes + ROOM_BYTES,
         "filter_chains": [chain],
     }
+
+
+def _socket_address(host: str, port: int) -> dict[str, Any]:
+    both = {"ipv4_compat": True} if host == WILDCARD6 else {}
+    return {"socket_address": {"address": host, "port_value": port, **both}}
 
 
 def _tls(settings: StageSettings, folder: str) -> dict[str, Any]:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 from grpc import aio
 
+from triptych.addresses import join
 from triptych.call import Call
 from triptych.door.base import Door, parser, refusal
 from triptych.methods import Method, Service
 from triptych.settings import StageSettings
 from triptych.tls import server_credentials
+
+
+class _CallIsOver(logging.Filter):
+    """Drops what grpc.aio logs as an error when a write fails before it has heard that the caller left."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], aio.InternalError))
+
+
+_CALL_IS_OVER = _CallIsOver()
 
 
 class GrpcioDoor(Door):
@@ -27,9 +40,10 @@ class GrpcioDoor(Door):
 
     async def open(self) -> None:
         settings = self.settings
-        address = f"{settings.host}:{settings.port}"
+        address = join(settings.host, settings.port)
         credentials = server_credentials(settings)
-        fault = f"cannot listen on {address}: is it in use? {settings.prefix()}PORT sets another"
+        prefix = settings.prefix()
+        fault = f"cannot listen on {address}: is it in use? {prefix}PORT and {prefix}HOST set others"
         try:
             if credentials is None:
                 bound = self._server.add_insecure_port(address)
@@ -39,6 +53,8 @@ class GrpcioDoor(Door):
             raise OSError(fault) from error
         if bound == 0:
             raise OSError(fault)
+        self.port = bound
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_CALL_IS_OVER)
         await self._server.start()
 
     async def end(self, grace_s: float) -> None:
@@ -84,10 +100,12 @@ def _unary(service: str, method: Method, door: GrpcioDoor) -> Callable[[bytes, A
 
     async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> bytes:
         try:
-            response: bytes = (await answer(parse(data), _call(door, service, context))).SerializeToString()
-            return response
+            request, call = parse(data), _call(door, service, context)
+            response: bytes = (await answer(request, call)).SerializeToString()
         except (Exception, asyncio.CancelledError) as error:
             return await _refuse(context, error, method.name)
+        call.settle("OK")
+        return response
 
     return handle
 
@@ -97,8 +115,9 @@ def _server_streaming(service: str, method: Method, door: GrpcioDoor) -> Callabl
 
     async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async for response in method.answer(parse(data), _call(door, service, context, endless=True)):
-                yield response.SerializeToString()
+            async with aclosing(method.answer(parse(data), _call(door, service, context, endless=True))) as answers:
+                async for response in answers:
+                    yield response.SerializeToString()
         except Exception as error:
             await _refuse(context, error, method.name)
 
@@ -111,8 +130,9 @@ def _both_streaming(service: str, method: Method, door: GrpcioDoor) -> Callable[
     async def handle(stream: AsyncIterator[bytes], context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
             call = _call(door, service, context, endless=True)
-            async for response in method.answer(door.parsed(aiter(stream), parse), call):
-                yield response.SerializeToString()
+            async with aclosing(method.answer(door.parsed(aiter(stream), parse), call)) as answers:
+                async for response in answers:
+                    yield response.SerializeToString()
         except Exception as error:
             await _refuse(context, error, method.name)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from triptych.addresses import join, resolve
 from triptych.door import admin
 from triptych.settings import StageSettings
 
@@ -39,13 +40,14 @@ def become_envoy(stage: str, settings: StageSettings) -> NoReturn:
 
     from triptych.door.envoy_config import bootstrap
 
-    _check_port(settings)
+    settings = settings.model_copy(update={"port": _free_port(settings)})  # Envoy does not say what it took for 0
     name, folder = f"triptych-{stage}-{token_hex(8)}", _written_secrets(settings)
     config = json.dumps(bootstrap(stage, settings, f"{__name__}:app", f"@{name}", folder))
     level = "info" if settings.log_level == "DEBUG" else "warning"
     arguments = ["--config-yaml", config, "--concurrency", "1", "--log-level", level, "--disable-hot-restart"]
     environment = {
         **os.environ,
+        f"{settings.prefix()}PORT": str(settings.port),
         STAGE: stage,
         FOLDER: folder,
         admin.VARIABLE: name,
@@ -60,16 +62,20 @@ def become_envoy(stage: str, settings: StageSettings) -> NoReturn:
     os.execve(path, [stage, *arguments, "--drain-strategy", "immediate"], environment)
 
 
-def _check_port(settings: StageSettings) -> None:
-    address = f"{settings.host}:{settings.port}"
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            setting = f"{settings.prefix()}PORT"
-            raise OSError(f"cannot listen on {address}: {error.strerror}; {setting} sets another") from error
+def _free_port(settings: StageSettings) -> int:
+    """The port to listen on: the one of the settings, or a free one for 0. Raises `OSError` when it is taken."""
+    port = settings.port
+    try:
+        for host in resolve(settings.host):
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+                port = int(probe.getsockname()[1])
+    except OSError as error:
+        address, prefix = join(settings.host, settings.port), settings.prefix()
+        fault = f"cannot listen on {address}: {error.strerror}; {prefix}PORT and {prefix}HOST set others"
+        raise OSError(fault) from error
+    return port
 
 
 def _written_secrets(settings: StageSettings) -> str:

@@ -9,7 +9,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import Sequence
-from ipaddress import ip_address
+
+from triptych.addresses import is_numeric, join, split
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +29,12 @@ class Discovery:
         return tuple(dict.fromkeys(address for addresses in self._last.values() for address in addresses))
 
     async def _resolve(self, name: str) -> tuple[str, ...]:
-        host, _, port = name.rpartition(":")
-        if _is_address(host):
+        if is_numeric(name):
             return (name,)
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
+            host, port = split(name)
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
             if name not in self._lost:
                 log.warning("predictor cannot be resolved", extra={"predictor": name, "reason": str(error)})
             self._lost.add(name)
@@ -41,13 +42,5 @@ class Discovery:
         self._lost.discard(name)
         families = {family for family, *_ in found}
         wanted = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6  # not both for one pod
-        hosts = sorted({where[0] for family, _, _, _, where in found if family == wanted})
-        return tuple(f"[{each}]:{port}" if wanted == socket.AF_INET6 else f"{each}:{port}" for each in hosts)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
+        hosts = sorted({str(where[0]) for family, _, _, _, where in found if family == wanted})
+        return tuple(join(each, port) for each in hosts)

@@ -16,6 +16,7 @@ from tritonclient.grpc import model_config_pb2 as mc
 from tritonclient.grpc import service_pb2 as pb
 
 from repository.residency.usage import Key
+from triptych.addresses import join, split
 from triptych.call import Call
 from triptych.client import Upstream
 from triptych.datatypes import Array
@@ -121,9 +122,9 @@ class Triton:
         self.address = address
         metadata = ((KEY_HEADER, key),) if key else ()
         self._upstream = Upstream("predictor", address, SERVICE, relays=False, metadata=metadata)
-        host = address.rpartition(":")[0]
-        self._metrics = f"http://{host}:{metrics_port}/metrics" if metrics_port else ""
         self._inferences: set[asyncio.Task[pb.ModelInferResponse]] = set()  # also those that nobody waits for
+        host, _ = split(address)
+        self._metrics = f"http://{join(host, metrics_port)}/metrics" if metrics_port else ""
 
     async def index(self, *, whole: bool) -> Index:
         states: dict[str, set[Key]] = {"READY": set(), "LOADING": set(), "UNLOADING": set()}

@@ -17,6 +17,7 @@ from repository.rollout.plan import PlanError, Traffic, parse_steps, remaining_s
 from repository.rollout.report import End, Wish
 from repository.rollout.target import Target, TargetError
 from repository.rollout.wiring import METRICS, Parts, parts, show
+from triptych.addresses import argument
 
 DESCRIPTION = """\
 Raises the share of a version step by step. At each step it waits until the version is loaded and has its share, then
@@ -92,7 +93,11 @@ def _add_where(made: argparse.ArgumentParser) -> None:
     where = made.add_argument_group("where the traffic is written")
     where.add_argument("--documents", type=Path, metavar="DIR", help="folder of ServedModel documents")
     where.add_argument(
-        "--repository", default="127.0.0.1:9002", metavar="HOST:PORT", help="who follows it; default 127.0.0.1:9002"
+        "--repository",
+        type=typed(argument),
+        default="127.0.0.1:9002",
+        metavar="HOST:PORT",
+        help="who follows it; default 127.0.0.1:9002",
     )
     where.add_argument("--namespace", metavar="NS", help="namespace of the ServedModel or InferenceService")
     where.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: as kubectl finds it")

@@ -17,6 +17,7 @@ from repository.arguments import duration, typed
 from repository.remote import Remote, RemoteError
 from repository.top.frame import SORTS, Frame, as_json, frame
 from repository.top.picture import render
+from triptych.addresses import argument
 
 PIPE_WIDTH = 500  # nothing is cut off for a program that reads it
 
@@ -62,7 +63,13 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--address", default="127.0.0.1:9002", metavar="HOST:PORT", help="default 127.0.0.1:9002")
+    made.add_argument(
+        "--address",
+        type=typed(argument),
+        default="127.0.0.1:9002",
+        metavar="HOST:PORT",
+        help="default 127.0.0.1:9002",
+    )
     made.add_argument("--once", action="store_true", help="one frame with everything, then end")
     made.add_argument("--json", action="store_true", help="each frame as one line of JSON")
     made.add_argument("--sort", choices=SORTS, default="model", help="order of the residents; default model")

@@ -1,0 +1,129 @@
+"""Addresses in settings: where a service listens, and where it finds another. IPv6 addresses stand in brackets.
+
+An address for a call is `host:port`, as gRPC takes it: `postprocess:9001`, `10.0.0.7:9001`, `[fd00::7]:9001`.
+`dns:///host:port` says the same in gRPC's longer form.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from ipaddress import IPv6Address, ip_address
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+DNS = "dns:///"
+WILDCARD6 = "::"  # all addresses of both families
+_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+
+
+def join(host: str, port: int | str) -> str:
+    """`host:port`, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split(address: str) -> tuple[str, int]:
+    """Host and port of an address for a call, the host without brackets. Raises `ValueError` with a sentence."""
+    return _parts(address, bare=False)
+
+
+def argument(address: str) -> str:
+    """An address for a call, for argparse. Raises `ValueError` with a sentence."""
+    try:
+        split(address)
+    except ValueError as error:
+        raise ValueError(f"{error}, got '{address}'") from None
+    return address
+
+
+def is_numeric(address: str) -> bool:
+    """Whether an address for a call has an IP address and not a name, which may stand for many."""
+    try:
+        return _is_ip(split(address)[0])
+    except ValueError:
+        return False
+
+
+def resolve(host: str) -> list[str]:
+    """The addresses that a host to listen on stands for: itself, or what a name such as `localhost` has.
+
+    Raises `OSError`.
+    """
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return list(dict.fromkeys(str(where[0]) for *_, where in found))
+
+
+def _listening_host(host: str) -> str:
+    plain = host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host
+    if "%" in plain or not (_is_ip(plain) or _is_name(plain)):
+        raise ValueError("want an IP address (without a zone) or a host name, such as 127.0.0.1, ::1, or :: for all")
+    return plain
+
+
+def _called(address: str) -> str:
+    split(address)
+    return address
+
+
+def _collector(endpoint: str) -> str:
+    if endpoint:
+        split(endpoint.removeprefix("http://").removesuffix("/"))
+    return endpoint
+
+
+def _called_of_pod(address: str) -> str:
+    if not address:
+        return ""
+    dns = DNS if address.startswith(DNS) else ""
+    return dns + join(*_parts(address, bare=True))
+
+
+# Where a service listens; brackets are taken off.
+ListeningHost = Annotated[str, AfterValidator(_listening_host)]
+# Where another is called.
+Address = Annotated[str, AfterValidator(_called)]
+# Where spans go: an address, or a URL as OpenTelemetry has it. Empty: nowhere.
+Collector = Annotated[str, AfterValidator(_collector)]
+# One that is made of a pod's address, which Kubernetes writes without brackets: they are added. Empty: none.
+PodAddress = Annotated[str, AfterValidator(_called_of_pod)]
+
+
+def pod_address(address: str) -> str:
+    """The address with brackets where it needs them. Raises `ValueError` with a sentence."""
+    return _called_of_pod(address)
+
+
+def _parts(address: str, *, bare: bool) -> tuple[str, int]:
+    text = address.removeprefix(DNS)
+    host, _, port = text.rpartition(":")
+    wanted = "want host:port, an IPv6 address in brackets as in [::1]:9001"
+    if "://" in text or text.startswith(("unix:", "ipv4:", "ipv6:", "dns:", "/")):
+        raise ValueError(f"{wanted}, without a scheme")
+    if "%" in host:
+        raise ValueError(f"{wanted}, without a zone")
+    if not host or not (port.isascii() and port.isdecimal()) or (_is_ip(text) and not bare):
+        raise ValueError(wanted)
+    if not 0 < int(port) < 65536:
+        raise ValueError("want host:port with a port from 1 to 65535")
+    if host[0] == "[" and host[-1] == "]" and _is_ip6(host[1:-1]):
+        return host[1:-1], int(port)
+    if (bare and _is_ip6(host)) or (":" not in host and (_is_ip(host) or _is_name(host))):
+        return host, int(port)
+    raise ValueError(wanted)
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_ip6(host: str) -> bool:
+    return _is_ip(host) and isinstance(ip_address(host), IPv6Address)
+
+
+def _is_name(host: str) -> bool:
+    return bool(_NAME.fullmatch(host)) and not re.fullmatch(r"[0-9.]+", host)

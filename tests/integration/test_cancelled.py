@@ -1,0 +1,110 @@
+"""Hundreds of calls that are cancelled on their way through the chain, and others beside them that are not."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from typing import Any
+from urllib.request import urlopen
+
+import grpc
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+from tritonclient.grpc import service_pb2 as pb
+
+from local.chain import Chain
+from tests.integration.conftest import INFER, Caller, MakeChain
+from tests.integration.load import until
+from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
+from triptych.contracts import REPOSITORY_SERVICE
+from triptych.proto import repository_pb2 as rp
+
+PARTS = ("preprocess", "postprocess", "repository")
+CODES = {"OK", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}  # the last: too late for the queue that there is
+COUNTRIES = [
+    "ae",
+    "ar",
+    "at",
+    "au",
+    "be",
+    "bg",
+    "br",
+    "ca",
+    "ch",
+    "cl",
+    "cn",
+    "co",
+    "cz",
+    "dk",
+    "ee",
+    "eg",
+    "es",
+    "fi",
+    "fr",
+    "gb",
+]
+
+
+def series(chain: Chain, part: str, name: str, label: str) -> Counter[str]:
+    with urlopen(chain.metrics_url(part), timeout=10) as page:
+        families = text_string_to_metric_families(page.read().decode())
+    found = Counter[str]()
+    for family in families:
+        for sample in family.samples:
+            if sample.name == name:
+                found[sample.labels[label]] += int(sample.value)
+    return found
+
+
+def test_cancelled_calls_harm_no_other_and_leave_nothing(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    caller, moments = Caller(chain.address("preprocess")), random.Random(13)
+    picture = noise_picture(400, 300)
+    good = infer_request("sales_forecast_de", sales())
+    right = outputs_of(caller.infer(good))
+    infer: Any = caller.channel.unary_unary(INFER)
+    patient, leaving = [], []
+    for number in range(400):
+        if number % 4 == 0:
+            patient.append(infer.future(good.SerializeToString(), timeout=60))
+            continue
+        one = infer_request("digits_fr", {"image": objects(picture)})
+        if number % 4 == 1:  # cold: it waits for a load
+            one = infer_request(f"sales_forecast_{COUNTRIES[number // 40]}", sales())
+        elif number % 4 == 2:  # in a batch with those who stay
+            one = good
+        late_s = moments.choice((60, moments.uniform(0.001, 0.05)))
+        leaving.append(infer.future(one.SerializeToString(), timeout=late_s))
+        if number % 8 > 3:
+            time.sleep(moments.uniform(0, 0.01))
+        if late_s == 60:
+            leaving[moments.randrange(len(leaving))].cancel()
+    for call in leaving:
+        call.cancel()
+    for call in patient:
+        answer = outputs_of(pb.ModelInferResponse.FromString(call.result(60)))
+        for name, values in right.items():
+            np.testing.assert_allclose(answer[name], values, rtol=1e-5)
+    _assert_nothing_stays(chain)
+
+
+def test_cancelled_loads_leave_nothing_in_the_repository(make_chain: MakeChain) -> None:
+    chain = make_chain()
+    with grpc.insecure_channel(chain.address("repository")) as channel:
+        ensure: Any = channel.unary_unary(f"/{REPOSITORY_SERVICE.full_name}/EnsureLoaded")
+        for number in range(200):
+            request = rp.EnsureLoadedRequest(model=f"sales_forecast_{COUNTRIES[number % 10]}", version=1)
+            call = ensure.future(request.SerializeToString(), timeout=60 if number % 2 else 0.01)
+            time.sleep(0.002 * (number % 5))
+            call.cancel()
+    _assert_nothing_stays(chain)
+
+
+def _assert_nothing_stays(chain: Chain) -> None:
+    for part in PARTS:
+        until(lambda part=part: series(chain, part, "triptych_in_flight", "stage").total() == 0)  # type: ignore[misc]
+        log = chain.log(part).read_text()
+        assert '"ERROR"' not in log, log
+        assert "Traceback" not in log
+        assert series(chain, part, "triptych_requests_total", "code").keys() <= CODES
