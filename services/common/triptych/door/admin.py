@@ -21,8 +21,12 @@ class Admin:
         self._name = os.environ.get(VARIABLE, "")
 
     async def send_connections_away(self) -> None:
-        """Callers get GOAWAY with their next answer; what they send in between is answered still."""
+        """Callers get GOAWAY with their next answer, and the port is closed to new connections.
+
+        A caller that was sent away connects again at once: through an open port it would come back to this process.
+        """
         await self._request("POST", "/drain_listeners?graceful&skip_exit")
+        await self._request("POST", "/drain_listeners")
 
     async def until_answers_are_sent(self) -> None:
         """Returns when Envoy has no stream left, or a moment later."""
