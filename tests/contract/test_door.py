@@ -202,7 +202,7 @@ def test_a_method_that_a_stage_does_not_offer_says_so(stage: ScriptedStage) -> N
 
 
 def test_health_has_two_voices(door: str, tmp_path: Path) -> None:
-    with scripted(door, tmp_path, start_s=2) as stage:
+    with scripted(door, tmp_path, start_s=6) as stage:
         assert stage.state("live") == STATES.SERVING
         watched = stage.health.Watch(health_pb2.HealthCheckRequest(), timeout=20)
         unknown = stage.health.Watch(health_pb2.HealthCheckRequest(service="x"), timeout=20)
