@@ -29,6 +29,11 @@ test: lint verify ## everything: lint, types, layers, verify, then all tests (TE
 	@$(PYTHON) -m local.grpcurl >/dev/null || true
 	@$(SERVICES) -m pytest $(TESTS)
 
+.PHONY: test-clients
+test-clients: ## build the gRPC clients of other languages, and prove that a restart costs none of them a call
+	@$(PYTHON) -m local.clients
+	@$(SERVICES) -m pytest tests/contract/test_clients.py
+
 .PHONY: lint
 lint: ## style (ruff), types (mypy --strict) and import layers (import-linter)
 	@$(SERVICES) -m ruff check .

@@ -6,6 +6,7 @@ import pytest
 
 from helm.program import ROOT
 from tests.chart.objects import Objects, Render
+from triptych.door.base import SETTLE_S
 from triptych.settings import StageSettings
 
 MODES = ("Standard", "Knative", "Grouped", "Deployment")
@@ -110,12 +111,20 @@ def test_a_pod_waits_before_sigterm_and_has_the_time_that_it_needs(render: Rende
     assert 55 in grace.values()
 
 
-def test_callers_of_a_pod_that_goes_have_been_moved_before_it_refuses_them(render: Render) -> None:
+def serving_s(made: Objects, stage: str) -> float:
+    """How long a stage takes new calls after its pod was told to go."""
+    sleep_s = float(made.container(stage)["lifecycle"]["preStop"]["sleep"]["seconds"])
+    return sleep_s + float(made.environment(stage)[f"{stage.upper()}_DRAIN_S"])
+
+
+def test_callers_of_a_postprocess_that_goes_have_been_moved_before_it_stops(render: Render) -> None:
     longest_connection_s = StageSettings.model_fields["connection_age_s"].default * 1.1  # gRPC spreads it by 10 %
-    made = render()
-    leaving = made.container("preprocess")["lifecycle"]["preStop"]["sleep"]["seconds"]
-    leaving += float(made.environment("preprocess")["PREPROCESS_DRAIN_S"])
-    assert leaving > longest_connection_s
+    assert serving_s(render(), "postprocess") > longest_connection_s
+
+
+def test_in_one_pod_postprocess_answers_longer_than_preprocess_takes_calls(render: Render) -> None:
+    made = render({"mode": "Grouped"})
+    assert serving_s(made, "postprocess") > serving_s(made, "preprocess") + SETTLE_S
 
 
 def test_behind_a_proxy_of_knative_connections_stay_open_unless_that_is_set(render: Render) -> None:

@@ -203,7 +203,7 @@ def test_a_method_that_a_stage_does_not_offer_says_so(stage: ScriptedStage) -> N
 
 
 def test_health_has_two_voices(door: str, tmp_path: Path) -> None:
-    with scripted(door, tmp_path, start_s=2) as stage:
+    with scripted(door, tmp_path, start_s=6) as stage:
         assert stage.state("live") == STATES.SERVING
         watched = stage.health.Watch(health_pb2.HealthCheckRequest(), timeout=20)
         unknown = stage.health.Watch(health_pb2.HealthCheckRequest(service="x"), timeout=20)
@@ -281,7 +281,7 @@ def until_refused(stage: ScriptedStage) -> Any:
             return error
 
 
-def test_leaving_answers_what_was_taken_and_refuses_the_rest(door: str, tmp_path: Path) -> None:
+def test_leaving_answers_what_was_taken_and_takes_no_more(door: str, tmp_path: Path) -> None:
     with scripted(door, tmp_path, grace_s=60) as stage:
         taken = [stage.oip.ModelInfer.future(request("sleep", seconds="3"), timeout=60) for _ in range(20)]
         health = stage.health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
@@ -290,9 +290,11 @@ def test_leaving_answers_what_was_taken_and_refuses_the_rest(door: str, tmp_path
         process = psutil.Process(stage.part.pid)
         process.send_signal(signal.SIGTERM)
         assert next(health).status == STATES.NOT_SERVING
-        raised = until_refused(stage)
-        assert raised.code() is grpc.StatusCode.UNAVAILABLE
-        assert "this replica is stopping" in raised.details()
+        raised = until_refused(stage)  # by the port: a call on an open connection is answered or never begun
+        # grpc.aio cancels what comes in the moment of stopping (grpc#41785).
+        late = {"envoy": [], "grpcio": [grpc.StatusCode.CANCELLED]}[door]
+        assert raised.code() in (grpc.StatusCode.UNAVAILABLE, *late)
+        assert "this replica is stopping" not in raised.details()
         process.send_signal(signal.SIGTERM)  # a second one changes nothing
         assert [call.result(20).model_name for call in taken] == ["sleep"] * 20
         assert process.wait(20) == 0

@@ -14,6 +14,8 @@ from triptych import __version__
 from triptych.addresses import Collector, ListeningHost
 
 MIB = 1 << 20
+METADATA_FACTOR = 4  # a server ends a call over its own limit without a sentence: that is so much higher than ours
+METADATA_ENTRY_BYTES = 32  # what HTTP/2 counts for an entry beside its name and value (RFC 9113, 6.5.2)
 
 
 class StageSettings(BaseSettings):
@@ -35,6 +37,12 @@ class StageSettings(BaseSettings):
     revision: str = Field(__version__, description="name of this revision, returned with every answer")
     request_timeout_s: float = Field(30.0, gt=0, description="longest time for one call, if the caller sets none")
     max_message_bytes: int = Field(64 * MIB, ge=1024, description="largest gRPC message taken or sent")
+    max_metadata_bytes: int = Field(
+        64 << 10,
+        ge=4096,
+        le=1 << 20,
+        description="largest metadata of one call, counted as HTTP/2 does: 32 bytes more for each entry",
+    )
     max_in_flight: int = Field(512, ge=1, description="requests at once; more are refused with RESOURCE_EXHAUSTED")
     max_request_items: int = Field(
         1024, ge=1, description="inputs, outputs and parameters that a request may have, of each"
@@ -68,7 +76,10 @@ class StageSettings(BaseSettings):
     drain_s: float = Field(0.5, ge=0, description="on SIGTERM: go on serving that long while not ready")
     grace_s: float = Field(20.0, ge=0, description="after draining: time for calls in flight to end")
     connection_age_s: float = Field(
-        10.0, ge=0, description="a caller's connection is closed after that long and opened again, elsewhere; 0: never"
+        10.0,
+        ge=0,
+        description="a connection gets GOAWAY after that long, so that its caller finds new replicas; calls on it end "
+        "as they would; 0: never",
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG logs every request")
     otlp_endpoint: Collector = Field(

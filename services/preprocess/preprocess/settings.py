@@ -19,6 +19,15 @@ class Settings(StageSettings):
     )
     port: int = Field(9000, ge=0, le=65535, description="gRPC port")
     metrics_port: int = Field(9100, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
+    # The age decides how soon callers of a Service's address find a new replica; a replica that leaves sends GOAWAY by
+    # itself. grpc-js ends the calls on a connection that got GOAWAY with its next keepalive ping (grpc-node#3068): an
+    # age of 10 s cut every longer stream of such a caller.
+    connection_age_s: float = Field(
+        300.0,
+        ge=0,
+        description="a connection gets GOAWAY after that long, so that its caller finds new replicas; calls on it end "
+        "as they would; 0: never",
+    )
     repository: Address = Field("127.0.0.1:9002", description="address of the repository")
     postprocess: Address = Field("127.0.0.1:9001", description="address of postprocess")
     own_predictor: PodAddress = Field(

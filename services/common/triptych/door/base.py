@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
 from triptych.call import Call
 from triptych.door import health, reflection
-from triptych.errors import Draining, InvalidRequest
+from triptych.errors import Draining, InvalidRequest, Overloaded
 from triptych.methods import Service, methods_of
-from triptych.settings import StageSettings
+from triptych.settings import METADATA_ENTRY_BYTES, StageSettings
 from triptych.status import status_of, trailers_of
 
 log = logging.getLogger("triptych.door")
 
-REFUSE_S = 0.2
+# A call that was sent before its caller read the GOAWAY is here by then. Of 7,900 to 9,000 calls of a client 138 to 209
+# were lost in four restarts while the port stayed open and calls were refused, and 0 of 9,100 to 11,700 without
+# (grpc-go, grpc-java, grpc-js, grpcio, 8 callers, 2026-11-28).
+SETTLE_S = 0.5
 
 STOPPING = "this replica is stopping; send the request again"
 
@@ -51,25 +54,39 @@ class Door(ABC):
         self._health.set_ready(ready)
 
     async def close(self, grace_s: float) -> None:
-        """Refuses new calls as UNAVAILABLE, then gives those in flight `grace_s` seconds.
+        """Sends callers away, serves what they sent before they heard it, and gives calls in flight `grace_s` seconds.
 
-        The pause between is for callers that send on: what comes in the moment of stopping would be cut off.
+        A unary call is never refused here: no client by its defaults sends a call again that was answered with a
+        status. A stream may have no end; it ends with UNAVAILABLE after `SETTLE_S`.
         """
-        self._closing.set()
         self._health.close()
-        await asyncio.sleep(min(REFUSE_S, grace_s))
-        await self.end(grace_s)
+        settle_s = min(SETTLE_S, grace_s)
+        await self.send_away(grace_s)
+        await asyncio.sleep(settle_s)
+        self._closing.set()
+        await self.end(grace_s - settle_s)
+
+    @abstractmethod
+    async def send_away(self, grace_s: float) -> None:
+        """Sends GOAWAY and closes the listener, so that callers connect elsewhere; serves open connections on."""
 
     @abstractmethod
     async def end(self, grace_s: float) -> None:
         """Lets calls in flight end for `grace_s` seconds and then stops."""
 
+    def check_metadata(self, entries: Collection[tuple[str | bytes, str | bytes]]) -> None:
+        """Raises `Overloaded` when a call's metadata is over the limit."""
+        size_bytes = METADATA_ENTRY_BYTES * len(entries) + sum([len(name) + len(value) for name, value in entries])
+        limit_bytes = self.settings.max_metadata_bytes
+        if size_bytes > limit_bytes:
+            raise Overloaded(f"received metadata larger than max ({size_bytes} vs. {limit_bytes})")
+
     def admit(self, service: str, left_s: float | None, metadata: Mapping[str, str], *, endless: bool = False) -> Call:
-        """The call, with its own deadline or ours; raises `Draining` when this process is stopping.
+        """The call, with its own deadline or ours; raises `Draining` for a stream when this process is stopping.
 
         `left_s` is None when the caller set no deadline; 0.0 is a deadline.
         """
-        if self._closing.is_set() and service != self._unstoppable:
+        if endless and self._closing.is_set() and service != self._unstoppable:
             raise Draining(STOPPING)
         limit_s = float("inf") if endless else self.settings.request_timeout_s
         call = Call.within(limit_s if left_s is None else min(left_s, limit_s), metadata)

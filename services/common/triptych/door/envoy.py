@@ -221,6 +221,7 @@ class EnvoyDoor(Door):
         self._exchanges.add(exchange)
         path = scope["path"]
         try:
+            self.check_metadata(scope["headers"])
             answer = self._answers.get(path)
             if answer is None:
                 raise NotSupported(f"there is no method {path} here")
@@ -241,9 +242,8 @@ class EnvoyDoor(Door):
         self._loop.set_exception_handler(_unless_answered_late)
         self._looking = asyncio.create_task(self._look_after_callers())
 
-    async def close(self, grace_s: float) -> None:
+    async def send_away(self, grace_s: float) -> None:
         await self._admin.send_connections_away()
-        await super().close(grace_s)
 
     async def end(self, grace_s: float) -> None:
         last = time.monotonic() + grace_s

@@ -9,13 +9,14 @@ from typing import Any
 
 from triptych.addresses import WILDCARD6, resolve
 from triptych.door.admin import STATISTICS
-from triptych.settings import StageSettings
+from triptych.settings import METADATA_ENTRY_BYTES, METADATA_FACTOR, StageSettings
 
 TYPE = "type.googleapis.com/envoy"
 # A second GOAWAY follows the first after that long: what was on its way in between is answered.
 GOAWAY_S = "1s"
 ROOM_BYTES = 1 << 16  # for the frames around a message
 MAX_CONNECTIONS = 20_000
+AGE_JITTER_PERCENT = 10  # callers that came together do not come back together; gRPC's own servers do the same
 # Envoy's allocator, which Python uses here too, keeps what was freed: after 16 callers with messages of 58 MiB the
 # process stayed at 1.9 GiB (2026-11-22). So much goes back each second.
 RELEASED = {"bytes_to_release": 32 << 20, "memory_release_interval": "1s"}
@@ -24,7 +25,12 @@ RELEASED = {"bytes_to_release": 32 << 20, "memory_release_interval": "1s"}
 # 1,000 resets. With 50 callers of 50 ms beside 5 patient ones 493 of 3,163 calls were lost to the first and 10 of 3,130
 # to the second, and none of 3,155 as it is here (2026-11-21).
 RUNTIME = {"overload.premature_reset_total_stream_count": 1 << 31}
-HTTP2 = {"use_oghttp2_codec": True}  # not nghttp2; the CPU for a call is the same
+HTTP2 = {
+    "use_oghttp2_codec": True,  # not nghttp2; the CPU for a call is the same
+    # A request that HTTP/2 forbids (RFC 9113, 8.1.1) ends alone. Envoy's default closes the connection with all that
+    # others have on it, and gateways and backends do forward `connection` or `upgrade`.
+    "override_stream_error_on_invalid_http_message": True,
+}
 
 
 def bootstrap(stage: str, settings: StageSettings, app: str, admin: str, folder: str) -> dict[str, Any]:
@@ -111,7 +117,11 @@ def secrets(settings: StageSettings) -> dict[str, Any]:
 
 
 def _http(settings: StageSettings, application: dict[str, Any]) -> dict[str, Any]:
-    age = {"max_connection_duration": f"{settings.connection_age_s}s"} if settings.connection_age_s else {}
+    metadata_bytes = METADATA_FACTOR * settings.max_metadata_bytes
+    options: dict[str, Any] = {"max_headers_count": metadata_bytes // METADATA_ENTRY_BYTES}
+    if settings.connection_age_s:
+        options["max_connection_duration"] = f"{settings.connection_age_s}s"
+        options["max_connection_duration_jitter"] = {"value": AGE_JITTER_PERCENT}
     return {
         "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": STATISTICS,
@@ -122,7 +132,8 @@ def _http(settings: StageSettings, application: dict[str, Any]) -> dict[str, Any
         "generate_request_id": False,
         "server_header_transformation": "PASS_THROUGH",
         "stream_idle_timeout": "0s",  # a stream may be silent for hours
-        "common_http_protocol_options": age,
+        "common_http_protocol_options": options,
+        "max_request_headers_kb": metadata_bytes // 1024,
         "drain_timeout": GOAWAY_S,
     }
 

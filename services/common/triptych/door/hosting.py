@@ -19,7 +19,6 @@ import tempfile
 import threading
 from collections.abc import Awaitable
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from triptych.addresses import join, resolve
@@ -41,8 +40,13 @@ def become_envoy(stage: str, settings: StageSettings) -> NoReturn:
     from triptych.door.envoy_config import bootstrap
 
     settings = settings.model_copy(update={"port": _free_port(settings)})  # Envoy does not say what it took for 0
-    name, folder = f"triptych-{stage}-{token_hex(8)}", _written_secrets(settings)
-    config = json.dumps(bootstrap(stage, settings, f"{__name__}:app", f"@{name}", folder))
+    folder = _own_folder()
+    try:
+        _write_secrets(settings, folder)
+    except OSError:
+        shutil.rmtree(folder)
+        raise
+    config = json.dumps(bootstrap(stage, settings, f"{__name__}:app", admin.path(folder), folder))
     level = "info" if settings.log_level == "DEBUG" else "warning"
     arguments = ["--config-yaml", config, "--concurrency", "1", "--log-level", level, "--disable-hot-restart"]
     environment = {
@@ -50,7 +54,7 @@ def become_envoy(stage: str, settings: StageSettings) -> NoReturn:
         f"{settings.prefix()}PORT": str(settings.port),
         STAGE: stage,
         FOLDER: folder,
-        admin.VARIABLE: name,
+        admin.VARIABLE: admin.path(folder),
         "PYTHONPATH": os.pathsep.join(filter(None, [os.getcwd() if "" in sys.path else "", *sys.path])),
         "PYTHONHOME": f"{sys.prefix}{os.pathsep}{sys.exec_prefix}",
         "LD_PRELOAD": find_libpython.find_libpython() or "",  # pyvoy's module expects it to be there
@@ -78,17 +82,23 @@ def _free_port(settings: StageSettings) -> int:
     return port
 
 
-def _written_secrets(settings: StageSettings) -> str:
-    """A folder of files that tell Envoy where the certificates are; empty without TLS."""
+def _own_folder() -> str:
+    """A new folder that only this user may enter: whoever reaches Envoy's admin interface can end the process."""
+    try:
+        return tempfile.mkdtemp(prefix="triptych-")
+    except OSError:
+        return tempfile.mkdtemp(prefix="triptych-", dir="/dev/shm")  # the root of a pod is read-only
+
+
+def _write_secrets(settings: StageSettings, folder: str) -> None:
+    """Files that tell Envoy where the certificates are; none without TLS."""
     from triptych.door.envoy_config import secrets
     from triptych.tls import server_credentials
 
     if server_credentials(settings) is None:  # raises for files that cannot be read
-        return ""
-    folder = tempfile.mkdtemp(prefix="triptych-tls-")
+        return
     for name, document in secrets(settings).items():
         Path(folder, f"{name}.json").write_text(json.dumps(document))
-    return folder
 
 
 class Host:
@@ -161,8 +171,7 @@ def _exit(code: int) -> NoReturn:
 
 
 def _clean_up() -> None:
-    if folder := os.environ[FOLDER]:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
 
 
 app = Host()

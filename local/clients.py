@@ -1,0 +1,114 @@
+"""Ordinary gRPC clients of other languages (`tests/clients`), built once into the cache for the test of restarts.
+
+    python -m local.clients
+
+builds those whose toolchain is there: Go, Java with Maven, Node with npm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.environments import ROOT, cache_folder, locked
+from local.errors import LocalError
+
+SOURCES = ROOT / "tests" / "clients"
+BUILD_TIMEOUT_S = 900.0
+
+
+@dataclass(frozen=True)
+class Client:
+    """How one client is built, and how it is called once it is built in a folder."""
+
+    language: str
+    tools: tuple[str, ...]
+    build: tuple[tuple[str, ...], ...]
+    command: Callable[[Path], list[str]]
+
+    def folder(self) -> Path:
+        """Other sources are another folder."""
+        digest = hashlib.sha256()
+        for path in sorted(path for path in self.sources().rglob("*") if path.is_file()):
+            digest.update(path.read_bytes())
+        return cache_folder() / f"client-{self.language}-{digest.hexdigest()[:12]}"
+
+    def sources(self) -> Path:
+        return SOURCES / self.language
+
+
+CLIENTS = {
+    client.language: client
+    for client in (
+        Client("go", ("go",), (("go", "build", "-o", "client", "."),), lambda folder: [str(folder / "client")]),
+        Client(
+            "java",
+            ("javac", "java", "mvn"),
+            (
+                ("mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib"),
+                ("javac", "-cp", "lib/*", "-d", ".", "Client.java"),
+            ),
+            lambda folder: ["java", "-cp", f"{folder}:{folder}/lib/*", "Client"],
+        ),
+        Client("node", ("node", "npm"), (("npm", "ci"),), lambda folder: ["node", str(folder / "client.js")]),
+    )
+}
+
+
+def find_client(language: str) -> list[str] | None:
+    """The command of a client that has been built."""
+    client = CLIENTS[language]
+    return client.command(client.folder()) if client.folder().exists() else None
+
+
+def ensure_client(language: str) -> list[str]:
+    """The command of a client, built now if it is not yet. Raises `LocalError` where that cannot be done."""
+    client = CLIENTS[language]
+    with locked(f"client-{language}"):
+        return find_client(language) or _build(client)
+
+
+def _build(client: Client) -> list[str]:
+    missing = [tool for tool in client.tools if shutil.which(tool) is None]
+    if missing:
+        raise LocalError(f"{', '.join(missing)}: not on PATH")
+    folder = client.folder()
+    print(f"building the {client.language} client in {folder} (once)", file=sys.stderr, flush=True)
+    draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=cache_folder()))
+    try:
+        shutil.copytree(client.sources(), draft, dirs_exist_ok=True)
+        for command in client.build:
+            _run(command, draft)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return client.command(folder)
+
+
+def _run(command: tuple[str, ...], folder: Path) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        raise LocalError(f"{command[0]}: not built within {BUILD_TIMEOUT_S:.0f} s") from None
+    if done.returncode:
+        last = ((done.stderr or done.stdout).strip().splitlines() or ["it gives no reason"])[-1]
+        raise LocalError(f"{' '.join(command[:2])}: {last}")
+
+
+def main() -> None:
+    """Builds what can be built, and says what cannot."""
+    for language in CLIENTS:
+        try:
+            ensure_client(language)
+        except LocalError as error:
+            print(f"{language} client: {error}; its test is skipped", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Callers that no ordinary client is: what they do wrong costs themselves, and nobody else on their connection."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.contract.scripted.process import ScriptedStage, request, scripted
+from tests.contract.scripted.raw import INFER, Headers, RawConnection, connected
+from triptych.door import DOORS
+
+FAST = request("echo").SerializeToString()
+HELD = request("hold").SerializeToString()
+OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, INTERNAL = "0", "3", "8", "13"
+PROTOCOL_ERROR = 1
+
+
+@pytest.fixture(scope="module", params=sorted(DOORS))
+def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedStage]:
+    with scripted(request.param, tmp_path_factory.mktemp("stage"), connection_age_s=0) as running:
+        yield running
+
+
+def without(name: str) -> Headers:
+    return [header for header in INFER if header[0] != name]
+
+
+# What HTTP/2 forbids (RFC 9113, 8.2), which gateways and backends forward all the same.
+FORBIDDEN: dict[str, Headers] = {
+    "connection": [*INFER, ("connection", "keep-alive")],
+    "keep-alive": [*INFER, ("keep-alive", "timeout=5")],
+    "transfer-encoding": [*INFER, ("transfer-encoding", "chunked")],
+    "upgrade": [*INFER, ("upgrade", "h2c")],
+    "proxy-connection": [*INFER, ("proxy-connection", "keep-alive")],
+    "te": [*INFER, ("te", "gzip")],
+    "content-length of another size": [*INFER, ("content-length", "3")],
+    "content-length that is no number": [*INFER, ("content-length", "abc")],
+    "name in capitals": [*INFER, ("X-Request-Id", "1")],
+    "empty name": [*INFER, ("", "1")],
+    "name with a space": [*INFER, ("a b", "1")],
+    "CR and LF": [*INFER, ("x", "a\r\nb: c")],
+    "NUL": [*INFER, ("x", "a\0b")],
+    "unknown pseudo-header": [*INFER, (":odd", "1")],
+    "no path": without(":path"),
+    "path that is none": [*without(":path"), (":path", "no slash \x7f")],
+}
+
+# What is odd and allowed.
+ALLOWED: dict[str, Headers] = {
+    "host": [*INFER, ("host", "other")],
+    "te twice": [*INFER, ("te", "trailers")],
+    "underscore": [*INFER, ("a_b", "1")],
+    "bytes over 127": [*INFER, ("x", "\xe9")],
+    "expect": [*INFER, ("expect", "100-continue")],
+    "100 entries": [*INFER, *((f"k{number}", "v") for number in range(100))],
+    "1000 entries": [*INFER, *((f"k{number}", "v") for number in range(1000))],
+    "60 KiB": [*INFER, ("big", "v" * 60 * 1024)],
+}
+
+TOO_LARGE: dict[str, Headers] = {
+    "70 KiB": [*INFER, ("big", "v" * 70 * 1024)],
+    "70 entries of 1 KiB": [*INFER, *((f"k{number}", "v" * 1024) for number in range(70))],
+    "2000 entries": [*INFER, *((f"k{number}", "v") for number in range(2000))],
+    "200 KiB": [*INFER, ("big", "v" * 200 * 1024)],
+}
+
+
+def between_neighbours(stage: ScriptedStage, odd: Headers) -> tuple[str, str, int | None]:
+    """Sends an odd call while another is held, and one behind it; status, text and reset of the odd one."""
+    with connected(stage.part.address) as connection:
+        before = stage.seen()["held"]
+        held = connection.send(INFER, HELD)
+        stage.until("held", before + 1)
+        answer = connection.send(odd, FAST)
+        behind = connection.send(INFER, FAST)
+        connection.until(lambda: answer.ended and behind.ended)
+        stage.release()
+        connection.until(lambda: held.ended)
+        assert (held.status, behind.status, connection.goaway) == (OK, OK, None)
+        return answer.status, answer.text, answer.reset
+
+
+@pytest.mark.parametrize("odd", FORBIDDEN)
+def test_a_malformed_call_fails_alone(stage: ScriptedStage, odd: str) -> None:
+    status, text, reset = between_neighbours(stage, FORBIDDEN[odd])
+    if stage.door == "envoy":
+        assert reset == PROTOCOL_ERROR
+    elif status not in (OK, ""):  # grpc.aio passes some as metadata
+        assert text
+
+
+@pytest.mark.parametrize("odd", ALLOWED)
+def test_what_is_odd_and_allowed_is_served(stage: ScriptedStage, odd: str) -> None:
+    assert between_neighbours(stage, ALLOWED[odd])[0] == OK
+
+
+@pytest.mark.parametrize("odd", TOO_LARGE)
+def test_metadata_over_the_limit_gets_a_sentence(stage: ScriptedStage, odd: str) -> None:
+    status, text, _ = between_neighbours(stage, TOO_LARGE[odd])
+    assert status == RESOURCE_EXHAUSTED
+    assert text.startswith("received metadata larger than max (")
+    assert text.endswith(" vs. 65536)")
+
+
+def test_the_limit_of_metadata_is_a_setting(tmp_path: Path) -> None:
+    with scripted("envoy", tmp_path, max_metadata_bytes=4096) as stage:
+        assert between_neighbours(stage, [*INFER, ("big", "v" * 3000)])[0] == OK
+        assert between_neighbours(stage, [*INFER, ("big", "v" * 4000)])[0] == RESOURCE_EXHAUSTED
+
+
+def test_a_deadline_that_is_none_gets_a_sentence(stage: ScriptedStage) -> None:
+    status, text, _ = between_neighbours(stage, [*INFER, ("grpc-timeout", "soon")])
+    assert status == (INVALID_ARGUMENT if stage.door == "envoy" else INTERNAL)
+    assert "grpc-timeout" in text
+
+
+def test_keepalive_pings_do_not_cost_the_connection(stage: ScriptedStage) -> None:
+    with connected(stage.part.address) as connection:
+        held = connection.send(INFER, HELD)
+        for number in range(1, 8):  # gRPC's default ends the connection with the third in five minutes
+            connection.ping()
+            connection.until(lambda number=number: connection.pings == number)  # type: ignore[misc]
+            time.sleep(1)
+        stage.release()
+        connection.until(lambda: held.ended)
+        assert (held.status, connection.goaway) == (OK, None)
+
+
+def refused(address: str) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 10).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_while_it_leaves_the_port_is_closed_and_open_connections_are_served(tmp_path: Path) -> None:
+    with scripted("envoy", tmp_path, grace_s=60) as stage, connected(stage.part.address) as idle:
+        idle.until(answered(idle))
+        taken = stage.oip.ModelInfer.future(request("sleep", seconds="5"), timeout=60)
+        stage.seen()  # behind it on the same connection
+        process = psutil.Process(stage.part.pid)
+        process.send_signal(signal.SIGTERM)
+        while not refused(stage.part.address):
+            pass
+        late = idle.send(INFER, FAST)
+        idle.until(lambda: late.ended and idle.goaway is not None)
+        assert (late.status, idle.goaway) == (OK, 0)
+        assert taken.result(30).model_name == "sleep"
+        assert process.wait(30) == 0
+
+
+def test_no_other_user_reaches_the_admin_interface_of_envoy(tmp_path: Path) -> None:
+    with scripted("envoy", tmp_path) as stage:
+        listening = [Path(socket.laddr) for socket in psutil.Process(stage.part.pid).net_connections("unix")]
+        folders = {path.parent for path in listening if path.name == "admin"}
+        assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700]
+        assert not [path for path in listening if str(path).startswith("@")]
+    assert not any(folder.exists() for folder in folders)
+
+
+def answered(connection: RawConnection) -> Callable[[], bool]:
+    answer = connection.send(INFER, FAST)
+    return lambda: answer.ended
