@@ -56,6 +56,12 @@ WORKERS ?= 2
 e2e: ## the tests that need a Kubernetes cluster: the one that KUBECONFIG names, each test in a namespace of its own
 	@$(CLUSTER_ENV); $(SERVICES) -m pytest tests/e2e $(TESTS) --numprocesses $(WORKERS) --dist loadfile
 
+SECONDS ?= 60
+FUZZ ?= pictures
+.PHONY: fuzz
+fuzz: ## nearly right inputs by the thousand, for SECONDS each, which are kept in fuzz-found if they are a find (FUZZ=pictures)
+	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz.$$name --seconds $(SECONDS); done
+
 .PHONY: models
 models: ## train and export all example models again (minutes; deterministic)
 	@python=$$($(ENVIRONMENT) models) && PYTHONPATH=services/common exec "$$python" -m models build

@@ -59,12 +59,17 @@ def pillows(data: bytes) -> tuple[Array | None, str]:
             if image.width * image.height > MAX_PIXELS:
                 return None, "too large"
             image.load()
-            turned = ImageOps.exif_transpose(image)
+            # Pillow takes some other words for the start of TIFF data: of BigTIFF, and with bytes in the wrong order.
+            turned = ImageOps.exif_transpose(image) if _has_tiff(image.info.get("exif", b"")) else image
             if turned.mode.startswith("I"):  # 16 bit
                 return np.repeat((np.asarray(turned) >> 8).astype(np.uint8)[..., np.newaxis], 3, axis=2), ""
             return np.asarray(turned.convert("RGB")), ""
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
+
+
+def _has_tiff(exif: bytes) -> bool:
+    return exif.removeprefix(b"Exif\0\0").startswith((b"II*\0", b"MM\0*"))
 
 
 def fault_of(data: bytes) -> tuple[str, str, str]:
@@ -111,52 +116,56 @@ def file_of(seed: int, number: int, files: list[bytes]) -> bytes:
     return mutated(rng.choice(files), files, rng)
 
 
-def started(seed: int, filling: int) -> subprocess.Popen[str]:
+def child_process(filling: int, *arguments: str) -> subprocess.Popen[str]:
+    """This Python in a process in which memory from the allocator is filled, even large pieces of it."""
     environ = {**os.environ, "MALLOC_PERTURB_": str(filling), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
-    command = [sys.executable, "-m", "tests.fuzz.pictures", "--child", "--seed", str(seed)]
+    command = [sys.executable, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environ)
 
 
-def run(seconds: float, seed: int) -> int:
+def output_of(code: str, filling: int) -> str:
+    return child_process(filling, "-c", code).communicate()[0]
+
+
+def run(seconds: float, seed: int, batches: float = float("inf")) -> int:
     """The number of finds; each is kept as a file."""
-    children = [started(seed, filling) for filling in FILLINGS]
+    arguments = ("-m", "tests.fuzz.pictures", "--child", "--seed", str(seed))
+    children = [child_process(filling, *arguments) for filling in FILLINGS]
     files, counts, finds = corpus(), Counter[str](), 0
     memory: list[int] = []
     until_s = time.monotonic() + seconds
-    batches = 0
     try:
-        while time.monotonic() < until_s:
+        while time.monotonic() < until_s and len(memory) < batches:
             lines = [child.stdout.readline() for child in children if child.stdout]
             if not all(lines):
-                print(f"a child ended in batch {batches} of seed {seed}: {[child.poll() for child in children]}")
+                print(f"a child ended in batch {len(memory)} of seed {seed}: {[child.poll() for child in children]}")
                 finds += 1
                 break
             reports = [json.loads(line) for line in lines]
-            memory.append(max(report["bytes"] for report in reports))
-            counts.update(reports[0]["counts"])
             for number, fault in reports[0]["finds"].items():
-                finds += 1
                 keep(file_of(seed, int(number), files), fault)
+            finds += len(reports[0]["finds"])
             if reports[0]["digest"] != reports[1]["digest"]:
                 finds += 1
-                print(f"an answer depends on memory that nobody wrote: batch {batches} of {BATCH}, seed {seed}")
-            batches += 1
+                print(f"an answer depends on memory that nobody wrote: batch {len(memory)} of {BATCH}, seed {seed}")
+            counts.update(reports[0]["counts"])
+            memory.append(max(report["bytes"] for report in reports))
     finally:
         for running in children:
             running.kill()
-            running.wait()
-    return finds + summary(batches, counts, memory)
+            running.communicate()
+    return finds + summary(counts, memory)
 
 
-def summary(batches: int, counts: Counter[str], memory: list[int]) -> int:
+def summary(counts: Counter[str], memory: list[int]) -> int:
     """Prints what was done. 1 when memory has grown."""
-    print(f"{batches * BATCH} files, each decoded twice")
+    print(f"{len(memory) * BATCH} files, each decoded twice")
     for name, count in counts.most_common():
         print(f"{count:10} {name}")
     if not memory:
         return 0
     settled = memory[min(len(memory) - 1, 20)]
-    print(f"memory {settled >> 20} MiB after {min(batches, 21)} batches, {memory[-1] >> 20} MiB at the end")
+    print(f"memory {settled >> 20} MiB after the first batches, {memory[-1] >> 20} MiB at the end")
     return int(memory[-1] - settled > MAX_GROWTH_BYTES)
 
 

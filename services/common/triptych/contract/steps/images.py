@@ -36,7 +36,7 @@ _CONVERSIONS: Final[Mapping[tuple[str, str], int]] = {
     ("gray", "rgb"): cv2.COLOR_GRAY2RGB,
 }
 
-# A scan of a progressive JPEG costs about a twentieth of a whole decode of a PNG of that size: 1.2 ns for each pixel.
+# 25 million pixels in 20 scans of zeros take 0.15 to 0.39 s of CPU, as a PNG of that size: 0.18 to 0.63 s (2026-11-28).
 SCANS_AT_ONCE: Final = 20
 
 Pixels = Annotated[int, Field(ge=1, le=16384)]

@@ -87,7 +87,7 @@ def scans_of(data: bytes, most: int = MAX_SCANS) -> Scans:
 def exif_of(data: bytes) -> bytes:
     """The TIFF structure of the first EXIF segment before the pixels, or nothing."""
     for marker, _, body, end in _segments(data):
-        if marker == _APP1 and data.startswith(b"Exif\0", body):
+        if marker == _APP1 and data.startswith(b"Exif\0\0", body):
             return data[body + 6 : end]
     return b""
 
