@@ -80,8 +80,8 @@ def animated(still: Array, frame: Array, rows: int | None = None) -> bytes:
     )
 
 
-def frame_control(width: int, height: int, number: int) -> bytes:
-    return chunk(b"fcTL", struct.pack(">IIIIIHHBB", number, width, height, 0, 0, 1, 10, 0, 0))
+def frame_control(width: int, height: int, number: int, dispose: int = 0) -> bytes:
+    return chunk(b"fcTL", struct.pack(">IIIIIHHBB", number, width, height, 0, 0, 1, 10, dispose, 0))
 
 
 def chunks_of(data: bytes) -> list[tuple[bytes, bytes]]:

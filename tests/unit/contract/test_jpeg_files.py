@@ -75,13 +75,20 @@ KINDS = {
     "padding before the end": PLAIN[:-2] + bytes(40) + PLAIN[-2:],
     "a few stray bytes before the end": PLAIN[:-2] + b"garbage" + PLAIN[-2:],
     "stray bytes in both places": PLAIN[:20] + b"\0\0ab" + PLAIN[20:-2] + bytes(9) + PLAIN[-2:],
-    "wrong numbers of coefficients in a sequential scan": PLAIN[: SCAN + 11] + b"\0\0\0" + PLAIN[SCAN + 14 :],
+    "wrong coefficients in a sequential scan (libjpeg-turbo#778)": PLAIN[: SCAN + 11] + b"\0\0\0" + PLAIN[SCAN + 14 :],
     "sampling 2x2 of the only colour": frame_changed(jpeg(PICTURE[..., 0]), 7, b"\x22"),
     **{
         f"chroma {factors}": flat_jpeg(40, 24, factors)
-        for factors in ((0x41, 0x11, 0x11), (0x12, 0x11, 0x11), (0x14, 0x11, 0x11), (0x22, 0x21, 0x21))
+        for factors in (
+            (0x41, 0x11, 0x11),
+            (0x12, 0x11, 0x11),
+            (0x14, 0x11, 0x11),
+            (0x22, 0x21, 0x21),
+            (0x22, 0x12, 0x12),  # 4:2:2 in other words (libjpeg-turbo#92)
+            (0x21, 0x21, 0x21),  # 4:4:4 in other words (libjpeg-turbo#323)
+        )
     },
-    "four colours, two of them halved": flat_jpeg(40, 24, (0x22, 0x11, 0x11, 0x22)),
+    "four colours, two of them halved (libjpeg-turbo#236)": flat_jpeg(40, 24, (0x22, 0x11, 0x11, 0x22)),
     "arithmetic coding": flat_jpeg(40, 24, frame=0xC9),
     **{f"{width}x{height}": jpeg(PICTURE[:height, :width]) for width, height in ((1, 1), (1, 45), (67, 1), (17, 3))},
 }
@@ -174,7 +181,7 @@ BROKEN = {
     "two colours": (flat_jpeg(40, 24, (0x11, 0x11)), "of 2 colours, not 1, 3 or 4"),
     "coding without loss": (PLAIN.replace(b"\xff\xc0\0", b"\xff\xc3\0", 1), "coded without loss"),
     "hierarchical coding": (PLAIN.replace(b"\xff\xc0\0", b"\xff\xc5\0", 1), "coded hierarchically"),
-    "chroma 4:1:0": (flat_jpeg(40, 24, (0x42, 0x11, 0x11)), "of a rare chroma subsampling"),
+    "chroma 4:1:0 (libjpeg-turbo#436)": (flat_jpeg(40, 24, (0x42, 0x11, 0x11)), "of a rare chroma subsampling"),
     "pixels before a header": (without(PLAIN, 0xC0), "without a header"),
     "an end before pixels": (PLAIN[:20] + b"\xff\xd9" + PLAIN[20:], "without pixels"),
     "a second start": (behind_start(PLAIN, b"\xff\xd8"), "with a second start marker"),

@@ -137,6 +137,9 @@ ANIMATED = {
     "half a blue frame before": png(RED, before=ANIMATION + frame_control(256, 256, 0) + frame(1, 128)),
     "a first frame of half the rows": png(RED, before=ANIMATION + frame_control(256, 128, 0)),
     "a first frame larger than the picture": png(RED, before=ANIMATION + frame_control(512, 512, 0)),
+    "a frame that is disposed to the background (opencv#29643)": png(
+        RED, before=ANIMATION + frame_control(256, 256, 0, dispose=1), after=frame(1, 256)
+    ),
     "controls without frames": png(RED, before=ANIMATION, after=frame_control(256, 256, 0)),
 }
 
@@ -155,6 +158,14 @@ BROKEN = {
     ),
     "the same, as its control says": (
         png(RED, raw=scanlines(RED)[: 128 * 769], before=ANIMATION + frame_control(256, 128, 0)),
+        "that is damaged",
+    ),
+    "an animation's first frame with a filter that is none (opencv#27744)": (
+        png(
+            RED,
+            raw=scanlines(RED)[: 128 * 769] + b"\7" + bytes(127 * 769 + 768),
+            before=ANIMATION + frame_control(256, 256, 0),
+        ),
         "that is damaged",
     ),
     "one row too few": (png(PICTURE, raw=LINES[:-73]), "that is damaged"),
