@@ -383,7 +383,7 @@ def test_who_could_not_wait_that_long_is_refused_at_once_and_the_others_wait() -
         await trial.send(trial.member(picture))
         patient = [asyncio.ensure_future(trial.chain(trial.member(picture))) for _ in range(50)]
         await asyncio.sleep(0)
-        hurried = trial.member(picture, call=Call.within(0.01))
+        hurried = trial.member(picture, call=Call.within(0.05))
         with pytest.raises(Overloaded, match="the wait for a thread that prepares it is") as refused:
             await trial.chain(hurried)
         assert refused.value.retry_after_s > 0
