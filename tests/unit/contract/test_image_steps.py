@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.contract import Scope
@@ -226,6 +226,7 @@ def test_a_thumbnail_does_not_pass_for_the_end_of_a_cut_jpeg() -> None:
         passes_of(data, "jpeg")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_upset_the_header_reader(data: bytes) -> None:
     for start in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"):
@@ -239,6 +240,7 @@ def test_no_bytes_upset_the_header_reader(data: bytes) -> None:
                 assert str(error)  # noqa: PT017 - raising is allowed, not required
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(jpeg()) - 1), st.integers(0, 255))
 def test_a_changed_byte_ends_in_a_picture_or_in_invalid_input(at: int, value: int) -> None:
     for whole in (jpeg(), png()):
