@@ -76,9 +76,9 @@ sbom: ## bills of materials (CycloneDX) of the Python packages in the images, in
 	  && echo "$(SBOM)/$${folder##*/}.cdx.json"; done
 
 SECONDS ?= 60
-FUZZ ?= wire
+FUZZ ?= pictures wire
 .PHONY: fuzz
-fuzz: ## nearly right inputs by the thousand, for SECONDS each (FUZZ=wire)
+fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire")
 	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz.$$name --seconds $(SECONDS); done
 
 .PHONY: models

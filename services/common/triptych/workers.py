@@ -10,7 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
+from threading import Event
 from typing import TypeVar
+
+from triptych.cancellation import CANCELLED
 
 T = TypeVar("T")
 
@@ -47,13 +50,21 @@ class Workers:
         return self._bytes * self._s_per_byte / self._threads
 
     async def run(self, work: Callable[[], T], size_bytes: int) -> T:
-        """The result of `work`; `size_bytes` is how much data it goes through."""
+        """The result of `work`; `size_bytes` is how much data it goes through.
+
+        When nobody waits for it any more, work that has not begun never does, and other work ends at its next
+        `check_cancelled`.
+        """
         if size_bytes <= self._inline_bytes:
             return work()
-        context = copy_context()
+        context, cancelled = copy_context(), Event()
+        context.run(CANCELLED.set, cancelled)
         self._bytes += size_bytes
         try:
             result, took_s = await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _timed, work)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
         finally:
             self._bytes -= size_bytes
         self._s_per_byte += (took_s / size_bytes - self._s_per_byte) * (LEARNT if self._s_per_byte else 1.0)

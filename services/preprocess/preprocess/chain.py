@@ -20,7 +20,7 @@ from preprocess.upstream import Upstreams
 from triptych.call import Call
 from triptych.contract import Plan
 from triptych.datatypes import Array
-from triptych.errors import ContractViolation, TriptychError
+from triptych.errors import ContractViolation, DeadlineExceeded, TriptychError
 from triptych.metrics import Laps, StageMetrics
 from triptych.room import Room
 from triptych.status import status_of
@@ -122,7 +122,10 @@ class Chain:
         version = member.target.model, member.target.version
         self._preparing[version] += 1
         try:
-            member.prepared = await self._transform(member.plan, member.sent.arrays(), work_bytes)
+            async with asyncio.timeout(member.call.remaining_s()):
+                member.prepared = await self._transform(member.plan, member.sent.arrays(), work_bytes)
+        except TimeoutError:
+            raise DeadlineExceeded("the request was not prepared within the time of the call") from None
         finally:
             self._preparing[version] -= 1
             if not self._preparing[version]:

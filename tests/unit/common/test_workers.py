@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from triptych.cancellation import check_cancelled
 from triptych.workers import Workers, cpu_limit
 
 
@@ -64,3 +65,44 @@ def test_work_that_fails_is_not_in_hand_any_more() -> None:
         return workers.wait_s
 
     assert asyncio.run(wait_s()) == 0.0
+
+
+def test_work_that_nobody_waits_for_ends_at_its_next_part_and_what_waits_behind_it_never_begins() -> None:
+    begun, release = threading.Event(), threading.Event()
+    parts: list[str] = []
+
+    def long_work() -> None:
+        for _ in range(100):
+            check_cancelled()
+            parts.append("long")
+            begun.set()
+            assert release.wait(60)
+
+    async def test() -> None:
+        workers = Workers(1, inline_bytes=0)
+        first = asyncio.ensure_future(workers.run(long_work, 1))
+        second = asyncio.ensure_future(workers.run(lambda: parts.append("second"), 1))
+        await asyncio.to_thread(begun.wait, 60)
+        first.cancel()
+        second.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+        release.set()
+        await workers.run(lambda: parts.append("third"), 1)
+        workers.close()
+
+    asyncio.run(test())
+    assert parts == ["long", "third"]
+
+
+def test_work_that_somebody_waits_for_is_not_cancelled_by_that_of_others() -> None:
+    async def test() -> None:
+        workers = Workers(2, inline_bytes=0)
+        gone = asyncio.ensure_future(workers.run(lambda: time.sleep(0.01), 1))
+        stays = asyncio.ensure_future(workers.run(check_cancelled, 1))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await stays
+        workers.close()
+
+    asyncio.run(test())
+    check_cancelled()  # in no thread of ours: nothing to be cancelled

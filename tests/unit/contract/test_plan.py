@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from triptych.contract import Contract, Plan
-from triptych.contract.steps import images
+from triptych.contract.steps import decoding, images
 from triptych.contract.trial import trial
 from triptych.errors import ContractViolation, InvalidInput
 
@@ -65,14 +65,14 @@ def test_the_pictures_of_a_request_are_never_unpacked_together(
     unpacked: list[weakref.ref[Any]] = []
     alive: list[int] = []
 
-    def watched(data: bytes) -> Any:
+    def watched(*arguments: Any) -> Any:
         alive.append(sum(each() is not None for each in unpacked))
-        made = decode(data)
+        made = decode(*arguments)
         unpacked.append(weakref.ref(made))
         return made
 
-    decode = images._pixels
-    monkeypatch.setattr(images, "_pixels", watched)
+    decode = decoding.decode
+    monkeypatch.setattr(images, "decode", watched)
     digits_plan.preprocess({"image": files(*(picture(20, 20 + row) for row in range(9))), **boxes})
     assert len(alive) == 9
     assert max(alive) <= 1  # the one before, until the next is there

@@ -21,9 +21,10 @@ from preprocess.transform import Transform
 from triptych.call import Call
 from triptych.contract import Plan, load_contract
 from triptych.contract.steps import images
-from triptych.contract.steps.headers import Format, Header, header_of
+from triptych.contract.steps.decoding import header_of
+from triptych.contract.steps.headers import Format, Header
 from triptych.datatypes import Array
-from triptych.errors import ContractViolation, InvalidInput, InvalidRequest, Overloaded, Unavailable
+from triptych.errors import ContractViolation, DeadlineExceeded, InvalidInput, InvalidRequest, Overloaded, Unavailable
 from triptych.metrics import StageMetrics
 from triptych.tensors import (
     Tensors,
@@ -280,6 +281,34 @@ def test_a_small_file_of_many_pixels_is_a_large_request() -> None:
     run(test)
 
 
+def test_a_request_whose_time_is_over_leaves_its_thread_after_the_picture_in_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twelve abandoned requests of 64 pictures kept a good one waiting for 5 s (2026-11-27)."""
+    decoded: list[int] = []
+    release = threading.Event()
+
+    def slow(data: bytes, kind: Format, header: Header) -> Array:
+        decoded.append(len(data))
+        assert release.wait(60)
+        return np.zeros((32, 32, 3), np.uint8)
+
+    monkeypatch.setattr(images, "decode", slow)
+    file = cv2.imencode(".png", np.zeros((1000, 1000, 3), np.uint8))[1].tobytes()
+
+    async def test() -> None:
+        trial = Trial(DIGITS)
+        hurried = trial.member({"image": np.array([file] * 60, np.object_)}, call=Call.within(0.2))
+        with pytest.raises(DeadlineExceeded):
+            await trial.chain(hurried)
+        release.set()
+        (outcome,) = await trial.send(trial.member({"image": np.array([file] * 2, np.object_)}))
+        assert isinstance(outcome, dict)
+
+    run(test)
+    assert len(decoded) <= 1 + 2  # on a busy machine not even the first was begun
+
+
 def test_a_large_file_is_not_looked_into_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """10 MB of empty JPEG segments took the reader of headers 2 s (2026-11-22)."""
     threads: list[str] = []
@@ -354,7 +383,7 @@ def test_who_could_not_wait_that_long_is_refused_at_once_and_the_others_wait() -
         await trial.send(trial.member(picture))
         patient = [asyncio.ensure_future(trial.chain(trial.member(picture))) for _ in range(50)]
         await asyncio.sleep(0)
-        hurried = trial.member(picture, call=Call.within(0.01))
+        hurried = trial.member(picture, call=Call.within(0.05))
         with pytest.raises(Overloaded, match="the wait for a thread that prepares it is") as refused:
             await trial.chain(hurried)
         assert refused.value.retry_after_s > 0

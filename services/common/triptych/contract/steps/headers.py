@@ -1,7 +1,4 @@
-"""What an encoded image says of itself, read without decoding a pixel.
-
-PNG: https://www.w3.org/TR/png-3/ (signature, chunks). JPEG: ITU-T T.81 annex B (markers and segments).
-"""
+"""Formats of encoded pictures by their first bytes, and what a decoder must know before it unpacks a pixel."""
 
 from __future__ import annotations
 
@@ -11,25 +8,64 @@ Format = Literal["png", "jpeg"]
 
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
-# A progressive JPEG is decoded once per scan; a small file with thousands of them is an attack.
-MAX_JPEG_SCANS: Final = 100
-# A PNG of more pieces than this was not made by any encoder: a 25 megapixel file has about 3,000 of 8 KiB.
-MAX_PNG_CHUNKS: Final = 100_000
 
-_SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, all codings
-_STANDALONE: Final = frozenset({0x01, *range(0xD0, 0xD8)})  # markers with no length: TEM, RSTn
-_SOS, _SOI, _EOI = 0xDA, 0xD8, 0xD9
+# Formats that are refused by name: (offset, bytes, name). The decoder never sees such a file.
+_OTHERS: Final = (
+    (0, b"GIF87a", "GIF"),
+    (0, b"GIF89a", "GIF"),
+    (0, b"BM", "BMP"),
+    (0, b"II*\0", "TIFF"),
+    (0, b"MM\0*", "TIFF"),
+    (0, b"II+\0", "BigTIFF"),
+    (0, b"MM\0+", "BigTIFF"),
+    (8, b"WEBP", "WebP"),
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (4, b"ftypheic", "HEIC"),
+    (4, b"ftypheix", "HEIC"),
+    (4, b"ftypheim", "HEIC"),
+    (4, b"ftypheis", "HEIC"),
+    (4, b"ftyphevc", "HEIC"),
+    (4, b"ftypmif1", "HEIF"),
+    (4, b"ftypmsf1", "HEIF"),
+    (4, b"ftyp", "MP4 or QuickTime"),
+    (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\x8aMNG\r\n\x1a\n", "MNG"),
+    (0, b"\x8bJNG\r\n\x1a\n", "JNG"),
+    (0, b"v/1\x01", "OpenEXR"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"\x59\xa6\x6a\x95", "Sun raster"),
+    (0, b"8BPS", "Photoshop"),
+    (0, b"\0\0\x01\0", "ICO"),
+    (0, b"%PDF-", "PDF"),
+    (0, b"<svg", "SVG"),
+    (0, b"<?xml", "XML"),
+    *((0, b"P%d%c" % (kind, space), "PNM") for kind in range(1, 8) for space in b" \t\r\n#"),
+)
 
 
 class Header(NamedTuple):
-    """Width and height in pixels as stored, before any EXIF rotation."""
+    """A picture as its file's header says: stored size in pixels, before any EXIF rotation."""
 
     width: int
     height: int
+    channels: int = 3
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """RGB; a JPEG of four colours is unpacked beside it."""
+        return self.pixels * (7 if self.channels == 4 else 3)
 
 
 class BrokenImage(ValueError):
-    """The bytes end early or contradict themselves; the text says how."""
+    """The file ends early, contradicts itself or is of a kind that is not served; the text says how."""
 
 
 def format_of(data: bytes) -> Format | None:
@@ -39,84 +75,14 @@ def format_of(data: bytes) -> Format | None:
     return "jpeg" if data.startswith(JPEG_SIGNATURE) else None
 
 
-def header_of(data: bytes, kind: Format) -> Header:
-    """Size of the picture. Raises BrokenImage when the file is cut off or has no picture."""
-    header = _png_header(data) if kind == "png" else _jpeg_header(data)
-    if header.width < 1 or header.height < 1:
-        raise BrokenImage(f"of {header.width}x{header.height} pixels")
-    return header
+def other_format(data: bytes) -> str | None:
+    """The name of a known format that is not served, or None."""
+    for offset, signature, name in _OTHERS:
+        if data.startswith(signature, offset):
+            return name
+    return None
 
 
-def check_end(data: bytes, kind: Format) -> None:
-    """Raises BrokenImage unless the file reaches its end marker; anything may follow it.
-
-    OpenCV itself fills what is missing of a JPEG with grey and says nothing.
-    """
-    if kind == "png":
-        _png_end(data)
-    else:
-        _jpeg_end(data)
-
-
-def _png_header(data: bytes) -> Header:
-    if len(data) < 24:
-        raise BrokenImage(f"cut off after {len(data)} bytes")
-    if data[12:16] != b"IHDR":
-        raise BrokenImage("without a header")
-    return Header(int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big"))
-
-
-def _png_end(data: bytes) -> None:
-    at = len(PNG_SIGNATURE)
-    for _ in range(MAX_PNG_CHUNKS):
-        if at + 12 > len(data):
-            raise BrokenImage(f"cut off after {len(data)} bytes")
-        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        at += 12 + length
-        if kind == b"IEND" and at <= len(data):
-            return
-    raise BrokenImage(f"in more than {MAX_PNG_CHUNKS} pieces")
-
-
-def _jpeg_header(data: bytes) -> Header:
-    for marker, at in _jpeg_segments(data):
-        if marker in _SOF:
-            if at + 9 > len(data):
-                break
-            height, width = data[at + 5 : at + 7], data[at + 7 : at + 9]
-            return Header(int.from_bytes(width, "big"), int.from_bytes(height, "big"))
-        if marker == _SOS:
-            raise BrokenImage("without a header")
-    raise BrokenImage(f"cut off after {len(data)} bytes")
-
-
-def _jpeg_end(data: bytes) -> None:
-    scan = next((at for marker, at in _jpeg_segments(data) if marker == _SOS), len(data))
-    # Within coded data every FF is followed by 00 or RSTn, so these pairs are markers.
-    if data.rfind(b"\xff\xd9", scan) < 0:
-        raise BrokenImage(f"cut off after {len(data)} bytes")
-    if data.count(b"\xff\xda", scan) > MAX_JPEG_SCANS:
-        raise BrokenImage(f"of more than {MAX_JPEG_SCANS} scans")
-
-
-def _jpeg_segments(data: bytes) -> list[tuple[int, int]]:
-    """(marker, offset of its FF) up to and with the first scan; ends early where the file does."""
-    found: list[tuple[int, int]] = []
-    at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            raise BrokenImage(f"damaged at byte {at}")
-        marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-        elif marker in _STANDALONE:
-            at += 2
-        elif marker in (_SOI, _EOI, 0x00):
-            raise BrokenImage(f"damaged at byte {at}")
-        else:
-            found.append((marker, at))
-            length = int.from_bytes(data[at + 2 : at + 4], "big")
-            if marker == _SOS or length < 2:
-                break
-            at += 2 + length
-    return found
+def cut_off(data: bytes) -> BrokenImage:
+    """The fault of a file that ends before its picture does."""
+    return BrokenImage(f"cut off after {len(data)} bytes")
