@@ -20,6 +20,7 @@ from triptych.errors import (
     Internal,
     LoadFailed,
     NotThere,
+    Overloaded,
     StageUnavailable,
     TriptychError,
     Unavailable,
@@ -112,10 +113,11 @@ def test_a_version_that_answers_otherwise_than_promised_is_refused_and_the_old_o
         assert triton.loaded == {DE}
         assert desk.placement == {"sales_de": {1: HERE}}
         assert "fails its warm-up" in desk.residency.last_failures("sales_de", [1, 2])[2]
-        assert outcomes(desk) == {"ok": 1, "failed": 1}
+        tries = 2 if "not healthy" in sentence else 1  # a process that ended may have wanted memory for once
+        assert outcomes(desk) == {"ok": 1, "failed": tries}
         with pytest.raises(LoadFailed, match=sentence):  # remembered: nothing is loaded again
             await desk.ensure(version=2)
-        assert triton.loads == [DE, NEW]
+        assert triton.loads == [DE, *[NEW] * tries]
 
     run(test())
 
@@ -125,6 +127,7 @@ def test_a_version_that_answers_otherwise_than_promised_is_refused_and_the_old_o
     [
         StageUnavailable("predictor", "triton:8001", "connection refused"),
         NotThere("predictor at triton:8001: NOT_FOUND: no model"),
+        Internal("", "onnx runtime error 6: CUDA out of memory. Tried to allocate 2 GiB"),
         DeadlineExceeded("the deadline of the call has passed"),
     ],
 )
@@ -138,7 +141,7 @@ def test_a_triton_that_is_gone_or_busy_is_not_the_models_failure(catalogue: Cata
             raise error
 
         triton.answer = answer
-        with pytest.raises((Unavailable, DeadlineExceeded)):
+        with pytest.raises((Unavailable, DeadlineExceeded, Overloaded)):
             await desk.ensure()
         assert desk.placement == {}
         assert not desk.residency.last_failures("sales_de", [1])
