@@ -240,9 +240,10 @@ def _traffic(status: Json) -> dict[int, int]:
 
 
 def _sealed(status: Json) -> dict[int, Sealed]:
-    """Digests as they were written down; entries of before there were any have none."""
+    """Digests as they were written down, of the versions that have any."""
     versions = status.get("versions") or ()
-    return {each["version"]: Sealed(_text(each.get("files")), _text(each.get("contract"))) for each in versions}
+    sealed = {each["version"]: Sealed(_text(each.get("files")), _text(each.get("contract"))) for each in versions}
+    return {version: each for version, each in sealed.items() if any(each)}
 
 
 def _text(value: Any) -> str:
