@@ -61,6 +61,14 @@ class FakeTriton:
         self.ready = {key for key in self.ready if key[0] != request.model_name}
         return pb.RepositoryModelUnloadResponse()
 
+    async def model_infer(self, request: Any, _call: Call) -> Any:
+        """Output y is input x: what `publish` declares."""
+        (given,) = request.inputs
+        response = pb.ModelInferResponse(model_name=request.model_name, model_version=request.model_version)
+        response.outputs.add(name="y", datatype=given.datatype, shape=given.shape)
+        response.raw_output_contents.extend(request.raw_input_contents)
+        return response
+
     async def model_statistics(self, _request: Any, _call: Call) -> Any:
         return pb.ModelStatisticsResponse()
 
@@ -145,9 +153,11 @@ async def running(folder: Path, *, triton: bool = True, **settings: Any) -> Asyn
     if triton:
         await setting.door.open()
     await setting.repository.door.open()
-    await setting.repository.start()
-    await setting.repository.door.set_ready(True)
-    yield setting
-    await setting.channel.close()
-    await shut_down(setting.repository, setting.settings)
-    await setting.door.close(0)
+    try:
+        await setting.repository.start()
+        await setting.repository.door.set_ready(True)
+        yield setting
+    finally:  # a server that is left open takes the tests behind it down
+        await setting.channel.close()
+        await shut_down(setting.repository, setting.settings)
+        await setting.door.close(0)

@@ -105,7 +105,7 @@ def test_a_refusal_of_the_leader_reaches_the_caller_as_the_leader_said_it(folder
 
     async def test() -> None:
         async with running(folder) as leader, follower(folder / "models", Told(leader.address)) as (loads, _):
-            with pytest.raises(Exception, match="failed to load 'broken_de'") as caught:
+            with pytest.raises(Exception, match="'broken_de' could not be loaded: Triton refuses to load it") as caught:
                 await loads.ensure("broken_de", 1, Call.within(10))
             assert getattr(caught.value, "code", None) is grpc.StatusCode.FAILED_PRECONDITION
 

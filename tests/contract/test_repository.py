@@ -142,7 +142,7 @@ def test_a_load_that_triton_refuses_is_a_failed_precondition_with_its_reason(fol
         async with running(folder) as setting:
             code, text = await refusal(setting.ensure("broken_it"))
             assert code is grpc.StatusCode.FAILED_PRECONDITION
-            assert "failed to load 'broken_it', no version is available" in text
+            assert "'broken_it' could not be loaded: Triton refuses to load it" in text
             assert await refusal(setting.ensure("broken_it")) == (code, text)
             assert setting.triton.loads == ["broken_it"]
             index = await setting.oip.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=5)

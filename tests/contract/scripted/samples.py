@@ -13,6 +13,7 @@ SAMPLES: dict[type[errors.TriptychError], errors.TriptychError] = {
     errors.NotSupported: errors.NotSupported("text"),
     errors.Unavailable: errors.Unavailable("text"),
     errors.StageUnavailable: errors.StageUnavailable("s", "a", "r"),
+    errors.ModelFailing: errors.ModelFailing("text"),
     errors.Draining: errors.Draining("text"),
     errors.LoadFailed: errors.LoadFailed("m", "r"),
     errors.DeadlineExceeded: errors.DeadlineExceeded("text"),
