@@ -58,7 +58,10 @@ def pillows(data: bytes) -> tuple[Array | None, str]:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             if image.width * image.height > MAX_PIXELS:
                 return None, "too large"
+            first = image.info.get("exif")
             image.load()
+            if first is not None:  # Pillow takes the last of several eXIf, also one with a wrong checksum
+                image.info["exif"] = first
             # Pillow takes some other words for the start of TIFF data: of BigTIFF, and with bytes in the wrong order.
             turned = ImageOps.exif_transpose(image) if _has_tiff(image.info.get("exif", b"")) else image
             if turned.mode.startswith("I"):  # 16 bit
