@@ -1,19 +1,20 @@
 """Addresses in settings: where a service listens, and where it finds another. IPv6 addresses stand in brackets.
 
 An address for a call is `host:port`, as gRPC takes it: `postprocess:9001`, `10.0.0.7:9001`, `[fd00::7]:9001`.
-`dns:///host:port` says the same in gRPC's longer form.
+`dns:///host:port` says the same in gRPC's longer form, and `ipv4:` or `ipv6:` begins a list of several, with commas.
 """
 
 from __future__ import annotations
 
 import re
 import socket
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 DNS = "dns:///"
+_FAMILIES = {"ipv4": IPv4Address, "ipv6": IPv6Address}  # gRPC's schemes of lists
 WILDCARD6 = "::"  # all addresses of both families
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
@@ -62,7 +63,13 @@ def _listening_host(host: str) -> str:
 
 
 def _called(address: str) -> str:
-    split(address)
+    scheme, _, several = address.partition(":")
+    if scheme not in _FAMILIES:
+        split(address)
+        return address
+    for each in several.split(","):
+        if not _is_of(_FAMILIES[scheme], split(each)[0]):
+            raise ValueError(f"want a list of {scheme} addresses, each with its port")
     return address
 
 
@@ -122,7 +129,11 @@ def _is_ip(host: str) -> bool:
 
 
 def _is_ip6(host: str) -> bool:
-    return _is_ip(host) and isinstance(ip_address(host), IPv6Address)
+    return _is_of(IPv6Address, host)
+
+
+def _is_of(family: type[IPv4Address | IPv6Address], host: str) -> bool:
+    return _is_ip(host) and isinstance(ip_address(host), family)
 
 
 def _is_name(host: str) -> bool:

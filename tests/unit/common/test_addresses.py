@@ -118,6 +118,18 @@ def test_a_collector_is_an_address_or_a_url(endpoint: str) -> None:
     assert Given(collector=endpoint).collector == endpoint
 
 
+@pytest.mark.parametrize("address", ["ipv4:10.0.0.7:9002,10.0.0.8:9002", "ipv6:[::1]:9002,[fd00::7]:9002"])
+def test_a_list_of_addresses_is_what_grpc_takes(address: str) -> None:
+    assert Given(called=address).called == address
+    assert not is_numeric(address)
+
+
+@pytest.mark.parametrize("address", ["ipv4:", "ipv4:10.0.0.7", "ipv4:10.0.0.7:1,", "ipv4:[::1]:1", "ipv6:[::1]:1,b:2"])
+def test_a_list_of_other_addresses_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError, match="want "):
+        Given(called=address)
+
+
 def test_only_a_name_stands_for_replicas_that_are_asked_again() -> None:
     assert is_numeric("[::1]:9001")
     assert is_numeric("10.0.0.7:9001")
