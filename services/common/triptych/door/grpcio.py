@@ -18,9 +18,9 @@ from triptych.methods import Method, Service
 from triptych.settings import METADATA_FACTOR, StageSettings
 from triptych.tls import server_credentials
 
-# gRPC counts a stream that was reset until its call has ended, and refuses what is over the limit. Without a limit resets
-# by the thousand took 2.1 GB. Clients of the C core do not send again what was refused: 1,363 of 5,000 calls at once were
-# lost with 1,024, and none with 4,096 (docs/decisions/2026-11-28-resets.md).
+# gRPC counts a stream that was reset until its call has ended, and refuses what is over the limit. Resets by the
+# thousand took 2.1 GB without one. Clients of the C core do not send again what was refused: 1,363 of 5,000 calls at
+# once were lost with 1,024, and none with 4,096 (docs/decisions/2026-11-28-resets.md).
 STREAMS_FACTOR = 4
 MAX_STREAMS = (1 << 31) - 1
 
