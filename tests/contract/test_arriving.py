@@ -13,21 +13,12 @@ import grpc
 import psutil
 import pytest
 
+from tests.contract.scripted.frames import DATA, END_HEADERS, HEADERS, fields, frame, literal, opening
 from tests.contract.scripted.process import ScriptedStage, request, scripted
 from tests.e2e.kubectl import wait_for
 
 MIB = 1 << 20
 INFER, STREAM = "/inference.GRPCInferenceService/ModelInfer", "/inference.GRPCInferenceService/ModelStreamInfer"
-DATA, HEADERS, SETTINGS = 0, 1, 4  # frames of HTTP/2
-
-
-def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
-
-
-def literal(name: str, value: str) -> bytes:
-    """A header field of HPACK that is not indexed."""
-    return b"".join([b"\0", *(bytes((len(text),)) + text.encode() for text in (name, value))])
 
 
 class RawCall:
@@ -36,12 +27,8 @@ class RawCall:
     def __init__(self, address: str, path: str) -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), timeout=60)
-        fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "a", "te": "trailers"}
-        fields["content-type"] = "application/grpc"
-        block = b"".join(literal(name, value) for name, value in fields.items())
-        self._socket.sendall(
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, b"") + frame(HEADERS, 4, 1, block)
-        )
+        block = b"".join(literal(name, value) for name, value in fields(path).items())
+        self._socket.sendall(opening() + frame(HEADERS, END_HEADERS, 1, block))
 
     def send(self, data: bytes) -> None:
         """As far as the other side lets: what it does not take within a second is dropped."""

@@ -44,6 +44,13 @@ class StageSettings(BaseSettings):
         description="largest metadata of one call, counted as HTTP/2 does: 32 bytes more for each entry",
     )
     max_in_flight: int = Field(512, ge=1, description="requests at once; more are refused with RESOURCE_EXHAUSTED")
+    max_concurrent_streams: int = Field(
+        1024,
+        ge=1,
+        le=(1 << 31) - 1,
+        description="calls at once on one connection, others wait in the client; with the door grpcio four times as "
+        "many, and a call that was reset counts until it has ended",
+    )
     max_request_items: int = Field(
         1024, ge=1, description="inputs, outputs and parameters that a request may have, of each"
     )

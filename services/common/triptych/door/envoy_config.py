@@ -23,8 +23,12 @@ RELEASED = {"bytes_to_release": 32 << 20, "memory_release_interval": "1s"}
 # Callers whose deadlines pass reset their calls, and two guards against attacks by resets would then close the
 # connection with all that others have on it: Envoy's after 500 calls of which half were reset young, and nghttp2's at
 # 1,000 resets. With 50 callers of 50 ms beside 5 patient ones 493 of 3,163 calls were lost to the first and 10 of 3,130
-# to the second, and none of 3,155 as it is here (2026-11-21).
-RUNTIME = {"overload.premature_reset_total_stream_count": 1 << 31}
+# to the second, and none of 3,155 as it is here (2026-11-21). What holds an attack by resets is that little of it is
+# taken at once: what one read brings is at most READ_BYTES, and one request of it goes to Python before the next read.
+# The others wait, and a reset that came with its request ends it there (docs/decisions/2026-11-28-resets.md).
+RUNTIME = {"overload.premature_reset_total_stream_count": 1 << 31, "http.max_requests_per_io_cycle": 1}
+READ_BYTES = 1 << 16
+MAX_WINDOW_BYTES = (1 << 31) - 1  # RFC 9113, 6.9.1
 HTTP2 = {
     "use_oghttp2_codec": True,  # not nghttp2; the CPU for a call is the same
     # A request that HTTP/2 forbids (RFC 9113, 8.1.1) ends alone. Envoy's default closes the connection with all that
@@ -65,8 +69,7 @@ def _listener(settings: StageSettings, app: str, folder: str) -> dict[str, Any]:
         **first,
         "additional_addresses": more,
         "enable_reuse_port": False,  # a second process on the port is an error, not half of the traffic
-        # A message is kept whole until the application takes it; a smaller buffer answers 413.
-        "per_connection_buffer_limit_bytes": settings.max_message_bytes + ROOM_BYTES,
+        "per_connection_buffer_limit_bytes": READ_BYTES,
         "filter_chains": [chain],
     }
 
@@ -126,7 +129,12 @@ def _http(settings: StageSettings, application: dict[str, Any]) -> dict[str, Any
         "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": STATISTICS,
         "codec_type": "HTTP2",
-        "http2_protocol_options": HTTP2,
+        "http2_protocol_options": {
+            **HTTP2,
+            "max_concurrent_streams": settings.max_concurrent_streams,
+            # A message is kept whole until the application takes it; a stream with a smaller window answers 413.
+            "initial_stream_window_size": min(settings.max_message_bytes + ROOM_BYTES, MAX_WINDOW_BYTES),
+        },
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
         "http_filters": [application],
         "generate_request_id": False,
