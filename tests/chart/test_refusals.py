@@ -19,7 +19,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"predictor": {"sharedMemory": "64"}}, "does not match pattern"),
     ({"preprocess": {"replicas": 0}}, "preprocess.replicas is 0, and only Knative mode starts a pod for a request"),
     ({"predictor": {"gpus": 1}}, "predictor.image is triton-cpu, which uses none"),
-    ({"preprocess": {"shutdown": {"graceSeconds": 28.5}}}, "add up to 40.5 s, and terminationGracePeriodSeconds is 40"),
+    ({"preprocess": {"shutdown": {"graceSeconds": 33.5}}}, "add up to 40.5 s, and terminationGracePeriodSeconds is 40"),
     ({"predictor": {"shutdown": {"graceSeconds": 36}}}, "predictor.shutdown: preStopSeconds"),
     ({"repository": {"shutdown": {"graceSeconds": 60}}}, "repository.shutdown: preStopSeconds"),
     ({"preprocess": {"settings": {"port": 1}}}, "preprocess.settings.port: the chart sets this itself"),
