@@ -269,8 +269,9 @@ def test_a_process_killed_while_its_model_is_loaded_keeps_nothing_from_the_other
     """Triton 2.51 waits for such a process for ever, and keeps one of its threads for loads: by default there are 4."""
     chain = make_chain(variables={"REPOSITORY_LOAD_TIMEOUT_S": "3"})
     caller = caller_of(chain)
+    until(lambda: answers(caller, FR))  # the repository has found its Triton
     infer = caller.channel.unary_unary(INFER)
-    for route in ("fr", "it", "es", "at", "be"):
+    for route in ("pl", "it", "es", "at", "be"):
         name = f"sales_forecast_{route}"
         waiting = infer.future(infer_request(name, sales()).SerializeToString(), timeout=60)
         until(lambda name=name: bool(processes_of(chain, name)))  # type: ignore[misc]
