@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 DNS = "dns:///"
-_FAMILIES = {"ipv4": IPv4Address, "ipv6": IPv6Address}  # gRPC's schemes of lists
+_FAMILIES: dict[str, type[IPv4Address | IPv6Address]] = {"ipv4": IPv4Address, "ipv6": IPv6Address}  # gRPC's of lists
 WILDCARD6 = "::"  # all addresses of both families
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
