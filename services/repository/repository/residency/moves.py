@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
@@ -16,13 +15,14 @@ from repository.residency.limits import Limits
 from repository.residency.machine import is_here, machine_bytes
 from repository.residency.memory import Size
 from repository.residency.pod import Pod
+from repository.residency.refusals import full, no_shared_memory, outcome_of
 from repository.residency.room import Occupant, Room, make_room
 from repository.residency.triton import version_reason
 from repository.residency.usage import Key
 from repository.residency.warm_up import WarmUp
 from triptych.contract import Contract
 from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
-from triptych.triton_errors import NO_SHARED_MEMORY, PROCESS_LOST, SHARED_MEMORY_HINT
+from triptych.triton_errors import NO_SHARED_MEMORY, PROCESS_LOST
 
 POLL_S = 0.1  # between two looks while something is unloaded
 FIRST_LOOK = 0.9  # of the time that unloads take: a look at the whole index is work for Triton
@@ -145,11 +145,8 @@ class Moves:
 
     def queue_s(self, pod: Pod) -> float:
         """How long another load would wait for its turn, by the loads of late."""
-        return (
-            max(0, self.loads_on(pod) - self._limits.max_concurrent_loads + 1)
-            * self._load_s
-            / (self._limits.max_concurrent_loads)
-        )
+        at_once = self._limits.max_concurrent_loads
+        return max(0, self.loads_on(pod) - at_once + 1) * self._load_s / at_once
 
     def load(self, key: Key, pod: Pod, reason: str) -> asyncio.Task[Outcome]:
         """The running load of the version there, else a new one. Its result is what went wrong.
@@ -184,7 +181,7 @@ class Moves:
             pod.withdraw(key)
             work = self._run_unload(key, pod, reason, told=published and not at_once, at_once=at_once)
             task = self._unloads[where] = asyncio.create_task(work)
-            task.add_done_callback(lambda done: self._unload_ended(where, done))
+            task.add_done_callback(lambda done: self._forget(self._unloads, where, done))
         return task
 
     def prove_found(self, pod: Pod, leads: bool) -> None:
@@ -193,7 +190,7 @@ class Moves:
             where = (key, pod.address)
             if where not in self._proofs and not pod.failure(key):
                 task = self._proofs[where] = asyncio.create_task(self._prove_found(key, pod, leads))
-                task.add_done_callback(lambda done, where=where: self._proof_ended(where, done))  # type: ignore[misc]
+                task.add_done_callback(lambda done, where=where: self._forget(self._proofs, where, done))  # type: ignore[misc]
 
     async def keep(self, key: Key) -> None:
         """Takes back the unloads of a version that Triton has not been asked for yet."""
@@ -225,7 +222,7 @@ class Moves:
         if error is None:
             self._load_s += 0.2 * (seconds - self._load_s)
             pod.spare.load_took(seconds)
-        self._metrics.loads.labels(_outcome(error)).inc()
+        self._metrics.loads.labels(outcome_of(error)).inc()
         self._metrics.load_seconds.observe(seconds)
         self._journal.write("load", *key, pod.address, reason, seconds, str(error) if error else "ok")
         return error
@@ -396,40 +393,7 @@ class Moves:
         else:
             self._ended(where[0], pod, task.result() is None)
 
-    def _proof_ended(self, where: Where, task: asyncio.Task[None]) -> None:
-        del self._proofs[where]
+    def _forget(self, tasks: dict[Where, asyncio.Task[None]], where: Where, task: asyncio.Task[None]) -> None:
+        del tasks[where]
         if not task.cancelled() and (error := task.exception()):
             self._journal.fault(error, where[0][0])
-
-    def _unload_ended(self, where: Where, task: asyncio.Task[None]) -> None:
-        del self._unloads[where]
-        if not task.cancelled() and (error := task.exception()):
-            self._journal.fault(error, where[0][0])
-
-
-def full(pod: Pod, wait_s: float) -> Overloaded:
-    """The refusal of a load for which there is no room and will not be for a while."""
-    if math.isinf(wait_s):
-        text = f"predictor {pod.address} is full of models that are to stay loaded; give it more room or add one"
-        return Overloaded(text)
-    text = f"predictor {pod.address} is full of models that are in use; try again in {math.ceil(wait_s)} s, or add one"
-    return Overloaded(text, retry_after_s=wait_s)
-
-
-def hung(reason: str) -> bool:
-    """Whether a load failed for want of an answer, which another Triton may give."""
-    return reason.startswith(("Triton did not finish", "Triton has been loading"))
-
-
-def no_shared_memory(pod: Pod, wait_s: float) -> Overloaded:
-    """The refusal of a load for which there is no shared memory, when no other model may make room."""
-    again_s = 0.0 if math.isinf(wait_s) else wait_s
-    return Overloaded(f"predictor {pod.address} has no room for another model: {SHARED_MEMORY_HINT}", again_s)
-
-
-def _outcome(error: Outcome) -> str:
-    if error is None:
-        return "ok"
-    if isinstance(error, LoadFailed):
-        return "failed"
-    return "refused" if isinstance(error, Overloaded) else "unavailable"

@@ -16,9 +16,10 @@ from repository.journal import Journal
 from repository.metrics import RepositoryMetrics
 from repository.residency.fleet import Fleet
 from repository.residency.limits import Limits
-from repository.residency.moves import Moves, full, hung
+from repository.residency.moves import Moves
 from repository.residency.needs import Needs
 from repository.residency.pod import Pod
+from repository.residency.refusals import full, hung
 from repository.residency.repair import Repair
 from repository.residency.room import Room
 from repository.residency.triton import Predictor
