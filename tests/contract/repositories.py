@@ -123,8 +123,12 @@ class Setting:
         return GrpcioDoor([methods_of(SERVICE, self.triton)], self.triton_settings)
 
     async def updates(self) -> AsyncIterator[rp.CatalogueUpdate]:
-        async for update in self.own.Watch(rp.WatchRequest(), timeout=30):
-            yield update
+        call = self.own.Watch(rp.WatchRequest(), timeout=30)
+        try:
+            async for update in call:
+                yield update
+        finally:  # else the call lasts until it is collected
+            call.cancel()
 
     async def until(self, wanted: Any) -> rp.CatalogueUpdate:
         """The first update of a new stream for which `wanted` is true."""
