@@ -265,6 +265,9 @@ def test_a_model_that_dies_on_one_of_two_tritons_is_answered_by_the_other(make_c
     assert callers.refusals == []
 
 
+DIED_IN_ITS_LOAD = ("Triton did not finish within 3 s", "its process ended while it was loaded")
+
+
 def test_a_process_killed_while_its_model_is_loaded_keeps_nothing_from_the_other_models(make_chain: MakeChain) -> None:
     """Triton 2.51 waits for such a process for ever, and keeps one of its threads for loads: by default there are 4."""
     chain = make_chain(variables={"REPOSITORY_LOAD_TIMEOUT_S": "3"})
@@ -277,8 +280,9 @@ def test_a_process_killed_while_its_model_is_loaded_keeps_nothing_from_the_other
         until(lambda name=name: bool(processes_of(chain, name)))  # type: ignore[misc]
         for process in processes_of(chain, name):
             process.kill()
-        assert waiting.code() is grpc.StatusCode.FAILED_PRECONDITION
-        assert waiting.details() == f"model '{name}' could not be loaded: Triton did not finish within 3 s"
+        if waiting.code() is not grpc.StatusCode.OK:  # Triton may see the end of the process: a second try loads it
+            assert waiting.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert waiting.details().removeprefix(f"model '{name}' could not be loaded: ") in DIED_IN_ITS_LOAD
     assert answers(caller, GOOD)
 
 
