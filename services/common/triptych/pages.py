@@ -17,7 +17,7 @@ from http.client import HTTPException, HTTPMessage, parse_headers
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from triptych.addresses import resolve
+from triptych.addresses import WILDCARD6, resolve
 from triptych.door import Door
 
 TURN_S = 4.0  # a loop that does not turn for so long is not live; the probe itself waits for 5
@@ -112,6 +112,5 @@ class Server:
 
 def _listening(address: str, port: int) -> socket.socket:
     """`::` is for both families."""
-    is_ipv6 = ":" in address
-    family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
-    return socket.create_server((address, port), family=family, dualstack_ipv6=is_ipv6 and address == "::")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, port), family=family, dualstack_ipv6=address == WILDCARD6)

@@ -8,10 +8,11 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from repository.catalogue.store.keys import MAX_PART_BYTES, folders_of, shown, sort_out
+from repository.catalogue.store.keys import MAX_PART_BYTES, folders_of, sort_out
 from repository.catalogue.store.mirror import Mirror
 from repository.catalogue.store.objects import Object
 from tests.unit.repository.stores import Memory, contents
+from triptych.contract.files import printable_path
 
 PARTS = st.one_of(
     st.sampled_from(["m", "1", "2", "config.pbtxt", "contract.yaml", "", ".", "..", ".hidden", "a\\b", "ä" * 130]),
@@ -37,7 +38,7 @@ def test_every_listing_is_sorted_out_and_every_file_is_one(listed: dict[str, Obj
         assert path == os.path.normpath(path)
         assert all(0 < len(part.encode()) <= MAX_PART_BYTES for part in parts)
     for key, why in found.faults.items():
-        assert f"{shown(key)}: {why}".isprintable()
+        assert f"{printable_path(key)}: {why}".isprintable()
     silent = listed.keys() - found.files.keys() - found.faults.keys()
     assert all("/" not in key or listed[key].size == 0 for key in silent), "nothing with a content goes unsaid"
 

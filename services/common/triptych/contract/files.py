@@ -107,13 +107,18 @@ def is_within(real: str, folder: str) -> bool:
 
 def printable(name: str | Path) -> str:
     """A name for logs and messages: every byte that is no printable character as an escape, and clipped."""
-    text = "".join(char if char.isprintable() else _escape(char) for char in str(name))
+    text = escaped(str(name))
     return text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 4]} ..."
 
 
 def printable_path(path: str | Path) -> str:
     """A path for logs and messages, part by part."""
     return "/".join(printable(part) for part in str(path).split("/"))
+
+
+def escaped(text: str) -> str:
+    """A text of somebody else's in one line: every character that cannot be shown as an escape."""
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
 def _escape(char: str) -> str:

@@ -75,9 +75,10 @@ def list_documents(root: Path) -> Listed:
                 continue
             name = printable(entry.name)
             try:
-                found.prints[entry.name] = (_part(entry),)
-                if name != entry.name:
-                    del found.prints[entry.name]
+                part = _part(entry)
+                if name == entry.name:
+                    found.prints[name] = (part,)
+                else:
                     found.add_fault(name, "the name of a file of documents is printable UTF-8; rename the file")
             except FileNotFoundError:
                 if entry.is_symlink():

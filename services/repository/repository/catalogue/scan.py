@@ -275,7 +275,7 @@ class Scanner:
         problems += [f"{place}/{problem}" for problem in check_model_file(version.contract, config, place)]
         if version.number not in served:
             problems.append(f"{path / CONFIG}: version_policy leaves version {version.number} out")
-        if missing := missing_file(config, path / str(version.number), self._models):
+        if missing := missing_file(config, place, self._models):
             problems.append(f"{path}/{missing}")
         if problems:
             raise ContractError(problems)

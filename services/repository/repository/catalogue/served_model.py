@@ -17,7 +17,7 @@ from pydantic.config import JsonDict
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from triptych.contract.files import FileError, read_text
+from triptych.contract.files import FileError, escaped, read_text
 
 GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
 MAX_BYTES = 64 << 10  # of one file: 300 documents, and 4 s to read whatever stands in it
@@ -259,12 +259,12 @@ def check_document(origin: Origin, content: Any, place: Callable[[Location], str
                 yield Fault(model, f"{origin.where}: and {error.error_count() - number} more faults", origin)
                 break
             text = f"{_spell(fault['loc'])}{fault['msg'].removeprefix('Value error, ')}"
-            yield Fault(model, f"{place(fault['loc'])}: {clipped(text)}", origin)
+            yield Fault(model, f"{place(fault['loc'])}: {_shown(text)}", origin)
 
 
-def clipped(text: str) -> str:
-    """For a sentence: names of strangers with escapes for what cannot be shown."""
-    shown = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text[:MAX_FAULT])
+def _shown(text: str) -> str:
+    """A fault that may quote any document: bounded, in characters that can be shown."""
+    shown = escaped(text[:MAX_FAULT])
     return shown if len(text) <= MAX_FAULT else f"{shown} ..."
 
 

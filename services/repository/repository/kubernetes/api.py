@@ -216,6 +216,12 @@ def _event(event: Any) -> tuple[str, Json]:
     return "", {}
 
 
+def part(content: Any, name: str) -> Json:
+    """A part of an object that is an object itself; empty where it is something else."""
+    found = content.get(name) if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def _error(code: int, message: str, *, watching: bool = False) -> ApiError:
     match code:
         case 410 if watching:

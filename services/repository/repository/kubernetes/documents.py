@@ -25,7 +25,7 @@ from repository.catalogue.served_model import (
     Sealed,
     check_document,
 )
-from repository.kubernetes.api import Api, ApiError, Expired, Json, Kind
+from repository.kubernetes.api import Api, ApiError, Expired, Json, Kind, part
 from repository.kubernetes.pace import pauses
 
 SHORTEST_S = 1.0  # a watch that ends sooner is not begun again at once
@@ -138,7 +138,7 @@ class KubernetesDocuments:
         """Until the API server ends it, which it does every minute."""
         async with aclosing(self._api.watch(self.kind, self._revision)) as events:
             async for event, content in events:
-                metadata = _part(content, "metadata")
+                metadata = part(content, "metadata")
                 self._revision = str(metadata.get("resourceVersion") or self._revision)
                 if event == "DELETED":
                     self._seen.pop(str(metadata.get("name")), None)
@@ -156,7 +156,7 @@ class KubernetesDocuments:
 
     def _read_safely(self, content: Any) -> Seen | None:
         """An object, whatever is wrong with it; None for what is no object. The log says once what is left out."""
-        metadata = _part(content, "metadata")
+        metadata = part(content, "metadata")
         name, uid = metadata.get("name"), metadata.get("uid")
         if not isinstance(name, str) or not isinstance(uid, str) or not name:
             self._leave_out(repr(name), "it has no name or no uid")
@@ -178,7 +178,7 @@ class KubernetesDocuments:
 
     def _read(self, content: Json, metadata: Json, name: str, uid: str) -> Seen:
         """Of an object that we know, only what changed is read."""
-        status = _known_status(_part(content, "status"))
+        status = _known_status(part(content, "status"))
         generation = _number(metadata.get("generation"))
         before = self._seen.get(name)
         known = before if before is not None and before.uid == uid else None
@@ -195,7 +195,7 @@ class KubernetesDocuments:
             "spec": content.get("spec"),
         }
         items = tuple(check_document(origin, document, lambda location: _place(where, location)))
-        return Seen(name, uid, origin, _text(_part(content, "spec").get("model")), items, status)
+        return Seen(name, uid, origin, _text(part(content, "spec").get("model")), items, status)
 
     def _lose(self, error: ApiError) -> None:
         """Says once that nothing new is heard."""
@@ -213,12 +213,6 @@ class KubernetesDocuments:
 
 def _documents(seen: Mapping[str, Seen]) -> list[tuple[Document | Fault, ...]]:
     return [each.items for _, each in sorted(seen.items())]
-
-
-def _part(content: Any, name: str) -> Json:
-    """A part of an object that is an object itself; empty where it is something else."""
-    part = content.get(name) if isinstance(content, dict) else None
-    return part if isinstance(part, dict) else {}
 
 
 def _number(value: Any) -> int:

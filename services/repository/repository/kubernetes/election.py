@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from repository.kubernetes.api import Api, ApiError, Conflict, Json, Kind, Missing
+from repository.kubernetes.api import Api, ApiError, Conflict, Json, Kind, Missing, part
 from repository.kubernetes.writer import now_micro
 
 log = logging.getLogger(__name__)
@@ -208,8 +208,7 @@ class Election:
 
 def _spec(lease: Json) -> Json:
     """Empty for a lease of another shape: nobody holds it."""
-    spec = lease.get("spec") if isinstance(lease, dict) else None
-    return spec if isinstance(spec, dict) else {}
+    return part(lease, "spec")
 
 
 def _number(spec: Json, name: str) -> int:

@@ -6,6 +6,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
+from triptych.addresses import split
+
 # What the cgroup of a container may have: version 2, and version 1.
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 MEMINFO = Path("/proc/meminfo")
@@ -22,7 +24,7 @@ def machine_bytes(limits: tuple[Path, ...] = CGROUP_LIMITS, meminfo: Path = MEMI
 @lru_cache(maxsize=256)
 def is_here(address: str) -> bool:
     """Whether host:port is a port of this machine's loopback."""
-    host = address.rpartition(":")[0].strip("[]")
+    host, _ = split(address)
     try:
         return ip_address(host).is_loopback
     except ValueError:

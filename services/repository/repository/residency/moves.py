@@ -15,7 +15,7 @@ from repository.residency.limits import Limits
 from repository.residency.machine import is_here, machine_bytes
 from repository.residency.memory import Size
 from repository.residency.pod import Pod
-from repository.residency.refusals import full, no_shared_memory, outcome_of
+from repository.residency.refusals import MAX_REASON, full, no_shared_memory, outcome_of
 from repository.residency.room import Occupant, Room, make_room
 from repository.residency.triton import version_reason
 from repository.residency.usage import Key
@@ -26,7 +26,6 @@ from triptych.triton_errors import NO_SHARED_MEMORY, PROCESS_LOST
 
 POLL_S = 0.1  # between two looks while something is unloaded
 FIRST_LOOK = 0.9  # of the time that unloads take: a look at the whole index is work for Triton
-MAX_REASON = 1000  # a refusal travels in HTTP/2 trailers, which clients limit to 8 KiB
 MAX_VICTIMS = 4  # versions that one load may push out of shared memory, of which most take 1 MiB
 UNLOAD_S = 30.0  # a request in flight may be that long; afterwards the room still counts as taken
 

@@ -8,6 +8,8 @@ from repository.residency.pod import Pod
 from triptych.errors import LoadFailed, Overloaded, TriptychError
 from triptych.triton_errors import SHARED_MEMORY_HINT
 
+MAX_REASON = 1000  # characters: a refusal travels in HTTP/2 trailers, which clients limit to 8 KiB
+
 
 def full(pod: Pod, wait_s: float) -> Overloaded:
     """The refusal of a load for which there is no room and will not be for a while."""

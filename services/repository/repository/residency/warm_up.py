@@ -19,6 +19,7 @@ from tritonclient.grpc import model_config_pb2 as mc
 from repository.metrics import RepositoryMetrics
 from repository.residency.limits import Limits
 from repository.residency.pod import Pod
+from repository.residency.refusals import MAX_REASON
 from repository.residency.usage import Key
 from triptych.call import Call
 from triptych.contract import Contract, Plan, Scalar
@@ -40,7 +41,6 @@ from triptych.triton_errors import inference_error
 
 log = logging.getLogger(__name__)
 
-MAX_REASON: Final = 1000  # a refusal travels in HTTP/2 trailers, which clients limit to 8 KiB
 MAX_BYTES: Final = 16 << 20  # of a request of several rows; two rows are sent in any case
 _PATH: Final = re.compile(r"(?:/[\w.@+-]+)+/([\w.@+-]+)")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from repository.kubernetes.api import ApiError, Json
+from repository.kubernetes.api import ApiError, Json, part
 from repository.kubernetes.blocking import BlockingApi
 from repository.rollout.counts import REQUESTS, SECONDS, Reading, Sample
 from repository.rollout.samples import Page, complete, read_page
@@ -75,30 +75,25 @@ def _addresses(pod: Json) -> list[str]:
 
     None of a pod without a name; fields that are not what Kubernetes has there count as missing.
     """
-    name = _part(pod, "metadata").get("name")
+    name = part(pod, "metadata").get("name")
     if not isinstance(name, str):
         return []
-    told = _part(_part(pod, "metadata"), "annotations").get("prometheus.io/port")
+    told = part(part(pod, "metadata"), "annotations").get("prometheus.io/port")
     usual = PORTS.get(_labels(pod).get(COMPONENT, ""), 9100)
     ports = list(_named_ports(pod)) or [int(told) if isinstance(told, str) and told.isdecimal() else usual]
     return [f"{name}:{port}" for port in ports]
 
 
 def _named_ports(pod: Json) -> Iterator[int]:
-    for container in _objects(_part(pod, "spec").get("containers")):
+    for container in _objects(part(pod, "spec").get("containers")):
         for port in _objects(container.get("ports")):
             if port.get("name") == "metrics" and isinstance(port.get("containerPort"), int):
                 yield port["containerPort"]
 
 
 def _labels(pod: Json) -> dict[str, str]:
-    labels = _part(_part(pod, "metadata"), "labels")
+    labels = part(part(pod, "metadata"), "labels")
     return {str(name): str(value) for name, value in labels.items()}
-
-
-def _part(content: Any, name: str) -> Json:
-    part = content.get(name) if isinstance(content, dict) else None
-    return part if isinstance(part, dict) else {}
 
 
 def _objects(items: Any) -> list[Json]:

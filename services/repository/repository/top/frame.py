@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
+from triptych.contract.files import escaped
 from triptych.proto import repository_pb2 as rp
 
 _Key = Callable[[rp.Resident], tuple[Any, ...]]
@@ -79,8 +80,7 @@ def _plain(message: Any) -> dict[str, Any]:
 
 def plain(text: str) -> str:
     """In one line, without what a terminal would obey."""
-    shown = (char if char.isprintable() else f"\\x{ord(char):02x}" for char in " ".join(text.splitlines()))
-    return "".join(shown)
+    return escaped(" ".join(text.splitlines()))
 
 
 def size(count: float) -> str:

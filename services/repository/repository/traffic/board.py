@@ -24,8 +24,8 @@ class Board:
 
     def __init__(self, metrics: RepositoryMetrics, max_watchers: int, max_per_peer: int = sys.maxsize) -> None:
         self.catalogue = Catalogue()
-        self._metrics = metrics
         self._watchers = Places(max_watchers, max_per_peer, "watchers follow the catalogue")
+        metrics.watchers.set_function(lambda: self._watchers.taken)
         self._models: dict[str, rp.Model] = {}
         self._changes: dict[str, int] = {}  # the revision in which each model changed or went; the latest last
         self._revision = 0  # 0: nothing has been published yet
@@ -60,23 +60,15 @@ class Board:
     async def updates(self, peer: str = "") -> AsyncIterator[rp.CatalogueUpdate]:
         """The whole catalogue once it is known, then what changes. Raises `Overloaded` and `Draining`."""
         with self._watchers.place(peer):
-            self._metrics.watchers.set(self._watchers.taken)
-            try:
-                async for update in self._follow():
-                    yield update
-            finally:
-                self._metrics.watchers.set(self._watchers.taken - 1)
-
-    async def _follow(self) -> AsyncIterator[rp.CatalogueUpdate]:
-        revision = 0
-        while True:
-            while revision == self._revision and not self._closed:
-                await self._changed.wait()
-            if self._closed:
-                raise Draining("the repository is stopping; watch it again")
-            update = self._since(revision)
-            revision = self._revision
-            yield update
+            revision = 0
+            while True:
+                while revision == self._revision and not self._closed:
+                    await self._changed.wait()
+                if self._closed:
+                    raise Draining("the repository is stopping; watch it again")
+                update = self._since(revision)
+                revision = self._revision
+                yield update
 
     def _since(self, revision: int) -> rp.CatalogueUpdate:
         """What has changed after a revision; everything after 0."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from repository.catalogue.store.listing import UNKNOWN
 from repository.catalogue.store.objects import Object
-from triptych.contract.files import printable_path
 
 MAX_PART_BYTES = 255  # of a name in a folder of Linux
 MAX_PATH_BYTES = 3000  # below the folder's own path, which all together may have 4096
@@ -86,11 +85,6 @@ def version_of(path: str) -> str:
 def unit_of(path: str) -> str:
     """What comes and fails as a whole: a version's folder, or a file of the model itself."""
     return version_of(path) or path
-
-
-def shown(key: str) -> str:
-    """A key for a sentence: clipped, with escapes for what cannot be shown."""
-    return printable_path(key)
 
 
 def _is_marker(path: str, known: Object) -> bool:

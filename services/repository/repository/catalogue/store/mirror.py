@@ -22,9 +22,10 @@ from pathlib import Path
 
 from repository.catalogue.seal import difference
 from repository.catalogue.store.failures import Failures
-from repository.catalogue.store.keys import folders_of, model_of, shown, sort_out, unit_of, version_of
+from repository.catalogue.store.keys import folders_of, model_of, sort_out, unit_of, version_of
 from repository.catalogue.store.objects import Changed, Object, Store, StoreError
 from repository.catalogue.store.seals import Seals, not_as_stated
+from triptych.contract.files import printable_path
 from triptych.contract.tree import CONTRACT
 
 SMALL = (CONTRACT, "config.pbtxt")  # what the repository reads; of the rest it wants to know that it is there
@@ -154,7 +155,7 @@ class Mirror:
             self._lock = -1
 
     def _sentence(self, key: str, why: str) -> str:
-        return f"{self.store.uri}/{shown(key)}: {why}"
+        return f"{self.store.uri}/{printable_path(key)}: {why}"
 
     def _open(self) -> None:
         """Makes sure that the folder is this mirror's own. Raises `OSError`."""

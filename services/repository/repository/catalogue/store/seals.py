@@ -15,9 +15,9 @@ from pathlib import Path
 
 import yaml
 
-from repository.catalogue.store.keys import shown, version_of
+from repository.catalogue.store.keys import version_of
 from repository.catalogue.store.objects import Object
-from triptych.contract.files import FileError, read_text
+from triptych.contract.files import FileError, printable_path, read_text
 from triptych.contract.tree import CONTRACT, sha256_of
 
 CHANGED = (
@@ -82,9 +82,9 @@ def not_as_stated(folders: Sequence[Path]) -> str:
     for path, want in sorted((_stated(contract) if contract else {}).items()):
         file = find(path)
         if file is None:
-            return f"states {shown(path)}, which is not there yet"
+            return f"states {printable_path(path)}, which is not there yet"
         if (got := sha256_of(str(file))) != want:
-            return f"states {shown(path)} with {want}, got {got}; the version does not come"
+            return f"states {printable_path(path)} with {want}, got {got}; the version does not come"
     return ""
 
 
