@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -90,6 +90,8 @@ RELAYED = frozenset(
         grpc.StatusCode.UNAVAILABLE,
     }
 )
+
+ABANDONED_S = 60.0  # an inference that nobody waits for any more may last that much longer
 
 
 class Upstream:
@@ -218,6 +220,46 @@ class Upstream:
         if code is grpc.StatusCode.INVALID_ARGUMENT:
             raise ContractViolation(f"{where} refused what the contract made: {code.name}: {details}") from error
         raise Internal(f"{where}: {code.name}: {details}", details) from error
+
+
+class Inferences:
+    """Inferences that one Triton works on. They are never cancelled, and never have the caller's deadline.
+
+    Triton 2.51 may crash when a call ends under it (docs/decisions/2026-11-21-triton-is-not-cancelled.md). Whoever
+    stops waiting leaves the call to itself.
+    """
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._tasks: set[asyncio.Task[pb.ModelInferResponse]] = set()
+        self.ended_s = time.monotonic()  # when the last one ended
+
+    def __len__(self) -> int:
+        """Calls that Triton has not answered, also those that nobody waits for any more."""
+        return len(self._tasks)
+
+    async def infer(
+        self, request: pb.ModelInferRequest, wait_s: float, limit_s: float, metadata: Mapping[str, str] | None = None
+    ) -> pb.ModelInferResponse:
+        """Raises what `Upstream.call` raises, and `DeadlineExceeded` after `wait_s`.
+
+        `limit_s` is the longest time that anybody may wait; the call itself ends `ABANDONED_S` later.
+        """
+        own = Call.within(limit_s + ABANDONED_S, metadata)
+        task = asyncio.create_task(self._upstream.call("ModelInfer", request, own))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        done, _ = await asyncio.wait({task}, timeout=wait_s)
+        if not done:
+            address = self._upstream.address
+            raise DeadlineExceeded(f"predictor at {address} did not answer within {wait_s:.3f} s")
+        return task.result()
+
+    def _ended(self, task: asyncio.Task[pb.ModelInferResponse]) -> None:
+        self._tasks.discard(task)
+        self.ended_s = time.monotonic()
+        if not task.cancelled():
+            task.exception()  # perhaps nobody waits for it any more
 
 
 def _options(address: str) -> list[tuple[str, Any]]:

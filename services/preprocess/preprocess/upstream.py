@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -11,7 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 from preprocess.catalogue import Target
 from preprocess.settings import Settings
 from triptych.call import Call
-from triptych.client import Upstream
+from triptych.client import Inferences, Upstream
 from triptych.contracts import REPOSITORY_SERVICE
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, ModelFailing, NotThere, Overloaded, StageUnavailable, Unavailable
@@ -22,53 +21,33 @@ from triptych.tls import upstream_credentials
 from triptych.triton_errors import inference_error
 
 TRIES = 3  # loads asked for in one request: a Triton may die just after it has loaded
-ABANDONED_S = 60.0  # a call that nobody waits for any more may last that much longer
 FAILING_TRIES = 2  # Tritons on which a request finds that the model cannot run, before the repository is asked
 UNUSED_S = 300.0  # a Triton that went away leaves its channel for that long
 
 
 class _Predictor:
-    """The channel to one Triton, and the calls that it is working on.
-
-    A call to Triton is never cancelled, and never has the caller's deadline: Triton 2.51 may crash when a call ends
-    under it (docs/decisions/2026-11-21-triton-is-not-cancelled.md). Whoever stops waiting leaves the call to itself.
-    """
+    """The channel to one Triton, and the inferences that it is working on."""
 
     def __init__(self, address: str, settings: Settings) -> None:
         self.upstream = Upstream("predictor", address, SERVICE, relays=False, meaning=inference_error)
         self.address, self._settings = address, settings
-        self.used_s = time.monotonic()
-        self._calls: set[asyncio.Task[pb.ModelInferResponse]] = set()
+        self._inferences = Inferences(self.upstream)
 
     @property
     def in_flight(self) -> int:
         """Calls that Triton has not answered, also those that nobody waits for any more."""
-        return len(self._calls)
+        return len(self._inferences)
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        """Raises what `Upstream.call` raises, and `Overloaded` when too many calls are not answered."""
-        settings = self._settings
-        if self.in_flight >= settings.max_in_flight:
+        """Raises what `Inferences.infer` raises, and `Overloaded` when too many calls are not answered."""
+        limit_s = self._settings.predict_timeout_s
+        if self.in_flight >= self._settings.max_in_flight:
             raise Overloaded(f"predictor at {self.address} has {self.in_flight} calls to answer, the limit; try later")
-        wait_s = call.remaining_s(settings.predict_timeout_s)
-        own = Call.within(settings.predict_timeout_s + ABANDONED_S, call.metadata)
-        task = asyncio.create_task(self.upstream.call("ModelInfer", request, own))
-        self._calls.add(task)
-        task.add_done_callback(self._ended)
-        done, _ = await asyncio.wait({task}, timeout=wait_s)
-        if not done:
-            raise DeadlineExceeded(f"predictor at {self.address} did not answer within {wait_s:.3f} s")
-        return task.result()
+        return await self._inferences.infer(request, call.remaining_s(limit_s), limit_s, call.metadata)
 
     @property
     def abandoned(self) -> bool:
-        return not self._calls and time.monotonic() - self.used_s > UNUSED_S
-
-    def _ended(self, task: asyncio.Task[pb.ModelInferResponse]) -> None:
-        self._calls.discard(task)
-        self.used_s = time.monotonic()
-        if not task.cancelled():
-            task.exception()  # perhaps nobody waits for it any more
+        return not self._inferences and time.monotonic() - self._inferences.ended_s > UNUSED_S
 
 
 class Upstreams:

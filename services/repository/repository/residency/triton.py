@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2 as pb
 from repository.residency.usage import Key
 from triptych.addresses import join, split
 from triptych.call import Call
-from triptych.client import Upstream
+from triptych.client import Inferences, Upstream
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, Internal, LoadFailed
 from triptych.oip import SERVICE
@@ -26,7 +26,6 @@ from triptych.tensors import decode_response, encode_request
 
 LOOK_S = 2.0
 MAX_JOINED = 8  # a request of more rows is one large one rather than many small ones: a report, not popularity
-ABANDONED_S = 60.0  # a request that nobody waits for any more may last that much longer
 AT_ONCE = 500  # entries of an index
 KEY_HEADER = "triton-grpc-protocol-key"  # --grpc-restricted-protocol=model-repository:key=...
 DIRECT = build_opener(ProxyHandler({}))  # a proxy knows nothing of pods
@@ -122,7 +121,7 @@ class Triton:
         self.address = address
         metadata = ((KEY_HEADER, key),) if key else ()
         self._upstream = Upstream("predictor", address, SERVICE, relays=False, metadata=metadata)
-        self._inferences: set[asyncio.Task[pb.ModelInferResponse]] = set()  # also those that nobody waits for
+        self._inferences = Inferences(self._upstream)
         host, _ = split(address)
         self._metrics = f"http://{join(host, metrics_port)}/metrics" if metrics_port else ""
 
@@ -174,27 +173,11 @@ class Triton:
     async def infer(
         self, model: str, version: int, tensors: Mapping[str, Array], timeout_s: float
     ) -> dict[str, Array]:
-        """The call is never cancelled, and `timeout_s` ends only the wait for it: Triton may crash otherwise.
-
-        docs/decisions/2026-11-21-triton-is-not-cancelled.md
-        """
         request = encode_request(pb.ModelInferRequest(model_name=model, model_version=str(version)), tensors)
-        own = Call.within(timeout_s + ABANDONED_S)
-        task = asyncio.create_task(self._upstream.call("ModelInfer", request, own))
-        self._inferences.add(task)
-        task.add_done_callback(self._inference_ended)
-        done, _ = await asyncio.wait({task}, timeout=timeout_s)
-        if not done:
-            raise DeadlineExceeded(f"predictor at {self.address} did not answer within {timeout_s:.3f} s")
-        return decode_response(task.result())
+        return decode_response(await self._inferences.infer(request, timeout_s, timeout_s))
 
     async def close(self) -> None:
         await self._upstream.close()
-
-    def _inference_ended(self, task: asyncio.Task[pb.ModelInferResponse]) -> None:
-        self._inferences.discard(task)
-        if not task.cancelled():
-            task.exception()  # perhaps nobody waits for it any more
 
     async def _index(self, *, only_ready: bool) -> pb.RepositoryIndexResponse:
         request = pb.RepositoryIndexRequest(ready=only_ready)
