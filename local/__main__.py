@@ -78,8 +78,8 @@ def _send_all(chain: Chain, requests: list[examples.Example]) -> int:
 
 
 def _serve(chain: Chain) -> None:
-    _print(f"serving on {chain.address('preprocess')}; Ctrl-C stops")
     try:
+        _print(f"serving on {chain.address('preprocess')}; Ctrl-C stops")
         while True:
             chain.check()
             time.sleep(WATCH_S)

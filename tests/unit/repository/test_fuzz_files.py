@@ -92,6 +92,26 @@ def test_any_configuration_is_a_message_or_a_sentence(data: bytes) -> None:
             assert all(word and text for word, text in uncallable(config, set()))
 
 
+@pytest.mark.parametrize("escape", ["\\s", "\\N{BULLET}", "\\?", "\\400", "\\8", "\\x", "\\X41", "\\u12", "\\ "])
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_an_escape_that_triton_refuses_is_named_with_its_line(escape: str, quote: str) -> None:
+    text = f"# C:\\sales\nname: {quote}sales{escape}_{quote}\n"
+    with pytest.raises(ConfigError, match=r"^config\.pbtxt:2: want escapes of C in a string, got \\.; a backslash is"):
+        parse_config(text)
+
+
+def test_escapes_of_c_are_read() -> None:
+    text = 'platform: "\\a\\n\\\\s \\"\\\'\\x41\\101\\0 \\u00fc"  # \\s "\n'
+    assert parse_config(text).platform == "\a\n\\s \"'AA\0 \u00fc"
+
+
+@FUZZ
+@given(st.text("\\\\\"'#\n sNxXuU0479aAfF{}", max_size=12))
+def test_any_escape_is_read_or_named(text: str) -> None:
+    found = configuration(f'name: "{text}"'.encode())
+    assert not isinstance(found, str) or found.startswith("config.pbtxt:")
+
+
 @FUZZ
 @given(spoilt(CONTRACT))
 def test_any_contract_is_a_contract_or_sentences(data: bytes) -> None:

@@ -31,6 +31,11 @@ PLATFORMS: Final = {
     "pytorch_libtorch": "pytorch",
 }
 MAX_REASON: Final = 300  # characters of what protobuf says, which quotes the file
+# A comment, which may hold quotes, or a string.
+_TOKEN: Final = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
+_ESCAPE: Final = re.compile(
+    r"\\(?:[abfnrtv\\'\"]|x[0-9a-fA-F]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"
+)
 
 
 class ConfigError(ValueError):
@@ -39,11 +44,20 @@ class ConfigError(ValueError):
 
 def parse_config(text: str) -> Any:
     """The protobuf message `inference.ModelConfig`. Raises ConfigError."""
+    _check_escapes(text)
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
         reason = re.sub(r"^\d+:\d+ : ", "", str(error))
         raise ConfigError(f"{FILE}:{error.GetLine() or 1}: {reason:.{MAX_REASON}}") from None
+
+
+def _check_escapes(text: str) -> None:
+    """Raises ConfigError for an escape that Triton refuses; Python's protobuf reads some of them as they stand."""
+    for token in _TOKEN.finditer(text) if "\\" in text else ():
+        if token[0][0] != "#" and "\\" in (left := _ESCAPE.sub("", token[0])):
+            line, wrong = text.count("\n", 0, token.start()) + 1, left[left.index("\\") :][:2]
+            raise ConfigError(f"{FILE}:{line}: want escapes of C in a string, got {wrong}; a backslash is written \\\\")
 
 
 def read_config(folder: Path, within: Path | None = None, most: int = MAX_BYTES) -> tuple[str, Any]:
