@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from triptych.call import Call
 from triptych.client import Upstream
-from triptych.door.wire import framed
+from triptych.http2.framing import framed
 from triptych.oip import SERVICE
 from triptych.tensors import encode_request
 

@@ -1,4 +1,4 @@
-"""Requests that are large when unpacked, or stop on their way in: over real connections to Envoy, beside good ones."""
+"""Requests that are large when unpacked, or stop on their way in: over real connections, beside good ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import grpc
 import psutil
 import pytest
 
-from tests.contract.scripted.frames import DATA, END_HEADERS, HEADERS, fields, frame, literal, opening
+from tests.contract.scripted.frames import ACK, DATA, END_HEADERS, HEADERS, SETTINGS, fields, frame, literal, opening
 from tests.contract.scripted.process import ScriptedStage, request, scripted
 from tests.e2e.kubectl import wait_for
 
@@ -27,8 +27,9 @@ class RawCall:
     def __init__(self, address: str, path: str) -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), timeout=60)
+        self._socket.recv(1 << 16)  # its SETTINGS, whose windows hold once they are acknowledged
         block = b"".join(literal(name, value) for name, value in fields(path).items())
-        self._socket.sendall(opening() + frame(HEADERS, END_HEADERS, 1, block))
+        self._socket.sendall(opening() + frame(SETTINGS, ACK, 0, b"") + frame(HEADERS, END_HEADERS, 1, block))
 
     def send(self, data: bytes) -> None:
         """As far as the other side lets: what it does not take within a second is dropped."""
@@ -84,7 +85,7 @@ def resident(stage: ScriptedStage) -> float:
 
 
 def test_what_is_announced_and_not_sent_takes_no_room(tmp_path: Path) -> None:
-    with scripted("envoy", tmp_path) as stage, open_calls(stage, INFER, 4) as calls:
+    with scripted("http2", tmp_path) as stage, open_calls(stage, INFER, 4) as calls:
         for call in calls:
             call.send(prefix(64 * MIB) + b"12345")
         for _ in range(20):
@@ -93,7 +94,7 @@ def test_what_is_announced_and_not_sent_takes_no_room(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", [INFER, STREAM])
 def test_a_caller_that_stops_within_its_message_is_told_so(path: str, tmp_path: Path) -> None:
-    with scripted("envoy", tmp_path, slow_after_s=1) as stage, open_calls(stage, path, 2) as (stops, never):
+    with scripted("http2", tmp_path, slow_after_s=1) as stage, open_calls(stage, path, 2) as (stops, never):
         stops.send(prefix(64 * MIB) + bytes(100_000))
         assert stops.is_answered()
         if path == INFER:  # a stream without a message is a silent one, which may last
@@ -102,7 +103,7 @@ def test_a_caller_that_stops_within_its_message_is_told_so(path: str, tmp_path: 
 
 
 def test_a_stream_that_is_silent_between_messages_lasts(tmp_path: Path) -> None:
-    with scripted("envoy", tmp_path, slow_after_s=0.3) as stage:
+    with scripted("http2", tmp_path, slow_after_s=0.3) as stage:
 
         def requests() -> Iterator[Any]:
             yield request()
@@ -114,7 +115,7 @@ def test_a_stream_that_is_silent_between_messages_lasts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", [INFER, STREAM])
 def test_unfinished_messages_of_many_streams_are_bounded(path: str, tmp_path: Path) -> None:
-    with scripted("envoy", tmp_path, max_bytes_in_flight=32 * MIB, slow_after_s=2) as stage:
+    with scripted("http2", tmp_path, max_bytes_in_flight=32 * MIB, slow_after_s=2) as stage:
         good(stage)
         before = resident(stage)
         with open_calls(stage, path, 8) as calls:
@@ -133,7 +134,7 @@ def _takes(stage: ScriptedStage, size: int) -> bool:
 
 
 def test_a_message_that_is_packed_too_tightly_is_refused(tmp_path: Path) -> None:
-    with scripted("envoy", tmp_path) as stage:
+    with scripted("http2", tmp_path) as stage:
         good(stage)
         before, sent = resident(stage), bytes(48 * MIB)
         for compression in (grpc.Compression.Gzip, grpc.Compression.Deflate):
@@ -149,7 +150,7 @@ def test_a_message_that_is_packed_too_tightly_is_refused(tmp_path: Path) -> None
 
 
 def test_what_is_large_when_unpacked_is_still_understood_within_the_ratio(tmp_path: Path) -> None:
-    with scripted("envoy", tmp_path, max_unpacked_ratio=2000) as stage:
+    with scripted("http2", tmp_path, max_unpacked_ratio=2000) as stage:
         sent = request()
         sent.raw_input_contents.append(bytes(20 * MIB))
         answer = stage.oip.ModelInfer(sent, timeout=20, compression=grpc.Compression.Gzip)

@@ -51,7 +51,7 @@ class Pair:
         self.addresses = [first, second]
 
     def _start(self, port: int | None) -> tuple[Part, str]:
-        part, address = start("envoy", self._folder, port=port, drain_s=0.2)
+        part, address = start("http2", self._folder, port=port, drain_s=0.2)
         until_live(address)
         return part, address
 

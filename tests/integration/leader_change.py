@@ -43,7 +43,7 @@ def change_leader_under_load(replicas: Replicas, goes: Goes) -> None:
         for model, future in zip(COLD, waiting, strict=True):
             until(future.done, DEADLINE_S)
             assert future.code() is grpc.StatusCode.OK, (model, future.details())
-    assert load.refusals == []
+    assert load.refusals == [], [f"{each}" for each in load.refusals]
     if goes == "killed":  # one that is stopped sees its loads through
         assert _loaded_by(replicas, "repository-1") & set(COLD)
     told = replicas.log("predictor")

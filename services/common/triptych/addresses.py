@@ -46,6 +46,12 @@ def is_numeric(address: str) -> bool:
         return False
 
 
+def places(address: str) -> list[tuple[str, int]]:
+    """Hosts and ports that an address for a call names: one, or those of a list."""
+    scheme, _, several = address.partition(":")
+    return [split(each) for each in several.split(",")] if scheme in _FAMILIES else [split(address)]
+
+
 def resolve(host: str) -> list[str]:
     """The addresses that a host to listen on stands for: itself, or what a name such as `localhost` has.
 

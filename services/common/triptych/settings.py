@@ -51,6 +51,11 @@ class StageSettings(BaseSettings):
         description="calls at once on one connection, others wait in the client; with the door grpcio four times as "
         "many, and a call that was reset counts until it has ended",
     )
+    max_connections: int = Field(
+        20_000,
+        ge=1,
+        description="connections at once; one more costs the oldest without a call its place",
+    )
     max_request_items: int = Field(
         1024, ge=1, description="inputs, outputs and parameters that a request may have, of each"
     )
@@ -92,7 +97,12 @@ class StageSettings(BaseSettings):
     otlp_endpoint: Collector = Field(
         "", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off"
     )
-    door: Literal["grpcio", "envoy"] = Field("grpcio", description="the gRPC server: grpc.aio, or Envoy with us inside")
+    door: Literal["http2", "grpcio", "envoy"] = Field(
+        "http2", description="the gRPC server: our own on HTTP/2 (libnghttp2), grpc.aio, or Envoy with us inside"
+    )
+    transport: Literal["http2", "grpcio"] = Field(
+        "http2", description="what calls to other parts go over: our own HTTP/2 (libnghttp2), or grpcio"
+    )
     tls_cert: str = Field("", description="file with the certificate chain to serve with (PEM); empty: plaintext")
     tls_key: str = Field("", description="file with its private key", validate_default=True)
     tls_client_ca: str = Field("", description="file with the authorities of callers; nobody else is let in then")

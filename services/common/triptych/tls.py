@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -54,18 +56,69 @@ def server_credentials(settings: StageSettings) -> grpc.ServerCredentials | None
     return grpc.dynamic_ssl_server_credentials(first, renewed, mutual)  # type: ignore[arg-type]  # None: no news
 
 
+def server_context(settings: StageSettings) -> ssl.SSLContext | None:
+    """For asyncio; None means plaintext. The files are looked at with every new connection."""
+    if not settings.tls_cert:
+        return None
+    files = Files(settings.tls_key, settings.tls_cert, settings.tls_client_ca)
+    try:
+        files.read()
+        current = _server_context(settings)
+    except OSError as error:
+        raise _unreadable(error, settings, "TLS_CERT") from error
+
+    def renew(tls: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        nonlocal current
+        if files.news() is not None:
+            with suppress(OSError):  # in the middle of a renewal; what was read before holds
+                current = _server_context(settings)
+        tls.context = current
+
+    first = current
+    first.sni_callback = renew  # is called for every client, also without a name
+    return first
+
+
+def _server_context(settings: StageSettings) -> ssl.SSLContext:
+    """Raises `OSError`, of which `ssl.SSLError` is one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    if settings.tls_client_ca:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(settings.tls_client_ca)
+    return context
+
+
 class UpstreamCredentials:
     """What a stage trusts when it calls another, and shows to it, for one channel."""
 
-    def __init__(self, files: Files) -> None:
-        """Raises `OSError` for a file that cannot be read."""
-        self._files = files
-        self.first = grpc.ssl_channel_credentials(*files.read())
+    def __init__(self, authorities: str, key: str = "", certificate: str = "") -> None:
+        """Takes names of files; raises `OSError` for one that cannot be read."""
+        self._authorities, self._key, self._certificate = authorities, key, certificate
+        self._files = Files(authorities, key, certificate)
+        self._contents = self._files.read()
 
-    def news(self) -> grpc.ChannelCredentials | None:
-        """Others than last time, None while the files are the same."""
+    def is_renewed(self) -> bool:
+        """Whether the files are others than last time."""
         contents = self._files.news()
-        return None if contents is None else grpc.ssl_channel_credentials(*contents)
+        if contents is not None:
+            self._contents = contents
+        return contents is not None
+
+    def for_grpcio(self) -> grpc.ChannelCredentials:
+        """As grpcio takes them."""
+        return grpc.ssl_channel_credentials(*self._contents)
+
+    def context(self) -> ssl.SSLContext:
+        """As asyncio takes them. Raises `OSError`."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.set_alpn_protocols(["h2"])
+        context.load_verify_locations(cadata=(self._contents[0] or b"").decode())
+        if self._certificate:
+            context.load_cert_chain(self._certificate, self._key)
+        return context
 
 
 def upstream_credentials(settings: StageSettings) -> UpstreamCredentials | None:
@@ -73,7 +126,7 @@ def upstream_credentials(settings: StageSettings) -> UpstreamCredentials | None:
     if not settings.upstream_ca:
         return None
     try:
-        return UpstreamCredentials(Files(settings.upstream_ca, settings.upstream_key, settings.upstream_cert))
+        return UpstreamCredentials(settings.upstream_ca, settings.upstream_key, settings.upstream_cert)
     except OSError as error:
         raise _unreadable(error, settings, "UPSTREAM_CA") from error
 

@@ -30,6 +30,7 @@ class Postprocess:
             SERVICE,
             REPOSITORY_SERVICE,
             relays=True,
+            transport=settings.transport,
             credentials=upstream_credentials(settings),
         )
         self._workers = Workers(settings.worker_threads, settings.inline_bytes)

@@ -1,6 +1,5 @@
 """The settings of preprocess."""
 
-from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
@@ -14,9 +13,6 @@ class Settings(StageSettings):
 
     model_config = SettingsConfigDict(env_prefix="PREPROCESS_", frozen=True, extra="forbid")
 
-    door: Literal["grpcio", "envoy"] = Field(
-        "envoy", description="the gRPC server: grpc.aio, or Envoy with us inside, half the CPU under many callers"
-    )
     port: int = Field(9000, ge=0, le=65535, description="gRPC port")
     metrics_port: int = Field(9100, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
     # The age decides how soon callers of a Service's address find a new replica; a replica that leaves sends GOAWAY by

@@ -29,7 +29,14 @@ class _Predictor:
     """The channel to one Triton, and the inferences that it is working on."""
 
     def __init__(self, address: str, settings: Settings) -> None:
-        self.upstream = Upstream("predictor", address, SERVICE, relays=False, meaning=inference_error)
+        self.upstream = Upstream(
+            "predictor",
+            address,
+            SERVICE,
+            relays=False,
+            transport=settings.transport,
+            meaning=inference_error,
+        )
         self.address, self._settings = address, settings
         self._inferences = Inferences(self.upstream)
 
@@ -60,10 +67,16 @@ class Upstreams:
             settings.repository,
             REPOSITORY_SERVICE,
             relays=True,
+            transport=settings.transport,
             credentials=upstream_credentials(settings),
         )
         self.postprocess = Upstream(
-            "postprocess", settings.postprocess, SERVICE, relays=False, credentials=upstream_credentials(settings)
+            "postprocess",
+            settings.postprocess,
+            SERVICE,
+            relays=False,
+            transport=settings.transport,
+            credentials=upstream_credentials(settings),
         )
         self._predictors: dict[str, _Predictor] = {}
 

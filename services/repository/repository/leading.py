@@ -54,9 +54,10 @@ class Loads:
         leader: Leader,
         credentials: Callable[[], UpstreamCredentials | None] = lambda: None,
         server_name: str = "",
+        transport: str = "http2",
     ) -> None:
         self._residency, self._leader = residency, leader
-        self._credentials, self._server_name = credentials, server_name
+        self._credentials, self._server_name, self._transport = credentials, server_name, transport
         self._upstream: Upstream | None = None
 
     async def ensure(
@@ -96,6 +97,7 @@ class Loads:
                 address,
                 REPOSITORY_SERVICE,
                 relays=True,
+                transport=self._transport,
                 credentials=self._credentials(),
                 server_name=self._server_name,
             )

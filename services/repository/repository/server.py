@@ -69,7 +69,8 @@ class Repository:
         self._ready = False
         leader = self._cluster.election if self._cluster else Alone()
         upstream_credentials(settings)  # files that cannot be read are named at the start
-        self._loads = Loads(self.residency, leader, partial(upstream_credentials, settings), settings.replica_name)
+        credentials = partial(upstream_credentials, settings)
+        self._loads = Loads(self.residency, leader, credentials, settings.replica_name, settings.transport)
         waiting = Places(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads")
         own = RepositoryServicer(self.board, self.residency, self._loads, journal, self._tracing, waiting)
         inference = CatalogueServicer(
@@ -114,7 +115,8 @@ class Repository:
         self._tracing.close()
 
     def _connect(self, address: str) -> Triton:
-        return Triton(address, self._settings.triton_metrics_port, self._settings.triton_key)
+        settings = self._settings
+        return Triton(address, settings.triton_metrics_port, settings.triton_key, settings.transport)
 
     def _join(self, api: Api) -> Cluster:
         from repository.kubernetes.cluster import Cluster, Place

@@ -76,7 +76,7 @@ func main() {
 		endpoints = append(endpoints, resolver.Address{Addr: address})
 	}
 	addressed.InitialState(resolver.State{Addresses: endpoints})
-	conn, err := grpc.NewClient("given:///", grpc.WithResolvers(addressed),
+	conn, err := grpc.NewClient("given:///replicas", grpc.WithResolvers(addressed),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`))
 	if err != nil {

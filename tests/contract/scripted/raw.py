@@ -22,7 +22,7 @@ from h2.events import (
 )
 from hpack import HeaderTuple
 
-from triptych.door.wire import framed
+from triptych.http2.framing import framed
 
 Headers = list[tuple[str, str]]
 TIMEOUT_S = 60.0

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from triptych.addresses import Address, Collector, ListeningHost, PodAddress, argument, is_numeric, join, resolve, split
-from triptych.client import OPTIONS, RETRYING, _options
+from triptych.transport import OPTIONS, RETRYING, _options
 
 
 class Given(BaseModel):

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych.door.inbox import Inbox
-from triptych.door.wire import FREE_BYTES, Limits, framed, status_headers, timeout_s
 from triptych.errors import InvalidRequest, NotSupported, Overloaded, TriptychError
+from triptych.http2.framing import FREE_BYTES, Limits, framed, status_headers, timeout_s
 from triptych.room import Room
 
 LIMIT, RATIO = 1000, 100

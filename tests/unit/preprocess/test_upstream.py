@@ -62,7 +62,7 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
     def answered_by(tritons: Tritons, repository: Repository, *placed: str) -> str:
         async def test() -> str:
             monkeypatch.setattr(_Predictor, "infer", lambda own, *given: tritons.infer(own, *given))
-            upstreams: Any = Upstreams(Settings())
+            upstreams: Any = Upstreams(Settings(transport="grpcio"))  # asks nothing of an address
             await upstreams.repository.close()
             upstreams.repository = repository
             tensors = {"x": np.zeros((1, 2), np.float32)}

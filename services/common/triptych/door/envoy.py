@@ -16,8 +16,8 @@ from triptych.call import Call
 from triptych.door.admin import Admin
 from triptych.door.base import STOPPING, Door, parser, refusal
 from triptych.door.inbox import Arriving, Inbox, Pace
-from triptych.door.wire import PREFIX, Limits, framed, status_headers, timeout_s
 from triptych.errors import DeadlineExceeded, Draining, InvalidRequest, NotSupported, Overloaded
+from triptych.http2.framing import PREFIX, Limits, framed, status_headers, timeout_s
 from triptych.methods import Method, Service
 from triptych.room import Room
 from triptych.settings import StageSettings

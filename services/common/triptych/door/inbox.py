@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from triptych.door.wire import PREFIX, Limits
 from triptych.errors import DeadlineExceeded, InvalidRequest
+from triptych.http2.framing import PREFIX, Limits
 from triptych.room import Room
 from triptych.settings import StageSettings
 

@@ -117,10 +117,10 @@ class Triton:
     `key` is what a Triton wants from who loads and unloads; one that wants nothing ignores it.
     """
 
-    def __init__(self, address: str, metrics_port: int = 0, key: str = "") -> None:
+    def __init__(self, address: str, metrics_port: int = 0, key: str = "", transport: str = "http2") -> None:
         self.address = address
         metadata = ((KEY_HEADER, key),) if key else ()
-        self._upstream = Upstream("predictor", address, SERVICE, relays=False, metadata=metadata)
+        self._upstream = Upstream("predictor", address, SERVICE, relays=False, transport=transport, metadata=metadata)
         self._inferences = Inferences(self._upstream)
         host, _ = split(address)
         self._metrics = f"http://{join(host, metrics_port)}/metrics" if metrics_port else ""

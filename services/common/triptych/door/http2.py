@@ -1,0 +1,160 @@
+"""The door on libnghttp2: all connections on the loop of the process, so that a call wakes no thread."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any
+
+from triptych.addresses import WILDCARD6, join, resolve
+from triptych.call import Call
+from triptych.door.base import STOPPING, Door, parser, refusal
+from triptych.errors import Draining
+from triptych.http2.connection import Headers
+from triptych.http2.exchange import Exchange, Handler
+from triptych.http2.framing import status_headers
+from triptych.http2.server import Server
+from triptych.methods import Method, Service
+from triptych.settings import StageSettings
+from triptych.tls import server_context
+
+IDLE_S = 0.02  # between two looks whether all calls have ended
+WRITTEN_S = 1.0  # for the last bytes of connections that are closed
+BACKLOG = 1024
+
+
+class Http2Door(Door):
+    """Serves with `triptych.http2`."""
+
+    def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
+        super().__init__(services, settings)
+        self._unpacking = ThreadPoolExecutor(1, thread_name_prefix="unpacking")
+        self._handlers = {
+            f"/{service.full_name}/{method.name}".encode(): Handler(
+                method.name, self._answerer(service.full_name, method), method.client_streaming
+            )
+            for service in self.services
+            for method in service.methods
+        }
+        self._server: Server | None = None
+        self._listeners: list[asyncio.Server] = []
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        context = server_context(self.settings)
+        self._server = Server(self.settings, self._handlers, _end, self._unpacking)
+        for listening in self._bind():
+            listener = await loop.create_server(self._server.connect, sock=listening, ssl=context, backlog=BACKLOG)
+            self._listeners.append(listener)
+
+    async def send_away(self, grace_s: float) -> None:
+        assert self._server is not None
+        for connection in tuple(self._server.connections):
+            connection.leave()
+        for listener in self._listeners:
+            listener.close()
+
+    async def end(self, grace_s: float) -> None:
+        assert self._server is not None
+        server, last_s = self._server, time.monotonic() + grace_s
+        while server.exchanges and time.monotonic() < last_s:
+            await asyncio.sleep(IDLE_S)
+        left = server.exchanges
+        for exchange in left:
+            exchange.end(Draining(STOPPING))
+        await asyncio.gather(*(exchange.task for exchange in left if exchange.task), return_exceptions=True)
+        for connection in tuple(server.connections):
+            connection.leave_for_good()
+            connection.close()
+        last_s = time.monotonic() + WRITTEN_S
+        while server.connections and time.monotonic() < last_s:
+            await asyncio.sleep(IDLE_S)
+        for connection in tuple(server.connections):
+            connection.abort()
+        self._unpacking.shutdown(wait=False)
+
+    def _bind(self) -> list[socket.socket]:
+        """Sockets for all addresses of the host, with one port. Raises `OSError` with a sentence."""
+        settings, bound = self.settings, list[socket.socket]()
+        try:
+            for host in resolve(settings.host):
+                family = socket.AF_INET6 if ":" in host else socket.AF_INET
+                listening = socket.socket(family, socket.SOCK_STREAM)
+                bound.append(listening)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                if family == socket.AF_INET6:
+                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != WILDCARD6))
+                listening.bind((host, self.port))
+                listening.listen(BACKLOG)
+                self.port = int(listening.getsockname()[1])
+        except OSError as error:
+            for listening in bound:
+                listening.close()
+            address, prefix = join(settings.host, settings.port), settings.prefix()
+            fault = f"cannot listen on {address}: {error.strerror}; {prefix}PORT and {prefix}HOST set others"
+            raise OSError(fault) from error
+        return bound
+
+    def _call(self, service: str, exchange: Exchange, *, endless: bool) -> Call:
+        self.check_metadata(exchange.headers)
+        metadata = {
+            key.decode("latin-1"): value.decode("latin-1") for key, value in exchange.headers if key[-4:] != b"-bin"
+        }
+        call = self.admit(service, exchange.left_s(metadata.get("grpc-timeout")), metadata, endless=endless)
+        call.ask_peer = lambda: exchange.peer
+        return call
+
+    def _answerer(self, service: str, method: Method) -> Callable[[Exchange], Coroutine[Any, Any, None]]:
+        parse = parser(method.request)
+
+        async def unary(exchange: Exchange) -> None:
+            call = self._call(service, exchange, endless=False)
+            request = parse(await exchange.message())
+            response = await method.answer(request, call)
+            exchange.finish(response.SerializeToString(), call.settle)
+
+        async def server_streaming(exchange: Exchange) -> None:
+            call = self._call(service, exchange, endless=True)
+            request = parse(await exchange.message())
+            async with aclosing(method.answer(request, call)) as answers:
+                async for response in answers:
+                    await exchange.answer(response.SerializeToString())
+            exchange.finish(None)
+
+        async def both_streaming(exchange: Exchange) -> None:
+            call = self._call(service, exchange, endless=True)
+            requests = self.parsed(exchange.requests(), parse)
+            async with aclosing(method.answer(requests, call)) as answers:
+                async for response in answers:
+                    await exchange.answer(response.SerializeToString())
+            exchange.finish(None)
+
+        if method.client_streaming:
+            return _guarded(both_streaming, method.name)
+        return _guarded(server_streaming if method.server_streaming else unary, method.name)
+
+
+def _guarded(
+    answer: Callable[[Exchange], Coroutine[Any, Any, None]], name: str
+) -> Callable[[Exchange], Coroutine[Any, Any, None]]:
+    """The same, with errors as the end of the call."""
+
+    async def guarded(exchange: Exchange) -> None:
+        try:
+            await answer(exchange)
+        except asyncio.CancelledError:
+            if exchange.why is not None:
+                exchange.refuse(exchange.why, name)
+        except Exception as error:
+            exchange.refuse(error, name)
+
+    return guarded
+
+
+def _end(error: Exception, method: str) -> Headers:
+    return status_headers(*refusal(error, method))

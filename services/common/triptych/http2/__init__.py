@@ -1,0 +1,7 @@
+"""gRPC over HTTP/2 on an asyncio loop: a call wakes no thread.
+
+libnghttp2 (by the package ngh2) has frames, header compression, flow control and the rules of the protocol;
+`connection` joins it to a transport, `server` and `client` have the calls, `channel` has the connections to all
+addresses of a name. `framing` has gRPC's own words. Nothing outside `connection` knows ngh2's connection, so that
+another binding can take its place.
+"""
