@@ -57,8 +57,8 @@ SERVICE_PACKAGES = tuple(f"services/{name}" for name in ("common", "preprocess",
 ENVIRONMENTS = {
     environment.name: environment
     for environment in (
-        Environment("services", SERVICES, SERVICE_PACKAGES, needs_libpython=True),
-        Environment("benchmarks", (*SERVICES, "benchmarks/requirements.txt"), SERVICE_PACKAGES, needs_libpython=True),
+        Environment("services", SERVICES, SERVICE_PACKAGES),
+        Environment("benchmarks", (*SERVICES, "benchmarks/requirements.txt"), SERVICE_PACKAGES),
         Environment(
             "predictor",
             ("services/predictor/requirements.txt",),

@@ -22,11 +22,11 @@ def check_venv() -> None:
 
 
 def check_libpython(python: Path) -> None:
-    """Triton's Python backend, and Envoy as a door, link the shared library of the Python that they run."""
+    """Triton's Python backend links the shared library of the Python that it runs."""
     probe = [str(python), "-c", "from predictor.wheel import libpython_folder; libpython_folder()"]
     if not _runs(probe, PYTHONPATH=str(ROOT / "services/predictor")):
         name = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
-        install(name, f"{name}.so.1.0 is missing, which Triton's Python backend and the services' Envoy link")
+        install(name, f"{name}.so.1.0 is missing, which Triton's Python backend links")
 
 
 def install(package: str, why: str) -> None:

@@ -86,7 +86,7 @@ def test_a_request_whose_caller_leaves_is_counted_as_not_answered(watched: Watch
 
 
 def test_an_answer_that_comes_too_late_to_be_written_is_not_counted_as_one(watched: Watched) -> None:
-    """It is ready before anybody noticed that the caller had left: Envoy tells our code only when asked."""
+    """It may be ready before anybody noticed that the caller had left."""
     before = watched.codes()
     for _ in range(50):
         call = watched.stage.oip.ModelInfer.future(request("sleep", seconds="0.05"), timeout=60)

@@ -168,15 +168,6 @@ def test_while_it_leaves_the_port_is_closed_and_open_connections_are_served(tmp_
         assert process.wait(30) == 0
 
 
-def test_no_other_user_reaches_the_admin_interface_of_envoy(tmp_path: Path) -> None:
-    with scripted("http2", tmp_path) as stage:
-        listening = [Path(socket.laddr) for socket in psutil.Process(stage.part.pid).net_connections("unix")]
-        folders = {path.parent for path in listening if path.name == "admin"}
-        assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [0o700]
-        assert not [path for path in listening if str(path).startswith("@")]
-    assert not any(folder.exists() for folder in folders)
-
-
 def answered(connection: RawConnection) -> Callable[[], bool]:
     answer = connection.send(INFER, FAST)
     return lambda: answer.ended

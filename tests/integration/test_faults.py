@@ -164,9 +164,9 @@ def peak_bytes(chain: Chain) -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-@pytest.mark.parametrize("door", ["envoy", "grpcio"])
+@pytest.mark.parametrize("door", ["http2", "grpcio"])
 def test_more_bytes_than_the_limit_are_refused_and_the_first_is_answered(make_chain: MakeChain, door: str) -> None:
-    chain = make_chain(variables={"PREPROCESS_MAX_BYTES_IN_FLIGHT": "1", "PREPROCESS_DOOR": door})
+    chain = make_chain(variables={"PREPROCESS_MAX_BYTES_IN_FLIGHT": "1", "PREPROCESS_SERVER": door})
     caller = caller_of(chain)
     data = GOOD.SerializeToString()
     infer = caller.channel.unary_unary(INFER)

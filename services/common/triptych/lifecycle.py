@@ -8,7 +8,6 @@ import importlib
 import logging
 import signal
 import sys
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import uvloop
@@ -16,7 +15,6 @@ import uvloop
 from triptych import logs
 from triptych.addresses import join
 from triptych.door import Door
-from triptych.door.hosting import become_envoy
 from triptych.settings import StageSettings
 
 log = logging.getLogger(__name__)
@@ -51,8 +49,6 @@ def run(stage: str, settings: StageSettings) -> int:
     """
     logs.configure(stage, settings.log_level)
     try:
-        if settings.door == "envoy":
-            become_envoy(stage, settings)
         uvloop.run(_live_here(stage, settings))
     except OSError as error:
         sys.stderr.write(f"{stage}: {error}\n")
@@ -68,13 +64,10 @@ async def _live_here(stage: str, settings: StageSettings) -> None:
     await live(stage, settings, stop)
 
 
-async def live(
-    stage: str, settings: StageSettings, stop: asyncio.Event, opened: Callable[[Door], None] = lambda door: None
-) -> None:
-    """Start, ready, and after `stop` drain and end; `opened` is told of the door once it may take calls."""
+async def live(stage: str, settings: StageSettings, stop: asyncio.Event) -> None:
+    """Start, ready, and after `stop` drain and end."""
     service: Running = await importlib.import_module(f"{stage}.server").build(settings)
     await service.door.open()
-    opened(service.door)
     log.info("live", extra={"address": join(settings.host, service.door.port), "revision": settings.revision})
     starting = asyncio.create_task(_become_ready(service))
     stopping = asyncio.create_task(stop.wait())

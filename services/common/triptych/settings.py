@@ -48,7 +48,7 @@ class StageSettings(BaseSettings):
         1024,
         ge=1,
         le=(1 << 31) - 1,
-        description="calls at once on one connection, others wait in the client; with the door grpcio four times as "
+        description="calls at once on one connection, others wait in the client; with the server grpcio four times as "
         "many, and a call that was reset counts until it has ended",
     )
     max_connections: int = Field(
@@ -75,12 +75,12 @@ class StageSettings(BaseSettings):
         100,
         ge=1,
         description="how many times larger a compressed message may be when unpacked, if that is over 1 MiB; with the "
-        "door envoy",
+        "server http2",
     )
     min_bytes_per_s: int = Field(
         16_384,
         ge=0,
-        description="how fast a caller has to send a message, over slow_after_s; 0: at any pace; with the door envoy",
+        description="how fast a caller has to send a message, over slow_after_s; 0: at any pace; with the server http2",
     )
     slow_after_s: float = Field(
         5.0, gt=0, description="seconds over which a caller's pace is measured; under min_bytes_per_s its call ends"
@@ -97,8 +97,8 @@ class StageSettings(BaseSettings):
     otlp_endpoint: Collector = Field(
         "", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off"
     )
-    door: Literal["http2", "grpcio", "envoy"] = Field(
-        "http2", description="the gRPC server: our own on HTTP/2 (libnghttp2), grpc.aio, or Envoy with us inside"
+    server: Literal["http2", "grpcio"] = Field(
+        "http2", description="the gRPC server: our own on HTTP/2 (libnghttp2), or grpc.aio, the reference"
     )
     transport: Literal["http2", "grpcio"] = Field(
         "http2", description="what calls to other parts go over: our own HTTP/2 (libnghttp2), or grpcio"

@@ -87,7 +87,7 @@ class Settings(StageSettings, Limits):
         256,
         ge=1,
         description="of them from one host, so that one cannot keep new pods out; a proxy before the repository is "
-        "one host. Behind the envoy door hosts are not told apart",
+        "one host",
     )
     max_loads_per_peer: int = Field(
         256, ge=1, description="calls of one host that wait for loads, of REPOSITORY_MAX_IN_FLIGHT in all"

@@ -100,6 +100,6 @@ def start(door: str, folder: Path, **settings: Any) -> tuple[Part, str]:
 
 def variables(door: str, **settings: Any) -> dict[str, str]:
     """The environment of a process."""
-    named = {"door": door, "drain_s": 0, **settings}
+    named = {"server": door, "drain_s": 0, **settings}
     ours = {f"SCRIPTED_{name.upper()}": str(value) for name, value in named.items()}
     return {**os.environ, **ours, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}

@@ -1,17 +1,16 @@
-"""Bytes that are held at once: what has room, what has not, and what is on its way in through Envoy."""
+"""Bytes that are held at once: what has room, what has not, and what is on its way in."""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
 from tests.contract.scripted.settings import Settings
-from triptych.door.envoy import Exchange
-from triptych.door.inbox import Arriving, Pace
 from triptych.errors import Overloaded
+from triptych.http2.framing import Limits
+from triptych.http2.inbox import Inbox, Pace
 from triptych.room import Room
 
 
@@ -41,51 +40,30 @@ def test_what_was_made_already_takes_room_from_the_next() -> None:
         room.take(1)
 
 
-class Sender:
-    """A caller whose message of 80 bytes comes in two pieces, the second one when it is told."""
-
-    def __init__(self, room: Room) -> None:
-        self.goes_on = asyncio.Event()
-        self._pieces = [b"\0" + (80).to_bytes(4, "big") + bytes(10), bytes(70)]
-        send: Any = None
-        arriving = Arriving(room, ThreadPoolExecutor(1))
-        self.exchange = Exchange({"headers": []}, self._receive, send, Settings(), arriving, None)
-
-    async def _receive(self) -> dict[str, Any]:
-        if len(self._pieces) == 1:
-            await self.goes_on.wait()
-        return {"type": "http.request", "body": self._pieces.pop(0), "more_body": bool(self._pieces)}
+def inbox_within(room: Room) -> Inbox:
+    """One to which a message of 80 bytes has begun to come, 15 of 85 bytes with its prefix."""
+    inbox = Inbox(Limits(100, "identity", 100), room, ThreadPoolExecutor(1))
+    inbox.feed(b"\0" + (80).to_bytes(4, "big") + bytes(10))
+    return inbox
 
 
 def test_a_message_has_room_by_what_has_arrived_and_not_by_what_it_announces() -> None:
-    async def test() -> None:
-        room = Room(100)
-        senders = [Sender(room) for _ in range(6)]
-        coming = [asyncio.ensure_future(sender.exchange.message()) for sender in senders]
-        await asyncio.sleep(0)
-        assert room.taken_bytes == 6 * 15
-        with pytest.raises(Overloaded, match="90 bytes of requests are in hand here, and 15 more"):
-            await Sender(room).exchange.message()
-        for each in coming[1:]:
-            each.cancel()
-        await asyncio.gather(*coming[1:], return_exceptions=True)
-        senders[0].goes_on.set()
-        assert await coming[0] == bytes(80)
-        assert room.taken_bytes == 0
-
-    asyncio.run(test())
+    room = Room(100)
+    coming = [inbox_within(room) for _ in range(6)]
+    assert room.taken_bytes == 6 * 15
+    with pytest.raises(Overloaded, match="90 bytes of requests are in hand here, and 15 more"):
+        inbox_within(room)
+    for inbox in coming[1:]:
+        inbox.close()
+    coming[0].feed(bytes(70))
+    assert asyncio.run(coming[0].take()) == bytes(80)
+    assert room.taken_bytes == 0
 
 
 def test_a_caller_that_leaves_within_its_message_leaves_its_room() -> None:
-    async def test() -> None:
-        sender = Sender(room := Room(100))
-        coming = asyncio.ensure_future(sender.exchange.message())
-        await asyncio.sleep(0)
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
-        assert room.taken_bytes == 0
-
-    asyncio.run(test())
+    inbox = inbox_within(room := Room(100))
+    inbox.close()
+    assert room.taken_bytes == 0
 
 
 def test_a_caller_that_stops_within_its_message_is_told() -> None:

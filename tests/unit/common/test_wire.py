@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych.door.inbox import Inbox
+from triptych.http2.inbox import Inbox
 from triptych.errors import InvalidRequest, NotSupported, Overloaded, TriptychError
 from triptych.http2.framing import FREE_BYTES, Limits, framed, status_headers, timeout_s
 from triptych.room import Room
@@ -31,7 +31,13 @@ def read(pieces: list[bytes], encoding: str = "identity") -> list[bytes]:
 
     async def all_of_them() -> list[bytes]:
         inbox = Inbox(Limits(LIMIT, encoding, RATIO), ROOM, UNPACKING)
-        return [message async for message in inbox.messages(chunks())]
+        messages = []
+        async for chunk in chunks():
+            inbox.feed(chunk)
+            while inbox.waiting:
+                messages.append(await inbox.take())
+        inbox.check_end()
+        return messages
 
     return asyncio.run(all_of_them())
 
@@ -114,15 +120,17 @@ def test_what_is_packed_too_tightly_is_refused_before_it_is_unpacked(encoding: s
 
 def test_what_is_unpacked_has_room_while_it_is_and_no_longer() -> None:
     async def test() -> None:
-        data = random.Random(1).randbytes(3 << 20)
+        data = random.Random(1).randbytes(200_000) + bytes(3 << 20)
         room = Room(1 << 20)
         room.take(1)
         inbox = Inbox(Limits(64 << 20, "gzip", 100), room, UNPACKING)
+        inbox.feed(packed(data))
         with pytest.raises(Overloaded, match="in hand here"):
-            await inbox.plain(1, gzip.compress(data))
+            await inbox.take()
         assert room.taken_bytes == 1
         room.give(1)
-        assert await inbox.plain(1, gzip.compress(data)) == data
+        inbox.feed(packed(data))
+        assert await inbox.take() == data
         assert room.taken_bytes == 0
 
     asyncio.run(test())

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from triptych.door.base import STOPPING, Door
-from triptych.door.envoy import EnvoyDoor
 from triptych.door.grpcio import GrpcioDoor
 from triptych.door.http2 import Http2Door
 from triptych.methods import Service
 from triptych.settings import StageSettings
 
-__all__ = ["DOORS", "STOPPING", "Door", "EnvoyDoor", "GrpcioDoor", "Http2Door", "door_for"]
+__all__ = ["DOORS", "STOPPING", "Door", "GrpcioDoor", "Http2Door", "door_for"]
 
-DOORS: dict[str, type[Door]] = {"grpcio": GrpcioDoor, "envoy": EnvoyDoor, "http2": Http2Door}
+DOORS: dict[str, type[Door]] = {"http2": Http2Door, "grpcio": GrpcioDoor}
 
 
 def door_for(services: Sequence[Service], settings: StageSettings) -> Door:
     """The door that the settings name."""
-    return DOORS[settings.door](services, settings)
+    return DOORS[settings.server](services, settings)
