@@ -55,7 +55,6 @@ def test_every_stage_serves_and_calls_with_the_files_of_the_secret(
         assert mounts(container)["/tls"] == {"name": "tls", "mountPath": "/tls", "readOnly": True}
         volumes = {each["name"]: each for each in pod_with(made, container)["volumes"]}
         assert volumes["tls"]["secret"] == {"secretName": "certificates"}
-        assert volumes[mounts(container)["/tmp"]["name"]]["emptyDir"] == {}, "Envoy writes there"
     assert "/tls" not in mounts(made.container("predictor")), "Triton is called in plaintext"
 
 

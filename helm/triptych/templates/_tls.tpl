@@ -23,18 +23,16 @@
 {{- toJson $settings }}
 {{- end }}
 
-{{/* Where a container has it. Envoy writes into /tmp where the certificates are. */}}
+{{/* Where a container has it. */}}
 {{- define "triptych.tls-mounts" -}}
 {{- if include "triptych.tls-secret" . -}}
 - {name: tls, mountPath: /tls, readOnly: true}
-- {name: door, mountPath: /tmp}
 {{- end }}
 {{- end }}
 
 {{- define "triptych.tls-volumes" -}}
 {{- with include "triptych.tls-secret" . -}}
 - {name: tls, secret: {secretName: {{ . }}}}
-- {name: door, emptyDir: {}}
 {{- end }}
 {{- end }}
 
