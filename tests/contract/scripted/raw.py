@@ -82,11 +82,16 @@ class RawConnection:
     def send(self, headers: Headers, message: bytes, *, end: bool = True) -> Answer:
         """Begins a call."""
         stream = self._http.get_next_available_stream_id()
-        made = [HeaderTuple(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        self._http.send_headers(stream, made)
+        self._http.send_headers(stream, _fields(headers))
         self._http.send_data(stream, framed(message), end_stream=end)
         self._flush()
         return self.answers.setdefault(stream, Answer())
+
+    def send_trailers(self, answer: Answer, trailers: Headers) -> None:
+        """Ends a call that was begun without its end."""
+        stream = next(stream for stream, each in self.answers.items() if each is answer)
+        self._http.send_headers(stream, _fields(trailers), end_stream=True)
+        self._flush()
 
     def ping(self) -> None:
         self._http.ping(b"12345678")
@@ -123,6 +128,10 @@ class RawConnection:
                 self.pings += 1
             case ConnectionTerminated():
                 self.goaway = int(event.error_code or 0)
+
+
+def _fields(headers: Headers) -> list[HeaderTuple]:
+    return [HeaderTuple(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 @contextmanager

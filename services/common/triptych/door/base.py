@@ -12,9 +12,10 @@ from google.protobuf.message import DecodeError, Message
 
 from triptych.call import Call
 from triptych.door import health, reflection
-from triptych.errors import Draining, InvalidRequest, Overloaded
+from triptych.errors import Draining, InvalidRequest
+from triptych.http2.framing import metadata_fault
 from triptych.methods import Service, methods_of
-from triptych.settings import METADATA_ENTRY_BYTES, StageSettings
+from triptych.settings import StageSettings
 from triptych.status import status_of, trailers_of
 
 log = logging.getLogger("triptych.door")
@@ -76,10 +77,8 @@ class Door(ABC):
 
     def check_metadata(self, entries: Collection[tuple[str | bytes, str | bytes]]) -> None:
         """Raises `Overloaded` when a call's metadata is over the limit."""
-        size_bytes = METADATA_ENTRY_BYTES * len(entries) + sum([len(name) + len(value) for name, value in entries])
-        limit_bytes = self.settings.max_metadata_bytes
-        if size_bytes > limit_bytes:
-            raise Overloaded(f"received metadata larger than max ({size_bytes} vs. {limit_bytes})")
+        if fault := metadata_fault(entries, self.settings.max_metadata_bytes):
+            raise fault
 
     def admit(self, service: str, left_s: float | None, metadata: Mapping[str, str], *, endless: bool = False) -> Call:
         """The call, with its own deadline or ours; raises `Draining` for a stream when this process is stopping.

@@ -60,6 +60,10 @@ class Connection(asyncio.BufferedProtocol):
     def lost(self) -> None:
         """The connection is gone, with all calls on it."""
 
+    def receive(self, data: memoryview) -> None:
+        """Gives libnghttp2 what came. Raises what it raises."""
+        self.protocol.receive_data(data)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         self.transport.set_write_buffer_limits(high=WRITE_BYTES)
@@ -78,7 +82,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.is_closed:
             return
         try:
-            self.protocol.receive_data(self._view[:size])
+            self.receive(self._view[:size])
         except (ngh2.NGH2Error, MemoryError):
             self.close()  # libnghttp2 gave the connection up: nothing more can be said on it
             return

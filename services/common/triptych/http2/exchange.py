@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.errors import DeadlineExceeded, InvalidRequest, NotSupported, Overloaded, TriptychError
 from triptych.http2.connection import Headers
-from triptych.http2.framing import PREFIX, Limits, framed, timeout_s
+from triptych.http2.framing import PREFIX, Limits, framed, metadata_fault, timeout_s
 from triptych.http2.inbox import Inbox, Pace
 
 if TYPE_CHECKING:
@@ -152,6 +152,12 @@ class Exchange:
         elif self.why is None and not self.task.done():
             self.why = why
             self.task.cancel()
+
+    def end_oversized(self, fields: Headers, left_out_bytes: int, is_complete: bool) -> None:
+        """Ends a call whose headers or trailers are too large for libnghttp2: `fields` are those that it was given."""
+        self._is_complete = is_complete
+        if fault := metadata_fault(fields, self._server.settings.max_metadata_bytes, left_out_bytes):
+            self.end(fault)
 
     def look(self, now_s: float) -> None:
         """Ends a call that is late, or whose caller does not go on with a message."""

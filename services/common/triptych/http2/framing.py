@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from urllib.parse import quote
 
 import grpc
 
 from triptych.errors import InvalidRequest, NotSupported, Overloaded
+from triptych.http2.oversized import STRING_BYTES
+from triptych.settings import METADATA_ENTRY_BYTES
 
 PREFIX = 5  # one byte says whether the message is compressed, four are its length
 
@@ -29,6 +31,18 @@ def timeout_s(text: str) -> float:
     if unit is None or not digits.isdecimal() or len(digits) > 8:
         raise InvalidRequest(f"grpc-timeout: want up to 8 digits and one of H M S m u n, got '{text}'")
     return int(digits) * unit
+
+
+def metadata_fault(
+    fields: Collection[tuple[str | bytes, str | bytes]], limit_bytes: int, left_out_bytes: int = 0
+) -> Overloaded | None:
+    """What is wrong with the size of a call's metadata; `left_out_bytes` are of fields too long for the transport."""
+    size_bytes = METADATA_ENTRY_BYTES * len(fields) + sum([len(name) + len(value) for name, value in fields])
+    if left_out_bytes:
+        size_bytes, limit_bytes = size_bytes + left_out_bytes, min(limit_bytes, STRING_BYTES)
+    elif size_bytes <= limit_bytes:
+        return None
+    return Overloaded(f"received metadata larger than max ({size_bytes} vs. {limit_bytes})")
 
 
 def framed(message: bytes) -> bytes:

@@ -14,6 +14,7 @@ from ngh2 import DataReceived, Event, RequestReceived, Role, Setting, StreamClos
 
 from triptych.http2.connection import READ_BYTES, Connection, Headers
 from triptych.http2.exchange import Exchange, Handler
+from triptych.http2.oversized import STRING_BYTES, HeaderFilter
 from triptych.room import Room
 from triptych.settings import METADATA_FACTOR, StageSettings
 
@@ -80,9 +81,11 @@ class ServerConnection(Connection):
                 Setting.MAX_CONCURRENT_STREAMS: settings.max_concurrent_streams,
                 Setting.MAX_HEADER_LIST_SIZE: settings.max_metadata_bytes,
             },
-            METADATA_FACTOR * settings.max_metadata_bytes,
+            METADATA_FACTOR * max(settings.max_metadata_bytes, STRING_BYTES),  # the filter lets one such string pass
         )
         self.server = server
+        self._filter = HeaderFilter(settings.max_metadata_bytes)
+        self._left_out = self._filter.left_out
         self.exchanges: dict[int, Exchange] = {}
         self.unsent: set[Exchange] = set()  # those with an answer that waits for the transport or for windows
         self.peer = ""  # as gRPC names it
@@ -96,6 +99,10 @@ class ServerConnection(Connection):
         self.certificate = transport.get_extra_info("peercert") or {}
         self._timer = self.server.loop.call_later(BEGIN_S, self.abort)
         self.server.admit(self)
+
+    def receive(self, data: memoryview) -> None:
+        self._left_out.clear()
+        self.protocol.receive_data(self._filter.feed(data))
 
     def lost(self) -> None:
         self.server.connections.pop(self, None)
@@ -132,15 +139,20 @@ class ServerConnection(Connection):
             elif kind is RequestReceived:
                 request = cast("RequestReceived", event)
                 exchange = self.exchanges[request.stream_id] = Exchange(self, request.stream_id, request.headers)
-                if exchange.open(request.end_stream):
+                if request.stream_id in self._left_out:
+                    exchange.end_oversized(request.headers, self._left_out[request.stream_id], request.end_stream)
+                elif exchange.open(request.end_stream):
                     begun.append(exchange)
             elif kind is StreamClosed:
                 exchange = self.exchanges.get(cast("StreamClosed", event).stream_id)
                 if exchange is not None:
                     exchange.leave()
             elif kind is TrailersReceived:
-                exchange = self.exchanges.get(cast("TrailersReceived", event).stream_id)
-                if exchange is not None and exchange.receive(b"", True):
+                trailers = cast("TrailersReceived", event)
+                exchange = self.exchanges.get(trailers.stream_id)
+                if exchange is not None and trailers.stream_id in self._left_out:
+                    exchange.end_oversized(trailers.headers, self._left_out[trailers.stream_id], True)
+                elif exchange is not None and exchange.receive(b"", True):
                     begun.append(exchange)
         for exchange in begun:
             if exchange.stream_id in self.exchanges:  # what is reset in the same read never begins
