@@ -1,11 +1,14 @@
 """The settings of preprocess."""
 
+from collections.abc import Callable
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from triptych.addresses import Address, PodAddress
 from triptych.settings import MIB, StageSettings
+
+IN_PROCESS = "in-process"
 
 
 class Settings(StageSettings):
@@ -25,12 +28,17 @@ class Settings(StageSettings):
         "as they would; 0: never",
     )
     repository: Address = Field("127.0.0.1:9002", description="address of the repository")
-    postprocess: Address = Field("127.0.0.1:9001", description="address of postprocess")
+    postprocess: Address = Field(
+        "127.0.0.1:9001",
+        description=f"address of postprocess; {IN_PROCESS}: no such process is called, its work is done in this one",
+    )
     own_predictor: PodAddress = Field(
         "", description="address of the Triton in the same pod: asked first when another has no fewer calls to answer"
     )
     predict_timeout_s: float = Field(10.0, gt=0, description="longest time for one call to Triton")
-    postprocess_timeout_s: float = Field(5.0, gt=0, description="longest time for one call to postprocess")
+    postprocess_timeout_s: float = Field(
+        5.0, gt=0, description="longest time for one call to postprocess, or for its work in this process"
+    )
     worker_threads: int = Field(0, ge=0, description="threads for CPU work; 0 means the pod's CPU limit")
     # Unpacked: 3 KB of PNG can be 25 million pixels, which would keep everybody else waiting for 0.2 s.
     inline_bytes: int = Field(
@@ -59,3 +67,8 @@ class Settings(StageSettings):
         description="share of its time that a request may have to wait for a thread or a model; else it is refused",
     )
     contract_cache: int = Field(10_000, ge=1, description="contracts kept in memory")
+
+    @field_validator("postprocess", mode="wrap")
+    @classmethod
+    def _address_or_in_process(cls, value: str, address: Callable[[str], str]) -> str:
+        return value if value == IN_PROCESS else address(value)
