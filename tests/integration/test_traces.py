@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from local.chain import Chain
+from local.chain import IN_PROCESS, Chain
 from local.endpoints import free_endpoints
 from tests.integration.collector import Collector, Span
 from tests.integration.conftest import Caller
@@ -26,10 +26,16 @@ def collector() -> Iterator[Collector]:
     collector.close()
 
 
-@pytest.fixture(scope="module")
-def traced(collector: Collector, tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[Caller]:
-    """preprocess of a chain in which every part sends its spans."""
+@pytest.fixture(scope="module", params=[{}, IN_PROCESS], ids=["separate", "in-process"])
+def traced(
+    request: pytest.FixtureRequest,
+    collector: Collector,
+    tmp_path_factory: pytest.TempPathFactory,
+    predictor_python: Path,
+) -> Iterator[Caller]:
+    """preprocess of a chain in which every part sends its spans, also one without a process for postprocess."""
     variables = {
+        **request.param,
         **{f"{stage}_OTLP_ENDPOINT": collector.address for stage in ("PREPROCESS", "POSTPROCESS", "REPOSITORY")},
         "PREDICTOR_OPTIONS": f"{TRITON} --trace-config=opentelemetry,url={collector.url} "
         "--trace-config=opentelemetry,resource=service.name=triton --trace-config=opentelemetry,bsp_schedule_delay=100",

@@ -13,6 +13,7 @@ from triptych.errors import ContractViolation, DeadlineExceeded, Internal, Inval
 from triptych.metrics import StageMetrics, current
 from triptych.postprocessing import Postprocessor, Predicted
 from triptych.room import Room
+from triptych.status import status_of
 from triptych.workers import Workers
 
 WHERE = "postprocess in preprocess's process"  # in the place of an address, in sentences
@@ -76,5 +77,6 @@ def _as_from_the_stage(error: Exception) -> TriptychError:
     if isinstance(error, Overloaded):
         return Overloaded(f"{WHERE} is full: {error}")
     if isinstance(error, InvalidRequest):
-        return ContractViolation(f"{WHERE} refused what the contract made: {error}")
+        code = status_of(error)[0].name
+        return ContractViolation(f"{WHERE} refused what the contract made: {code}: {error}")
     return Internal(f"{WHERE}: {type(error).__name__}: {error}")
