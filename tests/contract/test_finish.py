@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2 as pb
 from local.environments import ROOT
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
-from preprocess.finish import Finish, InProcess
+from preprocess.finish import Finish, InProcessPostprocess
 from preprocess.settings import Settings
 from preprocess.upstream import RemotePostprocess
 from triptych.call import Call
@@ -68,7 +68,7 @@ class Both:
     def __init__(self, remote: Finish, workers: Workers, contracts: Contracts, counted: StageMetrics) -> None:
         self.remote, self._contracts = remote, contracts
         self.metrics = {"remote": counted, "in-process": StageMetrics("postprocess", Tracing())}
-        self.in_process = InProcess(Settings(), self.metrics["in-process"], workers)
+        self.in_process = InProcessPostprocess(Settings(), self.metrics["in-process"], workers)
 
     async def __call__(self, batch: Predicted) -> list[pb.ModelInferResponse | BaseException]:
         self._contracts.plan = batch.plan
@@ -189,7 +189,7 @@ def test_the_limit_of_time_and_of_bytes_hold_in_process() -> None:
 
     async def test() -> None:
         workers, metrics = Workers(1, inline_bytes=0), StageMetrics("postprocess", Tracing())
-        finish = InProcess(Settings(max_bytes_in_flight=1, postprocess_timeout_s=0.5), metrics, workers)
+        finish = InProcessPostprocess(Settings(max_bytes_in_flight=1, postprocess_timeout_s=0.5), metrics, workers)
         slow = replace(batch(SALES, rows(1, 7, "forecast")), plan=Slow(SALES.contract))
         first = asyncio.ensure_future(finish(slow, Call.within(20)))
         await asyncio.sleep(0)

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import grpc
@@ -21,8 +22,10 @@ from tests.integration.conftest import Caller
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
 from tests.integration.test_bad_input import ROWS
 
-MODELS = ("model-repository/sales_forecast_de", "model-repository/sales_forecast_fr", "model-repository/digits_de")
-MODELS += ("model-repository/digits_gb", "tests/data/tiny-models/scale", "tests/data/tiny-models/pick")
+MODELS = (
+    *(f"model-repository/{name}" for name in ("sales_forecast_de", "sales_forecast_fr", "digits_de", "digits_gb")),
+    *(f"tests/data/tiny-models/{name}" for name in ("scale", "pick")),
+)
 SEPARATE: dict[str, str] = {}
 
 Ways = dict[str, tuple[Chain, Caller]]
@@ -112,7 +115,7 @@ def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(ways: W
         try:
             return outputs_of(caller.infer(scale(value)))["output"]
         except grpc.RpcError as error:
-            code: object = error.code()  # type: ignore[attr-defined]
+            code: object = error.code()
             return code
 
     values = [0.25, 2e5, 0.5, 3e5] * 8
@@ -133,9 +136,10 @@ def test_its_series_are_on_the_page_of_preprocess_each_metric_once(ways: Ways) -
     caller.infer(infer_request("sales_forecast_de", sales(2)))
     for version in ("1", "2"):
         caller.infer(infer_request("digits_gb", {"image": objects(PICTURES[0])}, version=version))
+    parsed: Any = text_string_to_metric_families  # without types
     accept = {"Accept": "application/openmetrics-text"}
     with urlopen(Request(chain.metrics_url("preprocess"), headers=accept)) as page:
-        families = list(text_string_to_metric_families(page.read().decode()))  # refuses a metric that comes twice
+        families = list(parsed(page.read().decode()))  # refuses a metric that comes twice
     stages = {
         family.name: {sample.labels["stage"] for sample in family.samples if "stage" in sample.labels}
         for family in families

@@ -32,7 +32,7 @@ class Finish(Protocol):
         """Closes what is open to another process."""
 
 
-class InProcess:
+class InProcessPostprocess:
     """Does the work of postprocess here. Limits, errors, metrics and the span are those of the separate stage.
 
     Large batches run on preprocess's own workers.

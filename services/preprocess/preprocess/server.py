@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from preprocess.catalogue import Catalogue
 from preprocess.chain import Chain
-from preprocess.finish import Finish, InProcess
+from preprocess.finish import Finish, InProcessPostprocess
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
@@ -31,7 +31,7 @@ class Preprocess:
         self._finish: Finish
         if settings.postprocess == IN_PROCESS:
             self._others = (_metrics("postprocess", settings),)
-            self._finish = InProcess(settings, self._others[0], self._workers)
+            self._finish = InProcessPostprocess(settings, self._others[0], self._workers)
         else:
             self._finish = RemotePostprocess(settings)
         contracts = ContractStore(self._upstreams.repository, settings.contract_cache)

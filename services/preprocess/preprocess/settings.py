@@ -1,14 +1,21 @@
 """The settings of preprocess."""
 
-from collections.abc import Callable
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from triptych.addresses import Address, PodAddress
+from triptych.addresses import Address, PodAddress, called
 from triptych.settings import MIB, StageSettings
 
 IN_PROCESS = "in-process"
+
+
+def _called_or_in_process(address: str) -> str:
+    try:
+        return address if address == IN_PROCESS else called(address)
+    except ValueError as error:
+        raise ValueError(f"{error}; or {IN_PROCESS}") from None
 
 
 class Settings(StageSettings):
@@ -28,7 +35,7 @@ class Settings(StageSettings):
         "as they would; 0: never",
     )
     repository: Address = Field("127.0.0.1:9002", description="address of the repository")
-    postprocess: Address = Field(
+    postprocess: Annotated[str, AfterValidator(_called_or_in_process)] = Field(
         "127.0.0.1:9001",
         description=f"address of postprocess; {IN_PROCESS}: no such process is called, its work is done in this one",
     )
@@ -67,8 +74,3 @@ class Settings(StageSettings):
         description="share of its time that a request may have to wait for a thread or a model; else it is refused",
     )
     contract_cache: int = Field(10_000, ge=1, description="contracts kept in memory")
-
-    @field_validator("postprocess", mode="wrap")
-    @classmethod
-    def _address_or_in_process(cls, value: str, address: Callable[[str], str]) -> str:
-        return value if value == IN_PROCESS else address(value)
