@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tritonclient.grpc import service_pb2 as pb
 
@@ -39,13 +40,17 @@ class Postprocessor:
         self._metrics, self._workers, self._room = metrics, workers, room
         self._revision = encode_parameter(revision)
 
-    async def __call__(self, batch: Predicted) -> pb.ModelInferResponse:
-        """The answer, signed. Fills in the current request of the metrics. Raises `InvalidRequest` or `Overloaded`."""
+    async def __call__(self, batch: Predicted, limit_s: float | None = None) -> pb.ModelInferResponse:
+        """The answer, signed. Fills in the current request of the metrics.
+
+        Raises `InvalidRequest` or `Overloaded`, and `TimeoutError` when work on a thread takes longer than `limit_s`.
+        """
         plan, laps = batch.plan, self._metrics.laps()
         size_bytes = sum([array.nbytes for array in batch.outputs.values()])
         self._room.take(size_bytes)
         try:
-            outputs = await self._workers.run(lambda: plan.postprocess(batch.outputs, batch.parameters), size_bytes)
+            work = partial(plan.postprocess, batch.outputs, batch.parameters)
+            outputs = await self._workers.run(work, size_bytes, limit_s)
         except ContractViolation as error:  # here the model's outputs are the caller's, so a fault is the caller's too
             raise InvalidRequest(str(error)) from error
         finally:

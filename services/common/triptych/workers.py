@@ -49,11 +49,11 @@ class Workers:
         """How long work that comes now would wait for a thread, by what the last work took for its size."""
         return self._bytes * self._s_per_byte / self._threads
 
-    async def run(self, work: Callable[[], T], size_bytes: int) -> T:
+    async def run(self, work: Callable[[], T], size_bytes: int, limit_s: float | None = None) -> T:
         """The result of `work`; `size_bytes` is how much data it goes through.
 
         When nobody waits for it any more, work that has not begun never does, and other work ends at its next
-        `check_cancelled`.
+        `check_cancelled`. Raises `TimeoutError` after `limit_s`, but never for work in place, which nothing can end.
         """
         if size_bytes <= self._inline_bytes:
             return work()
@@ -61,8 +61,9 @@ class Workers:
         context.run(CANCELLED.set, cancelled)
         self._bytes += size_bytes
         try:
-            result, took_s = await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _timed, work)
-        except asyncio.CancelledError:
+            async with asyncio.timeout(limit_s):
+                result, took_s = await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _timed, work)
+        except (asyncio.CancelledError, TimeoutError):
             cancelled.set()
             raise
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Protocol
 
 from tritonclient.grpc import service_pb2 as pb
@@ -50,7 +49,10 @@ class InProcessPostprocess:
         try:
             with self._metrics.request(pb.ModelInferRequest(model_name=batch.model), call):
                 current().known(batch.plan.contract.family, batch.model, batch.version)
-                return await self._within(limit_s, batch)
+                try:
+                    return await self._postprocessor(batch, limit_s)
+                except TimeoutError:
+                    raise DeadlineExceeded(f"{WHERE} did not answer within {limit_s:.3f} s") from None
         except Exception as error:
             raise _as_from_the_stage(error) from error
         finally:
@@ -61,13 +63,6 @@ class InProcessPostprocess:
 
     async def close(self) -> None:
         """The workers belong to who made them."""
-
-    async def _within(self, limit_s: float, batch: Predicted) -> pb.ModelInferResponse:
-        try:
-            async with asyncio.timeout(limit_s):
-                return await self._postprocessor(batch)
-        except TimeoutError:
-            raise DeadlineExceeded(f"{WHERE} did not answer within {limit_s:.3f} s") from None
 
 
 def _as_from_the_stage(error: Exception) -> TriptychError:
