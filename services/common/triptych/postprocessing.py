@@ -50,7 +50,7 @@ class Postprocessor:
         self._room.take(size_bytes)
         try:
             work = partial(plan.postprocess, batch.outputs, batch.parameters)
-            outputs = await self._workers.run(work, size_bytes, limit_s)
+            outputs = await self._workers.run_within(work, size_bytes, limit_s)
         except ContractViolation as error:  # here the model's outputs are the caller's, so a fault is the caller's too
             raise InvalidRequest(str(error)) from error
         finally:

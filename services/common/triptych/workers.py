@@ -49,11 +49,21 @@ class Workers:
         """How long work that comes now would wait for a thread, by what the last work took for its size."""
         return self._bytes * self._s_per_byte / self._threads
 
-    async def run(self, work: Callable[[], T], size_bytes: int, limit_s: float | None = None) -> T:
+    async def run_within(self, work: Callable[[], T], size_bytes: int, limit_s: float | None) -> T:
+        """The same as `run`, but raises `TimeoutError` after `limit_s`, if that is not None.
+
+        Work in place has no limit: nothing can end it, and a timer would only cost.
+        """
+        if size_bytes <= self._inline_bytes:
+            return work()
+        async with asyncio.timeout(limit_s):
+            return await self.run(work, size_bytes)
+
+    async def run(self, work: Callable[[], T], size_bytes: int) -> T:
         """The result of `work`; `size_bytes` is how much data it goes through.
 
         When nobody waits for it any more, work that has not begun never does, and other work ends at its next
-        `check_cancelled`. Raises `TimeoutError` after `limit_s`, but never for work in place, which nothing can end.
+        `check_cancelled`.
         """
         if size_bytes <= self._inline_bytes:
             return work()
@@ -61,9 +71,8 @@ class Workers:
         context.run(CANCELLED.set, cancelled)
         self._bytes += size_bytes
         try:
-            async with asyncio.timeout(limit_s):
-                result, took_s = await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _timed, work)
-        except (asyncio.CancelledError, TimeoutError):
+            result, took_s = await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _timed, work)
+        except asyncio.CancelledError:
             cancelled.set()
             raise
         finally:

@@ -107,10 +107,11 @@ def test_work_over_its_limit_of_time_ends_at_its_next_part() -> None:
     async def test() -> None:
         workers = Workers(1, inline_bytes=10)
         with pytest.raises(TimeoutError):
-            await workers.run(long_work, 11, limit_s=0.05)
+            await workers.run_within(long_work, 11, 0.05)
         release.set()
-        assert await workers.run(lambda: "in time", 11, limit_s=60) == "in time"
-        assert await workers.run(lambda: "in place", 10, limit_s=-1) == "in place"
+        assert await workers.run_within(lambda: "no limit", 11, None) == "no limit"
+        assert await workers.run_within(lambda: "in time", 11, 60) == "in time"
+        assert await workers.run_within(lambda: "in place", 10, -1) == "in place"
         workers.close()
 
     asyncio.run(test())
