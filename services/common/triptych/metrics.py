@@ -12,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,7 +151,8 @@ class _Merged:
         metrics: dict[str, Metric] = {}
         for registry in self._registries:
             for metric in registry.collect():
-                if (known := metrics.setdefault(metric.name, metric)) is not metric:
+                known = metrics.setdefault(metric.name, copy(metric))
+                if known.samples is not metric.samples:
                     known.samples = [*known.samples, *metric.samples]
         return metrics.values()
 
