@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 from tritonclient.grpc import service_pb2 as pb
 
@@ -30,6 +31,7 @@ from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
 from triptych.postprocessing import Postprocessor, Predicted
 from triptych.room import Room
+from triptych.spans import ExportedSpans
 from triptych.status import status_of
 from triptych.tracing import Tracing
 from triptych.workers import Workers
@@ -175,6 +177,24 @@ def test_no_time_left_is_the_same_error() -> None:
             for way in (finish.remote, finish.in_process):
                 with pytest.raises(DeadlineExceeded):
                     await way(batch(SALES, rows(1, 7, "forecast")), Call.within(-1))
+
+    asyncio.run(test())
+
+
+def test_the_step_in_process_leaves_the_callers_call_as_it_is_and_counts_by_itself() -> None:
+    """The caller's call counts once, when its answer is written, and has the span of preprocess."""
+
+    async def test() -> None:
+        metadata = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+        spans = ExportedSpans("postprocess", "", InMemorySpanExporter())
+        metrics = StageMetrics("postprocess", spans)
+        finish, call = InProcessPostprocess(Settings(), metrics, SMALL), Call.within(20, metadata)
+        call.unwritten = []
+        await finish(batch(SALES, rows(1, 7, "forecast")), call)
+        assert (call.unwritten, call.metadata) == ([], metadata)
+        labels = {"stage": "postprocess", "family": "sales_forecast", "version": "1", "code": "OK"}
+        assert metrics.registry.get_sample_value("triptych_requests_total", labels) == 1
+        spans.close()
 
     asyncio.run(test())
 

@@ -45,9 +45,10 @@ class InProcessPostprocess:
 
     async def __call__(self, batch: Predicted, call: Call) -> pb.ModelInferResponse:
         limit_s = call.remaining_s(self._limit_s)
+        own = Call(call.deadline, call.metadata)  # counted when it ends, not when the caller's answer is written
         self._in_flight += 1
         try:
-            with self._metrics.request(pb.ModelInferRequest(model_name=batch.model), call):
+            with self._metrics.request(pb.ModelInferRequest(model_name=batch.model), own):
                 current().known(batch.plan.contract.family, batch.model, batch.version)
                 try:
                     return await self._postprocessor(batch, limit_s)
