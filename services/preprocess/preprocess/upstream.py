@@ -168,6 +168,7 @@ def request_of(batch: Predicted) -> pb.ModelInferRequest:
     request = pb.ModelInferRequest(model_name=batch.model, model_version=batch.version)
     for name, value in batch.parameters.items():
         request.parameters[name].CopyFrom(encode_parameter(value))
-    for name in batch.wanted:
-        request.outputs.add(name=name)
+    if batch.wanted != batch.plan.outputs:  # who names none gets all
+        for name in batch.wanted:
+            request.outputs.add(name=name)
     return encode_request(request, batch.outputs)
