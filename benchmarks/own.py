@@ -30,6 +30,7 @@ from triptych.call import Call
 from triptych.contract import Plan, load_contract
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.metrics import StageMetrics
+from triptych.postprocessing import Predicted
 from triptych.proto import repository_pb2 as rp
 from triptych.tensors import encode_request, encode_response
 from triptych.tracing import Tracing
@@ -84,8 +85,10 @@ class Answering:
         request = encode_request(pb.ModelInferRequest(model_name=target.model), tensors)
         return await self._answer("predict", request)
 
-    async def finish(self, request: pb.ModelInferRequest, _call: Call) -> pb.ModelInferResponse:
-        return await self._answer("finish", request)
+    async def __call__(self, batch: Predicted, _call: Call) -> pb.ModelInferResponse:
+        """Postprocess's answer."""
+        request = pb.ModelInferRequest(model_name=batch.model, model_version=batch.version)
+        return await self._answer("finish", encode_request(request, batch.outputs))
 
     async def _answer(self, method: str, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         request.SerializeToString()
@@ -117,7 +120,7 @@ def build() -> PreprocessServicer:
     catalogue.apply(rp.CatalogueUpdate(full=True, models=[told]))
     upstreams: Any = Answering(plan)
     contracts: Any = Contracts(plan)
-    chain = Chain(settings, metrics, Transform(Workers(1, settings.inline_bytes)), upstreams)
+    chain = Chain(settings, metrics, Transform(Workers(1, settings.inline_bytes)), upstreams, upstreams)
     return PreprocessServicer(settings, metrics, catalogue, contracts, chain)
 
 

@@ -22,6 +22,7 @@ MODEL_REPOSITORY = ROOT / "model-repository"
 SERVED_MODELS = ROOT / "manifests/served-models"
 
 RESTRICTED = "--grpc-restricted-protocol"  # who gives this option to Triton gives REPOSITORY_TRITON_KEY, too
+IN_PROCESS = {"PREPROCESS_POSTPROCESS": "in-process"}  # preprocess does postprocess's work: no such part is started
 READY_TIMEOUT_S = 60.0
 POLL_S = 0.05
 
@@ -38,7 +39,8 @@ class Chain:
 
     `variables` are settings beside the wiring, such as `{"PREPROCESS_LOG_LEVEL": "DEBUG"}`; what the
     surrounding environment sets counts too, and the wiring wins over both. `PREDICTOR_OPTIONS` is among
-    them: more options for tritonserver, with blanks between. `more_tritons` get the names `predictor-2` and so on.
+    them: more options for tritonserver, with blanks between. With `IN_PROCESS` among them there is no postprocess.
+    `more_tritons` get the names `predictor-2` and so on.
     """
 
     def __init__(
@@ -54,17 +56,18 @@ class Chain:
         tritons = {f"predictor-{number}": endpoint for number, endpoint in enumerate(more_tritons, 2)}
         self.endpoints = {**endpoints, **tritons}
         self.run_folder = run_folder
-        self._names = (*tritons, *PARTS)
         self._folders = {
             "REPOSITORY_MODEL_REPOSITORY": model_repository,
             "REPOSITORY_SERVED_MODELS": served_models,
         }
         given = {**os.environ, **(variables or {})}
+        self._in_process = IN_PROCESS.items() <= given.items()
+        self._names = (*tritons, *(part for part in PARTS if part != "postprocess" or not self._in_process))
         self._key = "" if RESTRICTED in given.get("PREDICTOR_OPTIONS", "") else new_key(given)
         self._variables = {**given, **self._wiring()}
         if self._key:
             self._variables |= {"REPOSITORY_TRITON_KEY": self._key, "PREDICTOR_MODEL_CONTROL_KEY": self._key}
-        self._parts = {name: self._part(name) for name in PARTS if name != "predictor"}
+        self._parts = {name: self._part(name) for name in self._names if not name.startswith("predictor")}
         for name in ("predictor", *tritons):
             self._parts[name] = self._predictor(name, predictor_python, model_repository)
 
@@ -173,13 +176,14 @@ class Chain:
         wiring = {name: str(folder) for name, folder in self._folders.items()}
         for name in PARTS:
             wiring |= self.endpoints[name].variables()
+        postprocess = IN_PROCESS if self._in_process else {"PREPROCESS_POSTPROCESS": self.address("postprocess")}
         return wiring | {
+            **postprocess,
             "REPOSITORY_TRITON": ",".join(self.address(name) for name in self._names if name.startswith("predictor")),
             "REPOSITORY_TRITON_METRICS_PORT": str(self.endpoints["predictor"].metrics_port),
             "REPOSITORY_IDENTITY": f"repository_{self.address('repository')}",
             "POSTPROCESS_REPOSITORY": self.address("repository"),
             "PREPROCESS_REPOSITORY": self.address("repository"),
-            "PREPROCESS_POSTPROCESS": self.address("postprocess"),
         }
 
     def _part(self, name: str) -> Part:

@@ -82,7 +82,10 @@ def sentence(known: Costs, workload: str) -> str:
         f"{stage} " + ", ".join(f"{1e6 * cost:.0f} us at {rate:,.0f}/s" for rate, cost in known.stages[stage].points)
         for stage in STAGES
     )
-    return f"CPU of one request ({workload}): {stages}. Hops: {1e3 * known.hops_s:.2f} ms when nothing else is asked."
+    text = f"CPU of one request ({workload}): {stages}. Hops: {1e3 * known.hops_s:.2f} ms when nothing else is asked."
+    if known.in_process is None:
+        text += f" The chain in process was not measured (system {costs.IN_PROCESS}): grouped costs less than shown."
+    return text
 
 
 def verdict(plans: list[Plan]) -> str:

@@ -20,6 +20,7 @@ from local.errors import LocalError
 STAGES = ("preprocess", "predictor", "postprocess")
 WORKLOADS = {"sales": "W1", "digits": "W2"}
 ALONE = "1 caller"
+IN_PROCESS = "triptych-grouped"  # the system of `python -m benchmarks serving` without a process for postprocess
 
 Runs = Sequence[Mapping[str, Any]]
 
@@ -41,6 +42,15 @@ class Service:
 
 
 @dataclass(frozen=True)
+class InProcess:
+    """Of the chain whose preprocess does the work of postprocess: two stages, both together, and the hops."""
+
+    stages: Mapping[str, Service]
+    together: Service
+    hops_s: float
+
+
+@dataclass(frozen=True)
 class Costs:
     """Of each stage, of all together, and of a peer; `hops_s` is what a request alone takes beyond its CPU time."""
 
@@ -48,6 +58,7 @@ class Costs:
     together: Service
     hops_s: float
     one_process: Service | None
+    in_process: InProcess | None = None
 
 
 def read(file: Path, workload: str) -> Costs:
@@ -67,14 +78,23 @@ def costs_of(runs: Runs) -> Costs:
     ours = [run for run in runs if run["system"] == "triptych"]
     if not ours:
         raise LocalError("the results hold no run of triptych")
-    alone = [run for run in ours if run["point"] == ALONE]
-    hops = [max(0.0, run["p50_ms"] / 1000 - _seconds(run, "")) for run in alone]
+    within = [run for run in runs if run["system"] == IN_PROCESS]
     peer = [run for run in runs if run["system"] == "grouped"]
     return Costs(
-        {stage: _service(ours, lambda run, stage=stage: _seconds(run, stage)) for stage in STAGES},  # type: ignore[misc]
-        _service(ours, lambda run: sum(_seconds(run, stage) for stage in STAGES)),
-        statistics.median(hops or [0.0]),
+        *_chain(ours, STAGES),
         _service(peer, lambda run: _seconds(run, "")) if peer else None,
+        InProcess(*_chain(within, STAGES[:2])) if within else None,
+    )
+
+
+def _chain(runs: Runs, stages: Sequence[str]) -> tuple[Mapping[str, Service], Service, float]:
+    """Of each stage, of all together, and of the hops."""
+    alone = [run for run in runs if run["point"] == ALONE]
+    hops = [max(0.0, run["p50_ms"] / 1000 - _seconds(run, "")) for run in alone]
+    return (
+        {stage: _service(runs, lambda run, stage=stage: _seconds(run, stage)) for stage in stages},  # type: ignore[misc]
+        _service(runs, lambda run: sum(_seconds(run, stage) for stage in stages)),
+        statistics.median(hops or [0.0]),
     )
 
 

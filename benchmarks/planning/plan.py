@@ -5,8 +5,10 @@ time per request at the rate that one replica gets), never busier than `cap`. Th
 of its stages' p99s and of the hops: more than it will be, as no request is unlucky everywhere and CPU times spread less
 than M/M/c has it. The predictor on a GPU is a queue of the GPU's time for a request, with a core beside it.
 
-Separate stages have replicas of their own. Grouped, a pod has all three in it: its core serves a request with the sum
-of their times. When the model runs on a GPU, every such pod needs one, and a core beside it.
+Separate stages have replicas of their own. With postprocess in process, preprocess does its work and the predictor is
+still on its own. Grouped, a pod has Triton and that preprocess in it: its core serves a request with the sum of their
+times. When the model runs on a GPU, every such pod needs one, and a core beside it. Where the chain in process was not
+measured, grouped is reckoned with the sum of the three separate stages, which is more than it takes.
 """
 
 from __future__ import annotations
@@ -70,16 +72,27 @@ def separate(costs: Costs, target: Target) -> Plan:
     return _plan("separate", services, target, costs.hops_s, holder=PREDICTOR)
 
 
+def in_process(costs: Costs, target: Target) -> Plan | None:
+    """Preprocess with the work of postprocess, and the predictor on its own; where that was measured."""
+    if costs.in_process is None:
+        return None
+    services = dict(costs.in_process.stages)
+    if target.gpu_s:
+        services[PREDICTOR] = Service.constant(target.gpu_s)
+    return _plan("postprocess in process", services, target, costs.in_process.hops_s, holder=PREDICTOR)
+
+
 def grouped(costs: Costs, target: Target) -> Plan:
-    """Pods that have all three stages in them."""
+    """Pods that have Triton in them, and preprocess with the work of postprocess."""
+    chain = costs.in_process or costs
     if not target.gpu_s:
-        return _plan("grouped", {"pod": costs.together}, target, costs.hops_s, holder="pod")
+        return _plan("grouped", {"pod": chain.together}, target, chain.hops_s, holder="pod")
     # The GPU and the stages' core work side by side: the slower one decides how many, and both take their time.
-    predictor = costs.stages[PREDICTOR]
-    cores = Service(tuple((rate, seconds - predictor.at(rate)) for rate, seconds in costs.together.points))
+    predictor = chain.stages[PREDICTOR]
+    cores = Service(tuple((rate, seconds - predictor.at(rate)) for rate, seconds in chain.together.points))
     slower = Service(tuple((rate, max(seconds, target.gpu_s)) for rate, seconds in cores.points))
     faster_s = min(target.gpu_s, cores.at(0.0))
-    return _plan("grouped", {"pod": slower}, target, costs.hops_s + faster_s, holder="pod", cores_each=2)
+    return _plan("grouped", {"pod": slower}, target, chain.hops_s + faster_s, holder="pod", cores_each=2)
 
 
 def one_process(costs: Costs, target: Target) -> Plan | None:
@@ -91,7 +104,7 @@ def one_process(costs: Costs, target: Target) -> Plan | None:
 
 def alternatives(costs: Costs, target: Target) -> list[Plan]:
     """All plans, the cheapest of those that reach the target first."""
-    plans = [separate(costs, target), grouped(costs, target), one_process(costs, target)]
+    plans = [separate(costs, target), in_process(costs, target), grouped(costs, target), one_process(costs, target)]
     return sorted((plan for plan in plans if plan), key=lambda plan: (not plan.reached, plan.price))
 
 

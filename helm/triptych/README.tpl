@@ -13,7 +13,7 @@ The images are made by `make images`: preprocess and postprocess 600 MB each (of
 
 | stage | Standard, Knative | Deployment | Grouped |
 |---|---|---|---|
-| preprocess | InferenceService `preprocess` | Deployment `preprocess` | InferenceService `grouped`, one pod with all three |
+| preprocess | InferenceService `preprocess` | Deployment `preprocess` | InferenceService `grouped`, pods with Triton and preprocess |
 | predictor | InferenceService `predictor`, always in Standard mode | Deployment `predictor` | |
 | postprocess | InferenceService `postprocess` | Deployment `postprocess` | |
 | repository | Deployment `repository` | the same | the same |

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +10,11 @@ from ruamel.yaml import YAML
 
 Object = dict[str, Any]
 Render = Callable[..., "Objects"]
+
+
+def with_process(mode: str, stages: Iterable[str]) -> list[str]:
+    """Those of the stages that have a container in that mode: in Grouped preprocess does the work of postprocess."""
+    return [stage for stage in stages if (mode, stage) != ("Grouped", "postprocess")]
 
 
 class Objects:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.objects import Render
+from tests.chart.objects import Render, with_process
 
 STAGES = ("preprocess", "postprocess", "repository")
 BACKEND = {"backend": {"enabled": True}}
@@ -36,7 +36,7 @@ def test_with_ipv6_every_service_says_so_and_every_container_listens_on_it(
     made = render({"mode": mode, "network": network, **(BACKEND if mode == "Deployment" else {})})
     for service in made.of("Service").values():
         assert {name: service["spec"].get(name) for name in network} == network
-    for stage in STAGES:
+    for stage in with_process(mode, STAGES):
         assert made.environment(stage)[f"{stage.upper()}_HOST"] == "::"
     arguments = made.container("predictor")["args"]
     assert "--grpc-address=[::]" in arguments

@@ -32,16 +32,50 @@ def test_knative_leaves_the_predictor_in_standard_mode_where_each_triton_has_an_
     assert made.environment("preprocess")["PREPROCESS_POSTPROCESS"] == "postprocess-predictor.triptych:80"
 
 
-def test_grouped_puts_the_three_stages_into_one_pod_that_calls_itself(render: Render) -> None:
+def test_grouped_puts_triton_and_preprocess_into_one_pod(render: Render) -> None:
     made = render({"mode": "Grouped"})
     isvc = made.one("InferenceService", "grouped")
-    assert [each["name"] for each in isvc["spec"]["predictor"]["containers"]] == [
-        "kserve-container",
-        "predictor",
-        "postprocess",
-    ]
+    assert [each["name"] for each in isvc["spec"]["predictor"]["containers"]] == ["kserve-container", "predictor"]
     assert set(made.of("InferenceService")) == {"grouped"}
-    assert made.environment("preprocess")["PREPROCESS_POSTPROCESS"] == "127.0.0.1:9001"
+
+
+WITHOUT_POSTPROCESS: list[dict[str, Any]] = [
+    {"mode": "Grouped"},
+    *({"mode": mode, "postprocess": {"mode": "InProcess"}} for mode in ("Standard", "Knative", "Deployment")),
+]
+
+
+@pytest.mark.parametrize("values", WITHOUT_POSTPROCESS, ids=lambda values: values["mode"])
+def test_in_process_nothing_is_made_for_postprocess_and_nobody_calls_it(render: Render, values: dict[str, Any]) -> None:
+    made = render({**values, "metrics": {"serviceMonitor": {"enabled": True}}})
+    assert made.environment("preprocess")["PREPROCESS_POSTPROCESS"] == "in-process"
+    left = [each for each in made.all if each["metadata"]["name"].startswith("postprocess")]
+    assert not left
+    assert not [name for name, _ in made.containers() if "postprocess" in name]
+    for word in ("9001", "9101", "triptych/postprocess", "POSTPROCESS_REPOSITORY", "postprocess:"):
+        assert word not in made.text, word
+
+
+@pytest.mark.parametrize("mode", ["Grouped", "Standard", "Deployment"])
+def test_no_certificate_names_a_postprocess_that_is_not_there(render: Render, mode: str) -> None:
+    (values,) = (each for each in WITHOUT_POSTPROCESS if each["mode"] == mode)
+    tls = {"mode": "mutual", "issuer": {"name": "ca", "kind": "ClusterIssuer"}}
+    spec = render({**values, "tls": tls}).one("Certificate", "tls")["spec"]
+    assert not [name for name in spec["dnsNames"] if "postprocess" in name]
+    assert "ipAddresses" not in spec
+
+
+def test_a_canary_of_a_chain_in_process_has_its_postprocess_in_its_preprocess(render: Render) -> None:
+    canary = {"enabled": True, "preprocess": {"image": "triptych/preprocess:2"}, "models": {"path": "next"}}
+    gateway = {"enabled": True, "parents": [{"name": "public"}]}
+    values = {"postprocess": {"mode": "InProcess"}, "canary": canary, "gateway": gateway}
+    made = render({**values, "models": {"store": "pvc", "claim": "models"}})
+    assert set(made.of("InferenceService")) == {"preprocess", "predictor", "preprocess-canary", "predictor-canary"}
+
+
+def test_a_chain_in_process_needs_no_kserve_for_the_stage_that_is_not_there(render: Render) -> None:
+    made = render({"mode": "Deployment", "postprocess": {"mode": "InProcess"}}, apis=())
+    assert set(made.of("Deployment")) == {"preprocess", "predictor", "repository"}
 
 
 def test_deployment_makes_the_same_pods_and_nothing_of_kserve(render: Render) -> None:
@@ -87,7 +121,8 @@ def test_knative_gets_nothing_that_it_refuses(render: Render) -> None:
 def test_the_stages_find_each_other(render: Render, mode: str) -> None:
     made = render({"mode": mode})
     services = made.of("Service")
-    for stage, name in (("preprocess", "REPOSITORY"), ("postprocess", "REPOSITORY"), ("repository", "TRITON")):
+    asking = [("preprocess", "REPOSITORY"), ("repository", "TRITON")]
+    for stage, name in [*asking, *([("postprocess", "REPOSITORY")] if mode != "Grouped" else [])]:
         host, _, port = made.environment(stage)[f"{stage.upper()}_{name}"].partition(":")
         assert int(port) in [each["port"] for each in services[host]["spec"]["ports"]]
     assert services["predictor"]["spec"]["clusterIP"] == "None"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helm.program import ROOT
-from tests.chart.objects import Objects, Render
-from triptych.door.base import SETTLE_S
+from tests.chart.objects import Objects, Render, with_process
 from triptych.settings import StageSettings
 
 MODES = ("Standard", "Knative", "Grouped", "Deployment")
@@ -56,7 +55,7 @@ def test_the_repository_may_do_what_its_own_tests_run_with_and_no_more(render: R
 @pytest.mark.parametrize("mode", MODES)
 def test_every_service_of_ours_is_probed_by_grpc_in_both_voices(render: Render, mode: str) -> None:
     made = render({"mode": mode})
-    for stage in STAGES:
+    for stage in with_process(mode, STAGES):
         container = made.container(stage)
         voice = {} if stage == "predictor" else {"service": "live"}
         port = container["ports"][0]["containerPort"]
@@ -120,11 +119,6 @@ def serving_s(made: Objects, stage: str) -> float:
 def test_callers_of_a_postprocess_that_goes_have_been_moved_before_it_stops(render: Render) -> None:
     longest_connection_s = StageSettings.model_fields["connection_age_s"].default * 1.1  # gRPC spreads it by 10 %
     assert serving_s(render(), "postprocess") > longest_connection_s
-
-
-def test_in_one_pod_postprocess_answers_longer_than_preprocess_takes_calls(render: Render) -> None:
-    made = render({"mode": "Grouped"})
-    assert serving_s(made, "postprocess") > serving_s(made, "preprocess") + SETTLE_S
 
 
 def test_behind_a_proxy_of_knative_connections_stay_open_unless_that_is_set(render: Render) -> None:

@@ -37,6 +37,23 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"mode": "Grouped", "predictor": {"replicas": 2}},
         "predictor.replicas and predictor.autoscaling.maxReplicas have to",
     ),
+    (
+        {"mode": "Grouped", "postprocess": {"replicas": 2}},
+        "postprocess.replicas and postprocess.autoscaling.maxReplicas have to be 1",
+    ),
+    ({"mode": "Grouped", "postprocess": {"settings": {"log_level": "DEBUG"}}}, "postprocess.settings have no effect"),
+    (
+        {"postprocess": {"mode": "InProcess", "settings": {"log_level": "DEBUG"}}},
+        "postprocess.mode is InProcess: preprocess does the work of postprocess in its own process, so "
+        "postprocess.settings have no effect",
+    ),
+    ({"postprocess": {"mode": "InProcess", "image": "mine:1"}}, "code of your own belongs into preprocess.image"),
+    ({"postprocess": {"mode": "InProcess", "autoscaling": {"maxReplicas": 3}}}, "maxReplicas have to be 1"),
+    ({"preprocess": {"mode": "InProcess"}}, "value must be one of"),
+    (
+        {"preprocess": {"settings": {"postprocess": "in-process"}}},
+        "preprocess.settings.postprocess: the chart sets this itself",
+    ),
     ({"gateway": {"enabled": True}}, "gateway.parents is empty"),
     ({"mode": "Knative", "gateway": GATEWAY}, "Knative has its own ingress"),
     ({"mode": "Knative", "networkPolicy": {"callers": [{"podSelector": {}}]}}, "restrict them there"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -15,12 +15,12 @@ from tritonclient.grpc import service_pb2 as pb
 
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
-from postprocess.transform import Transform as Finish
 from preprocess.catalogue import Catalogue, Target
 from preprocess.chain import Chain
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import Settings as PreprocessSettings
-from preprocess.transform import Transform as Prepare
+from preprocess.transform import Transform
+from preprocess.upstream import request_of
 from triptych.call import Call
 from triptych.contract import load_contract
 from triptych.contracts import ContractStore
@@ -29,6 +29,7 @@ from triptych.door.base import parser, refusal
 from triptych.errors import InvalidRequest, UnknownModel
 from triptych.metrics import StageMetrics
 from triptych.oip import InferenceServicer
+from triptych.postprocessing import Postprocessor, Predicted
 from triptych.proto import repository_pb2 as rp
 from triptych.room import Room
 from triptych.tensors import encode_response
@@ -63,9 +64,10 @@ class Upstreams:
         outputs = {o.name: np.ones((rows, *o.shape[1:]), TO_NUMPY[o.datatype]) for o in plan.contract.model.outputs}
         return encode_response(pb.ModelInferResponse(), outputs)
 
-    async def finish(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+    async def __call__(self, batch: Predicted, call: Call) -> pb.ModelInferResponse:
+        """Postprocess's answer."""
         assert self.postprocess is not None
-        return await self.postprocess.model_infer(PARSE(request.SerializeToString()), call)
+        return await self.postprocess.model_infer(PARSE(request_of(batch).SerializeToString()), call)
 
 
 class Stages:
@@ -76,19 +78,14 @@ class Stages:
         contracts = ContractStore(repository, 10)
         upstreams: Any = Upstreams(contracts)
         self._workers = Workers(2, 16_384)
-        finishing = PostprocessSettings()
-        self.postprocess = PostprocessServicer(
-            finishing,
-            StageMetrics("postprocess", Tracing()),
-            contracts,
-            Finish(self._workers, Room(finishing.max_bytes_in_flight)),
-            repository,
-        )
+        finishing, counted = PostprocessSettings(), StageMetrics("postprocess", Tracing())
+        postprocessor = Postprocessor(counted, self._workers, Room(finishing.max_bytes_in_flight), finishing.revision)
+        self.postprocess = PostprocessServicer(finishing, counted, contracts, postprocessor, repository)
         upstreams.postprocess = self.postprocess
         settings, metrics = PreprocessSettings(), StageMetrics("preprocess", Tracing())
         catalogue = Catalogue(repository)
         catalogue.apply(_catalogue())
-        chain = Chain(settings, metrics, Prepare(self._workers), upstreams)
+        chain = Chain(settings, metrics, Transform(self._workers), upstreams, upstreams)
         self.preprocess = PreprocessServicer(settings, metrics, catalogue, contracts, chain)
 
     async def infer(self, servicer: InferenceServicer, data: bytes) -> tuple[str, str, bytes]:

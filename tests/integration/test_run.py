@@ -117,6 +117,20 @@ def test_once_shows_each_part_question_and_answer_and_ends_well(start_run: Start
     assert run.errors == ""
 
 
+def test_without_a_process_for_postprocess_the_same_is_answered(
+    start_run: StartRun, endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREPROCESS_POSTPROCESS", "in-process")
+    with socket.socket() as listener:  # not even its port is needed
+        listener.bind(("127.0.0.1", endpoints["postprocess"].port))
+        listener.listen()
+        run = start_run("--once")
+        assert run.end() == 0, run.errors
+    ready = [line.split()[0] for line in run.lines if " ready on " in line]
+    assert sorted(ready) == ["predictor", "preprocess", "repository"]
+    assert "1 of 1 examples answered" in run.lines
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from local.chain import Chain
+from local.chain import IN_PROCESS, Chain
 from local.endpoints import free_endpoints
 from tests.integration.collector import Collector, Span
 from tests.integration.conftest import Caller
@@ -26,10 +26,16 @@ def collector() -> Iterator[Collector]:
     collector.close()
 
 
-@pytest.fixture(scope="module")
-def traced(collector: Collector, tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[Caller]:
-    """preprocess of a chain in which every part sends its spans."""
+@pytest.fixture(scope="module", params=[{}, IN_PROCESS], ids=["separate", "in-process"])
+def traced(
+    request: pytest.FixtureRequest,
+    collector: Collector,
+    tmp_path_factory: pytest.TempPathFactory,
+    predictor_python: Path,
+) -> Iterator[Caller]:
+    """preprocess of a chain in which every part sends its spans, also one without a process for postprocess."""
     variables = {
+        **request.param,
         **{f"{stage}_OTLP_ENDPOINT": collector.address for stage in ("PREPROCESS", "POSTPROCESS", "REPOSITORY")},
         "PREDICTOR_OPTIONS": f"{TRITON} --trace-config=opentelemetry,url={collector.url} "
         "--trace-config=opentelemetry,resource=service.name=triton --trace-config=opentelemetry,bsp_schedule_delay=100",
@@ -51,11 +57,14 @@ class Trace:
         self.parent = f"00-{self.id}-{self.root}-01"
 
     def spans(self, count: int) -> dict[tuple[str, str], Span]:
-        """By service and name, once all have come."""
-        until(lambda: len(self._collector.spans(self.id)) >= count)
-        spans = self._collector.spans(self.id)
+        """By service and name, once all have come; the repository's apart, which is asked until a load is known."""
+        until(lambda: len(self._on_the_path()) >= count)
+        spans = self._on_the_path()
         assert len(spans) == count, spans
         return {(span.service, span.name): span for span in spans}
+
+    def _on_the_path(self) -> list[Span]:
+        return [span for span in self._collector.spans(self.id) if span.service != "triptych-repository"]
 
 
 @pytest.fixture

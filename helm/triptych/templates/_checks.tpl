@@ -1,13 +1,15 @@
 {{/* What the schema cannot say: contradictions between values, and what the cluster lacks. Each ends with a sentence. */}}
 
+{{/* The stages that have processes. */}}
 {{- define "triptych.stages" -}}
-preprocess predictor postprocess
+preprocess predictor{{ if not (include "triptych.in-process" .) }} postprocess{{ end }}
 {{- end }}
 
 {{- define "triptych.check" -}}
 {{- include "triptych.check-modes" . }}
 {{- include "triptych.check-cluster" . }}
 {{- include "triptych.check-grouped" . }}
+{{- include "triptych.check-in-process" . }}
 {{- include "triptych.check-network" . }}
 {{- include "triptych.check-tls" . }}
 {{- include "triptych.check-canary" . }}
@@ -29,7 +31,7 @@ preprocess predictor postprocess
 {{- end }}
 
 {{- define "triptych.check-modes" -}}
-{{- range $stage := splitList " " (include "triptych.stages" .) }}
+{{- range $stage := list "preprocess" "predictor" "postprocess" }}
 {{- if and (eq $.Values.mode "Grouped") (index $.Values $stage).mode }}
 {{- fail (printf "%s.mode is %s and mode is Grouped: grouped stages have no modes of their own" $stage (index $.Values $stage).mode) }}
 {{- end }}
@@ -47,10 +49,11 @@ preprocess predictor postprocess
 {{- end }}
 
 {{- define "triptych.check-cluster" -}}
-{{- $modes := list (include "triptych.mode" (list . "preprocess")) (include "triptych.mode" (list . "predictor")) (include "triptych.mode" (list . "postprocess")) -}}
+{{- $modes := list -}}
+{{- range $stage := splitList " " (include "triptych.stages" .) }}{{ $modes = append $modes (include "triptych.mode" (list $ $stage)) }}{{ end -}}
 {{- $apis := .Capabilities.APIVersions -}}
 {{- $hint := "(helm template has no cluster to ask: give it --api-versions)" -}}
-{{- if and (not (eq (join " " $modes) "Deployment Deployment Deployment")) (not ($apis.Has "serving.kserve.io/v1beta1")) }}
+{{- if and (without $modes "Deployment") (not ($apis.Has "serving.kserve.io/v1beta1")) }}
 {{- fail (printf "the cluster has no KServe (serving.kserve.io/v1beta1), which mode %s needs; mode: Deployment works without %s" .Values.mode $hint) }}
 {{- end }}
 {{- if and (has "Knative" $modes) (not ($apis.Has "serving.knative.dev/v1")) }}
@@ -108,12 +111,25 @@ preprocess predictor postprocess
 
 {{/* A group has one number of replicas: that of preprocess. */}}
 {{- define "triptych.check-grouped" -}}
-{{- if eq .Values.mode "Grouped" }}
-{{- range $stage := list "predictor" "postprocess" }}
-{{- $values := index $.Values $stage }}
-{{- if or (ne 1 (int $values.replicas)) (ne 1 (int $values.autoscaling.maxReplicas)) }}
-{{- fail (printf "mode is Grouped: one pod holds all stages, so preprocess.replicas and preprocess.autoscaling count, and %s.replicas and %s.autoscaling.maxReplicas have to be 1" $stage $stage) }}
+{{- $values := .Values.predictor }}
+{{- if and (eq .Values.mode "Grouped") (or (ne 1 (int $values.replicas)) (ne 1 (int $values.autoscaling.maxReplicas))) }}
+{{- fail "mode is Grouped: one pod holds all stages, so preprocess.replicas and preprocess.autoscaling count, and predictor.replicas and predictor.autoscaling.maxReplicas have to be 1" }}
 {{- end }}
+{{- end }}
+
+{{/* What is asked of a process that is not there. */}}
+{{- define "triptych.check-in-process" -}}
+{{- if include "triptych.in-process" . }}
+{{- $values := .Values.postprocess }}
+{{- $why := printf "%s: preprocess does the work of postprocess in its own process" (ternary "mode is Grouped" "postprocess.mode is InProcess" (eq .Values.mode "Grouped")) }}
+{{- if or (ne 1 (int $values.replicas)) (ne 1 (int $values.autoscaling.maxReplicas)) }}
+{{- fail (printf "%s, so preprocess.replicas and preprocess.autoscaling count, and postprocess.replicas and postprocess.autoscaling.maxReplicas have to be 1" $why) }}
+{{- end }}
+{{- if $values.settings }}
+{{- fail (printf "%s, so postprocess.settings have no effect: leave them out, or set them below preprocess.settings" $why) }}
+{{- end }}
+{{- if ne $values.image "triptych/postprocess" }}
+{{- fail (printf "%s, so postprocess.image is not run: leave it out; code of your own belongs into preprocess.image" $why) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -30,7 +30,8 @@ are made with it are those of the lane, and where it has no stage of its own, th
 
 {{/* Not empty when a lane runs a stage of its own: (list $lane stage). */}}
 {{- define "triptych.runs" -}}
-{{- if or (not (index . 0).Lane) (has (index . 1) (index . 0).Lane) }}true{{ end }}
+{{- $nowhere := and (eq (index . 1) "postprocess") (include "triptych.in-process" (index . 0)) -}}
+{{- if and (not $nowhere) (or (not (index . 0).Lane) (has (index . 1) (index . 0).Lane)) }}true{{ end }}
 {{- end }}
 
 {{/* What a lane adds to the names of what is its own: (list $lane name), the name beginning with that of a stage. */}}
@@ -55,10 +56,13 @@ are made with it are those of the lane, and where it has no stage of its own, th
 {{- if and (ne (include "triptych.mode" (list . "preprocess")) "Knative") (not .Values.gateway.enabled) }}
 {{- fail "canary.enabled is true and gateway.enabled is false: the split is made by the GRPCRoute, so callers have to come through a Gateway" }}
 {{- end }}
-{{- if and $canary.models (not $canary.postprocess) }}
+{{- if and $canary.postprocess (include "triptych.in-process" .) }}
+{{- fail "canary.postprocess is set and postprocess.mode is InProcess: preprocess does its work, so canary.preprocess.image has the code of both" }}
+{{- end }}
+{{- if and $canary.models (not $canary.postprocess) (not (include "triptych.in-process" .)) }}
 {{- fail "canary.models is set and canary.postprocess is not: a version's contract is read from the lane's own models, so the lane needs a postprocess of its own (canary.postprocess.replicas: 1 is enough)" }}
 {{- end }}
-{{- range $stage := splitList " " (include "triptych.stages" .) }}
+{{- range $stage := list "preprocess" "predictor" "postprocess" }}
 {{- if (index $canary $stage).mode }}
 {{- fail (printf "canary.%s.mode: a lane runs in the modes of the stable one; leave it out" $stage) }}
 {{- end }}

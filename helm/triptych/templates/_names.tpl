@@ -28,7 +28,12 @@ labels:
   {{- include "triptych.labels" . | nindent 2 }}
 {{- end }}
 
-{{/* The mode of a stage: Standard, Knative, Grouped or Deployment. */}}
+{{/* Not empty when postprocess has no process: preprocess does its work. */}}
+{{- define "triptych.in-process" -}}
+{{- if or (eq .Values.mode "Grouped") (eq .Values.postprocess.mode "InProcess") }}true{{ end }}
+{{- end }}
+
+{{/* The mode of a stage: Standard, Knative, Grouped, Deployment or InProcess. */}}
 {{- define "triptych.mode" -}}
 {{- $values := (index . 0).Values -}}
 {{- $stage := index . 1 -}}

@@ -2,7 +2,7 @@
 
 {{- define "triptych.preprocess-container" -}}
 {{- $root := index . 0 -}}
-{{- $address := ternary "127.0.0.1:9001" (include "triptych.address" (list $root "postprocess")) (eq $root.Values.mode "Grouped") -}}
+{{- $address := ternary "in-process" (include "triptych.address" (list $root "postprocess")) (not (not (include "triptych.in-process" $root))) -}}
 {{- $settings := dict "repository" (include "triptych.address" (list $root "repository")) "postprocess" $address -}}
 {{- if eq $root.Values.mode "Grouped" }}{{ $_ := set $settings "own_predictor" "$(POD_IP):8001" }}{{ end -}}
 {{- include "triptych.python-container" (list $root "preprocess" (index . 1) $settings) }}

@@ -60,13 +60,14 @@
 {{- if eq .Values.tls.mode "none" }}, appProtocol: kubernetes.io/h2c{{ end }}
 {{- end }}
 
-{{/* The names that the stages are called by: those of their Services, KServe's too, and in a group the address within. */}}
+{{/* The names that the stages are called by: those of their Services, KServe's too. */}}
 {{- define "triptych.tls-names" -}}
 {{- $names := list -}}
-{{- range list "preprocess" "preprocess-pods" "postprocess" "repository" -}}
+{{- $called := ternary (list "preprocess") (list "preprocess" "postprocess") (not (not (include "triptych.in-process" .))) -}}
+{{- range concat $called (list "preprocess-pods" "repository") -}}
 {{- $names = append $names (include "triptych.name" (list $ .)) -}}
 {{- end -}}
-{{- range list "preprocess" "postprocess" -}}
+{{- range $called -}}
 {{- $names = append $names (include "triptych.deployment" (list $ .)) -}}
 {{- end -}}
 {{- range uniq $names }}

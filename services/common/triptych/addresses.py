@@ -68,7 +68,8 @@ def _listening_host(host: str) -> str:
     return plain
 
 
-def _called(address: str) -> str:
+def called(address: str) -> str:
+    """An address for a call, or a list of them. Raises `ValueError` with a sentence."""
     scheme, _, several = address.partition(":")
     if scheme not in _FAMILIES:
         split(address)
@@ -95,7 +96,7 @@ def _called_of_pod(address: str) -> str:
 # Where a service listens; brackets are taken off.
 ListeningHost = Annotated[str, AfterValidator(_listening_host)]
 # Where another is called.
-Address = Annotated[str, AfterValidator(_called)]
+Address = Annotated[str, AfterValidator(called)]
 # Where spans go: an address, or a URL as OpenTelemetry has it. Empty: nowhere.
 Collector = Annotated[str, AfterValidator(_collector)]
 # One that is made of a pod's address, which Kubernetes writes without brackets: they are added. Empty: none.

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych import pages
@@ -135,6 +136,27 @@ class _Children(dict[tuple[str, ...], Any]):
         return series
 
 
+def together(*stages: StageMetrics) -> CollectorRegistry:
+    """Several stages as one registry: a metric's series stand together, as the format of the page wants."""
+    registry = CollectorRegistry()
+    registry.register(_Merged([stage.registry for stage in stages]))
+    return registry
+
+
+class _Merged:
+    def __init__(self, registries: Sequence[CollectorRegistry]) -> None:
+        self._registries = registries
+
+    def collect(self) -> Iterable[Metric]:
+        metrics: dict[str, Metric] = {}
+        for registry in self._registries:
+            for metric in registry.collect():
+                known = metrics.setdefault(metric.name, copy(metric))
+                if known.samples is not metric.samples:
+                    known.samples = [*known.samples, *metric.samples]
+        return metrics.values()
+
+
 class StageMetrics:
     """The metrics of one stage, in a registry of its own."""
 
@@ -183,12 +205,16 @@ class StageMetrics:
         self._untold = 0
         self._versions = VersionMetrics(stage, self.registry)
 
-    def serve(self, settings: StageSettings, door: Door) -> None:
-        """The Prometheus endpoint, with the voices of the door beside it; from the door's loop. Port 0 is none."""
+    def serve(self, settings: StageSettings, door: Door, *others: StageMetrics) -> None:
+        """The Prometheus endpoint, with the voices of the door beside it; from the door's loop. Port 0 is none.
+
+        `others` are stages whose work is done in this process: their series are on the same page.
+        """
         host, port = settings.host, settings.metrics_port
         if not port:
             return
-        answers = pages.Pages(self.registry, door, asyncio.get_running_loop())
+        registry = together(self, *others) if others else self.registry
+        answers = pages.Pages(registry, door, asyncio.get_running_loop())
         try:
             pages.Server(answers, settings.metrics_timeout_s, settings.metrics_max_connections).start(host, port)
         except OSError as error:

@@ -49,6 +49,16 @@ class Workers:
         """How long work that comes now would wait for a thread, by what the last work took for its size."""
         return self._bytes * self._s_per_byte / self._threads
 
+    async def run_within(self, work: Callable[[], T], size_bytes: int, limit_s: float | None) -> T:
+        """The same as `run`, but raises `TimeoutError` after `limit_s`, if that is not None.
+
+        Work in place has no limit: nothing can end it, and a timer would only cost.
+        """
+        if size_bytes <= self._inline_bytes:
+            return work()
+        async with asyncio.timeout(limit_s):
+            return await self.run(work, size_bytes)
+
     async def run(self, work: Callable[[], T], size_bytes: int) -> T:
         """The result of `work`; `size_bytes` is how much data it goes through.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings
-from postprocess.transform import Transform
 from triptych.client import Upstream
 from triptych.contracts import REPOSITORY_SERVICE, ContractStore
 from triptych.door import door_for
 from triptych.methods import methods_of
 from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
+from triptych.postprocessing import Postprocessor
 from triptych.room import Room
 from triptych.tls import upstream_credentials
 from triptych.tracing import tracing
@@ -35,8 +35,9 @@ class Postprocess:
         )
         self._workers = Workers(settings.worker_threads, settings.inline_bytes)
         contracts = ContractStore(self._repository, settings.contract_cache)
-        transform = Transform(self._workers, Room(settings.max_bytes_in_flight))
-        servicer = PostprocessServicer(settings, self._metrics, contracts, transform, self._repository)
+        room = Room(settings.max_bytes_in_flight)
+        postprocessor = Postprocessor(self._metrics, self._workers, room, settings.revision)
+        servicer = PostprocessServicer(settings, self._metrics, contracts, postprocessor, self._repository)
         self.door = door_for([methods_of(SERVICE, servicer)], settings)
 
     async def start(self) -> None:

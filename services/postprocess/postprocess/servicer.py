@@ -1,11 +1,11 @@
-"""Postprocess's answers: decode, transform by the contract of the version that predicted, encode."""
+"""Postprocess's answers: decode, check, and answer by the contract of the version that predicted."""
 
 from __future__ import annotations
 
 from tritonclient.grpc import service_pb2 as pb
 
+from postprocess.checks import check_outputs
 from postprocess.settings import Settings
-from postprocess.transform import Transform
 from triptych.call import Call
 from triptych.client import Upstream
 from triptych.contracts import ContractStore
@@ -13,7 +13,8 @@ from triptych.errors import InvalidRequest, clipped, is_version
 from triptych.infer_request import request_parameters, wanted_outputs
 from triptych.metrics import StageMetrics, current
 from triptych.oip import InferenceServicer, ModelInfo
-from triptych.tensors import decode_request, encode_parameter, encode_response
+from triptych.postprocessing import Postprocessor, Predicted
+from triptych.tensors import decode_request
 from triptych.view import model_side
 
 
@@ -25,11 +26,11 @@ class PostprocessServicer(InferenceServicer):
         settings: Settings,
         metrics: StageMetrics,
         contracts: ContractStore,
-        transform: Transform,
+        postprocessor: Postprocessor,
         repository: Upstream,
     ) -> None:
         super().__init__("postprocess", settings, metrics, lambda: True)
-        self._contracts, self._transform, self._repository = contracts, transform, repository
+        self._contracts, self._postprocessor, self._repository = contracts, postprocessor, repository
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         version = _version(request)
@@ -38,17 +39,12 @@ class PostprocessServicer(InferenceServicer):
         current().known(plan.contract.family, request.model_name, request.model_version)
         wanted = wanted_outputs(request, plan.outputs)
         tensors = decode_request(request, plan.check_model_output)
-        laps = self.metrics.laps()
-        outputs = await self._transform(plan, tensors, parameters)
-        laps.end("transform")
-        current().parts = laps.parts
-        current().rows = len(next(iter(outputs.values())))
-        current().answers = plan.observed(outputs)
-        answer = pb.ModelInferResponse(
-            model_name=request.model_name, model_version=request.model_version, id=request.id
-        )
-        answer.parameters["triptych_postprocess_revision"].CopyFrom(encode_parameter(self.settings.revision))
-        return encode_response(answer, {name: outputs[name] for name in wanted})
+        values = plan.check_parameters(parameters)
+        check_outputs(plan, tensors)
+        batch = Predicted(request.model_name, request.model_version, plan, tensors, values, wanted)
+        answer = await self._postprocessor(batch)
+        answer.id = request.id
+        return answer
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         """The repository knows names and versions; without a version, its newest is meant."""

@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.batching import Batcher, Limits, Pending
 from preprocess.catalogue import Target
+from preprocess.finish import Finish
 from preprocess.settings import Settings
 from preprocess.transform import Transform
 from preprocess.upstream import Upstreams
@@ -22,6 +23,7 @@ from triptych.contract import Plan
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, DeadlineExceeded, TriptychError
 from triptych.metrics import Laps, StageMetrics
+from triptych.postprocessing import Predicted
 from triptych.room import Room
 from triptych.status import status_of
 from triptych.tensors import (
@@ -29,7 +31,6 @@ from triptych.tensors import (
     Tensors,
     decode_response,
     encode_parameter,
-    encode_request,
     joined,
     response_tensors,
 )
@@ -74,8 +75,11 @@ Group = Sequence[Pending[Member, pb.ModelInferResponse]]
 class Chain:
     """Answers requests in groups: a group is one call to one version of a model, and one to postprocess."""
 
-    def __init__(self, settings: Settings, metrics: StageMetrics, transform: Transform, upstreams: Upstreams) -> None:
+    def __init__(
+        self, settings: Settings, metrics: StageMetrics, transform: Transform, upstreams: Upstreams, finish: Finish
+    ) -> None:
         self._settings, self._metrics, self._transform, self._upstreams = settings, metrics, transform, upstreams
+        self._finish = finish
         self._revision = encode_parameter(settings.revision)
         self._batcher = Batcher[Member, pb.ModelInferResponse](self._answer, self._limits)
         self._preparing: Counter[tuple[str, int]] = Counter()  # large requests by model and version
@@ -204,13 +208,10 @@ class Chain:
 
     async def _finished(self, member: Member, outputs: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
         """Postprocess's answer for all rows of the group, signed."""
-        request = pb.ModelInferRequest(model_name=member.target.model, model_version=str(member.target.version))
-        for name, value in member.parameters.items():
-            request.parameters[name].CopyFrom(encode_parameter(value))
-        for name in member.wanted:
-            request.outputs.add(name=name)
-        wanted = {name: outputs[name] for name in member.plan.model_outputs}  # Triton may have more
-        answer = await self._upstreams.finish(encode_request(request, wanted), call)
+        target, plan = member.target, member.plan
+        wanted = {name: outputs[name] for name in plan.model_outputs}  # Triton may have more
+        batch = Predicted(target.model, str(target.version), plan, wanted, member.parameters, member.wanted)
+        answer = await self._finish(batch, call)
         answer.parameters["triptych_preprocess_revision"].CopyFrom(self._revision)
         return answer
 

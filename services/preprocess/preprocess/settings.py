@@ -1,11 +1,21 @@
 """The settings of preprocess."""
 
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from triptych.addresses import Address, PodAddress
+from triptych.addresses import Address, PodAddress, called
 from triptych.settings import MIB, StageSettings
+
+IN_PROCESS = "in-process"
+
+
+def _called_or_in_process(address: str) -> str:
+    try:
+        return address if address == IN_PROCESS else called(address)
+    except ValueError as error:
+        raise ValueError(f"{error}; or {IN_PROCESS}") from None
 
 
 class Settings(StageSettings):
@@ -25,12 +35,17 @@ class Settings(StageSettings):
         "as they would; 0: never",
     )
     repository: Address = Field("127.0.0.1:9002", description="address of the repository")
-    postprocess: Address = Field("127.0.0.1:9001", description="address of postprocess")
+    postprocess: Annotated[str, AfterValidator(_called_or_in_process)] = Field(
+        "127.0.0.1:9001",
+        description=f"address of postprocess; {IN_PROCESS}: no such process is called, its work is done in this one",
+    )
     own_predictor: PodAddress = Field(
         "", description="address of the Triton in the same pod: asked first when another has no fewer calls to answer"
     )
     predict_timeout_s: float = Field(10.0, gt=0, description="longest time for one call to Triton")
-    postprocess_timeout_s: float = Field(5.0, gt=0, description="longest time for one call to postprocess")
+    postprocess_timeout_s: float = Field(
+        5.0, gt=0, description="longest time for one call to postprocess, or for its work in this process"
+    )
     worker_threads: int = Field(0, ge=0, description="threads for CPU work; 0 means the pod's CPU limit")
     # Unpacked: 3 KB of PNG can be 25 million pixels, which would keep everybody else waiting for 0.2 s.
     inline_bytes: int = Field(

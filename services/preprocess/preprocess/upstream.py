@@ -15,8 +15,9 @@ from triptych.contracts import REPOSITORY_SERVICE
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, ModelFailing, NotThere, Overloaded, StageUnavailable, Unavailable
 from triptych.oip import SERVICE
+from triptych.postprocessing import Predicted
 from triptych.proto import repository_pb2 as rp
-from triptych.tensors import encode_request
+from triptych.tensors import encode_parameter, encode_request
 from triptych.tls import upstream_credentials
 from triptych.triton_errors import inference_error
 
@@ -58,7 +59,7 @@ class _Predictor:
 
 
 class Upstreams:
-    """One channel to each part, and one to each Triton that the placement has named."""
+    """One channel to the repository, and one to each Triton that the placement has named."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -67,14 +68,6 @@ class Upstreams:
             settings.repository,
             REPOSITORY_SERVICE,
             relays=True,
-            transport=settings.transport,
-            credentials=upstream_credentials(settings),
-        )
-        self.postprocess = Upstream(
-            "postprocess",
-            settings.postprocess,
-            SERVICE,
-            relays=False,
             transport=settings.transport,
             credentials=upstream_credentials(settings),
         )
@@ -100,13 +93,9 @@ class Upstreams:
                 raise ModelFailing(f"version {target.version} of model '{target.model}' cannot run now; try again")
         raise Unavailable(f"model '{target.model}' was loaded {TRIES} times and gone again each time; try again")
 
-    async def finish(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        """Postprocess's answer to the model's outputs."""
-        return await self.postprocess.call("ModelInfer", request, call, self._settings.postprocess_timeout_s)
-
     async def close(self) -> None:
         predictors = (each.upstream for each in self._predictors.values())
-        for upstream in (self.repository, self.postprocess, *predictors):
+        for upstream in (self.repository, *predictors):
             await upstream.close()
 
     async def _load(self, target: Target, call: Call, failing: Sequence[str]) -> Sequence[str]:
@@ -148,3 +137,38 @@ class Upstreams:
         if predictor is None:
             predictor = self._predictors[address] = _Predictor(address, self._settings)
         return predictor
+
+
+class RemotePostprocess:
+    """Finishes batches by calls to postprocess, a stage of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limit_s = settings.postprocess_timeout_s
+        self._upstream = Upstream(
+            "postprocess",
+            settings.postprocess,
+            SERVICE,
+            relays=False,
+            transport=settings.transport,
+            credentials=upstream_credentials(settings),
+        )
+
+    async def __call__(self, batch: Predicted, call: Call) -> pb.ModelInferResponse:
+        return await self._upstream.call("ModelInfer", request_of(batch), call, self._limit_s)
+
+    async def reach(self) -> None:
+        await self._upstream.reach()
+
+    async def close(self) -> None:
+        await self._upstream.close()
+
+
+def request_of(batch: Predicted) -> pb.ModelInferRequest:
+    """A batch as postprocess is sent it."""
+    request = pb.ModelInferRequest(model_name=batch.model, model_version=batch.version)
+    for name, value in batch.parameters.items():
+        request.parameters[name].CopyFrom(encode_parameter(value))
+    if batch.wanted != batch.plan.outputs:  # who names none gets all
+        for name in batch.wanted:
+            request.outputs.add(name=name)
+    return encode_request(request, batch.outputs)

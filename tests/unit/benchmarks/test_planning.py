@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.planning import costs, queueing
-from benchmarks.planning.command import seconds, verdict
-from benchmarks.planning.costs import Costs, Service
-from benchmarks.planning.plan import Plan, Target, alternatives, grouped, one_process, separate
+from benchmarks.planning.command import seconds, sentence, verdict
+from benchmarks.planning.costs import Costs, InProcess, Service
+from benchmarks.planning.plan import Plan, Target, alternatives, grouped, in_process, one_process, separate
 from local.errors import LocalError
 
 SALES = Costs(
@@ -25,6 +26,10 @@ SALES = Costs(
     hops_s=0.001,
     one_process=Service.constant(0.003),
 )
+WITHIN = InProcess(
+    {"preprocess": Service.constant(0.0022), "predictor": Service.constant(0.001)}, Service.constant(0.0032), 0.0005
+)
+MEASURED = replace(SALES, in_process=WITHIN)
 
 
 def test_one_server_is_m_m_1() -> None:
@@ -77,6 +82,24 @@ def test_small_loads_are_cheaper_grouped_and_a_gpu_makes_separate_cheaper() -> N
     assert one_process(SALES, with_gpu) is None
 
 
+def test_without_scaling_of_its_own_postprocess_is_cheaper_in_process() -> None:
+    target = Target(400, 0.050)
+    within = in_process(MEASURED, target)
+    assert within is not None
+    assert set(within.replicas) == {"preprocess", "predictor"}
+    assert within.price < separate(MEASURED, target).price
+    assert within.p99_s < separate(MEASURED, target).p99_s
+    assert in_process(MEASURED, Target(400, 0.050, gpu_s=0.0002)).gpus == 1  # type: ignore[union-attr]
+
+
+def test_a_group_costs_what_was_measured_of_it_and_else_the_three_stages() -> None:
+    target = Target(400, 0.050)
+    assert (grouped(MEASURED, target).replicas, grouped(SALES, target).replicas) == ({"pod": 2}, {"pod": 3})
+    assert in_process(SALES, target) is None
+    assert "in process was not measured" in sentence(SALES, "sales")
+    assert "in process was not measured" not in sentence(MEASURED, "sales")
+
+
 def test_memory_and_gpus_have_their_price() -> None:
     plan = separate(SALES, Target(400, 0.050, gpu_s=0.0002, gpu_price=10, models_gib=2.0, gib_price=0.5))
     assert plan.price == plan.cores + 10 + 1
@@ -106,6 +129,7 @@ def test_costs_are_read_by_stage_with_its_children(tmp_path: Path) -> None:
         run("triptych", "1 caller", 200, 4.0, preprocess=1.5, predictor=0.5, predictor_model=0.5, postprocess=1.0),
         run("triptych", "64 callers", 2000, 30.0, preprocess=0.5, predictor=0.1, predictor_model=0.1, postprocess=0.1),
         run("grouped", "64 callers", 2500, 20.0, grouped=0.4),
+        run("triptych-grouped", "1 caller", 300, 2.5, preprocess=1.2, predictor=0.4, predictor_model=0.4),
     ]
     file = tmp_path / "results.json"
     file.write_text(json.dumps({"results": {"W1": runs}}))
@@ -113,6 +137,9 @@ def test_costs_are_read_by_stage_with_its_children(tmp_path: Path) -> None:
     assert [found.stages["predictor"].at(rate) for rate in (200, 2000)] == pytest.approx([0.001, 0.0002])
     assert found.together.at(2000) == pytest.approx(0.0008)
     assert found.hops_s == pytest.approx(0.0005)
+    assert found.in_process is not None
+    assert found.in_process.together.at(300) == pytest.approx(0.002)
+    assert found.in_process.hops_s == pytest.approx(0.0005)
     assert found.one_process is not None
     assert found.one_process.at(1) == pytest.approx(0.0004)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 
 import pytest
+from prometheus_client import generate_latest
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych import metrics
 from triptych.call import Call
 from triptych.errors import InvalidInput, Overloaded, TriptychError
-from triptych.metrics import StageMetrics
+from triptych.metrics import StageMetrics, current, together
 from triptych.tracing import Tracing
 
 
@@ -47,3 +48,20 @@ def test_those_for_which_there_is_no_room_have_one_line_together(
     assert lines == [("full", 0), ("full", 4)]
     assert counted(stage, "triptych_refused_total") == 6
     assert counted(stage, "triptych_requests_total", family="-", version="-", code="RESOURCE_EXHAUSTED") == 6
+
+
+def test_the_series_of_two_stages_stand_together_however_often_they_are_read() -> None:
+    first, second = (StageMetrics(stage, Tracing()) for stage in ("preprocess", "postprocess"))
+    for stage, times in ((first, 2), (second, 3)):
+        for _ in range(times):
+            with stage.request(pb.ModelInferRequest(), Call.within(1)):
+                current().known("f", "m", "1")
+    registry = together(first, second)
+    pages = [generate_latest(registry).decode() for _ in range(2)]
+    assert pages[0] == pages[1]
+    assert pages[0].count("# TYPE triptych_requests_total counter") == 1
+    for name, times in (("preprocess", 2), ("postprocess", 3)):
+        line = f'triptych_requests_total{{code="OK",family="f",stage="{name}",version="1"}} {times}.0'
+        assert pages[0].splitlines().count(line) == 1
+    alone = generate_latest(first.registry).decode()
+    assert "postprocess" not in alone

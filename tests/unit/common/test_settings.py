@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from preprocess.settings import Settings
+from preprocess.settings import IN_PROCESS, Settings
 from triptych.settings import load
 
 
@@ -32,6 +32,21 @@ def test_a_wrong_value_is_named_with_its_variable(
         load(Settings)
     assert stop.value.code == 2
     assert "PREPROCESS_PORT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["", "inside", "in process", "IN-PROCESS", "in-process:9001x", "postprocess"])
+def test_postprocess_is_an_address_or_in_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
+) -> None:
+    for good in ("in-process", "in-process:9001", "[::1]:9001"):
+        monkeypatch.setenv("PREPROCESS_POSTPROCESS", good)
+        assert load(Settings).postprocess == good
+    monkeypatch.setenv("PREPROCESS_POSTPROCESS", value)
+    with pytest.raises(SystemExit):
+        load(Settings)
+    said = capsys.readouterr().err
+    assert said.startswith("PREPROCESS_POSTPROCESS: Value error, want host:port")
+    assert f"; or {IN_PROCESS}, got '{value}'" in said
 
 
 def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:

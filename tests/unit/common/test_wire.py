@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych.http2.inbox import Inbox
 from triptych.errors import InvalidRequest, NotSupported, Overloaded, TriptychError
 from triptych.http2.framing import FREE_BYTES, Limits, framed, status_headers, timeout_s
+from triptych.http2.inbox import Inbox
 from triptych.room import Room
 
 LIMIT, RATIO = 1000, 100

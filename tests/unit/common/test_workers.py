@@ -94,6 +94,30 @@ def test_work_that_nobody_waits_for_ends_at_its_next_part_and_what_waits_behind_
     assert parts == ["long", "third"]
 
 
+def test_work_over_its_limit_of_time_ends_at_its_next_part() -> None:
+    release = threading.Event()
+    parts: list[str] = []
+
+    def long_work() -> None:
+        for _ in range(100):
+            check_cancelled()
+            parts.append("long")
+            assert release.wait(60)
+
+    async def test() -> None:
+        workers = Workers(1, inline_bytes=10)
+        with pytest.raises(TimeoutError):
+            await workers.run_within(long_work, 11, 0.05)
+        release.set()
+        assert await workers.run_within(lambda: "no limit", 11, None) == "no limit"
+        assert await workers.run_within(lambda: "in time", 11, 60) == "in time"
+        assert await workers.run_within(lambda: "in place", 10, -1) == "in place"
+        workers.close()
+
+    asyncio.run(test())
+    assert len(parts) <= 1  # on a busy machine it was not even begun
+
+
 def test_work_that_somebody_waits_for_is_not_cancelled_by_that_of_others() -> None:
     async def test() -> None:
         workers = Workers(2, inline_bytes=0)

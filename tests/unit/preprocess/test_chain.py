@@ -26,10 +26,9 @@ from triptych.contract.steps.headers import Format, Header
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, DeadlineExceeded, InvalidInput, InvalidRequest, Overloaded, Unavailable
 from triptych.metrics import StageMetrics
+from triptych.postprocessing import Predicted
 from triptych.tensors import (
     Tensors,
-    decode_parameters,
-    decode_request,
     decode_response,
     encode_request,
     encode_response,
@@ -61,12 +60,10 @@ class Scripted:
         flat = features.reshape(len(features), -1)[:, : output.shape[1]]
         return encode_response(pb.ModelInferResponse(), {output.name: np.ascontiguousarray(flat, np.float32)})
 
-    async def finish(self, request: pb.ModelInferRequest, _call: Call) -> pb.ModelInferResponse:
-        parameters = self.plan.check_parameters(decode_parameters(request.parameters))
-        outputs = self.plan.postprocess(decode_request(request), parameters)
-        wanted = [output.name for output in request.outputs] or self.plan.outputs
-        answer = pb.ModelInferResponse(model_name=request.model_name, model_version=request.model_version)
-        return encode_response(answer, {name: outputs[name] for name in wanted})
+    async def finish(self, batch: Predicted, _call: Call) -> pb.ModelInferResponse:
+        outputs = self.plan.postprocess(batch.outputs, batch.parameters)
+        answer = pb.ModelInferResponse(model_name=batch.model, model_version=batch.version)
+        return encode_response(answer, {name: outputs[name] for name in batch.wanted})
 
 
 class Trial:
@@ -75,7 +72,8 @@ class Trial:
         own = Settings(**settings)
         transform = Transform(Workers(1, own.inline_bytes))
         upstreams: Any = self.upstreams
-        self.chain = Chain(own, StageMetrics("preprocess", Tracing()), transform, upstreams)
+        finish: Any = lambda batch, call: self.upstreams.finish(batch, call)  # noqa: E731 - tests script it later
+        self.chain = Chain(own, StageMetrics("preprocess", Tracing()), transform, upstreams, finish)
 
     def member(self, tensors: Mapping[str, Array], id: str = "", **changes: Any) -> Member:
         target = Target("f", "m", changes.pop("version", 1), 100, ("127.0.0.1:1",))
@@ -356,8 +354,8 @@ def test_an_answer_with_too_few_rows_is_nobodys() -> None:
         trial = Trial()
         finish = trial.upstreams.finish
 
-        async def short(request: pb.ModelInferRequest, _call: Call) -> pb.ModelInferResponse:
-            arrays = decode_response(await finish(request, _call))
+        async def short(batch: Predicted, _call: Call) -> pb.ModelInferResponse:
+            arrays = decode_response(await finish(batch, _call))
             return encode_response(pb.ModelInferResponse(), {name: array[:-1] for name, array in arrays.items()})
 
         trial.upstreams.finish = short  # type: ignore[method-assign]

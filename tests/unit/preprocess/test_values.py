@@ -21,6 +21,7 @@ from triptych.call import Call
 from triptych.contract import Contract, Plan
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.metrics import StageMetrics
+from triptych.postprocessing import Predicted
 from triptych.tensors import decode_request, encode_request, encode_response, request_tensors, response_tensors, to_raw
 from triptych.tracing import Tracing
 from triptych.workers import Workers
@@ -45,8 +46,8 @@ class Same:
     async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
         return encode_response(pb.ModelInferResponse(), tensors)
 
-    async def finish(self, request: pb.ModelInferRequest, _call: Call) -> pb.ModelInferResponse:
-        tensors = decode_request(request, self._plan.check_model_output)
+    async def __call__(self, batch: Predicted, _call: Call) -> pb.ModelInferResponse:
+        tensors = decode_request(encode_request(pb.ModelInferRequest(), batch.outputs), self._plan.check_model_output)
         return encode_response(pb.ModelInferResponse(), self._plan.postprocess(tensors))
 
 
@@ -56,7 +57,7 @@ def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
     async def call() -> list[pb.ModelInferResponse]:
         own, upstreams = plan(datatype), Same(plan(datatype))
         made: Any = upstreams
-        chain = Chain(Settings(), StageMetrics("preprocess", Tracing()), Transform(Workers(1, 1 << 20)), made)
+        chain = Chain(Settings(), StageMetrics("preprocess", Tracing()), Transform(Workers(1, 1 << 20)), made, made)
         target = Target("same", "same_x", 1, 100, ("127.0.0.1:1",))
         members = [
             Member("", target, own, Call.within(20), request_tensors(request(part)), {}, own.outputs) for part in parts

@@ -169,6 +169,15 @@ def test_an_odd_pod_leaves_the_others(odd: Any) -> None:
     assert any("1 lines left out" in fault for fault in signals.read().faults)
 
 
+@pytest.mark.parametrize(
+    "stages", [("preprocess",), ("postprocess",), ("preprocess", "postprocess"), ("postprocess", "preprocess")]
+)
+def test_a_preprocess_that_does_the_work_of_postprocess_counts_each_request_once(stages: tuple[str, ...]) -> None:
+    page = "".join(f'triptych_requests_total{{stage="{stage}",code="OK"}} 3\n' for stage in stages)
+    read = RevisionSignals(Pods([pod("a")], lambda name, port: page).api(), "here", ("r1",)).read()
+    assert sum(sample.value for sample in read.samples) == 3
+
+
 @pytest.mark.parametrize("odd", [{"metadata": {"name": "x"}}, {"metadata": {"name": "x"}, "spec": []}])
 def test_an_odd_servedmodel_does_not_hide_the_one_that_is_rolled_out(odd: Any) -> None:
     good = {"metadata": {"name": "m", "generation": 1}, "spec": {"model": "m", "traffic": []}, "status": {}}

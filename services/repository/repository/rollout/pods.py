@@ -47,12 +47,19 @@ class RevisionSignals:
                     faults.append(f"{address}: {error}")
                     continue
                 page = read_page([line for line in text.splitlines() if line.startswith(tuple(STAGE_SERIES))])
-                samples += _stage_samples(address, revision, page)
+                samples += _stage_samples(address, revision, _of_whole_requests(page, text))
                 left_out += page.fault(address)
                 origins.add(address)
         if not origins:
             raise SignalsError(f"no pod of {' or '.join(self._revisions)} answers ({'; '.join(faults) or 'none runs'})")
         return Reading(list(complete(samples)), frozenset(origins), (*faults, *left_out))
+
+
+def _of_whole_requests(page: Page, text: str) -> Page:
+    """Without the series of postprocess where preprocess does its work: each request would count twice."""
+    if 'stage="preprocess"' not in text:
+        return page
+    return Page([each for each in page.counters if each[1].get("stage") == "preprocess"], page.bad)
 
 
 def _stage_samples(address: str, revision: str, page: Page) -> Iterator[Sample]:

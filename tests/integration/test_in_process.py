@@ -1,0 +1,154 @@
+"""Postprocess's work within preprocess's process: callers and scrapers notice no difference."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import grpc
+import numpy as np
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from tritonclient.grpc import service_pb2 as pb
+
+from local.chain import IN_PROCESS, Chain
+from local.endpoints import free_endpoints
+from local.environments import ROOT
+from tests.integration.conftest import Caller
+from tests.integration.load import until
+from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
+from tests.integration.test_bad_input import ROWS
+
+MODELS = (
+    *(f"model-repository/{name}" for name in ("sales_forecast_de", "sales_forecast_fr", "digits_de", "digits_gb")),
+    *(f"tests/data/tiny-models/{name}" for name in ("scale", "pick")),
+)
+SEPARATE: dict[str, str] = {}
+
+Ways = dict[str, tuple[Chain, Caller]]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`scale` in version 1 refuses after the model what is over 1e5."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in MODELS:
+        shutil.copytree(ROOT / name, folder / Path(name).name)
+    contract = folder / "scale/1/contract.yaml"
+    step = "postprocess:\n  - {op: range, input: output, maximum: 1.0e+5}"
+    contract.write_text(contract.read_text().replace("postprocess: []", step))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ways(models: Path, tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[Ways]:
+    """The chain with postprocess as a process of its own, and without."""
+    made: Ways = {}
+    try:
+        for name, variables in (("separate", SEPARATE), ("in-process", IN_PROCESS)):
+            folder = tmp_path_factory.mktemp(name)
+            (folder / "served").mkdir()
+            chain = Chain(free_endpoints(), folder, predictor_python, models, folder / "served", variables)
+            chain.start()
+            made[name] = chain, Caller(chain.address("preprocess"))
+        yield made
+    finally:
+        for chain, caller in made.values():
+            caller.channel.close()
+            chain.stop()
+
+
+def wanting(request: pb.ModelInferRequest, *outputs: str) -> pb.ModelInferRequest:
+    for name in outputs:
+        request.outputs.add(name=name)
+    return request
+
+
+def scale(value: float, rows: int = 1) -> pb.ModelInferRequest:
+    return infer_request("scale", {"features": np.full((rows, 4), value, np.float32)}, version="1", id=str(value))
+
+
+PICTURES = [noise_picture(seed=seed) for seed in range(3)]
+GOOD: dict[str, Callable[[], pb.ModelInferRequest]] = {
+    "one row": lambda: infer_request("sales_forecast_de", sales(), id="one"),
+    "many rows": lambda: infer_request("sales_forecast_fr", sales(256)),
+    "one output": lambda: wanting(infer_request("sales_forecast_de", sales(3)), "total"),
+    "outputs in another order": lambda: wanting(infer_request("sales_forecast_de", sales(3)), "total", "units"),
+    "a picture": lambda: infer_request("digits_de", {"image": objects(PICTURES[0])}),
+    "pictures, and a parameter": lambda: infer_request("digits_de", {"image": objects(*PICTURES)}, top_k=10),
+    "a family, and a route": lambda: infer_request("digits", {"image": objects(*PICTURES)}, route="DE"),
+    "the first version": lambda: infer_request("digits_gb", {"image": objects(*PICTURES)}, version="1"),
+    "the second version": lambda: infer_request("digits_gb", {"image": objects(*PICTURES)}, version="2"),
+    "no steps": lambda: infer_request("pick", {"index": np.array([[1], [4]])}),
+    "within the range": lambda: scale(0.5, rows=16),
+}
+
+
+@pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
+def test_answers_are_the_same_bytes(ways: Ways, make: Callable[[], pb.ModelInferRequest]) -> None:
+    answers = {name: caller.infer(make()).SerializeToString(deterministic=True) for name, (_, caller) in ways.items()}
+    assert answers["separate"] == answers["in-process"]
+    revisions = pb.ModelInferResponse.FromString(answers["in-process"]).parameters
+    assert set(revisions) == {"triptych_preprocess_revision", "triptych_postprocess_revision"}
+
+
+WRONG: dict[str, Callable[[], pb.ModelInferRequest]] = {
+    "over the range after the model": lambda: scale(2e5),
+    "the model fails": lambda: infer_request("pick", {"index": np.array([[99]])}),
+    **{name: make for name, (make, _, _) in ROWS.items()},
+}
+
+
+@pytest.mark.parametrize("make", WRONG.values(), ids=WRONG)
+def test_refusals_are_the_same_code_and_sentence(ways: Ways, make: Callable[[], pb.ModelInferRequest]) -> None:
+    refusals = {name: caller.refused(make()) for name, (_, caller) in ways.items()}
+    assert refusals["separate"] == refusals["in-process"]
+
+
+def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(ways: Ways) -> None:
+    _, caller = ways["in-process"]
+
+    def outcome(value: float) -> object:
+        try:
+            return outputs_of(caller.infer(scale(value)))["output"]
+        except grpc.RpcError as error:
+            code: object = error.code()
+            return code
+
+    values = [0.25, 2e5, 0.5, 3e5] * 8
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(outcome, values))
+    expected = [[[value] * 3] if value < 1 else grpc.StatusCode.INTERNAL for value in values]
+    assert outcomes == expected
+
+
+def test_there_is_no_such_process_and_nobody_waits_for_one(ways: Ways) -> None:
+    chain, _ = ways["in-process"]
+    assert set(chain.pids()) == {"predictor", "repository", "preprocess"}
+    chain.restart_part("preprocess")
+
+
+def test_its_series_are_on_the_page_of_preprocess_each_metric_once(ways: Ways) -> None:
+    chain, caller = ways["in-process"]
+    caller.infer(infer_request("sales_forecast_de", sales(2)))
+    for version in ("1", "2"):
+        caller.infer(infer_request("digits_gb", {"image": objects(PICTURES[0])}, version=version))
+    both = {"preprocess", "postprocess"}
+    names = ("requests", "request_seconds", "part_seconds", "request_rows", "in_flight", "refused")
+    for name in (*names, "version_requests", "version_seconds"):  # an answer counts once it is written
+        until(lambda name=name: stages_by_metric(chain)[f"triptych_{name}"] == both)  # type: ignore[misc]
+
+
+def stages_by_metric(chain: Chain) -> dict[str, set[str]]:
+    parsed: Any = text_string_to_metric_families  # without types
+    accept = {"Accept": "application/openmetrics-text"}
+    with urlopen(Request(chain.metrics_url("preprocess"), headers=accept)) as page:
+        families = list(parsed(page.read().decode()))  # refuses a metric that comes twice
+    return {
+        family.name: {sample.labels["stage"] for sample in family.samples if "stage" in sample.labels}
+        for family in families
+    }
