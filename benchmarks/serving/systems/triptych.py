@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.workloads import MODELS, Workload
@@ -11,15 +12,18 @@ from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
 
+GROUPED = {"PREPROCESS_OWN_POSTPROCESS": "true"}
+
 
 class Triptych(System):
     """Settings as they are by default; what the environment sets (PREPROCESS_..., POSTPROCESS_...) counts too."""
 
     name = "triptych"
     title = "Triptych: preprocess, Triton, postprocess, repository"
+    settings: ClassVar[Mapping[str, str]] = {}  # what makes this system another one than the default
 
     def __init__(self, models: Path = MODELS, variables: Mapping[str, str] | None = None) -> None:
-        self._models, self._variables = models, variables
+        self._models, self._variables = models, {**self.settings, **(variables or {})}
         self._chain: Chain | None = None
 
     @property
@@ -54,3 +58,11 @@ class Triptych(System):
     @property
     def predictor_address(self) -> str:
         return self.chain.address("predictor")
+
+
+class TriptychGrouped(Triptych):
+    """As in mode Grouped: preprocess runs postprocess's transform itself. The process postprocess is there and idle."""
+
+    name = "triptych-grouped"
+    title = "Triptych, mode Grouped: postprocess's transform within preprocess"
+    settings = GROUPED
