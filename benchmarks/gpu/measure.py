@@ -96,7 +96,7 @@ def _mark(system: System, model: str) -> Mark:
         sum(batch.compute_infer.ns for batch in batches),
         sum(batch.compute_infer.count for batch in batches),
         sum(batch.batch_size * batch.compute_infer.count for batch in batches),
-        {name: system.cpu_s(name) for name in dict.fromkeys(part.name for part in system.parts)},
+        system.cpu_s(),
     )
 
 

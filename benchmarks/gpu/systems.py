@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-import psutil
-
 from benchmarks.processes import free_port
+from benchmarks.serving import cpu
 from local.environments import ROOT
 from local.health import stage_is_ready, triton_is_ready
 from local.part import Part
@@ -67,10 +66,13 @@ class System:
     def addresses(self, name: str) -> list[str]:
         return [part.address for part in self.parts if part.name == name]
 
-    def cpu_s(self, name: str) -> float:
-        """CPU seconds of the parts of that name since their start."""
-        times = [psutil.Process(part.pid).cpu_times() for part in self.parts if part.name == name]
-        return float(sum(each.user + each.system for each in times))
+    def cpu_s(self) -> cpu.Seconds:
+        """CPU seconds since the start by part; models of the Python backend count by themselves."""
+        used: cpu.Seconds = {}
+        for part in self.parts:
+            for name, seconds in cpu.of_parts({part.name: part.pid}).items():
+                used[name] = used.get(name, 0.0) + seconds
+        return used
 
     def triton(self, models: Path, metrics_port: int, load: Sequence[str] = ()) -> Part:
         """On ports of its own."""
