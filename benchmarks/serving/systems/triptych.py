@@ -11,8 +11,9 @@ from benchmarks.serving.workloads import MODELS, Workload
 from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
+from local.errors import LocalError
 
-GROUPED = {"PREPROCESS_OWN_POSTPROCESS": "true"}
+GROUPED = {"PREPROCESS_POSTPROCESS": "in-process"}
 
 
 class Triptych(System):
@@ -61,8 +62,14 @@ class Triptych(System):
 
 
 class TriptychGrouped(Triptych):
-    """As in mode Grouped: preprocess runs postprocess's transform itself. The process postprocess is there and idle."""
+    """As in mode Grouped: preprocess does postprocess's work in its own process, and no other is started for it."""
 
     name = "triptych-grouped"
-    title = "Triptych, mode Grouped: postprocess's transform within preprocess"
+    title = "Triptych, mode Grouped: postprocess's work within preprocess"
     settings = GROUPED
+
+    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+        super().start(folder, workloads)
+        if "postprocess" in self.pids():  # another system would be measured under this name
+            self.stop()
+            raise LocalError(f"{self.name}: want a chain without a process postprocess, got {sorted(self.pids())}")

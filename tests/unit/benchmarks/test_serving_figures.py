@@ -18,6 +18,7 @@ from benchmarks.serving.goals import of_runs
 from benchmarks.serving.measure import Run
 from benchmarks.serving.slow import totals
 from benchmarks.serving.statistics import Spread, cpu_medians, medians, ratios
+from benchmarks.serving.systems.triptych import Triptych
 from benchmarks.serving.workloads import MODELS
 from local.errors import LocalError
 
@@ -152,6 +153,13 @@ def test_a_setting_is_that_of_both_stages_or_of_the_one_that_it_names() -> None:
         "REPOSITORY_POLL_S": "9",
     }
     assert make("triptych:door=envoy", MODELS).name == "triptych:door=envoy"
+
+
+def test_grouped_is_not_measured_with_a_postprocess_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Triptych, "start", lambda *_: None)
+    monkeypatch.setattr(Triptych, "pids", lambda _: {"preprocess": 1, "postprocess": 2})
+    with pytest.raises(LocalError, match="without a process postprocess"):
+        make("triptych-grouped", MODELS).start(tmp_path, [])
 
 
 @pytest.mark.parametrize("name", ["tryptich", "ensemble:door=envoy", "triptych:door"])
