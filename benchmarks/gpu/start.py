@@ -53,10 +53,9 @@ def unpacked(archive: Path, folder: Path) -> Path:
 def predictor_python(carried: Path, place: Path) -> Path:
     """A Python with Triton: of this one, or of the carried one where this has no shared library."""
     folder = place / "predictor"
-    if shared_library():
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-    else:
-        print(f"start: this Python has no {LIBRARY}; the carried one runs Triton", file=sys.stderr)
+    made = [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)]
+    if not shared_library() or subprocess.run(made).returncode:
+        print(f"start: this Python has no {LIBRARY}, or no venv; the carried one runs Triton", file=sys.stderr)
         unpacked(carried / "python.tar.xz", folder)
     unpacked(carried / "predictor.tar.xz", folder / PACKAGES)
     return folder / "bin/python3"

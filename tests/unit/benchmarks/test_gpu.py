@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.gpu import carry, measure, models, pictures, watch
+from benchmarks.gpu import carry, measure, models, pictures, start, watch
 from benchmarks.gpu.load import Ask, Seen
 from benchmarks.gpu.models import Network
 from benchmarks.gpu.programs import network
@@ -114,6 +114,18 @@ def test_an_archive_that_does_not_fit_is_named_and_left_out(tmp_path: Path, caps
     assert carry.keep(tmp_path / "second.tar.xz", tmp_path / "there", 500) == 0
     assert [path.name for path in (tmp_path / "there").iterdir()] == ["first.tar.xz"]
     assert "does not fit: second.tar.xz" in capsys.readouterr().out
+
+
+def test_a_folder_without_the_archives_says_what_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"services\.tar\.xz: no such file; .*benchmarks\.gpu\.carry"):
+        start.unpacked(tmp_path / "services.tar.xz", tmp_path / "services")
+
+
+def test_stages_import_what_was_carried_and_triton_finds_its_own_python_first() -> None:
+    variables = start.environment(Path("/place/services"), Path("/place/predictor/bin/python3"))
+    assert variables["PATH"].startswith("/place/predictor/bin:")
+    assert variables["PYTHONPATH"].split(":")[-1] == "/place/services"
+    assert str(ROOT / "services/postprocess") in variables["PYTHONPATH"].split(":")
 
 
 def test_the_plot_is_drawn_from_the_results_alone(tmp_path: Path) -> None:
