@@ -31,7 +31,7 @@ SERVERS = (
     Server(SHARED, python("benchmarks.echo"), {"ECHO_DOOR": "envoy"}),
     Server("http2", python("benchmarks.echo"), {"ECHO_DOOR": "http2"}, "triptych.http2"),
 )
-CLIENTS = {BASE: "", "http2": "triptych.http2"}  # with the package that each needs
+CLIENTS = {BASE: "", "http2": "triptych.transport"}  # with the package that each needs
 
 # Microseconds of a call in each round, by transport and callers.
 Used = dict[tuple[str, int], list[float]]

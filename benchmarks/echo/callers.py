@@ -6,6 +6,8 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import uvloop
@@ -22,8 +24,20 @@ Send = Callable[[pb.ModelInferRequest], Awaitable[pb.ModelInferResponse]]
 
 
 def grpcio(address: str) -> Send:
+    """grpc.aio, as the stages use it."""
+    return _ours(address, "grpcio")
+
+
+def http2(address: str) -> Send:
+    """Ours, on the loop."""
+    return _ours(address, "http2")
+
+
+def _ours(address: str, transport: str) -> Send:
     """What the stages call each other with."""
-    upstream = Upstream("echo", address, SERVICE, relays=False)
+    # Where there is no choice of transports, it is grpc.aio.
+    chosen: dict[str, Any] = {"transport": transport} if find_spec("triptych.transport") else {}
+    upstream = Upstream("echo", address, SERVICE, relays=False, **chosen)
 
     async def send(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         answer: pb.ModelInferResponse = await upstream.call("ModelInfer", request, Call.within(10))
@@ -48,7 +62,7 @@ def pyqwest(address: str) -> Send:
     return send
 
 
-KINDS = {"grpcio": grpcio, "pyqwest": pyqwest}
+KINDS = {"grpcio": grpcio, "http2": http2, "pyqwest": pyqwest}
 
 
 async def measure(kind: str, address: str, callers: int, calls: int) -> float:
