@@ -21,7 +21,7 @@ from triptych.tensors import decode_response, encode_request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-DEADLINE_S = 60.0  # a cold model of a large network is loaded by its first request
+DEADLINE_S = 110.0  # a cold model of a large network is loaded by its first request
 START_S = 2.0  # of a process that sends
 
 
