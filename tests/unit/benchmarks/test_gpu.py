@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,30 @@ def test_the_share_of_the_gpu_is_the_mean_of_whole_lines() -> None:
     assert watch.percent("90\n10") == 90  # the last line was cut off
     assert watch.percent("[N/A]\n\n") is None
     assert watch.percent("") is None
+
+
+def test_the_gpu_is_watched_from_the_beginning_to_the_end_of_a_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        f"#!/bin/sh\ncase $1 in *memory.used) printf '1000\\n24\\n'; exit;; esac\n"
+        f"printf '40\\n60\\n'; touch {tmp_path}/said; exec sleep 100\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert watch.used_mib() == 1024
+    with watch.Watch() as watched:
+        while not (tmp_path / "said").exists():
+            time.sleep(0.01)
+    assert watched.percent == 50
+
+
+def test_without_a_gpu_nothing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with watch.Watch() as watched:
+        pass
+    assert (watched.percent, watch.used_mib()) == (None, None)
 
 
 def test_a_rate_counts_from_begin_to_end() -> None:
