@@ -65,6 +65,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(given: argparse.Namespace, report: Report) -> int:
     """0: nothing is worse, or the figures were kept; 1: something is."""
     known = None if given.keep else read(FILE)
+    if known is not None:
+        check(known)
     runs = _measured(given, report)
     costs = costs_of(runs)
     print(f"neighbours took {100 * Spread.of(run.others for run in runs).median:.0f} % of the machine meanwhile")
@@ -126,6 +128,13 @@ def costs_of(runs: Sequence[Run]) -> Costs:
     return costs
 
 
+def check(known: Costs) -> None:
+    """Raises `LocalError` if a point is missing: before minutes are spent on the others."""
+    for name, callers in POINTS:
+        if (key := f"{name}, {measure.point_of(callers)}") not in known:
+            raise LocalError(f"{FILE}: no '{key}'; write it anew with --keep")
+
+
 @dataclass(frozen=True)
 class Line:
     """One process compared."""
@@ -135,11 +144,9 @@ class Line:
 
 
 def compared(known: Costs, found: Costs) -> list[Line]:
-    """A line for each process whose share of the CPU counts. Raises `LocalError` if a workload is missing."""
+    """A line for each process whose share of the CPU counts."""
     lines = []
     for workload, processes in found.items():
-        if workload not in known:
-            raise LocalError(f"{FILE}: no '{workload}'; write it anew with --keep")
         for name in dict.fromkeys([*known[workload], *processes]):
             before, now = known[workload].get(name), processes.get(name)
             all_of_it = max(each[TOTAL].microseconds for each in (known[workload], processes))

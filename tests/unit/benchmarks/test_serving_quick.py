@@ -74,6 +74,13 @@ def test_the_lone_request_is_judged_beside_the_many() -> None:
     assert ("W1", 1) in quick.POINTS
 
 
+def test_a_file_without_the_lone_request_is_refused_before_anything_is_measured() -> None:
+    known = {"W1, 64 callers": {}, "W2, 16 callers": {}}
+    with pytest.raises(LocalError, match="no 'W1, 1 caller'; write it anew with --keep"):
+        quick.check(known)
+    quick.check({**known, "W1, 1 caller": {}})
+
+
 def test_what_is_kept_is_read_again(tmp_path: Path) -> None:
     quick.write(tmp_path / "quick.json", costs(3.0))
     assert quick.read(tmp_path / "quick.json") == costs(3.0)
