@@ -75,7 +75,7 @@ def test_the_lone_request_is_judged_beside_the_many() -> None:
 
 
 def test_a_file_without_the_lone_request_is_refused_before_anything_is_measured() -> None:
-    known = {"W1, 64 callers": {}, "W2, 16 callers": {}}
+    known: Costs = {"W1, 64 callers": {}, "W2, 16 callers": {}}
     with pytest.raises(LocalError, match="no 'W1, 1 caller'; write it anew with --keep"):
         quick.check(known)
     quick.check({**known, "W1, 1 caller": {}})
