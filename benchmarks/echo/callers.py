@@ -22,8 +22,18 @@ Send = Callable[[pb.ModelInferRequest], Awaitable[pb.ModelInferResponse]]
 
 
 def grpcio(address: str) -> Send:
+    """grpc.aio, as the stages use it."""
+    return _ours(address, "grpcio")
+
+
+def http2(address: str) -> Send:
+    """Ours, on the loop."""
+    return _ours(address, "http2")
+
+
+def _ours(address: str, transport: str) -> Send:
     """What the stages call each other with."""
-    upstream = Upstream("echo", address, SERVICE, relays=False)
+    upstream = Upstream("echo", address, SERVICE, relays=False, transport=transport)
 
     async def send(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         answer: pb.ModelInferResponse = await upstream.call("ModelInfer", request, Call.within(10))
@@ -48,7 +58,7 @@ def pyqwest(address: str) -> Send:
     return send
 
 
-KINDS = {"grpcio": grpcio, "pyqwest": pyqwest}
+KINDS = {"grpcio": grpcio, "http2": http2, "pyqwest": pyqwest}
 
 
 async def measure(kind: str, address: str, callers: int, calls: int) -> float:

@@ -21,7 +21,7 @@ class EchoServicer:
     """One tensor in, the same out."""
 
     def __init__(self, settings: Settings) -> None:
-        self.upstream = Upstream("echo", settings.upstream, SERVICE, relays=False) if settings.upstream else None
+        self.upstream = _upstream(settings) if settings.upstream else None
         self._answered = 0
 
     async def server_live(self, _request: Any, _call: Call) -> pb.ServerLiveResponse:
@@ -55,6 +55,10 @@ class EchoServicer:
         )
         answer.outputs.add(name=TENSOR.name, datatype=TENSOR.datatype, shape=request.inputs[0].shape)
         return answer
+
+
+def _upstream(settings: Settings) -> Upstream:
+    return Upstream("echo", settings.upstream, SERVICE, relays=False, transport=settings.transport)
 
 
 class Echo:

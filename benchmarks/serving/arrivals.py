@@ -8,6 +8,7 @@ OK within the deadline that it carries.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +34,8 @@ SHARES = (0.3, 0.6, 0.9)
 BURST, BURST_SHARE = 32, 0.6
 OFFERED = (1.0, 2.0)
 DEADLINE_S = 1.0
-GOAL_P99, GOAL_GOODPUT = 4.0, 0.9
+MOST_FAILURES = 2
+GOAL_P99, GOAL_GOODPUT = 2.4, 0.85
 
 
 def run(bench: Bench) -> list[Goal]:
@@ -48,6 +50,7 @@ def run(bench: Bench) -> list[Goal]:
         )
     bench.clock.clear()
     tables.tell(bench.report, WORKLOAD, runs, REFERENCE)
+    bench.runs.extend(runs)
     _tell_tails(bench, runs)
     _tell_overload(bench, shots)
     return _goals(runs, shots)
@@ -56,20 +59,24 @@ def run(bench: Bench) -> list[Goal]:
 def _of_all(
     bench: Bench, title: str, names: Sequence[str], measured: Callable[[int, int], Iterable[Found]]
 ) -> list[Found]:
-    """What all systems do in all rounds. A peer that fails is left out from then on, and the report says why."""
+    """What all systems do in all rounds. The report says what failed; who fails twice is left out from then on.
+
+    Raises `LocalError` where that is the reference. One failure may be the machine's: perf_analyzer ends at the first
+    request that is refused, as when others take the cores for a moment and 512 wait.
+    """
     found: list[Found] = []
-    failed: set[str] = set()
+    failures = Counter[str]()
     for number, at in bench.rounds(title, names):
         name = names[at]
-        if name in failed:
+        if failures[name] == MOST_FAILURES:
             continue
         try:
             found += measured(at, number)
         except LocalError as error:
-            if name == REFERENCE:
+            failures[name] += 1
+            if name == REFERENCE and failures[name] == MOST_FAILURES:
                 raise
-            failed.add(name)
-            bench.report.text(f"**{name} is left out of {title} from round {number + 1} on:** {error}")
+            bench.report.text(f"**{name} failed in round {number + 1} of {title}:** {error}")
     return found
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.report import Report
+from benchmarks.serving.measure import Run
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.ensemble import Ensemble
 from benchmarks.serving.systems.grouped import Grouped
 from benchmarks.serving.systems.kserve_transformer import KServeTransformer
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.systems.ray_serve import RayServe
-from benchmarks.serving.systems.triptych import Triptych
+from benchmarks.serving.systems.triptych import Triptych, TriptychGrouped
 from benchmarks.serving.timing import Clock
 from benchmarks.serving.workloads import MODELS, Workload
 from local.errors import LocalError
@@ -24,7 +25,7 @@ REFERENCE = Triptych.name
 STAGES = ("preprocess", "postprocess")
 # By name, made for a folder of models.
 SYSTEMS: Mapping[str, Callable[[Path], System]] = {
-    each.name: each for each in (Triptych, Ensemble, KServeTransformer, Grouped, RayServe, Triton)
+    each.name: each for each in (Triptych, TriptychGrouped, Ensemble, KServeTransformer, Grouped, RayServe, Triton)
 }
 
 
@@ -58,7 +59,7 @@ def variables_of(pairs: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Bench:
-    """`seconds` of each run, `repeats` rounds, closed loops of so many `callers`."""
+    """`seconds` of each run, `repeats` rounds, closed loops of so many `callers`; `runs` are those measured so far."""
 
     program: PerfAnalyzer
     root: Path
@@ -69,6 +70,7 @@ class Bench:
     seconds: float
     repeats: int
     countries: int
+    runs: list[Run] = field(default_factory=list)
 
     @contextmanager
     def running(

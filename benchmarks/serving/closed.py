@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.serving import floor, goals, measure, tables
+from benchmarks.serving import floor, measure, tables
 from benchmarks.serving.bench import REFERENCE, Bench, make
 from benchmarks.serving.goals import Goal
 from benchmarks.serving.measure import Run
@@ -28,7 +28,8 @@ def run(bench: Bench, workloads: Sequence[Workload]) -> list[Goal]:
     bench.clock.clear()
     for workload in workloads:
         tables.tell(bench.report, workload, runs[workload.name], REFERENCE)
-    return goals.of_closed_loops([found for several in runs.values() for found in several])
+        bench.runs.extend(runs[workload.name])
+    return []
 
 
 def _turns(bench: Bench, systems: Sequence[System], workload: Workload, first_round: int) -> list[Run]:

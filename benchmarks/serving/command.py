@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report import Report
-from benchmarks.serving import arrivals, closed, countries, goals, slow
+from benchmarks.serving import arrivals, closed, countries, goals, overview, slow
 from benchmarks.serving.bench import SYSTEMS, Bench, chosen, make
 from benchmarks.serving.goals import Goal
 from benchmarks.serving.timing import Clock
@@ -62,7 +62,8 @@ def main(given: argparse.Namespace, report: Report) -> None:
                 clock.clear()
                 report.text(f"**{label} could not be measured:** {error}")
                 failed.append(label)
-        goals.tell(report, reached)
+        overview.tell(report, bench.runs)
+        goals.tell(report, [*goals.of_runs(bench.runs), *reached])
     if failed:
         report.write()
         raise LocalError(f"{', '.join(failed)} could not be measured; {report.folder / 'results.md'} says why")

@@ -58,6 +58,7 @@ def run(bench: Bench) -> list[Goal]:
     bench.clock.clear()
     title = f"{bench.countries} countries, Zipf({EXPONENT:g})"
     tables.tell(bench.report, replace(WORKLOAD, title=title), runs, REFERENCE)
+    bench.runs.extend(runs)
     return []
 
 
@@ -124,6 +125,6 @@ def _messages(system: System, each: Sequence[Workload], folder: Path) -> Path:
 
 def _message(system: System, workload: Workload, tensors: Arrays, number: int) -> dict[str, object]:
     """Triptych's callers say family and route; with the others they have to know the model's name."""
-    if system.name == Triptych.name:
+    if isinstance(system, Triptych):
         return ghz.message(folders.FAMILY, tensors, folders.route_of(number))
     return ghz.message(system.model(workload), tensors)

@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from benchmarks.report import Report
-from benchmarks.serving.bench import REFERENCE, STAGES
+from benchmarks.serving.bench import REFERENCE
 from benchmarks.serving.floor import FLOOR
 from benchmarks.serving.measure import Run
-from benchmarks.serving.statistics import US, Spread, ratios
+from benchmarks.serving.statistics import Spread, ratios
 from benchmarks.serving.systems.ensemble import Ensemble
 from benchmarks.serving.systems.kserve_transformer import KServeTransformer
+from benchmarks.serving.systems.triptych import TriptychGrouped
 
-TRANSFORMER, ENSEMBLE = KServeTransformer.name, Ensemble.name
+TRANSFORMER, ENSEMBLE, GROUPED = KServeTransformer.name, Ensemble.name, TriptychGrouped.name
+ONE, SIXTEEN, MANY, ORDINARY = "1 caller", "16 callers", "64 callers", "Poisson, 30 %"
+VALUES: dict[str, Callable[[Run], float]] = {
+    "requests/s": lambda run: run.rate,
+    "CPU per request": lambda run: run.cpu_total,
+    "p50": lambda run: run.p50_ms,
+}
+
+
+class Ratio(NamedTuple):
+    """`what` of a system to that of `other`, which has to be `limit`: at least for requests/s, at most for the rest."""
+
+    workload: str
+    point: str
+    what: str
+    other: str
+    limit: float
+    system: str = REFERENCE
+
+
+RATIOS = (
+    Ratio("W1", ONE, "requests/s", TRANSFORMER, 1.2),
+    Ratio("W1", ONE, "requests/s", TRANSFORMER, 1.6, GROUPED),
+    Ratio("W1", ONE, "p50", ENSEMBLE, 1.4),
+    Ratio("W1", ONE, "p50", ENSEMBLE, 1.1, GROUPED),
+    Ratio("W1", SIXTEEN, "requests/s", ENSEMBLE, 1.5),
+    Ratio("W1", MANY, "requests/s", ENSEMBLE, 2.0),
+    Ratio("W1", MANY, "requests/s", TRANSFORMER, 7.0),
+    Ratio("W1", ONE, "CPU per request", ENSEMBLE, 1.3),
+    Ratio("W1", MANY, "CPU per request", ENSEMBLE, 0.4),
+    Ratio("W2", MANY, "requests/s", FLOOR, 0.94),
+    Ratio("W3", MANY, "requests/s", ENSEMBLE, 1.3),
+    Ratio("W4", MANY, "requests/s", ENSEMBLE, 1.1),
+    Ratio("W4", MANY, "requests/s", TRANSFORMER, 1.6),
+    Ratio("W5", ORDINARY, "p50", ENSEMBLE, 1.5),
+)
 
 
 @dataclass(frozen=True)
@@ -45,22 +82,14 @@ def at_most(text: str, limit: float, found: Spread | None) -> list[Goal]:
     return [Goal(text, limit, False, found)] if found else []
 
 
-def of_closed_loops(runs: Sequence[Run]) -> list[Goal]:
-    """W1 and W2."""
-    w1, w2 = ([run for run in runs if run.workload == name] for name in ("W1", "W2"))
-    many = max((run.point for run in w2 if run.system == FLOOR), key=_callers, default="")
-    return [
-        *at_least(
-            "W1, 64 callers, requests/s to KServe's transformer", 6, _ratio(w1, TRANSFORMER, "64 callers", _rate)
-        ),
-        *at_least("W1, 64 callers, requests/s to Triton's ensemble", 2, _ratio(w1, ENSEMBLE, "64 callers", _rate)),
-        *at_least("W1, 16 callers, requests/s to Triton's ensemble", 1.2, _ratio(w1, ENSEMBLE, "16 callers", _rate)),
-        *at_most("W1, 64 callers, CPU of preprocess and postprocess, us a request", 90, _stages(w1, "64 callers")),
-        *at_most(
-            "W1, one caller, p50 to the ensemble's", 1.5, _ratio(w1, ENSEMBLE, "1 caller", lambda run: run.p50_ms)
-        ),
-        *at_least(f"W2, {many}, requests/s to {FLOOR}", 0.85, _ratio(w2, FLOOR, many, _rate)),
-    ]
+def of_runs(runs: Sequence[Run]) -> Iterator[Goal]:
+    """Ratios of which the run has both sides."""
+    for wanted in RATIOS:
+        of_workload = [run for run in runs if run.workload == wanted.workload]
+        value, least = VALUES[wanted.what], wanted.what == "requests/s"
+        if found := ratios(of_workload, wanted.system, wanted.other, value, point=wanted.point):
+            text = f"{wanted.workload}, {wanted.point}, {wanted.what}: {wanted.system} to {wanted.other}"
+            yield Goal(text, wanted.limit, least, found)
 
 
 def tell(report: Report, goals: Sequence[Goal]) -> None:
@@ -68,21 +97,3 @@ def tell(report: Report, goals: Sequence[Goal]) -> None:
     if goals:
         report.table("Goals", ["", "goal", "measured", "reached"], [goal.row for goal in goals])
         report.figures("goals", {goal.text: {"median": goal.found.median, "reached": goal.reached} for goal in goals})
-
-
-def _ratio(runs: Sequence[Run], other: str, point: str, value: Callable[[Run], float]) -> Spread | None:
-    return ratios(runs, REFERENCE, other, value, point=point)
-
-
-def _rate(run: Run) -> float:
-    return run.rate
-
-
-def _stages(runs: Sequence[Run], point: str) -> Spread | None:
-    ours = [run for run in runs if run.system == REFERENCE and run.point == point]
-    used = [US * sum(seconds for name, seconds in run.cpu.items() if name.startswith(STAGES)) for run in ours]
-    return Spread.of(used) if used else None
-
-
-def _callers(point: str) -> int:
-    return int(point.split()[0])

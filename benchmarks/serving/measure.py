@@ -68,7 +68,7 @@ def closed(
     program: PerfAnalyzer, prepared: Prepared, workload: Workload, callers: int, round_: int, seconds: float
 ) -> Run:
     """So many callers for about so many seconds. The rate of the run before says how many requests that are."""
-    point = f"{callers} callers" if callers > 1 else "1 caller"
+    point = point_of(callers)
     if point not in prepared.rates:
         prepared.rates[point] = load.closed(program, prepared.ask, callers, WARM_REQUESTS).rate
         prepared.rates[point] = _rate(program, prepared, callers, point)
@@ -78,6 +78,11 @@ def closed(
     )
     prepared.rates[point] = run.rate
     return run
+
+
+def point_of(callers: int) -> str:
+    """What a point is called."""
+    return f"{callers} callers" if callers > 1 else "1 caller"
 
 
 def _rate(program: PerfAnalyzer, prepared: Prepared, callers: int, point: str) -> float:

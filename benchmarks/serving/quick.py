@@ -1,9 +1,9 @@
 """Has a request become dearer? CPU of every process against the committed figures, in under three minutes.
 
-W1 with 64 callers and W2 with 16, Triptych alone, and beside each a reference that no change here touches: Triton alone
-for W1, the bare OpenCV work for W2. What is compared is CPU per request over the reference's CPU per request, since a
-CPU second of another machine, or beside other neighbours, is another one. Committed: results/serving/quick.json, which
-`--keep` writes anew. Ends with 1 if something is worse.
+W1 with 64 callers and with one, W2 with 16, Triptych alone, and beside each a reference that no change here touches:
+Triton alone for W1, the bare OpenCV work for W2. What is compared is CPU per request over the reference's CPU per
+request, since a CPU second of another machine, or beside other neighbours, is another one. Committed:
+results/serving/quick.json, which `--keep` writes anew. Ends with 1 if something is worse.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ HELP = "CPU per request of every process against the committed figures; ends wit
 TITLE = "Serving, in short"
 FILE = ROOT / RESULTS / "serving/quick.json"
 
-CALLERS = {"W1": 64, "W2": 16}
+POINTS = (("W1", 64), ("W1", 1), ("W2", 16))  # workload and callers
 LEAST_TOLERANCE = 0.10  # changes smaller than this are not told from noise
 SMALL = 0.05  # processes with less than this share of a request's CPU are not judged
 TOTAL = "all"
@@ -52,7 +52,7 @@ class Cost:
         return (self.times.most - self.times.least) / 2 / self.times.median if self.times.median else 0.0
 
 
-# By workload and process.
+# By workload and callers, and by process.
 Costs = dict[str, dict[str, Cost]]
 
 
@@ -65,6 +65,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(given: argparse.Namespace, report: Report) -> int:
     """0: nothing is worse, or the figures were kept; 1: something is."""
     known = None if given.keep else read(FILE)
+    if known is not None:
+        check(known)
     runs = _measured(given, report)
     costs = costs_of(runs)
     print(f"neighbours took {100 * Spread.of(run.others for run in runs).median:.0f} % of the machine meanwhile")
@@ -80,8 +82,8 @@ def main(given: argparse.Namespace, report: Report) -> int:
 
 
 def _measured(given: argparse.Namespace, report: Report) -> list[Run]:
-    workloads = [WORKLOADS[name] for name in CALLERS]
-    expected = 20 + given.repeats * len(workloads) * (2 * given.seconds + 3)
+    workloads = [WORKLOADS[name] for name in dict.fromkeys(name for name, _ in POINTS)]
+    expected = 20 + given.repeats * len(POINTS) * (2 * given.seconds + 3)
     with tempfile.TemporaryDirectory(prefix="triptych-quick-") as folder, Clock(expected) as clock:
         bench = Bench(
             *(ensure_perf_analyzer(), Path(folder), report, clock, [Triptych.name, Triton.name], []),
@@ -94,33 +96,43 @@ def _measured(given: argparse.Namespace, report: Report) -> list[Run]:
             )
             runs: list[Run] = []
             for number in range(given.repeats):
-                for each in workloads:
-                    clock.say(f"{each.name}, round {number + 1} of {given.repeats}")
-                    callers = CALLERS[each.name]
-                    runs.append(measure.closed(bench.program, ours[each.name], each, callers, number, given.seconds))
-                    runs.append(_reference(bench, triton, each, number))
+                for name, callers in POINTS:
+                    clock.say(f"{name}, {callers} callers, round {number + 1} of {given.repeats}")
+                    each = WORKLOADS[name]
+                    run = measure.closed(bench.program, ours[name], each, callers, number, given.seconds)
+                    reference = _reference(bench, triton, each, callers, number)
+                    runs += [run, replace(reference, point=run.point)]
     return runs
 
 
-def _reference(bench: Bench, triton: Mapping[str, measure.Prepared], each: Workload, number: int) -> Run:
+def _reference(bench: Bench, triton: Mapping[str, measure.Prepared], each: Workload, callers: int, number: int) -> Run:
     if each.name == "W2":
         return floor.loops(each, number, bench.seconds / 2, bench.root)
-    return measure.closed(bench.program, triton[each.name], each, CALLERS[each.name], number, bench.seconds)
+    return measure.closed(bench.program, triton[each.name], each, callers, number, bench.seconds)
 
 
 def costs_of(runs: Sequence[Run]) -> Costs:
     """Of every process of Triptych and of all together, in terms of the other system's run of the same round."""
     costs: Costs = {}
-    for workload in dict.fromkeys(run.workload for run in runs):
-        ours = [run for run in runs if run.workload == workload and run.system == Triptych.name]
-        others = {run.round: run for run in runs if run.workload == workload and run.system != Triptych.name}
+    for workload, point in dict.fromkeys((run.workload, run.point) for run in runs):
+        there = [run for run in runs if (run.workload, run.point) == (workload, point)]
+        ours = [run for run in there if run.system == Triptych.name]
+        others = {run.round: run for run in there if run.system != Triptych.name}
         names = [TOTAL, *sorted({name for run in ours for name in run.cpu})]
-        costs[workload] = {}
+        key = f"{workload}, {point}"
+        costs[key] = {}
         for name in names:
             used = {run.round: 1000 * (run.cpu_total if name == TOTAL else run.cpu.get(name, 0.0)) for run in ours}
             times = Spread.of(value / (1000 * others[number].cpu_total) for number, value in used.items())
-            costs[workload][name] = Cost(Spread.of(used.values()).median, times)
+            costs[key][name] = Cost(Spread.of(used.values()).median, times)
     return costs
+
+
+def check(known: Costs) -> None:
+    """Raises `LocalError` if a point is missing: before minutes are spent on the others."""
+    for name, callers in POINTS:
+        if (key := f"{name}, {measure.point_of(callers)}") not in known:
+            raise LocalError(f"{FILE}: no '{key}'; write it anew with --keep")
 
 
 @dataclass(frozen=True)
@@ -132,11 +144,9 @@ class Line:
 
 
 def compared(known: Costs, found: Costs) -> list[Line]:
-    """A line for each process whose share of the CPU counts. Raises `LocalError` if a workload is missing."""
+    """A line for each process whose share of the CPU counts."""
     lines = []
     for workload, processes in found.items():
-        if workload not in known:
-            raise LocalError(f"{FILE}: no '{workload}'; write it anew with --keep")
         for name in dict.fromkeys([*known[workload], *processes]):
             before, now = known[workload].get(name), processes.get(name)
             all_of_it = max(each[TOTAL].microseconds for each in (known[workload], processes))
@@ -154,12 +164,12 @@ def _line(name: str, before: Cost | None, now: Cost | None) -> Line:
     if before is None or now is None:
         known = f"{before.microseconds:.0f} us" if before else "not there"
         found = f"{now.microseconds:.0f} us" if now else "not there"
-        return Line(f"{name:28} {known} before, {found} now", worse=before is None)
+        return Line(f"{name:36} {known} before, {found} now", worse=before is None)
     change, allowed = now.times.median / before.times.median - 1, tolerance(before, now)
     worse = change > allowed
     verdict = "WORSE" if worse else "better" if change < -allowed else "same"
     return Line(
-        f"{name:28} {before.microseconds:6.0f} us, {before.times.median:5.2f} x reference before; "
+        f"{name:36} {before.microseconds:6.0f} us, {before.times.median:5.2f} x reference before; "
         f"{now.microseconds:6.0f} us, {now.times.median:5.2f} x now: {100 * change:+4.0f} % "
         f"(within {100 * allowed:.0f} % is noise)  {verdict}",
         worse,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.workloads import MODELS, Workload
 from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
+from local.errors import LocalError
+
+GROUPED = {"PREPROCESS_POSTPROCESS": "in-process"}
 
 
 class Triptych(System):
@@ -17,9 +21,10 @@ class Triptych(System):
 
     name = "triptych"
     title = "Triptych: preprocess, Triton, postprocess, repository"
+    settings: ClassVar[Mapping[str, str]] = {}  # what makes this system another one than the default
 
     def __init__(self, models: Path = MODELS, variables: Mapping[str, str] | None = None) -> None:
-        self._models, self._variables = models, variables
+        self._models, self._variables = models, {**self.settings, **(variables or {})}
         self._chain: Chain | None = None
 
     @property
@@ -54,3 +59,17 @@ class Triptych(System):
     @property
     def predictor_address(self) -> str:
         return self.chain.address("predictor")
+
+
+class TriptychGrouped(Triptych):
+    """As in mode Grouped: preprocess does postprocess's work in its own process, and no other is started for it."""
+
+    name = "triptych-grouped"
+    title = "Triptych, mode Grouped: postprocess's work within preprocess"
+    settings = GROUPED
+
+    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+        super().start(folder, workloads)
+        if "postprocess" in self.pids():  # another system would be measured under this name
+            self.stop()
+            raise LocalError(f"{self.name}: want a chain without a process postprocess, got {sorted(self.pids())}")

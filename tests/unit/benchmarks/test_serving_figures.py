@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from benchmarks.serving import cpu, floor, ghz, load
+from benchmarks.report import Report
+from benchmarks.serving import cpu, floor, ghz, load, overview
 from benchmarks.serving.arrivals import burst_intervals_us
 from benchmarks.serving.bench import make, variables_of
-from benchmarks.serving.goals import of_closed_loops
+from benchmarks.serving.goals import of_runs
 from benchmarks.serving.measure import Run
 from benchmarks.serving.slow import totals
 from benchmarks.serving.statistics import Spread, cpu_medians, medians, ratios
+from benchmarks.serving.systems.triptych import Triptych
 from benchmarks.serving.workloads import MODELS
 from local.errors import LocalError
 
 RUN = Run("triptych", "W1", "64 callers", 0, 1000, 400.0, 10.0, 20.0, 40.0, 0, 2.5, {"preprocess": 0.2}, 0.1, 0.0)
+
+SYSTEMS = (("triptych", 3.0), ("ensemble", 2.0))
 
 
 def test_a_profile_gives_rate_and_percentiles_even_with_a_picture_in_it() -> None:
@@ -110,13 +115,35 @@ def test_goals_are_judged_by_the_median_and_only_where_there_are_figures() -> No
     rates = ((900.0, 400.0), (700.0, 400.0), (1000.0, 400.0))
     ours = [replace(RUN, round=at, rate=rate) for at, (rate, _) in enumerate(rates)]
     theirs = [replace(RUN, system="ensemble", round=at, rate=rate) for at, (_, rate) in enumerate(rates)]
-    found = {goal.text: goal for goal in of_closed_loops([*ours, *theirs])}
+    found = {goal.text: goal for goal in of_runs([*ours, *theirs])}
     assert set(found) == {
-        "W1, 64 callers, requests/s to Triton's ensemble",
-        "W1, 64 callers, CPU of preprocess and postprocess, us a request",
+        "W1, 64 callers, requests/s: triptych to ensemble",
+        "W1, 64 callers, CPU per request: triptych to ensemble",
     }
-    assert found["W1, 64 callers, requests/s to Triton's ensemble"].reached  # 2.25, 1.75 and 2.5
-    assert not found["W1, 64 callers, CPU of preprocess and postprocess, us a request"].reached  # 200
+    assert found["W1, 64 callers, requests/s: triptych to ensemble"].reached  # 2.25, 1.75 and 2.5
+    assert not found["W1, 64 callers, CPU per request: triptych to ensemble"].reached  # 1.0
+
+
+def test_grouped_has_goals_of_its_own() -> None:
+    alone = replace(RUN, point="1 caller", p50_ms=2.0)
+    grouped = replace(alone, system="triptych-grouped", p50_ms=1.2)
+    found = list(of_runs([alone, grouped, replace(alone, system="ensemble", p50_ms=1.0)]))
+    limits = {goal.text: (goal.limit, goal.found.median) for goal in found if "p50" in goal.text}
+    assert limits == {
+        "W1, 1 caller, p50: triptych to ensemble": (1.4, 2.0),
+        "W1, 1 caller, p50: triptych-grouped to ensemble": (1.1, 1.2),
+    }
+
+
+def test_the_overview_has_a_column_for_ordinary_load(tmp_path: Path) -> None:
+    runs = [replace(RUN, workload="W5", point="Poisson, 30 %", system=name, p50_ms=p50) for name, p50 in SYSTEMS]
+    report = Report("serving", "Serving", {}, tmp_path)
+    overview.tell(report, [*runs, RUN])
+    report.write()
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    assert "| system | p50 at 30 % load | requests/s, 64 callers |" in lines
+    assert "| triptych | 3.00 ms (1.50) | 400 |" in lines
+    assert "| ensemble | 2.00 ms |  |" in lines
 
 
 def test_a_setting_is_that_of_both_stages_or_of_the_one_that_it_names() -> None:
@@ -126,6 +153,13 @@ def test_a_setting_is_that_of_both_stages_or_of_the_one_that_it_names() -> None:
         "REPOSITORY_POLL_S": "9",
     }
     assert make("triptych:door=envoy", MODELS).name == "triptych:door=envoy"
+
+
+def test_grouped_is_not_measured_with_a_postprocess_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Triptych, "start", lambda *_: None)
+    monkeypatch.setattr(Triptych, "pids", lambda _: {"preprocess": 1, "postprocess": 2})
+    with pytest.raises(LocalError, match="without a process postprocess"):
+        make("triptych-grouped", MODELS).start(tmp_path, [])
 
 
 @pytest.mark.parametrize("name", ["tryptich", "ensemble:door=envoy", "triptych:door"])

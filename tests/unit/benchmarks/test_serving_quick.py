@@ -55,11 +55,30 @@ def test_a_process_that_is_new_is_worse_and_a_small_one_is_not_judged() -> None:
 def test_costs_are_told_in_terms_of_the_reference_of_the_same_round() -> None:
     ours = [replace(RUN, round=at, cpu={"preprocess": 0.3 * (at + 1), "predictor": 0.1 * (at + 1)}) for at in range(3)]
     theirs = [replace(RUN, system="triton", round=at, cpu={"predictor": 0.2 * (at + 1)}) for at in range(3)]
-    found = quick.costs_of([*ours, *theirs])
-    times = found["W1"]["preprocess"].times
+    found = quick.costs_of([*ours, *theirs])["W1, 64 callers"]
+    times = found["preprocess"].times
     assert [times.least, times.median, times.most] == pytest.approx([1.5, 1.5, 1.5])
-    assert found["W1"]["preprocess"].microseconds == pytest.approx(600)
-    assert found["W1"]["all"].times.median == pytest.approx(2.0)
+    assert found["preprocess"].microseconds == pytest.approx(600)
+    assert found["all"].times.median == pytest.approx(2.0)
+
+
+def test_the_lone_request_is_judged_beside_the_many() -> None:
+    many = replace(RUN, cpu={"preprocess": 0.2})
+    alone = replace(RUN, point="1 caller", cpu={"preprocess": 2.0})
+    runs = [many, replace(many, system="triton"), alone, replace(alone, system="triton", cpu={"predictor": 0.5})]
+    found = quick.costs_of(runs)
+    assert {point: each["preprocess"].times.median for point, each in found.items()} == {
+        "W1, 64 callers": 1.0,
+        "W1, 1 caller": 4.0,
+    }
+    assert ("W1", 1) in quick.POINTS
+
+
+def test_a_file_without_the_lone_request_is_refused_before_anything_is_measured() -> None:
+    known: Costs = {"W1, 64 callers": {}, "W2, 16 callers": {}}
+    with pytest.raises(LocalError, match="no 'W1, 1 caller'; write it anew with --keep"):
+        quick.check(known)
+    quick.check({**known, "W1, 1 caller": {}})
 
 
 def test_what_is_kept_is_read_again(tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""Closed loops from processes of their own: each caller sends its next picture when it has the last one's answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import grpc
+import numpy as np
+import uvloop
+from grpc import aio
+from tritonclient.grpc import service_pb2 as pb
+
+from local.errors import LocalError
+from triptych.tensors import decode_response, encode_request
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+DEADLINE_S = 110.0  # a cold model of a large network is loaded by its first request
+START_S = 2.0  # of a process that sends
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Callers take turns over the addresses; `whole` says that a picture's tensor has a dimension behind the rows."""
+
+    addresses: Sequence[str]
+    model: str
+    pictures: Sequence[bytes]
+    whole: bool
+
+    def messages(self) -> list[bytes]:
+        """A request of one picture each."""
+        shape = (1, 1) if self.whole else (1,)
+        tensors = [np.array([picture], np.object_).reshape(shape) for picture in self.pictures]
+        requests = [encode_request(pb.ModelInferRequest(model_name=self.model), {"image": each}) for each in tensors]
+        return [request.SerializeToString() for request in requests]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was answered between two moments; `begin` and `end` on the clock of `time.time`, in seconds."""
+
+    begin: float
+    end: float
+    took_s: Sequence[float]
+
+    @property
+    def rate(self) -> float:
+        return len(self.took_s) / (self.end - self.begin)
+
+    def ms(self, percentile: float) -> float:
+        return 1000 * float(np.percentile(self.took_s, percentile))
+
+
+class Load:
+    """So many processes that send; a load is shared among them."""
+
+    def __init__(self, processes: int) -> None:
+        self._count = processes
+        self._pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+
+    def __enter__(self) -> Load:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def closed(self, ask: Ask, callers: int, begin: float, end: float) -> Seen:
+        """Sends until `end`, or until each process has an answer; what comes after `begin` counts.
+
+        Raises `LocalError` at the first refusal.
+        """
+        shares = [range(at, callers, self._count) for at in range(self._count)]
+        running = [self._pool.submit(_send, ask, share, begin, end) for share in shares if share]
+        answers = [answer for one in running for answer in one.result()]
+        return Seen(begin, max(end, *(at for at, _ in answers)), [took for _, took in answers])
+
+
+def once(address: str, ask: Ask) -> list[Any]:
+    """The answer to each picture, one after the other. Raises `LocalError`."""
+    with grpc.insecure_channel(address, options=OPTIONS) as channel:
+        method: Any = channel.unary_unary(INFER)
+        try:
+            answers = [method(message, timeout=DEADLINE_S) for message in ask.messages()]
+        except grpc.RpcError as error:
+            refused: Any = error
+            raise LocalError(f"{ask.model}: {refused.code().name}: {refused.details()}") from error
+    return [decode_response(pb.ModelInferResponse.FromString(answer)) for answer in answers]
+
+
+def _send(ask: Ask, callers: Sequence[int], begin: float, end: float) -> list[tuple[float, float]]:
+    """When each answer came, and what it took."""
+    return uvloop.run(_sent(ask, callers, begin, end))
+
+
+async def _sent(ask: Ask, callers: Sequence[int], begin: float, end: float) -> list[tuple[float, float]]:
+    messages = ask.messages()
+    answers: list[tuple[float, float]] = []
+    channels = [aio.insecure_channel(address, options=OPTIONS) for address in ask.addresses]
+
+    async def caller(number: int) -> None:
+        method: Any = channels[number % len(channels)].unary_unary(INFER)
+        turn = number
+        while (sent := time.time()) < end or not answers:
+            await method(messages[turn % len(messages)], timeout=DEADLINE_S)
+            turn += 1
+            if begin <= (now := time.time()) and (now < end or not answers):
+                answers.append((now, now - sent))
+
+    try:
+        await asyncio.gather(*(caller(number) for number in callers))
+    except aio.AioRpcError as error:
+        raise LocalError(f"{ask.model}: {error.code().name}: {error.details()}") from None
+    finally:
+        for channel in channels:
+            await channel.close()
+    return answers

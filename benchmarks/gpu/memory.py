@@ -1,0 +1,96 @@
+"""GPU memory before and after each load: by Triton's metrics, by `nvidia-smi`, and what the controller learns of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from urllib.request import ProxyHandler, build_opener
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.gpu import load, watch
+from benchmarks.gpu.load import Ask
+from benchmarks.gpu.systems import Separate
+from benchmarks.report import Report
+
+MIB = 1 << 20
+POLL_S = 0.5
+TRITON, CONTROLLER = "nv_gpu_memory_used_bytes", "triptych_predictor_bytes"
+DIRECT = build_opener(ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Look:
+    """MiB at one moment; None where nobody tells."""
+
+    triton: float | None
+    smi: float | None
+    controller: float | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One load; `seconds` from the first request to its answer."""
+
+    model: str
+    seconds: float
+    before: Look
+    after: Look
+
+
+def measure(system: Separate, models: Sequence[str], picture: bytes, rest_s: float) -> list[Loaded]:
+    """Loads one model after the other. Between two, the controller gets the time in which it measures."""
+    address = system.addresses("preprocess")[0]
+    time.sleep(rest_s)
+    found, before = [], look(system)
+    for model in models:
+        start = time.monotonic()
+        load.once(address, Ask([address], model, [picture], whole=False))
+        seconds = time.monotonic() - start
+        after = _settled(system, rest_s)
+        found.append(Loaded(model, seconds, before, after))
+        before = after
+    return found
+
+
+def _settled(system: Separate, rest_s: float) -> Look:
+    """At the end of the rest, or as soon as the controller has corrected its estimate."""
+    first, end = look(system), time.monotonic() + rest_s
+    seen = first
+    while time.monotonic() < end and seen.controller == first.controller:
+        time.sleep(POLL_S)
+        seen = look(system)
+    return seen
+
+
+def look(system: Separate) -> Look:
+    return Look(_sum(system.metrics_port, TRITON), watch.used_mib(), _sum(system.repository_metrics_port, CONTROLLER))
+
+
+def _sum(port: int, name: str) -> float | None:
+    """MiB of a metric over all its series."""
+    with DIRECT.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
+        families = text_string_to_metric_families(response.read().decode())
+        found = [sample.value for family in families if family.name == name for sample in family.samples]
+    return sum(found) / MIB if found else None
+
+
+def tell(report: Report, loads: Sequence[Loaded]) -> None:
+    head = ["model", "load, s", "by Triton's metrics", "by nvidia-smi", "learned by the controller"]
+    rows = [
+        [
+            *(loaded.model, f"{loaded.seconds:.1f}"),
+            *(_grown(getattr(loaded.before, who), getattr(loaded.after, who)) for who in ("triton", "smi")),
+            _grown(loaded.before.controller, loaded.after.controller),
+        ]
+        for loaded in loads
+    ]
+    report.table("GPU memory, MiB before, after and more", head, rows)
+    report.figures("memory", [asdict(loaded) for loaded in loads])
+
+
+def _grown(before: float | None, after: float | None) -> str:
+    if before is None or after is None:
+        return "not told"
+    return f"{before:,.0f}, {after:,.0f}: {after - before:+,.0f}"

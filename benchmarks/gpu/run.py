@@ -1,0 +1,89 @@
+"""All points, one after the other: the grouped models first, whose answers the separate stages have to give, too."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.gpu import load, measure, memory, models
+from benchmarks.gpu.load import Ask, Load
+from benchmarks.gpu.measure import Point
+from benchmarks.gpu.models import GROUPED, GROUPED_THREADS, SEPARATE, Network
+from benchmarks.gpu.systems import Machine, Separate, System
+from benchmarks.processes import free_port
+from benchmarks.report import Report
+from local.errors import LocalError
+from triptych.datatypes import Array
+
+QUARTER, HALF = f"{SEPARATE}_quarter", f"{SEPARATE}_half"  # of the depth: loads whose memory is known to differ
+
+Answers = Sequence[Mapping[str, Array]]
+
+
+@dataclass
+class Run:
+    """`points` and `faults` are what was found so far."""
+
+    given: argparse.Namespace
+    folder: Path
+    files: Mapping[str, Sequence[bytes]]
+    loads: Load
+    points: list[Point] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    _answers: dict[str, Answers] = field(default_factory=dict)
+    _started: float = field(default_factory=time.monotonic)
+
+    def grouped(self, _report: Report) -> None:
+        """One Triton; decoding and naming happen in the process of the network."""
+        repository = self.folder / "grouped"
+        models.publish_grouped(repository, self._network(), self.given.threads, self.given.instances)
+        with System(self._logs("grouped-logs"), self._machine()) as system:
+            system.start(system.triton(repository, free_port(), [GROUPED, GROUPED_THREADS]))
+            for picture in self.files:
+                for model in (GROUPED, GROUPED_THREADS):
+                    ask = Ask(system.addresses("predictor"), model, self.files[picture], whole=True)
+                    self._point(system, ask, picture, 1)
+
+    def separate(self, report: Report) -> None:
+        """The chain, with more and more preprocess processes; before that, the memory of loads."""
+        repository, depth = self.folder / "separate", self.given.depth
+        networks = {QUARTER: self._network(depth // 4), HALF: self._network(depth // 2), SEPARATE: self._network()}
+        models.publish_separate(repository, networks, self.given.instances)
+        with Separate(self._logs("separate-logs"), self._machine()) as system:
+            system.open(repository)
+            system.grow(1)
+            first = next(iter(self.files.values()))[0]
+            memory.tell(report, memory.measure(system, list(networks), first, self.given.rest_s))
+            for count in self.given.processes:
+                system.grow(count)
+                for picture in self.files:
+                    ask = Ask(system.addresses("preprocess"), SEPARATE, self.files[picture], whole=False)
+                    self._point(system, ask, picture, count)
+
+    def _point(self, system: System, ask: Ask, picture: str, processes: int) -> None:
+        """Adds a point, or the reason why there is none."""
+        name = f"{ask.model}, {picture}, {processes}"
+        try:
+            if time.monotonic() - self._started > self.given.limit_s:
+                raise LocalError(f"no time was left (--limit-s {self.given.limit_s:g})")
+            answers = load.once(ask.addresses[-1], ask)
+            measure.check(name, answers, self._answers.setdefault(picture, answers))
+            seconds, warm_s = self.given.seconds, self.given.warm_s
+            self.points.append(measure.point(system, ask, picture, processes, seconds, self.loads, warm_s))
+            print(self.points[-1], flush=True)
+        except LocalError as error:
+            self.faults.append(f"{name}: {error}")
+
+    def _network(self, depth: int = 0) -> Network:
+        return Network(self.given.network, self.given.device, self.given.width, max(1, depth or self.given.depth))
+
+    def _machine(self) -> Machine:
+        return Machine(self.given.predictor, self.given.path, self.given.device.startswith("cuda"))
+
+    def _logs(self, name: str) -> Path:
+        folder = self.folder / name
+        folder.mkdir()
+        return folder

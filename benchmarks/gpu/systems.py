@@ -1,0 +1,144 @@
+"""What is measured: one Triton with everything in one process, or the chain with so many preprocess processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from benchmarks.processes import free_port
+from benchmarks.serving import cpu
+from local.environments import ROOT
+from local.health import stage_is_ready, triton_is_ready
+from local.part import Part
+
+READY_S, STOP_S, POLL_S = 120.0, 20.0, 0.05
+KEPT_CORES = 4  # for Triton, postprocess, repository and the load; preprocess processes are pinned to the others
+STAGES = {"PREPROCESS_WORKER_THREADS": "1"}  # and a core for each, as a pod with `cpu: 1` has
+SLOW = {  # a network of gigabytes takes longer to load than the examples
+    **{
+        "REPOSITORY_LOAD_TIMEOUT_S": "120",
+        "REPOSITORY_WARM_UP_TIMEOUT_S": "120",
+        "PREPROCESS_REQUEST_TIMEOUT_S": "120",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`predictor` is the Python that has Triton; `path` is what its models import: PyTorch and OpenCV."""
+
+    predictor: Path
+    path: str
+    gpu: bool
+
+
+@dataclass
+class System:
+    """Processes that are started together and stopped in the reverse order."""
+
+    folder: Path
+    machine: Machine
+    parts: list[Part] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for part in reversed(self.parts):
+            part.stop(STOP_S)
+
+    def start(self, *parts: Part) -> None:
+        """Returns when all answer. Raises `LocalError`; those that run are stopped at the end of the block."""
+        for part in parts:
+            self.parts.append(part)
+            part.start()
+        for part in parts:
+            while not part.ready(READY_S):
+                time.sleep(POLL_S)
+
+    def addresses(self, name: str) -> list[str]:
+        return [part.address for part in self.parts if part.name == name]
+
+    def cpu_s(self) -> cpu.Seconds:
+        """CPU seconds since the start by part; models of the Python backend count by themselves."""
+        used: cpu.Seconds = {}
+        for part in self.parts:
+            for name, seconds in cpu.of_parts({part.name: part.pid}).items():
+                used[name] = used.get(name, 0.0) + seconds
+        return used
+
+    def triton(self, models: Path, metrics_port: int, load: Sequence[str] = ()) -> Part:
+        """On ports of its own."""
+        port = free_port()
+        words = [
+            *(str(self.machine.predictor), "-m", "predictor", "--model-repository", str(models)),
+            *("--grpc-port", str(port), "--metrics-port", str(metrics_port), "--"),
+            *(f"--load-model={model}" for model in load),
+            *(["--allow-gpu-metrics=true", "--pinned-memory-pool-byte-size=268435456"] if self.machine.gpu else []),
+        ]
+        path = os.pathsep.join([str(ROOT), self.machine.path])
+        variables = {"PYTHONPATH": str(ROOT / "services/predictor"), "BENCH_PATH": path}
+        return self._part("predictor", words, port, variables, triton_is_ready)
+
+    def stage(self, name: str, variables: Mapping[str, str], core: int | None = None) -> Part:
+        """One of the stages, on a free port and, where a core is named, on that core alone."""
+        port = free_port()
+        pinned = ["taskset", "--cpu-list", str(core)] if core is not None else []
+        prefix = name.upper()
+        own = {f"{prefix}_PORT": str(port), f"{prefix}_METRICS_PORT": "0", f"{prefix}_DRAIN_S": "0", **variables}
+        return self._part(name, [*pinned, sys.executable, "-m", name], port, own, stage_is_ready)
+
+    def _part(
+        self, name: str, words: list[str], port: int, variables: Mapping[str, str], ready: Callable[[str], bool]
+    ) -> Part:
+        address = f"127.0.0.1:{port}"
+        log = self.folder / f"{name}-{len(self.parts)}-{port}.log"
+        return Part(name, words, {**os.environ, **variables}, address, log, lambda: ready(address))
+
+
+class Separate(System):
+    """The chain. `grow` adds preprocess processes; Triton loads what is asked for."""
+
+    def open(self, models: Path) -> None:
+        """Everything but preprocess."""
+        documents, self.metrics_port = self.folder / "documents", free_port()
+        documents.mkdir()
+        self.start(triton := self.triton(models, self.metrics_port))
+        self.repository_metrics_port = free_port()
+        repository = self.stage(
+            "repository",
+            {
+                **{"REPOSITORY_MODEL_REPOSITORY": str(models), "REPOSITORY_SERVED_MODELS": str(documents)},
+                **{"REPOSITORY_TRITON": triton.address, "REPOSITORY_TRITON_METRICS_PORT": str(self.metrics_port)},
+                **{"REPOSITORY_METRICS_PORT": str(self.repository_metrics_port)},
+                **_of("REPOSITORY_", SLOW),
+            },
+        )
+        self.start(repository)
+        self.start(self.stage("postprocess", self._wiring("POSTPROCESS_")))
+
+    def grow(self, count: int) -> None:
+        """Starts preprocess processes until there are so many."""
+        there = len(self.addresses("preprocess"))
+        wiring = {**self._wiring("PREPROCESS_"), "PREPROCESS_POSTPROCESS": self.addresses("postprocess")[0]}
+        cores = sorted(os.sched_getaffinity(0))
+        pinned = shutil.which("taskset") and count <= len(cores) - KEPT_CORES
+        new = [
+            self.stage("preprocess", wiring, cores[KEPT_CORES + number] if pinned else None)
+            for number in range(there, count)
+        ]
+        self.start(*new)
+
+    def _wiring(self, prefix: str) -> dict[str, str]:
+        return {f"{prefix}REPOSITORY": self.addresses("repository")[0], **_of(prefix, {**STAGES, **SLOW})}
+
+
+def _of(prefix: str, settings: Mapping[str, str]) -> dict[str, str]:
+    """A stage knows its own settings and refuses others."""
+    return {name: value for name, value in settings.items() if name.startswith(prefix)}

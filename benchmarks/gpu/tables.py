@@ -1,0 +1,38 @@
+"""What is written of the points: tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from benchmarks.gpu.measure import TITLES, Point
+from benchmarks.gpu.models import SEPARATE
+from benchmarks.report import Report
+
+HEAD = [
+    *("", "preprocess processes", "callers", "pictures/s", "p50", "p99", "GPU works (nvidia-smi)", "model executes"),
+    *("rows per execution", "cores"),
+]
+
+
+def figures(report: Report, points: Sequence[Point]) -> None:
+    """For `results.json`, which the plot is drawn from."""
+    report.figures("points", [asdict(point) for point in points])
+
+
+def tell(report: Report, points: Sequence[Point], faults: Sequence[str]) -> None:
+    """A table for each size of pictures, and what could not be measured."""
+    for picture in dict.fromkeys(point.picture for point in points):
+        report.table(f"Pictures of {picture}", HEAD, [_row(each) for each in points if each.picture == picture])
+    for fault in faults:
+        report.text(f"**Not measured:** {fault}")
+
+
+def _row(point: Point) -> list[str | int]:
+    cores = ", ".join(f"{name} {value:.2f}" for name, value in point.cores.items())
+    return [
+        *(TITLES[point.model], point.processes if point.model == SEPARATE else "", point.callers),
+        *(f"{point.rate:,.1f}", f"{point.p50_ms:.0f} ms", f"{point.p99_ms:.0f} ms"),
+        "not told" if point.gpu_percent is None else f"{point.gpu_percent:.0f} %",
+        *(f"{100 * point.busy:.0f} %", f"{point.rows_per_execution:.1f}", cores),
+    ]
