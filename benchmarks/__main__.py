@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import control_plane, cost, doors, hops, own, policy, residency, start, transport
+from benchmarks import control_plane, cost, own, policy, residency, start, transport
 from benchmarks.planning import command as plan
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
@@ -21,8 +21,6 @@ COMMANDS = {
     "serving": serving,
     "quick": quick,
     "plan": plan,
-    "doors": doors,
-    "hops": hops,
     "transport": transport,
     "own": own,
     "start": start,

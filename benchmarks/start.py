@@ -53,17 +53,15 @@ def main(given: argparse.Namespace, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="triptych-start-") as folder:
         publish(Path(folder) / "models", 1)
         (Path(folder) / "documents").mkdir()
-        for door in ("envoy", "grpcio"):
-            progress.begin(f"start: the chain, preprocess behind {door}")
-            with _chain(Path(folder), door) as chain:
-                for part in PARTS if door == "envoy" else ("preprocess",):
-                    progress.begin(f"start: {part}")
-                    name = f"{part}, behind {door}" if part == "preprocess" else part
-                    starts[name] = [_start(chain, part) for _ in range(given.repeats)]
+        progress.begin("start: the chain")
+        with _chain(Path(folder)) as chain:
+            for part in PARTS:
+                progress.begin(f"start: {part}")
+                starts[part] = [_start(chain, part) for _ in range(given.repeats)]
     progress.end()
     rows = []
     for name, each in starts.items():
-        imports = _imports_s(name.partition(",")[0])
+        imports = _imports_s(name)
         rows.append(
             [
                 name,
@@ -77,14 +75,13 @@ def main(given: argparse.Namespace, report: Report) -> None:
     report.figures("starts", {name: [asdict(one) for one in each] for name, each in starts.items()})
 
 
-def _chain(root: Path, door: str) -> Chain:
+def _chain(root: Path) -> Chain:
     return Chain(
         free_endpoints(),
-        root / f"run-{door}",
+        root / "run",
         ensure("predictor"),
         model_repository=root / "models",
         served_models=root / "documents",
-        variables={"PREPROCESS_DOOR": door},
     )
 
 

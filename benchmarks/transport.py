@@ -1,39 +1,69 @@
 """CPU of one gRPC call by transport, as ratios to grpc.aio: of the client of a hop, and of an echo server.
 
 Transports take turns within each round, and a ratio is made within a round, so that other work on the machine meets
-all of them. Clients all call the same echo, which is Envoy's; echo servers get their load from perf_analyzer.
+all of them. Clients all call the same echo, which is served by http2; echo servers get their load from perf_analyzer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.doors import Server, client_s, python, running
+from benchmarks.processes import free_port
 from benchmarks.report import Report
-from benchmarks.serving import load
+from benchmarks.serving import cpu, load
 from benchmarks.serving.statistics import Spread
+from local.environments import ROOT
+from local.errors import LocalError
+from local.health import server_is_live
+from local.part import Part
 from local.perf import ensure_perf_analyzer
 
 HELP = "gRPC transports, interleaved: CPU of a client's call and of an echo server, as ratios to grpc.aio"
 TITLE = "Transports"
 
-BASE, SHARED = "grpcio", "envoy"  # what ratios are made to, and the echo that all clients call
-SERVERS = (
-    Server(BASE, python("benchmarks.echo"), {"ECHO_DOOR": "grpcio"}),
-    Server(SHARED, python("benchmarks.echo"), {"ECHO_DOOR": "envoy"}),
-    Server("http2", python("benchmarks.echo"), {"ECHO_DOOR": "http2"}),
-)
-CLIENTS = (BASE, "http2")
+READY_S = 60.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A way to serve echo."""
+
+    name: str
+    command: Sequence[str]
+    variables: Mapping[str, str]
+
+
+def python(*words: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", *words)
+
+
+BASE, SHARED = "grpcio", "http2"  # what ratios are made to, and the echo that all clients call
+SERVERS = tuple(Server(name, python("benchmarks.echo"), {"ECHO_SERVER": name}) for name in (BASE, SHARED))
+CLIENTS = (BASE, SHARED)
 
 # Microseconds of a call in each round, by transport and callers.
 Used = dict[tuple[str, int], list[float]]
+
+
+@dataclass
+class Echo:
+    """One that runs."""
+
+    name: str
+    part: Part
+
+    def cpu_s(self) -> float:
+        return sum(cpu.of_parts({"": self.part.pid}).values())
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +92,29 @@ def main(given: argparse.Namespace, report: Report) -> None:
         tell(report, "A client: CPU of a call", interleaved(given, CLIENTS, called))
 
 
+@contextmanager
+def running(server: Server, folder: Path) -> Iterator[Echo]:
+    """A server that answers."""
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    ours = {"ECHO_PORT": str(port), "ECHO_METRICS_PORT": "0", "ECHO_DRAIN_S": "0"}
+    part = Part(
+        name=server.name,
+        command=list(server.command),
+        environment={**os.environ, **ours, **server.variables, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        address=address,
+        log=folder / f"{port}.log",
+        is_ready=lambda: server_is_live(address),
+    )
+    part.start()
+    try:
+        while not part.ready(READY_S):
+            pass
+        yield Echo(server.name, part)
+    finally:
+        part.stop(READY_S)
+
+
 def interleaved(
     given: argparse.Namespace, transports: Sequence[str], measure: Callable[[str, int, int], float]
 ) -> Used:
@@ -87,3 +140,11 @@ def tell(report: Report, title: str, used: Used) -> None:
 
 def ratio(used: Mapping[tuple[str, int], Sequence[float]], name: str, callers: int) -> Spread:
     return Spread.of(own / base for own, base in zip(used[name, callers], used[BASE, callers], strict=True))
+
+
+def client_s(kind: str, address: str, callers: int, calls: int) -> float:
+    command = python("benchmarks.echo.callers", kind, address, str(callers), str(calls))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise LocalError(f"{kind}: {done.stderr.strip().splitlines()[-1:]}")
+    return float(done.stdout)

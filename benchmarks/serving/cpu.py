@@ -31,12 +31,12 @@ def of_parts(pids: Mapping[str, int]) -> Seconds:
 
 
 def kind_of(part: str, command: Sequence[str]) -> str:
-    """Under which name a child counts: Triton's Python models and an Envoy have one, all others are their parent's."""
+    """Under which name a child counts: Triton's Python models have one, all others are their parent's."""
     program = Path(command[0]).name if command else ""
     if program == STUB and len(command) > 1:
         model = Path(command[1]).parent.parent.name
         return next((f"{part}: {side}" for side in ("before", "after") if model.endswith(f"_{side}")), f"{part}: model")
-    return f"{part}: envoy" if program.startswith("envoy") else part
+    return part
 
 
 def of_machine() -> float:

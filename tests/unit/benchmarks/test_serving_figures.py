@@ -93,7 +93,6 @@ def test_a_model_process_counts_by_what_it_does() -> None:
     stub = "/cache/backends/python/triton_python_backend_stub"
     assert cpu.kind_of("predictor", [stub, "/models/sales_before/1/model.py"]) == "predictor: before"
     assert cpu.kind_of("predictor", [stub, "/models/sales_forecast_de/1/model.onnx"]) == "predictor: model"
-    assert cpu.kind_of("preprocess", ["/usr/bin/envoy", "-c", "x"]) == "preprocess: envoy"
     assert cpu.kind_of("transformer", ["/usr/bin/python", "-c", "x"]) == "transformer"
 
 
@@ -147,12 +146,12 @@ def test_the_overview_has_a_column_for_ordinary_load(tmp_path: Path) -> None:
 
 
 def test_a_setting_is_that_of_both_stages_or_of_the_one_that_it_names() -> None:
-    assert variables_of(["door=envoy"]) == {"PREPROCESS_DOOR": "envoy", "POSTPROCESS_DOOR": "envoy"}
+    assert variables_of(["server=grpcio"]) == {"PREPROCESS_SERVER": "grpcio", "POSTPROCESS_SERVER": "grpcio"}
     assert variables_of(["preprocess_groups=3", "repository_poll_s=9"]) == {
         "PREPROCESS_GROUPS": "3",
         "REPOSITORY_POLL_S": "9",
     }
-    assert make("triptych:door=envoy", MODELS).name == "triptych:door=envoy"
+    assert make("triptych:server=grpcio", MODELS).name == "triptych:server=grpcio"
 
 
 def test_grouped_is_not_measured_with_a_postprocess_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +161,7 @@ def test_grouped_is_not_measured_with_a_postprocess_of_its_own(tmp_path: Path, m
         make("triptych-grouped", MODELS).start(tmp_path, [])
 
 
-@pytest.mark.parametrize("name", ["tryptich", "ensemble:door=envoy", "triptych:door"])
+@pytest.mark.parametrize("name", ["tryptich", "ensemble:server=grpcio", "triptych:server"])
 def test_a_system_that_there_is_not_is_refused(name: str) -> None:
     with pytest.raises(LocalError):
         make(name, MODELS)

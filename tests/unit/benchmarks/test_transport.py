@@ -25,6 +25,6 @@ def test_each_round_asks_every_transport_and_begins_with_another() -> None:
 
 
 def test_a_ratio_is_made_within_a_round() -> None:
-    used = {("grpcio", 1): [100.0, 300.0, 100.0], ("envoy", 1): [50.0, 300.0, 200.0]}
-    found = transport.ratio(used, "envoy", 1)
+    used = {("grpcio", 1): [100.0, 300.0, 100.0], ("http2", 1): [50.0, 300.0, 200.0]}
+    found = transport.ratio(used, "http2", 1)
     assert (found.median, found.least, found.most) == (1.0, 0.5, 2.0)
