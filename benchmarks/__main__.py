@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import control_plane, cost, doors, hops, own, policy, residency, start
+from benchmarks import control_plane, cost, doors, hops, instructions, own, policy, residency, start
 from benchmarks.planning import command as plan
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
@@ -24,6 +24,7 @@ COMMANDS = {
     "doors": doors,
     "hops": hops,
     "own": own,
+    "instructions": instructions,
     "start": start,
 }
 
