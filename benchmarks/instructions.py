@@ -33,8 +33,7 @@ CACHES = ("--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=1048576
 OTHERS_BYTES = 8 << 20
 WARM = 100  # requests before the first is measured
 PHASES = ("nothing, hot", "hot", "nothing, cold", "cold")
-# `sys.getsizeof` asks the object itself: what runs in that is counted. The other function ends a phase.
-COUNTED, ENDED = "_PySys_GetSizeOf", "Py_GetCopyright"
+COUNTED = "_PySys_GetSizeOf"  # `sys.getsizeof` asks the object itself: what runs in that is counted
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +60,7 @@ def _counted(stage: str, requests: int) -> Iterator[tuple[int, int]]:
     """Instructions and fetched lines of a request, of each phase."""
     with tempfile.TemporaryDirectory(prefix="triptych-instructions-") as folder:
         inside = [sys.executable, "-m", "benchmarks", "instructions", "--inside", stage, "--requests", str(requests)]
-        watch = ["--instr-atstart=no", "--collect-atstart=no", f"--toggle-collect={COUNTED}", f"--dump-after={ENDED}"]
+        watch = ["--instr-atstart=no", "--collect-atstart=no", f"--toggle-collect={COUNTED}"]
         command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", *watch, *CACHES, *inside]
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc", "OPENBLAS_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -108,18 +107,17 @@ def _inside(stage: str, requests: int) -> int:
     for _ in range(WARM):
         sys.getsizeof(request)
     others = ctypes.create_string_buffer(OTHERS_BYTES)
-    _instrument()
+    _tell_valgrind("instrumentation on")  # not before: to simulate the imports would take a minute
     for phase in PHASES:
         for number in range(requests):
             if phase.endswith("cold"):
                 ctypes.memset(others, number % 256, OTHERS_BYTES)
             sys.getsizeof(empty if phase.startswith("nothing") else request)
-        getattr(ctypes.pythonapi, ENDED)()
+        _tell_valgrind("dump")
     return 0
 
 
-def _instrument() -> None:
-    """From here on instructions are simulated: the imports before it would take a minute."""
-    switch = subprocess.Popen(["vgdb", f"--pid={os.getpid()}", "instrumentation on"], stdout=subprocess.DEVNULL)
-    while switch.poll() is None:  # valgrind listens while the program runs
+def _tell_valgrind(command: str) -> None:
+    told = subprocess.Popen(["vgdb", f"--pid={os.getpid()}", command], stdout=subprocess.DEVNULL)
+    while told.poll() is None:  # valgrind listens while the program runs
         pass

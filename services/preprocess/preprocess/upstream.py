@@ -39,6 +39,7 @@ class _Predictor:
         )
         self.address, self._settings = address, settings
         self._inferences = Inferences(self.upstream)
+        self._awaited = 0
 
     @property
     def in_flight(self) -> int:
@@ -50,10 +51,19 @@ class _Predictor:
         limit_s = self._settings.predict_timeout_s
         if self.in_flight >= self._settings.max_in_flight:
             raise Overloaded(f"predictor at {self.address} has {self.in_flight} calls to answer, the limit; try later")
-        return await self._inferences.infer(request, call.remaining_s(limit_s), limit_s, call.metadata)
+        self._awaited += 1
+        try:
+            return await self._inferences.infer(request, call.remaining_s(limit_s), limit_s, call.metadata)
+        finally:
+            self._awaited -= 1
 
     @property
-    def abandoned(self) -> bool:
+    def has_abandoned(self) -> bool:
+        """Whether there are calls that Triton works on and nobody waits for."""
+        return len(self._inferences) > self._awaited
+
+    @property
+    def is_unused(self) -> bool:
         return not self._inferences and time.monotonic() - self._inferences.ended_s > UNUSED_S
 
 
@@ -104,6 +114,14 @@ class Upstreams:
         """Postprocess's answer to the model's outputs."""
         return await self.postprocess.call("ModelInfer", request, call, self._settings.postprocess_timeout_s)
 
+    def has_abandoned(self, target: Target) -> bool:
+        """Whether a Triton that has the version works on calls that nobody waits for any more."""
+        for address in target.predictors:
+            predictor = self._predictors.get(address)
+            if predictor is not None and predictor.has_abandoned:
+                return True
+        return False
+
     async def close(self) -> None:
         predictors = (each.upstream for each in self._predictors.values())
         for upstream in (self.repository, self.postprocess, *predictors):
@@ -112,7 +130,7 @@ class Upstreams:
     async def _load(self, target: Target, call: Call, failing: Sequence[str]) -> Sequence[str]:
         request = rp.EnsureLoadedRequest(model=target.model, version=target.version, failing=failing)
         reply: rp.EnsureLoadedReply = await self.repository.call("EnsureLoaded", request, call)
-        for gone in [address for address, each in self._predictors.items() if each.abandoned]:
+        for gone in [address for address, each in self._predictors.items() if each.is_unused]:
             await self._predictors.pop(gone).upstream.close()
         return reply.predictors
 

@@ -51,6 +51,9 @@ class Scripted:
         self.takes_s = 0.0
         self.fails: Callable[[Mapping[str, Array]], Exception | None] = lambda _: None
 
+    def has_abandoned(self, _target: Target) -> bool:
+        return False
+
     async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
         (features,) = tensors.values()
         self.groups.append(len(features))

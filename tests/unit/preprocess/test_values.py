@@ -42,6 +42,9 @@ class Same:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
+    def has_abandoned(self, _target: Target) -> bool:
+        return False
+
     async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
         return encode_response(pb.ModelInferResponse(), tensors)
 
