@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvloop
@@ -83,7 +83,7 @@ def _totals(dump: str) -> dict[str, int]:
 class _Counted:
     """`sys.getsizeof` of it runs a coroutine."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, request: Callable[[bytes], Awaitable[bytes]], data: bytes):
+    def __init__(self, loop: asyncio.AbstractEventLoop, request: stages.Answer, data: bytes):
         self._loop, self._request, self._data = loop, request, data
 
     def __sizeof__(self) -> int:

@@ -7,7 +7,7 @@ and its client.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ WORKLOAD = WORKLOADS["W1"]
 TRITON = "127.0.0.1:8001"
 BY_CALLER = {"te": "trailers", "user-agent": "grpc-python/1.68"}
 
-Answer = Callable[[bytes], Awaitable[bytes]]
+Answer = Callable[[bytes], Coroutine[Any, Any, bytes]]
 
 
 class Canned:

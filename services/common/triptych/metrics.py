@@ -183,9 +183,7 @@ class StageMetrics:
         self._counted: dict[tuple[str, str, str], _Counted] = {}
         labels = ("stage", "family", "version")
         self._requests = Counter("triptych_requests", "Requests by gRPC code", (*labels, "code"), self.registry)
-        self._seconds = Histogram(
-            "triptych_request_seconds", "Whole requests", labels, LATENCY_BUCKETS, self.registry
-        )
+        self._seconds = Histogram("triptych_request_seconds", "Whole requests", labels, LATENCY_BUCKETS, self.registry)
         parts = Histogram(
             "triptych_part_seconds",
             "Parts of the work, each group of requests once",

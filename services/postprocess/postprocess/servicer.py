@@ -30,24 +30,25 @@ class PostprocessServicer(InferenceServicer):
     ) -> None:
         super().__init__("postprocess", settings, metrics, lambda: True)
         self._contracts, self._transform, self._repository = contracts, transform, repository
+        self._revision = encode_parameter(settings.revision)
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         version = _version(request)
         parameters = request_parameters(request, self.limits)
-        plan = await self._contracts.get(request.model_name, version, call)
-        current().known(plan.contract.family, request.model_name, request.model_version)
+        name = request.model_name
+        plan = await self._contracts.get(name, version, call)
+        about = current()
+        about.known(plan.contract.family, name, str(version))
         wanted = wanted_outputs(request, plan.outputs)
         tensors = decode_request(request, plan.check_model_output)
         laps = self.metrics.laps()
         outputs = await self._transform(plan, tensors, parameters)
         laps.end("transform")
-        current().parts = laps.parts
-        current().rows = len(next(iter(outputs.values())))
-        current().answers = plan.observed(outputs)
-        answer = pb.ModelInferResponse(
-            model_name=request.model_name, model_version=request.model_version, id=request.id
-        )
-        answer.parameters["triptych_postprocess_revision"].CopyFrom(encode_parameter(self.settings.revision))
+        about.parts = laps.parts
+        about.rows = len(next(iter(outputs.values())))
+        about.answers = plan.observed(outputs)
+        answer = pb.ModelInferResponse(model_name=name, model_version=about.version, id=about.id)
+        answer.parameters["triptych_postprocess_revision"].CopyFrom(self._revision)
         return encode_response(answer, {name: outputs[name] for name in wanted})
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tritonclient.grpc import service_pb2 as pb
 
@@ -135,7 +135,7 @@ class Upstreams:
         return reply.predictors
 
     async def _infer(
-        self, addresses: Iterable[str], request: pb.ModelInferRequest, call: Call, failing: list[str], most: int
+        self, addresses: Sequence[str], request: pb.ModelInferRequest, call: Call, failing: list[str], most: int
     ) -> pb.ModelInferResponse | None:
         """The answer of one of these Tritons, the least busy first, of equally busy ones that of the own pod.
 
@@ -143,9 +143,7 @@ class Upstreams:
         `failing` gathers the Tritons where the model cannot run, up to `most`.
         """
         slow: DeadlineExceeded | None = None
-        own = self._settings.own_predictor
-        ranked = sorted(map(self._predictor, addresses), key=lambda each: (each.in_flight, each.address != own))
-        for predictor in ranked:
+        for predictor in self._ranked(addresses):
             try:
                 return await predictor.infer(request, call)
             except (StageUnavailable, NotThere):  # the placement is behind
@@ -160,6 +158,13 @@ class Upstreams:
         if slow is not None:
             raise slow
         return None
+
+    def _ranked(self, addresses: Sequence[str]) -> Sequence[_Predictor]:
+        predictors = [self._predictor(address) for address in addresses]
+        if len(predictors) > 1:
+            own = self._settings.own_predictor
+            predictors.sort(key=lambda each: (each.in_flight, each.address != own))
+        return predictors
 
     def _predictor(self, address: str) -> _Predictor:
         predictor = self._predictors.get(address)

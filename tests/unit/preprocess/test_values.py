@@ -68,7 +68,7 @@ def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
 
     raw = []
     for answer, part in zip(asyncio.run(call()), parts, strict=True):
-        (tensor,) = response_tensors(answer).declared
+        (tensor,) = response_tensors(answer).layout.declared
         assert (tensor.name, tensor.shape) == ("x", part.shape)
         raw += answer.raw_output_contents
     return raw

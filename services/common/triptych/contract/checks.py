@@ -33,8 +33,8 @@ _BOOL = np.dtype(np.bool_)
 def shape_test(spec: TensorSpec) -> ShapeTest:
     """Whether an array has the datatype and shape, whatever its number of rows."""
     dtype, ndim, tail = TO_NUMPY[spec.datatype], len(spec.shape), spec.shape[1:]
-    if -1 not in tail:
-        return lambda array: array.dtype == dtype and len(array.shape) == ndim and array.shape[1:] == tail
+    if tail and -1 not in tail:
+        return lambda array: array.shape[1:] == tail and array.dtype == dtype
     fixed = [(axis, dim) for axis, dim in enumerate(spec.shape) if dim != -1]
     return lambda array: (
         array.dtype == dtype and len(array.shape) == ndim and all(array.shape[axis] == dim for axis, dim in fixed)
@@ -108,22 +108,22 @@ class InputCheck:
 
     def __init__(self, specs: Iterable[InputSpec], max_rows: int) -> None:
         self._specs = {spec.name: spec for spec in specs}
-        self._tests = [(spec, shape_test(spec), value_test(spec)) for spec in self._specs.values()]
-        self._shapes = {spec.name: (spec, has_shape) for spec, has_shape, _ in self._tests}
+        self._tests = [(spec.name, spec, shape_test(spec), value_test(spec)) for spec in self._specs.values()]
+        self._shapes = {name: (spec, has_shape) for name, spec, has_shape, _ in self._tests}
         self._max_rows = max_rows
 
     def __call__(self, inputs: Mapping[str, Array]) -> int:
         """Number of rows; InvalidInput or InvalidRequest says what to change."""
         rows, found = -1, 0
-        for spec, has_shape, check_values in self._tests:
-            array = inputs.get(spec.name)
+        for name, spec, has_shape, check_values in self._tests:
+            array = inputs.get(name)
             if array is None:
                 if spec.required:
-                    raise InvalidInput(spec.name, spec.text, "nothing")
+                    raise InvalidInput(name, spec.text, "nothing")
                 continue
             found += 1
             if not has_shape(array):
-                raise InvalidInput(spec.name, spec.text, describe_array(array))
+                raise InvalidInput(name, spec.text, describe_array(array))
             if rows == -1:
                 rows = self._checked_rows(len(array))
             elif rows != len(array):
@@ -132,7 +132,7 @@ class InputCheck:
                 check_values(array)
         if found != len(inputs):
             self._refuse_extra(inputs)
-        return self._checked_rows(rows)
+        return rows if rows != -1 else self._checked_rows(rows)
 
     def declared(self, tensor: Shaped) -> None:
         """The same as far as it can be said of one tensor without its contents."""
@@ -165,8 +165,8 @@ class TensorCheck:
 
     def __init__(self, what: str, specs: Iterable[TensorSpec]) -> None:
         self._what = what
-        self._tests = [(spec, shape_test(spec)) for spec in specs]
-        self._shapes = {spec.name: (spec, has_shape) for spec, has_shape in self._tests}
+        self._tests = [(spec.name, spec, shape_test(spec)) for spec in specs]
+        self._shapes = {name: (spec, has_shape) for name, spec, has_shape in self._tests}
 
     def declared(self, tensor: Shaped, max_rows: int) -> None:
         """The same as far as it can be said of one tensor without its contents."""
@@ -179,12 +179,12 @@ class TensorCheck:
             raise InvalidInput(tensor.name, want, describe(name_of(tensor.dtype), tensor.shape))
 
     def __call__(self, tensors: Mapping[str, Array], rows: int) -> None:
-        for spec, has_shape in self._tests:
-            array = tensors.get(spec.name)
+        for name, spec, has_shape in self._tests:
+            array = tensors.get(name)
             if array is None or not has_shape(array) or len(array) != rows:
                 want = f"{spec.text} with n = {rows}"
                 got = "nothing" if array is None else _describe(array)
-                raise ContractViolation(f"{self._what} '{spec.name}': want {want}, got {got}")
+                raise ContractViolation(f"{self._what} '{name}': want {want}, got {got}")
 
 
 def _describe(value: object) -> str:
