@@ -68,7 +68,7 @@ class Histogram(Collector):
         self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float], registry: CollectorRegistry
     ) -> None:
         self._name, self._text, self._labels, self._bounds = name, text, labels, buckets
-        self._names = [floatToGoString(bound) for bound in (*buckets, float("inf"))]
+        self._names = [floatToGoString(bound) for bound in (*buckets, float("inf"))]  # type: ignore[no-untyped-call]
         self._series: dict[tuple[str, ...], Distribution] = {}
         registry.register(self)
 

@@ -49,8 +49,8 @@ _CONTENTS = {
 class Declared:
     """What a message says about a tensor beside its contents. `size_bytes` is None for BYTES, which differ in size.
 
-    `alike` is the same for tensors that differ in their rows alone. Raw contents of one that `is_plain` can have a wrong
-    size and no other fault. `stated_bytes` is the parameter `binary_data_size`, which KServe's client sends with raw
+    `alike` is the same for tensors that differ in their rows alone. Raw contents of one that `is_plain` can have no
+    fault but a wrong size. `stated_bytes` is the parameter `binary_data_size`, which KServe's client sends with raw
     contents; None without it.
     """
 
@@ -130,7 +130,7 @@ class Tensors:
     def arrays(self) -> dict[str, Array]:
         """The tensors by name."""
         return {
-            each.name: data if each.size_bytes is None else np.ndarray(each.shape, each.dtype, data)
+            each.name: data if isinstance(data, np.ndarray) else np.ndarray(each.shape, each.dtype, data)
             for each, data in zip(self.layout.declared, self.contents, strict=True)
         }
 
