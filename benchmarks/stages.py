@@ -25,7 +25,7 @@ from preprocess.settings import Settings
 from preprocess.transform import Transform
 from preprocess.upstream import Upstreams
 from triptych.call import Call
-from triptych.contract import Contract, Plan, load_contract
+from triptych.contract import Contract, load_contract
 from triptych.contracts import ContractStore
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.metrics import StageMetrics
@@ -108,8 +108,6 @@ def request_bytes(stage: str, contract: Contract) -> bytes:
         encode_request(request, WORKLOAD.requests[0])
     else:
         request.model_version = "1"
-        for name in Plan(contract).outputs:
-            request.outputs.add(name=name)
         encode_request(request, _filled(contract.model.outputs, 1))
     data: bytes = request.SerializeToString()
     return data

@@ -25,7 +25,7 @@ class Transform:
         values = plan.check_parameters(parameters)
         _refuse_extra(plan, tensors)
         rows = _rows(plan, tensors)
-        size_bytes = sum(array.nbytes for array in tensors.values())
+        size_bytes = sum([array.nbytes for array in tensors.values()])
         self._room.take(size_bytes)
         try:
             plan.check_model_outputs(tensors, rows)
@@ -37,13 +37,14 @@ class Transform:
 
 
 def _refuse_extra(plan: Plan, tensors: Mapping[str, Array]) -> None:
-    extra = next((name for name in tensors if name not in plan.model_outputs), None)
-    if extra is not None:
-        raise InvalidInput(extra, f"one of {', '.join(plan.model_outputs)}", "an output of the model of another name")
+    for name in tensors:
+        if name not in plan.model_outputs:
+            known = f"one of {', '.join(plan.model_outputs)}"
+            raise InvalidInput(name, known, "an output of the model of another name")
 
 
 def _rows(plan: Plan, tensors: Mapping[str, Array]) -> int:
-    rows = max((len(array) for array in tensors.values() if array.ndim), default=0)
+    rows = max([len(array) for array in tensors.values() if array.ndim], default=0)
     if not 1 <= rows <= plan.contract.max_rows:
         raise InvalidRequest(f"want 1 to {plan.contract.max_rows} rows of the model's outputs, got {rows}")
     return rows

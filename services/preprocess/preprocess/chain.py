@@ -170,7 +170,7 @@ class Chain:
         laps.end("transform")
         answer = await self._answered(member, tensors, pending.rows, member.call, laps)
         answer.id = member.id
-        member.parts = laps.parts
+        member.parts = dict(laps.parts)
         pending.answer(answer)
 
     async def _prepared(self, group: Group) -> tuple[Group, Mapping[str, Array]]:
@@ -178,7 +178,7 @@ class Chain:
         try:
             return group, await self._tensors(group)
         except TriptychError as error:
-            if len(group) == 1 or not _by_content(error):
+            if not _by_content(error):
                 raise
         good = []
         for pending in group:
@@ -232,8 +232,9 @@ class Chain:
         request = pb.ModelInferRequest(model_name=member.target.model, model_version=str(member.target.version))
         for name, value in member.parameters.items():
             request.parameters[name].CopyFrom(encode_parameter(value))
-        for name in member.wanted:
-            request.outputs.add(name=name)
+        if member.wanted != member.plan.outputs:  # who names none gets all
+            for name in member.wanted:
+                request.outputs.add(name=name)
         wanted = {name: outputs[name] for name in member.plan.model_outputs}  # Triton may have more
         answer = await self._upstreams.finish(encode_request(request, wanted), call)
         answer.parameters["triptych_preprocess_revision"].CopyFrom(self._revision)

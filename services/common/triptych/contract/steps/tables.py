@@ -216,11 +216,13 @@ class Concatenate(Step):
         names, target, axis = self.inputs, self.output, self.axis
 
         def run(env: Environment) -> None:
-            parts = [env[name] for name in names]
-            if len({part.dtype for part in parts}) > 1:
-                listed = ", ".join(f"{n} {describe_array(p)}" for n, p in zip(names, parts, strict=True))
-                raise ContractViolation(f"concatenate: datatypes differ: {listed}")
-            parts = [part[:, np.newaxis] if part.ndim == 1 else part for part in parts]
+            parts = []
+            for name in names:
+                part = env[name]
+                if parts and part.dtype != parts[0].dtype:
+                    listed = ", ".join(f"{each} {describe_array(env[each])}" for each in names)
+                    raise ContractViolation(f"concatenate: datatypes differ: {listed}")
+                parts.append(part[:, np.newaxis] if part.ndim == 1 else part)
             env[target] = np.concatenate(parts, axis=axis)
 
         return run
