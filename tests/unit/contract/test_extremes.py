@@ -17,7 +17,7 @@ NUMBERS = [name for name in TO_NUMPY if name not in ("BYTES", "BOOL")]
 @pytest.mark.parametrize("size", [1, 2, FEW, FEW + 1], ids=["one", "two", "few", "many"])
 def test_they_are_those_of_numpy(datatype: str, size: int) -> None:
     dtype = TO_NUMPY[datatype]
-    limits = np.finfo(dtype) if datatype in FLOATS else np.iinfo(dtype)  # type: ignore[type-var]
+    limits = np.finfo(dtype) if datatype in FLOATS else np.iinfo(dtype)
     values = np.random.default_rng(1).permutation(np.resize(np.array([3, limits.max, limits.min, 0], dtype), size))
     assert extremes(values.reshape(1, size)) == (values.min(), values.max())
 

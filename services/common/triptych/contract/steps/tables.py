@@ -216,7 +216,7 @@ class Concatenate(Step):
         names, target, axis = self.inputs, self.output, self.axis
 
         def run(env: Environment) -> None:
-            parts = []
+            parts: list[Array] = []
             for name in names:
                 part = env[name]
                 if parts and part.dtype != parts[0].dtype:
