@@ -136,22 +136,20 @@ class Batcher(Generic[Item, Answer]):
         A request that is alone ends with its caller, and `run` then watches its deadline; a `detached` one does not.
         """
         pending: Pending[Item, Answer] = Pending(item, rows, size_bytes, patience_s, self._loop)
-        queue = self._queues.get(kind)
-        if queue is not None:
+        queue, goes_alone = self._queues.get(kind), False
+        if queue is None:
+            gone = partial(self._queues.pop, kind, None)
+            queue = self._queues[kind] = _Queue(self._start, self._limits, gone, self._loop, item)
+            goes_alone = patience_s <= 0 and not detached
+        if not goes_alone:
             queue.add(pending)
-            return await pending.wait(timeout_s)
-        gone = partial(self._queues.pop, kind, None)
-        queue = self._queues[kind] = _Queue(self._start, self._limits, gone, self._loop, item)
-        if detached or patience_s > 0:
-            queue.add(pending)
-            return await pending.wait(timeout_s)
-        if not await queue.is_alone(pending):
-            return await pending.wait(timeout_s)
-        try:
-            await self._run((pending,))
-        finally:
-            queue.came_back()
-        return pending.result()
+        elif await queue.is_alone(pending):
+            try:
+                await self._run((pending,))
+            finally:
+                queue.came_back()
+            return pending.result()
+        return await pending.wait(timeout_s)
 
     def _start(self, group: list[Pending[Item, Answer]], done: Callable[[], None]) -> None:
         task = self._loop.create_task(self._settle(group, done))
