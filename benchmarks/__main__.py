@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import control_plane, cost, own, policy, residency, start, transport
+from benchmarks import control_plane, cost, instructions, own, policy, residency, start, transport
 from benchmarks.planning import command as plan
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
@@ -23,6 +23,7 @@ COMMANDS = {
     "plan": plan,
     "transport": transport,
     "own": own,
+    "instructions": instructions,
     "start": start,
 }
 

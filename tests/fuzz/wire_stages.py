@@ -58,6 +58,9 @@ class Upstreams:
         self._contracts = contracts
         self.postprocess: InferenceServicer | None = None
 
+    def has_abandoned(self, _target: Target) -> bool:
+        return False
+
     async def predict(self, target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
         rows = len(next(iter(tensors.values())))
         plan = await self._contracts.get(target.model, target.version, call)

@@ -38,12 +38,15 @@ class RequestLimits:
 
     def check(self, request: pb.ModelInferRequest) -> None:
         """Raises `InvalidRequest`. Costs the same for every request, 1.5 us: nothing here reads contents."""
-        most = max(
-            len(request.inputs), len(request.outputs), len(request.parameters), len(request.raw_input_contents)
-        )
-        if most > self.items:
+        items, text = self.items, self.text
+        if (
+            len(request.inputs) > items
+            or len(request.outputs) > items
+            or len(request.parameters) > items
+            or len(request.raw_input_contents) > items
+        ):
             self._refuse_items(request)
-        if max(len(request.model_name), len(request.model_version), len(request.id)) > self.text:
+        if len(request.model_name) > text or len(request.model_version) > text or len(request.id) > text:
             self._refuse_texts(request)
         refuse_unknown_fields(request)
 

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client import CollectorRegistry, Gauge, Metric
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych import pages
@@ -24,6 +26,7 @@ from triptych.addresses import join
 from triptych.call import Call
 from triptych.door import Door
 from triptych.errors import Overloaded, clipped
+from triptych.series import Count, Counter, Distribution, Histogram
 from triptych.settings import StageSettings
 from triptych.status import ended_as, status_of
 from triptych.tracing import Tracing
@@ -45,57 +48,61 @@ _OIP_PARTS = {
 }
 
 
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
+
+
 @dataclass
 class _Sums:
     """Sums for ModelStatistics, one for each model and version."""
 
     requests: int = 0
     rows: int = 0
-    success_ns: int = 0
+    success_s: float = 0.0
     failures: int = 0
-    failure_ns: int = 0
-    last_ms: int = 0
-    parts_ns: dict[str, int] = field(default_factory=dict)
+    failure_s: float = 0.0
+    last_s: float = 0.0
+    parts_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def __add__(self, other: _Sums) -> _Sums:
         return _Sums(
             self.requests + other.requests,
             self.rows + other.rows,
-            self.success_ns + other.success_ns,
+            self.success_s + other.success_s,
             self.failures + other.failures,
-            self.failure_ns + other.failure_ns,
-            max(self.last_ms, other.last_ms),
-            {part: self.parts_ns.get(part, 0) + other.parts_ns.get(part, 0) for part in _OIP_PARTS},
+            self.failure_s + other.failure_s,
+            max(self.last_s, other.last_s),
+            {part: self.parts_s.get(part, 0.0) + other.parts_s.get(part, 0.0) for part in _OIP_PARTS},
         )
 
     def message(self, model: str, version: str) -> pb.ModelStatistics:
         statistics = pb.ModelStatistics(
             name=model,
             version=version,
-            last_inference=self.last_ms,
+            last_inference=int(self.last_s * 1e3),
             inference_count=self.rows,
             execution_count=self.requests,
         )
         each = statistics.inference_stats
-        each.success.count, each.success.ns = self.requests, self.success_ns
-        each.fail.count, each.fail.ns = self.failures, self.failure_ns
+        each.success.count, each.success.ns = self.requests, int(self.success_s * 1e9)
+        each.fail.count, each.fail.ns = self.failures, int(self.failure_s * 1e9)
         for part, name in _OIP_PARTS.items():
             duration = getattr(each, name)
-            duration.count, duration.ns = self.requests, self.parts_ns.get(part, 0)
+            duration.count, duration.ns = self.requests, int(self.parts_s.get(part, 0.0) * 1e9)
         return statistics
 
 
-@dataclass(slots=True)
 class Request:
     """The request in hand; the servicer fills in what it learns."""
 
-    id: str
-    family: str = "-"
-    model: str = ""
-    version: str = "-"
-    rows: int = 0
-    parts: Mapping[str, float] = field(default_factory=dict)  # seconds of each part of the work
-    answers: Mapping[str, int] = field(default_factory=dict)  # rows by value, where the contract observes one
+    __slots__ = ("answers", "family", "id", "model", "parts", "rows", "version")
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.family = self.version = "-"
+        self.model = ""
+        self.rows = 0
+        self.parts: Mapping[str, float] = _NONE  # seconds of each part of the work
+        self.answers: Mapping[str, int] = _NONE  # rows by value, where the contract observes one
 
     def known(self, family: str, model: str, version: str) -> None:
         self.family, self.model, self.version = family, model, version
@@ -112,27 +119,29 @@ def current() -> Request:
 class Laps:
     """Times the parts of some work, one after the other, for one request or for a group of them."""
 
-    def __init__(self, observe: Callable[[str, float], None], since_s: float) -> None:
+    __slots__ = ("_seconds", "_since_s", "parts")
+
+    def __init__(self, seconds: Mapping[str, Distribution], since_s: float) -> None:
         self.parts: dict[str, float] = {}
-        self._observe, self._since_s = observe, since_s
+        self._seconds, self._since_s = seconds, since_s
 
     def end(self, part: str) -> None:
         """That part ends now, and the next begins."""
         now_s = time.monotonic()
-        self.parts[part] = now_s - self._since_s
-        self._observe(part, now_s - self._since_s)
+        self.parts[part] = took_s = now_s - self._since_s
+        self._seconds[part].observe(took_s)
         self._since_s = now_s
 
 
-class _Children(dict[tuple[str, ...], Any]):
-    """A metric's series of one stage by their other labels, found once: finding them costs more than counting."""
+class _Parts(dict[str, Distribution]):
+    """The histogram of each part, found once."""
 
-    def __init__(self, metric: Counter | Histogram, stage: str) -> None:
+    def __init__(self, stage: str, histogram: Histogram) -> None:
         super().__init__()
-        self._metric, self._stage = metric, stage
+        self._stage, self._histogram = stage, histogram
 
-    def __missing__(self, labels: tuple[str, ...]) -> Any:
-        series = self[labels] = self._metric.labels(self._stage, *labels)
+    def __missing__(self, part: str) -> Distribution:
+        series = self[part] = self._histogram.labels(self._stage, part)
         return series
 
 
@@ -157,6 +166,35 @@ class _Merged:
         return metrics.values()
 
 
+class _Counted:
+    """Everything that one version of a model counts, found once: finding it costs more than counting."""
+
+    __slots__ = ("codes", "rows", "seconds", "sums")
+
+    def __init__(self, seconds: Distribution) -> None:
+        self.seconds = seconds
+        self.rows: Distribution | None = None  # made with the first request that has rows
+        self.codes: dict[str, Count] = {}
+        self.sums = _Sums()
+
+    def add(self, request: Request, code: str, seconds: float) -> None:
+        self.codes[code].value += 1
+        self.seconds.observe(seconds)
+        if request.rows and self.rows is not None:
+            self.rows.observe(request.rows)
+        sums = self.sums
+        if code == "OK":
+            sums.requests += 1
+            sums.rows += request.rows
+            sums.success_s += seconds
+            sums.last_s = time.time()
+            for part, part_s in request.parts.items():
+                sums.parts_s[part] += part_s
+        else:
+            sums.failures += 1
+            sums.failure_s += seconds
+
+
 class StageMetrics:
     """The metrics of one stage, in a registry of its own."""
 
@@ -164,42 +202,26 @@ class StageMetrics:
         self.stage = stage
         self.registry = CollectorRegistry()
         self.tracing = tracing
-        self._sums: dict[tuple[str, str, str], _Sums] = defaultdict(_Sums)
+        self._counted: dict[tuple[str, str, str], _Counted] = {}
         labels = ("stage", "family", "version")
-        self._requests = _Children(
-            Counter("triptych_requests", "Requests by gRPC code", (*labels, "code"), registry=self.registry), stage
+        self._requests = Counter("triptych_requests", "Requests by gRPC code", (*labels, "code"), self.registry)
+        self._seconds = Histogram("triptych_request_seconds", "Whole requests", labels, LATENCY_BUCKETS, self.registry)
+        parts = Histogram(
+            "triptych_part_seconds",
+            "Parts of the work, each group of requests once",
+            ("stage", "part"),
+            LATENCY_BUCKETS,
+            self.registry,
         )
-        self._seconds = _Children(
-            Histogram(
-                "triptych_request_seconds", "Whole requests", labels, buckets=LATENCY_BUCKETS, registry=self.registry
-            ),
-            stage,
-        )
-        self._parts = _Children(
-            Histogram(
-                "triptych_part_seconds",
-                "Parts of the work, each group of requests once",
-                ("stage", "part"),
-                buckets=LATENCY_BUCKETS,
-                registry=self.registry,
-            ),
-            stage,
-        )
-        self._rows = _Children(
-            Histogram(
-                "triptych_request_rows",
-                "Rows of requests",
-                ("stage", "family"),
-                buckets=ROW_BUCKETS,
-                registry=self.registry,
-            ),
-            stage,
+        self._parts = _Parts(stage, parts)
+        self._rows = Histogram(
+            "triptych_request_rows", "Rows of requests", ("stage", "family"), ROW_BUCKETS, self.registry
         )
         self._in_flight = Gauge(
             "triptych_in_flight", "Requests being worked on", ("stage",), registry=self.registry
         ).labels(stage)
         self._refused = Counter(
-            "triptych_refused", "Requests refused because too many wait", ("stage",), registry=self.registry
+            "triptych_refused", "Requests refused because too many wait", ("stage",), self.registry
         ).labels(stage)
         self._told_s = float("-inf")  # when a line was written about them
         self._untold = 0
@@ -226,7 +248,7 @@ class StageMetrics:
 
     def refused(self, message: pb.ModelInferRequest, text: str) -> None:
         """A request for which there is no room. Of these there are many, so they have one line a second together."""
-        self._refused.inc()
+        self._refused.value += 1
         now_s = time.monotonic()
         if now_s - self._told_s < TOLD_S:
             self._untold += 1
@@ -240,41 +262,30 @@ class StageMetrics:
 
     def laps(self, since_s: float | None = None) -> Laps:
         """A stopwatch for parts; `since_s` (default: now) is on the clock of `time.monotonic`."""
-        return Laps(self._part, time.monotonic() if since_s is None else since_s)
-
-    def _part(self, part: str, seconds: float) -> None:
-        self._parts[part,].observe(seconds)
+        return Laps(self._parts, time.monotonic() if since_s is None else since_s)
 
     def count(self, request: Request, code: str, seconds: float) -> None:
         """One request that is over."""
-        family, model, version = request.family, request.model, request.version
-        self._requests[family, version, code].inc()
-        self._seconds[family, version].observe(seconds)
-        if request.rows:
-            self._rows[family,].observe(request.rows)
-        if not model:
-            return
-        self._versions.count(model, version, code, seconds, request.answers)
-        sums = self._sums[family, model, version]
-        if code == "OK":
-            sums.requests += 1
-            sums.rows += request.rows
-            sums.success_ns += int(seconds * 1e9)
-            sums.last_ms = int(time.time() * 1e3)
-            for part, part_s in request.parts.items():
-                sums.parts_ns[part] = sums.parts_ns.get(part, 0) + int(part_s * 1e9)
-        else:
-            sums.failures += 1
-            sums.failure_ns += int(seconds * 1e9)
+        key = request.family, request.model, request.version
+        counted = self._counted.get(key)
+        if counted is None:
+            counted = self._counted[key] = _Counted(self._seconds.labels(self.stage, request.family, request.version))
+        if code not in counted.codes:
+            counted.codes[code] = self._requests.labels(self.stage, request.family, request.version, code)
+        if request.rows and counted.rows is None:
+            counted.rows = self._rows.labels(self.stage, request.family)
+        counted.add(request, code, seconds)
+        if request.model:
+            self._versions.count(request.model, request.version, code, seconds, request.answers)
 
     def statistics(self, name: str, versions: Sequence[str]) -> pb.ModelStatisticsResponse:
         """The counts since start as OIP has them, for the versions of a model or family; `name` empty means all."""
         shown = {(name, version): _Sums() for version in versions} if name else {}
-        for (family, model, version), sums in sorted(self._sums.items()):
-            if not name:
-                shown[model, version] = sums
-            elif name in (family, model) and version in versions:
-                shown[name, version] += sums
+        for (family, model, version), counted in sorted(self._counted.items(), key=itemgetter(0)):
+            if not name and model:
+                shown[model, version] = counted.sums
+            elif model and name in (family, model) and version in versions:
+                shown[name, version] += counted.sums
         response = pb.ModelStatisticsResponse()
         for (model, version), sums in shown.items():
             response.model_stats.append(sums.message(model, version))

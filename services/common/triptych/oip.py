@@ -159,17 +159,17 @@ class InferenceServicer:
                     raise self._full()
                 self.limits.check(request)
                 started_s = time.monotonic()
-                answer = await self._infer_in_time(request, call)
+                limit_s = own_timeout_s(request)
+                answer = await (
+                    self.infer(request, call) if limit_s is None else self._infer_in_time(request, call, limit_s)
+                )
                 self._request_s += (time.monotonic() - started_s - self._request_s) * LEARNT
                 return answer
         finally:
             self._in_flight -= 1
 
-    async def _infer_in_time(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        """Within the deadline that the request has as a parameter, if it has one: no transport watches over that."""
-        limit_s = own_timeout_s(request)
-        if limit_s is None:
-            return await self.infer(request, call)
+    async def _infer_in_time(self, request: pb.ModelInferRequest, call: Call, limit_s: float) -> pb.ModelInferResponse:
+        """Within the deadline that the request has as a parameter: no transport watches over that."""
         call.shorten(limit_s)
         try:
             async with asyncio.timeout(call.remaining_s()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -49,8 +49,9 @@ _CONTENTS = {
 class Declared:
     """What a message says about a tensor beside its contents. `size_bytes` is None for BYTES, which differ in size.
 
-    `alike` is the same for tensors that differ in their rows alone. `stated_bytes` is the parameter `binary_data_size`,
-    which KServe's client sends with raw contents; None without it.
+    `alike` is the same for tensors that differ in their rows alone. Raw contents of one that `is_plain` can have no
+    fault but a wrong size. `stated_bytes` is the parameter `binary_data_size`, which KServe's client sends with raw
+    contents; None without it.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Declared:
     rows: int
     size_bytes: int | None
     alike: str
+    is_plain: bool
     stated_bytes: int | None = None
 
 
@@ -69,38 +71,67 @@ def _any(_declared: Declared) -> None:
     pass
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a message says about all its tensors beside their contents.
+
+    `rows` are those of all; 0 when they differ, or there are none. `alike` is the same for all whose rows may be
+    `joined`. `size_bytes` is None where one is of BYTES. `twice` is the first name that two tensors have.
+    """
+
+    declared: tuple[Declared, ...]
+    rows: int
+    alike: tuple[str, ...]
+    size_bytes: int | None
+    twice: str | None
+
+
+def _layout(declared: Iterable[Declared]) -> Layout:
+    each = tuple(declared)
+    rows, names = {one.rows for one in each}, [one.name for one in each]
+    sizes = [one.size_bytes for one in each if one.size_bytes is not None]
+    return Layout(
+        each,
+        rows.pop() if len(rows) == 1 else 0,
+        tuple([one.alike for one in each]),
+        sum(sizes) if len(sizes) == len(each) else None,
+        next((name for at, name in enumerate(names) if name in names[:at]), None),
+    )
+
+
 class Tensors:
     """A message's tensors: numbers stay as they came, so that those of many messages can become one array at once.
 
     `contents` has raw contents for numbers, arrays for BYTES.
     """
 
-    __slots__ = ("contents", "declared")
+    __slots__ = ("contents", "layout")
 
-    def __init__(self, declared: Sequence[Declared], contents: Sequence[bytes | Array]) -> None:
-        self.declared, self.contents = declared, contents
+    def __init__(self, layout: Layout, contents: Sequence[bytes | Array]) -> None:
+        self.layout, self.contents = layout, contents
 
     @property
     def rows(self) -> int:
         """The rows of all tensors; 0 when they differ, or there are none."""
-        rows = {each.rows for each in self.declared}
-        return rows.pop() if len(rows) == 1 else 0
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the contents; for BYTES those of the elements."""
-        return sum([sum(map(len, data.flat)) if isinstance(data, np.ndarray) else len(data) for data in self.contents])
+        return self.layout.rows
 
     @property
     def alike(self) -> tuple[str, ...]:
         """The same for all whose rows may be `joined`."""
-        return tuple([each.alike for each in self.declared])
+        return self.layout.alike
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the contents; for BYTES those of the elements."""
+        if self.layout.size_bytes is not None:
+            return self.layout.size_bytes
+        return sum([sum(map(len, data.flat)) if isinstance(data, np.ndarray) else len(data) for data in self.contents])
 
     def arrays(self) -> dict[str, Array]:
         """The tensors by name."""
         return {
-            each.name: data if isinstance(data, np.ndarray) else np.frombuffer(data, each.dtype).reshape(each.shape)
-            for each, data in zip(self.declared, self.contents, strict=True)
+            each.name: data if isinstance(data, np.ndarray) else np.ndarray(each.shape, each.dtype, data)
+            for each, data in zip(self.layout.declared, self.contents, strict=True)
         }
 
     def raw(self, start: int, end: int) -> list[bytes]:
@@ -109,7 +140,7 @@ class Tensors:
             data[start * (len(data) // each.rows) : end * (len(data) // each.rows)]
             if isinstance(data, bytes)
             else to_raw(data[start:end])
-            for each, data in zip(self.declared, self.contents, strict=True)
+            for each, data in zip(self.layout.declared, self.contents, strict=True)
         ]
 
 
@@ -117,9 +148,9 @@ def joined(parts: Sequence[Tensors]) -> dict[str, Array]:
     """The rows of all, in order, by name; `parts` are alike, and the tensors of each have the same rows."""
     if len(parts) == 1:
         return parts[0].arrays()
-    rows = sum([part.declared[0].rows for part in parts])
+    rows = sum([part.layout.rows for part in parts])
     arrays: dict[str, Array] = {}
-    for each, *columns in zip(parts[0].declared, *[part.contents for part in parts], strict=True):
+    for each, *columns in zip(parts[0].layout.declared, *[part.contents for part in parts], strict=True):
         if each.size_bytes is None:
             arrays[each.name] = np.concatenate(columns)
         else:
@@ -136,11 +167,8 @@ def request_tensors(request: pb.ModelInferRequest, check: Check = _any) -> Tenso
     if raw and len(raw) != len(inputs):
         _refuse_count(inputs, raw)
     tensors = _tensors(inputs, raw, check, of_caller=True)
-    seen: set[str] = set()
-    for each in tensors.declared:
-        if each.name in seen:
-            raise InvalidInput(each.name, "one tensor of that name", "a second one")
-        seen.add(each.name)
+    if tensors.layout.twice is not None:
+        raise InvalidInput(tensors.layout.twice, "one tensor of that name", "a second one")
     return tensors
 
 
@@ -225,29 +253,34 @@ def to_raw(array: Array) -> bytes:
 
 def _tensors(tensors: Sequence[Any], raw: Sequence[bytes], check: Check, *, of_caller: bool) -> Tensors:
     """`tensors` are ModelInferRequest.InferInputTensor or ModelInferResponse.InferOutputTensor: they encode alike."""
-    declared: list[Declared] = []
     contents: list[bytes | Array] = []
     if not raw:
+        declared: list[Declared] = []
         for tensor in tensors:
             declared.append(each := _declared(tensor, of_caller))
             check(each)
             contents.append(_from_typed(tensor, each))
-        return Tensors(declared, contents)
-    for tensor, data in zip(tensors, raw, strict=False):  # what a response lacks, its contract misses
-        encoded = tensor.SerializeToString()
-        each = (_remembered if len(encoded) <= LARGEST_KEPT else _read_encoded)(encoded, of_caller)
-        declared.append(each)
-        contents.append(_from_raw(data, each, check))
-    return Tensors(declared, contents)
+        return Tensors(_layout(declared), contents)
+    # What a response lacks, its contract misses.
+    encoded = tuple([tensor.SerializeToString() for tensor, _ in zip(tensors, raw, strict=False)])
+    layout = (_remembered if sum(map(len, encoded)) <= LARGEST_KEPT else _read_encoded)(encoded, of_caller)
+    for each, data in zip(layout.declared, raw, strict=False):
+        if not each.is_plain or len(data) != each.size_bytes:
+            contents.append(_from_raw(data, each, check))
+        else:
+            contents.append(data)
+    return Tensors(layout, contents)
 
 
-def _read_encoded(encoded: bytes, of_caller: bool) -> Declared:
-    """What is declared of a tensor with raw contents."""
-    tensor = pb.ModelInferRequest.InferInputTensor.FromString(encoded)
-    declared = _declared(tensor, of_caller)
-    if tensor.contents.ByteSize():
-        raise InvalidInput(declared.name, "typed contents or raw ones", "both")
-    return declared
+def _read_encoded(encoded: Sequence[bytes], of_caller: bool) -> Layout:
+    """What is declared of tensors with raw contents."""
+    declared = []
+    for each in encoded:
+        tensor = pb.ModelInferRequest.InferInputTensor.FromString(each)
+        declared.append(_declared(tensor, of_caller))
+        if tensor.contents.ByteSize():
+            raise InvalidInput(tensor.name, "typed contents or raw ones", "both")
+    return _layout(declared)
 
 
 _remembered = lru_cache(KEPT)(_read_encoded)
@@ -270,7 +303,8 @@ def _declared(tensor: Any, of_caller: bool) -> Declared:
     stated_bytes = _stated_bytes(tensor, name) if of_caller else None
     size_bytes = None if dtype == np.object_ else math.prod(shape) * dtype.itemsize
     alike = f"{name}\0{datatype}\0{shape[1:] if shape else None}"
-    return Declared(name, dtype, shape, shape[0] if shape else 0, size_bytes, alike, stated_bytes)
+    is_plain = dtype not in (np.object_, np.bool_) and stated_bytes is None
+    return Declared(name, dtype, shape, shape[0] if shape else 0, size_bytes, alike, is_plain, stated_bytes)
 
 
 def _stated_bytes(tensor: Any, name: str) -> int | None:

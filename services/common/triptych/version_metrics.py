@@ -59,7 +59,9 @@ class VersionMetrics:
     def _is_compared(self, model: str, version: str) -> bool:
         if model in self._compared:
             return True
-        versions = self._seen.setdefault(model, set())
+        versions = self._seen.get(model)
+        if versions is None:
+            versions = self._seen[model] = set()
         versions.add(version)
         if len(versions) < 2 or len(self._compared) >= MAX_MODELS:
             return False

@@ -35,15 +35,17 @@ class PostprocessServicer(InferenceServicer):
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         version = _version(request)
         parameters = request_parameters(request, self.limits)
-        plan = await self._contracts.get(request.model_name, version, call)
-        current().known(plan.contract.family, request.model_name, request.model_version)
+        name = request.model_name
+        plan = await self._contracts.get(name, version, call)
+        about = current()
+        about.known(plan.contract.family, name, str(version))
         wanted = wanted_outputs(request, plan.outputs)
         tensors = decode_request(request, plan.check_model_output)
         values = plan.check_parameters(parameters)
         check_outputs(plan, tensors)
-        batch = Predicted(request.model_name, request.model_version, plan, tensors, values, wanted)
+        batch = Predicted(name, about.version, plan, tensors, values, wanted)
         answer = await self._postprocessor(batch)
-        answer.id = request.id
+        answer.id = about.id
         return answer
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:

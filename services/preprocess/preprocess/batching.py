@@ -4,6 +4,8 @@ A group leaves at once while fewer than `slots` groups of its kind are out. Othe
 back, so groups grow with the load and there is no delay to choose. A group that stays out for long holds the next
 one up for no more than `age_s`: a slow model gets its next group before it has answered the last. It never gets more
 than that, for what waits here can still be answered with others, or not at all.
+
+A request that is alone runs in the task of its caller: no task, future or timer is made for it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Limits:
     """Of the groups of one kind. One request may be larger than a group."""
 
@@ -36,9 +38,9 @@ class Limits:
 
 
 class Pending(Generic[Item, Answer]):
-    """A request that waits for its answer."""
+    """A request that waits for its answer. It has a future once another task is to answer it."""
 
-    __slots__ = ("_future", "_loop", "held_until_s", "item", "rows", "since_s", "size_bytes")
+    __slots__ = ("_future", "_given_up", "_loop", "_result", "held_until_s", "item", "rows", "since_s", "size_bytes")
 
     def __init__(
         self, item: Item, rows: int, size_bytes: int, patience_s: float, loop: asyncio.AbstractEventLoop
@@ -46,24 +48,41 @@ class Pending(Generic[Item, Answer]):
         self.item, self.rows, self.size_bytes = item, rows, size_bytes
         self.since_s = time.monotonic()
         self.held_until_s = self.since_s + patience_s
-        self._loop = loop
-        self._future: asyncio.Future[Answer] = loop.create_future()
+        self._loop, self._given_up = loop, False
+        self._future: asyncio.Future[Answer] | None = None
+        self._result: Answer | Exception | None = None
 
     @property
     def over(self) -> bool:
         """It has its answer or error, or nobody waits any more."""
-        return self._future.done()
+        return self._given_up or (self._future is not None and self._future.done())
 
     def answer(self, answer: Answer) -> None:
-        if not self._future.done():
+        if self._future is None:
+            self._result = answer
+        elif not self._future.done():
             self._future.set_result(answer)
 
     def fail(self, error: Exception) -> None:
-        if not self._future.done():
+        if self._future is None:
+            self._result = error
+        elif not self._future.done():
             self._future.set_exception(error)
 
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        self._given_up = True
+
+    def result(self) -> Answer:
+        """The answer of a request that ran in its caller's task. Raises its error."""
+        if isinstance(self._result, Exception):
+            raise self._result
+        assert self._result is not None, "whoever runs a request answers it or raises"
+        return self._result
+
     async def wait(self, timeout_s: float) -> Answer:
-        """The answer. Raises its error, or `DeadlineExceeded`."""
+        """The answer that another task gives. Raises its error, or `DeadlineExceeded`."""
+        self._future = self._loop.create_future()
         if timeout_s == float("inf"):
             return await self._future
         timer = self._loop.call_later(timeout_s, self._expire, timeout_s)
@@ -102,18 +121,34 @@ class Batcher(Generic[Item, Answer]):
         return queue.wait_s if queue is not None else 0.0
 
     async def submit(
-        self, kind: Hashable, item: Item, rows: int, size_bytes: int, timeout_s: float, patience_s: float = 0.0
+        self,
+        kind: Hashable,
+        item: Item,
+        rows: int,
+        size_bytes: int,
+        timeout_s: float,
+        patience_s: float = 0.0,
+        detached: bool = False,
     ) -> Answer:
         """The request's answer, within `timeout_s`. Raises its error, or `DeadlineExceeded`.
 
         `patience_s` is how long it would wait for others that are known to come soon; with 0, what waits leaves now.
+        A request that is alone ends with its caller, and `run` then watches its deadline; a `detached` one does not.
         """
         pending: Pending[Item, Answer] = Pending(item, rows, size_bytes, patience_s, self._loop)
-        queue = self._queues.get(kind)
+        queue, goes_alone = self._queues.get(kind), False
         if queue is None:
             gone = partial(self._queues.pop, kind, None)
-            queue = self._queues[kind] = _Queue(self._start, self._limits, gone, self._loop)
-        queue.add(pending)
+            queue = self._queues[kind] = _Queue(self._start, self._limits, gone, self._loop, item)
+            goes_alone = patience_s <= 0 and not detached
+        if not goes_alone:
+            queue.add(pending)
+        elif await queue.is_alone(pending):
+            try:
+                await self._run((pending,))
+            finally:
+                queue.came_back()
+            return pending.result()
         return await pending.wait(timeout_s)
 
     def _start(self, group: list[Pending[Item, Answer]], done: Callable[[], None]) -> None:
@@ -140,6 +175,7 @@ class _Queue(Generic[Item, Answer]):
         limits: Callable[[Item], Limits],
         empty: Callable[[], object],
         loop: asyncio.AbstractEventLoop,
+        first: Item,
     ) -> None:
         self._start, self._limits_of, self._empty, self._loop = start, limits, empty, loop
         self._waiting: deque[Pending[Item, Answer]] = deque()
@@ -149,7 +185,7 @@ class _Queue(Generic[Item, Answer]):
         self._back_s: float | None = None  # when the last group came back, if there was something out since
         self._every_s = 0.0  # from one that comes back to the next
         self._next: asyncio.Handle | None = None  # the look at the queue that is planned
-        self._limits: Limits
+        self._limits = limits(first)
 
     @property
     def wait_s(self) -> float:
@@ -163,6 +199,26 @@ class _Queue(Generic[Item, Answer]):
         self._held_until_s = min(self._held_until_s, pending.held_until_s)
         if self._next is None or self._out < self._limits.slots:
             self._plan()
+
+    async def is_alone(self, pending: Pending[Item, Answer]) -> bool:
+        """Whether nobody has joined the first request by the end of this turn of the loop. It is out then."""
+        self._waiting.append(pending)
+        self._rows = pending.rows
+        self._held_until_s = pending.held_until_s
+        try:
+            await asyncio.sleep(0)
+        except BaseException:
+            pending.give_up()
+            if self._next is None:  # nobody else has planned one
+                self._look()
+            raise
+        if len(self._waiting) > 1:
+            return False
+        self._waiting.clear()
+        self._rows = 0
+        self._held_until_s = math.inf
+        self._out += 1
+        return True
 
     def _plan(self) -> None:
         """Looks again at the end of this turn of the loop, so that what came in the same turn goes together."""
@@ -183,7 +239,7 @@ class _Queue(Generic[Item, Answer]):
         while self._waiting and self._may_leave():
             if group := self._take():
                 self._out += 1
-                self._start(group, self._came_back)
+                self._start(group, self.came_back)
         if self._waiting:
             self._plan()
         elif not self._out:
@@ -219,13 +275,15 @@ class _Queue(Generic[Item, Answer]):
         self._held_until_s = min((pending.held_until_s for pending in self._waiting), default=math.inf)
         return group
 
-    def _came_back(self) -> None:
+    def came_back(self) -> None:
+        """One group fewer is out."""
         self._out -= 1
+        if not self._waiting and not self._out and self._next is None:
+            self._empty()
+            return
         now_s = time.monotonic()
         if self._back_s is not None:
             self._every_s += (now_s - self._back_s - self._every_s) * (LEARNT if self._every_s else 1.0)
         self._back_s = now_s if self._waiting or self._out else None
         if self._waiting:
             self._plan()
-        elif not self._out and self._next is None:
-            self._empty()

@@ -57,7 +57,7 @@ class Member:
     rows: int = 0
     held_bytes: int = 0
     prepared: Mapping[str, Array] | None = None
-    parts: dict[str, float] = field(default_factory=dict)
+    parts: dict[str, float] = field(init=False, repr=False)
 
     @property
     def kind(self) -> Hashable:
@@ -107,8 +107,8 @@ class Chain:
         kind = member.kind
         if wait_s := self._batcher.wait_s(kind):
             member.call.afford(wait_s, self._settings.max_wait_share, f"model '{member.target.model}'")
-        left_s = member.call.remaining_s()
-        answer = await self._batcher.submit(kind, member, member.rows, size, left_s, patience_s)
+        left_s, detached = member.call.remaining_s(), self._upstreams.has_abandoned(member.target)
+        answer = await self._batcher.submit(kind, member, member.rows, size, left_s, patience_s, detached)
         member.parts["transform"] += prepared_s
         return answer
 
@@ -153,6 +153,8 @@ class Chain:
         """Answers all members, or fails with what concerns them all."""
         laps = self._metrics.laps(group[0].since_s)
         laps.end("queue")
+        if len(group) == 1:
+            return await self._answer_one(group[0], laps)
         good, tensors = await self._prepared(group)
         laps.end("transform")
         try:
@@ -163,12 +165,24 @@ class Chain:
                 raise
             await asyncio.gather(*(self._predict_alone(pending, laps) for pending in good))
 
+    async def _answer_one(self, pending: Pending[Member, pb.ModelInferResponse], laps: Laps) -> None:
+        """Answers a request without company. Raises its error."""
+        member = pending.item
+        tensors = member.prepared
+        if tensors is None:
+            tensors = await self._transform(member.plan, member.sent.arrays(), pending.size_bytes)
+        laps.end("transform")
+        answer = await self._answered(member, tensors, pending.rows, member.call, laps)
+        answer.id = member.id
+        member.parts = dict(laps.parts)
+        pending.answer(answer)
+
     async def _prepared(self, group: Group) -> tuple[Group, Mapping[str, Array]]:
         """The model's inputs of those members that the contract allows. The others have their errors."""
         try:
             return group, await self._tensors(group)
         except TriptychError as error:
-            if len(group) == 1 or not _by_content(error):
+            if not _by_content(error):
                 raise
         good = []
         for pending in group:
@@ -188,23 +202,34 @@ class Chain:
 
     async def _predict_alone(self, pending: Pending[Member, pb.ModelInferResponse], laps: Laps) -> None:
         try:
-            group, tensors = await self._prepared([pending])
-            await self._predict(group, tensors, laps)
+            await self._answer_one(pending, laps)
         except Exception as error:
             pending.fail(error)
 
     async def _predict(self, group: Group, tensors: Mapping[str, Array], laps: Laps) -> None:
-        last, call = group[-1].item, _call_of(group)  # the last knows best where the model is
-        predicted = await self._upstreams.predict(last.target, tensors, call)
-        laps.end("predict")
-        outputs = decode_response(predicted)
-        last.plan.check_model_outputs(outputs, sum(pending.rows for pending in group))
-        answer = await self._finished(last, outputs, call)
-        laps.end("postprocess")
+        last = group[-1].item  # the last knows best where the model is
+        answer = await self._answered(last, tensors, sum([pending.rows for pending in group]), _call_of(group), laps)
         for pending, own in zip(group, _split(answer, group), strict=True):
             own.id = pending.item.id
             pending.item.parts = dict(laps.parts)
             pending.answer(own)
+
+    async def _answered(
+        self, member: Member, tensors: Mapping[str, Array], rows: int, call: Call, laps: Laps
+    ) -> pb.ModelInferResponse:
+        """The answer to so many rows of what this member asks, by Triton and postprocess."""
+        predicted = await self._upstreams.predict(member.target, tensors, call)
+        laps.end("predict")
+        outputs = decode_response(predicted)
+        member.plan.check_model_outputs(outputs, rows)
+        answer = await self._finished(member, outputs, call)
+        laps.end("postprocess")
+        for tensor in answer.outputs:
+            shape = tensor.shape
+            if not shape or shape[0] != rows:
+                got = f"'{tensor.name}' with shape {list(shape)}"
+                raise ContractViolation(f"want {rows} rows in all outputs from postprocess, got {got}")
+        return answer
 
     async def _finished(self, member: Member, outputs: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
         """Postprocess's answer for all rows of the group, signed."""
@@ -236,11 +261,6 @@ def _stacked(parts: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
 
 def _split(answer: pb.ModelInferResponse, group: Group) -> Iterator[pb.ModelInferResponse]:
     """Each member's rows of the group's answer, in order."""
-    total = sum([pending.rows for pending in group])
-    for tensor in answer.outputs:
-        if not tensor.shape or tensor.shape[0] != total:
-            got = f"'{tensor.name}' with shape {list(tensor.shape)}"
-            raise ContractViolation(f"want {total} rows in all outputs from postprocess, got {got}")
     if len(group) == 1:
         yield answer
         return

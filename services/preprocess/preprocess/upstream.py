@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tritonclient.grpc import service_pb2 as pb
 
@@ -40,6 +40,7 @@ class _Predictor:
         )
         self.address, self._settings = address, settings
         self._inferences = Inferences(self.upstream)
+        self._awaited = 0
 
     @property
     def in_flight(self) -> int:
@@ -51,10 +52,19 @@ class _Predictor:
         limit_s = self._settings.predict_timeout_s
         if self.in_flight >= self._settings.max_in_flight:
             raise Overloaded(f"predictor at {self.address} has {self.in_flight} calls to answer, the limit; try later")
-        return await self._inferences.infer(request, call.remaining_s(limit_s), limit_s, call.metadata)
+        self._awaited += 1
+        try:
+            return await self._inferences.infer(request, call.remaining_s(limit_s), limit_s, call.metadata)
+        finally:
+            self._awaited -= 1
 
     @property
-    def abandoned(self) -> bool:
+    def has_abandoned(self) -> bool:
+        """Whether there are calls that Triton works on and nobody waits for."""
+        return len(self._inferences) > self._awaited
+
+    @property
+    def is_unused(self) -> bool:
         return not self._inferences and time.monotonic() - self._inferences.ended_s > UNUSED_S
 
 
@@ -93,6 +103,14 @@ class Upstreams:
                 raise ModelFailing(f"version {target.version} of model '{target.model}' cannot run now; try again")
         raise Unavailable(f"model '{target.model}' was loaded {TRIES} times and gone again each time; try again")
 
+    def has_abandoned(self, target: Target) -> bool:
+        """Whether a Triton that has the version works on calls that nobody waits for any more."""
+        for address in target.predictors:
+            predictor = self._predictors.get(address)
+            if predictor is not None and predictor.has_abandoned:
+                return True
+        return False
+
     async def close(self) -> None:
         predictors = (each.upstream for each in self._predictors.values())
         for upstream in (self.repository, *predictors):
@@ -101,12 +119,12 @@ class Upstreams:
     async def _load(self, target: Target, call: Call, failing: Sequence[str]) -> Sequence[str]:
         request = rp.EnsureLoadedRequest(model=target.model, version=target.version, failing=failing)
         reply: rp.EnsureLoadedReply = await self.repository.call("EnsureLoaded", request, call)
-        for gone in [address for address, each in self._predictors.items() if each.abandoned]:
+        for gone in [address for address, each in self._predictors.items() if each.is_unused]:
             await self._predictors.pop(gone).upstream.close()
         return reply.predictors
 
     async def _infer(
-        self, addresses: Iterable[str], request: pb.ModelInferRequest, call: Call, failing: list[str], most: int
+        self, addresses: Sequence[str], request: pb.ModelInferRequest, call: Call, failing: list[str], most: int
     ) -> pb.ModelInferResponse | None:
         """The answer of one of these Tritons, the least busy first, of equally busy ones that of the own pod.
 
@@ -114,9 +132,7 @@ class Upstreams:
         `failing` gathers the Tritons where the model cannot run, up to `most`.
         """
         slow: DeadlineExceeded | None = None
-        own = self._settings.own_predictor
-        ranked = sorted(map(self._predictor, addresses), key=lambda each: (each.in_flight, each.address != own))
-        for predictor in ranked:
+        for predictor in self._ranked(addresses):
             try:
                 return await predictor.infer(request, call)
             except (StageUnavailable, NotThere):  # the placement is behind
@@ -131,6 +147,13 @@ class Upstreams:
         if slow is not None:
             raise slow
         return None
+
+    def _ranked(self, addresses: Sequence[str]) -> Sequence[_Predictor]:
+        predictors = [self._predictor(address) for address in addresses]
+        if len(predictors) > 1:
+            own = self._settings.own_predictor
+            predictors.sort(key=lambda each: (each.in_flight, each.address != own))
+        return predictors
 
     def _predictor(self, address: str) -> _Predictor:
         predictor = self._predictors.get(address)

@@ -22,10 +22,12 @@ class Runs:
         self.groups: list[list[str]] = []
         self.go = asyncio.Event()
         self.error: Exception | None = None
+        self.tasks: list[asyncio.Task[Any] | None] = []
         self.batcher = Batcher[str, str](self.run, lambda _: self.limits)
 
     async def run(self, group: Sequence[Pending[str, str]]) -> None:
         self.groups.append([pending.item for pending in group])
+        self.tasks.append(asyncio.current_task())
         await self.go.wait()
         if self.error is not None:
             raise self.error
@@ -40,8 +42,9 @@ class Runs:
         size_bytes: int = 1,
         timeout_s: float = LONG_S,
         patience_s: float = 0.0,
+        detached: bool = False,
     ) -> asyncio.Task[str]:
-        return asyncio.ensure_future(self.batcher.submit(kind, item, rows, size_bytes, timeout_s, patience_s))
+        return asyncio.ensure_future(self.batcher.submit(kind, item, rows, size_bytes, timeout_s, patience_s, detached))
 
 
 async def turn() -> None:
@@ -246,6 +249,86 @@ def test_nothing_is_left_of_a_kind_that_is_idle() -> None:
         await asyncio.sleep(0)
         gone.cancel()
         await turn()
+        assert not runs.batcher.kinds
+
+    run(test)
+
+
+def test_a_request_alone_runs_in_the_task_of_its_caller_and_company_in_one_of_its_own() -> None:
+    async def test() -> None:
+        runs = Runs(slots=1)
+        first = runs.send("a")
+        await turn()
+        others = [runs.send("b"), runs.send("c")]
+        runs.go.set()
+        assert await asyncio.gather(first, *others) == ["A", "B", "C"]
+        assert runs.groups == [["a"], ["b", "c"]]
+        assert runs.tasks[0] is first
+        assert runs.tasks[1] not in (first, *others)
+
+    run(test)
+
+
+@pytest.mark.parametrize("kind", ["k", "other"])
+def test_a_request_alone_gets_its_error_and_leaves_nothing(kind: str) -> None:
+    async def test() -> None:
+        runs = Runs(slots=1)
+        runs.error = Unavailable("away")
+        runs.go.set()
+        with pytest.raises(Unavailable, match="away"):
+            await runs.send("a", kind)
+        assert not runs.batcher.kinds
+
+    run(test)
+
+
+def test_a_request_alone_that_is_given_up_ends_and_what_waited_for_it_goes_on() -> None:
+    async def test() -> None:
+        runs = Runs(slots=1)
+        first = runs.send("a")
+        await turn()
+        second = runs.send("b")
+        await turn()
+        assert runs.groups == [["a"]]
+        first.cancel()
+        await turn()
+        assert runs.groups == [["a"], ["b"]]
+        runs.go.set()
+        assert await second == "B"
+        assert first.cancelled()
+        assert not runs.batcher.kinds
+
+    run(test)
+
+
+def test_a_detached_request_goes_on_without_its_caller_and_keeps_its_slot() -> None:
+    async def test() -> None:
+        runs = Runs(slots=1)
+        first = runs.send("a", detached=True)
+        await turn()
+        second = runs.send("b")
+        first.cancel()
+        await turn()
+        assert runs.groups == [["a"]]
+        runs.go.set()
+        assert await second == "B"
+        assert runs.groups == [["a"], ["b"]]
+
+    run(test)
+
+
+@pytest.mark.parametrize("others", ["", "b", "bc"], ids=["nobody", "one", "two"])
+def test_whoever_joined_a_request_that_was_given_up_in_the_same_turn_is_answered(others: str) -> None:
+    async def test() -> None:
+        runs = Runs(slots=1)
+        runs.go.set()
+        first = runs.send("a")
+        tasks = [runs.send(item) for item in others]
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await asyncio.gather(*tasks) == [item.upper() for item in others]
+        await turn()
+        assert runs.groups == ([list(others)] if others else [])
         assert not runs.batcher.kinds
 
     run(test)

@@ -48,7 +48,11 @@ class Scripted:
         self.plan = plan
         self.groups: list[int] = []
         self.takes_s = 0.0
+        self.abandoned = False
         self.fails: Callable[[Mapping[str, Array]], Exception | None] = lambda _: None
+
+    def has_abandoned(self, _target: Target) -> bool:
+        return self.abandoned
 
     async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
         (features,) = tensors.values()
@@ -405,5 +409,26 @@ def test_the_wait_for_a_model_is_foreseen_too() -> None:
         assert "the wait for model 'm' is" in str(refused)
         for (answer,) in await asyncio.gather(*patient):
             assert answer["total"].tolist() == [7]
+
+    run(test)
+
+
+@pytest.mark.parametrize("abandoned", [False, True], ids=["alone", "while Triton works for nobody"])
+def test_a_request_whose_caller_leaves_gives_its_room_back_and_the_next_is_answered(abandoned: bool) -> None:
+    async def test() -> None:
+        trial = Trial()
+        trial.upstreams.abandoned = abandoned
+        trial.upstreams.takes_s = 60.0
+        left = asyncio.ensure_future(trial.chain(trial.member(sales(1))))
+        while not trial.upstreams.groups:
+            await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.wait({left})
+        assert left.cancelled()
+        assert trial.chain._room.taken_bytes == 0
+        assert trial.chain._batcher.kinds == int(abandoned)  # the slot is taken for as long as Triton works
+        trial.upstreams.takes_s = 0.0
+        (outcome,) = await trial.send(trial.member(sales(2)))
+        assert outcome["total"].tolist() == [14]
 
     run(test)

@@ -112,3 +112,33 @@ def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predict, go
     tritons, repository = Tritons(a=[gone], b=[None]), Repository("b")
     assert predict(tritons, repository, "a") == "b"
     assert repository.asked == [()]
+
+
+@pytest.mark.parametrize("gives_up", ["at its deadline", "as its caller leaves"])
+def test_a_call_that_nobody_waits_for_is_told_from_one_that_is_waited_for(gives_up: str) -> None:
+    async def test() -> None:
+        upstreams: Any = Upstreams(Settings())
+        target, answers = Target("family", "m", 1, 100, ("a:1",)), asyncio.Event()
+
+        async def infer(*_given: object) -> pb.ModelInferResponse:
+            await answers.wait()
+            return pb.ModelInferResponse()
+
+        assert not upstreams.has_abandoned(target)
+        upstreams._predictor("a:1").upstream.call = infer
+        call = Call.within(0.01 if gives_up == "at its deadline" else 60)
+        waiting = asyncio.create_task(upstreams.predict(target, {"x": np.zeros((1, 2), np.float32)}, call))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not upstreams.has_abandoned(target)
+        if gives_up != "at its deadline":
+            waiting.cancel()
+        await asyncio.wait({waiting})
+        assert upstreams.has_abandoned(target)
+        assert not upstreams.has_abandoned(Target("family", "other", 1, 100, ("b:1",)))
+        answers.set()
+        while upstreams.has_abandoned(target):
+            await asyncio.sleep(0)
+        await upstreams.close()
+
+    asyncio.run(test())

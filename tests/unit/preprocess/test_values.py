@@ -43,6 +43,9 @@ class Same:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
 
+    def has_abandoned(self, _target: Target) -> bool:
+        return False
+
     async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
         return encode_response(pb.ModelInferResponse(), tensors)
 
@@ -66,7 +69,7 @@ def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
 
     raw = []
     for answer, part in zip(asyncio.run(call()), parts, strict=True):
-        (tensor,) = response_tensors(answer).declared
+        (tensor,) = response_tensors(answer).layout.declared
         assert (tensor.name, tensor.shape) == ("x", part.shape)
         raw += answer.raw_output_contents
     return raw

@@ -11,6 +11,8 @@ from threading import Thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from repository.residency.limits import Limits
 from repository.residency.memory import REST_S, Memory, Meter, Size
@@ -203,6 +205,21 @@ def test_the_memory_of_all_gpus_of_a_triton_is_in_its_metrics() -> None:
         assert _gpu_memory(url(port)) == TWO_GPUS
 
 
+def test_what_a_page_says_of_thousands_of_models_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def parse(text: str) -> Iterator[Metric]:
+        parsed.append(text)
+        return iter(text_string_to_metric_families(text))
+
+    monkeypatch.setattr("repository.residency.triton.text_string_to_metric_families", parse)
+    models = "".join(f'nv_inference_count{{model="m{number}",version="1"}} 12\n' for number in range(2000))
+    with server((models + METRICS + models).encode()) as port:
+        assert _gpu_memory(url(port)) == TWO_GPUS
+    assert [text for text in parsed if "nv_inference" in text] == []
+    assert parsed
+
+
 def test_a_triton_is_asked_at_its_own_host_and_the_port_of_the_metrics() -> None:
     async def test() -> None:
         triton = Triton("127.0.0.1:1", metrics_port=port)
@@ -231,7 +248,7 @@ def test_a_triton_without_gpus_tells_nothing() -> None:
         (b"no such page", 404),
         (b"<html>another server</html>", 200),
         (b"\xff\xfe\x00", 200),
-        (METRICS.encode()[:-9] + b"bytes", 200),
+        (METRICS.encode().replace(b"524288000", b"bytes"), 200),
         (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x7f", 0),  # a gRPC server at that port
         (b"", 0),
     ],

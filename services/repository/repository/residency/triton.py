@@ -28,6 +28,7 @@ LOOK_S = 2.0
 MAX_JOINED = 8  # a request of more rows is one large one rather than many small ones: a report, not popularity
 AT_ONCE = 500  # entries of an index
 KEY_HEADER = "triton-grpc-protocol-key"  # --grpc-restricted-protocol=model-repository:key=...
+GPU_MEMORY = "nv_gpu_memory_"  # of Triton's metrics
 DIRECT = build_opener(ProxyHandler({}))  # a proxy knows nothing of pods
 
 _VERSION_FAILED = re.compile(r"version (\d+) is at UNAVAILABLE state: (.*?);\s*(?=version \d+ is at |$)")
@@ -216,7 +217,9 @@ def _gpu_memory(url: str) -> GpuMemory | None:
     try:
         with DIRECT.open(url, timeout=LOOK_S) as response:
             text: str = response.read().decode()
-        for family in text_string_to_metric_families(text):
+        # The rest is 12 lines for each model: to parse them took 37 ms of each second with 200 models (2026-11-29).
+        lines = [line for line in text.splitlines(keepends=True) if GPU_MEMORY in line]
+        for family in text_string_to_metric_families("".join(lines)):
             if family.name in sums:
                 sums[family.name] = sum(sample.value for sample in family.samples)
     except (OSError, HTTPException, ValueError):  # nobody there, or not Triton's metrics

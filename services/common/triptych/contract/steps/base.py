@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 from pydantic import Discriminator, Field, Tag
 
 from triptych.contract.specs import AnyScalar, Document, InputSpec, Name, ParameterSpec, Scalar
 from triptych.datatypes import Array
+
+FEW: Final = 64  # elements up to which Python's own functions are faster than numpy's
 
 
 class Environment(dict[str, Any]):
@@ -195,6 +198,18 @@ class ElementwiseStep(MapStep):
 
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
         return {self.result: facts.get(self.input, Facts())}
+
+
+def extremes(array: Array) -> tuple[Any, Any]:
+    """The smallest and the largest value of an array that has some; a NaN among them is both.
+
+    A reduction of numpy takes 2 us, however few values there are; Python needs 1 us for both of 28 (2026-11-29).
+    """
+    if array.size <= FEW:
+        values = array.ravel().tolist()
+        if math.isfinite(sum(values)):  # otherwise one may be NaN, which min and max pass over
+            return min(values), max(values)
+    return np.minimum.reduce(array, axis=None), np.maximum.reduce(array, axis=None)
 
 
 def first_row(bad: Array) -> int:

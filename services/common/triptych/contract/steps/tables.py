@@ -18,6 +18,7 @@ from triptych.contract.steps.base import (
     ScalarOrList,
     Scope,
     Step,
+    extremes,
     first_row,
 )
 from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array, name_of
@@ -110,6 +111,9 @@ class Cast(ElementwiseStep):
 
         def cast(values: Array) -> Array:
             if values.dtype.kind == "f":
+                least, most = extremes(values) if values.size else (0.0, 0.0)
+                if most < end and (least > low or least == info.min):
+                    return values.astype(dtype)
                 with np.errstate(invalid="ignore"):
                     fits = (values < end) & ((values > low) | (values == info.min))
             elif values.dtype == np.bool_ or np.can_cast(values.dtype, dtype):
@@ -126,10 +130,10 @@ class Cast(ElementwiseStep):
 
 def _cast_to_float(values: Array, dtype: np.dtype[Any], name: str) -> Array:
     """Refuses a number that would become infinite; one that is infinite already stays so."""
+    if values.dtype.itemsize <= 1 or (dtype.itemsize >= 4 and values.dtype.itemsize <= dtype.itemsize):
+        return values.astype(dtype)
     with np.errstate(over="ignore"):
         cast = values.astype(dtype)
-    if values.dtype.itemsize <= 1 or (dtype.itemsize >= 4 and values.dtype.itemsize <= dtype.itemsize):
-        return cast
     lost = np.isinf(cast) & np.isfinite(values)
     if lost.any():
         row = first_row(lost)
@@ -212,11 +216,13 @@ class Concatenate(Step):
         names, target, axis = self.inputs, self.output, self.axis
 
         def run(env: Environment) -> None:
-            parts = [env[name] for name in names]
-            if len({part.dtype for part in parts}) > 1:
-                listed = ", ".join(f"{n} {describe_array(p)}" for n, p in zip(names, parts, strict=True))
-                raise ContractViolation(f"concatenate: datatypes differ: {listed}")
-            parts = [part[:, np.newaxis] if part.ndim == 1 else part for part in parts]
+            parts: list[Array] = []
+            for name in names:
+                part = env[name]
+                if parts and part.dtype != parts[0].dtype:
+                    listed = ", ".join(f"{each} {describe_array(env[each])}" for each in names)
+                    raise ContractViolation(f"concatenate: datatypes differ: {listed}")
+                parts.append(part[:, np.newaxis] if part.ndim == 1 else part)
             env[target] = np.concatenate(parts, axis=axis)
 
         return run

@@ -1,0 +1,123 @@
+"""Instructions of one lone request in our own Python, by callgrind: the same on a busy machine as on a quiet one.
+
+`hot` is a request after a request. `cold` is one after 8 MiB of other memory were written; its lines are those of 64
+bytes that it had to fetch from beyond a simulated cache of 1 MiB, instructions and data together. A request that does
+nothing is measured beside it and taken off: what is left is no longer the loop's or the measure's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvloop
+
+from benchmarks import stages
+from benchmarks.report import Report
+from local.environments import ROOT
+from local.errors import LocalError
+
+HELP = "instructions and cache lines of a lone request in each stage's own Python, by valgrind"
+TITLE = "Instructions of a lone request"
+
+CACHES = ("--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=1048576,16,64")
+OTHERS_BYTES = 8 << 20
+WARM = 100  # requests before the first is measured
+PHASES = ("nothing, hot", "hot", "nothing, cold", "cold")
+COUNTED = "_PySys_GetSizeOf"  # `sys.getsizeof` asks the object itself: what runs in that is counted
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=100, help="measured in each phase")
+    parser.add_argument("--inside", choices=list(stages.STAGES), help=argparse.SUPPRESS)
+
+
+def main(given: argparse.Namespace, report: Report) -> int | None:
+    if given.inside:
+        return _inside(given.inside, given.requests)
+    if shutil.which("valgrind") is None:
+        raise LocalError("valgrind is not there; on Debian: apt-get install valgrind")
+    rows = []
+    for stage in stages.STAGES:
+        instructions, lines = zip(*_counted(stage, given.requests), strict=True)
+        hot, cold = instructions[1] - instructions[0], instructions[3] - instructions[2]
+        rows.append((stage, hot, cold, lines[3] - lines[2]))
+        report.figures(stage, {"hot": hot, "cold": cold, "cold lines": rows[-1][3]})
+    report.table("A lone request of W1", ["stage", "instructions, hot", "cold", "cache lines, cold"], rows)
+    return None
+
+
+def _counted(stage: str, requests: int) -> Iterator[tuple[int, int]]:
+    """Instructions and fetched lines of a request, of each phase."""
+    with tempfile.TemporaryDirectory(prefix="triptych-instructions-") as folder:
+        inside = [sys.executable, "-m", "benchmarks", "instructions", "--inside", stage, "--requests", str(requests)]
+        watch = ["--instr-atstart=no", "--collect-atstart=no", f"--toggle-collect={COUNTED}"]
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", *watch, *CACHES, *inside]
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc", "OPENBLAS_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise LocalError(f"valgrind ended with {done.returncode}: {done.stderr[-2000:]}")
+        for number in range(1, len(PHASES) + 1):
+            totals = _totals(Path(folder, f"out.{number}").read_text())
+            fetched = sum(totals.get(event, 0) for event in ("ILmr", "DLmr", "DLmw"))
+            yield totals["Ir"] // requests, fetched // requests
+
+
+def _totals(dump: str) -> dict[str, int]:
+    """Of a dump of callgrind, by event."""
+    events, totals = (re.search(rf"^{key}: (.*)$", dump, re.MULTILINE) for key in ("events", "(?:totals|summary)"))
+    if events is None or totals is None:
+        raise LocalError("callgrind's dump has no totals")
+    return dict(zip(events[1].split(), map(int, totals[1].split()), strict=False))
+
+
+class _Counted:
+    """`sys.getsizeof` of it runs a coroutine."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, request: stages.Answer, data: bytes):
+        self._loop, self._request, self._data = loop, request, data
+
+    def __sizeof__(self) -> int:
+        self._loop.run_until_complete(self._request(self._data))
+        return 0
+
+
+def _inside(stage: str, requests: int) -> int:
+    """What valgrind runs: all phases, one after the other."""
+    loop, contract = uvloop.new_event_loop(), stages.contract()
+    asyncio.set_event_loop(loop)
+
+    async def build() -> stages.Answer:
+        return await stages.STAGES[stage](contract)
+
+    async def nothing(data: bytes) -> bytes:
+        return data
+
+    answer, data = loop.run_until_complete(build()), stages.request_bytes(stage, contract)
+    empty, request = _Counted(loop, nothing, data), _Counted(loop, answer, data)
+    for _ in range(WARM):
+        sys.getsizeof(request)
+    others = ctypes.create_string_buffer(OTHERS_BYTES)
+    _tell_valgrind("instrumentation on")  # not before: to simulate the imports would take a minute
+    for phase in PHASES:
+        for number in range(requests):
+            if phase.endswith("cold"):
+                ctypes.memset(others, number % 256, OTHERS_BYTES)
+            sys.getsizeof(empty if phase.startswith("nothing") else request)
+        _tell_valgrind("dump")
+    return 0
+
+
+def _tell_valgrind(command: str) -> None:
+    told = subprocess.Popen(["vgdb", f"--pid={os.getpid()}", command], stdout=subprocess.DEVNULL)
+    while told.poll() is None:  # valgrind listens while the program runs
+        pass

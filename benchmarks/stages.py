@@ -1,0 +1,142 @@
+"""The two stages without sockets: a request's bytes go in, its answer's bytes come out, and all others answer at once.
+
+Triton, postprocess and the repository are canned at `Upstream.call`, so everything of a stage is there but its server
+and its client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
+
+import numpy as np
+from google.protobuf.message import Message
+from tritonclient.grpc import service_pb2 as pb
+
+from benchmarks.serving.workloads import MODELS, WORKLOADS
+from postprocess.servicer import PostprocessServicer
+from postprocess.settings import Settings as PostprocessSettings
+from preprocess.catalogue import Catalogue
+from preprocess.chain import Chain
+from preprocess.finish import InProcessPostprocess
+from preprocess.servicer import PreprocessServicer
+from preprocess.settings import IN_PROCESS, Settings
+from preprocess.transform import Transform
+from preprocess.upstream import RemotePostprocess, Upstreams
+from triptych.call import Call
+from triptych.contract import Contract, load_contract
+from triptych.contracts import ContractStore
+from triptych.datatypes import TO_NUMPY, Array
+from triptych.metrics import StageMetrics
+from triptych.oip import InferenceServicer
+from triptych.postprocessing import Postprocessor
+from triptych.proto import repository_pb2 as rp
+from triptych.room import Room
+from triptych.tensors import encode_request, encode_response
+from triptych.tracing import Tracing
+from triptych.workers import Workers
+
+WORKLOAD = WORKLOADS["W1"]
+TRITON = "127.0.0.1:8001"
+BY_CALLER = {"te": "trailers", "user-agent": "grpc-python/1.68"}
+
+Answer = Callable[[bytes], Coroutine[Any, Any, bytes]]
+
+
+class Canned:
+    """Another part that answers in the next turn of the loop. A call encodes the request and parses the answer."""
+
+    def __init__(self, outputs: Callable[[int], Mapping[str, Array]]) -> None:
+        self._outputs, self._by_rows = outputs, dict[int, bytes]()
+
+    async def call(self, _method: str, request: Message, _call: Call, _limit_s: float = 0.0) -> pb.ModelInferResponse:
+        request.SerializeToString()
+        await asyncio.sleep(0)
+        rows = request.inputs[0].shape[0]  # type: ignore[attr-defined]
+        if rows not in self._by_rows:
+            answer = encode_response(pb.ModelInferResponse(model_name=WORKLOAD.model), self._outputs(rows))
+            self._by_rows[rows] = answer.SerializeToString()
+        return pb.ModelInferResponse.FromString(self._by_rows[rows])
+
+
+class Repository:
+    """The repository, asked for contracts alone."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._json = contract.model_dump_json(by_alias=True).encode()
+
+    async def call(self, _method: str, _request: Message, _call: Call) -> rp.GetContractReply:
+        return rp.GetContractReply(contract_json=self._json)
+
+
+async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") -> Answer:
+    settings, metrics = Settings(postprocess=postprocess), StageMetrics("preprocess", Tracing())
+    repository: Any = Repository(contract)
+    catalogue = Catalogue(repository)
+    version = rp.Version(version=1, percent=100, predictors=[TRITON])
+    told = rp.Model(name=WORKLOAD.model, family=contract.family, route="DE", versions=[version])
+    catalogue.apply(rp.CatalogueUpdate(full=True, models=[told]))
+    upstreams = Upstreams(settings)
+    triton: Any = upstreams._predictor(TRITON).upstream
+    triton.call = Canned(lambda rows: _filled(contract.model.outputs, rows)).call
+    workers = Workers(1, settings.inline_bytes)
+    finish: Any = InProcessPostprocess(settings, StageMetrics("postprocess", Tracing()), workers)
+    if settings.postprocess != IN_PROCESS:
+        finish = RemotePostprocess(settings)
+        finish._upstream.call = Canned(lambda rows: _filled(contract.outputs, rows)).call
+    chain = Chain(settings, metrics, Transform(workers), upstreams, finish)
+    contracts = ContractStore(repository, settings.contract_cache)
+    return _answer(PreprocessServicer(settings, metrics, catalogue, contracts, chain))
+
+
+async def in_process(contract: Contract) -> Answer:
+    """Preprocess with the work of postprocess."""
+    return await preprocess(contract, IN_PROCESS)
+
+
+async def postprocess(contract: Contract) -> Answer:
+    settings, metrics = PostprocessSettings(), StageMetrics("postprocess", Tracing())
+    repository: Any = Repository(contract)
+    room = Room(settings.max_bytes_in_flight)
+    postprocessor = Postprocessor(metrics, Workers(1, settings.inline_bytes), room, settings.revision)
+    contracts = ContractStore(repository, settings.contract_cache)
+    return _answer(PostprocessServicer(settings, metrics, contracts, postprocessor, repository))
+
+
+STAGES: Mapping[str, Callable[[Contract], Awaitable[Answer]]] = {
+    "preprocess": preprocess,
+    "postprocess": postprocess,
+    "preprocess in process": in_process,
+}
+
+
+def contract() -> Contract:
+    return load_contract(MODELS / WORKLOAD.model / "1/contract.yaml")
+
+
+def request_bytes(stage: str, contract: Contract) -> bytes:
+    """One request of W1: the caller's, or what preprocess makes of it for postprocess."""
+    request = pb.ModelInferRequest(model_name=WORKLOAD.model)
+    if stage != "postprocess":
+        encode_request(request, WORKLOAD.requests[0])
+    else:
+        request.model_version = "1"
+        encode_request(request, _filled(contract.model.outputs, 1))
+    data: bytes = request.SerializeToString()
+    return data
+
+
+def _answer(servicer: InferenceServicer) -> Answer:
+    async def answer(data: bytes) -> bytes:
+        request, call = pb.ModelInferRequest.FromString(data), Call.within(30.0, BY_CALLER)
+        call.unwritten = []
+        encoded: bytes = (await servicer.model_infer(request, call)).SerializeToString()
+        call.settle("OK")
+        return encoded
+
+    return answer
+
+
+def _filled(specs: Any, rows: int) -> Mapping[str, Array]:
+    return {spec.name: np.ones((rows, *spec.shape[1:]), TO_NUMPY[spec.datatype]) for spec in specs}
