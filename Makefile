@@ -34,6 +34,11 @@ test-clients: ## build the gRPC clients of other languages, and prove that a res
 	@$(PYTHON) -m local.clients
 	@$(SERVICES) -m pytest tests/contract/test_clients.py
 
+.PHONY: conformance
+conformance: ## build h2spec and gRPC's interop clients (Go, Node), and prove each server of ours against them
+	@$(PYTHON) -m local.clients conformance
+	@$(SERVICES) -m pytest tests/contract/test_h2spec.py tests/contract/test_interop.py
+
 .PHONY: lint
 lint: ## style (ruff), types (mypy --strict) and import layers (import-linter)
 	@$(SERVICES) -m ruff check .
