@@ -39,6 +39,10 @@ conformance: ## build h2spec and gRPC's interop clients (Go, Node), and prove ea
 	@$(PYTHON) -m local.clients conformance
 	@$(SERVICES) -m pytest tests/contract/test_h2spec.py tests/contract/test_interop.py
 
+.PHONY: hostile
+hostile: ## each attack on a server's HTTP/2 for SECONDS (60), beside good calls; what it took is printed
+	@HOSTILE_SECONDS=$(SECONDS) && export HOSTILE_SECONDS && $(SERVICES) -m pytest tests/contract/test_hostile_streams.py -rP
+
 .PHONY: lint
 lint: ## style (ruff), types (mypy --strict) and import layers (import-linter)
 	@$(SERVICES) -m ruff check .
