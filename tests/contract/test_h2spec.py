@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,9 @@ from local.clients import find_client
 from tests.contract.scripted.process import ScriptedStage, scripted
 from triptych.door import DOORS
 
-CASES = 147
+CASES = 145
 TIMEOUT_S = 900
+NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]|&#(?:x[0-9A-Fa-f]+|\d+);")
 SILENCE_S = 5  # after which h2spec takes a server for silent
 
 # What fails, with the reason. A case that begins to pass has to leave this list.
@@ -30,7 +32,8 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def results(report: Path) -> dict[str, str]:
     """By case "section/number: description": empty for passed, else "skipped" or what came in place of what."""
     found: dict[str, str] = {}
-    for case in ElementTree.parse(report).iter("testcase"):
+    text = NO_XML.sub("?", report.read_text(errors="replace"))  # h2spec writes the bytes of frames as they are
+    for case in ElementTree.fromstring(text).iter("testcase"):
         name = f"{case.get('package')}: {case.get('classname')}"
         fault = case.find("failure")
         if fault is None:

@@ -23,17 +23,17 @@ from tests.contract.scripted.frames import (
     frame,
     integer,
     literal,
+    message,
     opening,
     settings,
     window,
 )
 from tests.contract.scripted.process import request
-from triptych.door.wire import framed
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 BATCH = 100  # frames or calls in one piece
 FRAME_BYTES = 16_384
-MESSAGE = framed(request().SerializeToString())
+MESSAGE = message(request().SerializeToString())
 
 Call = Callable[[int, bytes], bytes]  # the frames of one call, by its stream and header block
 Pieces = Iterator[bytes]
@@ -127,7 +127,7 @@ def goaways() -> Pieces:
 
 def unread_answers() -> Pieces:
     """Calls with answers of 4 MiB and a window that never opens."""
-    wanted = framed(request("large", bytes=str(4 << 20)).SerializeToString())
+    wanted = message(request("large", bytes=str(4 << 20)).SerializeToString())
     yield opening(INITIAL_WINDOW_SIZE=0)
     for stream in count(1, 2):
         yield frame(HEADERS, END_HEADERS, stream, block()) + frame(DATA, END_STREAM, stream, wanted)

@@ -53,3 +53,8 @@ def fields(path: str) -> dict[str, str]:
     """The header fields of a call."""
     made = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "a", "te": "trailers"}
     return {**made, "content-type": "application/grpc"}
+
+
+def message(data: bytes) -> bytes:
+    """A message of gRPC with its prefix, not compressed."""
+    return b"\0" + len(data).to_bytes(4, "big") + data
