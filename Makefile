@@ -85,9 +85,9 @@ sbom: ## bills of materials (CycloneDX) of the Python packages in the images, in
 	  && echo "$(SBOM)/$${folder##*/}.cdx.json"; done
 
 SECONDS ?= 60
-FUZZ ?= pictures wire
+FUZZ ?= pictures wire http2
 .PHONY: fuzz
-fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire")
+fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire http2")
 	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz.$$name --seconds $(SECONDS); done
 
 .PHONY: models

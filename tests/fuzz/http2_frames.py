@@ -59,7 +59,7 @@ def split(data: bytes) -> list[Frame]:
         length = int.from_bytes(data[at : at + 3], "big")
         end = at + HEAD_BYTES + length
         frame = Frame(data[at + 3], data[at + 4], int.from_bytes(data[at + 5 : at + 9], "big"), data[at + 9 : end])
-        if length > 16_384 or frame.kind >= KINDS:
+        if frame.kind >= KINDS:
             raise ValueError(f"a frame of kind {frame.kind} and {length} bytes")
         if end > len(data):
             break
