@@ -69,7 +69,7 @@ class Fuzzer:
             raise Finding(f"no connection: {error}") from error
         connection.settimeout(0.2)
         self._open.append(connection)
-        step = self.rng.choice((len(data), len(data), 1_000, 100))
+        step = self.rng.choice((1 << 20, 1 << 20, 1_000, 100))
         with suppress(OSError):
             for at in range(0, len(data), step):
                 connection.sendall(data[at : at + step])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 ACK, END_STREAM, END_HEADERS, PADDED = 1, 1, 4, 8
@@ -58,3 +60,20 @@ def fields(path: str) -> dict[str, str]:
 def message(data: bytes) -> bytes:
     """A message of gRPC with its prefix, not compressed."""
     return b"\0" + len(data).to_bytes(4, "big") + data
+
+
+def read_frame(connection: socket.socket) -> tuple[int, int, int, bytes]:
+    """Kind, flags, stream and payload of the next frame; raises `ConnectionError` when there is none."""
+    head = _read(connection, 9)
+    length, stream = int.from_bytes(head[:3], "big"), int.from_bytes(head[5:], "big")
+    return head[3], head[4], stream, _read(connection, length)
+
+
+def _read(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = connection.recv(size - len(data))
+        if not piece:
+            raise ConnectionError("the connection was closed")
+        data += piece
+    return data
