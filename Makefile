@@ -90,7 +90,7 @@ FUZZ ?= pictures wire http2
 fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire http2")
 	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz.$$name --seconds $(SECONDS); done
 
-DOOR ?= envoy
+DOOR ?= http2
 .PHONY: soak
 soak: ## good and bad clients of one server at once for SECONDS (an hour: SECONDS=3600); memory flat, no good call lost (DOOR=)
 	@$(SERVICES) -m tests.fuzz.soak --seconds $(SECONDS) --door $(DOOR)

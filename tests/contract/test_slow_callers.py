@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -222,7 +223,8 @@ def with_tls(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Scripte
     issued.cert_chain_pems[0].write_to_path(files["tls_cert"])
     issued.private_key_pem.write_to_path(files["tls_key"])
     credentials = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
-    with scripted(request.param, tmp_path, credentials, connection_age_s=0, **files) as running:
+    settings_of_tls: dict[str, Any] = {**files, "connection_age_s": 0}
+    with scripted(request.param, tmp_path, credentials, **settings_of_tls) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from google.protobuf.descriptor_pool import Default
+from google.protobuf import descriptor_pool
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 
@@ -34,9 +34,10 @@ def service() -> Any:
         if protoc.main(["protoc", f"-I{PROTO.parent}", f"--descriptor_set_out={out}", str(PROTO)]):
             raise ValueError(f"{PROTO}: cannot be compiled")
         described = FileDescriptorSet.FromString(out.read_bytes())
+    pool: Any = descriptor_pool
     for file in described.file:
-        Default().Add(file)
-    return Default().FindServiceByName(NAME)
+        pool.Default().Add(file)
+    return pool.Default().FindServiceByName(NAME)
 
 
 def answer_of(method: str, **fields: Any) -> Any:
