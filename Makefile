@@ -34,6 +34,15 @@ test-clients: ## build the gRPC clients of other languages, and prove that a res
 	@$(PYTHON) -m local.clients
 	@$(SERVICES) -m pytest tests/contract/test_clients.py
 
+.PHONY: conformance
+conformance: ## build h2spec and gRPC's interop clients (Go, Node), and prove each server of ours against them
+	@$(PYTHON) -m local.clients conformance
+	@$(SERVICES) -m pytest tests/contract/test_h2spec.py tests/contract/test_interop.py
+
+.PHONY: hostile
+hostile: ## each attack on a server's HTTP/2 for SECONDS (60), beside good calls; what it took is printed
+	@HOSTILE_SECONDS=$(SECONDS) && export HOSTILE_SECONDS && $(SERVICES) -m pytest tests/contract/test_hostile_streams.py -rP
+
 .PHONY: lint
 lint: ## style (ruff), types (mypy --strict) and import layers (import-linter)
 	@$(SERVICES) -m ruff check .
@@ -76,10 +85,15 @@ sbom: ## bills of materials (CycloneDX) of the Python packages in the images, in
 	  && echo "$(SBOM)/$${folder##*/}.cdx.json"; done
 
 SECONDS ?= 60
-FUZZ ?= pictures wire
+FUZZ ?= pictures wire http2
 .PHONY: fuzz
-fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire")
+fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire http2")
 	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz.$$name --seconds $(SECONDS); done
+
+DOOR ?= http2
+.PHONY: soak
+soak: ## good and bad clients of one server at once for SECONDS (an hour: SECONDS=3600); memory flat, no good call lost (DOOR=)
+	@$(SERVICES) -m tests.fuzz.soak --seconds $(SECONDS) --door $(DOOR)
 
 .PHONY: models
 models: ## train and export all example models again (minutes; deterministic)

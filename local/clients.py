@@ -1,6 +1,6 @@
-"""Ordinary gRPC clients of other languages (`tests/clients`), built once into the cache for the test of restarts.
+"""Clients of other languages (`tests/clients`), built once into the cache for the tests that need them.
 
-    python -m local.clients
+    python -m local.clients [ordinary|conformance]
 
 builds those whose toolchain is there: Go, Java with Maven, Node with npm.
 """
@@ -61,17 +61,41 @@ CLIENTS = {
 }
 
 
+def _go(name: str, package: str) -> Client:
+    return Client(name, ("go",), (("go", "build", "-o", "client", package),), lambda folder: [str(folder / "client")])
+
+
+# What proves a server: h2spec, and gRPC's interop cases by grpc-go's own client and by one of ours on @grpc/grpc-js.
+# The clients of grpc-java and grpc-node for these cases are in no registry (io.grpc:grpc-interop-testing has no jar).
+CONFORMANCE = {
+    client.language: client
+    for client in (
+        _go("h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
+        _go("interop-go", "google.golang.org/grpc/interop/client"),
+        Client(
+            "interop-node", ("node", "npm"), (("npm", "ci"),), lambda folder: ["node", str(folder / "client.js")]
+        ),
+    )
+}
+
+SETS = {"ordinary": CLIENTS, "conformance": CONFORMANCE}
+
+
 def find_client(language: str) -> list[str] | None:
     """The command of a client that has been built."""
-    client = CLIENTS[language]
+    client = _client(language)
     return client.command(client.folder()) if client.folder().exists() else None
 
 
 def ensure_client(language: str) -> list[str]:
     """The command of a client, built now if it is not yet. Raises `LocalError` where that cannot be done."""
-    client = CLIENTS[language]
+    client = _client(language)
     with locked(f"client-{language}"):
         return find_client(language) or _build(client)
+
+
+def _client(language: str) -> Client:
+    return {**CLIENTS, **CONFORMANCE}[language]
 
 
 def _build(client: Client) -> list[str]:
@@ -103,11 +127,11 @@ def _run(command: tuple[str, ...], folder: Path) -> None:
 
 def main() -> None:
     """Builds what can be built, and says what cannot."""
-    for language in CLIENTS:
+    for language in [name for chosen in sys.argv[1:] or ["ordinary"] for name in SETS[chosen]]:
         try:
             ensure_client(language)
         except LocalError as error:
-            print(f"{language} client: {error}; its test is skipped", file=sys.stderr)
+            print(f"{language}: {error}; its tests are skipped", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
@@ -52,7 +52,7 @@ class Scripted(InferenceServicer):
             case "raise":
                 raise BY_NAME[str(parameters["error"])].with_traceback(None)  # else it keeps all frames
             case "sleep":
-                await asyncio.sleep(float(parameters["seconds"]))
+                await asyncio.sleep(_seconds(parameters))
             case "hold":
                 await self._hold()
             case "large":
@@ -69,6 +69,14 @@ class Scripted(InferenceServicer):
         except asyncio.CancelledError:
             self.counts["cancelled"] += 1
             raise
+
+
+def _seconds(parameters: Mapping[str, Any]) -> float:
+    """The fuzzer changes these, too."""
+    try:
+        return float(parameters["seconds"])
+    except (KeyError, ValueError):
+        raise errors.InvalidParameter("seconds", "a number", repr(parameters)) from None
 
 
 class Watched:

@@ -69,9 +69,9 @@ def test_a_round_that_the_other_missed_and_a_figure_that_is_none_make_no_ratio()
 
 
 def test_medians_count_a_process_that_was_not_there_as_nothing() -> None:
-    runs = [RUN, replace(RUN, rate=500.0, cpu={"preprocess": 0.4, "envoy": 0.3}), replace(RUN, rate=600.0)]
+    runs = [RUN, replace(RUN, rate=500.0, cpu={"preprocess": 0.4, "other": 0.3}), replace(RUN, rate=600.0)]
     assert medians(runs)["rate"] == 500.0
-    assert cpu_medians(runs) == {"envoy": 0.0, "preprocess": 0.2}
+    assert cpu_medians(runs) == {"other": 0.0, "preprocess": 0.2}
 
 
 def test_the_floor_takes_the_time_of_both() -> None:

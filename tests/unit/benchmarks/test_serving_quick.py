@@ -44,11 +44,11 @@ def test_rounds_that_differ_much_allow_more() -> None:
 
 def test_a_process_that_is_new_is_worse_and_a_small_one_is_not_judged() -> None:
     found = costs(3.0)
-    found["W1"]["envoy"] = Cost(60.0, Spread(0.6, 0.6, 0.6, 5))
+    found["W1"]["other"] = Cost(60.0, Spread(0.6, 0.6, 0.6, 5))
     found["W1"]["repository"] = Cost(15.0, Spread(0.15, 0.15, 0.15, 5))
     assert verdicts(costs(3.0), found) == {
         **{"W1 all": False, "W1 preprocess": False, "W1 postprocess": False},
-        "W1 envoy": True,
+        "W1 other": True,
     }
 
 

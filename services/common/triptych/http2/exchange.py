@@ -111,11 +111,10 @@ class Exchange:
 
     def receive(self, data: bytes, is_last: bool) -> bool:
         """A piece has come; whether the call can begin."""
-        assert self.handler is not None
-        streams = self.handler.streams
-        if self.why is not None:  # it is ending: what still comes is dropped
+        if self.handler is None or self.why is not None:  # it is ending: what still comes is dropped
             self._connection.acknowledge(self.stream_id, len(data))
             return False
+        streams = self.handler.streams
         if self._inbox is None and is_last and not streams and self._is_message(data):
             self._body, self._is_complete = data, True
             self._connection.acknowledge(self.stream_id, len(data))
@@ -305,7 +304,8 @@ class Exchange:
         if code == "OK" and not self._is_complete and not connection.is_full:
             connection.reset(self.stream_id, NO_ERROR)
         if self._settled is not None:
-            self._settled(code)
+            settled, self._settled = self._settled, None  # it leads back here: a cycle would keep the connection
+            settled(code)
 
     def _open_inbox(self) -> Inbox:
         server = self._server

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from typing import Any, cast
 from urllib.parse import quote
 
-from ngh2 import DataReceived, Event, RequestReceived, Role, Setting, StreamClosed, TrailersReceived
+from ngh2 import DataReceived, Event, PingAcknowledged, RequestReceived, Role, Setting, StreamClosed, TrailersReceived
 
 from triptych.http2.connection import READ_BYTES, Connection, Headers
 from triptych.http2.exchange import Exchange, Handler
@@ -19,7 +19,10 @@ from triptych.room import Room
 from triptych.settings import METADATA_FACTOR, StageSettings
 
 LOOK_S = 0.1  # between two looks at calls that may be late or slow
-NOTICE_S = 0.5  # between the notice that a connection will end and the last stream that it takes
+# After the notice that a connection will end comes a PING: its answer is behind all that the caller sent before it had
+# heard of it, however late the loop is. A caller that does not answer has this long.
+NOTICE_S = 10.0
+LEAVING = b"leaving."
 JITTER = 0.1  # of the age of a connection, so that callers do not come back all at once
 BEGIN_S = 10.0  # until a new connection must have spoken HTTP/2
 
@@ -154,6 +157,8 @@ class ServerConnection(Connection):
                     exchange.end_oversized(trailers.headers, self._left_out[trailers.stream_id], True)
                 elif exchange is not None and exchange.receive(b"", True):
                     begun.append(exchange)
+            elif kind is PingAcknowledged and cast("PingAcknowledged", event).opaque_data == LEAVING:
+                self.leave_for_good()
         for exchange in begun:
             if exchange.stream_id in self.exchanges:  # what is reset in the same read never begins
                 exchange.begin()
@@ -177,10 +182,13 @@ class ServerConnection(Connection):
             self._timer.cancel()
         self._timer = self.server.loop.call_later(NOTICE_S, self.leave_for_good)
         self.say(self.protocol.send_shutdown_notice)
+        self.say(self.protocol.ping, LEAVING)
         self.flush()
 
     def leave_for_good(self) -> None:
         """Takes no call any more, and closes behind the last one."""
+        if self._timer is not None:
+            self._timer.cancel()
         self.say(self.protocol.send_goaway)
         self.flush()
 

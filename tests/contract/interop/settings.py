@@ -1,0 +1,5 @@
+"""The settings of the scripted stage."""
+
+from tests.contract.scripted.settings import Settings
+
+__all__ = ["Settings"]

@@ -1,0 +1,37 @@
+"""A short soak, and proof that it sees a call that is lost."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.contract.scripted.process import ScriptedStage, scripted
+from tests.fuzz import soak
+from triptych.door import DOORS
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("door", sorted(DOORS))
+def test_good_clients_beside_bad_ones_lose_no_call(
+    door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soak, "REST_S", 5.0)
+    with scripted(door, tmp_path) as stage:
+        faults = soak.soak(stage, seconds=20)
+    assert [fault for fault in faults if fault.startswith("lost")] == []
+
+
+def test_a_lost_call_is_told(tmp_path: Path) -> None:
+    def loses(stage: ScriptedStage) -> None:
+        made.over.set()
+        assert stage.infer("raise", error="Internal")
+
+    with scripted("grpcio", tmp_path) as stage:
+        made = soak.Soak(stage)
+        client = threading.Thread(target=made.good, args=("loses", loses))
+        client.start()
+        client.join()
+    assert len(made.lost) == 1
