@@ -76,10 +76,10 @@ sbom: ## bills of materials (CycloneDX) of the Python packages in the images, in
 	  && echo "$(SBOM)/$${folder##*/}.cdx.json"; done
 
 SECONDS ?= 60
-FUZZ ?= pictures wire
+FUZZ ?= pictures wire config contracts documents listings
 .PHONY: fuzz
-fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire")
-	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz.$$name --seconds $(SECONDS); done
+fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire config")
+	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz $$name --seconds $(SECONDS); done
 
 .PHONY: models
 models: ## train and export all example models again (minutes; deterministic)

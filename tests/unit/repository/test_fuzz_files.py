@@ -16,13 +16,25 @@ from hypothesis import strategies as st
 
 from repository.catalogue.assembly import Catalogue, assemble
 from repository.catalogue.scan import Scanner
-from repository.catalogue.served_model import Document, Fault, read_documents
-from repository.kubernetes.status import status_of
+from repository.catalogue.served_model import Fault, read_documents
+from tests.fuzz.file_checks import (
+    CONFIG,
+    CONTRACT,
+    DOCUMENT,
+    KINDS,
+    LISTING,
+    UNREADABLE,
+    WORDS,
+    check_configuration,
+    check_contract,
+    check_document,
+    check_listing,
+    configuration,
+    contract,
+)
 from tests.unit.repository import folders
-from triptych.contract import Contract, ContractError, parse_contract
-from triptych.contract.callable import uncallable
-from triptych.contract.config import ConfigError, check_config, missing_file, parse_config, served_versions
-from triptych.contract.files import FileError, decode
+from triptych.contract import Contract, parse_contract
+from triptych.contract.config import ConfigError, parse_config
 
 FUZZ = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "25")),
@@ -30,19 +42,10 @@ FUZZ = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
-CONFIG = folders.CONFIG.format(name="sales_de")
-CONTRACT = folders.CONTRACT.format(family="sales", route="DE", description="first")
-DOCUMENT = folders.DOCUMENT.format(
-    name="sales-de", model="sales_de", traffic="{version: 1, percent: 100}", pin="false", more=""
-)
-
 LEAVES: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 VALUES = st.recursive(
     LEAVES, lambda deeper: st.lists(deeper, max_size=3) | st.dictionaries(st.text(max_size=6), deeper)
 )
-WORDS = ["-", ":", "{", "}", "[", "]", "\t", "\r\n", "\n", "\0", "\x85", "\u2028", "\ufeff", '"', "'", "#", "&a", "*a"]
-WORDS += ["!!binary", "%YAML 1.1", "---", "...", "? ", "<<: ", "|", ">", "1e999", ".nan", "0x1", "NO", "2026-01-01"]
-WORDS += ["\\ud800", "9" * 400, "dims: [", "-1", "step", "decoupled: true", "..", "/", "sequence_batching {}"]
 
 
 def spoilt(text: str) -> st.SearchStrategy[bytes]:
@@ -60,36 +63,10 @@ def spoilt(text: str) -> st.SearchStrategy[bytes]:
     return st.lists(places, max_size=4).map(apply) | st.binary(max_size=60)
 
 
-def configuration(data: bytes) -> tuple[str, Any] | str:
-    """The text with the message, or the sentence that refuses it."""
-    try:
-        text = decode(data)
-        return text, parse_config(text)
-    except (FileError, ConfigError) as error:
-        return str(error)
-
-
-def contract(data: bytes) -> Contract | tuple[str, ...]:
-    """The contract, or the lines that refuse it."""
-    try:
-        return parse_contract(data, "contract.yaml")
-    except ContractError as error:
-        return error.lines
-
-
 @FUZZ
 @given(spoilt(CONFIG))
 def test_any_configuration_is_a_message_or_a_sentence(data: bytes) -> None:
-    match configuration(data):
-        case str(sentence):
-            assert sentence
-            assert sentence.isascii() or sentence.encode()
-        case (text, config):
-            problems = check_config(parse_contract(CONTRACT.encode()), text, "sales_de", config, models={"sales_de"})
-            assert all(problem.startswith("config.pbtxt:") for problem in problems)
-            assert served_versions(config, [1, 2, 3]) <= {1, 2, 3}
-            missing_file(config, Path("/nowhere/1"), Path("/nowhere"))
-            assert all(word and text for word, text in uncallable(config, set()))
+    check_configuration(data)
 
 
 @pytest.mark.parametrize("escape", ["\\s", "\\N{BULLET}", "\\?", "\\400", "\\8", "\\x", "\\X41", "\\u12", "\\ "])
@@ -115,12 +92,7 @@ def test_any_escape_is_read_or_named(text: str) -> None:
 @FUZZ
 @given(spoilt(CONTRACT))
 def test_any_contract_is_a_contract_or_sentences(data: bytes) -> None:
-    found = contract(data)
-    if isinstance(found, Contract):
-        assert contract(found.canonical_json()) == found
-    else:
-        assert found
-        assert all(line.startswith("contract.yaml:") for line in found)
+    check_contract(data)
 
 
 @FUZZ
@@ -131,24 +103,43 @@ def test_any_values_in_a_contract_are_a_contract_or_sentences(value: Any) -> Non
         assert contract(json.dumps(good | {name: value}).encode())
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("documents")
+@FUZZ
+@given(spoilt(DOCUMENT))
+def test_any_document_is_a_document_or_faults_and_the_others_are_served(data: bytes) -> None:
+    check_document(data)
 
 
 @FUZZ
-@given(data=spoilt(DOCUMENT))
-def test_any_document_is_a_document_or_faults_and_the_others_are_served(place: Path, data: bytes) -> None:
-    (place / "good.yaml").write_text(DOCUMENT.replace("sales-de", "sales-fr").replace("sales_de", "sales_fr"))
-    (place / "spoilt.yaml").write_bytes(data)
-    items = [item for name in ("good", "spoilt") for item in read_documents(place / f"{name}.yaml", place)]
-    assert all(isinstance(item, Document) or item.text for item in items)
-    catalogue = assemble([], items, Catalogue(), serve_undeclared=True)
-    assert f"{place}/good.yaml:1" in catalogue.verdicts
-    for verdict in catalogue.verdicts.values():
-        json.dumps(status_of(verdict, catalogue, None)).encode()
-    assert all(fault.encode() for fault in catalogue.faults())
-    assert all(item.text.encode() for item in items if isinstance(item, Fault))
+@given(spoilt(LISTING))
+def test_any_answer_of_a_store_is_a_listing_or_a_sentence(data: bytes) -> None:
+    check_listing(data)
+
+
+@pytest.mark.parametrize("value", UNREADABLE, ids=lambda value: value[:30])
+@pytest.mark.parametrize("text", ["max_rows: {}\n", "{}: 4\n", "a: [b, {}]\n", "{}\n"])
+def test_a_value_that_yaml_cannot_make_is_one_fault_of_its_file(tmp_path: Path, text: str, value: str) -> None:
+    data = ("# a comment\n" + text.replace("{}", value)).encode()
+    check_contract(data)
+    check_document(data)
+    assert isinstance(contract(data), tuple)
+    (tmp_path / "spoilt.yaml").write_bytes(data)
+    assert all(isinstance(item, Fault) for item in read_documents(tmp_path / "spoilt.yaml", tmp_path))
+
+
+def test_the_sentence_about_a_value_names_its_line_and_field() -> None:
+    why = "cannot be read (ValueError: month must be in 1..12); put it in quotes, without a tag"
+    got = contract(CONTRACT.replace("description: first", "description: 2026-99-99").encode())
+    assert got == (f"contract.yaml:5: description: {why}",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-15", "utf-16", "utf-32", "idna", "\u00e4", "hex"])
+def test_a_listing_in_an_encoding_that_is_none_is_a_sentence(encoding: str) -> None:
+    check_listing(f"<?xml version='1.0' encoding='{encoding}'?><ListBucketResult/>".encode())
+
+
+@pytest.mark.parametrize(("name", "data"), [(name, data) for name, kind in KINDS.items() for data in kind.corpus(name)])
+def test_what_was_found_before_is_handled(name: str, data: bytes) -> None:
+    KINDS[name].check(data)
 
 
 @pytest.fixture(scope="module")
