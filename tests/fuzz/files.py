@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from local.environments import cache_folder
@@ -55,6 +56,9 @@ def _both(first: Callable[[bytes], None], second: Callable[[bytes], None]) -> Ca
 
 def run(name: str, seconds: float, runs: int = -1, covered: Path | None = None) -> int:
     """The number of finds, 0 or 1: the first is kept as a file and ends the run. 1 also when memory has grown."""
+    if find_spec("atheris") is None:
+        print("atheris is not installed: it has wheels for Linux on x86-64 alone; `make fuzz` runs there")
+        return 1
     covered = covered or cache_folder() / "fuzz" / name
     covered.mkdir(parents=True, exist_ok=True)
     FOUND.mkdir(exist_ok=True)
