@@ -6,8 +6,10 @@ share the checks. A check raises `AssertionError`, or what the code under test s
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -191,8 +193,10 @@ def _good_contract() -> Contract:
 
 @cache
 def _place() -> Path:
-    """A folder of this process; it goes with the temporary folders of the tests or of the fuzzer."""
-    return Path(tempfile.mkdtemp(prefix="documents-"))
+    """A folder of this process."""
+    folder = tempfile.mkdtemp(prefix="documents-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @cache

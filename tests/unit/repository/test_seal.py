@@ -259,8 +259,8 @@ def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
 # Loads
 
 
-def desk(scanner: Scanner, triton: FakeTriton, catalogue: Catalogue) -> Desk:
-    made = Desk(catalogue, triton)
+def desk(scanner: Scanner, triton: FakeTriton, catalogue: Catalogue, **limits: float) -> Desk:
+    made = Desk(catalogue, triton, **limits)
     made.residency.needs.seals = scanner.sealer
     return made
 
@@ -395,6 +395,31 @@ def test_an_unload_of_another_version_does_not_either(scanner: Scanner, publish:
         assert triton.unloads == []
         stand.residency.set_catalogue(catalogue_of(scanner, catalogue))
         assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == ""
+
+    run(body())
+
+
+def test_nor_does_one_beside_a_version_that_has_not_passed_its_warm_up(scanner: Scanner, publish: Publish) -> None:
+    """Triton has it, though no request is sent to it, and would read its changed files."""
+
+    async def body() -> None:
+        first = publish("sales_de", 1)
+        publish("sales_de", 2)
+        catalogue, triton = catalogue_of(scanner), FakeTriton()
+        stand = desk(scanner, triton, catalogue, warm_up=True, idle_ttl_s=100)
+        await stand.ensure(version=2)
+        triton.answering.clear()
+        caller = stand.ask(version=1)
+        while ("sales_de", 1) not in triton.loaded:
+            await asyncio.sleep(0)
+        await stand.pod().refresh()
+        assert stand.pod().unproven == {("sales_de", 1)}
+        assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == "idle for 100 s"
+        change_weights(first)
+        stand.residency.set_catalogue(catalogue_of(scanner, catalogue))
+        assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == ""
+        triton.answering.set()
+        await asyncio.gather(caller, return_exceptions=True)
 
     run(body())
 
