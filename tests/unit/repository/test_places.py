@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+import ssl
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import pytest
+import trustme
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
@@ -16,7 +18,7 @@ from repository.settings import Settings
 from repository.traffic.board import Board
 from triptych.call import Call
 from triptych.errors import Overloaded
-from triptych.peer import peer_host
+from triptych.peer import certificate_names, peer_host
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,25 @@ from triptych.peer import peer_host
 def test_a_peer_is_its_host_whatever_its_port(peer: str, host: str) -> None:
     assert peer_host(peer) == host
     assert Call.within(1).peer == ""
+
+
+def test_names_of_a_certificate_are_those_that_grpc_gives() -> None:
+    """A connection of `ssl` through memory; the contract tests hold the same for grpc.aio."""
+    authority = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.issue_cert("preprocess", "10.0.0.1", "a@b", common_name="stage").configure_cert(client)
+    for context in (server, client):
+        authority.configure_trust(context)
+    server.verify_mode, client.check_hostname = ssl.CERT_REQUIRED, False
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)
+    for _ in range(4):
+        for end in ends:
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    assert certificate_names(ends[1].getpeercert() or {}) == {"preprocess", "10.0.0.1", "a@b", "stage"}
+    assert certificate_names({}) == frozenset()
 
 
 def call_of(peer: str, *names: str) -> Call:
