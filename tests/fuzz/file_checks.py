@@ -55,7 +55,15 @@ WORDS += ["\\ud800", "9" * 400, "dims: [", "-1", "step", "decoupled: true", ".."
 _CONFIG_WORDS = ["\\s", "\\400", "\\x41", "\\u00fc", "\\U0001f600", "0x10", "017", "1.5f", "-inf", "nan", "<", ">"]
 _CONFIG_WORDS += ["TYPE_INT64", "TYPE_STRING", "platform: ", "default_model_filename: ", "specific { versions: 1 }"]
 _CONFIG_WORDS += ["version_policy { latest {} }", "instance_group [{ count: 1 }]", "[type.googleapis.com/a]", ";", ","]
-_CONFIG_WORDS += ["ensemble_scheduling", "dynamic_batching {}", "reshape { shape: [] }", "default_model_name"]
+_CONFIG_WORDS += [
+    "+5",
+    "1_0",
+    "0b1",
+    "ensemble_scheduling",
+    "dynamic_batching {}",
+    "reshape { shape: [] }",
+    "default_model_name",
+]
 _CONFIG_WORDS += ['parameters { key: "a" value { string_value: "b" } }']
 _XML_WORDS = ['<!DOCTYPE a [<!ENTITY b "c">]>', "&b;", "&lt;", "&#0;", "&#x9;", "&#xFFFE;", "<![CDATA[", "]]>", "<!--"]
 _XML_WORDS += ["-->", "<Contents>", "</Contents>", "<Key>", "</Key>", "<Size>", "</Size>", "%2F", "%00", "%ff", "../"]

@@ -6,6 +6,7 @@ import os
 import tempfile
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import descriptor_pb2
 from grpc_tools import _protoc_compiler
@@ -29,8 +30,8 @@ class TextReader:
         options = [f"--descriptor_set_in={path}", "--encode=inference.ModelConfig"]
         return [word.encode() for word in ("protoc", *options, model_config_pb2.DESCRIPTOR.name)]
 
-    def refusal(self, text: bytes) -> str:
-        """What is wrong with the text; '' when it is a message."""
+    def read(self, text: bytes) -> Any:
+        """The message, or as `str` what is wrong with the text."""
         for file in self._files:
             os.ftruncate(file, 0)
             os.lseek(file, 0, os.SEEK_SET)
@@ -44,15 +45,19 @@ class TextReader:
             for number, file in enumerate(kept):
                 os.dup2(file, number)
                 os.close(file)
-        return os.pread(self._files[2], 1000, 0).decode(errors="replace") or "no reason" if code else ""
+        if code:
+            return os.pread(self._files[2], 1000, 0).decode(errors="replace")
+        size_bytes = os.fstat(self._files[1]).st_size
+        return model_config_pb2.ModelConfig.FromString(os.pread(self._files[1], size_bytes, 0))
 
 
 _READER = TextReader()
 
 
 def check_as_triton(data: bytes) -> None:
-    """Raises `AssertionError` for a configuration that we take and Triton does not."""
+    """Raises `AssertionError` for a configuration that we take and Triton does not, or takes for another one."""
     found = configuration(data)
     if not isinstance(found, str):
-        refused = _READER.refusal(found[0].encode())
-        assert not refused, f"Triton refuses what we take: {refused}"
+        read = _READER.read(found[0].encode())
+        assert not isinstance(read, str), f"Triton refuses what we take: {read}"
+        assert read == found[1], f"Triton reads {read}, we read {found[1]}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.fuzz.file_checks import (
     configuration,
     contract,
 )
+from tests.fuzz.text_format import check_as_triton
 from tests.unit.repository import folders
 from triptych.contract import Contract, parse_contract
 from triptych.contract.config import ConfigError, parse_config
@@ -75,6 +77,38 @@ def test_an_escape_that_triton_refuses_is_named_with_its_line(escape: str, quote
     text = f"# C:\\sales\nname: {quote}sales{escape}_{quote}\n"
     with pytest.raises(ConfigError, match=r"^config\.pbtxt:2: want escapes of C in a string, got \\.; a backslash is"):
         parse_config(text)
+
+
+@pytest.mark.parametrize("blank", ["\x85", "\xa0", "\u2003", "\u2028", "\u3000"])
+@pytest.mark.parametrize("text", ["name: {}'ä'", "name: 'ä' {}# ä", "{}# ä", "name: 'ä'\n{}"])
+def test_a_blank_that_triton_does_not_take_is_named_with_its_line(text: str, blank: str) -> None:
+    """A no-break space comes from a page on the web; Python's protobuf takes it for a blank."""
+    with pytest.raises(ConfigError, match=r"^config\.pbtxt:[23]: want ASCII outside of strings and comments, got '\\"):
+        parse_config("# ä\n" + text.format(blank))
+
+
+@pytest.mark.parametrize("number", ["+5", "1_0", "0o7", "0O7", "0b1", "0x1_0", "+0x5", "-1_0", "1__0", "+"])
+@pytest.mark.parametrize("text", ["max_batch_size: {}", "input { dims: [ 2, {} ] }", "instance_group { gpus:{} }"])
+def test_a_number_that_triton_does_not_take_is_named_with_its_line(text: str, number: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^config\.pbtxt:2: want a number as in C, got {re.escape(number)}$"):
+        parse_config("# +5 1_0\n" + text.replace("{}", number) + " # +5\nname: '+5 1_0'")
+
+
+def test_numbers_of_c_and_names_are_read() -> None:
+    config = parse_config("input { name: 'a-1' dims: [ 5, -1, 0x1F, 010, 0 ] } backend: '+5' # 1_0, it's +5\n")
+    assert list(config.input[0].dims) == [5, -1, 31, 8, 0]
+
+
+@pytest.mark.parametrize("number", ["9223372036854775807", "99999999999", "-99999999999"])
+def test_a_number_beyond_an_enumeration_is_a_sentence(number: str) -> None:
+    for text in (f"optimization {{ priority: {number} }}", f"input {{ data_type: {number} }}"):
+        with pytest.raises(ConfigError, match=r"^config\.pbtxt:1: "):
+            parse_config(text)
+
+
+@pytest.mark.parametrize("text", [CONFIG, 'name: "\\x414\\1018\\07"', "max_batch_size: 010", "name: 'a' \"b\" # c"])
+def test_what_is_taken_is_what_triton_reads(text: str) -> None:
+    check_as_triton(text.encode())
 
 
 def test_escapes_of_c_are_read() -> None:
