@@ -37,6 +37,11 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
+@pytest.fixture(params=["http2", "grpcio"])
+def door(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def mutual(authority: trustme.CA, folder: Path, **more: Any) -> dict[str, Any]:
     """Settings of a repository that lets in who has a certificate of the authority."""
     issued = authority.issue_cert("127.0.0.1")
@@ -76,10 +81,13 @@ async def full(call: Awaitable[Any]) -> str:
     ids=str,
 )
 def test_strangers_cannot_take_the_last_places_of_watchers(
-    folder: Path, authority: trustme.CA, shown: dict[str, Any]
+    folder: Path, authority: trustme.CA, door: str, shown: dict[str, Any]
 ) -> None:
     async def test() -> None:
-        async with running(folder, **mutual(authority, folder, max_watchers=2)) as setting, AsyncExitStack() as opened:
+        async with (
+            running(folder, **mutual(authority, folder, door=door, max_watchers=2)) as setting,
+            AsyncExitStack() as opened,
+        ):
             stranger = Stub(await opened.enter_async_context(channel_of(setting, authority, *STRANGERS)))
             held = stranger.Watch(rp.WatchRequest(), timeout=30)
             await held.read()
@@ -94,7 +102,9 @@ def test_strangers_cannot_take_the_last_places_of_watchers(
 
 
 @pytest.mark.parametrize("way", ["EnsureLoaded", "RepositoryModelLoad"])
-def test_strangers_cannot_take_the_last_places_of_loads(folder: Path, authority: trustme.CA, way: str) -> None:
+def test_strangers_cannot_take_the_last_places_of_loads(
+    folder: Path, authority: trustme.CA, door: str, way: str
+) -> None:
     def load(channel: aio.Channel, model: str) -> Awaitable[Any]:
         if way == "EnsureLoaded":
             asked: Awaitable[Any] = Stub(channel).EnsureLoaded(
@@ -106,7 +116,10 @@ def test_strangers_cannot_take_the_last_places_of_loads(folder: Path, authority:
         return asked
 
     async def test() -> None:
-        async with running(folder, **mutual(authority, folder, max_in_flight=2)) as setting, AsyncExitStack() as opened:
+        async with (
+            running(folder, **mutual(authority, folder, door=door, max_in_flight=2)) as setting,
+            AsyncExitStack() as opened,
+        ):
             stranger = await opened.enter_async_context(channel_of(setting, authority, *STRANGERS))
             setting.triton.may_finish.clear()
             waiting = asyncio.ensure_future(load(stranger, "sales_de"))

@@ -18,7 +18,7 @@
 {{- end }}
 {{- if eq (index . 1) "repository" }}
 {{- $_ := set $settings "replica_name" (include "triptych.name" (list $root "repository")) }}
-{{- if and (eq $root.Values.tls.mode "mutual") (ne ($root.Values.repository.settings.door | default "grpcio") "envoy") }}
+{{- if and (eq $root.Values.tls.mode "mutual") (ne ($root.Values.repository.settings.door | default "") "envoy") }}
 {{- $_ := set $settings "stage_names" (printf "%s,%s" (include "triptych.name" (list $root "preprocess")) (include "triptych.name" (list $root "repository"))) }}
 {{- end }}
 {{- end }}

@@ -130,7 +130,7 @@ class Settings(StageSettings, Limits):
         if text and not info.data.get("tls_client_ca"):
             raise ValueError("want TLS_CLIENT_CA beside it")
         if text and info.data.get("door") == "envoy":
-            raise ValueError("want the door grpcio, which tells the caller's certificate")
+            raise ValueError("want the door http2 or grpcio, which tell the caller's certificate")
         return text
 
     @field_validator("model_repository")

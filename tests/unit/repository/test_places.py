@@ -162,7 +162,7 @@ def test_names_of_stages_want_certificates_of_callers() -> None:
     assert Settings().reserved_percent == 50
     with pytest.raises(ValidationError, match="want TLS_CLIENT_CA beside it"):
         Settings(**secret, stage_names="preprocess")  # type: ignore[arg-type]
-    with pytest.raises(ValidationError, match="want the door grpcio"):
+    with pytest.raises(ValidationError, match="want the door http2 or grpcio"):
         Settings(**secret, tls_client_ca="c", stage_names="preprocess", door="envoy")  # type: ignore[arg-type]
 
 
