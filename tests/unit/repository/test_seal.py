@@ -326,6 +326,34 @@ def test_a_load_that_failed_seals_nothing(scanner: Scanner, publish: Publish) ->
     run(body())
 
 
+@pytest.mark.parametrize(("mends", "loads"), [(False, 1), (True, 2)])
+def test_a_look_that_only_seals_does_not_forget_a_failed_load(
+    scanner: Scanner, publish: Publish, mends: bool, loads: int
+) -> None:
+    async def body() -> None:
+        version = publish("sales_de")
+        found = scanner.look(settle=False, young_s=60)
+        assert found is not None
+        catalogue, triton = assemble(found.folders, [], Catalogue(), serve_undeclared=True), FakeTriton()
+        assert catalogue.model("sales_de").versions[1].files is None
+        stand = desk(scanner, triton, catalogue)
+        triton.refuses["sales_de", 1] = "no model"
+        with pytest.raises(LoadFailed):
+            await stand.ensure()
+        if mends:
+            (version / "model.onnx").write_bytes(b"other weights, and more")
+        sealed = catalogue
+        while sealed.model("sales_de").versions[1].files is None:
+            seen = scanner.look(settle=True)
+            sealed = assemble(seen.folders, [], sealed, serve_undeclared=True) if seen else sealed
+        stand.residency.set_catalogue(sealed)
+        with pytest.raises(LoadFailed):
+            await stand.ensure()
+        assert triton.loads == [("sales_de", 1)] * loads
+
+    run(body())
+
+
 def test_a_version_that_never_was_loaded_may_be_mended_in_place(scanner: Scanner, publish: Publish) -> None:
     async def body() -> None:
         version = publish("sales_de")
