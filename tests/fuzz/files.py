@@ -13,14 +13,16 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from local.environments import cache_folder
 
 MAX_BYTES = 4096  # of one file: ruamel.yaml reads so much in a quarter of a second
-MAX_S = 30  # for one file, on a busy machine and with coverage counted
+MAX_S = 10.0  # of CPU for one file, with coverage counted
+HANGS_S = 900  # by the clock: a machine may be busy, or stand still for minutes
 MAX_MEMORY_MIB = 2048
 MAX_GROWTH_MIB = 64  # beside the corpus, which is in memory
 SEED = 1
@@ -37,19 +39,24 @@ def child(name: str, options: list[str]) -> None:
 
     with atheris.instrument_imports(include=COUNTED, enable_loader_override=False):
         from tests.fuzz.file_checks import KINDS
-    check = KINDS[name].check
+    checks = [KINDS[name].check]
     if name == "config":
         from tests.fuzz.text_format import check_as_triton
 
-        check = _both(check, check_as_triton)
-    atheris.Setup([sys.argv[0], *options], check)
+        checks.append(check_as_triton)
+    atheris.Setup([sys.argv[0], *options], timed(checks))
     atheris.Fuzz()
 
 
-def _both(first: Callable[[bytes], None], second: Callable[[bytes], None]) -> Callable[[bytes], None]:
+def timed(checks: Sequence[Callable[[bytes], None]]) -> Callable[[bytes], None]:
+    """All checks; raises `AssertionError` when they take too much CPU."""
+
     def check(data: bytes) -> None:
-        first(data)
-        second(data)
+        started_s = time.thread_time()
+        for each in checks:
+            each(data)
+        took_s = time.thread_time() - started_s
+        assert took_s < MAX_S, f"took {took_s:.1f} s of CPU"
 
     return check
 
@@ -86,7 +93,7 @@ def _options(name: str, scratch: Path, covered: Path) -> list[str]:
         f"-dict={words}",
         f"-artifact_prefix={FOUND}/{name}-",
         f"-max_len={MAX_BYTES}",
-        f"-timeout={MAX_S}",
+        f"-timeout={HANGS_S}",
         f"-rss_limit_mb={MAX_MEMORY_MIB}",
         f"-seed={SEED}",
         str(covered),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,19 @@ def test_a_find_is_kept_and_told(finds: Path, tmp_path: Path, capfd: pytest.Capt
     assert files.summary("config", 77, "#9\tINITED cov: 1 ft: 1 corp: 1/9b exec/s: 0 rss: 9Mb\nValueError: b\n") == 1
     assert "ValueError: b" in capfd.readouterr().out
     assert files.summary("config", -9, "") == 1
+
+
+def test_a_file_that_takes_too_much_cpu_is_a_find_and_one_that_waits_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_S", 0.05)
+    files.timed([lambda _: time.sleep(0.1)])(b"")
+
+    def work(_: bytes) -> None:
+        until_s = time.thread_time() + 0.1
+        while time.thread_time() < until_s:
+            pass
+
+    with pytest.raises(AssertionError, match="took 0.1 s of CPU"):
+        files.timed([work])(b"")
 
 
 def test_memory_that_grows_is_a_find() -> None:
