@@ -85,15 +85,15 @@ sbom: ## bills of materials (CycloneDX) of the Python packages in the images, in
 	  && echo "$(SBOM)/$${folder##*/}.cdx.json"; done
 
 SECONDS ?= 60
-FUZZ ?= pictures wire http2
+FUZZ ?= pictures wire http2 config contracts documents listings
 .PHONY: fuzz
-fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire http2")
-	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz.$$name --seconds $(SECONDS); done
+fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire config")
+	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz $$name --seconds $(SECONDS); done
 
-DOOR ?= http2
+SERVER ?= http2
 .PHONY: soak
-soak: ## good and bad clients of one server at once for SECONDS (an hour: SECONDS=3600); memory flat, no good call lost (DOOR=)
-	@$(SERVICES) -m tests.fuzz.soak --seconds $(SECONDS) --door $(DOOR)
+soak: ## good and bad clients of one server at once for SECONDS (an hour: SECONDS=3600); memory flat, no good call lost (SERVER=)
+	@$(SERVICES) -m tests.fuzz.soak --seconds $(SECONDS) --door $(SERVER)
 
 .PHONY: models
 models: ## train and export all example models again (minutes; deterministic)

@@ -163,7 +163,10 @@ class Chain:
 
     @staticmethod
     def _free_shared_memory(port: int) -> None:
-        """Frees what a Triton left behind: 1 MiB for each process of a model that was killed (triton#7481)."""
+        """Frees what a Triton left behind: 1 MiB for each process of a model that was killed (triton#7481).
+
+        `predictor.command.remove_leftovers` does it at the next start, in Triton's Python.
+        """
         for region in SHARED_MEMORY.glob(f"triptych-{port}-*"):
             region.unlink(missing_ok=True)
 

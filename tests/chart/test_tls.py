@@ -135,6 +135,26 @@ def test_the_services_that_kserve_makes_are_among_the_names(render: Render) -> N
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize(
+    ("values", "reserved"),
+    [
+        (with_secret("mutual"), True),
+        (with_secret("mutual", namePrefix="two-"), True),
+        (with_secret("mutual", mode="Deployment", repository={"settings": {"door": "grpcio"}}), True),
+        (with_secret("mutual", repository={"settings": {"door": "envoy"}}), False),
+        (with_secret("tls"), False),
+        ({}, False),
+    ],
+    ids=str,
+)
+def test_the_repository_keeps_places_for_the_stages_where_it_sees_their_certificates(
+    render: Render, values: dict[str, Any], reserved: bool
+) -> None:
+    names = render(values).environment("repository").get("REPOSITORY_STAGE_NAMES", "")
+    prefix = values.get("namePrefix", "")
+    assert names == (f"{prefix}preprocess,{prefix}repository" if reserved else "")
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tls": {"mode": "mutual"}}, "tls.mode is mutual, and neither tls.secret names a Secret"),
     ({"tls": {"mode": "tls", "secret": "a", "issuer": ISSUER}}, "tls.secret and tls.issuer are both set"),

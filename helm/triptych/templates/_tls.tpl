@@ -18,6 +18,9 @@
 {{- end }}
 {{- if eq (index . 1) "repository" }}
 {{- $_ := set $settings "replica_name" (include "triptych.name" (list $root "repository")) }}
+{{- if eq $root.Values.tls.mode "mutual" }}
+{{- $_ := set $settings "stage_names" (printf "%s,%s" (include "triptych.name" (list $root "preprocess")) (include "triptych.name" (list $root "repository"))) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- toJson $settings }}

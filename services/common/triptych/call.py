@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from triptych.errors import DeadlineExceeded, Overloaded
@@ -23,6 +23,7 @@ class Call:
     deadline: float
     metadata: Mapping[str, str] = field(default_factory=dict)
     ask_peer: Callable[[], str] | None = None  # as gRPC names it; asked only where it matters, for it costs
+    ask_identity: Callable[[], Collection[str]] | None = None  # names in the certificate that the server has verified
     unwritten: list[Callable[[str], None]] | None = None
 
     @classmethod
@@ -33,6 +34,11 @@ class Call:
     def peer(self) -> str:
         """The caller's host; empty where the server does not tell it."""
         return peer_host(self.ask_peer()) if self.ask_peer is not None else ""
+
+    @property
+    def identity(self) -> Collection[str]:
+        """Names in the caller's certificate; empty without mutual TLS, and where the server does not tell them."""
+        return self.ask_identity() if self.ask_identity is not None else ()
 
     def settle(self, code: str) -> None:
         """Counts the call with its gRPC code, once."""

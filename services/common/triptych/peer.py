@@ -1,8 +1,10 @@
-"""Who calls, as far as a limit for each caller needs it: the host, whatever its port."""
+"""Who calls, as far as a limit for each caller needs it: the host, whatever its port, and names in a certificate."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
 from urllib.parse import unquote
 
 
@@ -24,3 +26,13 @@ def peer_host(peer: str) -> str:
             return str(address.ipv4_mapped)
         return str(ip_network((address, 64), strict=False))
     return host
+
+
+def certificate_names(certificate: Mapping[str, Any]) -> frozenset[str]:
+    """Subject alternative names and common name of a verified certificate, as `ssl.SSLSocket.getpeercert` gives it.
+
+    It is empty for a caller that showed none.
+    """
+    alternative = (name for _, name in certificate.get("subjectAltName", ()))
+    common = (value for part in certificate.get("subject", ()) for key, value in part if key == "commonName")
+    return frozenset((*alternative, *common))

@@ -7,7 +7,8 @@ import math
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
 from threading import Event
@@ -35,11 +36,17 @@ def cpu_limit(cpu_max: Path = CPU_MAX) -> int:
 
 
 class Workers:
-    """Runs CPU work off the event loop. Small work runs in place: a thread would cost more than it."""
+    """Runs CPU work off the event loop. Small work runs in place: a thread would cost more than it.
+
+    A decoder cannot be stopped within a picture. A thread whose work nobody waits for any more does not count, so that
+    other work gets a thread at once; there are as many spare threads as counted ones.
+    """
 
     def __init__(self, threads: int, inline_bytes: int) -> None:
         self._threads = threads or cpu_limit()
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="worker")
+        self._pool = ThreadPoolExecutor(2 * self._threads, thread_name_prefix="worker")
+        self._free = asyncio.Semaphore(self._threads)
+        self._abandoned = 0  # threads that go on with abandoned work and do not count
         self._inline_bytes = inline_bytes
         self._bytes = 0  # in hand
         self._s_per_byte = 0.0
@@ -67,18 +74,47 @@ class Workers:
         """
         if size_bytes <= self._inline_bytes:
             return work()
-        context, cancelled = copy_context(), Event()
-        context.run(CANCELLED.set, cancelled)
         self._bytes += size_bytes
         try:
-            result, took_s = await asyncio.get_running_loop().run_in_executor(self._pool, context.run, _timed, work)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+            await self._free.acquire()
+            result, took_s = await self._in_thread(work)
         finally:
             self._bytes -= size_bytes
         self._s_per_byte += (took_s / size_bytes - self._s_per_byte) * (LEARNT if self._s_per_byte else 1.0)
         return result
+
+    async def _in_thread(self, work: Callable[[], T]) -> tuple[T, float]:
+        """Runs it in a thread that was free, and gives the thread back."""
+        context, cancelled = copy_context(), Event()
+        context.run(CANCELLED.set, cancelled)
+        running = self._pool.submit(context.run, _timed, work)
+        try:
+            return await asyncio.wrap_future(running)
+        finally:
+            if running.done():
+                self._free.release()
+            else:
+                cancelled.set()
+                self._abandon(running)
+
+    def _abandon(self, running: Future[tuple[T, float]]) -> None:
+        """Gives the thread back before its work has ended, while there are spare ones, or else at that moment."""
+        loop, spare = asyncio.get_running_loop(), self._abandoned < self._threads
+        if spare:
+            self._abandoned += 1
+            self._free.release()
+
+        def ended() -> None:
+            if spare:
+                self._abandoned -= 1
+            else:
+                self._free.release()
+
+        def tell(_running: Future[tuple[T, float]]) -> None:
+            with suppress(RuntimeError):  # the loop was closed before
+                loop.call_soon_threadsafe(ended)
+
+        running.add_done_callback(tell)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -46,7 +46,9 @@ class Repository:
         self._stage = StageMetrics("repository", self._tracing)
         metrics = RepositoryMetrics(self._stage.registry)
         journal = Journal()
-        self.board = Board(metrics, settings.max_watchers, settings.max_watchers_per_peer)
+        stages = settings.reservation
+        watchers = (settings.max_watchers, settings.max_watchers_per_peer, "watchers follow the catalogue")
+        self.board = Board(metrics, Places(*watchers, stages))
         self.serving = Serving(self.board, journal)
         self.residency = Residency(self._connect, settings, metrics, journal, self.serving.models_changed)
         self.serving.attach(self.residency)
@@ -71,10 +73,10 @@ class Repository:
         upstream_credentials(settings)  # files that cannot be read are named at the start
         credentials = partial(upstream_credentials, settings)
         self._loads = Loads(self.residency, leader, credentials, settings.replica_name, settings.transport)
-        waiting = Places(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads")
+        waiting = Places(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads", stages)
         own = RepositoryServicer(self.board, self.residency, self._loads, journal, self._tracing, waiting)
         inference = CatalogueServicer(
-            settings, self._stage, self.board, self.residency, self._loads, lambda: self._ready
+            settings, self._stage, self.board, self.residency, self._loads, waiting, lambda: self._ready
         )
         self.door = door_for([methods_of(REPOSITORY_SERVICE, own), methods_of(SERVICE, inference)], settings)
 

@@ -44,7 +44,7 @@ class RepositoryServicer:
         self._places = places
 
     def watch(self, _request: rp.WatchRequest, call: Call) -> AsyncIterator[rp.CatalogueUpdate]:
-        return self._board.updates(call.peer)
+        return self._board.updates(call)
 
     async def get_contract(self, request: rp.GetContractRequest, _call: Call) -> rp.GetContractReply:
         version = _known(self._board).catalogue.version(request.model, request.version)
@@ -52,7 +52,7 @@ class RepositoryServicer:
 
     async def ensure_loaded(self, request: rp.EnsureLoadedRequest, call: Call) -> rp.EnsureLoadedReply:
         _known(self._board).catalogue.version(request.model, request.version)
-        with self._places.place(call.peer), self._tracing.span("repository", call) as span:
+        with self._places.place(call), self._tracing.span("repository", call) as span:
             span.describe(request.model, str(request.version), 0)
             failing = request.failing[:MAX_FAILING]
             holders = await self._loads.ensure(
@@ -76,10 +76,11 @@ class CatalogueServicer(InferenceServicer):
         board: Board,
         residency: Residency,
         loads: Loads,
+        places: Places,
         is_ready: Callable[[], bool],
     ) -> None:
         super().__init__("repository", settings, metrics, is_ready)
-        self._board, self._residency, self._loads = board, residency, loads
+        self._board, self._residency, self._loads, self._places = board, residency, loads, places
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         """As the contract of the version shows it to callers."""
@@ -117,8 +118,9 @@ class CatalogueServicer(InferenceServicer):
         if request.parameters:
             raise NotSupported("a load takes no parameters here; the model repository says what is served")
         model = _known(self._board).catalogue.model(request.model_name)
-        for version in sorted(model.in_traffic):
-            await self._loads.ensure(model.name, version, call)
+        with self._places.place(call):
+            for version in sorted(model.in_traffic):
+                await self._loads.ensure(model.name, version, call)
         return pb.RepositoryModelLoadResponse()
 
     def _version(self, name: str, version: str) -> tuple[Model, Version]:

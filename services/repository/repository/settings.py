@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from repository.catalogue.store.uri import is_uri, split
+from repository.places import Reservation
 from repository.residency.limits import Limits
 from triptych.addresses import argument, pod_address
 from triptych.settings import StageSettings
@@ -92,6 +93,18 @@ class Settings(StageSettings, Limits):
     max_loads_per_peer: int = Field(
         256, ge=1, description="calls of one host that wait for loads, of REPOSITORY_MAX_IN_FLIGHT in all"
     )
+    stage_names: str = Field(
+        "",
+        description="names in the certificates of stages, separated by commas, that tell them from other callers with "
+        "mutual TLS; empty: callers are not told apart and nothing is reserved",
+    )
+    reserved_percent: int = Field(
+        50,
+        ge=0,
+        le=99,
+        description="share of max_watchers, and of max_in_flight calls that wait for loads, for callers with one of "
+        "stage_names alone",
+    )
 
     @field_validator("triton")
     @classmethod
@@ -110,6 +123,14 @@ class Settings(StageSettings, Limits):
         pod, _, address = text.partition("_")
         return f"{pod}_{pod_address(address)}"
 
+    @field_validator("stage_names")
+    @classmethod
+    def _are_verified(cls, text: str, info: ValidationInfo) -> str:
+        """Without the authorities of callers no certificate is asked for."""
+        if text and not info.data.get("tls_client_ca"):
+            raise ValueError("want TLS_CLIENT_CA beside it")
+        return text
+
     @field_validator("model_repository")
     @classmethod
     def _is_folder_or_store(cls, text: str) -> str:
@@ -122,6 +143,11 @@ class Settings(StageSettings, Limits):
         if self.kubernetes and self.served_models is not None:
             raise ValueError("either REPOSITORY_KUBERNETES or REPOSITORY_SERVED_MODELS, not both")
         return self
+
+    @property
+    def reservation(self) -> Reservation:
+        """Places that are kept for the stages."""
+        return Reservation(frozenset(_split(self.stage_names)), self.reserved_percent)
 
     @property
     def predictors(self) -> tuple[str, ...]:

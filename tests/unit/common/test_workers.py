@@ -130,3 +130,110 @@ def test_work_that_somebody_waits_for_is_not_cancelled_by_that_of_others() -> No
 
     asyncio.run(test())
     check_cancelled()  # in no thread of ours: nothing to be cancelled
+
+
+class Picture:
+    """Work that cannot be stopped: it has begun, and ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun, self.ends = threading.Event(), threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        assert self.ends.wait(60)
+        return "decoded"
+
+    async def abandoned(self, workers: Workers) -> None:
+        """Given up when it has begun; its thread goes on."""
+        task = asyncio.ensure_future(workers.run(self, 1))
+        assert await asyncio.to_thread(self.begun.wait, 60)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def given_back(workers: Workers) -> None:
+    while workers._abandoned:
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_work_does_not_wait_for_abandoned_work_that_cannot_be_stopped(threads: int) -> None:
+    async def test() -> None:
+        workers = Workers(threads, inline_bytes=0)
+        pictures = [Picture() for _ in range(threads)]
+        for picture in pictures:
+            await picture.abandoned(workers)
+        assert await asyncio.gather(*(workers.run(lambda: "good", 1) for _ in range(9))) == ["good"] * 9
+        assert workers._abandoned == threads
+        for picture in pictures:
+            picture.ends.set()
+        await given_back(workers)
+        workers.close()
+
+    asyncio.run(test())
+
+
+def test_work_that_goes_on_counts_once_the_spare_threads_are_taken_and_every_thread_comes_back() -> None:
+    async def test() -> None:
+        workers, first, second = Workers(1, inline_bytes=0), Picture(), Picture()
+        await first.abandoned(workers)
+        await second.abandoned(workers)
+        good = asyncio.ensure_future(workers.run(lambda: "good", 1))
+        assert not (await asyncio.wait({good}, timeout=0.05))[0]
+        second.ends.set()
+        assert await good == "good"
+        first.ends.set()
+        await given_back(workers)
+        third = Picture()
+        await third.abandoned(workers)
+        assert await workers.run(lambda: "good", 1) == "good"
+        third.ends.set()
+        await given_back(workers)
+        workers.close()
+
+    asyncio.run(test())
+
+
+def test_no_more_than_the_counted_threads_and_the_spare_ones_run_at_once() -> None:
+    running: list[int] = []
+    most = 0
+    lock = threading.Lock()
+
+    def work() -> None:
+        nonlocal most
+        with lock:
+            running.append(1)
+            most = max(most, len(running))
+        time.sleep(0.001)
+        with lock:
+            running.pop()
+
+    async def test() -> None:
+        workers = Workers(2, inline_bytes=0)
+        for _ in range(20):
+            tasks = [asyncio.ensure_future(workers.run(work, 1)) for _ in range(12)]
+            await asyncio.sleep(0.002)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await given_back(workers)
+        assert await workers.run(lambda: "good", 1) == "good"
+        assert workers.wait_s == 0.0
+        workers.close()
+
+    asyncio.run(test())
+    assert 0 < most <= 4
+
+
+def test_a_loop_that_closed_before_abandoned_work_ended_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    picture = Picture()
+
+    async def test() -> Workers:
+        workers = Workers(1, inline_bytes=0)
+        await picture.abandoned(workers)
+        return workers
+
+    workers = asyncio.run(test())
+    picture.ends.set()
+    workers._pool.shutdown(wait=True)
+    assert caplog.records == []

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from repository.metrics import RepositoryMetrics
+from repository.places import Places
 from repository.traffic.board import Board
 from tests.unit.repository.tritons import run
+from triptych.call import Call
 from triptych.errors import Draining, Overloaded
 from triptych.proto import repository_pb2 as rp
 
@@ -21,11 +23,12 @@ Updates = AsyncGenerator[rp.CatalogueUpdate]
 
 
 def make_board(max_watchers: int = 10, registry: CollectorRegistry | None = None) -> Board:
-    return Board(RepositoryMetrics(registry or CollectorRegistry()), max_watchers)
+    places = Places(max_watchers, max_watchers, "watchers follow the catalogue")
+    return Board(RepositoryMetrics(registry or CollectorRegistry()), places)
 
 
 def watch(board: Board) -> Updates:
-    return cast("Updates", board.updates())
+    return cast("Updates", board.updates(Call.within(60)))
 
 
 def model(name: str, *predictors: str, percent: int = 100) -> rp.Model:

@@ -43,6 +43,18 @@ def test_a_whole_mirror_has_every_file_of_a_model_and_its_time(store: Memory, fo
     }
 
 
+@pytest.mark.parametrize(("whole", "mode"), [(False, 0o700), (True, 0o755)])
+def test_a_mirror_is_read_by_its_user_alone_unless_a_triton_of_another_user_may_read_it(
+    store: Memory, folder: Path, whole: bool, mode: int
+) -> None:
+    before = os.umask(0o022)
+    try:
+        Mirror(store, folder, whole=whole).refresh()
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == mode
+
+
 def test_the_repositorys_mirror_reads_only_what_it_needs_and_knows_the_size_of_the_rest(
     store: Memory, folder: Path, scratch: Path
 ) -> None:

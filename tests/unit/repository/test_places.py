@@ -1,19 +1,24 @@
-"""One peer cannot take all places of those that follow the catalogue or wait for loads."""
+"""One peer cannot take all places of watchers or of loads, and many peers cannot keep the stages out."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 import pytest
+import trustme
 from prometheus_client import CollectorRegistry
+from pydantic import ValidationError
 
 from repository.metrics import RepositoryMetrics
-from repository.places import Places
+from repository.places import Places, Reservation
 from repository.settings import Settings
 from repository.traffic.board import Board
 from triptych.call import Call
 from triptych.errors import Overloaded
-from triptych.peer import peer_host
+from triptych.peer import certificate_names, peer_host
 
 
 @pytest.mark.parametrize(
@@ -36,22 +41,49 @@ def test_a_peer_is_its_host_whatever_its_port(peer: str, host: str) -> None:
     assert Call.within(1).peer == ""
 
 
+def test_names_of_a_certificate_are_those_that_grpc_gives() -> None:
+    """A connection of `ssl` through memory; the contract tests hold the same for grpc.aio."""
+    authority = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.issue_cert("preprocess", "10.0.0.1", "a@b", common_name="stage").configure_cert(client)
+    for context in (server, client):
+        authority.configure_trust(context)
+    server.verify_mode, client.check_hostname = ssl.CERT_REQUIRED, False
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = client.wrap_bio(back, there), server.wrap_bio(there, back, server_side=True)
+    for _ in range(4):
+        for end in ends:
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    assert certificate_names(ends[1].getpeercert() or {}) == {"preprocess", "10.0.0.1", "a@b", "stage"}
+    assert certificate_names({}) == frozenset()
+
+
+def call_of(peer: str, *names: str) -> Call:
+    return replace(Call.within(60), ask_peer=lambda: f"ipv4:{peer}:1" if peer else "", ask_identity=lambda: names)
+
+
 def test_a_peer_has_its_limit_and_the_others_have_theirs() -> None:
     places = Places(5, 3, "watchers follow the catalogue")
-    held = [places.place("a") for _ in range(3)]
+    one, two = call_of("10.0.0.1"), call_of("10.0.0.2")
+    held = [places.place(one) for _ in range(3)]
     for place in held:
         place.__enter__()
     with (
-        pytest.raises(Overloaded, match="3 watchers follow the catalogue from a, the limit for one peer"),
-        places.place("a"),
+        pytest.raises(Overloaded, match="3 watchers follow the catalogue from 10.0.0.1, the limit for one peer"),
+        places.place(one),
     ):
         pass
-    with places.place("b"), places.place("b"):
+    with places.place(two), places.place(two):
         assert places.taken == 5
-        with pytest.raises(Overloaded, match="5 watchers follow the catalogue, the limit; "), places.place("c"):
+        with (
+            pytest.raises(Overloaded, match="5 watchers follow the catalogue, the limit; "),
+            places.place(call_of("10.0.0.3")),
+        ):
             pass
     held.pop().__exit__(None, None, None)
-    with places.place("a"):
+    with places.place(one):
         assert places.taken == 3
     for place in held:
         place.__exit__(None, None, None)
@@ -59,9 +91,77 @@ def test_a_peer_has_its_limit_and_the_others_have_theirs() -> None:
 
 
 def test_where_the_server_tells_no_peer_all_share_the_whole() -> None:
-    places = Places(3, 1, "calls")
-    with places.place(""), places.place(""), places.place(""), pytest.raises(Overloaded), places.place("a"):
+    places, unknown = Places(3, 1, "calls"), call_of("")
+    with (
+        places.place(unknown),
+        places.place(unknown),
+        places.place(unknown),
+        pytest.raises(Overloaded),
+        places.place(call_of("10.0.0.1")),
+    ):
         pass
+
+
+STAGES = Reservation(frozenset({"preprocess", "repository"}), 50)
+
+
+@pytest.mark.parametrize(
+    "names", [(), ("client",), ("preprocess.evil.example",), ("Preprocess",), ("*",), ("",)], ids=repr
+)
+def test_strangers_with_any_number_of_addresses_leave_a_share_to_the_stages(names: tuple[str, ...]) -> None:
+    places = Places(10, 3, "watchers follow the catalogue", STAGES)
+    with ExitStack() as held:
+        for number in range(5):
+            held.enter_context(places.place(call_of(f"10.0.1.{number}", *names)))
+        with (
+            pytest.raises(Overloaded, match="5 watchers .* without a certificate of a stage, the limit for them"),
+            places.place(call_of("10.0.9.9", *names)),
+        ):
+            pass
+        for number in range(5):
+            held.enter_context(places.place(call_of(f"10.0.2.{number}", "any", "preprocess")))
+        with (
+            pytest.raises(Overloaded, match="10 watchers follow the catalogue, the limit; "),
+            places.place(call_of("10.0.2.9", "preprocess")),
+        ):
+            pass
+    assert (places.taken, places._others) == (0, 0)
+
+
+def test_stages_may_take_every_place_and_what_is_given_back_is_anybodys() -> None:
+    places = Places(4, 4, "calls", STAGES)
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(places.place(call_of("10.0.0.1", "repository")))
+        with pytest.raises(Overloaded, match="4 calls, the limit"), places.place(call_of("10.0.0.2")):
+            pass
+    with places.place(call_of("10.0.0.2")), places.place(call_of("10.0.0.2")):
+        assert places.taken == 2
+
+
+@pytest.mark.parametrize(
+    ("reservation", "most", "kept"),
+    [
+        (Reservation(), 10, 0),
+        (Reservation(frozenset({"a"}), 0), 10, 0),
+        (Reservation(frozenset(), 50), 10, 0),
+        (Reservation(frozenset({"a"}), 50), 10, 5),
+        (Reservation(frozenset({"a"}), 10), 4, 1),
+        (Reservation(frozenset({"a"}), 99), 1, 1),
+    ],
+)
+def test_the_reserved_share_is_of_all_places_and_at_least_one(reservation: Reservation, most: int, kept: int) -> None:
+    assert reservation.places(most) == kept
+
+
+def test_names_of_stages_want_certificates_of_callers() -> None:
+    secret = {"tls_cert": "a", "tls_key": "b"}
+    settings = Settings(**secret, tls_client_ca="c", stage_names="preprocess, repository", reserved_percent=25)  # type: ignore[arg-type]
+    assert settings.reservation == Reservation(frozenset({"preprocess", "repository"}), 25)
+    assert Settings().reservation.places(1024) == 0
+    assert Settings().reserved_percent == 50
+    with pytest.raises(ValidationError, match="want TLS_CLIENT_CA beside it"):
+        Settings(**secret, stage_names="preprocess")  # type: ignore[arg-type]
 
 
 def test_a_thousand_streams_of_one_peer_leave_room_for_a_new_pod() -> None:
@@ -70,12 +170,12 @@ def test_a_thousand_streams_of_one_peer_leave_room_for_a_new_pod() -> None:
     assert settings.max_loads_per_peer < settings.max_in_flight
 
     async def body() -> None:
-        metrics = RepositoryMetrics(CollectorRegistry())
-        board = Board(metrics, settings.max_watchers, settings.max_watchers_per_peer)
+        places = Places(settings.max_watchers, settings.max_watchers_per_peer, "watchers follow the catalogue")
+        board = Board(RepositoryMetrics(CollectorRegistry()), places)
         board.publish({})
         streams, refused = [], 0
         for _ in range(1023):
-            stream = board.updates("10.0.0.1")
+            stream = board.updates(call_of("10.0.0.1"))
             try:
                 await anext(stream)
             except Overloaded:
@@ -83,9 +183,9 @@ def test_a_thousand_streams_of_one_peer_leave_room_for_a_new_pod() -> None:
             else:
                 streams.append(stream)
         assert (len(streams), refused) == (256, 767)
-        assert (await anext(board.updates("10.0.0.2"))).full
+        assert (await anext(board.updates(call_of("10.0.0.2")))).full
         for stream in streams:
             await stream.aclose()  # type: ignore[attr-defined]
-        assert (await anext(board.updates("10.0.0.1"))).full
+        assert (await anext(board.updates(call_of("10.0.0.1")))).full
 
     asyncio.run(body())

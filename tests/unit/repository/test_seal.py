@@ -259,8 +259,8 @@ def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
 # Loads
 
 
-def desk(scanner: Scanner, triton: FakeTriton, catalogue: Catalogue) -> Desk:
-    made = Desk(catalogue, triton)
+def desk(scanner: Scanner, triton: FakeTriton, catalogue: Catalogue, **limits: float) -> Desk:
+    made = Desk(catalogue, triton, **limits)
     made.residency.needs.seals = scanner.sealer
     return made
 
@@ -322,6 +322,34 @@ def test_a_load_that_failed_seals_nothing(scanner: Scanner, publish: Publish) ->
         (version / "model.onnx").write_bytes(b"half and half")
         assert scanner.look() is None
         assert folder(scanner, settle=True).versions[1].fault == ""
+
+    run(body())
+
+
+@pytest.mark.parametrize(("mends", "loads"), [(False, 1), (True, 2)])
+def test_a_look_that_only_seals_does_not_forget_a_failed_load(
+    scanner: Scanner, publish: Publish, mends: bool, loads: int
+) -> None:
+    async def body() -> None:
+        version = publish("sales_de")
+        found = scanner.look(settle=False, young_s=60)
+        assert found is not None
+        catalogue, triton = assemble(found.folders, [], Catalogue(), serve_undeclared=True), FakeTriton()
+        assert catalogue.model("sales_de").versions[1].files is None
+        stand = desk(scanner, triton, catalogue)
+        triton.refuses["sales_de", 1] = "no model"
+        with pytest.raises(LoadFailed):
+            await stand.ensure()
+        if mends:
+            (version / "model.onnx").write_bytes(b"other weights, and more")
+        sealed = catalogue
+        while sealed.model("sales_de").versions[1].files is None:
+            seen = scanner.look(settle=True)
+            sealed = assemble(seen.folders, [], sealed, serve_undeclared=True) if seen else sealed
+        stand.residency.set_catalogue(sealed)
+        with pytest.raises(LoadFailed):
+            await stand.ensure()
+        assert triton.loads == [("sales_de", 1)] * loads
 
     run(body())
 
@@ -395,6 +423,31 @@ def test_an_unload_of_another_version_does_not_either(scanner: Scanner, publish:
         assert triton.unloads == []
         stand.residency.set_catalogue(catalogue_of(scanner, catalogue))
         assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == ""
+
+    run(body())
+
+
+def test_nor_does_one_beside_a_version_that_has_not_passed_its_warm_up(scanner: Scanner, publish: Publish) -> None:
+    """Triton has it, though no request is sent to it, and would read its changed files."""
+
+    async def body() -> None:
+        first = publish("sales_de", 1)
+        publish("sales_de", 2)
+        catalogue, triton = catalogue_of(scanner), FakeTriton()
+        stand = desk(scanner, triton, catalogue, warm_up=True, idle_ttl_s=100)
+        await stand.ensure(version=2)
+        triton.answering.clear()
+        caller = stand.ask(version=1)
+        while ("sales_de", 1) not in triton.loaded:
+            await asyncio.sleep(0)
+        await stand.pod().refresh()
+        assert stand.pod().unproven == {("sales_de", 1)}
+        assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == "idle for 100 s"
+        change_weights(first)
+        stand.residency.set_catalogue(catalogue_of(scanner, catalogue))
+        assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == ""
+        triton.answering.set()
+        await asyncio.gather(caller, return_exceptions=True)
 
     run(body())
 

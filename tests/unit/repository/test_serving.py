@@ -16,6 +16,7 @@ from repository.catalogue.assembly import Catalogue, assemble
 from repository.catalogue.scan import Scanner
 from repository.journal import Journal
 from repository.metrics import RepositoryMetrics
+from repository.places import Places
 from repository.residency.limits import Limits
 from repository.residency.residency import Residency
 from repository.traffic.board import Board
@@ -31,7 +32,7 @@ class Stand:
 
     def __init__(self, *tritons: FakeTriton, **limits: Any) -> None:
         metrics, self.journal, self.now = RepositoryMetrics(CollectorRegistry()), Journal(), 0.0
-        self.board = Board(metrics, 10)
+        self.board = Board(metrics, Places(10, 10, "watchers"))
         self.serving = Serving(self.board, self.journal)
         bounds = Limits(**{"withdraw_s": 0, "warm_up": False} | limits)
         known = {triton.address: triton for triton in tritons}
@@ -52,7 +53,7 @@ class Stand:
 
     async def shares(self) -> dict[int, int]:
         """What a watcher that comes now is told of sales_de."""
-        update = await anext(self.board.updates())
+        update = await anext(self.board.updates(Call.within(60)))
         model = next(model for model in update.models if model.name == "sales_de")
         return {version.version: version.percent for version in model.versions if version.percent}
 
@@ -155,7 +156,7 @@ def test_a_model_that_is_gone_has_no_situation_and_no_place_on_the_board(two: tu
         stand.serving.set_catalogue(read(*two))
         stand.serving.set_catalogue(Catalogue())
         assert stand.serving.situation("sales_de") is None
-        assert not (await anext(stand.board.updates())).models
+        assert not (await anext(stand.board.updates(Call.within(60)))).models
 
     run(test())
 
@@ -254,7 +255,7 @@ def test_too_many_waiting_loads_keep_no_catalogue_from_being_published(models: P
         declare(documents, "sales_de", {1: 100}, pin=True)
         publish(models, "sales_it")
         stand.serving.set_catalogue(read(models, documents, before))
-        names = [model.name for model in (await anext(stand.board.updates())).models]
+        names = [model.name for model in (await anext(stand.board.updates(Call.within(60)))).models]
         assert names == ["sales_de", "sales_fr", "sales_it"]
         triton.finish.set()
         await asking

@@ -8,11 +8,11 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from repository.catalogue.store.keys import MAX_PART_BYTES, folders_of, sort_out
+from repository.catalogue.store.keys import sort_out
 from repository.catalogue.store.mirror import Mirror
 from repository.catalogue.store.objects import Object
+from tests.fuzz.file_checks import check_listed
 from tests.unit.repository.stores import Memory, contents
-from triptych.contract.files import printable_path
 
 PARTS = st.one_of(
     st.sampled_from(["m", "1", "2", "config.pbtxt", "contract.yaml", "", ".", "..", ".hidden", "a\\b", "ä" * 130]),
@@ -28,19 +28,7 @@ OBJECTS = st.builds(Object, st.integers(-1, 3), st.integers(-(2**70), 2**70), st
 @given(st.dictionaries(KEYS, OBJECTS, max_size=12))
 @settings(max_examples=200, deadline=None)
 def test_every_listing_is_sorted_out_and_every_file_is_one(listed: dict[str, Object]) -> None:
-    found = sort_out(listed)
-    assert found.files.keys().isdisjoint(found.faults)
-    assert found.files.keys() | found.faults.keys() <= listed.keys()
-    assert folders_of(found.files).isdisjoint(found.files)
-    for path in found.files:
-        parts = path.split("/")
-        assert len(parts) > 1
-        assert path == os.path.normpath(path)
-        assert all(0 < len(part.encode()) <= MAX_PART_BYTES for part in parts)
-    for key, why in found.faults.items():
-        assert f"{printable_path(key)}: {why}".isprintable()
-    silent = listed.keys() - found.files.keys() - found.faults.keys()
-    assert all("/" not in key or listed[key].size == 0 for key in silent), "nothing with a content goes unsaid"
+    check_listed(listed)
 
 
 NAMES = st.sampled_from(["m/config.pbtxt", "m/1/x", "m/1/x/y", "m/1", "m/2", "m", "n/1/x", "n/1/d/x", "n/1/d"])

@@ -31,10 +31,14 @@ PLATFORMS: Final = {
     "pytorch_libtorch": "pytorch",
 }
 MAX_REASON: Final = 300  # characters of what protobuf says, which quotes the file
-# A comment, which may hold quotes, or a string.
-_TOKEN: Final = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'")
+# What protobuf's reader in C++ takes, which is Triton's; Python's takes more. A comment or a string, which may hold
+# anything, or a word that begins as a number.
+_TOKEN: Final = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[0-9A-Za-z_+.-]+|[^\x00-\x7f]")
 _ESCAPE: Final = re.compile(
     r"\\(?:[abfnrtv\\'\"]|x[0-9a-fA-F]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"
+)
+_NUMBER: Final = re.compile(
+    r"-?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?|[A-Za-z]\w*)?"
 )
 
 
@@ -44,20 +48,33 @@ class ConfigError(ValueError):
 
 def parse_config(text: str) -> Any:
     """The protobuf message `inference.ModelConfig`. Raises ConfigError."""
-    _check_escapes(text)
+    _check_tokens(text)
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
     except text_format.ParseError as error:
-        reason = re.sub(r"^\d+:\d+ : ", "", str(error))
-        raise ConfigError(f"{FILE}:{error.GetLine() or 1}: {reason:.{MAX_REASON}}") from None
+        line, reason = error.GetLine() or 1, re.sub(r"^\d+:\d+ : ", "", str(error))
+    except Exception as error:  # ValueError for an enumeration's number of more than 32 bits
+        line, reason = 1, f"cannot be read: {type(error).__name__}: {error}"
+    raise ConfigError(f"{FILE}:{line}: {reason:.{MAX_REASON}}")
 
 
-def _check_escapes(text: str) -> None:
-    """Raises ConfigError for an escape that Triton refuses; Python's protobuf reads some of them as they stand."""
-    for token in _TOKEN.finditer(text) if "\\" in text else ():
-        if token[0][0] != "#" and "\\" in (left := _ESCAPE.sub("", token[0])):
-            line, wrong = text.count("\n", 0, token.start()) + 1, left[left.index("\\") :][:2]
-            raise ConfigError(f"{FILE}:{line}: want escapes of C in a string, got {wrong}; a backslash is written \\\\")
+def _check_tokens(text: str) -> None:
+    """Raises ConfigError for what Triton refuses and Python's protobuf takes: escapes, blanks, numbers such as `+5`."""
+    for token in _TOKEN.finditer(text):
+        if wrong := _wrong(token[0]):
+            line = text.count("\n", 0, token.start()) + 1
+            raise ConfigError(f"{FILE}:{line}: {wrong}")
+
+
+def _wrong(token: str) -> str:
+    first = token[0]
+    if first in "\"'":
+        left = _ESCAPE.sub("", token) if "\\" in token else ""
+        wrong = left[left.index("\\") :][:2] if "\\" in left else ""
+        return wrong and f"want escapes of C in a string, got {wrong}; a backslash is written \\\\"
+    if first in "0123456789+-." and not _NUMBER.fullmatch(token):
+        return f"want a number as in C, got {token:.40}"
+    return f"want ASCII outside of strings and comments, got {ascii(token)}" if first > "\x7f" else ""
 
 
 def read_config(folder: Path, within: Path | None = None, most: int = MAX_BYTES) -> tuple[str, Any]:

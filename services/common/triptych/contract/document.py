@@ -8,7 +8,8 @@ mean the same by the same words: `quickly` asks ruamel.yaml what a word is. A te
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, Final
 
@@ -37,6 +38,26 @@ MAX_DEPTH: Final = 32
 # Tabs, directives, and what YAML 1.1 and 1.2 (or their libraries) take for the end of a line are left to the other one.
 _UNUSUAL: Final = re.compile("[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd]|^%", re.MULTILINE)
 _TAG: Final = "tag:yaml.org,2002:"
+
+
+class UnreadableYAML(YAMLError):
+    """What ruamel.yaml did not foresee in a text."""
+
+
+@contextmanager
+def yaml_faults() -> Iterator[None]:
+    """Raises `YAMLError` for everything that ruamel.yaml raises at the text of a stranger, but for `RecursionError`.
+
+    It raises ValueError for 2026-99-99, KeyError for `!!bool x`, IndexError for `!!int ''`, TypeError for a key that
+    is a mapping of mappings.
+    """
+    try:
+        yield
+    except (YAMLError, RecursionError):
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise UnreadableYAML(f"cannot be read ({why}); put it in quotes, without a tag") from error
 
 
 class _Unusual(Exception):
@@ -163,13 +184,15 @@ class _Thorough:
 
     def read(self, data: bytes) -> tuple[Any, dict[Location, int]]:
         try:
-            root = self._yaml.compose(data.decode())
+            text = data.decode()
+            with yaml_faults():
+                root = self._yaml.compose(text)
             if not isinstance(root, MappingNode):
                 raise ContractError([f"{self._file}:1: a contract is a mapping"])
             return self._plain(root, ()), self._lines
         except UnicodeDecodeError as error:
-            text = f"not UTF-8: {error.reason} at byte {error.start}"
-            raise ContractError([f"{self._file}:1: {text}"]) from None
+            fault = f"not UTF-8: {error.reason} at byte {error.start}"
+            raise ContractError([f"{self._file}:1: {fault}"]) from None
         except RecursionError:
             raise ContractError([f"{self._file}:1: nested too deeply"]) from None
         except MarkedYAMLError as error:
@@ -202,7 +225,11 @@ class _Thorough:
         return values
 
     def _scalar(self, node: Node, where: Location) -> Any:
-        value = self._yaml.constructor.construct_object(node)
+        try:
+            with yaml_faults():
+                value = self._yaml.constructor.construct_object(node)
+        except UnreadableYAML as error:
+            raise self._fault(node, where, str(error)) from error
         if value is not None and type(value) not in (str, int, float, bool):
             raise self._fault(node, where, f"put it in quotes: YAML reads it as {type(value).__name__}")
         return value

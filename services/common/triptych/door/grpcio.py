@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import grpc
@@ -23,6 +24,9 @@ from triptych.tls import server_credentials
 # once were lost with 1,024, and none with 4,096 (docs/decisions/2026-11-28-resets.md).
 STREAMS_FACTOR = 4
 MAX_STREAMS = (1 << 31) - 1
+
+
+_NAMES = ("x509_subject_alternative_name", "x509_common_name")
 
 
 class _CallIsOver(logging.Filter):
@@ -165,7 +169,14 @@ def _call(door: GrpcioDoor, service: str, context: aio.ServicerContext[Any, Any]
     metadata = {key: value for key, value in entries if isinstance(value, str)}
     call = door.admit(service, context.time_remaining(), metadata, endless=endless)
     call.ask_peer = context.peer
+    call.ask_identity = partial(_certificate_names, context)
     return call
+
+
+def _certificate_names(context: aio.ServicerContext[Any, Any]) -> frozenset[str]:
+    """Subject alternative names and common name of the caller's certificate, which gRPC has verified."""
+    properties = context.auth_context()
+    return frozenset(name.decode() for key in _NAMES for name in properties.get(key, ()))
 
 
 async def _refuse(context: aio.ServicerContext[Any, Any], error: BaseException, method: str) -> bytes:

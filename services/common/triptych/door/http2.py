@@ -19,6 +19,7 @@ from triptych.http2.exchange import Exchange, Handler
 from triptych.http2.framing import status_headers
 from triptych.http2.server import Server
 from triptych.methods import Method, Service
+from triptych.peer import certificate_names
 from triptych.settings import StageSettings
 from triptych.tls import server_context
 
@@ -107,6 +108,7 @@ class Http2Door(Door):
         }
         call = self.admit(service, exchange.left_s(metadata.get("grpc-timeout")), metadata, endless=endless)
         call.ask_peer = lambda: exchange.peer
+        call.ask_identity = lambda: certificate_names(exchange.certificate)
         return call
 
     def _answerer(self, service: str, method: Method) -> Callable[[Exchange], Coroutine[Any, Any, None]]:

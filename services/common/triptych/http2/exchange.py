@@ -77,6 +77,11 @@ class Exchange:
         return self._connection.peer
 
     @property
+    def certificate(self) -> dict[str, Any]:
+        """The caller's certificate, as `ssl` has it; empty without one."""
+        return self._connection.certificate
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing can be said to the caller any more."""
         return self.stream_id not in self._connection.exchanges

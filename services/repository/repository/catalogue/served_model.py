@@ -17,6 +17,7 @@ from pydantic.config import JsonDict
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from triptych.contract.document import yaml_faults
 from triptych.contract.files import FileError, escaped, read_text
 
 GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
@@ -230,7 +231,7 @@ def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES
     """
     nowhere, faults = Origin(f"{path}:1"), 0
     try:
-        for content in YAML(typ="rt", pure=True).load_all(read_text(path, within, most)):
+        for content in _contents(read_text(path, within, most)):
             if content is not None:
                 origin = Origin(f"{path}:{_line(content, ())}")
                 for item in check_document(origin, content, partial(_place, path, content)):
@@ -245,7 +246,13 @@ def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         yield Fault("", f"{path}:{line}: not YAML: {error.problem}", nowhere)
     except (YAMLError, RecursionError) as error:
-        yield Fault("", f"{path}:1: not YAML: {str(error).splitlines()[0]}", nowhere)
+        yield Fault("", f"{path}:1: not YAML: {_shown(str(error).partition(chr(10))[0])}", nowhere)
+
+
+def _contents(text: str) -> Iterator[Any]:
+    """The documents of a file. Raises `YAMLError`."""
+    with yaml_faults():
+        yield from YAML(typ="rt", pure=True).load_all(text)
 
 
 def check_document(origin: Origin, content: Any, place: Callable[[Location], str]) -> Iterator[Document | Fault]:
@@ -281,7 +288,7 @@ def _model_named(content: Any) -> str:
 
 def _line(node: Any, location: Location) -> int:
     """Line, from 1, of the innermost part of `location` that is in the document."""
-    line = node.lc.line if hasattr(node, "lc") else 0
+    line = (node.lc.line if hasattr(node, "lc") else None) or 0  # a scalar with a tag of its own has an empty `lc`
     for part in location:
         if not hasattr(node, "lc") or part not in (node.lc.data or {}):
             break

@@ -241,7 +241,7 @@ class Needs:
 
     def _holds_changed(self, key: Key, pod: Pod) -> bool:
         """Whether an unload would have Triton read the changed files of another version of the model."""
-        others = (self._known((key[0], number))[1] for number in pod.ready_versions(key[0]) if number != key[1])
+        others = (self._known((key[0], number))[1] for number in pod.held_versions(key[0]) if number != key[1])
         return any(version is not None and version.fault for version in others)
 
     def _has_weakest_claim(self, key: Key, pod: Pod) -> bool:

@@ -60,7 +60,7 @@ class Pod:
         self._proven: set[Key] = set()  # may take requests; all that is in the index without `warms_up`
         self._warms_up = warms_up
         self._own: dict[Key, Count] = {}  # requests of this process, which are no use
-        self._versions: dict[str, set[int]] = {}  # of `ready`, by model
+        self._held: dict[str, set[int]] = {}  # what Triton has ready, proven or not, by model
         self._index = Index()
         self._predictor, self._on_change, self._clock = predictor, on_change, clock
         self._failures: dict[Key, tuple[str, float]] = {}  # reason, and until when it counts
@@ -104,7 +104,8 @@ class Pod:
         return room
 
     def ready_versions(self, model: str) -> set[int]:
-        return self._versions.get(model, set())
+        """Versions that requests may be sent to."""
+        return {version for version in self.held_versions(model) if (model, version) in self._proven}
 
     def in_memory(self, key: Key) -> bool:
         """Whether Triton has the version, perhaps while it is unloaded."""
@@ -206,7 +207,7 @@ class Pod:
 
     def held_versions(self, model: str) -> set[int]:
         """Versions that Triton has ready, proven or not."""
-        return {version for name, version in self._index.ready - self._leaving if name == model}
+        return self._held.get(model, set())
 
     async def reason(self, key: Key) -> str:
         """Why Triton has the version not ready."""
@@ -290,10 +291,11 @@ class Pod:
         self._proven &= index.ready
         self._own = {key: count for key, count in self._own.items() if key in index.ready}
         self._index, self.answers = index, answers
-        self.ready = (index.ready & self._proven) - self._leaving
-        self._versions = {}
-        for name, version in self.ready:
-            self._versions.setdefault(name, set()).add(version)
+        held = index.ready - self._leaving
+        self.ready = held & self._proven
+        self._held = {}
+        for name, version in held:
+            self._held.setdefault(name, set()).add(version)
         now_s = self._clock()
         self.since = {key: self.since.get(key, now_s) for key in index.ready}
         if (self.ready, self.answers) != before:

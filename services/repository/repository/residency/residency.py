@@ -10,6 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from repository.catalogue.assembly import Catalogue, Model
 from repository.journal import Journal
@@ -210,4 +211,11 @@ class Residency:
 
 def _was_read_again(before: Model, now: Model) -> bool:
     """Whether something in the model's folder changed: perhaps what made a load fail has been mended."""
-    return before.config is not now.config
+    return before.config is not now.config and not _was_sealed_alone(before, now)
+
+
+def _was_sealed_alone(before: Model, now: Model) -> bool:
+    """Whether the folder was read again for its seal, which the first look leaves to the next."""
+    unsealed = {number: replace(each, files=None) for number, each in now.versions.items()}
+    is_new = any(each.files is None and now.versions[n].files for n, each in before.versions.items() if n in unsealed)
+    return is_new and before.config == now.config and before.versions == unsealed

@@ -7,12 +7,12 @@ watcher costs no memory and misses nothing that still holds.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 from repository.catalogue.assembly import Catalogue
 from repository.metrics import RepositoryMetrics
 from repository.places import Places
+from triptych.call import Call
 from triptych.errors import Draining
 from triptych.proto import repository_pb2 as rp
 
@@ -22,9 +22,9 @@ TOGETHER_S = 0.005
 class Board:
     """Catalogue and placement, with a revision that grows with every visible change."""
 
-    def __init__(self, metrics: RepositoryMetrics, max_watchers: int, max_per_peer: int = sys.maxsize) -> None:
+    def __init__(self, metrics: RepositoryMetrics, watchers: Places) -> None:
         self.catalogue = Catalogue()
-        self._watchers = Places(max_watchers, max_per_peer, "watchers follow the catalogue")
+        self._watchers = watchers
         metrics.watchers.set_function(lambda: self._watchers.taken)
         self._models: dict[str, rp.Model] = {}
         self._changes: dict[str, int] = {}  # the revision in which each model changed or went; the latest last
@@ -57,9 +57,9 @@ class Board:
         self._closed = True
         self._wake()
 
-    async def updates(self, peer: str = "") -> AsyncIterator[rp.CatalogueUpdate]:
+    async def updates(self, call: Call) -> AsyncIterator[rp.CatalogueUpdate]:
         """The whole catalogue once it is known, then what changes. Raises `Overloaded` and `Draining`."""
-        with self._watchers.place(peer):
+        with self._watchers.place(call):
             revision = 0
             while True:
                 while revision == self._revision and not self._closed:

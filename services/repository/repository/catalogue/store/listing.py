@@ -49,7 +49,7 @@ def pages(sign: Sign, prefix: str) -> Iterator[list[Item]]:
     token = ""
     while True:
         query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
-        page = _Page(_fetch(sign(urlencode(query | ({"continuation-token": token} if token else {})))))
+        page = ListingPage(_fetch(sign(urlencode(query | ({"continuation-token": token} if token else {})))))
         yield page.items
         if not page.next_token:
             return
@@ -58,13 +58,13 @@ def pages(sign: Sign, prefix: str) -> Iterator[list[Item]]:
         token = page.next_token
 
 
-class _Page:
+class ListingPage:
     """One answer. Raises `ValueError` for what is no listing."""
 
     def __init__(self, data: bytes) -> None:
         try:
             root = ElementTree.fromstring(_NO_XML.sub(_as_xml, data))
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: of an encoding
             raise ValueError(f"the answer is no listing: {error}") from None
         if _name(root) != "ListBucketResult":
             raise ValueError(f"the answer is no listing: want ListBucketResult, got {_name(root)[:40]}")

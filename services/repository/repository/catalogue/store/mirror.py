@@ -161,7 +161,7 @@ class Mirror:
         """Makes sure that the folder is this mirror's own. Raises `OSError`."""
         folder, side = self.folder, self._side
         want = f"{self.store.uri.rstrip('/')} {'whole' if self._whole else 'contracts'}"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o777 if self._whole else 0o700, parents=True, exist_ok=True)  # the repository's is its own
         mark = side / "of"
         if any(folder.iterdir()) and (not mark.exists() or mark.read_text() != want):
             is_now = f"is a mirror of {mark.read_text()}" if mark.exists() else "has files of somebody else"
