@@ -140,8 +140,7 @@ def test_the_services_that_kserve_makes_are_among_the_names(render: Render) -> N
     [
         (with_secret("mutual"), True),
         (with_secret("mutual", namePrefix="two-"), True),
-        (with_secret("mutual", mode="Deployment", repository={"settings": {"door": "grpcio"}}), True),
-        (with_secret("mutual", repository={"settings": {"door": "envoy"}}), False),
+        (with_secret("mutual", mode="Deployment", repository={"settings": {"server": "grpcio"}}), True),
         (with_secret("tls"), False),
         ({}, False),
     ],
