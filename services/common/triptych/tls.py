@@ -115,7 +115,10 @@ class UpstreamCredentials:
         """As asyncio takes them. Raises `OSError`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.set_alpn_protocols(["h2"])
-        context.load_verify_locations(cadata=(self._contents[0] or b"").decode())
+        try:
+            context.load_verify_locations(cadata=(self._contents[0] or b"").decode("ascii"))
+        except ValueError as error:  # it is empty, or no text
+            raise OSError(f"{self._authorities}: {error}") from error
         if self._certificate:
             context.load_cert_chain(self._certificate, self._key)
         return context
