@@ -41,7 +41,8 @@ class _Endpoint:
     def __init__(self) -> None:
         self.connection: ClientConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
-        self.retry: asyncio.TimerHandle | None = None  # until then no connection is tried
+        self.connect_at_s = 0.0  # not before, for the last one that was had
+        self.retry: asyncio.TimerHandle | None = None  # after one that was not had: until then none is tried
         self.backoff_s = BACKOFF_S
 
     def wait(self, seconds: float, retry: Callable[[], None]) -> None:
@@ -57,6 +58,7 @@ class _Endpoint:
         """Tries no more."""
         if self.connecting is not None:
             self.connecting.cancel()
+            self.connecting = None
         if self.retry is not None:
             self.retry.cancel()
 
@@ -124,6 +126,7 @@ class Channel:
             endpoint.cancel()
         if self._resolving is not None:
             self._resolving.cancel()
+            self._resolving = None
         for connection in tuple(self._connections):
             connection.retire()
 
@@ -224,6 +227,7 @@ class Channel:
             endpoint.connection.retire()
 
     async def _connect(self, where: tuple[str, int], endpoint: _Endpoint) -> None:
+        await asyncio.sleep(endpoint.connect_at_s - time.monotonic())
         connection = ClientConnection(self._buffer, self._changed)
         self._connections.add(connection)
         host, port = where
@@ -245,8 +249,7 @@ class Channel:
             self._connections.discard(connection)
             raise
         else:
-            endpoint.backoff_s = BACKOFF_S
-            endpoint.wait(BACKOFF_S, self._advance)
+            endpoint.backoff_s, endpoint.connect_at_s = BACKOFF_S, time.monotonic() + BACKOFF_S
             if connection.is_usable and not self._is_closed:
                 endpoint.connection = connection
                 self._usable.append(connection)

@@ -246,7 +246,7 @@ class ClientConnection(Connection):
             self._forget(call)
 
     def _begin(self, headers: Headers, data: bytes, *, is_stream: bool) -> Outgoing:
-        if not self.is_usable:
+        if not self.is_usable or self.transport is None or self.transport.is_closing():
             raise CallFailed(grpc.StatusCode.UNAVAILABLE, "the connection was closed", is_unsent=True)
         call = Outgoing(self._loop.create_future(), is_stream=is_stream)
         try:

@@ -51,7 +51,6 @@ class Connection(asyncio.BufferedProtocol):
         self._settings = {**settings, Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES}
         self.transport: asyncio.Transport | None = None
         self.is_closed = False
-        self._is_closing = False
         self._closing: asyncio.TimerHandle | None = None
         self.is_full = False  # the transport takes no more now
         self.full_since_s = 0.0
@@ -95,6 +94,9 @@ class Connection(asyncio.BufferedProtocol):
         self.handle(self.protocol.events())
         self.flush()
 
+    def eof_received(self) -> None:
+        self.close()
+
     def pause_writing(self) -> None:
         self.is_full, self.full_since_s = True, time.monotonic()
 
@@ -104,7 +106,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         """Writes as much as the transport takes and the peer's windows allow."""
-        if self.transport is None or self._is_closing or self.is_closed:
+        if self.transport is None or self.transport.is_closing():
             return
         try:
             while not self.is_full and (data := self.protocol.data_to_send(WRITE_BYTES)):
@@ -138,9 +140,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Closes the transport once all is written that it has taken, or after `CLOSE_S`."""
-        if self.transport is None or self._is_closing or self.is_closed:
+        if self.transport is None or self.transport.is_closing():
             return
-        self._is_closing = True
         self._closing = asyncio.get_running_loop().call_later(CLOSE_S, self.abort)
         self.transport.close()
 
