@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -21,6 +22,7 @@ from triptych.http2 import client as client_module
 from triptych.http2.channel import Channel
 from triptych.http2.client import CallFailed
 from triptych.http2.framing import framed
+from triptych.tls import UpstreamCredentials
 
 StatusCode = grpc.StatusCode
 PATH = "/a/B"
@@ -377,6 +379,15 @@ async def test_a_channel_that_takes_no_more_calls_ends_those_that_it_has() -> No
         held[0][0].flush()
         assert await call == b"hello"
         await until(lambda: not channel._connections and served.all[0].is_gone)
+
+
+@pytest.mark.parametrize("authorities", [b"", b"none\n", b"\xff", b"-----BEGIN CERTIFICATE-----\n"])
+def test_authorities_that_are_none_are_named(authorities: bytes, tmp_path: Path) -> None:
+    """What an empty file raises is no `OSError`, which those wait for who take up renewed files."""
+    path = tmp_path / "authorities.pem"
+    path.write_bytes(authorities)
+    with pytest.raises(OSError, match=r"cannot use .*authorities\.pem"):
+        UpstreamCredentials(str(path)).context()
 
 
 async def _of(call: asyncio.Task[bytes]) -> bytes:

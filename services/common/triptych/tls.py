@@ -117,10 +117,11 @@ class UpstreamCredentials:
         context.set_alpn_protocols(["h2"])
         try:
             context.load_verify_locations(cadata=(self._contents[0] or b"").decode("ascii"))
-        except ValueError as error:  # it is empty, or no text
-            raise OSError(f"{self._authorities}: {error}") from error
-        if self._certificate:
-            context.load_cert_chain(self._certificate, self._key)
+            if self._certificate:
+                context.load_cert_chain(self._certificate, self._key)
+        except (ValueError, ssl.SSLError) as error:  # of a file that is empty, or no PEM
+            files = ", ".join(filter(None, (self._authorities, self._certificate, self._key)))
+            raise OSError(f"cannot use {files}: {error}") from error
         return context
 
 
@@ -136,4 +137,4 @@ def upstream_credentials(settings: StageSettings) -> UpstreamCredentials | None:
 
 def _unreadable(error: OSError, settings: StageSettings, variable: str) -> OSError:
     setting = f"{settings.prefix()}{variable}"
-    return OSError(f"cannot read {error.filename}: {error.strerror}; {setting} and its like name it")
+    return OSError(f"cannot read {error.filename or 'certificates'}: {error.strerror}; {setting} and its like name it")

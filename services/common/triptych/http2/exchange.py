@@ -171,21 +171,16 @@ class Exchange:
 
     def look(self, now_s: float) -> None:
         """Ends a call that is late, or whose caller does not go on with a message."""
-        inbox, fault = self._inbox, None
+        fault = None
         if self in self._connection.unsent:
             self._pace = self._pace or Pace(self._server.settings)
             if self._pace.fault(now_s, -2, -self._connection.protocol.queued_body_size(self.stream_id)):
                 self._give_up("DEADLINE_EXCEEDED")
         elif now_s > self._until_s:
             fault = DeadlineExceeded("the deadline of the call has passed")
-        elif not self._is_complete and self.handler is not None:
-            if inbox is None:
-                is_reading = not self.handler.streams
-            else:
-                is_reading = not self.handler.streams or (inbox.held_bytes > 0 and not inbox.waiting)
-            if is_reading:
-                self._pace = self._pace or Pace(self._server.settings)
-                fault = self._pace.fault(now_s, inbox.count if inbox else 0, inbox.arrived_bytes if inbox else 0)
+        elif self._is_within_message():
+            inbox, self._pace = self._inbox, self._pace or Pace(self._server.settings)
+            fault = self._pace.fault(now_s, inbox.count if inbox else 0, inbox.arrived_bytes if inbox else 0)
         if fault is not None:
             self.end(fault)
 
@@ -320,6 +315,13 @@ class Exchange:
         if self._settled is not None:
             settled, self._settled = self._settled, None  # it leads back here: a cycle would keep the connection
             settled(code)
+
+    def _is_within_message(self) -> bool:
+        """Whether the caller has to send the rest of a message."""
+        if self._is_complete or self.handler is None:
+            return False
+        inbox = self._inbox
+        return not self.handler.streams or (inbox is not None and inbox.held_bytes > 0 and not inbox.waiting)
 
     def _open_inbox(self) -> Inbox:
         server = self._server
