@@ -238,10 +238,10 @@ class Exchange:
     def finish(self, message: bytes | None, settled: Callable[[str], None] = lambda code: None) -> None:
         """Ends the call well, with a last message or none; `settled` is told the code once all is written."""
         data = None if message is None else self._fitting(message)
-        self._settled = settled
         if self.is_over:
             settled("CANCELLED")
             return
+        self._settled = settled
         self._start()
         if data is not None:
             self._say(self._connection.protocol.send_data, data)
