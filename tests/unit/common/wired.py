@@ -31,7 +31,8 @@ class Wire(asyncio.Transport):
         self.high_bytes = high or self.high_bytes
 
     def write(self, data: Any) -> None:
-        assert not self._is_closing, "it was closed"
+        if self._is_closing:
+            return
         self.waiting += data
         if len(self.waiting) > self.high_bytes and not self.is_paused:
             self.is_paused = True

@@ -94,9 +94,6 @@ class Connection(asyncio.BufferedProtocol):
         self.handle(self.protocol.events())
         self.flush()
 
-    def eof_received(self) -> None:
-        self.close()
-
     def pause_writing(self) -> None:
         self.is_full, self.full_since_s = True, time.monotonic()
 
@@ -106,7 +103,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         """Writes as much as the transport takes and the peer's windows allow."""
-        if self.transport is None or self.transport.is_closing():
+        if self.transport is None or self.is_closed:
             return
         try:
             while not self.is_full and (data := self.protocol.data_to_send(WRITE_BYTES)):
