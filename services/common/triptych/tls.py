@@ -115,9 +115,13 @@ class UpstreamCredentials:
         """As asyncio takes them. Raises `OSError`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.set_alpn_protocols(["h2"])
-        context.load_verify_locations(cadata=(self._contents[0] or b"").decode())
-        if self._certificate:
-            context.load_cert_chain(self._certificate, self._key)
+        try:
+            context.load_verify_locations(cadata=(self._contents[0] or b"").decode("ascii"))
+            if self._certificate:
+                context.load_cert_chain(self._certificate, self._key)
+        except (ValueError, ssl.SSLError) as error:  # of a file that is empty, or no PEM
+            files = ", ".join(filter(None, (self._authorities, self._certificate, self._key)))
+            raise OSError(f"cannot use {files}: {error}") from error
         return context
 
 
@@ -133,4 +137,4 @@ def upstream_credentials(settings: StageSettings) -> UpstreamCredentials | None:
 
 def _unreadable(error: OSError, settings: StageSettings, variable: str) -> OSError:
     setting = f"{settings.prefix()}{variable}"
-    return OSError(f"cannot read {error.filename}: {error.strerror}; {setting} and its like name it")
+    return OSError(f"cannot read {error.filename or 'certificates'}: {error.strerror}; {setting} and its like name it")

@@ -13,11 +13,11 @@ from typing import Any
 from triptych.addresses import WILDCARD6, join, resolve
 from triptych.call import Call
 from triptych.door.base import STOPPING, Door, parser, refusal
-from triptych.errors import Draining
+from triptych.errors import Draining, Internal
 from triptych.http2.connection import Headers
 from triptych.http2.exchange import Exchange, Handler
 from triptych.http2.framing import status_headers
-from triptych.http2.server import Server
+from triptych.http2.server import BEGIN_S, Server
 from triptych.methods import Method, Service
 from triptych.peer import certificate_names
 from triptych.settings import StageSettings
@@ -49,13 +49,18 @@ class Http2Door(Door):
         context = server_context(self.settings)
         self._server = Server(self.settings, self._handlers, _end, self._unpacking)
         for listening in self._bind():
-            listener = await loop.create_server(self._server.connect, sock=listening, ssl=context, backlog=BACKLOG)
+            listener = await loop.create_server(
+                self._server.connect,
+                sock=listening,
+                ssl=context,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=BEGIN_S if context else None,
+            )
             self._listeners.append(listener)
 
     async def send_away(self, grace_s: float) -> None:
         assert self._server is not None
-        for connection in tuple(self._server.connections):
-            connection.leave()
+        self._server.leave()
         for listener in self._listeners:
             listener.close()
 
@@ -152,6 +157,8 @@ def _guarded(
         except asyncio.CancelledError:
             if exchange.why is not None:
                 exchange.refuse(exchange.why, name)
+            elif not exchange.is_over:  # something that it waited for was cancelled, not it: its caller is still there
+                exchange.refuse(Internal(f"{name} was cancelled from within"), name)
         except Exception as error:
             exchange.refuse(error, name)
 

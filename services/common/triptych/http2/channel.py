@@ -7,7 +7,8 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 import grpc
 
@@ -40,8 +41,26 @@ class _Endpoint:
     def __init__(self) -> None:
         self.connection: ClientConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
-        self.retry_at_s = 0.0
+        self.connect_at_s = 0.0  # not before, for the last one that was had
+        self.retry: asyncio.TimerHandle | None = None  # after one that was not had: until then none is tried
         self.backoff_s = BACKOFF_S
+
+    def wait(self, seconds: float, retry: Callable[[], None]) -> None:
+        """Calls `retry` when a connection may be tried again."""
+
+        def over() -> None:
+            self.retry = None
+            retry()
+
+        self.retry = asyncio.get_running_loop().call_later(seconds, over)
+
+    def cancel(self) -> None:
+        """Tries no more."""
+        if self.connecting is not None:
+            self.connecting.cancel()
+            self.connecting = None
+        if self.retry is not None:
+            self.retry.cancel()
 
 
 class Channel:
@@ -89,9 +108,10 @@ class Channel:
         while True:
             try:
                 connection = self._next() or await self._connected(end_s)
-                async for message in connection.stream(headers, data):
-                    has_begun = True
-                    yield message
+                async with aclosing(connection.stream(headers, data)) as messages:
+                    async for message in messages:
+                        has_begun = True
+                        yield message
                 return
             except CallFailed as error:
                 if has_begun:
@@ -102,18 +122,23 @@ class Channel:
     def retire(self) -> None:
         """Opens no connection any more, and closes each behind its last call."""
         self._is_closed = True
-        for task in self._tasks():
-            task.cancel()
+        for endpoint in self._endpoints.values():
+            endpoint.cancel()
+        if self._resolving is not None:
+            self._resolving.cancel()
+            self._resolving = None
         for connection in tuple(self._connections):
             connection.retire()
 
     async def close(self) -> None:
         """Ends all calls and connections."""
-        connections = list(self._connections)
+        connections, tasks = list(self._connections), self._tasks()
         self.retire()
         for connection in connections:
             connection.fault = CLOSED
             connection.abort()
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _headers_of(self, path: str, metadata: Metadata) -> Headers:
         headers = self._headers.get(path)
@@ -155,8 +180,9 @@ class Channel:
             return
         pause_s = min(RETRY_S * 2 ** (tries - 1), MAX_RETRY_S) * random.uniform(0.8, 1.2)
         pushback = error.trailers.get(PUSHBACK, "")
-        if pushback.isdecimal():
-            pause_s = int(pushback) / 1000
+        if pushback:  # anything but a number says never (gRFC A6)
+            is_number = pushback.isdecimal() and len(pushback) < 10
+            pause_s = int(pushback) / 1000 if is_number else float("inf")
         if pause_s >= left_s:
             raise error
         await asyncio.sleep(pause_s)
@@ -173,7 +199,7 @@ class Channel:
         for where, endpoint in self._endpoints.items():
             if endpoint.connection is None:
                 missing = True
-                if endpoint.connecting is None and now_s >= endpoint.retry_at_s:
+                if endpoint.connecting is None and endpoint.retry is None:
                     endpoint.connecting = asyncio.create_task(self._connect(where, endpoint))
         if missing and self._resolving is None and now_s >= self._resolve_at_s:
             self._resolving = asyncio.create_task(self._resolve())
@@ -184,8 +210,9 @@ class Channel:
         except OSError as error:
             self._fault = f"cannot resolve {self.address}: {error.strerror}"
             found = []
-        self._resolve_at_s = time.monotonic() + (float("inf") if self._is_numeric else RESOLVE_S)
-        self._resolving = None
+        finally:
+            self._resolving = None
+        self._resolve_at_s = time.monotonic() + (float("inf") if self._is_numeric and found else RESOLVE_S)
         if found:
             for gone in [where for where in self._endpoints if where not in found]:
                 self._drop(self._endpoints.pop(gone))
@@ -195,34 +222,34 @@ class Channel:
 
     def _drop(self, endpoint: _Endpoint) -> None:
         """Leaves an address that is no longer one of the name's."""
-        if endpoint.connecting is not None:
-            endpoint.connecting.cancel()
+        endpoint.cancel()
         if endpoint.connection is not None:
             endpoint.connection.retire()
 
     async def _connect(self, where: tuple[str, int], endpoint: _Endpoint) -> None:
+        await asyncio.sleep(endpoint.connect_at_s - time.monotonic())
         connection = ClientConnection(self._buffer, self._changed)
         self._connections.add(connection)
         host, port = where
         try:
             async with asyncio.timeout(CONNECT_S):
-                await asyncio.get_running_loop().create_connection(
+                transport, _ = await asyncio.get_running_loop().create_connection(
                     lambda: connection, host, port, ssl=self._context, server_hostname=self._checked_name(host)
                 )
+                _check_alpn(transport)
                 await connection.ready
         except OSError as error:  # of which TimeoutError and ssl.SSLError are
             connection.abort()
             self._connections.discard(connection)
-            self._fault = f"{addresses.join(host, port)}: {error.strerror or error or 'no answer in time'}"
-            endpoint.retry_at_s = time.monotonic() + endpoint.backoff_s * random.uniform(0.8, 1.2)
+            self._fault = f"{addresses.join(host, port)}: {error.strerror or str(error) or 'no answer in time'}"
+            endpoint.wait(endpoint.backoff_s * random.uniform(0.8, 1.2), self._advance)
             endpoint.backoff_s = min(2 * endpoint.backoff_s, MAX_BACKOFF_S)
-            asyncio.get_running_loop().call_later(endpoint.backoff_s, self._advance)
         except asyncio.CancelledError:
             connection.abort()
             self._connections.discard(connection)
             raise
         else:
-            endpoint.backoff_s, endpoint.retry_at_s = BACKOFF_S, time.monotonic() + BACKOFF_S
+            endpoint.backoff_s, endpoint.connect_at_s = BACKOFF_S, time.monotonic() + BACKOFF_S
             if connection.is_usable and not self._is_closed:
                 endpoint.connection = connection
                 self._usable.append(connection)
@@ -243,11 +270,19 @@ class Channel:
             self._connections.discard(connection)
         if connection in self._usable:
             self._usable.remove(connection)
+            self._fault = connection.fault
         for endpoint in self._endpoints.values():
             if endpoint.connection is connection:
                 endpoint.connection = None
         if not self._is_closed:
             asyncio.get_running_loop().call_soon(self._advance)
+
+
+def _check_alpn(transport: asyncio.Transport) -> None:
+    """Raises `OSError` for a server that has TLS and did not choose HTTP/2."""
+    tls = transport.get_extra_info("ssl_object")
+    if tls is not None and tls.selected_alpn_protocol() != "h2":
+        raise OSError("want HTTP/2 by ALPN, and the server did not choose it")
 
 
 async def _resolved(host: str, port: int) -> list[tuple[str, int]]:

@@ -91,6 +91,11 @@ class Outgoing:
             self._held = bytearray(self._held)
         self._held += data
 
+    @property
+    def left_bytes(self) -> int:
+        """Of what has come and is no whole message, or one that nobody has taken."""
+        return len(self._held)
+
     def message(self) -> bytes | None:
         """The next message if it is whole. Raises `CallFailed` for one that is compressed, which nobody asked for."""
         held = self._held
@@ -99,7 +104,10 @@ class Outgoing:
         if held[0]:
             raise CallFailed(grpc.StatusCode.INTERNAL, "want a message without compression, got a compressed one")
         message = bytes(memoryview(held)[PREFIX:end])
-        self._held = held[end:]
+        if isinstance(held, bytearray):
+            del held[:end]
+        else:
+            self._held = held[end:]
         return message
 
     def end(self, error: CallFailed | None) -> None:
@@ -178,10 +186,13 @@ class ClientConnection(Connection):
                 response = cast("ResponseReceived", event)
                 if call := calls.get(response.stream_id):
                     call.fields = dict(response.headers)
+                    if response.end_stream:
+                        self._stop(response.stream_id)
             elif kind is TrailersReceived:
                 trailers = cast("TrailersReceived", event)
                 if call := calls.get(trailers.stream_id):
                     call.fields.update(trailers.headers)
+                    self._stop(trailers.stream_id)
             elif kind is StreamClosed:
                 closed = cast("StreamClosed", event)
                 if call := calls.pop(closed.stream_id, None):
@@ -192,6 +203,11 @@ class ClientConnection(Connection):
                 self.ready.set_result(None)
         if not self.is_usable and not calls:
             self.close()
+
+    def flush(self) -> None:
+        super().flush()
+        if events := self.protocol.events():  # of calls that could not be sent
+            self.handle(events)
 
     async def unary(self, headers: Headers, data: bytes, timeout_s: float) -> bytes:
         """The answer to a message, within `timeout_s`. Raises `CallFailed`."""
@@ -205,8 +221,9 @@ class ClientConnection(Connection):
         if call.error is not None:
             raise call.error
         message = call.message()
-        if message is None:
-            raise CallFailed(grpc.StatusCode.INTERNAL, "want one message, got none that is whole")
+        if message is None or call.left_bytes:
+            got = "none that is whole" if message is None else f"{call.left_bytes} bytes more"
+            raise CallFailed(grpc.StatusCode.INTERNAL, f"want one message, got {got}")
         return message
 
     async def stream(self, headers: Headers, data: bytes) -> AsyncGenerator[bytes]:
@@ -219,6 +236,8 @@ class ClientConnection(Connection):
                 if call.is_over:
                     if call.error is not None:
                         raise call.error
+                    if call.left_bytes:
+                        raise CallFailed(grpc.StatusCode.INTERNAL, "the answers ended within a message")
                     return
                 await call.wake
                 if not call.is_over:
@@ -227,7 +246,7 @@ class ClientConnection(Connection):
             self._forget(call)
 
     def _begin(self, headers: Headers, data: bytes, *, is_stream: bool) -> Outgoing:
-        if not self.is_usable:
+        if not self.is_usable or self.transport is None or self.transport.is_closing():
             raise CallFailed(grpc.StatusCode.UNAVAILABLE, "the connection was closed", is_unsent=True)
         call = Outgoing(self._loop.create_future(), is_stream=is_stream)
         try:
@@ -250,6 +269,11 @@ class ClientConnection(Connection):
         self.reset(call.stream_id, CANCEL)
         if not self.is_usable and not self._calls:
             self.close()
+
+    def _stop(self, stream_id: int) -> None:
+        """Sends no more of a message that is answered already."""
+        if self.protocol.queued_body_size(stream_id):
+            self.say(self.protocol.reset_stream, stream_id, CANCEL)
 
     def _expire(self, call: Outgoing, timeout_s: float) -> None:
         text = f"no answer came within {timeout_s:.3f} s"

@@ -27,6 +27,8 @@ FRAME_BYTES = 16_384  # the largest that HTTP/2 lets be sent unasked
 # Resets are cheap here and closing a connection harms its patient calls; the bound is only on what is absurd.
 RESETS = (1_000_000, 100_000)  # burst, and per second
 
+CLOSE_S = 10.0  # for the last bytes of a connection that is closed, until what its peer does not read is dropped
+
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -49,6 +51,7 @@ class Connection(asyncio.BufferedProtocol):
         self._settings = {**settings, Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES}
         self.transport: asyncio.Transport | None = None
         self.is_closed = False
+        self._closing: asyncio.TimerHandle | None = None
         self.is_full = False  # the transport takes no more now
         self.full_since_s = 0.0
 
@@ -73,6 +76,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self.is_closed = True
+        if self._closing is not None:
+            self._closing.cancel()
         self.lost()
 
     def get_buffer(self, _size: int) -> memoryview:
@@ -88,9 +93,6 @@ class Connection(asyncio.BufferedProtocol):
             return
         self.handle(self.protocol.events())
         self.flush()
-
-    def eof_received(self) -> bool:
-        return False
 
     def pause_writing(self) -> None:
         self.is_full, self.full_since_s = True, time.monotonic()
@@ -134,9 +136,11 @@ class Connection(asyncio.BufferedProtocol):
             return None
 
     def close(self) -> None:
-        """Closes the transport once all is written that was said."""
-        if self.transport is not None and not self.is_closed:
-            self.transport.close()
+        """Closes the transport once all is written that it has taken, or after `CLOSE_S`."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        self._closing = asyncio.get_running_loop().call_later(CLOSE_S, self.abort)
+        self.transport.close()
 
     def abort(self) -> None:
         """Drops the connection and what has not been written."""

@@ -16,7 +16,8 @@ from triptych.http2.inbox import Inbox, Pace
 if TYPE_CHECKING:
     from triptych.http2.server import ServerConnection
 
-HEADERS: Headers = ((b":status", b"200"), (b"content-type", b"application/grpc"))
+GRPC = b"application/grpc"
+HEADERS: Headers = ((b":status", b"200"), (b"content-type", GRPC))
 OK: Headers = ((b"grpc-status", b"0"),)
 NO_GRPC: Headers = ((b":status", b"415"), (b"content-type", b"text/plain; charset=utf-8"))
 NO_GRPC_TEXT = b"want a gRPC call: POST with content-type application/grpc\n"
@@ -47,7 +48,7 @@ class Exchange:
         "_unacknowledged_bytes",
         "_unsent_bytes",
         "_until_s",
-        "_wake",
+        "_woken",
         "handler",
         "headers",
         "stream_id",
@@ -68,7 +69,7 @@ class Exchange:
         self._until_s = float("inf")  # the caller's deadline, by time.monotonic
         self._pace: Pace | None = None
         self._unacknowledged_bytes = self._unsent_bytes = 0
-        self._wake: asyncio.Future[None] | None = None  # of a handler that waits for a message, or for one to be sent
+        self._woken: asyncio.Event | None = None  # of who waits for a message, and of who waits until one is sent
         self._settled: Callable[[str], None] | None = None
 
     @property
@@ -101,7 +102,7 @@ class Exchange:
         self._server.look_soon()
         self._is_complete = is_complete
         fields = dict(self.headers)
-        if fields[b":method"] != b"POST" or not fields.get(b"content-type", b"").startswith(b"application/grpc"):
+        if fields.get(b":method") != b"POST" or not _is_grpc(fields.get(b"content-type", b"")):
             self._say(self._connection.protocol.send_response, NO_GRPC)
             self._say(self._connection.protocol.send_data, NO_GRPC_TEXT, end_stream=True)
             self._send_end()
@@ -116,7 +117,8 @@ class Exchange:
 
     def receive(self, data: bytes, is_last: bool) -> bool:
         """A piece has come; whether the call can begin."""
-        if self.handler is None or self.why is not None:  # it is ending: what still comes is dropped
+        if self.handler is None or self.why is not None or self._settled is not None:  # it is ending: this is dropped
+            self._is_complete = is_last
             self._connection.acknowledge(self.stream_id, len(data))
             return False
         streams = self.handler.streams
@@ -128,6 +130,8 @@ class Exchange:
         self._unacknowledged_bytes += len(data)
         try:
             inbox.feed(data)
+            if not streams and inbox.waiting > 1:
+                raise _not_one(inbox.waiting)
         except TriptychError as error:
             self._acknowledge()
             self.end(error)
@@ -151,6 +155,8 @@ class Exchange:
 
     def end(self, why: TriptychError) -> None:
         """Ends the call for a reason that its caller is told."""
+        if self._settled is not None:
+            return
         if self.task is None:
             self.refuse(why, self.handler.name if self.handler else "")
         elif self.why is None and not self.task.done():
@@ -165,21 +171,16 @@ class Exchange:
 
     def look(self, now_s: float) -> None:
         """Ends a call that is late, or whose caller does not go on with a message."""
-        inbox, fault = self._inbox, None
+        fault = None
         if self in self._connection.unsent:
             self._pace = self._pace or Pace(self._server.settings)
             if self._pace.fault(now_s, -2, -self._connection.protocol.queued_body_size(self.stream_id)):
                 self._give_up("DEADLINE_EXCEEDED")
         elif now_s > self._until_s:
             fault = DeadlineExceeded("the deadline of the call has passed")
-        elif not self._is_complete and self.handler is not None:
-            if inbox is None:
-                is_reading = not self.handler.streams
-            else:
-                is_reading = not self.handler.streams or (inbox.held_bytes > 0 and not inbox.waiting)
-            if is_reading:
-                self._pace = self._pace or Pace(self._server.settings)
-                fault = self._pace.fault(now_s, inbox.count if inbox else 0, inbox.arrived_bytes if inbox else 0)
+        elif self._is_within_message():
+            inbox, self._pace = self._inbox, self._pace or Pace(self._server.settings)
+            fault = self._pace.fault(now_s, inbox.count if inbox else 0, inbox.arrived_bytes if inbox else 0)
         if fault is not None:
             self.end(fault)
 
@@ -204,7 +205,7 @@ class Exchange:
         if inbox is not None:
             inbox.check_end()
         if inbox is None or inbox.waiting != 1:
-            raise InvalidRequest(f"want one message, got {inbox.waiting if inbox else 'none'}")
+            raise _not_one(inbox.waiting if inbox else 0)
         return await inbox.take()
 
     async def requests(self) -> AsyncGenerator[bytes]:
@@ -237,10 +238,10 @@ class Exchange:
     def finish(self, message: bytes | None, settled: Callable[[str], None] = lambda code: None) -> None:
         """Ends the call well, with a last message or none; `settled` is told the code once all is written."""
         data = None if message is None else self._fitting(message)
-        self._settled = settled
         if self.is_over:
             settled("CANCELLED")
             return
+        self._settled = settled
         self._start()
         if data is not None:
             self._say(self._connection.protocol.send_data, data)
@@ -271,11 +272,14 @@ class Exchange:
         self._connection.flush()
         if not self._is_unsent():
             self._close("OK")
+            if not self._is_complete:
+                self._connection.flush()
 
     def _is_unsent(self) -> bool:
         """Whether what was said waits, for which it takes room."""
         if self.is_over:
             return False
+        self._server.leaving.give(self._unsent_bytes)  # of what a handler waited for that was ended
         self._unsent_bytes = self._connection.protocol.queued_body_size(self.stream_id)
         if not self._unsent_bytes:
             return False
@@ -291,10 +295,10 @@ class Exchange:
 
     def _give_up(self, code: str) -> None:
         """Drops what the caller does not read."""
-        self._connection.reset(self.stream_id, CANCEL)
         if self.task is not None and not self.task.done():
             self.task.cancel()
         self._close(code)
+        self._connection.reset(self.stream_id, CANCEL)
 
     def _close(self, code: str) -> None:
         """Forgets the call; a caller that has not sent all is told to stop."""
@@ -307,10 +311,17 @@ class Exchange:
             self._inbox.close()
         self._acknowledge()
         if code == "OK" and not self._is_complete and not connection.is_full:
-            connection.reset(self.stream_id, NO_ERROR)
+            connection.say(connection.protocol.reset_stream, self.stream_id, NO_ERROR)
         if self._settled is not None:
             settled, self._settled = self._settled, None  # it leads back here: a cycle would keep the connection
             settled(code)
+
+    def _is_within_message(self) -> bool:
+        """Whether the caller has to send the rest of a message."""
+        if self._is_complete or self.handler is None:
+            return False
+        inbox = self._inbox
+        return not self.handler.streams or (inbox is not None and inbox.held_bytes > 0 and not inbox.waiting)
 
     def _open_inbox(self) -> Inbox:
         server = self._server
@@ -339,15 +350,21 @@ class Exchange:
             self._unacknowledged_bytes = 0
 
     async def _until_woken(self) -> None:
-        self._wake = self._server.loop.create_future()
-        try:
-            await self._wake
-        finally:
-            self._wake = None
+        self._woken = self._woken or asyncio.Event()
+        self._woken.clear()
+        await self._woken.wait()
 
     def _wake_up(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if self._woken is not None:
+            self._woken.set()
+
+
+def _is_grpc(content_type: bytes) -> bool:
+    return content_type == GRPC or content_type.startswith((GRPC + b"+", GRPC + b";"))
+
+
+def _not_one(count: int) -> InvalidRequest:
+    return InvalidRequest(f"want one message, got {count or 'none'}")
 
 
 def _nobody(_code: str) -> None:

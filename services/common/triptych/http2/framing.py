@@ -54,7 +54,7 @@ def status_headers(code: grpc.StatusCode, text: str, trailers: Iterable[tuple[st
     """The end of a call that failed, as trailers or, before any message, in place of the headers."""
     return [
         (b"grpc-status", b"%d" % code.value[0]),
-        (b"grpc-message", quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~").encode()),
+        (b"grpc-message", quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~", errors="replace").encode()),
         *((key.encode(), value.encode()) for key, value in trailers),
     ]
 

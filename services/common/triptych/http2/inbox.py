@@ -12,6 +12,8 @@ from triptych.http2.framing import PREFIX, Limits
 from triptych.room import Room
 from triptych.settings import StageSettings
 
+MESSAGE_BYTES = 96  # of memory for a message that waits, beside its own
+
 
 class Pace:
     """Whether the other side goes on with the message that it has begun to send or to read."""
@@ -69,6 +71,7 @@ class Inbox:
         held = self._held
         held += data
         while len(held) >= PREFIX and len(held) >= (end := PREFIX + self._limits.length(held)):
+            self._take(MESSAGE_BYTES)
             self._whole.append((held[0], bytes(memoryview(held)[PREFIX:end])))
             del held[:end]
             self.count += 1
@@ -84,13 +87,13 @@ class Inbox:
         try:
             return await self._unpacked(data) if compressed else data
         finally:
-            self._give(PREFIX + len(data))
+            self._give(_size(data))
 
     def close(self) -> None:
-        """Gives back the room of what nobody takes any more."""
+        """Gives back the room of what nobody takes any more. A message that is being unpacked gives back its own."""
+        self._give(len(self._held) + sum(_size(data) for _, data in self._whole))
         self._held.clear()
         self._whole.clear()
-        self._give(self._taken_bytes)
 
     async def _unpacked(self, data: bytes) -> bytes:
         pieces, unpacked, taken = self._limits.pieces(data), bytearray(), 0
@@ -111,6 +114,11 @@ class Inbox:
     def _give(self, size_bytes: int) -> None:
         self._room.give(size_bytes)
         self._taken_bytes -= size_bytes
+
+
+def _size(data: bytes) -> int:
+    """The room of a whole message."""
+    return MESSAGE_BYTES + PREFIX + len(data)
 
 
 def _next(pieces: Iterator[bytes]) -> bytes:

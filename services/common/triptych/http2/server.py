@@ -44,6 +44,7 @@ class Server:
         self.arriving, self.leaving = Room(settings.max_bytes_in_flight), Room(settings.max_bytes_in_flight)
         self.connections: dict[ServerConnection, None] = {}  # in the order in which they came
         self._look_handle: asyncio.TimerHandle | None = None
+        self.is_leaving = False
 
     def connect(self) -> ServerConnection:
         """A protocol for a new transport."""
@@ -53,7 +54,15 @@ class Server:
         """Counts a new connection in. One over the limit costs the oldest without a call its place, or its own."""
         self.connections[connection] = None
         if len(self.connections) > self.settings.max_connections:
-            next((each for each in self.connections if not each.exchanges), connection).abort()
+            leaving = next((each for each in self.connections if not each.exchanges), connection)
+            del self.connections[leaving]  # at once, so that the next that comes finds another
+            leaving.abort()
+
+    def leave(self) -> None:
+        """Tells all callers to connect elsewhere, also those whose handshake is not over."""
+        self.is_leaving = True
+        for connection in tuple(self.connections):
+            connection.leave()
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -94,7 +103,7 @@ class ServerConnection(Connection):
         self.peer = ""  # as gRPC names it
         self.certificate: dict[str, Any] = {}  # the caller's, as `ssl` has it; empty without one
         self._timer: asyncio.TimerHandle | None = None
-        self._has_begun = False
+        self._has_begun = self._is_leaving = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -102,6 +111,8 @@ class ServerConnection(Connection):
         self.certificate = transport.get_extra_info("peercert") or {}
         self._timer = self.server.loop.call_later(BEGIN_S, self.abort)
         self.server.admit(self)
+        if self.server.is_leaving:
+            self.leave()
 
     def receive(self, data: memoryview) -> None:
         self._left_out.clear()
@@ -127,7 +138,7 @@ class ServerConnection(Connection):
             self.transport.resume_reading()
 
     def handle(self, events: list[Event]) -> None:
-        if not self._has_begun:
+        if events and not self._has_begun:
             self._begin()
         begun: list[Exchange] = []
         for event in events:
@@ -165,8 +176,10 @@ class ServerConnection(Connection):
 
     def flush(self) -> None:
         super().flush()
-        for exchange in tuple(self.unsent):
-            exchange.check_sent()
+        if self.unsent:
+            for exchange in tuple(self.unsent):
+                exchange.check_sent()
+            super().flush()  # what tells callers to stop
 
     def look(self, now_s: float) -> bool:
         """Ends what is late or slow; whether there is something to look at again."""
@@ -178,6 +191,7 @@ class ServerConnection(Connection):
 
     def leave(self) -> None:
         """Tells the caller to connect elsewhere; what it sends before it has heard that is answered."""
+        self._is_leaving = True
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.server.loop.call_later(NOTICE_S, self.leave_for_good)
@@ -194,6 +208,8 @@ class ServerConnection(Connection):
 
     def _begin(self) -> None:
         self._has_begun = True
+        if self._is_leaving:
+            return
         assert self._timer is not None
         self._timer.cancel()
         age_s = self.server.settings.connection_age_s
