@@ -206,6 +206,8 @@ def refused(address: str) -> bool:
         socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 10).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it was waiting to be accepted when the port was closed
+        return False
     return False
 
 

@@ -76,8 +76,10 @@ class Server:
 
     def _look(self) -> None:
         self._look_handle, now_s = None, time.monotonic()
-        busy = [connection.look(now_s) for connection in tuple(self.connections)]
-        if any(busy):
+        busy = [connection for connection in self.connections if connection.exchanges or connection.is_full]
+        for connection in busy:
+            connection.look(now_s)
+        if busy:
             self.look_soon()
 
 
@@ -181,13 +183,12 @@ class ServerConnection(Connection):
                 exchange.check_sent()
             super().flush()  # what tells callers to stop
 
-    def look(self, now_s: float) -> bool:
-        """Ends what is late or slow; whether there is something to look at again."""
+    def look(self, now_s: float) -> None:
+        """Ends what is late or slow."""
         for exchange in tuple(self.exchanges.values()):
             exchange.look(now_s)
         if self.is_full and now_s - self.full_since_s > self.server.settings.request_timeout_s:
             self.abort()
-        return bool(self.exchanges) or self.is_full
 
     def leave(self) -> None:
         """Tells the caller to connect elsewhere; what it sends before it has heard that is answered."""
