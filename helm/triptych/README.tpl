@@ -7,7 +7,7 @@ helm install triptych helm/triptych -f helm/triptych/values-gpu.yaml         # N
 helm test triptych                                                           # one pod for each promise
 ```
 
-The images are made by `make images`: preprocess and postprocess 600 MB each (of which they share 598, and 123 are Envoy), repository 694 MB, triton-cpu 436 MB, models 86 MB, backend 289 MB. From `helm install` to the first answer it takes 10 s where the images are, and 6 s from zero pods of preprocess and postprocess in Knative mode (2 busy cores, 2026-11-21). Without Helm: `kubectl apply -k manifests/standard`, which is this chart rendered.
+The images are made by `make images`: preprocess and postprocess 466 MB each (of which they share 464), repository 560 MB, triton-cpu 436 MB, models 86 MB, backend 289 MB. From `helm install` to the first answer it takes 10 s where the images are, and 6 s from zero pods of preprocess and postprocess in Knative mode (2 busy cores, 2026-11-21). Without Helm: `kubectl apply -k manifests/standard`, which is this chart rendered.
 
 ## What it makes
 
