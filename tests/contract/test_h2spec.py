@@ -22,6 +22,7 @@ SILENCE_S = 5  # after which h2spec takes a server for silent
 IGNORED = "frames of a stream that is over are ignored: nobody keeps what it would take to tell which are wrong"
 PRIORITIES = "priorities of RFC 7540 are ignored: RFC 9113, 5.3.2 has given them up"
 RACE = "the first are answered before the limit is reached"
+EARLY = "what is no gRPC is answered by its headers alone, perhaps before the wrong frame comes"
 OVER_THE_LIMIT = "http2/5.1.2: Sends HEADERS frames that causes their advertised concurrent stream limit to be exceeded"
 STRICTER = "the connection is closed, as RFC 9113, 5.4 allows for an error of a stream"
 
@@ -33,6 +34,11 @@ MAY_FAIL: dict[str, dict[str, str]] = {
         "http2/5.1: closed: Sends a DATA frame": IGNORED,
         "http2/5.1: closed: Sends a HEADERS frame": IGNORED,
         OVER_THE_LIMIT: RACE,
+        "http2/5.1: half closed (remote): Sends a DATA frame": EARLY,
+        "http2/5.1: half closed (remote): Sends a HEADERS frame": EARLY,
+        'http2/8.1.2.6: Sends a HEADERS frame with the "content-length" header field which does not equal the DATA frame '
+        "payload length": EARLY,
+        "generic/3.8: Sends a GOAWAY frame": "the connection may be closed before the PING behind it has come",
         "http2/5.1.1: Sends stream identifier that is numerically smaller than previous": IGNORED,
         "http2/5.3.1: Sends PRIORITY frame that depend on itself": PRIORITIES,
         "http2/6.3: Sends a PRIORITY frame with 0x0 stream identifier": PRIORITIES,
