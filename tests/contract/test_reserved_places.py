@@ -85,7 +85,7 @@ def test_strangers_cannot_take_the_last_places_of_watchers(
 ) -> None:
     async def test() -> None:
         async with (
-            running(folder, **mutual(authority, folder, door=door, max_watchers=2)) as setting,
+            running(folder, **mutual(authority, folder, server=door, max_watchers=2)) as setting,
             AsyncExitStack() as opened,
         ):
             stranger = Stub(await opened.enter_async_context(channel_of(setting, authority, *STRANGERS)))
@@ -117,7 +117,7 @@ def test_strangers_cannot_take_the_last_places_of_loads(
 
     async def test() -> None:
         async with (
-            running(folder, **mutual(authority, folder, door=door, max_in_flight=2)) as setting,
+            running(folder, **mutual(authority, folder, server=door, max_in_flight=2)) as setting,
             AsyncExitStack() as opened,
         ):
             stranger = await opened.enter_async_context(channel_of(setting, authority, *STRANGERS))
