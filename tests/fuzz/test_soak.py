@@ -9,17 +9,13 @@ import pytest
 
 from tests.contract.scripted.process import ScriptedStage, scripted
 from tests.fuzz import soak
-from triptych.door import DOORS
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("door", sorted(DOORS))
-def test_good_clients_beside_bad_ones_lose_no_call(
-    door: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_good_clients_beside_bad_ones_lose_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "REST_S", 5.0)
-    with scripted(door, tmp_path) as stage:
+    with scripted("http2", tmp_path) as stage:
         faults = soak.soak(stage, seconds=20)
     assert [fault for fault in faults if fault.startswith("lost")] == []
 
