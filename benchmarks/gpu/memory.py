@@ -16,6 +16,7 @@ from benchmarks.report import Report
 
 MIB = 1 << 20
 POLL_S = 0.5
+TOLD_S = 5.0  # until the controller tells of a load
 TRITON, CONTROLLER = "nv_gpu_memory_used_bytes", "triptych_predictor_bytes"
 DIRECT = build_opener(ProxyHandler({}))
 
@@ -48,19 +49,18 @@ def measure(system: Separate, models: Sequence[str], picture: bytes, rest_s: flo
         start = time.monotonic()
         load.once(address, Ask([address], model, [picture], whole=False))
         seconds = time.monotonic() - start
-        after = _settled(system, rest_s)
+        _until_other(system, before.controller, TOLD_S)
+        after = _until_other(system, look(system).controller, rest_s)
         found.append(Loaded(model, seconds, before, after))
         before = after
     return found
 
 
-def _settled(system: Separate, rest_s: float) -> Look:
-    """At the end of the rest, or as soon as the controller has corrected its estimate."""
-    first, end = look(system), time.monotonic() + rest_s
-    seen = first
-    while time.monotonic() < end and seen.controller == first.controller:
+def _until_other(system: Separate, controller_mib: float | None, limit_s: float) -> Look:
+    """As soon as the controller tells something else, for a load its estimate and later what it learned; or at last."""
+    end = time.monotonic() + limit_s
+    while (seen := look(system)).controller == controller_mib and time.monotonic() < end:
         time.sleep(POLL_S)
-        seen = look(system)
     return seen
 
 
