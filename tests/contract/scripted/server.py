@@ -90,7 +90,7 @@ class Watched:
         try:
             yield rp.CatalogueUpdate(revision=1)
             await self._end.wait()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):  # the second: its answer was just being written
             self._counts["watches_cancelled"] += 1
             raise
         raise errors.Draining("watch it again")
