@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 import pytest
 
 from tests.contract.scripted.frames import ACK, DATA, END_HEADERS, HEADERS, SETTINGS, fields, frame, literal, opening
@@ -81,7 +80,7 @@ def good(stage: ScriptedStage, size: int = 100_000) -> None:
 
 
 def resident(stage: ScriptedStage) -> float:
-    return float(psutil.Process(stage.part.pid).memory_info().rss / MIB)
+    return stage.resident_bytes() / MIB
 
 
 def test_what_is_announced_and_not_sent_takes_no_room(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ Each attack lasts HOSTILE_SECONDS, 2 by default: `make hostile SECONDS=60` takes
 from __future__ import annotations
 
 import os
-import re
 import socket
 import time
 from collections.abc import Iterator
@@ -16,15 +15,13 @@ from pathlib import Path
 from select import select
 from threading import Event
 
-import psutil
 import pytest
 
 from tests.contract.scripted.attacks import FLOODS, MADE_RESETS, Attack
-from tests.contract.scripted.process import ScriptedStage, scripted
+from tests.contract.scripted.process import CHART_BYTES, ScriptedStage, scripted
 from tests.e2e.kubectl import wait_for
 
 MIB = 1 << 20
-CHART_BYTES = 512 * MIB  # the least that the chart gives to a stage
 LEFT_BYTES = 128 * MIB  # more than at first that may stay, a minute after the attack
 SECONDS = float(os.environ.get("HOSTILE_SECONDS", "2"))
 HELD_S = 0.3  # a server that takes nothing for so long has stopped reading
@@ -43,7 +40,7 @@ class Running:
         self._stage: ScriptedStage | None = None
 
     def stage(self) -> ScriptedStage:
-        if self._stage is None or resident_bytes(self._stage) > CHART_BYTES // 2:
+        if self._stage is None or self._stage.resident_bytes() > CHART_BYTES // 2:
             self.close()
             self._stage = self._open.enter_context(scripted(SERVER, self._folder, connection_age_s=0))
             self._stage.infer()
@@ -60,12 +57,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     made.close()
 
 
-def connect(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=HELD_S)
-
-
-def attack(address: str, made: Attack, over: Event) -> int:
+def attack(stage: ScriptedStage, made: Attack, over: Event) -> int:
     """Sends until the time is over; how many bytes were taken.
 
     A connection that was closed is followed by another, and so is one that the server does not read from any more.
@@ -75,7 +67,7 @@ def attack(address: str, made: Attack, over: Event) -> int:
         for _ in range(MAX_HELD):
             while not over.is_set():
                 try:
-                    connection = held.enter_context(connect(address))
+                    connection = held.enter_context(stage.connect(HELD_S))
                     for size in send(connection, made):
                         sent += size
                         if over.is_set():
@@ -98,22 +90,12 @@ def send(connection: socket.socket, made: Attack) -> Iterator[int]:
                 raise OSError("closed")
 
 
-def peak_bytes(stage: ScriptedStage) -> int:
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{stage.part.pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
-
-
-def resident_bytes(stage: ScriptedStage) -> int:
-    return int(psutil.Process(stage.part.pid).memory_info().rss)
-
-
 def beside(stage: ScriptedStage, end: float) -> int:
     """Good calls until the time is over; how many. Fails at once when memory is over its limit."""
     good = 0
     while time.monotonic() < end:
         stage.infer(timeout=30)
-        assert peak_bytes(stage) < CHART_BYTES
+        assert stage.peak_bytes() < CHART_BYTES
         good += 1
         time.sleep(0.01)
     return good
@@ -125,17 +107,17 @@ def test_an_attack_takes_little_memory_and_no_call_of_others(name: str, running:
     stage = running.stage()
     made, over, end = {**FLOODS, **MADE_RESETS}[name], Event(), time.monotonic() + SECONDS
     Path(f"/proc/{stage.part.pid}/clear_refs").write_text("5")  # the peak begins anew
-    before = resident_bytes(stage)
+    before = stage.resident_bytes()
     with ThreadPoolExecutor(1) as attacker:
-        attacking = attacker.submit(attack, stage.part.address, made, over)
+        attacking = attacker.submit(attack, stage, made, over)
         try:
             good = beside(stage, end)
         finally:
             over.set()
         sent = attacking.result()
     stage.infer(timeout=30)
-    peak = peak_bytes(stage)
+    peak = stage.peak_bytes()
     print(f"{stage.door}, {name}: {sent / MIB:.1f} MiB sent, {good} good calls, peak {peak // MIB} MiB")
     assert sent > 0
     assert peak < CHART_BYTES
-    wait_for(lambda: resident_bytes(stage) < before + LEFT_BYTES, "memory has come back", timeout_s=60)
+    wait_for(lambda: stage.resident_bytes() < before + LEFT_BYTES, "memory has come back", timeout_s=60)

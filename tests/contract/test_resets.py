@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -29,11 +28,10 @@ from tests.contract.scripted.frames import (
     literal,
     opening,
 )
-from tests.contract.scripted.process import ScriptedStage, request, scripted
+from tests.contract.scripted.process import CHART_BYTES, ScriptedStage, request, scripted
 from triptych.http2.framing import framed
 
 MIB = 1 << 20
-CHART_BYTES = 512 * MIB  # the least that the chart gives to a stage
 RESETS, BATCH = 100_000, 200
 ATTACK_S = 60  # it ends then in any case
 PATH = "/inference.GRPCInferenceService/ModelInfer"
@@ -70,12 +68,11 @@ def batches(call: Call) -> Iterator[bytes]:
         yield b"".join(call(stream, named) for stream in range(first, first + 2 * BATCH, 2))
 
 
-def attack(address: str, call: Call) -> int:
+def attack(stage: ScriptedStage, call: Call) -> int:
     """Begins calls until there were enough, on a new connection when one was closed; how many it began."""
-    host, _, port = address.rpartition(":")
     end, sent = time.monotonic() + ATTACK_S, 0
     while sent < RESETS and time.monotonic() < end:
-        with suppress(OSError), socket.create_connection((host, int(port)), timeout=10) as connection:
+        with suppress(OSError), stage.connect(10) as connection:
             for batch in batches(call):
                 connection.sendall(batch)
                 sent += BATCH
@@ -87,25 +84,18 @@ def attack(address: str, call: Call) -> int:
     return sent
 
 
-def peak_bytes(stage: ScriptedStage) -> int:
-    status = Path(f"/proc/{stage.part.pid}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found is not None
-    return int(found[1]) * 1024
-
-
 @DOORS
 @pytest.mark.parametrize("call", [reset, reset_after_its_message, reset_without_a_message, reset_by_the_server])
 def test_resets_by_the_thousand_take_no_memory_and_no_call_of_others(door: str, call: Call, tmp_path: Path) -> None:
     with scripted(door, tmp_path) as stage, ThreadPoolExecutor(1) as attacker:
         stage.infer()
-        attacking = attacker.submit(attack, stage.part.address, call)
+        attacking = attacker.submit(attack, stage, call)
         while not attacking.done():
             stage.infer(timeout=30)
             time.sleep(0.01)
         assert attacking.result() >= RESETS
         stage.infer(timeout=30)
-        assert peak_bytes(stage) < CHART_BYTES
+        assert stage.peak_bytes() < CHART_BYTES
 
 
 @DOORS
@@ -122,8 +112,7 @@ def test_calls_whose_deadlines_pass_cost_no_other_call_of_their_connection(door:
 @pytest.mark.parametrize(("door", "streams"), [("grpcio", 28), ("http2", 7)])
 def test_a_client_is_told_how_many_calls_one_connection_may_have(door: str, streams: int, tmp_path: Path) -> None:
     with scripted(door, tmp_path, max_concurrent_streams=7) as stage:
-        host, _, port = stage.part.address.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=60) as connection:
+        with stage.connect() as connection:
             connection.sendall(opening())
             head = connection.recv(9, socket.MSG_WAITALL)
             assert head[3] == SETTINGS

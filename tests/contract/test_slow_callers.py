@@ -38,12 +38,11 @@ from tests.contract.scripted.frames import (
     settings,
     window,
 )
-from tests.contract.scripted.process import ScriptedStage, request, scripted
+from tests.contract.scripted.process import CHART_BYTES, ScriptedStage, request, scripted
 from tests.e2e.kubectl import wait_for
 from triptych.door import DOORS
 
 MIB = 1 << 20
-CHART_BYTES = 512 * MIB
 MANY = 200
 IDLE = 10_000
 SPARE = 1_000  # file descriptors for other things
@@ -57,11 +56,6 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield running
 
 
-def connect(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=60)
-
-
 def descriptors(stage: ScriptedStage) -> int:
     return int(psutil.Process(stage.part.pid).num_fds())
 
@@ -71,7 +65,7 @@ def connections(stage: ScriptedStage, count: int, first: bytes = b"") -> Iterato
     """Connections that have sent the same, and their end: all descriptors of them come back."""
     before = descriptors(stage)
     with ExitStack() as stack:
-        made = [stack.enter_context(connect(stage.part.address)) for _ in range(count)]
+        made = [stack.enter_context(stage.connect()) for _ in range(count)]
         for connection in made:
             connection.sendall(first)
         yield made
@@ -101,7 +95,7 @@ def test_callers_who_send_byte_by_byte_cost_nobody_else(what: str, stage: Script
         for _ in range(10):
             stage.infer(timeout=30)
             time.sleep(BYTE_S)
-        assert psutil.Process(stage.part.pid).memory_info().rss < CHART_BYTES
+        assert stage.resident_bytes() < CHART_BYTES
 
 
 def send(connection: socket.socket, data: bytes) -> None:
@@ -120,7 +114,7 @@ def test_thousands_of_idle_connections_cost_nobody_else(stage: ScriptedStage) ->
         wait_for(lambda: descriptors(stage) > len(idle), "all are accepted")
         for _ in range(20):
             stage.infer(timeout=30)
-        assert psutil.Process(stage.part.pid).memory_info().rss < 2 * CHART_BYTES  # what preprocess has
+        assert stage.resident_bytes() < 2 * CHART_BYTES  # what preprocess has
 
 
 def answer(connection: socket.socket, opens: Callable[[int], bytes]) -> tuple[bytes, int]:
@@ -148,7 +142,7 @@ def echo(size: int) -> tuple[bytes, bytes]:
 
 def test_an_answer_comes_through_a_window_of_one_byte(stage: ScriptedStage) -> None:
     sent, wanted = echo(512)
-    with connect(stage.part.address) as connection:
+    with stage.connect() as connection:
         connection.sendall(opening(INITIAL_WINDOW_SIZE=1) + sent)
         got, frames = answer(connection, lambda size: window(1, size) if size else b"")
     assert frames == len(got)
@@ -157,7 +151,7 @@ def test_an_answer_comes_through_a_window_of_one_byte(stage: ScriptedStage) -> N
 
 def test_an_answer_comes_through_a_small_window_of_the_connection(stage: ScriptedStage) -> None:
     """It is 65,535 bytes at first."""
-    with connect(stage.part.address) as connection:
+    with stage.connect() as connection:
         connection.sendall(opening(INITIAL_WINDOW_SIZE=MAX_WINDOW) + call(request("large", bytes="131072")))
         got, frames = answer(connection, lambda size: window(0, min(size, 1_000)) if size else b"")
     assert len(got) > 131_072
@@ -166,7 +160,7 @@ def test_an_answer_comes_through_a_small_window_of_the_connection(stage: Scripte
 
 def test_a_window_that_shrinks_below_nothing_holds_the_answer(stage: ScriptedStage) -> None:
     sent, wanted = echo(1_024)
-    with connect(stage.part.address) as connection:
+    with stage.connect() as connection:
         connection.sendall(opening(INITIAL_WINDOW_SIZE=100) + sent)
         first = next(payload for kind, _, _, payload in iter(lambda: read_frame(connection), None) if kind == DATA)
         assert len(first) == 100
@@ -186,7 +180,7 @@ def test_data_behind_a_refusal_that_waits_for_a_window_is_dropped(what: str, sta
     else:
         del made["content-type"]
     headers = b"".join(literal(name, value) for name, value in made.items())
-    with connect(stage.part.address) as connection:
+    with stage.connect() as connection:
         connection.sendall(opening(INITIAL_WINDOW_SIZE=0) + frame(HEADERS, END_HEADERS, 1, headers))
         for _ in range(3):
             connection.sendall(frame(DATA, 0, 1, message(b"x")) + frame(PING, 0, 0, bytes(8)))
@@ -198,7 +192,7 @@ def test_data_behind_a_refusal_that_waits_for_a_window_is_dropped(what: str, sta
 def test_a_call_that_is_on_its_way_when_the_connection_ends_is_answered(door: str, tmp_path: Path) -> None:
     """A caller whose PING is not answered yet has not heard of the end, however long that takes."""
     sent, wanted = echo(512)
-    with scripted(door, tmp_path, connection_age_s=0.5) as stage, connect(stage.part.address) as connection:
+    with scripted(door, tmp_path, connection_age_s=0.5) as stage, stage.connect() as connection:
         connection.sendall(opening())
         while read_frame(connection)[0] != GOAWAY:
             pass
@@ -232,7 +226,7 @@ def test_handshakes_that_are_never_finished_cost_nobody_else(first: bytes, with_
         for _ in range(20):
             with_tls.infer(timeout=30)
             time.sleep(BYTE_S)
-        assert psutil.Process(with_tls.part.pid).memory_info().rss < CHART_BYTES
+        assert with_tls.resident_bytes() < CHART_BYTES
 
 
 def test_a_client_cannot_renegotiate(with_tls: ScriptedStage) -> None:

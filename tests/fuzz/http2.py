@@ -40,7 +40,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER: a close that is a reset
 
 
 class Finding(Exception):
-    """What must not be; `conversations` are those before it."""
+    """A fault of the server; `conversations` are those before it."""
 
     conversations: tuple[bytes, ...] = ()
 
@@ -62,9 +62,8 @@ class Fuzzer:
         """One conversation in pieces, some of them read, on a connection that stays open for a while."""
         self.last.append(data)
         self.sent += 1
-        host, _, port = self.stage.part.address.rpartition(":")
         try:
-            connection = socket.create_connection((host, int(port)), timeout=20)
+            connection = self.stage.connect(20)
         except OSError as error:
             raise Finding(f"no connection: {error}") from error
         connection.settimeout(0.2)
@@ -92,7 +91,7 @@ class Fuzzer:
             raise Finding("the process has ended")
         self._look_at_log()
         if self.sent >= WARM_UP:
-            used_bytes = psutil.Process(self.stage.part.pid).memory_info().rss
+            used_bytes = self.stage.resident_bytes()
             self.memory_bytes = self.memory_bytes or used_bytes
             if used_bytes > self.memory_bytes + GROWTH_BYTES:
                 raise Finding(f"memory grew from {self.memory_bytes >> 20} to {used_bytes >> 20} MiB")
@@ -152,7 +151,7 @@ def fuzz(stage: ScriptedStage, seed: int, seconds: float, most: int = sys.maxsiz
 
 
 def replay(stage: ScriptedStage, conversations: list[bytes]) -> Fuzzer:
-    """What was kept of a finding, again."""
+    """Sends again what was kept of a finding."""
     fuzzer = Fuzzer(stage, random.Random(0))
     for data in conversations:
         fuzzer.send(data)

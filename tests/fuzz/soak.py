@@ -45,7 +45,7 @@ TOO_MUCH = {"grpcio": {"references to one large field", "answers that are never 
 
 @dataclass
 class Soak:
-    """What all clients share."""
+    """The state that all clients share."""
 
     stage: ScriptedStage
     over: threading.Event = field(default_factory=threading.Event)
@@ -129,7 +129,7 @@ GOOD = (small, small, large, streamed, new_connection, impatient, refused)
 def attack(stage: ScriptedStage, made: Attack) -> None:
     """For a second, on one connection."""
     until = time.monotonic() + ATTACK_S
-    with connect(stage) as connection:
+    with stage.connect(ATTACK_S) as connection:
         for piece in made.pieces():
             connection.sendall(piece)
             if made.reads:
@@ -143,16 +143,11 @@ def attack(stage: ScriptedStage, made: Attack) -> None:
 def slow(stage: ScriptedStage) -> None:
     """Connections that say a byte at a time, or nothing."""
     with ExitStack() as stack:
-        made = [stack.enter_context(connect(stage)) for _ in range(50)]
+        made = [stack.enter_context(stage.connect(ATTACK_S)) for _ in range(50)]
         for byte in PREFACE:
             for connection in made[:40]:
                 connection.sendall(bytes((byte,)))
             time.sleep(0.1)
-
-
-def connect(stage: ScriptedStage) -> socket.socket:
-    host, _, port = stage.part.address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=ATTACK_S)
 
 
 def bad_clients(stage: ScriptedStage, corpus: list[Frames]) -> Iterator[tuple[str, Callable[[ScriptedStage], None]]]:
@@ -160,7 +155,7 @@ def bad_clients(stage: ScriptedStage, corpus: list[Frames]) -> Iterator[tuple[st
     attacks = [made for name, made in {**FLOODS, **MADE_RESETS}.items() if name not in left_out]
 
     def fuzz(stage: ScriptedStage) -> None:
-        with connect(stage) as connection:
+        with stage.connect(ATTACK_S) as connection:
             connection.sendall(changed(random.Random(), corpus))
 
     yield "attack", lambda stage: attack(stage, random.choice(attacks))
@@ -169,7 +164,7 @@ def bad_clients(stage: ScriptedStage, corpus: list[Frames]) -> Iterator[tuple[st
 
 
 def soak(stage: ScriptedStage, seconds: float, say: Callable[[str], None] = print) -> list[str]:
-    """What was wrong, in sentences."""
+    """The faults, in sentences."""
     made = Soak(stage)
     end, warm = time.monotonic() + seconds, time.monotonic() + WARM_UP * seconds
     bad = list(bad_clients(stage, recorded(stage.part.address)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
@@ -31,6 +34,9 @@ UNBOUNDED = [
     # A call that is not on its way yet when GOAWAY comes is sent again elsewhere, but by default not one over 256 KiB.
     ("grpc.per_rpc_retry_buffer_size", 64 << 20),
 ]
+
+
+CHART_BYTES = 512 << 20  # the least that the chart gives to a stage
 
 
 class ScriptedStage:
@@ -62,6 +68,20 @@ class ScriptedStage:
     def release(self) -> None:
         """Lets all `hold` requests end."""
         self.oip.ModelReady(pb.ModelReadyRequest(), timeout=10)
+
+    def connect(self, timeout_s: float = 60) -> socket.socket:
+        """A TCP connection to it."""
+        host, _, port = self.part.address.rpartition(":")
+        return socket.create_connection((host, int(port)), timeout=timeout_s)
+
+    def resident_bytes(self) -> int:
+        return int(psutil.Process(self.part.pid).memory_info().rss)
+
+    def peak_bytes(self) -> int:
+        """The most that was resident, since the start or since the peak began anew."""
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.part.pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) * 1024
 
     def state(self, service: str = "") -> int:
         return int(self.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status)

@@ -1,5 +1,0 @@
-"""The settings of the scripted stage."""
-
-from tests.contract.scripted.settings import Settings
-
-__all__ = ["Settings"]
