@@ -25,8 +25,9 @@ from triptych.errors import (
     TriptychError,
 )
 from triptych.http2.client import CallFailed
+from triptych.settings import StageSettings
 from triptych.status import SAID_BY_US, Relayed, retry_after_of
-from triptych.tls import UpstreamCredentials
+from triptych.tls import UpstreamCredentials, upstream_credentials
 from triptych.transport import TRANSPORTS, Channel
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,14 @@ class Upstream:
         self._looked_s = time.monotonic()
         self._channel = self._transport(address, credentials, server_name)
         self._leaving: list[Channel] = []
+
+    @classmethod
+    def of_stage(
+        cls, settings: StageSettings, part: str, address: str, *services: ServiceDescriptor, relays: bool
+    ) -> Upstream:
+        """The way to another stage, with the transport and the certificates of the settings. Raises `OSError`."""
+        credentials = upstream_credentials(settings)
+        return cls(part, address, *services, relays=relays, transport=settings.transport, credentials=credentials)
 
     async def call(self, method: str, request: Any, call: Call, limit_s: float = float("inf")) -> Any:
         """The answer of a unary method, within the call's deadline and `limit_s`."""
@@ -143,7 +152,7 @@ class Upstream:
         code, details = error.code, error.details
         where = f"{self.part} at {self.address}"
         if self._relays and code in RELAYED and SAID_BY_US in error.trailers:
-            raise Relayed(code, details, retry_after_of(error.trailers.items())) from error
+            raise Relayed(code, details, retry_after_of(error.trailers)) from error
         if self._meaning is not None and (known := self._meaning(self.part, self.address, details)) is not None:
             raise known from error
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):

@@ -49,23 +49,19 @@ def run(stage: str, settings: StageSettings) -> int:
     """
     logs.configure(stage, settings.log_level)
     try:
-        uvloop.run(_live_here(stage, settings))
+        uvloop.run(_live(stage, settings))
     except OSError as error:
         sys.stderr.write(f"{stage}: {error}\n")
         return 1
     return 0
 
 
-async def _live_here(stage: str, settings: StageSettings) -> None:
+async def _live(stage: str, settings: StageSettings) -> None:
+    """Start, ready, and after SIGTERM or SIGINT drain and end."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await live(stage, settings, stop)
-
-
-async def live(stage: str, settings: StageSettings, stop: asyncio.Event) -> None:
-    """Start, ready, and after `stop` drain and end."""
     service: Running = await importlib.import_module(f"{stage}.server").build(settings)
     await service.door.open()
     log.info("live", extra={"address": join(settings.host, service.door.port), "revision": settings.revision})

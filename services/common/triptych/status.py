@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import grpc
 
@@ -86,6 +86,18 @@ def trailers_of(error: BaseException) -> tuple[tuple[str, str], ...]:
     return ((SAID_BY_US, "1"), *hint)
 
 
-def retry_after_of(trailers: Iterable[tuple[str, str | bytes]]) -> float:
-    """Seconds after which the other side wants to be tried again; 0 when it does not say."""
-    return next((int(value) / 1000 for key, value in trailers if key == RETRY_AFTER), 0.0)
+def pushback_s(trailers: Mapping[str, str]) -> float | None:
+    """Seconds after which the other side wants to be tried again; None when it does not say.
+
+    Anything but a number says never (gRFC A6), which is infinite.
+    """
+    text = trailers.get(RETRY_AFTER)
+    if not text:
+        return None
+    return int(text) / 1000 if text.isdecimal() and len(text) < 10 else math.inf
+
+
+def retry_after_of(trailers: Mapping[str, str]) -> float:
+    """The same as a hint for a caller; 0 for none."""
+    after_s = pushback_s(trailers)
+    return after_s if after_s is not None and math.isfinite(after_s) else 0.0

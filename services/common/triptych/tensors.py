@@ -73,7 +73,7 @@ def _any(_declared: Declared) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What a message says about all its tensors beside their contents.
+    """Declarations of all tensors of a message, without their contents.
 
     `rows` are those of all; 0 when they differ, or there are none. `alike` is the same for all whose rows may be
     `joined`. `size_bytes` is None where one is of BYTES. `twice` is the first name that two tensors have.
@@ -273,7 +273,7 @@ def _tensors(tensors: Sequence[Any], raw: Sequence[bytes], check: Check, *, of_c
 
 
 def _read_encoded(encoded: Sequence[bytes], of_caller: bool) -> Layout:
-    """What is declared of tensors with raw contents."""
+    """The declarations of tensors with raw contents."""
     declared = []
     for each in encoded:
         tensor = pb.ModelInferRequest.InferInputTensor.FromString(each)

@@ -108,11 +108,11 @@ class UpstreamCredentials:
         return contents is not None
 
     def for_grpcio(self) -> grpc.ChannelCredentials:
-        """As grpcio takes them."""
+        """Credentials for a channel of grpcio."""
         return grpc.ssl_channel_credentials(*self._contents)
 
     def context(self) -> ssl.SSLContext:
-        """As asyncio takes them. Raises `OSError`."""
+        """Context for a connection of asyncio. Raises `OSError`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.set_alpn_protocols(["h2"])
         try:

@@ -1,10 +1,10 @@
-"""What carries calls to other parts: our own HTTP/2, or grpcio as the reference. A setting chooses."""
+"""Transports for calls to other parts: our own HTTP/2, or grpcio as the reference. A setting chooses."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -12,10 +12,9 @@ from grpc import aio
 
 from triptych import addresses
 from triptych.http2 import channel as http2
+from triptych.http2.channel import Metadata
 from triptych.http2.client import CallFailed
 from triptych.tls import UpstreamCredentials
-
-Metadata = Sequence[tuple[str, str]]
 
 LEAVING_S = 60.0  # for the calls of a channel that takes no more
 
@@ -134,7 +133,7 @@ def _failed(error: aio.AioRpcError) -> CallFailed:
 
 
 def _unless_cancelled(error: asyncio.CancelledError) -> NoReturn:
-    """That of our own task goes on, that of a closed channel is the other side's absence."""
+    """Raises the cancellation of our own task on, and `CallFailed` for that of a closed channel."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise error

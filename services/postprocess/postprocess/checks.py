@@ -1,4 +1,4 @@
-"""What a request to postprocess has to be before its work: the outputs of the model, as the contract has them."""
+"""Checks of a request to postprocess before its work: the outputs of the model are as the contract has them."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from triptych.metrics import StageMetrics
 from triptych.oip import SERVICE
 from triptych.postprocessing import Postprocessor
 from triptych.room import Room
-from triptych.tls import upstream_credentials
 from triptych.tracing import tracing
 from triptych.workers import Workers
 
@@ -24,14 +23,8 @@ class Postprocess:
         self._settings = settings
         self._tracing = tracing("postprocess", settings.otlp_endpoint)
         self._metrics = StageMetrics("postprocess", self._tracing)
-        self._repository = Upstream(
-            "repository",
-            settings.repository,
-            SERVICE,
-            REPOSITORY_SERVICE,
-            relays=True,
-            transport=settings.transport,
-            credentials=upstream_credentials(settings),
+        self._repository = Upstream.of_stage(
+            settings, "repository", settings.repository, SERVICE, REPOSITORY_SERVICE, relays=True
         )
         self._workers = Workers(settings.worker_threads, settings.inline_bytes)
         contracts = ContractStore(self._repository, settings.contract_cache)

@@ -1,4 +1,4 @@
-"""How a batch is finished: by postprocess, a stage of its own, or by the same work within this process."""
+"""The last step of a batch: by postprocess, a stage of its own, or by the same work within this process."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from triptych.oip import SERVICE
 from triptych.postprocessing import Predicted
 from triptych.proto import repository_pb2 as rp
 from triptych.tensors import encode_parameter, encode_request
-from triptych.tls import upstream_credentials
 from triptych.triton_errors import inference_error
 
 TRIES = 3  # loads asked for in one request: a Triton may die just after it has loaded
@@ -73,13 +72,8 @@ class Upstreams:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.repository = Upstream(
-            "repository",
-            settings.repository,
-            REPOSITORY_SERVICE,
-            relays=True,
-            transport=settings.transport,
-            credentials=upstream_credentials(settings),
+        self.repository = Upstream.of_stage(
+            settings, "repository", settings.repository, REPOSITORY_SERVICE, relays=True
         )
         self._predictors: dict[str, _Predictor] = {}
 
@@ -167,14 +161,7 @@ class RemotePostprocess:
 
     def __init__(self, settings: Settings) -> None:
         self._limit_s = settings.postprocess_timeout_s
-        self._upstream = Upstream(
-            "postprocess",
-            settings.postprocess,
-            SERVICE,
-            relays=False,
-            transport=settings.transport,
-            credentials=upstream_credentials(settings),
-        )
+        self._upstream = Upstream.of_stage(settings, "postprocess", settings.postprocess, SERVICE, relays=False)
 
     async def __call__(self, batch: Predicted, call: Call) -> pb.ModelInferResponse:
         return await self._upstream.call("ModelInfer", request_of(batch), call, self._limit_s)

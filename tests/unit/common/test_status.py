@@ -1,10 +1,12 @@
 """Errors and their gRPC status."""
 
+from math import inf
+
 import grpc
 import pytest
 
 from triptych import errors
-from triptych.status import CODES, INTERNAL_TEXT, Relayed, status_of
+from triptych.status import CODES, INTERNAL_TEXT, RETRY_AFTER, Relayed, pushback_s, retry_after_of, status_of
 
 
 def subclasses(cls: type[errors.TriptychError]) -> list[type[errors.TriptychError]]:
@@ -43,3 +45,26 @@ def test_a_long_list_of_known_names_is_cut() -> None:
     assert "model_00" in text
     assert "48 in all" in text
     assert "model_40" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "after_s", "hint_s"),
+    [
+        ("1500", 1.5, 1.5),
+        ("0", 0.0, 0.0),
+        ("-1", inf, 0.0),
+        ("soon", inf, 0.0),
+        ("9" * 5000, inf, 0.0),
+        ("", None, 0.0),
+    ],
+)
+def test_a_pushback_that_is_no_number_says_never_and_is_no_hint(
+    text: str, after_s: float | None, hint_s: float
+) -> None:
+    assert pushback_s({RETRY_AFTER: text}) == after_s
+    assert retry_after_of({RETRY_AFTER: text}) == hint_s
+
+
+def test_no_pushback_is_no_hint() -> None:
+    assert pushback_s({}) is None
+    assert retry_after_of({}) == 0.0

@@ -8,9 +8,9 @@ from typing import Any
 
 from tests.contract.scripted.settings import Settings
 from triptych.door.base import refusal
-from triptych.http2.connection import Connection, Headers
+from triptych.http2.connection import Connection
 from triptych.http2.exchange import Handler
-from triptych.http2.framing import status_headers
+from triptych.http2.framing import Headers, status_headers
 from triptych.http2.server import Server
 
 UNPACKING = ThreadPoolExecutor(1)

@@ -41,7 +41,7 @@ _TAG: Final = "tag:yaml.org,2002:"
 
 
 class UnreadableYAML(YAMLError):
-    """What ruamel.yaml did not foresee in a text."""
+    """Failure of ruamel.yaml at a text that it did not foresee."""
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -14,9 +14,8 @@ from triptych.addresses import WILDCARD6, join, resolve
 from triptych.call import Call
 from triptych.door.base import STOPPING, Door, parser, refusal
 from triptych.errors import Draining, Internal
-from triptych.http2.connection import Headers
-from triptych.http2.exchange import Exchange, Handler
-from triptych.http2.framing import status_headers
+from triptych.http2.exchange import Answer, Exchange, Handler
+from triptych.http2.framing import Headers, status_headers
 from triptych.http2.server import BEGIN_S, Server
 from triptych.methods import Method, Service
 from triptych.peer import certificate_names
@@ -116,7 +115,7 @@ class Http2Door(Door):
         call.ask_identity = lambda: certificate_names(exchange.certificate)
         return call
 
-    def _answerer(self, service: str, method: Method) -> Callable[[Exchange], Coroutine[Any, Any, None]]:
+    def _answerer(self, service: str, method: Method) -> Answer:
         parse = parser(method.request)
 
         async def unary(exchange: Exchange) -> None:
@@ -125,30 +124,21 @@ class Http2Door(Door):
             response = await method.answer(request, call)
             exchange.finish(response.SerializeToString(), call.settle)
 
-        async def server_streaming(exchange: Exchange) -> None:
+        async def streaming(exchange: Exchange) -> None:
             call = self._call(service, exchange, endless=True)
-            request = parse(await exchange.message())
-            async with aclosing(method.answer(request, call)) as answers:
+            if method.client_streaming:
+                asked: Any = self.parsed(exchange.requests(), parse)
+            else:
+                asked = parse(await exchange.message())
+            async with aclosing(method.answer(asked, call)) as answers:
                 async for response in answers:
                     await exchange.answer(response.SerializeToString())
             exchange.finish(None)
 
-        async def both_streaming(exchange: Exchange) -> None:
-            call = self._call(service, exchange, endless=True)
-            requests = self.parsed(exchange.requests(), parse)
-            async with aclosing(method.answer(requests, call)) as answers:
-                async for response in answers:
-                    await exchange.answer(response.SerializeToString())
-            exchange.finish(None)
-
-        if method.client_streaming:
-            return _guarded(both_streaming, method.name)
-        return _guarded(server_streaming if method.server_streaming else unary, method.name)
+        return _guarded(streaming if method.client_streaming or method.server_streaming else unary, method.name)
 
 
-def _guarded(
-    answer: Callable[[Exchange], Coroutine[Any, Any, None]], name: str
-) -> Callable[[Exchange], Coroutine[Any, Any, None]]:
+def _guarded(answer: Answer, name: str) -> Answer:
     """The same, with errors as the end of the call."""
 
     async def guarded(exchange: Exchange) -> None:

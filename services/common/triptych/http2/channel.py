@@ -14,7 +14,9 @@ import grpc
 
 from triptych import addresses
 from triptych.http2.client import CallFailed, ClientConnection
-from triptych.http2.connection import READ_BYTES, Headers
+from triptych.http2.connection import READ_BYTES
+from triptych.http2.framing import Headers
+from triptych.status import pushback_s
 
 CONNECT_S = 5.0  # for a connection, until the server has spoken
 BACKOFF_S, MAX_BACKOFF_S = 0.1, 1.0  # between two tries to connect
@@ -32,7 +34,6 @@ RETRY_S, MAX_RETRY_S = 0.05, 0.2
 CLOSED = "the connection was closed, for it is not used any more"
 
 Metadata = Sequence[tuple[str, str]]
-PUSHBACK = "grpc-retry-pushback-ms"  # when the server wants to be tried again
 
 
 class _Endpoint:
@@ -179,10 +180,9 @@ class Channel:
         if error.is_unsent and tries == 1:
             return
         pause_s = min(RETRY_S * 2 ** (tries - 1), MAX_RETRY_S) * random.uniform(0.8, 1.2)
-        pushback = error.trailers.get(PUSHBACK, "")
-        if pushback:  # anything but a number says never (gRFC A6)
-            is_number = pushback.isdecimal() and len(pushback) < 10
-            pause_s = int(pushback) / 1000 if is_number else float("inf")
+        asked_s = pushback_s(error.trailers)
+        if asked_s is not None:
+            pause_s = asked_s
         if pause_s >= left_s:
             raise error
         await asyncio.sleep(pause_s)

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 import grpc
 from ngh2 import (
     DataReceived,
+    ErrorCode,
     Event,
     GoAwayReceived,
     NeverIndexedHeader,
@@ -24,21 +25,19 @@ from ngh2 import (
     TrailersReceived,
 )
 
-from triptych.http2.connection import Connection, Headers
-from triptych.http2.framing import PREFIX, framed
+from triptych.http2.connection import Connection
+from triptych.http2.framing import PREFIX, Headers, framed
 
 KEEPALIVE_S = 30.0  # without a word from a server that has calls, until it is asked whether it is there
 KEEPALIVE_TIMEOUT_S = 5.0  # for its answer
 MAX_HEADERS_BYTES = 1 << 20
 MAX_TIMEOUT_MS = 99_999_999  # eight digits
 
-REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0x7, 0x8, 0xB  # codes of a reset
-
 # What a reset means (gRPC over HTTP2, PROTOCOL-HTTP2.md); any other is INTERNAL.
-RESETS = {
-    REFUSED_STREAM: grpc.StatusCode.UNAVAILABLE,
-    CANCEL: grpc.StatusCode.CANCELLED,
-    ENHANCE_YOUR_CALM: grpc.StatusCode.RESOURCE_EXHAUSTED,
+RESETS: dict[int, grpc.StatusCode] = {
+    ErrorCode.REFUSED_STREAM: grpc.StatusCode.UNAVAILABLE,
+    ErrorCode.CANCEL: grpc.StatusCode.CANCELLED,
+    ErrorCode.ENHANCE_YOUR_CALM: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 CODES: dict[bytes, grpc.StatusCode] = {b"%d" % code.value[0]: code for code in grpc.StatusCode}
 # What a proxy means that answers with a status of HTTP only (gRPC over HTTP2, http-grpc-status-mapping.md).
@@ -93,7 +92,7 @@ class Outgoing:
 
     @property
     def left_bytes(self) -> int:
-        """Of what has come and is no whole message, or one that nobody has taken."""
+        """Bytes that have come and that nobody has taken as a message."""
         return len(self._held)
 
     def message(self) -> bytes | None:
@@ -122,7 +121,7 @@ class Outgoing:
             self.wake.set_result(None)
 
     def status(self) -> CallFailed | None:
-        """What the fields say of the end; None for OK."""
+        """The failure that the fields tell; None for OK."""
         fields = self.fields
         status = fields.get(b"grpc-status")
         if status == b"0":
@@ -266,14 +265,14 @@ class ClientConnection(Connection):
         """Resets a call that nobody waits for any more."""
         if self._calls.pop(call.stream_id, None) is None:
             return
-        self.reset(call.stream_id, CANCEL)
+        self.reset(call.stream_id, ErrorCode.CANCEL)
         if not self.is_usable and not self._calls:
             self.close()
 
     def _stop(self, stream_id: int) -> None:
         """Sends no more of a message that is answered already."""
         if self.protocol.queued_body_size(stream_id):
-            self.say(self.protocol.reset_stream, stream_id, CANCEL)
+            self.say(self.protocol.reset_stream, stream_id, ErrorCode.CANCEL)
 
     def _expire(self, call: Outgoing, timeout_s: float) -> None:
         text = f"no answer came within {timeout_s:.3f} s"
@@ -308,8 +307,8 @@ def _timeout(seconds: float) -> tuple[bytes, bytes]:
 
 
 def _ending(call: Outgoing, reset: int) -> CallFailed | None:
-    """What a closed stream means for its call: the status if it came, else the code of the reset."""
+    """The end of a call whose stream is closed: by its status if that came, else by the code of the reset."""
     if b"grpc-status" in call.fields or not reset:
         return call.status()
     code = RESETS.get(reset, grpc.StatusCode.INTERNAL)
-    return CallFailed(code, f"the stream was reset with code {reset}", is_unsent=reset == REFUSED_STREAM)
+    return CallFailed(code, f"the stream was reset with code {reset}", is_unsent=reset == ErrorCode.REFUSED_STREAM)

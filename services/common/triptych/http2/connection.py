@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 import ngh2
 from ngh2 import Configuration, Event, Role, Setting
 
-from triptych.settings import METADATA_ENTRY_BYTES
-
-MIB = 1 << 20
+from triptych.http2.oversized import FRAME_BYTES
+from triptych.settings import METADATA_ENTRY_BYTES, MIB
 
 READ_BYTES = 1 << 16  # of one read: what a flood of frames can make before others have their turn
 WRITE_BYTES = 1 << 18  # at once, and waiting in the transport before it says that it is full
@@ -22,14 +21,10 @@ WRITE_BYTES = 1 << 18  # at once, and waiting in the transport before it says th
 STREAM_WINDOW_BYTES = 4 * MIB
 CONNECTION_WINDOW_BYTES = 16 * MIB
 
-FRAME_BYTES = 16_384  # the largest that HTTP/2 lets be sent unasked
-
 # Resets are cheap here and closing a connection harms its patient calls; the bound is only on what is absurd.
 RESETS = (1_000_000, 100_000)  # burst, and per second
 
 CLOSE_S = 10.0  # for the last bytes of a connection that is closed, until what its peer does not read is dropped
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Connection(asyncio.BufferedProtocol):

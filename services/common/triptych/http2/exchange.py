@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ngh2 import ErrorCode
+
 from triptych.errors import DeadlineExceeded, InvalidRequest, NotSupported, Overloaded, TriptychError
-from triptych.http2.connection import Headers
-from triptych.http2.framing import PREFIX, Limits, framed, metadata_fault, timeout_s
+from triptych.http2.framing import PREFIX, Headers, Limits, framed, metadata_fault, timeout_s
 from triptych.http2.inbox import Inbox, Pace
 
 if TYPE_CHECKING:
@@ -21,15 +22,17 @@ HEADERS: Headers = ((b":status", b"200"), (b"content-type", GRPC))
 OK: Headers = ((b"grpc-status", b"0"),)
 NO_GRPC: Headers = ((b":status", b"415"), (b"content-type", b"text/plain; charset=utf-8"))
 NO_GRPC_TEXT = b"want a gRPC call: POST with content-type application/grpc\n"
-NO_ERROR, CANCEL = 0x0, 0x8  # codes of a reset
+
+
+Answer = Callable[["Exchange"], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
 class Handler:
-    """What answers the calls of one method, until `finish` or `refuse`; `streams`: it begins before all has arrived."""
+    """One method: `answer` handles a call to its `finish` or `refuse`; `streams`: it begins before all has arrived."""
 
     name: str
-    answer: Callable[[Exchange], Coroutine[Any, Any, None]]
+    answer: Answer
     streams: bool
 
 
@@ -39,6 +42,7 @@ class Exchange:
     __slots__ = (
         "_body",
         "_connection",
+        "_fields",
         "_inbox",
         "_is_complete",
         "_is_started",
@@ -58,7 +62,7 @@ class Exchange:
 
     def __init__(self, connection: ServerConnection, stream_id: int, headers: Headers) -> None:
         self._connection, self._server = connection, connection.server
-        self.stream_id, self.headers = stream_id, headers
+        self.stream_id, self.headers, self._fields = stream_id, headers, dict(headers)
         self.handler: Handler | None = None
         self.task: asyncio.Task[None] | None = None
         self.why: TriptychError | None = None  # it was cancelled here, and its caller is still there
@@ -101,7 +105,7 @@ class Exchange:
         """The headers have come; whether the call can begin."""
         self._server.look_soon()
         self._is_complete = is_complete
-        fields = dict(self.headers)
+        fields = self._fields
         if fields.get(b":method") != b"POST" or not _is_grpc(fields.get(b"content-type", b"")):
             self._say(self._connection.protocol.send_response, NO_GRPC)
             self._say(self._connection.protocol.send_data, NO_GRPC_TEXT, end_stream=True)
@@ -298,7 +302,7 @@ class Exchange:
         if self.task is not None and not self.task.done():
             self.task.cancel()
         self._close(code)
-        self._connection.reset(self.stream_id, CANCEL)
+        self._connection.reset(self.stream_id, ErrorCode.CANCEL)
 
     def _close(self, code: str) -> None:
         """Forgets the call; a caller that has not sent all is told to stop."""
@@ -311,7 +315,7 @@ class Exchange:
             self._inbox.close()
         self._acknowledge()
         if code == "OK" and not self._is_complete and not connection.is_full:
-            connection.say(connection.protocol.reset_stream, self.stream_id, NO_ERROR)
+            connection.say(connection.protocol.reset_stream, self.stream_id, ErrorCode.NO_ERROR)
         if self._settled is not None:
             settled, self._settled = self._settled, None  # it leads back here: a cycle would keep the connection
             settled(code)
@@ -325,7 +329,7 @@ class Exchange:
 
     def _open_inbox(self) -> Inbox:
         server = self._server
-        encoding = dict(self.headers).get(b"grpc-encoding", b"identity").decode("latin-1")
+        encoding = self._fields.get(b"grpc-encoding", b"identity").decode("latin-1")
         limits = Limits(server.settings.max_message_bytes, encoding, server.settings.max_unpacked_ratio)
         self._inbox = Inbox(limits, server.arriving, server.unpacking)
         return self._inbox
@@ -368,4 +372,4 @@ def _not_one(count: int) -> InvalidRequest:
 
 
 def _nobody(_code: str) -> None:
-    """Whom it is told how a call ended that nothing counts."""
+    """Stands where nothing counts a call."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from urllib.parse import quote
 
 import grpc
@@ -22,7 +22,7 @@ PIECE_BYTES = 1 << 20
 SLICE_BYTES = 1 << 16
 FREE_BYTES = 1 << 20
 
-Headers = list[tuple[bytes, bytes]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 def timeout_s(text: str) -> float:
@@ -36,7 +36,7 @@ def timeout_s(text: str) -> float:
 def metadata_fault(
     fields: Collection[tuple[str | bytes, str | bytes]], limit_bytes: int, left_out_bytes: int = 0
 ) -> Overloaded | None:
-    """What is wrong with the size of a call's metadata; `left_out_bytes` are of fields too long for the transport."""
+    """The refusal of metadata that is too large; `left_out_bytes` are of fields too long for the transport."""
     size_bytes = METADATA_ENTRY_BYTES * len(fields) + sum([len(name) + len(value) for name, value in fields])
     if left_out_bytes:
         size_bytes, limit_bytes = size_bytes + left_out_bytes, min(limit_bytes, STRING_BYTES)

@@ -1,4 +1,4 @@
-"""What a caller sends: messages put together and unpacked, within a room that all calls share, at a pace."""
+"""The messages of a caller: put together and unpacked, within a room that all calls share, at a pace."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Pace:
         self._window_bytes = 0
 
     def fault(self, now_s: float, message: int, moved_bytes: int) -> DeadlineExceeded | None:
-        """What is wrong; `message` is the number of the one that is incomplete, `moved_bytes` are those of all."""
+        """The fault, if there is one; `message` is the number of the incomplete one, `moved_bytes` are those of all."""
         settings = self._settings
         if message != self._message:
             self._message, self._since_s = message, now_s

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from struct import Struct
 
+from triptych.settings import METADATA_ENTRY_BYTES
+
 PREFACE_BYTES = 24
 FRAME_HEADER_BYTES = 9
 FRAME_BYTES = 16_384  # the largest that a client may send here (RFC 9113, 4.2)
@@ -22,7 +24,6 @@ MAX_FRAMES = 1024
 UNEXPECTED = bytes(FRAME_HEADER_BYTES)  # a DATA frame within a header block: ends the connection (RFC 9113, 6.10)
 
 STRING_BYTES = 65_536  # the longest that libnghttp2 takes, as sent
-ENTRY_BYTES = 32  # what HPACK counts for a field beside its name and value
 
 # In place of a string that is too long. A field so large empties the dynamic table, as the original does: the table has
 # 4,096 bytes at most, and 64 KiB of Huffman code are 17,476 characters at least. The value is right for a path as well.
@@ -122,7 +123,7 @@ class _Block:
         self._is_malformed = False
 
     def feed(self, data: bytes, is_last: bool) -> bytes:
-        """What is left of `data`; what is not complete, or no HPACK, stays so."""
+        """The rest of `data`; a part that is not complete, or no HPACK, stays as it is."""
         data, at = self._held + data, 0
         given = bytearray()
         while at < len(data) and not self._is_malformed:
@@ -152,9 +153,9 @@ class _Block:
         is_unindexed, is_indexing = coded[0] < 0x20, 0x40 <= coded[0] < 0x80
         self._strings = (1 if value else 2) if is_unindexed or is_indexing else 0
         self._drops_field = is_unindexed and self._size_bytes > self._limit_bytes
-        self._size_bytes += ENTRY_BYTES
+        self._size_bytes += METADATA_ENTRY_BYTES
         if self._drops_field:
-            self.left_out_bytes += ENTRY_BYTES
+            self.left_out_bytes += METADATA_ENTRY_BYTES
         else:
             given += coded
 
@@ -181,7 +182,7 @@ class _Block:
 
 
 def _spans(frame: bytes) -> tuple[int, int, int]:
-    """Of a HEADERS frame: where its priority begins, where its fields begin, and where they end before padding."""
+    """Offsets in a HEADERS frame: of its priority, of its fields, and of their end before padding."""
     begin, end, flags = FRAME_HEADER_BYTES, len(frame), frame[4]
     if flags & PADDED:
         begin, end = begin + 1, end - frame[begin] if end > begin else 0
@@ -189,7 +190,7 @@ def _spans(frame: bytes) -> tuple[int, int, int]:
 
 
 def _prefix_bits(first: int) -> int:
-    """Of the integer that the first byte of a field begins."""
+    """Bits of the integer that the first byte of a field begins."""
     if first & 0x80:
         return 7
     if first & 0x40:

@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 from ngh2 import DataReceived, Event, PingAcknowledged, RequestReceived, Role, Setting, StreamClosed, TrailersReceived
 
-from triptych.http2.connection import READ_BYTES, Connection, Headers
+from triptych.http2.connection import READ_BYTES, Connection
 from triptych.http2.exchange import Exchange, Handler
+from triptych.http2.framing import Headers
 from triptych.http2.oversized import STRING_BYTES, HeaderFilter
 from triptych.room import Room
 from triptych.settings import METADATA_FACTOR, StageSettings
@@ -28,7 +29,7 @@ BEGIN_S = 10.0  # until a new connection must have spoken HTTP/2
 
 
 class Server:
-    """What the connections of one server share: settings, handlers, and the room for bytes on their way."""
+    """The state that the connections of one server share: settings, handlers, and the room for bytes on their way."""
 
     def __init__(
         self,
