@@ -73,7 +73,7 @@ def _counted(stage: str, requests: int) -> Iterator[tuple[int, int]]:
 
 
 def _totals(dump: str) -> dict[str, int]:
-    """Of a dump of callgrind, by event."""
+    """Costs in a dump of callgrind, by event."""
     events, totals = (re.search(rf"^{key}: (.*)$", dump, re.MULTILINE) for key in ("events", "(?:totals|summary)"))
     if events is None or totals is None:
         raise LocalError("callgrind's dump has no totals")
@@ -92,7 +92,7 @@ class _Counted:
 
 
 def _inside(stage: str, requests: int) -> int:
-    """What valgrind runs: all phases, one after the other."""
+    """The program that valgrind runs: all phases, one after the other."""
     loop, contract = uvloop.new_event_loop(), stages.contract()
     asyncio.set_event_loop(loop)
 

@@ -79,7 +79,7 @@ class Report:
 
 
 def command() -> str:
-    """As it was typed; `benchmarks/gpu` is a program of its own."""
+    """The command as it was typed; `benchmarks/gpu` is a program of its own."""
     folder = Path(sys.argv[0]).parent
     module = "benchmarks.gpu" if folder == ROOT / "benchmarks/gpu" else "benchmarks"
     return " ".join([f"python -m {module}", *sys.argv[1:]])

@@ -20,7 +20,7 @@ Send = Callable[[pb.ModelInferRequest], Awaitable[pb.ModelInferResponse]]
 
 
 def caller(address: str, transport: str) -> Send:
-    """What the stages call each other with."""
+    """A sender of calls as the stages send them."""
     upstream = Upstream("echo", address, SERVICE, relays=False, transport=transport)
 
     async def send(request: pb.ModelInferRequest) -> pb.ModelInferResponse:

@@ -120,7 +120,7 @@ def packed(folder: Path) -> Path:
 
 
 def tree_bytes() -> int:
-    """What the tracked files of this checkout take."""
+    """Size of the tracked files of this checkout."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         raise LocalError("want a git checkout, for its size; git ls-files failed")

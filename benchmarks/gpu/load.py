@@ -44,7 +44,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was answered between two moments; `begin` and `end` on the clock of `time.time`, in seconds."""
+    """Answers between two moments; `begin` and `end` on the clock of `time.time`, in seconds."""
 
     begin: float
     end: float
@@ -95,7 +95,7 @@ def once(address: str, ask: Ask) -> list[Any]:
 
 
 def _send(ask: Ask, callers: Sequence[int], begin: float, end: float) -> list[tuple[float, float]]:
-    """When each answer came, and what it took."""
+    """Time at which each answer came, and its latency."""
     return uvloop.run(_sent(ask, callers, begin, end))
 
 

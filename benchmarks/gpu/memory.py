@@ -57,7 +57,7 @@ def measure(system: Separate, models: Sequence[str], picture: bytes, rest_s: flo
 
 
 def _until_other(system: Separate, controller_mib: float | None, limit_s: float) -> Look:
-    """As soon as the controller tells something else, for a load its estimate and later what it learned; or at last."""
+    """The first look that differs: the controller tells an estimate, and later what it learned. Else the last look."""
     end = time.monotonic() + limit_s
     while (seen := look(system)).controller == controller_mib and time.monotonic() < end:
         time.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""What is measured: one Triton with everything in one process, or the chain with so many preprocess processes."""
+"""The measured systems: one Triton with everything in one process, or the chain with so many preprocess processes."""
 
 from __future__ import annotations
 

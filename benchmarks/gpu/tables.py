@@ -1,4 +1,4 @@
-"""What is written of the points: tables and figures."""
+"""Tables and figures of the points."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Service:
 
 @dataclass(frozen=True)
 class InProcess:
-    """Of the chain whose preprocess does the work of postprocess: two stages, both together, and the hops."""
+    """Costs of the chain whose preprocess does the work of postprocess: two stages, both together, and the hops."""
 
     stages: Mapping[str, Service]
     together: Service

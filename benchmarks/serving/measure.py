@@ -81,7 +81,7 @@ def closed(
 
 
 def point_of(callers: int) -> str:
-    """What a point is called."""
+    """Name of a point."""
     return f"{callers} callers" if callers > 1 else "1 caller"
 
 

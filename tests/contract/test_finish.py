@@ -99,7 +99,7 @@ async def both(workers: Workers = SMALL) -> AsyncIterator[Both]:
 
 
 def series(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """What is counted, without times."""
+    """Counted series, without times."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for metric in registry.collect()
@@ -155,7 +155,7 @@ def test_what_the_contract_cannot_finish_is_the_same_error(make: Callable[[], Pr
 
 
 def test_a_fault_of_ours_is_the_same_error_and_no_other_exception() -> None:
-    """What is no `TriptychError` would fail a whole batch, and not the one request that is its cause."""
+    """Any other error than a `TriptychError` would fail a whole batch, and not the one request that is its cause."""
 
     class Odd(Plan):
         def observed(self, answer: Mapping[str, Array]) -> Mapping[str, int]:

@@ -81,7 +81,7 @@ def run(name: str, seconds: float, runs: int = -1, covered: Path | None = None) 
 
 
 def _options(name: str, scratch: Path, covered: Path) -> list[str]:
-    """Of libFuzzer. The seeds and the words are written where it can read them."""
+    """Arguments of libFuzzer. The seeds and the words are written where it can read them."""
     from tests.fuzz.file_checks import KINDS
 
     kind, seeds, words = KINDS[name], scratch / "seeds", scratch / "words"
@@ -102,7 +102,7 @@ def _options(name: str, scratch: Path, covered: Path) -> list[str]:
 
 
 def _escaped(word: str) -> str:
-    """As libFuzzer's dictionaries are written."""
+    """Word in the form of libFuzzer's dictionaries."""
     return "".join(f"\\x{byte:02x}" for byte in word.encode())
 
 

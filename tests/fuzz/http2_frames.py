@@ -190,7 +190,7 @@ CHANGES: tuple[Change, ...] = (_drop, _repeat, _swap, _head, _head, _payload, _p
 
 
 def recorded(address: str) -> list[Frames]:
-    """What gRPC's own client sends for calls of several kinds, each on a connection of its own."""
+    """Bytes of gRPC's own client for calls of several kinds, each on a connection of its own."""
     return [split(_record(address, talk)) for talk in (_unary, _packed, _large, _streamed, _late, _unknown)]
 
 

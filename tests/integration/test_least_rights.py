@@ -29,7 +29,7 @@ def homes(tmp_path: Path) -> dict[str, str]:
 
 
 def reachable(folder: Path) -> Iterator[Path]:
-    """What another user finds in a folder: nothing below one that only its user may enter."""
+    """Files that another user finds in a folder: nothing below one that only its user may enter."""
     for path in folder.iterdir():
         if path.is_symlink():
             continue

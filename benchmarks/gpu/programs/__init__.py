@@ -1,1 +1,1 @@
-"""What runs in Triton's Python backend: the network alone, and all three steps in one process."""
+"""Programs for Triton's Python backend: the network alone, and all three steps in one process."""

@@ -62,7 +62,7 @@ class Triptych(System):
 
 
 class TriptychGrouped(Triptych):
-    """As in mode Grouped: preprocess does postprocess's work in its own process, and no other is started for it."""
+    """Triptych as in mode Grouped: preprocess does postprocess's work, and no process is started for that."""
 
     name = "triptych-grouped"
     title = "Triptych, mode Grouped: postprocess's work within preprocess"

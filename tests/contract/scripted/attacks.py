@@ -1,4 +1,4 @@
-"""What a hostile client sends on one connection, as endless pieces of bytes (RFC 9113, 10.5)."""
+"""Attacks of a hostile client on one connection, as endless pieces of bytes (RFC 9113, 10.5)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ REPEATS = 3
 
 
 class Methods:
-    """What the server does, and what became of it."""
+    """The server's part of one run, and its outcome."""
 
     def __init__(self) -> None:
         self.released = asyncio.Event()

@@ -74,7 +74,7 @@ def blocks(data: bytes) -> list[tuple[int, bytes]]:
 
 
 def filtered(data: bytes, sizes: Sequence[int] = (1 << 16,), limit_bytes: int = LIMIT) -> tuple[bytes, dict[int, int]]:
-    """What libnghttp2 would have, without the preface, and what was left out by stream."""
+    """Bytes for libnghttp2 without the preface, and the bytes that were left out by stream."""
     made = HeaderFilter(limit_bytes)
     given = b"".join(bytes(made.feed(memoryview(piece))) for piece in cut(PREFACE + data, sizes))
     assert given.startswith(PREFACE)

@@ -1,4 +1,4 @@
-"""What the server's side of a connection does with callers that half do things, without a socket."""
+"""The server's side of a connection, without a socket, with callers that leave things half done."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Caller:
 
     @property
     def fields(self) -> dict[str, str]:
-        """Of all headers and trailers."""
+        """Fields of all headers and trailers."""
         decoder, data, fields = Decoder(), self.heard, dict[str, str]()
         while data:
             end = 9 + int.from_bytes(data[:3], "big")
