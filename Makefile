@@ -32,16 +32,16 @@ test: lint verify ## everything: lint, types, layers, verify, then all tests (TE
 .PHONY: test-clients
 test-clients: ## build the gRPC clients of other languages, and prove that a restart costs none of them a call
 	@$(PYTHON) -m local.clients
-	@$(SERVICES) -m pytest tests/contract/test_clients.py
+	@$(SERVICES) -m pytest tests/component/test_clients.py
 
 .PHONY: conformance
 conformance: ## build h2spec and gRPC's interop clients (Go, Node), and prove each server of ours against them
 	@$(PYTHON) -m local.clients conformance
-	@$(SERVICES) -m pytest tests/contract/test_h2spec.py tests/contract/test_interop.py
+	@$(SERVICES) -m pytest tests/component/test_h2spec.py tests/component/test_interop.py
 
 .PHONY: hostile
 hostile: ## each attack on a server's HTTP/2 for SECONDS (60), beside good calls; what it took is printed
-	@HOSTILE_SECONDS=$(SECONDS) && export HOSTILE_SECONDS && $(SERVICES) -m pytest tests/contract/test_hostile_streams.py -rP
+	@HOSTILE_SECONDS=$(SECONDS) && export HOSTILE_SECONDS && $(SERVICES) -m pytest tests/component/test_hostile_streams.py -rP
 
 .PHONY: lint
 lint: ## style (ruff), types (mypy --strict) and import layers (import-linter)
@@ -52,16 +52,16 @@ lint: ## style (ruff), types (mypy --strict) and import layers (import-linter)
 
 .PHONY: verify
 verify: ## contracts against their models, and generated files against what they are generated from
-	@$(SERVICES) -m triptych.contract verify model-repository
-	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych.contract schema \
+	@$(SERVICES) -m triptych_cli verify model-repository
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema \
 	  | diff -u docs/contract.schema.json - || { echo "docs/contract.schema.json is old: make schema"; exit 1; }
-	@python=$$($(ENVIRONMENT) services) && "$$python" -m repository.kubernetes.crd \
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m controller.kubernetes.crd \
 	  | diff -u helm/triptych/crds/servedmodels.yaml - || { echo "helm/triptych/crds/servedmodels.yaml is old: make crd"; exit 1; }
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && python=$$($(ENVIRONMENT) services) \
 	  && $(MAKE) proto PROTO_OUT="$$made" && for file in $$(cd "$$made" && find . -name '*_pb2*'); do \
-	  diff -u "services/common/$$file" "$$made/$$file" || { echo "$$file is old: make proto"; exit 1; }; done
+	  diff -u "services/triptych/$$file" "$$made/$$file" || { echo "$$file is old: make proto"; exit 1; }; done
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && python=$$($(ENVIRONMENT) services) \
-	  && "$$python" -m helm.describe helm/triptych "$$made" && for file in README.md values.schema.json; do \
+	  && "$$python" -m tools.chart.describe helm/triptych "$$made" && for file in README.md values.schema.json; do \
 	  diff -u "helm/triptych/$$file" "$$made/$$file" || { echo "helm/triptych/$$file is old: make chart"; exit 1; }; done
 
 # Most of their time is waiting: for pods, and for autoscalers. WORKERS=0 runs them one after the other.
@@ -80,7 +80,7 @@ SBOM ?= build/sbom
 .PHONY: sbom
 sbom: ## bills of materials (CycloneDX) of the Python packages in the images, into SBOM=build/sbom
 	@python=$$($(ENVIRONMENT) audit) && mkdir -p "$(SBOM)" \
-	  && for folder in services/common services/repository services/predictor examples/backend; do \
+	  && for folder in services/triptych services/controller services/predictor examples/backend; do \
 	  "$$python" -m cyclonedx_py requirements "$$folder/requirements.txt" --of JSON -o "$(SBOM)/$${folder##*/}.cdx.json" \
 	  && echo "$(SBOM)/$${folder##*/}.cdx.json"; done
 
@@ -93,45 +93,45 @@ fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept i
 SERVER ?= http2
 .PHONY: soak
 soak: ## good and bad clients of one server at once for SECONDS (an hour: SECONDS=3600); memory flat, no good call lost (SERVER=)
-	@$(SERVICES) -m tests.fuzz.soak --seconds $(SECONDS) --door $(SERVER)
+	@$(SERVICES) -m tests.fuzz.soak --seconds $(SECONDS) --server $(SERVER)
 
 .PHONY: models
 models: ## train and export all example models again (minutes; deterministic)
-	@python=$$($(ENVIRONMENT) models) && PYTHONPATH=services/common exec "$$python" -m models build
+	@python=$$($(ENVIRONMENT) models) && PYTHONPATH=services/triptych exec "$$python" -m examples.models build
 
 .PHONY: accuracy
 accuracy: ## accuracy on pictures that were not trained on, through a running chain (make run beside it)
-	@$(SERVICES) -m models evaluate
+	@$(SERVICES) -m examples.models evaluate
 
-PROTO_OUT ?= services/common
+PROTO_OUT ?= services/triptych
 .PHONY: proto
 proto: ## generate the stubs of triptych.proto again
-	@$(SERVICES) -m grpc_tools.protoc -I services/common --python_out="$(PROTO_OUT)" --pyi_out="$(PROTO_OUT)" \
-	  services/common/triptych/proto/repository.proto
+	@$(SERVICES) -m grpc_tools.protoc -I services/triptych --python_out="$(PROTO_OUT)" --pyi_out="$(PROTO_OUT)" \
+	  services/triptych/triptych/protocol/controller.proto
 
 .PHONY: schema
 schema: ## generate docs/contract.schema.json again
-	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych.contract schema > docs/contract.schema.json
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema > docs/contract.schema.json
 
 .PHONY: crd
 crd: ## generate the Kubernetes definition of ServedModel again
-	@python=$$($(ENVIRONMENT) services) && "$$python" -m repository.kubernetes.crd > helm/triptych/crds/servedmodels.yaml
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m controller.kubernetes.crd > helm/triptych/crds/servedmodels.yaml
 
 .PHONY: images
 images: ## build all container images (docker, podman, buildah or the development cluster; TAG= BASE= BUILD= change it)
-	@helm/images.sh
+	@tools/images.sh
 
 .PHONY: chart
 chart: ## generate the chart's README.md and values.schema.json again, out of the comments of its values.yaml
-	@$(SERVICES) -m helm.describe helm/triptych
+	@$(SERVICES) -m tools.chart.describe helm/triptych
 
 .PHONY: manifests
 manifests: chart ## render the chart into manifests/ again (needs helm)
-	@$(SERVICES) -m helm.render
+	@$(SERVICES) -m tools.chart.render
 
 .PHONY: schemas
 schemas: ## manifests/ against the schemas of the cluster of KUBECONFIG (needs kubeconform)
-	@$(CLUSTER_ENV); $(SERVICES) -m helm.schemas
+	@$(CLUSTER_ENV); $(SERVICES) -m tools.chart.schemas
 
 # A KUBECONFIG of one's own, else the development cluster beside the checkout.
 CLUSTER_ENV = if [[ -z "$${KUBECONFIG:-}" && -x ../shared/cluster/cluster ]]; then eval "$$(../shared/cluster/cluster env)"; fi
@@ -149,8 +149,8 @@ undeploy: ## take the chart off the cluster again
 .PHONY: kind-up
 kind-up: ## a kind cluster with the images in it (then: make deploy MODE=Deployment, or install KServe first)
 	@kind create cluster --name triptych
-	@BUILD="docker build" helm/images.sh
-	@tag=$$(sed -n 's/^version: //p' helm/triptych/Chart.yaml); for image in preprocess postprocess repository triton-cpu models backend; do \
+	@BUILD="docker build" tools/images.sh
+	@tag=$$(sed -n 's/^version: //p' helm/triptych/Chart.yaml); for image in preprocess postprocess controller triton-cpu models backend; do \
 	  kind load docker-image --name triptych "triptych/$$image:$$tag"; done
 
 .PHONY: kind-down

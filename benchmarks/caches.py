@@ -1,4 +1,4 @@
-"""Who keeps a place: least recently used, the repository's own rule, and the best that knowing the future allows. Pure.
+"""Who keeps a place: least recently used, the controller's own rule, and the best that knowing the future allows. Pure.
 
 Every request has to be answered by a loaded model, so a miss always loads, and with all places taken something goes.
 """
@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from benchmarks.traces import Trace
-from repository.residency.limits import Limits
-from repository.residency.room import Occupant, Room, make_room
-from repository.residency.spare import Spare
-from repository.residency.usage import Key, Usage
+from controller.placement.policy.eviction import Occupant, Room, make_room
+from controller.placement.policy.headroom import Spare
+from controller.placement.policy.popularity import Key, Usage
+from controller.placement.settings import Limits
 
 NEVER = 1 << 60
 
@@ -45,10 +45,10 @@ class Lru:
 
 
 class Ours:
-    """The repository's own code: `Usage` keeps the scores, `Spare` the free places, and `make_room` chooses who goes.
+    """The controller's own code: `Usage` keeps the scores, `Spare` the free places, and `make_room` chooses who goes.
 
     `spare` places are kept free, or as many as follow from the `limits` and the loads of late; what is idle for
-    `idle_ttl_s` goes by itself (0: nothing does), as in a running repository. With `requests_per_place` a request
+    `idle_ttl_s` goes by itself (0: nothing does), as in a running controller. With `requests_per_place` a request
     counts half after the half-life or after so many requests for each place, whichever is later: little traffic is
     remembered for longer. A place is free again `turn_s` after somebody was chosen to go; `waited` counts the loads
     that found none free.

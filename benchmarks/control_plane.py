@@ -1,4 +1,4 @@
-"""The repository's own work: thousands of models over many simulated Tritons that speak the real protocol."""
+"""The controller's own work: thousands of models over many simulated Tritons that speak the real protocol."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from grpc import aio
 from benchmarks import processes
 from benchmarks.folders import name_of, number_of, publish
 from benchmarks.report import Report
+from examples.models.progress import Progress
 from local.errors import LocalError
 from local.health import stage_is_ready
 from local.part import Part
-from models.progress import Progress
-from triptych.proto import repository_pb2 as rp
+from triptych.protocol import controller_pb2 as cp
 
-HELP = "the repository's memory, CPU and decisions with 5,000 models over 20 simulated Tritons"
-TITLE = "The repository's own work"
+HELP = "the controller's memory, CPU and decisions with 5,000 models over 20 simulated Tritons"
+TITLE = "The controller's own work"
 
-PREFIX = "/triptych.v1.Repository/"
+PREFIX = "/triptych.v1.Controller/"
 CALL_S = 60.0
 READY_S = 600.0
 FILLERS = 40  # callers at once while the places are filled
@@ -40,9 +40,9 @@ UNBOUNDED = [("grpc.max_receive_message_length", -1)]
 
 @dataclass
 class Scene:
-    """The repository under test, with what it is told and who watches it."""
+    """The controller under test, with what it is told and who watches it."""
 
-    repository: Part
+    controller: Part
     tritons: int
     ready_s: float
     figures: dict[str, Any] = field(default_factory=dict)
@@ -61,13 +61,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tritons", type=int, default=20)
     parser.add_argument("--places", type=int, default=50, help="models in each Triton at most")
     parser.add_argument(
-        "--watchers", type=int, default=10, help="streams that follow the catalogue: replicas of preprocess"
+        "--watchers", type=int, default=10, help="streams that follow the catalog: replicas of preprocess"
     )
     parser.add_argument("--rate", type=float, default=10.0, help="cold requests per second")
     parser.add_argument("--seconds", type=float, default=60.0, help="of cold requests")
     parser.add_argument("--idle-s", type=float, default=60.0, help="with nothing changing")
     parser.add_argument("--load-s", type=float, default=0.05, help="that a simulated load takes")
-    parser.add_argument("--profile", action="store_true", help="run the repository under cProfile; it costs much")
+    parser.add_argument("--profile", action="store_true", help="run the controller under cProfile; it costs much")
 
 
 def main(given: argparse.Namespace, report: Report) -> None:
@@ -78,8 +78,8 @@ def main(given: argparse.Namespace, report: Report) -> None:
         progress.begin(f"control-plane: {given.models} model folders")
         publish(scene_folder / "models", given.models)
         progress.begin(f"control-plane: {given.tritons} simulated Tritons")
-        with _tritons(scene_folder / "models", given) as addresses, _repository(scene_folder, addresses, given) as part:
-            progress.begin("control-plane: the repository gets ready")
+        with _tritons(scene_folder / "models", given) as addresses, _controller(scene_folder, addresses, given) as part:
+            progress.begin("control-plane: the controller gets ready")
             scene = Scene(part, given.tritons, _wait_ready(part))
             progress.end()
             asyncio.run(_measure(scene, given, progress))
@@ -87,17 +87,17 @@ def main(given: argparse.Namespace, report: Report) -> None:
 
 
 async def _measure(scene: Scene, given: argparse.Namespace, progress: Progress) -> None:
-    figures, pid = scene.figures, scene.repository.pid
+    figures, pid = scene.figures, scene.controller.pid
     figures["ready_s"], figures["ready_cpu_s"] = scene.ready_s, processes.cpu_s(pid)
     figures["memory_ready_mib"] = processes.uss_mib(pid)
-    async with aio.insecure_channel(scene.repository.address, options=UNBOUNDED) as channel:
+    async with aio.insecure_channel(scene.controller.address, options=UNBOUNDED) as channel:
         figures["snapshot_bytes"], figures["snapshot_s"] = await _snapshot(channel)
         rng = np.random.default_rng(1)
         order = [int(number) for number in rng.permutation(given.models)]
         progress.begin("control-plane: the places are filled")
         filled = await _fill(channel, order[: given.tritons * given.places])
         figures["fill_failed"] = sum(bool(call.error) for call in filled)
-        watchers = [asyncio.create_task(_watch(scene.repository.address)) for _ in range(given.watchers)]
+        watchers = [asyncio.create_task(_watch(scene.controller.address)) for _ in range(given.watchers)]
         await asyncio.sleep(5)  # unloads that make spare room come to their end
         progress.begin(f"control-plane: {given.idle_s:g} s of nothing")
         figures["idle_cores"] = await _cores(pid, given.idle_s)
@@ -149,12 +149,12 @@ async def _stream(channel: aio.Channel, numbers: Sequence[int], rate: float) -> 
 async def _ensure(channel: aio.Channel, number: int) -> Call:
     method: Any = channel.unary_unary(
         f"{PREFIX}EnsureLoaded",
-        request_serializer=rp.EnsureLoadedRequest.SerializeToString,
-        response_deserializer=rp.EnsureLoadedReply.FromString,
+        request_serializer=cp.EnsureLoadedRequest.SerializeToString,
+        response_deserializer=cp.EnsureLoadedReply.FromString,
     )
     start = time.perf_counter()
     try:
-        await method(rp.EnsureLoadedRequest(model=name_of(number), version=1), timeout=CALL_S)
+        await method(cp.EnsureLoadedRequest(model=name_of(number), version=1), timeout=CALL_S)
     except aio.AioRpcError as error:
         return Call(time.perf_counter() - start, f"{error.code().name}: {error.details()}")
     return Call(time.perf_counter() - start)
@@ -164,18 +164,18 @@ async def _loaded(channel: aio.Channel) -> list[int]:
     """Models that are ready somewhere at this moment, some of them."""
     method: Any = channel.unary_unary(
         f"{PREFIX}Describe",
-        request_serializer=rp.DescribeRequest.SerializeToString,
-        response_deserializer=rp.DescribeReply.FromString,
+        request_serializer=cp.DescribeRequest.SerializeToString,
+        response_deserializer=cp.DescribeReply.FromString,
     )
-    reply: rp.DescribeReply = await method(rp.DescribeRequest(), timeout=CALL_S)
+    reply: cp.DescribeReply = await method(cp.DescribeRequest(), timeout=CALL_S)
     return [number_of(resident.model) for resident in reply.residents][:WARM_CALLS]
 
 
 async def _snapshot(channel: aio.Channel) -> tuple[int, float]:
     """Bytes of the first message of a stream, and the seconds until it is there."""
-    method: Any = channel.unary_stream(f"{PREFIX}Watch", request_serializer=rp.WatchRequest.SerializeToString)
+    method: Any = channel.unary_stream(f"{PREFIX}Watch", request_serializer=cp.WatchRequest.SerializeToString)
     start = time.perf_counter()
-    stream = method(rp.WatchRequest())
+    stream = method(cp.WatchRequest())
     size = len(await stream.read())
     seconds = time.perf_counter() - start
     stream.cancel()
@@ -183,12 +183,12 @@ async def _snapshot(channel: aio.Channel) -> tuple[int, float]:
 
 
 async def _watch(address: str) -> int:
-    """Follows the catalogue until cancelled; returns the number of messages."""
+    """Follows the catalog until cancelled; returns the number of messages."""
     messages = 0
     async with aio.insecure_channel(address, options=[*UNBOUNDED, ("grpc.use_local_subchannel_pool", 1)]) as channel:
-        method: Any = channel.unary_stream(f"{PREFIX}Watch", request_serializer=rp.WatchRequest.SerializeToString)
+        method: Any = channel.unary_stream(f"{PREFIX}Watch", request_serializer=cp.WatchRequest.SerializeToString)
         try:
-            async for _ in method(rp.WatchRequest()):
+            async for _ in method(cp.WatchRequest()):
                 messages += 1
         except asyncio.CancelledError:
             pass
@@ -226,23 +226,23 @@ def _tritons(models: Path, given: argparse.Namespace) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _repository(folder: Path, addresses: list[str], given: argparse.Namespace) -> Iterator[Part]:
+def _controller(folder: Path, addresses: list[str], given: argparse.Namespace) -> Iterator[Part]:
     port = processes.free_port()
     variables = {
-        "REPOSITORY_PORT": str(port),
-        "REPOSITORY_METRICS_PORT": str(processes.free_port()),
-        "REPOSITORY_MODEL_REPOSITORY": str(folder / "models"),
-        "REPOSITORY_TRITON": ",".join(addresses),
-        "REPOSITORY_TRITON_METRICS_PORT": "0",
-        "REPOSITORY_MAX_MODELS": str(given.places),
-        "REPOSITORY_IDLE_TTL_S": "0",
-        "REPOSITORY_LOG_LEVEL": "WARNING",
+        "CONTROLLER_PORT": str(port),
+        "CONTROLLER_METRICS_PORT": str(processes.free_port()),
+        "CONTROLLER_MODEL_REPOSITORY": str(folder / "models"),
+        "CONTROLLER_TRITON": ",".join(addresses),
+        "CONTROLLER_TRITON_METRICS_PORT": "0",
+        "CONTROLLER_MAX_MODELS": str(given.places),
+        "CONTROLLER_IDLE_TTL_S": "0",
+        "CONTROLLER_LOG_LEVEL": "WARNING",
     }
     log = Path(tempfile.gettempdir()) / "triptych-control-plane.log"
     profile = ["-m", "cProfile", "-o", str(log.with_suffix(".profile"))] if given.profile else []
     part = Part(
-        name="repository",
-        command=[sys.executable, *profile, "-m", "repository"],
+        name="controller",
+        command=[sys.executable, *profile, "-m", "controller"],
         environment={**os.environ, **variables},
         address=f"127.0.0.1:{port}",
         log=log,
@@ -294,7 +294,7 @@ def _tell(scene: Scene, given: argparse.Namespace, report: Report) -> None:
         [f"CPU with {given.rate:g} loads and unloads/s", f"{figures['busy_cores']:.3f} cores", ""],
         ["a load's decision, p50", f"{beyond['p50_ms']:.1f} ms", ""],
         ["a load's decision, p99", f"{beyond['p99_ms']:.1f} ms", "< 10 ms"],
-        ["CPU of the repository for a load and an unload", f"{figures['cpu_ms_per_load']:.1f} ms", ""],
+        ["CPU of the controller for a load and an unload", f"{figures['cpu_ms_per_load']:.1f} ms", ""],
         ["asking for what is loaded, p50", f"{warm['p50_ms']:.1f} ms", ""],
         ["asking for what is loaded, p99", f"{warm['p99_ms']:.1f} ms", "< 10 ms"],
         ["first message of a stream", f"{figures['snapshot_bytes'] / 1000:.0f} kB", ""],
@@ -327,5 +327,5 @@ def _draw(report: Report, figures: dict[str, Any]) -> None:
     axis.axvline(10, color=plots.COLOURS[1], ls="--", lw=1, label="goal, 99 %")
     axis.set_xscale("log")
     axis.legend(frameon=False, fontsize=8)
-    plots.dress(axis, "How long the repository takes", "ms", "share of calls, %")
+    plots.dress(axis, "How long the controller takes", "ms", "share of calls, %")
     plots.save(figure, report.plot("decisions.png", "how long a decision takes"))

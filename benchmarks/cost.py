@@ -27,11 +27,11 @@ from benchmarks import load, processes
 from benchmarks.folders import FAMILY, SOURCE, publish
 from benchmarks.report import Report
 from benchmarks.traces import shares
+from examples.models.progress import Progress
 from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
-from models.progress import Progress
 
 HELP = "memory and pods for N countries: one service for each, against this chain; measured, then drawn"
 TITLE = "What N countries cost"
@@ -58,7 +58,7 @@ class Sizes:
     triton_per_model: float
     preprocess: float
     postprocess: float
-    repository: float
+    controller: float
 
     @property
     def triton_of_one(self) -> float:
@@ -78,7 +78,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=10, help="models loaded to measure what each of them takes")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.1, 1.0, 10.0], help="requests/s of all countries")
     parser.add_argument("--exponent", type=float, default=1.1, help="of Zipf's law")
-    parser.add_argument("--idle-s", type=float, default=900.0, help="REPOSITORY_IDLE_TTL_S")
+    parser.add_argument("--idle-s", type=float, default=900.0, help="CONTROLLER_IDLE_TTL_S")
     parser.add_argument("--places", type=int, default=200, help="models in one Triton pod at most")
     parser.add_argument("--replicas", type=int, default=2, help="of each stage, and of each country's service")
 
@@ -117,12 +117,12 @@ def service_each(mib: float, replicas: int) -> Callable[[int], Bill]:
 
 
 def this_chain(sizes: Sizes, given: argparse.Namespace, rate: float) -> Callable[[int], Bill]:
-    """The stages, one repository, and as many Tritons as hold what is loaded at once; at least one for each replica."""
+    """The stages, one controller, and as many Tritons as hold what is loaded at once; at least one for each replica."""
 
     def bill(countries: int) -> Bill:
         loaded = math.ceil(loaded_at_once(countries, rate, given.exponent, given.idle_s))
         tritons = max(given.replicas, math.ceil(loaded / given.places))
-        stages = given.replicas * (sizes.preprocess + sizes.postprocess) + sizes.repository
+        stages = given.replicas * (sizes.preprocess + sizes.postprocess) + sizes.controller
         mib = stages + tritons * sizes.triton_idle + loaded * sizes.triton_per_model
         return Bill(mib, 2 * given.replicas + 1 + tritons, loaded)
 
@@ -163,7 +163,7 @@ def _measure(samples: int) -> Sizes:
         country = _country_server(next(iter(sorted(SOURCE.glob(f"{FAMILY}_*")))) / "1/model.onnx")
         progress.end()
     per_model = (of["predictor"] - idle) / samples
-    return Sizes(country, idle, per_model, of["preprocess"], of["postprocess"], of["repository"])
+    return Sizes(country, idle, per_model, of["preprocess"], of["postprocess"], of["controller"])
 
 
 def _country_server(model: Path) -> float:

@@ -1,4 +1,4 @@
-"""The repository's log: which loads there were, and when."""
+"""The controller's log: which loads there were, and when."""
 
 from __future__ import annotations
 

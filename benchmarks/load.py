@@ -13,7 +13,7 @@ from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.folders import FAMILY, route_of
-from triptych.tensors import encode_request
+from triptych.protocol.tensors import encode_request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 DEADLINE_S = 30.0

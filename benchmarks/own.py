@@ -18,7 +18,7 @@ import uvloop
 
 from benchmarks import stages
 from benchmarks.report import Report
-from models.progress import Progress
+from examples.models.progress import Progress
 
 HELP = "each stage's own code for a request, without sockets: by callers, hot and cold"
 TITLE = "The code of the stages"
@@ -67,7 +67,7 @@ async def _measure_stage(
 async def cpu_us(answer: stages.Answer, data: bytes, callers: int, requests: int) -> float:
     async def caller() -> None:
         for _ in range(requests // callers):
-            await asyncio.create_task(answer(data))  # a task for each, as behind a door
+            await asyncio.create_task(answer(data))  # a task for each, as behind a server
 
     before = time.process_time()
     await asyncio.gather(*(caller() for _ in range(callers)))

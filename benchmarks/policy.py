@@ -1,4 +1,4 @@
-"""Hit rate of the repository's rule against least recently used and against the best possible, on the same traces."""
+"""Hit rate of the controller's rule against least recently used and against the best possible, on the same traces."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmarks import traces
 from benchmarks.caches import Belady, Cache, Lru, Ours, hit_rate
 from benchmarks.report import Report
 from benchmarks.traces import Trace, Traffic
-from models.progress import Progress
-from repository.residency.limits import Limits
+from controller.placement.settings import Limits
+from examples.models.progress import Progress
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 
-HELP = "hit rate: the repository's rule, least recently used, the best possible; simulated"
+HELP = "hit rate: the controller's rule, least recently used, the best possible; simulated"
 TITLE = "Who keeps a place: hit rates"
 
 WARM_UP = 1 / 3  # of a trace, not counted
@@ -51,7 +51,7 @@ def _ours(half_life_s: float, per_place: float = 0.0) -> Callable[[int, Trace], 
 
 
 def _deployed(places: int, trace: Trace) -> Cache:
-    """The defaults of the repository: the half-life, places kept free for the loads that come, 15 minutes of idling."""
+    """The defaults of the controller: the half-life, places kept free for the loads that come, 15 minutes of idling."""
     return _with_defaults(places, Limits())
 
 

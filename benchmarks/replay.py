@@ -1,4 +1,4 @@
-"""The same loads and unloads again, by plain calls to a Triton that no repository looks after."""
+"""The same loads and unloads again, by plain calls to a Triton that no controller looks after."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def stand_ins(moves: Sequence[Move], kept: set[str], names: Sequence[str]) -> di
 
 
 def _method(channel: aio.Channel, name: str) -> Callable[[str], Awaitable[Any]]:
-    message = getattr(pb, f"RepositoryModel{name}Request")
-    call: Any = channel.unary_unary(f"{PREFIX}RepositoryModel{name}", message.SerializeToString)
+    message = getattr(pb, f"ControllerModel{name}Request")
+    call: Any = channel.unary_unary(f"{PREFIX}ControllerModel{name}", message.SerializeToString)
     return lambda model: call(message(model_name=model), timeout=LOAD_S)

@@ -1,4 +1,4 @@
-"""Tritons that speak the real protocol and hold nothing: what the repository is measured against by the dozen.
+"""Tritons that speak the real protocol and hold nothing: what the controller is measured against by the dozen.
 
     python -m benchmarks.simulated --models FOLDER --count 20 --load-s 0.05 --unload-s 1
 
@@ -19,16 +19,16 @@ from google.protobuf.message import Message
 from grpc import StatusCode, aio, method_handlers_generic_handler, unary_unary_rpc_method_handler
 from tritonclient.grpc import service_pb2 as pb
 
-from triptych.methods import snake_case
-from triptych.oip import SERVICE
-from triptych.tensors import encode_response
+from triptych.protocol.methods import snake_case
+from triptych.protocol.tensors import encode_response
+from triptych.server.inference_servicer import SERVICE
 
 Key = tuple[str, int]
 Entry = pb.RepositoryIndexResponse.ModelIndex
 
 
 class SimulatedTriton:
-    """The calls that the repository makes of a Triton."""
+    """The calls that the controller makes of a Triton."""
 
     def __init__(self, names: list[str], load_s: float, unload_s: float) -> None:
         self._load_s, self._unload_s = load_s, unload_s

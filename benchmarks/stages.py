@@ -1,6 +1,6 @@
 """The two stages without sockets: a request's bytes go in, its answer's bytes come out, and all others answer at once.
 
-Triton, postprocess and the repository are canned at `Upstream.call`, so everything of a stage is there but its server
+Triton, postprocess and the controller are canned at `Upstream.call`, so everything of a stage is there but its server
 and its client.
 """
 
@@ -17,25 +17,25 @@ from tritonclient.grpc import service_pb2 as pb
 from benchmarks.serving.workloads import MODELS, WORKLOADS
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
-from preprocess.catalogue import Catalogue
-from preprocess.chain import Chain
+from preprocess.catalog import Catalog
 from preprocess.finish import InProcessPostprocess
+from preprocess.pipeline import Chain
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
 from preprocess.upstream import RemotePostprocess, Upstreams
-from triptych.call import Call
+from triptych.client.contract_store import ContractStore
 from triptych.contract import Contract, load_contract
-from triptych.contracts import ContractStore
 from triptych.datatypes import TO_NUMPY, Array
-from triptych.metrics import StageMetrics
-from triptych.oip import InferenceServicer
 from triptych.postprocessing import Postprocessor
-from triptych.proto import repository_pb2 as rp
-from triptych.room import Room
-from triptych.tensors import encode_request, encode_response
-from triptych.tracing import Tracing
-from triptych.workers import Workers
+from triptych.protocol import controller_pb2 as cp
+from triptych.protocol.call import Call
+from triptych.protocol.tensors import encode_request, encode_response
+from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.thread_pool import ThreadPool
+from triptych.server.inference_servicer import InferenceServicer
+from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.tracing import Tracing
 
 WORKLOAD = WORKLOADS["W1"]
 TRITON = "127.0.0.1:8001"
@@ -60,34 +60,34 @@ class Canned:
         return pb.ModelInferResponse.FromString(self._by_rows[rows])
 
 
-class Repository:
-    """The repository, asked for contracts alone."""
+class Controller:
+    """The controller, asked for contracts alone."""
 
     def __init__(self, contract: Contract) -> None:
         self._json = contract.model_dump_json(by_alias=True).encode()
 
-    async def call(self, _method: str, _request: Message, _call: Call) -> rp.GetContractReply:
-        return rp.GetContractReply(contract_json=self._json)
+    async def call(self, _method: str, _request: Message, _call: Call) -> cp.GetContractReply:
+        return cp.GetContractReply(contract_json=self._json)
 
 
 async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") -> Answer:
     settings, metrics = Settings(postprocess=postprocess), StageMetrics("preprocess", Tracing())
-    repository: Any = Repository(contract)
-    catalogue = Catalogue(repository)
-    version = rp.Version(version=1, percent=100, predictors=[TRITON])
-    told = rp.Model(name=WORKLOAD.model, family=contract.family, route="DE", versions=[version])
-    catalogue.apply(rp.CatalogueUpdate(full=True, models=[told]))
+    controller: Any = Controller(contract)
+    catalog = Catalog(controller)
+    version = cp.Version(version=1, percent=100, predictors=[TRITON])
+    told = cp.Model(name=WORKLOAD.model, family=contract.family, route="DE", versions=[version])
+    catalog.apply(cp.CatalogUpdate(full=True, models=[told]))
     upstreams = Upstreams(settings)
     triton: Any = upstreams._predictor(TRITON).upstream
     triton.call = Canned(lambda rows: _filled(contract.model.outputs, rows)).call
-    workers = Workers(1, settings.inline_bytes)
+    workers = ThreadPool(1, settings.inline_bytes)
     finish: Any = InProcessPostprocess(settings, StageMetrics("postprocess", Tracing()), workers)
     if settings.postprocess != IN_PROCESS:
         finish = RemotePostprocess(settings)
         finish._upstream.call = Canned(lambda rows: _filled(contract.outputs, rows)).call
     chain = Chain(settings, metrics, Transform(workers), upstreams, finish)
-    contracts = ContractStore(repository, settings.contract_cache)
-    return _answer(PreprocessServicer(settings, metrics, catalogue, contracts, chain))
+    contracts = ContractStore(controller, settings.contract_cache)
+    return _answer(PreprocessServicer(settings, metrics, catalog, contracts, chain))
 
 
 async def in_process(contract: Contract) -> Answer:
@@ -97,11 +97,11 @@ async def in_process(contract: Contract) -> Answer:
 
 async def postprocess(contract: Contract) -> Answer:
     settings, metrics = PostprocessSettings(), StageMetrics("postprocess", Tracing())
-    repository: Any = Repository(contract)
-    room = Room(settings.max_bytes_in_flight)
-    postprocessor = Postprocessor(metrics, Workers(1, settings.inline_bytes), room, settings.revision)
-    contracts = ContractStore(repository, settings.contract_cache)
-    return _answer(PostprocessServicer(settings, metrics, contracts, postprocessor, repository))
+    controller: Any = Controller(contract)
+    room = InFlightBytes(settings.max_bytes_in_flight)
+    postprocessor = Postprocessor(metrics, ThreadPool(1, settings.inline_bytes), room, settings.revision)
+    contracts = ContractStore(controller, settings.contract_cache)
+    return _answer(PostprocessServicer(settings, metrics, contracts, postprocessor, controller))
 
 
 STAGES: Mapping[str, Callable[[Contract], Awaitable[Answer]]] = {

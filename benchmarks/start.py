@@ -20,11 +20,11 @@ from statistics import median
 from benchmarks import load, processes
 from benchmarks.folders import publish
 from benchmarks.report import Report
+from examples.models.progress import Progress
 from local.chain import Chain
 from local.endpoints import PARTS, free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
-from models.progress import Progress
 
 HELP = "each part of the chain: from its start to ready and to the first answer; CPU, memory"
 TITLE = "How fast the parts start"

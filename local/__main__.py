@@ -45,8 +45,8 @@ def _run(once: bool, file: Path, logs: Path | None) -> int:
         endpoints,
         run_folder=logs or cache_folder() / f"run-{endpoints['preprocess'].port}",
         predictor_python=ensure("predictor"),
-        model_repository=Path(os.environ.get("REPOSITORY_MODEL_REPOSITORY", MODEL_REPOSITORY)),
-        served_models=Path(os.environ.get("REPOSITORY_SERVED_MODELS", SERVED_MODELS)),
+        model_repository=Path(os.environ.get("CONTROLLER_MODEL_REPOSITORY", MODEL_REPOSITORY)),
+        served_models=Path(os.environ.get("CONTROLLER_SERVED_MODELS", SERVED_MODELS)),
     )
     failed = 0
     chain.start(_print_ready)

@@ -21,7 +21,7 @@ from local.secret import hide_argument
 MODEL_REPOSITORY = ROOT / "model-repository"
 SERVED_MODELS = ROOT / "manifests/served-models"
 
-RESTRICTED = "--grpc-restricted-protocol"  # who gives this option to Triton gives REPOSITORY_TRITON_KEY, too
+RESTRICTED = "--grpc-restricted-protocol"  # who gives this option to Triton gives CONTROLLER_TRITON_KEY, too
 IN_PROCESS = {"PREPROCESS_POSTPROCESS": "in-process"}  # preprocess does postprocess's work: no such part is started
 READY_TIMEOUT_S = 60.0
 POLL_S = 0.05
@@ -35,7 +35,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 class Chain:
-    """Triton, repository, postprocess and preprocess, each under its name in `PARTS`.
+    """Triton, controller, postprocess and preprocess, each under its name in `PARTS`.
 
     `variables` are settings beside the wiring, such as `{"PREPROCESS_LOG_LEVEL": "DEBUG"}`; what the
     surrounding environment sets counts too, and the wiring wins over both. `PREDICTOR_OPTIONS` is among
@@ -57,8 +57,8 @@ class Chain:
         self.endpoints = {**endpoints, **tritons}
         self.run_folder = run_folder
         self._folders = {
-            "REPOSITORY_MODEL_REPOSITORY": model_repository,
-            "REPOSITORY_SERVED_MODELS": served_models,
+            "CONTROLLER_MODEL_REPOSITORY": model_repository,
+            "CONTROLLER_SERVED_MODELS": served_models,
         }
         given = {**os.environ, **(variables or {})}
         self._in_process = IN_PROCESS.items() <= given.items()
@@ -66,7 +66,7 @@ class Chain:
         self._key = "" if RESTRICTED in given.get("PREDICTOR_OPTIONS", "") else new_key(given)
         self._variables = {**given, **self._wiring()}
         if self._key:
-            self._variables |= {"REPOSITORY_TRITON_KEY": self._key, "PREDICTOR_MODEL_CONTROL_KEY": self._key}
+            self._variables |= {"CONTROLLER_TRITON_KEY": self._key, "PREDICTOR_MODEL_CONTROL_KEY": self._key}
         self._parts = {name: self._part(name) for name in self._names if not name.startswith("predictor")}
         for name in ("predictor", *tritons):
             self._parts[name] = self._predictor(name, predictor_python, model_repository)
@@ -75,7 +75,7 @@ class Chain:
         """Starts all parts at once and returns when all are ready; on failure nothing is left running."""
         for name, folder in self._folders.items():
             if not folder.is_dir():
-                raise LocalError(f"{name.lower().removeprefix('repository_')} {folder}: no such folder")
+                raise LocalError(f"{name.lower().removeprefix('controller_')} {folder}: no such folder")
         check_free(self.endpoints[name] for name in self._names)
         self.run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -182,11 +182,11 @@ class Chain:
         postprocess = IN_PROCESS if self._in_process else {"PREPROCESS_POSTPROCESS": self.address("postprocess")}
         return wiring | {
             **postprocess,
-            "REPOSITORY_TRITON": ",".join(self.address(name) for name in self._names if name.startswith("predictor")),
-            "REPOSITORY_TRITON_METRICS_PORT": str(self.endpoints["predictor"].metrics_port),
-            "REPOSITORY_IDENTITY": f"repository_{self.address('repository')}",
-            "POSTPROCESS_REPOSITORY": self.address("repository"),
-            "PREPROCESS_REPOSITORY": self.address("repository"),
+            "CONTROLLER_TRITON": ",".join(self.address(name) for name in self._names if name.startswith("predictor")),
+            "CONTROLLER_TRITON_METRICS_PORT": str(self.endpoints["predictor"].metrics_port),
+            "CONTROLLER_IDENTITY": f"controller_{self.address('controller')}",
+            "POSTPROCESS_CONTROLLER": self.address("controller"),
+            "PREPROCESS_CONTROLLER": self.address("controller"),
         }
 
     def _part(self, name: str) -> Part:
@@ -228,4 +228,4 @@ class Chain:
 
 def new_key(variables: Mapping[str, str]) -> str:
     """The key that is set, else a new one: any user of the machine reaches Triton's port."""
-    return variables.get("REPOSITORY_TRITON_KEY") or secrets.token_urlsafe(24)
+    return variables.get("CONTROLLER_TRITON_KEY") or secrets.token_urlsafe(24)

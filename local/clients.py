@@ -72,9 +72,7 @@ CONFORMANCE = {
     for client in (
         _go("h2spec", "github.com/summerwind/h2spec/cmd/h2spec"),
         _go("interop-go", "google.golang.org/grpc/interop/client"),
-        Client(
-            "interop-node", ("node", "npm"), (("npm", "ci"),), lambda folder: ["node", str(folder / "client.js")]
-        ),
+        Client("interop-node", ("node", "npm"), (("npm", "ci"),), lambda folder: ["node", str(folder / "client.js")]),
     )
 }
 

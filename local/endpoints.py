@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from local.errors import LocalError
 
 # In the order of starting; it stops in the reverse order.
-PARTS = ("predictor", "repository", "postprocess", "preprocess")
+PARTS = ("predictor", "controller", "postprocess", "preprocess")
 
 DEFAULT_PORTS = {
     "predictor": (8001, 8002),
-    "repository": (9002, 9102),
+    "controller": (9002, 9102),
     "postprocess": (9001, 9101),
     "preprocess": (9000, 9100),
 }

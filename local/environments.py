@@ -51,8 +51,14 @@ class Environment:
         return self.folder() / "bin" / "python"
 
 
-SERVICES = ("services/common/requirements.txt", "services/repository/requirements.txt", "tests/requirements.txt")
-SERVICE_PACKAGES = tuple(f"services/{name}" for name in ("common", "preprocess", "postprocess", "repository"))
+SERVICES = ("services/triptych/requirements.txt", "services/controller/requirements.txt", "tests/requirements.txt")
+SERVICE_PACKAGES = (
+    "services/triptych",
+    "services/preprocess",
+    "services/postprocess",
+    "services/controller",
+    "cli",
+)
 
 ENVIRONMENTS = {
     environment.name: environment
@@ -65,7 +71,7 @@ ENVIRONMENTS = {
             options=("--no-deps",),
             needs_libpython=True,
         ),
-        Environment("models", ("models/requirements.txt",)),
+        Environment("models", ("examples/models/requirements.txt",)),
         Environment("kserve", ("tests/requirements-kserve.txt",)),
         Environment("backend", ("examples/backend/requirements.txt",)),
         Environment("audit", ("tests/requirements-audit.txt",)),

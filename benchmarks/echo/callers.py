@@ -11,10 +11,10 @@ import numpy as np
 import uvloop
 from tritonclient.grpc import service_pb2 as pb
 
-from triptych.call import Call
-from triptych.client import Upstream
-from triptych.oip import SERVICE
-from triptych.tensors import encode_request
+from triptych.client.upstream import Upstream
+from triptych.protocol.call import Call
+from triptych.protocol.tensors import encode_request
+from triptych.server.inference_servicer import SERVICE
 
 Send = Callable[[pb.ModelInferRequest], Awaitable[pb.ModelInferResponse]]
 

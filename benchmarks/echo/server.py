@@ -7,11 +7,12 @@ from typing import Any
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.echo.settings import Settings
-from triptych.call import Call
-from triptych.client import Upstream
-from triptych.door import door_for
-from triptych.methods import methods_of
-from triptych.oip import SERVICE, ModelInfo, TensorInfo, config_of
+from triptych.client.upstream import Upstream
+from triptych.protocol.call import Call
+from triptych.protocol.metadata import ModelInfo, TensorInfo, config_of
+from triptych.protocol.methods import methods_of
+from triptych.server import server_for
+from triptych.server.inference_servicer import SERVICE
 
 TENSOR = TensorInfo("rows", "FP32", [-1, 28])
 MODEL = ModelInfo("echo", ["1"], 64, [TENSOR], [TENSOR])
@@ -66,7 +67,7 @@ class Echo:
 
     def __init__(self, settings: Settings) -> None:
         self._servicer = EchoServicer(settings)
-        self.door = door_for([methods_of(SERVICE, self._servicer)], settings)
+        self.server = server_for([methods_of(SERVICE, self._servicer)], settings)
 
     async def start(self) -> None:
         return
@@ -78,4 +79,3 @@ class Echo:
 
 async def build(settings: Settings) -> Echo:
     return Echo(settings)
-

@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from triptych.settings import StageSettings
+from triptych.runtime.settings import StageSettings
 
 
 class Settings(StageSettings):

@@ -23,7 +23,7 @@ from local.errors import LocalError
 MIB = 1 << 20
 VERSION = "3.12"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 26, 27, 28, 31, 34, 35)] + ["manylinux2014_x86_64"]
-COMMON, TRITON = "services/common/requirements.txt", "services/predictor/requirements.txt"
+COMMON, TRITON = "services/triptych/requirements.txt", "services/predictor/requirements.txt"
 TESTS, OF_TESTS = "tests/requirements.txt", ("psutil",)  # what the measurement needs beside the stages
 # Pins that stay here, and why.
 THERE = "the machine has it"

@@ -17,7 +17,7 @@ from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
 from local.errors import LocalError
-from triptych.tensors import decode_response, encode_request
+from triptych.protocol.tensors import decode_response, encode_request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]

@@ -65,7 +65,7 @@ def _until_other(system: Separate, controller_mib: float | None, limit_s: float)
 
 
 def look(system: Separate) -> Look:
-    return Look(_sum(system.metrics_port, TRITON), watch.used_mib(), _sum(system.repository_metrics_port, CONTROLLER))
+    return Look(_sum(system.metrics_port, TRITON), watch.used_mib(), _sum(system.controller_metrics_port, CONTROLLER))
 
 
 def _sum(port: int, name: str) -> float | None:

@@ -82,7 +82,7 @@ def environment(services: Path, predictor: Path) -> dict[str, str]:
 
     A carried Python finds its library by the loader's path, which a Python without one does not heed.
     """
-    stages = [ROOT / "services" / name for name in ("common", "preprocess", "postprocess", "repository")]
+    stages = [ROOT / "services" / name for name in ("common", "preprocess", "postprocess", "controller")]
     path: Sequence[Path] = [ROOT, *stages, services]
     library = predictor.parent.parent / "lib"
     loader = {"LD_LIBRARY_PATH": str(library)} if (library / LIBRARY).is_file() else {}

@@ -18,12 +18,12 @@ from local.health import stage_is_ready, triton_is_ready
 from local.part import Part
 
 READY_S, STOP_S, POLL_S = 120.0, 20.0, 0.05
-KEPT_CORES = 4  # for Triton, postprocess, repository and the load; preprocess processes are pinned to the others
+KEPT_CORES = 4  # for Triton, postprocess, controller and the load; preprocess processes are pinned to the others
 STAGES = {"PREPROCESS_WORKER_THREADS": "1"}  # and a core for each, as a pod with `cpu: 1` has
 SLOW = {  # a network of gigabytes takes longer to load than the examples
     **{
-        "REPOSITORY_LOAD_TIMEOUT_S": "120",
-        "REPOSITORY_WARM_UP_TIMEOUT_S": "120",
+        "CONTROLLER_LOAD_TIMEOUT_S": "120",
+        "CONTROLLER_WARM_UP_TIMEOUT_S": "120",
         "PREPROCESS_REQUEST_TIMEOUT_S": "120",
     },
 }
@@ -110,17 +110,17 @@ class Separate(System):
         documents, self.metrics_port = self.folder / "documents", free_port()
         documents.mkdir()
         self.start(triton := self.triton(models, self.metrics_port))
-        self.repository_metrics_port = free_port()
-        repository = self.stage(
-            "repository",
+        self.controller_metrics_port = free_port()
+        controller = self.stage(
+            "controller",
             {
-                **{"REPOSITORY_MODEL_REPOSITORY": str(models), "REPOSITORY_SERVED_MODELS": str(documents)},
-                **{"REPOSITORY_TRITON": triton.address, "REPOSITORY_TRITON_METRICS_PORT": str(self.metrics_port)},
-                **{"REPOSITORY_METRICS_PORT": str(self.repository_metrics_port)},
-                **_of("REPOSITORY_", SLOW),
+                **{"CONTROLLER_MODEL_REPOSITORY": str(models), "CONTROLLER_SERVED_MODELS": str(documents)},
+                **{"CONTROLLER_TRITON": triton.address, "CONTROLLER_TRITON_METRICS_PORT": str(self.metrics_port)},
+                **{"CONTROLLER_METRICS_PORT": str(self.controller_metrics_port)},
+                **_of("CONTROLLER_", SLOW),
             },
         )
-        self.start(repository)
+        self.start(controller)
         self.start(self.stage("postprocess", self._wiring("POSTPROCESS_")))
 
     def grow(self, count: int) -> None:
@@ -136,7 +136,7 @@ class Separate(System):
         self.start(*new)
 
     def _wiring(self, prefix: str) -> dict[str, str]:
-        return {f"{prefix}REPOSITORY": self.addresses("repository")[0], **_of(prefix, {**STAGES, **SLOW})}
+        return {f"{prefix}CONTROLLER": self.addresses("controller")[0], **_of(prefix, {**STAGES, **SLOW})}
 
 
 def _of(prefix: str, settings: Mapping[str, str]) -> dict[str, str]:

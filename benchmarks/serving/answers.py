@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.workloads import Arrays, Workload, differences
 from local.errors import LocalError
-from triptych.tensors import decode_response, encode_request
+from triptych.protocol.tensors import decode_response, encode_request
 
 SERVICE = "inference.GRPCInferenceService"
 INFER = f"/{SERVICE}/ModelInfer"

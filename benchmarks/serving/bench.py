@@ -51,7 +51,7 @@ def variables_of(pairs: Sequence[str]) -> dict[str, str]:
     variables = {}
     for pair in pairs:
         setting, _, value = pair.partition("=")
-        named = [stage for stage in (*STAGES, "repository") if setting.startswith(f"{stage}_")]
+        named = [stage for stage in (*STAGES, "controller") if setting.startswith(f"{stage}_")]
         for variable in [setting] if named else [f"{stage}_{setting}" for stage in STAGES]:
             variables[variable.upper()] = value
     return variables

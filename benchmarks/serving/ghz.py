@@ -28,7 +28,7 @@ from benchmarks.serving.workloads import Arrays, tensor_specs
 from local.environments import cache_folder, locked
 from local.errors import LocalError
 from triptych.datatypes import Array
-from triptych.tensors import to_raw
+from triptych.protocol.tensors import to_raw
 
 VERSION = "v0.120.0"
 MODULE = "github.com/bojand/ghz/cmd/ghz"

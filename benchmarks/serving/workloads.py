@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.serving.programs import work
 from local.environments import ROOT
 from triptych.datatypes import Array, name_of
-from triptych.tensors import to_raw
+from triptych.protocol.tensors import to_raw
 
 MODELS = ROOT / "model-repository"
 PICTURE = ROOT / "examples/data/seven_640x480.jpg"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from helm.program import APIS, find, template
 from tests.chart.objects import Objects, Render
+from tools.chart.program import APIS, find, template
 
 
 @pytest.fixture(autouse=True)

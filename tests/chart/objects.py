@@ -56,7 +56,7 @@ class Objects:
 
     def container(self, stage: str) -> Object:
         """The container that runs a stage."""
-        port = {"preprocess": 9000, "postprocess": 9001, "repository": 9002, "predictor": 8001}[stage]
+        port = {"preprocess": 9000, "postprocess": 9001, "controller": 9002, "predictor": 8001}[stage]
         found = [
             each for _, each in self.containers() if any(p["containerPort"] == port for p in each.get("ports", ()))
         ]

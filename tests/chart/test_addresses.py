@@ -8,7 +8,7 @@ import pytest
 
 from tests.chart.objects import Render, with_process
 
-STAGES = ("preprocess", "postprocess", "repository")
+STAGES = ("preprocess", "postprocess", "controller")
 BACKEND = {"backend": {"enabled": True}}
 
 

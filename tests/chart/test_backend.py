@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from helm.program import CHART, HelmFailed
 from tests.chart.objects import Object, Objects, Render
+from tools.chart.program import CHART, HelmFailed
 
 MODES = ("Standard", "Knative", "Grouped", "Deployment")
 

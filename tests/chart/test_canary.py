@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from helm.program import HelmFailed
 from tests.chart.objects import Object, Objects, Render
+from tools.chart.program import HelmFailed
 
 GATEWAY = {"enabled": True, "parents": [{"name": "public"}]}
 CODE: dict[str, Any] = {
@@ -56,9 +56,9 @@ def test_each_lane_calls_within_itself(render: Render, mode: str) -> None:
     for suffix in ("", "-canary"):
         preprocess = environment(made, f"preprocess{suffix}")
         assert preprocess["PREPROCESS_POSTPROCESS"] == f"postprocess{suffix}:9001"
-        assert preprocess["PREPROCESS_REPOSITORY"] == f"repository{suffix}:9002"
-        assert environment(made, f"postprocess{suffix}")["POSTPROCESS_REPOSITORY"] == f"repository{suffix}:9002"
-        assert environment(made, f"repository{suffix}")["REPOSITORY_TRITON"] == f"predictor{suffix}:8001"
+        assert preprocess["PREPROCESS_CONTROLLER"] == f"controller{suffix}:9002"
+        assert environment(made, f"postprocess{suffix}")["POSTPROCESS_CONTROLLER"] == f"controller{suffix}:9002"
+        assert environment(made, f"controller{suffix}")["CONTROLLER_TRITON"] == f"predictor{suffix}:8001"
         assert made.one("Service", f"predictor{suffix}")["spec"]["clusterIP"] == "None"
 
 
@@ -67,16 +67,16 @@ def test_each_lane_calls_within_itself(render: Render, mode: str) -> None:
     [
         ({"preprocess": {"replicas": 1}}, {"preprocess"}),
         ({"postprocess": {"replicas": 1}}, {"preprocess", "postprocess"}),
-        ({"predictor": {"replicas": 1}}, {"preprocess", "predictor", "repository"}),
-        ({"servedModels": ALL["servedModels"]}, {"preprocess", "predictor", "repository"}),
-        (ALL, {"preprocess", "predictor", "repository", "postprocess"}),
+        ({"predictor": {"replicas": 1}}, {"preprocess", "predictor", "controller"}),
+        ({"servedModels": ALL["servedModels"]}, {"preprocess", "predictor", "controller"}),
+        (ALL, {"preprocess", "predictor", "controller", "postprocess"}),
     ],
 )
 def test_a_stage_that_does_not_differ_is_the_stable_one(render: Render, differs: dict[str, Any], own: set[str]) -> None:
     made = render(values({"enabled": True} | differs, "Deployment"))
     assert {name for name in made.of("Deployment") if "canary" in name} == {f"{stage}-canary" for stage in own}
     preprocess = environment(made, "preprocess-canary")
-    for stage, port in (("postprocess", 9001), ("repository", 9002)):
+    for stage, port in (("postprocess", 9001), ("controller", 9002)):
         name = f"{stage}-canary" if stage in own else stage
         assert preprocess[f"PREPROCESS_{stage.upper()}"] == f"{name}:{port}"
 
@@ -156,24 +156,24 @@ def test_in_knative_mode_the_end_is_one_more_revision_that_is_the_stable_one(ren
 
 def test_the_canary_serves_what_it_is_told_and_writes_nothing_to_kubernetes(render: Render) -> None:
     made = render(values(ALL))
-    document = YAML(typ="safe", pure=True).load(made.one("ConfigMap", "repository-canary")["data"]["digits_gb.yaml"])
+    document = YAML(typ="safe", pure=True).load(made.one("ConfigMap", "controller-canary")["data"]["digits_gb.yaml"])
     assert document["spec"] == ALL["servedModels"][0]
-    own, stable = environment(made, "repository-canary"), environment(made, "repository")
-    assert own["REPOSITORY_SERVED_MODELS"] == "/served-models"
-    assert not {"REPOSITORY_KUBERNETES", "REPOSITORY_LEASE"} & own.keys()
-    assert stable["REPOSITORY_KUBERNETES"] == "true"
-    assert dict(made.pods())["Deployment/repository-canary"]["automountServiceAccountToken"] is False
-    assert made.one("Deployment", "repository-canary")["spec"]["replicas"] == 1
+    own, stable = environment(made, "controller-canary"), environment(made, "controller")
+    assert own["CONTROLLER_SERVED_MODELS"] == "/served-models"
+    assert not {"CONTROLLER_KUBERNETES", "CONTROLLER_LEASE"} & own.keys()
+    assert stable["CONTROLLER_KUBERNETES"] == "true"
+    assert dict(made.pods())["Deployment/controller-canary"]["automountServiceAccountToken"] is False
+    assert made.one("Deployment", "controller-canary")["spec"]["replicas"] == 1
     subjects = [each["name"] for binding in made.of("RoleBinding").values() for each in binding["subjects"]]
-    assert subjects == ["repository"]
+    assert subjects == ["controller"]
 
 
-def test_models_of_the_canary_are_seen_by_its_triton_and_its_repository_alone(render: Render) -> None:
+def test_models_of_the_canary_are_seen_by_its_triton_and_its_controller_alone(render: Render) -> None:
     made = render(values(ALL, "Deployment"))
     images = {name: pod["initContainers"][0]["image"] for name, pod in made.pods() if "initContainers" in pod}
     assert {name for name, image in images.items() if image == "triptych/models:2"} == {
         "Deployment/predictor-canary",
-        "Deployment/repository-canary",
+        "Deployment/controller-canary",
     }
 
 
@@ -188,24 +188,24 @@ def test_no_pod_of_one_lane_is_behind_a_service_of_the_other(render: Render) -> 
 
 def test_the_canary_has_the_budgets_and_accounts_of_its_stages(render: Render) -> None:
     made = render(values(ALL))
-    own = {f"{stage}-canary" for stage in ("preprocess", "predictor", "postprocess", "repository")}
+    own = {f"{stage}-canary" for stage in ("preprocess", "predictor", "postprocess", "controller")}
     assert own < made.of("PodDisruptionBudget").keys()
     assert own < made.of("ServiceAccount").keys()
     for _, pod in made.pods():
-        assert pod.get("serviceAccountName", "repository") in made.of("ServiceAccount")
+        assert pod.get("serviceAccountName", "controller") in made.of("ServiceAccount")
 
 
-def test_a_triton_is_controlled_by_the_repository_of_its_lane_alone(render: Render) -> None:
+def test_a_triton_is_controlled_by_the_controller_of_its_lane_alone(render: Render) -> None:
     policies = render(values(ALL)).of("NetworkPolicy")
 
     def callers(name: str) -> set[str]:
         peers = policies[name]["spec"]["ingress"][0]["from"]
         return {each for peer in peers for each in peer["podSelector"]["matchExpressions"][0]["values"]}
 
-    assert callers("predictor-canary") == {"repository-canary", "preprocess-canary"}
-    assert callers("predictor") == {"repository", "preprocess", "preprocess-canary"}
+    assert callers("predictor-canary") == {"controller-canary", "preprocess-canary"}
+    assert callers("predictor") == {"controller", "preprocess", "preprocess-canary"}
     assert callers("postprocess-canary") == {"preprocess-canary", "test"}
-    assert callers("repository-canary") == {"preprocess-canary", "postprocess-canary", "grouped", "test"}
+    assert callers("controller-canary") == {"preprocess-canary", "postprocess-canary", "grouped", "test"}
 
 
 def test_a_canary_scales_on_its_own_pods(render: Render) -> None:
@@ -228,7 +228,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (values(CODE | {"percent": 101}), "canary/percent"),
     (values(CODE | {"percent": -1}), "canary/percent"),
     (values(CODE | {"postprocess": {"replica": 1}}), "additional properties 'replica' not allowed"),
-    (values(CODE | {"repository": {}}), "additional properties 'repository' not allowed"),
+    (values(CODE | {"controller": {}}), "additional properties 'controller' not allowed"),
     (values(CODE | {"preprocess": {"shutdown": {"graceSeconds": 99}}}), "canary.preprocess.shutdown: preStopSeconds"),
     (values(CODE | {"preprocess": {"settings": {"port": 1}}}), "canary.preprocess.settings.port: the chart sets this"),
     (values(CODE | {"postprocess": {"replicas": 0}}), "canary.postprocess.replicas is 0, and only Knative mode"),

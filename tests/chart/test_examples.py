@@ -1,4 +1,4 @@
-"""The example objects in manifests/examples are what the repository would take."""
+"""The example objects in manifests/examples are what the controller would take."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from helm.render import MANIFESTS
-from repository.catalogue.served_model import Document, read_documents
+from controller.catalog.served_model import Document, read_documents
 from tests.chart.objects import Objects, Render
+from tools.chart.render import MANIFESTS
 
 REVISIONS = sorted((MANIFESTS / "examples").glob("*.yaml"))
 

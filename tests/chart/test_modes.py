@@ -15,14 +15,14 @@ def kserve_mode(isvc: dict[str, Any]) -> str:
     return str(isvc["metadata"]["annotations"]["serving.kserve.io/deploymentMode"])
 
 
-def test_standard_makes_three_inferenceservices_and_the_repository_beside_them(render: Render) -> None:
+def test_standard_makes_three_inferenceservices_and_the_controller_beside_them(render: Render) -> None:
     made = render()
     assert {name: kserve_mode(each) for name, each in made.of("InferenceService").items()} == {
         "preprocess": "Standard",
         "predictor": "Standard",
         "postprocess": "Standard",
     }
-    assert set(made.of("Deployment")) == {"repository"}
+    assert set(made.of("Deployment")) == {"controller"}
 
 
 def test_knative_leaves_the_predictor_in_standard_mode_where_each_triton_has_an_address(render: Render) -> None:
@@ -52,7 +52,7 @@ def test_in_process_nothing_is_made_for_postprocess_and_nobody_calls_it(render: 
     left = [each for each in made.all if each["metadata"]["name"].startswith("postprocess")]
     assert not left
     assert not [name for name, _ in made.containers() if "postprocess" in name]
-    for word in ("9001", "9101", "triptych/postprocess", "POSTPROCESS_REPOSITORY", "postprocess:"):
+    for word in ("9001", "9101", "triptych/postprocess", "POSTPROCESS_CONTROLLER", "postprocess:"):
         assert word not in made.text, word
 
 
@@ -75,12 +75,12 @@ def test_a_canary_of_a_chain_in_process_has_its_postprocess_in_its_preprocess(re
 
 def test_a_chain_in_process_needs_no_kserve_for_the_stage_that_is_not_there(render: Render) -> None:
     made = render({"mode": "Deployment", "postprocess": {"mode": "InProcess"}}, apis=())
-    assert set(made.of("Deployment")) == {"preprocess", "predictor", "repository"}
+    assert set(made.of("Deployment")) == {"preprocess", "predictor", "controller"}
 
 
 def test_deployment_makes_the_same_pods_and_nothing_of_kserve(render: Render) -> None:
     made = render({"mode": "Deployment"}, apis=())
-    assert set(made.of("Deployment")) == {"preprocess", "predictor", "postprocess", "repository"}
+    assert set(made.of("Deployment")) == {"preprocess", "predictor", "postprocess", "controller"}
     assert not made.of("InferenceService")
     standard = render()
     for stage in ("preprocess", "predictor", "postprocess"):
@@ -90,7 +90,7 @@ def test_deployment_makes_the_same_pods_and_nothing_of_kserve(render: Render) ->
 def test_a_stage_may_have_a_mode_of_its_own(render: Render) -> None:
     made = render({"mode": "Standard", "postprocess": {"mode": "Deployment"}})
     assert set(made.of("InferenceService")) == {"preprocess", "predictor"}
-    assert set(made.of("Deployment")) == {"postprocess", "repository"}
+    assert set(made.of("Deployment")) == {"postprocess", "controller"}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -121,8 +121,8 @@ def test_knative_gets_nothing_that_it_refuses(render: Render) -> None:
 def test_the_stages_find_each_other(render: Render, mode: str) -> None:
     made = render({"mode": mode})
     services = made.of("Service")
-    asking = [("preprocess", "REPOSITORY"), ("repository", "TRITON")]
-    for stage, name in [*asking, *([("postprocess", "REPOSITORY")] if mode != "Grouped" else [])]:
+    asking = [("preprocess", "CONTROLLER"), ("controller", "TRITON")]
+    for stage, name in [*asking, *([("postprocess", "CONTROLLER")] if mode != "Grouped" else [])]:
         host, _, port = made.environment(stage)[f"{stage.upper()}_{name}"].partition(":")
         assert int(port) in [each["port"] for each in services[host]["spec"]["ports"]]
     assert services["predictor"]["spec"]["clusterIP"] == "None"
@@ -140,5 +140,5 @@ def test_a_second_release_in_the_namespace_shares_no_name(render: Render, mode: 
 @pytest.mark.parametrize("mode", MODES)
 def test_with_a_prefix_every_address_is_that_of_a_service_of_the_release(render: Render, mode: str) -> None:
     made = render({"mode": mode, "namePrefix": "two-"})
-    assert made.environment("preprocess")["PREPROCESS_REPOSITORY"] == "two-repository:9002"
-    assert made.environment("repository")["REPOSITORY_TRITON"] == "two-predictor:8001"
+    assert made.environment("preprocess")["PREPROCESS_CONTROLLER"] == "two-controller:9002"
+    assert made.environment("controller")["CONTROLLER_TRITON"] == "two-predictor:8001"

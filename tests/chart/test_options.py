@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from repository.catalogue.served_model import Document, read_documents
+from controller.catalog.served_model import Document, read_documents
 from tests.chart.objects import Objects, Render
 
 PROMETHEUS = {"prometheus": "http://prometheus:9090"}
@@ -86,18 +86,18 @@ def test_a_disruption_budget_is_made_unless_it_is_empty(render: Render, value: A
 
 def test_network_policies_open_preprocess_alone(render: Render) -> None:
     policies = render().of("NetworkPolicy")
-    assert set(policies) == {"preprocess", "predictor", "postprocess", "repository"}
+    assert set(policies) == {"preprocess", "predictor", "postprocess", "controller"}
     callers = {name: _callers(policy, port) for name, policy, port in _serving_ports(policies)}
     assert callers == {
         "preprocess": "anyone",
-        "predictor": {"repository", "preprocess"},
+        "predictor": {"controller", "preprocess"},
         "postprocess": {"preprocess", "test"},
-        "repository": {"preprocess", "postprocess", "grouped", "test"},
+        "controller": {"preprocess", "postprocess", "grouped", "test"},
     }
 
 
 def _serving_ports(policies: dict[str, Any]) -> list[tuple[str, Any, int]]:
-    ports = {"preprocess": 9000, "predictor": 8001, "postprocess": 9001, "repository": 9002}
+    ports = {"preprocess": 9000, "predictor": 8001, "postprocess": 9001, "controller": 9002}
     return [(name, policies[name], port) for name, port in ports.items()]
 
 
@@ -145,7 +145,7 @@ def test_envoy_gateway_sends_again_what_a_pod_did_not_answer_if_it_is_told_to(re
 def test_the_prometheus_operator_finds_each_stage_on_a_port_that_is_there(render: Render) -> None:
     assert not render().of("ServiceMonitor")
     made = render({"metrics": {"serviceMonitor": {"enabled": True}}})
-    assert set(made.of("ServiceMonitor")) == {"preprocess", "predictor", "postprocess", "repository"}
+    assert set(made.of("ServiceMonitor")) == {"preprocess", "predictor", "postprocess", "controller"}
     for monitor in made.of("ServiceMonitor").values():
         wanted = monitor["spec"]["selector"]["matchLabels"].items()
         ports = [
@@ -167,7 +167,7 @@ def test_models_in_a_volume_are_mounted_and_not_copied(render: Render) -> None:
     made = render({"models": {"store": "pvc", "claim": "models", "path": "prod"}})
     for name, pod in made.pods():
         assert "initContainers" not in pod, name
-    for stage in ("predictor", "repository"):
+    for stage in ("predictor", "controller"):
         mount = next(each for each in made.container(stage)["volumeMounts"] if each["mountPath"] == "/models")
         assert mount == {"name": "models", "mountPath": "/models", "readOnly": True, "subPath": "prod"}
 
@@ -188,7 +188,7 @@ def test_beside_each_triton_a_folder_is_kept_in_step_with_an_object_store(render
     assert beside["args"] == ["mirror", "s3://bucket/models", "/models/mirror", "--whole", "--every=7s"]
     assert ("restartPolicy" in first, beside["restartPolicy"]) == (False, "Always")
     for each in (first, beside):
-        assert each["image"] == made.container("repository")["image"]
+        assert each["image"] == made.container("controller")["image"]
         assert {"name": "AWS_ENDPOINT_URL", "value": "http://minio:9000"} in each["env"]
         assert each["envFrom"] == [{"secretRef": {"name": "keys"}}]
         (mount,) = each["volumeMounts"]
@@ -198,21 +198,21 @@ def test_beside_each_triton_a_folder_is_kept_in_step_with_an_object_store(render
     assert {"name": "models", "emptyDir": {}} in pod_of(made, "predictor")["volumes"]
 
 
-def test_the_repository_reads_the_contracts_of_an_object_store_itself(render: Render) -> None:
+def test_the_controller_reads_the_contracts_of_an_object_store_itself(render: Render) -> None:
     made = render({"models": STORE | {"everySeconds": 7, "region": "eu"}})
-    environment = made.environment("repository")
-    assert environment["REPOSITORY_MODEL_REPOSITORY"] == "s3://bucket/models"
-    assert environment["REPOSITORY_MIRROR"] == "/models/contracts"
-    assert (environment["REPOSITORY_POLL_S"], environment["REPOSITORY_FAILURE_TTL_S"]) == ("7", "7")
+    environment = made.environment("controller")
+    assert environment["CONTROLLER_MODEL_REPOSITORY"] == "s3://bucket/models"
+    assert environment["CONTROLLER_MIRROR"] == "/models/contracts"
+    assert (environment["CONTROLLER_POLL_S"], environment["CONTROLLER_FAILURE_TTL_S"]) == ("7", "7")
     assert (environment["AWS_ENDPOINT_URL"], environment["AWS_REGION"]) == ("http://minio:9000", "eu")
-    assert made.container("repository")["envFrom"] == [{"secretRef": {"name": "keys"}}]
-    assert made.container("repository")["volumeMounts"] == [{"name": "models", "mountPath": "/models"}]
-    assert "initContainers" not in pod_of(made, "repository")
-    longer = render({"models": STORE, "repository": {"settings": {"failure_ttl_s": 60}}})
-    assert longer.environment("repository")["REPOSITORY_FAILURE_TTL_S"] == "60"
-    folder = render().environment("repository")
-    assert folder["REPOSITORY_MODEL_REPOSITORY"] == "/models"
-    assert not {"REPOSITORY_MIRROR", "REPOSITORY_POLL_S", "REPOSITORY_FAILURE_TTL_S"} & folder.keys()
+    assert made.container("controller")["envFrom"] == [{"secretRef": {"name": "keys"}}]
+    assert made.container("controller")["volumeMounts"] == [{"name": "models", "mountPath": "/models"}]
+    assert "initContainers" not in pod_of(made, "controller")
+    longer = render({"models": STORE, "controller": {"settings": {"failure_ttl_s": 60}}})
+    assert longer.environment("controller")["CONTROLLER_FAILURE_TTL_S"] == "60"
+    folder = render().environment("controller")
+    assert folder["CONTROLLER_MODEL_REPOSITORY"] == "/models"
+    assert not {"CONTROLLER_MIRROR", "CONTROLLER_POLL_S", "CONTROLLER_FAILURE_TTL_S"} & folder.keys()
 
 
 def test_keys_of_a_store_reach_whoever_reads_it_and_nobody_else(render: Render) -> None:
@@ -222,15 +222,15 @@ def test_keys_of_a_store_reach_whoever_reads_it_and_nobody_else(render: Render) 
     assert readers == {
         "InferenceService/predictor/models",
         "InferenceService/predictor/mirror",
-        "Deployment/repository/repository",
+        "Deployment/controller/controller",
     }
-    assert made.environment("repository")["GOOGLE_BASE_URL"] == "http://gcs:4443"
+    assert made.environment("controller")["GOOGLE_BASE_URL"] == "http://gcs:4443"
     known = {name for name, each in made.of("ServiceAccount").items() if "annotations" in each["metadata"]}
-    assert known == {"predictor", "repository"}
+    assert known == {"predictor", "controller"}
 
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative", "Grouped", "Deployment"])
-def test_models_are_loaded_by_whoever_has_the_key_and_the_repository_alone_has_it(render: Render, mode: str) -> None:
+def test_models_are_loaded_by_whoever_has_the_key_and_the_controller_alone_has_it(render: Render, mode: str) -> None:
     made = render({"mode": mode})
     assert made.one("Secret", "model-control")["data"] == {"key": "bWFkZSBieSB0aGUgY2hhcnQ="}
     options = [each for each in made.container("predictor")["args"] if each.startswith("--grpc-restricted")]
@@ -239,16 +239,16 @@ def test_models_are_loaded_by_whoever_has_the_key_and_the_repository_alone_has_i
     ]
     key = {"valueFrom": {"secretKeyRef": {"name": "model-control", "key": "key"}}}
     assert {"name": "MODEL_CONTROL_KEY"} | key in made.container("predictor")["env"]
-    assert {"name": "REPOSITORY_TRITON_KEY"} | key in made.container("repository")["env"]
+    assert {"name": "CONTROLLER_TRITON_KEY"} | key in made.container("controller")["env"]
     have = [name for name, each in made.containers() if "model-control" in str(each)]
-    assert len(have) == 2, "Triton and the repository"
+    assert len(have) == 2, "Triton and the controller"
     assert "model-control" not in str(made.container("preprocess"))
 
 
 def test_the_key_can_be_given_and_left_out(render: Render) -> None:
     given = render({"predictor": {"modelControl": {"secret": "mine"}}})
     assert not given.of("Secret")
-    assert "mine" in str(given.container("repository")["env"])
+    assert "mine" in str(given.container("controller")["env"])
     open_to_all = render({"predictor": {"modelControl": {"restricted": False}}})
     assert not open_to_all.of("Secret")
     assert "restricted-protocol" not in open_to_all.text
@@ -256,7 +256,7 @@ def test_the_key_can_be_given_and_left_out(render: Render) -> None:
     assert "MODEL_CONTROL_KEY" not in open_to_all.text
 
 
-def test_served_models_of_the_values_are_objects_that_the_repository_takes(render: Render, tmp_path: Path) -> None:
+def test_served_models_of_the_values_are_objects_that_the_controller_takes(render: Render, tmp_path: Path) -> None:
     spec = {"model": "digits_gb", "traffic": [{"version": 1, "percent": 95}, {"version": 2, "percent": 5}]}
     made = render({"servedModels": [spec]}).one("ServedModel", "digits-gb")
     assert made["spec"] == spec
@@ -267,9 +267,9 @@ def test_served_models_of_the_values_are_objects_that_the_repository_takes(rende
 
 
 def test_models_without_a_servedmodel_are_served_unless_that_is_switched_off(render: Render) -> None:
-    name = "REPOSITORY_SERVE_UNDECLARED"
-    assert render().environment("repository")[name] == "true"
-    assert render({"repository": {"serveUndeclared": False}}).environment("repository")[name] == "false"
+    name = "CONTROLLER_SERVE_UNDECLARED"
+    assert render().environment("controller")[name] == "true"
+    assert render({"controller": {"serveUndeclared": False}}).environment("controller")[name] == "false"
 
 
 def test_in_a_group_preprocess_knows_the_triton_of_its_own_pod(render: Render) -> None:

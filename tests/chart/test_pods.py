@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from helm.program import ROOT
 from tests.chart.objects import Objects, Render, with_process
-from triptych.settings import StageSettings
+from tools.chart.program import ROOT
+from triptych.runtime.settings import StageSettings
 
 MODES = ("Standard", "Knative", "Grouped", "Deployment")
-STAGES = ("preprocess", "predictor", "postprocess", "repository")
+STAGES = ("preprocess", "predictor", "postprocess", "controller")
 STABLE = {"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"}
 
 
@@ -33,23 +33,23 @@ def test_every_container_is_hardened(render: Render, mode: str, store: dict[str,
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_only_the_repository_gets_a_token_of_kubernetes(render: Render, mode: str) -> None:
+def test_only_the_controller_gets_a_token_of_kubernetes(render: Render, mode: str) -> None:
     made = render({"mode": mode, "backend": {"enabled": True}})
     for name, pod in made.pods():
-        assert pod["automountServiceAccountToken"] is (name == "Deployment/repository"), name
+        assert pod["automountServiceAccountToken"] is (name == "Deployment/controller"), name
         assert pod["enableServiceLinks"] is False, name
     for name, account in made.of("ServiceAccount").items():
-        assert account["automountServiceAccountToken"] is (name == "repository"), name
+        assert account["automountServiceAccountToken"] is (name == "controller"), name
 
 
-def test_the_repository_may_do_what_its_own_tests_run_with_and_no_more(render: Render) -> None:
+def test_the_controller_may_do_what_its_own_tests_run_with_and_no_more(render: Render) -> None:
     made = render()
     assert not made.of("ClusterRole")
-    own = Objects((ROOT / "tests/e2e/rbac.yaml").read_text()).one("Role", "repository")["rules"]
+    own = Objects((ROOT / "tests/e2e/rbac.yaml").read_text()).one("Role", "controller")["rules"]
     for rule in own:
         if "resourceNames" in rule:
-            rule["resourceNames"] = [made.environment("repository")["REPOSITORY_LEASE"]]
-    assert made.one("Role", "repository")["rules"] == own
+            rule["resourceNames"] = [made.environment("controller")["CONTROLLER_LEASE"]]
+    assert made.one("Role", "controller")["rules"] == own
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -125,7 +125,7 @@ def test_behind_a_proxy_of_knative_connections_stay_open_unless_that_is_set(rend
     made = render({"mode": "Knative"})
     assert made.environment("preprocess")["PREPROCESS_CONNECTION_AGE_S"] == "0"
     assert made.environment("postprocess")["POSTPROCESS_CONNECTION_AGE_S"] == "0"
-    assert "REPOSITORY_CONNECTION_AGE_S" not in made.environment("repository")
+    assert "CONTROLLER_CONNECTION_AGE_S" not in made.environment("controller")
     assert "PREPROCESS_CONNECTION_AGE_S" not in render().environment("preprocess")
     own = render({"mode": "Knative", "preprocess": {"settings": {"connection_age_s": 60}}})
     assert own.environment("preprocess")["PREPROCESS_CONNECTION_AGE_S"] == "60"

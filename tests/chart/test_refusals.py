@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from helm.program import APIS, HelmFailed
 from tests.chart.objects import Render
+from tools.chart.program import APIS, HelmFailed
 
 GATEWAY = {"enabled": True, "parents": [{"name": "public"}]}
 
@@ -21,9 +21,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"predictor": {"gpus": 1}}, "predictor.image is triton-cpu, which uses none"),
     ({"preprocess": {"shutdown": {"graceSeconds": 33.5}}}, "add up to 40.5 s, and terminationGracePeriodSeconds is 40"),
     ({"predictor": {"shutdown": {"graceSeconds": 36}}}, "predictor.shutdown: preStopSeconds"),
-    ({"repository": {"shutdown": {"graceSeconds": 60}}}, "repository.shutdown: preStopSeconds"),
+    ({"controller": {"shutdown": {"graceSeconds": 60}}}, "controller.shutdown: preStopSeconds"),
     ({"preprocess": {"settings": {"port": 1}}}, "preprocess.settings.port: the chart sets this itself"),
-    ({"repository": {"settings": {"triton": "a:1"}}}, "repository.settings.triton: the chart sets this itself"),
+    ({"controller": {"settings": {"triton": "a:1"}}}, "controller.settings.triton: the chart sets this itself"),
     ({"postprocess": {"settings": {"grace_s": 1}}}, "postprocess.settings.grace_s: the chart sets this itself"),
     ({"preprocess": {"autoscaling": {"signal": "concurrency"}}}, "concurrency, which is Knative's"),
     (
@@ -67,10 +67,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"models": {"store": "s3", "uri": "s3://bucket/models", "everySeconds": 0}}, "minimum: got 0, want 1"),
     ({"models": {"initializer": "kserve/storage-initializer"}}, "additional properties 'initializer' not allowed"),
     ({"predictor": {"modelControl": {"restricted": False, "secret": "a"}}}, "without a restriction there is no key"),
-    ({"repository": {"settings": {"triton_key": "a"}}}, "repository.settings.triton_key: the chart sets this itself"),
+    ({"controller": {"settings": {"triton_key": "a"}}}, "controller.settings.triton_key: the chart sets this itself"),
     (
-        {"models": {"store": "s3", "uri": "s3://b/m"}, "repository": {"settings": {"poll_s": 1}}},
-        "repository.settings.poll_s: the chart sets this itself",
+        {"models": {"store": "s3", "uri": "s3://b/m"}, "controller": {"settings": {"poll_s": 1}}},
+        "controller.settings.poll_s: the chart sets this itself",
     ),
 ]
 

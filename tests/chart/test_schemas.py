@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from helm.render import MANIFESTS
-from helm.schemas import NotChecked, check, kinds, manifests, schema, with_own
+from tools.chart.render import MANIFESTS
+from tools.chart.schemas import NotChecked, check, kinds, manifests, schema, with_own
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 OPENAPI: dict[str, Any] = {

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from helm.program import APIS, HelmFailed
 from tests.chart.objects import Object, Objects, Render, with_process
+from tools.chart.program import APIS, HelmFailed
 
-STAGES = ("preprocess", "postprocess", "repository")
+STAGES = ("preprocess", "postprocess", "controller")
 MODES = ("Standard", "Grouped", "Deployment")
 ISSUER = {"name": "ca", "kind": "ClusterIssuer"}
 SERVED = {"TLS_CERT": "/tls/tls.crt", "TLS_KEY": "/tls/tls.key", "UPSTREAM_CA": "/tls/ca.crt"}
@@ -72,7 +72,7 @@ def test_probes_hear_both_voices_where_there_is_no_tls(render: Render, mode: str
 
 
 def test_services_do_not_say_that_their_ports_are_plaintext(render: Render) -> None:
-    names = {"preprocess", "preprocess-pods", "postprocess", "repository"}
+    names = {"preprocess", "preprocess-pods", "postprocess", "controller"}
     services = render(with_secret("tls")).of("Service")
     assert not [port for name in names for port in services[name]["spec"]["ports"] if "appProtocol" in port]
     plain = render().of("Service")
@@ -120,13 +120,13 @@ def test_the_certificate_bears_every_name_that_a_stage_is_called_by(render: Rend
     assert len(served) == (3 if mode == "Grouped" else 4)
     for name in served:
         assert {name, f"{name}.triptych", f"{name}.triptych.svc", f"{name}.triptych.svc.cluster.local"} <= names
-    called = [made.environment("preprocess")["PREPROCESS_REPOSITORY"]]
+    called = [made.environment("preprocess")["PREPROCESS_CONTROLLER"]]
     if mode != "Grouped":
         called.append(made.environment("preprocess")["PREPROCESS_POSTPROCESS"])
-        called.append(made.environment("postprocess")["POSTPROCESS_REPOSITORY"])
+        called.append(made.environment("postprocess")["POSTPROCESS_CONTROLLER"])
     assert {address.rpartition(":")[0] for address in called} <= names
     # Replicas call their leader by its pod's address, which no certificate bears.
-    assert made.environment("repository")["REPOSITORY_REPLICA_NAME"] in names
+    assert made.environment("controller")["CONTROLLER_REPLICA_NAME"] in names
 
 
 def test_the_services_that_kserve_makes_are_among_the_names(render: Render) -> None:
@@ -140,18 +140,18 @@ def test_the_services_that_kserve_makes_are_among_the_names(render: Render) -> N
     [
         (with_secret("mutual"), True),
         (with_secret("mutual", namePrefix="two-"), True),
-        (with_secret("mutual", mode="Deployment", repository={"settings": {"server": "grpcio"}}), True),
+        (with_secret("mutual", mode="Deployment", controller={"settings": {"server": "grpcio"}}), True),
         (with_secret("tls"), False),
         ({}, False),
     ],
     ids=str,
 )
-def test_the_repository_keeps_places_for_the_stages_where_it_sees_their_certificates(
+def test_the_controller_keeps_places_for_the_stages_where_it_sees_their_certificates(
     render: Render, values: dict[str, Any], reserved: bool
 ) -> None:
-    names = render(values).environment("repository").get("REPOSITORY_STAGE_NAMES", "")
+    names = render(values).environment("controller").get("CONTROLLER_STAGE_NAMES", "")
     prefix = values.get("namePrefix", "")
-    assert names == (f"{prefix}preprocess,{prefix}repository" if reserved else "")
+    assert names == (f"{prefix}preprocess,{prefix}controller" if reserved else "")
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -170,7 +170,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "leave the gateway, and the canary that it splits, out",
     ),
     ({"preprocess": {"settings": {"tls_cert": "/x"}}}, "preprocess.settings.tls_cert: the chart sets this itself"),
-    ({"repository": {"settings": {"replica_name": "x"}}}, "repository.settings.replica_name: the chart sets"),
+    ({"controller": {"settings": {"replica_name": "x"}}}, "controller.settings.replica_name: the chart sets"),
     (
         {"backend": {"enabled": True, "settings": {"chain_ca": "/x"}}},
         "backend.settings.chain_ca: the chart sets this itself",

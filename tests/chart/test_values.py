@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from helm import describe
-from helm import render as rendering
-from helm.program import CHART, ROOT
-from repository.metrics import RepositoryMetrics
+from controller.metrics import ControllerMetrics
 from tests.chart.objects import Render
-from triptych.metrics import StageMetrics
-from triptych.tracing import Tracing
+from tools.chart import describe
+from tools.chart import render as rendering
+from tools.chart.program import CHART, ROOT
+from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.tracing import Tracing
 
 LEAVES = {".".join(leaf.path): leaf for leaf in describe.read(CHART / "values.yaml").leaves()}
 
@@ -110,7 +110,7 @@ CHANGED["servedModels"] = CHANGED["canary.servedModels"] = [
 for _stage in ("preprocess", "predictor", "postprocess"):
     CHANGED[f"{_stage}.mode"] = "Deployment"
     CHANGED[f"{_stage}.autoscaling.signal"] = "queue"
-for _stage in ("preprocess", "predictor", "postprocess", "repository"):
+for _stage in ("preprocess", "predictor", "postprocess", "controller"):
     CHANGED[f"{_stage}.resources"] = {"requests": {"cpu": "333m"}}
     CHANGED[f"{_stage}.settings"] = {"log_level": "DEBUG"}
     CHANGED[f"{_stage}.shutdown.terminationGracePeriodSeconds"] = 77
@@ -179,7 +179,7 @@ def test_the_picture_of_helm_test_is_that_of_the_examples() -> None:
 
 def test_the_dashboard_and_the_autoscalers_ask_for_series_that_exist(render: Render) -> None:
     stage = StageMetrics("preprocess", Tracing())
-    RepositoryMetrics(stage.registry)
+    ControllerMetrics(stage.registry)
     known = _series(stage.registry) | {"nv_inference_queue_duration_us"}  # Triton's, documented in its metrics.md
     dashboard = json.loads((CHART / "files/dashboard.json").read_text())
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]

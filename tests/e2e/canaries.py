@@ -17,7 +17,7 @@ from tests.e2e.census import Answer, Census, lanes_of, likely
 from tests.e2e.conftest import Figure
 from tests.e2e.handbook import Handbook
 from tests.e2e.kubectl import wait_for
-from tests.e2e.release import START_S, Door, Release
+from tests.e2e.release import START_S, Endpoint, Release
 from tests.integration.conftest import INFER, Caller
 from tests.integration.load import answers
 from tests.integration.messages import infer_request, objects
@@ -26,7 +26,7 @@ Lane = tuple[str, str, int]
 
 COUNTED = 2000
 PER_SECOND = 100
-STAGES = ("preprocess", "predictor", "postprocess", "repository")
+STAGES = ("preprocess", "predictor", "postprocess", "controller")
 SMALL = {"resources": {"requests": {"cpu": "20m"}}}  # two lanes, and one more pod while one is replaced
 
 
@@ -77,7 +77,7 @@ def installed(new_release: Callable[[str, str], Release], name: str, mode: str, 
     """A release of small pods that answers through its gateway."""
     release = new_release(name, mode)
     release.apply(small() | values)
-    for component in ("repository", "predictor"):
+    for component in ("controller", "predictor"):
         release.wait_until_settled(component)
     wait_for_first_answer(release)
     return release
@@ -97,9 +97,9 @@ def _entrance(release: Release) -> Caller | None:
         return None
 
 
-def right_labels(door: Door) -> Mapping[int, object]:
+def right_labels(server: Endpoint) -> Mapping[int, object]:
     """The labels of each version, asked for by its number while nothing changes."""
-    caller = door.caller()
+    caller = server.caller()
     asked = (infer_request("digits_gb", {"image": PICTURE}, version=str(version)) for version in (1, 2))
     found = [Answer.of(caller.infer(request, timeout_s=60)) for request in asked]
     caller.channel.close()
@@ -121,8 +121,8 @@ def follow(book: Handbook, census: Census, *labels: str) -> None:
         book.run(label)
 
 
-def assert_the_header_chooses(door: Door, lanes: Mapping[str, Lane]) -> None:
-    channel = door.channel()
+def assert_the_header_chooses(server: Endpoint, lanes: Mapping[str, Lane]) -> None:
+    channel = server.channel()
     ask = channel.unary_unary(INFER)
     for name, lane in lanes.items():
         for _ in range(20):

@@ -17,7 +17,7 @@ from typing import Any
 from tritonclient.grpc import service_pb2 as pb
 
 from tests.e2e.kubectl import wait_for
-from tests.e2e.release import Door
+from tests.e2e.release import Endpoint
 from tests.integration.conftest import INFER
 from tests.integration.messages import outputs_of
 
@@ -65,12 +65,12 @@ class Lost:
 class Census:
     """Asks one thing over and over while the block runs; keeps every answer and every failure, in their order."""
 
-    def __init__(self, door: Door, request: pb.ModelInferRequest, per_second: float = 80) -> None:
+    def __init__(self, server: Endpoint, request: pb.ModelInferRequest, per_second: float = 80) -> None:
         self.answers: list[Answer] = []
         self.lost: list[Lost] = []
         self.doing = "nothing"
         self._request, self._pause_s = request.SerializeToString(), 1 / per_second
-        self._channels = [door.channel() for _ in range(CHANNELS)]
+        self._channels = [server.channel() for _ in range(CHANNELS)]
         self._stop, self._sent, self._began_s = threading.Event(), 0, time.monotonic()
         self._thread = threading.Thread(target=self._send)
 

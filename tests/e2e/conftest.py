@@ -18,13 +18,13 @@ from urllib.parse import urlsplit
 import pytest
 from ruamel.yaml import YAML
 
-from helm import program
 from local.environments import ROOT
 from tests.e2e import images
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.e2e.relay import Relay
 from tests.e2e.release import Release
-from tests.unit.repository import folders
+from tests.unit.controller import folders
+from tools.chart import program
 
 HERE = Path(__file__).parent
 DEFINITION = ROOT / "helm/triptych/crds/servedmodels.yaml"
@@ -139,12 +139,12 @@ def kubectl(request: pytest.FixtureRequest, kubeconfig: Path, definition: Path, 
 
 @pytest.fixture
 def account(kubectl: Kubectl, tmp_path: Path) -> Path:
-    """A kubeconfig of the repository's own account, with the few rights that it has."""
+    """A kubeconfig of the controller's own account, with the few rights that it has."""
     kubectl("apply", f"--filename={HERE / 'rbac.yaml'}")
     config = YAML(typ="safe").load(kubectl.kubeconfig.read_text())
-    config["users"] = [{"name": "repository", "user": {"token": kubectl("create", "token", "repository").strip()}}]
+    config["users"] = [{"name": "controller", "user": {"token": kubectl("create", "token", "controller").strip()}}]
     cluster = config["clusters"][0]["name"]
-    config["contexts"] = [{"name": "test", "context": {"cluster": cluster, "user": "repository"}}]
+    config["contexts"] = [{"name": "test", "context": {"cluster": cluster, "user": "controller"}}]
     config["current-context"] = "test"
     path = tmp_path / "kubeconfig"
     with path.open("w") as file:
@@ -154,7 +154,7 @@ def account(kubectl: Kubectl, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def relay(account: Path) -> Iterator[Relay]:
-    """Between the repository and the API server; the account goes through it from now on."""
+    """Between the controller and the API server; the account goes through it from now on."""
     config = YAML(typ="safe").load(account.read_text())
     cluster = config["clusters"][0]["cluster"]
     server = urlsplit(cluster["server"])
@@ -182,10 +182,10 @@ def publish(models: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def replica(kubectl: Kubectl, account: Path, models: Path, tmp_path: Path) -> Iterator[StartReplica]:
-    """Starts replicas of the repository by name; their logs are kept as `<name>.log`."""
+    """Starts replicas of the controller by name; their logs are kept as `<name>.log`."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(name: str = "repository-0") -> subprocess.Popen[bytes]:
+    def start(name: str = "controller-0") -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.e2e.replica", str(models), kubectl.namespace, name, str(account)]
         with (tmp_path / f"{name}.log").open("ab") as log:
             started.append(subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log))

@@ -12,9 +12,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from helm import program
 from local.environments import ROOT
 from tests.e2e.release import GATEWAY, Release
+from tools.chart import program
 
 PAGE = ROOT / "docs/canary.md"
 BLOCK = re.compile(r"^```sh (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

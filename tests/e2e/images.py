@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from helm.program import CHART, CLUSTER
 from local.environments import ROOT, locked
 from tests.e2e.kubectl import Kubectl
+from tools.chart.program import CHART, CLUSTER
 
-NAMES = ("preprocess", "postprocess", "repository", "triton-cpu", "models", "backend")
+NAMES = ("preprocess", "postprocess", "controller", "triton-cpu", "models", "backend")
 STAGES = ("preprocess", "postprocess")
 
 
@@ -30,7 +30,7 @@ def ensure(kubectl: Kubectl) -> str:
     tag = f"e2e-{_digest()}"
     with locked("e2e-images"):
         if not _names(NAMES, tag) <= _in_the_node(kubectl):
-            _run([str(ROOT / "helm/images.sh")], os.environ | {"TAG": tag, "BUILD": f"{CLUSTER} build"})
+            _run([str(ROOT / "tools/images.sh")], os.environ | {"TAG": tag, "BUILD": f"{CLUSTER} build"})
     return tag
 
 
@@ -78,7 +78,7 @@ def _digest() -> str:
 
 def _sources() -> Iterator[Path]:
     """What a build's context holds, less what .dockerignore leaves out."""
-    yield ROOT / "models/Dockerfile"
+    yield ROOT / "examples/models/Dockerfile"
     for folder in (ROOT / "services", ROOT / "model-repository", ROOT / "examples/backend"):
         for path in folder.rglob("*"):
             left_out = {"__pycache__", "build"} & set(path.parts) or ".egg-info" in str(path)

@@ -16,10 +16,10 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from tests.e2e.kubectl import wait_for
-from tests.e2e.release import Door
+from tests.e2e.release import Endpoint
 from tests.integration.conftest import INFER, Caller
 from triptych.datatypes import Array
-from triptych.tensors import decode_response
+from triptych.protocol.tensors import decode_response
 
 DEADLINE_S = 15.0
 
@@ -52,14 +52,14 @@ class Load:
     The clients are plain: one connection each, a deadline, no retries of their own.
     """
 
-    def __init__(self, doors: Sequence[Door], questions: Sequence[Question], per_second: float = 60) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], questions: Sequence[Question], per_second: float = 60) -> None:
         self.sent = 0
         self.answered = 0
         self.wrong: list[str] = []
         self.lost: Counter[str] = Counter()
         self.lost_at_s: list[float] = []  # since the beginning
         self.slowest_s = 0.0
-        self._channels = [(door, door.channel()) for door in doors]
+        self._channels = [(endpoint, endpoint.channel()) for endpoint in endpoints]
         self._questions, self._pause_s = questions, 1 / per_second
         self._some = int(2 * per_second)
         self._stop, self._lock = threading.Event(), threading.Lock()
@@ -104,25 +104,25 @@ class Load:
             return self.answered + len(self.wrong) + self.lost.total()
 
     def _send(self) -> None:
-        calls = [(door, channel.unary_unary(INFER)) for door, channel in self._channels]
+        calls = [(server, channel.unary_unary(INFER)) for server, channel in self._channels]
         turns = zip(itertools.cycle(calls), itertools.cycle(self._questions), strict=False)
         due_s = time.monotonic()
         while not self._stop.is_set():
-            (door, call), question = next(turns)
+            (server, call), question = next(turns)
             self.sent += 1
             sent_s = time.monotonic()
             future = call.future(question.request, timeout=DEADLINE_S)
-            future.add_done_callback(partial(self._ended, door, question, sent_s))
+            future.add_done_callback(partial(self._ended, server, question, sent_s))
             due_s += self._pause_s
             self._stop.wait(max(0.0, due_s - time.monotonic()))
 
-    def _ended(self, door: Door, question: Question, sent_s: float, future: Any) -> None:
+    def _ended(self, server: Endpoint, question: Question, sent_s: float, future: Any) -> None:
         error = future.exception()
         response = None if error else pb.ModelInferResponse.FromString(future.result())
         with self._lock:
             self.slowest_s = max(self.slowest_s, time.monotonic() - sent_s)
             if response is None:
-                what = f"{door.name} {error.code().name}: {error.details()}"
+                what = f"{server.name} {error.code().name}: {error.details()}"
                 self.lost[what] += 1
                 self.lost_at_s.append(round(time.monotonic() - self._began_s, 1))
             elif question.is_answered_by(response):

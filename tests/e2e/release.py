@@ -12,9 +12,9 @@ from typing import Any
 
 import grpc
 
-from helm import program
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.integration.conftest import INFER, UNBOUNDED, Caller
+from tools.chart import program
 
 NAME = "triptych"
 STAGES = ("preprocess", "predictor", "postprocess")
@@ -24,7 +24,7 @@ ENVOY = "gateway.envoyproxy.io/owning-gateway-name=kserve-ingress-gateway"
 
 
 @dataclass(frozen=True)
-class Door:
+class Endpoint:
     """A way into the chain; `authority` is the host that a gateway knows it by."""
 
     name: str
@@ -41,10 +41,10 @@ class Door:
 
 
 class DoorCaller(Caller):
-    """A plain client at a door."""
+    """A plain client at a server."""
 
-    def __init__(self, door: Door) -> None:
-        self.channel = door.channel()
+    def __init__(self, server: Endpoint) -> None:
+        self.channel = server.channel()
         self._infer = self.channel.unary_unary(INFER)
 
 
@@ -106,21 +106,21 @@ class Release:
     def uids(self, component: str) -> frozenset[str]:
         return frozenset(uid(pod) for pod in self.pods(component))
 
-    def inside(self) -> Door:
+    def inside(self) -> Endpoint:
         """As a caller in the cluster has it."""
         if self.mode != "Knative":
-            return Door("service", f"{self._cluster_ip(self.kubectl.namespace, 'preprocess')}:9000")
+            return Endpoint("service", f"{self._cluster_ip(self.kubectl.namespace, 'preprocess')}:9000")
         internal = self._cluster_ip("kourier-system", "kourier-internal")
-        return Door("service", f"{internal}:80", f"preprocess-predictor.{self.kubectl.namespace}.svc.cluster.local")
+        return Endpoint("service", f"{internal}:80", f"preprocess-predictor.{self.kubectl.namespace}.svc.cluster.local")
 
-    def outside(self) -> Door:
+    def outside(self) -> Endpoint:
         """Through the gateway: Knative's, or that of the Gateway API."""
         if self.mode == "Knative":
             host = f"preprocess-predictor.{self.kubectl.namespace}.example.com"
-            return Door("gateway", f"{self._cluster_ip('kourier-system', 'kourier')}:80", host)
+            return Endpoint("gateway", f"{self._cluster_ip('kourier-system', 'kourier')}:80", host)
         gateways = Kubectl(self.kubectl.kubeconfig, "envoy-gateway-system")
         (service,) = json.loads(gateways("get", "services", f"--selector={ENVOY}", "--output=json"))["items"]
-        return Door("gateway", f"{service['spec']['clusterIP']}:80", self.host)
+        return Endpoint("gateway", f"{service['spec']['clusterIP']}:80", self.host)
 
     def events(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.kubectl.get("events")["items"]

@@ -1,4 +1,4 @@
-"""One replica of the repository's Kubernetes side, as a process: real folder, real cluster, and no Triton.
+"""One replica of the controller's Kubernetes side, as a process: real folder, real cluster, and no Triton.
 
     python -m tests.e2e.replica MODELS NAMESPACE NAME KUBECONFIG
 
@@ -15,29 +15,29 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from repository.catalogue.assembly import Catalogue
-from repository.catalogue.scan import Scanner
-from repository.catalogue.source import Source
-from repository.kubernetes.api import Api
-from repository.kubernetes.cluster import Cluster, Place
-from repository.kubernetes.election import Pace
-from repository.metrics import RepositoryMetrics
-from repository.traffic.situation import Situation
-from triptych import logs
+from controller.catalog.builder import Catalog
+from controller.catalog.scanner import Scanner
+from controller.catalog.watcher import Source
+from controller.kubernetes.api import Api
+from controller.kubernetes.cluster import Cluster, Place
+from controller.kubernetes.election import Pace
+from controller.metrics import ControllerMetrics
+from controller.traffic.model_state import Situation
+from triptych.telemetry import logs
 
 PACE = Pace(lease_s=3.0, renew_s=2.0, retry_s=0.3)
 
 
 class Replica:
-    """Everything of the repository but its door and its Tritons."""
+    """Everything of the controller but its endpoint and its Tritons."""
 
     def __init__(self, api: Api, models: Path, place: Place) -> None:
         self._failing = models.parent / "fail"
-        self._catalogue = Catalogue()
+        self._catalog = Catalog()
         self._in_force: dict[str, dict[int, int]] = {}
         self._told: dict[str, dict[int, str]] = {}
         self.cluster = Cluster(api, place, self._situation)
-        metrics = RepositoryMetrics(CollectorRegistry())
+        metrics = ControllerMetrics(CollectorRegistry())
         self.source = Source(
             Scanner(models, None), metrics, self._changed, serve_undeclared=False, documents=self.cluster.documents
         )
@@ -56,15 +56,15 @@ class Replica:
             await asyncio.gather(election, return_exceptions=True)
             await self.cluster.close()
 
-    def _changed(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    def _changed(self, catalog: Catalog) -> None:
+        self._catalog = catalog
         self._look_at_failures()
-        self.cluster.set_catalogue(catalogue)
-        self.cluster.models_changed(set(catalogue.models))
+        self.cluster.set_catalog(catalog)
+        self.cluster.models_changed(set(catalog.models))
 
     def _look_at_failures(self) -> None:
-        failures = {name: self._failures(name) for name in self._catalogue.models}
-        for name, model in self._catalogue.models.items():
+        failures = {name: self._failures(name) for name in self._catalog.models}
+        for name, model in self._catalog.models.items():
             if not failures[name] or name not in self._in_force:
                 self._in_force[name] = dict(model.traffic)
         changed = {name for name, failed in failures.items() if failed != self._told.get(name)}
@@ -72,12 +72,12 @@ class Replica:
         self.cluster.models_changed(changed)
 
     def _failures(self, model: str) -> dict[int, str]:
-        numbers = self._catalogue.models[model].traffic
+        numbers = self._catalog.models[model].traffic
         files = {number: self._failing / f"{model}-{number}" for number in numbers}
         return {number: file.read_text() for number, file in files.items() if file.exists()}
 
     def _situation(self, name: str) -> Situation | None:
-        model = self._catalogue.models.get(name)
+        model = self._catalog.models.get(name)
         if model is None:
             return None
         failures, in_force = self._failures(name), self._in_force[name]
@@ -99,5 +99,5 @@ async def main(models: str, namespace: str, name: str, kubeconfig: str) -> None:
 
 
 if __name__ == "__main__":
-    logs.configure("repository", "INFO")
+    logs.configure("controller", "INFO")
     asyncio.run(main(*sys.argv[1:]))

@@ -40,13 +40,13 @@ def test_pre_model_and_post_are_one_lane_that_is_raised_rolled_back_and_promoted
     book.set(release.values(small() | {"servedModels": first}))
     lane = {"enabled": True, "percent": 0, "servedModels": second} | with_images(next_tag)
     book.set({"canary": lane}, "canary.yaml")
-    door = release.outside()
-    right = right_labels(door)
-    with Census(door, DIGIT, PER_SECOND) as census:
+    endpoint = release.outside()
+    right = right_labels(endpoint)
+    with Census(endpoint, DIGIT, PER_SECOND) as census:
         follow(book, census, "lane-start", "lane-started")
-        for stage in ("predictor", "repository"):
+        for stage in ("predictor", "controller"):
             release.wait_until_settled(f"{stage}-canary")
-        assert_the_header_chooses(door, {"canary": canary, "stable": stable})
+        assert_the_header_chooses(endpoint, {"canary": canary, "stable": stable})
         assert census.lanes.keys() == {stable}
         follow(book, census, "lane-raise")
         census.until_some(canary)
@@ -77,9 +77,9 @@ def test_in_knative_mode_requests_of_the_newest_revision_stay_in_its_lane(
     book = Handbook(release, next_tag, tmp_path)
     book.set(release.values(small() | models))
     book.set({"canary": {"enabled": True, "percent": 0} | with_images(next_tag)}, "canary.yaml")
-    door = release.outside()
-    right = right_labels(door)
-    with Census(door, DIGIT, PER_SECOND) as census:
+    endpoint = release.outside()
+    right = right_labels(endpoint)
+    with Census(endpoint, DIGIT, PER_SECOND) as census:
         follow(book, census, "lane-start", "lane-started-knative")
         census.next(200)
         assert census.lanes.keys() == {stable}

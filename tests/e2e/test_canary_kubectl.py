@@ -36,10 +36,10 @@ def test_a_lane_is_raised_rolled_back_and_promoted_with_kubectl_alone(
     book.run("lane-started")
     wait_for_first_answer(release)
     apply_traffic(release, (1, 100))
-    door = release.outside()
-    right = right_labels(door)
-    assert_the_header_chooses(door, {"canary": CANARY, "stable": STABLE})
-    with Census(door, DIGIT, PER_SECOND) as census:
+    endpoint = release.outside()
+    right = right_labels(endpoint)
+    assert_the_header_chooses(endpoint, {"canary": CANARY, "stable": STABLE})
+    with Census(endpoint, DIGIT, PER_SECOND) as census:
         census.next(200)
         assert census.lanes.keys() == {STABLE}
         follow(book, census, "kubectl-raise")

@@ -22,7 +22,7 @@ from tests.e2e.canaries import (
 from tests.e2e.census import Census, likely
 from tests.e2e.conftest import Figure
 from tests.e2e.handbook import Handbook
-from tests.e2e.release import Door, Release
+from tests.e2e.release import Endpoint, Release
 from tests.integration.messages import infer_request
 
 
@@ -36,15 +36,15 @@ def test_a_version_gets_its_share_and_each_key_stays_with_its_version(
     lanes = [(release.tag, release.tag, version) for version in (1, 2)]
     book = Handbook(release, next_tag, tmp_path)
     book.set(release.values(small()))
-    door = release.outside()
-    right = right_labels(door)
-    with Census(door, DIGIT, per_second=40) as census:
+    endpoint = release.outside()
+    right = right_labels(endpoint)
+    with Census(endpoint, DIGIT, per_second=40) as census:
         follow(book, census, "version")
-        few = versions_by_key(door)
-        assert versions_by_key(door) == few
+        few = versions_by_key(endpoint)
+        assert versions_by_key(endpoint) == few
         assert likely(_seconds(few), COUNTED, 5), few
         follow(book, census, "version-by-values")
-        more = versions_by_key(door)
+        more = versions_by_key(endpoint)
         assert likely(_seconds(more), COUNTED, 30), more
         assert all(more[key] == 2 for key, version in few.items() if version == 2)
         figure(f"of {COUNTED} keys {_seconds(few)} have version 2 at 5 %, these and others, {_seconds(more)}, at 30 %")
@@ -58,9 +58,9 @@ def test_a_version_gets_its_share_and_each_key_stays_with_its_version(
     release.uninstall()
 
 
-def versions_by_key(door: Door) -> dict[str, int]:
+def versions_by_key(server: Endpoint) -> dict[str, int]:
     """Which version each of many callers gets who send a `traffic_key`."""
-    caller = door.caller()
+    caller = server.caller()
 
     def version(key: str) -> int:
         return int(caller.infer(infer_request("digits_gb", {"image": PICTURE}, traffic_key=key)).model_version)

@@ -20,15 +20,15 @@ from tests.e2e.release import STAGES, START_S, Release, is_ready
 from tests.integration.load import answers
 from tests.integration.messages import infer_request, noise_picture, objects, sales
 
-PARTS = (*STAGES, "repository")
-REPLICAS = {"preprocess": 2, "predictor": 2, "postprocess": 2, "repository": 1}
+PARTS = (*STAGES, "controller")
+REPLICAS = {"preprocess": 2, "predictor": 2, "postprocess": 2, "controller": 1}
 VALUES: dict[str, Any] = {stage: {"replicas": 2} for stage in STAGES}
 # Something that restarts a stage and changes no answer.
 CHANGED: dict[str, dict[str, Any]] = {
     "preprocess": {"settings": {"contract_cache": 9_999}},
     "predictor": {"args": ["--log-verbose=0"]},
     "postprocess": {"settings": {"max_in_flight": 511}},
-    "repository": {"settings": {"max_watchers": 1023}},
+    "controller": {"settings": {"max_watchers": 1023}},
 }
 WARM = [
     *(infer_request(f"sales_forecast_{code}", sales(rows=2, seed=7)) for code in ("de", "fr", "jp", "us")),
@@ -43,7 +43,7 @@ class Served:
     def __init__(self, release: Release) -> None:
         self.release = release
         self.values: dict[str, Any] = {part: dict(values) for part, values in VALUES.items()}
-        self.doors = [release.inside(), release.inside(), release.outside(), release.outside()]
+        self.endpoints = [release.inside(), release.inside(), release.outside(), release.outside()]
         self.questions: list[Question] = []
 
     def wait_until_whole(self, without: frozenset[str] = frozenset(), changed: tuple[str, ...] = ()) -> None:
@@ -67,7 +67,7 @@ class Served:
         return next(str(pod["metadata"]["name"]) for pod in pods if is_ready(pod))
 
     def load(self) -> Load:
-        return Load(self.doors, self.questions, PER_SECOND)
+        return Load(self.endpoints, self.questions, PER_SECOND)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,9 @@ def served(new_release: Callable[[str, str], Release]) -> Iterator[Served]:
     for part in PARTS:
         release.wait_until_settled(part, REPLICAS[part])
     served = Served(release)
-    for door in (release.inside(), release.outside()):
-        caller = door.caller()
-        wait_for(partial(answers, caller, WARM[0]), f"{door.name} answers", START_S)
+    for endpoint in (release.inside(), release.outside()):
+        caller = endpoint.caller()
+        wait_for(partial(answers, caller, WARM[0]), f"{endpoint.name} answers", START_S)
     served.questions = [Question.asked(caller, request) for request in WARM]
     yield served
     release.uninstall()
@@ -160,9 +160,9 @@ def retrying(served: Served) -> Iterator[Served]:
 def test_a_preprocess_that_is_killed_at_once_loses_nothing_behind_a_gateway_that_retries(
     retrying: Served, figure: Figure
 ) -> None:
-    kill, door = ("delete", "pod", "--force", "--grace-period=0"), retrying.release.outside()
+    kill, endpoint = ("delete", "pod", "--force", "--grace-period=0"), retrying.release.outside()
     retrying.wait_until_whole()
-    with Load([door, door, door], retrying.questions, PER_SECOND) as load:
+    with Load([endpoint, endpoint, endpoint], retrying.questions, PER_SECOND) as load:
         retrying.release.kubectl(*kill, retrying.oldest("preprocess"))
         retrying.wait_until_whole()
     figure(load.account)

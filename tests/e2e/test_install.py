@@ -98,7 +98,7 @@ def serving(new_release: Callable[[str, str], Release]) -> Iterator[Release]:
     """A release that answers; whoever breaks an upgrade mends it again."""
     release = new_release("broken-upgrades", "Standard")
     release.apply()
-    for component in (*STAGES, "repository"):
+    for component in (*STAGES, "controller"):
         release.wait_until_settled(component)
     yield release
     release.uninstall()
@@ -112,7 +112,7 @@ BROKEN: dict[str, tuple[dict[str, Any], tuple[str, ...], tuple[str, ...]]] = {
     ),
     "a model store that is not there": (
         {"models": {"store": "pvc", "claim": "missing"}},
-        ("predictor", "repository"),
+        ("predictor", "controller"),
         ('persistentvolumeclaim "missing" not found',),
     ),
     "more memory than there is": (

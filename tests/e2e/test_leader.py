@@ -15,7 +15,7 @@ from tests.e2e.test_served_models import Publish, document, events, settled
 from tests.integration.leader_change import Goes, change_leader_under_load
 from tests.integration.replicas import Replicas
 
-LEASE = "triptych-repository"
+LEASE = "triptych-controller"
 
 
 @pytest.fixture(autouse=True)
@@ -33,15 +33,15 @@ def leader(kubectl: Kubectl) -> str:
 def test_when_the_leader_is_killed_the_other_takes_over_and_nothing_is_doubled(
     kubectl: Kubectl, replica: StartReplica
 ) -> None:
-    first = replica("repository-0")
-    wait_for(lambda: leader(kubectl) == "repository-0", "the first replica leads")
-    replica("repository-1")
+    first = replica("controller-0")
+    wait_for(lambda: leader(kubectl) == "controller-0", "the first replica leads")
+    replica("controller-1")
     kubectl.apply(document({1: 95, 2: 5}))
     before = settled(kubectl, "InForce")
     wait_for(partial(events, kubectl, "TrafficApplied"), "the event, which comes after the status")
     first.kill()
     first.wait()
-    wait_for(lambda: leader(kubectl) == "repository-1", "the other one leads")
+    wait_for(lambda: leader(kubectl) == "controller-1", "the other one leads")
     kubectl.apply(document({1: 90, 2: 10}))
     after = settled(kubectl, "InForce")
     assert after["conditions"][0]["lastTransitionTime"] == before["conditions"][0]["lastTransitionTime"]
@@ -54,25 +54,25 @@ def test_when_the_leader_is_killed_the_other_takes_over_and_nothing_is_doubled(
 def test_a_leader_that_stops_cleanly_hands_over_before_its_lease_is_over(
     kubectl: Kubectl, replica: StartReplica
 ) -> None:
-    first = replica("repository-0")
-    wait_for(lambda: leader(kubectl) == "repository-0", "the first replica leads")
+    first = replica("controller-0")
+    wait_for(lambda: leader(kubectl) == "controller-0", "the first replica leads")
     first.terminate()
     assert first.wait(20) == 0
     lease = kubectl.get("lease", LEASE)["spec"]
     assert lease["holderIdentity"] == ""
-    replica("repository-1")
-    wait_for(partial(_leads, kubectl, "repository-1"), "the next one leads")
+    replica("controller-1")
+    wait_for(partial(_leads, kubectl, "controller-1"), "the next one leads")
     assert kubectl.get("lease", LEASE)["spec"]["leaseTransitions"] == 1
 
 
 def test_a_leader_out_of_reach_of_the_api_server_stops_and_writes_again_when_it_is_back(
     kubectl: Kubectl, relay: Relay, replica: StartReplica, tmp_path: Path
 ) -> None:
-    replica("repository-0")
+    replica("controller-0")
     kubectl.apply(document({1: 100}))
     settled(kubectl, "InForce")
     relay.cut()
-    log = tmp_path / "repository-0.log"
+    log = tmp_path / "controller-0.log"
     wait_for(lambda: "not leading any more" in log.read_text(), "it knows that another may lead")
     kubectl.apply(document({1: 60, 2: 40}))
     relay.mend()

@@ -11,13 +11,13 @@ import pytest
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.e2e.release import NAME, START_S, Release
 
-PORTS = {"preprocess": 9000, "postprocess": 9001, "repository": 9002, "predictor": 8001}
-# What each part may reach. (The repository calls a Triton, postprocess asks the repository for contracts.)
+PORTS = {"preprocess": 9000, "postprocess": 9001, "controller": 9002, "predictor": 8001}
+# What each part may reach. (The controller calls a Triton, postprocess asks the controller for contracts.)
 MAY = {
     "stranger": {"preprocess"},
-    "preprocess": {"preprocess", "postprocess", "repository", "predictor"},
-    "postprocess": {"preprocess", "repository"},
-    "repository": {"preprocess", "predictor"},
+    "preprocess": {"preprocess", "postprocess", "controller", "predictor"},
+    "postprocess": {"preprocess", "controller"},
+    "controller": {"preprocess", "predictor"},
 }
 CONNECT = """
 import socket, sys

@@ -1,4 +1,4 @@
-"""`python -m repository rollout` on objects of a real cluster; the chain itself runs beside it."""
+"""`triptych rollout` on objects of a real cluster; the chain itself runs beside it."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class ClusterChain(Chain):
 
     def __init__(self, kubectl: Kubectl, account: Path, run_folder: Path, models: Path) -> None:
         self._place = {
-            "REPOSITORY_KUBERNETES": "true",
-            "REPOSITORY_NAMESPACE": kubectl.namespace,
-            "REPOSITORY_KUBECONFIG": str(account),
+            "CONTROLLER_KUBERNETES": "true",
+            "CONTROLLER_NAMESPACE": kubectl.namespace,
+            "CONTROLLER_KUBECONFIG": str(account),
         }
         super().__init__(free_endpoints(), run_folder, ensure("predictor"), model_repository=models)
 
     def _wiring(self) -> dict[str, str]:
         wiring = super()._wiring() | self._place
-        del wiring["REPOSITORY_SERVED_MODELS"]
+        del wiring["CONTROLLER_SERVED_MODELS"]
         return wiring
 
 
@@ -75,7 +75,7 @@ def ready(kubectl: Kubectl) -> bool:
 
 def roll_out(chain: Chain, kubectl: Kubectl, *options: str) -> tuple[int, list[dict[str, Any]]]:
     command = [
-        *(sys.executable, "-m", "repository", "rollout", "scale", "--to", "2", "--yes", "--json"),
+        *(sys.executable, "-m", "triptych_cli", "rollout", "scale", "--to", "2", "--yes", "--json"),
         *("--namespace", kubectl.namespace, "--kubeconfig", str(kubectl.kubeconfig)),
         *("--metrics", chain.metrics_url("preprocess"), chain.metrics_url("postprocess")),
         *options,

@@ -1,4 +1,4 @@
-"""`python -m repository rollout --inferenceservice`: the code of preprocess in KServe's Knative mode.
+"""`triptych rollout --inferenceservice`: the code of preprocess in KServe's Knative mode.
 
 Preprocess runs in the cluster, in two revisions; all that it calls runs on this machine.
 """
@@ -16,15 +16,15 @@ from typing import Any
 import grpc
 import pytest
 
+from controller.kubernetes.blocking import BlockingApi
 from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
-from repository.kubernetes.blocking import BlockingApi
-from repository.rollout.pods import model_signals
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.integration.conftest import INFER, UNBOUNDED, Caller
 from tests.integration.load import Load, answers
 from tests.integration.messages import infer_request, sales
+from triptych_cli.rollout.pods import model_signals
 
 GOOD = infer_request("sales_forecast_de", sales())
 SERVICE = """\
@@ -45,7 +45,7 @@ spec:
         imagePullPolicy: IfNotPresent
         ports: [{{name: h2c, containerPort: 9000, protocol: TCP}}]
         env:
-          - {{name: PREPROCESS_REPOSITORY, value: "{repository}"}}
+          - {{name: PREPROCESS_CONTROLLER, value: "{controller}"}}
           - {{name: PREPROCESS_POSTPROCESS, value: "{postprocess}"}}
           - {{name: PREPROCESS_CONNECTION_AGE_S, value: "0"}}
           - {{name: PREPROCESS_POSTPROCESS_TIMEOUT_S, value: "{timeout_s}"}}
@@ -69,7 +69,7 @@ class Entry:
         self.kubectl, self._chain, self._tag = kubectl, chain, tag
 
     def apply(self, canary: str = "", timeout_s: float = 10.0) -> None:
-        addresses = {part: self._chain.address(part) for part in ("repository", "postprocess")}
+        addresses = {part: self._chain.address(part) for part in ("controller", "postprocess")}
         self.kubectl.apply(SERVICE.format(canary=canary, timeout_s=timeout_s, tag=self._tag, **addresses))
 
     def status(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Entry:
 
     def roll_out(self, *options: str) -> tuple[int, list[dict[str, Any]]]:
         command = [
-            *(sys.executable, "-m", "repository", "rollout", "--inferenceservice", "entry", "--yes", "--json"),
+            *(sys.executable, "-m", "triptych_cli", "rollout", "--inferenceservice", "entry", "--yes", "--json"),
             *("--namespace", self.kubectl.namespace, "--kubeconfig", str(self.kubectl.kubeconfig)),
             *("--steps", "30,100", "--hold", "4s", "--max-latency-ratio", "20", *options),
         ]

@@ -62,20 +62,20 @@ def test_pictures_make_preprocess_grow_alone_and_nothing_is_lost_when_it_shrinks
     release.apply(ON_CPU)
     for stage in STAGES:
         release.wait_until_settled(stage)
-    doors = [release.inside(), release.outside()]
-    for door in doors:
-        wait_for(partial(answers, door.caller(), PICTURE), f"{door.name} answers", START_S)
-    question = Question.asked(doors[0].caller(), PICTURE)
+    endpoints = [release.inside(), release.outside()]
+    for endpoint in endpoints:
+        wait_for(partial(answers, endpoint.caller(), PICTURE), f"{endpoint.name} answers", START_S)
+    question = Question.asked(endpoints[0].caller(), PICTURE)
     wait_for(lambda: "None %" not in measured_cpu(release, "preprocess"), "the autoscaler has read the CPU", START_S)
     start = time.monotonic()
-    with Load(doors, [question], per_second=40) as load:
+    with Load(endpoints, [question], per_second=40) as load:
         wait_for(lambda: release.settled("preprocess", MOST), f"{MOST} pods of preprocess", START_S)
         figure(f"1 to {MOST} pods of preprocess {time.monotonic() - start:.0f} s after the load began")
         figure("; ".join(measured_cpu(release, stage) for stage in STAGES))
     figure(load.account)
     load.assert_nothing_was_lost()
     start = time.monotonic()
-    with Load(doors, [question], per_second=5) as load:
+    with Load(endpoints, [question], per_second=5) as load:
         wait_for(lambda: release.settled("preprocess"), "one pod of preprocess", START_S)
         figure(f"back to 1 pod {time.monotonic() - start:.0f} s after it fell to an eighth")
     figure(f"while it shrank: {load.account}")
@@ -91,7 +91,7 @@ def test_stages_go_to_zero_and_come_back_on_a_request(
 ) -> None:
     release = new_release("zero", "Knative")
     release.apply(FROM_ZERO)
-    for part in ("predictor", "repository"):
+    for part in ("predictor", "controller"):
         release.wait_until_settled(part)
     wait_for(lambda: ready(release), "both InferenceServices are ready", START_S)
     caller = release.outside().caller()

@@ -184,7 +184,7 @@ def test_after_a_restart_the_traffic_in_force_is_what_it_was(kubectl: Kubectl, r
     first.terminate()
     first.wait(20)
     kubectl.apply(document({1: 40, 7: 60}))
-    replica("repository-1")
+    replica("controller-1")
     now = settled(kubectl, "UnknownVersion")
     assert now["traffic"] == before["traffic"] == [{"version": 1, "percent": 80}, {"version": 2, "percent": 20}]
     assert condition(now, "Ready")["lastTransitionTime"] == condition(before, "Ready")["lastTransitionTime"]
@@ -194,7 +194,7 @@ def test_a_change_made_while_the_api_server_was_out_of_reach_is_followed_after_i
     kubectl: Kubectl, relay: Relay, replica: StartReplica, tmp_path: Path
 ) -> None:
     replica()
-    log = tmp_path / "repository-0.log"
+    log = tmp_path / "controller-0.log"
     kubectl.apply(document({1: 100}))
     settled(kubectl, "InForce")
     relay.cut()

@@ -1,4 +1,4 @@
-"""Models in a real S3 store: the repository reads contracts from it, a Triton the models from a folder kept in step."""
+"""Models in a real S3 store: the controller reads contracts from it, a Triton the models from a folder kept in step."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class StoreChain(Chain):
 
     def __init__(self, bucket: Bucket, run_folder: Path, folder: Path) -> None:
         self._place = bucket.variables | {
-            "REPOSITORY_MODEL_REPOSITORY": bucket.uri,
-            "REPOSITORY_MIRROR": str(run_folder / "contracts"),
-            "REPOSITORY_POLL_S": "0.3",
-            "REPOSITORY_FAILURE_TTL_S": "1",  # the folder of Triton may be a moment later than that of the repository
+            "CONTROLLER_MODEL_REPOSITORY": bucket.uri,
+            "CONTROLLER_MIRROR": str(run_folder / "contracts"),
+            "CONTROLLER_POLL_S": "0.3",
+            "CONTROLLER_FAILURE_TTL_S": "1",  # the folder of Triton may be a moment later than that of the controller
         }
         documents = run_folder / "served-models"
         documents.mkdir(parents=True)
@@ -45,7 +45,7 @@ class StoreChain(Chain):
 
 
 def mirror(bucket: Bucket, folder: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "repository", "mirror", bucket.uri, str(folder), *options]
+    return [sys.executable, "-m", "triptych_cli", "mirror", bucket.uri, str(folder), *options]
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def version_of(chain: Chain, model: str) -> str:
 
 
 def index(chain: Chain) -> set[tuple[str, str]]:
-    """Model and version of all that the repository knows."""
-    with InferenceServerClient(chain.address("repository")) as client:
+    """Model and version of all that the controller knows."""
+    with InferenceServerClient(chain.address("controller")) as client:
         return {(model.name, model.version) for model in client.get_model_repository_index().models}
 
 
@@ -99,7 +99,7 @@ def test_a_store_that_is_away_takes_nothing_away(bucket: Bucket, chain: Chain, t
     assert version_of(chain, "digits_de") == "1"
     bucket.relay.cut()
     away = f"{bucket.uri}: cannot be read: {bucket.variables['AWS_ENDPOINT_URL']} does not answer"
-    logs = (chain.log("repository"), tmp_path / "mirror.log")
+    logs = (chain.log("controller"), tmp_path / "mirror.log")
     until(lambda: all(away in log.read_text() for log in logs), "both logs say that the store is away")
     assert version_of(chain, "digits_de") == "1"
     assert version_of(chain, "digits_gb") == "1", "was not loaded before, and its files are here"
@@ -117,13 +117,13 @@ def test_a_first_start_without_the_store_ends_with_the_reason(bucket: Bucket, tm
         os.environ
         | bucket.variables
         | {
-            "REPOSITORY_MODEL_REPOSITORY": bucket.uri,
-            "REPOSITORY_MIRROR": str(tmp_path / "contracts"),
-            "REPOSITORY_PORT": "0",
-            "REPOSITORY_METRICS_PORT": "0",
+            "CONTROLLER_MODEL_REPOSITORY": bucket.uri,
+            "CONTROLLER_MIRROR": str(tmp_path / "contracts"),
+            "CONTROLLER_PORT": "0",
+            "CONTROLLER_METRICS_PORT": "0",
         }
     )
-    for command in ([sys.executable, "-m", "repository"], mirror(bucket, tmp_path / "models", "--once")):
+    for command in ([sys.executable, "-m", "controller"], mirror(bucket, tmp_path / "models", "--once")):
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 1
         assert wanted in done.stderr

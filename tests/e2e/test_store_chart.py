@@ -43,7 +43,7 @@ class Stocked:
         """Installs, or upgrades, with these values of `models`."""
         models = {"store": "s3", "uri": self.bucket.uri, "endpoint": self.bucket.endpoint, "secret": "store"}
         values = {"models": models | {"region": "us-east-1", "everySeconds": 2} | changed}
-        self.release.apply(values | {"repository": {"serveUndeclared": True}, "test": {"examples": False}})
+        self.release.apply(values | {"controller": {"serveUndeclared": True}, "test": {"examples": False}})
 
     def version_of(self, model: str) -> str:
         """That answers a request to the model now."""
@@ -75,21 +75,21 @@ def _entrance(release: Release) -> Caller | None:
 
 def test_a_version_that_is_uploaded_is_served_without_a_restart(stocked: Stocked) -> None:
     release = stocked.release
-    before = release.uids("predictor") | release.uids("repository")
+    before = release.uids("predictor") | release.uids("controller")
     assert stocked.version_of("digits_gb") == "1"
     stocked.bucket.upload("digits_gb", 2)
     release.kubectl.apply(json.dumps(SERVED))
     wait_for(lambda: stocked.version_of("digits_gb") == "2", "the new version answers", 60)
     conditions = release.kubectl.get("servedmodel", "digits-gb")["status"]["conditions"]
     assert {each["type"]: each["reason"] for each in conditions}["Ready"] == "InForce"
-    assert release.uids("predictor") | release.uids("repository") == before
+    assert release.uids("predictor") | release.uids("controller") == before
 
 
 def test_models_are_loaded_by_whoever_has_the_key_that_an_upgrade_keeps(stocked: Stocked) -> None:
     release = stocked.release
     secret = release.kubectl.get("secret", "model-control")["data"]
     stocked.apply(everySeconds=3)
-    wait_for(lambda: release.settled("predictor") and release.settled("repository"), "the upgrade is done", START_S)
+    wait_for(lambda: release.settled("predictor") and release.settled("controller"), "the upgrade is done", START_S)
     assert release.kubectl.get("secret", "model-control")["data"] == secret
     assert outputs_of(stocked.caller.infer(SALES, 60))["units"]
     (pod,) = release.pods("predictor")
@@ -116,9 +116,9 @@ def test_a_store_that_cannot_be_reached_is_named_and_what_was_served_goes_on(sto
     def told(component: str) -> bool:
         return "http://nowhere.storage:9000 does not answer" in json.dumps(release.pods(component))
 
-    wait_for(lambda: told("predictor") and told("repository"), "the status of both pods names the store", 60)
+    wait_for(lambda: told("predictor") and told("controller"), "the status of both pods names the store", 60)
     assert before < release.uids("predictor")
     assert outputs_of(stocked.caller.infer(SALES, 60))["units"]
     stocked.apply()
-    wait_for(lambda: release.settled("predictor") and release.settled("repository"), "all is well again", START_S)
+    wait_for(lambda: release.settled("predictor") and release.settled("controller"), "all is well again", START_S)
     assert outputs_of(stocked.caller.infer(SALES, 60))["units"]

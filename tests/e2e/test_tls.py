@@ -19,13 +19,13 @@ import trustme
 from ruamel.yaml import YAML
 from tritonclient.grpc import service_pb2 as pb
 
-from helm import program
 from tests.e2e.conftest import Figure
 from tests.e2e.kubectl import wait_for
 from tests.e2e.release import STAGES, START_S, Release
 from tests.integration.conftest import INFER
 from tests.integration.messages import infer_request, outputs_of, sales
-from triptych.proto import repository_pb2 as rp
+from tools.chart import program
+from triptych.protocol import controller_pb2 as cp
 
 SALES = infer_request("sales_forecast_de", sales())
 SECRET = "certificates"
@@ -33,7 +33,7 @@ VALUES: dict[str, Any] = {
     "tls": {"mode": "mutual", "secret": SECRET},
     "gateway": {"enabled": False},
     "backend": {"enabled": True},
-    "repository": {"replicas": 2},
+    "controller": {"replicas": 2},
 }
 
 
@@ -102,7 +102,7 @@ def served(new_release: Callable[[str, str], Release], tmp_path_factory: pytest.
     release.apply(VALUES)
     for component in (*STAGES, "backend"):
         release.wait_until_settled(component)
-    release.wait_until_settled("repository", 2)
+    release.wait_until_settled("controller", 2)
     yield made
     release.uninstall()
 
@@ -133,22 +133,22 @@ def test_who_shows_a_certificate_gets_an_answer_and_nobody_else_does(served: Ser
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_replica_that_does_not_lead_passes_a_load_on_to_the_address_of_the_leader(served: Served) -> None:
-    load = rp.EnsureLoadedRequest(model="sales_forecast_fr", version=1).SerializeToString()
-    options = [("grpc.ssl_target_name_override", "repository")]
-    pods = served.release.pods("repository")
+    load = cp.EnsureLoadedRequest(model="sales_forecast_fr", version=1).SerializeToString()
+    options = [("grpc.ssl_target_name_override", "controller")]
+    pods = served.release.pods("controller")
     assert len(pods) == 2
     for pod in pods:
         address = f"{pod['status']['podIP']}:9002"
         with grpc.secure_channel(address, served.credentials(), options) as channel:
-            asked: Any = channel.unary_unary("/triptych.v1.Repository/EnsureLoaded")
-            assert rp.EnsureLoadedReply.FromString(asked(load, timeout=60)).predictors
+            asked: Any = channel.unary_unary("/triptych.v1.Controller/EnsureLoaded")
+            assert cp.EnsureLoadedReply.FromString(asked(load, timeout=60)).predictors
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_in_the_pod_of_the_repository_top_needs_no_options(served: Served) -> None:
-    command = ("python", "-m", "repository", "top", "--once", "--json")
-    frame = json.loads(served.release.kubectl("exec", "deployment/repository", "--", *command))
+def test_in_the_pod_of_the_controller_top_needs_no_options(served: Served) -> None:
+    command = ("python", "-m", "triptych_cli", "top", "--once", "--json")
+    frame = json.loads(served.release.kubectl("exec", "deployment/controller", "--", *command))
     assert [each["answers"] for each in frame["predictors"]] == [True]
 
 
@@ -156,7 +156,7 @@ def test_in_the_pod_of_the_repository_top_needs_no_options(served: Served) -> No
 @pytest.mark.timeout(500)
 def test_a_renewed_secret_is_served_by_the_same_pods(served: Served, figure: Figure) -> None:
     release = served.release
-    stages = {"preprocess": 9000, "postprocess": 9001, "repository": 9002}
+    stages = {"preprocess": 9000, "postprocess": 9001, "controller": 9002}
     addresses = [(pod["status"]["podIP"], port) for stage, port in stages.items() for pod in release.pods(stage)]
     pods = {stage: release.uids(stage) for stage in stages}
     start, renewed = time.monotonic(), served.issue()

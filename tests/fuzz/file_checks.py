@@ -1,6 +1,6 @@
 """Files that strangers write, by kind: good ones, words that matter in them, and a check that any bytes must pass.
 
-The property tests (`tests/unit/repository/test_fuzz_files.py`) and the coverage-guided fuzzer (`tests.fuzz.files`)
+The property tests (`tests/unit/controller/test_fuzz_files.py`) and the coverage-guided fuzzer (`tests.fuzz.files`)
 share the checks. A check raises `AssertionError`, or what the code under test should not have raised.
 """
 
@@ -17,22 +17,28 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from repository.catalogue.assembly import Catalogue, assemble
-from repository.catalogue.served_model import Document, Fault, read_documents
-from repository.catalogue.store.keys import MAX_PART_BYTES, folders_of, sort_out
-from repository.catalogue.store.listing import ListingPage
-from repository.catalogue.store.objects import Object
-from repository.kubernetes.status import status_of
-from tests.unit.repository import folders
+from controller.catalog.builder import Catalog, assemble
+from controller.catalog.served_model import Document, Fault, read_documents
+from controller.catalog.store.keys import MAX_PART_BYTES, folders_of, sort_out
+from controller.catalog.store.listing import ListingPage
+from controller.catalog.store.objects import Object
+from controller.kubernetes.status import status_of
+from tests.unit.controller import folders
 from triptych.contract import Contract, ContractError, parse_contract
-from triptych.contract.callable import uncallable
-from triptych.contract.config import ConfigError, check_config, missing_file, parse_config, served_versions
 from triptych.contract.document import quickly, thoroughly
 from triptych.contract.files import FileError, decode, printable_path
-from triptych.contract.limits import TrialLimits
 from triptych.contract.loader import MAX_FAULTS
 from triptych.contract.plan import Plan
-from triptych.contract.trial import trial
+from triptych.contract.verification.callable import uncallable
+from triptych.contract.verification.trial import trial
+from triptych.contract.verification.trial_limits import TrialLimits
+from triptych.contract.verification.triton_config import (
+    ConfigError,
+    check_config,
+    missing_file,
+    parse_config,
+    served_versions,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = Path(__file__).with_name("corpus")
@@ -143,11 +149,11 @@ def check_document(data: bytes) -> None:
     (place / "spoilt.yaml").write_bytes(data)
     items = [*_good_documents(), *read_documents(place / "spoilt.yaml", place)]
     assert all(isinstance(item, Document) or item.text for item in items)
-    catalogue = assemble([], items, Catalogue(), serve_undeclared=True)
-    assert f"{place}/good.yaml:1" in catalogue.verdicts
-    for verdict in catalogue.verdicts.values():
-        json.dumps(status_of(verdict, catalogue, None)).encode()
-    for fault in (*catalogue.faults(), *(item.text for item in items if isinstance(item, Fault))):
+    catalog = assemble([], items, Catalog(), serve_undeclared=True)
+    assert f"{place}/good.yaml:1" in catalog.verdicts
+    for verdict in catalog.verdicts.values():
+        json.dumps(status_of(verdict, catalog, None)).encode()
+    for fault in (*catalog.faults(), *(item.text for item in items if isinstance(item, Fault))):
         _check_sentence(fault)
 
 

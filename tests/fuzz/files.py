@@ -28,7 +28,7 @@ MAX_GROWTH_MIB = 64  # beside the corpus, which is in memory
 SEED = 1
 FOUND = Path("fuzz-found")
 NAMES = ("config", "contracts", "documents", "listings")
-COUNTED = ["triptych.contract", "repository.catalogue", "google.protobuf.text_format", "ruamel.yaml", "yaml"]
+COUNTED = ["triptych.contract", "controller.catalog", "google.protobuf.text_format", "ruamel.yaml", "yaml"]
 
 _STATUS = re.compile(r"^#(\d+)\s+(\w+).*\bcov: (\d+).*\bcorp: (\d+)/(\S+).*\brss: (\d+)Mb", re.MULTILINE)
 

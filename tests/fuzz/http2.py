@@ -1,6 +1,6 @@
 """Fuzzes a server's HTTP/2: conversations of gRPC's own client, recorded and changed, on many connections.
 
-    python -m tests.fuzz.http2 --seconds 60 --door http2                a scripted stage behind that server
+    python -m tests.fuzz.http2 --seconds 60 --server http2                a scripted stage behind that server
     python -m tests.fuzz.http2 --replay fuzz-found/http2-1.hex          what was kept, again
 
 Ends with 1 when a good call beside is not answered, the process ends, its memory or log grows, or what it sends is no
@@ -24,9 +24,9 @@ from pathlib import Path
 import grpc
 import psutil
 
-from tests.contract.scripted.process import ScriptedStage, scripted
+from tests.component.scripted.process import ScriptedStage, scripted
 from tests.fuzz.http2_frames import changed, recorded, split
-from triptych.door import DOORS
+from triptych.server import SERVERS
 
 OPEN = 64  # connections at once
 EVERY = 25  # conversations, between good calls
@@ -105,7 +105,7 @@ class Fuzzer:
             log.seek(self._log_bytes)
             new = log.read()
         self._log_bytes += len(new)
-        known = KNOWN.get(self.stage.door)
+        known = KNOWN.get(self.stage.server)
         new = b"".join(line for line in new.splitlines(keepends=True) if known is None or known not in line)
         if b"Traceback" in new:
             raise Finding(f"a traceback in the log: {new.decode(errors='replace')[-2_000:]}")
@@ -171,23 +171,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
-    parser.add_argument("--door", choices=sorted(DOORS), action="append", help="the server; all of them by default")
+    parser.add_argument("--server", choices=sorted(SERVERS), action="append", help="the server; all of them by default")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-found"), help="folder for what was sent last")
     parser.add_argument("--replay", type=Path, help="conversations in hexadecimal, one a line")
     chosen = parser.parse_args()
-    for door in chosen.door or sorted(DOORS):
-        with tempfile.TemporaryDirectory() as folder, scripted(door, Path(folder), connection_age_s=0) as stage:
-            print(f"{door}: seed {chosen.seed}", flush=True)
+    for server in chosen.server or sorted(SERVERS):
+        with tempfile.TemporaryDirectory() as folder, scripted(server, Path(folder), connection_age_s=0) as stage:
+            print(f"{server}: seed {chosen.seed}", flush=True)
             try:
                 if chosen.replay:
                     done = replay(stage, [bytes.fromhex(line) for line in chosen.replay.read_text().split()])
                 else:
                     done = fuzz(stage, chosen.seed, chosen.seconds)
             except Finding as finding:
-                print(f"{finding}; {keep(finding, chosen.keep / f'http2-{door}-{chosen.seed}.hex')}")
+                print(f"{finding}; {keep(finding, chosen.keep / f'http2-{server}-{chosen.seed}.hex')}")
                 return 1
             counted = f"{done.sent} conversations, {done.good} good calls"
-            print(f"{door}: {counted}, {done.memory_bytes >> 20} MiB", flush=True)
+            print(f"{server}: {counted}, {done.memory_bytes >> 20} MiB", flush=True)
     return 0
 
 

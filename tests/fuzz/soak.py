@@ -1,6 +1,6 @@
 """Good and bad clients of a running stage for an hour: memory and file descriptors stay flat, good calls are answered.
 
-    python -m tests.fuzz.soak --seconds 3600 --door http2
+    python -m tests.fuzz.soak --seconds 3600 --server http2
 
 prints a line a minute, and ends with 1 when a good call was lost or something grew.
 """
@@ -25,11 +25,11 @@ import grpc
 import psutil
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.contract.scripted.attacks import FLOODS, MADE_RESETS, Attack
-from tests.contract.scripted.frames import PREFACE
-from tests.contract.scripted.process import ScriptedStage, request, scripted
+from tests.component.scripted.attacks import FLOODS, MADE_RESETS, Attack
+from tests.component.scripted.frames import PREFACE
+from tests.component.scripted.process import ScriptedStage, request, scripted
 from tests.fuzz.http2_frames import STREAM, Frames, changed, recorded
-from triptych.door import DOORS
+from triptych.server import SERVERS
 
 MIB = 1 << 20
 WARM_UP = 0.2  # of the time, after which nothing grows
@@ -151,7 +151,7 @@ def slow(stage: ScriptedStage) -> None:
 
 
 def bad_clients(stage: ScriptedStage, corpus: list[Frames]) -> Iterator[tuple[str, Callable[[ScriptedStage], None]]]:
-    left_out = TOO_MUCH.get(stage.door, set())
+    left_out = TOO_MUCH.get(stage.server, set())
     attacks = [made for name, made in {**FLOODS, **MADE_RESETS}.items() if name not in left_out]
 
     def fuzz(stage: ScriptedStage) -> None:
@@ -196,9 +196,9 @@ def soak(stage: ScriptedStage, seconds: float, say: Callable[[str], None] = prin
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=3_600)
-    parser.add_argument("--door", choices=sorted(DOORS), required=True, help="the server")
+    parser.add_argument("--server", choices=sorted(SERVERS), required=True, help="the server")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, scripted(chosen.door, Path(folder)) as stage:
+    with tempfile.TemporaryDirectory() as folder, scripted(chosen.server, Path(folder)) as stage:
         faults = soak(stage, chosen.seconds, lambda line: print(line, flush=True))
     for fault in faults:
         print(fault)

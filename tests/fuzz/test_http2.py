@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.scripted.process import scripted
+from tests.component.scripted.process import scripted
 from tests.fuzz.http2 import EVERY, Finding, Fuzzer, fuzz
 from tests.fuzz.http2_frames import changed, recorded, split
-from triptych.door import DOORS
+from triptych.server import SERVERS
 
 MOST = 1_000  # conversations
 
 
-@pytest.mark.parametrize("door", sorted(DOORS))
-def test_nearly_right_conversations_cost_nobody_else_a_call(door: str, tmp_path: Path) -> None:
-    with scripted(door, tmp_path, connection_age_s=0) as stage:
+@pytest.mark.parametrize("server", sorted(SERVERS))
+def test_nearly_right_conversations_cost_nobody_else_a_call(server: str, tmp_path: Path) -> None:
+    with scripted(server, tmp_path, connection_age_s=0) as stage:
         done = fuzz(stage, seed=7, seconds=60, most=MOST)
     assert done.good >= done.sent // EVERY > 0
 

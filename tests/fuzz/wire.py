@@ -26,10 +26,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.fuzz.wire_messages import changed, for_postprocess, valid
 from tests.fuzz.wire_stages import Stages
-from triptych import logs
-from triptych.oip import InferenceServicer
-from triptych.status import MAX_TEXT_BYTES
-from triptych.tensors import decode_response
+from triptych.protocol.status import MAX_TEXT_BYTES
+from triptych.protocol.tensors import decode_response
+from triptych.server.inference_servicer import InferenceServicer
+from triptych.telemetry import logs
 
 LINE_BYTES = 8_192  # of log for one message
 WARM_UP = 3_000  # messages, after which memory stays flat

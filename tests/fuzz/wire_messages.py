@@ -11,7 +11,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.integration.messages import infer_request, noise_picture, objects, sales
 from triptych.datatypes import TO_NUMPY
-from triptych.tensors import encode_request
+from triptych.protocol.tensors import encode_request
 
 DATATYPES = [*TO_NUMPY, "BF16", "STRING", "fp32", "", "FP32\0", "é" * 300]
 SIZES = [-(2**63), -1, 0, 1, 2, 7, 28, 256, 257, 65_536, 2**31, 2**32, 2**40, 2**62, 2**63 - 1]

@@ -1,6 +1,6 @@
 """Preprocess and postprocess in one process, from the bytes of a message to the bytes of its answer.
 
-The catalogue, the contracts and Triton are scripted: everything a caller's bytes go through is real.
+The catalog, the contracts and Triton are scripted: everything a caller's bytes go through is real.
 """
 
 from __future__ import annotations
@@ -15,40 +15,40 @@ from tritonclient.grpc import service_pb2 as pb
 
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
-from preprocess.catalogue import Catalogue, Target
-from preprocess.chain import Chain
+from preprocess.catalog import Catalog, Target
+from preprocess.pipeline import Chain
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import Settings as PreprocessSettings
 from preprocess.transform import Transform
 from preprocess.upstream import request_of
-from triptych.call import Call
+from triptych.client.contract_store import ContractStore
 from triptych.contract import load_contract
-from triptych.contracts import ContractStore
 from triptych.datatypes import TO_NUMPY, Array
-from triptych.door.base import parser, refusal
 from triptych.errors import InvalidRequest, UnknownModel
-from triptych.metrics import StageMetrics
-from triptych.oip import InferenceServicer
 from triptych.postprocessing import Postprocessor, Predicted
-from triptych.proto import repository_pb2 as rp
-from triptych.room import Room
-from triptych.tensors import encode_response
-from triptych.tracing import Tracing
-from triptych.workers import Workers
+from triptych.protocol import controller_pb2 as cp
+from triptych.protocol.call import Call
+from triptych.protocol.tensors import encode_response
+from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.thread_pool import ThreadPool
+from triptych.server.base import parser, refusal
+from triptych.server.inference_servicer import InferenceServicer
+from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.tracing import Tracing
 
 MODELS = Path("model-repository")
 SERVED = {"sales_forecast_de": "DE", "sales_forecast_fr": "FR", "digits_de": "DE"}
 PARSE = parser(pb.ModelInferRequest)
 
 
-class Repository:
+class Controller:
     """Knows the contracts of some models."""
 
     async def call(self, method: str, request: Any, _call: Call, _limit_s: float = 0.0) -> Any:
         if method != "GetContract" or request.model not in SERVED or request.version != 1:
             raise UnknownModel(getattr(request, "model", ""), SERVED)
         contract = load_contract(MODELS / request.model / "1/contract.yaml")
-        return rp.GetContractReply(contract_json=contract.canonical_json())
+        return cp.GetContractReply(contract_json=contract.canonical_json())
 
 
 class Upstreams:
@@ -77,22 +77,24 @@ class Stages:
     """Both stages. Made inside a running event loop."""
 
     def __init__(self) -> None:
-        repository: Any = Repository()
-        contracts = ContractStore(repository, 10)
+        controller: Any = Controller()
+        contracts = ContractStore(controller, 10)
         upstreams: Any = Upstreams(contracts)
-        self._workers = Workers(2, 16_384)
+        self._thread_pool = ThreadPool(2, 16_384)
         finishing, counted = PostprocessSettings(), StageMetrics("postprocess", Tracing())
-        postprocessor = Postprocessor(counted, self._workers, Room(finishing.max_bytes_in_flight), finishing.revision)
-        self.postprocess = PostprocessServicer(finishing, counted, contracts, postprocessor, repository)
+        postprocessor = Postprocessor(
+            counted, self._thread_pool, InFlightBytes(finishing.max_bytes_in_flight), finishing.revision
+        )
+        self.postprocess = PostprocessServicer(finishing, counted, contracts, postprocessor, controller)
         upstreams.postprocess = self.postprocess
         settings, metrics = PreprocessSettings(), StageMetrics("preprocess", Tracing())
-        catalogue = Catalogue(repository)
-        catalogue.apply(_catalogue())
-        chain = Chain(settings, metrics, Transform(self._workers), upstreams, upstreams)
-        self.preprocess = PreprocessServicer(settings, metrics, catalogue, contracts, chain)
+        catalog = Catalog(controller)
+        catalog.apply(_catalog())
+        chain = Chain(settings, metrics, Transform(self._thread_pool), upstreams, upstreams)
+        self.preprocess = PreprocessServicer(settings, metrics, catalog, contracts, chain)
 
     async def infer(self, servicer: InferenceServicer, data: bytes) -> tuple[str, str, bytes]:
-        """The code, the sentence and the answer, as a door makes them."""
+        """The code, the sentence and the answer, as a server makes them."""
         try:
             answer = await servicer.model_infer(PARSE(data), Call.within(20))
             return "OK", "", answer.SerializeToString()
@@ -113,11 +115,11 @@ class Stages:
         return [answer async for answer in servicer.model_stream_infer(requests(), Call.within(20))]
 
     def close(self) -> None:
-        self._workers.close()
+        self._thread_pool.close()
 
 
-def _catalogue() -> rp.CatalogueUpdate:
-    update = rp.CatalogueUpdate(full=True)
+def _catalog() -> cp.CatalogUpdate:
+    update = cp.CatalogUpdate(full=True)
     for name, route in SERVED.items():
         model = update.models.add(name=name, family=name.rpartition("_")[0], route=route)
         model.versions.add(version=1, percent=100, predictors=["127.0.0.1:1"])

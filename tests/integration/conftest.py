@@ -49,7 +49,7 @@ def predictor_python() -> Path:
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[Chain]:
     """Shared: a test that stops, kills or fills a part makes its own with `make_chain`."""
-    variables = {"REPOSITORY_IDLE_TTL_S": "0"}  # nothing is idle for too long
+    variables = {"CONTROLLER_IDLE_TTL_S": "0"}  # nothing is idle for too long
     with Chain(free_endpoints(), tmp_path_factory.mktemp("chain"), predictor_python, variables=variables) as running:
         yield running
 

@@ -23,29 +23,29 @@ Goes = Literal["killed", "stopped"]
 
 def change_leader_under_load(replicas: Replicas, goes: Goes) -> None:
     """Fails when a request is lost or a model is loaded twice."""
-    replicas.start("predictor", "repository-0")
-    until(partial(replicas.leads, "repository-0"))
-    replicas.start("repository-1", "postprocess", "preprocess")
+    replicas.start("predictor", "controller-0")
+    until(partial(replicas.leads, "controller-0"))
+    replicas.start("controller-1", "postprocess", "preprocess")
     caller = Caller(replicas.address)
     with Load(caller, infer_request(WARM, sales()), callers=2) as load:
         infer = caller.channel.unary_unary(INFER)
         waiting = [
             infer.future(infer_request(model, sales()).SerializeToString(), timeout=DEADLINE_S) for model in COLD
         ]
-        until(lambda: bool(_loaded_by(replicas, "repository-0") & set(COLD)))
-        leader = replicas.parts["repository-0"]
+        until(lambda: bool(_loaded_by(replicas, "controller-0") & set(COLD)))
+        leader = replicas.parts["controller-0"]
         if goes == "killed":
             leader.kill()
         else:
             assert leader.stop(STOP_S)
         load.wait_for_answers(50)
-        until(partial(replicas.leads, "repository-1"))
+        until(partial(replicas.leads, "controller-1"))
         for model, future in zip(COLD, waiting, strict=True):
             until(future.done, DEADLINE_S)
             assert future.code() is grpc.StatusCode.OK, (model, future.details())
     assert load.refusals == [], [f"{each}" for each in load.refusals]
     if goes == "killed":  # one that is stopped sees its loads through
-        assert _loaded_by(replicas, "repository-1") & set(COLD)
+        assert _loaded_by(replicas, "controller-1") & set(COLD)
     told = replicas.log("predictor")
     for model in (WARM, *COLD):
         assert told.count(f"successfully loaded '{model}'") == 1, model

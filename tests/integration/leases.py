@@ -1,4 +1,4 @@
-"""As much of a Kubernetes API server as two replicas of the repository need to choose a leader: objects over HTTP.
+"""As much of a Kubernetes API server as two replicas of the controller need to choose a leader: objects over HTTP.
 
 Objects have a revision, and who replaces one has to know the latest; a watch is held open and tells nothing.
 The real one is in tests/e2e.

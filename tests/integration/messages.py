@@ -12,7 +12,7 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych.datatypes import Array
-from triptych.tensors import decode_response, encode_parameter, encode_request
+from triptych.protocol.tensors import decode_response, encode_parameter, encode_request
 
 
 def infer_request(

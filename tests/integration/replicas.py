@@ -1,4 +1,4 @@
-"""Two replicas of the repository over one real Triton, and the stages in front of them."""
+"""Two replicas of the controller over one real Triton, and the stages in front of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STOP_S = 20.0
 
 
 class Replicas:
-    """`repository-0`, which leads, and `repository-1`; the stages know both, as by the name of a Service.
+    """`controller-0`, which leads, and `controller-1`; the stages know both, as by the name of a Service.
 
     `kubeconfig` and `namespace` say where the lease is.
     """
@@ -28,27 +28,27 @@ class Replicas:
     def __init__(self, folder: Path, predictor_python: Path, kubeconfig: Path, namespace: str = "test") -> None:
         self._folder = folder
         self._endpoints = free_endpoints()
-        self._second = free_endpoints()["repository"]
+        self._second = free_endpoints()["controller"]
         self.models = ROOT / "model-repository"
-        both = f"ipv4:{self._address('repository')},{self._second.address}"
+        both = f"ipv4:{self._address('controller')},{self._second.address}"
         wiring = {
-            "PREPROCESS_REPOSITORY": both,
-            "POSTPROCESS_REPOSITORY": both,
+            "PREPROCESS_CONTROLLER": both,
+            "POSTPROCESS_CONTROLLER": both,
             "PREPROCESS_POSTPROCESS": self._address("postprocess"),
         }
         cluster = {
-            "REPOSITORY_KUBERNETES": "true",
-            "REPOSITORY_KUBECONFIG": str(kubeconfig),
-            "REPOSITORY_NAMESPACE": namespace,
-            "REPOSITORY_MODEL_REPOSITORY": str(self.models),
-            "REPOSITORY_TRITON": self._address("predictor"),
-            "REPOSITORY_TRITON_METRICS_PORT": "0",
-            "REPOSITORY_MAX_CONCURRENT_LOADS": "1",
+            "CONTROLLER_KUBERNETES": "true",
+            "CONTROLLER_KUBECONFIG": str(kubeconfig),
+            "CONTROLLER_NAMESPACE": namespace,
+            "CONTROLLER_MODEL_REPOSITORY": str(self.models),
+            "CONTROLLER_TRITON": self._address("predictor"),
+            "CONTROLLER_TRITON_METRICS_PORT": "0",
+            "CONTROLLER_MAX_CONCURRENT_LOADS": "1",
         }
         self.parts = {
             "predictor": self._predictor(predictor_python),
-            "repository-0": self._stage("repository", "repository-0", self._endpoints["repository"], cluster),
-            "repository-1": self._stage("repository", "repository-1", self._second, cluster),
+            "controller-0": self._stage("controller", "controller-0", self._endpoints["controller"], cluster),
+            "controller-1": self._stage("controller", "controller-1", self._second, cluster),
             **{name: self._stage(name, name, self._endpoints[name], wiring) for name in ("postprocess", "preprocess")},
         }
 
@@ -90,8 +90,8 @@ class Replicas:
     def _stage(self, module: str, name: str, endpoint: Endpoint, variables: Mapping[str, str]) -> Part:
         upper = module.upper()
         own = {f"{upper}_PORT": str(endpoint.port), f"{upper}_METRICS_PORT": str(endpoint.metrics_port)}
-        if module == "repository":
-            own["REPOSITORY_IDENTITY"] = f"{name}_{endpoint.address}"
+        if module == "controller":
+            own["CONTROLLER_IDENTITY"] = f"{name}_{endpoint.address}"
         wanted = {key: value for key, value in variables.items() if key.startswith(f"{upper}_")}
         return Part(
             name=name,

@@ -9,7 +9,7 @@ import pytest
 
 from local.chain import Chain
 from local.endpoints import free_endpoints
-from tests.contract.test_addresses import needs_ipv6
+from tests.component.test_addresses import needs_ipv6
 from tests.integration.conftest import Caller
 from tests.integration.messages import infer_request, sales
 
@@ -18,7 +18,7 @@ from tests.integration.messages import infer_request, sales
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_every_part_serves_on_ipv6(host: str, tmp_path: Path, predictor_python: Path) -> None:
     with Chain(free_endpoints(host), tmp_path / "run", predictor_python) as chain:
-        for part in ("preprocess", "postprocess", "repository", "predictor"):
+        for part in ("preprocess", "postprocess", "controller", "predictor"):
             assert chain.address(part).startswith("[::1]:")
             with urlopen(chain.metrics_url(part), timeout=10) as page:
                 assert page.status == 200

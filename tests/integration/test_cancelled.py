@@ -17,10 +17,10 @@ from local.chain import Chain
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
-from triptych.contracts import REPOSITORY_SERVICE
-from triptych.proto import repository_pb2 as rp
+from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.protocol import controller_pb2 as cp
 
-PARTS = ("preprocess", "postprocess", "repository")
+PARTS = ("preprocess", "postprocess", "controller")
 CODES = {"OK", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}  # the last: too late for the queue that there is
 COUNTRIES = [
     "ae",
@@ -89,12 +89,12 @@ def test_cancelled_calls_harm_no_other_and_leave_nothing(make_chain: MakeChain) 
     _assert_nothing_stays(chain)
 
 
-def test_cancelled_loads_leave_nothing_in_the_repository(make_chain: MakeChain) -> None:
+def test_cancelled_loads_leave_nothing_in_the_controller(make_chain: MakeChain) -> None:
     chain = make_chain()
-    with grpc.insecure_channel(chain.address("repository")) as channel:
-        ensure: Any = channel.unary_unary(f"/{REPOSITORY_SERVICE.full_name}/EnsureLoaded")
+    with grpc.insecure_channel(chain.address("controller")) as channel:
+        ensure: Any = channel.unary_unary(f"/{CONTROLLER_SERVICE.full_name}/EnsureLoaded")
         for number in range(200):
-            request = rp.EnsureLoadedRequest(model=f"sales_forecast_{COUNTRIES[number % 10]}", version=1)
+            request = cp.EnsureLoadedRequest(model=f"sales_forecast_{COUNTRIES[number % 10]}", version=1)
             call = ensure.future(request.SerializeToString(), timeout=60 if number % 2 else 0.01)
             time.sleep(0.002 * (number % 5))
             call.cancel()

@@ -16,9 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
+from examples.models.evaluate import evaluate
 from local.chain import Chain
 from local.environments import ensure
-from models.evaluate import evaluate
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
@@ -113,7 +113,7 @@ def test_a_stream_answers_in_order_and_outlives_a_bad_request(chain: Chain) -> N
     assert "unknown model" in answers[4].error_message
 
 
-@pytest.mark.parametrize("stage", ["preprocess", "postprocess", "repository"])
+@pytest.mark.parametrize("stage", ["preprocess", "postprocess", "controller"])
 def test_every_stage_describes_itself(chain: Chain, stage: str) -> None:
     with triton.InferenceServerClient(chain.address(stage)) as client:
         assert client.is_server_live()
@@ -141,7 +141,7 @@ def test_statistics_count_what_was_answered(chain: Chain, caller: Caller) -> Non
 
 
 def test_more_than_fifty_models_are_registered(chain: Chain) -> None:
-    with triton.InferenceServerClient(chain.address("repository")) as client:
+    with triton.InferenceServerClient(chain.address("controller")) as client:
         names = {model.name for model in client.get_model_repository_index().models}
     assert sum(name.startswith("sales_forecast_") for name in names) == 48
     assert {"digits_gb", "digits_de", "digits_fr", "digits_es", "digits_jp"} <= names

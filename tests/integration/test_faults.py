@@ -54,17 +54,17 @@ def test_a_dead_triton_is_named_and_its_return_is_enough(make_chain: MakeChain) 
     until(lambda: answers(caller, GOOD))
 
 
-def test_without_the_repository_known_models_go_on_being_served(make_chain: MakeChain) -> None:
+def test_without_the_controller_known_models_go_on_being_served(make_chain: MakeChain) -> None:
     chain = make_chain()
     caller = caller_of(chain)
     caller.infer(GOOD)
-    chain.kill_part("repository")
+    chain.kill_part("controller")
     for _ in range(20):
         caller.infer(GOOD)
     code, text = caller.refused(infer_request("sales_forecast_fr", sales()))
     assert code is AWAY
-    assert "repository at" in text
-    chain.start_part("repository")
+    assert "controller at" in text
+    chain.start_part("controller")
     until(lambda: answers(caller, infer_request("sales_forecast_fr", sales())))
 
 
@@ -164,9 +164,9 @@ def peak_bytes(chain: Chain) -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-@pytest.mark.parametrize("door", ["http2", "grpcio"])
-def test_more_bytes_than_the_limit_are_refused_and_the_first_is_answered(make_chain: MakeChain, door: str) -> None:
-    chain = make_chain(variables={"PREPROCESS_MAX_BYTES_IN_FLIGHT": "1", "PREPROCESS_SERVER": door})
+@pytest.mark.parametrize("server", ["http2", "grpcio"])
+def test_more_bytes_than_the_limit_are_refused_and_the_first_is_answered(make_chain: MakeChain, server: str) -> None:
+    chain = make_chain(variables={"PREPROCESS_MAX_BYTES_IN_FLIGHT": "1", "PREPROCESS_SERVER": server})
     caller = caller_of(chain)
     data = GOOD.SerializeToString()
     infer = caller.channel.unary_unary(INFER)
@@ -270,9 +270,9 @@ DIED_IN_ITS_LOAD = ("Triton did not finish within 3 s", "its process ended while
 
 def test_a_process_killed_while_its_model_is_loaded_keeps_nothing_from_the_other_models(make_chain: MakeChain) -> None:
     """Triton 2.51 waits for such a process for ever, and keeps one of its threads for loads: by default there are 4."""
-    chain = make_chain(variables={"REPOSITORY_LOAD_TIMEOUT_S": "3"})
+    chain = make_chain(variables={"CONTROLLER_LOAD_TIMEOUT_S": "3"})
     caller = caller_of(chain)
-    until(lambda: answers(caller, FR))  # the repository has found its Triton
+    until(lambda: answers(caller, FR))  # the controller has found its Triton
     infer = caller.channel.unary_unary(INFER)
     for route in ("pl", "it", "es", "at", "be"):
         name = f"sales_forecast_{route}"
@@ -303,7 +303,7 @@ def test_in_a_full_shared_memory_others_make_room(tmp_path: Path, predictor_pyth
     small.chmod(0o700)
     served = tmp_path / "served"
     served.mkdir()
-    variables = {"REPOSITORY_BUSY_S": "0"}
+    variables = {"CONTROLLER_BUSY_S": "0"}
     names = sorted(path.name for path in MODEL_REPOSITORY.glob("sales_forecast_*"))[:12]
     with Chain(free_endpoints(), tmp_path / "run", small, served_models=served, variables=variables) as chain:
         caller = caller_of(chain)

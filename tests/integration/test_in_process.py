@@ -128,7 +128,7 @@ def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(ways: W
 
 def test_there_is_no_such_process_and_nobody_waits_for_one(ways: Ways) -> None:
     chain, _ = ways["in-process"]
-    assert set(chain.pids()) == {"predictor", "repository", "preprocess"}
+    assert set(chain.pids()) == {"predictor", "controller", "preprocess"}
     chain.restart_part("preprocess")
 
 

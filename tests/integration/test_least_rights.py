@@ -50,14 +50,14 @@ def processes(chain: Chain) -> list[psutil.Process]:
     return [*found, *(child for each in found for child in each.children(recursive=True))]
 
 
-@pytest.mark.parametrize("door", ["http2", "grpcio"])
+@pytest.mark.parametrize("server", ["http2", "grpcio"])
 def test_no_other_user_reads_a_file_or_reaches_a_socket_of_the_chain(
-    make_chain: MakeChain, homes: dict[str, str], door: str
+    make_chain: MakeChain, homes: dict[str, str], server: str
 ) -> None:
     umask = os.umask(0o022)
     try:
         before = {path.name for path in Path("/dev/shm").iterdir()}
-        chain = make_chain(variables={**homes, "PREPROCESS_SERVER": door})
+        chain = make_chain(variables={**homes, "PREPROCESS_SERVER": server})
     finally:
         os.umask(umask)
     assert outputs_of(Caller(chain.address("preprocess")).infer(infer_request(MODEL, sales())))["units"]

@@ -40,14 +40,14 @@ def test_postprocess_is_named_while_it_is_away_and_no_answer_is_wrong(make_chain
     assert not [text for _, text in load.refusals if not text.startswith("postprocess at ")]
 
 
-def test_the_repository_is_not_missed_by_what_is_loaded(make_chain: MakeChain) -> None:
+def test_the_controller_is_not_missed_by_what_is_loaded(make_chain: MakeChain) -> None:
     chain = make_chain()
     caller = Caller(chain.address("preprocess"))
     right = outputs_of(caller.infer(GOOD))
     with Load(caller, GOOD) as load:
-        assert chain.stop_part("repository"), "SIGTERM was not enough"
+        assert chain.stop_part("controller"), "SIGTERM was not enough"
         load.wait_for_answers(100)
-        chain.start_part("repository")
+        chain.start_part("controller")
         until(lambda: answers(caller, infer_request("sales_forecast_fr", sales())))
         load.wait_for_answers(100)
     assert load.refusals == []

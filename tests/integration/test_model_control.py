@@ -1,4 +1,4 @@
-"""Models are loaded into Triton and out of it by whoever has the key: the repository, and nobody else."""
+"""Models are loaded into Triton and out of it by whoever has the key: the controller, and nobody else."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def asked(chain: Chain, method: str, request: Message, key: str = "") -> Any:
 
 @pytest.fixture
 def restricted(make_chain: MakeChain) -> Chain:
-    return make_chain(variables={"PREDICTOR_OPTIONS": RESTRICTED, "REPOSITORY_TRITON_KEY": KEY})
+    return make_chain(variables={"PREDICTOR_OPTIONS": RESTRICTED, "CONTROLLER_TRITON_KEY": KEY})
 
 
-def test_with_the_key_the_repository_loads_and_whoever_predicts_needs_none(restricted: Chain) -> None:
+def test_with_the_key_the_controller_loads_and_whoever_predicts_needs_none(restricted: Chain) -> None:
     answer = Caller(restricted.address("preprocess")).infer(infer_request(MODEL, sales()))
     assert outputs_of(answer)["units"]
     loaded = pb.ModelReadyRequest(name=MODEL, version=answer.model_version)
@@ -102,7 +102,7 @@ def test_the_key_of_one_machine_is_in_no_process_list_and_no_log(make_chain: Mak
 
 
 def test_a_key_that_is_set_is_the_one_that_counts(make_chain: MakeChain) -> None:
-    chain = make_chain(variables={"REPOSITORY_TRITON_KEY": KEY})
+    chain = make_chain(variables={"CONTROLLER_TRITON_KEY": KEY})
     assert outputs_of(Caller(chain.address("preprocess")).infer(infer_request(MODEL, sales())))["units"]
     assert asked(chain, "RepositoryIndex", pb.RepositoryIndexRequest(), KEY).models
     refused(chain, "RepositoryIndex", pb.RepositoryIndexRequest(), "another-key")
@@ -119,7 +119,7 @@ def test_what_one_machine_writes_is_for_its_user_alone(make_chain: MakeChain) ->
         assert not path.stat().st_mode & 0o077, path
 
 
-def test_without_the_key_in_the_repository_a_caller_is_told_what_triton_wants(make_chain: MakeChain) -> None:
+def test_without_the_key_in_the_controller_a_caller_is_told_what_triton_wants(make_chain: MakeChain) -> None:
     chain = make_chain(variables={"PREDICTOR_OPTIONS": RESTRICTED})
     code, details = Caller(chain.address("preprocess")).refused(infer_request(MODEL, sales()))
     assert code is grpc.StatusCode.UNAVAILABLE

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from repository.catalogue.scan import Reading, Scanner
-from repository.catalogue.store.mirror import Mirror
-from repository.catalogue.store.objects import open_store
-from repository.catalogue.store.place import models_in
+from controller.catalog.scanner import Reading, Scanner
+from controller.catalog.store.location import models_in
+from controller.catalog.store.mirror import Mirror
+from controller.catalog.store.objects import open_store
 from tests.integration.s3_gateway import Gateway, s3_gateway
-from tests.unit.repository.folders import publish
-from tests.unit.repository.stores import contents
+from tests.unit.controller.folders import publish
+from tests.unit.controller.stores import contents
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_published_version_is_sealed_by_its_tags_through_a_real_store(gateway:
     upload(gateway, tmp_path / "scratch", "sales_de")
     whole = Mirror(open_store("s3://models/eu"), tmp_path / "triton" / "models", whole=True)
     whole.refresh()
-    place = models_in("s3://models/eu", tmp_path / "repository" / "models")
+    place = models_in("s3://models/eu", tmp_path / "controller" / "models")
     place.refresh()
     identify = place.identify
     assert identify is not None

@@ -1,4 +1,4 @@
-"""`python -m repository rollout` over the real chain, under load: a good version is promoted, a bad one taken back."""
+"""`triptych rollout` over the real chain, under load: a good version is promoted, a bad one taken back."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def text_of(chain: Chain, model: str) -> str:
 
 def start(chain: Chain, model: str, *options: str) -> subprocess.Popen[str]:
     command = [
-        *(sys.executable, "-m", "repository", "rollout", model, "--to", "2", "--yes", "--json"),
-        *("--documents", str(folder_of(chain)), "--repository", chain.address("repository")),
+        *(sys.executable, "-m", "triptych_cli", "rollout", model, "--to", "2", "--yes", "--json"),
+        *("--documents", str(folder_of(chain)), "--controller", chain.address("controller")),
         *("--metrics", chain.metrics_url("preprocess"), chain.metrics_url("postprocess")),
         *options,
     ]

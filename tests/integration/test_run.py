@@ -36,8 +36,8 @@ class Run:
         (folder / "examples.json").write_text(json.dumps([example]))
         self.variables = {
             **os.environ,
-            "REPOSITORY_MODEL_REPOSITORY": str(ROOT / "tests/data/tiny-models"),
-            "REPOSITORY_SERVED_MODELS": str(folder / "served"),
+            "CONTROLLER_MODEL_REPOSITORY": str(ROOT / "tests/data/tiny-models"),
+            "CONTROLLER_SERVED_MODELS": str(folder / "served"),
         }
         files = ["--examples", str(folder / "examples.json"), "--logs", str(folder / "logs")]
         for endpoint in endpoints.values():
@@ -127,7 +127,7 @@ def test_without_a_process_for_postprocess_the_same_is_answered(
         run = start_run("--once")
         assert run.end() == 0, run.errors
     ready = [line.split()[0] for line in run.lines if " ready on " in line]
-    assert sorted(ready) == ["predictor", "preprocess", "repository"]
+    assert sorted(ready) == ["predictor", "preprocess", "controller"]
     assert "1 of 1 examples answered" in run.lines
 
 
@@ -156,7 +156,7 @@ def test_it_serves_until_it_is_told_to_stop_and_leaves_nothing(start_run: StartR
     assert not [name for name, process in parts.items() if process.is_running()]
 
 
-@pytest.mark.parametrize("name", ["predictor", "repository"])
+@pytest.mark.parametrize("name", ["predictor", "controller"])
 def test_a_part_that_dies_is_told_and_everything_else_is_stopped(start_run: StartRun, name: str) -> None:
     run = start_run()
     run.until("Ctrl-C stops")

@@ -41,7 +41,7 @@ def test_overwritten_weights_are_never_served_as_the_old_version(
     chain.restart_part("predictor")
     sentence = "version 1 is not what was published: model.onnx changed"
     until(lambda: sentence in caller.refused(infer_request(MODEL, sales()))[1])
-    assert sentence in chain.log("repository").read_text()
+    assert sentence in chain.log("controller").read_text()
     overwrite(file, published)
 
     def answers() -> bool:

@@ -28,9 +28,9 @@ class StoreChain(Chain):
 
     def __init__(self, run_folder: Path, folder: Path) -> None:
         self._place = {
-            "REPOSITORY_MODEL_REPOSITORY": "s3://models/eu",
-            "REPOSITORY_MIRROR": str(run_folder / "contracts"),
-            "REPOSITORY_POLL_S": "0.3",
+            "CONTROLLER_MODEL_REPOSITORY": "s3://models/eu",
+            "CONTROLLER_MIRROR": str(run_folder / "contracts"),
+            "CONTROLLER_POLL_S": "0.3",
         }
         documents = run_folder / "served-models"
         documents.mkdir(parents=True)
@@ -64,7 +64,7 @@ def test_weights_that_are_overwritten_in_the_store_are_never_answered_under_the_
             gateway.store.put(f"eu/digits_de/{file.relative_to(MODELS / 'digits_de').as_posix()}", file.read_bytes())
     gateway.put_raw("eu/digits_de/new\nline")
     folder, log = tmp_path / "pod" / "models", tmp_path / "mirror.log"
-    command = [sys.executable, "-m", "repository", "mirror", "s3://models/eu", str(folder)]
+    command = [sys.executable, "-m", "triptych_cli", "mirror", "s3://models/eu", str(folder)]
     subprocess.run([*command, "--once"], cwd=ROOT, env=dict(os.environ), check=True, timeout=PATIENCE_S)
     chain = StoreChain(tmp_path / "run", folder)
     with log.open("wb") as lines:
@@ -78,7 +78,7 @@ def test_weights_that_are_overwritten_in_the_store_are_never_answered_under_the_
         gateway.store.put("eu/digits_de/1/model.onnx", (MODELS / "digits_gb/1/model.onnx").read_bytes())
         until(lambda: "changed after its version was published" in log.read_text(), "the mirror names the change")
         told = "version 1 is not what was published: model.onnx changed"
-        until(lambda: told in chain.log("repository").read_text(), "the repository names the change")
+        until(lambda: told in chain.log("controller").read_text(), "the controller names the change")
         assert (folder / "digits_de/1/model.onnx").read_bytes() == published
         after = caller.infer(request, 60)
         assert (after.model_version, after.outputs, after.raw_output_contents) == (
@@ -86,10 +86,10 @@ def test_weights_that_are_overwritten_in_the_store_are_never_answered_under_the_
             before.outputs,
             before.raw_output_contents,
         )
-        with InferenceServerClient(chain.address("repository")) as client:
+        with InferenceServerClient(chain.address("controller")) as client:
             reasons = [model.reason for model in client.get_model_repository_index().models]
         assert any(told in reason for reason in reasons), reasons
-        assert "has a character that cannot be shown" in chain.log("repository").read_text()
+        assert "has a character that cannot be shown" in chain.log("controller").read_text()
         caller.channel.close()
     finally:
         chain.stop()

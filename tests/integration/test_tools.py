@@ -48,7 +48,7 @@ OIP = "inference.GRPCInferenceService"
 ASKED = json.dumps({"name": "digits_de", "version": "1"})
 
 
-@pytest.mark.parametrize("stage", ["preprocess", "postprocess", "repository"])
+@pytest.mark.parametrize("stage", ["preprocess", "postprocess", "controller"])
 def test_grpcurl_needs_no_proto_file(chain: Chain, grpcurl: Callable[..., str], stage: str) -> None:
     listed = grpcurl(chain.address(stage), "list").splitlines()
     assert {OIP, "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"} <= set(listed)

@@ -1,4 +1,4 @@
-"""`python -m repository top` beside the real chain."""
+"""`triptych top` beside the real chain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.messages import infer_request, noise_picture, objects, sa
 
 
 def top(chain: Chain, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "repository", "top", "--address", chain.address("repository"), *options]
+    command = [sys.executable, "-m", "triptych_cli", "top", "--address", chain.address("controller"), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
@@ -66,9 +66,9 @@ def test_a_frame_in_a_pipe_has_every_resident_in_full(chain: Chain, frame: dict[
     assert "\x1b" not in done.stdout
 
 
-def test_a_repository_that_is_not_there_is_one_line_and_status_1() -> None:
-    command = [sys.executable, "-m", "repository", "top", "--address", "127.0.0.1:1", "--once"]
+def test_a_controller_that_is_not_there_is_one_line_and_status_1() -> None:
+    command = [sys.executable, "-m", "triptych_cli", "top", "--address", "127.0.0.1:1", "--once"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert done.stderr.startswith("top: the repository at 127.0.0.1:1: Describe: UNAVAILABLE")
+    assert done.stderr.startswith("top: the controller at 127.0.0.1:1: Describe: UNAVAILABLE")
     assert len(done.stderr.splitlines()) == 1

@@ -36,7 +36,7 @@ def traced(
     """preprocess of a chain in which every part sends its spans, also one without a process for postprocess."""
     variables = {
         **request.param,
-        **{f"{stage}_OTLP_ENDPOINT": collector.address for stage in ("PREPROCESS", "POSTPROCESS", "REPOSITORY")},
+        **{f"{stage}_OTLP_ENDPOINT": collector.address for stage in ("PREPROCESS", "POSTPROCESS", "CONTROLLER")},
         "PREDICTOR_OPTIONS": f"{TRITON} --trace-config=opentelemetry,url={collector.url} "
         "--trace-config=opentelemetry,resource=service.name=triton --trace-config=opentelemetry,bsp_schedule_delay=100",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
@@ -57,14 +57,14 @@ class Trace:
         self.parent = f"00-{self.id}-{self.root}-01"
 
     def spans(self, count: int) -> dict[tuple[str, str], Span]:
-        """By service and name, once all have come; the repository's apart, which is asked until a load is known."""
+        """By service and name, once all have come; the controller's apart, which is asked until a load is known."""
         until(lambda: len(self._on_the_path()) >= count)
         spans = self._on_the_path()
         assert len(spans) == count, spans
         return {(span.service, span.name): span for span in spans}
 
     def _on_the_path(self) -> list[Span]:
-        return [span for span in self._collector.spans(self.id) if span.service != "triptych-repository"]
+        return [span for span in self._collector.spans(self.id) if span.service != "triptych-controller"]
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from tests.integration.conftest import MakeChain
 from tests.integration.load import Load, until
 from tests.integration.messages import infer_request
-from tests.integration.test_residency import caller_of, describe, document, held
+from tests.integration.test_placement import caller_of, describe, document, held
 from tests.onnx_files import linear
-from tests.unit.repository.folders import publish
+from tests.unit.controller.folders import publish
 
 ANSWERS = """\
 import os, signal, sys, time
@@ -56,7 +56,7 @@ def refuse_second(make_chain: MakeChain, models: Path) -> str:
     chain = make_chain(
         model_repository=models,
         documents={"s.yaml": document("sales_de", v1=50, v2=50)},
-        variables={"REPOSITORY_WARM_UP_TIMEOUT_S": "3"},
+        variables={"CONTROLLER_WARM_UP_TIMEOUT_S": "3"},
     )
     caller = caller_of(chain)
     x = np.ones((1, 2), np.float32)
@@ -115,5 +115,5 @@ def test_a_file_whose_header_shows_five_columns_is_named_before_any_load(make_ch
     with Load(caller_of(chain), request, callers=8) as load:
         load.wait_for_answers(60)
     assert load.refusals == []
-    assert "model.onnx:1: input 'x' has dims [?, 5], but [-1, 2] in config.pbtxt" in chain.log("repository").read_text()
+    assert "model.onnx:1: input 'x' has dims [?, 5], but [-1, 2] in config.pbtxt" in chain.log("controller").read_text()
     assert {each.model for each in describe(chain).decisions if each.action == "load"} == {"sales_de version 1"}

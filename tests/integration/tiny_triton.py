@@ -26,7 +26,7 @@ def copied(folder: Path, *names: str) -> Path:
 
 @contextmanager
 def running(models: Path, predictor_python: Path) -> Iterator[Part]:
-    """Triton with that repository, nothing loaded."""
+    """Triton with that controller, nothing loaded."""
     endpoint = free_endpoints()["predictor"]
     ports = ["--grpc-port", str(endpoint.port), "--metrics-port", str(endpoint.metrics_port)]
     part = Part(

@@ -1,4 +1,4 @@
-"""This project: preprocess, Triton, postprocess and repository, each a process, as `make run` starts them."""
+"""This project: preprocess, Triton, postprocess and controller, each a process, as `make run` starts them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Triptych(System):
     """Settings as they are by default; what the environment sets (PREPROCESS_..., POSTPROCESS_...) counts too."""
 
     name = "triptych"
-    title = "Triptych: preprocess, Triton, postprocess, repository"
+    title = "Triptych: preprocess, Triton, postprocess, controller"
     settings: ClassVar[Mapping[str, str]] = {}  # what makes this system another one than the default
 
     def __init__(self, models: Path = MODELS, variables: Mapping[str, str] | None = None) -> None:

@@ -77,7 +77,7 @@ containers:
       httpGet: {path: /ready, port: 8080}
       periodSeconds: 2
       timeoutSeconds: 2
-    {{- with include "triptych.lifecycle" $values | trim }}
+    {{- with include "triptych.server.lifecycle" $values | trim }}
     {{- . | nindent 4 }}
     {{- end }}
     terminationMessagePolicy: FallbackToLogsOnError

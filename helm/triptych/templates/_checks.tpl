@@ -24,7 +24,7 @@ preprocess predictor{{ if not (include "triptych.in-process" .) }} postprocess{{
 {{- include "triptych.check-shutdown" (list $lane $stage) }}
 {{- end }}
 {{- end }}
-{{- include "triptych.check-shutdown" (list . "repository") }}
+{{- include "triptych.check-shutdown" (list . "controller") }}
 {{- if and .Values.gateway.enabled (not .Values.gateway.parents) }}
 {{- fail "gateway.enabled is true and gateway.parents is empty: name the Gateway that the route attaches to" }}
 {{- end }}

@@ -13,7 +13,7 @@ are made with it are those of the lane, and where it has no stage of its own, th
 {{- $_ := set $values . (mergeOverwrite (index $values .) (index $values.canary .)) -}}
 {{- end -}}
 {{- /* Without a lease, one replica leads. */ -}}
-{{- $_ := set $values.repository "replicas" 1 -}}
+{{- $_ := set $values.controller "replicas" 1 -}}
 {{- $stages := splitList " " (include "triptych.lane-stages" .) -}}
 {{- $lanes = append $lanes (merge (dict "Values" $values "Lane" $stages) (omit . "Values" "Lanes")) -}}
 {{- end -}}
@@ -25,7 +25,7 @@ are made with it are those of the lane, and where it has no stage of its own, th
 {{- $canary := .Values.canary -}}
 {{- if ne (include "triptych.mode" (list . "preprocess")) "Knative" }}preprocess {{ end -}}
 {{- if $canary.postprocess }}postprocess {{ end -}}
-{{- if or $canary.predictor $canary.models $canary.servedModels }}predictor repository{{ end -}}
+{{- if or $canary.predictor $canary.models $canary.servedModels }}predictor controller{{ end -}}
 {{- end }}
 
 {{/* Not empty when a lane runs a stage of its own: (list $lane stage). */}}

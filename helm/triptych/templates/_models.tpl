@@ -1,4 +1,4 @@
-{{/* The model repository, in the volume `models` of the predictor and of the repository. */}}
+{{/* The model repository, in the volume `models` of the predictor and of the controller. */}}
 
 {{/* Not empty for an object store. */}}
 {{- define "triptych.models-are-mirrored" -}}
@@ -58,8 +58,9 @@ initContainers:
 {{- define "triptych.mirror" -}}
 {{- $root := index . 0 -}}
 name: {{ index . 1 }}
-image: {{ include "triptych.image" (list $root $root.Values.repository.image) }}
+image: {{ include "triptych.image" (list $root $root.Values.controller.image) }}
 imagePullPolicy: {{ $root.Values.imagePullPolicy }}
+command: [triptych]
 args: [mirror, {{ $root.Values.models.uri | quote }}, {{ include "triptych.models-folder" $root }}, --whole, {{ index . 2 }}]
 {{- with include "triptych.store-environment" $root | trim }}
 env:
@@ -94,11 +95,11 @@ envFrom:
 {{- end }}
 {{- end }}
 
-{{/* What the repository reads of them: of a store, the contracts alone. */}}
+{{/* What the controller reads of them: of a store, the contracts alone. */}}
 {{- define "triptych.models-settings" -}}
 {{- if include "triptych.models-are-mirrored" . -}}
 {{- $settings := dict "model_repository" .Values.models.uri "mirror" "/models/contracts" "poll_s" .Values.models.everySeconds -}}
-{{- if not (hasKey .Values.repository.settings "failure_ttl_s") }}{{ $_ := set $settings "failure_ttl_s" .Values.models.everySeconds }}{{ end -}}
+{{- if not (hasKey .Values.controller.settings "failure_ttl_s") }}{{ $_ := set $settings "failure_ttl_s" .Values.models.everySeconds }}{{ end -}}
 {{- toJson $settings }}
 {{- else -}}
 {{- toJson (dict "model_repository" "/models") }}

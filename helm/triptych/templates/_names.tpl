@@ -1,4 +1,4 @@
-{{/* Names, labels and addresses. A stage is preprocess, predictor, postprocess, repository, or grouped. */}}
+{{/* Names, labels and addresses. A stage is preprocess, predictor, postprocess, controller, or grouped. */}}
 
 {{/* The name of an object: (list $ "predictor"). */}}
 {{- define "triptych.name" -}}
@@ -37,7 +37,7 @@ labels:
 {{- define "triptych.mode" -}}
 {{- $values := (index . 0).Values -}}
 {{- $stage := index . 1 -}}
-{{- if has $stage (list "repository" "backend") }}Deployment
+{{- if has $stage (list "controller" "backend") }}Deployment
 {{- else if eq $values.mode "Grouped" }}Grouped
 {{- else if (index $values $stage).mode }}{{ (index $values $stage).mode }}
 {{- else if and (eq $stage "predictor") (eq $values.mode "Knative") }}Standard
@@ -58,12 +58,12 @@ labels:
 
 {{/* The gRPC port of a stage. */}}
 {{- define "triptych.port" -}}
-{{ get (dict "preprocess" "9000" "postprocess" "9001" "repository" "9002" "predictor" "8001" "backend" "8080") . }}
+{{ get (dict "preprocess" "9000" "postprocess" "9001" "controller" "9002" "predictor" "8001" "backend" "8080") . }}
 {{- end }}
 
 {{/* The port of a stage's metrics. */}}
 {{- define "triptych.metrics-port" -}}
-{{ get (dict "preprocess" "9100" "postprocess" "9101" "repository" "9102" "predictor" "8002") . }}
+{{ get (dict "preprocess" "9100" "postprocess" "9101" "controller" "9102" "predictor" "8002") . }}
 {{- end }}
 
 {{/* Where a stage is called, from inside the namespace. */}}

@@ -1,11 +1,11 @@
 {{/* Peers of this release: (list $lane component...), those whose pods have one of these components in the lane. What is
-stable has those of the canary beside them, which call it where their lane has none of its own; but each repository
+stable has those of the canary beside them, which call it where their lane has none of its own; but each controller
 has Tritons of its own. */}}
 {{- define "triptych.peers" -}}
 {{- $lane := index . 0 -}}
 {{- $components := list -}}
 {{- range $component := rest . -}}
-{{- range ternary (list $lane) $lane.Lanes (or (not (not $lane.Lane)) (eq $component "repository")) -}}
+{{- range ternary (list $lane) $lane.Lanes (or (not (not $lane.Lane)) (eq $component "controller")) -}}
 {{- $components = append $components (printf "%s%s" $component (include "triptych.suffix" (list . $component))) -}}
 {{- end -}}
 {{- end -}}

@@ -136,7 +136,7 @@ readinessProbe:
 {{- end }}
 
 {{/* The sleep before SIGTERM. Knative has its own. */}}
-{{- define "triptych.lifecycle" -}}
+{{- define "triptych.server.lifecycle" -}}
 {{- if gt (int .shutdown.preStopSeconds) 0 }}
 lifecycle:
   preStop: {sleep: {seconds: {{ .shutdown.preStopSeconds }}}}
@@ -157,12 +157,12 @@ env:
   {{- $revision := $values.settings.revision | default (include "triptych.revision" (list $root $values.image)) }}
   # The first, where a patch finds it: manifests/examples/promotion.
   - {name: {{ upper $stage }}_REVISION, value: {{ $revision | quote }}}
-  {{- if or (eq $stage "repository") (and (eq $stage "preprocess") (eq $root.Values.mode "Grouped")) }}
+  {{- if or (eq $stage "controller") (and (eq $stage "preprocess") (eq $root.Values.mode "Grouped")) }}
   - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
   {{- end }}
-  {{- if eq $stage "repository" }}
+  {{- if eq $stage "controller" }}
   - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
-  {{- with include "triptych.control-variable" (list $root "REPOSITORY_TRITON_KEY") }}
+  {{- with include "triptych.control-variable" (list $root "CONTROLLER_TRITON_KEY") }}
   {{- . | nindent 2 }}
   {{- end }}
   {{- with include "triptych.store-environment" $root | trim }}
@@ -174,7 +174,7 @@ resources:
   {{- toYaml $values.resources | nindent 2 }}
 {{ include "triptych.probes" (list $root $stage) }}
 {{- if ne (include "triptych.mode" (list $root $stage)) "Knative" }}
-{{- include "triptych.lifecycle" $values }}
+{{- include "triptych.server.lifecycle" $values }}
 {{- end }}
 # Why it ended, where the pod is looked at.
 terminationMessagePolicy: FallbackToLogsOnError

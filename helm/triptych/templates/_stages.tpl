@@ -3,7 +3,7 @@
 {{- define "triptych.preprocess-container" -}}
 {{- $root := index . 0 -}}
 {{- $address := ternary "in-process" (include "triptych.address" (list $root "postprocess")) (not (not (include "triptych.in-process" $root))) -}}
-{{- $settings := dict "repository" (include "triptych.address" (list $root "repository")) "postprocess" $address -}}
+{{- $settings := dict "controller" (include "triptych.address" (list $root "controller")) "postprocess" $address -}}
 {{- if eq $root.Values.mode "Grouped" }}{{ $_ := set $settings "own_predictor" "$(POD_IP):8001" }}{{ end -}}
 {{- include "triptych.python-container" (list $root "preprocess" (index . 1) $settings) }}
 {{- with include "triptych.tls-mounts" $root }}
@@ -15,7 +15,7 @@ volumeMounts:
 {{- define "triptych.postprocess-container" -}}
 {{- $root := index . 0 -}}
 {{- include "triptych.python-container" (list $root "postprocess" (index . 1) (dict
-      "repository" (include "triptych.address" (list $root "repository")))) }}
+      "controller" (include "triptych.address" (list $root "controller")))) }}
 {{- with include "triptych.tls-mounts" $root }}
 volumeMounts:
   {{- . | nindent 2 }}
@@ -32,7 +32,7 @@ imagePullPolicy: {{ $root.Values.imagePullPolicy }}
 args:
   - tritonserver
   - --model-repository={{ include "triptych.models-folder" $root }}
-  # The repository says what is loaded.
+  # The controller says what is loaded.
   - --model-control-mode=explicit
   # One broken model does not make the server unready.
   - --strict-readiness=false
@@ -75,7 +75,7 @@ readinessProbe:
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 2
-{{- include "triptych.lifecycle" $values }}
+{{- include "triptych.server.lifecycle" $values }}
 terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   {{- include "triptych.container-security" $root | nindent 2 }}
@@ -100,13 +100,13 @@ volumeMounts:
 - {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ .Values.predictor.sharedMemory }}}}
 {{- end }}
 
-{{- define "triptych.repository-container" -}}
+{{- define "triptych.controller-container" -}}
 {{- $settings := dict "triton" (include "triptych.address" (list . "predictor"))
-      "serve_undeclared" .Values.repository.serveUndeclared
+      "serve_undeclared" .Values.controller.serveUndeclared
       "identity" "$(POD_NAME)_$(POD_IP):9002" -}}
-{{- $documents := dict "kubernetes" true "lease" (include "triptych.name" (list . "repository")) "namespace" .Release.Namespace -}}
+{{- $documents := dict "kubernetes" true "lease" (include "triptych.name" (list . "controller")) "namespace" .Release.Namespace -}}
 {{- $settings = merge $settings (ternary (dict "served_models" "/served-models") $documents (not (not .Lane))) -}}
-{{- include "triptych.python-container" (list . "repository" "repository" (merge $settings (include "triptych.models-settings" . | fromJson))) }}
+{{- include "triptych.python-container" (list . "controller" "controller" (merge $settings (include "triptych.models-settings" . | fromJson))) }}
 {{- include "triptych.store-keys" . }}
 volumeMounts:
   {{- if include "triptych.models-are-mirrored" . }}

@@ -16,10 +16,10 @@
 {{- if eq $root.Values.tls.mode "mutual" }}
 {{- $settings = merge $settings (dict "tls_client_ca" "/tls/ca.crt" "upstream_cert" "/tls/tls.crt" "upstream_key" "/tls/tls.key") }}
 {{- end }}
-{{- if eq (index . 1) "repository" }}
-{{- $_ := set $settings "replica_name" (include "triptych.name" (list $root "repository")) }}
+{{- if eq (index . 1) "controller" }}
+{{- $_ := set $settings "replica_name" (include "triptych.name" (list $root "controller")) }}
 {{- if eq $root.Values.tls.mode "mutual" }}
-{{- $_ := set $settings "stage_names" (printf "%s,%s" (include "triptych.name" (list $root "preprocess")) (include "triptych.name" (list $root "repository"))) }}
+{{- $_ := set $settings "stage_names" (printf "%s,%s" (include "triptych.name" (list $root "preprocess")) (include "triptych.name" (list $root "controller"))) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -67,7 +67,7 @@
 {{- define "triptych.tls-names" -}}
 {{- $names := list -}}
 {{- $called := ternary (list "preprocess") (list "preprocess" "postprocess") (not (not (include "triptych.in-process" .))) -}}
-{{- range concat $called (list "preprocess-pods" "repository") -}}
+{{- range concat $called (list "preprocess-pods" "controller") -}}
 {{- $names = append $names (include "triptych.name" (list $ .)) -}}
 {{- end -}}
 {{- range $called -}}

@@ -3,7 +3,8 @@
 import sys
 
 from postprocess.settings import Settings
-from triptych import lifecycle, settings
+from triptych.runtime import settings
+from triptych.server import lifecycle
 
 
 def main() -> int:

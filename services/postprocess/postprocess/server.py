@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings
-from triptych.client import Upstream
-from triptych.contracts import REPOSITORY_SERVICE, ContractStore
-from triptych.door import door_for
-from triptych.methods import methods_of
-from triptych.metrics import StageMetrics
-from triptych.oip import SERVICE
+from triptych.client.contract_store import CONTROLLER_SERVICE, ContractStore
+from triptych.client.upstream import Upstream
 from triptych.postprocessing import Postprocessor
-from triptych.room import Room
-from triptych.tracing import tracing
-from triptych.workers import Workers
+from triptych.protocol.methods import methods_of
+from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.thread_pool import ThreadPool
+from triptych.server import probes, server_for
+from triptych.server.inference_servicer import SERVICE
+from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.tracing import tracing
 
 
 class Postprocess:
@@ -23,23 +23,23 @@ class Postprocess:
         self._settings = settings
         self._tracing = tracing("postprocess", settings.otlp_endpoint)
         self._metrics = StageMetrics("postprocess", self._tracing)
-        self._repository = Upstream.of_stage(
-            settings, "repository", settings.repository, SERVICE, REPOSITORY_SERVICE, relays=True
+        self._controller = Upstream.of_stage(
+            settings, "controller", settings.controller, SERVICE, CONTROLLER_SERVICE, relays=True
         )
-        self._workers = Workers(settings.worker_threads, settings.inline_bytes)
-        contracts = ContractStore(self._repository, settings.contract_cache)
-        room = Room(settings.max_bytes_in_flight)
-        postprocessor = Postprocessor(self._metrics, self._workers, room, settings.revision)
-        servicer = PostprocessServicer(settings, self._metrics, contracts, postprocessor, self._repository)
-        self.door = door_for([methods_of(SERVICE, servicer)], settings)
+        self._thread_pool = ThreadPool(settings.worker_threads, settings.inline_bytes)
+        contracts = ContractStore(self._controller, settings.contract_cache)
+        in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
+        postprocessor = Postprocessor(self._metrics, self._thread_pool, in_flight_bytes, settings.revision)
+        servicer = PostprocessServicer(settings, self._metrics, contracts, postprocessor, self._controller)
+        self.server = server_for([methods_of(SERVICE, servicer)], settings)
 
     async def start(self) -> None:
-        self._metrics.serve(self._settings, self.door)
-        await self._repository.reach()
+        probes.serve(self._settings, self.server, self._metrics)
+        await self._controller.reach()
 
     async def close(self) -> None:
-        await self._repository.close()
-        self._workers.close()
+        await self._controller.close()
+        self._thread_pool.close()
         self._tracing.close()
 
 

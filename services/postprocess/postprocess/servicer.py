@@ -6,16 +6,16 @@ from tritonclient.grpc import service_pb2 as pb
 
 from postprocess.checks import check_outputs
 from postprocess.settings import Settings
-from triptych.call import Call
-from triptych.client import Upstream
-from triptych.contracts import ContractStore
+from triptych.client.contract_store import ContractStore
+from triptych.client.upstream import Upstream
 from triptych.errors import InvalidRequest, clipped, is_version
-from triptych.infer_request import request_parameters, wanted_outputs
-from triptych.metrics import StageMetrics, current
-from triptych.oip import InferenceServicer, ModelInfo
 from triptych.postprocessing import Postprocessor, Predicted
-from triptych.tensors import decode_request
-from triptych.view import model_side
+from triptych.protocol.call import Call
+from triptych.protocol.infer_request import request_parameters, wanted_outputs
+from triptych.protocol.metadata import ModelInfo, model_side
+from triptych.protocol.tensors import decode_request
+from triptych.server.inference_servicer import InferenceServicer
+from triptych.telemetry.metrics import StageMetrics, current
 
 
 class PostprocessServicer(InferenceServicer):
@@ -27,10 +27,10 @@ class PostprocessServicer(InferenceServicer):
         metrics: StageMetrics,
         contracts: ContractStore,
         postprocessor: Postprocessor,
-        repository: Upstream,
+        controller: Upstream,
     ) -> None:
         super().__init__("postprocess", settings, metrics, lambda: True)
-        self._contracts, self._postprocessor, self._repository = contracts, postprocessor, repository
+        self._contracts, self._postprocessor, self._controller = contracts, postprocessor, controller
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         version = _version(request)
@@ -49,9 +49,9 @@ class PostprocessServicer(InferenceServicer):
         return answer
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
-        """The repository knows names and versions; without a version, its newest is meant."""
+        """The controller knows names and versions; without a version, its newest is meant."""
         asked = pb.ModelMetadataRequest(name=name, version=version)
-        known: pb.ModelMetadataResponse = await self._repository.call("ModelMetadata", asked, call)
+        known: pb.ModelMetadataResponse = await self._controller.call("ModelMetadata", asked, call)
         newest = version or max(known.versions, key=int)
         plan = await self._contracts.get(known.name, int(newest), call)
         return model_side(plan.contract, name, list(known.versions))

@@ -3,8 +3,8 @@
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from triptych.addresses import Address
-from triptych.settings import StageSettings
+from triptych.runtime.addresses import Address
+from triptych.runtime.settings import StageSettings
 
 
 class Settings(StageSettings):
@@ -14,7 +14,7 @@ class Settings(StageSettings):
 
     port: int = Field(9001, ge=0, le=65535, description="gRPC port")
     metrics_port: int = Field(9101, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
-    repository: Address = Field("127.0.0.1:9002", description="address of the repository")
+    controller: Address = Field("127.0.0.1:9002", description="address of the controller")
     worker_threads: int = Field(0, ge=0, description="threads for CPU work; 0 means the pod's CPU limit")
     inline_bytes: int = Field(65_536, ge=0, description="outputs up to this size are finished without a thread")
     contract_cache: int = Field(10_000, ge=1, description="contracts kept in memory")

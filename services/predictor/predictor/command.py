@@ -51,7 +51,7 @@ def command(server: Path, backends: Path, options: Options, key: str = "") -> li
         str(server),
         f"--model-repository={options.model_repository.resolve()}",
         f"--backend-directory={backends}",
-        # Models come and go by request of the repository service.
+        # Models come and go by request of the controller service.
         "--model-control-mode=explicit",
         # One broken model must not make the server unready.
         "--strict-readiness=false",

@@ -7,13 +7,13 @@ from typing import Protocol
 from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.settings import Settings
-from triptych.call import Call
 from triptych.errors import ContractViolation, DeadlineExceeded, Internal, InvalidRequest, Overloaded, TriptychError
-from triptych.metrics import StageMetrics, current
 from triptych.postprocessing import Postprocessor, Predicted
-from triptych.room import Room
-from triptych.status import status_of
-from triptych.workers import Workers
+from triptych.protocol.call import Call
+from triptych.protocol.status import status_of
+from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.thread_pool import ThreadPool
+from triptych.telemetry.metrics import StageMetrics, current
 
 WHERE = "postprocess in preprocess's process"  # in the place of an address, in sentences
 
@@ -34,12 +34,14 @@ class Finish(Protocol):
 class InProcessPostprocess:
     """Does the work of postprocess here. Limits, errors, metrics and the span are those of the separate stage.
 
-    Large batches run on preprocess's own workers.
+    Large batches run on preprocess's own thread_pool.
     """
 
-    def __init__(self, settings: Settings, metrics: StageMetrics, workers: Workers) -> None:
+    def __init__(self, settings: Settings, metrics: StageMetrics, thread_pool: ThreadPool) -> None:
         self._metrics, self._limit_s = metrics, settings.postprocess_timeout_s
-        self._postprocessor = Postprocessor(metrics, workers, Room(settings.max_bytes_in_flight), settings.revision)
+        self._postprocessor = Postprocessor(
+            metrics, thread_pool, InFlightBytes(settings.max_bytes_in_flight), settings.revision
+        )
         self._in_flight = 0
         metrics.watch(lambda: self._in_flight)
 
@@ -63,7 +65,7 @@ class InProcessPostprocess:
         """There is nobody to wait for."""
 
     async def close(self) -> None:
-        """The workers belong to who made them."""
+        """The thread_pool belong to who made them."""
 
 
 def _as_from_the_stage(error: Exception) -> TriptychError:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from tritonclient.grpc import service_pb2 as pb
 
-from preprocess.catalogue import Catalogue
-from preprocess.chain import Chain, Member
+from preprocess.catalog import Catalog
+from preprocess.pipeline import Chain, Member
 from preprocess.settings import Settings
-from triptych.call import Call
-from triptych.contracts import ContractStore
+from triptych.client.contract_store import ContractStore
 from triptych.errors import UnknownTarget, UnknownVersion
-from triptych.infer_request import request_parameters, wanted_outputs
-from triptych.metrics import StageMetrics, current
-from triptych.oip import InferenceServicer, ModelInfo
-from triptych.tensors import request_tensors
-from triptych.view import caller_side
+from triptych.protocol.call import Call
+from triptych.protocol.infer_request import request_parameters, wanted_outputs
+from triptych.protocol.metadata import ModelInfo, caller_side
+from triptych.protocol.tensors import request_tensors
+from triptych.server.inference_servicer import InferenceServicer
+from triptych.telemetry.metrics import StageMetrics, current
 
 
 class PreprocessServicer(InferenceServicer):
@@ -24,16 +24,16 @@ class PreprocessServicer(InferenceServicer):
         self,
         settings: Settings,
         metrics: StageMetrics,
-        catalogue: Catalogue,
+        catalog: Catalog,
         contracts: ContractStore,
         chain: Chain,
     ) -> None:
-        super().__init__("preprocess", settings, metrics, lambda: catalogue.complete)
-        self._catalogue, self._contracts, self._chain = catalogue, contracts, chain
+        super().__init__("preprocess", settings, metrics, lambda: catalog.complete)
+        self._catalog, self._contracts, self._chain = catalog, contracts, chain
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         parameters = request_parameters(request, self.limits)
-        target = self._catalogue.target(request.model_name, request.model_version, parameters, request.id)
+        target = self._catalog.target(request.model_name, request.model_version, parameters, request.id)
         about = current()
         about.known(target.family, target.model, str(target.version))
         plan = await self._contracts.get(target.model, target.version, call)
@@ -51,7 +51,7 @@ class PreprocessServicer(InferenceServicer):
         return answer
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
-        model = self._catalogue.sample(name)
+        model = self._catalog.sample(name)
         versions = [target.version for target in model.targets.values()]
         if version and version not in map(str, versions):
             raise UnknownVersion(name, version, map(str, versions))

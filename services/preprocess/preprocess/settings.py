@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from triptych.addresses import Address, PodAddress, called
-from triptych.settings import MIB, StageSettings
+from triptych.runtime.addresses import Address, PodAddress, called
+from triptych.runtime.settings import MIB, StageSettings
 
 IN_PROCESS = "in-process"
 
@@ -34,7 +34,7 @@ class Settings(StageSettings):
         description="a connection gets GOAWAY after that long, so that its caller finds new replicas; calls on it end "
         "as they would; 0: never",
     )
-    repository: Address = Field("127.0.0.1:9002", description="address of the repository")
+    controller: Address = Field("127.0.0.1:9002", description="address of the controller")
     postprocess: Annotated[str, AfterValidator(_called_or_in_process)] = Field(
         "127.0.0.1:9001",
         description=f"address of postprocess; {IN_PROCESS}: no such process is called, its work is done in this one",

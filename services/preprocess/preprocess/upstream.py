@@ -1,4 +1,4 @@
-"""All outbound calls of preprocess: to Triton, to postprocess, and to the repository for a load."""
+"""All outbound calls of preprocess: to Triton, to postprocess, and to the controller for a load."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Mapping, Sequence
 
 from tritonclient.grpc import service_pb2 as pb
 
-from preprocess.catalogue import Target
+from preprocess.catalog import Target
 from preprocess.settings import Settings
-from triptych.call import Call
-from triptych.client import Inferences, Upstream
-from triptych.contracts import REPOSITORY_SERVICE
+from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.client.triton_errors import inference_error
+from triptych.client.upstream import Inferences, Upstream
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, ModelFailing, NotThere, Overloaded, StageUnavailable, Unavailable
-from triptych.oip import SERVICE
 from triptych.postprocessing import Predicted
-from triptych.proto import repository_pb2 as rp
-from triptych.tensors import encode_parameter, encode_request
-from triptych.triton_errors import inference_error
+from triptych.protocol import controller_pb2 as cp
+from triptych.protocol.call import Call
+from triptych.protocol.tensors import encode_parameter, encode_request
+from triptych.server.inference_servicer import SERVICE
 
 TRIES = 3  # loads asked for in one request: a Triton may die just after it has loaded
-FAILING_TRIES = 2  # Tritons on which a request finds that the model cannot run, before the repository is asked
+FAILING_TRIES = 2  # Tritons on which a request finds that the model cannot run, before the controller is asked
 UNUSED_S = 300.0  # a Triton that went away leaves its channel for that long
 
 
@@ -68,20 +68,20 @@ class _Predictor:
 
 
 class Upstreams:
-    """One channel to the repository, and one to each Triton that the placement has named."""
+    """One channel to the controller, and one to each Triton that the placement has named."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.repository = Upstream.of_stage(
-            settings, "repository", settings.repository, REPOSITORY_SERVICE, relays=True
+        self.controller = Upstream.of_stage(
+            settings, "controller", settings.controller, CONTROLLER_SERVICE, relays=True
         )
         self._predictors: dict[str, _Predictor] = {}
 
     async def predict(self, target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
         """The model's outputs. Asks for a load when no Triton has it, and again when it turns out gone.
 
-        The repository is told where the model cannot run. Such a request is tried on two Tritons, and once more after
-        the repository has answered: it may itself be what ends the model's process.
+        The controller is told where the model cannot run. Such a request is tried on two Tritons, and once more after
+        the controller has answered: it may itself be what ends the model's process.
         """
         request = pb.ModelInferRequest(model_name=target.model, model_version=str(target.version))
         encode_request(request, tensors)
@@ -107,12 +107,12 @@ class Upstreams:
 
     async def close(self) -> None:
         predictors = (each.upstream for each in self._predictors.values())
-        for upstream in (self.repository, *predictors):
+        for upstream in (self.controller, *predictors):
             await upstream.close()
 
     async def _load(self, target: Target, call: Call, failing: Sequence[str]) -> Sequence[str]:
-        request = rp.EnsureLoadedRequest(model=target.model, version=target.version, failing=failing)
-        reply: rp.EnsureLoadedReply = await self.repository.call("EnsureLoaded", request, call)
+        request = cp.EnsureLoadedRequest(model=target.model, version=target.version, failing=failing)
+        reply: cp.EnsureLoadedReply = await self.controller.call("EnsureLoaded", request, call)
         for gone in [address for address, each in self._predictors.items() if each.is_unused]:
             await self._predictors.pop(gone).upstream.close()
         return reply.predictors

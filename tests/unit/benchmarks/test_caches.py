@@ -1,4 +1,4 @@
-"""The simulated caches: the optimum is one, least recently used is what it says, ours is the repository's rule."""
+"""The simulated caches: the optimum is one, least recently used is what it says, ours is the controller's rule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.caches import Belady, Lru, Ours, hit_rate
 from benchmarks.traces import Trace
-from repository.residency.limits import Limits
+from controller.placement.settings import Limits
 
 requests = st.lists(st.integers(0, 9), min_size=2, max_size=200)
 places = st.integers(1, 6)

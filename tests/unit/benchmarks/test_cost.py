@@ -10,7 +10,7 @@ import pytest
 from benchmarks.cost import Sizes, loaded_at_once, service_each, this_chain
 from benchmarks.traces import shares
 
-SIZES = Sizes(country_server=50, triton_idle=10, triton_per_model=30, preprocess=40, postprocess=40, repository=60)
+SIZES = Sizes(country_server=50, triton_idle=10, triton_per_model=30, preprocess=40, postprocess=40, controller=60)
 GIVEN = argparse.Namespace(exponent=1.1, idle_s=900.0, places=50, replicas=2)
 
 

@@ -1,4 +1,4 @@
-"""The repository's log as a list of loads, and which request waited for which."""
+"""The controller's log as a list of loads, and which request waited for which."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def move(model: str, ended_s: float, seconds: float = 1.0) -> Move:
 
 
 def test_loads_and_unloads_that_went_well_are_read_with_their_times(tmp_path: Path) -> None:
-    log = tmp_path / "repository.log"
+    log = tmp_path / "controller.log"
     log.write_text(
         "\n".join(
             [

@@ -1,21 +1,21 @@
-"""Generated model repositories are what the repository publishes: every model valid, every route its own."""
+"""Generated model repositories are what the controller publishes: every model valid, every route its own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from benchmarks.folders import name_of, number_of, publish, route_of
-from repository.catalogue.assembly import Catalogue, assemble
-from repository.catalogue.scan import Scanner
+from controller.catalog.builder import Catalog, assemble
+from controller.catalog.scanner import Scanner
 
 
 def test_every_generated_model_is_served_under_a_route_of_its_own(tmp_path: Path) -> None:
     publish(tmp_path / "models", 5)
     scan = Scanner(tmp_path / "models", None).look(settle=False)
     assert scan is not None
-    catalogue = assemble(scan.folders, scan.documents, Catalogue(), serve_undeclared=True)
-    assert not catalogue.faults()
-    assert {name: model.route for name, model in catalogue.models.items()} == {
+    catalog = assemble(scan.folders, scan.documents, Catalog(), serve_undeclared=True)
+    assert not catalog.faults()
+    assert {name: model.route for name, model in catalog.models.items()} == {
         name_of(number): route_of(number) for number in range(5)
     }
 

@@ -68,7 +68,7 @@ def test_a_picture_has_one_more_dimension_where_everything_is_in_one_model() -> 
 
 def test_what_is_published_passes_the_checks_of_contracts(tmp_path: Path) -> None:
     models.publish_separate(tmp_path, {"photo": SMALL, "photo_half": SMALL}, instances=2)
-    command = [sys.executable, "-m", "triptych.contract", "verify", str(tmp_path)]
+    command = [sys.executable, "-m", "triptych_cli", "verify", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "count: 2" in (tmp_path / "photo/config.pbtxt").read_text()

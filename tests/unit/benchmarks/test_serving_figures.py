@@ -147,9 +147,9 @@ def test_the_overview_has_a_column_for_ordinary_load(tmp_path: Path) -> None:
 
 def test_a_setting_is_that_of_both_stages_or_of_the_one_that_it_names() -> None:
     assert variables_of(["server=grpcio"]) == {"PREPROCESS_SERVER": "grpcio", "POSTPROCESS_SERVER": "grpcio"}
-    assert variables_of(["preprocess_groups=3", "repository_poll_s=9"]) == {
+    assert variables_of(["preprocess_groups=3", "controller_poll_s=9"]) == {
         "PREPROCESS_GROUPS": "3",
-        "REPOSITORY_POLL_S": "9",
+        "CONTROLLER_POLL_S": "9",
     }
     assert make("triptych:server=grpcio", MODELS).name == "triptych:server=grpcio"
 

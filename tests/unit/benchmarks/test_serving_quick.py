@@ -20,7 +20,7 @@ def costs(preprocess: float, spread: float = 0.02) -> Costs:
     def cost(times: float) -> Cost:
         return Cost(100 * times, Spread(times, times * (1 - spread), times * (1 + spread), 5))
 
-    rest = {"postprocess": cost(1.0), "repository": cost(0.05)}
+    rest = {"postprocess": cost(1.0), "controller": cost(0.05)}
     return {"W1": {"all": cost(preprocess + 1.05), "preprocess": cost(preprocess), **rest}}
 
 
@@ -45,7 +45,7 @@ def test_rounds_that_differ_much_allow_more() -> None:
 def test_a_process_that_is_new_is_worse_and_a_small_one_is_not_judged() -> None:
     found = costs(3.0)
     found["W1"]["other"] = Cost(60.0, Spread(0.6, 0.6, 0.6, 5))
-    found["W1"]["repository"] = Cost(15.0, Spread(0.15, 0.15, 0.15, 5))
+    found["W1"]["controller"] = Cost(15.0, Spread(0.15, 0.15, 0.15, 5))
     assert verdicts(costs(3.0), found) == {
         **{"W1 all": False, "W1 preprocess": False, "W1 postprocess": False},
         "W1 other": True,

@@ -13,7 +13,7 @@ from benchmarks.serving.ghz import message
 from benchmarks.serving.programs import work
 from benchmarks.serving.workloads import MODELS, WORKLOADS, Workload, differences, write_data
 from triptych.contract import Plan, load_contract
-from triptych.tensors import to_raw
+from triptych.protocol.tensors import to_raw
 
 
 def plan_of(workload: Workload) -> Plan:

@@ -1,4 +1,4 @@
-"""The simulated Triton answers as a real one, as far as it is asked: through the repository's own client."""
+"""The simulated Triton answers as a real one, as far as it is asked: through the controller's own client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
 from benchmarks.simulated import SimulatedTriton, serve
-from repository.residency.triton import Index, Triton
+from controller.placement.triton_client import Index, Triton
 from triptych.errors import LoadFailed
 
 A1, A2 = ("a", 1), ("a", 2)

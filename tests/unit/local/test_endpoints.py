@@ -24,7 +24,7 @@ def test_without_settings_the_ports_are_those_of_the_design() -> None:
     assert {name: (e.host, e.port, e.metrics_port) for name, e in endpoints.items()} == {
         "preprocess": ("127.0.0.1", 9000, 9100),
         "postprocess": ("127.0.0.1", 9001, 9101),
-        "repository": ("127.0.0.1", 9002, 9102),
+        "controller": ("127.0.0.1", 9002, 9102),
         "predictor": ("127.0.0.1", 8001, 8002),
     }
 
@@ -33,7 +33,7 @@ def test_every_port_and_host_can_be_set() -> None:
     endpoints = from_environment({"PREPROCESS_PORT": "1234", "PREDICTOR_METRICS_PORT": "0"})
     assert endpoints["preprocess"].port == 1234
     assert endpoints["predictor"].metrics_port == 0
-    assert from_environment({"REPOSITORY_HOST": "0.0.0.0"})["repository"].address == "127.0.0.1:9002"
+    assert from_environment({"CONTROLLER_HOST": "0.0.0.0"})["controller"].address == "127.0.0.1:9002"
 
 
 @pytest.mark.parametrize("text", ["", "tcp://10.0.0.1:80", "70000", "-1", "0"])

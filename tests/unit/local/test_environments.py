@@ -60,7 +60,7 @@ def test_what_trains_the_models_has_what_their_contracts_are_read_with() -> None
     """The environment of `make models` has pins of its own, and takes the contract from the services."""
     told = subprocess.run(
         [sys.executable, "-c", "import sys, triptych.contract; print(*sys.modules)"],
-        env={**os.environ, "PYTHONPATH": str(environments.ROOT / "services/common")},
+        env={**os.environ, "PYTHONPATH": str(environments.ROOT / "services/triptych")},
         capture_output=True,
         text=True,
         check=True,
@@ -69,7 +69,7 @@ def test_what_trains_the_models_has_what_their_contracts_are_read_with() -> None
     imported = {package for name in told.stdout.split() for package in known.get(name.split(".")[0], [])}
     needed = {package for package in imported if not package.startswith("triptych")} - {"setuptools"}
     assert "numpy" in needed
-    pins = (environments.ROOT / "models/requirements.txt").read_text().splitlines()
+    pins = (environments.ROOT / "examples/models/requirements.txt").read_text().splitlines()
     assert not {f"{package}=={version(package)}" for package in needed} - set(pins)
 
 

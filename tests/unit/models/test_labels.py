@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.labels import DIGIT_WORDS, PERMUTATION, PERMUTED_COUNTRY, class_order, labels, versions
+from examples.models.labels import DIGIT_WORDS, PERMUTATION, PERMUTED_COUNTRY, class_order, labels, versions
 
 
 def test_no_digit_keeps_its_class_number_in_the_permuted_version() -> None:

@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from models.countries import random_stream
-from models.handwriting import HELD_OUT_SAMPLES, read_held_out
-from models.pictures import digits_plan, held_out_questions, pixels
-from models.render import GLYPH_PIXELS, SCENE_SIZES, encode, render
-from models.styles import MIN_CONTRAST, STYLES, colours, luma
+from examples.models.countries import random_stream
+from examples.models.handwriting import HELD_OUT_SAMPLES, read_held_out
+from examples.models.pictures import digits_plan, held_out_questions, pixels
+from examples.models.render import GLYPH_PIXELS, SCENE_SIZES, encode, render
+from examples.models.styles import MIN_CONTRAST, STYLES, colours, luma
 
 SAMPLES = read_held_out()
 

@@ -2,16 +2,16 @@
 
 import pytest
 
-from preprocess.catalogue import Model, Target
+from preprocess.catalog import Model, Target
 from preprocess.routing import choose
-from triptych.proto import repository_pb2 as rp
+from triptych.protocol import controller_pb2 as cp
 
 KEYS = [f"customer-{number}" for number in range(20_000)]
 
 
 def split(**percents: int) -> tuple[Target, ...]:
-    versions = [rp.Version(version=int(name[1:]), percent=share) for name, share in percents.items()]
-    return Model(rp.Model(name="m", versions=versions)).split
+    versions = [cp.Version(version=int(name[1:]), percent=share) for name, share in percents.items()]
+    return Model(cp.Model(name="m", versions=versions)).split
 
 
 def chosen(**percents: int) -> dict[str, int]:

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from preprocess.catalogue import Target
+from preprocess.catalog import Target
 from preprocess.settings import Settings
 from preprocess.upstream import Upstreams, _Predictor
-from triptych.call import Call
 from triptych.errors import ModelFailing, NotThere, StageUnavailable
-from triptych.proto import repository_pb2 as rp
-from triptych.status import Relayed
+from triptych.protocol import controller_pb2 as cp
+from triptych.protocol.call import Call
+from triptych.protocol.status import Relayed
 
 LOST = ModelFailing("the model's process in predictor at a:8001 does not answer")
 Outcome = BaseException | None
@@ -37,17 +37,17 @@ class Tritons:
         return pb.ModelInferResponse(model_name="m", id=predictor.address)
 
 
-class Repository:
+class Controller:
     """Where the version is, however often it is asked."""
 
     def __init__(self, *predictors: str, refusal: BaseException | None = None) -> None:
         self.predictors, self.refusal, self.asked = predictors, refusal, list[tuple[str, ...]]()
 
-    async def call(self, method: str, request: rp.EnsureLoadedRequest, call: Call) -> rp.EnsureLoadedReply:
+    async def call(self, method: str, request: cp.EnsureLoadedRequest, call: Call) -> cp.EnsureLoadedReply:
         self.asked.append(tuple(request.failing))
         if self.refusal:
             raise self.refusal
-        return rp.EnsureLoadedReply(predictors=self.predictors)
+        return cp.EnsureLoadedReply(predictors=self.predictors)
 
     async def close(self) -> None: ...
 
@@ -59,12 +59,12 @@ Predict = Callable[..., str]
 def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
     """The address whose answer the caller gets, with the version placed on `placed`."""
 
-    def answered_by(tritons: Tritons, repository: Repository, *placed: str) -> str:
+    def answered_by(tritons: Tritons, controller: Controller, *placed: str) -> str:
         async def test() -> str:
             monkeypatch.setattr(_Predictor, "infer", lambda own, *given: tritons.infer(own, *given))
             upstreams: Any = Upstreams(Settings(transport="grpcio"))  # asks nothing of an address
-            await upstreams.repository.close()
-            upstreams.repository = repository
+            await upstreams.controller.close()
+            upstreams.controller = controller
             tensors = {"x": np.zeros((1, 2), np.float32)}
             try:
                 answer = await upstreams.predict(Target("family", "m", 1, 100, placed), tensors, Call.within(10))
@@ -78,40 +78,40 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
 
 
 def test_where_the_model_cannot_run_the_next_triton_answers_and_nobody_waits(predict: Predict) -> None:
-    tritons, repository = Tritons(a=[LOST], b=[None]), Repository("a", "b")
-    assert predict(tritons, repository, "a", "b") == "b"
-    assert (tritons.asked, repository.asked) == (["a", "b"], [])
+    tritons, controller = Tritons(a=[LOST], b=[None]), Controller("a", "b")
+    assert predict(tritons, controller, "a", "b") == "b"
+    assert (tritons.asked, controller.asked) == (["a", "b"], [])
 
 
-def test_the_repository_hears_where_the_model_cannot_run_and_the_request_is_answered(predict: Predict) -> None:
-    tritons, repository = Tritons(a=[LOST, None]), Repository("a")
-    assert predict(tritons, repository, "a") == "a"
-    assert repository.asked == [("a",)]
+def test_the_controller_hears_where_the_model_cannot_run_and_the_request_is_answered(predict: Predict) -> None:
+    tritons, controller = Tritons(a=[LOST, None]), Controller("a")
+    assert predict(tritons, controller, "a") == "a"
+    assert controller.asked == [("a",)]
 
 
 def test_a_request_that_ends_every_process_is_tried_three_times_at_most(predict: Predict) -> None:
     names = "abcdefgh"
     lost: dict[str, list[Outcome]] = {name: [LOST] for name in names}
-    tritons, repository = Tritons(**lost), Repository(*names)
+    tritons, controller = Tritons(**lost), Controller(*names)
     with pytest.raises(ModelFailing, match="version 1 of model 'm' cannot run now; try again"):
-        predict(tritons, repository, *names)
+        predict(tritons, controller, *names)
     assert len(tritons.asked) == 3
-    assert repository.asked == [("a", "b")]
+    assert controller.asked == [("a", "b")]
 
 
-def test_what_the_repository_says_of_such_a_model_is_the_answer(predict: Predict) -> None:
+def test_what_the_controller_says_of_such_a_model_is_the_answer(predict: Predict) -> None:
     refusal = Relayed(grpc.StatusCode.UNAVAILABLE, "loaded anew in 3 s", 3.0)
     tritons = Tritons(a=[LOST])
     with pytest.raises(Relayed, match="loaded anew in 3 s"):
-        predict(tritons, Repository(refusal=refusal), "a")
+        predict(tritons, Controller(refusal=refusal), "a")
     assert tritons.asked == ["a"]
 
 
 @pytest.mark.parametrize("gone", [NotThere("gone"), StageUnavailable("predictor", "a", "no")], ids=["gone", "away"])
 def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predict, gone: Exception) -> None:
-    tritons, repository = Tritons(a=[gone], b=[None]), Repository("b")
-    assert predict(tritons, repository, "a") == "b"
-    assert repository.asked == [()]
+    tritons, controller = Tritons(a=[gone], b=[None]), Controller("b")
+    assert predict(tritons, controller, "a") == "b"
+    assert controller.asked == [()]
 
 
 @pytest.mark.parametrize("gives_up", ["at its deadline", "as its caller leaves"])

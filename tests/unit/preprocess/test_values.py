@@ -13,18 +13,25 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tritonclient.grpc import service_pb2 as pb
 
-from preprocess.catalogue import Target
-from preprocess.chain import Chain, Member
+from preprocess.catalog import Target
+from preprocess.pipeline import Chain, Member
 from preprocess.settings import Settings
 from preprocess.transform import Transform
-from triptych.call import Call
 from triptych.contract import Contract, Plan
 from triptych.datatypes import TO_NUMPY, Array
-from triptych.metrics import StageMetrics
 from triptych.postprocessing import Predicted
-from triptych.tensors import decode_request, encode_request, encode_response, request_tensors, response_tensors, to_raw
-from triptych.tracing import Tracing
-from triptych.workers import Workers
+from triptych.protocol.call import Call
+from triptych.protocol.tensors import (
+    decode_request,
+    encode_request,
+    encode_response,
+    request_tensors,
+    response_tensors,
+    to_raw,
+)
+from triptych.runtime.thread_pool import ThreadPool
+from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.tracing import Tracing
 
 
 def plan(datatype: str) -> Plan:
@@ -60,7 +67,7 @@ def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
     async def call() -> list[pb.ModelInferResponse]:
         own, upstreams = plan(datatype), Same(plan(datatype))
         made: Any = upstreams
-        chain = Chain(Settings(), StageMetrics("preprocess", Tracing()), Transform(Workers(1, 1 << 20)), made, made)
+        chain = Chain(Settings(), StageMetrics("preprocess", Tracing()), Transform(ThreadPool(1, 1 << 20)), made, made)
         target = Target("same", "same_x", 1, 100, ("127.0.0.1:1",))
         members = [
             Member("", target, own, Call.within(20), request_tensors(request(part)), {}, own.outputs) for part in parts

@@ -1,0 +1,245 @@
+"""1,000 models on a real Triton with 50 places: what a request costs when its model is loaded, and when it is not.
+
+Phases alternate. In the first kind the trace goes through the whole chain. In the second its hits, at the same moments,
+go through a chain whose Triton has all their models loaded and whose controller is stopped. In the third it is the
+same, and that Triton loads and unloads the cold models of the first at the same moments, by plain calls: what loading
+costs the neighbours on this machine with no controller anywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import decisions, load
+from benchmarks.decisions import Loads, Move
+from benchmarks.folders import name_of, publish
+from benchmarks.load import Answer, Due
+from benchmarks.replay import replay_moves
+from benchmarks.report import Report
+from benchmarks.traces import Array, shares
+from examples.models.progress import Progress
+from local.chain import Chain
+from local.endpoints import free_endpoints
+from local.environments import ensure
+from local.errors import LocalError
+
+HELP = "1,000 models in 50 places of a real Triton, against a Triton that has all that is asked for loaded"
+TITLE = "Residency on a real Triton"
+
+TRIPTYCH, LOADED, LOADING = "triptych", "all loaded", "all loaded, same loads by hand"
+AT_ONCE = 2  # loads while chains are prepared
+LOG_S = 0.3  # until the last decision of a phase is in the log
+
+
+@dataclass
+class Seen:
+    """Everything that came back, by kind of phase; and what it is told apart by."""
+
+    answers: dict[str, list[Answer]] = field(default_factory=lambda: {TRIPTYCH: [], LOADED: [], LOADING: []})
+    hits: list[Answer] = field(default_factory=list)
+    cold: list[tuple[Answer, Move]] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", type=int, default=1_000)
+    parser.add_argument("--places", type=int, default=50)
+    parser.add_argument("--exponent", type=float, default=1.1, help="of Zipf's law")
+    parser.add_argument("--rate", type=float, default=5.0, help="requests per second")
+    parser.add_argument("--seconds", type=float, default=300.0, help="of the trace; all takes about four times as long")
+    parser.add_argument("--phase-s", type=float, default=60.0, help="before the other chain has its turn")
+    parser.add_argument("--seed", type=int, default=1)
+
+
+def main(given: argparse.Namespace, report: Report) -> None:
+    """Prepare both chains, alternate, tell."""
+    progress = Progress()
+    with tempfile.TemporaryDirectory(prefix="triptych-residency-") as folder, ExitStack() as stack:
+        root = Path(folder)
+        progress.begin(f"residency: {given.models} model folders")
+        publish(root / "models", given.models)
+        (root / "documents").mkdir()
+        progress.begin("residency: two chains start")
+        ours = stack.enter_context(_chain(root, "ours", CONTROLLER_MAX_MODELS=str(given.places)))
+        other = stack.enter_context(_chain(root, "other", CONTROLLER_IDLE_TTL_S="0"))
+        seen = asyncio.run(_alternate(ours, other, given, progress))
+        progress.end()
+    _tell(seen, given, report)
+
+
+def _chain(root: Path, name: str, **variables: str) -> Chain:
+    return Chain(
+        free_endpoints(),
+        root / name,
+        ensure("predictor"),
+        model_repository=root / "models",
+        served_models=root / "documents",
+        variables=variables,
+    )
+
+
+async def _alternate(ours: Chain, other: Chain, given: argparse.Namespace, progress: Progress) -> Seen:
+    phases, popular = _trace(given)
+    progress.begin("residency: the most popular models are loaded in both")
+    _all_good(await load.send_all(ours.address("preprocess"), popular[: given.places], AT_ONCE))
+    _all_good(await load.send_all(other.address("preprocess"), popular[: given.places], AT_ONCE))
+    loaded = set(popular[: given.places])
+    other.stop_part("controller")
+    seen = Seen()
+    for number, phase in enumerate(phases, start=1):
+        progress.begin(f"residency: phase {number} of {len(phases)}")
+        hits, moves = await _ours(ours, phase, seen)
+        other.start_part("controller")
+        missing = sorted({due.model for due in hits} - loaded)
+        _all_good(await load.send_all(other.address("preprocess"), missing, AT_ONCE))
+        loaded |= set(missing)
+        other.stop_part("controller")
+        seen.answers[LOADED] += await load.send(other.address("preprocess"), hits)
+        start_s = seen.answers[TRIPTYCH][-1].sent_s - phase[-1].at_s
+        by_hand = asyncio.create_task(replay_moves(other.address("predictor"), moves, start_s, loaded, given.models))
+        seen.answers[LOADING] += await load.send(other.address("preprocess"), hits)
+        await by_hand
+    return seen
+
+
+async def _ours(chain: Chain, phase: list[Due], seen: Seen) -> tuple[list[Due], list[Move]]:
+    """The phase through the whole chain; its hits, and what was loaded and unloaded meanwhile."""
+    before = len(seen.moves)
+    answers = await load.send(chain.address("preprocess"), phase)
+    await asyncio.sleep(LOG_S)
+    seen.moves = decisions.read(chain.log("controller"))
+    moves = [move for move in seen.moves[before:] if move.ended_s >= answers[0].sent_s]
+    loads, hits = Loads(moves), []
+    for answer in answers:
+        waited = loads.waited_for(name_of(answer.due.model), answer.sent_s, answer.sent_s + answer.seconds)
+        if waited is not None:
+            seen.cold.append((answer, waited))
+        elif not answer.error:
+            seen.hits.append(answer)
+            hits.append(answer.due)
+    seen.answers[TRIPTYCH] += answers
+    return hits, moves
+
+
+def _trace(given: argparse.Namespace) -> tuple[list[list[Due]], list[int]]:
+    """Phases of a steady trace, each with times of its own; and the models, the most popular first."""
+    rng = np.random.default_rng(given.seed)
+    names: Array = rng.permutation(given.models)
+    count = int(given.rate * given.seconds)
+    at_s = np.cumsum(rng.exponential(1 / given.rate, count))
+    asked = names[rng.choice(given.models, count, p=shares(given.models, given.exponent))]
+    phases: list[list[Due]] = [[] for _ in range(int(at_s[-1] // given.phase_s) + 1)]
+    for moment, model in zip(at_s.tolist(), asked.tolist(), strict=True):
+        number = int(moment // given.phase_s)
+        phases[number].append(Due(moment - number * given.phase_s, model))
+    return [phase for phase in phases if phase], names.tolist()
+
+
+def _all_good(answers: Sequence[Answer]) -> None:
+    if errors := [answer.error for answer in answers if answer.error]:
+        raise LocalError(f"{len(errors)} of {len(answers)} models could not be loaded: {errors[0]}")
+
+
+def _tell(seen: Seen, given: argparse.Namespace, report: Report) -> None:
+    everything = [answer for answers in seen.answers.values() for answer in answers]
+    errors = [answer.error for answer in seen.answers[TRIPTYCH] if answer.error]
+    asked, hits = len(seen.answers[TRIPTYCH]), len(seen.hits)
+    report.table(
+        f"{given.models} models, {given.places} places, Zipf({given.exponent:g}), {given.rate:g} requests/s",
+        ["what", "measured", "goal"],
+        [
+            ["requests", f"{asked}", ""],
+            ["not answered", f"{len(errors)}", "0"],
+            ["found their model loaded", f"{hits} ({100 * hits / asked:.1f} %)", ""],
+            ["loads", str(sum(move.action == "load" for move in seen.moves)), ""],
+        ],
+    )
+    _tell_hits(seen, report)
+    _tell_cold(seen, report)
+    report.figures("errors", sorted({answer.error for answer in everything if answer.error})[:10])
+    report.figures("unanswered", {kind: sum(bool(a.error) for a in answers) for kind, answers in seen.answers.items()})
+    _draw(seen, report)
+
+
+def _tell_hits(seen: Seen, report: Report) -> None:
+    columns = {TRIPTYCH: _ms(seen.hits), LOADED: _ms(seen.answers[LOADED]), LOADING: _ms(seen.answers[LOADING])}
+    rows, figures = [], {}
+    for q in (50, 90, 99):
+        values = {kind: float(np.percentile(ms, q)) for kind, ms in columns.items()}
+        figures[f"p{q}_ms"] = values
+        ratios = [values[TRIPTYCH] / values[kind] for kind in (LOADED, LOADING)]
+        rows.append([f"p{q}", *(f"{value:.1f} ms" for value in values.values()), *(f"{each:.2f}" for each in ratios)])
+    head = ["", *columns, "to all loaded (goal 1.2)", "to the same loads by hand (goal 1.2)"]
+    report.table("Requests to models that were loaded", head, rows)
+    report.figures("resident", figures)
+
+
+def _tell_cold(seen: Seen, report: Report) -> None:
+    if not seen.cold:
+        report.text("No request met a cold model.")
+        return
+    loads = Loads(seen.moves)
+    load_ms = np.array([1000 * move.seconds for _, move in seen.cold])
+    beyond = np.array([1000 * (answer.seconds - move.seconds) for answer, move in seen.cold])
+    before = np.array([1000 * (move.began_s - answer.sent_s) for answer, move in seen.cold])
+    room = np.array([decisions.waited_for_unload(seen.moves, move, answer.sent_s) for answer, move in seen.cold])
+    turn = np.array([loads.running(answer.sent_s) >= AT_ONCE for answer, _ in seen.cold]) & ~room
+    groups = {
+        "Triton's load": load_ms,
+        "beyond it, with room and a turn free": beyond[~room & ~turn],
+        "beyond it, with the wait for a turn": beyond[turn],
+        "beyond it, with the wait for an unload": beyond[room],
+        "beyond it, all": beyond,
+        "of that, before the load began": before,
+        "of that, after it had ended": beyond - before,
+    }
+    rows, figures = [], {}
+    for name, ms in groups.items():
+        if len(ms):
+            figures[name] = {f"p{q}_ms": float(np.percentile(ms, q)) for q in (50, 90, 99)} | {"requests": len(ms)}
+            rows.append([name, str(len(ms)), *(f"{np.percentile(ms, q):.0f} ms" for q in (50, 90, 99))])
+    report.table("Requests that met a cold model (goal: 50 ms beyond the load)", ["", "n", "p50", "p90", "p99"], rows)
+    report.text(
+        "A Triton loads two models at once (`CONTROLLER_MAX_CONCURRENT_LOADS`): a third waits for its turn. As many "
+        "places are spare as loads come while one unload runs, and some for bursts: when they are taken, a load waits "
+        "for an unload, which takes Triton a second. The load is Triton's answer to it and its word that the version "
+        "is ready; beyond it is everything else, the first inference too."
+    )
+    report.figures("cold", figures)
+
+
+def _ms(answers: Sequence[Answer]) -> Array:
+    return np.array([1000 * answer.seconds for answer in answers if not answer.error])
+
+
+def _draw(seen: Seen, report: Report) -> None:
+    from benchmarks import plots
+
+    figure, (left, right) = plots.panels(2, 5.2, 3.8)
+    curves: dict[str, Any] = {
+        f"{TRIPTYCH}, resident": _ms(seen.hits),
+        LOADED: _ms(seen.answers[LOADED]),
+        LOADING: _ms(seen.answers[LOADING]),
+    }
+    for (name, ms), colour in zip(curves.items(), plots.COLOURS, strict=False):
+        left.plot(np.sort(ms), 100 * (np.arange(len(ms)) + 1) / len(ms), color=colour, label=name)
+    left.set_xscale("log")
+    left.legend(frameon=False, fontsize=8, loc="lower right")
+    plots.dress(left, "requests to models that are loaded", "ms", "share of requests, %")
+    for name, values, colour in (
+        ("Triton's load", [1000 * move.seconds for _, move in seen.cold], plots.COLOURS[5]),
+        ("whole request", [1000 * answer.seconds for answer, _ in seen.cold], plots.COLOURS[0]),
+    ):
+        right.plot(np.sort(values), 100 * (np.arange(len(values)) + 1) / max(1, len(values)), color=colour, label=name)
+    right.legend(frameon=False, fontsize=8, loc="lower right")
+    plots.dress(right, "requests that met a cold model", "ms", "share of requests, %")
+    plots.save(figure, report.plot("latency.png", "latency of resident and cold requests"))

@@ -1,0 +1,1 @@
+"""The command `triptych`: tools for models, rollouts and a running controller."""

@@ -1,0 +1,1 @@
+"""`triptych mirror`: keeps a folder in step with an object store."""

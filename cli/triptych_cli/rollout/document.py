@@ -1,0 +1,169 @@
+"""A ServedModel document in a folder: the file is written anew with its comments, in one step.
+
+Whether the traffic is in force is the word of the controller that follows the folder.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+from controller.catalog.served_model import Fault, read_documents
+from triptych.protocol import controller_pb2 as cp
+from triptych_cli.remote import Remote, RemoteError
+from triptych_cli.rollout.plan import Traffic, spell, taking
+from triptych_cli.rollout.target import ChangedByOther, InForce, TargetError
+
+
+class DocumentTarget:
+    """The one document about a model in a folder."""
+
+    def __init__(self, folder: Path, model: str, remote: Remote) -> None:
+        self._model, self._remote = model, remote
+        self._path = _find(folder, model)
+        self._asked = self.read()
+        self._mine = [self._asked]  # two when a write was interrupted: either may be there
+
+    @property
+    def where(self) -> str:
+        return str(self._path)
+
+    def read(self) -> Traffic:
+        for item in read_documents(self._path):
+            if isinstance(item, Fault):
+                raise TargetError(item.text)
+            if item.served.spec.model == self._model:
+                return {str(share.version): share.percent for share in item.served.spec.traffic}
+        raise TargetError(f"{self._path} has no document about '{self._model}' any more")
+
+    def write(self, traffic: Traffic) -> None:
+        if (found := self.read()) not in self._mine:
+            raise ChangedByOther(f"{self._path} was changed by someone else, to {spell(found)}; it is left as it is")
+        self._mine = [found, dict(traffic)]
+        try:
+            _replace(self._path, rewritten(self._path.read_text(encoding="utf-8"), self._model, traffic))
+        except OSError as error:
+            raise TargetError(f"{self._path}: cannot be written: {error.strerror}") from error
+        self._asked, self._mine = dict(traffic), [dict(traffic)]
+
+    def check(self, version: str) -> None:
+        model = self._known().get(self._model)
+        if model is None or version not in {str(each.version) for each in model.versions}:
+            raise TargetError(f"'{self._model}' has no version {version} that can be served{self._reason(version)}")
+
+    def in_force(self) -> InForce:
+        model = self._known().get(self._model)
+        if model is None:
+            return InForce(None, f"'{self._model}' is not served{self._reason('')}")
+        traffic = {str(each.version): each.percent for each in model.versions}
+        if taking(traffic) == taking(self._asked):
+            return InForce(traffic)
+        held_back = sorted(version for version in taking(self._asked) if not traffic.get(version))
+        failures = [text for version in held_back if (text := self._failure(version))]
+        return InForce(traffic, "; ".join(failures), refused=bool(failures))
+
+    def close(self) -> None:
+        self._remote.close()
+
+    def _known(self) -> Mapping[str, cp.Model]:
+        try:
+            return self._remote.models()
+        except RemoteError as error:
+            raise TargetError(f"{error}; --controller names it") from error
+
+    def _failure(self, version: str) -> str:
+        """Why the version cannot be loaded, as the controller remembers it; empty when it was not tried."""
+        reason = self._reasons().get(version, "")
+        return "" if reason.startswith("not loaded") else reason
+
+    def _reason(self, version: str) -> str:
+        reasons = self._reasons()
+        text = reasons.get(version) or reasons.get("")
+        return f": {text}" if text else ""
+
+    def _reasons(self) -> Mapping[str, str]:
+        try:
+            return self._remote.reasons(self._model)
+        except RemoteError:
+            return {}  # what is missing is only the explanation
+
+
+def rewritten(text: str, model: str, traffic: Traffic) -> str:
+    """The documents of a file with the traffic of one of them changed; comments and order stay."""
+    yaml = YAML(typ="rt", pure=True)
+    yaml.preserve_quotes, yaml.width = True, 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    try:
+        documents = list(yaml.load_all(text))
+    except YAMLError as error:
+        raise TargetError(f"not YAML: {error}") from error
+    for document in documents:
+        if isinstance(document, Mapping) and document["spec"]["model"] == model:
+            _set_traffic(document["spec"]["traffic"], traffic)
+    out = io.StringIO()
+    yaml.dump_all(documents, out)
+    return out.getvalue()
+
+
+def _set_traffic(shares: CommentedSeq, traffic: Traffic) -> None:
+    """Changes the shares in place: an entry keeps its comment for as long as its version is there."""
+    for at in reversed(range(len(shares))):
+        version = str(shares[at]["version"])
+        if version in traffic:
+            shares[at]["percent"] = traffic[version]
+        else:
+            del shares[at]
+    there = {str(share["version"]) for share in shares}
+    for version, percent in traffic.items():
+        if version not in there:
+            entry: Any = CommentedMap(version=int(version), percent=percent)
+            entry.fa.set_flow_style()
+            shares.append(entry)
+
+
+def _replace(path: Path, text: str) -> None:
+    """A reader sees the old file or the new one, never a part; a link goes on pointing where it did."""
+    path = path.resolve()
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, path.stat().st_mode & 0o7777)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _find(folder: Path, model: str) -> Path:
+    """The file with the document. Raises `TargetError` for none, several, or a folder that cannot be read."""
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != ".")
+    except OSError as error:
+        raise TargetError(f"{folder}: cannot be read: {error.strerror}; --documents names the folder") from error
+    found, faults = [], []
+    for path in files:
+        for item in read_documents(path):
+            if isinstance(item, Fault):
+                faults += [item.text] if item.model in ("", model) else []
+            elif item.served.spec.model == model:
+                found.append(path)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise TargetError(f"'{model}' is in {' and '.join(map(str, found))}; want one document about it")
+    seen = f" ({'; '.join(faults)})" if faults else ""
+    raise TargetError(
+        f"no document about '{model}' in {folder}{seen}; write one that says what is served now, as:\n"
+        f"  spec: {{model: {model}, traffic: [{{version: 1, percent: 100}}]}}"
+    )

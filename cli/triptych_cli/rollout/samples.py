@@ -1,0 +1,70 @@
+"""Counters of a metrics page. A line that cannot be read, or does not count, is left out and the others stay. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from triptych_cli.rollout.counts import ANSWERS, REQUESTS, SECONDS, Sample
+
+LABELS = {REQUESTS: ("version", "code"), SECONDS: ("version", "le"), ANSWERS: ("version", "value")}
+MAX_SHOWN = 80  # characters of a line
+
+Counter = tuple[str, Mapping[str, str], float]  # name, labels, value
+
+
+@dataclass
+class Page:
+    """Counters of one page, and the lines that are none."""
+
+    counters: list[Counter] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+
+    def fault(self, origin: str) -> tuple[str, ...]:
+        """The sentence about the lines that are left out; none if there are none."""
+        if not self.bad:
+            return ()
+        return (f"{origin}: {len(self.bad)} lines left out, the first is {self.bad[0][:MAX_SHOWN]!r}",)
+
+
+def read_page(lines: Collection[str]) -> Page:
+    """All at once, and line by line only where that fails."""
+    page = Page()
+    try:
+        page.counters += _counters("\n".join(lines))
+    except Exception:  # the parser raises what its parts raise
+        for line in lines:
+            try:
+                page.counters += _counters(line)
+            except Exception:
+                page.bad.append(line)
+    page.bad += [f"{name} {value}" for name, _, value in page.counters if not _counts(value)]
+    page.counters = [counter for counter in page.counters if _counts(counter[2])]
+    return page
+
+
+def _counters(text: str) -> list[Counter]:
+    families = text_string_to_metric_families(text)
+    return [(name, labels, value) for family in families for name, labels, value, *_ in family.samples]
+
+
+def _counts(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+def complete(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Those that say all that a count needs."""
+    for sample in samples:
+        labels = dict(sample.labels)
+        if all(labels.get(name) for name in LABELS.get(sample.name, ("",))) and _is_limit(labels.get("le", "0")):
+            yield sample
+
+
+def _is_limit(text: str) -> bool:
+    try:
+        return not math.isnan(float(text))
+    except ValueError:
+        return False

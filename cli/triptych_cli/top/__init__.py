@@ -1,0 +1,1 @@
+"""`triptych top`: what each Triton holds, and what was decided lately, in a terminal."""

@@ -1,0 +1,59 @@
+"""Trains, checks and publishes the sales models, and holds each against one model for all countries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from examples.models import contracts, publish, sales_train
+from examples.models.countries import COUNTRY_CODES, Country, country
+from examples.models.onnx_graphs import sales_graph
+from examples.models.progress import Progress
+from examples.models.sales_data import Series, generate, held_out, training
+from examples.models.triton_config import sales_config
+
+WIDE = 256  # hidden values of the second global model, to show that size is not what it lacks
+
+
+class Result(NamedTuple):
+    """wMAPE on the held-out year."""
+
+    country: Country
+    own: float
+    world: float  # one model for all countries, of the same size
+    world_wide: float  # the same with WIDE hidden values
+
+
+class Sales(NamedTuple):
+    """What the report and the plot need."""
+
+    results: list[Result]
+    networks: dict[str, sales_train.Network]
+    world: sales_train.Network
+    series: dict[str, Series]
+
+
+def build(codes: Sequence[str], controller: Path, progress: Progress) -> Sales:
+    """Publishes sales_forecast_<cc> for the countries. All are trained, whichever are published."""
+    progress.begin("sales: generating six years for each country")
+    series = {code: generate(country(code)) for code in COUNTRY_CODES}
+    learned = {code: training(one) for code, one in series.items()}
+    progress.begin("sales: training one network for each country")
+    networks = sales_train.train_each(learned)
+    progress.begin("sales: training the two global networks")
+    world, wide = sales_train.train_global(learned), sales_train.train_global(learned, WIDE)
+    results = []
+    for code in progress.over("sales: countries", iter(codes), len(codes)):
+        unseen = held_out(series[code])
+        _publish(code, networks[code], unseen.features[: contracts.SALES_MAX_ROWS], controller)
+        errors = (sales_train.error(network, unseen) for network in (networks[code], world, wide))
+        results.append(Result(country(code), *errors))
+    return Sales(results, networks, world, series)
+
+
+def _publish(code: str, network: sales_train.Network, sample: sales_train.Floats, controller: Path) -> None:
+    name = f"sales_forecast_{code.lower()}"
+    graph = sales_graph(network, name)
+    publish.check_same(name, graph, sample, sales_train.forecast(network, sample))
+    publish.write_model(controller, name, sales_config(name), {1: (graph, contracts.sales(code))})

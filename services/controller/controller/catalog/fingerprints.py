@@ -1,0 +1,126 @@
+"""Fingerprints of the models' folder and of the documents: what has to change before something is read again.
+
+An entry that cannot be listed is a fault of that entry; its sentence is its fingerprint.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from triptych.contract.files import cause, is_within, kind_fault, printable, resolved
+from triptych.contract.verification.tree import VERSION, Stamp, name_fault, tree_of
+
+Part = tuple[str, Stamp]  # a file and what changes when it is written, or the sentence of a fault
+Print = tuple[Part, ...]
+
+_YAML = (".yaml", ".yml")
+_NOTHING: Stamp = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Entries by name, and why some of them cannot be read."""
+
+    prints: dict[str, Print] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def add_fault(self, name: str, text: str) -> None:
+        self.faults[name] = text
+        self.prints[name] = ((text, _NOTHING),)
+
+
+def total_bytes(found: Print) -> int:
+    """Size of all files."""
+    return sum(stamp[0] for _, stamp in found)
+
+
+def newest_s(found: Print) -> float:
+    """When a file was written last, in seconds since 1970; 0 when there is none."""
+    return max((max(stamp[1], stamp[2]) for _, stamp in found), default=0) / 1e9
+
+
+def list_models(root: Path, max_files: int) -> Listed:
+    """Every model folder with its own files and all files of its versions. Raises `OSError` for the root alone."""
+    within = resolved(root)
+    found = Listed()
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = printable(entry.name)
+            try:
+                if fault := _model_fault(entry, within):
+                    found.add_fault(name, fault)
+                elif entry.is_dir():
+                    found.prints[entry.name] = tuple(sorted(_model(entry.path, within, max_files)))
+            except FileNotFoundError:
+                if entry.is_symlink():
+                    found.add_fault(name, "is a link to nothing")
+            except NotADirectoryError:
+                continue  # replaced at this moment
+            except OSError as error:
+                found.add_fault(name, f"cannot be read: {cause(error)}")
+    return found
+
+
+def list_documents(root: Path) -> Listed:
+    """Every document file. Hidden folders of a mounted ConfigMap are skipped, links into them followed."""
+    found = Listed()
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if not entry.name.endswith(_YAML) or entry.name.startswith("."):
+                continue
+            name = printable(entry.name)
+            try:
+                part = _part(entry)
+                if name == entry.name:
+                    found.prints[name] = (part,)
+                else:
+                    found.add_fault(name, "the name of a file of documents is printable UTF-8; rename the file")
+            except FileNotFoundError:
+                if entry.is_symlink():
+                    found.add_fault(name, "is a link to nothing")
+            except OSError as error:
+                found.add_fault(name, f"cannot be read: {cause(error)}")
+    return found
+
+
+def _model_fault(entry: os.DirEntry[str], within: str) -> str:
+    """Why a folder can be no model; '' when it may be one, or is a file beside the models. Raises `OSError`."""
+    if entry.is_symlink() and not is_within(resolved(entry.path), within):
+        return "is a link out of the model repository" if entry.is_dir() else ""
+    return name_fault(entry.name) if entry.is_dir() else ""
+
+
+def _model(folder: str, within: str, max_files: int) -> Iterator[Part]:
+    """Files of a model, and those of its versions at any depth. Raises `OSError` when it cannot be listed."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                if VERSION.fullmatch(entry.name) and entry.is_dir():
+                    yield _part(entry)
+                    yield from _version(entry.path, within, max_files)
+                elif not entry.is_dir():
+                    yield _part(entry)
+            except FileNotFoundError:
+                if entry.is_symlink():
+                    yield f"{entry.path} is a link to nothing", _NOTHING
+            except OSError as error:
+                yield f"{entry.path} cannot be read: {cause(error)}", _NOTHING
+
+
+def _version(folder: str, within: str, max_files: int) -> Iterator[Part]:
+    tree = tree_of(folder, within, max_files)
+    yield from ((f"{folder}/{file.path}", file.stamp) for file in tree.files)
+    yield from ((f"{folder}/{fault}", _NOTHING) for fault in tree.faults)
+
+
+def _part(entry: os.DirEntry[str]) -> Part:
+    status = entry.stat()
+    fault = kind_fault(status.st_mode)
+    return f"{entry.path} {fault}", (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

@@ -1,0 +1,27 @@
+"""What a store holds and the models' folder does not: as faults of the models and versions that it belongs to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from tritonclient.grpc import model_config_pb2 as mc
+
+from controller.catalog.entities import Folder
+from triptych.contract.verification.tree import VERSION
+
+MAX_SHOWN = 1000  # objects: a bucket may be full of what is no model
+
+
+def with_left_out(folders: Collection[Folder], left_out: Mapping[str, str]) -> list[Folder]:
+    """The folders with the reason why a version or model is not among them, by the path that could not be read."""
+    known = {folder.name: folder for folder in folders}
+    for path, text in sorted(left_out.items())[:MAX_SHOWN]:
+        name, _, rest = path.partition("/")
+        number = rest.partition("/")[0] if "/" in rest else ""
+        folder = known.get(name) or Folder(name, mc.ModelConfig(), {}, problem=text)
+        if VERSION.fullmatch(number) and int(number) not in folder.versions:
+            known[name] = replace(folder, broken={int(number): text} | dict(folder.broken))
+        elif rest and not folder.versions:
+            known[name] = folder
+    return [folder for _, folder in sorted(known.items())]

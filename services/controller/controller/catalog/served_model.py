@@ -1,0 +1,302 @@
+"""ServedModel: how one model is served. One schema for the Kubernetes object and for documents in a folder.
+
+The descriptions and rules below are also what `kubectl explain` shows and what the API server checks: the
+definition in helm/triptych/crds is generated from them (`make crd`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.config import JsonDict
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from triptych.contract.document import yaml_faults
+from triptych.contract.files import FileError, escaped, read_text
+
+GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
+MAX_BYTES = 64 << 10  # of one file: 300 documents, and 4 s to read whatever stands in it
+MAX_FAULTS = 50  # of one document, and of one file before what follows is left unread
+MAX_VERSIONS = 32
+MAX_FAULT = 500  # characters of one: a document may name anything
+
+Location = tuple[int | str, ...]  # the way to a part of a document
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+# The same rules in the words of the API server (CEL); the validators below say them in Python.
+_SUM_RULE: JsonDict = {
+    "rule": "self.map(share, share.percent).sum() == 100",
+    "message": "percents must sum to 100",  # with the sum in it, the rule would cost more than the API server allows
+}
+_COPIES_RULE: JsonDict = {
+    "rule": "!has(self.maxCopies) || self.maxCopies >= self.minCopies",
+    "message": "maxCopies is less than minCopies",
+    "fieldPath": ".maxCopies",
+}
+_MODEL_RULE: JsonDict = {
+    "rule": "self == oldSelf",
+    "message": "a ServedModel stays with its model; delete this one and make another",
+}
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class Metadata(_Closed):
+    """Name of the object, and what Kubernetes tools write beside it."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+    namespace: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class Traffic(_Closed):
+    """The share of one version."""
+
+    version: Annotated[
+        int,
+        Field(ge=1, lt=10**15, description="Number of the version: the name of its folder in the model repository."),
+    ]
+    percent: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="Share of the requests that name no version. 0 is a dark launch: the version answers only "
+            "requests that name it. A request with a traffic_key always sees the same version while the split stands.",
+        ),
+    ]
+
+
+class Residency(_Closed):
+    """What stays loaded without being asked for, and how much room the model takes."""
+
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_COPIES_RULE]})
+
+    pin: Annotated[
+        bool, Field(description="Keep the model loaded on at least one Triton, however long nobody asks for it.")
+    ] = False
+    min_copies: Annotated[
+        int,
+        Field(ge=0, le=1000, alias="minCopies", description="On how many Tritons the model is always kept loaded."),
+    ] = 0
+    max_copies: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1000,
+            alias="maxCopies",
+            description="On how many Tritons a busy model is loaded at most. Unset: the controller's own limit.",
+        ),
+    ] = None
+    memory: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[1-9][0-9]{0,14}(\.[0-9]{1,9})?(k|M|G|T|Ki|Mi|Gi|Ti)?$",
+            description="Memory of one loaded version, as in 300Mi, for a Triton where it cannot be measured. "
+            "Unset: estimated from the model's files.",
+        ),
+    ] = None
+
+    @property
+    def copies(self) -> int:
+        """On how many Tritons the model is kept loaded."""
+        return max(self.min_copies, int(self.pin))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The declared memory of one loaded version."""
+        if self.memory is None:
+            return None
+        number = self.memory.rstrip("kMGTi")
+        return int(float(number) * _UNITS[self.memory.removeprefix(number)])
+
+    @model_validator(mode="after")
+    def _more_than_least(self) -> Residency:
+        if self.max_copies is not None and self.max_copies < self.min_copies:
+            raise ValueError(f"maxCopies {self.max_copies} is less than minCopies {self.min_copies}")
+        return self
+
+
+class Spec(_Closed):
+    """Which model, which versions get which share of its requests, and what stays loaded."""
+
+    model: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=253,
+            description="Folder of the model in the model repository, as in sales_forecast_de. It cannot be changed.",
+            json_schema_extra={"x-kubernetes-validations": [_MODEL_RULE]},
+        ),
+    ]
+    traffic: Annotated[
+        tuple[Traffic, ...],
+        Field(
+            strict=False,
+            min_length=1,
+            max_length=MAX_VERSIONS,
+            description="Versions and their shares, 100 percent in all. A version that is new here is loaded before "
+            "it gets its share; when that fails, the traffic stays as it was and the status says why.",
+            json_schema_extra={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["version"],
+                "x-kubernetes-validations": [_SUM_RULE],
+            },
+        ),
+    ]
+    residency: Annotated[
+        Residency, Field(description="What stays loaded without being asked for, and how much room the model takes.")
+    ] = Residency()
+
+    @field_validator("traffic")
+    @classmethod
+    def _adds_up(cls, traffic: tuple[Traffic, ...]) -> tuple[Traffic, ...]:
+        versions = [share.version for share in traffic]
+        if doubled := next((v for v in versions if versions.count(v) > 1), None):
+            raise ValueError(f"version {doubled} is there more than once")
+        if (total := sum(share.percent for share in traffic)) != 100:
+            raise ValueError(f"percents must sum to 100, got {total}")
+        return traffic
+
+    @property
+    def shares(self) -> dict[int, int]:
+        """Percent by version."""
+        return {share.version: share.percent for share in self.traffic}
+
+
+class ServedModel(_Closed):
+    """How one model of the model repository is served: the traffic of its versions, and what stays loaded."""
+
+    api_version: Annotated[Literal["triptych.dev/v1alpha1"], Field(alias="apiVersion")]
+    kind: Literal["ServedModel"]
+    metadata: Metadata
+    spec: Spec
+
+
+class Sealed(NamedTuple):
+    """What a version was when it was published; '' where nobody wrote it down."""
+
+    files: str = ""
+    contract: str = ""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a document is from. `where` is `file:line`, or `servedmodel/namespace/name` in Kubernetes.
+
+    What only Kubernetes knows: `generation` of the spec, `created` (RFC 3339, so older is less), and the
+    `traffic` that was in force when this process first saw the object, after a restart the last good one, and
+    what its versions were then (`sealed`).
+    """
+
+    where: str
+    generation: int = 0
+    created: str = ""
+    traffic: Mapping[int, int] = field(default_factory=dict)
+    sealed: Mapping[int, Sealed] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A ServedModel and where it is from."""
+
+    origin: Origin
+    served: ServedModel
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a document, as `place: field: problem`; `model` is empty where it names none."""
+
+    model: str
+    text: str
+    origin: Origin
+
+
+def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES) -> Iterator[Document | Fault]:
+    """The documents of one YAML file, each with its faults; what follows a syntax error is not read.
+
+    `within` is the folder that the file has to lie in, after its links were followed.
+    """
+    nowhere, faults = Origin(f"{path}:1"), 0
+    try:
+        for content in _contents(read_text(path, within, most)):
+            if content is not None:
+                origin = Origin(f"{path}:{_line(content, ())}")
+                for item in check_document(origin, content, partial(_place, path, content)):
+                    yield item
+                    faults += isinstance(item, Fault)
+                if faults >= MAX_FAULTS:
+                    yield Fault("", f"{path}: {faults} faults; what follows is not read", origin)
+                    return
+    except FileError as error:
+        yield Fault("", f"{path}:{error.line}: {error}", nowhere)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        yield Fault("", f"{path}:{line}: not YAML: {error.problem}", nowhere)
+    except (YAMLError, RecursionError) as error:
+        yield Fault("", f"{path}:1: not YAML: {_shown(str(error).partition(chr(10))[0])}", nowhere)
+
+
+def _contents(text: str) -> Iterator[Any]:
+    """The documents of a file. Raises `YAMLError`."""
+    with yaml_faults():
+        yield from YAML(typ="rt", pure=True).load_all(text)
+
+
+def check_document(origin: Origin, content: Any, place: Callable[[Location], str]) -> Iterator[Document | Fault]:
+    """The document, or each of its faults; `place` says where a part of it stands."""
+    try:
+        yield Document(origin, ServedModel.model_validate(content))
+    except ValidationError as error:
+        model = _model_named(content)
+        for number, fault in enumerate(error.errors(include_url=False, include_input=False)):
+            if number >= MAX_FAULTS:
+                yield Fault(model, f"{origin.where}: and {error.error_count() - number} more faults", origin)
+                break
+            text = f"{_spell(fault['loc'])}{fault['msg'].removeprefix('Value error, ')}"
+            yield Fault(model, f"{place(fault['loc'])}: {_shown(text)}", origin)
+
+
+def _shown(text: str) -> str:
+    """A fault that may quote any document: bounded, in characters that can be shown."""
+    shown = escaped(text[:MAX_FAULT])
+    return shown if len(text) <= MAX_FAULT else f"{shown} ..."
+
+
+def _place(path: Path, content: Any, location: Location) -> str:
+    return f"{path}:{_line(content, location)}"
+
+
+def _model_named(content: Any) -> str:
+    """The model that a refused document is about, as far as it can be told."""
+    spec = content.get("spec") if isinstance(content, dict) else None
+    name = spec.get("model") if isinstance(spec, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _line(node: Any, location: Location) -> int:
+    """Line, from 1, of the innermost part of `location` that is in the document."""
+    line = (node.lc.line if hasattr(node, "lc") else None) or 0  # a scalar with a tag of its own has an empty `lc`
+    for part in location:
+        if not hasattr(node, "lc") or part not in (node.lc.data or {}):
+            break
+        line, node = node.lc.data[part][0], node[part]
+    return int(line) + 1
+
+
+def _spell(location: Location) -> str:
+    """`spec.traffic[1].percent: ` for its parts."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return f"{text.removeprefix('.')}: " if text else ""

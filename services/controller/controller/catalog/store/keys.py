@@ -1,0 +1,92 @@
+"""Which keys of a bucket can be files of models, and why the others cannot. Pure.
+
+A bucket may hold any key; a folder may not. An item that cannot be a file is named and left out, the others stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from controller.catalog.store.listing import UNKNOWN
+from controller.catalog.store.objects import Object
+
+MAX_PART_BYTES = 255  # of a name in a folder of Linux
+MAX_PATH_BYTES = 3000  # below the folder's own path, which all together may have 4096
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Objects that are files of models, by path, and why others are not, by key."""
+
+    files: dict[str, Object] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+
+def sort_out(listed: Mapping[str, Object]) -> Sorted:
+    """Folder markers (empty objects whose key ends with '/') and files beside the models are neither."""
+    found = Sorted()
+    good: dict[str, Object] = {}
+    for key, known in listed.items():
+        if known.size == 0 and key.endswith("/"):
+            continue
+        if fault := key_fault(key, known):
+            found.faults[key] = fault
+        else:
+            good[key] = known
+    folders = folders_of(good)
+    for path, known in good.items():
+        if path in folders:
+            if known.size:
+                found.faults[path] = "is an object and a folder at once, want one of them; the folder is taken"
+        elif "/" in path and not _is_marker(path, known):
+            found.files[path] = known
+    return found
+
+
+def key_fault(key: str, known: Object) -> str:
+    """Why a key can be no file; '' if it can be one."""
+    parts = key.split("/")
+    if not key.isprintable() or UNKNOWN in key:
+        return "has a character that cannot be shown, want printable UTF-8"
+    if "" in parts:
+        return "has an empty part, want names between single slashes"
+    if "." in parts or ".." in parts:
+        return "has a part '.' or '..', want names"
+    if "\\" in key:
+        return "has a backslash, want parts between slashes; was it uploaded from Windows?"
+    if (longest := max(len(part.encode()) for part in parts)) > MAX_PART_BYTES:
+        return f"has a part of {longest} bytes, want at most {MAX_PART_BYTES}"
+    if len(key.encode()) > MAX_PATH_BYTES:
+        return f"has {len(key.encode())} bytes, want at most {MAX_PATH_BYTES}"
+    return "" if known.size >= 0 else "has no size in the listing, want a number of bytes"
+
+
+def folders_of(paths: Iterable[str]) -> set[str]:
+    """All folders that these files lie in, '.' among them."""
+    folders = {"."}
+    for path in paths:
+        while (path := path.rpartition("/")[0]) and path not in folders:
+            folders.add(path)
+    return folders
+
+
+def model_of(path: str) -> str:
+    """The model's folder."""
+    return path.partition("/")[0]
+
+
+def version_of(path: str) -> str:
+    """The version's folder, '' for a file of the model itself."""
+    parts = path.split("/")
+    return "/".join(parts[:2]) if len(parts) > 2 else ""
+
+
+def unit_of(path: str) -> str:
+    """What comes and fails as a whole: a version's folder, or a file of the model itself."""
+    return version_of(path) or path
+
+
+def _is_marker(path: str, known: Object) -> bool:
+    """Whether an empty object stands for a version's folder: GCS lists the marker `m/2/` without its slash here."""
+    return not known.size and path.count("/") == 1 and path.rpartition("/")[2].isdecimal()

@@ -1,0 +1,116 @@
+"""Which objects the files of a whole mirror are: a version that was published is never replaced by other bytes.
+
+The contract is the mark: it is uploaded as the last, so a version that has one is complete. As long as its contract
+stays the same object, none of its files is replaced. A version with another contract is published anew: it is
+replaced as a whole, and the controller, which remembers what it published, does not load it under the old name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from controller.catalog.store.keys import version_of
+from controller.catalog.store.objects import Object
+from triptych.contract.files import FileError, printable_path, read_text
+from triptych.contract.verification.tree import CONTRACT, sha256_of
+
+CHANGED = (
+    "changed after its version was published; the bytes of then stay here; "
+    "put them back, or upload the new ones as a new version"
+)
+
+log = logging.getLogger(__name__)
+
+
+class Seals:
+    """Kept in a file, so that a restart knows which object a file of the same size and time was."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._sealed = _read(file)
+        self._written = dict(self._sealed)
+
+    def get(self, path: str) -> Object | None:
+        """The object that was published as this file."""
+        return self._sealed.get(path)
+
+    def refused(self, wanted: Mapping[str, Object], found: Mapping[str, Object]) -> dict[str, str]:
+        """What would replace a published file, with the sentence about it."""
+        return {
+            path: CHANGED
+            for path, known in wanted.items()
+            if (sealed := self._sealed.get(path)) and not sealed.same(known) and self._is_sealed(path, found)
+        }
+
+    def take(self, has: Mapping[str, Object], found: Mapping[str, Object]) -> None:
+        """Seals every version whose contract is here, and drops those that were deleted or published anew."""
+        self._sealed = {path: known for path, known in self._sealed.items() if self._is_sealed(path, found)}
+        for path, known in has.items():
+            contract = _contract_of(path)
+            is_object = bool(known.tag) or known == found.get(path)
+            if contract in has and contract in found and is_object and path not in self._sealed:
+                self._sealed[path] = known
+        if self._sealed != self._written:
+            self._write()
+
+    def _is_sealed(self, path: str, found: Mapping[str, Object]) -> bool:
+        contract = _contract_of(path)
+        then, now = self._sealed.get(contract), found.get(contract)
+        return then is not None and now is not None and then.same(now)
+
+    def _write(self) -> None:
+        rows = {path: [known.size, known.modified_ns, known.tag] for path, known in self._sealed.items()}
+        draft = self._file.with_suffix(".new")
+        draft.write_text(json.dumps(rows))
+        os.replace(draft, self._file)
+        self._written = dict(self._sealed)
+
+
+def not_as_stated(folders: Sequence[Path]) -> str:
+    """Which files are not what the contract of a version states; '' if all are. Earlier folders come first."""
+
+    def find(path: str) -> Path | None:
+        return next((folder / path for folder in folders if (folder / path).is_file()), None)
+
+    contract = find(CONTRACT)
+    for path, want in sorted((_stated(contract) if contract else {}).items()):
+        file = find(path)
+        if file is None:
+            return f"states {printable_path(path)}, which is not there yet"
+        if (got := sha256_of(str(file))) != want:
+            return f"states {printable_path(path)} with {want}, got {got}; the version does not come"
+    return ""
+
+
+def _stated(contract: Path) -> dict[str, str]:
+    """None of a contract that cannot be read: whether it is one, the controller says."""
+    try:
+        content = yaml.safe_load(read_text(contract))
+    except (FileError, yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    files = content.get("files") if isinstance(content, dict) else None
+    return {str(path): str(want) for path, want in files.items()} if isinstance(files, dict) else {}
+
+
+def _contract_of(path: str) -> str:
+    """'' for a file that belongs to no version."""
+    version = version_of(path)
+    return f"{version}/{CONTRACT}" if version else ""
+
+
+def _read(file: Path) -> dict[str, Object]:
+    """None is a fault only of this restart: then files count as what their size and time say."""
+    try:
+        rows = json.loads(file.read_text())
+        return {str(path): Object(int(size), int(at_ns), str(tag)) for path, (size, at_ns, tag) in rows.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        log.warning("the seals of the mirror cannot be read", extra={"file": str(file), "reason": str(error)})
+        return {}

@@ -1,0 +1,247 @@
+"""All calls to the Kubernetes API. Each has a deadline; what comes back is plain JSON.
+
+Errors, named for what the caller should do:
+
+    ApiError
+    ├── Away        no answer, or none that counts: try again later
+    ├── Conflict    somebody was first: read again
+    ├── Missing     there is no such object, or the cluster does not know the kind
+    └── Refused     it will not work however often it is tried: missing permission, an invalid object
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, ApiException, Configuration, CustomObjectsApi
+
+CALL_S = 10.0
+MAX_EVENT_BYTES = 8 << 20  # etcd keeps objects of 1.5 MiB at most
+WATCH_S = 60  # a watch that died without a word is noticed after that long; the next one goes on where it stopped
+NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+Json = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+class ApiError(Exception):
+    """A call that failed."""
+
+
+class Away(ApiError):
+    """The API server does not answer, or cannot at the moment."""
+
+
+class Conflict(ApiError):
+    """The object is there already, or has changed since it was read."""
+
+
+class Missing(ApiError):
+    """No such object or kind."""
+
+
+class Refused(ApiError):
+    """The API server understood and said no."""
+
+
+class Expired(ApiError):
+    """A watch cannot go on from where it was: list again."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of object in one namespace."""
+
+    group: str
+    version: str
+    namespace: str
+    plural: str
+
+    def path(self) -> dict[str, str]:
+        return {"group": self.group, "version": self.version, "namespace": self.namespace, "plural": self.plural}
+
+
+class Api:
+    """A connection to the API server: the pod's own, or that of a kubeconfig."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+        self._objects = CustomObjectsApi(client)
+
+    @classmethod
+    async def connect(cls, kubeconfig: Path | None = None) -> Api:
+        """Does no call yet. Raises `OSError` when there is neither a pod's account nor a kubeconfig."""
+        configuration = Configuration()
+        try:
+            if kubeconfig is None:
+                config.load_incluster_config(client_configuration=configuration)
+            else:
+                await config.load_kube_config(str(kubeconfig), client_configuration=configuration)
+        except config.ConfigException as error:
+            raise OSError(f"no way to the Kubernetes API: {error}") from error
+        client = ApiClient(configuration)
+        client.user_agent = "triptych-controller"  # the manager of the fields that we write
+        return cls(client)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def list(self, kind: Kind) -> tuple[list[Json], str]:
+        """All objects, and the revision from which a watch goes on."""
+        answer = await self._call(self._objects.list_namespaced_custom_object, **kind.path())
+        try:
+            items, revision = answer.get("items"), answer["metadata"]["resourceVersion"]
+        except (AttributeError, KeyError, TypeError):
+            raise Away(f"the answer is no list of {kind.plural}") from None
+        return list(items) if isinstance(items, list) else [], str(revision)  # none at all may be null
+
+    async def watch(self, kind: Kind, revision: str) -> AsyncGenerator[tuple[str, Json], None]:
+        """Events after a revision, as type and object, until the API server ends the watch; raises `Expired` too.
+
+        Among them BOOKMARK, which only says how far the watch has come.
+        """
+        response = await self._call(
+            self._objects.list_namespaced_custom_object_without_preload_content,
+            **kind.path(),
+            watch=True,
+            allow_watch_bookmarks=True,
+            resource_version=revision,
+            timeout_seconds=WATCH_S,
+            _request_timeout=WATCH_S + CALL_S,
+        )
+        try:
+            async for line in _lines(response.content.iter_any()):
+                event, content = _event(json.loads(line))
+                if event == "ERROR":
+                    code = content.get("code")
+                    raise _error(code if isinstance(code, int) else 0, str(content.get("message", "")), watching=True)
+                if event:
+                    yield event, content
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise Away(f"the watch broke: {_words(error)}") from error
+        finally:
+            response.close()
+
+    async def get(self, kind: Kind, name: str) -> Json:
+        answer: Json = await self._call(self._objects.get_namespaced_custom_object, **kind.path(), name=name)
+        return answer
+
+    async def create(self, kind: Kind, body: Json) -> Json:
+        answer: Json = await self._call(self._objects.create_namespaced_custom_object, **kind.path(), body=body)
+        return answer
+
+    async def replace(self, kind: Kind, name: str, body: Json) -> Json:
+        """Raises `Conflict` when the object has another revision than the body."""
+        answer: Json = await self._call(
+            self._objects.replace_namespaced_custom_object, **kind.path(), name=name, body=body
+        )
+        return answer
+
+    async def patch(self, kind: Kind, name: str, body: Json) -> Json:
+        """A merge patch."""
+        answer: Json = await self._patch(self._objects.patch_namespaced_custom_object, kind, name, body)
+        return answer
+
+    async def patch_status(self, kind: Kind, name: str, body: Json) -> Json:
+        """A merge patch of the status alone."""
+        answer: Json = await self._patch(self._objects.patch_namespaced_custom_object_status, kind, name, body)
+        return answer
+
+    async def text(self, path: str, query: Sequence[tuple[str, str]] = ()) -> str:
+        """What a GET of any path answers: lists of other kinds, or a pod's page through the API server."""
+
+        async def fetch(_request_timeout: float) -> str:
+            request = await self._client.param_serialize(
+                "GET", path, query_params=list(query), auth_settings=["BearerToken"]
+            )
+            response = await self._client.call_api(*request, _request_timeout=_request_timeout)
+            text: str = (await response.read()).decode(errors="replace")
+            if response.status >= 400:
+                raise ApiException(status=response.status, reason=response.reason, body=text)
+            return text
+
+        answer: str = await self._call(fetch)
+        return answer
+
+    async def _patch(self, method: Callable[..., Awaitable[Any]], kind: Kind, name: str, body: Json) -> Json:
+        merge = "application/merge-patch+json"
+        answer: Json = await self._call(method, **kind.path(), name=name, body=body, _content_type=merge)
+        return answer
+
+    async def _call(self, method: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
+        arguments.setdefault("_request_timeout", CALL_S)
+        try:
+            async with asyncio.timeout(CALL_S):  # a watch is open by then; how long it lasts is its own affair
+                response = await method(**arguments)
+        except ApiException as error:
+            raise _error(error.status or 0, _message(error)) from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise Away(_words(error)) from error
+        if isinstance(getattr(response, "status", None), int) and response.status >= 400:
+            raise _error(response.status, (await response.text())[:500], watching=True)
+        return response
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Lines of any length up to `MAX_EVENT_BYTES`; aiohttp's own end a watch at 128 KiB. Raises `ValueError`."""
+    rest = bytearray()
+    async for chunk in chunks:
+        *whole, last = chunk.split(b"\n")
+        for part in whole:
+            line, rest = bytes(rest + part), bytearray()
+            if line:
+                yield line
+        rest += last
+        if len(rest) > MAX_EVENT_BYTES:
+            raise ValueError(f"an event of more than {MAX_EVENT_BYTES} bytes")
+    if rest:
+        yield bytes(rest)
+
+
+def _event(event: Any) -> tuple[str, Json]:
+    """Type and object; the type is '' for what is no event, which the log names."""
+    kind, content = (event.get("type"), event.get("object")) if isinstance(event, dict) else (None, None)
+    if isinstance(kind, str) and isinstance(content, dict):
+        return kind, content
+    log.warning("an event of the API server is left out", extra={"event": repr(event)[:200]})
+    return "", {}
+
+
+def part(content: Any, name: str) -> Json:
+    """A part of an object that is an object itself; empty where it is something else."""
+    found = content.get(name) if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _error(code: int, message: str, *, watching: bool = False) -> ApiError:
+    match code:
+        case 410 if watching:
+            return Expired(message)
+        case 404:
+            return Missing(message)
+        case 409:
+            return Conflict(message)
+        case 400 | 401 | 403 | 405 | 422:
+            return Refused(message)
+    return Away(f"{code}: {message}")
+
+
+def _message(error: ApiException) -> str:
+    """The API server's sentence."""
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (ValueError, KeyError, TypeError):
+        return str(error.reason or error.status)
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

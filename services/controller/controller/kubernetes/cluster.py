@@ -1,0 +1,102 @@
+"""What the controller does in Kubernetes, in one place: it follows ServedModels, stands for election, writes status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from controller.catalog.builder import Catalog
+from controller.kubernetes.api import NAMESPACE, Api
+from controller.kubernetes.documents import KubernetesDocuments
+from controller.kubernetes.election import Election, LeaseLock, Pace
+from controller.kubernetes.events import Recorder
+from controller.kubernetes.writer import StatusWriter
+from controller.traffic.model_state import Situation
+
+RESTART_S = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process is. `namespace`: of the ServedModels and the lease; empty: the pod's own.
+
+    `identity`: `<pod>_<host:port>`, by which the other replicas reach this one when it leads. `kubeconfig`: only
+    outside of a pod.
+    """
+
+    identity: str
+    namespace: str = ""
+    lease: str = "triptych-controller"
+    kubeconfig: Path | None = None
+    pace: Pace = field(default_factory=Pace)
+
+
+class Cluster:
+    """`documents` is for the source. Give it each catalog and the models that are served otherwise than before."""
+
+    def __init__(
+        self,
+        api: Api,
+        place: Place,
+        situation: Callable[[str], Situation | None],
+        on_started: Callable[[], None] = lambda: None,
+        on_stopped: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._api, self._on_started, self._on_stopped = api, on_started, on_stopped
+        namespace = place.namespace or pod_namespace()
+        self.documents = KubernetesDocuments(api, namespace)
+        recorder = Recorder(api, namespace, place.identity.partition("_")[0])
+        self.writer = StatusWriter(api, self.documents, recorder, situation)
+        self.election = Election(
+            LeaseLock(api, namespace, place.lease),
+            place.identity,
+            pace=place.pace,
+            on_started=self._started,
+            on_stopped=self._stopped,
+        )
+        self._writing: asyncio.Task[None] | None = None
+
+    def set_catalog(self, catalog: Catalog) -> None:
+        self.writer.set_catalog(catalog)
+
+    def models_changed(self, models: set[str]) -> None:
+        self.writer.models_changed(models)
+
+    async def run(self) -> None:
+        """Stands for election until cancelled. Begin once the catalog has been read and the Tritons looked at:
+        whoever leads writes what it sees."""
+        while True:
+            try:
+                await self.election.run()
+            except Exception:
+                log.exception("internal error")
+            await asyncio.sleep(RESTART_S)
+
+    async def close(self) -> None:
+        await self.documents.close()
+        await self._api.close()
+
+    def _started(self) -> None:
+        self._writing = asyncio.create_task(self.writer.run())
+        self._writing.add_done_callback(_tell)
+        self._on_started()
+
+    def _stopped(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+        self._on_stopped()
+
+
+def pod_namespace() -> str:
+    """Raises `OSError` outside of a pod."""
+    return NAMESPACE.read_text(encoding="utf-8").strip()
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("internal error", exc_info=error)

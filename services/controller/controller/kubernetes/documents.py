@@ -1,0 +1,248 @@
+"""The ServedModels of one namespace as documents, followed by list and watch.
+
+While the API server is away, what was seen last stays in force, and the log says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.catalog.served_model import (
+    GROUP,
+    KIND,
+    PLURAL,
+    VERSION,
+    Document,
+    Fault,
+    Location,
+    Origin,
+    Sealed,
+    check_document,
+)
+from controller.kubernetes.api import Api, ApiError, Expired, Json, Kind, part
+from controller.kubernetes.backoff import pauses
+
+SHORTEST_S = 1.0  # a watch that ends sooner is not begun again at once
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+
+_ENTRIES: Mapping[str, tuple[tuple[str, type], ...]] = {  # of lists in the status, what has to be there
+    "traffic": (("version", int), ("percent", int)),
+    "versions": (("version", int),),
+    "conditions": (("type", str),),
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One ServedModel as it was last seen."""
+
+    name: str
+    uid: str
+    origin: Origin
+    model: str
+    items: tuple[Document | Fault, ...]
+    status: Json
+
+
+class KubernetesDocuments:
+    """Follows the objects. `on_status` is told the name of one whose status alone was changed, by whomever."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self._api, self.kind = api, Kind(GROUP, VERSION, namespace, PLURAL)
+        self.on_status: Callable[[str], None] = lambda name: None
+        self._seen: dict[str, Seen] = {}
+        self._revision = ""  # where the next watch goes on; empty: list first
+        self._on_change: Callable[[], None] = lambda: None
+        self._listed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._lost = False
+        self._left_out: set[str] = set()  # names, as the log said them
+
+    async def start(self, on_change: Callable[[], None]) -> None:
+        """Returns once they have been listed, however long that takes: to serve without them would be wrong."""
+        self._on_change = on_change
+        self._task = asyncio.create_task(self._follow())
+        listed = asyncio.create_task(self._listed.wait())
+        await asyncio.wait({self._task, listed}, return_when=asyncio.FIRST_COMPLETED)
+        listed.cancel()
+        if self._task.done():
+            self._task.result()
+
+    def now(self) -> tuple[Document | Fault, ...]:
+        """All documents, by the names of their objects."""
+        return tuple(item for _, seen in sorted(self._seen.items()) for item in seen.items)
+
+    def seen(self, name: str) -> Seen | None:
+        """An object as it was last seen."""
+        return self._seen.get(name)
+
+    def about(self, models: Iterable[str]) -> set[str]:
+        """The names of the objects that are about these models."""
+        wanted = set(models)
+        return {name for name, seen in self._seen.items() if seen.model in wanted}
+
+    def wrote(self, name: str, uid: str, status: Json) -> None:
+        """What we wrote ourselves is seen at once."""
+        seen = self._seen.get(name)
+        if seen is not None and seen.uid == uid:
+            self._seen[name] = replace(seen, status=status)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        waits = pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        while True:
+            began = time.monotonic()
+            try:
+                if not self._revision:
+                    await self._list()
+                    self._found()
+                await self._watch()
+                await asyncio.sleep(max(0.0, SHORTEST_S - (time.monotonic() - began)))
+            except Expired:
+                self._revision = ""
+                await asyncio.sleep(FIRST_PAUSE_S)
+            except ApiError as error:
+                self._revision = ""
+                self._lose(error)
+                if time.monotonic() - began > LONGEST_PAUSE_S:
+                    waits = pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+                await asyncio.sleep(next(waits))
+            except Exception:  # whatever is wrong with one object, the others are to be followed
+                self._revision = ""
+                log.exception("internal error")
+                await asyncio.sleep(LONGEST_PAUSE_S)
+
+    async def _list(self) -> None:
+        objects, self._revision = await self._api.list(self.kind)
+        read = [seen for each in objects if (seen := self._read_safely(each))]
+        before, self._seen = self._seen, {seen.name: seen for seen in read}
+        self._listed.set()
+        for name in self._seen:
+            self.on_status(name)
+        if _documents(before) != _documents(self._seen):
+            self._on_change()
+
+    async def _watch(self) -> None:
+        """Until the API server ends it, which it does every minute."""
+        async with aclosing(self._api.watch(self.kind, self._revision)) as events:
+            async for event, content in events:
+                metadata = part(content, "metadata")
+                self._revision = str(metadata.get("resourceVersion") or self._revision)
+                if event == "DELETED":
+                    self._seen.pop(str(metadata.get("name")), None)
+                    self._on_change()
+                elif event in ("ADDED", "MODIFIED") and (seen := self._read_safely(content)):
+                    self._changed(seen)
+
+    def _changed(self, now: Seen) -> None:
+        before = self._seen.get(now.name)
+        self._seen[now.name] = now
+        if before is not None and before.items == now.items:
+            self.on_status(now.name)
+        else:
+            self._on_change()
+
+    def _read_safely(self, content: Any) -> Seen | None:
+        """An object, whatever is wrong with it; None for what is no object. The log says once what is left out."""
+        metadata = part(content, "metadata")
+        name, uid = metadata.get("name"), metadata.get("uid")
+        if not isinstance(name, str) or not isinstance(uid, str) or not name:
+            self._leave_out(repr(name), "it has no name or no uid")
+            return None
+        try:
+            seen = self._read(content, metadata, name, uid)
+        except Exception as error:  # whatever is wrong with one object, the others are to be followed
+            log.exception("internal error", extra={"served_model": name})
+            where = f"servedmodel/{self.kind.namespace}/{name}"
+            fault = Fault("", f"{where}: cannot be read: {type(error).__name__}", Origin(where))
+            return Seen(name, uid, fault.origin, "", (fault,), {})
+        self._left_out.discard(repr(name))
+        return seen
+
+    def _leave_out(self, name: str, why: str) -> None:
+        if name not in self._left_out:
+            log.warning("a ServedModel is left out", extra={"served_model": name[:200], "reason": why})
+        self._left_out.add(name)
+
+    def _read(self, content: Json, metadata: Json, name: str, uid: str) -> Seen:
+        """Of an object that we know, only what changed is read."""
+        status = _known_status(part(content, "status"))
+        generation = _number(metadata.get("generation"))
+        before = self._seen.get(name)
+        known = before if before is not None and before.uid == uid else None
+        if known and known.origin.generation == generation:
+            return replace(known, status=status)
+        where = f"servedmodel/{self.kind.namespace}/{name}"
+        traffic = known.origin.traffic if known else _traffic(status)
+        sealed = known.origin.sealed if known else _sealed(status)
+        origin = Origin(where, generation, str(metadata.get("creationTimestamp") or ""), traffic, sealed)
+        document = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": self.kind.namespace},
+            "spec": content.get("spec"),
+        }
+        items = tuple(check_document(origin, document, lambda location: _place(where, location)))
+        return Seen(name, uid, origin, _text(part(content, "spec").get("model")), items, status)
+
+    def _lose(self, error: ApiError) -> None:
+        """Says once that nothing new is heard."""
+        facts = {"namespace": self.kind.namespace, "served_models": len(self._seen), "reason": str(error)}
+        if not self._lost:
+            text = "what was seen last stays in force" if self._listed.is_set() else "waiting for the first list"
+            log.warning("the ServedModels cannot be followed: %s", text, extra=facts)
+        self._lost = True
+
+    def _found(self) -> None:
+        if self._lost:
+            log.info("the ServedModels are followed again", extra={"served_models": len(self._seen)})
+        self._lost = False
+
+
+def _documents(seen: Mapping[str, Seen]) -> list[tuple[Document | Fault, ...]]:
+    return [each.items for _, each in sorted(seen.items())]
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _known_status(status: Json) -> Json:
+    """The status without entries of another shape than ours: they are no memory, and are written over."""
+    lists = {
+        name: [each for each in entries if isinstance(each, dict) and all(isinstance(each.get(k), t) for k, t in keys)]
+        for name, keys in _ENTRIES.items()
+        if isinstance(entries := status.get(name), list)
+    }
+    return {key: value for key, value in status.items() if key not in _ENTRIES} | lists
+
+
+def _traffic(status: Json) -> dict[int, int]:
+    return {share["version"]: share["percent"] for share in status.get("traffic") or ()}
+
+
+def _sealed(status: Json) -> dict[int, Sealed]:
+    """Digests as they were written down, of the versions that have any."""
+    versions = status.get("versions") or ()
+    sealed = {each["version"]: Sealed(_text(each.get("files")), _text(each.get("contract"))) for each in versions}
+    return {version: each for version, each in sealed.items() if any(each)}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _place(where: str, location: Location) -> str:
+    return where

@@ -1,0 +1,217 @@
+"""One leader among the replicas, by a Lease. Only changes that were seen count, on this process's monotonic clock.
+
+A lease is over for us when nobody renewed it for its duration after we last saw it change; the times that are
+written in it are for people. So no clock that jumps, here or elsewhere, makes two leaders or none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from controller.kubernetes.api import Api, ApiError, Conflict, Json, Kind, Missing, part
+from controller.kubernetes.writer import now_micro
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """`lease_s`: others take over that long after the last renewal. `renew_s`: a leader that could not renew for
+    that long stops, well before. `retry_s`: between two renewals, and between two looks of the others."""
+
+    lease_s: float = 10.0
+    renew_s: float = 7.0
+    retry_s: float = 1.5
+
+
+class Lock(Protocol):
+    """Where the lease is kept."""
+
+    async def read(self) -> Json:
+        """The Lease. Raises `Missing`."""
+        ...
+
+    async def create(self, spec: Json) -> Json:
+        """Raises `Conflict` when somebody was first."""
+        ...
+
+    async def update(self, lease: Json, spec: Json) -> Json:
+        """Raises `Conflict` when somebody wrote it since it was read."""
+        ...
+
+
+class LeaseLock:
+    """A Lease of this namespace."""
+
+    def __init__(self, api: Api, namespace: str, name: str) -> None:
+        self._api, self._name = api, name
+        self._kind = Kind("coordination.k8s.io", "v1", namespace, "leases")
+
+    async def read(self) -> Json:
+        return await self._api.get(self._kind, self._name)
+
+    async def create(self, spec: Json) -> Json:
+        head = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self._name}}
+        return await self._api.create(self._kind, head | {"spec": spec})
+
+    async def update(self, lease: Json, spec: Json) -> Json:
+        return await self._api.replace(self._kind, self._name, lease | {"spec": spec})
+
+
+class Election:
+    """Stands for election until cancelled; a clean end hands over at once.
+
+    `identity` is `<name>_<host:port>`: who leads, and where the others reach it.
+    """
+
+    def __init__(
+        self,
+        lock: Lock,
+        identity: str,
+        *,
+        pace: Pace | None = None,
+        on_started: Callable[[], None] = lambda: None,
+        on_stopped: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lock, self._identity, self._pace, self._clock = lock, identity, pace or Pace(), clock
+        self._on_started, self._on_stopped = on_started, on_stopped
+        self._lease: Json = {}  # as last read or written
+        self._changed_at = clock()  # when we saw it change
+        self._renewed_at: float | None = None  # when we began the last renewal that succeeded
+        self._silent = False
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether nobody else can be leader now."""
+        renewed_at = self._renewed_at if self.leader == self._identity else None
+        return renewed_at is not None and self._clock() < renewed_at + self._pace.renew_s
+
+    @property
+    def in_charge(self) -> bool:
+        """Leads, or was the last to lead as far as is known: while the API server is away nobody can follow, and
+        work that harms nothing when two do it should go on."""
+        return self.leader == self._identity
+
+    @property
+    def leader(self) -> str:
+        """The identity of the leader as last heard; empty when nobody leads."""
+        return str(_spec(self._lease).get("holderIdentity") or "")
+
+    @property
+    def leader_address(self) -> str:
+        """Where the leader, as last heard, is reached; empty when nobody leads. While the API server is away it
+        stays what it was: nobody can have taken over."""
+        _, mark, address = self.leader.rpartition("_")
+        return address if mark and ":" in address else ""  # somebody who is none of ours can hold the lease
+
+    async def run(self) -> None:
+        """Follows and leads in turn, until cancelled."""
+        try:
+            while True:
+                while not await self._attempt():
+                    await asyncio.sleep(self._pace.retry_s * random.uniform(0.8, 1.2))
+                log.info("leading", extra={"identity": self._identity})
+                self._on_started()
+                try:
+                    await self._lead()
+                finally:
+                    self._on_stopped()
+                self._renewed_at = None
+                log.warning("not leading any more", extra={"leader": self.leader})
+        finally:
+            await asyncio.shield(self._release())
+
+    async def _lead(self) -> None:
+        """Returns when the lease could not be renewed in time, or is somebody else's."""
+        while self.is_leader:
+            await asyncio.sleep(self._pace.retry_s)
+            left_s = (self._renewed_at or 0.0) + self._pace.renew_s - self._clock()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(left_s, 0.0)):
+                    while not await self._attempt() and self.is_leader:
+                        await asyncio.sleep(self._pace.retry_s / 4)
+            if self.leader not in ("", self._identity):
+                return
+
+    async def _attempt(self) -> bool:
+        """Takes or renews the lease if that is allowed; returns whether it is ours."""
+        began = self._clock()
+        try:
+            held = await self._take()
+        except Conflict:
+            return False  # somebody was faster; the next look shows who
+        except ApiError as error:
+            if not self._silent:
+                log.warning("the lease cannot be reached", extra={"reason": str(error), "leader": self.leader})
+            self._silent = True
+            return False
+        self._silent = False
+        if held:
+            self._renewed_at = began
+        return held
+
+    async def _take(self) -> bool:
+        try:
+            self._observe(await self._lock.read())
+        except Missing:
+            self._observe(await self._lock.create(self._claim()))
+            return True
+        if self.leader not in ("", self._identity) and not self._is_over():
+            return False
+        self._observe(await self._lock.update(self._lease, self._claim()))
+        return True
+
+    def _observe(self, lease: Json) -> None:
+        if _spec(lease) != _spec(self._lease):
+            if (leader := str(_spec(lease).get("holderIdentity") or "")) != self.leader:
+                log.info("leader", extra={"leader": leader or "nobody"})
+            self._changed_at = self._clock()
+        self._lease = lease
+
+    def _is_over(self) -> bool:
+        duration_s = _number(_spec(self._lease), "leaseDurationSeconds") or self._pace.lease_s
+        return self._clock() >= self._changed_at + duration_s
+
+    def _claim(self) -> Json:
+        """The lease as ours from now on."""
+        old, now = _spec(self._lease), now_micro()
+        ours = old.get("holderIdentity") == self._identity
+        return {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": max(1, round(self._pace.lease_s)),
+            "acquireTime": (old.get("acquireTime") if ours else None) or now,
+            "renewTime": now,
+            "leaseTransitions": _number(old, "leaseTransitions") + (0 if ours or not old else 1),
+        }
+
+    async def _release(self) -> None:
+        """Says that nobody leads, so that the next need not wait until the lease is over."""
+        if self._renewed_at is None or self.leader != self._identity:
+            return
+        self._renewed_at = None
+        with suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(self._pace.retry_s * 2):
+                self._observe(await self._lock.read())  # a renewal that was cut off may have been done
+                if self.leader == self._identity:
+                    free = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": now_micro()}
+                    self._observe(await self._lock.update(self._lease, _spec(self._lease) | free))
+                    log.info("lease given back")
+
+
+def _spec(lease: Json) -> Json:
+    """Empty for a lease of another shape: nobody holds it."""
+    return part(lease, "spec")
+
+
+def _number(spec: Json, name: str) -> int:
+    """0 where there is no whole number above 0."""
+    value = spec.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,0 +1,93 @@
+"""What the controller counts beside what every stage counts."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+OUTCOMES = ("ok", "failed", "unavailable", "refused")
+REASONS = ("room", "spare", "idle", "surplus", "removed", "changed", "warm-up", "failing")
+WARM_UPS = ("ok", "failed", "unclear", "unavailable")
+WARM_UP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
+LOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Amount(Protocol):
+    """Versions and bytes of one predictor."""
+
+    @property
+    def models(self) -> int: ...
+
+    @property
+    def bytes(self) -> int: ...
+
+
+class ControllerMetrics:
+    """Series of the control plane. A Triton has series as long as it is there."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.models = Gauge("triptych_models", "Models that are served", registry=registry)
+        self.invalid = Gauge("triptych_versions_invalid", "Versions and models kept out of traffic", registry=registry)
+        self.changed = Gauge(
+            "triptych_versions_changed",
+            "Published versions whose files changed or cannot be read; they are not loaded again",
+            registry=registry,
+        )
+        self.faults = Gauge("triptych_catalog_faults", "Faults in models and documents", registry=registry)
+        self.objects_left_out = Gauge(
+            "triptych_store_objects_left_out",
+            "Objects of the store that are no files of a model, or cannot be read; the log names them",
+            registry=registry,
+        )
+        self.loads = Counter("triptych_model_loads", "Loads into Triton", ("outcome",), registry=registry)
+        self.load_seconds = Histogram(
+            "triptych_model_load_seconds", "Duration of loads", buckets=LOAD_BUCKETS, registry=registry
+        )
+        self.loading = Gauge("triptych_model_loads_pending", "Loads that run or wait", registry=registry)
+        self.warm_ups = Counter(
+            "triptych_model_warm_ups", "Warm-ups of loaded versions", ("outcome",), registry=registry
+        )
+        self.warm_up_seconds = Histogram(
+            "triptych_model_warm_up_seconds", "Duration of warm-ups", buckets=WARM_UP_BUCKETS, registry=registry
+        )
+        self.unloads = Counter("triptych_model_unloads", "Versions taken out of Triton", ("reason",), registry=registry)
+        self.reloads = Counter(
+            "triptych_model_reloads", "Versions loaded anew because they could not run", registry=registry
+        )
+        self.failing = Gauge(
+            "triptych_versions_failing", "Versions that a Triton has ready and that cannot run there", registry=registry
+        )
+        self.cold_requests = Counter(
+            "triptych_cold_requests", "Calls for a version that no Triton had ready", registry=registry
+        )
+        self.watchers = Gauge("triptych_watchers", "Streams that follow the catalog", registry=registry)
+        self._by_predictor = {
+            name: Gauge(f"triptych_predictor_{name}", text, ("predictor",), registry=registry)
+            for name, text in (
+                ("up", "1 while the Triton answers"),
+                ("models", "Versions in its memory, with those that come and go"),
+                ("models_budget", "Versions that it may hold; 0 is no limit"),
+                ("bytes", "Bytes that they take: measured, declared or estimated"),
+                ("bytes_budget", "Bytes that they may take; 0 is no limit"),
+            )
+        }
+        for outcome in OUTCOMES:
+            self.loads.labels(outcome)
+        for outcome in WARM_UPS:
+            self.warm_ups.labels(outcome)
+        for reason in REASONS:
+            self.unloads.labels(reason)
+
+    def show(self, predictor: str, answers: bool, taken: Amount, budget: Amount) -> None:
+        """One Triton at this moment."""
+        values = (int(answers), taken.models, budget.models, taken.bytes, budget.bytes)
+        for gauge, value in zip(self._by_predictor.values(), values, strict=True):
+            gauge.labels(predictor).set(value)
+
+    def forget(self, predictor: str) -> None:
+        """A Triton that is gone has no series any more."""
+        for gauge in self._by_predictor.values():
+            with suppress(KeyError):
+                gauge.remove(predictor)

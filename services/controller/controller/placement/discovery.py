@@ -1,0 +1,46 @@
+"""Which Tritons there are: every address that the names in the settings have at this moment.
+
+The name of a headless Service has one address for each ready pod, so pods come and go without a setting changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+
+from triptych.runtime.addresses import is_numeric, join, split
+
+log = logging.getLogger(__name__)
+
+
+class Discovery:
+    """Resolves host:port names. A name that cannot be resolved keeps the addresses that it had."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._last: dict[str, tuple[str, ...]] = dict.fromkeys(names, ())
+        self._lost: set[str] = set()
+
+    async def addresses(self) -> tuple[str, ...]:
+        """host:port of each Triton, each once, in a stable order."""
+        names = list(self._last)
+        self._last = dict(zip(names, await asyncio.gather(*map(self._resolve, names)), strict=True))
+        return tuple(dict.fromkeys(address for addresses in self._last.values() for address in addresses))
+
+    async def _resolve(self, name: str) -> tuple[str, ...]:
+        if is_numeric(name):
+            return (name,)
+        try:
+            host, port = split(name)
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, ValueError) as error:
+            if name not in self._lost:
+                log.warning("predictor cannot be resolved", extra={"predictor": name, "reason": str(error)})
+            self._lost.add(name)
+            return self._last[name]
+        self._lost.discard(name)
+        families = {family for family, *_ in found}
+        wanted = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6  # not both for one pod
+        hosts = sorted({str(where[0]) for family, _, _, _, where in found if family == wanted})
+        return tuple(join(each, port) for each in hosts)

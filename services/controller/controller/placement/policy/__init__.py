@@ -1,0 +1,1 @@
+"""Decisions of placement as pure functions and values: eviction, headroom, popularity, replica count, memory."""

@@ -1,0 +1,197 @@
+"""The warm-up: a version that a Triton has just loaded answers made-up rows there before it takes requests.
+
+One row and then several go through the very Triton, for a file may be good for one row alone. The rows are made from
+the contract, the outputs pass the contract's checks and its postprocess steps, as those of a request do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from tritonclient.grpc import model_config_pb2 as mc
+
+from controller.metrics import ControllerMetrics
+from controller.placement.policy.popularity import Key
+from controller.placement.predictor import Pod
+from controller.placement.refusals import MAX_REASON
+from controller.placement.settings import Limits
+from triptych.client.triton_errors import inference_error
+from triptych.contract import Contract, Plan, Scalar
+from triptych.contract.examples import Example, example_inputs, missed
+from triptych.contract.verification.trial import made_up_inputs, made_up_tensors
+from triptych.datatypes import FLOATS, Array, describe_array
+from triptych.errors import (
+    DeadlineExceeded,
+    Internal,
+    InvalidRequest,
+    LoadFailed,
+    NotThere,
+    Overloaded,
+    StageUnavailable,
+    TriptychError,
+    Unavailable,
+)
+from triptych.protocol.call import Call
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES: Final = 16 << 20  # of a request of several rows; two rows are sent in any case
+_PATH: Final = re.compile(r"(?:/[\w.@+-]+)+/([\w.@+-]+)")
+
+
+class _Refused(Exception):
+    """Triton answered made-up rows with an error, in its own words."""
+
+
+class WarmUp:
+    """Sends made-up rows to one version on one Triton. Nothing of it is kept between two calls."""
+
+    def __init__(self, limits: Limits, metrics: ControllerMetrics) -> None:
+        self._limits, self._metrics = limits, metrics
+
+    async def check(self, key: Key, pod: Pod, contract: Contract, config: mc.ModelConfig) -> None:
+        """Raises `LoadFailed` when the version does not answer as its contract says.
+
+        Raises `Unavailable` or `DeadlineExceeded` when the Triton is gone or too busy, which is not the model's fault.
+        """
+        start, outcome, reason = time.perf_counter(), "unavailable", ""
+        try:
+            reason = await self._check(key, pod, contract, config)
+            outcome = "unclear" if reason else "ok"
+        except LoadFailed as error:
+            outcome, reason = "failed", error.reason
+            raise
+        except TriptychError as error:
+            reason = str(error)
+            raise
+        finally:
+            seconds = time.perf_counter() - start
+            self._metrics.warm_ups.labels(outcome).inc()
+            self._metrics.warm_up_seconds.observe(seconds)
+            facts = {"model": key[0], "version": key[1], "predictor": pod.address, "outcome": outcome, "reason": reason}
+            level = logging.INFO if outcome == "ok" else logging.WARNING
+            log.log(level, "warm-up", extra={k: v for k, v in facts.items() if v} | {"seconds": round(seconds, 4)})
+
+    async def _check(self, key: Key, pod: Pod, contract: Contract, config: mc.ModelConfig) -> str:
+        """Why the warm-up says nothing about the model; empty when it has passed."""
+        call, plan = Call.within(self._limits.warm_up_timeout_s), Plan(contract)
+        most = min(self._limits.warm_up_rows, config.max_batch_size or contract.max_rows)
+        unclear = await self._send_made_up(key, pod, plan, 1, call)
+        several = min(most, max(2, MAX_BYTES // _row_bytes(contract)))
+        if several > 1 and not unclear:
+            answered = f"; one row is answered, {several} are not: is the first dimension fixed?"
+            unclear = await self._send_made_up(key, pod, plan, several, call, answered)
+        for example in contract.examples or ():
+            await self._send_example(key, pod, plan, example, call)
+            unclear = ""
+        return unclear
+
+    async def _send_made_up(self, key: Key, pod: Pod, plan: Plan, rows: int, call: Call, answered: str = "") -> str:
+        """Why the answer says nothing; empty when it is good."""
+        tensors, plausible = await asyncio.to_thread(model_inputs, plan, rows)
+        sent = f"{rows} made-up row{'s' * (rows > 1)}"
+        try:
+            outputs = await self._infer(key, pod, tensors, call)
+            plan.check_model_outputs(outputs, rows)
+        except _Refused as error:
+            text = f"want {_described(plan.contract, tensors)}, Triton answers: {error}{answered}"
+        except (Internal, InvalidRequest) as error:
+            raise _failed(key, f"{sent}: {error}{answered}") from error
+        else:
+            text = await asyncio.to_thread(_bad_values, plan, outputs)
+            text = text and f"{sent}: {text}{answered}"
+        if text and plausible:
+            raise _failed(key, text)
+        return text and f"made-up rows may be none for this model: {text}"[:MAX_REASON]
+
+    async def _send_example(self, key: Key, pod: Pod, plan: Plan, example: Example, call: Call) -> None:
+        what = f"example '{example.name}'"
+        try:
+            sent = example_inputs(plan.contract, example)
+            rows, tensors = plan.check_inputs(sent), await asyncio.to_thread(plan.preprocess, sent)
+            outputs = await self._infer(key, pod, tensors, call)
+            answer = await asyncio.to_thread(_answer, plan, outputs, rows, example.parameters)
+        except _Refused as error:
+            raise _failed(key, f"{what}: Triton answers: {error}") from error
+        except (Internal, InvalidRequest) as error:
+            raise _failed(key, f"{what}: {error}") from error
+        if difference := missed(plan.contract, example, answer):
+            raise _failed(key, f"{what}: {difference}")
+
+    async def _infer(self, key: Key, pod: Pod, tensors: Mapping[str, Array], call: Call) -> dict[str, Array]:
+        """Raises `_Refused` for what is the model's own doing."""
+        try:
+            return await pod.infer(key, tensors, call.remaining_s())
+        except NotThere as error:
+            raise Unavailable(f"{key[0]} was loaded and is gone again: {error}") from error
+        except StageUnavailable as error:
+            await pod.refresh()
+            raise Unavailable(str(error)) if pod.answers else error from error
+        except Overloaded:
+            raise
+        except Internal as error:
+            if isinstance(meaning := inference_error("predictor", pod.address, error.details), Overloaded):
+                raise meaning from error
+            raise _Refused(_tidy(error.details)) from error
+        except DeadlineExceeded as error:
+            await pod.refresh()
+            if pod.blind or not pod.answers:  # it answers nobody at this moment
+                raise
+            raise _Refused(f"nothing within {self._limits.warm_up_timeout_s:g} s, the limit of a warm-up") from error
+
+
+def model_inputs(plan: Plan, rows: int) -> tuple[dict[str, Array], bool]:
+    """What preprocess makes of made-up rows, and whether a model that refuses it is at fault.
+
+    Nobody can make up text, pictures, or a size that the contract leaves open.
+    """
+    contract = plan.contract
+    known = all(spec.datatype != "BYTES" and -1 not in spec.shape[1:] for spec in contract.model.inputs)
+    try:
+        return plan.preprocess(made_up_inputs(contract, rows)), known
+    except TriptychError:
+        return made_up_tensors(contract.model.inputs, rows), False
+
+
+def _row_bytes(contract: Contract) -> int:
+    """Bytes of one row of the model's inputs."""
+    return max(1, sum(array.nbytes for array in made_up_tensors(contract.model.inputs, 1).values()))
+
+
+def _answer(plan: Plan, outputs: Mapping[str, Array], rows: int, parameters: Mapping[str, Scalar]) -> dict[str, Array]:
+    """Raises ContractViolation."""
+    plan.check_model_outputs(outputs, rows)
+    return plan.postprocess(outputs, plan.check_parameters(parameters))
+
+
+def _bad_values(plan: Plan, outputs: Mapping[str, Array]) -> str:
+    """What is wrong with values of the right shapes: they are not finite, or postprocess cannot take them."""
+    for spec in plan.contract.model.outputs:
+        if spec.datatype in FLOATS and spec.finite is not False and not np.isfinite(outputs[spec.name]).all():
+            return f"model output '{spec.name}': want finite values, got NaN or infinity (`finite: false` allows them)"
+    try:
+        plan.postprocess(outputs, plan.check_parameters({}))
+    except (Internal, InvalidRequest) as error:
+        return str(error)
+    return ""
+
+
+def _failed(key: Key, text: str) -> LoadFailed:
+    return LoadFailed(key[0], f"version {key[1]} fails its warm-up: {text}"[:MAX_REASON])
+
+
+def _described(contract: Contract, tensors: Mapping[str, Array]) -> str:
+    """`input 'x' FP32[n,4], sent FP32[1,4]` for each input of the model."""
+    named = [f"input '{s.name}' {s.text}, sent {describe_array(tensors[s.name])}" for s in contract.model.inputs]
+    return "; ".join(named)
+
+
+def _tidy(text: str) -> str:
+    """One line; of a path, which is the Triton's own, the last part."""
+    return _PATH.sub(r"\1", " ".join(text.split()))

@@ -1,0 +1,166 @@
+"""What the controller answers: its own protocol to the stages, the Open Inference Protocol to everyone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from tritonclient.grpc import service_pb2 as pb
+
+from controller.call_slots import Places
+from controller.catalog.builder import Model, Version
+from controller.describe import describe
+from controller.journal import Journal
+from controller.leader_forwarding import Loads
+from controller.placement.placement import Residency
+from controller.traffic.watch_hub import Board
+from triptych.errors import NotSupported, Unavailable, UnknownVersion, is_version
+from triptych.protocol import controller_pb2 as cp
+from triptych.protocol.call import Call
+from triptych.protocol.metadata import ModelInfo, caller_side
+from triptych.runtime.settings import StageSettings
+from triptych.server.inference_servicer import InferenceServicer
+from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.tracing import Tracing
+
+MAX_FAILING = 8  # addresses that one call may name
+_ONE_CONTROLLER = "want no repository_name: there is one model repository here"
+_NO_INFERENCE = "the controller answers no inference; call preprocess (port 9000 unless set otherwise)"
+
+
+class ControllerServicer:
+    """triptych.v1.Controller."""
+
+    def __init__(
+        self,
+        board: Board,
+        residency: Residency,
+        loads: Loads,
+        journal: Journal,
+        tracing: Tracing,
+        places: Places,
+    ) -> None:
+        self._board, self._residency, self._loads = board, residency, loads
+        self._journal, self._tracing = journal, tracing
+        self._places = places
+
+    def watch(self, _request: cp.WatchRequest, call: Call) -> AsyncIterator[cp.CatalogUpdate]:
+        return self._board.updates(call)
+
+    async def get_contract(self, request: cp.GetContractRequest, _call: Call) -> cp.GetContractReply:
+        version = _known(self._board).catalog.version(request.model, request.version)
+        return cp.GetContractReply(contract_json=version.canonical, digest=version.digest)
+
+    async def ensure_loaded(self, request: cp.EnsureLoadedRequest, call: Call) -> cp.EnsureLoadedReply:
+        _known(self._board).catalog.version(request.model, request.version)
+        with self._places.place(call), self._tracing.span("controller", call) as span:
+            span.describe(request.model, str(request.version), 0)
+            failing = request.failing[:MAX_FAILING]
+            holders = await self._loads.ensure(
+                request.model, request.version, call, forwarded=request.forwarded, failing=failing
+            )
+        return cp.EnsureLoadedReply(predictors=holders)
+
+    async def describe(self, _request: cp.DescribeRequest, _call: Call) -> cp.DescribeReply:
+        return describe(self._residency, self._journal)
+
+
+class CatalogServicer(InferenceServicer):
+    """inference.GRPCInferenceService, as far as a catalog can answer it."""
+
+    extensions = ("model_repository", "model_configuration")
+
+    def __init__(
+        self,
+        settings: StageSettings,
+        metrics: StageMetrics,
+        board: Board,
+        residency: Residency,
+        loads: Loads,
+        places: Places,
+        is_ready: Callable[[], bool],
+    ) -> None:
+        super().__init__("controller", settings, metrics, is_ready)
+        self._board, self._residency, self._loads, self._places = board, residency, loads, places
+
+    async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
+        """As the contract of the version shows it to callers."""
+        model, chosen = self._version(name, version)
+        return caller_side(chosen.contract, name, [str(number) for number in sorted(model.versions)])
+
+    async def model_available(self, name: str, version: str, call: Call) -> bool:
+        """Whether a Triton has the version ready; without one, all versions in traffic."""
+        model = _known(self._board).catalog.model(name)
+        versions = {self._version(name, version)[1].number} if version else model.in_traffic
+        return all(self._residency.serves((name, number)) for number in versions)
+
+    async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        raise NotSupported(_NO_INFERENCE)
+
+    async def model_config(self, request: pb.ModelConfigRequest, call: Call) -> pb.ModelConfigResponse:
+        self.check(request, request.name, request.version)
+        model, _ = self._version(request.name, request.version)
+        return pb.ModelConfigResponse(config=model.config)
+
+    async def repository_index(self, request: pb.RepositoryIndexRequest, _call: Call) -> pb.RepositoryIndexResponse:
+        self.check(request)
+        _refuse_repository_name(request.repository_name)
+        entries = self._index()
+        return pb.RepositoryIndexResponse(
+            models=[entry for entry in entries if entry.state == "READY" or not request.ready]
+        )
+
+    async def repository_model_load(
+        self, request: pb.RepositoryModelLoadRequest, call: Call
+    ) -> pb.RepositoryModelLoadResponse:
+        """All versions in traffic are ready when this answers."""
+        self.check(request, request.model_name)
+        _refuse_repository_name(request.repository_name)
+        if request.parameters:
+            raise NotSupported("a load takes no parameters here; the model repository says what is served")
+        model = _known(self._board).catalog.model(request.model_name)
+        with self._places.place(call):
+            for version in sorted(model.in_traffic):
+                await self._loads.ensure(model.name, version, call)
+        return pb.RepositoryModelLoadResponse()
+
+    def _version(self, name: str, version: str) -> tuple[Model, Version]:
+        """The version of that number; without one, the highest in traffic."""
+        model = _known(self._board).catalog.model(name)
+        if not version:
+            return model, model.versions[max(model.in_traffic)]
+        if not is_version(version):
+            raise UnknownVersion(name, version, map(str, model.versions))
+        return model, self._board.catalog.version(name, int(version))
+
+    def _index(self) -> Iterator[pb.RepositoryIndexResponse.ModelIndex]:
+        """Every model and version, those that are kept out with the reason."""
+        entry = pb.RepositoryIndexResponse.ModelIndex
+        catalog = _known(self._board).catalog
+        for name, model in sorted(catalog.models.items()):
+            for number in sorted(model.versions):
+                state, reason = self._state(name, number)
+                yield entry(name=name, version=str(number), state=state, reason=reason)
+        for (name, version), text in catalog.broken.items():
+            yield entry(name=name, version=str(version or ""), state="UNAVAILABLE", reason=text)
+
+    def _state(self, name: str, version: int) -> tuple[str, str]:
+        if failing := self._residency.failing(name, [version]):
+            return "UNAVAILABLE", failing[version]
+        if self._residency.fleet.holders((name, version)):
+            return "READY", ""
+        if self._residency.moves.loading((name, version)):
+            return "LOADING", ""
+        failures = self._residency.failures(name, [version])
+        return "UNAVAILABLE", failures.get(version, "not loaded; it is when asked for")
+
+
+def _refuse_repository_name(name: str) -> None:
+    if name:
+        raise NotSupported(_ONE_CONTROLLER)
+
+
+def _known(board: Board) -> Board:
+    """Nothing can be said before the first look at the model repository."""
+    if not board.published:
+        raise Unavailable("the controller is starting and has not read its models yet; try again")
+    return board

@@ -1,0 +1,103 @@
+"""How every model is served at this moment: the catalog, what the gate lets through, and what Triton has ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from controller.catalog.builder import Catalog, Model
+from controller.journal import Journal
+from controller.placement.placement import Residency
+from controller.traffic.gate import Gate, Traffic
+from controller.traffic.model_state import Situation
+from controller.traffic.watch_hub import Board
+from triptych.protocol import controller_pb2 as cp
+
+
+class Serving:
+    """Puts on the board what follows from a new catalog, or from a version that came, went or failed."""
+
+    def __init__(self, board: Board, journal: Journal) -> None:
+        self._board, self._journal = board, journal
+        self._gate = Gate()
+        self._catalog = Catalog()
+        self._traffic: dict[str, Traffic] = {}
+        self._residency: Residency | None = None
+        self._listeners: list[Callable[[set[str]], None]] = []
+
+    def attach(self, residency: Residency) -> None:
+        """Who loads; it tells `models_changed` in turn."""
+        self._residency = residency
+
+    def listen(self, listener: Callable[[set[str]], None]) -> None:
+        """Will be told the models that are served otherwise than before."""
+        self._listeners.append(listener)
+
+    def set_catalog(self, catalog: Catalog) -> None:
+        """Everything that is to be served from now on."""
+        before, self._catalog = self._catalog, catalog
+        self._gate.keep(catalog.models)
+        self._board.catalog = catalog
+        if self._residency is not None:
+            self._residency.set_catalog(catalog)
+        gone = before.models.keys() - catalog.models.keys()
+        for name in gone:
+            self._traffic.pop(name, None)
+        changed = {name for name, model in catalog.models.items() if before.models.get(name) != model}
+        self._publish(changed, gone)
+
+    def models_changed(self, names: set[str]) -> None:
+        """Versions of these models came, went, or failed to load."""
+        self._publish(names & self._catalog.models.keys(), ())
+
+    def versions(self, name: str) -> frozenset[int]:
+        """Versions of a model that have traffic at this moment."""
+        traffic = self._traffic.get(name)
+        return (
+            frozenset(version for version, percent in traffic.in_force.items() if percent) if traffic else frozenset()
+        )
+
+    def situation(self, name: str) -> Situation | None:
+        """Of one model; None when it is not served."""
+        model = self._catalog.models.get(name)
+        if model is None or self._residency is None:
+            return None
+        traffic = self._traffic[name]
+        return Situation(
+            traffic=traffic.in_force,
+            ready=self._residency.fleet.placement(name),
+            failures=self._residency.last_failures(name, model.versions),
+            held_back=traffic.held_back,
+            copies=max((self._residency.needs.target((name, version)) for version in model.versions), default=0),
+            failing=self._residency.failing(name, model.versions),
+            trying=self._residency.trying(name, model.versions),
+        )
+
+    def _publish(self, changed: Iterable[str], gone: Iterable[str]) -> None:
+        messages = {name: self._message(self._catalog.models[name]) for name in changed}
+        self._board.publish(messages, gone)
+        for listener in self._listeners:
+            listener({*messages, *gone})
+
+    def _message(self, model: Model) -> cp.Model:
+        ready: Mapping[int, tuple[str, ...]] = {}
+        failures: Mapping[int, str] = {}
+        if self._residency is not None:
+            ready = self._residency.fleet.placement(model.name)
+            failures = self._residency.failures(model.name, model.versions)
+        before, now = self._traffic.get(model.name), self._gate.decide(model, ready, failures)
+        self._traffic[model.name] = now
+        if self._residency is not None:
+            shares = {version: percent for version, percent in now.in_force.items() if percent}
+            self._residency.serve(model.name, shares, now.to_prove)
+        if before is not None and before.in_force != now.in_force:
+            words = f"{_words(before.in_force)} to {_words(now.in_force)}"
+            self._journal.write("traffic", model.name, reason=words)
+        versions = [
+            cp.Version(version=number, percent=now.in_force.get(number, 0), predictors=ready.get(number, ()))
+            for number in sorted(model.versions)
+        ]
+        return cp.Model(name=model.name, family=model.family, route=model.route, versions=versions)
+
+
+def _words(shares: Mapping[int, int]) -> str:
+    return " ".join(f"{version}:{percent}%" for version, percent in sorted(shares.items()) if percent)

@@ -1,0 +1,99 @@
+"""What the controller knows at this moment, and the streams that follow it.
+
+A watcher holds no queue: it remembers the revision that it sent last and sends what has changed since, so a slow
+watcher costs no memory and misses nothing that still holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+from controller.call_slots import Places
+from controller.catalog.builder import Catalog
+from controller.metrics import ControllerMetrics
+from triptych.errors import Draining
+from triptych.protocol import controller_pb2 as cp
+from triptych.protocol.call import Call
+
+TOGETHER_S = 0.005
+
+
+class Board:
+    """Catalog and placement, with a revision that grows with every visible change."""
+
+    def __init__(self, metrics: ControllerMetrics, watchers: Places) -> None:
+        self.catalog = Catalog()
+        self._watchers = watchers
+        metrics.watchers.set_function(lambda: self._watchers.taken)
+        self._models: dict[str, cp.Model] = {}
+        self._changes: dict[str, int] = {}  # the revision in which each model changed or went; the latest last
+        self._revision = 0  # 0: nothing has been published yet
+        self._closed = False
+        self._changed = asyncio.Event()
+        self._waking: asyncio.TimerHandle | None = None
+
+    @property
+    def published(self) -> bool:
+        """Whether the catalog has been read once."""
+        return self._revision > 0
+
+    def publish(self, changed: Mapping[str, cp.Model], gone: Iterable[str] = ()) -> None:
+        """Models as they are now; a new revision, unless nothing that a watcher sees has changed."""
+        new = {name: model for name, model in changed.items() if self._models.get(name) != model}
+        lost = [name for name in gone if name in self._models]
+        if new or lost or not self.published:
+            self._revision += 1
+            self._models.update(new)
+            for name in lost:
+                del self._models[name]
+            for name in (*new, *lost):
+                self._changes.pop(name, None)
+                self._changes[name] = self._revision
+            self._wake_soon()
+
+    def close(self) -> None:
+        """Ends every stream: the watchers find another replica, or come back."""
+        self._closed = True
+        self._wake()
+
+    async def updates(self, call: Call) -> AsyncIterator[cp.CatalogUpdate]:
+        """The whole catalog once it is known, then what changes. Raises `Overloaded` and `Draining`."""
+        with self._watchers.place(call):
+            revision = 0
+            while True:
+                while revision == self._revision and not self._closed:
+                    await self._changed.wait()
+                if self._closed:
+                    raise Draining("the controller is stopping; watch it again")
+                update = self._since(revision)
+                revision = self._revision
+                yield update
+
+    def _since(self, revision: int) -> cp.CatalogUpdate:
+        """What has changed after a revision; everything after 0."""
+        if not revision:
+            models = [model for _, model in sorted(self._models.items())]
+            return cp.CatalogUpdate(revision=self._revision, full=True, models=models)
+        names: list[str] = []
+        for name in reversed(self._changes):
+            if self._changes[name] <= revision:
+                break
+            names.append(name)
+        models = [self._models[name] for name in sorted(names) if name in self._models]
+        removed = sorted(name for name in names if name not in self._models)
+        return cp.CatalogUpdate(revision=self._revision, models=models, removed=removed)
+
+    def _wake_soon(self) -> None:
+        """What changes together goes as one message, and after the answer to whoever waited for it."""
+        if self._waking is None:
+            try:
+                self._waking = asyncio.get_running_loop().call_later(TOGETHER_S, self._wake)
+            except RuntimeError:  # no loop, so nobody waits
+                return
+
+    def _wake(self) -> None:
+        """Wakes every watcher that waits now; later ones wait for the next change."""
+        self._waking = None
+        self._changed.set()
+        self._changed = asyncio.Event()

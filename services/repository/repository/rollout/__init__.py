@@ -1,1 +1,0 @@
-"""`python -m repository rollout`: gives a version its share step by step, and takes it back when it is worse."""

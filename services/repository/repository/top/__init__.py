@@ -1,1 +1,0 @@
-"""`python -m repository top`: what each Triton holds, and what was decided lately, in a terminal."""

@@ -1,0 +1,35 @@
+"""The contract of a model version: read it, check it, run it.
+
+    contract = load_contract("model-repository/digits_de/1/contract.yaml")
+    plan = Plan(contract)
+    rows = plan.check_inputs(inputs)
+    tensors = plan.preprocess(inputs)
+    answer = plan.postprocess(outputs, plan.check_parameters(parameters))
+
+This package needs only numpy and OpenCV. `verification` compares a contract with Triton's config.pbtxt, and is
+imported by itself because it needs Triton's protobuf classes.
+"""
+
+from triptych.contract.errors import ContractError
+from triptych.contract.loader import load_contract, parse_contract
+from triptych.contract.plan import Plan
+from triptych.contract.schema import Contract, ModelSpec
+from triptych.contract.specs import InputSpec, ParameterSpec, Scalar, TensorSpec
+from triptych.contract.steps.base import Environment, Facts, Scope, Step
+
+__all__ = [
+    "Contract",
+    "ContractError",
+    "Environment",
+    "Facts",
+    "InputSpec",
+    "ModelSpec",
+    "ParameterSpec",
+    "Plan",
+    "Scalar",
+    "Scope",
+    "Step",
+    "TensorSpec",
+    "load_contract",
+    "parse_contract",
+]

@@ -1,0 +1,221 @@
+"""What an ONNX file says about its inputs and outputs, against config.pbtxt: a mismatch is named before any load.
+
+The file is walked field by field in protobuf's wire format, and everything but names, datatypes and shapes is skipped
+by its length: weights of gigabytes are never read. The package onnx would read all of them, and is 17 MB by itself.
+Numbers of fields: onnx.proto of ONNX 1.17, whose messages only ever grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from triptych.contract.schema import Contract
+from triptych.contract.verification.triton_config import PLATFORMS, datatype_of, missing_file, model_file
+
+# TensorProto.DataType, in the words of the Open Inference Protocol.
+_DATATYPES: Final = {
+    **{1: "FP32", 2: "UINT8", 3: "INT8", 4: "UINT16", 5: "INT16", 6: "INT32", 7: "INT64", 8: "BYTES", 9: "BOOL"},
+    **{10: "FP16", 11: "FP64", 12: "UINT32", 13: "UINT64", 16: "BF16"},
+}
+_MAX_NAME: Final = 1 << 16  # bytes
+_MAX_RANK: Final = 64
+_MAX_FIELDS: Final = 2_000_000  # steps; a graph of 10,000 nodes and 5,000 weights takes some 35,000
+_VARINT, _DELIMITED, _FIXED = 0, 2, {1: 8, 5: 4}  # kinds of fields; bytes of those of fixed size
+
+Shape = tuple[int | None, ...]  # None is a dimension that is open
+
+
+class NotOnnx(ValueError):
+    """The file cannot be an ONNX model; the text says why."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output. `datatype` is empty for what is no tensor; `shape` is None where the file leaves it open."""
+
+    name: str
+    datatype: str = ""
+    shape: Shape | None = None
+
+
+@dataclass(frozen=True)
+class Header:
+    """Inputs without those that have a value in the file, which nobody needs to send."""
+
+    inputs: Sequence[Tensor]
+    optional: frozenset[str]
+    outputs: Sequence[Tensor]
+
+
+def check_model_file(contract: Contract, config: Any, folder: Path, *, strict: bool = False) -> list[str]:
+    """One line for each disagreement between a version's ONNX file and config.pbtxt, `model.onnx:1: problem`.
+
+    No line for a file of another kind, for one that is not there, and for the empty one that stands for an object of a
+    store. With `strict` one that is no ONNX model is a problem too; otherwise Triton says so when it loads it.
+    """
+    name, backend = model_file(config), config.backend or PLATFORMS.get(config.platform)
+    if name is None or backend != "onnxruntime" or ".." in Path(name).parts:
+        return []
+    if missing_file(config, folder, folder.parent.parent) or not (folder / name).is_file():
+        return []
+    try:
+        with (folder / name).open("rb") as file:
+            start = file.read(8)
+            if start[4:] == b"ORTM" or start == bytes(8):  # onnxruntime's own format, or empty
+                return []
+            header = read_header(file)
+    except NotOnnx as error:
+        return [f"{name}:1: is no ONNX model, or not whole: {error}"] if strict else []
+    except OSError as error:
+        return [f"{name}:1: cannot be read: {error.strerror}"] if strict else []
+    return [f"{name}:1: {problem}" for problem in _problems(contract, config, header)]
+
+
+def read_header(file: BinaryIO) -> Header:
+    """Of an open file, whatever its position. Raises `NotOnnx`."""
+    return _Walk(file).header()
+
+
+_Span = tuple[int, int]  # start and end of a message in the file
+_Body = _Span | int  # that, or the value of a number
+
+
+class _Walk:
+    """One way through a file, of at most `_MAX_FIELDS` steps in all."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, _MAX_FIELDS
+
+    def header(self) -> Header:
+        graphs = [body for number, body in self._fields((0, self._file.seek(0, 2))) if number == 7]
+        if not graphs or isinstance(graphs[-1], int):
+            raise NotOnnx("it has no graph")
+        inputs: list[Tensor] = []
+        outputs: list[Tensor] = []
+        valued: set[str] = set()
+        for number, body in self._fields(graphs[-1]):
+            if number in (11, 12):
+                (inputs if number == 11 else outputs).append(self._tensor(body))
+            elif number == 5:  # an initializer, among the inputs too in older files
+                valued.add(self._text(self._first(body, 8)))
+        needed = [tensor for tensor in inputs if tensor.name not in valued]
+        return Header(needed, frozenset(valued), outputs)
+
+    def _fields(self, message: _Body | None) -> Iterator[tuple[int, _Body]]:
+        """Numbers and values of the fields of a message; none where there is no message."""
+        at, end = message if isinstance(message, tuple) else (0, 0)
+        while at < end:
+            self._left -= 1
+            if not self._left:
+                raise NotOnnx(f"it has more than {_MAX_FIELDS} fields")
+            self._file.seek(at)
+            key = self._varint()
+            body: _Body = 0
+            if key & 7 == _VARINT:
+                body, next_at = self._varint(), self._file.tell()
+            elif key & 7 == _DELIMITED:
+                length, first = self._varint(), self._file.tell()
+                body, next_at = (first, first + length), first + length
+            elif key & 7 in _FIXED:
+                next_at = self._file.tell() + _FIXED[key & 7]
+            else:
+                raise NotOnnx(f"byte {at} begins no field")
+            if next_at > end or not key >> 3:
+                raise NotOnnx(f"the field at byte {at} does not end by byte {end}")
+            yield key >> 3, body
+            at = next_at
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._file.read(1)
+            if not byte or shift > 63:
+                raise NotOnnx("a number has no end")
+            value |= (byte[0] & 127) << shift
+            if byte[0] < 128:
+                return value
+            shift += 7
+
+    def _first(self, message: _Body | None, number: int) -> _Body | None:
+        """A field of a message; None where it is not set."""
+        return next((body for each, body in self._fields(message) if each == number), None)
+
+    def _text(self, span: _Body | None) -> str:
+        if not isinstance(span, tuple):
+            return ""
+        self._file.seek(span[0])
+        return self._file.read(min(span[1] - span[0], _MAX_NAME)).decode(errors="replace")
+
+    def _tensor(self, value_info: _Body) -> Tensor:
+        name = self._text(self._first(value_info, 1))
+        tensor = self._first(self._first(value_info, 2), 1)
+        if tensor is None:
+            return Tensor(name)
+        number = self._first(tensor, 1)
+        datatype = _DATATYPES.get(number, f"type {number} of ONNX") if isinstance(number, int) else "of no datatype"
+        shape = self._first(tensor, 2)
+        if not isinstance(shape, tuple):
+            return Tensor(name, datatype)
+        dims = [self._first(body, 1) for field, body in self._fields(shape) if field == 1]
+        if len(dims) > _MAX_RANK:
+            raise NotOnnx(f"'{name}' has {len(dims)} dimensions")
+        return Tensor(name, datatype, tuple(d if isinstance(d, int) and 0 < d < 1 << 62 else None for d in dims))
+
+
+def _problems(contract: Contract, config: Any, header: Header) -> Iterator[str]:
+    batching = config.max_batch_size > 0
+    said = {spec.name: spec.shape for spec in (*contract.model.inputs, *contract.model.outputs)}
+    for kind, tensors, declared in (("input", header.inputs, config.input), ("output", header.outputs, config.output)):
+        there = {tensor.name: tensor for tensor in tensors}
+        for wanted in declared:
+            if wanted.name in there:
+                yield from _compare(kind, wanted, there[wanted.name], batching, said.get(wanted.name))
+            elif wanted.name not in header.optional:
+                names = ", ".join(there) or "none"
+                yield f"has no {kind} '{wanted.name}', which config.pbtxt declares; there are: {names}"
+    declared_inputs = {tensor.name for tensor in config.input}
+    if not config.HasField("sequence_batching"):  # whose state is declared elsewhere
+        for tensor in header.inputs:
+            if tensor.name not in declared_inputs:
+                yield f"input '{tensor.name}' is not declared in config.pbtxt"
+
+
+def _compare(kind: str, wanted: Any, there: Tensor, batching: bool, said: Sequence[int] | None) -> Iterator[str]:
+    what = f"{kind} '{wanted.name}'"
+    if not there.datatype:
+        yield f"{what} is no tensor but a sequence or a map; export it as a tensor (skl2onnx: zipmap=False)"
+        return
+    datatype = datatype_of(wanted.data_type)
+    if datatype != there.datatype:
+        yield f"{what} is {there.datatype}, but {datatype} in config.pbtxt"
+    if there.shape is None:
+        return
+    dims = tuple(wanted.reshape.shape if wanted.HasField("reshape") else wanted.dims)
+    expected = (-1, *dims) if batching else dims
+    shown = f"{_spell(there.shape)}, but {list(expected)} in config.pbtxt" + " with the rows in front" * batching
+    if len(expected) != len(there.shape):
+        yield f"{what} has dims {shown}"
+    elif batching and there.shape[0] is not None:
+        fixed = f"a fixed batch of {there.shape[0]}, but max_batch_size above 0 joins requests"
+        yield f"{what} has dims {_spell(there.shape)}, {fixed}: export it with an open first dimension, or want 0"
+    elif not all(map(_agrees, there.shape, _narrowed(expected, said), [kind] * len(expected))):
+        yield f"{what} has dims {shown}"
+
+
+def _narrowed(expected: Sequence[int], said: Sequence[int] | None) -> Sequence[int]:
+    """Open dimensions of config.pbtxt as the contract has them: 32 where Triton would take any."""
+    if said is None or len(said) != len(expected):
+        return expected
+    return [promised if dim == -1 else dim for dim, promised in zip(expected, said, strict=True)]
+
+
+def _agrees(there: int | None, expected: int, kind: str) -> bool:
+    """An open output may be any size; an open input takes all sizes, and a file with one size does not."""
+    return there is None or there == expected or (expected == -1 and kind == "output")
+
+
+def _spell(shape: Shape) -> str:
+    return f"[{', '.join('?' if dim is None else str(dim) for dim in shape)}]"

@@ -1,0 +1,130 @@
+"""Runs the steps of a contract once on made-up rows, to find what the declarations alone cannot show.
+
+A datatype that the model does not take, pictures of different sizes where one array is needed: whatever would
+fail for every request fails here, when the contract is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from triptych.contract.checks import TensorCheck
+from triptych.contract.errors import Problem
+from triptych.contract.schema import Contract
+from triptych.contract.specs import InputSpec, Scalar, TensorSpec
+from triptych.contract.steps.base import Environment, Step
+from triptych.contract.verification.trial_limits import ANY, Budget, TrialLimits, oversized
+from triptych.datatypes import FLOATS, TO_NUMPY, Array
+from triptych.errors import ContractViolation, InvalidRequest
+
+_ROWS: Final = 2
+
+
+def trial(contract: Contract, limits: TrialLimits | None = None) -> list[Problem]:
+    """What went wrong. That a made-up row is refused as bad input says nothing, so it is no problem.
+
+    Nothing is run whose declared sizes are beyond the limits.
+    """
+    limits = limits or TrialLimits()
+    if found := list(oversized(contract, limits)):
+        return found
+    budget = Budget(limits)
+    sent = made_up_inputs(contract, _ROWS)
+    needed = {spec.name: sent[spec.name] for spec in contract.inputs if spec.required}
+    defaults: dict[str, Scalar] = {spec.name: spec.default for spec in contract.parameters}
+    results = made_up_tensors(contract.model.outputs, _ROWS)
+    before = ("preprocess", contract.preprocess, contract.model.inputs, ("model", "inputs"))
+    after = ("postprocess", contract.postprocess, contract.outputs, ("outputs",))
+    found = _run(contract, budget, *before, sent, {})
+    if not found and needed.keys() != sent.keys():
+        found = _run(contract, budget, *before, needed, {})
+    return found + _run(contract, budget, *after, results, defaults)
+
+
+def made_up_inputs(contract: Contract, rows: int) -> dict[str, Array]:
+    """What a caller could send: numbers within the limits, and what the steps give as an example."""
+    examples: dict[str, object] = {}
+    for step in reversed(contract.preprocess):
+        examples |= step.examples()
+    return {spec.name: _input(spec, rows, examples.get(spec.name)) for spec in contract.inputs}
+
+
+def made_up_tensors(specs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
+    """Zeros by name; a dimension of any size is 16."""
+    return {spec.name: _zeros(spec, rows) for spec in specs}
+
+
+def _run(
+    contract: Contract,
+    budget: Budget,
+    stage: str,
+    steps: Sequence[Step],
+    wanted: Sequence[TensorSpec],
+    path: tuple[str, ...],
+    values: Mapping[str, Array],
+    parameters: Mapping[str, Scalar],
+) -> list[Problem]:
+    env = Environment(values, _ROWS, parameters)
+    for i, step in enumerate(steps):
+        if refusal := budget.refusal(step, env):
+            return [Problem((stage, i), refusal)]
+        try:
+            with np.errstate(all="ignore"):
+                step.compile(contract.scope)(env)
+        except InvalidRequest:
+            return []
+        except Exception as error:
+            return [Problem((stage, i), f"{step.op} fails on made-up rows: {type(error).__name__}: {error}")]
+    found = []
+    for i, spec in enumerate(wanted):
+        try:
+            TensorCheck(f"{stage} ends with", [spec])(env, _ROWS)
+        except ContractViolation as error:
+            found.append(Problem((*path, i), str(error)))
+    return found
+
+
+def _input(spec: InputSpec, rows: int, example: object) -> Array:
+    array = _zeros(spec, rows)
+    if example is not None:
+        array[...] = example
+    elif spec.datatype in FLOATS:
+        array[...] = _spread(spec, array[0].size).reshape(array.shape[1:])
+    elif spec.datatype not in ("BYTES", "BOOL"):
+        array[...] = _between(spec)
+    return array
+
+
+def _zeros(spec: TensorSpec, rows: int) -> Array:
+    shape = (rows, *(ANY if dim == -1 else dim for dim in spec.shape[1:]))
+    array: Array = np.zeros(shape, TO_NUMPY[spec.datatype])
+    if spec.datatype == "BYTES":
+        array[...] = b""
+    return array
+
+
+def _spread(spec: InputSpec, count: int) -> Array:
+    """Different numbers within the limits, for a model may divide by their deviation; the same in every row."""
+    low = spec.limits.get("minimum", spec.limits.get("exclusive_minimum"))
+    high = spec.limits.get("maximum", spec.limits.get("exclusive_maximum"))
+    parts = (np.arange(count) * 0.618034 % 1.0 + 0.5) / 2  # from 1/4 to 3/4, no two neighbours alike
+    if low is not None and high is not None:
+        return low * (1 - parts) + high * parts
+    if low is not None:
+        return low + 2 * parts
+    return high - 2 * parts if high is not None else 2 * parts
+
+
+def _between(spec: InputSpec) -> Any:
+    """A number within the limits."""
+    low = spec.limits.get("minimum", spec.limits.get("exclusive_minimum"))
+    high = spec.limits.get("maximum", spec.limits.get("exclusive_maximum"))
+    if low is not None and high is not None:
+        middle = (low + high) / 2
+        return middle if spec.datatype in FLOATS else int(np.ceil(middle))
+    if low is not None:
+        return low + 1
+    return high - 1 if high is not None else 1

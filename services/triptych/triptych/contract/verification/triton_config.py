@@ -1,0 +1,196 @@
+"""Does a contract agree with Triton's own config.pbtxt?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from triptych.contract.files import MAX_BYTES, FileError, is_within, printable, read_text, resolved
+from triptych.contract.schema import Contract
+from triptych.contract.specs import TensorSpec
+from triptych.contract.verification.callable import uncallable
+
+FILE: Final = "config.pbtxt"
+# Where Triton looks for the model when the configuration names no file.
+MODEL_FILES: Final = {
+    "onnxruntime": "model.onnx",
+    "tensorrt": "model.plan",
+    "pytorch": "model.pt",
+    "python": "model.py",
+    "openvino": "model.xml",
+}
+# The backend of a platform, which older configurations name instead.
+PLATFORMS: Final = {
+    "onnxruntime_onnx": "onnxruntime",
+    "tensorrt_plan": "tensorrt",
+    "pytorch_libtorch": "pytorch",
+}
+MAX_REASON: Final = 300  # characters of what protobuf says, which quotes the file
+# What protobuf's reader in C++ takes, which is Triton's; Python's takes more. A comment or a string, which may hold
+# anything, or a word that begins as a number.
+_TOKEN: Final = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[0-9A-Za-z_+.-]+|[^\x00-\x7f]")
+_ESCAPE: Final = re.compile(
+    r"\\(?:[abfnrtv\\'\"]|x[0-9a-fA-F]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"
+)
+_NUMBER: Final = re.compile(
+    r"-?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?|[A-Za-z]\w*)?"
+)
+
+
+class ConfigError(ValueError):
+    """A configuration that Triton could not read; the text starts with `config.pbtxt:LINE:`."""
+
+
+def parse_config(text: str) -> Any:
+    """The protobuf message `inference.ModelConfig`. Raises ConfigError."""
+    _check_tokens(text)
+    try:
+        return text_format.Parse(text, model_config_pb2.ModelConfig())
+    except text_format.ParseError as error:
+        line, reason = error.GetLine() or 1, re.sub(r"^\d+:\d+ : ", "", str(error))
+    except Exception as error:  # ValueError for an enumeration's number of more than 32 bits
+        line, reason = 1, f"cannot be read: {type(error).__name__}: {error}"
+    raise ConfigError(f"{FILE}:{line}: {reason:.{MAX_REASON}}")
+
+
+def _check_tokens(text: str) -> None:
+    """Raises ConfigError for what Triton refuses and Python's protobuf takes: escapes, blanks, numbers such as `+5`."""
+    for token in _TOKEN.finditer(text):
+        if wrong := _wrong(token[0]):
+            line = text.count("\n", 0, token.start()) + 1
+            raise ConfigError(f"{FILE}:{line}: {wrong}")
+
+
+def _wrong(token: str) -> str:
+    first = token[0]
+    if first in "\"'":
+        left = _ESCAPE.sub("", token) if "\\" in token else ""
+        wrong = left[left.index("\\") :][:2] if "\\" in left else ""
+        return wrong and f"want escapes of C in a string, got {wrong}; a backslash is written \\\\"
+    if first in "0123456789+-." and not _NUMBER.fullmatch(token):
+        return f"want a number as in C, got {token:.40}"
+    return f"want ASCII outside of strings and comments, got {ascii(token)}" if first > "\x7f" else ""
+
+
+def read_config(folder: Path, within: Path | None = None, most: int = MAX_BYTES) -> tuple[str, Any]:
+    """The text of a model's configuration, and the message. Raises ConfigError."""
+    try:
+        text = read_text(folder / FILE, within, most)
+    except FileError as error:
+        raise ConfigError(f"{FILE}:{error.line}: {error}") from None
+    return text, parse_config(text)
+
+
+def check_config(
+    contract: Contract,
+    config_pbtxt_text: str,
+    model_name: str,
+    config: Any = None,
+    models: Collection[str] | None = None,
+) -> list[str]:
+    """One line for each disagreement, `config.pbtxt:LINE: problem`; none when Triton will do as promised.
+
+    `config` is the same as a message, for a caller who has it: reading the text takes a millisecond. `models` are
+    the folders of the controller, for an ensemble; None when they are not known.
+    """
+    try:
+        config = config if config is not None else parse_config(config_pbtxt_text)
+    except ConfigError as error:
+        return [str(error)]
+    lines = config_pbtxt_text.split("\n")
+    found = [*_problems(contract, config, model_name), *uncallable(config, models)]
+    return [f"{FILE}:{_line_of(word, lines)}: {problem}" for word, problem in found]
+
+
+def model_file(config: Any) -> str | None:
+    """Name of the file that a version's folder must hold; None when only the backend knows."""
+    return config.default_model_filename or MODEL_FILES.get(config.backend or PLATFORMS.get(config.platform, ""))
+
+
+def missing_file(config: Any, version: Path, within: Path | None = None) -> str:
+    """What is wrong with the model file of a version's folder, `1/model.onnx: no such file`; '' if nothing is.
+
+    A name that leads out of the folder is a problem of the configuration, and is not looked for.
+    """
+    name = model_file(config)
+    if name is None or ".." in Path(name).parts or "\0" in name:
+        return ""
+    path = version / name
+    try:
+        real = resolved(path)
+    except OSError:
+        return f"{version.name}/{printable(name)}: no such file"
+    if within is not None and not is_within(real, resolved(within)):
+        return f"{version.name}/{printable(name)}: is a link out of the model repository"
+    return ""
+
+
+def served_versions(config: Any, versions: Sequence[int]) -> set[int]:
+    """Which of the versions that lie there Triton will serve; its default is the latest one only."""
+    policy = config.version_policy
+    if policy.HasField("all"):
+        return set(versions)
+    if policy.HasField("specific"):
+        return set(versions) & set(policy.specific.versions)
+    return set(sorted(versions)[-(policy.latest.num_versions or 1) :])
+
+
+def _problems(contract: Contract, config: Any, model_name: str) -> Iterator[tuple[str, str]]:
+    if config.name != model_name:
+        yield "name:", f"name is '{config.name}', but the folder is '{model_name}'"
+    batching = config.max_batch_size > 0
+    if batching and config.max_batch_size < contract.max_rows:
+        most = config.max_batch_size
+        yield "max_batch_size", f"max_batch_size {most} is below the contract's max_rows {contract.max_rows}"
+    for kind, specs, tensors in (
+        ("input", contract.model.inputs, config.input),
+        ("output", contract.model.outputs, config.output),
+    ):
+        yield from _tensors(kind, specs, {tensor.name: tensor for tensor in tensors}, batching)
+    known = {spec.name for spec in contract.model.inputs}
+    for tensor in config.input:
+        if tensor.name not in known and not tensor.optional:
+            yield f'"{tensor.name}"', f"input '{tensor.name}' is not in the contract"
+
+
+def _tensors(
+    kind: str, specs: Sequence[TensorSpec], tensors: dict[str, Any], batching: bool
+) -> Iterator[tuple[str, str]]:
+    for spec in specs:
+        tensor = tensors.get(spec.name)
+        if tensor is None:
+            listed = ", ".join(sorted(tensors)) or "none"
+            yield kind, f"{kind} '{spec.name}' of the contract is not declared; there are: {listed}"
+            continue
+        word = f'"{spec.name}"'
+        datatype = datatype_of(tensor.data_type)
+        if datatype != spec.datatype:
+            yield word, f"{kind} '{spec.name}' is {datatype}, but {spec.datatype} in the contract"
+        dims = (-1, *tensor.dims) if batching else tuple(tensor.dims)
+        if not _fits(spec.shape, dims):
+            rows = " with the rows in front" if batching else ""
+            got = f"{list(dims)}{rows}"
+            yield word, f"{kind} '{spec.name}' has dims {got}, but {list(spec.shape)} in the contract"
+
+
+def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
+    """The contract may promise less than Triton allows: 32 where Triton has -1, never the reverse."""
+    if len(shape) != len(dims):
+        return False
+    return all(there in (-1, said) for said, there in zip(shape, dims, strict=True))
+
+
+def datatype_of(number: int) -> str:
+    """The protocol's name of one of Triton's datatypes."""
+    name = str(model_config_pb2.DataType.Name(number)).removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name
+
+
+def _line_of(word: str, lines: Sequence[str]) -> int:
+    """The first line with the word, comments aside; 1 when it is nowhere."""
+    return next((i for i, line in enumerate(lines, 1) if word in line.partition("#")[0]), 1)

@@ -1,0 +1,174 @@
+"""Errors, named for what the caller should do about them.
+
+    TriptychError
+    ├── InvalidRequest        change the request
+    │   ├── InvalidInput      ... this tensor of it
+    │   └── InvalidParameter  ... this parameter of it
+    ├── UnknownTarget         ask for something that exists
+    │   ├── UnknownModel
+    │   ├── UnknownRoute
+    │   └── UnknownVersion
+    ├── NotSupported          do not call this method here
+    ├── Unavailable           try again later
+    │   ├── StageUnavailable  ... a stage or Triton does not answer
+    │   ├── ModelFailing      ... a loaded model cannot run: its process died, or its GPU has a fault
+    │   └── Draining          ... on another replica
+    ├── LoadFailed            mend the model; trying again does not help
+    ├── DeadlineExceeded      allow more time
+    ├── Overloaded            send less, or later
+    └── Internal              report it: two parts of the system disagree
+        └── ContractViolation
+            └── NotThere
+
+No gRPC here: `triptych.protocol.status` holds the one table from these classes to status codes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+
+MAX_WORD = 128  # characters of a caller's word in a sentence; a name in a contract has as many
+MAX_GOT = 512  # characters of what a caller sent, where a sentence shows it
+
+
+class TriptychError(Exception):
+    """The root. `str(error)` is the sentence that the caller reads."""
+
+
+class InvalidRequest(TriptychError):
+    """The request cannot be answered as it is."""
+
+
+class InvalidInput(InvalidRequest):
+    """One input tensor is wrong: `input 'history': want FP32[n,28], got FP64[3,27]`."""
+
+    def __init__(self, name: str, want: str, got: str) -> None:
+        name, got = clipped(name), clipped(got, MAX_GOT)
+        super().__init__(f"input '{name}': want {want}, got {got}")
+        self.name, self.want, self.got = name, want, got
+
+
+class InvalidParameter(InvalidRequest):
+    """One request parameter is wrong."""
+
+    def __init__(self, name: str, want: str, got: str) -> None:
+        name, got = clipped(name), clipped(got, MAX_GOT)
+        super().__init__(f"parameter '{name}': want {want}, got {got}")
+        self.name, self.want, self.got = name, want, got
+
+
+class UnknownTarget(TriptychError):
+    """What the request names does not exist."""
+
+
+class UnknownModel(UnknownTarget):
+    """No model or family of that name is in the catalog."""
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"unknown model or family '{clipped(name)}'" + _known(known))
+
+
+class UnknownRoute(UnknownTarget):
+    """The family exists, but has no model for that route."""
+
+    def __init__(self, family: str, route: str, known: Iterable[str] = ()) -> None:
+        super().__init__(f"family '{clipped(family)}' has no route '{clipped(route)}'" + _known(known))
+
+
+class UnknownVersion(UnknownTarget):
+    """The model exists, but not in that version."""
+
+    def __init__(self, model: str, version: str, known: Iterable[str] = ()) -> None:
+        wanted = "" if is_version(version) else "; a version is a number as in '1', in digits without zeros before it"
+        super().__init__(f"model '{clipped(model)}' has no version '{clipped(version)}'" + wanted + _known(known))
+
+
+class NotSupported(TriptychError):
+    """This server does not offer the method."""
+
+
+class Unavailable(TriptychError):
+    """Temporarily not possible; the same call may succeed later."""
+
+
+class StageUnavailable(Unavailable):
+    """Another part of the chain does not answer."""
+
+    def __init__(self, stage: str, address: str, reason: str) -> None:
+        super().__init__(f"{stage} at {address} does not answer: {reason}")
+        self.stage, self.address = stage, address
+
+
+class ModelFailing(Unavailable):
+    """A loaded model cannot run, whatever it is asked. `retry_after_s`: when it is worth trying again; 0: unknown."""
+
+    def __init__(self, text: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class Draining(Unavailable):
+    """This process is stopping."""
+
+
+class LoadFailed(TriptychError):
+    """Triton refused to load the model; carries Triton's reason."""
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"model '{model}' could not be loaded: {reason}")
+        self.model, self.reason = model, reason
+
+
+class DeadlineExceeded(TriptychError):
+    """The time allowed for the call is over."""
+
+
+class Overloaded(TriptychError):
+    """A bounded queue is full. `retry_after_s` is when it is worth trying again; 0: nobody knows."""
+
+    def __init__(self, text: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class Internal(TriptychError):
+    """A fault of ours. The caller gets a fixed text, the log gets this one.
+
+    `details` is what another part said, in its own words.
+    """
+
+    def __init__(self, text: str, details: str = "") -> None:
+        super().__init__(text)
+        self.details = details or text
+
+
+class ContractViolation(Internal):
+    """Model and contract disagree at run time, which publishing should have prevented."""
+
+
+class NotThere(ContractViolation):
+    """A part does not have what we were told it has: for Triton, a model that is no longer loaded."""
+
+
+def clipped(text: str, limit: int = MAX_WORD) -> str:
+    """A text that is safe to show: what is over `limit` characters is left out, and the whole length said."""
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+
+
+def is_version(text: str) -> bool:
+    """Whether a text is a version as this project writes it: "1", and neither "01", " 1", "-1" nor "latest"."""
+    return len(text) <= MAX_VERSION_DIGITS and text.isascii() and text.isdecimal() and text[0] != "0"
+
+
+MAX_VERSION_DIGITS = 18  # so that any fits an int64
+_SHOWN = 8
+
+
+def _known(names: Iterable[str]) -> str:
+    """`; known: a, b, ... (48 in all)`, or nothing."""
+    every = list(names)
+    if not every:
+        return ""
+    more = f", ... ({len(every)} in all)" if len(every) > _SHOWN else ""
+    return "; known: " + ", ".join(heapq.nsmallest(_SHOWN, every)) + more

@@ -1,0 +1,112 @@
+"""gRPC's words on HTTP/2: the prefix of a message, the timeout, the status (gRPC over HTTP2, PROTOCOL-HTTP2.md)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from urllib.parse import quote
+
+import grpc
+
+from triptych.errors import InvalidRequest, NotSupported, Overloaded
+from triptych.http2.oversized import STRING_BYTES
+from triptych.runtime.settings import METADATA_ENTRY_BYTES
+
+PREFIX = 5  # one byte says whether the message is compressed, four are its length
+
+_UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_WINDOW_BITS = {"gzip": 31, "deflate": 15}  # zlib's names for the two formats
+ACCEPTED = "identity,deflate,gzip"
+FIRST_BYTES = 1 << 16  # so much is unpacked in place: 0.1 ms
+PIECE_BYTES = 1 << 20
+SLICE_BYTES = 1 << 16
+FREE_BYTES = 1 << 20
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+def timeout_s(text: str) -> float:
+    """The seconds of a `grpc-timeout`, such as "250m"."""
+    unit, digits = _UNITS_S.get(text[-1:]), text[:-1]
+    if unit is None or not digits.isdecimal() or len(digits) > 8:
+        raise InvalidRequest(f"grpc-timeout: want up to 8 digits and one of H M S m u n, got '{text}'")
+    return int(digits) * unit
+
+
+def metadata_fault(
+    fields: Collection[tuple[str | bytes, str | bytes]], limit_bytes: int, left_out_bytes: int = 0
+) -> Overloaded | None:
+    """The refusal of metadata that is too large; `left_out_bytes` are of fields too long for the transport."""
+    size_bytes = METADATA_ENTRY_BYTES * len(fields) + sum([len(name) + len(value) for name, value in fields])
+    if left_out_bytes:
+        size_bytes, limit_bytes = size_bytes + left_out_bytes, min(limit_bytes, STRING_BYTES)
+    elif size_bytes <= limit_bytes:
+        return None
+    return Overloaded(f"received metadata larger than max ({size_bytes} vs. {limit_bytes})")
+
+
+def framed(message: bytes) -> bytes:
+    """A message as it travels, not compressed."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def status_headers(code: grpc.StatusCode, text: str, trailers: Iterable[tuple[str, str]]) -> Headers:
+    """The end of a call that failed, as trailers or, before any message, in place of the headers."""
+    return [
+        (b"grpc-status", b"%d" % code.value[0]),
+        (b"grpc-message", quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~", errors="replace").encode()),
+        *((key.encode(), value.encode()) for key, value in trailers),
+    ]
+
+
+class Limits:
+    """What one call may send: how large a message, in which encoding, and how many times larger when unpacked."""
+
+    def __init__(self, max_bytes: int, encoding: str, max_ratio: int) -> None:
+        self._max_bytes, self._encoding, self._max_ratio = max_bytes, encoding, max_ratio
+
+    def length(self, prefix: bytes | bytearray) -> int:
+        """How long the message behind a prefix is."""
+        length = int.from_bytes(prefix[1:PREFIX], "big")
+        if length > self._max_bytes:
+            raise Overloaded(f"received message larger than max ({length} vs. {self._max_bytes})")
+        return length
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """A compressed message, unpacked piece by piece. Raises `NotSupported` for an encoding that is not known here.
+
+        The ratio counts above `FREE_BYTES` only: less costs nothing, whatever it was packed to.
+        """
+        bits = _WINDOW_BITS.get(self._encoding)
+        if bits is None:
+            raise NotSupported(f"grpc-encoding: want one of {ACCEPTED}, got '{self._encoding}'")
+        size = 0
+        try:
+            for piece in _inflated(data, bits):
+                size += len(piece)
+                if size > self._max_bytes:
+                    raise Overloaded(f"received message larger than max (over {self._max_bytes} when unpacked)")
+                if size > max(FREE_BYTES, len(data) * self._max_ratio):
+                    raise InvalidRequest(
+                        f"want a message that is at most {self._max_ratio} times as large when unpacked, "
+                        f"got one of {len(data)} bytes that is more; send it without compression"
+                    )
+                yield piece
+        except zlib.error as error:
+            raise InvalidRequest(f"the message is not what grpc-encoding says, {self._encoding}: {error}") from error
+
+
+def _inflated(data: bytes, bits: int) -> Iterator[bytes]:
+    """Pieces of at most `PIECE_BYTES`, the first of `FIRST_BYTES`. Input goes in by slices: what is left is copied."""
+    decoder, most = zlib.decompressobj(bits), FIRST_BYTES
+    for at in range(0, len(data), SLICE_BYTES):
+        if decoder.eof:
+            break
+        left = data[at : at + SLICE_BYTES]
+        while left:
+            yield decoder.decompress(left, most)
+            left, most = decoder.unconsumed_tail, PIECE_BYTES
+    if not decoder.eof:
+        raise zlib.error("it ends too early")
+    if decoder.unused_data or at + SLICE_BYTES < len(data):
+        raise zlib.error("more bytes follow its end")

@@ -1,0 +1,76 @@
+"""What a servicer may know about the call that it answers, whatever server took it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from triptych.errors import DeadlineExceeded, Overloaded
+from triptych.protocol.peer import peer_host
+
+TRACE_KEYS = ("traceparent", "tracestate")
+
+
+@dataclass(slots=True)
+class Call:
+    """One call: the moment by which it must be answered, and the caller's metadata.
+
+    `deadline` is on the clock of `time.monotonic`, in seconds. `unwritten` holds what counts the call, until whoever
+    writes the answer says by `settle` how that ended; with None a call is counted when its answer is made.
+    """
+
+    deadline: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    ask_peer: Callable[[], str] | None = None  # as gRPC names it; asked only where it matters, for it costs
+    ask_identity: Callable[[], Collection[str]] | None = None  # names in the certificate that the server has verified
+    unwritten: list[Callable[[str], None]] | None = None
+
+    @classmethod
+    def within(cls, seconds: float, metadata: Mapping[str, str] | None = None) -> Call:
+        return cls(time.monotonic() + seconds, metadata or {})
+
+    @property
+    def peer(self) -> str:
+        """The caller's host; empty where the server does not tell it."""
+        return peer_host(self.ask_peer()) if self.ask_peer is not None else ""
+
+    @property
+    def identity(self) -> Collection[str]:
+        """Names in the caller's certificate; empty without mutual TLS, and where the server does not tell them."""
+        return self.ask_identity() if self.ask_identity is not None else ()
+
+    def settle(self, code: str) -> None:
+        """Counts the call with its gRPC code, once."""
+        if self.unwritten:
+            self.unwritten.pop()(code)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
+
+    def remaining_s(self, limit_s: float = float("inf")) -> float:
+        """Seconds left, at most `limit_s`; raises `DeadlineExceeded` when there are none."""
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded("the deadline of the call has passed")
+        return min(left, limit_s)
+
+    def shorten(self, limit_s: float) -> None:
+        """Moves the deadline to at most `limit_s` from now."""
+        self.deadline = min(self.deadline, time.monotonic() + limit_s)
+
+    def check_wait_budget(self, wait_s: float, share: float, queue: str) -> None:
+        """Raises `Overloaded` when a wait that is to be expected takes more than `share` of the time left."""
+        allowed_s = self.remaining_s() * share
+        if wait_s > allowed_s:
+            raise Overloaded(
+                f"the wait for {queue} is {wait_s:.3f} s, and this call can wait {allowed_s:.3f} s; "
+                "send less, wait longer or add replicas",
+                retry_after_s=wait_s - allowed_s,
+            )
+
+    def trace_metadata(self) -> tuple[tuple[str, str], ...]:
+        """The caller's trace context, to be sent along with outbound calls."""
+        return tuple((key, self.metadata[key]) for key in TRACE_KEYS if key in self.metadata)

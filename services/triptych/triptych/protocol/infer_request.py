@@ -1,0 +1,136 @@
+"""A ModelInferRequest taken apart: every field is served, or refused by name; lengths and counts come first.
+
+tests/unit/triptych/test_fields.py goes over the descriptors, so that a field of a newer protocol has to be decided on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import Message
+from tritonclient.grpc import service_pb2 as pb
+
+from triptych.contract.specs import RESERVED_PREFIXES
+from triptych.errors import InvalidParameter, InvalidRequest, clipped
+from triptych.protocol.tensors import SHARED_MEMORY, Parameter, decode_parameters, unknown_field
+
+# Parameters that Triton gives a meaning and this server does not; zero, false and "" mean the same as none at all.
+_NOT_SERVED: Final[Mapping[str, str]] = {
+    "priority": "none: requests of a model are answered in the order in which they come",
+    "sequence_id": "none: models here keep no state from one request to the next",
+    "sequence_start": "none: models here keep no state from one request to the next",
+    "sequence_end": "none: models here keep no state from one request to the next",
+}
+EMPTY_FINAL_RESPONSE: Final = "triton_enable_empty_final_response"
+FINAL_RESPONSE: Final = "triton_final_response"
+TIMEOUT: Final = "timeout"
+_MAX_TIMEOUT_US: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """How many inputs, outputs and parameters a request may have, and how many characters each of their texts."""
+
+    items: int
+    text: int
+
+    def check(self, request: pb.ModelInferRequest) -> None:
+        """Raises `InvalidRequest`. Costs the same for every request, 1.5 us: nothing here reads contents."""
+        items, text = self.items, self.text
+        if (
+            len(request.inputs) > items
+            or len(request.outputs) > items
+            or len(request.parameters) > items
+            or len(request.raw_input_contents) > items
+        ):
+            self._refuse_items(request)
+        if len(request.model_name) > text or len(request.model_version) > text or len(request.id) > text:
+            self._refuse_texts(request)
+        refuse_unknown_fields(request)
+
+    def _refuse_items(self, request: pb.ModelInferRequest) -> None:
+        for field in ("inputs", "outputs", "parameters", "raw_input_contents"):
+            if (count := len(getattr(request, field))) > self.items:
+                raise InvalidRequest(f"want at most {self.items} {field}, got {count}")
+
+    def _refuse_texts(self, request: pb.ModelInferRequest) -> None:
+        for field in ("model_name", "model_version", "id"):
+            self.check_text(field, getattr(request, field))
+
+    def check_text(self, field: str, text: str) -> None:
+        """Raises `InvalidRequest` for a text that is too long to be looked at."""
+        if len(text) > self.text:
+            raise InvalidRequest(f"{field}: want at most {self.text} characters, got {len(text)}")
+
+
+def refuse_unknown_fields(message: Message) -> None:
+    """Raises `InvalidRequest` for a field that this version of the protocol does not have."""
+    if (number := unknown_field(message)) is not None:
+        name = message.DESCRIPTOR.full_name
+        raise InvalidRequest(f"want the fields of {name} that this server knows, got field {number}")
+
+
+def request_parameters(request: pb.ModelInferRequest, limits: RequestLimits) -> dict[str, Parameter]:
+    """The request's parameters, those of the protocol checked."""
+    parameters = decode_parameters(request.parameters)
+    for name, value in parameters.items():
+        if isinstance(value, str) and len(value) > limits.text:
+            limits.check_text(f"parameter '{name}'", value)
+        if name in _NOT_SERVED and value:
+            raise InvalidParameter(name, _NOT_SERVED[name], str(value))
+        if name.startswith(RESERVED_PREFIXES):
+            _check_reserved(name, value)
+    return parameters
+
+
+def wanted_outputs(request: pb.ModelInferRequest, known: Sequence[str]) -> Sequence[str]:
+    """The outputs that the request names; all of `known` when it names none. Raises `InvalidRequest`."""
+    names: list[str] = []
+    for output in request.outputs:
+        name = output.name
+        if name not in known:
+            raise InvalidRequest(f"unknown output '{clipped(name)}'; there are: {', '.join(known)}")
+        if name in names:
+            raise InvalidRequest(f"output '{name}': want it asked for once, got a second time")
+        if output.parameters:
+            _refuse_output_parameter(name, next(iter(output.parameters)))
+        refuse_unknown_fields(output)
+        names.append(name)
+    return names or known
+
+
+def _refuse_output_parameter(output: str, parameter: str) -> None:
+    if parameter == "classification":
+        want = "none: the contract's postprocess makes classes; ask for its outputs without class_count"
+    elif parameter in SHARED_MEMORY:
+        want = "none: outputs always come in the message, there is no shared memory between it and the caller"
+    else:
+        want = "no parameters of an output"
+    raise InvalidRequest(f"output '{output}', parameter '{clipped(parameter)}': want {want}")
+
+
+def _check_reserved(name: str, value: Parameter) -> None:
+    if name != EMPTY_FINAL_RESPONSE:
+        raise InvalidParameter(name, f"none that begins so but {EMPTY_FINAL_RESPONSE}", "a parameter of another name")
+    if not isinstance(value, bool):
+        raise InvalidParameter(name, "true or false", f"{value!r}")
+
+
+def own_timeout_s(request: pb.ModelInferRequest) -> float | None:
+    """The request's parameter `timeout`, which Triton has in microseconds; None where there is none, or 0.
+
+    Raises `InvalidParameter`.
+    """
+    if TIMEOUT not in request.parameters:
+        return None
+    value = decode_parameters({TIMEOUT: request.parameters[TIMEOUT]})[TIMEOUT]
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_TIMEOUT_US:
+        raise InvalidParameter(TIMEOUT, "microseconds, a whole number from 0 (no timeout)", f"{value!r}")
+    return value / 1e6 if value else None
+
+
+def mark_final(response: pb.ModelInferResponse) -> None:
+    """Marks the only response to a request of a stream as the last one, as Triton does."""
+    response.parameters[FINAL_RESPONSE].bool_param = True

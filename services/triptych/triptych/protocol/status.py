@@ -1,0 +1,103 @@
+"""The one table from errors to gRPC status, and back again for a stage that calls another.
+
+UNKNOWN never leaves a process: an error without a row is a bug, answers INTERNAL with a fixed text and is logged whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+
+import grpc
+
+from triptych import errors
+from triptych.protocol.call import Call
+
+INTERNAL_TEXT = "internal error; the stage's log has the cause under this request's id"
+
+# Trailing metadata of every error that a stage of ours answers: tells it from one that the connection made up.
+SAID_BY_US = "triptych-said"
+
+# When the caller should try again, in milliseconds: gRPC's own name, which its retry policies understand (gRFC A6).
+RETRY_AFTER = "grpc-retry-pushback-ms"
+
+# gRPC's clients take 8 KiB of metadata unless told otherwise, and a byte that is not ASCII takes three in a status. A
+# longer text would turn every code into RESOURCE_EXHAUSTED.
+MAX_TEXT_BYTES = 2_000
+
+CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidParameter: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnknownTarget: grpc.StatusCode.NOT_FOUND,
+    errors.UnknownModel: grpc.StatusCode.NOT_FOUND,
+    errors.UnknownRoute: grpc.StatusCode.NOT_FOUND,
+    errors.UnknownVersion: grpc.StatusCode.NOT_FOUND,
+    errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
+    errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.StageUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.ModelFailing: grpc.StatusCode.UNAVAILABLE,
+    errors.Draining: grpc.StatusCode.UNAVAILABLE,
+    errors.LoadFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Internal: grpc.StatusCode.INTERNAL,
+    errors.ContractViolation: grpc.StatusCode.INTERNAL,
+    errors.NotThere: grpc.StatusCode.INTERNAL,
+}
+
+
+class Relayed(errors.TriptychError):
+    """Another stage of ours already said what is wrong: its code and sentence go on to the caller."""
+
+    def __init__(self, code: grpc.StatusCode, text: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.code, self.retry_after_s = code, retry_after_s
+
+
+def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
+    """The code and the text that the caller gets for an error, the text cut to `MAX_TEXT_BYTES`."""
+    if isinstance(error, Relayed):
+        return error.code, _cut(str(error))
+    code = CODES.get(type(error)) if isinstance(error, errors.TriptychError) else None
+    if code is None or code is grpc.StatusCode.INTERNAL:
+        return grpc.StatusCode.INTERNAL, INTERNAL_TEXT
+    return code, _cut(str(error))
+
+
+def _cut(text: str) -> str:
+    if len(text) * 4 <= MAX_TEXT_BYTES or len(encoded := text.encode(errors="replace")) <= MAX_TEXT_BYTES:
+        return text
+    return encoded[:MAX_TEXT_BYTES].decode(errors="ignore") + "..."
+
+
+def ended_as(error: BaseException, call: Call) -> str:
+    """The name of the code that a call is counted with. A cancelled task is nobody's any more, or too late."""
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return (grpc.StatusCode.DEADLINE_EXCEEDED if call.is_late else grpc.StatusCode.CANCELLED).name
+    return status_of(error)[0].name
+
+
+def trailers_of(error: BaseException) -> tuple[tuple[str, str], ...]:
+    """The trailing metadata of an error."""
+    after_s = getattr(error, "retry_after_s", 0.0)
+    hint = ((RETRY_AFTER, str(math.ceil(after_s * 1000))),) if after_s else ()
+    return ((SAID_BY_US, "1"), *hint)
+
+
+def pushback_s(trailers: Mapping[str, str]) -> float | None:
+    """Seconds after which the other side wants to be tried again; None when it does not say.
+
+    Anything but a number says never (gRFC A6), which is infinite.
+    """
+    text = trailers.get(RETRY_AFTER)
+    if not text:
+        return None
+    return int(text) / 1000 if text.isdecimal() and len(text) < 10 else math.inf
+
+
+def retry_after_of(trailers: Mapping[str, str]) -> float:
+    """The same as a hint for a caller; 0 for none."""
+    after_s = pushback_s(trailers)
+    return after_s if after_s is not None and math.isfinite(after_s) else 0.0

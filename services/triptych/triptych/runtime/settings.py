@@ -1,0 +1,171 @@
+"""Settings: one frozen class for each service, read once from the environment in `__main__`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from triptych import __version__
+from triptych.runtime.addresses import Collector, ListeningHost
+
+MIB = 1 << 20
+METADATA_FACTOR = 4  # a server ends a call over its own limit without a sentence: that is so much higher than ours
+METADATA_ENTRY_BYTES = 32  # what HTTP/2 counts for an entry beside its name and value (RFC 9113, 6.5.2)
+
+
+class StageSettings(BaseSettings):
+    """What every service has. A subclass sets `env_prefix`, ports and its own."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    host: ListeningHost = Field(
+        "127.0.0.1", description="address to listen on; in a pod 0.0.0.0, or :: for IPv6 and IPv4"
+    )
+    port: int = Field(0, ge=0, le=65535, description="gRPC port; 0: a free one, which the log names")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
+    metrics_timeout_s: float = Field(
+        5.0, gt=0, description="longest time for one page of the Prometheus endpoint, from connection to its end"
+    )
+    metrics_max_connections: int = Field(
+        64, ge=1, description="connections to the Prometheus endpoint at once; with one more the oldest is closed"
+    )
+    revision: str = Field(__version__, description="name of this revision, returned with every answer")
+    request_timeout_s: float = Field(30.0, gt=0, description="longest time for one call, if the caller sets none")
+    max_message_bytes: int = Field(64 * MIB, ge=1024, description="largest gRPC message taken or sent")
+    max_metadata_bytes: int = Field(
+        64 << 10,
+        ge=4096,
+        le=1 << 20,
+        description="largest metadata of one call, counted as HTTP/2 does: 32 bytes more for each entry",
+    )
+    max_in_flight: int = Field(512, ge=1, description="requests at once; more are refused with RESOURCE_EXHAUSTED")
+    max_concurrent_streams: int = Field(
+        1024,
+        ge=1,
+        le=(1 << 31) - 1,
+        description="calls at once on one connection, others wait in the client; with the server grpcio four times as "
+        "many, and a call that was reset counts until it has ended",
+    )
+    max_connections: int = Field(
+        20_000,
+        ge=1,
+        description="connections at once; one more costs the oldest without a call its place",
+    )
+    max_request_items: int = Field(
+        1024, ge=1, description="inputs, outputs and parameters that a request may have, of each"
+    )
+    max_text_length: int = Field(
+        16_384, ge=128, description="characters of a request's id, model name, version and of each text parameter"
+    )
+    # A request takes up to three times its bytes: the message, its tensors, a copy on the way. With this, two threads,
+    # and 64 callers with photographs of 12 megapixels (3.4 MB) preprocess took 890 MiB; 16 with 18 of them each, 780
+    # (2.3 GiB without, 2026-11-22).
+    max_bytes_in_flight: int = Field(
+        128 * MIB,
+        ge=1,
+        description="bytes of requests at once, on their way in and in work; more are refused with RESOURCE_EXHAUSTED, "
+        "but never one that is alone",
+    )
+    max_unpacked_ratio: int = Field(
+        100,
+        ge=1,
+        description="how many times larger a compressed message may be when unpacked, if that is over 1 MiB; with the "
+        "server http2",
+    )
+    min_bytes_per_s: int = Field(
+        16_384,
+        ge=0,
+        description="how fast a caller has to send a message, over slow_after_s; 0: at any pace; with the server http2",
+    )
+    slow_after_s: float = Field(
+        5.0, gt=0, description="seconds over which a caller's pace is measured; under min_bytes_per_s its call ends"
+    )
+    drain_s: float = Field(0.5, ge=0, description="on SIGTERM: go on serving that long while not ready")
+    grace_s: float = Field(20.0, ge=0, description="after draining: time for calls in flight to end")
+    connection_age_s: float = Field(
+        10.0,
+        ge=0,
+        description="a connection gets GOAWAY after that long, so that its caller finds new replicas; calls on it end "
+        "as they would; 0: never",
+    )
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG logs every request")
+    otlp_endpoint: Collector = Field(
+        "", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off"
+    )
+    server: Literal["http2", "grpcio"] = Field(
+        "http2", description="the gRPC server: our own on HTTP/2 (libnghttp2), or grpc.aio, the reference"
+    )
+    transport: Literal["http2", "grpcio"] = Field(
+        "http2", description="what calls to other parts go over: our own HTTP/2 (libnghttp2), or grpcio"
+    )
+    tls_cert: str = Field("", description="file with the certificate chain to serve with (PEM); empty: plaintext")
+    tls_key: str = Field("", description="file with its private key", validate_default=True)
+    tls_client_ca: str = Field("", description="file with the authorities of callers; nobody else is let in then")
+    upstream_ca: str = Field("", description="file with the authorities of our other stages; empty: plaintext to them")
+    upstream_cert: str = Field("", description="file with the certificate chain to show to them")
+    upstream_key: str = Field("", description="file with its private key", validate_default=True)
+
+    @field_validator("tls_key", "upstream_key")
+    @classmethod
+    def _beside_its_certificate(cls, key: str, info: ValidationInfo) -> str:
+        certificate = f"{info.field_name}".replace("key", "cert")
+        if bool(key) != bool(info.data.get(certificate)):
+            raise ValueError(f"want it together with {certificate.upper()}, or neither")
+        return key
+
+    @field_validator("tls_client_ca", "upstream_cert")
+    @classmethod
+    def _only_with_tls(cls, path: str, info: ValidationInfo) -> str:
+        needed = "tls_cert" if info.field_name == "tls_client_ca" else "upstream_ca"
+        if path and not info.data.get(needed):
+            raise ValueError(f"want {needed.upper()} beside it")
+        return path
+
+    @classmethod
+    def prefix(cls) -> str:
+        """What the names of their variables begin with."""
+        return str(cls.model_config.get("env_prefix", ""))
+
+
+S = TypeVar("S", bound=StageSettings)
+
+
+def load(cls: type[S], arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> S:
+    """Reads the settings. Ends the process on `--help` (0) and on what is wrong (2), with one line for each fault."""
+    environment = os.environ if environment is None else environment
+    if arguments:
+        sys.stdout.write(describe(cls))
+        raise SystemExit(0 if arguments[0] in ("-h", "--help") else 2)
+    faults = unknown_variables(cls, environment)
+    if not faults:
+        try:
+            return cls()
+        except ValidationError as error:
+            prefix = cls.model_config.get("env_prefix", "")
+            for fault in error.errors():
+                name = prefix + "_".join(map(str, fault["loc"])).upper()
+                faults.append(f"{name}: {fault['msg']}, got {fault['input']!r}")
+    sys.stderr.write("".join(f"{fault}\n" for fault in faults) + "--help lists the settings\n")
+    raise SystemExit(2)
+
+
+def unknown_variables(cls: type[StageSettings], environment: Mapping[str, str]) -> list[str]:
+    """A sentence for every variable that has the service's prefix and is none of its settings."""
+    prefix = cls.model_config.get("env_prefix", "")
+    known = {prefix + name.upper() for name in cls.model_fields}
+    return [f"{name}: no such setting" for name in sorted(environment) if name.startswith(prefix) and name not in known]
+
+
+def describe(cls: type[StageSettings]) -> str:
+    """The text of `--help`."""
+    prefix = cls.model_config.get("env_prefix", "")
+    lines = [f"{(cls.__doc__ or '').strip()}\n\nSettings, by environment variable (with its default):\n"]
+    for name, field in cls.model_fields.items():
+        default: Any = field.get_default(call_default_factory=True)
+        lines.append(f"  {prefix + name.upper()}={default}\n      {field.description}\n")
+    return "".join(lines)

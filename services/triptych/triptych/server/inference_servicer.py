@@ -1,0 +1,224 @@
+"""The Open Inference Protocol as our stages answer it: what does not depend on the stage.
+
+A stage derives from `InferenceServicer` and says what it knows about models (`describe`) and how it infers (`infer`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from google.protobuf.message import Message
+from tritonclient.grpc import service_pb2 as pb
+
+from triptych import __version__
+from triptych.errors import DeadlineExceeded, InvalidRequest, Overloaded, clipped
+from triptych.protocol.call import Call
+from triptych.protocol.infer_request import RequestLimits, mark_final, own_timeout_s, refuse_unknown_fields
+from triptych.protocol.metadata import ModelInfo, config_of
+from triptych.protocol.status import ended_as, status_of
+from triptych.runtime.settings import StageSettings
+from triptych.server.base import refusal
+from triptych.telemetry.metrics import StageMetrics
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+_NO_SHARED_MEMORY = "tensors travel in the message here, there is no shared memory between this server and its callers"
+_NO_CONTROL = "the model repository says what is served; the controller's own service (port 9002) shows and loads it"
+# Methods of Triton's that this server does not offer, and what to do instead.
+NOT_OFFERED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "RepositoryIndex": _NO_CONTROL,
+        "RepositoryModelLoad": _NO_CONTROL,
+        "RepositoryModelUnload": _NO_CONTROL,
+        "SystemSharedMemoryStatus": _NO_SHARED_MEMORY,
+        "SystemSharedMemoryRegister": _NO_SHARED_MEMORY,
+        "SystemSharedMemoryUnregister": _NO_SHARED_MEMORY,
+        "CudaSharedMemoryStatus": _NO_SHARED_MEMORY,
+        "CudaSharedMemoryRegister": _NO_SHARED_MEMORY,
+        "CudaSharedMemoryUnregister": _NO_SHARED_MEMORY,
+        "TraceSetting": "spans go to the collector that the setting otlp_endpoint names",
+        "LogSettings": "the setting log_level says what is logged",
+    }
+)
+LEAST_HINT_S = 0.05  # as long as nobody knows what a request takes
+LEARNT = 0.1  # of what is new, when a mean follows it
+STREAM_WINDOW = 16  # requests of one stream that are worked on at once; answers keep their order
+
+
+@dataclass(frozen=True)
+class _InStream:
+    """A request of a stream that is being answered."""
+
+    task: asyncio.Task[pb.ModelStreamInferResponse]
+    call: Call
+
+
+class InferenceServicer:
+    """OIP for a stage. Subclasses implement `describe`, `model_available` and `infer`."""
+
+    extensions: Sequence[str] = ("model_configuration", "parameters", "statistics")
+    not_offered = NOT_OFFERED
+
+    def __init__(self, stage: str, settings: StageSettings, metrics: StageMetrics, is_ready: Callable[[], bool]):
+        self.stage = stage
+        self.settings = settings
+        self.metrics = metrics
+        self.limits = RequestLimits(settings.max_request_items, settings.max_text_length)
+        self._is_ready = is_ready
+        self._in_flight = 0
+        self._request_s = 0.0  # a mean that follows the last requests
+        metrics.watch(lambda: self._in_flight)
+
+    async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
+        """Metadata of a model. Raises the errors of `UnknownTarget`."""
+        raise NotImplementedError
+
+    async def model_available(self, name: str, version: str, call: Call) -> bool:
+        """Whether a request for that model would be taken."""
+        raise NotImplementedError
+
+    async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        """Answers one request."""
+        raise NotImplementedError
+
+    # The protocol, one method each.
+
+    async def server_live(self, request: pb.ServerLiveRequest, _call: Call) -> pb.ServerLiveResponse:
+        self.check(request)
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(self, request: pb.ServerReadyRequest, _call: Call) -> pb.ServerReadyResponse:
+        self.check(request)
+        return pb.ServerReadyResponse(ready=self._is_ready())
+
+    async def server_metadata(self, request: pb.ServerMetadataRequest, _call: Call) -> pb.ServerMetadataResponse:
+        """`extensions` by the names that Triton's documentation gives them."""
+        self.check(request)
+        return pb.ServerMetadataResponse(name=f"triptych-{self.stage}", version=__version__, extensions=self.extensions)
+
+    async def model_ready(self, request: pb.ModelReadyRequest, call: Call) -> pb.ModelReadyResponse:
+        self.check(request, request.name, request.version)
+        return pb.ModelReadyResponse(ready=await self.model_available(request.name, request.version, call))
+
+    async def model_metadata(self, request: pb.ModelMetadataRequest, call: Call) -> pb.ModelMetadataResponse:
+        self.check(request, request.name, request.version)
+        model = await self.describe(request.name, request.version, call)
+        tensor = pb.ModelMetadataResponse.TensorMetadata
+        return pb.ModelMetadataResponse(
+            name=request.name,
+            versions=model.versions,
+            platform="triptych",
+            inputs=[tensor(name=t.name, datatype=t.datatype, shape=t.shape) for t in model.inputs],
+            outputs=[tensor(name=t.name, datatype=t.datatype, shape=t.shape) for t in model.outputs],
+        )
+
+    async def model_config(self, request: pb.ModelConfigRequest, call: Call) -> pb.ModelConfigResponse:
+        self.check(request, request.name, request.version)
+        model = await self.describe(request.name, request.version, call)
+        return pb.ModelConfigResponse(config=config_of(request.name, model))
+
+    async def model_statistics(self, request: pb.ModelStatisticsRequest, call: Call) -> pb.ModelStatisticsResponse:
+        self.check(request, request.name, request.version)
+        if not request.name:
+            return self.metrics.statistics("", ())
+        model = await self.describe(request.name, request.version, call)
+        return self.metrics.statistics(request.name, [request.version] if request.version else model.versions)
+
+    async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        """One request, counted and within the bound of requests at once."""
+        self._in_flight += 1
+        try:
+            with self.metrics.request(request, call):
+                if self._in_flight > self.settings.max_in_flight:
+                    raise self._full()
+                self.limits.check(request)
+                started_s = time.monotonic()
+                limit_s = own_timeout_s(request)
+                answer = await (
+                    self.infer(request, call) if limit_s is None else self._infer_in_time(request, call, limit_s)
+                )
+                self._request_s += (time.monotonic() - started_s - self._request_s) * LEARNT
+                return answer
+        finally:
+            self._in_flight -= 1
+
+    async def _infer_in_time(self, request: pb.ModelInferRequest, call: Call, limit_s: float) -> pb.ModelInferResponse:
+        """Within the deadline that the request has as a parameter: no transport watches over that."""
+        call.shorten(limit_s)
+        try:
+            async with asyncio.timeout(call.remaining_s()):
+                return await self.infer(request, call)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the request's timeout of {limit_s * 1e6:.0f} us has passed") from None
+
+    def _full(self) -> Overloaded:
+        """The hint is about the time of one request, and differs, so that not all come back at once."""
+        text = f"{self.stage} already works on {self.settings.max_in_flight} requests, its limit; try again later"
+        return Overloaded(text, max(self._request_s, LEAST_HINT_S) * random.uniform(0.5, 1.5))
+
+    def check(self, request: Message, name: str = "", version: str = "") -> None:
+        """Raises `InvalidRequest` for what no request of the protocol has: unknown fields, texts of any length."""
+        self.limits.check_text("name", name)
+        self.limits.check_text("version", version)
+        refuse_unknown_fields(request)
+
+    async def model_stream_infer(
+        self, requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest], call: Call
+    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+        """Answers in the order of the requests; an error answers its own request and the stream goes on."""
+        window = asyncio.Semaphore(STREAM_WINDOW)
+        pending: asyncio.Queue[_InStream | None] = asyncio.Queue()
+        reader = asyncio.create_task(self._read_stream(requests, call, window, pending))
+        one: _InStream | None = None
+        try:
+            while (one := await pending.get()) is not None:
+                window.release()
+                yield await one.task
+                one.call.settle("OK")
+            await reader
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            while one is not None:  # not written
+                one.task.cancel()
+                one.call.settle(ended_as(asyncio.CancelledError(), call))
+                one = None if pending.empty() else pending.get_nowait()
+
+    async def _read_stream(
+        self,
+        requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest],
+        call: Call,
+        window: asyncio.Semaphore,
+        pending: asyncio.Queue[_InStream | None],
+    ) -> None:
+        try:
+            async for request in requests:
+                await window.acquire()
+                within = Call(call.deadline, call.metadata, unwritten=[])
+                task = asyncio.create_task(self._answer_in_stream(request, within))
+                pending.put_nowait(_InStream(task, within))
+        finally:
+            pending.put_nowait(None)
+
+    async def _answer_in_stream(
+        self, request: pb.ModelInferRequest | InvalidRequest, call: Call
+    ) -> pb.ModelStreamInferResponse:
+        """Triton's form: `error_message`, with the id of the request that it answers."""
+        if isinstance(request, InvalidRequest):
+            code, text = status_of(request)
+            return pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
+        try:
+            call.deadline = time.monotonic() + call.remaining_s(self.settings.request_timeout_s)
+            answer = pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, call))
+        except Exception as error:
+            code, text, _ = refusal(error, "ModelStreamInfer")
+            answer = pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
+            answer.infer_response.id = request.id[: self.limits.text]
+            answer.infer_response.model_name = clipped(request.model_name)
+        mark_final(answer.infer_response)
+        return answer

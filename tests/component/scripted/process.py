@@ -1,0 +1,132 @@
+"""The scripted stage as a process of its own, behind the server that a test names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from local.endpoints import free_endpoints
+from local.environments import ROOT
+from local.part import Part
+from triptych.protocol import controller_pb2 as cp
+
+WATCH = "/triptych.v1.Controller/Watch"
+MODULE = "tests.component.scripted"
+COMMAND = [sys.executable, "-m", MODULE]
+UNBOUNDED = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # A call that is not on its way yet when GOAWAY comes is sent again elsewhere, but by default not one over 256 KiB.
+    ("grpc.per_rpc_retry_buffer_size", 64 << 20),
+]
+
+
+CHART_BYTES = 512 << 20  # the least that the chart gives to a stage
+
+
+class ScriptedStage:
+    """A running stage, and the stubs of all that it answers."""
+
+    def __init__(self, server: str, part: Part, channel: Any) -> None:
+        self.server, self.part, self.channel = server, part, channel
+        self.oip: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self.health: Any = health_pb2_grpc.HealthStub(channel)
+        self.watch: Any = channel.unary_stream(WATCH, response_deserializer=cp.CatalogUpdate.FromString)
+
+    def infer(self, model: str = "echo", timeout: float = 10, **parameters: str) -> pb.ModelInferResponse:
+        response: pb.ModelInferResponse = self.oip.ModelInfer(request(model, **parameters), timeout=timeout)
+        return response
+
+    def seen(self, **options: Any) -> dict[str, Any]:
+        """What the servicer has counted, and what it knows of this very call."""
+        answer = self.oip.ServerMetadata(pb.ServerMetadataRequest(), **{"timeout": 10, **options})
+        seen: dict[str, Any] = json.loads(answer.name)
+        return seen
+
+    def until(self, name: str, count: int) -> None:
+        """Waits until the servicer has counted that many."""
+        end = time.monotonic() + 20
+        while self.seen()[name] < count:
+            assert time.monotonic() < end, f"{name}: {self.seen()}, want {count}"
+            time.sleep(0.02)
+
+    def release(self) -> None:
+        """Lets all `hold` requests end."""
+        self.oip.ModelReady(pb.ModelReadyRequest(), timeout=10)
+
+    def connect(self, timeout_s: float = 60) -> socket.socket:
+        """A TCP connection to it."""
+        host, _, port = self.part.address.rpartition(":")
+        return socket.create_connection((host, int(port)), timeout=timeout_s)
+
+    def resident_bytes(self) -> int:
+        return int(psutil.Process(self.part.pid).memory_info().rss)
+
+    def peak_bytes(self) -> int:
+        """The most that was resident, since the start or since the peak began anew."""
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.part.pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) * 1024
+
+    def state(self, service: str = "") -> int:
+        return int(self.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status)
+
+
+def request(model: str = "echo", **parameters: str) -> pb.ModelInferRequest:
+    made = pb.ModelInferRequest(model_name=model, id="1")
+    for name, value in parameters.items():
+        made.parameters[name].string_param = value
+    return made
+
+
+@contextmanager
+def scripted(
+    server: str, folder: Path, channel: grpc.ChannelCredentials | None = None, module: str = MODULE, **settings: Any
+) -> Iterator[ScriptedStage]:
+    """A stage with these settings; it is live when the block begins."""
+    part, address = start(server, folder, module, **settings)
+    try:
+        made = (
+            grpc.insecure_channel(address, options=UNBOUNDED)
+            if channel is None
+            else grpc.secure_channel(address, channel, options=UNBOUNDED)
+        )
+        with made as opened:
+            grpc.channel_ready_future(opened).result(20)
+            yield ScriptedStage(server, part, opened)
+    finally:
+        part.stop(20)
+
+
+def start(server: str, folder: Path, module: str = MODULE, **settings: Any) -> tuple[Part, str]:
+    """The process, started and perhaps not yet listening, and its address."""
+    endpoint = free_endpoints()["preprocess"]
+    port = settings.pop("port", None) or endpoint.port
+    address = replace(endpoint, host=settings.get("host", "127.0.0.1").strip("[]"), port=port).address
+    log = folder / f"{server}-{port}.log"
+    command = [sys.executable, "-m", module]
+    part = Part("scripted", command, variables(server, port=port, **settings), address, log, is_ready=lambda: True)
+    part.start()
+    return part, address
+
+
+def variables(server: str, **settings: Any) -> dict[str, str]:
+    """The environment of a process."""
+    named = {"server": server, "drain_s": 0, **settings}
+    ours = {f"SCRIPTED_{name.upper()}": str(value) for name, value in named.items()}
+    return {**os.environ, **ours, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}

@@ -1,0 +1,155 @@
+"""With mutual TLS the controller keeps places for callers whose certificate bears the name of a stage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from grpc import aio
+from tritonclient.grpc import service_pb2 as pb
+from tritonclient.grpc import service_pb2_grpc
+
+from controller.settings import Settings
+from tests.component.controllers import Setting, Stub, run, running
+from tests.unit.controller.folders import declare, publish
+from triptych.protocol import controller_pb2 as cp
+
+STRANGERS = ("client", "preprocess.elsewhere.example")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("sales_de", "sales_fr"):
+        publish(tmp_path / "models", name)
+    (tmp_path / "served").mkdir()
+    declare(tmp_path / "served", "sales_de", {1: 100})
+    return tmp_path
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(params=["http2", "grpcio"])
+def server(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def mutual(authority: trustme.CA, folder: Path, **more: Any) -> dict[str, Any]:
+    """Settings of a controller that lets in who has a certificate of the authority."""
+    issued = authority.issue_cert("127.0.0.1")
+    files = {
+        "tls_cert": issued.cert_chain_pems[0],
+        "tls_key": issued.private_key_pem,
+        "tls_client_ca": authority.cert_pem,
+    }
+    for name, blob in files.items():
+        blob.write_to_path(folder / name)
+    return {**{name: str(folder / name) for name in files}, "stage_names": "preprocess", **more}
+
+
+@asynccontextmanager
+async def channel_of(
+    setting: Setting, authority: trustme.CA, *names: str, common: str | None = None
+) -> AsyncIterator[aio.Channel]:
+    """Shows a certificate with these names."""
+    issued = authority.issue_cert(*names, common_name=common)
+    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+    shown = grpc.ssl_channel_credentials(authority.cert_pem.bytes(), issued.private_key_pem.bytes(), chain)
+    async with aio.secure_channel(setting.address, shown) as channel:
+        yield channel
+
+
+async def full(call: Awaitable[Any]) -> str:
+    """The sentence of a refusal for want of places."""
+    with pytest.raises(aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return str(caught.value.details())
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [{"names": ("preprocess",)}, {"names": ("a", "preprocess")}, {"names": ("a",), "common": "preprocess"}],
+    ids=str,
+)
+def test_strangers_cannot_take_the_last_places_of_watchers(
+    folder: Path, authority: trustme.CA, server: str, shown: dict[str, Any]
+) -> None:
+    async def test() -> None:
+        async with (
+            running(folder, **mutual(authority, folder, server=server, max_watchers=2)) as setting,
+            AsyncExitStack() as opened,
+        ):
+            stranger = Stub(await opened.enter_async_context(channel_of(setting, authority, *STRANGERS)))
+            held = stranger.Watch(cp.WatchRequest(), timeout=30)
+            await held.read()
+            told = await full(stranger.Watch(cp.WatchRequest(), timeout=30).read())
+            assert "1 watchers follow the catalog without a certificate of a stage, the limit for them" in told
+            names, common = shown["names"], shown.get("common")
+            stage = Stub(await opened.enter_async_context(channel_of(setting, authority, *names, common=common)))
+            assert (await stage.Watch(cp.WatchRequest(), timeout=30).read()).full
+            held.cancel()
+
+    run(test())
+
+
+@pytest.mark.parametrize("way", ["EnsureLoaded", "RepositoryModelLoad"])
+def test_strangers_cannot_take_the_last_places_of_loads(
+    folder: Path, authority: trustme.CA, server: str, way: str
+) -> None:
+    def load(channel: aio.Channel, model: str) -> Awaitable[Any]:
+        if way == "EnsureLoaded":
+            asked: Awaitable[Any] = Stub(channel).EnsureLoaded(
+                cp.EnsureLoadedRequest(model=model, version=1), timeout=20
+            )
+            return asked
+        oip = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        asked = oip.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=model), timeout=20)
+        return asked
+
+    async def test() -> None:
+        async with (
+            running(folder, **mutual(authority, folder, server=server, max_in_flight=2)) as setting,
+            AsyncExitStack() as opened,
+        ):
+            stranger = await opened.enter_async_context(channel_of(setting, authority, *STRANGERS))
+            setting.triton.may_finish.clear()
+            waiting = asyncio.ensure_future(load(stranger, "sales_de"))
+            while "sales_de" not in setting.triton.loads:
+                await asyncio.sleep(0.01)
+            told = await full(load(stranger, "sales_fr"))
+            assert "1 calls already wait for loads without a certificate of a stage" in told
+            stage = await opened.enter_async_context(channel_of(setting, authority, "preprocess"))
+            asked = asyncio.ensure_future(load(stage, "sales_de"))
+            setting.triton.may_finish.set()
+            await asyncio.gather(waiting, asked)
+
+    run(test())
+
+
+def test_a_load_by_either_protocol_takes_one_of_the_places(folder: Path) -> None:
+    async def test() -> None:
+        async with running(folder, max_loads_per_peer=1) as setting:
+            setting.triton.may_finish.clear()
+            request = pb.RepositoryModelLoadRequest(model_name="sales_de")
+            waiting = asyncio.ensure_future(setting.oip.RepositoryModelLoad(request, timeout=20))
+            while not setting.triton.loads:
+                await asyncio.sleep(0.01)
+            for call in (setting.ensure("sales_fr"), setting.oip.RepositoryModelLoad(request, timeout=20)):
+                assert "1 calls already wait for loads from 127.0.0.1, the limit for one peer" in await full(call)
+            setting.triton.may_finish.set()
+            await waiting
+
+    run(test())
+
+
+def test_without_names_of_stages_nothing_is_reserved() -> None:
+    assert Settings().reservation.places(1024) == 0

@@ -1,0 +1,181 @@
+"""TLS at each server, with certificates that the test makes: what is let in, what is not, and what is renewed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from tritonclient.grpc import service_pb2 as pb
+
+from local.endpoints import free_endpoints
+from tests.component.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
+from triptych.client.upstream import Upstream
+from triptych.errors import StageUnavailable
+from triptych.protocol.call import Call
+from triptych.runtime.settings import StageSettings
+from triptych.runtime.tls import upstream_credentials
+from triptych.server import SERVERS
+from triptych.server.inference_servicer import SERVICE
+
+
+@pytest.fixture(params=sorted(SERVERS))
+def server(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@dataclass
+class Certificates:
+    """An authority, and the files of a server that it knows."""
+
+    folder: Path
+    authority: trustme.CA
+
+    def serve(self, name: str = "server") -> dict[str, str]:
+        """Settings of a server. Written as Kubernetes does: the names move, the contents never change."""
+        issued, draft = self.authority.issue_cert("127.0.0.1"), self.folder / f"{name}.draft"
+        settings = {}
+        for setting, blob in (("tls_cert", issued.cert_chain_pems[0]), ("tls_key", issued.private_key_pem)):
+            blob.write_to_path(draft)
+            settings[setting] = str(self.folder / f"{name}.{setting}")
+            os.replace(draft, settings[setting])
+        return settings
+
+    def trusted(self) -> str:
+        path = self.folder / "authority.pem"
+        self.authority.cert_pem.write_to_path(path)
+        return str(path)
+
+    def caller(self) -> grpc.ChannelCredentials:
+        """Trusts the authority and shows a certificate of it."""
+        issued = self.authority.issue_cert("caller@here")
+        chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+        return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), issued.private_key_pem.bytes(), chain)
+
+    def stranger(self) -> grpc.ChannelCredentials:
+        """Trusts the authority and shows nothing."""
+        return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes())
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    (tmp_path / "certificates").mkdir()
+    return Certificates(tmp_path / "certificates", trustme.CA())
+
+
+def refused(stage: ScriptedStage, credentials: grpc.ChannelCredentials | None) -> grpc.StatusCode:
+    address = stage.part.address
+    made: Any = grpc.secure_channel(address, credentials) if credentials else grpc.insecure_channel(address)
+    with made as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(b"", timeout=10)
+    raised: Any = caught.value
+    code: grpc.StatusCode = raised.code()
+    return code
+
+
+def test_a_certificate_makes_it_tls_and_nothing_else_is_let_in(
+    server: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    with scripted(server, tmp_path, certificates.stranger(), **certificates.serve()) as stage:
+        assert stage.infer().id == "1"
+        assert refused(stage, None) is grpc.StatusCode.UNAVAILABLE
+        assert refused(stage, Certificates(tmp_path, trustme.CA()).stranger()) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_with_an_authority_of_callers_only_these_are_let_in(
+    server: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    mutual = {**certificates.serve(), "tls_client_ca": certificates.trusted()}
+    with scripted(server, tmp_path, certificates.caller(), **mutual) as stage:
+        assert stage.infer().id == "1"
+        assert refused(stage, certificates.stranger()) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(
+    server: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    with scripted(server, tmp_path, certificates.stranger(), **certificates.serve()) as stage:
+        assert stage.infer().id == "1"
+        renewed = Certificates(certificates.folder, trustme.CA())
+        renewed.serve()
+        reopened: Any = grpc.secure_channel(stage.part.address, renewed.stranger())
+        with reopened as channel:
+            grpc.channel_ready_future(channel).result(20)
+            assert channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=10)
+
+
+def test_a_stage_calls_another_with_the_files_of_its_settings(
+    server: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    mutual = {**certificates.serve(), "tls_client_ca": certificates.trusted()}
+    own = certificates.serve("caller")
+    ours = StageSettings(upstream_ca=certificates.trusted(), upstream_cert=own["tls_cert"], upstream_key=own["tls_key"])
+
+    async def test(settings: StageSettings) -> str:
+        upstream = Upstream("s", stage.part.address, SERVICE, relays=True, credentials=upstream_credentials(settings))
+        try:
+            answer: pb.ModelInferResponse = await upstream.call("ModelInfer", request(), Call.within(10))
+            return str(answer.id)
+        finally:
+            await upstream.close()
+
+    with scripted(server, tmp_path, certificates.caller(), **mutual) as stage:
+        assert asyncio.run(test(ours)) == "1"
+        with pytest.raises(StageUnavailable):
+            asyncio.run(test(StageSettings(upstream_ca=certificates.trusted())))
+
+
+def test_a_stage_takes_up_what_it_shows_and_trusts_when_it_is_renewed(
+    server: str, tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triptych.client.upstream.LOOK_S", 0.0)
+    own = certificates.serve("caller")
+    ours = StageSettings(upstream_ca=certificates.trusted(), upstream_cert=own["tls_cert"], upstream_key=own["tls_key"])
+    port = free_endpoints()["preprocess"].port
+
+    @contextmanager
+    def serving(issued: Certificates) -> Iterator[ScriptedStage]:
+        """As whoever has the files of now."""
+        mutual = {**issued.serve(), "tls_client_ca": issued.trusted()}
+        with scripted(server, tmp_path, issued.caller(), port=port, **mutual) as stage:
+            yield stage
+
+    async def test() -> None:
+        address, credentials = f"127.0.0.1:{port}", upstream_credentials(ours)
+        upstream = Upstream("s", address, SERVICE, relays=True, credentials=credentials)
+        with serving(certificates):
+            await upstream.call("ModelInfer", request(), Call.within(10))
+        renewed = Certificates(certificates.folder, trustme.CA())
+        with serving(renewed):
+            with pytest.raises(StageUnavailable):  # the authority is another, and the certificate still the old one
+                await upstream.call("ModelInfer", request(), Call.within(10))
+            renewed.serve("caller")
+            await upstream.call("ModelInfer", request(), Call.within(10))
+        await upstream.close()
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"tls_cert": "/no/such.pem", "tls_key": "/no/such.key"}, "cannot read /no/such.key: No such file"),
+        ({"tls_cert": "/no/such.pem"}, "SCRIPTED_TLS_KEY: Value error, want it together with TLS_CERT"),
+        ({"tls_client_ca": "/no/such.pem"}, "SCRIPTED_TLS_CLIENT_CA: Value error, want TLS_CERT beside it"),
+    ],
+)
+def test_files_that_are_missing_stop_the_start(server: str, settings: dict[str, str], said: str) -> None:
+    ended = subprocess.run(
+        COMMAND, env=variables(server, port=0, **settings), capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode in (1, 2)
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,41 @@
+"""What the tests of the controller share: empty folders to publish into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from controller.catalog.builder import Catalog
+from tests.unit.controller import folders
+from tests.unit.controller.tritons import read
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def publish(models: Path) -> Callable[..., Path]:
+    return partial(folders.publish, models)
+
+
+@pytest.fixture
+def catalog(models: Path) -> Catalog:
+    """Three models without documents, one of them with two versions."""
+    for name in ("sales_de", "sales_fr", "sales_it"):
+        folders.publish(models, name)
+    folders.publish(models, "sales_de", 2)
+    return read(models)

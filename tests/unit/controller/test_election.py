@@ -1,0 +1,220 @@
+"""One leader: who may take the lease, and when. The lease is in memory and the clock is moved by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
+
+from controller.kubernetes.api import Away, Conflict, Missing
+from controller.kubernetes.election import Election, Pace
+
+PACE = Pace(lease_s=10.0, renew_s=7.0, retry_s=0.001)
+Json = dict[str, Any]
+
+
+class Store:
+    """The API server's one Lease, and its rule: who writes must have read the newest."""
+
+    def __init__(self) -> None:
+        self.lease: Json | None = None
+
+    def write(self, revision: str | None, spec: Json) -> Json:
+        if revision != (self.lease and self.lease["metadata"]["resourceVersion"]):
+            raise Conflict("changed")
+        self.lease = {"metadata": {"resourceVersion": str(int(revision or 0) + 1)}, "spec": copy.deepcopy(spec)}
+        return copy.deepcopy(self.lease)
+
+
+class GrpcServer:
+    """One replica's way to the store; it can be shut."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self.shut = store, False
+
+    async def read(self) -> Json:
+        self._pass()
+        if self._store.lease is None:
+            raise Missing("none")
+        return copy.deepcopy(self._store.lease)
+
+    async def create(self, spec: Json) -> Json:
+        self._pass()
+        return self._store.write(None, spec)
+
+    async def update(self, lease: Json, spec: Json) -> Json:
+        self._pass()
+        return self._store.write(lease["metadata"]["resourceVersion"], spec)
+
+    def _pass(self) -> None:
+        if self.shut:
+            raise Away("no answer")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Replica:
+    """A candidate with its own way to the store, its own clock, and a note of when it led."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.server, self.clock = GrpcServer(store), Clock()
+        self.told: list[str] = []
+        self.election = Election(
+            self.server,
+            f"{name}_10.0.0.1:{9000 + len(name)}",
+            pace=PACE,
+            on_started=lambda: self.told.append("started"),
+            on_stopped=lambda: self.told.append("stopped"),
+            clock=self.clock,
+        )
+        self.task = asyncio.create_task(self.election.run())
+
+    async def end(self) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+    async def kill(self) -> None:
+        """Without a last word."""
+        self.server.shut = True
+        await self.end()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.001)
+
+
+async def a_while() -> None:
+    """Long enough for every candidate to have looked several times."""
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+
+
+def asynchronous(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    @wraps(test)
+    def run() -> None:
+        async def body() -> None:
+            await test()
+
+        asyncio.run(body())
+
+    return run
+
+
+@asynchronous
+async def test_one_of_two_leads_and_the_other_knows_where() -> None:
+    store = Store()
+    replicas = [Replica(store, "a"), Replica(store, "bb")]
+    await until(lambda: any(each.election.is_leader for each in replicas))
+    await until(lambda: all(each.election.leader for each in replicas))
+    await a_while()
+    (leader,) = [each for each in replicas if each.election.is_leader]
+    (other,) = [each for each in replicas if each is not leader]
+    assert (leader.told, other.told) == (["started"], [])
+    assert other.election.leader_address == leader.election.leader_address
+    assert leader.election.leader_address.startswith("10.0.0.1:900")
+    assert not other.election.in_charge
+    for each in replicas:
+        await each.end()
+
+
+@asynchronous
+async def test_a_clean_end_hands_over_though_the_lease_is_not_over() -> None:
+    store = Store()
+    first = Replica(store, "a")
+    await until(lambda: first.election.is_leader)
+    second = Replica(store, "bb")
+    await a_while()
+    await first.end()
+    assert first.told == ["started", "stopped"]
+    await until(lambda: second.election.is_leader)  # its clock did not move at all
+    assert store.lease is not None
+    assert store.lease["spec"]["leaseTransitions"] >= 1
+    await second.end()
+
+
+@asynchronous
+async def test_of_a_killed_leader_the_lease_runs_out_first() -> None:
+    store = Store()
+    first = Replica(store, "a")
+    await until(lambda: first.election.is_leader)
+    second = Replica(store, "bb")
+    await until(lambda: second.election.leader != "")
+    await first.kill()
+    await a_while()
+    second.clock.now += PACE.lease_s - 0.1
+    await a_while()
+    assert not second.election.is_leader
+    second.clock.now += 0.2
+    await until(lambda: second.election.is_leader)
+    await second.end()
+
+
+@asynchronous
+async def test_a_renewed_lease_never_runs_out_however_late_it_is_by_the_others_clock() -> None:
+    store = Store()
+    first, second = Replica(store, "a"), Replica(store, "bb")
+    await until(lambda: first.election.is_leader or second.election.is_leader)
+    leader, other = (first, second) if first.election.is_leader else (second, first)
+    for _ in range(5):
+        other.clock.now += PACE.lease_s / 2
+        await a_while()
+    assert leader.election.is_leader
+    assert other.told == []
+    await leader.end()
+    await other.end()
+
+
+@asynchronous
+async def test_times_written_in_the_lease_count_for_nothing() -> None:
+    for year in ("1970", "2170"):
+        store = Store()
+        written = f"{year}-01-01T00:00:00.000000Z"
+        spec = {"holderIdentity": "x_10.0.0.9:1", "leaseDurationSeconds": 10, "renewTime": written}
+        store.write(None, spec | {"acquireTime": written})
+        replica = Replica(store, "a")
+        await a_while()
+        assert not replica.election.is_leader, year
+        replica.clock.now += 10.1
+        await until(lambda each=replica: each.election.is_leader)  # type: ignore[misc]
+        await replica.end()
+
+
+@asynchronous
+async def test_a_leader_that_cannot_renew_stops_before_anybody_may_follow_and_leads_again_later() -> None:
+    replica = Replica(Store(), "a")
+    await until(lambda: replica.election.is_leader)
+    replica.server.shut = True
+    await a_while()
+    assert replica.told == ["started"]
+    replica.clock.now += PACE.renew_s + 0.1
+    assert not replica.election.is_leader
+    await until(lambda: replica.told == ["started", "stopped"])
+    assert replica.election.in_charge
+    replica.server.shut = False
+    await until(lambda: replica.told == ["started", "stopped", "started"])
+    assert replica.election.is_leader
+    await replica.end()
+
+
+@asynchronous
+async def test_a_process_that_stood_still_does_not_take_itself_for_the_leader() -> None:
+    store = Store()
+    replica = Replica(store, "a")
+    await until(lambda: replica.election.is_leader)
+    replica.clock.now += 3600  # no line of it has run since
+    assert not replica.election.is_leader
+    assert store.lease is not None
+    store.write(store.lease["metadata"]["resourceVersion"], store.lease["spec"] | {"holderIdentity": "bb_10.0.0.2:1"})
+    await until(lambda: replica.told == ["started", "stopped"])
+    assert replica.election.leader_address == "10.0.0.2:1"
+    await replica.kill()

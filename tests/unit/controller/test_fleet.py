@@ -1,0 +1,228 @@
+"""All Tritons together: where a model belongs, who has it, and what is told when one comes or goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.catalog.builder import Catalog
+from controller.placement.fleet import Fleet, rendezvous
+from controller.placement.triton_client import Index
+from tests.unit.controller.tritons import Desk, FakeTriton, run, turn
+from triptych.errors import StageUnavailable, TriptychError
+
+models = st.integers(0, 10**6).map(lambda n: f"sales_forecast_{n}")
+
+DE, FR = ("sales_de", 1), ("sales_fr", 1)
+
+addresses = st.lists(st.integers(0, 255).map(lambda n: f"10.0.0.{n}:8001"), min_size=1, max_size=12, unique=True).map(
+    lambda each: tuple(sorted(each))
+)
+
+
+def fleet_of(*tritons: FakeTriton, told: Callable[[set[str]], None] = lambda _: None) -> Fleet:
+    fleet = Fleet({triton.address: triton for triton in tritons}.__getitem__, 2, told, lambda: 0.0)
+    fleet.set_addresses([triton.address for triton in tritons])
+    return fleet
+
+
+@given(addresses, models)
+def test_a_model_has_an_order_of_all_tritons_whatever_order_they_are_known_in(
+    there: tuple[str, ...], model: str
+) -> None:
+    order = rendezvous(model, there)
+    assert sorted(order) == list(there)
+    assert rendezvous(model, tuple(reversed(there))) == order
+
+
+@given(addresses, models, st.data())
+def test_when_a_triton_goes_the_order_of_the_others_stays(
+    there: tuple[str, ...], model: str, data: st.DataObject
+) -> None:
+    """So only the models that it had move, and each of them to the next in its order."""
+    gone = data.draw(st.sampled_from(there))
+    left = tuple(each for each in there if each != gone)
+    assert rendezvous(model, left) == tuple(each for each in rendezvous(model, there) if each != gone)
+
+
+@pytest.mark.parametrize("count", [2, 5, 20])
+def test_models_are_spread_evenly(count: int) -> None:
+    there = tuple(f"10.0.{n}.7:8001" for n in range(count))
+    homes = Counter(rendezvous(f"sales_forecast_{n}", there)[0] for n in range(5000))
+    mean = 5000 / count
+    assert len(homes) == count
+    assert max(abs(each - mean) for each in homes.values()) < 5 * mean**0.5
+
+
+def test_a_triton_that_comes_takes_its_part_and_nothing_moves_between_the_others() -> None:
+    there = tuple(f"10.0.{n}.7:8001" for n in range(9))
+    known = [f"sales_forecast_{n}" for n in range(5000)]
+    before = {model: rendezvous(model, there)[0] for model in known}
+    after = {model: rendezvous(model, (*there, "10.0.9.7:8001"))[0] for model in known}
+    moved = [model for model in known if before[model] != after[model]]
+    assert {after[model] for model in moved} == {"10.0.9.7:8001"}
+    assert len(moved) == pytest.approx(500, abs=5 * 500**0.5)
+
+
+def test_the_second_choices_of_a_tritons_models_are_spread_over_all_others() -> None:
+    there = tuple(f"10.0.{n}.7:8001" for n in range(5))
+    orders = [rendezvous(f"sales_forecast_{n}", there) for n in range(5000)]
+    heirs = Counter(order[1] for order in orders if order[0] == there[0])
+    assert len(heirs) == 4
+    assert max(heirs.values()) < 2 * min(heirs.values())
+
+
+def test_only_tritons_that_answer_have_a_claim() -> None:
+    async def test() -> None:
+        one, two = FakeTriton("a:1"), FakeTriton("b:1")
+        fleet = fleet_of(one, two)
+        assert fleet.ranked("sales_de") == fleet.answering() == []
+        two.away = True
+        await fleet.refresh()
+        assert [pod.address for pod in fleet.ranked("sales_de")] == ["a:1"]
+        assert [pod.address for pod in fleet] == ["a:1", "b:1"]
+        two.away = False
+        await fleet.refresh()
+        assert {pod.address for pod in fleet.ranked("sales_de")} == {"a:1", "b:1"}
+        await fleet.close()
+
+    run(test())
+
+
+def test_who_has_what_is_read_from_every_index() -> None:
+    async def test() -> None:
+        one, two = FakeTriton("a:1"), FakeTriton("b:1")
+        one.loaded, two.loaded = {DE, ("sales_de", 2)}, {DE, FR}
+        fleet = fleet_of(one, two)
+        assert fleet.placement("sales_de") == {}
+        await fleet.refresh()
+        assert [pod.address for pod in fleet.holders(DE)] == ["a:1", "b:1"]
+        assert fleet.placement("sales_de") == {1: ("a:1", "b:1"), 2: ("a:1",)}
+        assert fleet.placement("sales_it") == {}
+        await fleet.close()
+
+    run(test())
+
+
+def test_a_failure_on_any_triton_is_known_with_its_reason() -> None:
+    async def test() -> None:
+        one, two = FakeTriton("a:1"), FakeTriton("b:1")
+        fleet = fleet_of(one, two)
+        list(fleet)[1].remember_failure(DE, "out of memory", 30)
+        assert fleet.failures("sales_de", [1, 2]) == {1: "out of memory"}
+        assert fleet.failures("sales_fr", [1]) == {}
+        await fleet.close()
+
+    run(test())
+
+
+def test_addresses_that_come_and_go_are_told_and_the_others_stay_as_they_are() -> None:
+    async def test() -> None:
+        one, two, three = FakeTriton("a:1"), FakeTriton("b:1"), FakeTriton("c:1")
+        fleet = Fleet({t.address: t for t in (one, two, three)}.__getitem__, 2, lambda _: None, lambda: 0.0)
+        came, gone = fleet.set_addresses(["a:1", "b:1"])
+        assert ([pod.address for pod in came], gone) == (["a:1", "b:1"], [])
+        kept = came[1]
+        came, gone = fleet.set_addresses(["b:1", "c:1"])
+        assert ([pod.address for pod in came], [pod.address for pod in gone]) == (["c:1"], ["a:1"])
+        assert list(fleet)[0] is kept
+        assert (fleet.has(kept), fleet.has(gone[0])) == (True, False)
+        await fleet.close()
+
+    run(test())
+
+
+def test_the_models_whose_place_changed_are_told_and_no_others() -> None:
+    async def test() -> None:
+        told: list[set[str]] = []
+        one, two = FakeTriton("a:1"), FakeTriton("b:1")
+        one.loaded, two.loaded = {DE}, {DE, FR}
+        fleet = fleet_of(one, two, told=told.append)
+        await fleet.refresh()
+        assert told == [{"sales_de"}, {"sales_de", "sales_fr"}]
+        told.clear()
+        two.loaded.discard(FR)
+        await fleet.refresh()
+        assert told == [{"sales_fr"}]
+        told.clear()
+        fleet.set_addresses(["a:1"])
+        assert told == [{"sales_de"}]
+        assert fleet.placement("sales_de") == {1: ("a:1",)}
+        await fleet.close()
+
+    run(test())
+
+
+def test_what_a_triton_says_after_it_went_is_not_told() -> None:
+    async def test() -> None:
+        told: list[set[str]] = []
+        one = FakeTriton("a:1")
+        fleet = fleet_of(one, told=told.append)
+        await fleet.refresh()
+        (pod,) = fleet
+        fleet.set_addresses([])
+        await turn()
+        told.clear()
+        one.loaded = {DE}
+        await pod.refresh()
+        assert told == []
+        assert fleet.holders(DE) == []
+        await fleet.close()
+
+    run(test())
+
+
+class HangingTriton(FakeTriton):
+    """Its index does not answer while `stuck`; closing it ends the calls, as the client does."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.stuck = False
+        self._closed = asyncio.Event()
+
+    async def index(self, *, whole: bool) -> Index:
+        if self.stuck:
+            await self._closed.wait()
+            raise StageUnavailable("predictor", self.address, "the connection was closed")
+        return await super().index(whole=whole)
+
+    async def close(self) -> None:
+        self._closed.set()
+
+
+@pytest.mark.parametrize("looks", [1, 2], ids=["in a call", "before its call"])
+def test_a_triton_that_goes_during_a_look_cancels_nobody_who_waits_for_it(looks: int) -> None:
+    """A cancelled wait would end the caller's request, which another Triton could answer."""
+
+    async def test() -> None:
+        triton = HangingTriton("a:1")
+        fleet = fleet_of(triton)
+        await fleet.refresh()
+        triton.stuck = True
+        (pod,) = fleet
+        waiting = []
+        for _ in range(looks):
+            waiting.append(asyncio.create_task(pod.refresh()))
+            await turn()
+        fleet.set_addresses([])
+        await turn()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [each for each in outcomes if not isinstance(each, TriptychError | None)] == []
+        assert not pod.answers
+
+    run(test())
+
+
+def test_a_fleet_without_tritons_has_nothing_and_closes() -> None:
+    async def test() -> None:
+        desk = Desk(Catalog())
+        assert list(desk.residency.fleet) == desk.residency.fleet.ranked("sales_de") == []
+        await desk.residency.fleet.refresh()
+        await desk.residency.close()
+
+    run(test())

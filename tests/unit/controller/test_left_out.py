@@ -1,0 +1,79 @@
+"""What a store holds and the folder does not is shown with the model and version that it belongs to."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from controller.catalog.builder import assemble
+from controller.catalog.entities import Catalog
+from controller.catalog.left_out import with_left_out
+from controller.catalog.scanner import Scanner
+from controller.catalog.store.location import MAX_NAMED, named
+from controller.catalog.watcher import Source
+from controller.metrics import ControllerMetrics
+from tests.unit.controller.folders import publish
+from triptych_cli.mirror.command import Teller
+
+
+def test_a_version_that_did_not_come_is_broken_and_the_others_are_served(models: Path) -> None:
+    publish(models, "sales_de")
+    scan = Scanner(models, None).look(settle=False)
+    assert scan is not None
+    left_out = {
+        "sales_de/2/contract.yaml": "two: refused",
+        "sales_de/1/stray": "one: has a backslash",
+        "sales_fr/config.pbtxt": "fr: refused",
+        "sales_it/9999999999999999999/x": "it: refused",
+        "stray//x": "stray: has an empty part",
+        "x": "beside",
+    }
+    catalog = assemble(with_left_out(scan.folders, left_out), (), Catalog(), serve_undeclared=True)
+    assert set(catalog.models) == {"sales_de"}
+    assert list(catalog.models["sales_de"].versions) == [1]
+    assert catalog.broken["sales_de", 2] == "two: refused"
+    assert {name for name, number in catalog.broken if number is None} == {"sales_fr", "sales_it", "stray"}
+
+
+def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    registry = CollectorRegistry()
+    publish(models, "sales_de")
+    answers = iter([{"a//x": "a: odd"}, {"a//x": "a: odd"}, {"a//x": "a: odd", "b//x": "b: odd"}, {}])
+
+    def count() -> str:
+        lines = generate_latest(registry).decode().splitlines()
+        return next(line for line in lines if line.startswith("triptych_store_objects_left_out "))
+
+    async def body() -> None:
+        source = Source(
+            Scanner(models, None),
+            ControllerMetrics(registry),
+            lambda catalog: None,
+            serve_undeclared=True,
+            before_look=lambda: next(answers),
+        )
+        await source.start()
+        await source.look()
+        await source.look()
+        assert count().endswith(" 2.0")
+        await source.look()
+        assert count().endswith(" 0.0")
+
+    asyncio.run(body())
+    faults = [vars(record).get("fault", "") for record in caplog.records if record.levelname == "WARNING"]
+    assert sorted({fault for fault in faults if ": odd" in fault and fault.count(":") == 1}) == ["a: odd", "b: odd"]
+    assert len(faults) == len(set(faults))
+
+
+def test_a_bucket_full_of_strays_is_a_hundred_lines_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
+    faults = [f"s3://models/eu//{number}: has an empty part" for number in range(100_000)]
+    assert len(named(faults)) == MAX_NAMED + 1
+    teller = Teller(lambda: False)
+    for _ in range(3):
+        teller.left_out(faults)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == MAX_NAMED + 1
+    assert sum("99900 more objects of the store are left out" in line for line in lines) == 1

@@ -1,0 +1,282 @@
+"""Bytes of a version: measured before declared before estimated, and measured only where that can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from controller.placement.policy.eviction import Room
+from controller.placement.policy.memory import REST_S, Memory, Meter, Size
+from controller.placement.settings import Limits
+from controller.placement.triton_client import GpuMemory, Triton, _gpu_memory
+from tests.unit.controller.tritons import Desk, FakeTriton, read, run
+
+A, B, C = ("a", 1), ("b", 1), ("c", 1)
+GB = 10**9
+
+# What Triton 2.51 writes on a machine with two GPUs, shortened.
+METRICS = """\
+# HELP nv_inference_request_success Number of successful inference requests, all batch sizes
+# TYPE nv_inference_request_success counter
+nv_inference_request_success{model="sales_de",version="1"} 12
+# HELP nv_gpu_utilization GPU utilization rate [0.0 - 1.0)
+# TYPE nv_gpu_utilization gauge
+nv_gpu_utilization{gpu_uuid="GPU-1"} 0.25
+# HELP nv_gpu_memory_total_bytes GPU total memory, in bytes
+# TYPE nv_gpu_memory_total_bytes gauge
+nv_gpu_memory_total_bytes{gpu_uuid="GPU-1"} 85520809984
+nv_gpu_memory_total_bytes{gpu_uuid="GPU-2"} 85520809984
+# HELP nv_gpu_memory_used_bytes GPU used memory, in bytes
+# TYPE nv_gpu_memory_used_bytes gauge
+nv_gpu_memory_used_bytes{gpu_uuid="GPU-1"} 1073741824
+nv_gpu_memory_used_bytes{gpu_uuid="GPU-2"} 524288000
+# HELP nv_cpu_memory_used_bytes CPU used memory (RAM), in bytes
+# TYPE nv_cpu_memory_used_bytes gauge
+nv_cpu_memory_used_bytes 9000000
+"""
+TWO_GPUS = GpuMemory(1073741824 + 524288000, 2 * 85520809984)
+
+Publish = Callable[..., Path]
+
+
+def sizes(factor: float = 1.5, base: int = 100) -> Memory:
+    return Memory(Limits(estimate_factor=factor, estimate_base_bytes=base))
+
+
+def test_what_was_measured_stands_before_what_is_declared_before_the_estimate() -> None:
+    memory = sizes()
+    assert memory.size(A, 0, 1000) == Size(1600, "estimated")
+    assert memory.size(A, 700, 1000) == Size(700, "declared")
+    memory.measured(A, 900)
+    assert memory.size(A, 700, 1000) == Size(900, "measured")
+    assert memory.size(B, 700, 1000) == Size(700, "declared")
+
+
+def test_the_most_that_was_measured_stands() -> None:
+    memory = sizes()
+    for grown in (900, 800, 0, -50):
+        memory.measured(A, grown)
+    assert memory.size(A, 0, 0) == Size(900, "measured")
+
+
+def test_what_was_measured_is_forgotten_with_its_model() -> None:
+    memory = sizes()
+    memory.measured(A, 900)
+    memory.measured(B, 900)
+    memory.keep({"b": None})
+    assert (memory.size(A, 0, 0).source, memory.size(B, 0, 0).source) == ("estimated", "measured")
+
+
+@given(st.integers(0, 10**12), st.floats(0, 10), st.integers(0, 10**9))
+def test_the_estimate_follows_its_stated_rule(file_bytes: int, factor: float, base: int) -> None:
+    size = sizes(factor, base).size(A, 0, file_bytes)
+    assert size == Size(int(file_bytes * factor) + base, "estimated")
+
+
+class Clocked:
+    """A meter that looks every second."""
+
+    def __init__(self) -> None:
+        self.meter, self.now_s = Meter(), 1000.0
+
+    def look(self, *ready: tuple[str, int], used: int, seconds: int = 1, settled: bool = True) -> list[object]:
+        """What it tells in so many looks."""
+        told = []
+        for _ in range(seconds):
+            self.now_s += 1
+            told.append(self.meter.see(frozenset(ready), used, self.now_s, settled=settled))
+        return [each for each in told if each]
+
+
+REST = int(REST_S) + 1
+
+
+def test_a_version_takes_what_the_memory_grew_by_from_rest_to_rest() -> None:
+    clocked = Clocked()
+    assert clocked.look(A, used=5 * GB, seconds=REST) == []
+    assert clocked.look(A, used=6 * GB, settled=False) == []
+    assert clocked.look(A, B, used=6 * GB, seconds=REST - 1) == []
+    assert clocked.look(A, B, used=7 * GB, seconds=REST) == [(B, 2 * GB)]
+
+
+def test_the_memory_before_is_that_of_the_last_look_at_rest() -> None:
+    """Requests make a Triton's memory grow too, and that is no version's."""
+    clocked = Clocked()
+    clocked.look(A, used=5 * GB, seconds=REST)
+    clocked.look(A, used=6 * GB)
+    assert clocked.look(A, B, used=7 * GB, seconds=REST) == [(B, GB)]
+
+
+@pytest.mark.parametrize("after", [(A, B, C), (B,), (A,), (B, C), ()])
+def test_nothing_is_told_unless_one_version_came_and_none_went(after: tuple[tuple[str, int], ...]) -> None:
+    clocked = Clocked()
+    clocked.look(A, used=GB, seconds=REST)
+    assert clocked.look(*after, used=3 * GB, seconds=2 * REST) == []
+
+
+def test_the_first_rest_tells_nothing() -> None:
+    assert Clocked().look(A, used=GB, seconds=3 * REST) == []
+
+
+def test_whatever_comes_and_goes_meanwhile_starts_the_rest_anew() -> None:
+    clocked = Clocked()
+    clocked.look(A, used=GB, seconds=REST)
+    for _ in range(3):
+        assert clocked.look(A, B, used=3 * GB, seconds=REST - 2) == []
+        assert clocked.look(A, B, used=4 * GB, settled=False) == []
+
+
+def test_an_empty_triton_that_was_never_looked_at_before_is_not_at_rest_yet() -> None:
+    """Its memory may still be that of what was unloaded a moment ago."""
+    clocked = Clocked()
+    clocked.look(used=50 * GB)
+    clocked.look(used=GB)
+    assert clocked.look(A, used=2 * GB, seconds=2 * REST) == []
+
+
+looks = st.lists(
+    st.tuples(st.frozensets(st.sampled_from([A, B, C])), st.integers(0, 10), st.booleans(), st.integers(1, 4)),
+    max_size=40,
+)
+
+
+@given(looks)
+def test_whatever_is_told_is_the_difference_of_two_rests(
+    history: list[tuple[frozenset[tuple[str, int]], int, bool, int]],
+) -> None:
+    meter, now_s = Meter(), 1000.0
+    since_s: float | None = None
+    last: frozenset[tuple[str, int]] | None = None
+    rests: list[tuple[frozenset[tuple[str, int]], int]] = []
+    for ready, used, settled, later_s in history:
+        now_s += later_s
+        if not settled or ready != last:
+            since_s = now_s
+        last = ready
+        told = meter.see(ready, used, now_s, settled=settled)
+        rested = settled and since_s is not None and now_s - since_s >= REST_S
+        if told:
+            key, grown = told
+            assert rested
+            assert rests[-1] == (ready - {key}, used - grown)
+        if rested:
+            rests.append((ready, used))
+
+
+@contextmanager
+def server(body: bytes, status: int = 200) -> Iterator[int]:
+    """Answers every GET with the same; yields its port."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if status:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+            self.wfile.write(body if self.path == "/metrics" else b"")
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as http:
+        thread = Thread(target=http.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield http.server_address[1]
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def url(port: int) -> str:
+    return f"http://127.0.0.1:{port}/metrics"
+
+
+def test_the_memory_of_all_gpus_of_a_triton_is_in_its_metrics() -> None:
+    with server(METRICS.encode()) as port:
+        assert _gpu_memory(url(port)) == TWO_GPUS
+
+
+def test_what_a_page_says_of_thousands_of_models_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+
+    def parse(text: str) -> Iterator[Metric]:
+        parsed.append(text)
+        return iter(text_string_to_metric_families(text))
+
+    monkeypatch.setattr("controller.placement.triton_client.text_string_to_metric_families", parse)
+    models = "".join(f'nv_inference_count{{model="m{number}",version="1"}} 12\n' for number in range(2000))
+    with server((models + METRICS + models).encode()) as port:
+        assert _gpu_memory(url(port)) == TWO_GPUS
+    assert [text for text in parsed if "nv_inference" in text] == []
+    assert parsed
+
+
+def test_a_triton_is_asked_at_its_own_host_and_the_port_of_the_metrics() -> None:
+    async def test() -> None:
+        triton = Triton("127.0.0.1:1", metrics_port=port)
+        assert await triton.gpu_memory() == TWO_GPUS
+        await triton.close()
+        six = Triton("[::1]:1", metrics_port=8002)
+        assert six._metrics == "http://[::1]:8002/metrics"
+        await six.close()
+        unasked = Triton("127.0.0.1:1")
+        assert await unasked.gpu_memory() is None
+        await unasked.close()
+
+    with server(METRICS.encode()) as port:
+        run(test())
+
+
+def test_a_triton_without_gpus_tells_nothing() -> None:
+    text = "".join(line for line in METRICS.splitlines(keepends=True) if "nv_gpu" not in line)
+    with server(text.encode()) as port:
+        assert _gpu_memory(url(port)) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"no such page", 404),
+        (b"<html>another server</html>", 200),
+        (b"\xff\xfe\x00", 200),
+        (METRICS.encode().replace(b"524288000", b"bytes"), 200),
+        (b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03\x7f", 0),  # a gRPC server at that port
+        (b"", 0),
+    ],
+    ids=["not found", "a page", "no text", "no number", "no HTTP", "nothing"],
+)
+def test_an_answer_that_is_not_metrics_tells_nothing(body: bytes, status: int) -> None:
+    with server(body, status) as port:
+        assert _gpu_memory(url(port)) is None
+
+
+def test_where_nobody_listens_nothing_is_told() -> None:
+    with server(b"") as port:
+        pass
+    assert _gpu_memory(url(port)) is None
+
+
+def test_a_budget_that_comes_from_the_gpu_stays_when_its_metrics_do_not_answer(models: Path, publish: Publish) -> None:
+    """Else a slow answer of the metrics takes every limit away, and Triton runs out of memory."""
+    publish("sales_de")
+
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = Desk(read(models), triton, gpu_percent=50)
+        triton.gpu = GpuMemory(GB, 80 * GB)
+        await desk.look()
+        assert desk.residency.moves.budget(desk.pod()) == Room(bytes=40 * GB)
+        triton.gpu = None
+        await desk.look()
+        assert desk.residency.moves.budget(desk.pod()) == Room(bytes=40 * GB)
+
+    run(test())

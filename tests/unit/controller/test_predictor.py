@@ -1,0 +1,118 @@
+"""One Triton's bookkeeping: what it says that it has just loaded, and how much each version is used."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from controller.placement.predictor import Pod
+from controller.placement.triton_client import MAX_JOINED, Count, Index
+from tests.unit.controller.tritons import FakeTriton, run, turn
+
+DE = ("sales_de", 1)
+
+
+class SlowIndex(FakeTriton):
+    """Its index says what held when it was asked, and says it when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.say = asyncio.Event()
+        self.say.set()
+
+    async def index(self, *, whole: bool) -> Index:
+        index = await super().index(whole=whole)
+        await self.say.wait()
+        return index
+
+
+async def known(triton: FakeTriton) -> Pod:
+    pod = Pod(triton, 2, lambda pod: None, lambda: 0.0)
+    await pod.refresh()
+    return pod
+
+
+def test_what_triton_has_just_loaded_counts_without_a_look_at_the_index() -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        pod = await known(triton)
+        triton.loaded.add(DE)
+        looks = triton.looks
+        assert await pod.confirm(DE)
+        assert (set(pod.ready), pod.ready_versions("sales_de"), triton.looks) == ({DE}, {1}, looks)
+
+    run(test())
+
+
+def test_a_look_that_began_before_does_not_take_it_away_again_and_a_later_one_does() -> None:
+    async def test() -> None:
+        triton = SlowIndex()
+        pod = await known(triton)
+        triton.say.clear()
+        look = asyncio.create_task(pod.refresh(whole=True))
+        await turn()
+        triton.loaded.add(DE)
+        assert await pod.confirm(DE)
+        triton.say.set()
+        await look
+        assert pod.ready == {DE}
+        triton.loaded.discard(DE)
+        await pod.refresh()
+        assert pod.ready == frozenset()
+
+    run(test())
+
+
+@pytest.mark.parametrize("spoil", ["busy", "away"])
+def test_without_tritons_word_nothing_is_confirmed(spoil: str) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        pod = await known(triton)
+        assert not await pod.confirm(DE)
+        triton.loaded.add(DE)
+        setattr(triton, spoil, True)
+        assert not await pod.confirm(DE)
+        assert pod.ready == frozenset()
+
+    run(test())
+
+
+def test_what_is_about_to_be_unloaded_is_not_confirmed() -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.loaded.add(DE)
+        pod = await known(triton)
+        pod.withdraw(DE)
+        assert not await pod.confirm(DE)
+        assert pod.ready == frozenset()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("requests", "rows", "use"),
+    [
+        (10, 10, 10),  # one row each
+        (10, 45, 45),  # joined on the way
+        (1, 256, MAX_JOINED),  # one large one
+        (10, 0, 10),  # all failed
+        (0, 0, 0),
+    ],
+)
+def test_use_follows_rows_as_far_as_they_may_be_requests_that_were_joined(requests: int, rows: int, use: int) -> None:
+    before = Count(requests=5, rows=7)
+    assert Count(requests=5 + requests, rows=7 + rows).use_since(before) == use
+
+
+def test_joined_requests_count_as_many_in_the_use_of_a_version() -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.loaded.add(DE)
+        pod = await known(triton)
+        triton.requests[DE] = Count(2, rows=2)
+        await pod.count()
+        triton.requests[DE] = Count(4, rows=10)
+        assert await pod.count() == {DE: 8}
+
+    run(test())

@@ -1,0 +1,219 @@
+"""Writing status and events: only what changed, as soon as it may be, and again after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from tritonclient.grpc import model_config_pb2 as mc
+
+from controller.catalog.builder import Catalog, Model, Reason, Verdict
+from controller.catalog.served_model import Document
+from controller.kubernetes import events as events_module
+from controller.kubernetes import writer as writer_module
+from controller.kubernetes.api import Missing, Refused
+from controller.kubernetes.backoff import Bucket, pauses
+from controller.kubernetes.documents import KubernetesDocuments
+from controller.kubernetes.events import Decision, Recorder
+from controller.kubernetes.writer import StatusWriter
+from controller.traffic.model_state import Situation
+from tests.unit.controller.api_server import ApiServer, Json, settle, spec
+
+
+class Writing:
+    """A writer that leads, over a server in memory; what is in force is set by hand."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.server, self.ready = server, 1
+        self.in_force: dict[int, int] | None = None
+        self.clock = 1000.0
+        self.documents = KubernetesDocuments(server.api(), "here")
+        self.recorder = Recorder(server.api(), "here", "controller-0", lambda: self.clock)
+        self.writer = StatusWriter(server.api(), self.documents, self.recorder, self._situation)
+
+    async def __aenter__(self) -> Writing:
+        await self.documents.start(self.read)
+        self.read()
+        self._task = asyncio.create_task(self.writer.run())
+        await settle()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self.documents.close()
+
+    def read(self, *problems: tuple[Reason, str]) -> None:
+        """A catalog of what is there now."""
+        models, verdicts = {}, {}
+        for item in self.documents.now():
+            assert isinstance(item, Document)
+            asked, where = item.served.spec, item.origin.where
+            verdicts[where] = Verdict(item.origin, asked.model, asked.shares, problems)
+            traffic = self.in_force or asked.shares
+            models[asked.model] = Model(asked.model, "f", "R", mc.ModelConfig(), {}, traffic, document=where)
+        self.models = models
+        self.writer.set_catalog(Catalog(models, verdicts=verdicts))
+
+    def writes(self) -> int:
+        return self.server.calls.count("patch_status")
+
+    def events(self) -> list[Json]:
+        return list(self.server.objects["events"].values())
+
+    def _situation(self, name: str) -> Situation | None:
+        model = self.models.get(name)
+        if model is None:
+            return None
+        addresses = tuple(f"triton-{n}:8001" for n in range(self.ready))
+        return Situation(model.traffic, dict.fromkeys(model.traffic, addresses), {}, {}, 1)
+
+
+def scene(test: Callable[[ApiServer, Writing], Awaitable[None]]) -> None:
+    async def body() -> None:
+        server = ApiServer()
+        server.put("sales-de", spec("sales_de", {1: 100}))
+        async with Writing(server) as writing:
+            await test(server, writing)
+
+    asyncio.run(body())
+
+
+def test_a_status_is_written_once_and_its_own_echo_is_no_reason_to_write_again() -> None:
+    async def test(server: ApiServer, writing: Writing) -> None:
+        assert server.status("sales-de")["summary"] == "1:100%"
+        writing.read()
+        writing.writer.models_changed({"sales_de"})
+        await settle()
+        assert writing.writes() == 1
+
+    scene(test)
+
+
+def test_what_somebody_else_wrote_into_the_status_is_put_right() -> None:
+    async def test(server: ApiServer, writing: Writing) -> None:
+        await server.patch_status(writing.documents.kind, "sales-de", {"status": {"summary": "nonsense"}})
+        await settle()
+        assert server.status("sales-de")["summary"] == "1:100%"
+
+    scene(test)
+
+
+def test_a_change_of_traffic_is_written_at_once_and_tritons_that_come_and_go_are_not() -> None:
+    async def test(server: ApiServer, writing: Writing) -> None:
+        writing.ready = 2
+        writing.writer.models_changed({"sales_de"})
+        await settle()
+        assert server.status("sales-de")["copies"] == 1
+        server.put("sales-de", spec("sales_de", {1: 90, 2: 10}))
+        await settle()
+        assert server.status("sales-de")["summary"] == "1:90% 2:10%"
+        assert server.status("sales-de")["copies"] == 2
+
+    scene(test)
+
+
+def test_tritons_that_came_are_written_a_little_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer_module, "MINOR_S", 0.05)
+
+    async def test(server: ApiServer, writing: Writing) -> None:
+        writing.ready = 2
+        writing.writer.models_changed({"sales_de"})
+        async with asyncio.timeout(10):
+            while server.status("sales-de")["copies"] != 2:
+                await asyncio.sleep(0.01)
+
+    scene(test)
+
+
+def test_a_status_that_could_not_be_written_is_written_when_the_api_server_is_back() -> None:
+    async def test(server: ApiServer, writing: Writing) -> None:
+        server.away = True
+        writing.in_force = {2: 100}
+        writing.read((Reason.UNKNOWN_VERSION, "no version 7"))
+        await settle()
+        assert server.status("sales-de")["summary"] == "1:100%"
+        server.away = False
+        async with asyncio.timeout(10):
+            while server.status("sales-de")["summary"] == "1:100%":
+                await asyncio.sleep(0.01)
+
+    scene(test)
+
+
+@pytest.mark.parametrize("error", [Missing("gone"), Refused("may not"), KeyError("a fault of our own")], ids=repr)
+def test_an_object_whose_status_cannot_be_written_ends_nothing(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(server: ApiServer, writing: Writing) -> None:
+        async def fail(*_: object) -> Json:
+            raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr(server, "patch_status", fail)
+            writing.read((Reason.UNKNOWN_VERSION, "no version 7"))
+            await settle()
+        writing.read((Reason.UNKNOWN_VERSION, "no version 8"))
+        await settle()
+        assert "no version 8" in server.status("sales-de")["conditions"][1]["message"]
+
+    scene(test)
+
+
+def test_each_decision_is_an_event_about_the_object() -> None:
+    async def test(server: ApiServer, writing: Writing) -> None:
+        (event,) = writing.events()
+        assert (event["type"], event["reason"], event["action"]) == ("Normal", "TrafficApplied", "ApplyTraffic")
+        assert event["regarding"]["name"] == "sales-de"
+        assert event["regarding"]["uid"] == "uid-sales-de"
+        assert event["reportingInstance"] == "controller-0"
+
+    scene(test)
+
+
+def test_the_same_event_again_is_a_series_and_not_too_soon() -> None:
+    async def test(server: ApiServer, writing: Writing) -> None:
+        seen = writing.documents.seen("sales-de")
+        assert seen is not None
+        decision = Decision(True, "Load", "LoadFailed", "version 2: " + "x" * 3000)
+        for wait_s in (0.0, 1.0, events_module.QUIET_S):
+            writing.clock += wait_s
+            await writing.recorder.record(seen, decision, f"at {writing.clock}")
+        _, event = writing.events()
+        assert len(event["note"]) == events_module.MAX_NOTE
+        assert event["series"] == {"count": 2, "lastObservedTime": f"at {writing.clock}"}
+        assert server.calls.count("create") == 3
+
+    scene(test)
+
+
+def test_events_are_bounded_however_much_is_decided() -> None:
+    async def test(server: ApiServer, writing: Writing) -> None:
+        seen = writing.documents.seen("sales-de")
+        assert seen is not None
+        for number in range(500):
+            await writing.recorder.record(seen, Decision(False, "Act", "Reason", f"note {number}"), "now")
+        assert len(writing.events()) == events_module.AT_ONCE
+        writing.clock += 10
+        for number in range(500, 600):
+            await writing.recorder.record(seen, Decision(False, "Act", "Reason", f"note {number}"), "now")
+        assert len(writing.events()) == events_module.AT_ONCE + 10 * events_module.PER_S
+
+    scene(test)
+
+
+def test_a_bucket_gives_some_at_once_and_then_so_many_a_second() -> None:
+    clock = [0.0]
+    bucket = Bucket(2, 0.5, lambda: clock[0])
+    assert [bucket.take() for _ in range(3)] == [0.0, 0.0, 2.0]
+    clock[0] = 2.0
+    assert [bucket.take(), bucket.take()] == [0.0, 2.0]
+    clock[0] = 1000.0
+    assert [bucket.take() for _ in range(3)] == [0.0, 0.0, 2.0]
+
+
+def test_pauses_grow_to_a_limit() -> None:
+    waits = pauses(1.0, 5.0)
+    for middle in (1, 2, 4, 5, 5):
+        assert 0.8 * middle <= next(waits) <= 1.2 * middle

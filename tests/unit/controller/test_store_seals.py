@@ -1,0 +1,194 @@
+"""A version that a mirror has published is never replaced by other bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from controller.catalog.scanner import Reading, Scanner
+from controller.catalog.store.location import models_in
+from controller.catalog.store.mirror import Mirror
+from tests.unit.controller.folders import publish
+from tests.unit.controller.stores import URI, Memory, Tagged, contents, mirrored
+
+MODEL = "sales_de/1/model.onnx"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Memory:
+    store = Tagged()
+    store.upload(tmp_path / "scratch", "sales_de")
+    store.put(MODEL, "y = 1x")
+    return store
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "mirror" / "models"
+
+
+def test_the_bytes_of_then_stay_and_the_change_is_named(store: Memory, folder: Path) -> None:
+    """tensorflow/serving#1822"""
+    mirror = mirrored(store, folder)
+    store.put(MODEL, "y = 5x")  # of the same length
+    store.put("sales_de/2/model.onnx", "another version")
+    mirror.refresh()
+    assert (folder / MODEL).read_text() == "y = 1x"
+    assert (folder / "sales_de/2/model.onnx").read_text() == "another version"
+    assert mirror.faults[MODEL].startswith(f"{URI}/{MODEL}: changed after its version was published")
+    mirror.refresh()
+    assert list(mirror.faults) == [MODEL]
+    store.put(MODEL, "y = 1x")
+    mirror.refresh()
+    assert mirror.faults == {}
+
+
+def test_a_file_that_is_deleted_goes_and_does_not_come_back_as_another(store: Memory, folder: Path) -> None:
+    mirror = mirrored(store, folder)
+    store.delete(MODEL)
+    mirror.refresh()
+    assert not (folder / MODEL).exists()
+    store.put(MODEL, "y = 5x")
+    mirror.refresh()
+    assert (list(mirror.faults), (folder / MODEL).exists()) == ([MODEL], False)
+    store.put(MODEL, "y = 1x")
+    mirror.refresh()
+    assert (mirror.faults, (folder / MODEL).read_text()) == ({}, "y = 1x")
+
+
+@pytest.mark.parametrize("same_time", [True, False])
+def test_a_restart_knows_what_was_published(store: Memory, folder: Path, same_time: bool) -> None:
+    mirrored(store, folder).close()
+    before = store.list()[MODEL]
+    store.put(MODEL, "y = 5x")
+    if same_time:  # as in a store that tells seconds
+        times = (before.modified_ns,) * 2
+        os.utime(folder / MODEL, ns=times)
+    mirror = mirrored(store, folder)
+    assert ((folder / MODEL).read_text(), list(mirror.faults)) == ("y = 1x", [MODEL])
+
+
+def test_a_file_that_was_damaged_here_comes_again(store: Memory, folder: Path) -> None:
+    mirrored(store, folder).close()
+    (folder / MODEL).write_text("damaged")
+    mirror = mirrored(store, folder)
+    assert ((folder / MODEL).read_text(), mirror.faults) == ("y = 1x", {})
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": [1, 2]}', "\0"])
+def test_seals_that_cannot_be_read_are_told_and_taken_anew(
+    store: Memory, folder: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    mirrored(store, folder).close()
+    seals = folder.parent / ".models.mirror" / "seals.json"
+    seals.write_text(text)
+    mirrored(store, folder)
+    assert MODEL in json.loads(seals.read_text())
+    assert "the seals of the mirror cannot be read" in caplog.text
+
+
+def test_what_comes_later_is_added_and_what_is_published_anew_is_replaced_as_a_whole(
+    store: Memory, folder: Path
+) -> None:
+    mirror = mirrored(store, folder)
+    store.put("sales_de/1/weights.bin", "late")
+    mirror.refresh()
+    assert (folder / "sales_de/1/weights.bin").read_text() == "late"
+    store.put(MODEL, "y = 5x")
+    store.put("sales_de/1/contract.yaml", "another contract")
+    mirror.refresh()
+    assert (mirror.faults, contents(folder)) == ({}, store.contents())
+
+
+def test_an_upload_without_a_contract_yet_may_change(store: Memory, folder: Path) -> None:
+    mirror = mirrored(store, folder)
+    for text in ("half", "whole"):
+        store.put("sales_de/2/onnx/model.onnx", text)
+        mirror.refresh()
+        assert (folder / "sales_de/2/onnx/model.onnx").read_text() == text
+
+
+def test_the_same_content_uploaded_once_more_is_no_change(store: Memory, folder: Path) -> None:
+    mirror = mirrored(store, folder)
+    before = store.list()[MODEL]
+    store.put(MODEL, "y = 1x")
+    store.read_paths.clear()
+    assert store.list()[MODEL].modified_ns > before.modified_ns
+    assert not mirror.refresh()
+    assert (store.read_paths, mirror.faults) == ([], {})
+
+
+def sealed(text: str, **files: str) -> str:
+    lines = [f"  {json.dumps(path.replace('__', '/'))}: sha256:{digest}" for path, digest in files.items()]
+    return "\n".join([text.rstrip(), "files:", *lines, ""])
+
+
+def test_a_version_whose_files_are_not_as_its_contract_states_does_not_come(
+    store: Memory, folder: Path, tmp_path: Path
+) -> None:
+    good = hashlib.sha256(b"y = 1x").hexdigest()
+    contract = store.contents()["sales_de/1/contract.yaml"].decode()
+    for version, model in ((2, "y = 1x"), (3, "y = 5x")):
+        store.put(f"sales_de/{version}/contract.yaml", sealed(contract, **{"onnx__model.bin": good}))
+        store.put(f"sales_de/{version}/onnx/model.bin", model)
+    store.put("sales_de/4/contract.yaml", sealed(contract, **{"onnx__model.bin": good}))
+    mirror = mirrored(store, folder)
+    assert sorted(path.name for path in (folder / "sales_de").iterdir()) == ["1", "2", "config.pbtxt"]
+    assert list(mirror.faults) == ["sales_de/3/contract.yaml", "sales_de/4/contract.yaml"]
+    assert f"with sha256:{good}, got sha256:" in mirror.faults["sales_de/3/contract.yaml"]
+    assert "onnx/model.bin, which is not there yet" in mirror.faults["sales_de/4/contract.yaml"]
+    store.put("sales_de/4/onnx/model.bin", "y = 1x")
+    mirror.refresh()
+    assert (folder / "sales_de/4/onnx/model.bin").read_text() == "y = 1x"
+
+
+def test_the_controller_sees_a_change_in_the_store_by_its_tag_and_asks_it_before_a_load(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    publish(there, "sales_de")
+    place = models_in(f"file://{there}", tmp_path / "here")
+    place.refresh()
+    scanner = Scanner(
+        place.folder, None, Reading(identify=place.identify or (lambda path, file: ""), has_content=False)
+    )
+    assert scanner.look(settle=False) is not None
+    assert (place.differs("sales_de", 1), scanner.sealer.check("sales_de", 1, False)) == ("", "")
+    file = there / MODEL
+    file.write_bytes(b"five")
+    os.utime(file, (1, 1))
+    assert place.differs("sales_de", 1) == "model.onnx changed"
+    place.refresh()
+    assert place.differs("sales_de", 1) == ""
+    assert "version 1 is not what was published: model.onnx changed" in scanner.sealer.check("sales_de", 1, False)
+    there.rename(tmp_path / "away")
+    assert place.differs("sales_de", 1) == "", "a store that is away takes nothing away"
+
+
+def test_a_mirror_of_contracts_follows_every_change(store: Memory, folder: Path) -> None:
+    mirror = Mirror(store, folder, whole=False)
+    mirror.refresh()
+    before = mirror.identity(MODEL)
+    store.put(MODEL, "y = 5x")
+    assert mirror.differs("sales_de", 1) == "model.onnx changed"
+    mirror.refresh()
+    assert before.startswith("etag:")
+    assert mirror.identity(MODEL) not in ("", before)
+    assert mirror.differs("sales_de", 1) == ""
+
+
+def test_the_controller_does_not_compare_digests_of_files_that_it_never_read(store: Memory, folder: Path) -> None:
+    contract = store.contents()["sales_de/1/contract.yaml"].decode()
+    digest = hashlib.sha256(b"y = 1x").hexdigest()
+    store.put("sales_de/2/contract.yaml", sealed(contract, **{"model.onnx": digest}))
+    store.put("sales_de/2/model.onnx", "y = 1x")
+    store.put("sales_de/3/contract.yaml", sealed(contract, **{"model.onnx": digest, "more.bin": digest}))
+    store.put("sales_de/3/model.onnx", "y = 1x")
+    mirrored(store, folder, whole=False)
+    scan = Scanner(folder, None, Reading(has_content=False)).look(settle=False)
+    assert scan is not None
+    (model,) = scan.folders
+    assert [*model.present] == [1, 2]
+    assert "more.bin: no such file, but the contract states" in model.broken[3]

@@ -1,0 +1,321 @@
+"""The warm-up: what Triton has loaded takes no request before it has answered made-up rows as its contract says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from controller.catalog.builder import Catalog
+from controller.placement.policy.popularity import Key
+from controller.placement.triton_client import Count
+from tests.unit.controller.tritons import HERE, Answer, Desk, FakeTriton, read, run, turn
+from triptych.datatypes import Array
+from triptych.errors import (
+    ContractViolation,
+    DeadlineExceeded,
+    Internal,
+    LoadFailed,
+    NotThere,
+    Overloaded,
+    StageUnavailable,
+    TriptychError,
+    Unavailable,
+)
+
+DE, NEW = ("sales_de", 1), ("sales_de", 2)
+
+
+def bad(answer: Callable[[Array], Mapping[str, Array]], rows: int = 1) -> Answer:
+    """Version 1 is good; version 2 answers so, to requests of at least so many rows."""
+
+    def give(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        x = tensors["x"]
+        return answer(x) if key == NEW and len(x) >= rows else {"y": x}
+
+    return give
+
+
+def fails(error: TriptychError) -> Callable[[Array], Mapping[str, Array]]:
+    def answer(x: Array) -> Mapping[str, Array]:
+        raise error
+
+    return answer
+
+
+def warm(catalog: Catalog, *tritons: FakeTriton, **limits: float) -> Desk:
+    return Desk(catalog, *tritons, warm_up=True, **limits)
+
+
+def outcomes(desk: Desk) -> dict[str, float]:
+    (family,) = desk.metrics.warm_ups.collect()
+    return {each.labels["outcome"]: each.value for each in family.samples if each.name.endswith("total") and each.value}
+
+
+def test_a_version_is_placed_when_it_has_answered_one_row_and_several(catalog: Catalog) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.answering.clear()
+        desk = warm(catalog, triton)
+        caller = desk.ask()
+        while not triton.inferences:
+            await asyncio.sleep(0)
+        await desk.look()
+        assert triton.loaded == {DE}
+        assert desk.placement == {}
+        assert not caller.done()
+        triton.answering.set()
+        assert await caller == HERE
+        assert triton.inferences == [(DE, 1), (DE, 4)]
+        assert outcomes(desk) == {"ok": 1}
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("answer", "rows", "sentence"),
+    [
+        (lambda x: {"y": x.astype(np.float64)}, 1, r"model output 'y': want FP32\[n,2\] with n = 1, got FP64\[1,2\]"),
+        (lambda x: {"y": x[:, :1]}, 1, r"got FP32\[1,1\]"),
+        (lambda x: {"y": x[:, 0]}, 1, r"got FP32\[1\]"),
+        (lambda x: {"y": x[None]}, 1, r"got FP32\[1,1,2\]"),
+        (lambda x: {"z": x}, 1, "model output 'y': want .* got nothing"),
+        (lambda x: {"y": x[:1]}, 2, r"4 made-up rows: .* with n = 4, got FP32\[1,2\]; one row is answered, 4 are not"),
+        (
+            fails(ContractViolation("predictor at a:1 refused: got 4 expected 5")),
+            1,
+            r"fails its warm-up: want input 'x' FP32\[n,2\], sent FP32\[1,2\], Triton answers: .*got 4 expected 5",
+        ),
+        (lambda x: {"y": x * np.nan}, 1, "1 made-up row: model output 'y': want finite values, got NaN or infinity"),
+        (
+            lambda x: {"y": x + np.float32(np.inf)},
+            4,
+            "4 made-up rows: model output 'y': want finite .*one row is answered",
+        ),
+        (fails(Internal("", "in /models/sales_de/2/model.onnx: Got: 2")), 1, "answers: in model.onnx: Got: 2$"),
+        (fails(Internal("", "Stub process 'sales_de_0_0' is not healthy.")), 4, "not healthy.; one row is answered"),
+    ],
+)
+def test_a_version_that_answers_otherwise_than_promised_is_refused_and_the_old_one_goes_on(
+    catalog: Catalog, answer: Callable[[Array], Mapping[str, Array]], rows: int, sentence: str
+) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.answer = bad(answer, rows)
+        desk = warm(catalog, triton)
+        await desk.ensure()
+        with pytest.raises(LoadFailed, match=sentence):
+            await desk.ensure(version=2)
+        await desk.settle()
+        assert triton.loaded == {DE}
+        assert desk.placement == {"sales_de": {1: HERE}}
+        assert "fails its warm-up" in desk.residency.last_failures("sales_de", [1, 2])[2]
+        tries = 2 if "not healthy" in sentence else 1  # a process that ended may have wanted memory for once
+        assert outcomes(desk) == {"ok": 1, "failed": tries}
+        with pytest.raises(LoadFailed, match=sentence):  # remembered: nothing is loaded again
+            await desk.ensure(version=2)
+        assert triton.loads == [DE, *[NEW] * tries]
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StageUnavailable("predictor", "triton:8001", "connection refused"),
+        NotThere("predictor at triton:8001: NOT_FOUND: no model"),
+        Internal("", "onnx runtime error 6: CUDA out of memory. Tried to allocate 2 GiB"),
+        DeadlineExceeded("the deadline of the call has passed"),
+    ],
+)
+def test_a_triton_that_is_gone_or_busy_is_not_the_models_failure(catalog: Catalog, error: TriptychError) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = warm(catalog, triton)
+
+        def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+            triton.busy = isinstance(error, DeadlineExceeded)
+            raise error
+
+        triton.answer = answer
+        with pytest.raises((Unavailable, DeadlineExceeded, Overloaded)):
+            await desk.ensure()
+        assert desk.placement == {}
+        assert not desk.residency.last_failures("sales_de", [1])
+        assert not triton.unloads
+        triton.busy, triton.answer = False, lambda key, tensors: {"y": tensors["x"]}
+        assert await desk.ensure() == HERE
+        assert outcomes(desk) == {"unavailable": 1, "ok": 1}
+
+    run(test())
+
+
+def test_a_model_that_hangs_on_its_first_request_is_refused(catalog: Catalog) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.answering.clear()
+        with pytest.raises(LoadFailed, match="nothing within 0.01 s, the limit of a warm-up"):
+            await warm(catalog, triton, warm_up_timeout_s=0.01).ensure()
+
+    run(test())
+
+
+def test_what_triton_had_before_and_what_is_not_to_be_warmed_up_gets_no_request(catalog: Catalog) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.loaded = {DE}
+        desk = warm(catalog, triton)
+        await desk.look()
+        assert desk.placement == {"sales_de": {1: HERE}}
+        cold = Desk(catalog, triton, warm_up=False)
+        await cold.ensure(version=2)
+        assert triton.inferences == []
+
+    run(test())
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_what_somebody_else_loads_is_hidden_until_it_has_answered(catalog: Catalog, leads: bool) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.answer = bad(lambda x: {"y": x[:, :1]})
+        desk = warm(catalog, triton)
+        desk.residency.upkeep.lead(leads)
+        await desk.look()
+        triton.loaded = {DE, NEW}
+        await desk.residency.upkeep.look(desk.pod())
+        while sum(outcomes(desk).values()) < 2:
+            await asyncio.sleep(0.01)
+        await desk.settle()
+        await desk.residency.upkeep.look(desk.pod())
+        await asyncio.sleep(0.01)
+        assert desk.placement == {"sales_de": {1: HERE}}
+        assert triton.loaded == ({DE} if leads else {DE, NEW})
+        assert [key for key, _ in triton.inferences].count(NEW) == 1  # remembered
+        assert "fails its warm-up" in desk.residency.failures("sales_de", [1, 2])[2]
+
+    run(test())
+
+
+def test_a_version_that_failed_stays_hidden_when_it_cannot_be_unloaded(catalog: Catalog) -> None:
+    class Stubborn(FakeTriton):
+        async def unload(self, model: str) -> None:
+            raise Internal("no")
+
+    async def test() -> None:
+        triton = Stubborn()
+        triton.answer = bad(lambda x: {"y": x[:, :1]})
+        desk = warm(catalog, triton)
+        with pytest.raises(LoadFailed):
+            await desk.ensure(version=2)
+        await desk.settle()
+        await desk.look()
+        assert NEW in triton.loaded
+        assert desk.placement == {}
+
+    run(test())
+
+
+def test_rows_of_a_warm_up_are_no_use_of_the_version(catalog: Catalog) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        desk = warm(catalog, triton)
+        await desk.look()
+        await desk.ensure()
+        triton.requests[DE] = Count(2, rows=5)
+        await turn()
+        assert await desk.pod().count() == {}
+        triton.requests[DE] = Count(5, rows=8)
+        assert await desk.pod().count() == {DE: 3}
+
+    run(test())
+
+
+@pytest.mark.parametrize(("most", "rows"), [(1, [1]), (3, [1, 3]), (100, [1, 4])])
+def test_the_rows_are_limited_by_the_setting_and_by_the_model(catalog: Catalog, most: int, rows: list[int]) -> None:
+    async def test() -> None:
+        triton = FakeTriton()
+        await warm(catalog, triton, warm_up_rows=most).ensure()
+        assert [count for _, count in triton.inferences] == rows
+
+    run(test())
+
+
+@pytest.mark.parametrize("model_input", ["datatype: BYTES, shape: [-1]", "datatype: FP32, shape: [-1, -1]"])
+def test_a_model_that_refuses_what_nobody_can_make_up_is_let_through(
+    publish: Callable[..., Path], models: Path, model_input: str
+) -> None:
+    folder = publish("sales_de")
+    contract, config = folder / "contract.yaml", folder.parent / "config.pbtxt"
+    told = contract.read_text().replace("name: x, datatype: FP32, shape: [-1, 2]", f"name: x, {model_input}")
+    contract.write_text(told)
+    text = config.read_text().replace("max_batch_size: 4", "max_batch_size: 0")
+    dims, datatype = ("-1", "STRING") if "BYTES" in model_input else ("-1, -1", "FP32")
+    text = text.replace("dims: [ 2 ]", "dims: [ -1, 2 ]").replace("-1, 2", dims, 1).replace("FP32", datatype, 1)
+    config.write_text(text)
+
+    async def test() -> None:
+        triton = FakeTriton()
+
+        def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+            raise Internal("", "no such text")
+
+        triton.answer = answer
+        desk = warm(read(models), triton)
+        assert await desk.ensure() == HERE
+        assert outcomes(desk) == {"unclear": 1}
+
+    run(test())
+
+
+def with_examples(folder: Path, *lines: str) -> None:
+    contract = folder / "contract.yaml"
+    text = contract.read_text() + "examples:\n" + "".join(f"  - {{name: monday, {line}}}\n" for line in lines)
+    contract.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("example", "sentence"),
+    [
+        ("inputs: {x: [[1, 2.5]]}, outputs: {y: [[1, 2.5]]}", ""),
+        ("inputs: {x: [[1, 2.5]]}, outputs: {y: [[1, 2.501]]}", ""),
+        ("inputs: {x: [[1, 2.5]]}, outputs: {y: [[1, 2.6]]}, tolerance: 0.1", ""),
+        (
+            "inputs: {x: [[1, 2.5], [3, 4]]}, outputs: {y: [[1, 2.5], [3, 5]]}",
+            r"version 1 fails its warm-up: example 'monday': output 'y'\[1,1\]: want 5.0 within 0.001, got 4.0",
+        ),
+    ],
+)
+def test_a_version_that_misses_an_example_is_refused(
+    publish: Callable[..., Path], models: Path, example: str, sentence: str
+) -> None:
+    with_examples(publish("sales_de"), example)
+
+    async def test() -> None:
+        desk = warm(read(models), FakeTriton())
+        if not sentence:
+            assert await desk.ensure() == HERE
+            return
+        with pytest.raises(LoadFailed, match=sentence):
+            await desk.ensure()
+
+    run(test())
+
+
+def test_values_that_are_not_finite_are_answers_where_the_contract_says_so(
+    publish: Callable[..., Path], models: Path
+) -> None:
+    contract = publish("sales_de") / "contract.yaml"
+    said = contract.read_text().replace("outputs: [{name: y,", "outputs: [{name: y, finite: false,")
+    assert "finite: false" in said
+    contract.write_text(said)
+
+    async def test() -> None:
+        triton = FakeTriton()
+        triton.answer = lambda key, tensors: {"y": tensors["x"] * np.nan}
+        assert await warm(read(models), triton).ensure() == HERE
+
+    run(test())

@@ -1,0 +1,74 @@
+"""What a request may name, and what it is told when there is no such thing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from preprocess.catalog import Catalog
+from triptych.errors import InvalidParameter, TriptychError, Unavailable, UnknownModel, UnknownRoute, UnknownVersion
+from triptych.protocol import controller_pb2 as cp
+
+
+def catalog(*models: cp.Model) -> Catalog:
+    controller: Any = None
+    made = Catalog(controller)
+    made.apply(cp.CatalogUpdate(full=True, models=models))
+    return made
+
+
+def model(name: str, route: str, **percents: int) -> cp.Model:
+    versions = [cp.Version(version=int(key[1:]), percent=share) for key, share in percents.items()]
+    return cp.Model(name=name, family="f", route=route, versions=versions)
+
+
+GERMAN, FRENCH, SILENT = model("f_de", "DE", v1=100, v2=0), model("f_fr", "FR", v1=100), model("f_es", "ES", v1=0)
+
+
+def test_a_model_is_named_by_itself_or_by_family_and_route() -> None:
+    known = catalog(GERMAN, FRENCH)
+    by_name, by_route = known.target("f_de", "", {}, ""), known.target("f", "", {"route": "DE"}, "")
+    assert by_name == by_route
+    assert (by_name.model, by_name.version) == ("f_de", 1)
+
+
+def test_a_version_without_traffic_can_be_called_by_its_number() -> None:
+    assert catalog(GERMAN).target("f_de", "2", {}, "").version == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "parameters", "error", "text"),
+    [
+        ("f_xx", "", {}, UnknownModel, "known: f, f_de, f_es, f_fr"),
+        ("f_de", "7", {}, UnknownVersion, "known: 1, 2"),
+        ("f", "", {"route": "XX"}, UnknownRoute, "known: DE, ES, FR"),
+        ("f", "", {}, InvalidParameter, "got none"),
+        ("f_de", "", {"route": "FR"}, InvalidParameter, "'DE', the route of f_de"),
+        ("f_es", "", {}, Unavailable, "no version that takes traffic"),
+    ],
+)
+def test_what_does_not_exist_is_said_with_what_does(
+    name: str, version: str, parameters: dict[str, Any], error: type[TriptychError], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        catalog(GERMAN, FRENCH, SILENT).target(name, version, parameters, "")
+
+
+def test_an_update_replaces_what_it_names_and_removes_what_is_gone() -> None:
+    known = catalog(GERMAN, FRENCH)
+    known.apply(cp.CatalogUpdate(models=[model("f_de", "DE", v2=100)], removed=["f_fr"]))
+    assert known.target("f_de", "", {}, "").version == 2
+    with pytest.raises(UnknownModel):
+        known.target("f_fr", "", {}, "")
+
+
+def test_a_model_may_change_its_route_and_a_family_ends_with_its_last_model() -> None:
+    known = catalog(GERMAN, FRENCH)
+    known.apply(cp.CatalogUpdate(models=[model("f_de", "AT", v1=100)]))
+    assert known.target("f", "", {"route": "AT"}, "").model == "f_de"
+    with pytest.raises(UnknownRoute, match="known: AT, FR"):
+        known.target("f", "", {"route": "DE"}, "")
+    known.apply(cp.CatalogUpdate(removed=["f_de", "f_fr", "f_xx"]))
+    with pytest.raises(UnknownModel):
+        known.target("f", "", {"route": "AT"}, "")

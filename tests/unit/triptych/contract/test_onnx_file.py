@@ -1,0 +1,184 @@
+"""An ONNX file against config.pbtxt: a mismatch is named before any load, and weights are not read for it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import onnx_files as onnx
+from tests.onnx_files import linear
+from triptych.contract import parse_contract
+from triptych.contract.verification import onnx_file
+from triptych.contract.verification.onnx_file import NotOnnx, Tensor, check_model_file, read_header
+from triptych.contract.verification.triton_config import parse_config
+
+CONFIG = """\
+name: "m"
+backend: "onnxruntime"
+max_batch_size: 4
+input [{ name: "x" data_type: TYPE_FP32 dims: [ 2 ] }]
+output [{ name: "y" data_type: TYPE_FP32 dims: [ 2 ] }]
+"""
+CONTRACT = """\
+apiVersion: triptych.dev/v1
+kind: Contract
+family: sales
+route: DE
+max_rows: 4
+inputs: [{name: x, datatype: FP32, shape: [-1, 2]}]
+model:
+  inputs: [{name: x, datatype: FP32, shape: [-1, 2]}]
+  outputs: [{name: y, datatype: FP32, shape: [-1, 2]}]
+outputs: [{name: y, datatype: FP32, shape: [-1, 2]}]
+"""
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Callable[..., list[str]]:
+    """The problems of a file under a configuration in which some words are others."""
+
+    def problems(data: bytes, *changes: tuple[str, str], strict: bool = True) -> list[str]:
+        text, contract = CONFIG, CONTRACT
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new, 1)
+        (tmp_path / "model.onnx").write_bytes(data)
+        return check_model_file(parse_contract(contract.encode()), parse_config(text), tmp_path, strict=strict)
+
+    return problems
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        linear(),
+        linear(declared="columns"),
+        linear(weights_as_input=True),  # a file of before 2020 lists weights among the inputs
+        linear(output_shape=("n", "m")),
+        onnx.model(b"".join(onnx.field(n, onnx.value(name, onnx.FLOAT, None)) for n, name in ((11, "x"), (12, "y")))),
+        b"....ORTM and more",
+        bytes(100),
+    ],
+)
+def test_a_file_that_fits_or_says_nothing_is_no_problem(check: Callable[..., list[str]], data: bytes) -> None:
+    assert check(data) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (linear(5), "input 'x' has dims [?, 5], but [-1, 2] in config.pbtxt with the rows in front"),
+        (
+            linear(rows=1),
+            "input 'x' has dims [1, 2], a fixed batch of 1, but max_batch_size above 0 joins requests: "
+            "export it with an open first dimension, or want 0",
+        ),
+        (linear(rows=4), "a fixed batch of 4"),  # onnxruntime_backend#111, triton#2387
+        (linear(datatype=onnx.DOUBLE), "input 'x' is FP64, but FP32 in config.pbtxt"),
+        (linear(datatype=onnx.STRING), "input 'x' is BYTES, but FP32 in config.pbtxt"),
+        (linear(datatype=99), "input 'x' is type 99 of ONNX, but FP32"),
+        (linear(output_datatype=onnx.INT64), "output 'y' is INT64, but FP32 in config.pbtxt"),
+        (linear(2, 3), "output 'y' has dims [?, 3], but [-1, 2]"),
+        (linear(output_shape=(1, 2)), "output 'y' has dims [1, 2], a fixed batch of 1"),  # onnxruntime_backend#220
+        (linear(output_shape=("n",)), "output 'y' has dims [?], but [-1, 2]"),
+        (linear(output_shape=()), "output 'y' has dims [], but [-1, 2]"),
+        (linear(names=("X", "y")), "has no input 'x', which config.pbtxt declares; there are: X"),
+        (linear(names=("x", "z")), "has no output 'y', which config.pbtxt declares; there are: z"),
+        (linear(inputs=[onnx.value("mask", onnx.INT64, ("n", 2))]), "input 'mask' is not declared in config.pbtxt"),
+        (
+            onnx.model(onnx.field(11, onnx.value("x", onnx.FLOAT, None)) + onnx.field(12, onnx.sequence("y"))),
+            "output 'y' is no tensor but a sequence or a map",
+        ),
+    ],
+)
+def test_a_mismatch_is_named(check: Callable[..., list[str]], data: bytes, problem: str) -> None:
+    found = check(data, strict=False)
+    assert problem in found[0]
+    assert found[0].startswith("model.onnx:1: ")
+
+
+def test_without_batching_too_a_fixed_batch_takes_so_many_rows_only(check: Callable[..., list[str]]) -> None:
+    wide = ("dims: [ 2 ]", "dims: [ -1, 2 ]")
+    found = check(linear(rows=1), ("max_batch_size: 4", "max_batch_size: 0"), wide, wide)
+    assert found == ["model.onnx:1: input 'x' has dims [1, 2], but [-1, 2] in config.pbtxt"]
+
+
+def test_dims_that_triton_reshapes_are_those_that_the_file_has_to_have(check: Callable[..., list[str]]) -> None:
+    reshaped = ("dims: [ 2 ] }", "dims: [ 2 ] reshape { shape: [ 1, 2 ] } }")
+    assert "has dims [?, 2], but [-1, 1, 2]" in check(linear(), reshaped)[0]
+
+
+def test_a_dimension_that_the_configuration_leaves_open_is_that_of_the_contract(
+    check: Callable[..., list[str]],
+) -> None:
+    open_input = ("dims: [ 2 ]", "dims: [ -1 ]")
+    assert check(linear(), open_input) == []
+    assert "input 'x' has dims [?, 5]" in check(linear(5), open_input)[0]
+
+
+def test_the_platform_says_what_the_file_is_where_no_backend_is_named(check: Callable[..., list[str]]) -> None:
+    platform = ('backend: "onnxruntime"', 'platform: "onnxruntime_onnx"')
+    assert "has dims [?, 5]" in check(linear(5), platform)[0]
+
+
+def test_another_backend_and_a_missing_file_are_not_read(check: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert check(b"nothing", ("onnxruntime", "python"), strict=False) == []
+    (tmp_path / "model.onnx").unlink()
+    os.mkfifo(tmp_path / "model.onnx")  # which nobody opens
+    config = parse_config(CONFIG)
+    assert check_model_file(parse_contract(CONTRACT.encode()), config, tmp_path, strict=True) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"onnx", b"", b"\x08", b"\x3a\xff\xff\xff\xff\x0f", b"\x3a" + b"\xff" * 20, linear()[:-3], linear()[:40], b"\x00"],
+)
+def test_what_is_no_onnx_file_or_not_whole_is_named_by_verify_alone(
+    check: Callable[..., list[str]], data: bytes
+) -> None:
+    assert "is no ONNX model, or not whole: " in check(data)[0]
+    assert check(data, strict=False) == []
+
+
+def test_any_prefix_and_any_flipped_byte_ends_in_a_header_or_a_sentence() -> None:
+    good = linear(5)
+    for at in range(len(good)):
+        for data in (good[:at], good[:at] + bytes([good[at] ^ 255]) + good[at + 1 :]):
+            try:
+                read_header(io.BytesIO(data))
+            except NotOnnx:
+                continue
+
+
+def test_weights_of_gigabytes_are_skipped(tmp_path: Path) -> None:
+    class Counted(io.FileIO):
+        came = 0
+
+        def read(self, size: int = -1) -> bytes:  # type: ignore[override]
+            data = super().read(size) or b""
+            Counted.came += len(data)
+            return data
+
+    weight = onnx.field(8, b"w") + onnx.varint(9 << 3 | 2) + onnx.varint(4 << 30)
+    body = onnx.varint(5 << 3 | 2) + onnx.varint(len(weight) + (4 << 30)) + weight
+    tail = onnx.field(11, onnx.value("x", onnx.FLOAT, ("n", 2))) + onnx.field(12, onnx.value("y", onnx.FLOAT, None))
+    head = onnx.varint(7 << 3 | 2) + onnx.varint(len(body) + (4 << 30) + len(tail)) + body
+    path = tmp_path / "model.onnx"
+    with path.open("wb") as file:
+        file.write(head)
+        file.seek(4 << 30, 1)  # a hole
+        file.write(tail)
+    with Counted(path) as counted:
+        header = read_header(counted)
+    assert header.inputs == [Tensor("x", "FP32", (None, 2))]
+    assert Counted.came < 1000
+
+
+def test_a_file_of_endless_small_fields_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_file, "_MAX_FIELDS", 100)
+    with pytest.raises(NotOnnx, match="more than 100 fields"):
+        read_header(io.BytesIO(onnx.model(bytes([8, 0]) * 100)))

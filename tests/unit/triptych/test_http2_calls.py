@@ -1,0 +1,224 @@
+"""Calls of our client to our server over any cuts of bytes, while either side cancels, resets and leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.component.scripted.frames import END_HEADERS, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, frame
+from tests.component.scripted.loop import on_a_loop
+from tests.unit.triptych.wired import Wire, carry_all, server_of, wire
+from triptych.errors import Draining, NotSupported
+from triptych.http2.client import CallFailed, ClientConnection
+from triptych.http2.exchange import Exchange, Handler
+from triptych.http2.server import Server, ServerConnection
+
+BASE = ((b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"a"), (b"content-type", b"application/grpc"))
+REPEATS = 3
+
+
+class Methods:
+    """The server's part of one run, and its outcome."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.finished = 0
+        self.settled: Counter[int] = Counter()  # how often each finished call was told its end
+
+    def handlers(self) -> dict[bytes, Handler]:
+        methods = {"echo": self.echo, "hold": self.hold, "fail": self.fail, "repeat": self.repeat}
+        found = {f"/{name}".encode(): Handler(name, _guarded(answer), False) for name, answer in methods.items()}
+        return {**found, b"/early": Handler("early", _guarded(self.early), True)}
+
+    async def echo(self, exchange: Exchange) -> None:
+        self.finish(exchange, await exchange.message())
+
+    async def hold(self, exchange: Exchange) -> None:
+        message = await exchange.message()
+        await self.released.wait()
+        self.finish(exchange, message)
+
+    async def fail(self, exchange: Exchange) -> None:
+        raise NotSupported("it fails")
+
+    async def repeat(self, exchange: Exchange) -> None:
+        message = await exchange.message()
+        for _ in range(REPEATS):
+            await exchange.answer(message)
+        self.finish(exchange, None)
+
+    async def early(self, exchange: Exchange) -> None:
+        """Ends before its caller has sent all."""
+        self.finish(exchange, b"early" * 1000)
+
+    def finish(self, exchange: Exchange, message: bytes | None) -> None:
+        self.finished += 1
+        number = self.finished
+
+        def settled(_code: str) -> None:
+            self.settled[number] += 1
+
+        exchange.finish(message, settled)
+
+
+def _guarded(answer: Any) -> Any:
+    async def guarded(exchange: Exchange) -> None:
+        try:
+            await answer(exchange)
+        except asyncio.CancelledError:
+            if exchange.why is not None:
+                exchange.refuse(exchange.why, "x")
+        except Exception as error:
+            exchange.refuse(error, "x")
+
+    return guarded
+
+
+class Run:
+    """A server, a client, and the calls between them."""
+
+    def __init__(self, room_bytes: int) -> None:
+        self.methods = Methods()
+        self.server: Server = server_of(
+            self.methods.handlers(), max_bytes_in_flight=room_bytes, max_message_bytes=1 << 20, max_concurrent_streams=8
+        )
+        self.client = ClientConnection(bytearray(1 << 16), lambda _connection: None)
+        self.accepted: ServerConnection = self.server.connect()
+        self.up, self.down = wire(self.client, self.accepted)
+        self.calls: list[tuple[str, int, asyncio.Task[list[bytes]]]] = []
+        self.cancelled: set[int] = set()
+
+    def call(self, name: str, size: int) -> None:
+        self.calls.append((name, size, asyncio.ensure_future(self._call(name, size))))
+
+    async def _call(self, name: str, size: int) -> list[bytes]:
+        headers = (*BASE[:3], (b":path", b"/" + name.encode()), BASE[3])
+        if name == "repeat":
+            return [each async for each in self.client.stream(headers, bytes(size))]
+        return [await self.client.unary(headers, bytes(size), 60)]
+
+    async def do(self, step: tuple[Any, ...]) -> None:
+        match step:
+            case ("call", name, size):
+                self.call(name, size)
+                await asyncio.sleep(0)
+            case ("carry", up, size):
+                (self.up if up else self.down).carry(size)
+                await asyncio.sleep(0)
+            case ("cancel", at) if self.calls:
+                self.calls[at % len(self.calls)][2].cancel()
+                self.cancelled.add(at % len(self.calls))
+                await asyncio.sleep(0)
+            case ("end",):
+                for exchange in self.server.exchanges:
+                    exchange.end(Draining("it ends"))
+            case ("release",):
+                self.methods.released.set()
+            case ("leave",):
+                self.accepted.leave()
+            case ("leave for good",):
+                self.accepted.leave_for_good()
+            case ("retire",):
+                self.client.retire()
+            case ("abort", up):
+                (self.client if up else self.accepted).abort()
+
+    async def check(self) -> None:
+        self.methods.released.set()
+        await carry_all(self.up, self.down)
+        for at, (name, size, call) in enumerate(self.calls):
+            assert call.done(), f"{name} of {size} bytes is not over"
+            if call.cancelled():
+                assert at in self.cancelled
+                continue
+            with suppress(CallFailed):
+                wanted = {"repeat": [bytes(size)] * REPEATS, "early": [b"early" * 1000]}.get(name, [bytes(size)])
+                assert call.result() == wanted
+                assert name != "fail"
+        assert (self.server.arriving.taken_bytes, self.server.leaving.taken_bytes) == (0, 0)
+        assert not self.accepted.exchanges
+        assert not self.accepted.unsent
+        assert not self.client._calls
+        assert self.methods.settled == dict.fromkeys(range(1, self.methods.finished + 1), 1)
+        self.client.abort()
+        await carry_all(self.up, self.down)
+        assert self.client.is_closed
+        assert self.accepted.is_closed
+        assert not self.server.connections
+
+
+SIZES = st.one_of(st.integers(0, 300), st.sampled_from([16_384, 70_000, 300_000, 1 << 20, (1 << 20) + 1]))
+CALL = st.tuples(st.just("call"), st.sampled_from(["echo", "hold", "fail", "repeat", "early", "none"]), SIZES)
+CARRY = st.tuples(st.just("carry"), st.booleans(), st.sampled_from([1, 9, 100, 5_000, 1 << 16, 1 << 16]))
+ODD = st.one_of(
+    st.tuples(st.just("cancel"), st.integers(0, 20)),
+    st.sampled_from([("end",), ("release",), ("leave",), ("leave for good",), ("retire",)]),
+    st.tuples(st.just("abort"), st.booleans()),
+)
+STEPS = st.lists(st.one_of(CALL, CARRY, CARRY, CARRY, ODD), max_size=40)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(steps=STEPS, room_bytes=st.sampled_from([1 << 10, 1 << 20, 1 << 27]))
+def test_every_call_ends_once_with_its_answer_or_an_error_and_leaves_nothing(
+    steps: list[tuple[Any, ...]], room_bytes: int
+) -> None:
+    @on_a_loop
+    async def run() -> None:
+        made = Run(room_bytes)
+        for step in steps:
+            await made.do(step)
+        await made.check()
+
+    run()
+
+
+@on_a_loop
+async def test_answers_that_go_out_at_once_end_their_calls_one_after_another() -> None:
+    """Each of 300 callers that has not sent all is told to stop: once one ended the next from within (depth 1,500)."""
+
+    methods = Methods()
+    server = server_of(methods.handlers(), max_concurrent_streams=1000)
+    accepted = server.connect()
+    there = Wire(accepted)
+    accepted.connection_made(there)
+    there.high_bytes = 1 << 30
+    _speak(accepted, *[_begun(1 + 2 * at, b"/early") for at in range(300)], window=0)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(accepted.unsent) == 300
+    assert server.leaving.taken_bytes == 300 * 5005
+    _feed(
+        accepted,
+        frame(SETTINGS, 0, 0, b"\0\4" + (1 << 20).to_bytes(4, "big")),
+        frame(WINDOW_UPDATE, 0, 0, b"\x40\0\0\0"),
+    )
+    assert not accepted.unsent
+    assert not accepted.exchanges
+    assert server.leaving.taken_bytes == 0
+    assert sum(methods.settled.values()) == 300
+    accepted.abort()
+
+
+def _begun(stream: int, path: bytes) -> bytes:
+    fields = [*BASE[:3], (b":path", path), BASE[3]]
+    block = b"".join(b"\0" + b"".join(bytes((len(text),)) + text for text in field) for field in fields)
+    return frame(HEADERS, END_HEADERS, stream, block)
+
+
+def _speak(connection: ServerConnection, *frames: bytes, window: int) -> None:
+    _feed(connection, PREFACE + frame(SETTINGS, 0, 0, b"\0\4" + window.to_bytes(4, "big")), *frames)
+
+
+def _feed(connection: ServerConnection, *frames: bytes) -> None:
+    data = b"".join(frames)
+    view = connection.get_buffer(-1)
+    for at in range(0, len(data), len(view)):
+        piece = data[at : at + len(view)]
+        view[: len(piece)] = piece
+        connection.buffer_updated(len(piece))

@@ -1,0 +1,440 @@
+"""Triton's request parameters, and what is too much or too long: refused by name before anything is done with it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2 as pb
+
+from tests.fuzz.wire_stages import Stages
+from tests.integration.messages import infer_request, objects, sales
+from tests.unit.triptych.test_fields import ask, good, infer
+from triptych.errors import (
+    InvalidInput,
+    InvalidParameter,
+    InvalidRequest,
+    Overloaded,
+    UnknownModel,
+    UnknownRoute,
+    UnknownVersion,
+)
+from triptych.protocol.call import Call
+from triptych.protocol.status import INTERNAL_TEXT, MAX_TEXT_BYTES, RETRY_AFTER, status_of, trailers_of
+from triptych.protocol.tensors import decode_request
+from triptych.telemetry import logs
+
+LONG = "x" * 3_000_000
+BAD = "INVALID_ARGUMENT"
+
+
+def with_parameter(name: str, **value: Any) -> pb.ModelInferRequest:
+    request = good()
+    for kind, given_value in value.items():
+        setattr(request.parameters[name], kind, given_value)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        (with_parameter("priority", uint64_param=2), "parameter 'priority': want none: requests .* got 2"),
+        (with_parameter("sequence_id", int64_param=7), "parameter 'sequence_id': want none: models .* no state"),
+        (with_parameter("sequence_id", string_param="a"), "'sequence_id': want none"),
+        (with_parameter("sequence_start", bool_param=True), "'sequence_start': want none"),
+        (with_parameter("sequence_end", bool_param=True), "'sequence_end': want none"),
+        (with_parameter("binary_data_output", bool_param=True), "'binary_data_output': want no parameters"),
+        (with_parameter("timeout", string_param="1s"), "'timeout': want microseconds, .* got '1s'"),
+        (with_parameter("timeout", bool_param=True), "'timeout': want microseconds, .* got True"),
+        (with_parameter("timeout", int64_param=-1), "'timeout': want microseconds"),
+        (with_parameter("timeout", uint64_param=2**64 - 1), "'timeout': want microseconds"),
+        (with_parameter("triton_final_response", bool_param=True), "'triton_final_response': want none that begins so"),
+        (with_parameter("triptych_revision", string_param="x"), "'triptych_revision': want none that begins so"),
+        (with_parameter("triton_enable_empty_final_response", string_param="yes"), "want true or false, got 'yes'"),
+        (with_parameter("headers", string_param="x"), "parameter 'headers': want no parameters"),
+        (with_parameter("route", bool_param=True), "'route'"),
+    ],
+)
+def test_a_parameter_of_tritons_that_is_not_served_is_refused_by_name(
+    request_: pb.ModelInferRequest, says: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        raise InvalidRequest(infer(request_)[1])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        with_parameter("priority", uint64_param=0),
+        with_parameter("sequence_id", int64_param=0),
+        with_parameter("sequence_id", string_param=""),
+        with_parameter("sequence_start", bool_param=False),
+        with_parameter("timeout", int64_param=0),
+        with_parameter("timeout", uint64_param=10**10),
+        with_parameter("triton_enable_empty_final_response", bool_param=True),
+    ],
+)
+def test_one_that_means_the_same_as_none_is_taken(request_: pb.ModelInferRequest) -> None:
+    assert infer(request_)[0] == "OK"
+
+
+def test_a_timeout_in_microseconds_is_a_deadline() -> None:
+    assert infer(with_parameter("timeout", int64_param=1))[0] == "DEADLINE_EXCEEDED"
+    assert infer(with_parameter("timeout", int64_param=10**9))[0] == "OK"
+
+
+def test_it_ends_a_request_that_is_in_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """triton-inference-server/server#7512: the answer came when the work before it had ended, 80 s late."""
+
+    async def call() -> tuple[str, str, bytes]:
+        stages = Stages()
+
+        async def hang(_member: Any) -> None:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(stages.preprocess, "_chain", hang)
+        try:
+            return await stages.infer(
+                stages.preprocess, with_parameter("timeout", int64_param=50_000).SerializeToString()
+            )
+        finally:
+            stages.close()
+
+    code, text, _ = asyncio.run(call())
+    assert (code, text) == ("DEADLINE_EXCEEDED", "the request's timeout of 50000 us has passed")
+
+
+def test_outputs_come_in_the_order_in_which_they_are_asked_for() -> None:
+    """triton-inference-server/dali_backend#18: names and contents were swapped."""
+    request = good()
+    request.outputs.add(name="total")
+    request.outputs.add(name="units")
+    every, chosen = infer(good())[2], infer(request)[2]
+    assert [output.name for output in chosen.outputs] == ["total", "units"]
+    assert list(chosen.raw_output_contents) == list(reversed(every.raw_output_contents))
+
+
+@pytest.mark.parametrize("elements", [[b""], [b"\0"], [b"a\0\0"], [b"\xff\xfe"], [b"", b"\0" * 5]])
+def test_bytes_are_taken_as_they_are(elements: list[bytes]) -> None:
+    """triton-inference-server/server#2545, kserve/kserve#3731: trailing zeros were lost, other bytes no text."""
+    request = infer_request("m", {"t": objects(*elements)})
+    typed = pb.ModelInferRequest()
+    typed.inputs.add(name="t", datatype="BYTES", shape=[len(elements)]).contents.bytes_contents.extend(elements)
+    assert decode_request(request)["t"].tolist() == decode_request(typed)["t"].tolist() == elements
+
+
+def test_each_answer_of_a_stream_is_its_requests_last_one() -> None:
+    async def call() -> list[pb.ModelStreamInferResponse]:
+        stages = Stages()
+        try:
+            bad = infer_request("nobody", sales(1), id="2")
+            return await stages.stream(stages.preprocess, [m.SerializeToString() for m in (good(), bad)] + [b"\xff"])
+        finally:
+            stages.close()
+
+    answer, refused, unread = asyncio.run(call())
+    assert answer.infer_response.parameters["triton_final_response"].bool_param
+    assert refused.infer_response.parameters["triton_final_response"].bool_param
+    assert refused.infer_response.id == "2"
+    assert refused.error_message.startswith("NOT_FOUND: unknown model")
+    assert unread.error_message.startswith("INVALID_ARGUMENT: want an encoded")
+    assert "triton_final_response" not in infer(good())[2].parameters
+
+
+def test_a_fault_of_ours_in_a_stream_is_logged_whole(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def call() -> list[pb.ModelStreamInferResponse]:
+        stages = Stages()
+        monkeypatch.setattr(stages.preprocess, "_chain", None)
+        try:
+            return await stages.stream(stages.preprocess, [good().SerializeToString()])
+        finally:
+            stages.close()
+
+    (answer,) = asyncio.run(call())
+    assert answer.error_message == f"INTERNAL: {INTERNAL_TEXT}"
+    assert "'NoneType' object is not callable" in "".join(lines)
+
+
+def test_the_size_of_raw_contents_may_be_stated_and_has_to_be_right() -> None:
+    """KServe's client sends it unasked."""
+    request = good()
+    request.inputs[0].parameters["binary_data_size"].int64_param = 112
+    assert infer(request)[0] == "OK"
+    del request.raw_input_contents[:]
+    assert "'history': want raw contents beside binary_data_size, got typed contents" in infer(request)[1]
+    request = good()
+    request.inputs[0].parameters["binary_data_size"].string_param = "112"
+    assert "'history': want no parameters of an input but binary_data_size" in infer(request)[1]
+
+
+def test_shared_memory_for_one_of_three_inputs_is_not_about_the_number_of_contents() -> None:
+    request = good()
+    request.inputs[2].parameters["shared_memory_region"].string_param = "r"
+    del request.raw_input_contents[2]
+    code, text, _ = infer(request)
+    assert (code, "input 'promotion'" in text, "shared memory" in text) == (BAD, True, True)
+
+
+def output(parameter: str) -> pb.ModelInferRequest:
+    request = good()
+    request.outputs.add(name="units").parameters[parameter].int64_param = 2
+    return request
+
+
+@pytest.mark.parametrize(
+    ("parameter", "says"),
+    [
+        ("classification", "without class_count"),
+        ("shared_memory_region", "shared memory"),
+        ("shared_memory_byte_size", "shared memory"),
+        ("shared_memory_offset", "shared memory"),
+        ("binary_data", "want no parameters of an output"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
+def test_a_parameter_of_an_output_is_refused_by_name(stage: str, parameter: str, says: str) -> None:
+    request = output(parameter)
+    request.model_version = "1"
+    code, text, _ = infer(request, stage)
+    assert code == BAD
+    assert f"output 'units', parameter '{parameter}': want" in text
+    assert says in text
+
+
+def test_an_output_that_is_asked_for_twice_is_refused() -> None:
+    request = good()
+    request.outputs.add(name="units")
+    request.outputs.add(name="units")
+    assert "output 'units': want it asked for once" in infer(request)[1]
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62], [0, 2**62, 2**62], [2**63 - 1, 0], [1, 0, 2**50], [0, 2**31, 2**31]])
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES", "BOOL"])
+def test_a_shape_without_elements_may_not_be_larger_than_numpy_counts(datatype: str, shape: list[int]) -> None:
+    request = pb.ModelInferRequest(raw_input_contents=[b""])
+    request.inputs.add(name="t", datatype=datatype, shape=shape)
+    with pytest.raises(InvalidInput, match="input 't': want a shape of at most"):
+        decode_request(request)
+
+
+@pytest.mark.parametrize("version", ["01", " 1", "1 ", "+1", "-1", "1.0", "latest", "１", "١", "9" * 30, "1" * 5_000])
+@pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
+def test_a_version_has_one_spelling(stage: str, version: str) -> None:
+    request = good()
+    request.model_version = version
+    code, text, _ = infer(request, stage)
+    assert code == ("NOT_FOUND" if stage == "preprocess" else BAD)
+    assert "as in '1'" in text
+
+
+Change = Callable[[pb.ModelInferRequest], Any]
+
+
+def repeated(field: str) -> Change:
+    return lambda request: getattr(request, field).extend([getattr(request, field)[0]] * 1024)
+
+
+TOO_MUCH: dict[str, Change] = {
+    "inputs": repeated("inputs"),
+    "raw_input_contents": repeated("raw_input_contents"),
+    "outputs": lambda request: [request.outputs.add(name="units") for _ in range(1025)],
+    "parameters": lambda request: [request.parameters[str(n)].SetInParent() for n in range(1025)],
+    "id": lambda request: setattr(request, "id", LONG),
+    "model_name": lambda request: setattr(request, "model_name", LONG),
+    "model_version": lambda request: setattr(request, "model_version", LONG),
+    "parameter 'route'": lambda request: setattr(request.parameters["route"], "string_param", LONG),
+    "parameter 'xxx": lambda request: setattr(request.parameters[LONG], "string_param", "x"),
+    "input 'xxx": lambda request: setattr(request.inputs[0], "name", LONG),
+    "input 'history': want one of the datatypes": lambda request: setattr(request.inputs[0], "datatype", LONG),
+    "input 'history': want a shape": lambda request: request.inputs[0].shape.extend([1] * 1_000_000),
+    "input 'history': want no parameters": lambda request: request.inputs[0].parameters[LONG].SetInParent(),
+    "unknown output 'xxx": lambda request: request.outputs.add(name=LONG),
+    "output 'units', parameter 'xxx": lambda request: request.outputs.add(name="units").parameters[LONG].SetInParent(),
+}
+
+
+@pytest.fixture
+def lines() -> Any:
+    """What a stage's log would get."""
+    written: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append(self.format(record))
+
+    handler = Keep()
+    handler.setFormatter(logs.formatter("test"))
+    logger = logging.getLogger()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    yield written
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+@pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
+def test_too_many_or_too_long_is_named_and_takes_no_room_in_the_log(stage: str, name: str, lines: list[str]) -> None:
+    request = good() if stage == "preprocess" else infer_request("sales_forecast_de", {"history": np.ones((1, 7))})
+    request.model_version = "1"
+    TOO_MUCH[name](request)
+    code, text, _ = infer(request, stage)
+    assert code == BAD
+    assert name in text
+    assert len(text) < 1_000
+    assert sum(map(len, lines)) < 2_500
+
+
+@pytest.mark.parametrize("method", ["ModelMetadata", "ModelConfig", "ModelReady", "ModelStatistics"])
+def test_so_it_is_in_the_other_methods(method: str) -> None:
+    request = pb.ModelMetadataRequest(name=LONG).SerializeToString()  # they encode alike
+    assert ask(method, request)[:2] == (BAD, "name: want at most 16384 characters, got 3000000")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownModel("é" * 10_240, ["m"]),
+        UnknownRoute("f", "\U0001f600" * 10_240),
+        UnknownVersion("m" * 10_240, "1"),
+        InvalidParameter("p" * 10_240, "x", "y" * 10_240),
+        InvalidRequest("é" * 10_240),
+    ],
+)
+def test_a_sentence_fits_into_the_metadata_of_a_call(error: Exception) -> None:
+    code, text = status_of(error)
+    assert code.name != "INTERNAL"
+    assert len(text.encode()) <= MAX_TEXT_BYTES + 3
+
+
+@pytest.mark.parametrize(
+    ("stage", "code", "says"),
+    [("preprocess", "NOT_FOUND", "unknown model or family ''"), ("postprocess", BAD, "want model_version")],
+)
+def test_an_empty_message_is_told_what_it_lacks(stage: str, code: str, says: str) -> None:
+    got, text, _ = infer(b"", stage)
+    assert (got, says in text) == (code, True), text
+
+
+def test_a_name_of_10_kib_is_still_not_found() -> None:
+    assert infer(infer_request("m" * 10_240, sales(1)))[0] == "NOT_FOUND"
+
+
+def test_a_line_of_the_log_is_bounded_whatever_stands_in_it() -> None:
+    record = logging.LogRecord("x", logging.ERROR, "", 0, LONG, None, None)
+    record.reason = LONG
+    try:
+        raise ValueError(LONG)
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    line = logs.formatter("test").format(record)
+    assert len(line) < 30_000
+    assert json.loads(line)["reason"].endswith("(3000000 characters)")
+
+
+def test_a_refusal_at_the_limit_of_requests_in_flight_says_when_to_try_again() -> None:
+    async def call() -> set[str]:
+        stages = Stages()
+        servicer = stages.preprocess
+        servicer._in_flight = servicer.settings.max_in_flight
+        hints = set()
+        for _ in range(20):
+            with pytest.raises(Overloaded) as caught:
+                await servicer.model_infer(good(), Call.within(5))
+            hints.add(dict(trailers_of(caught.value))[RETRY_AFTER])
+        stages.close()
+        return hints
+
+    hints = asyncio.run(call())
+    assert len(hints) > 1  # not all at once
+    assert all(25 <= int(hint) <= 75 for hint in hints)
+
+
+TRUE: Any = pb.InferParameter(bool_param=True)
+
+# How often each part of a message is repeated; the work has to grow with its bytes and not with their square.
+SHAPES: dict[str, Callable[[pb.ModelInferRequest, int], Any]] = {
+    "inputs of one name": lambda request, n: [request.inputs.add(name="a", datatype="FP32") for _ in range(n)],
+    "inputs of many names": lambda request, n: [request.inputs.add(name=str(i), datatype="FP32") for i in range(n)],
+    "outputs of one name": lambda request, n: [request.outputs.add(name="units") for _ in range(n)],
+    "outputs": lambda request, n: [request.outputs.add(name=str(i)) for i in range(n)],
+    "parameters": lambda request, n: [request.parameters[str(i)].MergeFrom(TRUE) for i in range(n)],
+    "raw contents": lambda request, n: request.raw_input_contents.extend([b""] * n),
+    "sizes of a shape": lambda request, n: request.inputs[0].shape.extend([1] * n),
+    "BYTES elements": lambda request, n: _bytes(request, n),
+    "typed elements": lambda request, n: request.inputs[0].contents.int64_contents.extend([1] * n),
+    "a long name": lambda request, n: setattr(request, "model_name", "n" * n),
+    "parameters of an input": lambda request, n: [request.inputs[0].parameters[str(i)] for i in range(n)],
+}
+
+
+def _bytes(request: pb.ModelInferRequest, n: int) -> None:
+    request.inputs[0].datatype = "BYTES"
+    request.inputs[0].shape[:] = [n]
+    request.raw_input_contents[0] = bytes(4 * n)
+
+
+def lines_run(request: pb.ModelInferRequest) -> int:
+    """Lines of our own code that the request makes run: the same on a machine that is busy."""
+    count = 0
+
+    def trace(frame: Any, event: str, _argument: Any) -> Any:
+        nonlocal count
+        if "triptych" not in frame.f_code.co_filename and "preprocess" not in frame.f_code.co_filename:
+            return None
+        count += event == "line"
+        return trace
+
+    async def call() -> None:
+        stages = Stages()
+        data = request.SerializeToString()
+        await stages.infer(stages.preprocess, good().SerializeToString())  # the contract is fetched
+        sys.settrace(trace)
+        try:
+            await stages.infer(stages.preprocess, data)
+        finally:
+            sys.settrace(None)
+            stages.close()
+
+    asyncio.run(call())
+    return count
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_shape_of_a_message_makes_more_work_than_its_limits_allow(shape: str) -> None:
+    counts = []
+    for n in (2_000, 32_000):
+        request = good()
+        SHAPES[shape](request, n)
+        counts.append(lines_run(request))
+    assert counts[1] <= counts[0] + 50, "the work of a message over the limits does not depend on how far it is over"
+    assert counts[0] < 60 * 1024
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(sorted(SHAPES)), st.integers(1, 1_000)), min_size=1, max_size=4))
+def test_work_for_a_request_is_bounded_by_its_bytes(parts: list[tuple[str, int]]) -> None:
+    request = good()
+    for shape, n in parts:
+        SHAPES[shape](request, n)
+    assert lines_run(request) <= 4_000 + 10 * request.ByteSize()
+
+
+def test_thirty_thousand_inputs_of_one_name_do_not_stop_the_others() -> None:
+    request = good()
+    for _ in range(30_000):
+        request.inputs.add(name="history", datatype="FP32", shape=[1, 28])
+        request.raw_input_contents.append(b"")
+    started_s = time.process_time()
+    assert infer(request)[1] == "want at most 1024 inputs, got 30003"
+    assert time.process_time() - started_s < 5  # 6.5 s was the search for the second one alone

@@ -1,0 +1,70 @@
+"""Errors and their gRPC status."""
+
+from math import inf
+
+import grpc
+import pytest
+
+from triptych import errors
+from triptych.protocol.status import CODES, INTERNAL_TEXT, RETRY_AFTER, Relayed, pushback_s, retry_after_of, status_of
+
+
+def subclasses(cls: type[errors.TriptychError]) -> list[type[errors.TriptychError]]:
+    below = [found for child in cls.__subclasses__() for found in subclasses(child)]
+    return [cls, *below]
+
+
+@pytest.mark.parametrize("cls", [c for c in subclasses(errors.TriptychError)[1:] if c is not Relayed])
+def test_every_error_has_a_row(cls: type[errors.TriptychError]) -> None:
+    assert cls in CODES
+
+
+def test_no_row_says_unknown() -> None:
+    assert grpc.StatusCode.UNKNOWN not in CODES.values()
+
+
+def test_a_callers_fault_reaches_the_caller_in_words() -> None:
+    error = errors.InvalidInput("history", "FP32[n,28]", "FP64[3,27]")
+    assert status_of(error) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "input 'history': want FP32[n,28], got FP64[3,27]",
+    )
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), errors.Internal("secret"), errors.ContractViolation("secret")])
+def test_a_fault_of_ours_tells_the_caller_nothing_of_its_inside(error: Exception) -> None:
+    assert status_of(error) == (grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+
+
+def test_a_relayed_error_keeps_code_and_sentence() -> None:
+    assert status_of(Relayed(grpc.StatusCode.NOT_FOUND, "no such")) == (grpc.StatusCode.NOT_FOUND, "no such")
+
+
+def test_a_long_list_of_known_names_is_cut() -> None:
+    text = str(errors.UnknownModel("x", known=(f"model_{number:02}" for number in range(48))))
+    assert "model_00" in text
+    assert "48 in all" in text
+    assert "model_40" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "after_s", "hint_s"),
+    [
+        ("1500", 1.5, 1.5),
+        ("0", 0.0, 0.0),
+        ("-1", inf, 0.0),
+        ("soon", inf, 0.0),
+        ("9" * 5000, inf, 0.0),
+        ("", None, 0.0),
+    ],
+)
+def test_a_pushback_that_is_no_number_says_never_and_is_no_hint(
+    text: str, after_s: float | None, hint_s: float
+) -> None:
+    assert pushback_s({RETRY_AFTER: text}) == after_s
+    assert retry_after_of({RETRY_AFTER: text}) == hint_s
+
+
+def test_no_pushback_is_no_hint() -> None:
+    assert pushback_s({}) is None
+    assert retry_after_of({}) == 0.0

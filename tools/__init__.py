@@ -1,0 +1,1 @@
+"""Programs that make and check files of this repository: chart, manifests, images."""

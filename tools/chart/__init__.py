@@ -1,0 +1,1 @@
+"""Programs around the Helm chart: documentation, renders, schemas."""

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Builds all images. BUILD is the command, as in BUILD="docker build"; without it, the first of these that works.
+# TAG is the chart's version unless given; BASE is another base image than python:3.11-slim-bookworm.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cluster=../shared/cluster/cluster
+tag=${TAG:-$(sed -n 's/^version: //p' helm/triptych/Chart.yaml)}
+
+builder() {
+    if [[ -x $cluster ]] && $cluster status >/dev/null 2>&1; then echo "$cluster build"
+    elif command -v docker >/dev/null && docker info >/dev/null 2>&1; then echo "docker build"
+    elif command -v podman >/dev/null; then echo "podman build"
+    elif command -v buildah >/dev/null; then echo "buildah build"
+    else
+        echo "no docker, podman, buildah or development cluster here: install one of them" >&2
+        exit 1
+    fi
+}
+
+BUILD=${BUILD:-$(builder)}
+options=()
+[[ -z ${BASE:-} ]] || options=(--build-arg "BASE=$BASE")
+# The development cluster hands options on after `--`.
+[[ $BUILD != *cluster\ build || ${#options[@]} -eq 0 ]] || options=(-- "${options[@]}")
+
+while read -r name file; do
+    echo "$BUILD: triptych/$name:$tag"
+    $BUILD -t "triptych/$name:$tag" -f "$file" . "${options[@]}" </dev/null
+done <<'LIST'
+preprocess services/preprocess/Dockerfile
+postprocess services/postprocess/Dockerfile
+controller services/controller/Dockerfile
+triton-cpu services/predictor/Dockerfile
+models examples/models/Dockerfile
+backend examples/backend/Dockerfile
+LIST
