@@ -12,7 +12,7 @@ import grpc
 import pytest
 from grpc import aio
 
-from controller.leader_forwarding import Loads
+from controller.leader_forwarding import LoadForwarder
 from controller.placement.placement import Residency
 from tests.component.controllers import running
 from tests.unit.controller.folders import publish
@@ -30,9 +30,9 @@ class Told:
 
 
 @asynccontextmanager
-async def follower(models: Path, told: Told) -> AsyncIterator[tuple[Loads, Residency]]:
+async def follower(models: Path, told: Told) -> AsyncIterator[tuple[LoadForwarder, Residency]]:
     residency = Desk(read(models), FakeTriton()).residency
-    loads = Loads(residency, told)
+    loads = LoadForwarder(residency, told)
     yield loads, residency
     await loads.close()
     await residency.close()
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_follower_answers_with_what_the_leader_loaded(folder: Path) -> None:
     async def test() -> None:
         async with running(folder) as leader, follower(folder / "models", Told(leader.address)) as (loads, _):
-            assert await loads.ensure("sales_fr", 1, Call.within(10)) == (leader.predictor,)
+            assert await loads.ensure_loaded("sales_fr", 1, Call.within(10)) == (leader.predictor,)
             assert leader.triton.loads == ["sales_fr"]
 
     run(test())
@@ -58,7 +58,7 @@ def test_a_load_waits_for_a_leader_and_goes_to_whoever_it_is_then(folder: Path) 
     async def test() -> None:
         told = Told()
         async with running(folder) as leader, follower(folder / "models", told) as (loads, _):
-            waiting = asyncio.create_task(loads.ensure("sales_fr", 1, Call.within(20)))
+            waiting = asyncio.create_task(loads.ensure_loaded("sales_fr", 1, Call.within(20)))
             await asyncio.sleep(0.3)
             assert not waiting.done()
             told.leader_address = "127.0.0.1:1"  # a leader that has just died
@@ -74,7 +74,7 @@ def test_a_follower_that_becomes_leader_loads_itself(folder: Path) -> None:
     async def test() -> None:
         told = Told()
         async with follower(folder / "models", told) as (loads, _):
-            waiting = asyncio.create_task(loads.ensure("sales_fr", 1, Call.within(20)))
+            waiting = asyncio.create_task(loads.ensure_loaded("sales_fr", 1, Call.within(20)))
             await asyncio.sleep(0.1)
             told.in_charge = True
             assert await waiting == ("triton:8001",)
@@ -86,7 +86,7 @@ def test_without_a_leader_the_callers_deadline_ends_the_wait(folder: Path) -> No
     async def test() -> None:
         async with follower(folder / "models", Told()) as (loads, _):
             with pytest.raises(DeadlineExceeded):
-                await loads.ensure("sales_fr", 1, Call.within(0.3))
+                await loads.ensure_loaded("sales_fr", 1, Call.within(0.3))
 
     run(test())
 
@@ -95,7 +95,7 @@ def test_what_was_passed_on_is_not_passed_on_again(folder: Path) -> None:
     async def test() -> None:
         async with follower(folder / "models", Told("127.0.0.1:1")) as (loads, _):
             with pytest.raises(Unavailable, match="does not lead"):
-                await loads.ensure("sales_fr", 1, Call.within(5), forwarded=True)
+                await loads.ensure_loaded("sales_fr", 1, Call.within(5), forwarded=True)
 
     run(test())
 
@@ -106,7 +106,7 @@ def test_a_refusal_of_the_leader_reaches_the_caller_as_the_leader_said_it(folder
     async def test() -> None:
         async with running(folder) as leader, follower(folder / "models", Told(leader.address)) as (loads, _):
             with pytest.raises(Exception, match="'broken_de' could not be loaded: Triton refuses to load it") as caught:
-                await loads.ensure("broken_de", 1, Call.within(10))
+                await loads.ensure_loaded("broken_de", 1, Call.within(10))
             assert getattr(caught.value, "code", None) is grpc.StatusCode.FAILED_PRECONDITION
 
     run(test())
@@ -115,7 +115,7 @@ def test_a_refusal_of_the_leader_reaches_the_caller_as_the_leader_said_it(folder
 def test_ensure_loaded_over_the_wire_carries_the_mark(folder: Path) -> None:
     async def test() -> None:
         async with running(folder) as leader:
-            leader.controller._loads._leader = Told()
+            leader.controller._forwarder._leader = Told()
             request: Any = cp.EnsureLoadedRequest(model="sales_fr", version=1, forwarded=True)
             with pytest.raises(aio.AioRpcError) as caught:
                 await leader.own.EnsureLoaded(request, timeout=5)

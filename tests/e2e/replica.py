@@ -17,39 +17,39 @@ from prometheus_client import CollectorRegistry
 
 from controller.catalog.builder import Catalog
 from controller.catalog.scanner import Scanner
-from controller.catalog.watcher import Source
+from controller.catalog.watcher import CatalogWatcher
 from controller.kubernetes.api import Api
-from controller.kubernetes.cluster import Cluster, Place
-from controller.kubernetes.election import Pace
+from controller.kubernetes.cluster import Cluster, ClusterOptions
+from controller.kubernetes.election import LeaseTiming
 from controller.metrics import ControllerMetrics
-from controller.traffic.model_state import Situation
+from controller.traffic.model_state import ModelState
 from triptych.telemetry import logs
 
-PACE = Pace(lease_s=3.0, renew_s=2.0, retry_s=0.3)
+TIMING = LeaseTiming(lease_duration_s=3.0, renew_deadline_s=2.0, retry_period_s=0.3)
 
 
 class Replica:
     """Everything of the controller but its endpoint and its Tritons."""
 
-    def __init__(self, api: Api, models: Path, place: Place) -> None:
+    def __init__(self, api: Api, models: Path, options: ClusterOptions) -> None:
         self._failing = models.parent / "fail"
         self._catalog = Catalog()
         self._in_force: dict[str, dict[int, int]] = {}
         self._told: dict[str, dict[int, str]] = {}
-        self.cluster = Cluster(api, place, self._situation)
+        self.cluster = Cluster(api, options, self._model_state)
         metrics = ControllerMetrics(CollectorRegistry())
-        self.source = Source(
+        self.watcher = CatalogWatcher(
             Scanner(models, None), metrics, self._changed, serve_undeclared=False, documents=self.cluster.documents
         )
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self.source.start()
+        await self.watcher.start()
         election = asyncio.create_task(self.cluster.run())
         try:
             while True:
                 await asyncio.sleep(0.2)
-                await self.source.look()
+                await self.watcher.scan()
                 self._look_at_failures()
         finally:
             election.cancel()
@@ -63,7 +63,7 @@ class Replica:
         self.cluster.models_changed(set(catalog.models))
 
     def _look_at_failures(self) -> None:
-        failures = {name: self._failures(name) for name in self._catalog.models}
+        failures = {name: self._failed(name) for name in self._catalog.models}
         for name, model in self._catalog.models.items():
             if not failures[name] or name not in self._in_force:
                 self._in_force[name] = dict(model.traffic)
@@ -71,26 +71,26 @@ class Replica:
         self._told = failures
         self.cluster.models_changed(changed)
 
-    def _failures(self, model: str) -> dict[int, str]:
+    def _failed(self, model: str) -> dict[int, str]:
         numbers = self._catalog.models[model].traffic
         files = {number: self._failing / f"{model}-{number}" for number in numbers}
         return {number: file.read_text() for number, file in files.items() if file.exists()}
 
-    def _situation(self, name: str) -> Situation | None:
+    def _model_state(self, name: str) -> ModelState | None:
         model = self._catalog.models.get(name)
         if model is None:
             return None
-        failures, in_force = self._failures(name), self._in_force[name]
+        failures, in_force = self._failed(name), self._in_force[name]
         held = {number: why for number, why in failures.items() if number not in in_force}
         ready = {number: ("198.18.0.1:8001",) for number in in_force if number not in failures}
-        return Situation(in_force, ready, failures, held, 1)
+        return ModelState(in_force, ready, failures, held, 1)
 
 
 async def main(models: str, namespace: str, name: str, kubeconfig: str) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     api = await Api.connect(Path(kubeconfig))
-    replica = Replica(api, Path(models), Place(f"{name}_127.0.0.1:9002", namespace, pace=PACE))
+    replica = Replica(api, Path(models), ClusterOptions(f"{name}_127.0.0.1:9002", namespace, timing=TIMING))
     running = asyncio.create_task(replica.run())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -44,7 +44,7 @@ def test_a_served_model_stays_with_its_model(kubectl: Kubectl) -> None:
         ("servedmodel", "How one model of the model repository is served"),
         ("servedmodel.spec.traffic", "100 percent in all"),
         ("servedmodel.spec.traffic.percent", "dark launch"),
-        ("servedmodel.spec.residency.memory", "as in 300Mi"),
+        ("servedmodel.spec.placement.memory", "as in 300Mi"),
         ("servedmodel.status.conditions", "the traffic is in force as asked"),
     ],
 )

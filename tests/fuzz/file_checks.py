@@ -17,9 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from controller.catalog.builder import Catalog, assemble
-from controller.catalog.served_model import Document, Fault, read_documents
-from controller.catalog.store.keys import MAX_PART_BYTES, folders_of, sort_out
+from controller.catalog.builder import Catalog, build_catalog
+from controller.catalog.served_model import Document, DocumentFault, read_documents
+from controller.catalog.store.keys import MAX_PART_BYTES, classify, folders_of
 from controller.catalog.store.listing import ListingPage
 from controller.catalog.store.objects import Object
 from controller.kubernetes.status import status_of
@@ -149,11 +149,11 @@ def check_document(data: bytes) -> None:
     (place / "spoilt.yaml").write_bytes(data)
     items = [*_good_documents(), *read_documents(place / "spoilt.yaml", place)]
     assert all(isinstance(item, Document) or item.text for item in items)
-    catalog = assemble([], items, Catalog(), serve_undeclared=True)
-    assert f"{place}/good.yaml:1" in catalog.verdicts
-    for verdict in catalog.verdicts.values():
-        json.dumps(status_of(verdict, catalog, None)).encode()
-    for fault in (*catalog.faults(), *(item.text for item in items if isinstance(item, Fault))):
+    catalog = build_catalog([], items, Catalog(), serve_undeclared=True)
+    assert f"{place}/good.yaml:1" in catalog.document_results
+    for result in catalog.document_results.values():
+        json.dumps(status_of(result, catalog, None)).encode()
+    for fault in (*catalog.faults(), *(item.text for item in items if isinstance(item, DocumentFault))):
         _check_sentence(fault)
 
 
@@ -168,7 +168,7 @@ def check_listing(data: bytes) -> None:
 
 def check_listed(listed: dict[str, Object]) -> None:
     """Every key is a file, a named fault or a marker without content; the files fit into one folder."""
-    found = sort_out(listed)
+    found = classify(listed)
     assert found.files.keys().isdisjoint(found.faults)
     assert found.files.keys() | found.faults.keys() <= listed.keys()
     assert folders_of(found.files).isdisjoint(found.files)
@@ -178,7 +178,7 @@ def check_listed(listed: dict[str, Object]) -> None:
         assert path == os.path.normpath(path)
         assert all(0 < len(part.encode()) <= MAX_PART_BYTES for part in parts)
         assert known.size >= 0
-        assert known.identity.encode()
+        assert known.digest.encode()
     for key, why in found.faults.items():
         assert f"{printable_path(key)}: {why}".isprintable()
     silent = listed.keys() - found.files.keys() - found.faults.keys()
@@ -214,7 +214,7 @@ def _place() -> Path:
 
 
 @cache
-def _good_documents() -> tuple[Document | Fault, ...]:
+def _good_documents() -> tuple[Document | DocumentFault, ...]:
     path = _place() / "good.yaml"
     path.write_text(DOCUMENT.replace("sales-de", "sales-fr").replace("sales_de", "sales_fr"))
     return tuple(read_documents(path, _place()))

@@ -195,7 +195,7 @@ metadata: {name: sales-forecast-de}
 spec:
   model: sales_forecast_de
   traffic: [{version: 1, percent: 100}]
-  residency: {minCopies: 2}
+  placement: {minReplicas: 2}
 """
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.scanner import Reading, Scanner
-from controller.catalog.store.location import models_in
+from controller.catalog.scanner import Scanner, ScanOptions
+from controller.catalog.store.location import model_source
 from controller.catalog.store.mirror import Mirror
 from controller.catalog.store.objects import open_store
 from tests.integration.s3_gateway import Gateway, s3_gateway
@@ -81,27 +81,31 @@ def test_a_published_version_is_sealed_by_its_tags_through_a_real_store(gateway:
     upload(gateway, tmp_path / "scratch", "sales_de")
     whole = Mirror(open_store("s3://models/eu"), tmp_path / "triton" / "models", whole=True)
     whole.refresh()
-    place = models_in("s3://models/eu", tmp_path / "controller" / "models")
-    place.refresh()
-    identify = place.identify
-    assert identify is not None
-    scanner = Scanner(place.folder, None, Reading(identify=identify, has_content=False))
-    scan = scanner.look(settle=False)
+    source = model_source("s3://models/eu", tmp_path / "controller" / "models")
+    source.refresh()
+    digest_of = source.digest_of
+    assert digest_of is not None
+    scanner = Scanner(source.folder, None, ScanOptions(digest_of=digest_of, has_content=False))
+    scan = scanner.scan(settle=False)
     assert scan is not None
     (folder,) = scan.folders
-    assert all(identity.startswith("etag:") for identity in (folder.versions[1].files or {}).values())
+    assert all(digest.startswith("etag:") for digest in (folder.versions[1].files or {}).values())
     before = (tmp_path / "triton/models/sales_de/1/model.onnx").read_bytes()
     gateway.store.put("eu/sales_de/1/model.onnx", b"z" * len(before))
-    assert place.differs("sales_de", 1) == "model.onnx changed", "before any other listing"
+    assert source.changed_files("sales_de", 1) == "model.onnx changed", "before any other listing"
     whole.refresh()
-    place.refresh()
+    source.refresh()
     assert (tmp_path / "triton/models/sales_de/1/model.onnx").read_bytes() == before
     assert list(whole.faults) == ["sales_de/1/model.onnx"]
-    assert "model.onnx changed" in scanner.sealer.check("sales_de", 1, False)
+    assert "model.onnx changed" in scanner.integrity.check("sales_de", 1, False)
     gateway.store.put("eu/sales_de/1/model.onnx", before)
     whole.refresh()
-    place.refresh()
-    assert (whole.faults, scanner.sealer.check("sales_de", 1, False), place.differs("sales_de", 1)) == ({}, "", "")
+    source.refresh()
+    assert (whole.faults, scanner.integrity.check("sales_de", 1, False), source.changed_files("sales_de", 1)) == (
+        {},
+        "",
+        "",
+    )
 
 
 def test_an_upload_in_parts_is_one_object_when_it_is_whole(gateway: Gateway, tmp_path: Path) -> None:
@@ -109,16 +113,16 @@ def test_an_upload_in_parts_is_one_object_when_it_is_whole(gateway: Gateway, tmp
     mirror = Mirror(open_store("s3://models/eu"), tmp_path / "models", whole=True)
     mirror.refresh()
     part = os.urandom(5 << 20)
-    seen = list[bool]()
+    observed = list[bool]()
 
     def parts() -> Iterator[bytes]:
         for _ in range(3):
             beside.submit(mirror.refresh).result()  # obstore calls nothing from within a call
-            seen.append((tmp_path / "models/sales_de/2").exists())
+            observed.append((tmp_path / "models/sales_de/2").exists())
             yield part
 
     with ThreadPoolExecutor(1) as beside:
         gateway.store.put("eu/sales_de/2/onnx/weights.bin", parts(), chunk_size=5 << 20)
     mirror.refresh()
-    assert seen == [False] * 3
+    assert observed == [False] * 3
     assert (tmp_path / "models/sales_de/2/onnx/weights.bin").read_bytes() == part * 3

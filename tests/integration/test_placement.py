@@ -34,7 +34,7 @@ metadata: {{name: {name}}}
 spec:
   model: {model}
   traffic: [{traffic}]
-  residency: {{{residency}}}
+  placement: {{{placement}}}
 """
 
 # The kernel ends in this way whoever takes more memory than there is.
@@ -50,10 +50,10 @@ class TritonPythonModel:
 """
 
 
-def document(model: str, residency: str = "", **traffic: int) -> str:
+def document(model: str, placement: str = "", **traffic: int) -> str:
     """Of a model with its traffic, as `v1=95, v2=5`."""
     shares = ", ".join(f"{{version: {name[1:]}, percent: {percent}}}" for name, percent in traffic.items())
-    return DOCUMENT.format(name=model.replace("_", "-"), model=model, traffic=shares, residency=residency)
+    return DOCUMENT.format(name=model.replace("_", "-"), model=model, traffic=shares, placement=placement)
 
 
 def caller_of(chain: Chain) -> Caller:
@@ -146,7 +146,7 @@ def test_hot_models_that_do_not_fit_are_refused_with_a_hint_and_the_others_are_s
 
 
 def test_a_triton_that_dies_under_load_loses_no_request_of_a_model_with_two_copies(make_chain: MakeChain) -> None:
-    chain, part_of = two_tritons(make_chain, documents={"a.yaml": document(SALES[0], "minCopies: 2", v1=100)})
+    chain, part_of = two_tritons(make_chain, documents={"a.yaml": document(SALES[0], "minReplicas: 2", v1=100)})
     caller = caller_of(chain)
     until(lambda: len(holders(chain, SALES[0])) == 2)
     with Load(caller, infer_request(SALES[0], sales())) as load:
@@ -176,7 +176,7 @@ def test_a_model_of_a_dead_triton_is_served_by_the_other_without_an_error(make_c
 def test_a_triton_that_hangs_holds_up_only_what_nobody_else_has(make_chain: MakeChain) -> None:
     chain, part_of = two_tritons(
         make_chain,
-        documents={"a.yaml": document(SALES[0], "minCopies: 2", v1=100)},
+        documents={"a.yaml": document(SALES[0], "minReplicas: 2", v1=100)},
         variables={"PREPROCESS_PREDICT_TIMEOUT_S": "1"},
     )
     until(lambda: len(holders(chain, SALES[0])) == 2)

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     teller = Teller(stop.is_set)
-    mirror = Mirror(open_store(options.uri), options.folder, whole=options.whole, watch=teller.progress)
+    mirror = Mirror(open_store(options.uri), options.folder, whole=options.whole, on_progress=teller.progress)
     return run(mirror, teller, stop, every_s=None if options.once else options.every)
 
 
@@ -101,7 +101,7 @@ def _refresh(mirror: Mirror, teller: Teller) -> bool:
         teller.fault(str(error))
         return True
     teller.left_out(mirror.faults.values())
-    teller.well(f"{mirror.folder} is in step with {mirror.store.uri}", change.brought, change.removed)
+    teller.well(f"{mirror.folder} is in step with {mirror.store.uri}", change.downloaded, change.removed)
     return False
 
 
@@ -120,8 +120,8 @@ class Teller:
         if self._stopped():
             raise Stopped
         if self._clock() >= self._silent_until_s:
-            came, of = size(now.came_bytes), size(now.of_bytes)
-            self._say(f"{now.files} of {now.of_files} files, {came} of {of}")
+            came, of = size(now.received_bytes), size(now.total_bytes)
+            self._say(f"{now.files} of {now.total_files} files, {came} of {of}")
 
     def fault(self, text: str) -> None:
         if text != self._fault:
@@ -135,10 +135,10 @@ class Teller:
             self._say(f"left out: {fault}")
         self._left_out = now
 
-    def well(self, text: str, brought: int, removed: int) -> None:
+    def well(self, text: str, downloaded: int, removed: int) -> None:
         """Tells the first time, after a fault, and what changed."""
-        if brought or removed or self._fault or not self._began:
-            self._say(f"{text}: {brought} files came, {removed} went")
+        if downloaded or removed or self._fault or not self._began:
+            self._say(f"{text}: {downloaded} files came, {removed} went")
         self._fault, self._began = None, True
         self._silent_until_s = self._clock() + TELL_S
 

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from controller.catalog.served_model import Fault, read_documents
+from controller.catalog.served_model import DocumentFault, read_documents
 from triptych.protocol import controller_pb2 as cp
 from triptych_cli.remote import Remote, RemoteError
 from triptych_cli.rollout.plan import Traffic, spell, taking
@@ -38,7 +38,7 @@ class DocumentTarget:
 
     def read(self) -> Traffic:
         for item in read_documents(self._path):
-            if isinstance(item, Fault):
+            if isinstance(item, DocumentFault):
                 raise TargetError(item.text)
             if item.served.spec.model == self._model:
                 return {str(share.version): share.percent for share in item.served.spec.traffic}
@@ -154,7 +154,7 @@ def _find(folder: Path, model: str) -> Path:
     found, faults = [], []
     for path in files:
         for item in read_documents(path):
-            if isinstance(item, Fault):
+            if isinstance(item, DocumentFault):
                 faults += [item.text] if item.model in ("", model) else []
             elif item.served.spec.model == model:
                 found.append(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from controller.kubernetes.api import ApiError, Conflict, Json, Kind
+from controller.kubernetes.api import ApiConflict, ApiError, Json, Kind
 from controller.kubernetes.blocking import BlockingApi
 from triptych_cli.rollout.plan import Traffic, spell
 from triptych_cli.rollout.target import ChangedByOther, TargetError
@@ -38,7 +38,7 @@ class Guarded:
             try:
                 revision = {"resourceVersion": current["metadata"]["resourceVersion"]}
                 self._api.patch(self._kind, self._name, {"metadata": revision, "spec": spec})
-            except Conflict:
+            except ApiConflict:
                 time.sleep(PAUSE_S)
                 continue
             except ApiError as error:

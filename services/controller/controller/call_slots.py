@@ -18,7 +18,7 @@ class Reservation:
     names: frozenset[str] = frozenset()
     percent: int = 0
 
-    def places(self, most: int) -> int:
+    def slots(self, most: int) -> int:
         """At least one, so that a stage finds a place."""
         return max(1, most * self.percent // 100) if self.names and self.percent else 0
 
@@ -26,19 +26,19 @@ class Reservation:
         return bool(self.names) and not self.names.isdisjoint(call.identity)
 
 
-class Places:
+class CallSlots:
     """`what` is named in the refusal, as in `watchers follow the catalog`."""
 
     def __init__(self, most: int, most_per_peer: int, what: str, reservation: Reservation | None = None) -> None:
         self._most, self._most_per_peer, self._what = most, most_per_peer, what
         self._reservation = reservation or Reservation()
-        self._most_others = most - self._reservation.places(most)
+        self._most_others = most - self._reservation.slots(most)
         self._others = 0  # places of callers that the reservation does not cover
         self._by_peer: Counter[str] = Counter()
         self.taken = 0
 
     @contextmanager
-    def place(self, call: Call) -> Iterator[None]:
+    def slot(self, call: Call) -> Iterator[None]:
         """One place until the end of the block. Raises `Overloaded`."""
         peer, others = call.peer, not self._reservation.covers(call)
         self._check(peer, others)

@@ -35,14 +35,14 @@ class Leader(Protocol):
         ...
 
 
-class Alone:
+class SingleReplica:
     """The only replica."""
 
     in_charge = True
     leader_address = ""
 
 
-class Loads:
+class LoadForwarder:
     """Versions made ready by whoever leads.
 
     `credentials` makes those for the way to it; its certificate bears `server_name`, or else the host of its address.
@@ -60,7 +60,7 @@ class Loads:
         self._credentials, self._server_name, self._transport = credentials, server_name, transport
         self._upstream: Upstream | None = None
 
-    async def ensure(
+    async def ensure_loaded(
         self, model: str, version: int, call: Call, *, forwarded: bool = False, failing: Sequence[str] = ()
     ) -> tuple[str, ...]:
         """As `Residency.ensure_loaded`, with reasons for callers. While the leader changes the call waits."""

@@ -36,8 +36,8 @@ class ControllerMetrics:
             registry=registry,
         )
         self.faults = Gauge("triptych_catalog_faults", "Faults in models and documents", registry=registry)
-        self.objects_left_out = Gauge(
-            "triptych_store_objects_left_out",
+        self.objects_skipped = Gauge(
+            "triptych_store_objects_skipped",
             "Objects of the store that are no files of a model, or cannot be read; the log names them",
             registry=registry,
         )

@@ -6,14 +6,14 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from controller.call_slots import Places
+from controller.call_slots import CallSlots
 from controller.catalog.builder import Catalog
-from controller.catalog.scanner import Reading, Scanner
-from controller.catalog.sealer import by_content, by_stat
-from controller.catalog.store.location import Models, StoreSeals, models_in
-from controller.catalog.watcher import Source
+from controller.catalog.integrity import sha256_digest, stat_digest
+from controller.catalog.scanner import Scanner, ScanOptions
+from controller.catalog.store.location import ModelSource, StoreIntegrity, model_source
+from controller.catalog.watcher import CatalogWatcher
 from controller.journal import Journal
-from controller.leader_forwarding import Alone, Loads
+from controller.leader_forwarding import LoadForwarder, SingleReplica
 from controller.metrics import ControllerMetrics
 from controller.placement.discovery import Discovery
 from controller.placement.placement import Residency
@@ -21,8 +21,8 @@ from controller.placement.reconciler import every
 from controller.placement.triton_client import Triton
 from controller.servicer import CatalogServicer, ControllerServicer
 from controller.settings import Settings
-from controller.traffic.publisher import Serving
-from controller.traffic.watch_hub import Board
+from controller.traffic.publisher import Publisher
+from controller.traffic.watch_hub import WatchHub
 from triptych.client.contract_store import CONTROLLER_SERVICE
 from triptych.contract.verification.trial_limits import TrialLimits
 from triptych.protocol.methods import methods_of
@@ -48,35 +48,37 @@ class Controller:
         journal = Journal()
         stages = settings.reservation
         watchers = (settings.max_watchers, settings.max_watchers_per_peer, "watchers follow the catalog")
-        self.board = Board(metrics, Places(*watchers, stages))
-        self.serving = Serving(self.board, journal)
-        self.residency = Residency(self._connect, settings, metrics, journal, self.serving.models_changed)
-        self.serving.attach(self.residency)
+        self.watch_hub = WatchHub(metrics, CallSlots(*watchers, stages))
+        self.publisher = Publisher(self.watch_hub, journal)
+        self.residency = Residency(self._connect, settings, metrics, journal, self.publisher.models_changed)
+        self.publisher.attach(self.residency)
         self._discovery = Discovery(settings.predictors)
         self._cluster = self._join(api) if api is not None else None
-        place = models_in(settings.model_repository, settings.mirror)
-        scanner = Scanner(place.folder, settings.served_models, reading_of(settings, place))
-        self.residency.needs.seals = StoreSeals(place, scanner.sealer) if place.identify else scanner.sealer
-        self._source = Source(
+        source = model_source(settings.model_repository, settings.mirror)
+        scanner = Scanner(source.folder, settings.served_models, scan_options(settings, source))
+        self.residency.needs.seals = (
+            StoreIntegrity(source, scanner.integrity) if source.digest_of else scanner.integrity
+        )
+        self._catalog_watcher = CatalogWatcher(
             scanner,
             metrics,
             self._catalog_changed,
             serve_undeclared=settings.serve_undeclared,
             documents=self._cluster.documents if self._cluster else None,
-            serving=self.serving.versions,
-            before_look=place.refresh,
+            versions_in_traffic=self.publisher.versions,
+            refresh=source.refresh,
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._standing: asyncio.Task[None] | None = None  # for election
+        self._election: asyncio.Task[None] | None = None  # for election
         self._ready = False
-        leader = self._cluster.election if self._cluster else Alone()
+        leader = self._cluster.election if self._cluster else SingleReplica()
         upstream_credentials(settings)  # files that cannot be read are named at the start
         credentials = partial(upstream_credentials, settings)
-        self._loads = Loads(self.residency, leader, credentials, settings.replica_name, settings.transport)
-        waiting = Places(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads", stages)
-        own = ControllerServicer(self.board, self.residency, self._loads, journal, self._tracing, waiting)
+        self._forwarder = LoadForwarder(self.residency, leader, credentials, settings.replica_name, settings.transport)
+        waiting = CallSlots(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads", stages)
+        own = ControllerServicer(self.watch_hub, self.residency, self._forwarder, journal, self._tracing, waiting)
         inference = CatalogServicer(
-            settings, self._stage, self.board, self.residency, self._loads, waiting, lambda: self._ready
+            settings, self._stage, self.watch_hub, self.residency, self._forwarder, waiting, lambda: self._ready
         )
         self.server = server_for([methods_of(CONTROLLER_SERVICE, own), methods_of(SERVICE, inference)], settings)
 
@@ -85,32 +87,32 @@ class Controller:
         settings, upkeep = self._settings, self.residency.upkeep
         probes.serve(settings, self.server, self._stage)
         try:
-            await self._source.start()
+            await self._catalog_watcher.start()
         except OSError as error:
             where = "CONTROLLER_MODEL_REPOSITORY and CONTROLLER_SERVED_MODELS name the folders"
             raise OSError(f"cannot read {error.filename}: {error.strerror}; {where}") from error
         await upkeep.find(self._discovery)
         self._tasks = [
-            asyncio.create_task(every(0.0, partial(self._source.next_look, settings.poll_s))),
+            asyncio.create_task(every(0.0, partial(self._catalog_watcher.next_scan, settings.poll_s))),
             asyncio.create_task(upkeep.run(self._discovery, settings.sync_s)),
         ]
         if self._cluster is not None:
             await self.residency.fleet.refresh()  # whoever leads writes down what it sees
-            self._standing = asyncio.create_task(self._cluster.run())
+            self._election = asyncio.create_task(self._cluster.run())
         self._ready = True
 
     async def drain(self) -> None:
         """Hands over to another replica, and ends the watchers' streams, which have no end of their own."""
-        if self._standing is not None:
-            self._standing.cancel()
-            await asyncio.gather(self._standing, return_exceptions=True)
-        self.board.close()
+        if self._election is not None:
+            self._election.cancel()
+            await asyncio.gather(self._election, return_exceptions=True)
+        self.watch_hub.close()
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._loads.close()
+        await self._forwarder.close()
         await self.residency.close()
         if self._cluster is not None:
             await self._cluster.close()
@@ -121,36 +123,36 @@ class Controller:
         return Triton(address, settings.triton_metrics_port, settings.triton_key, settings.transport)
 
     def _join(self, api: Api) -> Cluster:
-        from controller.kubernetes.cluster import Cluster, Place
+        from controller.kubernetes.cluster import Cluster, ClusterOptions
 
         settings, upkeep = self._settings, self.residency.upkeep
         upkeep.leads = False
-        place = Place(settings.identity, settings.namespace, settings.lease, settings.kubeconfig)
+        options = ClusterOptions(settings.identity, settings.namespace, settings.lease, settings.kubeconfig)
         cluster = Cluster(
             api,
-            place,
-            self.serving.situation,
+            options,
+            self.publisher.model_state,
             on_started=lambda: upkeep.lead(True),
             on_stopped=lambda: upkeep.lead(False),
         )
-        self.serving.listen(cluster.models_changed)
+        self.publisher.listen(cluster.models_changed)
         return cluster
 
     def _catalog_changed(self, catalog: Catalog) -> None:
-        self.serving.set_catalog(catalog)
+        self.publisher.set_catalog(catalog)
         if self._cluster is not None:
             self._cluster.set_catalog(catalog)
 
 
-def reading_of(settings: Settings, place: Models) -> Reading:
+def scan_options(settings: Settings, source: ModelSource) -> ScanOptions:
     """How models are read. A mirror's large files have no content here; what tells them is the tag of the object."""
-    return Reading(
+    return ScanOptions(
         settings.max_file_bytes,
         settings.max_document_bytes,
         settings.max_files,
-        place.identify or (by_content if settings.seal == "content" else by_stat),
+        source.digest_of or (sha256_digest if settings.change_detection == "content" else stat_digest),
         TrialLimits(settings.max_row_bytes, settings.trial_s),
-        has_content=place.identify is None,
+        has_content=source.digest_of is None,
     )
 
 

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from tritonclient.grpc import service_pb2 as pb
 
-from controller.call_slots import Places
+from controller.call_slots import CallSlots
 from controller.catalog.builder import Model, Version
 from controller.describe import describe
 from controller.journal import Journal
-from controller.leader_forwarding import Loads
+from controller.leader_forwarding import LoadForwarder
 from controller.placement.placement import Residency
-from controller.traffic.watch_hub import Board
+from controller.traffic.watch_hub import WatchHub
 from triptych.errors import NotSupported, Unavailable, UnknownVersion, is_version
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
@@ -32,30 +32,30 @@ class ControllerServicer:
 
     def __init__(
         self,
-        board: Board,
+        watch_hub: WatchHub,
         residency: Residency,
-        loads: Loads,
+        forwarder: LoadForwarder,
         journal: Journal,
         tracing: Tracing,
-        places: Places,
+        slots: CallSlots,
     ) -> None:
-        self._board, self._residency, self._loads = board, residency, loads
+        self._watch_hub, self._residency, self._forwarder = watch_hub, residency, forwarder
         self._journal, self._tracing = journal, tracing
-        self._places = places
+        self._slots = slots
 
     def watch(self, _request: cp.WatchRequest, call: Call) -> AsyncIterator[cp.CatalogUpdate]:
-        return self._board.updates(call)
+        return self._watch_hub.updates(call)
 
     async def get_contract(self, request: cp.GetContractRequest, _call: Call) -> cp.GetContractReply:
-        version = _known(self._board).catalog.version(request.model, request.version)
+        version = _known(self._watch_hub).catalog.version(request.model, request.version)
         return cp.GetContractReply(contract_json=version.canonical, digest=version.digest)
 
     async def ensure_loaded(self, request: cp.EnsureLoadedRequest, call: Call) -> cp.EnsureLoadedReply:
-        _known(self._board).catalog.version(request.model, request.version)
-        with self._places.place(call), self._tracing.span("controller", call) as span:
+        _known(self._watch_hub).catalog.version(request.model, request.version)
+        with self._slots.slot(call), self._tracing.span("controller", call) as span:
             span.describe(request.model, str(request.version), 0)
             failing = request.failing[:MAX_FAILING]
-            holders = await self._loads.ensure(
+            holders = await self._forwarder.ensure_loaded(
                 request.model, request.version, call, forwarded=request.forwarded, failing=failing
             )
         return cp.EnsureLoadedReply(predictors=holders)
@@ -73,14 +73,14 @@ class CatalogServicer(InferenceServicer):
         self,
         settings: StageSettings,
         metrics: StageMetrics,
-        board: Board,
+        watch_hub: WatchHub,
         residency: Residency,
-        loads: Loads,
-        places: Places,
+        forwarder: LoadForwarder,
+        slots: CallSlots,
         is_ready: Callable[[], bool],
     ) -> None:
         super().__init__("controller", settings, metrics, is_ready)
-        self._board, self._residency, self._loads, self._places = board, residency, loads, places
+        self._watch_hub, self._residency, self._forwarder, self._slots = watch_hub, residency, forwarder, slots
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         """As the contract of the version shows it to callers."""
@@ -89,7 +89,7 @@ class CatalogServicer(InferenceServicer):
 
     async def model_available(self, name: str, version: str, call: Call) -> bool:
         """Whether a Triton has the version ready; without one, all versions in traffic."""
-        model = _known(self._board).catalog.model(name)
+        model = _known(self._watch_hub).catalog.model(name)
         versions = {self._version(name, version)[1].number} if version else model.in_traffic
         return all(self._residency.serves((name, number)) for number in versions)
 
@@ -117,30 +117,30 @@ class CatalogServicer(InferenceServicer):
         _refuse_repository_name(request.repository_name)
         if request.parameters:
             raise NotSupported("a load takes no parameters here; the model repository says what is served")
-        model = _known(self._board).catalog.model(request.model_name)
-        with self._places.place(call):
+        model = _known(self._watch_hub).catalog.model(request.model_name)
+        with self._slots.slot(call):
             for version in sorted(model.in_traffic):
-                await self._loads.ensure(model.name, version, call)
+                await self._forwarder.ensure_loaded(model.name, version, call)
         return pb.RepositoryModelLoadResponse()
 
     def _version(self, name: str, version: str) -> tuple[Model, Version]:
         """The version of that number; without one, the highest in traffic."""
-        model = _known(self._board).catalog.model(name)
+        model = _known(self._watch_hub).catalog.model(name)
         if not version:
             return model, model.versions[max(model.in_traffic)]
         if not is_version(version):
             raise UnknownVersion(name, version, map(str, model.versions))
-        return model, self._board.catalog.version(name, int(version))
+        return model, self._watch_hub.catalog.version(name, int(version))
 
     def _index(self) -> Iterator[pb.RepositoryIndexResponse.ModelIndex]:
         """Every model and version, those that are kept out with the reason."""
         entry = pb.RepositoryIndexResponse.ModelIndex
-        catalog = _known(self._board).catalog
+        catalog = _known(self._watch_hub).catalog
         for name, model in sorted(catalog.models.items()):
             for number in sorted(model.versions):
                 state, reason = self._state(name, number)
                 yield entry(name=name, version=str(number), state=state, reason=reason)
-        for (name, version), text in catalog.broken.items():
+        for (name, version), text in catalog.invalid.items():
             yield entry(name=name, version=str(version or ""), state="UNAVAILABLE", reason=text)
 
     def _state(self, name: str, version: int) -> tuple[str, str]:
@@ -159,8 +159,8 @@ def _refuse_repository_name(name: str) -> None:
         raise NotSupported(_ONE_CONTROLLER)
 
 
-def _known(board: Board) -> Board:
+def _known(watch_hub: WatchHub) -> WatchHub:
     """Nothing can be said before the first look at the model repository."""
-    if not board.published:
+    if not watch_hub.published:
         raise Unavailable("the controller is starting and has not read its models yet; try again")
-    return board
+    return watch_hub

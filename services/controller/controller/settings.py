@@ -30,7 +30,7 @@ class Settings(StageSettings, Limits):
     mirror: Path | None = Field(
         None, description="folder for what is read of a store; unset: one in the user's cache; kept over restarts"
     )
-    seal: Literal["content", "time"] = Field(
+    change_detection: Literal["content", "time"] = Field(
         "content",
         description="what tells whether a published version changed: the sha256 of its files, for which each is read "
         "once at the start; or their size and time alone, which say nothing over a restart, where that takes too long",

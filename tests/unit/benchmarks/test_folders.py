@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.folders import name_of, number_of, publish, route_of
-from controller.catalog.builder import Catalog, assemble
+from controller.catalog.builder import Catalog, build_catalog
 from controller.catalog.scanner import Scanner
 
 
 def test_every_generated_model_is_served_under_a_route_of_its_own(tmp_path: Path) -> None:
     publish(tmp_path / "models", 5)
-    scan = Scanner(tmp_path / "models", None).look(settle=False)
+    scan = Scanner(tmp_path / "models", None).scan(settle=False)
     assert scan is not None
-    catalog = assemble(scan.folders, scan.documents, Catalog(), serve_undeclared=True)
+    catalog = build_catalog(scan.folders, scan.documents, Catalog(), serve_undeclared=True)
     assert not catalog.faults()
     assert {name: model.route for name, model in catalog.models.items()} == {
         name_of(number): route_of(number) for number in range(5)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.store.mirror import Change, Mirror, Progress
+from controller.catalog.store.mirror import Mirror, MirrorChange, Progress
 from tests.unit.controller.folders import publish
 from tests.unit.controller.stores import Memory, contents
 from triptych_cli.__main__ import COMMANDS
@@ -78,7 +78,7 @@ class Looks(Mirror):
         super().__init__(store, folder, whole=True)
         self.memory, self.stop, self.looks = store, stop, looks
 
-    def refresh(self) -> Change:
+    def refresh(self) -> MirrorChange:
         self.looks -= 1
         if not self.looks:
             self.stop.set()
@@ -114,22 +114,22 @@ def test_a_long_download_says_how_far_it_is_but_not_at_every_chunk(capsys: pytes
 def test_ending_the_command_ends_a_download_and_leaves_nothing_half(tmp_path: Path) -> None:
     store, stop = Memory(), threading.Event()
     store.put("sales_de/1/model.onnx", b"x" * 9_000_000)
-    came: list[int] = []
+    received: list[int] = []
 
-    def watch(progress: Progress) -> None:
-        came.append(progress.came_bytes)
-        if len(came) == 2:
+    def on_progress(progress: Progress) -> None:
+        received.append(progress.received_bytes)
+        if len(received) == 2:
             stop.set()
         Teller(stop.is_set).progress(progress)
 
     folder = tmp_path / "here"
-    mirror = Mirror(store, folder, whole=True, watch=watch)
+    mirror = Mirror(store, folder, whole=True, on_progress=on_progress)
     assert run(mirror, Teller(stop.is_set), stop, every_s=60) == 0
-    assert len(came) == 2
+    assert len(received) == 2
     assert contents(tmp_path / "here") == {}
     assert not list((tmp_path / ".here.mirror").glob("draft/**/*"))
     with pytest.raises(Stopped):
-        watch(Progress(0, 1, 0, 1))
+        on_progress(Progress(0, 1, 0, 1))
 
 
 @pytest.mark.parametrize(

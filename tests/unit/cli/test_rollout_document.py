@@ -34,7 +34,7 @@ spec:
   traffic:
     # the old one
     - {version: 3, percent: 100}  # since May
-  residency: {pin: true}
+  placement: {pin: true}
 """
 
 

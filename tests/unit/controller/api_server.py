@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
-from controller.kubernetes.api import Api, Away, Conflict, Kind, Missing
+from controller.kubernetes.api import Api, ApiConflict, ApiNotFound, ApiUnavailable, Kind
 
 Json = dict[str, Any]
 
@@ -68,7 +68,7 @@ class ApiServer:
     async def create(self, kind: Kind, body: Json) -> Json:
         self._pass("create")
         if body["metadata"]["name"] in self.objects[kind.plural]:
-            raise Conflict("exists")
+            raise ApiConflict("exists")
         self.objects[kind.plural][body["metadata"]["name"]] = copy.deepcopy(body)
         return body
 
@@ -80,7 +80,7 @@ class ApiServer:
     async def patch_status(self, kind: Kind, name: str, body: Json) -> Json:
         self._pass("patch_status")
         if name not in self.objects[kind.plural]:
-            raise Missing(name)
+            raise ApiNotFound(name)
         self._changed("MODIFIED", name, self.objects[kind.plural][name] | copy.deepcopy(body))
         return body
 
@@ -97,7 +97,7 @@ class ApiServer:
     def _pass(self, call: str) -> None:
         self.calls.append(call)
         if self.away:
-            raise Away("no answer")
+            raise ApiUnavailable("no answer")
 
 
 def spec(model: str, shares: dict[int, int]) -> Json:

@@ -35,7 +35,7 @@ metadata: {{name: {name}}}
 spec:
   model: {model}
   traffic: [{traffic}]
-  residency: {{pin: {pin}{more}}}
+  placement: {{pin: {pin}{more}}}
 """
 
 
@@ -59,12 +59,12 @@ def declare(
     name: str = "",
     file: str = "",
     pin: bool = False,
-    residency: str = "",
+    placement: str = "",
 ) -> None:
-    """Writes one ServedModel document in a file of its own. `residency` is more of that mapping, as YAML."""
+    """Writes one ServedModel document in a file of its own. `placement` is more of that mapping, as YAML."""
     shares = ", ".join(f"{{version: {version}, percent: {percent}}}" for version, percent in traffic.items())
     name = name or model.replace("_", "-")
     text = DOCUMENT.format(
-        name=name, model=model, traffic=shares, pin=str(pin).lower(), more=f", {residency}" if residency else ""
+        name=name, model=model, traffic=shares, pin=str(pin).lower(), more=f", {placement}" if placement else ""
     )
     (documents / f"{file or model}.yaml").write_text(text)

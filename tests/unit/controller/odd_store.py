@@ -114,7 +114,7 @@ def refused(handler: BaseHTTPRequestHandler) -> None:
     handler.answer(403, b"<Error><Code>AccessDenied</Code></Error>", {})  # type: ignore[attr-defined]
 
 
-def broken(handler: BaseHTTPRequestHandler) -> None:
+def invalid(handler: BaseHTTPRequestHandler) -> None:
     """A fault of the server for this object alone; not 500, which obstore tries for ten seconds."""
     handler.answer(400, b"<Error><Code>KMS.DisabledException</Code></Error>", {})  # type: ignore[attr-defined]
 

@@ -33,9 +33,9 @@ SHARES = {  # these take a rule (CEL) or a list's key, which only the API server
     "percents below 100": (changed(*TRAFFIC, 1, "percent", to=4), "percents must sum to 100"),
     "percents above 100": (changed(*TRAFFIC, 1, "percent", to=6), "percents must sum to 100"),
     "one version twice": (changed(*TRAFFIC, 1, "version", to=3), "Duplicate value"),
-    "fewer copies than the least": (
-        changed("spec", "residency", to={"minCopies": 3, "maxCopies": 2}),
-        "maxCopies is less than minCopies",
+    "fewer replicas than the least": (
+        changed("spec", "placement", to={"minReplicas": 3, "maxReplicas": 2}),
+        "maxReplicas is less than minReplicas",
     ),
 }
 BAD = {
@@ -54,24 +54,24 @@ BAD = {
     "a negative percent": (changed(*TRAFFIC, 0, "percent", to=-5), "greater than or equal to 0"),
     "a percent above 100": (changed(*TRAFFIC, 0, "percent", to=101), "less than or equal to 100"),
     "a share without a percent": (changed(*TRAFFIC, 1, "percent"), "Required value"),
-    "a pin that is no truth": (changed("spec", "residency", to={"pin": "yes"}), "must be of type boolean"),
-    "negative copies": (changed("spec", "residency", to={"minCopies": -1}), "greater than or equal to 0"),
-    "no copies at most": (changed("spec", "residency", to={"maxCopies": 0}), "greater than or equal to 1"),
-    "memory in no unit": (changed("spec", "residency", to={"memory": "300MB"}), "should match"),
-    "memory as a number": (changed("spec", "residency", to={"memory": 300}), "must be of type string"),
-    "no memory": (changed("spec", "residency", to={"memory": "0Mi"}), "should match"),
+    "a pin that is no truth": (changed("spec", "placement", to={"pin": "yes"}), "must be of type boolean"),
+    "negative replicas": (changed("spec", "placement", to={"minReplicas": -1}), "greater than or equal to 0"),
+    "no replicas at most": (changed("spec", "placement", to={"maxReplicas": 0}), "greater than or equal to 1"),
+    "memory in no unit": (changed("spec", "placement", to={"memory": "300MB"}), "should match"),
+    "memory as a number": (changed("spec", "placement", to={"memory": 300}), "must be of type string"),
+    "no memory": (changed("spec", "placement", to={"memory": "0Mi"}), "should match"),
 }
 UNKNOWN_FIELDS = {  # kubectl asks for strict validation, which refuses what the definition does not know
     "an unknown field": changed("spec", "weight", to=3),
     "an unknown field of a share": changed(*TRAFFIC, 0, "weight", to=3),
-    "an unknown field of residency": changed("spec", "residency", to={"pinned": True}),
+    "an unknown field of placement": changed("spec", "placement", to={"pinned": True}),
 }
 FINE = {
     "as small as can be": changed(*TRAFFIC, to=[{"version": 1, "percent": 100}]),
     "a dark launch": changed(*TRAFFIC, to=[{"version": 1, "percent": 100}, {"version": 2, "percent": 0}]),
-    "residency": changed("spec", "residency", to={"pin": True, "minCopies": 2, "maxCopies": 2, "memory": "300Mi"}),
-    "memory in bytes": changed("spec", "residency", to={"memory": "300000000"}),
-    "memory as a fraction": changed("spec", "residency", to={"memory": "1.5Gi"}),
+    "placement": changed("spec", "placement", to={"pin": True, "minReplicas": 2, "maxReplicas": 2, "memory": "300Mi"}),
+    "memory in bytes": changed("spec", "placement", to={"memory": "300000000"}),
+    "memory as a fraction": changed("spec", "placement", to={"memory": "1.5Gi"}),
     "32 versions": changed(*TRAFFIC, to=[{"version": n + 1, "percent": 100 if n == 0 else 0} for n in range(32)]),
-    "no residency at all": changed("spec", "residency", to={}),
+    "no placement at all": changed("spec", "placement", to={}),
 }

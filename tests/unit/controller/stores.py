@@ -17,7 +17,7 @@ URI = "s3://models/eu"
 
 
 class Memory(Store):
-    """Counts what is read; `refuse` and `away` fail as a real store would."""
+    """Counts what is read; `refuse` and `unavailable` fail as a real store would."""
 
     def __init__(self) -> None:
         self.memory = MemoryStore()
@@ -33,12 +33,12 @@ class Memory(Store):
     def answers(self) -> bool:
         return self.answers_left != 0
 
-    def read(self, path: str, known: Object, into: Path, came: Callable[[int], None]) -> None:
+    def read(self, path: str, known: Object, into: Path, on_bytes: Callable[[int], None]) -> None:
         self._answer()
         if path in self.refused:
-            raise StoreError(URI, f"memory refuses {path}", away=False)
+            raise StoreError(URI, f"memory refuses {path}", unavailable=False)
         self.read_paths.append(path)
-        super().read(path, known, into, came)
+        super().read(path, known, into, on_bytes)
 
     def _answer(self) -> None:
         if self.answers_left == 0:
@@ -69,8 +69,8 @@ class Tagged(Memory):
         listed = super().list(below)
         return {path: replace(known, tag=f'"{self._digest(path)}"') for path, known in listed.items()}
 
-    def read(self, path: str, known: Object, into: Path, came: Callable[[int], None]) -> None:
-        super().read(path, super().list()[path], into, came)
+    def read(self, path: str, known: Object, into: Path, on_bytes: Callable[[int], None]) -> None:
+        super().read(path, super().list()[path], into, on_bytes)
 
     def _digest(self, path: str) -> str:
         return hashlib.md5(bytes(self.memory.get(path).bytes()), usedforsecurity=False).hexdigest()

@@ -18,13 +18,13 @@ from prometheus_client import CollectorRegistry
 
 from controller.catalog import scanner as scan_module
 from controller.catalog.builder import Catalog, Folder
-from controller.catalog.scanner import Reading, Scanner
-from controller.catalog.sealer import by_content, by_stat
-from controller.catalog.served_model import Fault
-from controller.catalog.store.location import Models
-from controller.catalog.watcher import Source
+from controller.catalog.integrity import sha256_digest, stat_digest
+from controller.catalog.scanner import Scanner, ScanOptions
+from controller.catalog.served_model import DocumentFault
+from controller.catalog.store.location import ModelSource
+from controller.catalog.watcher import CatalogWatcher
 from controller.metrics import ControllerMetrics
-from controller.server import reading_of
+from controller.server import scan_options
 from controller.settings import Settings
 from tests.unit.controller import folders
 from tests.unit.controller.folders import declare
@@ -35,8 +35,8 @@ Publish = Callable[..., Path]
 NOBODY = 65534
 
 
-def look(scanner: Scanner, *, settle: bool = False) -> dict[str, Folder]:
-    found = scanner.look(settle=settle)
+def scan(scanner: Scanner, *, settle: bool = False) -> dict[str, Folder]:
+    found = scanner.scan(settle=settle)
     assert found is not None
     return {folder.name: folder for folder in found.folders}
 
@@ -74,17 +74,17 @@ def test_what_may_not_be_read_is_left_out_and_a_model_that_comes_later_is_seen(p
     secret.chmod(0o000)
     scanner = Scanner(public, None)
     with as_nobody():
-        found = look(scanner)
+        found = scan(scanner)
     assert set(found["sales_de"].versions) == {1}
     for name in ("lost+found", "sales_fr"):
         assert found[name].problem == f"{public / name}: cannot be read: Permission denied"
-    assert found["sales_it"].broken[1] == f"{secret}: cannot be read: Permission denied"
+    assert found["sales_it"].invalid[1] == f"{secret}: cannot be read: Permission denied"
     publish("sales_es")
     (public / "sales_fr").chmod(0o755)
     assert closed.exists()
     with as_nobody():
-        assert scanner.look() is None
-        found = look(scanner, settle=True)
+        assert scanner.scan() is None
+        found = scan(scanner, settle=True)
     assert {name for name, folder in found.items() if folder.present} == {"sales_de", "sales_es", "sales_fr"}
 
 
@@ -180,13 +180,13 @@ def test_one_bad_model_is_named_and_left_out(
     publish("sales_de")
     publish("bad")
     spoil(models)
-    found = look(Scanner(models, None))
+    found = scan(Scanner(models, None))
     assert set(found["sales_de"].versions) == {1}
     (bad,) = (folder for name, folder in found.items() if name != "sales_de")
-    assert text in f"{bad.problem} {bad.broken}", (bad.problem, bad.broken)
+    assert text in f"{bad.problem} {bad.invalid}", (bad.problem, bad.invalid)
     assert not bad.present
-    assert "geheim" not in f"{bad.problem} {bad.broken}"
-    assert f"{bad.name} {bad.problem} {bad.broken}".encode()
+    assert "geheim" not in f"{bad.problem} {bad.invalid}"
+    assert f"{bad.name} {bad.problem} {bad.invalid}".encode()
 
 
 @pytest.mark.parametrize(
@@ -206,13 +206,13 @@ def test_whatever_the_system_says_of_one_folder_the_others_are_read(
 
     scanner = Scanner(models, None)
     monkeypatch.setattr(os, "scandir", refuse)
-    found = look(scanner)
+    found = scan(scanner)
     assert set(found["sales_de"].versions) == {1}
     assert found["bad"].problem == f"{models}/bad: cannot be read: {os.strerror(number)}"
-    assert scanner.look() is None
+    assert scanner.scan() is None
     monkeypatch.undo()
-    assert scanner.look() is None
-    assert set(look(scanner, settle=True)["bad"].versions) == {1}
+    assert scanner.scan() is None
+    assert set(scan(scanner, settle=True)["bad"].versions) == {1}
 
 
 def test_a_fault_that_nobody_foresaw_is_one_of_its_model(
@@ -227,7 +227,7 @@ def test_a_fault_that_nobody_foresaw_is_one_of_its_model(
         return served_versions(config, numbers)
 
     monkeypatch.setattr("controller.catalog.scanner.served_versions", fail)
-    found = look(Scanner(models, None))
+    found = scan(Scanner(models, None))
     assert set(found["sales_de"].versions) == {1}
     assert found["bad"].problem.endswith("bad: cannot be read: RecursionError")
     assert "internal error" in caplog.text
@@ -238,20 +238,20 @@ def test_a_model_that_cannot_be_read_any_more_is_served_on_as_it_was(
 ) -> None:
     publish("sales_de")
     scanner = Scanner(models, None)
-    assert set(look(scanner)["sales_de"].present) == {1}
+    assert set(scan(scanner)["sales_de"].present) == {1}
     path = models / "sales_de" / "1" / "fifo"
     os.mkfifo(path)
-    version = look(scanner)["sales_de"].versions[1]
+    version = scan(scanner)["sales_de"].versions[1]
     assert version.removed
     assert version.fault == f"{path}: is a FIFO; want regular files"
     path.unlink()
-    assert not look(scanner)["sales_de"].versions[1].removed
+    assert not scan(scanner)["sales_de"].versions[1].removed
 
 
 def test_a_file_where_a_version_would_be_is_noted(models: Path, publish: Publish) -> None:
     publish("sales_de")
     (models / "sales_de" / "5").write_text("a file")
-    assert look(Scanner(models, None))["sales_de"].notes == (
+    assert scan(Scanner(models, None))["sales_de"].warnings == (
         f"{models}/sales_de/5: is no folder; a version is a folder with a whole number",
     )
 
@@ -260,8 +260,8 @@ def test_a_file_where_a_version_would_be_is_noted(models: Path, publish: Publish
 def test_a_folder_that_is_meant_for_a_version_is_noted(models: Path, publish: Publish, name: str) -> None:
     """tensorflow/serving#1250: versions of other names are not found, and nobody says why."""
     publish("sales_de").rename(models / "sales_de" / name)
-    found = look(Scanner(models, None))["sales_de"]
-    assert found.notes == (
+    found = scan(Scanner(models, None))["sales_de"]
+    assert found.warnings == (
         f"{models}/sales_de/{name}: has a contract, but its name is no version; want a whole number from 1",
     )
 
@@ -270,9 +270,9 @@ def test_a_model_that_never_was_valid_is_forgotten_when_it_is_gone(models: Path,
     publish("sales_de")
     (models / "bad").mkdir()
     scanner = Scanner(models, None)
-    assert "bad" in look(scanner)
+    assert "bad" in scan(scanner)
     (models / "bad").rmdir()
-    assert set(look(scanner)) == {"sales_de"}
+    assert set(scan(scanner)) == {"sales_de"}
 
 
 @pytest.mark.parametrize("left", ["", "config.pbtxt", "1", "1/model.onnx"])
@@ -292,7 +292,7 @@ def test_a_folder_that_goes_away_while_it_is_read_ends_nothing(
         return _Entries(entries)
 
     monkeypatch.setattr(os, "scandir", vanish)
-    found = look(Scanner(models, None))
+    found = scan(Scanner(models, None))
     assert set(found["sales_de"].versions) == {1}
     assert "bad" not in found or not found["bad"].present
 
@@ -307,12 +307,12 @@ class _Entries(list[Any]):
 def test_an_empty_folder_is_a_lost_mount_and_changes_nothing(models: Path, publish: Publish) -> None:
     publish("sales_de")
     scanner = Scanner(models, None)
-    look(scanner)
+    scan(scanner)
     shutil.rmtree(models / "sales_de")
     with pytest.raises(OSError, match="no model is there any more"):
-        scanner.look()
+        scanner.scan()
     publish("sales_fr")
-    found = look(scanner)
+    found = scan(scanner)
     assert {name for name, folder in found.items() if folder.present} == {"sales_fr"}
 
 
@@ -326,9 +326,9 @@ def test_bad_documents_are_named_and_the_others_are_read(documents: Path, models
     (documents / "wide.yaml").write_text("kind: ServedModel", encoding="utf-16")
     (documents / "large.yaml").write_text("#" * 2000)
     (documents / os.fsdecode(b"odd\xff.yaml")).write_text("kind: ServedModel")
-    found = Scanner(models, documents, Reading(max_document_bytes=1500)).look(settle=False)
+    found = Scanner(models, documents, ScanOptions(max_document_bytes=1500)).scan(settle=False)
     assert found is not None
-    faults = {item.text.removeprefix(f"{documents}/") for item in found.documents if isinstance(item, Fault)}
+    faults = {item.text.removeprefix(f"{documents}/") for item in found.documents if isinstance(item, DocumentFault)}
     assert faults == {
         "fifo.yaml:1: is a FIFO; want a regular file",
         "folder.yaml:1: is a folder; want a regular file",
@@ -338,7 +338,7 @@ def test_bad_documents_are_named_and_the_others_are_read(documents: Path, models
         "large.yaml:1: larger than 1500 bytes",
         r"odd\xff.yaml:1: the name of a file of documents is printable UTF-8; rename the file",
     }
-    assert sum(not isinstance(item, Fault) for item in found.documents) == 1
+    assert sum(not isinstance(item, DocumentFault) for item in found.documents) == 1
 
 
 @pytest.mark.parametrize("text", ["---\na: b\n" * 1000, "".join(f"k{n}: v\n" for n in range(1000))])
@@ -347,26 +347,26 @@ def test_the_faults_of_one_file_of_documents_are_counted_and_not_all_told(
 ) -> None:
     (documents / "many.yaml").write_text(text)
     declare(documents, "sales_de", {1: 100})
-    found = Scanner(models, documents).look(settle=False)
+    found = Scanner(models, documents).scan(settle=False)
     assert found is not None
-    faults = [item.text for item in found.documents if isinstance(item, Fault)]
+    faults = [item.text for item in found.documents if isinstance(item, DocumentFault)]
     assert 50 <= len(faults) < 60
     assert "faults" in faults[-1]
-    assert sum(not isinstance(item, Fault) for item in found.documents) == 1
+    assert sum(not isinstance(item, DocumentFault) for item in found.documents) == 1
 
 
 def test_the_settings_reach_whoever_reads(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("FILE_BYTES", 2000), ("DOCUMENT_BYTES", 3000), ("FILES", 4), ("ROW_BYTES", 5000)):
         monkeypatch.setenv(f"CONTROLLER_MAX_{name}", str(value))
     monkeypatch.setenv("CONTROLLER_TRIAL_S", "6")
-    monkeypatch.setenv("CONTROLLER_SEAL", "time")
-    wanted = Reading(2000, 3000, 4, by_stat, TrialLimits(5000, 6.0))
-    assert reading_of(Settings(), Models(Path())) == wanted
-    monkeypatch.setenv("CONTROLLER_SEAL", "content")
-    assert reading_of(Settings(), Models(Path())).identify is by_content
-    of_store = Models(Path(), identify=lambda path, file: "etag:1")
-    assert reading_of(Settings(), of_store).identify is of_store.identify
-    assert not reading_of(Settings(), of_store).has_content
+    monkeypatch.setenv("CONTROLLER_CHANGE_DETECTION", "time")
+    wanted = ScanOptions(2000, 3000, 4, stat_digest, TrialLimits(5000, 6.0))
+    assert scan_options(Settings(), ModelSource(Path())) == wanted
+    monkeypatch.setenv("CONTROLLER_CHANGE_DETECTION", "content")
+    assert scan_options(Settings(), ModelSource(Path())).digest_of is sha256_digest
+    of_store = ModelSource(Path(), digest_of=lambda path, file: "etag:1")
+    assert scan_options(Settings(), of_store).digest_of is of_store.digest_of
+    assert not scan_options(Settings(), of_store).has_content
 
 
 def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_told_once(
@@ -378,11 +378,11 @@ def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_told_onc
     told: list[Catalog] = []
 
     async def body() -> None:
-        source = Source(Scanner(models, None), ControllerMetrics(registry), told.append, serve_undeclared=True)
-        await source.start()
+        watcher = CatalogWatcher(Scanner(models, None), ControllerMetrics(registry), told.append, serve_undeclared=True)
+        await watcher.start()
         publish("sales_fr")
         for _ in range(3):
-            await source.look()
+            await watcher.scan()
 
     asyncio.run(body())
     assert set(told[-1].models) == {"sales_de", "sales_fr"}
@@ -398,23 +398,23 @@ def test_an_ensemble_is_read_again_when_its_step_comes(models: Path, publish: Pu
     text = config.read_text().replace('backend: "onnxruntime"', 'platform: "ensemble"')
     config.write_text(text + 'ensemble_scheduling { step [{ model_name: "inner" model_version: -1 }] }')
     scanner = Scanner(models, None)
-    assert "the model repository has no model 'inner'" in look(scanner)["sales_de"].broken[1]
+    assert "the model repository has no model 'inner'" in scan(scanner)["sales_de"].invalid[1]
     publish("inner")
-    assert set(look(scanner)["sales_de"].present) == {1}
-    assert scanner.look() is None
+    assert set(scan(scanner)["sales_de"].present) == {1}
+    assert scanner.scan() is None
 
 
 def test_large_items_come_last_and_hold_up_no_small_one(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scanner = Scanner(models, None)
-    monkeypatch.setattr(scan_module, "LOOK_S", 0.0)
+    monkeypatch.setattr(scan_module, "SCAN_S", 0.0)
     (publish("bad") / "model.onnx").write_bytes(b"x" * 100_000)
     publish("sales_de")
-    assert scanner.look() is None
-    assert set(look(scanner, settle=True)) == {"sales_de"}
+    assert scanner.scan() is None
+    assert set(scan(scanner, settle=True)) == {"sales_de"}
     assert scanner.more
-    assert set(look(scanner, settle=True)) == {"sales_de", "bad"}
+    assert set(scan(scanner, settle=True)) == {"sales_de", "bad"}
     assert not scanner.more
 
 
@@ -424,12 +424,14 @@ def test_a_slow_item_does_not_put_off_the_next_look(models: Path, publish: Publi
 
     async def body() -> None:
         scanner = Scanner(models, None)
-        source = Source(scanner, ControllerMetrics(CollectorRegistry()), lambda catalog: None, serve_undeclared=True)
-        await source.start()
-        scanner.look = lambda **options: seconds.append(1.0)  # type: ignore[method-assign]
+        watcher = CatalogWatcher(
+            scanner, ControllerMetrics(CollectorRegistry()), lambda catalog: None, serve_undeclared=True
+        )
+        await watcher.start()
+        scanner.scan = lambda **options: seconds.append(1.0)  # type: ignore[method-assign]
         scanner.listing_s = 0.0
         for _ in range(2):
-            await source.next_look(0.001)
+            await watcher.next_scan(0.001)
 
     asyncio.run(body())
     assert len(seconds) == 2

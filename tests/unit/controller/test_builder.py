@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from controller.catalog.builder import Catalog, Reason, assemble
+from controller.catalog.builder import Catalog, Reason, build_catalog
 from controller.catalog.scanner import Scanner
-from controller.catalog.served_model import Document, Origin, ServedModel
+from controller.catalog.served_model import Document, DocumentSource, ServedModel
 from tests.unit.controller.folders import declare
 from triptych.errors import UnknownModel, UnknownVersion
 
@@ -24,19 +24,19 @@ def read(models: Path, documents: Path) -> Read:
     """Reads both folders anew, after an earlier catalog if one is given."""
     scanner = Scanner(models, documents)
 
-    def look(previous: Catalog | None = None, serve_undeclared: bool = True) -> Catalog:
-        scan = scanner.look(settle=False)
+    def scan(previous: Catalog | None = None, serve_undeclared: bool = True) -> Catalog:
+        scan = scanner.scan(settle=False)
         assert scan is not None
         previous = previous or Catalog()
-        return assemble(scan.folders, scan.documents, previous, serve_undeclared=serve_undeclared)
+        return build_catalog(scan.folders, scan.documents, previous, serve_undeclared=serve_undeclared)
 
-    return look
+    return scan
 
 
 def reasons(catalog: Catalog) -> dict[str, list[Reason]]:
     """What is wrong with each document, by its file's name and line."""
-    verdicts = catalog.verdicts.items()
-    return {Path(where).name: [reason for reason, _ in verdict.problems] for where, verdict in verdicts}
+    document_results = catalog.document_results.items()
+    return {Path(where).name: [reason for reason, _ in result.problems] for where, result in document_results}
 
 
 def test_a_model_without_a_document_serves_its_highest_valid_version(publish: Publish, read: Read) -> None:
@@ -45,14 +45,14 @@ def test_a_model_without_a_document_serves_its_highest_valid_version(publish: Pu
     (publish("sales_de", 11) / "contract.yaml").write_text("kind: Contract")
     catalog = read()
     assert catalog.model("sales_de").traffic == {10: 100}
-    assert "11/contract.yaml:1: family: Field required" in catalog.broken["sales_de", 11]
+    assert "11/contract.yaml:1: family: Field required" in catalog.invalid["sales_de", 11]
 
 
 def test_undeclared_models_can_be_kept_out(publish: Publish, read: Read) -> None:
     publish("sales_de")
     catalog = read(serve_undeclared=False)
     assert catalog.models == {}
-    assert catalog.broken["sales_de", None] == "no ServedModel document"
+    assert catalog.invalid["sales_de", None] == "no ServedModel document"
 
 
 def test_a_document_splits_traffic_and_allows_a_dark_launch(publish: Publish, read: Read, documents: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_wrong_document_without_a_good_one_keeps_only_its_own_model_out(
     declare(documents, "sales_de", {1: 99})
     catalog = read()
     assert set(catalog.models) == {"sales_fr"}
-    assert catalog.broken["sales_de", None] == "its ServedModel document is refused"
+    assert catalog.invalid["sales_de", None] == "its ServedModel document is refused"
 
 
 def test_traffic_to_a_version_that_is_not_there_is_refused(publish: Publish, read: Read, documents: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_document_for_versions_that_are_all_gone_keeps_the_model_out(
     declare(documents, "sales_de", {4: 100, 1: 0})
     catalog = read()
     assert catalog.models == {}
-    assert catalog.broken["sales_de", None] == "no version in its traffic is valid"
+    assert catalog.invalid["sales_de", None] == "no version in its traffic is valid"
 
 
 def test_a_second_document_for_a_model_is_refused_and_the_first_stays_in_force(
@@ -197,7 +197,7 @@ def test_a_version_that_breaks_after_it_was_published_keeps_its_traffic_and_says
     (version / "model.onnx").unlink()
     catalog = read(good)
     assert catalog.model("sales_de").traffic == {1: 100}
-    (problem,) = catalog.verdicts[f"{documents}/sales_de.yaml:1"].problems
+    (problem,) = catalog.document_results[f"{documents}/sales_de.yaml:1"].problems
     assert problem[0] is Reason.VERSION_REMOVED
     assert "model.onnx: no such file" in problem[1]
 
@@ -221,12 +221,12 @@ def test_each_fault_of_a_document_has_its_reason(publish: Publish, read: Read, d
     }
 
 
-def in_kubernetes(model: str, shares: dict[int, int], **origin: Any) -> Document:
+def in_kubernetes(model: str, shares: dict[int, int], **source: Any) -> Document:
     traffic = [{"version": version, "percent": percent} for version, percent in shares.items()]
-    name = origin.pop("name", model.replace("_", "-"))
+    name = source.pop("name", model.replace("_", "-"))
     spec = {"model": model, "traffic": traffic}
     content = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": {"name": name}, "spec": spec}
-    return Document(Origin(f"servedmodel/here/{name}", **origin), ServedModel.model_validate(content))
+    return Document(DocumentSource(f"servedmodel/here/{name}", **source), ServedModel.model_validate(content))
 
 
 def test_after_a_restart_the_traffic_that_was_in_force_stays_until_a_good_document_comes(
@@ -234,12 +234,14 @@ def test_after_a_restart_the_traffic_that_was_in_force_stays_until_a_good_docume
 ) -> None:
     publish("sales_de", 1)
     publish("sales_de", 2)
-    scan = Scanner(models, None).look(settle=False)
+    scan = Scanner(models, None).scan(settle=False)
     assert scan is not None
     wrong = in_kubernetes("sales_de", {2: 50, 7: 50}, traffic={1: 90, 2: 10})
-    catalog = assemble(scan.folders, [wrong], Catalog(), serve_undeclared=False)
+    catalog = build_catalog(scan.folders, [wrong], Catalog(), serve_undeclared=False)
     assert catalog.model("sales_de").traffic == {1: 90, 2: 10}
-    assert [reason for reason, _ in catalog.verdicts["servedmodel/here/sales-de"].problems] == ["UnknownVersion"]
+    assert [reason for reason, _ in catalog.document_results["servedmodel/here/sales-de"].problems] == [
+        "UnknownVersion"
+    ]
 
 
 @pytest.mark.parametrize("was_in_force", [True, False])
@@ -248,13 +250,13 @@ def test_after_a_restart_a_model_belongs_to_the_document_that_was_in_force_else_
 ) -> None:
     publish("sales_de", 1)
     publish("sales_de", 2)
-    scan = Scanner(models, None).look(settle=False)
+    scan = Scanner(models, None).scan(settle=False)
     assert scan is not None
     old = in_kubernetes("sales_de", {1: 100}, name="old", created="2026-01-01T00:00:00Z")
     new = in_kubernetes(
         "sales_de", {2: 100}, name="new", created="2026-02-01T00:00:00Z", traffic={2: 100} if was_in_force else {}
     )
-    catalog = assemble(scan.folders, [new, old], Catalog(), serve_undeclared=False)
+    catalog = build_catalog(scan.folders, [new, old], Catalog(), serve_undeclared=False)
     assert catalog.model("sales_de").document == f"servedmodel/here/{'new' if was_in_force else 'old'}"
 
 
@@ -272,7 +274,7 @@ def test_a_family_and_route_belong_to_the_model_that_had_them(publish: Publish, 
     publish("a_newcomer", route="DE")
     after = read(before)
     assert set(after.models) == {"sales_de"}
-    assert after.broken["a_newcomer", None] == "family 'sales', route 'DE' belongs to model 'sales_de'"
+    assert after.invalid["a_newcomer", None] == "family 'sales', route 'DE' belongs to model 'sales_de'"
 
 
 def test_versions_of_one_model_agree_on_family_and_route(publish: Publish, read: Read) -> None:
@@ -280,7 +282,7 @@ def test_versions_of_one_model_agree_on_family_and_route(publish: Publish, read:
     publish("sales_de", 2, route="AT")
     catalog = read()
     assert catalog.model("sales_de").traffic == {1: 100}
-    assert "route 'DE' as in its other versions" in catalog.broken["sales_de", 2]
+    assert "route 'DE' as in its other versions" in catalog.invalid["sales_de", 2]
 
 
 def test_what_is_not_there_is_told_with_what_is(publish: Publish, read: Read) -> None:

@@ -12,10 +12,10 @@ import trustme
 from prometheus_client import CollectorRegistry
 from pydantic import ValidationError
 
-from controller.call_slots import Places, Reservation
+from controller.call_slots import CallSlots, Reservation
 from controller.metrics import ControllerMetrics
 from controller.settings import Settings
-from controller.traffic.watch_hub import Board
+from controller.traffic.watch_hub import WatchHub
 from triptych.errors import Overloaded
 from triptych.protocol.call import Call
 from triptych.protocol.peer import certificate_names, peer_host
@@ -65,39 +65,39 @@ def call_of(peer: str, *names: str) -> Call:
 
 
 def test_a_peer_has_its_limit_and_the_others_have_theirs() -> None:
-    places = Places(5, 3, "watchers follow the catalog")
+    slots = CallSlots(5, 3, "watchers follow the catalog")
     one, two = call_of("10.0.0.1"), call_of("10.0.0.2")
-    held = [places.place(one) for _ in range(3)]
-    for place in held:
-        place.__enter__()
+    held = [slots.slot(one) for _ in range(3)]
+    for slot in held:
+        slot.__enter__()
     with (
         pytest.raises(Overloaded, match="3 watchers follow the catalog from 10.0.0.1, the limit for one peer"),
-        places.place(one),
+        slots.slot(one),
     ):
         pass
-    with places.place(two), places.place(two):
-        assert places.taken == 5
+    with slots.slot(two), slots.slot(two):
+        assert slots.taken == 5
         with (
             pytest.raises(Overloaded, match="5 watchers follow the catalog, the limit; "),
-            places.place(call_of("10.0.0.3")),
+            slots.slot(call_of("10.0.0.3")),
         ):
             pass
     held.pop().__exit__(None, None, None)
-    with places.place(one):
-        assert places.taken == 3
-    for place in held:
-        place.__exit__(None, None, None)
-    assert (places.taken, dict(places._by_peer)) == (0, {})
+    with slots.slot(one):
+        assert slots.taken == 3
+    for slot in held:
+        slot.__exit__(None, None, None)
+    assert (slots.taken, dict(slots._by_peer)) == (0, {})
 
 
 def test_where_the_server_tells_no_peer_all_share_the_whole() -> None:
-    places, unknown = Places(3, 1, "calls"), call_of("")
+    slots, unknown = CallSlots(3, 1, "calls"), call_of("")
     with (
-        places.place(unknown),
-        places.place(unknown),
-        places.place(unknown),
+        slots.slot(unknown),
+        slots.slot(unknown),
+        slots.slot(unknown),
         pytest.raises(Overloaded),
-        places.place(call_of("10.0.0.1")),
+        slots.slot(call_of("10.0.0.1")),
     ):
         pass
 
@@ -109,34 +109,34 @@ STAGES = Reservation(frozenset({"preprocess", "controller"}), 50)
     "names", [(), ("client",), ("preprocess.evil.example",), ("Preprocess",), ("*",), ("",)], ids=repr
 )
 def test_strangers_with_any_number_of_addresses_leave_a_share_to_the_stages(names: tuple[str, ...]) -> None:
-    places = Places(10, 3, "watchers follow the catalog", STAGES)
+    slots = CallSlots(10, 3, "watchers follow the catalog", STAGES)
     with ExitStack() as held:
         for number in range(5):
-            held.enter_context(places.place(call_of(f"10.0.1.{number}", *names)))
+            held.enter_context(slots.slot(call_of(f"10.0.1.{number}", *names)))
         with (
             pytest.raises(Overloaded, match="5 watchers .* without a certificate of a stage, the limit for them"),
-            places.place(call_of("10.0.9.9", *names)),
+            slots.slot(call_of("10.0.9.9", *names)),
         ):
             pass
         for number in range(5):
-            held.enter_context(places.place(call_of(f"10.0.2.{number}", "any", "preprocess")))
+            held.enter_context(slots.slot(call_of(f"10.0.2.{number}", "any", "preprocess")))
         with (
             pytest.raises(Overloaded, match="10 watchers follow the catalog, the limit; "),
-            places.place(call_of("10.0.2.9", "preprocess")),
+            slots.slot(call_of("10.0.2.9", "preprocess")),
         ):
             pass
-    assert (places.taken, places._others) == (0, 0)
+    assert (slots.taken, slots._others) == (0, 0)
 
 
 def test_stages_may_take_every_place_and_what_is_given_back_is_anybodys() -> None:
-    places = Places(4, 4, "calls", STAGES)
+    slots = CallSlots(4, 4, "calls", STAGES)
     with ExitStack() as held:
         for _ in range(4):
-            held.enter_context(places.place(call_of("10.0.0.1", "controller")))
-        with pytest.raises(Overloaded, match="4 calls, the limit"), places.place(call_of("10.0.0.2")):
+            held.enter_context(slots.slot(call_of("10.0.0.1", "controller")))
+        with pytest.raises(Overloaded, match="4 calls, the limit"), slots.slot(call_of("10.0.0.2")):
             pass
-    with places.place(call_of("10.0.0.2")), places.place(call_of("10.0.0.2")):
-        assert places.taken == 2
+    with slots.slot(call_of("10.0.0.2")), slots.slot(call_of("10.0.0.2")):
+        assert slots.taken == 2
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,14 @@ def test_stages_may_take_every_place_and_what_is_given_back_is_anybodys() -> Non
     ],
 )
 def test_the_reserved_share_is_of_all_places_and_at_least_one(reservation: Reservation, most: int, kept: int) -> None:
-    assert reservation.places(most) == kept
+    assert reservation.slots(most) == kept
 
 
 def test_names_of_stages_want_certificates_of_callers() -> None:
     secret = {"tls_cert": "a", "tls_key": "b"}
     settings = Settings(**secret, tls_client_ca="c", stage_names="preprocess, controller", reserved_percent=25)  # type: ignore[arg-type]
     assert settings.reservation == Reservation(frozenset({"preprocess", "controller"}), 25)
-    assert Settings().reservation.places(1024) == 0
+    assert Settings().reservation.slots(1024) == 0
     assert Settings().reserved_percent == 50
     with pytest.raises(ValidationError, match="want TLS_CLIENT_CA beside it"):
         Settings(**secret, stage_names="preprocess")  # type: ignore[arg-type]
@@ -170,12 +170,12 @@ def test_a_thousand_streams_of_one_peer_leave_room_for_a_new_pod() -> None:
     assert settings.max_loads_per_peer < settings.max_in_flight
 
     async def body() -> None:
-        places = Places(settings.max_watchers, settings.max_watchers_per_peer, "watchers follow the catalog")
-        board = Board(ControllerMetrics(CollectorRegistry()), places)
-        board.publish({})
+        slots = CallSlots(settings.max_watchers, settings.max_watchers_per_peer, "watchers follow the catalog")
+        watch_hub = WatchHub(ControllerMetrics(CollectorRegistry()), slots)
+        watch_hub.publish({})
         streams, refused = [], 0
         for _ in range(1023):
-            stream = board.updates(call_of("10.0.0.1"))
+            stream = watch_hub.updates(call_of("10.0.0.1"))
             try:
                 await anext(stream)
             except Overloaded:
@@ -183,9 +183,9 @@ def test_a_thousand_streams_of_one_peer_leave_room_for_a_new_pod() -> None:
             else:
                 streams.append(stream)
         assert (len(streams), refused) == (256, 767)
-        assert (await anext(board.updates(call_of("10.0.0.2")))).full
+        assert (await anext(watch_hub.updates(call_of("10.0.0.2")))).full
         for stream in streams:
             await stream.aclose()  # type: ignore[attr-defined]
-        assert (await anext(board.updates(call_of("10.0.0.1")))).full
+        assert (await anext(watch_hub.updates(call_of("10.0.0.1")))).full
 
     asyncio.run(body())

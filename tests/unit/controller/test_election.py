@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
 
-from controller.kubernetes.api import Away, Conflict, Missing
-from controller.kubernetes.election import Election, Pace
+from controller.kubernetes.api import ApiConflict, ApiNotFound, ApiUnavailable
+from controller.kubernetes.election import Election, LeaseTiming
 
-PACE = Pace(lease_s=10.0, renew_s=7.0, retry_s=0.001)
+TIMING = LeaseTiming(lease_duration_s=10.0, renew_deadline_s=7.0, retry_period_s=0.001)
 Json = dict[str, Any]
 
 
@@ -23,7 +23,7 @@ class Store:
 
     def write(self, revision: str | None, spec: Json) -> Json:
         if revision != (self.lease and self.lease["metadata"]["resourceVersion"]):
-            raise Conflict("changed")
+            raise ApiConflict("changed")
         self.lease = {"metadata": {"resourceVersion": str(int(revision or 0) + 1)}, "spec": copy.deepcopy(spec)}
         return copy.deepcopy(self.lease)
 
@@ -37,7 +37,7 @@ class GrpcServer:
     async def read(self) -> Json:
         self._pass()
         if self._store.lease is None:
-            raise Missing("none")
+            raise ApiNotFound("none")
         return copy.deepcopy(self._store.lease)
 
     async def create(self, spec: Json) -> Json:
@@ -50,7 +50,7 @@ class GrpcServer:
 
     def _pass(self) -> None:
         if self.shut:
-            raise Away("no answer")
+            raise ApiUnavailable("no answer")
 
 
 class Clock:
@@ -70,7 +70,7 @@ class Replica:
         self.election = Election(
             self.server,
             f"{name}_10.0.0.1:{9000 + len(name)}",
-            pace=PACE,
+            timing=TIMING,
             on_started=lambda: self.told.append("started"),
             on_stopped=lambda: self.told.append("stopped"),
             clock=self.clock,
@@ -151,7 +151,7 @@ async def test_of_a_killed_leader_the_lease_runs_out_first() -> None:
     await until(lambda: second.election.leader != "")
     await first.kill()
     await a_while()
-    second.clock.now += PACE.lease_s - 0.1
+    second.clock.now += TIMING.lease_duration_s - 0.1
     await a_while()
     assert not second.election.is_leader
     second.clock.now += 0.2
@@ -166,7 +166,7 @@ async def test_a_renewed_lease_never_runs_out_however_late_it_is_by_the_others_c
     await until(lambda: first.election.is_leader or second.election.is_leader)
     leader, other = (first, second) if first.election.is_leader else (second, first)
     for _ in range(5):
-        other.clock.now += PACE.lease_s / 2
+        other.clock.now += TIMING.lease_duration_s / 2
         await a_while()
     assert leader.election.is_leader
     assert other.told == []
@@ -196,7 +196,7 @@ async def test_a_leader_that_cannot_renew_stops_before_anybody_may_follow_and_le
     replica.server.shut = True
     await a_while()
     assert replica.told == ["started"]
-    replica.clock.now += PACE.renew_s + 0.1
+    replica.clock.now += TIMING.renew_deadline_s + 0.1
     assert not replica.election.is_leader
     await until(lambda: replica.told == ["started", "stopped"])
     assert replica.election.in_charge

@@ -91,7 +91,7 @@ def test_a_full_triton_of_pins_says_that_it_needs_more_room(models: Path, docume
 
 def test_a_model_larger_than_every_budget_fails_with_both_figures(models: Path, documents: Path) -> None:
     publish(models, "sales_de")
-    declare(documents, "sales_de", {1: 100}, residency="memory: 4Gi")
+    declare(documents, "sales_de", {1: 100}, placement="memory: 4Gi")
 
     async def test() -> None:
         triton = FakeTriton()
@@ -106,7 +106,7 @@ def test_a_model_larger_than_every_budget_fails_with_both_figures(models: Path, 
 def test_room_is_counted_in_bytes_too(models: Path, documents: Path) -> None:
     for name in ("sales_de", "sales_fr", "sales_it"):
         publish(models, name)
-        declare(documents, name, {1: 100}, residency="memory: 400Mi")
+        declare(documents, name, {1: 100}, placement="memory: 400Mi")
 
     async def test() -> None:
         triton = FakeTriton()

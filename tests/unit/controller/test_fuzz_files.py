@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.catalog.builder import Catalog, assemble
+from controller.catalog.builder import Catalog, build_catalog
 from controller.catalog.scanner import Scanner
-from controller.catalog.served_model import Fault, read_documents
+from controller.catalog.served_model import DocumentFault, read_documents
 from tests.fuzz.file_checks import (
     CONFIG,
     CONTRACT,
@@ -157,7 +157,7 @@ def test_a_value_that_yaml_cannot_make_is_one_fault_of_its_file(tmp_path: Path, 
     check_document(data)
     assert isinstance(contract(data), tuple)
     (tmp_path / "spoilt.yaml").write_bytes(data)
-    assert all(isinstance(item, Fault) for item in read_documents(tmp_path / "spoilt.yaml", tmp_path))
+    assert all(isinstance(item, DocumentFault) for item in read_documents(tmp_path / "spoilt.yaml", tmp_path))
 
 
 def test_the_sentence_about_a_value_names_its_line_and_field() -> None:
@@ -189,10 +189,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_model_folder_leaves_the_others_alone(models: Path, config: bytes, contract: bytes) -> None:
     (models / "sales_de" / "config.pbtxt").write_bytes(config)
     (models / "sales_de" / "1" / "contract.yaml").write_bytes(contract)
-    scan = Scanner(models, None).look(settle=False)
+    scan = Scanner(models, None).scan(settle=False)
     assert scan is not None
     bad, good = scan.folders
     assert set(good.present) == {1}
-    catalog = assemble(scan.folders, [], Catalog(), serve_undeclared=True)
+    catalog = build_catalog(scan.folders, [], Catalog(), serve_undeclared=True)
     assert "sales_fr" in catalog.models or bad.present
     assert all(fault.encode() for fault in catalog.faults())

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.builder import Model, Version
-from controller.traffic.gate import WAITS, Gate, Traffic, without
+from controller.traffic.gate import WAITS, TrafficDecision, TrafficGate, without
 from triptych.contract import Contract
 
 Shares = Mapping[int, int]
@@ -34,26 +34,26 @@ def model(traffic: Shares, versions: tuple[int, ...] = VERSIONS, before: Shares 
     return Model("sales_de", "sales", "DE", mc.ModelConfig(), known, traffic, traffic_before=before or {})
 
 
-def good(traffic: Shares) -> Gate:
+def good(traffic: Shares) -> TrafficGate:
     """A gate of a model whose traffic has been in force, its versions loaded."""
-    gate = Gate()
-    assert gate.decide(model(traffic), ready(*traffic), {}) == Traffic(traffic)
+    gate = TrafficGate()
+    assert gate.decide(model(traffic), ready(*traffic), {}) == TrafficDecision(traffic)
     return gate
 
 
 def test_a_version_that_is_loaded_gets_its_share_at_once() -> None:
-    assert Gate().decide(model({3: 95, 4: 5}), ready(3, 4), {}) == Traffic({3: 95, 4: 5})
+    assert TrafficGate().decide(model({3: 95, 4: 5}), ready(3, 4), {}) == TrafficDecision({3: 95, 4: 5})
 
 
 def test_a_new_version_gets_its_share_once_it_has_been_loaded() -> None:
     gate, asked = good({3: 100}), model({3: 95, 4: 5})
-    assert gate.decide(asked, ready(3), {}) == Traffic({3: 100}, {4: WAITS}, frozenset({4}))
-    assert gate.decide(asked, ready(3, 4), {}) == Traffic({3: 95, 4: 5})
+    assert gate.decide(asked, ready(3), {}) == TrafficDecision({3: 100}, {4: WAITS}, frozenset({4}))
+    assert gate.decide(asked, ready(3, 4), {}) == TrafficDecision({3: 95, 4: 5})
 
 
 def test_a_new_version_that_fails_leaves_the_traffic_as_it_was_and_says_why() -> None:
     gate, asked = good({3: 100}), model({4: 100})
-    assert gate.decide(asked, ready(3), BROKEN) == Traffic({3: 100}, BROKEN, frozenset())
+    assert gate.decide(asked, ready(3), BROKEN) == TrafficDecision({3: 100}, BROKEN, frozenset())
 
 
 @pytest.mark.parametrize("loaded", [(3,), ()])
@@ -66,17 +66,17 @@ def test_a_new_version_that_fails_leaves_it_to_the_old_one_loaded_at_the_moment_
 def test_of_several_new_versions_none_has_a_share_before_all_of_them_are_loaded() -> None:
     gate, asked = good({3: 100}), model({4: 50, 5: 50})
     assert gate.decide(asked, ready(3, 4), {}).in_force == {3: 100}
-    assert gate.decide(asked, ready(3, 4, 5), {}) == Traffic({4: 50, 5: 50})
+    assert gate.decide(asked, ready(3, 4, 5), {}) == TrafficDecision({4: 50, 5: 50})
 
 
 def test_new_versions_need_not_be_loaded_at_the_same_moment() -> None:
     gate, asked = good({3: 100}), model({4: 50, 5: 50})
     gate.decide(asked, ready(3, 4), {})
-    assert gate.decide(asked, ready(3, 5), {}) == Traffic({4: 50, 5: 50})
+    assert gate.decide(asked, ready(3, 5), {}) == TrafficDecision({4: 50, 5: 50})
 
 
 def test_what_is_in_force_stays_so_when_it_is_unloaded_for_want_of_use() -> None:
-    assert good({3: 95, 4: 5}).decide(model({3: 95, 4: 5}), {}, {}) == Traffic({3: 95, 4: 5})
+    assert good({3: 95, 4: 5}).decide(model({3: 95, 4: 5}), {}, {}) == TrafficDecision({3: 95, 4: 5})
 
 
 def test_a_version_that_fails_on_one_triton_and_is_ready_on_another_keeps_its_share() -> None:
@@ -91,38 +91,38 @@ def test_a_version_in_force_that_cannot_be_loaded_again_gives_its_share_to_the_l
 def test_it_gets_its_share_again_when_it_has_been_loaded_well() -> None:
     gate, asked = good({3: 50, 4: 50}), model({3: 50, 4: 50})
     gate.decide(asked, ready(3), BROKEN)
-    assert gate.decide(asked, ready(3, 4), {}) == Traffic({3: 50, 4: 50})
+    assert gate.decide(asked, ready(3, 4), {}) == TrafficDecision({3: 50, 4: 50})
 
 
 def test_it_does_not_get_its_share_again_because_its_failure_was_forgotten() -> None:
     """Else half of the requests fail again, every time that the reason of a failed load is not remembered longer."""
     gate, asked = good({3: 50, 4: 50}), model({3: 50, 4: 50})
     gate.decide(asked, ready(3), BROKEN)
-    assert gate.decide(asked, ready(3), {}) == Traffic({3: 100}, {4: WAITS}, frozenset({4}))
+    assert gate.decide(asked, ready(3), {}) == TrafficDecision({3: 100}, {4: WAITS}, frozenset({4}))
 
 
 def test_when_nothing_is_known_the_largest_share_stands_for_those_that_are_not_loaded() -> None:
-    assert Gate().decide(model({3: 95, 4: 5}), {}, {}) == Traffic({3: 100}, {4: WAITS}, frozenset())
+    assert TrafficGate().decide(model({3: 95, 4: 5}), {}, {}) == TrafficDecision({3: 100}, {4: WAITS}, frozenset())
 
 
 def test_nothing_is_loaded_at_the_start_for_the_sake_of_a_share() -> None:
     """A start with thousands of models asks for no load; the first request does, and the others follow."""
-    gate, asked = Gate(), model({3: 95, 4: 5})
+    gate, asked = TrafficGate(), model({3: 95, 4: 5})
     assert not gate.decide(asked, {}, {}).to_prove
     assert gate.decide(asked, ready(3), {}).to_prove == {4}
 
 
 def test_when_nothing_is_known_nobody_waits_for_the_load_of_the_largest_share() -> None:
-    assert Gate().decide(model({3: 95, 4: 5}), ready(4), {}) == Traffic({3: 95, 4: 5})
-    assert Gate().decide(model({3: 50, 4: 50}), {}, {}).in_force == {3: 100}
+    assert TrafficGate().decide(model({3: 95, 4: 5}), ready(4), {}) == TrafficDecision({3: 95, 4: 5})
+    assert TrafficGate().decide(model({3: 50, 4: 50}), {}, {}).in_force == {3: 100}
 
 
 def test_when_all_that_was_asked_for_fails_what_is_loaded_answers() -> None:
-    assert Gate().decide(model({4: 100}), ready(2, 3), BROKEN) == Traffic({3: 100}, BROKEN, frozenset())
+    assert TrafficGate().decide(model({4: 100}), ready(2, 3), BROKEN) == TrafficDecision({3: 100}, BROKEN, frozenset())
 
 
 def test_when_nothing_else_is_there_a_version_that_fails_keeps_its_share_and_its_reason_reaches_the_callers() -> None:
-    assert Gate().decide(model({4: 100}), {}, BROKEN).in_force == {4: 100}
+    assert TrafficGate().decide(model({4: 100}), {}, BROKEN).in_force == {4: 100}
 
 
 def test_a_version_of_that_number_with_another_contract_has_to_be_loaded_anew() -> None:
@@ -146,7 +146,7 @@ def test_a_version_called_by_its_number_and_gone_since_is_loaded_before_it_gets_
     gate = good({3: 100})
     gate.decide(model({3: 100, 4: 0}), ready(3, 4), {})
     gate.decide(model({3: 100, 4: 0}), ready(3), {})
-    assert gate.decide(model({4: 100}), ready(3), {}) == Traffic({3: 100, 4: 0}, {4: WAITS}, frozenset({4}))
+    assert gate.decide(model({4: 100}), ready(3), {}) == TrafficDecision({3: 100, 4: 0}, {4: WAITS}, frozenset({4}))
 
 
 def test_it_takes_nothing_from_the_good_one_when_that_load_fails() -> None:
@@ -170,7 +170,7 @@ def test_when_one_of_two_good_versions_is_removed_the_other_stays_and_the_new_on
 
 def test_a_version_that_took_over_for_one_that_failed_is_good_too() -> None:
     """What is in force and works is not given to a version that nobody has loaded yet."""
-    gate = Gate()
+    gate = TrafficGate()
     gate.decide(model({3: 40, 4: 60}), {}, {})
     assert gate.decide(model({3: 40, 4: 60}), ready(3), BROKEN).in_force == {3: 100}
     assert gate.decide(model({5: 100}), ready(3), BROKEN).in_force == {3: 100}
@@ -178,7 +178,7 @@ def test_a_version_that_took_over_for_one_that_failed_is_good_too() -> None:
 
 
 def test_a_dark_launch_does_not_get_traffic_while_another_version_answers() -> None:
-    assert Gate().decide(model({4: 100, 5: 0}), ready(3, 5), BROKEN).in_force == {3: 100}
+    assert TrafficGate().decide(model({4: 100, 5: 0}), ready(3, 5), BROKEN).in_force == {3: 100}
 
 
 def test_every_version_that_lacks_its_share_says_why() -> None:
@@ -190,25 +190,25 @@ def test_every_version_that_lacks_its_share_says_why() -> None:
 
 # For the lead: traffic_before (in force before this process began) is the last good traffic at the start.
 def test_after_a_restart_what_was_in_force_before_stays_until_the_new_versions_are_loaded() -> None:
-    gate, asked = Gate(), model({4: 100}, before={3: 100})
-    assert gate.decide(asked, {}, {}) == Traffic({3: 100}, {4: WAITS}, frozenset({4}))
-    assert gate.decide(asked, {}, BROKEN) == Traffic({3: 100}, BROKEN, frozenset())
-    assert gate.decide(asked, ready(4), {}) == Traffic({4: 100})
-    assert gate.decide(asked, {}, {}) == Traffic({4: 100})
+    gate, asked = TrafficGate(), model({4: 100}, before={3: 100})
+    assert gate.decide(asked, {}, {}) == TrafficDecision({3: 100}, {4: WAITS}, frozenset({4}))
+    assert gate.decide(asked, {}, BROKEN) == TrafficDecision({3: 100}, BROKEN, frozenset())
+    assert gate.decide(asked, ready(4), {}) == TrafficDecision({4: 100})
+    assert gate.decide(asked, {}, {}) == TrafficDecision({4: 100})
 
 
 def test_after_a_restart_with_nothing_new_shares_stay_as_they_were_and_nothing_is_loaded() -> None:
-    assert Gate().decide(model({3: 95, 4: 5}, before={3: 95, 4: 5}), {}, {}) == Traffic({3: 95, 4: 5})
+    assert TrafficGate().decide(model({3: 95, 4: 5}, before={3: 95, 4: 5}), {}, {}) == TrafficDecision({3: 95, 4: 5})
 
 
 def test_of_the_traffic_before_a_restart_only_what_still_exists_counts() -> None:
-    gate = Gate()
+    gate = TrafficGate()
     assert gate.decide(model({4: 100}, versions=(3, 4), before={2: 50, 3: 50}), {}, {}).in_force == {3: 100}
-    assert Gate().decide(model({4: 100}, versions=(4,), before={3: 100}), {}, {}).in_force == {4: 100}
+    assert TrafficGate().decide(model({4: 100}, versions=(4,), before={3: 100}), {}, {}).in_force == {4: 100}
 
 
 def test_the_traffic_before_a_restart_no_longer_counts_once_something_else_was_in_force() -> None:
-    gate = Gate()
+    gate = TrafficGate()
     assert gate.decide(model({4: 100}, before={3: 100}), ready(4), {}).in_force == {4: 100}
     assert gate.decide(model({5: 100}, before={3: 100}), ready(4), {}).in_force == {4: 100}
 
@@ -240,7 +240,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = Gate()
+        self.gate = TrafficGate()
         self.ready: set[int] = set()
         self.failures: dict[int, str] = {}
         self.versions = set(VERSIONS)
@@ -338,7 +338,7 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def what_is_all_loaded_is_in_force(self) -> None:
         if {number for number, percent in self.asked.items() if percent} <= self.ready:
-            assert self.now == Traffic(self.asked)
+            assert self.now == TrafficDecision(self.asked)
 
     @invariant()
     def what_lacks_its_share_says_why_and_is_loaded_unless_it_failed(self) -> None:

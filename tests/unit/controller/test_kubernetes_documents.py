@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from controller.catalog.served_model import Document, Fault, Sealed
+from controller.catalog.served_model import Document, DocumentFault, RecordedDigests
 from controller.kubernetes import documents as documents_module
-from controller.kubernetes.api import Away, Expired
+from controller.kubernetes.api import ApiExpired, ApiUnavailable
 from controller.kubernetes.documents import KubernetesDocuments
 from tests.unit.controller.api_server import ApiServer, settle, spec
 
@@ -54,7 +54,7 @@ def test_objects_are_documents_and_changes_are_told() -> None:
         followed = Followed(server)
         await followed.start()
         (document,) = followed.documents.now()
-        assert document.origin.where == "servedmodel/here/sales-de"
+        assert document.source.where == "servedmodel/here/sales-de"
         server.put("sales-fr", spec("sales_fr", {1: 100}))
         server.put("sales-de", spec("sales_de", {1: 90, 2: 10}))
         await settle()
@@ -102,7 +102,7 @@ def test_the_digests_of_a_status_are_read_back() -> None:
         followed = Followed(server)
         await followed.start()
         (document,) = followed.documents.now()
-        assert document.origin.sealed == {1: Sealed("sha256:1", "sha256:2")}
+        assert document.source.recorded_digests == {1: RecordedDigests("sha256:1", "sha256:2")}
         await followed.documents.close()
 
     asyncio.run(body())
@@ -117,9 +117,9 @@ def test_a_change_of_status_alone_is_no_change_of_the_documents() -> None:
         await server.patch_status(followed.documents.kind, "sales-de", {"status": {"summary": "1:100%"}})
         await settle()
         assert (followed.changes, followed.statuses) == (0, ["sales-de"])
-        seen = followed.documents.seen("sales-de")
-        assert seen is not None
-        assert seen.status == {"summary": "1:100%"}
+        observed = followed.documents.observed("sales-de")
+        assert observed is not None
+        assert observed.status == {"summary": "1:100%"}
         await followed.documents.close()
 
     asyncio.run(body())
@@ -132,7 +132,7 @@ def test_what_an_older_definition_let_in_is_a_fault_of_its_model() -> None:
         followed = Followed(server)
         await followed.start()
         (fault,) = followed.documents.now()
-        assert isinstance(fault, Fault)
+        assert isinstance(fault, DocumentFault)
         assert fault.model == "sales_de"
         assert fault.text == "servedmodel/here/sales-de: spec.traffic: percents must sum to 100, got 99"
         await followed.documents.close()
@@ -140,7 +140,7 @@ def test_what_an_older_definition_let_in_is_a_fault_of_its_model() -> None:
     asyncio.run(body())
 
 
-@pytest.mark.parametrize("error", [Away("connection reset"), Expired("too old resource version")])
+@pytest.mark.parametrize("error", [ApiUnavailable("connection reset"), ApiExpired("too old resource version")])
 def test_after_a_watch_that_broke_or_is_too_old_all_are_listed_again(error: Exception) -> None:
     async def body() -> None:
         server = ApiServer()
@@ -164,7 +164,7 @@ def test_while_the_api_server_is_away_the_last_documents_stay_and_the_log_says_s
         followed = Followed(server)
         await followed.start()
         server.away = True
-        server.break_watches(Away("connection reset"))
+        server.break_watches(ApiUnavailable("connection reset"))
         await until_called(server, "list", times=5)
         assert followed.shares() == {"sales_de": {1: 100}}
         server.away = False
@@ -208,7 +208,7 @@ def test_the_traffic_of_the_status_is_what_was_in_force_before_this_process() ->
         server.put("sales-de", spec("sales_de", {2: 100}))
         await settle()
         (document,) = followed.documents.now()
-        assert (document.origin.generation, document.origin.traffic) == (2, {1: 80, 2: 20})
+        assert (document.source.generation, document.source.traffic) == (2, {1: 80, 2: 20})
         await followed.documents.close()
 
     asyncio.run(body())

@@ -88,7 +88,7 @@ class Clocked:
     def __init__(self) -> None:
         self.meter, self.now_s = Meter(), 1000.0
 
-    def look(self, *ready: tuple[str, int], used: int, seconds: int = 1, settled: bool = True) -> list[object]:
+    def scan(self, *ready: tuple[str, int], used: int, seconds: int = 1, settled: bool = True) -> list[object]:
         """What it tells in so many looks."""
         told = []
         for _ in range(seconds):
@@ -102,45 +102,45 @@ REST = int(REST_S) + 1
 
 def test_a_version_takes_what_the_memory_grew_by_from_rest_to_rest() -> None:
     clocked = Clocked()
-    assert clocked.look(A, used=5 * GB, seconds=REST) == []
-    assert clocked.look(A, used=6 * GB, settled=False) == []
-    assert clocked.look(A, B, used=6 * GB, seconds=REST - 1) == []
-    assert clocked.look(A, B, used=7 * GB, seconds=REST) == [(B, 2 * GB)]
+    assert clocked.scan(A, used=5 * GB, seconds=REST) == []
+    assert clocked.scan(A, used=6 * GB, settled=False) == []
+    assert clocked.scan(A, B, used=6 * GB, seconds=REST - 1) == []
+    assert clocked.scan(A, B, used=7 * GB, seconds=REST) == [(B, 2 * GB)]
 
 
 def test_the_memory_before_is_that_of_the_last_look_at_rest() -> None:
     """Requests make a Triton's memory grow too, and that is no version's."""
     clocked = Clocked()
-    clocked.look(A, used=5 * GB, seconds=REST)
-    clocked.look(A, used=6 * GB)
-    assert clocked.look(A, B, used=7 * GB, seconds=REST) == [(B, GB)]
+    clocked.scan(A, used=5 * GB, seconds=REST)
+    clocked.scan(A, used=6 * GB)
+    assert clocked.scan(A, B, used=7 * GB, seconds=REST) == [(B, GB)]
 
 
 @pytest.mark.parametrize("after", [(A, B, C), (B,), (A,), (B, C), ()])
 def test_nothing_is_told_unless_one_version_came_and_none_went(after: tuple[tuple[str, int], ...]) -> None:
     clocked = Clocked()
-    clocked.look(A, used=GB, seconds=REST)
-    assert clocked.look(*after, used=3 * GB, seconds=2 * REST) == []
+    clocked.scan(A, used=GB, seconds=REST)
+    assert clocked.scan(*after, used=3 * GB, seconds=2 * REST) == []
 
 
 def test_the_first_rest_tells_nothing() -> None:
-    assert Clocked().look(A, used=GB, seconds=3 * REST) == []
+    assert Clocked().scan(A, used=GB, seconds=3 * REST) == []
 
 
 def test_whatever_comes_and_goes_meanwhile_starts_the_rest_anew() -> None:
     clocked = Clocked()
-    clocked.look(A, used=GB, seconds=REST)
+    clocked.scan(A, used=GB, seconds=REST)
     for _ in range(3):
-        assert clocked.look(A, B, used=3 * GB, seconds=REST - 2) == []
-        assert clocked.look(A, B, used=4 * GB, settled=False) == []
+        assert clocked.scan(A, B, used=3 * GB, seconds=REST - 2) == []
+        assert clocked.scan(A, B, used=4 * GB, settled=False) == []
 
 
 def test_an_empty_triton_that_was_never_looked_at_before_is_not_at_rest_yet() -> None:
     """Its memory may still be that of what was unloaded a moment ago."""
     clocked = Clocked()
-    clocked.look(used=50 * GB)
-    clocked.look(used=GB)
-    assert clocked.look(A, used=2 * GB, seconds=2 * REST) == []
+    clocked.scan(used=50 * GB)
+    clocked.scan(used=GB)
+    assert clocked.scan(A, used=2 * GB, seconds=2 * REST) == []
 
 
 looks = st.lists(

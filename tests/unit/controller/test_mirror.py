@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.catalog.scanner import Scanner
-from controller.catalog.store.mirror import Change, FolderError, Mirror, Progress
+from controller.catalog.store.mirror import FolderError, Mirror, MirrorChange, Progress
 from controller.catalog.store.objects import Object, StoreError
 from tests.unit.controller.stores import URI, Memory, contents, mirrored
 
@@ -35,7 +35,7 @@ def scratch(tmp_path: Path) -> Path:
 def test_a_whole_mirror_has_every_file_of_a_model_and_its_time(store: Memory, folder: Path, scratch: Path) -> None:
     store.upload(scratch, "sales_de", 1)
     store.put("sales_de/1/deep/er/weights.bin", b"w" * 3_000_000)
-    assert Mirror(store, folder, whole=True).refresh() == Change(brought=4)
+    assert Mirror(store, folder, whole=True).refresh() == MirrorChange(downloaded=4)
     assert contents(folder) == store.contents()
     listed = store.list()
     assert {path: (folder / path).stat().st_mtime_ns for path in listed} == {
@@ -64,10 +64,10 @@ def test_the_controllers_mirror_reads_only_what_it_needs_and_knows_the_size_of_t
     assert sorted(store.read_paths) == ["sales_de/1/contract.yaml", "sales_de/config.pbtxt"]
     placeholder = (folder / "sales_de/1/model.onnx").stat()
     assert (placeholder.st_size, placeholder.st_blocks) == (70_000_000, 0)
-    scan = Scanner(folder, None).look(settle=False)
+    scan = Scanner(folder, None).scan(settle=False)
     assert scan is not None
     (model,) = scan.folders
-    assert (dict(model.broken), model.versions[1].file_bytes) == ({}, 70_000_000)
+    assert (dict(model.invalid), model.versions[1].file_bytes) == ({}, 70_000_000)
 
 
 def test_only_what_changed_is_read_again(store: Memory, folder: Path, scratch: Path) -> None:
@@ -75,10 +75,10 @@ def test_only_what_changed_is_read_again(store: Memory, folder: Path, scratch: P
         store.upload(scratch, name)
     mirror = mirrored(store, folder)
     store.read_paths.clear()
-    assert mirror.refresh() == Change()
+    assert mirror.refresh() == MirrorChange()
     store.put("sales_de/config.pbtxt", store.contents()["sales_de/config.pbtxt"].swapcase())  # as long as before
     store.put("sales_fr/2/model.onnx", "new")
-    assert mirror.refresh() == Change(brought=2)
+    assert mirror.refresh() == MirrorChange(downloaded=2)
     assert sorted(store.read_paths) == ["sales_de/config.pbtxt", "sales_fr/2/model.onnx"]
     assert contents(folder) == store.contents()
 
@@ -106,7 +106,7 @@ def test_versions_and_models_that_are_deleted_leave_no_empty_folder(store: Memor
     mirror = mirrored(store, folder)
     gone = [path for path in store.list() if path.startswith(("sales_de/2/", "sales_fr/", "sales_de/1/deep/"))]
     store.delete(*gone)
-    assert mirror.refresh() == Change(removed=len(gone))
+    assert mirror.refresh() == MirrorChange(removed=len(gone))
     assert contents(folder) == store.contents()
     assert sorted(path.name for path in folder.rglob("*") if path.is_dir()) == ["1", "sales_de"]
 
@@ -116,25 +116,25 @@ def test_a_model_that_is_renamed_is_there_under_its_new_name_only(store: Memory,
     mirror = mirrored(store, folder)
     for path in store.list():
         store.memory.rename(path, path.replace("sales_de", "sales_at"))
-    assert mirror.refresh() == Change(brought=3, removed=3)
+    assert mirror.refresh() == MirrorChange(downloaded=3, removed=3)
     assert contents(folder) == store.contents()
 
 
 def test_nobody_sees_half_of_a_new_version(store: Memory, folder: Path, scratch: Path) -> None:
-    seen: list[set[str]] = []
+    observed: list[set[str]] = []
 
-    def look(progress: Progress) -> None:
-        assert progress.of_files == 3
-        seen.append({file.name for file in (folder / "sales_de/2").glob("*")})
+    def scan(progress: Progress) -> None:
+        assert progress.total_files == 3
+        observed.append({file.name for file in (folder / "sales_de/2").glob("*")})
 
     store.upload(scratch, "sales_de", 1)
     mirrored(store, folder).close()
     store.put("sales_de/2/a.bin", b"a" * 3_000_000)
     store.put("sales_de/2/contract.yaml", "c")
     store.put("sales_de/2/z.bin", b"z" * 3_000_000)
-    Mirror(store, folder, whole=True, watch=look).refresh()
-    assert len(seen) > 3
-    assert set(map(frozenset, seen)) == {frozenset()}
+    Mirror(store, folder, whole=True, on_progress=scan).refresh()
+    assert len(observed) > 3
+    assert set(map(frozenset, observed)) == {frozenset()}
     assert contents(folder) == store.contents()
 
 
@@ -173,13 +173,13 @@ def test_half_of_an_upload_is_no_version_until_the_rest_is_there(store: Memory, 
     store.put("sales_de/2/contract.yaml", store.contents()["sales_de/1/contract.yaml"])
     mirror = mirrored(store, folder, whole=False)
     scanner = Scanner(folder, None)
-    first = scanner.look(settle=False)
+    first = scanner.scan(settle=False)
     assert first is not None
     assert [*first.folders[0].present] == [1]
-    assert "no such file" in first.folders[0].broken[2]
+    assert "no such file" in first.folders[0].invalid[2]
     store.put("sales_de/2/model.onnx")
     mirror.refresh()
-    second = scanner.look(settle=False)
+    second = scanner.scan(settle=False)
     assert second is not None
     assert [*second.folders[0].present] == [1, 2]
 
@@ -204,7 +204,7 @@ def test_a_store_that_does_not_answer_or_is_suddenly_empty_changes_nothing(
 def test_a_store_that_is_empty_from_the_start_is_no_fault(store: Memory, folder: Path, scratch: Path) -> None:
     mirror = mirrored(store, folder)
     store.upload(scratch, "sales_de")
-    assert mirror.refresh() == Change(brought=3)
+    assert mirror.refresh() == MirrorChange(downloaded=3)
 
 
 def test_a_version_that_cannot_be_read_is_named_and_left_out_and_all_the_others_come_and_go(
@@ -329,7 +329,7 @@ def test_two_processes_do_not_keep_one_folder(store: Memory, folder: Path) -> No
     with pytest.raises(FolderError, match="another process keeps it in step"):
         second.refresh()
     first.close()
-    assert second.refresh() == Change()
+    assert second.refresh() == MirrorChange()
 
 
 PATHS = [f"{model}/{rest}" for model in "ab" for rest in ("config.pbtxt", "1/contract", "1/m", "2/m", "2/d/x")]

@@ -11,7 +11,7 @@ from urllib.error import URLError
 import pytest
 from rich.console import Console
 
-from controller.kubernetes.api import Away
+from controller.kubernetes.api import ApiUnavailable
 from controller.kubernetes.blocking import BlockingApi
 from triptych.protocol import controller_pb2 as cp
 from triptych_cli.rollout.counts import Window
@@ -159,7 +159,7 @@ ODD_PODS: list[Any] = [
 def test_an_odd_pod_leaves_the_others(odd: Any) -> None:
     def page(name: str, port: int) -> str:
         if name == "odd":
-            raise Away("503: it is terminating")
+            raise ApiUnavailable("503: it is terminating")
         return GOOD
 
     assert answered(model_signals(Pods([odd, pod("a")], page).api(), "here", "m")) == 3

@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import pytest
 
-from controller.catalog.builder import assemble
+from controller.catalog.builder import build_catalog
 from controller.catalog.entities import Catalog
-from controller.catalog.served_model import MAX_FAULTS, Document, Fault
+from controller.catalog.served_model import MAX_FAULTS, Document, DocumentFault
 from controller.kubernetes import api as api_module
-from controller.kubernetes.api import Api, Away, Kind
+from controller.kubernetes.api import Api, ApiUnavailable, Kind
 from controller.kubernetes.documents import KubernetesDocuments
 from controller.kubernetes.election import Election
-from controller.kubernetes.events import Decision, Recorder
+from controller.kubernetes.events import Decision, EventRecorder
 from controller.kubernetes.status import dated
 from tests.unit.controller.api_server import ApiServer, settle, spec
 
@@ -76,12 +76,12 @@ def test_an_odd_object_leaves_the_others(odd: Any, by_watch: bool) -> None:
         found = shares(documents)
         assert {name: found[name] for name in ("good", "later")} == {"good": {1: 100}, "later": {2: 100}}
         assert server.calls == ["list", "watch"], "the watch goes on"
-        catalog = assemble([], documents.now(), Catalog(), serve_undeclared=True)
+        catalog = build_catalog([], documents.now(), Catalog(), serve_undeclared=True)
         assert all(fault.isprintable() and len(fault) < 5000 for fault in catalog.faults())
         for name in ("good", "odd"):
-            seen = documents.seen(name)
-            assert seen is None or dated({"conditions": [], "versions": []}, seen.status, "now")
-        documents.about(["good"])
+            observed = documents.observed(name)
+            assert observed is None or dated({"conditions": [], "versions": []}, observed.status, "now")
+        documents.names_of(["good"])
         await documents.close()
 
     asyncio.run(body())
@@ -108,7 +108,7 @@ def test_an_object_of_a_thousand_faults_has_a_few_and_says_how_many_more() -> No
         server.put("odd", {"model": "m", "traffic": [{"version": "x" * 10_000, "percent": "y"}] * 500})
         documents = KubernetesDocuments(server.api(), "here")
         await documents.start(lambda: None)
-        faults = [item for item in documents.now() if isinstance(item, Fault)]
+        faults = [item for item in documents.now() if isinstance(item, DocumentFault)]
         assert len(faults) <= MAX_FAULTS + 1
         assert "more faults" in faults[-1].text
         assert all(len(fault.text) < 1000 for fault in faults)
@@ -151,7 +151,7 @@ def test_a_list_of_nothing_may_be_null_and_what_is_no_list_is_an_api_server_that
         assert await answering(Answers(answer)).list(KIND) == ([], "5")
         odd_answers: list[Any] = [None, [], "text", {}, {"items": [], "metadata": None}]
         for odd in odd_answers:
-            with pytest.raises(Away, match="no list of servedmodels"):
+            with pytest.raises(ApiUnavailable, match="no list of servedmodels"):
                 await answering(Answers(odd)).list(KIND)
 
     asyncio.run(body())
@@ -187,9 +187,9 @@ def test_an_event_that_is_none_is_named_and_the_others_come(odd: bytes, caplog: 
 
 def test_an_event_without_an_end_ends_the_watch_and_not_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_module, "MAX_EVENT_BYTES", 1000)
-    with pytest.raises(Away, match="an event of more than 1000 bytes"):
+    with pytest.raises(ApiUnavailable, match="an event of more than 1000 bytes"):
         asyncio.run(events(*[b"x" * 600] * 3))
-    with pytest.raises(Away, match="the watch broke"):
+    with pytest.raises(ApiUnavailable, match="the watch broke"):
         asyncio.run(events(b"{not json}\n"))
 
 
@@ -226,10 +226,10 @@ def test_a_lease_of_another_shape_is_taken_over_once_it_is_over(lease: Any) -> N
 
     async def body() -> None:
         nonlocal now_s
-        if not await election._attempt():
+        if not await election._try_to_hold():
             assert ":" in election.leader_address or election.leader_address == ""
             now_s = 60.0
-            assert await election._attempt()
+            assert await election._try_to_hold()
         assert election.is_leader
         assert election.leader_address == "10.0.0.1:9002"
         assert isinstance(lock.lease["spec"]["leaseTransitions"], int)
@@ -246,9 +246,11 @@ def test_an_event_of_an_object_of_any_name_has_a_name_that_is_one(name: str) -> 
         server.put(name, GOOD)
         documents = KubernetesDocuments(server.api(), "here")
         await documents.start(lambda: None)
-        seen = documents.seen(name)
-        assert seen is not None
-        await Recorder(server.api(), "here", "me").record(seen, Decision(True, "Load", "LoadFailed", "n" * 5000), "now")
+        observed = documents.observed(name)
+        assert observed is not None
+        await EventRecorder(server.api(), "here", "me").record(
+            observed, Decision(True, "Load", "LoadFailed", "n" * 5000), "now"
+        )
         (event,) = server.objects["events"]
         assert len(event) <= 253
         assert all(label and label[0].isalnum() and label[-1].isalnum() for label in event.split("."))

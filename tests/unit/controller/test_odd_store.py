@@ -10,7 +10,7 @@ import pytest
 
 from controller.catalog.store.mirror import Mirror
 from controller.catalog.store.objects import Store, StoreError, open_store
-from tests.unit.controller.odd_store import OddStore, broken, odd_store, refused, unpacked
+from tests.unit.controller.odd_store import OddStore, invalid, odd_store, refused, unpacked
 from tests.unit.controller.stores import contents
 
 GOOD = {"m/config.pbtxt": b"c", "m/1/model.onnx": b"one", "z/config.pbtxt": b"z", "z/1/model.onnx": b"last"}
@@ -79,7 +79,7 @@ def test_a_key_that_cannot_be_a_file_is_named_and_left_out(
     assert contents(tmp_path / "models") == {path: GOOD[path] for path in GOOD if path != "z/1/model.onnx"}
 
 
-@pytest.mark.parametrize("answer", [unpacked, refused, broken], ids=["gzip", "403", "400"])
+@pytest.mark.parametrize("answer", [unpacked, refused, invalid], ids=["gzip", "403", "400"])
 def test_an_object_that_cannot_be_read_leaves_out_its_version_alone(
     odd: OddStore, tmp_path: Path, scheme: str, answer: object
 ) -> None:

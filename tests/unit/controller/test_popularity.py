@@ -134,8 +134,8 @@ def test_with_much_traffic_it_counts_half_after_the_time() -> None:
 @given(st.floats(0.1, 50), st.sampled_from([0.0, 300.0]))
 def test_the_rate_of_steady_traffic_is_its_requests_per_second(rate: float, half_life_s: float) -> None:
     usage, step_s = Usage(half_life_s, 10), 0.5
-    for look in range(2000):
-        usage.record(A, rate * step_s, look * step_s)
+    for scan in range(2000):
+        usage.record(A, rate * step_s, scan * step_s)
     assert usage.requests_per_s(A, 1999 * step_s) == pytest.approx(rate, rel=0.01)
 
 

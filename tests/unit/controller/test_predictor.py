@@ -50,12 +50,12 @@ def test_a_look_that_began_before_does_not_take_it_away_again_and_a_later_one_do
         triton = SlowIndex()
         pod = await known(triton)
         triton.say.clear()
-        look = asyncio.create_task(pod.refresh(whole=True))
+        scan = asyncio.create_task(pod.refresh(whole=True))
         await turn()
         triton.loaded.add(DE)
         assert await pod.confirm(DE)
         triton.say.set()
-        await look
+        await scan
         assert pod.ready == {DE}
         triton.loaded.discard(DE)
         await pod.refresh()

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.call_slots import Places
-from controller.catalog.builder import Catalog, assemble
+from controller.call_slots import CallSlots
+from controller.catalog.builder import Catalog, build_catalog
 from controller.catalog.scanner import Scanner
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
 from controller.placement.placement import Residency
 from controller.placement.settings import Limits
-from controller.traffic.publisher import Serving
-from controller.traffic.watch_hub import Board
+from controller.traffic.publisher import Publisher
+from controller.traffic.watch_hub import WatchHub
 from tests.unit.controller.folders import declare, publish
 from tests.unit.controller.tritons import FakeTriton, read, run, turn
 from triptych.errors import LoadFailed, StageUnavailable
@@ -32,17 +32,17 @@ class Stand:
 
     def __init__(self, *tritons: FakeTriton, **limits: Any) -> None:
         metrics, self.journal, self.now = ControllerMetrics(CollectorRegistry()), Journal(), 0.0
-        self.board = Board(metrics, Places(10, 10, "watchers"))
-        self.serving = Serving(self.board, self.journal)
+        self.watch_hub = WatchHub(metrics, CallSlots(10, 10, "watchers"))
+        self.publisher = Publisher(self.watch_hub, self.journal)
         bounds = Limits(**{"withdraw_s": 0, "warm_up": False} | limits)
         known = {triton.address: triton for triton in tritons}
         self.residency = Residency(
-            known.__getitem__, bounds, metrics, self.journal, self.serving.models_changed, lambda: self.now
+            known.__getitem__, bounds, metrics, self.journal, self.publisher.models_changed, lambda: self.now
         )
-        self.serving.attach(self.residency)
+        self.publisher.attach(self.residency)
         self.residency.fleet.set_addresses(known)
         self.told: list[set[str]] = []
-        self.serving.listen(self.told.append)
+        self.publisher.listen(self.told.append)
 
     async def look(self, now: float | None = None) -> None:
         self.now = self.now if now is None else now
@@ -53,7 +53,7 @@ class Stand:
 
     async def shares(self) -> dict[int, int]:
         """What a watcher that comes now is told of sales_de."""
-        update = await anext(self.board.updates(Call.within(60)))
+        update = await anext(self.watch_hub.updates(Call.within(60)))
         model = next(model for model in update.models if model.name == "sales_de")
         return {version.version: version.percent for version in model.versions if version.percent}
 
@@ -70,17 +70,17 @@ def test_a_new_share_comes_into_force_when_the_version_has_been_loaded(two: tupl
     async def test() -> None:
         triton = FakeTriton()
         stand = Stand(triton)
-        stand.serving.set_catalog(before := read(*two))
+        stand.publisher.set_catalog(before := read(*two))
         await stand.look()
         await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
         triton.finish.clear()
         declare(two[1], "sales_de", {1: 90, 2: 10})
-        stand.serving.set_catalog(read(*two, before))
+        stand.publisher.set_catalog(read(*two, before))
         await turn()
         assert await stand.shares() == {1: 100}
-        situation = stand.serving.situation("sales_de")
-        assert situation is not None
-        assert situation.held_back == {2: "it has not been loaded yet; its share comes into force when it has"}
+        model_state = stand.publisher.model_state("sales_de")
+        assert model_state is not None
+        assert model_state.held_back == {2: "it has not been loaded yet; its share comes into force when it has"}
         triton.finish.set()
         await turn()
         assert await stand.shares() == {1: 90, 2: 10}
@@ -95,30 +95,30 @@ def test_a_version_that_does_not_load_leaves_what_was_good_in_force_and_is_tried
         triton = FakeTriton()
         triton.refuses["sales_de", 2] = "invalid graph"
         stand = Stand(triton)
-        stand.serving.set_catalog(before := read(*two))
+        stand.publisher.set_catalog(before := read(*two))
         await stand.look()
         declare(two[1], "sales_de", {2: 100})
-        stand.serving.set_catalog(read(*two, before))
+        stand.publisher.set_catalog(read(*two, before))
         await turn()
         assert await stand.shares() == {1: 100}
-        situation = stand.serving.situation("sales_de")
-        assert situation is not None
-        assert situation.failures[2].startswith("invalid graph (fails since 20")
-        assert situation.trying == frozenset()
+        model_state = stand.publisher.model_state("sales_de")
+        assert model_state is not None
+        assert model_state.failures[2].startswith("invalid graph (fails since 20")
+        assert model_state.trying == frozenset()
         triton.refuses.clear()
         triton.finish.clear()
         stand.now = 31
         await stand.look()
-        situation = stand.serving.situation("sales_de")
-        assert situation is not None
-        assert set(situation.failures) == {2}
-        assert situation.trying == {2}
+        model_state = stand.publisher.model_state("sales_de")
+        assert model_state is not None
+        assert set(model_state.failures) == {2}
+        assert model_state.trying == {2}
         triton.finish.set()
         await turn()
         assert await stand.shares() == {2: 100}
-        situation = stand.serving.situation("sales_de")
-        assert situation is not None
-        assert situation.failures == {}
+        model_state = stand.publisher.model_state("sales_de")
+        assert model_state is not None
+        assert model_state.failures == {}
 
     run(test())
 
@@ -128,24 +128,24 @@ def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_tried_
         triton = FakeTriton()
         triton.refuses["sales_de", 1] = "out of memory"
         stand = Stand(triton, failure_ttl_s=30)
-        stand.serving.set_catalog(read(*two))
+        stand.publisher.set_catalog(read(*two))
         await stand.look()
         with pytest.raises(LoadFailed, match="out of memory"):
             await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
         for now in (1, 31, 3_000):
             await stand.look(now)
-            situation = stand.serving.situation("sales_de")
-            assert situation is not None
-            (why,) = situation.failures.values()
+            model_state = stand.publisher.model_state("sales_de")
+            assert model_state is not None
+            (why,) = model_state.failures.values()
             assert re.fullmatch(
                 r"out of memory \(fails since 20\d\d-\S+Z; it is tried again when it is needed, at most every 30 s\)",
                 why,
             )
         triton.refuses.clear()
         await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
-        situation = stand.serving.situation("sales_de")
-        assert situation is not None
-        assert situation.failures == {}
+        model_state = stand.publisher.model_state("sales_de")
+        assert model_state is not None
+        assert model_state.failures == {}
 
     run(test())
 
@@ -153,10 +153,10 @@ def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_tried_
 def test_a_model_that_is_gone_has_no_situation_and_no_place_on_the_board(two: tuple[Path, Path]) -> None:
     async def test() -> None:
         stand = Stand(FakeTriton())
-        stand.serving.set_catalog(read(*two))
-        stand.serving.set_catalog(Catalog())
-        assert stand.serving.situation("sales_de") is None
-        assert not (await anext(stand.board.updates(Call.within(60)))).models
+        stand.publisher.set_catalog(read(*two))
+        stand.publisher.set_catalog(Catalog())
+        assert stand.publisher.model_state("sales_de") is None
+        assert not (await anext(stand.watch_hub.updates(Call.within(60)))).models
 
     run(test())
 
@@ -169,17 +169,23 @@ def test_a_version_that_serves_stays_when_its_files_go_and_the_new_one_fails(two
         stand, scanner, catalog = Stand(triton), Scanner(*two), Catalog()
 
         def read_again(before: Catalog) -> Catalog:
-            scan = scanner.look(settle=False)
+            scan = scanner.scan(settle=False)
             assert scan is not None
-            return assemble(scan.folders, scan.documents, before, serve_undeclared=True, serving=stand.serving.versions)
+            return build_catalog(
+                scan.folders,
+                scan.documents,
+                before,
+                serve_undeclared=True,
+                versions_in_traffic=stand.publisher.versions,
+            )
 
-        stand.serving.set_catalog(catalog := read_again(catalog))
+        stand.publisher.set_catalog(catalog := read_again(catalog))
         await stand.look(1)
         declare(two[1], "sales_de", {2: 100})
-        stand.serving.set_catalog(catalog := read_again(catalog))
+        stand.publisher.set_catalog(catalog := read_again(catalog))
         await stand.look(2)
         shutil.rmtree(two[0] / "sales_de" / "1")
-        stand.serving.set_catalog(catalog := read_again(catalog))
+        stand.publisher.set_catalog(catalog := read_again(catalog))
         for now in range(3, 10):
             await stand.look(now)
         assert await stand.shares() == {1: 100}
@@ -195,10 +201,10 @@ def test_what_is_pinned_stays_loaded_while_a_new_version_fails(two: tuple[Path, 
         triton.refuses["sales_de", 2] = "corrupt"
         stand = Stand(triton, idle_ttl_s=60)
         declare(two[1], "sales_de", {1: 100}, pin=True)
-        stand.serving.set_catalog(before := read(*two))
+        stand.publisher.set_catalog(before := read(*two))
         await stand.look(1)
         declare(two[1], "sales_de", {2: 100}, pin=True)
-        stand.serving.set_catalog(read(*two, before))
+        stand.publisher.set_catalog(read(*two, before))
         for now in range(2, 100):
             await stand.look(now)
         assert await stand.shares() == {1: 100}
@@ -228,10 +234,10 @@ def test_a_version_whose_load_kills_triton_is_left_alone_for_a_while(two: tuple[
         stand = Stand(*tritons, failure_ttl_s=30)
         for triton in tritons:
             triton.loaded = {("sales_de", 1)}
-        stand.serving.set_catalog(before := read(*two))
+        stand.publisher.set_catalog(before := read(*two))
         await stand.look(1)
         declare(two[1], "sales_de", {1: 90, 2: 10})
-        stand.serving.set_catalog(read(*two, before))
+        stand.publisher.set_catalog(read(*two, before))
         for now in range(2, 22):
             await stand.look(now)
         assert sum(triton.deaths for triton in tritons) <= 2
@@ -247,15 +253,15 @@ def test_too_many_waiting_loads_keep_no_catalog_from_being_published(models: Pat
     async def test() -> None:
         triton = FakeTriton()
         stand = Stand(triton, max_waiting_loads=1)
-        stand.serving.set_catalog(before := read(models, documents))
+        stand.publisher.set_catalog(before := read(models, documents))
         await stand.look(1)
         triton.finish.clear()
         asking = asyncio.create_task(stand.residency.ensure_loaded("sales_fr", 1, Call.within(60)))
         await triton.started.wait()
         declare(documents, "sales_de", {1: 100}, pin=True)
         publish(models, "sales_it")
-        stand.serving.set_catalog(read(models, documents, before))
-        names = [model.name for model in (await anext(stand.board.updates(Call.within(60)))).models]
+        stand.publisher.set_catalog(read(models, documents, before))
+        names = [model.name for model in (await anext(stand.watch_hub.updates(Call.within(60)))).models]
         assert names == ["sales_de", "sales_fr", "sales_it"]
         triton.finish.set()
         await asking
@@ -270,10 +276,10 @@ def test_a_version_that_takes_over_all_traffic_gets_as_many_copies_as_the_old_on
         for triton in tritons:
             triton.loaded = {("sales_de", 1)}
         stand = Stand(*tritons)
-        stand.serving.set_catalog(before := read(*two))
+        stand.publisher.set_catalog(before := read(*two))
         await stand.look(1)
         declare(two[1], "sales_de", {2: 100})
-        stand.serving.set_catalog(read(*two, before))
+        stand.publisher.set_catalog(read(*two, before))
         for now in range(2, 6):
             await stand.look(now)
         assert await stand.shares() == {2: 100}

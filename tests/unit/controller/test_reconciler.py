@@ -96,7 +96,7 @@ def test_many_pins_leave_room_for_a_callers_load(many: Catalog, models: Path, do
 
 def test_min_copies_are_kept_on_the_tritons_with_the_strongest_claim(models: Path, documents: Path) -> None:
     publish(models, "sales_de")
-    declare(documents, "sales_de", {1: 100}, residency="minCopies: 2")
+    declare(documents, "sales_de", {1: 100}, placement="minReplicas: 2")
 
     async def test() -> None:
         tritons = fleet_of("a:1", "b:1", "c:1")

@@ -18,7 +18,7 @@ KEY = ("sales_de", 1)
 DEAD = "Stub process 'sales_de_0_0' is not healthy."
 
 
-def broken(triton: FakeTriton, *, for_good: bool = False, words: str = DEAD) -> None:
+def invalid(triton: FakeTriton, *, for_good: bool = False, words: str = DEAD) -> None:
     """The version's process is gone: a new one, which the next load starts, is well unless `for_good`."""
     loads = len(triton.loads)
 
@@ -60,7 +60,7 @@ async def loaded(catalog: Catalog, **limits: float) -> tuple[Desk, FakeTriton]:
 def test_a_version_that_answers_only_with_failures_is_loaded_anew_and_no_other(catalog: Catalog) -> None:
     async def test() -> None:
         desk, triton = await loaded(catalog)
-        broken(triton)
+        invalid(triton)
         count(triton, 0, 2)
         count(triton, 5, 0, ("sales_fr", 1))
         await checked(desk)
@@ -93,7 +93,7 @@ def test_bad_input_of_one_caller_gets_nothing_loaded_anew(catalog: Catalog) -> N
 def test_one_success_among_failures_is_enough(catalog: Catalog) -> None:
     async def test() -> None:
         desk, triton = await loaded(catalog)
-        broken(triton, for_good=True)
+        invalid(triton, for_good=True)
         for _ in range(5):
             count(triton, 1, 40)
             await checked(desk)
@@ -131,7 +131,7 @@ def test_a_check_that_says_nothing_about_the_model_changes_nothing(catalog: Cata
 def test_whoever_finds_it_waits_for_the_reload_and_sixteen_cause_one(catalog: Catalog) -> None:
     async def test() -> None:
         desk, triton = await loaded(catalog)
-        broken(triton)
+        invalid(triton)
         asked = [desk.residency.ensure_loaded(*KEY, desk.call(), HERE) for _ in range(16)]
         assert await asyncio.gather(*asked) == [HERE] * 16
         assert reloads(desk) == ["sales_de"]
@@ -153,7 +153,7 @@ def test_a_stage_that_is_wrong_gets_nothing_loaded_anew(catalog: Catalog) -> Non
 def test_the_end_of_the_old_process_is_not_waited_for(catalog: Catalog) -> None:
     async def test() -> None:
         desk, triton = await loaded(catalog)
-        broken(triton)
+        invalid(triton)
         triton.forget.clear()  # the old one stays in the state UNLOADING
         assert await desk.residency.ensure_loaded(*KEY, desk.call(), HERE) == HERE
 
@@ -167,7 +167,7 @@ def test_where_another_triton_has_it_nobody_is_refused(catalog: Catalog) -> None
         for triton in tritons:
             triton.loaded.add(KEY)
         await desk.look()
-        broken(tritons[0], for_good=True)
+        invalid(tritons[0], for_good=True)
         await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
         await desk.settle()
         found = await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
@@ -184,7 +184,7 @@ def test_reloads_that_do_not_help_get_rarer_and_pause_in_the_end(catalog: Catalo
         desk, triton = await loaded(
             catalog, reload_backoff_s=1, reload_backoff_max_s=4, reload_tries=4, reload_pause_s=100
         )
-        broken(triton, for_good=True)
+        invalid(triton, for_good=True)
         times = []
         for _ in range(1000):
             before = len(reloads(desk))
@@ -209,7 +209,7 @@ def test_a_version_that_runs_again_is_as_good_as_any(catalog: Catalog) -> None:
     async def test() -> None:
         desk, triton = await loaded(catalog, reload_tries=1, reload_pause_s=1000)
         for _ in range(4):
-            broken(triton)
+            invalid(triton)
             assert await desk.residency.ensure_loaded(*KEY, desk.call(), HERE) == HERE
             count(triton, 1, 0)
             desk.now += 100
@@ -223,7 +223,7 @@ def test_a_version_that_runs_again_is_as_good_as_any(catalog: Catalog) -> None:
 def test_a_triton_that_went_away_leaves_nothing_behind(catalog: Catalog) -> None:
     async def test() -> None:
         desk, triton = await loaded(catalog, reload_backoff_s=100, reload_backoff_max_s=100)
-        broken(triton, for_good=True)
+        invalid(triton, for_good=True)
         await desk.residency.ensure_loaded(*KEY, desk.call(), HERE)
         count(triton, 0, 3)
         desk.now += 200
@@ -243,7 +243,7 @@ def test_a_version_is_not_ready_when_it_runs_nowhere(catalog: Catalog) -> None:
         desk = Desk(catalog, *tritons, reload_backoff_s=1000, reload_backoff_max_s=1000)
         for triton in tritons:
             triton.loaded.add(KEY)
-            broken(triton, for_good=True)
+            invalid(triton, for_good=True)
         await desk.look()
         broken_ones: list[str] = []
         for triton in tritons:

@@ -21,7 +21,7 @@ def scanner(models: Path, documents: Path) -> Scanner:
 
 
 def scan(scanner: Scanner, *, settle: bool = False) -> Scan:
-    found = scanner.look(settle=settle)
+    found = scanner.scan(settle=settle)
     assert found is not None
     return found
 
@@ -42,16 +42,16 @@ def test_a_version_comes_with_its_contract_as_json_and_its_digest(scanner: Scann
 def test_nothing_changed_is_nothing_read(scanner: Scanner, publish: Publish) -> None:
     publish("sales_de")
     scan(scanner)
-    assert scanner.look() is None
+    assert scanner.scan() is None
 
 
 def test_something_new_is_read_once_it_rests(scanner: Scanner, publish: Publish) -> None:
     publish("sales_de", 1)
     scan(scanner)
     new = publish("sales_de", 2)
-    assert scanner.look() is None
+    assert scanner.scan() is None
     (new / "model.onnx").write_bytes(b"still being copied")
-    assert scanner.look() is None
+    assert scanner.scan() is None
     assert set(folder(scanner, settle=True).versions) == {1, 2}
 
 
@@ -74,7 +74,7 @@ def test_a_removed_version_is_told_as_removed_until_it_is_put_back(scanner: Scan
     before = folder(scanner).versions[2]
     kept = second.rename(second.parent.parent.parent / "kept")
     after = folder(scanner)
-    assert (after.versions[2].removed, set(after.present), after.broken) == (True, {1}, {})
+    assert (after.versions[2].removed, set(after.present), after.invalid) == (True, {1}, {})
     kept.rename(second)
     assert folder(scanner).versions[2] is before
 
@@ -85,7 +85,7 @@ def test_a_published_version_without_its_model_file_is_removed_and_says_why(scan
     (version / "model.onnx").unlink()
     found = folder(scanner)
     assert found.versions[1].removed
-    assert found.broken[1].endswith("1/model.onnx: no such file")
+    assert found.invalid[1].endswith("1/model.onnx: no such file")
 
 
 def test_published_versions_outlive_an_unreadable_configuration(
@@ -97,7 +97,7 @@ def test_published_versions_outlive_an_unreadable_configuration(
     found = folder(scanner)
     assert found.versions[1].removed
     assert found.config.name == "sales_de"
-    assert "config.pbtxt:1:" in found.broken[1]
+    assert "config.pbtxt:1:" in found.invalid[1]
 
 
 def test_a_published_contract_never_changes(scanner: Scanner, publish: Publish) -> None:
@@ -106,7 +106,7 @@ def test_a_published_contract_never_changes(scanner: Scanner, publish: Publish) 
     publish("sales_de", description="second, and longer")
     changed = folder(scanner)
     assert changed.versions[1] is first
-    (note,) = changed.notes
+    (note,) = changed.warnings
     assert "1/contract.yaml: a published contract never changes" in note
 
 
@@ -116,7 +116,7 @@ def test_a_published_contract_that_breaks_stays_in_force(scanner: Scanner, publi
     (version / "contract.yaml").write_text("[")
     changed = folder(scanner)
     assert changed.versions[1] is first
-    assert "cannot be read any more" in changed.notes[0]
+    assert "cannot be read any more" in changed.warnings[0]
 
 
 def test_a_comment_in_a_published_contract_is_no_change(scanner: Scanner, publish: Publish) -> None:
@@ -124,13 +124,13 @@ def test_a_comment_in_a_published_contract_is_no_change(scanner: Scanner, publis
     scan(scanner)
     with (version / "contract.yaml").open("a") as file:
         file.write("# a remark\n")
-    assert folder(scanner).notes == ()
+    assert folder(scanner).warnings == ()
 
 
 def test_a_version_that_never_was_valid_can_be_mended(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
     (version / "model.onnx").unlink()
-    assert folder(scanner).broken[1].endswith("1/model.onnx: no such file")
+    assert folder(scanner).invalid[1].endswith("1/model.onnx: no such file")
     publish("sales_de", description="mended")
     assert folder(scanner).versions[1].contract.description == "mended"
 
@@ -141,8 +141,8 @@ def test_a_contract_against_the_configuration_breaks_the_version(
     publish("sales_de")
     config = models / "sales_de" / "config.pbtxt"
     config.write_text(config.read_text().replace("dims: [ 2 ]", "dims: [ 3 ]"))
-    broken = folder(scanner).broken[1]
-    assert f"{models}/sales_de/config.pbtxt:4: input 'x' has dims" in broken
+    invalid = folder(scanner).invalid[1]
+    assert f"{models}/sales_de/config.pbtxt:4: input 'x' has dims" in invalid
 
 
 def test_a_version_outside_of_the_version_policy_is_broken(scanner: Scanner, publish: Publish, models: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_version_outside_of_the_version_policy_is_broken(scanner: Scanner, pub
     config.write_text(config.read_text().replace("version_policy { all { } }", ""))
     found = folder(scanner)
     assert set(found.versions) == {2}
-    assert "version_policy leaves version 1 out" in found.broken[1]
+    assert "version_policy leaves version 1 out" in found.invalid[1]
 
 
 @pytest.mark.parametrize(("config", "text"), [("name: [", "config.pbtxt:1:"), (None, "config.pbtxt:1: cannot be")])
@@ -178,7 +178,7 @@ def test_what_triton_would_not_take_for_a_version_is_none(scanner: Scanner, publ
     (models / "README.md").write_text("no model")
     (models / ".hidden").mkdir()
     found = folder(scanner)
-    assert (set(found.versions), found.broken) == ({1}, {})
+    assert (set(found.versions), found.invalid) == ({1}, {})
 
 
 def test_documents_are_read_through_the_links_of_a_mounted_config_map(scanner: Scanner, documents: Path) -> None:
@@ -195,4 +195,4 @@ def test_documents_are_read_through_the_links_of_a_mounted_config_map(scanner: S
 def test_a_folder_that_is_lost_is_an_error_and_no_empty_catalog(scanner: Scanner, models: Path) -> None:
     models.rmdir()
     with pytest.raises(FileNotFoundError):
-        scanner.look()
+        scanner.scan()

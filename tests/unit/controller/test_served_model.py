@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.served_model import Document, Fault, read_documents
+from controller.catalog.served_model import Document, DocumentFault, read_documents
 
 GOOD = """\
 # how Germany is served
@@ -18,34 +18,34 @@ spec:
   traffic:
     - {version: 3, percent: 95}
     - {version: 4, percent: 5}
-  residency: {pin: false, minCopies: 1}
+  placement: {pin: false, minReplicas: 1}
 """
 
 
-def read(folder: Path, text: str) -> list[Document | Fault]:
+def read(folder: Path, text: str) -> list[Document | DocumentFault]:
     (folder / "de.yaml").write_text(text)
     return list(read_documents(folder / "de.yaml"))
 
 
 def fault(folder: Path, text: str) -> str:
     (found,) = read(folder, text)
-    assert isinstance(found, Fault)
+    assert isinstance(found, DocumentFault)
     return found.text.removeprefix(f"{folder}/")
 
 
-def test_a_document_says_traffic_and_residency(tmp_path: Path) -> None:
+def test_a_document_says_traffic_and_placement(tmp_path: Path) -> None:
     (document,) = read(tmp_path, GOOD)
     assert isinstance(document, Document)
-    assert document.origin.where == f"{tmp_path}/de.yaml:2"
+    assert document.source.where == f"{tmp_path}/de.yaml:2"
     assert [(share.version, share.percent) for share in document.served.spec.traffic] == [(3, 95), (4, 5)]
-    assert document.served.spec.residency.copies == 1
+    assert document.served.spec.placement.replicas == 1
 
 
 def test_a_pin_keeps_one_copy_and_silence_keeps_none(tmp_path: Path) -> None:
-    pinned = GOOD.replace("pin: false, minCopies: 1", "pin: true")
-    silent = GOOD.partition("  residency")[0]
+    pinned = GOOD.replace("pin: false, minReplicas: 1", "pin: true")
+    silent = GOOD.partition("  placement")[0]
     copies = [
-        document.served.spec.residency.copies
+        document.served.spec.placement.replicas
         for document in read(tmp_path, f"{pinned}---\n{silent}")
         if isinstance(document, Document)
     ]
@@ -54,7 +54,7 @@ def test_a_pin_keeps_one_copy_and_silence_keeps_none(tmp_path: Path) -> None:
 
 def test_one_file_holds_many_documents_and_empty_ones_count_for_nothing(tmp_path: Path) -> None:
     found = read(tmp_path, GOOD + "---\n---\n" + GOOD.replace("sales_de", "sales_fr"))
-    assert [item.origin.where for item in found if isinstance(item, Document)] == [
+    assert [item.source.where for item in found if isinstance(item, Document)] == [
         f"{tmp_path}/de.yaml:2",
         f"{tmp_path}/de.yaml:14",
     ]
@@ -75,7 +75,7 @@ def test_one_file_holds_many_documents_and_empty_ones_count_for_nothing(tmp_path
             'percent: "5"}',
             "de.yaml:9: spec.traffic[1].percent: Input should be a valid integer",
         ),
-        ("pin: false", "pinned: false", "de.yaml:10: spec.residency.pinned: Extra inputs are not permitted"),
+        ("pin: false", "pinned: false", "de.yaml:10: spec.placement.pinned: Extra inputs are not permitted"),
         ("v1alpha1", "v2", "de.yaml:2: apiVersion: Input should be 'triptych.dev/v1alpha1'"),
         ("name: sales-de", "name: Sales", "de.yaml:4: metadata.name: String should match pattern"),
         ("  model: sales_de\n", "", "de.yaml:5: spec.model: Field required"),
@@ -89,20 +89,20 @@ def test_a_fault_names_file_line_and_field(tmp_path: Path, old: str, new: str, t
 
 def test_a_fault_names_the_model_so_that_it_is_not_taken_for_undeclared(tmp_path: Path) -> None:
     (found,) = read(tmp_path, GOOD.replace("percent: 5}", "percent: 6}"))
-    assert isinstance(found, Fault)
+    assert isinstance(found, DocumentFault)
     assert found.model == "sales_de"
 
 
 def test_documents_before_a_syntax_error_count(tmp_path: Path) -> None:
     first, second = read(tmp_path, GOOD + "---\na: [\n")
     assert isinstance(first, Document)
-    assert isinstance(second, Fault)
+    assert isinstance(second, DocumentFault)
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"hello", b"- a\n- b", b"[" * 500])
 def test_a_file_that_holds_something_else_is_a_fault_and_no_crash(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "de.yaml").write_bytes(data)
-    assert all(isinstance(item, Fault) for item in read_documents(tmp_path / "de.yaml"))
+    assert all(isinstance(item, DocumentFault) for item in read_documents(tmp_path / "de.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_a_file_that_holds_something_else_is_a_fault_and_no_crash(tmp_path: Path
 def test_memory_is_a_quantity_as_kubernetes_writes_it(tmp_path: Path, memory: str, size: int) -> None:
     (document,) = read(tmp_path, GOOD.replace("pin: false", f'memory: "{memory}"'))
     assert isinstance(document, Document)
-    assert document.served.spec.residency.memory_bytes == size
+    assert document.served.spec.placement.memory_bytes == size
 
 
 def test_all_faults_of_one_document_are_from_one_place(tmp_path: Path) -> None:
     found = read(tmp_path, GOOD.replace("percent: 5}", 'percent: "5"}').replace("pin: false", "pinned: 1"))
-    assert [item.origin.where for item in found] == [f"{tmp_path}/de.yaml:2"] * 2
+    assert [item.source.where for item in found] == [f"{tmp_path}/de.yaml:2"] * 2

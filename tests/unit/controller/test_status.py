@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import Catalog, Model, Reason, Verdict
-from controller.catalog.served_model import Origin
+from controller.catalog.builder import Catalog, DocumentResult, Model, Reason
+from controller.catalog.served_model import DocumentSource
 from controller.kubernetes.events import Decision, decisions
 from controller.kubernetes.status import dated, status_of, summary
-from controller.traffic.model_state import Situation
+from controller.traffic.model_state import ModelState
 
 WHERE = "servedmodel/here/sales-de"
 NOW, LATER = "2026-11-21T10:00:00Z", "2026-11-21T11:00:00Z"
 Json = dict[str, Any]
 
 
-def verdict(asked: dict[int, int], *problems: tuple[Reason, str]) -> Verdict:
-    return Verdict(Origin(WHERE, generation=7), "sales_de", asked, problems)
+def result(asked: dict[int, int], *problems: tuple[Reason, str]) -> DocumentResult:
+    return DocumentResult(DocumentSource(WHERE, generation=7), "sales_de", asked, problems)
 
 
 def catalog(document: str = WHERE) -> Catalog:
@@ -27,11 +27,11 @@ def catalog(document: str = WHERE) -> Catalog:
     return Catalog({"sales_de": model})
 
 
-def situation(traffic: dict[int, int], ready: dict[int, int] | None = None, **more: Any) -> Situation:
+def model_state(traffic: dict[int, int], ready: dict[int, int] | None = None, **more: Any) -> ModelState:
     """`ready`: how many Tritons have a version."""
     addresses = {version: tuple(f"triton-{n}:8001" for n in range(count)) for version, count in (ready or {}).items()}
-    facts: dict[str, Any] = {"failures": {}, "held_back": {}, "copies": 1} | more
-    return Situation(traffic, addresses, **facts)
+    facts: dict[str, Any] = {"failures": {}, "held_back": {}, "desired_replicas": 1} | more
+    return ModelState(traffic, addresses, **facts)
 
 
 def conditions(status: Json) -> dict[str, tuple[str, str]]:
@@ -42,82 +42,82 @@ UNKNOWN = (Reason.UNKNOWN_VERSION, "no version 7")
 REMOVED = (Reason.VERSION_REMOVED, "version 2 is gone")
 CASES = {
     "in force as asked": (
-        verdict({1: 95, 2: 5}),
-        situation({1: 95, 2: 5}, {1: 2, 2: 1}),
+        result({1: 95, 2: 5}),
+        model_state({1: 95, 2: 5}, {1: 2, 2: 1}),
         {"Ready": ("True", "InForce"), "Valid": ("True", "Accepted"), "Progressing": ("False", "Complete")},
     ),
     "the version in traffic cannot run where it is loaded": (
-        verdict({1: 100}),
-        situation({1: 100}, {1: 1}, failing={1: "Stub process is not healthy"}),
+        result({1: 100}),
+        model_state({1: 100}, {1: 1}, failing={1: "Stub process is not healthy"}),
         {"Ready": ("False", "CannotRun"), "Valid": ("True", "Accepted"), "Progressing": ("False", "Complete")},
     ),
     "a version without traffic cannot run": (
-        verdict({1: 100, 2: 0}),
-        situation({1: 100, 2: 0}, {1: 1, 2: 1}, failing={2: "Stub process is not healthy"}),
+        result({1: 100, 2: 0}),
+        model_state({1: 100, 2: 0}, {1: 1, 2: 1}, failing={2: "Stub process is not healthy"}),
         {"Ready": ("True", "InForce"), "Valid": ("True", "Accepted"), "Progressing": ("False", "Complete")},
     ),
     "cold, loaded on request": (
-        verdict({1: 100}),
-        situation({1: 100}),
+        result({1: 100}),
+        model_state({1: 100}),
         {"Ready": ("True", "InForce"), "Valid": ("True", "Accepted"), "Progressing": ("False", "Complete")},
     ),
     "a new version is being loaded": (
-        verdict({1: 95, 2: 5}),
-        situation({1: 100}, {1: 1}, held_back={2: "it has not been loaded yet"}),
+        result({1: 95, 2: 5}),
+        model_state({1: 100}, {1: 1}, held_back={2: "it has not been loaded yet"}),
         {"Ready": ("False", "Loading"), "Valid": ("True", "Accepted"), "Progressing": ("True", "Loading")},
     ),
     "a new version cannot be loaded": (
-        verdict({1: 95, 2: 5}),
-        situation({1: 100}, {1: 1}, failures={2: "out of memory"}, held_back={2: "out of memory"}),
+        result({1: 95, 2: 5}),
+        model_state({1: 100}, {1: 1}, failures={2: "out of memory"}, held_back={2: "out of memory"}),
         {"Ready": ("False", "LoadFailed"), "Valid": ("True", "Accepted"), "Progressing": ("False", "LoadFailed")},
     ),
     "a dark launch cannot be loaded": (
-        verdict({1: 100, 2: 0}),
-        situation({1: 100, 2: 0}, {1: 1}, failures={2: "out of memory"}),
+        result({1: 100, 2: 0}),
+        model_state({1: 100, 2: 0}, {1: 1}, failures={2: "out of memory"}),
         {"Ready": ("True", "InForce"), "Valid": ("True", "Accepted"), "Progressing": ("False", "LoadFailed")},
     ),
     "the only version cannot be loaded": (
-        verdict({1: 100}),
-        situation({1: 100}, failures={1: "out of memory"}),
+        result({1: 100}),
+        model_state({1: 100}, failures={1: "out of memory"}),
         {"Ready": ("False", "LoadFailed"), "Valid": ("True", "Accepted"), "Progressing": ("False", "LoadFailed")},
     ),
     "a new version that failed is tried again": (
-        verdict({1: 95, 2: 5}),
-        situation({1: 100}, {1: 1}, failures={2: "out of memory"}, held_back={2: "soon"}, trying=frozenset({2})),
+        result({1: 95, 2: 5}),
+        model_state({1: 100}, {1: 1}, failures={2: "out of memory"}, held_back={2: "soon"}, trying=frozenset({2})),
         {"Ready": ("False", "Loading"), "Valid": ("True", "Accepted"), "Progressing": ("True", "Loading")},
     ),
     "the only version failed and is tried again": (
-        verdict({1: 100}),
-        situation({1: 100}, failures={1: "out of memory"}, trying=frozenset({1})),
+        result({1: 100}),
+        model_state({1: 100}, failures={1: "out of memory"}, trying=frozenset({1})),
         {"Ready": ("False", "Loading"), "Valid": ("True", "Accepted"), "Progressing": ("True", "Loading")},
     ),
     "it failed on one Triton and is ready on another": (
-        verdict({1: 100}),
-        situation({1: 100}, {1: 1}, failures={1: "out of memory"}),
+        result({1: 100}),
+        model_state({1: 100}, {1: 1}, failures={1: "out of memory"}),
         {"Ready": ("True", "InForce"), "Valid": ("True", "Accepted"), "Progressing": ("False", "Complete")},
     ),
     "a wrong document, the last good traffic": (
-        verdict({1: 50, 7: 50}, UNKNOWN),
-        situation({1: 100}, {1: 1}),
+        result({1: 50, 7: 50}, UNKNOWN),
+        model_state({1: 100}, {1: 1}),
         {"Ready": ("False", "UnknownVersion"), "Valid": ("False", "UnknownVersion")},
     ),
     "an unreadable document, the last good traffic": (
-        verdict({}, (Reason.INVALID, "spec.traffic: Field required")),
-        situation({1: 100}, {1: 1}),
+        result({}, (Reason.INVALID, "spec.traffic: Field required")),
+        model_state({1: 100}, {1: 1}),
         {"Ready": ("False", "Invalid"), "Valid": ("False", "Invalid")},
     ),
     "removed from the disk under traffic": (
-        verdict({1: 60, 2: 40}, REMOVED),
-        situation({1: 60, 2: 40}, {1: 1, 2: 1}),
+        result({1: 60, 2: 40}, REMOVED),
+        model_state({1: 60, 2: 40}, {1: 1, 2: 1}),
         {"Ready": ("True", "InForce"), "Valid": ("False", "VersionRemoved")},
     ),
     "two things are wrong": (
-        verdict({1: 60, 7: 40}, UNKNOWN, REMOVED),
-        situation({1: 100}),
+        result({1: 60, 7: 40}, UNKNOWN, REMOVED),
+        model_state({1: 100}),
         {"Ready": ("False", "UnknownVersion"), "Valid": ("False", "UnknownVersion")},
     ),
     "no such model": (
-        verdict({1: 100}, (Reason.UNKNOWN_MODEL, "none")),
+        result({1: 100}, (Reason.UNKNOWN_MODEL, "none")),
         None,
         {"Ready": ("False", "UnknownModel"), "Valid": ("False", "UnknownModel"), "Progressing": ("False", "NotServed")},
     ),
@@ -134,41 +134,41 @@ def test_conditions_say_whether_it_is_as_asked_and_why_not(case: str) -> None:
 
 def test_the_status_tells_traffic_copies_and_versions_of_one_generation() -> None:
     status = status_of(
-        verdict({1: 90, 2: 10, 3: 0}),
+        result({1: 90, 2: 10, 3: 0}),
         catalog(),
-        situation({1: 100}, {1: 3, 2: 1}, held_back={2: "not yet"}, copies=2),
+        model_state({1: 100}, {1: 3, 2: 1}, held_back={2: "not yet"}, desired_replicas=2),
     )
     assert status["observedGeneration"] == 7
     assert {each["observedGeneration"] for each in status["conditions"]} == {7}
     assert status["summary"] == "1:100% -> 1:90% 2:10% 3:0%"
     assert status["traffic"] == [{"version": 1, "percent": 100}]
-    assert (status["copies"], status["copiesWanted"]) == (3, 2)
+    assert (status["replicas"], status["desiredReplicas"]) == (3, 2)
     assert [each["version"] for each in status["versions"]] == [1, 2, 3]
     expected = {"version": 2, "readyOn": ["triton-0:8001"], "reason": "not yet", "files": "", "contract": ""}
     assert status["versions"][1] == expected
 
 
 def test_a_model_that_follows_another_document_lends_this_one_nothing() -> None:
-    taken = verdict({2: 100}, (Reason.ROUTE_TAKEN, "another is one"))
-    status = status_of(taken, catalog("servedmodel/here/other"), situation({1: 100}, {1: 1}))
+    taken = result({2: 100}, (Reason.ROUTE_TAKEN, "another is one"))
+    status = status_of(taken, catalog("servedmodel/here/other"), model_state({1: 100}, {1: 1}))
     assert status["traffic"] == []
     assert status["summary"] == "none -> 2:100%"
     assert conditions(status)["Ready"] == ("False", "RouteTaken")
 
 
 def test_a_condition_keeps_its_time_until_it_turns() -> None:
-    good = status_of(verdict({1: 100}), catalog(), situation({1: 100}))
+    good = status_of(result({1: 100}), catalog(), model_state({1: 100}))
     first = dated(good, {}, NOW)
     assert {each["lastTransitionTime"] for each in first["conditions"]} == {NOW}
     assert dated(good, first, LATER) == first
-    bad = status_of(verdict({7: 100}, UNKNOWN), catalog(), situation({1: 100}))
+    bad = status_of(result({7: 100}, UNKNOWN), catalog(), model_state({1: 100}))
     times = {each["type"]: each["lastTransitionTime"] for each in dated(bad, first, LATER)["conditions"]}
     assert times == {"Ready": LATER, "Valid": LATER, "Progressing": NOW}
 
 
 def test_a_long_reason_of_triton_is_cut() -> None:
-    failed = situation({1: 100}, failures={1: "x" * 10_000})
-    status = status_of(verdict({1: 100}), catalog(), failed)
+    failed = model_state({1: 100}, failures={1: "x" * 10_000})
+    status = status_of(result({1: 100}), catalog(), failed)
     assert all(len(each["message"]) < 5000 for each in status["conditions"])
 
 
@@ -193,13 +193,13 @@ def told(before: Json, after: Json) -> list[tuple[bool, str, str]]:
 
 def test_each_decision_is_told_once() -> None:
     steps = [
-        status_of(verdict({1: 100}), catalog(), situation({1: 100})),
-        status_of(verdict({1: 90, 2: 10}), catalog(), situation({1: 100}, held_back={2: "waits"})),
-        status_of(verdict({1: 90, 2: 10}), catalog(), situation({1: 100}, failures={2: "bad file"})),
-        status_of(verdict({1: 90, 2: 10}), catalog(), situation({1: 90, 2: 10})),
-        status_of(verdict({2: 100}), catalog(), situation({2: 100})),
-        status_of(verdict({7: 100}, UNKNOWN), catalog(), situation({2: 100})),
-        status_of(verdict({2: 100}), catalog(), situation({2: 100})),
+        status_of(result({1: 100}), catalog(), model_state({1: 100})),
+        status_of(result({1: 90, 2: 10}), catalog(), model_state({1: 100}, held_back={2: "waits"})),
+        status_of(result({1: 90, 2: 10}), catalog(), model_state({1: 100}, failures={2: "bad file"})),
+        status_of(result({1: 90, 2: 10}), catalog(), model_state({1: 90, 2: 10})),
+        status_of(result({2: 100}), catalog(), model_state({2: 100})),
+        status_of(result({7: 100}, UNKNOWN), catalog(), model_state({2: 100})),
+        status_of(result({2: 100}), catalog(), model_state({2: 100})),
     ]
     states = [{}, *(dated(step, {}, NOW) for step in steps)]
     assert [told(before, after) for before, after in zip(states, states[1:], strict=False)] == [
@@ -215,6 +215,6 @@ def test_each_decision_is_told_once() -> None:
 
 
 def test_a_removed_version_is_an_event_though_the_traffic_stays() -> None:
-    before = status_of(verdict({1: 60, 2: 40}), catalog(), situation({1: 60, 2: 40}))
-    after = status_of(verdict({1: 60, 2: 40}, REMOVED), catalog(), situation({1: 60, 2: 40}))
+    before = status_of(result({1: 60, 2: 40}), catalog(), model_state({1: 60, 2: 40}))
+    after = status_of(result({1: 60, 2: 40}, REMOVED), catalog(), model_state({1: 60, 2: 40}))
     assert decisions(before, after) == [Decision(True, "Refuse", "VersionRemoved", "version 2 is gone")]

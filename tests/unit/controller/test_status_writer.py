@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable
 import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import Catalog, Model, Reason, Verdict
+from controller.catalog.builder import Catalog, DocumentResult, Model, Reason
 from controller.catalog.served_model import Document
 from controller.kubernetes import events as events_module
 from controller.kubernetes import writer as writer_module
-from controller.kubernetes.api import Missing, Refused
-from controller.kubernetes.backoff import Bucket, pauses
+from controller.kubernetes.api import ApiNotFound, ApiRejected
+from controller.kubernetes.backoff import TokenBucket, exponential_backoff
 from controller.kubernetes.documents import KubernetesDocuments
-from controller.kubernetes.events import Decision, Recorder
+from controller.kubernetes.events import Decision, EventRecorder
 from controller.kubernetes.writer import StatusWriter
-from controller.traffic.model_state import Situation
+from controller.traffic.model_state import ModelState
 from tests.unit.controller.api_server import ApiServer, Json, settle, spec
 
 
@@ -29,8 +29,8 @@ class Writing:
         self.in_force: dict[int, int] | None = None
         self.clock = 1000.0
         self.documents = KubernetesDocuments(server.api(), "here")
-        self.recorder = Recorder(server.api(), "here", "controller-0", lambda: self.clock)
-        self.writer = StatusWriter(server.api(), self.documents, self.recorder, self._situation)
+        self.recorder = EventRecorder(server.api(), "here", "controller-0", lambda: self.clock)
+        self.writer = StatusWriter(server.api(), self.documents, self.recorder, self._model_state)
 
     async def __aenter__(self) -> Writing:
         await self.documents.start(self.read)
@@ -46,15 +46,15 @@ class Writing:
 
     def read(self, *problems: tuple[Reason, str]) -> None:
         """A catalog of what is there now."""
-        models, verdicts = {}, {}
+        models, document_results = {}, {}
         for item in self.documents.now():
             assert isinstance(item, Document)
-            asked, where = item.served.spec, item.origin.where
-            verdicts[where] = Verdict(item.origin, asked.model, asked.shares, problems)
+            asked, where = item.served.spec, item.source.where
+            document_results[where] = DocumentResult(item.source, asked.model, asked.shares, problems)
             traffic = self.in_force or asked.shares
             models[asked.model] = Model(asked.model, "f", "R", mc.ModelConfig(), {}, traffic, document=where)
         self.models = models
-        self.writer.set_catalog(Catalog(models, verdicts=verdicts))
+        self.writer.set_catalog(Catalog(models, document_results=document_results))
 
     def writes(self) -> int:
         return self.server.calls.count("patch_status")
@@ -62,12 +62,12 @@ class Writing:
     def events(self) -> list[Json]:
         return list(self.server.objects["events"].values())
 
-    def _situation(self, name: str) -> Situation | None:
+    def _model_state(self, name: str) -> ModelState | None:
         model = self.models.get(name)
         if model is None:
             return None
         addresses = tuple(f"triton-{n}:8001" for n in range(self.ready))
-        return Situation(model.traffic, dict.fromkeys(model.traffic, addresses), {}, {}, 1)
+        return ModelState(model.traffic, dict.fromkeys(model.traffic, addresses), {}, {}, 1)
 
 
 def scene(test: Callable[[ApiServer, Writing], Awaitable[None]]) -> None:
@@ -105,11 +105,11 @@ def test_a_change_of_traffic_is_written_at_once_and_tritons_that_come_and_go_are
         writing.ready = 2
         writing.writer.models_changed({"sales_de"})
         await settle()
-        assert server.status("sales-de")["copies"] == 1
+        assert server.status("sales-de")["replicas"] == 1
         server.put("sales-de", spec("sales_de", {1: 90, 2: 10}))
         await settle()
         assert server.status("sales-de")["summary"] == "1:90% 2:10%"
-        assert server.status("sales-de")["copies"] == 2
+        assert server.status("sales-de")["replicas"] == 2
 
     scene(test)
 
@@ -121,7 +121,7 @@ def test_tritons_that_came_are_written_a_little_later(monkeypatch: pytest.Monkey
         writing.ready = 2
         writing.writer.models_changed({"sales_de"})
         async with asyncio.timeout(10):
-            while server.status("sales-de")["copies"] != 2:
+            while server.status("sales-de")["replicas"] != 2:
                 await asyncio.sleep(0.01)
 
     scene(test)
@@ -142,7 +142,9 @@ def test_a_status_that_could_not_be_written_is_written_when_the_api_server_is_ba
     scene(test)
 
 
-@pytest.mark.parametrize("error", [Missing("gone"), Refused("may not"), KeyError("a fault of our own")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [ApiNotFound("gone"), ApiRejected("may not"), KeyError("a fault of our own")], ids=repr
+)
 def test_an_object_whose_status_cannot_be_written_ends_nothing(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,12 +176,12 @@ def test_each_decision_is_an_event_about_the_object() -> None:
 
 def test_the_same_event_again_is_a_series_and_not_too_soon() -> None:
     async def test(server: ApiServer, writing: Writing) -> None:
-        seen = writing.documents.seen("sales-de")
-        assert seen is not None
+        observed = writing.documents.observed("sales-de")
+        assert observed is not None
         decision = Decision(True, "Load", "LoadFailed", "version 2: " + "x" * 3000)
         for wait_s in (0.0, 1.0, events_module.QUIET_S):
             writing.clock += wait_s
-            await writing.recorder.record(seen, decision, f"at {writing.clock}")
+            await writing.recorder.record(observed, decision, f"at {writing.clock}")
         _, event = writing.events()
         assert len(event["note"]) == events_module.MAX_NOTE
         assert event["series"] == {"count": 2, "lastObservedTime": f"at {writing.clock}"}
@@ -190,22 +192,22 @@ def test_the_same_event_again_is_a_series_and_not_too_soon() -> None:
 
 def test_events_are_bounded_however_much_is_decided() -> None:
     async def test(server: ApiServer, writing: Writing) -> None:
-        seen = writing.documents.seen("sales-de")
-        assert seen is not None
+        observed = writing.documents.observed("sales-de")
+        assert observed is not None
         for number in range(500):
-            await writing.recorder.record(seen, Decision(False, "Act", "Reason", f"note {number}"), "now")
-        assert len(writing.events()) == events_module.AT_ONCE
+            await writing.recorder.record(observed, Decision(False, "Act", "Reason", f"note {number}"), "now")
+        assert len(writing.events()) == events_module.BURST
         writing.clock += 10
         for number in range(500, 600):
-            await writing.recorder.record(seen, Decision(False, "Act", "Reason", f"note {number}"), "now")
-        assert len(writing.events()) == events_module.AT_ONCE + 10 * events_module.PER_S
+            await writing.recorder.record(observed, Decision(False, "Act", "Reason", f"note {number}"), "now")
+        assert len(writing.events()) == events_module.BURST + 10 * events_module.PER_S
 
     scene(test)
 
 
 def test_a_bucket_gives_some_at_once_and_then_so_many_a_second() -> None:
     clock = [0.0]
-    bucket = Bucket(2, 0.5, lambda: clock[0])
+    bucket = TokenBucket(2, 0.5, lambda: clock[0])
     assert [bucket.take() for _ in range(3)] == [0.0, 0.0, 2.0]
     clock[0] = 2.0
     assert [bucket.take(), bucket.take()] == [0.0, 2.0]
@@ -214,6 +216,6 @@ def test_a_bucket_gives_some_at_once_and_then_so_many_a_second() -> None:
 
 
 def test_pauses_grow_to_a_limit() -> None:
-    waits = pauses(1.0, 5.0)
+    waits = exponential_backoff(1.0, 5.0)
     for middle in (1, 2, 4, 5, 5):
         assert 0.8 * middle <= next(waits) <= 1.2 * middle

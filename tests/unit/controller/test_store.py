@@ -10,8 +10,8 @@ import pytest
 from obstore.store import MemoryStore
 from pydantic import ValidationError
 
-from controller.catalog.store.location import AWAY, default_folder, models_in
-from controller.catalog.store.objects import Changed, Store, StoreError, open_store
+from controller.catalog.store.location import STORE, default_folder, model_source
+from controller.catalog.store.objects import ObjectChanged, Store, StoreError, open_store
 from controller.catalog.store.uri import split
 from controller.settings import Settings
 from tests.unit.controller.folders import publish
@@ -66,9 +66,9 @@ def test_an_object_is_read_only_if_it_is_still_what_was_listed(tmp_path: Path) -
     store.read("sales_de/1/model.onnx", listed, tmp_path / "file", came.append)
     assert ((tmp_path / "file").stat().st_size, sum(came)) == (2_500_000, 2_500_000)
     store.put("sales_de/1/model.onnx", b"y" * 2_500_001)
-    with pytest.raises(Changed):
+    with pytest.raises(ObjectChanged):
         store.read("sales_de/1/model.onnx", listed, tmp_path / "file", came.append)
-    with pytest.raises(Changed):
+    with pytest.raises(ObjectChanged):
         store.read("sales_de/1/gone.onnx", listed, tmp_path / "file", came.append)
 
 
@@ -89,7 +89,7 @@ def test_an_answer_is_known_again_by_its_tag_and_without_one_by_its_second(
         store.read("sales_de/1/model.onnx", listed, tmp_path / "file", lambda count: None)
         assert (tmp_path / "file").read_text() == "content"
     else:
-        with pytest.raises(Changed):
+        with pytest.raises(ObjectChanged):
             store.read("sales_de/1/model.onnx", listed, tmp_path / "file", lambda count: None)
 
 
@@ -151,32 +151,32 @@ def test_the_usual_variables_say_where_a_store_is(
 
 
 def test_a_folder_of_models_is_read_where_it_is() -> None:
-    place = models_in("model-repository", None)
-    assert (place.folder, place.refresh(), place.identify) == (Path("model-repository"), {}, None)
+    source = model_source("model-repository", None)
+    assert (source.folder, source.refresh(), source.digest_of) == (Path("model-repository"), {}, None)
 
 
 def test_a_store_is_read_through_a_folder_that_is_brought_up_to_date(tmp_path: Path) -> None:
     publish(tmp_path / "there", "sales_de")
-    place = models_in(f"file://{tmp_path}/there", tmp_path / "here")
-    folder = place.folder
-    assert (folder, place.refresh()) == (tmp_path / "here", {})
+    source = model_source(f"file://{tmp_path}/there", tmp_path / "here")
+    folder = source.folder
+    assert (folder, source.refresh()) == (tmp_path / "here", {})
     assert (folder / "sales_de/config.pbtxt").read_text() == (tmp_path / "there/sales_de/config.pbtxt").read_text()
     publish(tmp_path / "there", "sales_de", 2)
-    assert place.refresh() == {}
+    assert source.refresh() == {}
     assert (folder / "sales_de/2/contract.yaml").exists()
 
 
 def test_a_store_that_is_away_stops_only_a_start_that_has_nothing_to_go_on_with(tmp_path: Path) -> None:
     publish(tmp_path / "there", "sales_de")
     uri = f"file://{tmp_path}/there"
-    refresh = models_in(uri, tmp_path / "here").refresh
+    refresh = model_source(uri, tmp_path / "here").refresh
     (tmp_path / "there").rename(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="does not answer"):
         refresh()
     (tmp_path / "elsewhere").rename(tmp_path / "there")
     assert refresh() == {}
     (tmp_path / "there").rename(tmp_path / "elsewhere")
-    assert "does not answer" in refresh()[AWAY]
+    assert "does not answer" in refresh()[STORE]
     assert (tmp_path / "here/sales_de/config.pbtxt").exists()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from controller.catalog.store.keys import sort_out
+from controller.catalog.store.keys import classify
 from controller.catalog.store.mirror import Mirror
 from controller.catalog.store.objects import Object
 from tests.fuzz.file_checks import check_listed
@@ -50,8 +50,8 @@ def test_files_become_folders_and_folders_files_and_the_mirror_follows(
             elif path in store.list():
                 store.delete(path)
         mirror.refresh()
-        files = sort_out(store.list()).files
+        files = classify(store.list()).files
         everything = store.contents()
         assert contents(folder) == {path: everything[path] for path in files}
-        assert mirror.faults.keys() == sort_out(store.list()).faults.keys()
+        assert mirror.faults.keys() == classify(store.list()).faults.keys()
     mirror.close()

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from controller.call_slots import Places
+from controller.call_slots import CallSlots
 from controller.metrics import ControllerMetrics
-from controller.traffic.watch_hub import Board
+from controller.traffic.watch_hub import WatchHub
 from tests.unit.controller.tritons import run
 from triptych.errors import Draining, Overloaded
 from triptych.protocol import controller_pb2 as cp
@@ -22,13 +22,13 @@ from triptych.protocol.call import Call
 Updates = AsyncGenerator[cp.CatalogUpdate]
 
 
-def make_board(max_watchers: int = 10, registry: CollectorRegistry | None = None) -> Board:
-    places = Places(max_watchers, max_watchers, "watchers follow the catalog")
-    return Board(ControllerMetrics(registry or CollectorRegistry()), places)
+def make_board(max_watchers: int = 10, registry: CollectorRegistry | None = None) -> WatchHub:
+    slots = CallSlots(max_watchers, max_watchers, "watchers follow the catalog")
+    return WatchHub(ControllerMetrics(registry or CollectorRegistry()), slots)
 
 
-def watch(board: Board) -> Updates:
-    return cast("Updates", board.updates(Call.within(60)))
+def watch(watch_hub: WatchHub) -> Updates:
+    return cast("Updates", watch_hub.updates(Call.within(60)))
 
 
 def model(name: str, *predictors: str, percent: int = 100) -> cp.Model:
@@ -47,40 +47,40 @@ def names(update: cp.CatalogUpdate) -> list[str]:
 
 def test_the_first_update_is_whole_and_waits_for_the_first_catalog() -> None:
     async def test() -> None:
-        board = make_board()
-        first = asyncio.ensure_future(anext(watch(board)))
+        watch_hub = make_board()
+        first = asyncio.ensure_future(anext(watch(watch_hub)))
         await asyncio.sleep(0)
         assert not first.done()
-        assert not board.published
-        board.publish({"sales_fr": model("sales_fr"), "sales_de": model("sales_de", "triton:8001")})
+        assert not watch_hub.published
+        watch_hub.publish({"sales_fr": model("sales_fr"), "sales_de": model("sales_de", "triton:8001")})
         update = await first
         assert (update.revision, update.full, names(update)) == (1, True, ["sales_de", "sales_fr"])
         assert update.models[0] == model("sales_de", "triton:8001")
-        assert board.published
+        assert watch_hub.published
 
     run(test())
 
 
 def test_an_empty_catalog_is_an_answer_too() -> None:
     async def test() -> None:
-        board = make_board()
-        board.publish({})
-        assert await anext(watch(board)) == cp.CatalogUpdate(revision=1, full=True)
+        watch_hub = make_board()
+        watch_hub.publish({})
+        assert await anext(watch(watch_hub)) == cp.CatalogUpdate(revision=1, full=True)
 
     run(test())
 
 
 def test_changes_that_come_together_are_one_update_for_a_watcher_that_waits() -> None:
     async def test() -> None:
-        board = make_board()
-        board.publish({"sales_de": model("sales_de")})
-        stream = watch(board)
+        watch_hub = make_board()
+        watch_hub.publish({"sales_de": model("sales_de")})
+        stream = watch(watch_hub)
         await anext(stream)
         waiting = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0)
-        board.publish({"sales_fr": model("sales_fr")})
+        watch_hub.publish({"sales_fr": model("sales_fr")})
         await asyncio.sleep(0)
-        board.publish({"sales_it": model("sales_it")})
+        watch_hub.publish({"sales_it": model("sales_it")})
         assert names(await waiting) == ["sales_fr", "sales_it"]
 
     run(test())
@@ -88,14 +88,14 @@ def test_changes_that_come_together_are_one_update_for_a_watcher_that_waits() ->
 
 def test_later_updates_hold_only_what_changed() -> None:
     async def test() -> None:
-        board = make_board()
-        board.publish(models("sales_de", "sales_fr"))
-        updates = watch(board)
+        watch_hub = make_board()
+        watch_hub.publish(models("sales_de", "sales_fr"))
+        updates = watch(watch_hub)
         await anext(updates)
-        board.publish({"sales_de": model("sales_de"), "sales_fr": model("sales_fr", "triton:8001")})
+        watch_hub.publish({"sales_de": model("sales_de"), "sales_fr": model("sales_fr", "triton:8001")})
         update = await anext(updates)
         assert (update.revision, update.full, names(update)) == (2, False, ["sales_fr"])
-        board.publish({}, gone=["sales_de"])
+        watch_hub.publish({}, gone=["sales_de"])
         update = await anext(updates)
         assert (update.full, names(update), list(update.removed)) == (False, [], ["sales_de"])
 
@@ -104,14 +104,14 @@ def test_later_updates_hold_only_what_changed() -> None:
 
 def test_what_nobody_can_see_is_no_update() -> None:
     async def test() -> None:
-        board = make_board()
-        board.publish(models("sales_de"))
-        updates = watch(board)
+        watch_hub = make_board()
+        watch_hub.publish(models("sales_de"))
+        updates = watch(watch_hub)
         await anext(updates)
-        board.publish(models("sales_de"))
-        board.publish({})
-        board.publish({}, gone=["never_there"])
-        board.publish({"sales_de": model("sales_de", "triton:8001")})
+        watch_hub.publish(models("sales_de"))
+        watch_hub.publish({})
+        watch_hub.publish({}, gone=["never_there"])
+        watch_hub.publish({"sales_de": model("sales_de", "triton:8001")})
         assert (await anext(updates)).revision == 2
 
     run(test())
@@ -119,12 +119,12 @@ def test_what_nobody_can_see_is_no_update() -> None:
 
 def test_a_slow_watcher_gets_many_changes_as_one() -> None:
     async def test() -> None:
-        board = make_board()
-        board.publish(models("sales_de"))
-        updates = watch(board)
+        watch_hub = make_board()
+        watch_hub.publish(models("sales_de"))
+        updates = watch(watch_hub)
         await anext(updates)
         for number in range(1000):
-            board.publish({"sales_de": model("sales_de", f"triton:{number}")})
+            watch_hub.publish({"sales_de": model("sales_de", f"triton:{number}")})
         update = await anext(updates)
         assert (update.revision, list(update.models[0].versions[0].predictors)) == (1001, ["triton:999"])
 
@@ -133,10 +133,10 @@ def test_a_slow_watcher_gets_many_changes_as_one() -> None:
 
 def test_a_watcher_that_comes_later_gets_the_whole_at_the_revision_of_the_others() -> None:
     async def test() -> None:
-        board = make_board()
-        board.publish(models("sales_de"))
-        board.publish(models("sales_fr"))
-        update = await anext(watch(board))
+        watch_hub = make_board()
+        watch_hub.publish(models("sales_de"))
+        watch_hub.publish(models("sales_fr"))
+        update = await anext(watch(watch_hub))
         assert (update.revision, update.full, names(update)) == (2, True, ["sales_de", "sales_fr"])
 
     run(test())
@@ -144,13 +144,13 @@ def test_a_watcher_that_comes_later_gets_the_whole_at_the_revision_of_the_others
 
 def test_a_change_wakes_every_watcher() -> None:
     async def test() -> None:
-        board = make_board(100)
-        board.publish(models("sales_de"))
-        streams = [watch(board) for _ in range(100)]
+        watch_hub = make_board(100)
+        watch_hub.publish(models("sales_de"))
+        streams = [watch(watch_hub) for _ in range(100)]
         await asyncio.gather(*(anext(stream) for stream in streams))
         waiting = asyncio.gather(*(anext(stream) for stream in streams))
         await asyncio.sleep(0)
-        board.publish({"sales_de": model("sales_de", "triton:8001")})
+        watch_hub.publish({"sales_de": model("sales_de", "triton:8001")})
         assert {update.revision for update in await waiting} == {2}
 
     run(test())
@@ -159,30 +159,30 @@ def test_a_change_wakes_every_watcher() -> None:
 def test_watchers_are_counted_and_bounded() -> None:
     async def test() -> None:
         registry = CollectorRegistry()
-        board = make_board(1, registry)
-        board.publish({})
-        first = watch(board)
+        watch_hub = make_board(1, registry)
+        watch_hub.publish({})
+        first = watch(watch_hub)
         await anext(first)
         assert registry.get_sample_value("triptych_watchers") == 1
         with pytest.raises(Overloaded, match="1 watchers follow the catalog, the limit"):
-            await anext(watch(board))
+            await anext(watch(watch_hub))
         await first.aclose()
         assert registry.get_sample_value("triptych_watchers") == 0
-        await anext(watch(board))
+        await anext(watch(watch_hub))
 
     run(test())
 
 
 def test_closing_ends_watchers_that_wait_and_those_that_come() -> None:
     async def test() -> None:
-        board = make_board()
-        board.publish({})
-        updates = watch(board)
+        watch_hub = make_board()
+        watch_hub.publish({})
+        updates = watch(watch_hub)
         await anext(updates)
         waiting = asyncio.ensure_future(anext(updates))
         await asyncio.sleep(0)
-        board.close()
-        for ended in (waiting, anext(watch(board))):
+        watch_hub.close()
+        for ended in (waiting, anext(watch(watch_hub))):
             with pytest.raises(Draining):
                 await ended
 
@@ -207,12 +207,12 @@ def test_whoever_applies_the_updates_in_order_has_what_was_published_last(steps:
     """However seldom the watcher looks."""
 
     async def test() -> None:
-        board, truth = make_board(), dict[str, cp.Model]()
-        board.publish({})
-        streams, copies = [watch(board), watch(board)], [dict[str, cp.Model](), dict[str, cp.Model]()]
+        watch_hub, truth = make_board(), dict[str, cp.Model]()
+        watch_hub.publish({})
+        streams, copies = [watch(watch_hub), watch(watch_hub)], [dict[str, cp.Model](), dict[str, cp.Model]()]
         revisions = [0, 0]
 
-        async def look(index: int) -> None:
+        async def scan(index: int) -> None:
             update = await anext(streams[index])
             assert update.full == (revisions[index] == 0)
             assert update.revision > revisions[index]
@@ -224,11 +224,11 @@ def test_whoever_applies_the_updates_in_order_has_what_was_published_last(steps:
 
         for step in [*steps, ({"e": 1}, set()), 0, 1]:
             if isinstance(step, int):
-                if revisions[step] < board._revision:
-                    await look(step)
+                if revisions[step] < watch_hub._revision:
+                    await scan(step)
                 continue
             changed = {name: model(name, percent=percent) for name, percent in step[0].items() if name not in step[1]}
-            board.publish(changed, step[1])
+            watch_hub.publish(changed, step[1])
             truth = {name: each for name, each in (truth | changed).items() if name not in step[1]}
         assert copies[0] == copies[1] == truth
 

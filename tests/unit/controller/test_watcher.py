@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.catalog import watcher as source_module
+from controller.catalog import watcher as watcher_module
 from controller.catalog.builder import Catalog
 from controller.catalog.scanner import Scanner
-from controller.catalog.served_model import Document, Origin, ServedModel
-from controller.catalog.watcher import Source
+from controller.catalog.served_model import Document, DocumentSource, ServedModel
+from controller.catalog.watcher import CatalogWatcher
 from controller.metrics import ControllerMetrics
 from tests.unit.controller.api_server import settle, spec
 
@@ -37,25 +37,25 @@ class Elsewhere:
     def put(self, shares: dict[int, int]) -> None:
         head = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": {"name": "sales-de"}}
         served = ServedModel.model_validate(head | {"spec": spec("sales_de", shares)})
-        self.documents = (Document(Origin("servedmodel/here/sales-de"), served),)
+        self.documents = (Document(DocumentSource("servedmodel/here/sales-de"), served),)
         self._on_change()
 
 
-def source(models: Path, elsewhere: Elsewhere, told: list[Catalog]) -> Source:
+def watcher(models: Path, elsewhere: Elsewhere, told: list[Catalog]) -> CatalogWatcher:
     metrics = ControllerMetrics(CollectorRegistry())
-    return Source(Scanner(models, None), metrics, told.append, serve_undeclared=False, documents=elsewhere)
+    return CatalogWatcher(Scanner(models, None), metrics, told.append, serve_undeclared=False, documents=elsewhere)
 
 
 def test_documents_that_change_together_are_one_new_catalog(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "SETTLE_S", 0.001)
+    monkeypatch.setattr(watcher_module, "DEBOUNCE_S", 0.001)
     publish("sales_de", 1)
     publish("sales_de", 2)
 
     async def body() -> None:
         elsewhere, told = Elsewhere(), list[Catalog]()
-        followed = source(models, elsewhere, told)
+        followed = watcher(models, elsewhere, told)
         await followed.start()
         assert [set(catalog.models) for catalog in told] == [set()]
         elsewhere.put({1: 100})
@@ -75,11 +75,11 @@ def test_a_folder_that_is_lost_leaves_everything_as_it_was(
 
     async def body() -> None:
         elsewhere, told = Elsewhere(), list[Catalog]()
-        followed = source(models, elsewhere, told)
+        followed = watcher(models, elsewhere, told)
         elsewhere.put({1: 100})
         await followed.start()
         shutil.rmtree(models)
-        await followed.look()
+        await followed.scan()
         await settle()
         assert [catalog.model("sales_de").traffic for catalog in told] == [{1: 100}]
 
@@ -96,13 +96,13 @@ def test_a_store_that_is_away_is_told_once_and_what_was_brought_is_still_read(
         told = list[Catalog]()
         answers = iter([{}, {"": away}, {"": away}, {"": away}])
         metrics = ControllerMetrics(CollectorRegistry())
-        followed = Source(
-            Scanner(models, None), metrics, told.append, serve_undeclared=True, before_look=lambda: next(answers)
+        followed = CatalogWatcher(
+            Scanner(models, None), metrics, told.append, serve_undeclared=True, refresh=lambda: next(answers)
         )
         await followed.start()
         publish("sales_de", 1)
         for _ in range(3):
-            await followed.look()
+            await followed.scan()
         assert [set(catalog.models) for catalog in told] == [set(), {"sales_de"}]
 
     asyncio.run(body())
@@ -112,22 +112,22 @@ def test_a_store_that_is_away_is_told_once_and_what_was_brought_is_still_read(
 def test_a_document_that_asks_for_an_unknown_version_has_the_models_looked_at_now(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "REST_S", 0.001)
-    monkeypatch.setattr(source_module, "SETTLE_S", 0.001)
+    monkeypatch.setattr(watcher_module, "REST_S", 0.001)
+    monkeypatch.setattr(watcher_module, "DEBOUNCE_S", 0.001)
     publish("sales_de", 1)
 
     async def body() -> None:
         elsewhere, told = Elsewhere(), list[Catalog]()
-        followed = source(models, elsewhere, told)
+        followed = watcher(models, elsewhere, told)
         elsewhere.put({1: 100})
         await followed.start()
         publish("sales_de", 2)
         elsewhere.put({2: 100})
         async with asyncio.timeout(10):
             for _ in range(2):  # what is new has to rest between the two
-                await followed.next_look(3600)
+                await followed.next_scan(3600)
         assert told[-1].model("sales_de").traffic == {2: 100}
-        idle = asyncio.create_task(followed.next_look(3600))
+        idle = asyncio.create_task(followed.next_scan(3600))
         await settle()
         assert not idle.done()
         idle.cancel()

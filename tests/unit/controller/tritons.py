@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import Catalog, assemble
+from controller.catalog.builder import Catalog, build_catalog
 from controller.catalog.scanner import Scanner
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
@@ -200,9 +200,9 @@ class Desk:
 
 
 def read(models: Path, documents: Path | None = None, previous: Catalog | None = None) -> Catalog:
-    scan = Scanner(models, documents).look(settle=False)
+    scan = Scanner(models, documents).scan(settle=False)
     assert scan is not None
-    return assemble(scan.folders, scan.documents, previous or Catalog(), serve_undeclared=True)
+    return build_catalog(scan.folders, scan.documents, previous or Catalog(), serve_undeclared=True)
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:

@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.seal import Identities, seal_of
-from controller.catalog.served_model import Origin, Residency
+from controller.catalog.digests import FileDigests, combined_digest
+from controller.catalog.served_model import DocumentSource, PlacementSpec
 from triptych.contract import Contract
 from triptych.errors import UnknownModel, UnknownVersion
 
@@ -29,13 +29,13 @@ class Version:
     removed: bool = False
     file_bytes: int = 0  # what its files take on disk, the contract left out
     fault: str = ""
-    files: Identities | None = None  # of each file when it was published; None: not taken yet
-    stated: str = ""  # identity of the contract as it stands in its file
+    files: FileDigests | None = None  # of each file when it was published; None: not taken yet
+    source_digest: str = ""  # identity of the contract as it stands in its file
 
     @property
-    def seal(self) -> str:
+    def files_digest(self) -> str:
         """One identity for all its files; '' while there is none."""
-        return seal_of(self.files or {})
+        return combined_digest(self.files or {})
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ class Folder:
     """One folder of the model repository as it was read: its versions, and the faults of the others.
 
     `problem` says why there is none at all. A version that was published once and is gone now is among
-    `versions` as removed; its fault, if its folder is still there, is in `broken`. `removed`: all of it is gone.
+    `versions` as removed; its fault, if its folder is still there, is in `invalid`. `removed`: all of it is gone.
     """
 
     name: str
     config: mc.ModelConfig
     versions: Mapping[int, Version]
-    broken: Mapping[int, str] = field(default_factory=dict)
+    invalid: Mapping[int, str] = field(default_factory=dict)
     problem: str = ""
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     removed: bool = False
 
     @property
@@ -74,7 +74,7 @@ class Model:
     config: mc.ModelConfig
     versions: Mapping[int, Version]
     traffic: Mapping[int, int]
-    residency: Residency = Residency()
+    placement: PlacementSpec = PlacementSpec()
     document: str = ""
     traffic_before: Mapping[int, int] = field(default_factory=dict)
 
@@ -96,10 +96,10 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DocumentResult:
     """What became of one document. `asked` is its traffic, empty when it cannot be read."""
 
-    origin: Origin
+    source: DocumentSource
     model: str
     asked: Mapping[int, int]
     problems: tuple[tuple[Reason, str], ...] = ()
@@ -109,14 +109,14 @@ class Verdict:
 class Catalog:
     """Everything that is served, and why the rest is not.
 
-    `broken` is keyed by model and version, or by model and None when the whole model is kept out; `verdicts`
+    `invalid` is keyed by model and version, or by model and None when the whole model is kept out; `document_results`
     by where a document stands.
     """
 
     models: Mapping[str, Model] = field(default_factory=dict)
-    broken: Mapping[tuple[str, int | None], str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    invalid: Mapping[tuple[str, int | None], str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    document_results: Mapping[str, DocumentResult] = field(default_factory=dict)
 
     def model(self, name: str) -> Model:
         """Raises `UnknownModel`."""
@@ -135,5 +135,5 @@ class Catalog:
 
     def faults(self) -> set[str]:
         """All that is wrong, one sentence each."""
-        named = {f"{name}{f' version {v}' if v else ''}: {text}" for (name, v), text in self.broken.items()}
-        return named | set(self.notes)
+        named = {f"{name}{f' version {v}' if v else ''}: {text}" for (name, v), text in self.invalid.items()}
+        return named | set(self.warnings)

@@ -14,38 +14,38 @@ from triptych.contract.files import cause, is_within, kind_fault, printable, res
 from triptych.contract.verification.tree import VERSION, Stamp, name_fault, tree_of
 
 Part = tuple[str, Stamp]  # a file and what changes when it is written, or the sentence of a fault
-Print = tuple[Part, ...]
+Fingerprint = tuple[Part, ...]
 
 _YAML = (".yaml", ".yml")
 _NOTHING: Stamp = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True)
-class Listed:
+class FolderListing:
     """Entries by name, and why some of them cannot be read."""
 
-    prints: dict[str, Print] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
 
     def add_fault(self, name: str, text: str) -> None:
         self.faults[name] = text
-        self.prints[name] = ((text, _NOTHING),)
+        self.fingerprints[name] = ((text, _NOTHING),)
 
 
-def total_bytes(found: Print) -> int:
+def total_bytes(found: Fingerprint) -> int:
     """Size of all files."""
     return sum(stamp[0] for _, stamp in found)
 
 
-def newest_s(found: Print) -> float:
+def newest_s(found: Fingerprint) -> float:
     """When a file was written last, in seconds since 1970; 0 when there is none."""
     return max((max(stamp[1], stamp[2]) for _, stamp in found), default=0) / 1e9
 
 
-def list_models(root: Path, max_files: int) -> Listed:
+def list_models(root: Path, max_files: int) -> FolderListing:
     """Every model folder with its own files and all files of its versions. Raises `OSError` for the root alone."""
     within = resolved(root)
-    found = Listed()
+    found = FolderListing()
     with os.scandir(root) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -55,7 +55,7 @@ def list_models(root: Path, max_files: int) -> Listed:
                 if fault := _model_fault(entry, within):
                     found.add_fault(name, fault)
                 elif entry.is_dir():
-                    found.prints[entry.name] = tuple(sorted(_model(entry.path, within, max_files)))
+                    found.fingerprints[entry.name] = tuple(sorted(_model(entry.path, within, max_files)))
             except FileNotFoundError:
                 if entry.is_symlink():
                     found.add_fault(name, "is a link to nothing")
@@ -66,9 +66,9 @@ def list_models(root: Path, max_files: int) -> Listed:
     return found
 
 
-def list_documents(root: Path) -> Listed:
+def list_documents(root: Path) -> FolderListing:
     """Every document file. Hidden folders of a mounted ConfigMap are skipped, links into them followed."""
-    found = Listed()
+    found = FolderListing()
     with os.scandir(root) as entries:
         for entry in entries:
             if not entry.name.endswith(_YAML) or entry.name.startswith("."):
@@ -77,7 +77,7 @@ def list_documents(root: Path) -> Listed:
             try:
                 part = _part(entry)
                 if name == entry.name:
-                    found.prints[name] = (part,)
+                    found.fingerprints[name] = (part,)
                 else:
                     found.add_fault(name, "the name of a file of documents is printable UTF-8; rename the file")
             except FileNotFoundError:

@@ -21,11 +21,18 @@ from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.builder import Folder, Version
-from controller.catalog.fingerprints import Listed, Print, list_documents, list_models, newest_s, total_bytes
-from controller.catalog.seal import difference, refusal
-from controller.catalog.sealer import Identify, NotAtRest, Sealer, Unreadable, by_content
+from controller.catalog.digests import difference, refusal
+from controller.catalog.fingerprints import (
+    Fingerprint,
+    FolderListing,
+    list_documents,
+    list_models,
+    newest_s,
+    total_bytes,
+)
+from controller.catalog.integrity import DigestFunction, FileChanging, IntegrityChecker, UnreadableFile, sha256_digest
 from controller.catalog.served_model import MAX_BYTES as MAX_DOCUMENT_BYTES
-from controller.catalog.served_model import Document, Fault, Origin, read_documents
+from controller.catalog.served_model import Document, DocumentFault, DocumentSource, read_documents
 from triptych.contract import ContractError
 from triptych.contract.files import MAX_BYTES, cause, printable, printable_path
 from triptych.contract.loader import load_located
@@ -43,13 +50,13 @@ from triptych.contract.verification.triton_config import (
 )
 
 STAYS = "what was read stays in force, restart the controller if that is meant"
-LOOK_S = 1.0  # of reading in one look; what is left is read in the next one, so that large items come last
+SCAN_S = 1.0  # of reading in one look; what is left is read in the next one, so that large items come last
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ScanOptions:
     """How files are read: the largest ones, the most in a version, what tells a change, what a contract may cost.
 
     `has_content`: files are what they seem. In the controller's mirror of a store, large ones have nothing but a size.
@@ -58,7 +65,7 @@ class Reading:
     max_file_bytes: int = MAX_BYTES
     max_document_bytes: int = MAX_DOCUMENT_BYTES
     max_files: int = MAX_FILES
-    identify: Identify = by_content
+    digest_of: DigestFunction = sha256_digest
     trial: TrialLimits = TrialLimits()
     has_content: bool = True
 
@@ -68,57 +75,57 @@ class Scan:
     """Everything as it was last read."""
 
     folders: tuple[Folder, ...]
-    documents: tuple[Document | Fault, ...]
+    documents: tuple[Document | DocumentFault, ...]
 
 
 class Scanner:
     """Looks at both folders. Does file I/O, so it belongs on a thread; not for two threads at once."""
 
-    def __init__(self, models: Path, documents: Path | None, reading: Reading | None = None) -> None:
-        self._models, self._documents, self._reading = models, documents, reading or Reading()
-        self.sealer = Sealer(models, self._reading.identify, self._reading.max_files)
+    def __init__(self, models: Path, documents: Path | None, options: ScanOptions | None = None) -> None:
+        self._models, self._documents, self._options = models, documents, options or ScanOptions()
+        self.integrity = IntegrityChecker(models, self._options.digest_of, self._options.max_files)
         self.more = False  # whether a part was left to the next look
         self.listing_s = 0.0  # what the last look took without reading
         self._published: defaultdict[str, dict[int, Version]] = defaultdict(dict)  # by model and number
-        self._folders = _Watched()
-        self._files = _Watched()
+        self._folders = _ChangeTracker()
+        self._files = _ChangeTracker()
         self._read_folders: dict[str, Folder] = {}
-        self._read_files: dict[str, tuple[Document | Fault, ...]] = {}
+        self._read_files: dict[str, tuple[Document | DocumentFault, ...]] = {}
 
-    def look(self, *, settle: bool = True, young_s: float = 0.0) -> Scan | None:
+    def scan(self, *, settle: bool = True, young_s: float = 0.0) -> Scan | None:
         """What holds now; None when nothing changed. Without `settle` everything is read at first sight.
 
         What changed within the last `young_s` seconds is then read again, and sealed, once it rests. Raises
         `OSError` when a folder itself cannot be listed: then nothing is known to have changed.
         """
         start = time.monotonic()
-        listed = list_models(self._models, self._reading.max_files)
-        files = list_documents(self._documents) if self._documents is not None else Listed()
+        listed = list_models(self._models, self._options.max_files)
+        files = list_documents(self._documents) if self._documents is not None else FolderListing()
         self.listing_s = time.monotonic() - start
-        if settle and not listed.prints and any(each.present for each in self._read_folders.values()):
+        if settle and not listed.fingerprints and any(each.present for each in self._read_folders.values()):
             # An empty folder is a mount that is gone, as far as anybody can tell (tensorflow/serving#1480).
             raise OSError(errno.ENODATA, f"no model is there any more; {STAYS}", os.fspath(self._models))
         self._forget_ensembles(listed)
-        changed, gone = self._folders.look(listed.prints, settle)
+        changed, gone = self._folders.scan(listed.fingerprints, settle)
         for name in gone:
             self._leave(name)
         self.more = False
         for name in self._in_turn(self._folders, changed, listed, settle):
-            young = _is_young(listed.prints[name], young_s)
-            self._read_folders[name] = self._read_safely(name, listed.faults.get(name, ""), seal=not young)
+            young = _is_young(listed.fingerprints[name], young_s)
+            self._read_folders[name] = self._read_safely(name, listed.faults.get(name, ""), with_digests=not young)
             if young:
                 self._folders.forget(name)
-        files_changed = self._look_at_documents(files, settle)
+        files_changed = self._scan_documents(files, settle)
         if not (changed or gone or files_changed):
             return None
         documents = (item for _, items in sorted(self._read_files.items()) for item in items)
         return Scan(tuple(folder for _, folder in sorted(self._read_folders.items())), tuple(documents))
 
-    def _forget_ensembles(self, listed: Listed) -> None:
+    def _forget_ensembles(self, listed: FolderListing) -> None:
         """Has ensembles read again when a model came or went: it may be one of their steps."""
-        if listed.prints.keys() != self._folders.names:
+        if listed.fingerprints.keys() != self._folders.names:
             for name, folder in self._read_folders.items():
-                if name in listed.prints and folder.config.HasField("ensemble_scheduling"):
+                if name in listed.fingerprints and folder.config.HasField("ensemble_scheduling"):
                     self._folders.forget(name)
 
     def _leave(self, name: str) -> None:
@@ -128,85 +135,85 @@ class Scanner:
         if folder.versions:
             self._read_folders[name] = folder
 
-    def _in_turn(self, watched: _Watched, names: list[str], listed: Listed, settle: bool) -> Iterator[str]:
+    def _in_turn(self, watched: _ChangeTracker, names: list[str], listed: FolderListing, settle: bool) -> Iterator[str]:
         """The smallest first; those for which no time is left are taken for unread, and come with the next look."""
         start = time.monotonic()
-        ordered = sorted(names, key=lambda name: total_bytes(listed.prints[name]))
+        ordered = sorted(names, key=lambda name: total_bytes(listed.fingerprints[name]))
         for at, name in enumerate(ordered):
-            if settle and at and time.monotonic() - start > LOOK_S:
+            if settle and at and time.monotonic() - start > SCAN_S:
                 self.more = True
                 for left in ordered[at:]:
                     watched.forget(left)
                 return
             yield name
 
-    def _look_at_documents(self, listed: Listed, settle: bool) -> bool:
+    def _scan_documents(self, listed: FolderListing, settle: bool) -> bool:
         if self._documents is None:
             return False
-        changed, gone = self._files.look(listed.prints, settle)
+        changed, gone = self._files.scan(listed.fingerprints, settle)
         for name in gone:
             self._read_files.pop(name, None)
         for name in self._in_turn(self._files, changed, listed, settle):
             self._read_files[name] = self._read_documents(self._documents / name, listed.faults.get(name, ""))
         return bool(changed or gone)
 
-    def _read_documents(self, path: Path, fault: str) -> tuple[Document | Fault, ...]:
-        nowhere = Origin(f"{path}:1")
+    def _read_documents(self, path: Path, fault: str) -> tuple[Document | DocumentFault, ...]:
+        nowhere = DocumentSource(f"{path}:1")
         if fault:
-            return (Fault("", f"{path}:1: {fault}", nowhere),)
+            return (DocumentFault("", f"{path}:1: {fault}", nowhere),)
         try:
-            return tuple(read_documents(path, path.parent, self._reading.max_document_bytes))
+            return tuple(read_documents(path, path.parent, self._options.max_document_bytes))
         except Exception as error:
             log.exception("internal error", extra={"file": str(path)})
-            return (Fault("", f"{path}:1: cannot be read: {type(error).__name__}", nowhere),)
+            return (DocumentFault("", f"{path}:1: cannot be read: {type(error).__name__}", nowhere),)
 
-    def _read_safely(self, name: str, fault: str, seal: bool) -> Folder:
+    def _read_safely(self, name: str, fault: str, with_digests: bool) -> Folder:
         """One model folder; whatever is wrong with it, the others are read."""
         if fault:
             return self._unreadable(name, fault)
         try:
-            return self._read(self._models / name, seal)
-        except NotAtRest:
+            return self._read(self._models / name, with_digests)
+        except FileChanging:
             self._folders.forget(name)
             return self._read_folders.get(name) or Folder(name, mc.ModelConfig(), {}, problem="is being written")
         except Exception as error:
             log.exception("internal error", extra={"model": name})
             return self._unreadable(name, f"cannot be read: {type(error).__name__}")
 
-    def _read(self, path: Path, seal: bool) -> Folder:
-        """One model folder with all that is wrong in it. Raises `NotAtRest`."""
+    def _read(self, path: Path, with_digests: bool) -> Folder:
+        """One model folder with all that is wrong in it. Raises `FileChanging`."""
         try:
-            text, message = read_config(path, self._models, self._reading.max_file_bytes)
+            text, message = read_config(path, self._models, self._options.max_file_bytes)
             config = _model_config(message)
-            numbers, notes = _versions(path)
+            numbers, warnings = _versions(path)
         except ConfigError as error:
             return self._without_files(path.name, f"{path}/{error}")
         except OSError as error:
             return self._unreadable(path.name, f"cannot be read: {cause(error)}")
         served = served_versions(config, numbers)
         versions = dict(self._without_files(path.name).versions)
-        broken = {}
+        invalid = {}
         for number in numbers:
             try:
-                version, note = self._version(path, number, seal)
+                version, note = self._version(path, number, with_digests)
                 self._check(path, version, text, config, served)
-            except (ContractError, Unreadable) as error:
-                broken[number] = "\n".join(error.lines)
-                if number in versions and isinstance(error, Unreadable):
-                    versions[number] = replace(versions[number], fault=broken[number])
+            except (ContractError, UnreadableFile) as error:
+                invalid[number] = "\n".join(error.lines)
+                if number in versions and isinstance(error, UnreadableFile):
+                    versions[number] = replace(versions[number], fault=invalid[number])
                 continue
             versions[number] = self._publish(path.name, version)
             if version.fault:
-                broken[number] = f"{path / str(number)}: {version.fault}"
-            notes += [note] if note else []
-        return Folder(path.name, config, versions, broken, notes=tuple(notes))
+                invalid[number] = f"{path / str(number)}: {version.fault}"
+            warnings += [note] if note else []
+        return Folder(path.name, config, versions, invalid, warnings=tuple(warnings))
 
     def _publish(self, model: str, version: Version) -> Version:
         """A version that is whole is what others are compared with."""
         if not version.removed:
             self._published[model][version.number] = version
             if version.files is not None:
-                self.sealer.publish((model, version.number), version.files)
+                self.integrity.record((model, version.number), version.files)
         return version
 
     def _unreadable(self, model: str, why: str) -> Folder:
@@ -219,18 +226,18 @@ class Scanner:
         """A model as it was published, all its versions removed."""
         known = self._read_folders.get(model)
         versions = {number: replace(version, removed=True) for number, version in self._published[model].items()}
-        broken = dict.fromkeys(versions, problem) if problem else {}
-        return Folder(model, known.config if known else mc.ModelConfig(), versions, broken, problem)
+        invalid = dict.fromkeys(versions, problem) if problem else {}
+        return Folder(model, known.config if known else mc.ModelConfig(), versions, invalid, problem)
 
-    def _version(self, model: Path, number: int, seal: bool) -> tuple[Version, str]:
+    def _version(self, model: Path, number: int, with_digests: bool) -> tuple[Version, str]:
         """A version, and what is to be noted about it. Its contract and files stay what was published."""
         path = model / str(number) / CONTRACT
         published = self._published[model.name].get(number)
         if published is not None and published.files is None:
             # It has no seal yet: what is there now is what is published, unless it was loaded meanwhile.
-            sealed = self.sealer.published((model.name, number))
-            published = replace(published, files=sealed) if sealed is not None else None
-        tree = self.sealer.tree(model.name, number)
+            recorded_digests = self.integrity.recorded((model.name, number))
+            published = replace(published, files=recorded_digests) if recorded_digests is not None else None
+        tree = self.integrity.tree(model.name, number)
         try:
             version = self._load(path, number)
         except ContractError:
@@ -240,12 +247,12 @@ class Scanner:
         else:
             note = _changed_contract(path, published, version)
         stated = version.contract.files
-        files = self.sealer.take(model.name, number) if seal or stated else None
+        files = self.integrity.file_digests(model.name, number) if with_digests or stated else None
         version = published or replace(version, files=files, file_bytes=tree.total_bytes())
         if published is None and stated:
             self._check_stated(path.parent, stated, tree)
         if files is not None and (what := difference(version.files or {}, files)):
-            if self.sealer.is_mendable(model.name, number):
+            if self.integrity.may_be_replaced(model.name, number):
                 return replace(version, files=files, file_bytes=tree.total_bytes()), note
             return replace(version, removed=True, fault=refusal(number, what)), note
         return version, note
@@ -256,22 +263,22 @@ class Scanner:
         Of files without content it can be said only whether they are there; Triton's mirror compares the content.
         """
 
-        def identity(file: File) -> str:
-            return sha256_of(f"{folder}/{file.path}") if self._reading.has_content else stated.get(file.path, "")
+        def digest(file: File) -> str:
+            return sha256_of(f"{folder}/{file.path}") if self._options.has_content else stated.get(file.path, "")
 
-        faults = stated_faults(stated, tree, identity)
+        faults = stated_faults(stated, tree, digest)
         if lines := [f"{folder}/{printable_path(path)}: {text}" for path, text in faults]:
             raise ContractError(lines)
 
     def _load(self, path: Path, number: int) -> Version:
         """Raises `ContractError`, also for steps that fail on made-up rows: better here than on the first request."""
-        located = load_located(path, self._models, self._reading.max_file_bytes)
-        if problems := list(located.tell(trial(located.contract, self._reading.trial))):
+        located = load_located(path, self._models, self._options.max_file_bytes)
+        if problems := list(located.tell(trial(located.contract, self._options.trial))):
             raise ContractError(problems)
         contract = located.contract
         canonical = contract.canonical_json()
         digest = hashlib.sha256(canonical).hexdigest()
-        return Version(number, contract, canonical, digest, stated=located.identity)
+        return Version(number, contract, canonical, digest, source_digest=located.identity)
 
     def _check(self, path: Path, version: Version, text: str, config: mc.ModelConfig, served: set[int]) -> None:
         """Raises `ContractError` for a version that Triton could not serve as its contract says."""
@@ -287,19 +294,19 @@ class Scanner:
             raise ContractError(problems)
 
 
-class _Watched:
+class _ChangeTracker:
     """Fingerprints of one folder's entries: what was read, and what was seen last."""
 
     def __init__(self) -> None:
-        self._seen: Mapping[str, Print] = {}
-        self._read: dict[str, Print | None] = {}  # None: to be read again
+        self._seen: Mapping[str, Fingerprint] = {}
+        self._read: dict[str, Fingerprint | None] = {}  # None: to be read again
 
     @property
     def names(self) -> Collection[str]:
         """Entries that were seen last."""
         return self._seen.keys()
 
-    def look(self, now: Mapping[str, Print], settle: bool) -> tuple[list[str], list[str]]:
+    def scan(self, now: Mapping[str, Fingerprint], settle: bool) -> tuple[list[str], list[str]]:
         """Names to be read, and names that are gone."""
         changed = [
             name
@@ -326,7 +333,7 @@ def _changed_contract(path: Path, published: Version | None, version: Version) -
     return f"{path}: {text}"
 
 
-def _is_young(found: Print, young_s: float) -> bool:
+def _is_young(found: Fingerprint, young_s: float) -> bool:
     return young_s > 0 and newest_s(found) > time.time() - young_s
 
 
@@ -338,17 +345,17 @@ def _model_config(message: Message) -> mc.ModelConfig:
 
 def _versions(model: Path) -> tuple[list[int], list[str]]:
     """Numbers of the versions, and a note about each entry that looks like one and is none. Raises `OSError`."""
-    numbers, notes = [], []
+    numbers, warnings = [], []
     with os.scandir(model) as entries:
         for entry in entries:
             try:
                 if VERSION.fullmatch(entry.name) and entry.is_dir():
                     numbers.append(int(entry.name))
                 elif fault := _no_version(entry):
-                    notes.append(f"{model}/{printable(entry.name)}: {fault}")
+                    warnings.append(f"{model}/{printable(entry.name)}: {fault}")
             except OSError as error:
-                notes.append(f"{model}/{printable(entry.name)}: cannot be read: {cause(error)}")
-    return sorted(numbers), notes
+                warnings.append(f"{model}/{printable(entry.name)}: cannot be read: {cause(error)}")
+    return sorted(numbers), warnings
 
 
 def _no_version(entry: os.DirEntry[str]) -> str:

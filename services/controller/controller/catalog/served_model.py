@@ -37,9 +37,9 @@ _SUM_RULE: JsonDict = {
     "message": "percents must sum to 100",  # with the sum in it, the rule would cost more than the API server allows
 }
 _COPIES_RULE: JsonDict = {
-    "rule": "!has(self.maxCopies) || self.maxCopies >= self.minCopies",
-    "message": "maxCopies is less than minCopies",
-    "fieldPath": ".maxCopies",
+    "rule": "!has(self.maxReplicas) || self.maxReplicas >= self.minReplicas",
+    "message": "maxReplicas is less than minReplicas",
+    "fieldPath": ".maxReplicas",
 }
 _MODEL_RULE: JsonDict = {
     "rule": "self == oldSelf",
@@ -60,7 +60,7 @@ class Metadata(_Closed):
     annotations: dict[str, str] = {}
 
 
-class Traffic(_Closed):
+class TrafficShare(_Closed):
     """The share of one version."""
 
     version: Annotated[
@@ -78,40 +78,40 @@ class Traffic(_Closed):
     ]
 
 
-class Residency(_Closed):
-    """What stays loaded without being asked for, and how much room the model takes."""
+class PlacementSpec(_Closed):
+    """Replicas that stay loaded without requests, and the memory of the model."""
 
     model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_COPIES_RULE]})
 
     pin: Annotated[
-        bool, Field(description="Keep the model loaded on at least one Triton, however long nobody asks for it.")
+        bool, Field(description="Keep the model loaded on at least one predictor, even without requests.")
     ] = False
-    min_copies: Annotated[
+    min_replicas: Annotated[
         int,
-        Field(ge=0, le=1000, alias="minCopies", description="On how many Tritons the model is always kept loaded."),
+        Field(ge=0, le=1000, alias="minReplicas", description="Least number of predictors that keep the model loaded."),
     ] = 0
-    max_copies: Annotated[
+    max_replicas: Annotated[
         int | None,
         Field(
             ge=1,
             le=1000,
-            alias="maxCopies",
-            description="On how many Tritons a busy model is loaded at most. Unset: the controller's own limit.",
+            alias="maxReplicas",
+            description="Most predictors that load a busy model. Unset: the limit of the controller.",
         ),
     ] = None
     memory: Annotated[
         str | None,
         Field(
             pattern=r"^[1-9][0-9]{0,14}(\.[0-9]{1,9})?(k|M|G|T|Ki|Mi|Gi|Ti)?$",
-            description="Memory of one loaded version, as in 300Mi, for a Triton where it cannot be measured. "
+            description="Memory of one loaded version, as in 300Mi, where the controller cannot measure it. "
             "Unset: estimated from the model's files.",
         ),
     ] = None
 
     @property
-    def copies(self) -> int:
-        """On how many Tritons the model is kept loaded."""
-        return max(self.min_copies, int(self.pin))
+    def replicas(self) -> int:
+        """Least number of predictors that keep the model loaded."""
+        return max(self.min_replicas, int(self.pin))
 
     @property
     def memory_bytes(self) -> int | None:
@@ -122,14 +122,14 @@ class Residency(_Closed):
         return int(float(number) * _UNITS[self.memory.removeprefix(number)])
 
     @model_validator(mode="after")
-    def _more_than_least(self) -> Residency:
-        if self.max_copies is not None and self.max_copies < self.min_copies:
-            raise ValueError(f"maxCopies {self.max_copies} is less than minCopies {self.min_copies}")
+    def _max_covers_min(self) -> PlacementSpec:
+        if self.max_replicas is not None and self.max_replicas < self.min_replicas:
+            raise ValueError(f"maxReplicas {self.max_replicas} is less than minReplicas {self.min_replicas}")
         return self
 
 
 class Spec(_Closed):
-    """Which model, which versions get which share of its requests, and what stays loaded."""
+    """The model, the traffic split over its versions, and its placement."""
 
     model: Annotated[
         str,
@@ -141,7 +141,7 @@ class Spec(_Closed):
         ),
     ]
     traffic: Annotated[
-        tuple[Traffic, ...],
+        tuple[TrafficShare, ...],
         Field(
             strict=False,
             min_length=1,
@@ -155,13 +155,14 @@ class Spec(_Closed):
             },
         ),
     ]
-    residency: Annotated[
-        Residency, Field(description="What stays loaded without being asked for, and how much room the model takes.")
-    ] = Residency()
+    placement: Annotated[
+        PlacementSpec,
+        Field(description="Replicas that stay loaded without requests, and the memory of the model."),
+    ] = PlacementSpec()
 
     @field_validator("traffic")
     @classmethod
-    def _adds_up(cls, traffic: tuple[Traffic, ...]) -> tuple[Traffic, ...]:
+    def _adds_up(cls, traffic: tuple[TrafficShare, ...]) -> tuple[TrafficShare, ...]:
         versions = [share.version for share in traffic]
         if doubled := next((v for v in versions if versions.count(v) > 1), None):
             raise ValueError(f"version {doubled} is there more than once")
@@ -176,7 +177,7 @@ class Spec(_Closed):
 
 
 class ServedModel(_Closed):
-    """How one model of the model repository is served: the traffic of its versions, and what stays loaded."""
+    """A model of the model repository as it is served: the traffic split over its versions, and its placement."""
 
     api_version: Annotated[Literal["triptych.dev/v1alpha1"], Field(alias="apiVersion")]
     kind: Literal["ServedModel"]
@@ -184,7 +185,7 @@ class ServedModel(_Closed):
     spec: Spec
 
 
-class Sealed(NamedTuple):
+class RecordedDigests(NamedTuple):
     """What a version was when it was published; '' where nobody wrote it down."""
 
     files: str = ""
@@ -192,61 +193,61 @@ class Sealed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Origin:
+class DocumentSource:
     """Where a document is from. `where` is `file:line`, or `servedmodel/namespace/name` in Kubernetes.
 
     What only Kubernetes knows: `generation` of the spec, `created` (RFC 3339, so older is less), and the
     `traffic` that was in force when this process first saw the object, after a restart the last good one, and
-    what its versions were then (`sealed`).
+    what its versions were then (`recorded_digests`).
     """
 
     where: str
     generation: int = 0
     created: str = ""
     traffic: Mapping[int, int] = field(default_factory=dict)
-    sealed: Mapping[int, Sealed] = field(default_factory=dict)
+    recorded_digests: Mapping[int, RecordedDigests] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Document:
     """A ServedModel and where it is from."""
 
-    origin: Origin
+    source: DocumentSource
     served: ServedModel
 
 
 @dataclass(frozen=True)
-class Fault:
+class DocumentFault:
     """What is wrong with a document, as `place: field: problem`; `model` is empty where it names none."""
 
     model: str
     text: str
-    origin: Origin
+    source: DocumentSource
 
 
-def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES) -> Iterator[Document | Fault]:
+def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES) -> Iterator[Document | DocumentFault]:
     """The documents of one YAML file, each with its faults; what follows a syntax error is not read.
 
     `within` is the folder that the file has to lie in, after its links were followed.
     """
-    nowhere, faults = Origin(f"{path}:1"), 0
+    nowhere, faults = DocumentSource(f"{path}:1"), 0
     try:
         for content in _contents(read_text(path, within, most)):
             if content is not None:
-                origin = Origin(f"{path}:{_line(content, ())}")
-                for item in check_document(origin, content, partial(_place, path, content)):
+                source = DocumentSource(f"{path}:{_line(content, ())}")
+                for item in check_document(source, content, partial(_place, path, content)):
                     yield item
-                    faults += isinstance(item, Fault)
+                    faults += isinstance(item, DocumentFault)
                 if faults >= MAX_FAULTS:
-                    yield Fault("", f"{path}: {faults} faults; what follows is not read", origin)
+                    yield DocumentFault("", f"{path}: {faults} faults; what follows is not read", source)
                     return
     except FileError as error:
-        yield Fault("", f"{path}:{error.line}: {error}", nowhere)
+        yield DocumentFault("", f"{path}:{error.line}: {error}", nowhere)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        yield Fault("", f"{path}:{line}: not YAML: {error.problem}", nowhere)
+        yield DocumentFault("", f"{path}:{line}: not YAML: {error.problem}", nowhere)
     except (YAMLError, RecursionError) as error:
-        yield Fault("", f"{path}:1: not YAML: {_shown(str(error).partition(chr(10))[0])}", nowhere)
+        yield DocumentFault("", f"{path}:1: not YAML: {_shown(str(error).partition(chr(10))[0])}", nowhere)
 
 
 def _contents(text: str) -> Iterator[Any]:
@@ -255,18 +256,20 @@ def _contents(text: str) -> Iterator[Any]:
         yield from YAML(typ="rt", pure=True).load_all(text)
 
 
-def check_document(origin: Origin, content: Any, place: Callable[[Location], str]) -> Iterator[Document | Fault]:
+def check_document(
+    source: DocumentSource, content: Any, place: Callable[[Location], str]
+) -> Iterator[Document | DocumentFault]:
     """The document, or each of its faults; `place` says where a part of it stands."""
     try:
-        yield Document(origin, ServedModel.model_validate(content))
+        yield Document(source, ServedModel.model_validate(content))
     except ValidationError as error:
         model = _model_named(content)
         for number, fault in enumerate(error.errors(include_url=False, include_input=False)):
             if number >= MAX_FAULTS:
-                yield Fault(model, f"{origin.where}: and {error.error_count() - number} more faults", origin)
+                yield DocumentFault(model, f"{source.where}: and {error.error_count() - number} more faults", source)
                 break
             text = f"{_spell(fault['loc'])}{fault['msg'].removeprefix('Value error, ')}"
-            yield Fault(model, f"{place(fault['loc'])}: {_shown(text)}", origin)
+            yield DocumentFault(model, f"{place(fault['loc'])}: {_shown(text)}", source)
 
 
 def _shown(text: str) -> str:

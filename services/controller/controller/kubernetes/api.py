@@ -37,23 +37,23 @@ class ApiError(Exception):
     """A call that failed."""
 
 
-class Away(ApiError):
+class ApiUnavailable(ApiError):
     """The API server does not answer, or cannot at the moment."""
 
 
-class Conflict(ApiError):
+class ApiConflict(ApiError):
     """The object is there already, or has changed since it was read."""
 
 
-class Missing(ApiError):
+class ApiNotFound(ApiError):
     """No such object or kind."""
 
 
-class Refused(ApiError):
+class ApiRejected(ApiError):
     """The API server understood and said no."""
 
 
-class Expired(ApiError):
+class ApiExpired(ApiError):
     """A watch cannot go on from where it was: list again."""
 
 
@@ -101,11 +101,11 @@ class Api:
         try:
             items, revision = answer.get("items"), answer["metadata"]["resourceVersion"]
         except (AttributeError, KeyError, TypeError):
-            raise Away(f"the answer is no list of {kind.plural}") from None
+            raise ApiUnavailable(f"the answer is no list of {kind.plural}") from None
         return list(items) if isinstance(items, list) else [], str(revision)  # none at all may be null
 
     async def watch(self, kind: Kind, revision: str) -> AsyncGenerator[tuple[str, Json], None]:
-        """Events after a revision, as type and object, until the API server ends the watch; raises `Expired` too.
+        """Events after a revision, as type and object, until the API server ends the watch; raises `ApiExpired` too.
 
         Among them BOOKMARK, which only says how far the watch has come.
         """
@@ -127,7 +127,7 @@ class Api:
                 if event:
                     yield event, content
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Away(f"the watch broke: {_words(error)}") from error
+            raise ApiUnavailable(f"the watch broke: {_words(error)}") from error
         finally:
             response.close()
 
@@ -140,7 +140,7 @@ class Api:
         return answer
 
     async def replace(self, kind: Kind, name: str, body: Json) -> Json:
-        """Raises `Conflict` when the object has another revision than the body."""
+        """Raises `ApiConflict` when the object has another revision than the body."""
         answer: Json = await self._call(
             self._objects.replace_namespaced_custom_object, **kind.path(), name=name, body=body
         )
@@ -185,7 +185,7 @@ class Api:
         except ApiException as error:
             raise _error(error.status or 0, _message(error)) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Away(_words(error)) from error
+            raise ApiUnavailable(_words(error)) from error
         if isinstance(getattr(response, "status", None), int) and response.status >= 400:
             raise _error(response.status, (await response.text())[:500], watching=True)
         return response
@@ -225,14 +225,14 @@ def part(content: Any, name: str) -> Json:
 def _error(code: int, message: str, *, watching: bool = False) -> ApiError:
     match code:
         case 410 if watching:
-            return Expired(message)
+            return ApiExpired(message)
         case 404:
-            return Missing(message)
+            return ApiNotFound(message)
         case 409:
-            return Conflict(message)
+            return ApiConflict(message)
         case 400 | 401 | 403 | 405 | 422:
-            return Refused(message)
-    return Away(f"{code}: {message}")
+            return ApiRejected(message)
+    return ApiUnavailable(f"{code}: {message}")
 
 
 def _message(error: ApiException) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 
-def pauses(first_s: float, most_s: float) -> Iterator[float]:
+def exponential_backoff(first_s: float, most_s: float) -> Iterator[float]:
     """Twice as long each time, and a fifth more or less, so that replicas do not come all at once."""
     pause_s = first_s
     while True:
@@ -15,19 +15,19 @@ def pauses(first_s: float, most_s: float) -> Iterator[float]:
         pause_s = min(pause_s * 2, most_s)
 
 
-class Bucket:
+class TokenBucket:
     """So many at once, and so many a second after that."""
 
-    def __init__(self, at_once: int, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most, self._per_s, self._clock = float(at_once), per_s, clock
-        self._left, self._filled_at = float(at_once), clock()
+    def __init__(self, burst: int, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._burst, self._per_s, self._clock = float(burst), per_s, clock
+        self._tokens, self._filled_at = float(burst), clock()
 
     def take(self) -> float:
         """Takes one and returns 0, or returns the seconds until there is one."""
         now = self._clock()
-        self._left = min(self._most, self._left + (now - self._filled_at) * self._per_s)
+        self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._per_s)
         self._filled_at = now
-        if self._left < 1:
-            return (1 - self._left) / self._per_s
-        self._left -= 1
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._per_s
+        self._tokens -= 1
         return 0.0

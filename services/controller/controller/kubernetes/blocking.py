@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from controller.kubernetes.api import CALL_S, Api, Away, Json, Kind
+from controller.kubernetes.api import CALL_S, Api, ApiUnavailable, Json, Kind
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class BlockingApi:
         return self._wait(self._api.get(kind, name))
 
     def patch(self, kind: Kind, name: str, body: Json) -> Json:
-        """A merge patch; with `metadata.resourceVersion` in it, only of that revision (else `Conflict`)."""
+        """A merge patch; with `metadata.resourceVersion` in it, only of that revision (else `ApiConflict`)."""
         return self._wait(self._api.patch(kind, name, body))
 
     def pods(self, namespace: str, selector: str) -> Sequence[Json]:
@@ -50,7 +50,7 @@ class BlockingApi:
         try:
             answer = json.loads(self._wait(self._api.text(f"/api/v1/namespaces/{namespace}/pods", query)))
         except ValueError as error:
-            raise Away(f"the answer is no list of pods: {error}") from None
+            raise ApiUnavailable(f"the answer is no list of pods: {error}") from None
         items = answer.get("items") if isinstance(answer, dict) else None
         return items if isinstance(items, list) else []
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from controller.catalog.builder import Catalog
 from controller.kubernetes.api import NAMESPACE, Api
 from controller.kubernetes.documents import KubernetesDocuments
-from controller.kubernetes.election import Election, LeaseLock, Pace
-from controller.kubernetes.events import Recorder
+from controller.kubernetes.election import Election, LeaseLock, LeaseTiming
+from controller.kubernetes.events import EventRecorder
 from controller.kubernetes.writer import StatusWriter
-from controller.traffic.model_state import Situation
+from controller.traffic.model_state import ModelState
 
 RESTART_S = 5.0
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Place:
+class ClusterOptions:
     """Where this process is. `namespace`: of the ServedModels and the lease; empty: the pod's own.
 
     `identity`: `<pod>_<host:port>`, by which the other replicas reach this one when it leads. `kubeconfig`: only
@@ -33,7 +33,7 @@ class Place:
     namespace: str = ""
     lease: str = "triptych-controller"
     kubeconfig: Path | None = None
-    pace: Pace = field(default_factory=Pace)
+    timing: LeaseTiming = field(default_factory=LeaseTiming)
 
 
 class Cluster:
@@ -42,20 +42,20 @@ class Cluster:
     def __init__(
         self,
         api: Api,
-        place: Place,
-        situation: Callable[[str], Situation | None],
+        options: ClusterOptions,
+        model_state: Callable[[str], ModelState | None],
         on_started: Callable[[], None] = lambda: None,
         on_stopped: Callable[[], None] = lambda: None,
     ) -> None:
         self._api, self._on_started, self._on_stopped = api, on_started, on_stopped
-        namespace = place.namespace or pod_namespace()
+        namespace = options.namespace or pod_namespace()
         self.documents = KubernetesDocuments(api, namespace)
-        recorder = Recorder(api, namespace, place.identity.partition("_")[0])
-        self.writer = StatusWriter(api, self.documents, recorder, situation)
+        recorder = EventRecorder(api, namespace, options.identity.partition("_")[0])
+        self.writer = StatusWriter(api, self.documents, recorder, model_state)
         self.election = Election(
-            LeaseLock(api, namespace, place.lease),
-            place.identity,
-            pace=place.pace,
+            LeaseLock(api, namespace, options.lease),
+            options.identity,
+            timing=options.timing,
             on_started=self._started,
             on_stopped=self._stopped,
         )
@@ -83,7 +83,7 @@ class Cluster:
 
     def _started(self) -> None:
         self._writing = asyncio.create_task(self.writer.run())
-        self._writing.add_done_callback(_tell)
+        self._writing.add_done_callback(_log_error)
         self._on_started()
 
     def _stopped(self) -> None:
@@ -97,6 +97,6 @@ def pod_namespace() -> str:
     return NAMESPACE.read_text(encoding="utf-8").strip()
 
 
-def _tell(task: asyncio.Task[None]) -> None:
+def _log_error(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         log.error("internal error", exc_info=error)

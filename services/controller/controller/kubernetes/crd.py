@@ -21,12 +21,18 @@ HEADER = "# Generated from controller.catalog.served_model: make crd\n"
 _UNUSED = ("title", "additionalProperties")  # a structural schema is closed by itself: the rest is refused or pruned
 _COLUMNS = (
     ("Model", "string", ".spec.model", "Folder in the model repository.", 0),
-    ("Traffic", "string", ".status.summary", "Shares in force; after an arrow, those asked for.", 0),
-    ("Copies", "integer", ".status.copies", "Tritons that have every version in traffic loaded.", 0),
-    ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Whether the traffic is as asked.", 0),
+    ("Traffic", "string", ".status.summary", "Shares in force; after an arrow, those of the spec.", 0),
+    ("Replicas", "integer", ".status.replicas", "Predictors that have every version in traffic loaded.", 0),
+    (
+        "Ready",
+        "string",
+        '.status.conditions[?(@.type=="Ready")].status',
+        "Whether the traffic of the spec is in force.",
+        0,
+    ),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why it is not.", 0),
-    ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', "The same in a sentence.", 1),
-    ("Age", "date", ".metadata.creationTimestamp", "Since it was made.", 0),
+    ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', "The same as a sentence.", 1),
+    ("Age", "date", ".metadata.creationTimestamp", "Time since its creation.", 0),
 )
 
 

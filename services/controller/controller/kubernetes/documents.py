@@ -19,14 +19,14 @@ from controller.catalog.served_model import (
     PLURAL,
     VERSION,
     Document,
-    Fault,
+    DocumentFault,
+    DocumentSource,
     Location,
-    Origin,
-    Sealed,
+    RecordedDigests,
     check_document,
 )
-from controller.kubernetes.api import Api, ApiError, Expired, Json, Kind, part
-from controller.kubernetes.backoff import pauses
+from controller.kubernetes.api import Api, ApiError, ApiExpired, Json, Kind, part
+from controller.kubernetes.backoff import exponential_backoff
 
 SHORTEST_S = 1.0  # a watch that ends sooner is not begun again at once
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -41,14 +41,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedServedModel:
     """One ServedModel as it was last seen."""
 
     name: str
     uid: str
-    origin: Origin
+    source: DocumentSource
     model: str
-    items: tuple[Document | Fault, ...]
+    items: tuple[Document | DocumentFault, ...]
     status: Json
 
 
@@ -58,13 +58,13 @@ class KubernetesDocuments:
     def __init__(self, api: Api, namespace: str) -> None:
         self._api, self.kind = api, Kind(GROUP, VERSION, namespace, PLURAL)
         self.on_status: Callable[[str], None] = lambda name: None
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, ObservedServedModel] = {}
         self._revision = ""  # where the next watch goes on; empty: list first
         self._on_change: Callable[[], None] = lambda: None
         self._listed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._lost = False
-        self._left_out: set[str] = set()  # names, as the log said them
+        self._disconnected = False
+        self._skipped: set[str] = set()  # names, as the log said them
 
     async def start(self, on_change: Callable[[], None]) -> None:
         """Returns once they have been listed, however long that takes: to serve without them would be wrong."""
@@ -76,24 +76,24 @@ class KubernetesDocuments:
         if self._task.done():
             self._task.result()
 
-    def now(self) -> tuple[Document | Fault, ...]:
+    def now(self) -> tuple[Document | DocumentFault, ...]:
         """All documents, by the names of their objects."""
-        return tuple(item for _, seen in sorted(self._seen.items()) for item in seen.items)
+        return tuple(item for _, observed in sorted(self._seen.items()) for item in observed.items)
 
-    def seen(self, name: str) -> Seen | None:
+    def observed(self, name: str) -> ObservedServedModel | None:
         """An object as it was last seen."""
         return self._seen.get(name)
 
-    def about(self, models: Iterable[str]) -> set[str]:
+    def names_of(self, models: Iterable[str]) -> set[str]:
         """The names of the objects that are about these models."""
         wanted = set(models)
-        return {name for name, seen in self._seen.items() if seen.model in wanted}
+        return {name for name, observed in self._seen.items() if observed.model in wanted}
 
-    def wrote(self, name: str, uid: str, status: Json) -> None:
+    def status_written(self, name: str, uid: str, status: Json) -> None:
         """What we wrote ourselves is seen at once."""
-        seen = self._seen.get(name)
-        if seen is not None and seen.uid == uid:
-            self._seen[name] = replace(seen, status=status)
+        observed = self._seen.get(name)
+        if observed is not None and observed.uid == uid:
+            self._seen[name] = replace(observed, status=status)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -101,24 +101,24 @@ class KubernetesDocuments:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _follow(self) -> None:
-        waits = pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        backoff = exponential_backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         while True:
             began = time.monotonic()
             try:
                 if not self._revision:
                     await self._list()
-                    self._found()
+                    self._log_reconnected()
                 await self._watch()
                 await asyncio.sleep(max(0.0, SHORTEST_S - (time.monotonic() - began)))
-            except Expired:
+            except ApiExpired:
                 self._revision = ""
                 await asyncio.sleep(FIRST_PAUSE_S)
             except ApiError as error:
                 self._revision = ""
-                self._lose(error)
+                self._log_disconnected(error)
                 if time.monotonic() - began > LONGEST_PAUSE_S:
-                    waits = pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
-                await asyncio.sleep(next(waits))
+                    backoff = exponential_backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+                await asyncio.sleep(next(backoff))
             except Exception:  # whatever is wrong with one object, the others are to be followed
                 self._revision = ""
                 log.exception("internal error")
@@ -126,8 +126,8 @@ class KubernetesDocuments:
 
     async def _list(self) -> None:
         objects, self._revision = await self._api.list(self.kind)
-        read = [seen for each in objects if (seen := self._read_safely(each))]
-        before, self._seen = self._seen, {seen.name: seen for seen in read}
+        read = [observed for each in objects if (observed := self._read_safely(each))]
+        before, self._seen = self._seen, {observed.name: observed for observed in read}
         self._listed.set()
         for name in self._seen:
             self.on_status(name)
@@ -143,10 +143,10 @@ class KubernetesDocuments:
                 if event == "DELETED":
                     self._seen.pop(str(metadata.get("name")), None)
                     self._on_change()
-                elif event in ("ADDED", "MODIFIED") and (seen := self._read_safely(content)):
-                    self._changed(seen)
+                elif event in ("ADDED", "MODIFIED") and (observed := self._read_safely(content)):
+                    self._changed(observed)
 
-    def _changed(self, now: Seen) -> None:
+    def _changed(self, now: ObservedServedModel) -> None:
         before = self._seen.get(now.name)
         self._seen[now.name] = now
         if before is not None and before.items == now.items:
@@ -154,7 +154,7 @@ class KubernetesDocuments:
         else:
             self._on_change()
 
-    def _read_safely(self, content: Any) -> Seen | None:
+    def _read_safely(self, content: Any) -> ObservedServedModel | None:
         """An object, whatever is wrong with it; None for what is no object. The log says once what is left out."""
         metadata = part(content, "metadata")
         name, uid = metadata.get("name"), metadata.get("uid")
@@ -162,57 +162,59 @@ class KubernetesDocuments:
             self._leave_out(repr(name), "it has no name or no uid")
             return None
         try:
-            seen = self._read(content, metadata, name, uid)
+            observed = self._read(content, metadata, name, uid)
         except Exception as error:  # whatever is wrong with one object, the others are to be followed
             log.exception("internal error", extra={"served_model": name})
             where = f"servedmodel/{self.kind.namespace}/{name}"
-            fault = Fault("", f"{where}: cannot be read: {type(error).__name__}", Origin(where))
-            return Seen(name, uid, fault.origin, "", (fault,), {})
-        self._left_out.discard(repr(name))
-        return seen
+            fault = DocumentFault("", f"{where}: cannot be read: {type(error).__name__}", DocumentSource(where))
+            return ObservedServedModel(name, uid, fault.source, "", (fault,), {})
+        self._skipped.discard(repr(name))
+        return observed
 
     def _leave_out(self, name: str, why: str) -> None:
-        if name not in self._left_out:
+        if name not in self._skipped:
             log.warning("a ServedModel is left out", extra={"served_model": name[:200], "reason": why})
-        self._left_out.add(name)
+        self._skipped.add(name)
 
-    def _read(self, content: Json, metadata: Json, name: str, uid: str) -> Seen:
+    def _read(self, content: Json, metadata: Json, name: str, uid: str) -> ObservedServedModel:
         """Of an object that we know, only what changed is read."""
         status = _known_status(part(content, "status"))
         generation = _number(metadata.get("generation"))
         before = self._seen.get(name)
         known = before if before is not None and before.uid == uid else None
-        if known and known.origin.generation == generation:
+        if known and known.source.generation == generation:
             return replace(known, status=status)
         where = f"servedmodel/{self.kind.namespace}/{name}"
-        traffic = known.origin.traffic if known else _traffic(status)
-        sealed = known.origin.sealed if known else _sealed(status)
-        origin = Origin(where, generation, str(metadata.get("creationTimestamp") or ""), traffic, sealed)
+        traffic = known.source.traffic if known else _traffic(status)
+        recorded_digests = known.source.recorded_digests if known else _recorded_digests(status)
+        source = DocumentSource(
+            where, generation, str(metadata.get("creationTimestamp") or ""), traffic, recorded_digests
+        )
         document = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,
             "metadata": {"name": name, "namespace": self.kind.namespace},
             "spec": content.get("spec"),
         }
-        items = tuple(check_document(origin, document, lambda location: _place(where, location)))
-        return Seen(name, uid, origin, _text(part(content, "spec").get("model")), items, status)
+        items = tuple(check_document(source, document, lambda location: _place(where, location)))
+        return ObservedServedModel(name, uid, source, _text(part(content, "spec").get("model")), items, status)
 
-    def _lose(self, error: ApiError) -> None:
+    def _log_disconnected(self, error: ApiError) -> None:
         """Says once that nothing new is heard."""
         facts = {"namespace": self.kind.namespace, "served_models": len(self._seen), "reason": str(error)}
-        if not self._lost:
+        if not self._disconnected:
             text = "what was seen last stays in force" if self._listed.is_set() else "waiting for the first list"
             log.warning("the ServedModels cannot be followed: %s", text, extra=facts)
-        self._lost = True
+        self._disconnected = True
 
-    def _found(self) -> None:
-        if self._lost:
+    def _log_reconnected(self) -> None:
+        if self._disconnected:
             log.info("the ServedModels are followed again", extra={"served_models": len(self._seen)})
-        self._lost = False
+        self._disconnected = False
 
 
-def _documents(seen: Mapping[str, Seen]) -> list[tuple[Document | Fault, ...]]:
-    return [each.items for _, each in sorted(seen.items())]
+def _documents(observed: Mapping[str, ObservedServedModel]) -> list[tuple[Document | DocumentFault, ...]]:
+    return [each.items for _, each in sorted(observed.items())]
 
 
 def _number(value: Any) -> int:
@@ -233,11 +235,13 @@ def _traffic(status: Json) -> dict[int, int]:
     return {share["version"]: share["percent"] for share in status.get("traffic") or ()}
 
 
-def _sealed(status: Json) -> dict[int, Sealed]:
+def _recorded_digests(status: Json) -> dict[int, RecordedDigests]:
     """Digests as they were written down, of the versions that have any."""
     versions = status.get("versions") or ()
-    sealed = {each["version"]: Sealed(_text(each.get("files")), _text(each.get("contract"))) for each in versions}
-    return {version: each for version, each in sealed.items() if any(each)}
+    recorded_digests = {
+        each["version"]: RecordedDigests(_text(each.get("files")), _text(each.get("contract"))) for each in versions
+    }
+    return {version: each for version, each in recorded_digests.items() if any(each)}
 
 
 def _text(value: Any) -> str:

@@ -15,35 +15,38 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.kubernetes.api import Api, ApiError, Conflict, Json, Kind, Missing, part
+from controller.kubernetes.api import Api, ApiConflict, ApiError, ApiNotFound, Json, Kind, part
 from controller.kubernetes.writer import now_micro
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pace:
-    """`lease_s`: others take over that long after the last renewal. `renew_s`: a leader that could not renew for
-    that long stops, well before. `retry_s`: between two renewals, and between two looks of the others."""
+class LeaseTiming:
+    """The durations of the election, named as in client-go.
 
-    lease_s: float = 10.0
-    renew_s: float = 7.0
-    retry_s: float = 1.5
+    `lease_duration_s`: others take over that long after the last renewal. `renew_deadline_s`: a leader that could not
+    renew for that long stops; shorter than the lease. `retry_period_s`: between two attempts, of leader and followers.
+    """
+
+    lease_duration_s: float = 10.0
+    renew_deadline_s: float = 7.0
+    retry_period_s: float = 1.5
 
 
 class Lock(Protocol):
     """Where the lease is kept."""
 
     async def read(self) -> Json:
-        """The Lease. Raises `Missing`."""
+        """The Lease. Raises `ApiNotFound`."""
         ...
 
     async def create(self, spec: Json) -> Json:
-        """Raises `Conflict` when somebody was first."""
+        """Raises `ApiConflict` when somebody was first."""
         ...
 
     async def update(self, lease: Json, spec: Json) -> Json:
-        """Raises `Conflict` when somebody wrote it since it was read."""
+        """Raises `ApiConflict` when somebody wrote it since it was read."""
         ...
 
 
@@ -76,23 +79,23 @@ class Election:
         lock: Lock,
         identity: str,
         *,
-        pace: Pace | None = None,
+        timing: LeaseTiming | None = None,
         on_started: Callable[[], None] = lambda: None,
         on_stopped: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lock, self._identity, self._pace, self._clock = lock, identity, pace or Pace(), clock
+        self._lock, self._identity, self._timing, self._clock = lock, identity, timing or LeaseTiming(), clock
         self._on_started, self._on_stopped = on_started, on_stopped
         self._lease: Json = {}  # as last read or written
         self._changed_at = clock()  # when we saw it change
         self._renewed_at: float | None = None  # when we began the last renewal that succeeded
-        self._silent = False
+        self._failure_logged = False
 
     @property
     def is_leader(self) -> bool:
         """Whether nobody else can be leader now."""
         renewed_at = self._renewed_at if self.leader == self._identity else None
-        return renewed_at is not None and self._clock() < renewed_at + self._pace.renew_s
+        return renewed_at is not None and self._clock() < renewed_at + self._timing.renew_deadline_s
 
     @property
     def in_charge(self) -> bool:
@@ -116,8 +119,8 @@ class Election:
         """Follows and leads in turn, until cancelled."""
         try:
             while True:
-                while not await self._attempt():
-                    await asyncio.sleep(self._pace.retry_s * random.uniform(0.8, 1.2))
+                while not await self._try_to_hold():
+                    await asyncio.sleep(self._timing.retry_period_s * random.uniform(0.8, 1.2))
                 log.info("leading", extra={"identity": self._identity})
                 self._on_started()
                 try:
@@ -132,41 +135,41 @@ class Election:
     async def _lead(self) -> None:
         """Returns when the lease could not be renewed in time, or is somebody else's."""
         while self.is_leader:
-            await asyncio.sleep(self._pace.retry_s)
-            left_s = (self._renewed_at or 0.0) + self._pace.renew_s - self._clock()
+            await asyncio.sleep(self._timing.retry_period_s)
+            left_s = (self._renewed_at or 0.0) + self._timing.renew_deadline_s - self._clock()
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(left_s, 0.0)):
-                    while not await self._attempt() and self.is_leader:
-                        await asyncio.sleep(self._pace.retry_s / 4)
+                    while not await self._try_to_hold() and self.is_leader:
+                        await asyncio.sleep(self._timing.retry_period_s / 4)
             if self.leader not in ("", self._identity):
                 return
 
-    async def _attempt(self) -> bool:
+    async def _try_to_hold(self) -> bool:
         """Takes or renews the lease if that is allowed; returns whether it is ours."""
         began = self._clock()
         try:
-            held = await self._take()
-        except Conflict:
+            held = await self._acquire_or_renew()
+        except ApiConflict:
             return False  # somebody was faster; the next look shows who
         except ApiError as error:
-            if not self._silent:
+            if not self._failure_logged:
                 log.warning("the lease cannot be reached", extra={"reason": str(error), "leader": self.leader})
-            self._silent = True
+            self._failure_logged = True
             return False
-        self._silent = False
+        self._failure_logged = False
         if held:
             self._renewed_at = began
         return held
 
-    async def _take(self) -> bool:
+    async def _acquire_or_renew(self) -> bool:
         try:
             self._observe(await self._lock.read())
-        except Missing:
-            self._observe(await self._lock.create(self._claim()))
+        except ApiNotFound:
+            self._observe(await self._lock.create(self._our_spec()))
             return True
         if self.leader not in ("", self._identity) and not self._is_over():
             return False
-        self._observe(await self._lock.update(self._lease, self._claim()))
+        self._observe(await self._lock.update(self._lease, self._our_spec()))
         return True
 
     def _observe(self, lease: Json) -> None:
@@ -177,16 +180,16 @@ class Election:
         self._lease = lease
 
     def _is_over(self) -> bool:
-        duration_s = _number(_spec(self._lease), "leaseDurationSeconds") or self._pace.lease_s
+        duration_s = _number(_spec(self._lease), "leaseDurationSeconds") or self._timing.lease_duration_s
         return self._clock() >= self._changed_at + duration_s
 
-    def _claim(self) -> Json:
+    def _our_spec(self) -> Json:
         """The lease as ours from now on."""
         old, now = _spec(self._lease), now_micro()
         ours = old.get("holderIdentity") == self._identity
         return {
             "holderIdentity": self._identity,
-            "leaseDurationSeconds": max(1, round(self._pace.lease_s)),
+            "leaseDurationSeconds": max(1, round(self._timing.lease_duration_s)),
             "acquireTime": (old.get("acquireTime") if ours else None) or now,
             "renewTime": now,
             "leaseTransitions": _number(old, "leaseTransitions") + (0 if ours or not old else 1),
@@ -198,7 +201,7 @@ class Election:
             return
         self._renewed_at = None
         with suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(self._pace.retry_s * 2):
+            async with asyncio.timeout(self._timing.retry_period_s * 2):
                 self._observe(await self._lock.read())  # a renewal that was cut off may have been done
                 if self.leader == self._identity:
                     free = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": now_micro()}

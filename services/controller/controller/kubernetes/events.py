@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from controller.catalog.served_model import GROUP, KIND, VERSION
-from controller.kubernetes.api import Api, ApiError, Conflict, Kind
-from controller.kubernetes.backoff import Bucket
-from controller.kubernetes.documents import Seen
+from controller.kubernetes.api import Api, ApiConflict, ApiError, Kind
+from controller.kubernetes.backoff import TokenBucket
+from controller.kubernetes.documents import ObservedServedModel
 from controller.kubernetes.status import Json, summary
 
-AT_ONCE, PER_S = 50, 2.0
+BURST, PER_S = 50, 2.0
 QUIET_S = 300.0  # the same event about the same object is not written again for that long
 REMEMBERED = 4096
 MAX_NOTE = 1024  # the API server's limit
@@ -73,46 +73,53 @@ def _condition(status: Json, kind: str) -> dict[str, Any]:
     return next((dict(each) for each in status.get("conditions") or () if each["type"] == kind), {})
 
 
-class Recorder:
+class EventRecorder:
     """Writes events, at a bounded rate; one that cannot be written is only logged."""
 
     def __init__(self, api: Api, namespace: str, instance: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._api, self._kind = api, Kind("events.k8s.io", "v1", namespace, "events")
         self._instance, self._clock = instance, clock
-        self._bucket = Bucket(AT_ONCE, PER_S, clock)
-        self._written: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when last, and how often
+        self._bucket = TokenBucket(BURST, PER_S, clock)
+        self._last_written: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when last, and how often
 
-    async def record(self, seen: Seen, decision: Decision, now: str) -> None:
+    async def record(self, observed: ObservedServedModel, decision: Decision, now: str) -> None:
         """Logs the decision and makes an event of it; of the same one again, a series."""
-        facts = {"served_model": seen.name, "model": seen.model, "action": decision.action, "note": decision.note}
+        facts = {
+            "served_model": observed.name,
+            "model": observed.model,
+            "action": decision.action,
+            "note": decision.note,
+        }
         log.log(logging.WARNING if decision.warning else logging.INFO, decision.reason, extra=facts)
         note = decision.note if len(decision.note) <= MAX_NOTE else f"{decision.note[: MAX_NOTE - 4]} ..."
-        name = f"{seen.name[:240].rstrip('-.')}.{_digest(seen.uid, decision.reason, note)}"
-        last, count = self._written.get(name, (-QUIET_S, 0))
+        name = f"{observed.name[:240].rstrip('-.')}.{_digest(observed.uid, decision.reason, note)}"
+        last, count = self._last_written.get(name, (-QUIET_S, 0))
         if self._clock() - last < QUIET_S or self._bucket.take():
             return
         try:
-            count = await self._write(name, seen, decision, note, now, count)
+            count = await self._write(name, observed, decision, note, now, count)
         except ApiError as error:
             log.warning("event not written", extra=facts | {"reason": str(error)})
             return
-        self._written[name] = (self._clock(), count)
-        self._written.move_to_end(name)
-        if len(self._written) > REMEMBERED:
-            self._written.popitem(last=False)
+        self._last_written[name] = (self._clock(), count)
+        self._last_written.move_to_end(name)
+        if len(self._last_written) > REMEMBERED:
+            self._last_written.popitem(last=False)
 
-    async def _write(self, name: str, seen: Seen, decision: Decision, note: str, now: str, count: int) -> int:
+    async def _write(
+        self, name: str, observed: ObservedServedModel, decision: Decision, note: str, now: str, count: int
+    ) -> int:
         """Returns how often the event has happened now."""
         try:
-            await self._api.create(self._kind, self._event(name, seen, decision, note, now))
+            await self._api.create(self._kind, self._event(name, observed, decision, note, now))
             return 1
-        except Conflict:
+        except ApiConflict:
             series = {"count": max(count, 1) + 1, "lastObservedTime": now}
             await self._api.patch(self._kind, name, {"series": series})
             return max(count, 1) + 1
 
-    def _event(self, name: str, seen: Seen, decision: Decision, note: str, now: str) -> Json:
-        regarding = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": seen.name, "uid": seen.uid}
+    def _event(self, name: str, observed: ObservedServedModel, decision: Decision, note: str, now: str) -> Json:
+        regarding = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": observed.name, "uid": observed.uid}
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",

@@ -36,14 +36,14 @@ class Seals(Protocol):
 
 
 class Needs:
-    """Of all versions in the catalog. Copies are asked for by pins and minCopies, by a gate that waits, by use."""
+    """Of all versions in the catalog. Copies are asked for by pins and minReplicas, by a gate that waits, by use."""
 
     def __init__(self, limits: Limits, fleet: Fleet, clock: Callable[[], float]) -> None:
         self._limits, self._fleet, self._clock = limits, fleet, clock
         self.usage = Usage(limits.half_life_s, limits.half_life_requests)
         self.memory = Memory(limits)
         self.catalog = Catalog()
-        self.required: dict[Key, int] = {}  # copies by pin and minCopies
+        self.required: dict[Key, int] = {}  # copies by pin and minReplicas
         self.proving: set[Key] = set()  # versions that wait for traffic until they are loaded
         self._in_force: dict[str, Mapping[int, int]] = {}  # percent by version with traffic
         self._deaths: dict[Key, list[float]] = {}  # when Tritons went away while they loaded it
@@ -83,7 +83,7 @@ class Needs:
         if known is None:
             return False
         self._require(known)
-        return bool(now or known.residency.copies)
+        return bool(now or known.placement.replicas)
 
     @contextmanager
     def asked(self, key: Key) -> Iterator[None]:
@@ -99,7 +99,7 @@ class Needs:
     def target(self, key: Key) -> int:
         """On how many Tritons the version is to be."""
         model = self.catalog.models.get(key[0])
-        most = (model.residency.max_copies if model else 0) or math.inf
+        most = (model.placement.max_replicas if model else 0) or math.inf
         return int(max(self.stays(key), min(self.wanted[key], most)))
 
     def stays(self, key: Key) -> int:
@@ -179,7 +179,7 @@ class Needs:
         """Bytes of the version when it is loaded."""
         if (size := self._sizes.get(key)) is None:
             model, version = self._known(key)
-            declared = (model.residency.memory_bytes if model else 0) or 0
+            declared = (model.placement.memory_bytes if model else 0) or 0
             size = self._sizes[key] = self.memory.size(key, declared, version.file_bytes if version else 0)
         return size
 
@@ -259,11 +259,11 @@ class Needs:
 
     def _require(self, model: Model) -> None:
         """Copies of the versions that serve: not of one that only should."""
-        if model.residency.copies:
+        if model.placement.replicas:
             serving = self._in_force.get(model.name, model.in_traffic)
             for version in model.versions:
                 self.required.pop((model.name, version), None)
-            self.required.update({(model.name, version): model.residency.copies for version in serving})
+            self.required.update({(model.name, version): model.placement.replicas for version in serving})
 
     def _known(self, key: Key) -> tuple[Model | None, Version | None]:
         model = self.catalog.models.get(key[0])

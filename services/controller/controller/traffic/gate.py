@@ -20,7 +20,7 @@ Shares = Mapping[int, int]  # percent by version
 
 
 @dataclass(frozen=True)
-class Traffic:
+class TrafficDecision:
     """Shares in force, the versions that have to wait for theirs with the reason, and those to be loaded now."""
 
     in_force: Shares
@@ -28,7 +28,7 @@ class Traffic:
     to_prove: frozenset[int] = frozenset()
 
 
-class Gate:
+class TrafficGate:
     """Remembers which versions loaded well, which failed, and what was in force for each model."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Gate:
         self._failed: set[Key] = set()  # and was not ready since
         self._before: dict[str, Shares] = {}
 
-    def decide(self, model: Model, ready: Mapping[int, object], failures: Mapping[int, str]) -> Traffic:
+    def decide(self, model: Model, ready: Mapping[int, object], failures: Mapping[int, str]) -> TrafficDecision:
         """What is in force now, given the versions that are ready somewhere and those that failed to load."""
         before = self._before.get(model.name) or model.traffic_before
         before = {version: percent for version, percent in before.items() if version in model.versions}
@@ -50,7 +50,7 @@ class Gate:
         }
         if not waiting:
             self._before[model.name] = model.traffic
-            return Traffic(model.traffic)
+            return TrafficDecision(model.traffic)
         shares = _meanwhile(model, before, waiting, ready, lost, lead)
         if not before or all(self._is_proven(model, version) for version, percent in shares.items() if percent):
             self._before[model.name] = shares
@@ -60,7 +60,7 @@ class Gate:
             if shares.get(version, 0) < model.traffic[version]
         }
         to_prove = {v for v in held if v in waiting and v not in failures} if before or ready else set()
-        return Traffic(shares, held, frozenset(to_prove))
+        return TrafficDecision(shares, held, frozenset(to_prove))
 
     def keep(self, known: Mapping[str, object]) -> None:
         """Forgets models that are gone."""

@@ -7,20 +7,20 @@ from collections.abc import Callable, Iterable, Mapping
 from controller.catalog.builder import Catalog, Model
 from controller.journal import Journal
 from controller.placement.placement import Residency
-from controller.traffic.gate import Gate, Traffic
-from controller.traffic.model_state import Situation
-from controller.traffic.watch_hub import Board
+from controller.traffic.gate import TrafficDecision, TrafficGate
+from controller.traffic.model_state import ModelState
+from controller.traffic.watch_hub import WatchHub
 from triptych.protocol import controller_pb2 as cp
 
 
-class Serving:
+class Publisher:
     """Puts on the board what follows from a new catalog, or from a version that came, went or failed."""
 
-    def __init__(self, board: Board, journal: Journal) -> None:
-        self._board, self._journal = board, journal
-        self._gate = Gate()
+    def __init__(self, watch_hub: WatchHub, journal: Journal) -> None:
+        self._watch_hub, self._journal = watch_hub, journal
+        self._gate = TrafficGate()
         self._catalog = Catalog()
-        self._traffic: dict[str, Traffic] = {}
+        self._traffic: dict[str, TrafficDecision] = {}
         self._residency: Residency | None = None
         self._listeners: list[Callable[[set[str]], None]] = []
 
@@ -36,7 +36,7 @@ class Serving:
         """Everything that is to be served from now on."""
         before, self._catalog = self._catalog, catalog
         self._gate.keep(catalog.models)
-        self._board.catalog = catalog
+        self._watch_hub.catalog = catalog
         if self._residency is not None:
             self._residency.set_catalog(catalog)
         gone = before.models.keys() - catalog.models.keys()
@@ -56,25 +56,27 @@ class Serving:
             frozenset(version for version, percent in traffic.in_force.items() if percent) if traffic else frozenset()
         )
 
-    def situation(self, name: str) -> Situation | None:
+    def model_state(self, name: str) -> ModelState | None:
         """Of one model; None when it is not served."""
         model = self._catalog.models.get(name)
         if model is None or self._residency is None:
             return None
         traffic = self._traffic[name]
-        return Situation(
+        return ModelState(
             traffic=traffic.in_force,
             ready=self._residency.fleet.placement(name),
             failures=self._residency.last_failures(name, model.versions),
             held_back=traffic.held_back,
-            copies=max((self._residency.needs.target((name, version)) for version in model.versions), default=0),
+            desired_replicas=max(
+                (self._residency.needs.target((name, version)) for version in model.versions), default=0
+            ),
             failing=self._residency.failing(name, model.versions),
             trying=self._residency.trying(name, model.versions),
         )
 
     def _publish(self, changed: Iterable[str], gone: Iterable[str]) -> None:
         messages = {name: self._message(self._catalog.models[name]) for name in changed}
-        self._board.publish(messages, gone)
+        self._watch_hub.publish(messages, gone)
         for listener in self._listeners:
             listener({*messages, *gone})
 
@@ -90,7 +92,7 @@ class Serving:
             shares = {version: percent for version, percent in now.in_force.items() if percent}
             self._residency.serve(model.name, shares, now.to_prove)
         if before is not None and before.in_force != now.in_force:
-            words = f"{_words(before.in_force)} to {_words(now.in_force)}"
+            words = f"{_format_split(before.in_force)} to {_format_split(now.in_force)}"
             self._journal.write("traffic", model.name, reason=words)
         versions = [
             cp.Version(version=number, percent=now.in_force.get(number, 0), predictors=ready.get(number, ()))
@@ -99,5 +101,5 @@ class Serving:
         return cp.Model(name=model.name, family=model.family, route=model.route, versions=versions)
 
 
-def _words(shares: Mapping[int, int]) -> str:
+def _format_split(shares: Mapping[int, int]) -> str:
     return " ".join(f"{version}:{percent}%" for version, percent in sorted(shares.items()) if percent)

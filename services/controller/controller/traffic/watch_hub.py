@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 
-from controller.call_slots import Places
+from controller.call_slots import CallSlots
 from controller.catalog.builder import Catalog
 from controller.metrics import ControllerMetrics
 from triptych.errors import Draining
@@ -19,10 +19,10 @@ from triptych.protocol.call import Call
 TOGETHER_S = 0.005
 
 
-class Board:
+class WatchHub:
     """Catalog and placement, with a revision that grows with every visible change."""
 
-    def __init__(self, metrics: ControllerMetrics, watchers: Places) -> None:
+    def __init__(self, metrics: ControllerMetrics, watchers: CallSlots) -> None:
         self.catalog = Catalog()
         self._watchers = watchers
         metrics.watchers.set_function(lambda: self._watchers.taken)
@@ -59,7 +59,7 @@ class Board:
 
     async def updates(self, call: Call) -> AsyncIterator[cp.CatalogUpdate]:
         """The whole catalog once it is known, then what changes. Raises `Overloaded` and `Draining`."""
-        with self._watchers.place(call):
+        with self._watchers.slot(call):
             revision = 0
             while True:
                 while revision == self._revision and not self._closed:

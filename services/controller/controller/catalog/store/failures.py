@@ -22,39 +22,39 @@ class _Failure:
     pause_s: float
 
 
-class Failures:
+class FailedDownloads:
     """By version, or by file of a model."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._failures: dict[str, _Failure] = {}
+        self._failed: dict[str, _Failure] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._failures)
+        return bool(self._failed)
 
     @property
     def by_key(self) -> dict[str, str]:
         """Sentences by the key of the object that failed."""
-        return {failure.key: failure.why for failure in self._failures.values()}
+        return {failure.key: failure.why for failure in self._failed.values()}
 
     def due(self, wanted: Mapping[str, Object]) -> dict[str, Object]:
         """Without what failed before, is listed as it was then, and is not to be tried again yet."""
         now_s = self._clock()
-        self._failures = {
-            unit: failure for unit, failure in self._failures.items() if failure.files == _of_unit(unit, wanted)
+        self._failed = {
+            unit: failure for unit, failure in self._failed.items() if failure.files == _of_unit(unit, wanted)
         }
-        waits = {unit for unit, failure in self._failures.items() if now_s < failure.retry_at_s}
+        waits = {unit for unit, failure in self._failed.items() if now_s < failure.retry_at_s}
         return {path: known for path, known in wanted.items() if unit_of(path) not in waits}
 
     def fail(self, unit: str, key: str, why: str, wanted: Mapping[str, Object]) -> None:
         """The first time it is tried again with the next look, then after pauses that grow."""
-        before = self._failures.get(unit)
+        before = self._failed.get(unit)
         pause_s = min(before.pause_s * 2 or RETRY_S, LONGEST_RETRY_S) if before else 0.0
-        self._failures[unit] = _Failure(key, why, _of_unit(unit, wanted), self._clock() + pause_s, pause_s)
+        self._failed[unit] = _Failure(key, why, _of_unit(unit, wanted), self._clock() + pause_s, pause_s)
 
     def forget(self, path: str) -> None:
         """The file came, and so did its version."""
-        self._failures.pop(unit_of(path), None)
+        self._failed.pop(unit_of(path), None)
 
 
 def _of_unit(unit: str, wanted: Mapping[str, Object]) -> dict[str, Object]:

@@ -16,16 +16,16 @@ MAX_PATH_BYTES = 3000  # below the folder's own path, which all together may hav
 
 
 @dataclass(frozen=True)
-class Sorted:
+class ClassifiedKeys:
     """Objects that are files of models, by path, and why others are not, by key."""
 
     files: dict[str, Object] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
 
 
-def sort_out(listed: Mapping[str, Object]) -> Sorted:
+def classify(listed: Mapping[str, Object]) -> ClassifiedKeys:
     """Folder markers (empty objects whose key ends with '/') and files beside the models are neither."""
-    found = Sorted()
+    found = ClassifiedKeys()
     good: dict[str, Object] = {}
     for key, known in listed.items():
         if known.size == 0 and key.endswith("/"):

@@ -8,29 +8,29 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from controller.catalog.seal import refusal
-from controller.catalog.sealer import Identify, Sealer
+from controller.catalog.digests import refusal
+from controller.catalog.integrity import DigestFunction, IntegrityChecker
 from controller.catalog.store.uri import is_uri
 from triptych.contract.verification.tree import File
 
 MAX_NAMED = 100  # objects
-AWAY = ""  # key of the fault of the store itself
+STORE = ""  # key of the fault of the store itself
 
 
 @dataclass(frozen=True)
-class Models:
-    """A folder of models, and how it is brought up to date before it is read.
+class ModelSource:
+    """A folder of models, and how to refresh it.
 
-    `refresh` blocks, and returns what is wrong by the key of the object, `AWAY` for the store itself. It raises
-    `OSError` when there is nothing to go on with: the store cannot be read, and was not read into `folder` before.
-    `identify` is what tells the object of a file, None where files have content. `differs` asks the store now: which
-    files of a version are not what `folder` has; '' if none, or if the store does not answer.
+    `refresh` blocks and returns the faults by the key of the object, `STORE` for the store itself. It raises `OSError`
+    if the store cannot be read and `folder` holds nothing from before. `digest_of`: the digest of a file by its object,
+    None if the files have content. `changed_files` lists the store and names the files of a version that differ from
+    `folder`; '' if none differ or the store does not answer.
     """
 
     folder: Path
     refresh: Callable[[], Mapping[str, str]] = dict
-    identify: Identify | None = None
-    differs: Callable[[str, int], str] = lambda model, number: ""
+    digest_of: DigestFunction | None = None
+    changed_files: Callable[[str, int], str] = lambda model, number: ""
 
 
 def named(faults: Collection[str]) -> set[str]:
@@ -40,47 +40,47 @@ def named(faults: Collection[str]) -> set[str]:
     return {*sorted(faults)[:MAX_NAMED], f"{len(faults) - MAX_NAMED} more objects of the store are left out"}
 
 
-class StoreSeals:
+class StoreIntegrity:
     """Whether the objects of a version are what was published: in the store now, and as they were read last.
 
     A version that could not be loaded is not mended in place: the mirror beside a Triton keeps what it has.
     """
 
-    def __init__(self, models: Models, sealer: Sealer) -> None:
-        self._models, self._sealer = models, sealer
+    def __init__(self, models: ModelSource, integrity: IntegrityChecker) -> None:
+        self._models, self._integrity = models, integrity
 
     def check(self, model: str, number: int, loaded: bool) -> str:
         """Why the version must not be loaded, '' if it may be. Blocks."""
-        what = self._models.differs(model, number)
-        return refusal(number, what) if what else self._sealer.check(model, number, loaded)
+        what = self._models.changed_files(model, number)
+        return refusal(number, what) if what else self._integrity.check(model, number, loaded)
 
     def load_failed(self, model: str, number: int) -> None:
         """Changes nothing."""
 
 
-def models_in(place: str, mirror: Path | None) -> Models:
+def model_source(location: str, mirror_folder: Path | None) -> ModelSource:
     """The models of a folder, which are read where they are, or of a URI, which are read from its mirror."""
-    if not is_uri(place):
-        return Models(Path(place))
+    if not is_uri(location):
+        return ModelSource(Path(location))
     from controller.catalog.store.mirror import Mirror  # obstore, only where there is a store
     from controller.catalog.store.objects import open_store
 
-    folder = mirror or default_folder(place)
-    kept = Mirror(open_store(place), folder, whole=False)
+    folder = mirror_folder or default_folder(location)
+    mirrored = Mirror(open_store(location), folder, whole=False)
 
     def refresh() -> Mapping[str, str]:
         try:
-            kept.refresh()
+            mirrored.refresh()
         except OSError as error:
             if not folder.is_dir() or not any(folder.iterdir()):
                 raise
-            return {**kept.faults, AWAY: str(error)}
-        return kept.faults
+            return {**mirrored.faults, STORE: str(error)}
+        return mirrored.faults
 
-    def identify(path: str, file: File) -> str:
-        return kept.identity(os.path.relpath(path, folder))
+    def digest_of(path: str, file: File) -> str:
+        return mirrored.digest(os.path.relpath(path, folder))
 
-    return Models(folder, refresh, identify, kept.differs)
+    return ModelSource(folder, refresh, digest_of, mirrored.changed_files)
 
 
 def default_folder(uri: str) -> Path:

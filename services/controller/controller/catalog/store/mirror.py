@@ -20,18 +20,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.catalog.seal import difference
-from controller.catalog.store.failures import Failures
-from controller.catalog.store.keys import folders_of, model_of, sort_out, unit_of, version_of
-from controller.catalog.store.objects import Changed, Object, Store, StoreError
-from controller.catalog.store.seals import Seals, not_as_stated
+from controller.catalog.digests import difference
+from controller.catalog.store.failures import FailedDownloads
+from controller.catalog.store.keys import classify, folders_of, model_of, unit_of, version_of
+from controller.catalog.store.objects import Object, ObjectChanged, Store, StoreError
+from controller.catalog.store.published_objects import PublishedObjects, digest_mismatch
 from triptych.contract.files import printable_path
 from triptych.contract.verification.tree import CONTRACT
 
-SMALL = (CONTRACT, "config.pbtxt")  # what the controller reads; of the rest it wants to know that it is there
+WITH_CONTENT = (CONTRACT, "config.pbtxt")  # what the controller reads; of the rest it wants to know that it is there
 DOWNLOADS = 8  # at once: many small files are mostly waiting
 LISTINGS = 3  # in a store that is being written to
-OWN = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR)  # of one file, not of the disk
+FILE_ERRORS = (
+    errno.ENAMETOOLONG,
+    errno.EILSEQ,
+    errno.EINVAL,
+    errno.ENOTDIR,
+    errno.EISDIR,
+)  # of one file, not of the disk
 
 
 class FolderError(OSError):
@@ -49,24 +55,24 @@ class Progress:
     """How far the downloads of one refresh are."""
 
     files: int
-    of_files: int
-    came_bytes: int
-    of_bytes: int
+    total_files: int
+    received_bytes: int
+    total_bytes: int
 
 
 @dataclass(frozen=True)
-class Change:
+class MirrorChange:
     """What one refresh did to the folder, in files."""
 
-    brought: int = 0
+    downloaded: int = 0
     removed: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.brought or self.removed)
+        return bool(self.downloaded or self.removed)
 
 
 @dataclass
-class _Brought:
+class _ModelDownload:
     """One model in the draft: the files that are there whole, and what failed, by version or file."""
 
     files: dict[str, Object] = field(default_factory=dict)
@@ -74,7 +80,7 @@ class _Brought:
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # key and sentence
 
 
-Watch = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 
 
 class Mirror:
@@ -90,63 +96,63 @@ class Mirror:
         folder: Path,
         *,
         whole: bool,
-        watch: Watch = lambda progress: None,
+        on_progress: OnProgress = lambda progress: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.store, self.folder, self._whole, self._watch = store, folder, whole, watch
+        self.store, self.folder, self._whole, self._on_progress = store, folder, whole, on_progress
         self.faults: Mapping[str, str] = {}  # why objects are left out, one sentence each, by key
         self._side = folder.with_name(f".{folder.name}.mirror")  # beside: Triton takes any folder for a model
         self._draft = self._side / "draft"
-        self._has: dict[str, Object] = {}
-        self._seals = Seals(self._side / "seals.json") if whole else None
-        self._failures = Failures(clock)
+        self._present: dict[str, Object] = {}
+        self._published = PublishedObjects(self._side / "published.json") if whole else None
+        self._failed = FailedDownloads(clock)
         self._listed: dict[str, Object] | None = None  # with which the folder is in step
         self._lock = -1
 
-    def refresh(self) -> Change:
+    def refresh(self) -> MirrorChange:
         """Brings the folder in step, and says in `faults` what is left out. Raises `StoreError` or `OSError`.
 
         A store in which nothing is left is taken for a fault, not for the wish to have no model at all.
         """
-        total = Change()
+        total = MirrorChange()
         for last in (False,) * (LISTINGS - 1) + (True,):
             listed = self.store.list()
-            if listed == self._listed and not self._failures:
+            if listed == self._listed and not self._failed:
                 break
-            found = sort_out(listed)
+            found = classify(listed)
             files = found.files
             if self._lock < 0:
                 self._open()
-                self._recall(files)
-            if self._has and not files:
+                self._recover(files)
+            if self._present and not files:
                 why = f"{self.store.endpoint}: nothing is there any more; {self.folder} stays as it is"
                 raise StoreError(self.store.uri, f"{why}, delete it by hand if that is meant")
-            change, changed, sealed = self._follow(files, last=last)
-            total = Change(total.brought + change.brought, total.removed + change.removed)
-            faults = found.faults | sealed | self._failures.by_key
+            change, changed, recorded_digests = self._sync(files, last=last)
+            total = MirrorChange(total.downloaded + change.downloaded, total.removed + change.removed)
+            faults = found.faults | recorded_digests | self._failed.by_key
             self.faults = {key: self._sentence(key, why) for key, why in faults.items()}
             if not changed:
                 self._listed = listed
                 break
         return total
 
-    def identity(self, path: str) -> str:
+    def digest(self, path: str) -> str:
         """Of an object as it was listed last, as a seal has it; '' when there is none."""
-        known = self._has.get(path)
-        return known.identity if known else ""
+        known = self._present.get(path)
+        return known.digest if known else ""
 
-    def differs(self, model: str, number: int) -> str:
+    def changed_files(self, model: str, number: int) -> str:
         """Which files of a version are not as the folder has them, by a listing of its own; any thread may ask.
 
         '' if none are, or if the store does not answer: a store that is away takes nothing away.
         """
         below = f"{model}/{number}/"
         try:
-            found = sort_out(self.store.list(below)).files
+            found = classify(self.store.list(below)).files
         except StoreError:
             return ""
-        here = {path: known for path, known in list(self._has.items()) if path.startswith(below)}
-        return difference(_identities(here, below), _identities(found, below))
+        here = {path: known for path, known in list(self._present.items()) if path.startswith(below)}
+        return difference(_file_digests(here, below), _file_digests(found, below))
 
     def close(self) -> None:
         """Lets another process have the folder."""
@@ -178,119 +184,123 @@ class Mirror:
         mark.write_text(want)
         self._lock = lock
 
-    def _recall(self, found: Mapping[str, Object]) -> None:
+    def _recover(self, found: Mapping[str, Object]) -> None:
         """What the folder has from before: a file of an object's size and time is that object."""
         for file in (path for path in self.folder.rglob("*") if path.is_file()):
             path, stat = file.relative_to(self.folder).as_posix(), file.stat()
             now = Object(stat.st_size, stat.st_mtime_ns, "")
-            sealed = self._seals.get(path) if self._seals else None
-            known = next((each for each in (sealed, found.get(path)) if each and _is_file_of(each, now)), None)
-            self._has[path] = known or now
+            recorded_digests = self._published.get(path) if self._published else None
+            known = next(
+                (each for each in (recorded_digests, found.get(path)) if each and _is_file_of(each, now)), None
+            )
+            self._present[path] = known or now
 
-    def _follow(self, found: Mapping[str, Object], *, last: bool) -> tuple[Change, set[str], dict[str, str]]:
+    def _sync(self, found: Mapping[str, Object], *, last: bool) -> tuple[MirrorChange, set[str], dict[str, str]]:
         """Does what a listing asks for; returns also what was no longer as listed, and what is sealed."""
-        wanted = {path: known for path, known in found.items() if not self._is_here(path, known)}
-        sealed = self._seals.refused(wanted, found) if self._seals else {}
-        wanted = self._failures.due({path: known for path, known in wanted.items() if path not in sealed})
-        gone = {path for path in self._has if path not in found}
+        wanted = {path: known for path, known in found.items() if not self._is_current(path, known)}
+        recorded_digests = self._published.refused_replacements(wanted, found) if self._published else {}
+        wanted = self._failed.due({path: known for path, known in wanted.items() if path not in recorded_digests})
+        gone = {path for path in self._present if path not in found}
         shutil.rmtree(self._draft, ignore_errors=True)
         self._draft.mkdir()
         try:
-            removed = self._remove(_in_the_way(gone, wanted), found)
-            changed = self._bring(wanted, last=last)
-            removed += self._remove([path for path in gone if path in self._has], found)
+            removed = self._remove_gone(_in_the_way(gone, wanted), found)
+            changed = self._download_all(wanted, last=last)
+            removed += self._remove_gone([path for path in gone if path in self._present], found)
         finally:
             shutil.rmtree(self._draft, ignore_errors=True)
-            if self._seals:
-                self._seals.take(self._has, found)
-        brought = sum(self._has.get(path) == known for path, known in wanted.items())
-        return Change(brought, removed), changed, sealed
+            if self._published:
+                self._published.record(self._present, found)
+        downloaded = sum(self._present.get(path) == known for path, known in wanted.items())
+        return MirrorChange(downloaded, removed), changed, recorded_digests
 
-    def _is_here(self, path: str, known: Object) -> bool:
+    def _is_current(self, path: str, known: Object) -> bool:
         """Whether the folder has it; the same content that was uploaded once more is not read again."""
-        has = self._has.get(path)
-        return has is not None and has.same(known) and (bool(has.tag) or has == known)
+        present = self._present.get(path)
+        return present is not None and present.same(known) and (bool(present.tag) or present == known)
 
-    def _bring(self, wanted: Mapping[str, Object], *, last: bool) -> set[str]:
+    def _download_all(self, wanted: Mapping[str, Object], *, last: bool) -> set[str]:
         """Model by model; returns what changed meanwhile, which is a fault if this was the last listing."""
         models: defaultdict[str, dict[str, Object]] = defaultdict(dict)
         for path, known in wanted.items():
             models[model_of(path)][path] = known
-        meter = _Meter(wanted, self._has_content, self._watch)
+        meter = _DownloadMeter(wanted, self._has_content, self._on_progress)
         changed = set[str]()
         with ThreadPoolExecutor(DOWNLOADS, "download") as pool:
             left = {pool.submit(self._download, files, meter): model for model, files in models.items()}
             try:
                 for draft in as_completed(list(left)):
-                    changed |= self._settle(draft, left.pop(draft), wanted, last=last)
+                    changed |= self._install(draft, left.pop(draft), wanted, last=last)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 meter.stop()
                 for draft, model in left.items():  # what came whole before is put in place
                     if draft.done() and not draft.cancelled() and draft.exception() is None:
-                        self._settle(draft, model, wanted, last=last)
+                        self._install(draft, model, wanted, last=last)
                 raise
         return changed
 
-    def _settle(self, draft: Future[_Brought], model: str, wanted: Mapping[str, Object], *, last: bool) -> set[str]:
+    def _install(
+        self, draft: Future[_ModelDownload], model: str, wanted: Mapping[str, Object], *, last: bool
+    ) -> set[str]:
         """Puts one model in place; returns what changed meanwhile. Raises `StoreError` when the store is away."""
-        brought = draft.result()
-        if brought.files:
-            self._place(model, brought.files)
-            self._has.update(brought.files)
-        for path in brought.files:
-            self._failures.forget(path)
-        for unit, (key, why) in brought.failed.items():
-            self._failures.fail(unit, key, why, wanted)
+        downloaded = draft.result()
+        if downloaded.files:
+            self._move_into_place(model, downloaded.files)
+            self._present.update(downloaded.files)
+        for path in downloaded.files:
+            self._failed.forget(path)
+        for unit, (key, why) in downloaded.failed.items():
+            self._failed.fail(unit, key, why, wanted)
         if last:
-            for unit, key in brought.changed.items():
-                self._failures.fail(unit, key, "changes while it is read, or is not what the listing says", wanted)
+            for unit, key in downloaded.changed.items():
+                self._failed.fail(unit, key, "changes while it is read, or is not what the listing says", wanted)
             return set()
-        return set(brought.changed.values())
+        return set(downloaded.changed.values())
 
     def _has_content(self, path: str) -> bool:
-        return self._whole or path.rpartition("/")[2] in SMALL
+        return self._whole or path.rpartition("/")[2] in WITH_CONTENT
 
-    def _download(self, files: Mapping[str, Object], meter: _Meter) -> _Brought:
+    def _download(self, files: Mapping[str, Object], meter: _DownloadMeter) -> _ModelDownload:
         """One model into the draft, version by version. Raises `StoreError` when the store is away."""
         units: defaultdict[str, dict[str, Object]] = defaultdict(dict)
         for path, known in files.items():
             units[unit_of(path)][path] = known
-        brought = _Brought()
+        downloaded = _ModelDownload()
         for unit, parts in units.items():
             key = ""
             try:
                 for key in parts:
                     self._fetch(key, parts[key], meter)
-                if why := self._not_as_stated(unit):
-                    brought.failed[unit] = f"{unit}/{CONTRACT}", why
+                if why := self._digest_mismatch(unit):
+                    downloaded.failed[unit] = f"{unit}/{CONTRACT}", why
                 else:
-                    brought.files.update(parts)
+                    downloaded.files.update(parts)
                     continue
-            except Changed:
-                brought.changed[unit] = key
+            except ObjectChanged:
+                downloaded.changed[unit] = key
             except StoreError as error:
-                if error.away and not self.store.answers():
+                if error.unavailable and not self.store.answers():
                     raise
-                brought.failed[unit] = key, f"cannot be read: {error.strerror}"
+                downloaded.failed[unit] = key, f"cannot be read: {error.strerror}"
             except OSError as error:
-                if error.errno not in OWN:
+                if error.errno not in FILE_ERRORS:
                     raise
-                brought.failed[unit] = key, f"cannot be a file here: {error.strerror}"
+                downloaded.failed[unit] = key, f"cannot be a file here: {error.strerror}"
             _discard(self._draft / unit)
-        return brought
+        return downloaded
 
-    def _not_as_stated(self, unit: str) -> str:
+    def _digest_mismatch(self, unit: str) -> str:
         """Why a version's files are not what its contract states; '' if they are, or it states none."""
         if not self._whole:
             return ""
-        return not_as_stated([self._draft / unit, self.folder / unit])
+        return digest_mismatch([self._draft / unit, self.folder / unit])
 
-    def _fetch(self, path: str, known: Object, meter: _Meter) -> None:
+    def _fetch(self, path: str, known: Object, meter: _DownloadMeter) -> None:
         draft = self._draft / path
         draft.parent.mkdir(parents=True, exist_ok=True)
         if self._has_content(path):
-            self.store.read(path, known, draft, meter.came)
+            self.store.read(path, known, draft, meter.received)
             meter.done()
         else:
             draft.touch()
@@ -298,7 +308,7 @@ class Mirror:
         with suppress(OverflowError):  # a store may say any time
             os.utime(draft, ns=(known.modified_ns, known.modified_ns))
 
-    def _place(self, model: str, paths: Iterable[str]) -> None:
+    def _move_into_place(self, model: str, paths: Iterable[str]) -> None:
         """New folders whole, then files; the contract last, for it says that a version is complete."""
         left = sorted(paths, key=_last_is_contract)
         for folder in dict.fromkeys([model, *(version_of(path) for path in left)]):
@@ -309,7 +319,7 @@ class Mirror:
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(self._draft / path, self.folder / path)
 
-    def _remove(self, gone: Collection[str], found: Mapping[str, Object]) -> int:
+    def _remove_gone(self, gone: Collection[str], found: Mapping[str, Object]) -> int:
         """Folders of which nothing is left at once, of others the contract first: the order of coming, backwards."""
         folders = folders_of(found)
         for path in sorted(gone, key=_last_is_contract, reverse=True):
@@ -319,7 +329,7 @@ class Mirror:
             elif not whole:
                 (self.folder / path).unlink(missing_ok=True)
                 self._prune((self.folder / path).parent, folders)
-            del self._has[path]
+            del self._present[path]
         return len(gone)
 
     def _prune(self, folder: Path, folders: Collection[str]) -> None:
@@ -329,16 +339,18 @@ class Mirror:
                 folder = folder.parent
 
 
-class _Meter:
+class _DownloadMeter:
     """Counts what many threads download, and ends them."""
 
-    def __init__(self, wanted: Mapping[str, Object], has_content: Callable[[str], bool], watch: Watch) -> None:
+    def __init__(
+        self, wanted: Mapping[str, Object], has_content: Callable[[str], bool], on_progress: OnProgress
+    ) -> None:
         sizes = [known.size for path, known in wanted.items() if has_content(path)]
-        self._of_files, self._of_bytes, self._watch = len(sizes), sum(sizes), watch
+        self._total_files, self._total_bytes, self._on_progress = len(sizes), sum(sizes), on_progress
         self._files = self._bytes = 0
         self._lock, self._stopped = threading.Lock(), threading.Event()
 
-    def came(self, count: int) -> None:
+    def received(self, count: int) -> None:
         if self._stopped.is_set():
             raise InterruptedError("another download failed")
         self._tell(0, count)
@@ -353,11 +365,11 @@ class _Meter:
         with self._lock:
             self._files += files
             self._bytes += count
-            self._watch(Progress(self._files, self._of_files, self._bytes, self._of_bytes))
+            self._on_progress(Progress(self._files, self._total_files, self._bytes, self._total_bytes))
 
 
-def _identities(files: Mapping[str, Object], below: str) -> dict[str, str]:
-    return {path.removeprefix(below): known.identity for path, known in files.items()}
+def _file_digests(files: Mapping[str, Object], below: str) -> dict[str, str]:
+    return {path.removeprefix(below): known.digest for path, known in files.items()}
 
 
 def _is_file_of(known: Object, file: Object) -> bool:

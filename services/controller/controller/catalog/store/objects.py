@@ -46,18 +46,18 @@ _SYSTEM = re.compile(r'message: "([^"]+)"|error: "((?:failed to lookup|dns)[^"]+
 class StoreError(OSError):
     """The store does not give what it is asked for. `filename` is its URI, `strerror` says why and what to do.
 
-    `away`: nothing else can be had from it now either.
+    `unavailable`: nothing else can be had from it now either.
     """
 
-    def __init__(self, uri: str, why: str, *, away: bool = True) -> None:
+    def __init__(self, uri: str, why: str, *, unavailable: bool = True) -> None:
         super().__init__(errno.EIO, why, uri)
-        self.away = away
+        self.unavailable = unavailable
 
     def __str__(self) -> str:
         return f"{self.filename}: cannot be read: {self.strerror}"
 
 
-class Changed(Exception):
+class ObjectChanged(Exception):
     """An object is no longer what was listed."""
 
 
@@ -73,7 +73,7 @@ class Object:
     tag: str
 
     @property
-    def identity(self) -> str:
+    def digest(self) -> str:
         """As the seal of a version has it."""
         tag = self.tag.strip('"')
         return f"etag:{tag}" if tag else f"stat:{self.size}-{self.modified_ns}"
@@ -135,31 +135,31 @@ class Store:
             return False
         return True
 
-    def read(self, path: str, known: Object, into: Path, came: Callable[[int], None]) -> None:
-        """Writes an object to a file and tells how many bytes came. Raises `Changed` or `StoreError`."""
+    def read(self, path: str, known: Object, into: Path, on_bytes: Callable[[int], None]) -> None:
+        """Writes an object to a file and tells how many bytes came. Raises `ObjectChanged` or `StoreError`."""
         try:
             answer = self._objects.get(path, options=known.condition)
             if not _object(answer.meta).same(known):
-                raise Changed(path)
-            self._write(path, answer.stream(min_chunk_size=CHUNK_BYTES), known, into, came)
+                raise ObjectChanged(path)
+            self._write(path, answer.stream(min_chunk_size=CHUNK_BYTES), known, into, on_bytes)
         except (FileNotFoundError, PreconditionError):
-            raise Changed(path) from None
+            raise ObjectChanged(path) from None
         except (BaseError, ValueError, TypeError) as error:
             raise self._translated(error, path) from error
 
     @staticmethod
-    def _write(path: str, chunks: BytesStream, known: Object, into: Path, came: Callable[[int], None]) -> None:
+    def _write(path: str, chunks: BytesStream, known: Object, into: Path, on_bytes: Callable[[int], None]) -> None:
         """No more than was listed: a body without an end would fill the disk."""
         left = known.size
         with into.open("wb") as file:
             for chunk in chunks:
                 left -= len(chunk)
                 if left < 0:
-                    raise Changed(path)
+                    raise ObjectChanged(path)
                 file.write(chunk)
-                came(len(chunk))
+                on_bytes(len(chunk))
         if left:
-            raise Changed(path)
+            raise ObjectChanged(path)
 
     def obstore_pages(self, below: str) -> Iterator[Page]:
         """By whole parts, as obstore lists."""
@@ -179,7 +179,7 @@ class Store:
             what = f"has no such bucket: {reason}"
         else:
             what = f"does not answer: {reason}"
-        return StoreError(self.uri, f"{self.endpoint} {what}; {self._settings}", away=not (path and refused))
+        return StoreError(self.uri, f"{self.endpoint} {what}; {self._settings}", unavailable=not (path and refused))
 
 
 def open_store(uri: str) -> Store:

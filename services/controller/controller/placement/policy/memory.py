@@ -1,7 +1,7 @@
 """How much memory a loaded version takes: measured, else declared, else estimated. Pure.
 
 Measured: the change of a Triton's GPU memory over a load during which nothing else was loaded or unloaded there.
-Declared: `residency.memory` of the ServedModel. Estimated: size of the version's files times `estimate_factor` plus
+Declared: `placement.memory` of the ServedModel. Estimated: size of the version's files times `estimate_factor` plus
 `estimate_base_bytes`; the defaults are those of a small ONNX model in a Triton without GPU, a process of 32 MiB for
 each version.
 """

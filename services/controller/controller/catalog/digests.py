@@ -10,39 +10,39 @@ import hashlib
 import os
 from collections.abc import Mapping
 
-Identities = Mapping[str, str]  # by path within the version's folder, parts joined by '/'
+FileDigests = Mapping[str, str]  # by path within the version's folder, parts joined by '/'
 
 DURABLE = ("sha256", "etag")
 MAX_NAMED = 3  # files in one sentence
 
 
-def seal_of(files: Identities) -> str:
+def combined_digest(files: FileDigests) -> str:
     """One identity for all files, `<kind>:<hex>`, the same whatever their order; '' for no file."""
     if not files:
         return ""
-    lines = "".join(f"{identity}  {path}\n" for path, identity in sorted(files.items()))
-    kinds = sorted({_kind(identity) for identity in files.values()})
+    lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(files.items()))
+    kinds = sorted({_kind(digest) for digest in files.values()})
     return f"{'+'.join(kinds)}:{hashlib.sha256(os.fsencode(lines)).hexdigest()}"
 
 
-def same_kind(one: str, other: str) -> bool:
+def are_comparable(one: str, other: str) -> bool:
     """Whether two identities can be compared."""
     return _kind(one) == _kind(other)
 
 
-def is_durable(identity: str) -> bool:
+def is_durable(digest: str) -> bool:
     """Whether it stays the same for the same content on another volume or after another copy, as a time does not."""
-    return _kind(identity) in DURABLE
+    return _kind(digest) in DURABLE
 
 
-def difference(published: Identities, now: Identities) -> str:
+def difference(published: FileDigests, now: FileDigests) -> str:
     """The files that are not what was published, `model.onnx changed, data is gone`; '' when all are."""
     found = [f"{path} is gone" for path in published if path not in now]
     found += [f"{path} is new" for path in now if path not in published]
     found += [
         f"{path} changed"
-        for path, identity in published.items()
-        if path in now and same_kind(identity, now[path]) and identity != now[path]
+        for path, digest in published.items()
+        if path in now and are_comparable(digest, now[path]) and digest != now[path]
     ]
     named = [os.fsencode(text).decode(errors="backslashreplace") for text in sorted(found)]
     more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
@@ -57,5 +57,5 @@ def refusal(number: int, what: str) -> str:
     )
 
 
-def _kind(identity: str) -> str:
-    return identity.partition(":")[0]
+def _kind(digest: str) -> str:
+    return digest.partition(":")[0]

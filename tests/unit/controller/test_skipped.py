@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from controller.catalog.builder import assemble
+from controller.catalog.builder import build_catalog
 from controller.catalog.entities import Catalog
-from controller.catalog.left_out import with_left_out
 from controller.catalog.scanner import Scanner
+from controller.catalog.skipped import with_skipped
 from controller.catalog.store.location import MAX_NAMED, named
-from controller.catalog.watcher import Source
+from controller.catalog.watcher import CatalogWatcher
 from controller.metrics import ControllerMetrics
 from tests.unit.controller.folders import publish
 from triptych_cli.mirror.command import Teller
@@ -21,9 +21,9 @@ from triptych_cli.mirror.command import Teller
 
 def test_a_version_that_did_not_come_is_broken_and_the_others_are_served(models: Path) -> None:
     publish(models, "sales_de")
-    scan = Scanner(models, None).look(settle=False)
+    scan = Scanner(models, None).scan(settle=False)
     assert scan is not None
-    left_out = {
+    skipped = {
         "sales_de/2/contract.yaml": "two: refused",
         "sales_de/1/stray": "one: has a backslash",
         "sales_fr/config.pbtxt": "fr: refused",
@@ -31,11 +31,11 @@ def test_a_version_that_did_not_come_is_broken_and_the_others_are_served(models:
         "stray//x": "stray: has an empty part",
         "x": "beside",
     }
-    catalog = assemble(with_left_out(scan.folders, left_out), (), Catalog(), serve_undeclared=True)
+    catalog = build_catalog(with_skipped(scan.folders, skipped), (), Catalog(), serve_undeclared=True)
     assert set(catalog.models) == {"sales_de"}
     assert list(catalog.models["sales_de"].versions) == [1]
-    assert catalog.broken["sales_de", 2] == "two: refused"
-    assert {name for name, number in catalog.broken if number is None} == {"sales_fr", "sales_it", "stray"}
+    assert catalog.invalid["sales_de", 2] == "two: refused"
+    assert {name for name, number in catalog.invalid if number is None} == {"sales_fr", "sales_it", "stray"}
 
 
 def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(models: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -45,21 +45,21 @@ def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(models: Path, ca
 
     def count() -> str:
         lines = generate_latest(registry).decode().splitlines()
-        return next(line for line in lines if line.startswith("triptych_store_objects_left_out "))
+        return next(line for line in lines if line.startswith("triptych_store_objects_skipped "))
 
     async def body() -> None:
-        source = Source(
+        watcher = CatalogWatcher(
             Scanner(models, None),
             ControllerMetrics(registry),
             lambda catalog: None,
             serve_undeclared=True,
-            before_look=lambda: next(answers),
+            refresh=lambda: next(answers),
         )
-        await source.start()
-        await source.look()
-        await source.look()
+        await watcher.start()
+        await watcher.scan()
+        await watcher.scan()
         assert count().endswith(" 2.0")
-        await source.look()
+        await watcher.scan()
         assert count().endswith(" 0.0")
 
     asyncio.run(body())

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.catalog.builder import Catalog, Folder, Reason, Version, assemble
-from controller.catalog.scanner import Reading, Scanner
-from controller.catalog.seal import difference, same_kind, seal_of
-from controller.catalog.sealer import by_stat
-from controller.catalog.served_model import Document, Origin, Sealed, ServedModel
-from controller.catalog.watcher import Source
+from controller.catalog.builder import Catalog, Folder, Reason, Version, build_catalog
+from controller.catalog.digests import are_comparable, combined_digest, difference
+from controller.catalog.integrity import stat_digest
+from controller.catalog.scanner import Scanner, ScanOptions
+from controller.catalog.served_model import Document, DocumentSource, RecordedDigests, ServedModel
+from controller.catalog.watcher import CatalogWatcher
 from controller.kubernetes.status import dated, status_of
 from controller.metrics import ControllerMetrics
 from tests.onnx_files import linear
@@ -32,7 +32,7 @@ from triptych.errors import LoadFailed
 from triptych_cli.__main__ import main
 
 Publish = Callable[..., Path]
-DIGEST = "controller.catalog.sealer.sha256_of"
+DIGEST = "controller.catalog.integrity.sha256_of"
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def scanner(models: Path) -> Scanner:
 
 
 def folder(scanner: Scanner, *, settle: bool = False) -> Folder:
-    found = scanner.look(settle=settle)
+    found = scanner.scan(settle=settle)
     assert found is not None
     return found.folders[0]
 
@@ -55,7 +55,7 @@ def overwrite(path: Path, content: bytes) -> None:
 
 
 def catalog_of(scanner: Scanner, previous: Catalog | None = None, *documents: Document) -> Catalog:
-    return assemble([folder(scanner)], documents, previous or Catalog(), serve_undeclared=True)
+    return build_catalog([folder(scanner)], documents, previous or Catalog(), serve_undeclared=True)
 
 
 # The seal itself
@@ -63,10 +63,10 @@ def catalog_of(scanner: Scanner, previous: Catalog | None = None, *documents: Do
 
 def test_a_seal_is_of_all_files_and_knows_no_order() -> None:
     files = {"a": "sha256:1", "b": "sha256:2"}
-    assert seal_of(files) == seal_of(dict(reversed(files.items())))
-    assert seal_of(files) != seal_of({"a": "sha256:2", "b": "sha256:1"})
-    assert seal_of({}) == ""
-    assert not same_kind(seal_of(files), seal_of({"a": "stat:1-2", "b": "stat:1-2"}))
+    assert combined_digest(files) == combined_digest(dict(reversed(files.items())))
+    assert combined_digest(files) != combined_digest({"a": "sha256:2", "b": "sha256:1"})
+    assert combined_digest({}) == ""
+    assert not are_comparable(combined_digest(files), combined_digest({"a": "stat:1-2", "b": "stat:1-2"}))
 
 
 def test_a_difference_names_a_few_files_and_counts_the_others() -> None:
@@ -91,21 +91,21 @@ def test_a_version_is_published_when_everything_below_it_rests(scanner: Scanner,
     model.write_bytes(b"m" * 1000)
     for length in (1000, 2000, 3000):
         data.write_bytes(b"d" * length)
-        assert scanner.look() is None
+        assert scanner.scan() is None
     assert folder(scanner, settle=True).versions[1].file_bytes == 4000
 
 
 def test_what_is_written_while_a_process_starts_is_sealed_when_it_rests(scanner: Scanner, publish: Publish) -> None:
     model = publish("sales_de") / "model.onnx"
     model.write_bytes(b"half")
-    found = scanner.look(settle=False, young_s=60)
+    found = scanner.scan(settle=False, young_s=60)
     assert found is not None
     assert found.folders[0].versions[1].files is None
     model.write_bytes(b"half and half")
-    assert scanner.look() is None
+    assert scanner.scan() is None
     version = folder(scanner, settle=True).versions[1]
     assert (version.fault, version.file_bytes, len(version.files or {})) == ("", 13, 1)
-    assert scanner.look() is None
+    assert scanner.scan() is None
 
 
 def test_a_file_that_is_written_while_it_is_read_is_read_again(
@@ -121,7 +121,7 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(
     monkeypatch.setattr(DIGEST, slowly)
     assert folder(scanner).versions == {}
     monkeypatch.undo()
-    assert scanner.look() is None
+    assert scanner.scan() is None
     assert set(folder(scanner, settle=True).present) == {1}
 
 
@@ -174,20 +174,20 @@ def test_a_changed_version_is_not_loaded_and_is_whole_again_with_its_files(
     shutil.copytree(version, tmp_path / "kept")
     before = folder(scanner).versions[1]
     what = change(version)
-    assert what in scanner.sealer.check("sales_de", 1, False)
+    assert what in scanner.integrity.check("sales_de", 1, False)
     changed = folder(scanner)
     assert changed.versions[1].removed
     assert changed.versions[1].contract is before.contract
-    assert changed.versions[1].seal == before.seal
+    assert changed.versions[1].files_digest == before.files_digest
     assert changed.versions[1].fault == (
         f"version 1 is not what was published: {what}; what is loaded goes on being served; put the published files "
         "back, or publish the new ones as a new version"
     )
-    assert what in changed.broken[1]
+    assert what in changed.invalid[1]
     shutil.rmtree(version)
     shutil.copytree(tmp_path / "kept", version)
     assert folder(scanner).versions[1] is before
-    assert scanner.sealer.check("sales_de", 1, False) == ""
+    assert scanner.integrity.check("sales_de", 1, False) == ""
 
 
 def test_a_touched_or_copied_version_is_no_change_and_an_unchanged_file_is_read_once(
@@ -208,14 +208,14 @@ def test_a_touched_or_copied_version_is_no_change_and_an_unchanged_file_is_read_
     (version / "__pycache__").mkdir()
     (version / "__pycache__" / "model.pyc").touch()
     assert folder(scanner).versions[1] is before
-    assert scanner.sealer.check("sales_de", 1, False) == ""
+    assert scanner.integrity.check("sales_de", 1, False) == ""
     assert sorted(reads) == ["large", "model.onnx", "model.onnx"]
 
 
 def test_without_reading_a_change_shows_by_size_and_time(models: Path, publish: Publish) -> None:
-    scanner = Scanner(models, None, Reading(identify=by_stat))
+    scanner = Scanner(models, None, ScanOptions(digest_of=stat_digest))
     version = publish("sales_de")
-    assert folder(scanner).versions[1].seal.startswith("stat:")
+    assert folder(scanner).versions[1].files_digest.startswith("stat:")
     (version / "model.onnx").write_bytes(b"longer")
     assert "model.onnx changed" in folder(scanner).versions[1].fault
 
@@ -240,17 +240,17 @@ def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
 
     async def body() -> None:
         scanner = Scanner(models, documents)
-        source = Source(scanner, ControllerMetrics(registry), told.append, serve_undeclared=True)
-        await source.start()
+        watcher = CatalogWatcher(scanner, ControllerMetrics(registry), told.append, serve_undeclared=True)
+        await watcher.start()
         for _ in range(3):  # what was written this moment is sealed once it rests
-            await source.look()
+            await watcher.scan()
         change_weights(version)
         for _ in range(3):
-            await source.look()
+            await watcher.scan()
 
     asyncio.run(body())
     assert told[-1].model("sales_de").traffic == {1: 100}
-    (problem,) = told[-1].verdicts[f"{documents}/sales_de.yaml:1"].problems
+    (problem,) = told[-1].document_results[f"{documents}/sales_de.yaml:1"].problems
     assert problem[0] is Reason.VERSION_CHANGED
     assert problem[1].startswith("version 1 is not what was published: model.onnx changed; ")
     assert registry.get_sample_value("triptych_versions_changed") == 1
@@ -261,7 +261,7 @@ def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
 
 def desk(scanner: Scanner, triton: FakeTriton, catalog: Catalog, **limits: float) -> Desk:
     made = Desk(catalog, triton, **limits)
-    made.residency.needs.seals = scanner.sealer
+    made.residency.needs.seals = scanner.integrity
     return made
 
 
@@ -298,12 +298,12 @@ def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scanner: Sc
 def test_what_was_loaded_before_it_was_sealed_is_what_was_published(scanner: Scanner, publish: Publish) -> None:
     async def body() -> None:
         version = publish("sales_de")
-        found = scanner.look(settle=False, young_s=60)
+        found = scanner.scan(settle=False, young_s=60)
         assert found is not None
-        catalog = assemble(found.folders, [], Catalog(), serve_undeclared=True)
+        catalog = build_catalog(found.folders, [], Catalog(), serve_undeclared=True)
         await desk(scanner, FakeTriton(), catalog).ensure()
         (version / "model.onnx").write_bytes(b"other weights")
-        assert scanner.look() is None
+        assert scanner.scan() is None
         assert "model.onnx changed" in folder(scanner, settle=True).versions[1].fault
 
     run(body())
@@ -313,14 +313,14 @@ def test_a_load_that_failed_seals_nothing(scanner: Scanner, publish: Publish) ->
     async def body() -> None:
         version = publish("sales_de")
         (version / "model.onnx").write_bytes(b"half")
-        found = scanner.look(settle=False, young_s=60)
+        found = scanner.scan(settle=False, young_s=60)
         assert found is not None
-        catalog, triton = assemble(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
+        catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
         triton.refuses["sales_de", 1] = "no model"
         with pytest.raises(LoadFailed):
             await desk(scanner, triton, catalog).ensure()
         (version / "model.onnx").write_bytes(b"half and half")
-        assert scanner.look() is None
+        assert scanner.scan() is None
         assert folder(scanner, settle=True).versions[1].fault == ""
 
     run(body())
@@ -332,9 +332,9 @@ def test_a_look_that_only_seals_does_not_forget_a_failed_load(
 ) -> None:
     async def body() -> None:
         version = publish("sales_de")
-        found = scanner.look(settle=False, young_s=60)
+        found = scanner.scan(settle=False, young_s=60)
         assert found is not None
-        catalog, triton = assemble(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
+        catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
         assert catalog.model("sales_de").versions[1].files is None
         stand = desk(scanner, triton, catalog)
         triton.refuses["sales_de", 1] = "no model"
@@ -342,11 +342,15 @@ def test_a_look_that_only_seals_does_not_forget_a_failed_load(
             await stand.ensure()
         if mends:
             (version / "model.onnx").write_bytes(b"other weights, and more")
-        sealed = catalog
-        while sealed.model("sales_de").versions[1].files is None:
-            seen = scanner.look(settle=True)
-            sealed = assemble(seen.folders, [], sealed, serve_undeclared=True) if seen else sealed
-        stand.residency.set_catalog(sealed)
+        recorded_digests = catalog
+        while recorded_digests.model("sales_de").versions[1].files is None:
+            observed = scanner.scan(settle=True)
+            recorded_digests = (
+                build_catalog(observed.folders, [], recorded_digests, serve_undeclared=True)
+                if observed
+                else recorded_digests
+            )
+        stand.residency.set_catalog(recorded_digests)
         with pytest.raises(LoadFailed):
             await stand.ensure()
         assert triton.loads == [("sales_de", 1)] * loads
@@ -468,48 +472,50 @@ def test_a_version_whose_folder_is_gone_does_not_keep_another_from_coming(scanne
 # Over a restart
 
 
-def document(sealed: dict[int, Sealed], shares: dict[int, int]) -> Document:
+def document(recorded_digests: dict[int, RecordedDigests], shares: dict[int, int]) -> Document:
     head = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": {"name": "sales-de"}}
     served = ServedModel.model_validate(head | {"spec": spec("sales_de", shares)})
-    return Document(Origin("servedmodel/here/sales-de", traffic=shares, sealed=sealed), served)
+    return Document(
+        DocumentSource("servedmodel/here/sales-de", traffic=shares, recorded_digests=recorded_digests), served
+    )
 
 
-def sealed_now(version: Version) -> dict[int, Sealed]:
-    return {version.number: Sealed(version.seal, version.stated)}
+def sealed_now(version: Version) -> dict[int, RecordedDigests]:
+    return {version.number: RecordedDigests(version.files_digest, version.source_digest)}
 
 
 def test_files_that_changed_while_nobody_looked_are_found_by_the_status(models: Path, publish: Publish) -> None:
     version = publish("sales_de")
     first = catalog_of(Scanner(models, None))
-    sealed = sealed_now(first.model("sales_de").versions[1])
-    same = catalog_of(Scanner(models, None), None, document(sealed, {1: 100}))
-    assert same.verdicts["servedmodel/here/sales-de"].problems == ()
+    recorded_digests = sealed_now(first.model("sales_de").versions[1])
+    same = catalog_of(Scanner(models, None), None, document(recorded_digests, {1: 100}))
+    assert same.document_results["servedmodel/here/sales-de"].problems == ()
     change_weights(version)
-    catalog = catalog_of(Scanner(models, None), None, document(sealed, {1: 100}))
+    catalog = catalog_of(Scanner(models, None), None, document(recorded_digests, {1: 100}))
     found = catalog.model("sales_de").versions[1]
     assert (found.removed, catalog.model("sales_de").traffic) == (True, {1: 100})
     assert "its files changed before this process started" in found.fault
-    (problem,) = catalog.verdicts["servedmodel/here/sales-de"].problems
+    (problem,) = catalog.document_results["servedmodel/here/sales-de"].problems
     assert problem[0] is Reason.VERSION_CHANGED
     overwrite(version / "model.onnx", b"onnx")
-    again = catalog_of(Scanner(models, None), None, document(sealed, {1: 100}))
-    assert again.verdicts["servedmodel/here/sales-de"].problems == ()
+    again = catalog_of(Scanner(models, None), None, document(recorded_digests, {1: 100}))
+    assert again.document_results["servedmodel/here/sales-de"].problems == ()
 
 
 def test_a_contract_that_changed_while_nobody_looked_takes_the_version_out(models: Path, publish: Publish) -> None:
     publish("sales_de", 1)
     publish("sales_de", 2, description="first")
-    sealed = sealed_now(catalog_of(Scanner(models, None)).model("sales_de").versions[2])
+    recorded_digests = sealed_now(catalog_of(Scanner(models, None)).model("sales_de").versions[2])
     publish("sales_de", 2, description="second")
-    catalog = catalog_of(Scanner(models, None), None, document(sealed, {1: 50, 2: 50}))
+    catalog = catalog_of(Scanner(models, None), None, document(recorded_digests, {1: 50, 2: 50}))
     assert catalog.model("sales_de").traffic == {1: 100}
-    assert "contract.yaml changed before this process started" in catalog.broken["sales_de", 2]
+    assert "contract.yaml changed before this process started" in catalog.invalid["sales_de", 2]
 
 
 def test_a_seal_of_another_kind_says_nothing(models: Path, publish: Publish) -> None:
     publish("sales_de")
-    catalog = catalog_of(Scanner(models, None), None, document({1: Sealed("stat:00", "")}, {1: 100}))
-    assert catalog.verdicts["servedmodel/here/sales-de"].problems == ()
+    catalog = catalog_of(Scanner(models, None), None, document({1: RecordedDigests("stat:00", "")}, {1: 100}))
+    assert catalog.document_results["servedmodel/here/sales-de"].problems == ()
 
 
 def test_the_status_keeps_what_was_written_down_first(models: Path, publish: Publish) -> None:
@@ -517,16 +523,16 @@ def test_the_status_keeps_what_was_written_down_first(models: Path, publish: Pub
     scanner = Scanner(models, None)
     first = catalog_of(scanner, None, document({}, {1: 100}))
     where = "servedmodel/here/sales-de"
-    status = dated(status_of(first.verdicts[where], first, None), {}, "now")
+    status = dated(status_of(first.document_results[where], first, None), {}, "now")
     (entry,) = status["versions"]
-    seal = first.model("sales_de").versions[1].seal
-    assert (entry["files"], entry["contract"][:7]) == (seal, "sha256:")
+    files_digest = first.model("sales_de").versions[1].files_digest
+    assert (entry["files"], entry["contract"][:7]) == (files_digest, "sha256:")
     change_weights(version)
-    sealed = sealed_now(first.model("sales_de").versions[1])
-    after = catalog_of(Scanner(models, None), None, document(sealed, {1: 100}))
-    (entry,) = status_of(after.verdicts[where], after, None)["versions"]
-    assert entry["files"] == seal
-    unknown = status_of(first.verdicts[where], Catalog(), None)
+    recorded_digests = sealed_now(first.model("sales_de").versions[1])
+    after = catalog_of(Scanner(models, None), None, document(recorded_digests, {1: 100}))
+    (entry,) = status_of(after.document_results[where], after, None)["versions"]
+    assert entry["files"] == files_digest
+    unknown = status_of(first.document_results[where], Catalog(), None)
     assert [each["files"] for each in unknown["versions"]] == [""]
     assert dated(unknown, status, "now")["versions"] == status["versions"]
 
@@ -557,11 +563,11 @@ def test_digests_that_a_contract_states_are_checked_at_publication(
     capsys.readouterr()
     for change in (change_weights, add, take_away_named):
         change(version)
-        broken = folder(Scanner(models, None, Reading(identify=by_stat))).broken[1].splitlines()
+        invalid = folder(Scanner(models, None, ScanOptions(digest_of=stat_digest))).invalid[1].splitlines()
         assert main(["verify", str(models)]) == 1
         printed = capsys.readouterr().out
-        assert broken
-        assert all(line in printed for line in broken)
+        assert invalid
+        assert all(line in printed for line in invalid)
 
 
 def take_away_named(version: Path) -> None:
@@ -575,7 +581,7 @@ def test_digests_that_are_none_are_refused(models: Path, publish: Publish, text:
     version = publish("sales_de")
     with (version / "contract.yaml").open("a") as file:
         file.write(text)
-    assert "files" in folder(Scanner(models, None)).broken[1]
+    assert "files" in folder(Scanner(models, None)).invalid[1]
 
 
 def test_digests_of_a_folder_that_is_not_there_are_a_sentence(
@@ -594,4 +600,4 @@ def test_a_seal_that_cannot_be_taken_names_the_file(
         raise OSError(5, "Input/output error", path)
 
     monkeypatch.setattr(DIGEST, refuse)
-    assert folder(scanner).broken[1] == f"{version}/model.onnx: cannot be read: Input/output error"
+    assert folder(scanner).invalid[1] == f"{version}/model.onnx: cannot be read: Input/output error"

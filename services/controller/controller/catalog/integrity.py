@@ -6,19 +6,19 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from controller.catalog.seal import Identities, difference, refusal
+from controller.catalog.digests import FileDigests, difference, refusal
 from triptych.contract.files import cause, resolved
 from triptych.contract.verification.tree import CONTRACT, MAX_FILES, File, Tree, sha256_of, tree_of
 
-Identify = Callable[[str, File], str]  # of a file, by its path on disk. Raises `OSError`
+DigestFunction = Callable[[str, File], str]  # of a file, by its path on disk. Raises `OSError`
 Key = tuple[str, int]  # model and version
 
 
-class NotAtRest(Exception):
+class FileChanging(Exception):
     """A file was written while its identity was taken."""
 
 
-class Unreadable(Exception):
+class UnreadableFile(Exception):
     """A file of a version that cannot be read; each line names one."""
 
     def __init__(self, lines: list[str]) -> None:
@@ -26,41 +26,41 @@ class Unreadable(Exception):
         self.lines = lines
 
 
-def by_content(path: str, file: File) -> str:
+def sha256_digest(path: str, file: File) -> str:
     """`sha256:<hex>`."""
     return sha256_of(path)
 
 
-def by_stat(path: str, file: File) -> str:
+def stat_digest(path: str, file: File) -> str:
     """`stat:<size>-<mtime>`: for files that are not read, as they are many gigabytes or lie in a store."""
     return f"stat:{file.size}-{file.stamp[1]}"
 
 
-class Sealer:
+class IntegrityChecker:
     """Reads files, so it belongs on a thread; any thread may use it. A file is read again only after a change."""
 
-    def __init__(self, models: Path, identify: Identify = by_content, max_files: int = MAX_FILES) -> None:
-        self._models, self._identify, self._max_files = models, identify, max_files
+    def __init__(self, models: Path, digest_of: DigestFunction = sha256_digest, max_files: int = MAX_FILES) -> None:
+        self._models, self._digest_of, self._max_files = models, digest_of, max_files
         self._known: dict[Key, dict[str, tuple[File, str]]] = {}
-        self._published: dict[Key, Identities] = {}
-        self._before_load: dict[Key, Identities] = {}
+        self._published: dict[Key, FileDigests] = {}
+        self._before_load: dict[Key, FileDigests] = {}
         self._loaded: set[Key] = set()
-        self._mendable: set[Key] = set()  # could not be loaded, and never was
+        self._replaceable: set[Key] = set()  # could not be loaded, and never was
         self._lock = threading.Lock()
 
     def tree(self, model: str, number: int) -> Tree:
-        """The files of a version, without its contract. Raises `Unreadable`."""
+        """The files of a version, without its contract. Raises `UnreadableFile`."""
         folder = self._models / model / str(number)
         try:
             found = tree_of(folder, resolved(self._models), self._max_files)
         except OSError as error:
-            raise Unreadable([f"{folder}: cannot be read: {cause(error)}"]) from None
+            raise UnreadableFile([f"{folder}: cannot be read: {cause(error)}"]) from None
         if found.faults:
-            raise Unreadable([f"{folder}/{fault}" for fault in found.faults])
+            raise UnreadableFile([f"{folder}/{fault}" for fault in found.faults])
         return Tree([file for file in found.files if file.path != CONTRACT])
 
-    def take(self, model: str, number: int) -> Identities:
-        """The identity of each file of a version. Raises `Unreadable` and `NotAtRest`."""
+    def file_digests(self, model: str, number: int) -> FileDigests:
+        """The identity of each file of a version. Raises `UnreadableFile` and `FileChanging`."""
         key, folder = (model, number), self._models / model / str(number)
         found = self.tree(model, number)
         known = self._known.get(key, {})
@@ -68,22 +68,22 @@ class Sealer:
         for file in found.files:
             before = known.get(file.path)
             try:
-                identity = before[1] if before and before[0] == file else self._identify(f"{folder}/{file.path}", file)
+                digest = before[1] if before and before[0] == file else self._digest_of(f"{folder}/{file.path}", file)
             except OSError as error:
-                raise Unreadable([f"{folder}/{file.path}: cannot be read: {cause(error)}"]) from None
-            now[file.path] = (file, identity)
+                raise UnreadableFile([f"{folder}/{file.path}: cannot be read: {cause(error)}"]) from None
+            now[file.path] = (file, digest)
         if now != known and self.tree(model, number).files != found.files:
-            raise NotAtRest
+            raise FileChanging
         with self._lock:
             self._known[key] = now
-        return {path: identity for path, (_, identity) in now.items()}
+        return {path: digest for path, (_, digest) in now.items()}
 
-    def publish(self, key: Key, files: Identities) -> None:
+    def record(self, key: Key, files: FileDigests) -> None:
         """What the version is from now on."""
         with self._lock:
             self._published[key] = files
 
-    def published(self, key: Key) -> Identities | None:
+    def recorded(self, key: Key) -> FileDigests | None:
         """What the version is; None as long as it has no seal."""
         with self._lock:
             return self._published.get(key)
@@ -92,12 +92,12 @@ class Sealer:
         """Triton could not load it: its files may be mended in place, for nobody was ever answered with them."""
         with self._lock:
             if (model, number) not in self._loaded:
-                self._mendable.add((model, number))
+                self._replaceable.add((model, number))
 
-    def is_mendable(self, model: str, number: int) -> bool:
+    def may_be_replaced(self, model: str, number: int) -> bool:
         """Whether other files may take the place of those that were published."""
         with self._lock:
-            return (model, number) in self._mendable
+            return (model, number) in self._replaceable
 
     def check(self, model: str, number: int, loaded: bool) -> str:
         """Why the version must not be loaded; '' when its files are what was published, or all gone.
@@ -106,24 +106,24 @@ class Sealer:
         """
         key = (model, number)
         with self._lock:
-            published = None if key in self._mendable else self._published.get(key)
-            if published is None and loaded:
-                published = self._before_load.get(key)
+            recorded = None if key in self._replaceable else self._published.get(key)
+            if recorded is None and loaded:
+                recorded = self._before_load.get(key)
         if not (self._models / model / str(number)).exists():
             return ""
         try:
-            files = self.take(model, number)
-        except Unreadable as error:
+            files = self.file_digests(model, number)
+        except UnreadableFile as error:
             return refusal(number, str(error))
-        except NotAtRest:
+        except FileChanging:
             return refusal(number, "a file is being written")
-        if what := difference(published, files) if published is not None else "":
+        if what := difference(recorded, files) if recorded is not None else "":
             return refusal(number, what)
         with self._lock:
             if loaded:
                 self._published[key] = files
                 self._loaded.add(key)
-                self._mendable.discard(key)
+                self._replaceable.discard(key)
             else:
                 self._before_load[key] = files
         return ""

@@ -152,4 +152,4 @@ def test_a_load_by_either_protocol_takes_one_of_the_places(folder: Path) -> None
 
 
 def test_without_names_of_stages_nothing_is_reserved() -> None:
-    assert Settings().reservation.places(1024) == 0
+    assert Settings().reservation.slots(1024) == 0

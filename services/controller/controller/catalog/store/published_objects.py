@@ -20,7 +20,7 @@ from controller.catalog.store.objects import Object
 from triptych.contract.files import FileError, printable_path, read_text
 from triptych.contract.verification.tree import CONTRACT, sha256_of
 
-CHANGED = (
+REFUSED = (
     "changed after its version was published; the bytes of then stay here; "
     "put them back, or upload the new ones as a new version"
 )
@@ -28,51 +28,55 @@ CHANGED = (
 log = logging.getLogger(__name__)
 
 
-class Seals:
+class PublishedObjects:
     """Kept in a file, so that a restart knows which object a file of the same size and time was."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._sealed = _read(file)
-        self._written = dict(self._sealed)
+        self._recorded_digests = _read(file)
+        self._written = dict(self._recorded_digests)
 
     def get(self, path: str) -> Object | None:
         """The object that was published as this file."""
-        return self._sealed.get(path)
+        return self._recorded_digests.get(path)
 
-    def refused(self, wanted: Mapping[str, Object], found: Mapping[str, Object]) -> dict[str, str]:
+    def refused_replacements(self, wanted: Mapping[str, Object], found: Mapping[str, Object]) -> dict[str, str]:
         """What would replace a published file, with the sentence about it."""
         return {
-            path: CHANGED
+            path: REFUSED
             for path, known in wanted.items()
-            if (sealed := self._sealed.get(path)) and not sealed.same(known) and self._is_sealed(path, found)
+            if (recorded_digests := self._recorded_digests.get(path))
+            and not recorded_digests.same(known)
+            and self._is_published(path, found)
         }
 
-    def take(self, has: Mapping[str, Object], found: Mapping[str, Object]) -> None:
+    def record(self, present: Mapping[str, Object], found: Mapping[str, Object]) -> None:
         """Seals every version whose contract is here, and drops those that were deleted or published anew."""
-        self._sealed = {path: known for path, known in self._sealed.items() if self._is_sealed(path, found)}
-        for path, known in has.items():
+        self._recorded_digests = {
+            path: known for path, known in self._recorded_digests.items() if self._is_published(path, found)
+        }
+        for path, known in present.items():
             contract = _contract_of(path)
             is_object = bool(known.tag) or known == found.get(path)
-            if contract in has and contract in found and is_object and path not in self._sealed:
-                self._sealed[path] = known
-        if self._sealed != self._written:
+            if contract in present and contract in found and is_object and path not in self._recorded_digests:
+                self._recorded_digests[path] = known
+        if self._recorded_digests != self._written:
             self._write()
 
-    def _is_sealed(self, path: str, found: Mapping[str, Object]) -> bool:
+    def _is_published(self, path: str, found: Mapping[str, Object]) -> bool:
         contract = _contract_of(path)
-        then, now = self._sealed.get(contract), found.get(contract)
+        then, now = self._recorded_digests.get(contract), found.get(contract)
         return then is not None and now is not None and then.same(now)
 
     def _write(self) -> None:
-        rows = {path: [known.size, known.modified_ns, known.tag] for path, known in self._sealed.items()}
+        rows = {path: [known.size, known.modified_ns, known.tag] for path, known in self._recorded_digests.items()}
         draft = self._file.with_suffix(".new")
         draft.write_text(json.dumps(rows))
         os.replace(draft, self._file)
-        self._written = dict(self._sealed)
+        self._written = dict(self._recorded_digests)
 
 
-def not_as_stated(folders: Sequence[Path]) -> str:
+def digest_mismatch(folders: Sequence[Path]) -> str:
     """Which files are not what the contract of a version states; '' if all are. Earlier folders come first."""
 
     def find(path: str) -> Path | None:
@@ -112,5 +116,7 @@ def _read(file: Path) -> dict[str, Object]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        log.warning("the seals of the mirror cannot be read", extra={"file": str(file), "reason": str(error)})
+        log.warning(
+            "the published objects of the mirror cannot be read", extra={"file": str(file), "reason": str(error)}
+        )
         return {}

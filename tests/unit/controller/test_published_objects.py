@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.scanner import Reading, Scanner
-from controller.catalog.store.location import models_in
+from controller.catalog.scanner import Scanner, ScanOptions
+from controller.catalog.store.location import model_source
 from controller.catalog.store.mirror import Mirror
 from tests.unit.controller.folders import publish
 from tests.unit.controller.stores import URI, Memory, Tagged, contents, mirrored
@@ -84,11 +84,11 @@ def test_seals_that_cannot_be_read_are_told_and_taken_anew(
     store: Memory, folder: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     mirrored(store, folder).close()
-    seals = folder.parent / ".models.mirror" / "seals.json"
+    seals = folder.parent / ".models.mirror" / "published.json"
     seals.write_text(text)
     mirrored(store, folder)
     assert MODEL in json.loads(seals.read_text())
-    assert "the seals of the mirror cannot be read" in caplog.text
+    assert "the published objects of the mirror cannot be read" in caplog.text
 
 
 def test_what_comes_later_is_added_and_what_is_published_anew_is_replaced_as_a_whole(
@@ -122,7 +122,7 @@ def test_the_same_content_uploaded_once_more_is_no_change(store: Memory, folder:
     assert (store.read_paths, mirror.faults) == ([], {})
 
 
-def sealed(text: str, **files: str) -> str:
+def recorded_digests(text: str, **files: str) -> str:
     lines = [f"  {json.dumps(path.replace('__', '/'))}: sha256:{digest}" for path, digest in files.items()]
     return "\n".join([text.rstrip(), "files:", *lines, ""])
 
@@ -133,9 +133,9 @@ def test_a_version_whose_files_are_not_as_its_contract_states_does_not_come(
     good = hashlib.sha256(b"y = 1x").hexdigest()
     contract = store.contents()["sales_de/1/contract.yaml"].decode()
     for version, model in ((2, "y = 1x"), (3, "y = 5x")):
-        store.put(f"sales_de/{version}/contract.yaml", sealed(contract, **{"onnx__model.bin": good}))
+        store.put(f"sales_de/{version}/contract.yaml", recorded_digests(contract, **{"onnx__model.bin": good}))
         store.put(f"sales_de/{version}/onnx/model.bin", model)
-    store.put("sales_de/4/contract.yaml", sealed(contract, **{"onnx__model.bin": good}))
+    store.put("sales_de/4/contract.yaml", recorded_digests(contract, **{"onnx__model.bin": good}))
     mirror = mirrored(store, folder)
     assert sorted(path.name for path in (folder / "sales_de").iterdir()) == ["1", "2", "config.pbtxt"]
     assert list(mirror.faults) == ["sales_de/3/contract.yaml", "sales_de/4/contract.yaml"]
@@ -149,46 +149,46 @@ def test_a_version_whose_files_are_not_as_its_contract_states_does_not_come(
 def test_the_controller_sees_a_change_in_the_store_by_its_tag_and_asks_it_before_a_load(tmp_path: Path) -> None:
     there = tmp_path / "there"
     publish(there, "sales_de")
-    place = models_in(f"file://{there}", tmp_path / "here")
-    place.refresh()
+    source = model_source(f"file://{there}", tmp_path / "here")
+    source.refresh()
     scanner = Scanner(
-        place.folder, None, Reading(identify=place.identify or (lambda path, file: ""), has_content=False)
+        source.folder, None, ScanOptions(digest_of=source.digest_of or (lambda path, file: ""), has_content=False)
     )
-    assert scanner.look(settle=False) is not None
-    assert (place.differs("sales_de", 1), scanner.sealer.check("sales_de", 1, False)) == ("", "")
+    assert scanner.scan(settle=False) is not None
+    assert (source.changed_files("sales_de", 1), scanner.integrity.check("sales_de", 1, False)) == ("", "")
     file = there / MODEL
     file.write_bytes(b"five")
     os.utime(file, (1, 1))
-    assert place.differs("sales_de", 1) == "model.onnx changed"
-    place.refresh()
-    assert place.differs("sales_de", 1) == ""
-    assert "version 1 is not what was published: model.onnx changed" in scanner.sealer.check("sales_de", 1, False)
+    assert source.changed_files("sales_de", 1) == "model.onnx changed"
+    source.refresh()
+    assert source.changed_files("sales_de", 1) == ""
+    assert "version 1 is not what was published: model.onnx changed" in scanner.integrity.check("sales_de", 1, False)
     there.rename(tmp_path / "away")
-    assert place.differs("sales_de", 1) == "", "a store that is away takes nothing away"
+    assert source.changed_files("sales_de", 1) == "", "a store that is away takes nothing away"
 
 
 def test_a_mirror_of_contracts_follows_every_change(store: Memory, folder: Path) -> None:
     mirror = Mirror(store, folder, whole=False)
     mirror.refresh()
-    before = mirror.identity(MODEL)
+    before = mirror.digest(MODEL)
     store.put(MODEL, "y = 5x")
-    assert mirror.differs("sales_de", 1) == "model.onnx changed"
+    assert mirror.changed_files("sales_de", 1) == "model.onnx changed"
     mirror.refresh()
     assert before.startswith("etag:")
-    assert mirror.identity(MODEL) not in ("", before)
-    assert mirror.differs("sales_de", 1) == ""
+    assert mirror.digest(MODEL) not in ("", before)
+    assert mirror.changed_files("sales_de", 1) == ""
 
 
 def test_the_controller_does_not_compare_digests_of_files_that_it_never_read(store: Memory, folder: Path) -> None:
     contract = store.contents()["sales_de/1/contract.yaml"].decode()
     digest = hashlib.sha256(b"y = 1x").hexdigest()
-    store.put("sales_de/2/contract.yaml", sealed(contract, **{"model.onnx": digest}))
+    store.put("sales_de/2/contract.yaml", recorded_digests(contract, **{"model.onnx": digest}))
     store.put("sales_de/2/model.onnx", "y = 1x")
-    store.put("sales_de/3/contract.yaml", sealed(contract, **{"model.onnx": digest, "more.bin": digest}))
+    store.put("sales_de/3/contract.yaml", recorded_digests(contract, **{"model.onnx": digest, "more.bin": digest}))
     store.put("sales_de/3/model.onnx", "y = 1x")
     mirrored(store, folder, whole=False)
-    scan = Scanner(folder, None, Reading(has_content=False)).look(settle=False)
+    scan = Scanner(folder, None, ScanOptions(has_content=False)).scan(settle=False)
     assert scan is not None
     (model,) = scan.folders
     assert [*model.present] == [1, 2]
-    assert "more.bin: no such file, but the contract states" in model.broken[3]
+    assert "more.bin: no such file, but the contract states" in model.invalid[3]
