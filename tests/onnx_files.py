@@ -34,6 +34,11 @@ def linear(
     return model(graph + field(12, value(names[1], output_datatype, shape)))
 
 
+def unloadable(data: bytes) -> bytes:
+    """The model of `linear` with an operator that no runtime has: its header is good, and a load fails."""
+    return data.replace(b"MatMul", b"NoSuch")
+
+
 def model(graph: bytes) -> bytes:
     """With opset 17 of the default domain."""
     return _number(1, 8) + field(7, graph) + field(8, _text(1, "") + _number(2, 17))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from triptych.contract.files import cause, printable_path, resolved
 from triptych.contract.json_schema import contract_schema_text, steps_table
-from triptych.contract.verification.repository import verify as verify_repository
+from triptych.contract.verification.repository import validate_repository
 from triptych.contract.verification.tree import CONTRACT, sha256_of, tree_of
 
 
@@ -19,11 +19,11 @@ def verify(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("triptych verify", description="Check every model, version and contract.")
     parser.add_argument("directory", type=Path, metavar="DIR", help="the model repository")
     directory: Path = parser.parse_args(arguments).directory
-    report = verify_repository(directory)
-    for problem in report.problems:
-        print(problem)
-    if report.problems:
-        print(f"FAILED {directory}: {len(report.problems)} problem(s)", file=sys.stderr)
+    report = validate_repository(directory)
+    for fault in report.faults:
+        print(fault)
+    if report.faults:
+        print(f"FAILED {directory}: {len(report.faults)} fault(s)", file=sys.stderr)
         return 1
     print(f"OK {report.summary()}")
     return 0

@@ -16,6 +16,7 @@ from controller.catalog.store.objects import open_store
 from tests.integration.s3_gateway import Gateway, s3_gateway
 from tests.unit.controller.folders import publish
 from tests.unit.controller.stores import contents
+from triptych.contract.verification.version import ValidationOptions
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_a_published_version_is_sealed_by_its_tags_through_a_real_store(gateway:
     source.refresh()
     digest_of = source.digest_of
     assert digest_of is not None
-    scanner = Scanner(source.folder, None, ScanOptions(digest_of=digest_of, has_content=False))
+    scanner = Scanner(source.folder, None, ScanOptions(ValidationOptions(has_content=False), digest_of=digest_of))
     scan = scanner.scan(settle=False)
     assert scan is not None
     (folder,) = scan.folders

@@ -22,6 +22,7 @@ from local.environments import ROOT
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import Load, answers, until
 from tests.integration.messages import infer_request, outputs_of, sales
+from tests.onnx_files import linear, unloadable
 from triptych.client.contract_store import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 
@@ -249,7 +250,7 @@ def test_a_new_version_that_cannot_be_loaded_takes_no_traffic_and_the_reason_is_
     with Load(caller_of(chain), infer_request(SALES[0], sales())) as load:
         new = models / "new"
         shutil.copytree(models / SALES[0] / "1", new)
-        (new / "model.onnx").write_bytes(b"no model")
+        (new / "model.onnx").write_bytes(unloadable(linear(42, 7, names=("features", "forecast"))))
         new.rename(models / SALES[0] / "2")
         served = models.parent / "chain-0" / "served-models" / "s.yaml"
         served.write_text(document(SALES[0], v1=50, v2=50))

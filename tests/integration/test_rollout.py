@@ -21,6 +21,7 @@ from local.environments import ROOT
 from tests.integration.conftest import Caller, MakeChain
 from tests.integration.load import Load, until
 from tests.integration.messages import infer_request, noise_picture, objects
+from tests.onnx_files import linear, unloadable
 
 DOCUMENT = """\
 # one version for everyone
@@ -188,7 +189,7 @@ def test_an_interrupt_goes_back_to_what_was_before(make_chain: MakeChain) -> Non
 @pytest.mark.slow
 def test_a_version_that_cannot_be_loaded_never_gets_a_share(make_chain: MakeChain, models: Callable[..., Path]) -> None:
     def change(version: Path) -> None:
-        (version / "model.onnx").write_bytes(b"not a model")
+        (version / "model.onnx").write_bytes(unloadable(linear(4, 3, names=("features", "output"))))
 
     chain = make_chain(document("scale"), model_repository=models("tests/data/tiny-models/scale", change))
     before = text_of(chain, "scale")

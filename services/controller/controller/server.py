@@ -25,6 +25,7 @@ from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
 from triptych.client.contract_store import CONTROLLER_SERVICE
 from triptych.contract.verification.trial_limits import TrialLimits
+from triptych.contract.verification.version import ValidationOptions
 from triptych.protocol.methods import methods_of
 from triptych.runtime.tls import upstream_credentials
 from triptych.server import probes, server_for
@@ -146,14 +147,14 @@ class Controller:
 
 def scan_options(settings: Settings, source: ModelSource) -> ScanOptions:
     """How models are read. A mirror's large files have no content here; what tells them is the tag of the object."""
-    return ScanOptions(
+    validation = ValidationOptions(
         settings.max_file_bytes,
-        settings.max_document_bytes,
         settings.max_files,
-        source.digest_of or (sha256_digest if settings.change_detection == "content" else stat_digest),
         TrialLimits(settings.max_row_bytes, settings.trial_s),
         has_content=source.digest_of is None,
     )
+    digest_of = source.digest_of or (sha256_digest if settings.change_detection == "content" else stat_digest)
+    return ScanOptions(validation, settings.max_document_bytes, digest_of)
 
 
 async def build(settings: Settings) -> Controller:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.onnx_files import field, linear
+
+DOC_STRING = 6  # of ModelProto
+
 CONFIG = """\
 name: "{name}"
 backend: "onnxruntime"
@@ -39,12 +43,17 @@ spec:
 """
 
 
+def model_file(mark: bytes = b"onnx") -> bytes:
+    """A small ONNX model; its bytes differ with the mark, and its size with the length of the mark."""
+    return linear() + field(DOC_STRING, mark)
+
+
 def publish(models: Path, name: str, version: int = 1, route: str | None = None, description: str = "first") -> Path:
     """Writes one version of a model and returns the version's own folder."""
     folder = models / name / str(version)
     folder.mkdir(parents=True, exist_ok=True)
     (models / name / "config.pbtxt").write_text(CONFIG.format(name=name))
-    (folder / "model.onnx").write_bytes(b"onnx")
+    (folder / "model.onnx").write_bytes(model_file())
     route = route or name.rpartition("_")[2].upper()
     text = CONTRACT.format(family="sales", route=route, description=description)
     (folder / "contract.yaml").write_text(text)

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.catalog import scanner as scan_module
-from controller.catalog.builder import Catalog, Folder
+from controller.catalog.builder import Catalog, ScannedModel
 from controller.catalog.integrity import sha256_digest, stat_digest
 from controller.catalog.scanner import Scanner, ScanOptions
 from controller.catalog.served_model import DocumentFault
@@ -28,14 +28,15 @@ from controller.server import scan_options
 from controller.settings import Settings
 from tests.unit.controller import folders
 from tests.unit.controller.folders import declare
+from triptych.contract.verification.model_folder import ModelFolder, read_model_folder
 from triptych.contract.verification.trial_limits import TrialLimits
-from triptych.contract.verification.triton_config import served_versions
+from triptych.contract.verification.version import ValidationOptions
 
 Publish = Callable[..., Path]
 NOBODY = 65534
 
 
-def scan(scanner: Scanner, *, settle: bool = False) -> dict[str, Folder]:
+def scan(scanner: Scanner, *, settle: bool = False) -> dict[str, ScannedModel]:
     found = scanner.scan(settle=settle)
     assert found is not None
     return {folder.name: folder for folder in found.folders}
@@ -221,12 +222,12 @@ def test_a_fault_that_nobody_foresaw_is_one_of_its_model(
     publish("sales_de")
     publish("bad")
 
-    def fail(config: Any, numbers: Any) -> set[int]:
-        if config.name == "bad":
+    def fail(path: Path, root: Path, max_bytes: int) -> ModelFolder:
+        if path.name == "bad":
             raise RecursionError("too deep")
-        return served_versions(config, numbers)
+        return read_model_folder(path, root, max_bytes)
 
-    monkeypatch.setattr("controller.catalog.scanner.served_versions", fail)
+    monkeypatch.setattr("controller.catalog.scanner.read_model_folder", fail)
     found = scan(Scanner(models, None))
     assert set(found["sales_de"].versions) == {1}
     assert found["bad"].problem.endswith("bad: cannot be read: RecursionError")
@@ -261,9 +262,7 @@ def test_a_folder_that_is_meant_for_a_version_is_noted(models: Path, publish: Pu
     """tensorflow/serving#1250: versions of other names are not found, and nobody says why."""
     publish("sales_de").rename(models / "sales_de" / name)
     found = scan(Scanner(models, None))["sales_de"]
-    assert found.warnings == (
-        f"{models}/sales_de/{name}: has a contract, but its name is no version; want a whole number from 1",
-    )
+    assert found.warnings == (f"{models}/sales_de/{name}: is no version; want a whole number from 1",)
 
 
 def test_a_model_that_never_was_valid_is_forgotten_when_it_is_gone(models: Path, publish: Publish) -> None:
@@ -360,13 +359,13 @@ def test_the_settings_reach_whoever_reads(models: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv(f"CONTROLLER_MAX_{name}", str(value))
     monkeypatch.setenv("CONTROLLER_TRIAL_S", "6")
     monkeypatch.setenv("CONTROLLER_CHANGE_DETECTION", "time")
-    wanted = ScanOptions(2000, 3000, 4, stat_digest, TrialLimits(5000, 6.0))
+    wanted = ScanOptions(ValidationOptions(2000, 4, TrialLimits(5000, 6.0)), 3000, stat_digest)
     assert scan_options(Settings(), ModelSource(Path())) == wanted
     monkeypatch.setenv("CONTROLLER_CHANGE_DETECTION", "content")
     assert scan_options(Settings(), ModelSource(Path())).digest_of is sha256_digest
     of_store = ModelSource(Path(), digest_of=lambda path, file: "etag:1")
     assert scan_options(Settings(), of_store).digest_of is of_store.digest_of
-    assert not scan_options(Settings(), of_store).has_content
+    assert not scan_options(Settings(), of_store).validation.has_content
 
 
 def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_told_once(

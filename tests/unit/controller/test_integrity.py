@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.catalog.builder import Catalog, Folder, Reason, Version, build_catalog
+from controller.catalog.builder import Catalog, Reason, ScannedModel, Version, build_catalog
 from controller.catalog.digests import are_comparable, combined_digest, difference
 from controller.catalog.integrity import stat_digest
 from controller.catalog.scanner import Scanner, ScanOptions
@@ -25,7 +25,7 @@ from controller.kubernetes.status import dated, status_of
 from controller.metrics import ControllerMetrics
 from tests.onnx_files import linear
 from tests.unit.controller.api_server import spec
-from tests.unit.controller.folders import declare
+from tests.unit.controller.folders import declare, model_file
 from tests.unit.controller.tritons import Desk, FakeTriton, run
 from triptych.contract.verification.tree import sha256_of
 from triptych.errors import LoadFailed
@@ -40,7 +40,7 @@ def scanner(models: Path) -> Scanner:
     return Scanner(models, None)
 
 
-def folder(scanner: Scanner, *, settle: bool = False) -> Folder:
+def folder(scanner: Scanner, *, settle: bool = False) -> ScannedModel:
     found = scanner.scan(settle=settle)
     assert found is not None
     return found.folders[0]
@@ -88,23 +88,23 @@ def test_a_version_is_published_when_everything_below_it_rests(scanner: Scanner,
     (version / "model.onnx").unlink()
     (version / "onnx" / "weights").mkdir(parents=True)
     model, data = version / "onnx" / "model.onnx", version / "onnx" / "weights" / "model.onnx.data"
-    model.write_bytes(b"m" * 1000)
+    model.write_bytes(model_file(b"m" * 1000))
     for length in (1000, 2000, 3000):
         data.write_bytes(b"d" * length)
         assert scanner.scan() is None
-    assert folder(scanner, settle=True).versions[1].file_bytes == 4000
+    assert folder(scanner, settle=True).versions[1].file_bytes == len(model_file(b"m" * 1000)) + 3000
 
 
 def test_what_is_written_while_a_process_starts_is_sealed_when_it_rests(scanner: Scanner, publish: Publish) -> None:
     model = publish("sales_de") / "model.onnx"
-    model.write_bytes(b"half")
+    model.write_bytes(model_file(b"half"))
     found = scanner.scan(settle=False, young_s=60)
     assert found is not None
     assert found.folders[0].versions[1].files is None
-    model.write_bytes(b"half and half")
+    model.write_bytes(model_file(b"half and half"))
     assert scanner.scan() is None
     version = folder(scanner, settle=True).versions[1]
-    assert (version.fault, version.file_bytes, len(version.files or {})) == ("", 13, 1)
+    assert (version.fault, version.file_bytes, len(version.files or {})) == ("", len(model_file(b"half and half")), 1)
     assert scanner.scan() is None
 
 
@@ -115,7 +115,7 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(
 
     def slowly(path: str) -> str:
         digest = sha256_of(path)
-        model.write_bytes(b"more")
+        model.write_bytes(model_file(b"more"))
         return digest
 
     monkeypatch.setattr(DIGEST, slowly)
@@ -129,7 +129,7 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(
 
 
 def change_weights(version: Path) -> str:
-    overwrite(version / "model.onnx", b"ONNX")
+    overwrite(version / "model.onnx", model_file(b"ONNX"))
     return "model.onnx changed"
 
 
@@ -139,7 +139,7 @@ def change_data(version: Path) -> str:
 
 
 def replace_file(version: Path) -> str:
-    (version / "new").write_bytes(b"ONNX")
+    (version / "new").write_bytes(model_file(b"ONNX"))
     os.replace(version / "new", version / "model.onnx")
     return "model.onnx changed"
 
@@ -216,7 +216,7 @@ def test_without_reading_a_change_shows_by_size_and_time(models: Path, publish: 
     scanner = Scanner(models, None, ScanOptions(digest_of=stat_digest))
     version = publish("sales_de")
     assert folder(scanner).versions[1].files_digest.startswith("stat:")
-    (version / "model.onnx").write_bytes(b"longer")
+    (version / "model.onnx").write_bytes(model_file(b"longer"))
     assert "model.onnx changed" in folder(scanner).versions[1].fault
 
 
@@ -302,7 +302,7 @@ def test_what_was_loaded_before_it_was_sealed_is_what_was_published(scanner: Sca
         assert found is not None
         catalog = build_catalog(found.folders, [], Catalog(), serve_undeclared=True)
         await desk(scanner, FakeTriton(), catalog).ensure()
-        (version / "model.onnx").write_bytes(b"other weights")
+        (version / "model.onnx").write_bytes(model_file(b"other weights"))
         assert scanner.scan() is None
         assert "model.onnx changed" in folder(scanner, settle=True).versions[1].fault
 
@@ -312,14 +312,14 @@ def test_what_was_loaded_before_it_was_sealed_is_what_was_published(scanner: Sca
 def test_a_load_that_failed_seals_nothing(scanner: Scanner, publish: Publish) -> None:
     async def body() -> None:
         version = publish("sales_de")
-        (version / "model.onnx").write_bytes(b"half")
+        (version / "model.onnx").write_bytes(model_file(b"half"))
         found = scanner.scan(settle=False, young_s=60)
         assert found is not None
         catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
         triton.refuses["sales_de", 1] = "no model"
         with pytest.raises(LoadFailed):
             await desk(scanner, triton, catalog).ensure()
-        (version / "model.onnx").write_bytes(b"half and half")
+        (version / "model.onnx").write_bytes(model_file(b"half and half"))
         assert scanner.scan() is None
         assert folder(scanner, settle=True).versions[1].fault == ""
 
@@ -341,7 +341,7 @@ def test_a_look_that_only_seals_does_not_forget_a_failed_load(
         with pytest.raises(LoadFailed):
             await stand.ensure()
         if mends:
-            (version / "model.onnx").write_bytes(b"other weights, and more")
+            (version / "model.onnx").write_bytes(model_file(b"other weights, and more"))
         recorded_digests = catalog
         while recorded_digests.model("sales_de").versions[1].files is None:
             observed = scanner.scan(settle=True)
@@ -372,7 +372,7 @@ def test_a_version_that_never_was_loaded_may_be_mended_in_place(scanner: Scanner
         triton.refuses.clear()
         stand.residency.set_catalog(catalog)
         assert await stand.ensure()
-        overwrite(version / "model.onnx", b"onnx")
+        overwrite(version / "model.onnx", model_file(b"onnx"))
         assert "model.onnx changed" in folder(scanner).versions[1].fault
 
     run(body())
@@ -497,7 +497,7 @@ def test_files_that_changed_while_nobody_looked_are_found_by_the_status(models: 
     assert "its files changed before this process started" in found.fault
     (problem,) = catalog.document_results["servedmodel/here/sales-de"].problems
     assert problem[0] is Reason.VERSION_CHANGED
-    overwrite(version / "model.onnx", b"onnx")
+    overwrite(version / "model.onnx", model_file(b"onnx"))
     again = catalog_of(Scanner(models, None), None, document(recorded_digests, {1: 100}))
     assert again.document_results["servedmodel/here/sales-de"].problems == ()
 
@@ -553,7 +553,7 @@ def test_digests_that_a_contract_states_are_checked_at_publication(
     models: Path, publish: Publish, capsys: pytest.CaptureFixture[str]
 ) -> None:
     version = publish("sales_de")
-    (version / "model.onnx").write_bytes(linear())  # which `verify` reads
+    (version / "model.onnx").write_bytes(linear())
     (version / "deep").mkdir()
     (version / "deep" / "a b: c").write_bytes(b"data")
     printed = state(version, capsys)

@@ -11,10 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.catalog.scanner import Scanner
+from controller.catalog.scanner import Scanner, ScanOptions
 from controller.catalog.store.mirror import FolderError, Mirror, MirrorChange, Progress
 from controller.catalog.store.objects import Object, StoreError
 from tests.unit.controller.stores import URI, Memory, contents, mirrored
+from triptych.contract.verification.version import ValidationOptions
+
+CONTRACTS_ONLY = ScanOptions(ValidationOptions(has_content=False))
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def test_the_controllers_mirror_reads_only_what_it_needs_and_knows_the_size_of_t
     assert sorted(store.read_paths) == ["sales_de/1/contract.yaml", "sales_de/config.pbtxt"]
     placeholder = (folder / "sales_de/1/model.onnx").stat()
     assert (placeholder.st_size, placeholder.st_blocks) == (70_000_000, 0)
-    scan = Scanner(folder, None).scan(settle=False)
+    scan = Scanner(folder, None, CONTRACTS_ONLY).scan(settle=False)
     assert scan is not None
     (model,) = scan.folders
     assert (dict(model.invalid), model.versions[1].file_bytes) == ({}, 70_000_000)
@@ -172,7 +175,7 @@ def test_half_of_an_upload_is_no_version_until_the_rest_is_there(store: Memory, 
     store.upload(scratch, "sales_de", 1)
     store.put("sales_de/2/contract.yaml", store.contents()["sales_de/1/contract.yaml"])
     mirror = mirrored(store, folder, whole=False)
-    scanner = Scanner(folder, None)
+    scanner = Scanner(folder, None, CONTRACTS_ONLY)
     first = scanner.scan(settle=False)
     assert first is not None
     assert [*first.folders[0].present] == [1]

@@ -14,6 +14,7 @@ from controller.catalog.store.location import model_source
 from controller.catalog.store.mirror import Mirror
 from tests.unit.controller.folders import publish
 from tests.unit.controller.stores import URI, Memory, Tagged, contents, mirrored
+from triptych.contract.verification.version import ValidationOptions
 
 MODEL = "sales_de/1/model.onnx"
 
@@ -152,7 +153,9 @@ def test_the_controller_sees_a_change_in_the_store_by_its_tag_and_asks_it_before
     source = model_source(f"file://{there}", tmp_path / "here")
     source.refresh()
     scanner = Scanner(
-        source.folder, None, ScanOptions(digest_of=source.digest_of or (lambda path, file: ""), has_content=False)
+        source.folder,
+        None,
+        ScanOptions(ValidationOptions(has_content=False), digest_of=source.digest_of or (lambda path, file: "")),
     )
     assert scanner.scan(settle=False) is not None
     assert (source.changed_files("sales_de", 1), scanner.integrity.check("sales_de", 1, False)) == ("", "")
@@ -187,7 +190,7 @@ def test_the_controller_does_not_compare_digests_of_files_that_it_never_read(sto
     store.put("sales_de/3/contract.yaml", recorded_digests(contract, **{"model.onnx": digest, "more.bin": digest}))
     store.put("sales_de/3/model.onnx", "y = 1x")
     mirrored(store, folder, whole=False)
-    scan = Scanner(folder, None, ScanOptions(has_content=False)).scan(settle=False)
+    scan = Scanner(folder, None, ScanOptions(ValidationOptions(has_content=False))).scan(settle=False)
     assert scan is not None
     (model,) = scan.folders
     assert [*model.present] == [1, 2]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.builder import Folder
+from controller.catalog.builder import ScannedModel
 from controller.catalog.scanner import Scan, Scanner
+from tests.unit.controller.folders import model_file
 
 Publish = Callable[..., Path]
 
@@ -26,7 +27,7 @@ def scan(scanner: Scanner, *, settle: bool = False) -> Scan:
     return found
 
 
-def folder(scanner: Scanner, *, settle: bool = False) -> Folder:
+def folder(scanner: Scanner, *, settle: bool = False) -> ScannedModel:
     (found,) = scan(scanner, settle=settle).folders
     return found
 
@@ -50,7 +51,7 @@ def test_something_new_is_read_once_it_rests(scanner: Scanner, publish: Publish)
     scan(scanner)
     new = publish("sales_de", 2)
     assert scanner.scan() is None
-    (new / "model.onnx").write_bytes(b"still being copied")
+    (new / "model.onnx").write_bytes(model_file(b"still being copied"))
     assert scanner.scan() is None
     assert set(folder(scanner, settle=True).versions) == {1, 2}
 

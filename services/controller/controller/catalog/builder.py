@@ -8,16 +8,17 @@ its files are taken away.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from controller.catalog.digests import are_comparable, refusal
-from controller.catalog.entities import Catalog, DocumentResult, Folder, Model, Reason, Version
+from controller.catalog.entities import Catalog, DocumentResult, Model, Reason, ScannedModel, Version
 from controller.catalog.served_model import Document, DocumentFault, DocumentSource, PlacementSpec, TrafficShare
 from triptych.contract.files import printable
+from triptych.contract.verification.families import FamilyCheck, ModelIdentities, check_families
 from triptych.contract.verification.tree import CONTRACT
 
-__all__ = ["Catalog", "DocumentResult", "Folder", "Model", "Reason", "Version", "build_catalog"]
+__all__ = ["Catalog", "DocumentResult", "Model", "Reason", "ScannedModel", "Version", "build_catalog"]
 
 _GRAVITY = {reason: number for number, reason in enumerate(Reason)}
 
@@ -25,7 +26,7 @@ VersionsInTraffic = Callable[[str], Collection[int]]
 
 
 def build_catalog(
-    folders: Collection[Folder],
+    folders: Collection[ScannedModel],
     documents: Collection[Document | DocumentFault],
     previous: Catalog,
     *,
@@ -55,7 +56,7 @@ _UNDECLARED = DocumentSource("")
 class _Candidate:
     """A folder with the family and route that its versions agree on."""
 
-    folder: Folder
+    folder: ScannedModel
     family: str
     route: str
     versions: Mapping[int, Version]
@@ -70,14 +71,16 @@ class _CatalogBuilder:
         )
         self._invalid: dict[tuple[str, int | None], str] = {}
         self._warnings: list[str] = []
+        self._check = FamilyCheck()
         self._problems: defaultdict[str, list[tuple[Reason, str]]] = defaultdict(list)
 
-    def build(self, folders: Collection[Folder], documents: Collection[Document | DocumentFault]) -> Catalog:
+    def build(self, folders: Collection[ScannedModel], documents: Collection[Document | DocumentFault]) -> Catalog:
         declarations = self._declarations(documents)
         owners = self._owners(declarations)
-        candidates = self._candidates([self._as_sealed(folder, owners.get(folder.name)) for folder in folders])
+        unchanged = [self._without_changed(folder, owners.get(folder.name)) for folder in folders]
         served = {
-            m.folder.name: self._served(m, owners.get(m.folder.name)) for m in self._with_route(candidates, owners)
+            each.folder.name: self._served(each, owners.get(each.folder.name))
+            for each in self._candidates(unchanged, owners)
         }
         models = {name: model for name, model in served.items() if model is not None}
         self._judge_models(owners, {folder.name for folder in folders})
@@ -85,7 +88,8 @@ class _CatalogBuilder:
             models,
             self._invalid,
             tuple(self._warnings),
-            {c.source.where: self._document_result(c) for c in declarations},
+            {each.source.where: self._document_result(each) for each in declarations},
+            self._check.signatures,
         )
 
     def _declarations(self, documents: Collection[Document | DocumentFault]) -> list[_Declaration]:
@@ -126,7 +130,7 @@ class _CatalogBuilder:
             declaration.source.created,
         )
 
-    def _as_sealed(self, folder: Folder, declaration: _Declaration | None) -> Folder:
+    def _without_changed(self, folder: ScannedModel, declaration: _Declaration | None) -> ScannedModel:
         """Without the versions that were something else before a restart, as their document's status says."""
         versions, invalid = dict(folder.versions), dict(folder.invalid)
         for number, recorded_digests in (declaration.source.recorded_digests if declaration else {}).items():
@@ -149,56 +153,41 @@ class _CatalogBuilder:
                 versions[number] = replace(version, removed=True, fault=invalid[number], files=None)
         return replace(folder, versions=versions, invalid=invalid) if len(invalid) > len(folder.invalid) else folder
 
-    def _candidates(self, folders: Collection[Folder]) -> list[_Candidate]:
-        """Folders with at least one version; versions of another family or route are broken."""
-        candidates = []
+    def _candidates(
+        self, folders: Collection[ScannedModel], owners: Mapping[str, _Declaration]
+    ) -> Iterator[_Candidate]:
+        """Models that have a valid version and agree with all others, by the same check as `triptych verify`."""
+        self._check = check_families(
+            [self._identities(folder, owners.get(folder.name)) for folder in folders], self._previous.signatures
+        )
         for folder in folders:
             self._warnings += folder.warnings
             self._invalid.update({(folder.name, number): text for number, text in folder.invalid.items()})
-            if not folder.versions:
-                self._invalid[folder.name, None] = folder.problem or "no valid version"
-                continue
-            family, route = self._identity(folder)
-            versions = {}
-            for number, version in sorted(folder.versions.items()):
-                got = (version.contract.family, version.contract.route)
-                if got == (family, route):
-                    versions[number] = version
-                else:
-                    text = f"want family '{family}', route '{route}' as in its other versions, got {got}"
-                    self._invalid[folder.name, number] = text
-            candidates.append(_Candidate(folder, family, route, versions))
-        return candidates
+        self._invalid.update(self._check.faults)
+        for folder in folders:
+            name = folder.name
+            versions = {n: each for n, each in sorted(folder.versions.items()) if (name, n) not in self._check.faults}
+            if text := self._check.faults.get((name, None)):
+                if name in owners:
+                    self._problem(owners[name].source, Reason.ROUTE_TAKEN, text)
+            elif versions:
+                yield _Candidate(folder, *self._check.routes[name], versions)
+            else:
+                self._invalid[name, None] = self._no_version(folder)
 
-    def _identity(self, folder: Folder) -> tuple[str, str]:
-        """Family and route of a model: those it had, else those of its first version."""
-        declarations = [(v.contract.family, v.contract.route) for _, v in sorted(folder.versions.items())]
+    def _identities(self, folder: ScannedModel, declaration: _Declaration | None) -> ModelIdentities:
         known = self._previous.models.get(folder.name)
-        if known and (known.family, known.route) in declarations:
-            return known.family, known.route
-        return declarations[0]
+        return ModelIdentities(
+            folder.name,
+            {number: version.identity for number, version in folder.versions.items()},
+            removed={number for number, version in folder.versions.items() if version.removed},
+            held=(known.family, known.route) if known else None,
+            preferred=bool(declaration and declaration.source.traffic),
+        )
 
-    def _with_route(self, candidates: list[_Candidate], declarations: Mapping[str, _Declaration]) -> list[_Candidate]:
-        """One model for each family and route: the one that had them, else the first by name."""
-        owners: dict[tuple[str, str], str] = {}
-
-        def rank(candidate: _Candidate) -> tuple[bool, bool, str]:
-            declaration = declarations.get(candidate.folder.name)
-            return not self._held(candidate), not (declaration and declaration.source.traffic), candidate.folder.name
-
-        ordered = sorted(candidates, key=rank)
-        for candidate in ordered:
-            name, route = candidate.folder.name, (candidate.family, candidate.route)
-            if (owner := owners.setdefault(route, name)) != name:
-                text = f"family '{candidate.family}', route '{candidate.route}' belongs to model '{owner}'"
-                self._invalid[name, None] = text
-                if name in declarations:
-                    self._problem(declarations[name].source, Reason.ROUTE_TAKEN, text)
-        return [m for m in ordered if owners[m.family, m.route] == m.folder.name]
-
-    def _held(self, candidate: _Candidate) -> bool:
-        known = self._previous.models.get(candidate.folder.name)
-        return known is not None and (known.family, known.route) == (candidate.family, candidate.route)
+    def _no_version(self, folder: ScannedModel) -> str:
+        faults = (f"version {n}: {text}" for n in folder.versions if (text := self._check.faults.get((folder.name, n))))
+        return "; ".join(["no valid version", *faults]) if folder.versions else folder.problem or "no valid version"
 
     def _judge_models(self, owners: Mapping[str, _Declaration], known: set[str]) -> None:
         """Documents of models that are not there, or have nothing to serve."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.digests import FileDigests, combined_digest
 from controller.catalog.served_model import DocumentSource, PlacementSpec
 from triptych.contract import Contract
+from triptych.contract.verification.families import VersionIdentity
 from triptych.errors import UnknownModel, UnknownVersion
 
 
@@ -32,6 +34,11 @@ class Version:
     files: FileDigests | None = None  # of each file when it was published; None: not taken yet
     source_digest: str = ""  # identity of the contract as it stands in its file
 
+    @cached_property
+    def identity(self) -> VersionIdentity:
+        """Family, route and signature, which other versions and models must agree with."""
+        return VersionIdentity.of(self.contract)
+
     @property
     def files_digest(self) -> str:
         """One identity for all its files; '' while there is none."""
@@ -39,7 +46,7 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Folder:
+class ScannedModel:
     """One folder of the model repository as it was read: its versions, and the faults of the others.
 
     `problem` says why there is none at all. A version that was published once and is gone now is among
@@ -117,6 +124,7 @@ class Catalog:
     invalid: Mapping[tuple[str, int | None], str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     document_results: Mapping[str, DocumentResult] = field(default_factory=dict)
+    signatures: Mapping[str, str] = field(default_factory=dict)
 
     def model(self, name: str) -> Model:
         """Raises `UnknownModel`."""

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from triptych.contract.files import cause, is_within, kind_fault, printable, resolved
-from triptych.contract.verification.tree import VERSION, Stamp, name_fault, tree_of
+from triptych.contract.files import cause, kind_fault, printable, resolved
+from triptych.contract.verification.model_folder import listing_fault, model_folders
+from triptych.contract.verification.tree import VERSION, Stamp, tree_of
 
 Part = tuple[str, Stamp]  # a file and what changes when it is written, or the sentence of a fault
 Fingerprint = tuple[Part, ...]
@@ -46,23 +47,14 @@ def list_models(root: Path, max_files: int) -> FolderListing:
     """Every model folder with its own files and all files of its versions. Raises `OSError` for the root alone."""
     within = resolved(root)
     found = FolderListing()
-    with os.scandir(root) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            name = printable(entry.name)
+    for entry, fault in model_folders(root):
+        if not fault:
             try:
-                if fault := _model_fault(entry, within):
-                    found.add_fault(name, fault)
-                elif entry.is_dir():
-                    found.fingerprints[entry.name] = tuple(sorted(_model(entry.path, within, max_files)))
-            except FileNotFoundError:
-                if entry.is_symlink():
-                    found.add_fault(name, "is a link to nothing")
-            except NotADirectoryError:
-                continue  # replaced at this moment
+                found.fingerprints[entry.name] = tuple(sorted(_model(entry.path, within, max_files)))
             except OSError as error:
-                found.add_fault(name, f"cannot be read: {cause(error)}")
+                fault = listing_fault(entry, error)
+        if fault:
+            found.add_fault(printable(entry.name), fault)
     return found
 
 
@@ -86,13 +78,6 @@ def list_documents(root: Path) -> FolderListing:
             except OSError as error:
                 found.add_fault(name, f"cannot be read: {cause(error)}")
     return found
-
-
-def _model_fault(entry: os.DirEntry[str], within: str) -> str:
-    """Why a folder can be no model; '' when it may be one, or is a file beside the models. Raises `OSError`."""
-    if entry.is_symlink() and not is_within(resolved(entry.path), within):
-        return "is a link out of the model repository" if entry.is_dir() else ""
-    return name_fault(entry.name) if entry.is_dir() else ""
 
 
 def _model(folder: str, within: str, max_files: int) -> Iterator[Part]:

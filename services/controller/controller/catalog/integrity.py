@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from controller.catalog.digests import FileDigests, difference, refusal
-from triptych.contract.files import cause, resolved
-from triptych.contract.verification.tree import CONTRACT, MAX_FILES, File, Tree, sha256_of, tree_of
+from triptych.contract.files import cause
+from triptych.contract.verification.tree import MAX_FILES, File, UnreadableFiles, sha256_of, version_tree
 
 DigestFunction = Callable[[str, File], str]  # of a file, by its path on disk. Raises `OSError`
 Key = tuple[str, int]  # model and version
@@ -16,14 +16,6 @@ Key = tuple[str, int]  # model and version
 
 class FileChanging(Exception):
     """A file was written while its identity was taken."""
-
-
-class UnreadableFile(Exception):
-    """A file of a version that cannot be read; each line names one."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__("; ".join(lines))
-        self.lines = lines
 
 
 def sha256_digest(path: str, file: File) -> str:
@@ -48,21 +40,10 @@ class IntegrityChecker:
         self._replaceable: set[Key] = set()  # could not be loaded, and never was
         self._lock = threading.Lock()
 
-    def tree(self, model: str, number: int) -> Tree:
-        """The files of a version, without its contract. Raises `UnreadableFile`."""
-        folder = self._models / model / str(number)
-        try:
-            found = tree_of(folder, resolved(self._models), self._max_files)
-        except OSError as error:
-            raise UnreadableFile([f"{folder}: cannot be read: {cause(error)}"]) from None
-        if found.faults:
-            raise UnreadableFile([f"{folder}/{fault}" for fault in found.faults])
-        return Tree([file for file in found.files if file.path != CONTRACT])
-
     def file_digests(self, model: str, number: int) -> FileDigests:
-        """The identity of each file of a version. Raises `UnreadableFile` and `FileChanging`."""
+        """The identity of each file of a version. Raises `UnreadableFiles` and `FileChanging`."""
         key, folder = (model, number), self._models / model / str(number)
-        found = self.tree(model, number)
+        found = version_tree(folder, self._models, self._max_files)
         known = self._known.get(key, {})
         now = {}
         for file in found.files:
@@ -70,9 +51,9 @@ class IntegrityChecker:
             try:
                 digest = before[1] if before and before[0] == file else self._digest_of(f"{folder}/{file.path}", file)
             except OSError as error:
-                raise UnreadableFile([f"{folder}/{file.path}: cannot be read: {cause(error)}"]) from None
+                raise UnreadableFiles([f"{folder}/{file.path}: cannot be read: {cause(error)}"]) from None
             now[file.path] = (file, digest)
-        if now != known and self.tree(model, number).files != found.files:
+        if now != known and version_tree(folder, self._models, self._max_files).files != found.files:
             raise FileChanging
         with self._lock:
             self._known[key] = now
@@ -113,7 +94,7 @@ class IntegrityChecker:
             return ""
         try:
             files = self.file_digests(model, number)
-        except UnreadableFile as error:
+        except UnreadableFiles as error:
             return refusal(number, str(error))
         except FileChanging:
             return refusal(number, "a file is being written")

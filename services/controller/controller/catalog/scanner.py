@@ -1,8 +1,8 @@
-"""Reads the model repository and the folder of ServedModel documents, and again only what changed.
+"""Reads the model repository and the folder of ServedModel documents; after that, only what changed.
 
-Something new is read once nothing in it, at any depth, has changed between two looks: a folder that is still being
-copied is not taken for a broken one. What was published once is kept: a version whose files go away, change or cannot
-be read any more is handed on as removed, for it may be in traffic. What cannot be read is a fault of its own model.
+A new entry is read once nothing in it, at any depth, changed between two scans: a folder that is still being copied is
+not taken for an invalid one. A version is kept once it is published: if its files disappear, change or cannot be read
+any more, it is marked as removed, for it may be in traffic. A fault affects its own model only.
 """
 
 from __future__ import annotations
@@ -13,68 +13,48 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import Folder, Version
+from controller.catalog.builder import ScannedModel, Version
+from controller.catalog.change_tracker import ChangeTracker, is_young
 from controller.catalog.digests import difference, refusal
-from controller.catalog.fingerprints import (
-    Fingerprint,
-    FolderListing,
-    list_documents,
-    list_models,
-    newest_s,
-    total_bytes,
-)
-from controller.catalog.integrity import DigestFunction, FileChanging, IntegrityChecker, UnreadableFile, sha256_digest
+from controller.catalog.fingerprints import FolderListing, list_documents, list_models, total_bytes
+from controller.catalog.integrity import DigestFunction, FileChanging, IntegrityChecker, sha256_digest
 from controller.catalog.served_model import MAX_BYTES as MAX_DOCUMENT_BYTES
 from controller.catalog.served_model import Document, DocumentFault, DocumentSource, read_documents
 from triptych.contract import ContractError
-from triptych.contract.files import MAX_BYTES, cause, printable, printable_path
-from triptych.contract.loader import load_located
-from triptych.contract.verification.onnx_file import check_model_file
-from triptych.contract.verification.tree import CONTRACT, MAX_FILES, VERSION, File, Tree, sha256_of, stated_faults
-from triptych.contract.verification.trial import trial
-from triptych.contract.verification.trial_limits import TrialLimits
-from triptych.contract.verification.triton_config import FILE as CONFIG
-from triptych.contract.verification.triton_config import (
-    ConfigError,
-    check_config,
-    missing_file,
-    read_config,
-    served_versions,
-)
+from triptych.contract.files import cause
+from triptych.contract.loader import Located
+from triptych.contract.verification.model_folder import NO_VERSION, ModelFolder, read_model_folder
+from triptych.contract.verification.tree import CONTRACT, UnreadableFiles
+from triptych.contract.verification.triton_config import ConfigError
+from triptych.contract.verification.version import ValidationOptions, missing_model_file, validate_version
 
 STAYS = "what was read stays in force, restart the controller if that is meant"
-SCAN_S = 1.0  # of reading in one look; what is left is read in the next one, so that large items come last
+SCAN_S = 1.0  # of reading in one scan; the rest is read in the next one, so that large items come last
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """How files are read: the largest ones, the most in a version, what tells a change, what a contract may cost.
+    """The bounds of a validation, the largest file of documents, and the digest that tells a change of a file."""
 
-    `has_content`: files are what they seem. In the controller's mirror of a store, large ones have nothing but a size.
-    """
-
-    max_file_bytes: int = MAX_BYTES
+    validation: ValidationOptions = ValidationOptions()
     max_document_bytes: int = MAX_DOCUMENT_BYTES
-    max_files: int = MAX_FILES
     digest_of: DigestFunction = sha256_digest
-    trial: TrialLimits = TrialLimits()
-    has_content: bool = True
 
 
 @dataclass(frozen=True)
 class Scan:
     """Everything as it was last read."""
 
-    folders: tuple[Folder, ...]
+    folders: tuple[ScannedModel, ...]
     documents: tuple[Document | DocumentFault, ...]
 
 
@@ -83,13 +63,14 @@ class Scanner:
 
     def __init__(self, models: Path, documents: Path | None, options: ScanOptions | None = None) -> None:
         self._models, self._documents, self._options = models, documents, options or ScanOptions()
-        self.integrity = IntegrityChecker(models, self._options.digest_of, self._options.max_files)
+        self.integrity = IntegrityChecker(models, self._options.digest_of, self._options.validation.max_files)
         self.more = False  # whether a part was left to the next look
         self.listing_s = 0.0  # what the last look took without reading
         self._published: defaultdict[str, dict[int, Version]] = defaultdict(dict)  # by model and number
-        self._folders = _ChangeTracker()
-        self._files = _ChangeTracker()
-        self._read_folders: dict[str, Folder] = {}
+        self._folders = ChangeTracker()
+        self._files = ChangeTracker()
+        self._model_names: Collection[str] = ()
+        self._read_folders: dict[str, ScannedModel] = {}
         self._read_files: dict[str, tuple[Document | DocumentFault, ...]] = {}
 
     def scan(self, *, settle: bool = True, young_s: float = 0.0) -> Scan | None:
@@ -99,19 +80,19 @@ class Scanner:
         `OSError` when a folder itself cannot be listed: then nothing is known to have changed.
         """
         start = time.monotonic()
-        listed = list_models(self._models, self._options.max_files)
+        listed = list_models(self._models, self._options.validation.max_files)
         files = list_documents(self._documents) if self._documents is not None else FolderListing()
         self.listing_s = time.monotonic() - start
         if settle and not listed.fingerprints and any(each.present for each in self._read_folders.values()):
             # An empty folder is a mount that is gone, as far as anybody can tell (tensorflow/serving#1480).
             raise OSError(errno.ENODATA, f"no model is there any more; {STAYS}", os.fspath(self._models))
         self._forget_ensembles(listed)
-        changed, gone = self._folders.scan(listed.fingerprints, settle)
+        changed, gone = self._folders.update(listed.fingerprints, settle)
         for name in gone:
             self._leave(name)
         self.more = False
         for name in self._in_turn(self._folders, changed, listed, settle):
-            young = _is_young(listed.fingerprints[name], young_s)
+            young = is_young(listed.fingerprints[name], young_s)
             self._read_folders[name] = self._read_safely(name, listed.faults.get(name, ""), with_digests=not young)
             if young:
                 self._folders.forget(name)
@@ -122,8 +103,10 @@ class Scanner:
         return Scan(tuple(folder for _, folder in sorted(self._read_folders.items())), tuple(documents))
 
     def _forget_ensembles(self, listed: FolderListing) -> None:
-        """Has ensembles read again when a model came or went: it may be one of their steps."""
-        if listed.fingerprints.keys() != self._folders.names:
+        """Has ensembles read again if a model came or went: it may be one of their steps."""
+        names = listed.fingerprints.keys() - listed.faults.keys()
+        if names != self._model_names:
+            self._model_names = names
             for name, folder in self._read_folders.items():
                 if name in listed.fingerprints and folder.config.HasField("ensemble_scheduling"):
                     self._folders.forget(name)
@@ -135,7 +118,7 @@ class Scanner:
         if folder.versions:
             self._read_folders[name] = folder
 
-    def _in_turn(self, watched: _ChangeTracker, names: list[str], listed: FolderListing, settle: bool) -> Iterator[str]:
+    def _in_turn(self, tracker: ChangeTracker, names: list[str], listed: FolderListing, settle: bool) -> Iterator[str]:
         """The smallest first; those for which no time is left are taken for unread, and come with the next look."""
         start = time.monotonic()
         ordered = sorted(names, key=lambda name: total_bytes(listed.fingerprints[name]))
@@ -143,14 +126,14 @@ class Scanner:
             if settle and at and time.monotonic() - start > SCAN_S:
                 self.more = True
                 for left in ordered[at:]:
-                    watched.forget(left)
+                    tracker.forget(left)
                 return
             yield name
 
     def _scan_documents(self, listed: FolderListing, settle: bool) -> bool:
         if self._documents is None:
             return False
-        changed, gone = self._files.scan(listed.fingerprints, settle)
+        changed, gone = self._files.update(listed.fingerprints, settle)
         for name in gone:
             self._read_files.pop(name, None)
         for name in self._in_turn(self._files, changed, listed, settle):
@@ -167,7 +150,7 @@ class Scanner:
             log.exception("internal error", extra={"file": str(path)})
             return (DocumentFault("", f"{path}:1: cannot be read: {type(error).__name__}", nowhere),)
 
-    def _read_safely(self, name: str, fault: str, with_digests: bool) -> Folder:
+    def _read_safely(self, name: str, fault: str, with_digests: bool) -> ScannedModel:
         """One model folder; whatever is wrong with it, the others are read."""
         if fault:
             return self._unreadable(name, fault)
@@ -175,38 +158,35 @@ class Scanner:
             return self._read(self._models / name, with_digests)
         except FileChanging:
             self._folders.forget(name)
-            return self._read_folders.get(name) or Folder(name, mc.ModelConfig(), {}, problem="is being written")
+            return self._read_folders.get(name) or ScannedModel(name, mc.ModelConfig(), {}, problem="is being written")
         except Exception as error:
             log.exception("internal error", extra={"model": name})
             return self._unreadable(name, f"cannot be read: {type(error).__name__}")
 
-    def _read(self, path: Path, with_digests: bool) -> Folder:
-        """One model folder with all that is wrong in it. Raises `FileChanging`."""
+    def _read(self, path: Path, with_digests: bool) -> ScannedModel:
+        """One model folder with all its faults. Raises `FileChanging`."""
         try:
-            text, message = read_config(path, self._models, self._options.max_file_bytes)
-            config = _model_config(message)
-            numbers, warnings = _versions(path)
+            model = read_model_folder(path, self._models, self._options.validation.max_file_bytes)
         except ConfigError as error:
             return self._without_files(path.name, f"{path}/{error}")
         except OSError as error:
             return self._unreadable(path.name, f"cannot be read: {cause(error)}")
-        served = served_versions(config, numbers)
         versions = dict(self._without_files(path.name).versions)
-        invalid = {}
-        for number in numbers:
+        invalid, warnings = {}, list(model.faults)
+        for number in model.versions:
             try:
-                version, note = self._version(path, number, with_digests)
-                self._check(path, version, text, config, served)
-            except (ContractError, UnreadableFile) as error:
+                version, warning = self._version(model, number, with_digests)
+            except ContractError as error:
                 invalid[number] = "\n".join(error.lines)
-                if number in versions and isinstance(error, UnreadableFile):
+                if number in versions and isinstance(error, UnreadableFiles):
                     versions[number] = replace(versions[number], fault=invalid[number])
                 continue
             versions[number] = self._publish(path.name, version)
             if version.fault:
                 invalid[number] = f"{path / str(number)}: {version.fault}"
-            warnings += [note] if note else []
-        return Folder(path.name, config, versions, invalid, warnings=tuple(warnings))
+            warnings += [warning] if warning else []
+        problem = "" if model.versions else f"{path}: {NO_VERSION}"
+        return ScannedModel(path.name, _copy(model.config), versions, invalid, problem, tuple(warnings))
 
     def _publish(self, model: str, version: Version) -> Version:
         """A version that is whole is what others are compared with."""
@@ -216,152 +196,74 @@ class Scanner:
                 self.integrity.record((model, version.number), version.files)
         return version
 
-    def _unreadable(self, model: str, why: str) -> Folder:
+    def _unreadable(self, model: str, why: str) -> ScannedModel:
         """A model as it was published; what is loaded of it is served on."""
         problem = f"{self._models / model}: {why}"
         folder = self._without_files(model, problem)
         return replace(folder, versions={n: replace(each, fault=problem) for n, each in folder.versions.items()})
 
-    def _without_files(self, model: str, problem: str = "") -> Folder:
+    def _without_files(self, model: str, problem: str = "") -> ScannedModel:
         """A model as it was published, all its versions removed."""
         known = self._read_folders.get(model)
         versions = {number: replace(version, removed=True) for number, version in self._published[model].items()}
         invalid = dict.fromkeys(versions, problem) if problem else {}
-        return Folder(model, known.config if known else mc.ModelConfig(), versions, invalid, problem)
+        return ScannedModel(model, known.config if known else mc.ModelConfig(), versions, invalid, problem)
 
-    def _version(self, model: Path, number: int, with_digests: bool) -> tuple[Version, str]:
-        """A version, and what is to be noted about it. Its contract and files stay what was published."""
-        path = model / str(number) / CONTRACT
-        published = self._published[model.name].get(number)
-        if published is not None and published.files is None:
-            # It has no seal yet: what is there now is what is published, unless it was loaded meanwhile.
-            recorded_digests = self.integrity.recorded((model.name, number))
-            published = replace(published, files=recorded_digests) if recorded_digests is not None else None
-        tree = self.integrity.tree(model.name, number)
-        try:
-            version = self._load(path, number)
-        except ContractError:
-            if published is None:
-                raise
-            version, note = published, f"{path}: cannot be read any more; what was published stays in force"
-        else:
-            note = _changed_contract(path, published, version)
-        stated = version.contract.files
-        files = self.integrity.file_digests(model.name, number) if with_digests or stated else None
-        version = published or replace(version, files=files, file_bytes=tree.total_bytes())
-        if published is None and stated:
-            self._check_stated(path.parent, stated, tree)
-        if files is not None and (what := difference(version.files or {}, files)):
-            if self.integrity.may_be_replaced(model.name, number):
-                return replace(version, files=files, file_bytes=tree.total_bytes()), note
-            return replace(version, removed=True, fault=refusal(number, what)), note
-        return version, note
+    def _version(self, model: ModelFolder, number: int, with_digests: bool) -> tuple[Version, str]:
+        """A valid version and a warning about it, or ''. Raises `ContractError` and `FileChanging`."""
+        published = self._published_version(model.name, number)
+        if published is None:
+            return self._new_version(model, number, with_digests), ""
+        return self._known_version(model, published, with_digests)
 
-    def _check_stated(self, folder: Path, stated: Mapping[str, str], tree: Tree) -> None:
-        """Raises `ContractError` for files that are not as the contract states, whatever a seal is made of.
+    def _published_version(self, model: str, number: int) -> Version | None:
+        """The version as it was published; None if it has no digests yet: then its files of now are published."""
+        published = self._published[model].get(number)
+        if published is None or published.files is not None:
+            return published
+        recorded = self.integrity.recorded((model, number))  # it was loaded meanwhile
+        return replace(published, files=recorded) if recorded is not None else None
 
-        Of files without content it can be said only whether they are there; Triton's mirror compares the content.
-        """
+    def _new_version(self, model: ModelFolder, number: int, with_digests: bool) -> Version:
+        valid = validate_version(model, number, self._model_names, self._options.validation)
+        contract, canonical = valid.contract, valid.contract.canonical_json()
+        files = self.integrity.file_digests(model.name, number) if with_digests or contract.files else None
+        return Version(
+            number,
+            contract,
+            canonical,
+            hashlib.sha256(canonical).hexdigest(),
+            file_bytes=valid.tree.total_bytes(),
+            files=files,
+            source_digest=valid.located.identity if valid.located else "",
+        )
 
-        def digest(file: File) -> str:
-            return sha256_of(f"{folder}/{file.path}") if self._options.has_content else stated.get(file.path, "")
-
-        faults = stated_faults(stated, tree, digest)
-        if lines := [f"{folder}/{printable_path(path)}: {text}" for path, text in faults]:
-            raise ContractError(lines)
-
-    def _load(self, path: Path, number: int) -> Version:
-        """Raises `ContractError`, also for steps that fail on made-up rows: better here than on the first request."""
-        located = load_located(path, self._models, self._options.max_file_bytes)
-        if problems := list(located.tell(trial(located.contract, self._options.trial))):
-            raise ContractError(problems)
-        contract = located.contract
-        canonical = contract.canonical_json()
-        digest = hashlib.sha256(canonical).hexdigest()
-        return Version(number, contract, canonical, digest, source_digest=located.identity)
-
-    def _check(self, path: Path, version: Version, text: str, config: mc.ModelConfig, served: set[int]) -> None:
-        """Raises `ContractError` for a version that Triton could not serve as its contract says."""
-        models = self._folders.names
-        problems = [f"{path}/{problem}" for problem in check_config(version.contract, text, path.name, config, models)]
-        place = path / str(version.number)
-        problems += [f"{place}/{problem}" for problem in check_model_file(version.contract, config, place)]
-        if version.number not in served:
-            problems.append(f"{path / CONFIG}: version_policy leaves version {version.number} out")
-        if missing := missing_file(config, place, self._models):
-            problems.append(f"{path}/{missing}")
-        if problems:
-            raise ContractError(problems)
+    def _known_version(self, model: ModelFolder, published: Version, with_digests: bool) -> tuple[Version, str]:
+        """A published version keeps its contract and its files; with other files it is not loaded again."""
+        number = published.number
+        wanted = with_digests or published.contract.files
+        files = self.integrity.file_digests(model.name, number) if wanted else None
+        changed = difference(published.files or {}, files) if files is not None else ""
+        if changed and not self.integrity.may_be_replaced(model.name, number):
+            if missing := missing_model_file(model, number):
+                raise ContractError(missing)
+            return replace(published, removed=True, fault=refusal(number, changed)), ""
+        valid = validate_version(model, number, self._model_names, self._options.validation, published.contract)
+        if changed:
+            published = replace(published, files=files, file_bytes=valid.tree.total_bytes())
+        return published, _contract_warning(model.path / str(number) / CONTRACT, published, valid.located)
 
 
-class _ChangeTracker:
-    """Fingerprints of one folder's entries: what was read, and what was seen last."""
-
-    def __init__(self) -> None:
-        self._seen: Mapping[str, Fingerprint] = {}
-        self._read: dict[str, Fingerprint | None] = {}  # None: to be read again
-
-    @property
-    def names(self) -> Collection[str]:
-        """Entries that were seen last."""
-        return self._seen.keys()
-
-    def scan(self, now: Mapping[str, Fingerprint], settle: bool) -> tuple[list[str], list[str]]:
-        """Names to be read, and names that are gone."""
-        changed = [
-            name
-            for name, fingerprint in now.items()
-            if fingerprint != self._read.get(name) and (not settle or fingerprint == self._seen.get(name))
-        ]
-        gone = [name for name in self._read if name not in now]
-        for name in gone:
-            del self._read[name]
-        self._read.update({name: now[name] for name in changed})
-        self._seen = now
-        return changed, gone
-
-    def forget(self, name: str) -> None:
-        """Has an entry read again when it rests."""
-        self._read[name] = None
-
-
-def _changed_contract(path: Path, published: Version | None, version: Version) -> str:
-    """The note about a contract that is not what was published; '' when it is."""
-    if published is None or published.digest == version.digest:
+def _contract_warning(path: Path, published: Version, located: Located | None) -> str:
+    """The warning about a contract that differs from the published one; '' if it is the same."""
+    if located is None:
+        return f"{path}: cannot be read any more; what was published stays in force"
+    if located.contract.canonical_json() == published.canonical:
         return ""
-    text = "a published contract never changes, what was published stays in force; make a new version"
-    return f"{path}: {text}"
+    return f"{path}: a published contract never changes, what was published stays in force; make a new version"
 
 
-def _is_young(found: Fingerprint, young_s: float) -> bool:
-    return young_s > 0 and newest_s(found) > time.time() - young_s
-
-
-def _model_config(message: Message) -> mc.ModelConfig:
+def _copy(message: Message) -> mc.ModelConfig:
     config = mc.ModelConfig()
     config.CopyFrom(message)
     return config
-
-
-def _versions(model: Path) -> tuple[list[int], list[str]]:
-    """Numbers of the versions, and a note about each entry that looks like one and is none. Raises `OSError`."""
-    numbers, warnings = [], []
-    with os.scandir(model) as entries:
-        for entry in entries:
-            try:
-                if VERSION.fullmatch(entry.name) and entry.is_dir():
-                    numbers.append(int(entry.name))
-                elif fault := _no_version(entry):
-                    warnings.append(f"{model}/{printable(entry.name)}: {fault}")
-            except OSError as error:
-                warnings.append(f"{model}/{printable(entry.name)}: cannot be read: {cause(error)}")
-    return sorted(numbers), warnings
-
-
-def _no_version(entry: os.DirEntry[str]) -> str:
-    """The sentence about what somebody meant for a version; '' for other files and folders. Raises `OSError`."""
-    if VERSION.fullmatch(entry.name):
-        return "is no folder; a version is a folder with a whole number"
-    if not entry.name.startswith(".") and entry.is_dir() and os.path.lexists(f"{entry.path}/{CONTRACT}"):
-        return "has a contract, but its name is no version; want a whole number from 1"
-    return ""

@@ -7,19 +7,19 @@ from dataclasses import replace
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.entities import Folder
+from controller.catalog.entities import ScannedModel
 from triptych.contract.verification.tree import VERSION
 
 MAX_SHOWN = 1000  # objects: a bucket may be full of what is no model
 
 
-def with_skipped(folders: Collection[Folder], skipped: Mapping[str, str]) -> list[Folder]:
+def with_skipped(folders: Collection[ScannedModel], skipped: Mapping[str, str]) -> list[ScannedModel]:
     """The folders with the reason why a version or model is not among them, by the path that could not be read."""
     known = {folder.name: folder for folder in folders}
     for path, text in sorted(skipped.items())[:MAX_SHOWN]:
         name, _, rest = path.partition("/")
         number = rest.partition("/")[0] if "/" in rest else ""
-        folder = known.get(name) or Folder(name, mc.ModelConfig(), {}, problem=text)
+        folder = known.get(name) or ScannedModel(name, mc.ModelConfig(), {}, problem=text)
         if VERSION.fullmatch(number) and int(number) not in folder.versions:
             known[name] = replace(folder, invalid={int(number): text} | dict(folder.invalid))
         elif rest and not folder.versions:

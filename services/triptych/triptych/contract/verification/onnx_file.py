@@ -50,11 +50,11 @@ class Header:
     outputs: Sequence[Tensor]
 
 
-def check_model_file(contract: Contract, config: Any, folder: Path, *, strict: bool = False) -> list[str]:
+def check_model_file(contract: Contract, config: Any, folder: Path) -> list[str]:
     """One line for each disagreement between a version's ONNX file and config.pbtxt, `model.onnx:1: problem`.
 
-    No line for a file of another kind, for one that is not there, and for the empty one that stands for an object of a
-    store. With `strict` one that is no ONNX model is a problem too; otherwise Triton says so when it loads it.
+    A file that is no ONNX model is a fault. No line for a file of another kind and for one that is not there.
+    Raises `OSError`.
     """
     name, backend = model_file(config), config.backend or PLATFORMS.get(config.platform)
     if name is None or backend != "onnxruntime" or ".." in Path(name).parts:
@@ -64,13 +64,11 @@ def check_model_file(contract: Contract, config: Any, folder: Path, *, strict: b
     try:
         with (folder / name).open("rb") as file:
             start = file.read(8)
-            if start[4:] == b"ORTM" or start == bytes(8):  # onnxruntime's own format, or empty
+            if start[4:] == b"ORTM":  # the format of onnxruntime itself
                 return []
             header = read_header(file)
     except NotOnnx as error:
-        return [f"{name}:1: is no ONNX model, or not whole: {error}"] if strict else []
-    except OSError as error:
-        return [f"{name}:1: cannot be read: {error.strerror}"] if strict else []
+        return [f"{name}:1: is no ONNX model, or not whole: {error}"]
     return [f"{name}:1: {problem}" for problem in _problems(contract, config, header)]
 
 

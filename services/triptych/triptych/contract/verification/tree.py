@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from triptych.contract.errors import ContractError
 from triptych.contract.files import cause, is_within, kind_fault, printable, resolved
 
 MAX_FILES: Final = 10_000
@@ -17,7 +18,7 @@ MAX_DEPTH: Final = 32
 CHUNK_BYTES: Final = 1 << 20
 CONTRACT: Final = "contract.yaml"
 VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")  # Triton skips every other name
-_PASSED_OVER: Final = "__pycache__"  # Python writes it beside a python backend's code; hidden files as well
+PYTHON_CACHE: Final = "__pycache__"  # Python writes it beside the code of a python backend
 
 Stamp = tuple[int, int, int, int]  # size, time of change of content and of inode in ns, inode
 
@@ -53,6 +54,21 @@ def tree_of(folder: str | Path, within: str, most: int = MAX_FILES) -> Tree:
     return _Walk(os.fspath(folder), within, most).run()
 
 
+class UnreadableFiles(ContractError):
+    """Files of a version that cannot be read; `lines` names each."""
+
+
+def version_tree(folder: Path, root: Path, max_files: int = MAX_FILES) -> Tree:
+    """The files of a version without its contract; `root` is the model repository. Raises `UnreadableFiles`."""
+    try:
+        found = tree_of(folder, resolved(root), max_files)
+    except OSError as error:
+        raise UnreadableFiles([f"{folder}: cannot be read: {cause(error)}"]) from None
+    if found.faults:
+        raise UnreadableFiles([f"{folder}/{fault}" for fault in found.faults])
+    return Tree([file for file in found.files if file.path != CONTRACT])
+
+
 def name_fault(name: str) -> str:
     """What is wrong with the name of a model's folder; '' if nothing is. A caller sends it as text."""
     if not name.isprintable():
@@ -77,7 +93,7 @@ class _Walk:
 
     def _look(self, entries: list[os.DirEntry[str]], prefix: str, above: tuple[str, ...]) -> None:
         for entry in sorted(entries, key=lambda each: each.name):
-            if entry.name.startswith(".") or entry.name == _PASSED_OVER:
+            if entry.name.startswith(".") or entry.name == PYTHON_CACHE:
                 continue
             if len(self._found.files) >= self._most:
                 self._found.faults.append(f"holds more than {self._most} files")
@@ -131,13 +147,13 @@ def sha256_of(path: str) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def stated_faults(stated: Mapping[str, str], found: Tree, identity: Callable[[File], str]) -> Iterator[tuple[str, str]]:
-    """What is not as a contract states it, as path and sentence. `identity` takes the digest; it raises `OSError`."""
+def stated_faults(stated: Mapping[str, str], found: Tree, digest: Callable[[File], str]) -> Iterator[tuple[str, str]]:
+    """What is not as a contract states it, as path and sentence. `digest` raises `OSError`."""
     files = {file.path: file for file in found.files if file.path != CONTRACT}
     for path, want in stated.items():
         if path not in files:
             yield path, f"no such file, but the contract states {want}"
-        elif (got := identity(files[path])) != want:
+        elif (got := digest(files[path])) != want:
             yield path, f"want {want}, got {got}"
     for path in sorted(files.keys() - stated.keys()):
         yield path, "is not among the files that the contract states"

@@ -1,0 +1,127 @@
+"""The validator of one version. `triptych verify` and the running controller call the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from triptych.contract.errors import ContractError
+from triptych.contract.files import MAX_BYTES, cause, printable_path
+from triptych.contract.loader import Located, load_located
+from triptych.contract.schema import Contract
+from triptych.contract.verification.model_folder import ModelFolder
+from triptych.contract.verification.onnx_file import check_model_file
+from triptych.contract.verification.tree import (
+    CONTRACT,
+    MAX_FILES,
+    File,
+    Tree,
+    UnreadableFiles,
+    sha256_of,
+    stated_faults,
+    version_tree,
+)
+from triptych.contract.verification.trial import trial
+from triptych.contract.verification.trial_limits import TrialLimits
+from triptych.contract.verification.triton_config import check_config, missing_file
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """Bounds of a validation.
+
+    `has_content` is False in the controller's mirror of a store, where a large file is a placeholder of its size:
+    its ONNX header and its sha256 cannot be compared there.
+    """
+
+    max_file_bytes: int = MAX_BYTES
+    max_files: int = MAX_FILES
+    trial: TrialLimits = TrialLimits()
+    has_content: bool = True
+
+
+@dataclass(frozen=True)
+class ValidVersion:
+    """A version without faults. `located` is None if the contract of a published version cannot be read any more.
+
+    `tree` holds the files of the version without its contract.
+    """
+
+    contract: Contract
+    located: Located | None
+    tree: Tree
+
+
+def validate_version(
+    model: ModelFolder,
+    number: int,
+    models: Collection[str],
+    options: ValidationOptions,
+    published: Contract | None = None,
+) -> ValidVersion:
+    """Checks everything that can be known of a version before Triton loads it.
+
+    `models` are the names of all models, for the steps of an ensemble. `published` is the contract of a version that
+    was published before: it stays in force, whatever the file says now. Raises `UnreadableFiles` if files of the
+    version cannot be read, else `ContractError` with a line for every fault.
+    """
+    folder = model.path / str(number)
+    tree = version_tree(folder, model.root, options.max_files)
+    located, faults = _read_contract(folder / CONTRACT, model.root, options)
+    if published is not None and faults:
+        located, faults = None, []
+    contract = published or (located.contract if located else None)
+    faults += _policy_faults(model, number)
+    faults += missing_model_file(model, number)
+    try:
+        if contract is not None:
+            faults += _agreement_faults(model, folder, contract, models, options)
+        if contract is not None and published is None:
+            faults += _digest_faults(folder, contract, tree, options)
+    except OSError as error:
+        raise UnreadableFiles([f"{printable_path(error.filename or folder)}: cannot be read: {cause(error)}"]) from None
+    if faults or contract is None:
+        raise ContractError(faults)
+    return ValidVersion(contract, located, tree)
+
+
+def missing_model_file(model: ModelFolder, number: int) -> list[str]:
+    """The line about a model file that is not there; none if it is, or if only the backend knows its name."""
+    missing = missing_file(model.config, model.path / str(number), model.root)
+    return [f"{model.path}/{missing}"] if missing else []
+
+
+def _read_contract(path: Path, root: Path, options: ValidationOptions) -> tuple[Located | None, list[str]]:
+    """The contract, and its faults with those of its steps on made-up rows."""
+    try:
+        located = load_located(path, root, options.max_file_bytes)
+    except ContractError as error:
+        return None, list(error.lines)
+    return located, list(located.tell(trial(located.contract, options.trial)))
+
+
+def _policy_faults(model: ModelFolder, number: int) -> Iterator[str]:
+    if number not in model.served:
+        yield f"{model.config_path}:1: version_policy leaves version {number} out; want {{ all {{ }} }}"
+
+
+def _agreement_faults(
+    model: ModelFolder, folder: Path, contract: Contract, models: Collection[str], options: ValidationOptions
+) -> Iterator[str]:
+    """Contract, config.pbtxt and the header of an ONNX file against each other."""
+    found = check_config(contract, model.config_text, model.name, model.config, models)
+    yield from (f"{model.path}/{fault}" for fault in found)
+    if options.has_content:
+        yield from (f"{folder}/{fault}" for fault in check_model_file(contract, model.config, folder))
+
+
+def _digest_faults(folder: Path, contract: Contract, tree: Tree, options: ValidationOptions) -> Iterator[str]:
+    """Files that differ from the `files` of the contract; of placeholders only whether they are there."""
+    stated = contract.files or {}
+
+    def digest(file: File) -> str:
+        return sha256_of(f"{folder}/{file.path}") if options.has_content else stated.get(file.path, "")
+
+    if stated:
+        yield from (f"{folder}/{printable_path(path)}: {text}" for path, text in stated_faults(stated, tree, digest))
