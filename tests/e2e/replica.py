@@ -15,7 +15,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
 from controller.catalog.watcher import CatalogWatcher
 from controller.kubernetes.api import Api

@@ -17,12 +17,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from controller.catalog.builder import Catalog, build_catalog
+from controller.catalog.builder import build_catalog
+from controller.catalog.entities import Catalog
 from controller.catalog.served_model import Document, DocumentFault, read_documents
-from controller.catalog.store.keys import MAX_PART_BYTES, classify, folders_of
-from controller.catalog.store.listing import ListingPage
-from controller.catalog.store.objects import Object
 from controller.kubernetes.status import status_of
+from controller.store.keys import MAX_PART_BYTES, classify, folders_of
+from controller.store.listing import ListingPage
+from controller.store.objects import Object
 from tests.unit.controller import folders
 from triptych.contract import Contract, ContractError, parse_contract
 from triptych.contract.document import quickly, thoroughly

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from controller.catalog.scanner import Scanner, ScanOptions
-from controller.catalog.store.location import model_source
-from controller.catalog.store.mirror import Mirror
-from controller.catalog.store.objects import open_store
+from controller.store.location import model_source
+from controller.store.mirror import Mirror
+from controller.store.objects import open_store
 from tests.integration.s3_gateway import Gateway, s3_gateway
 from tests.unit.controller.folders import publish
 from tests.unit.controller.stores import contents

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from controller.catalog.store.location import named
-from controller.catalog.store.mirror import Mirror, Progress
-from controller.catalog.store.objects import open_store
-from controller.catalog.store.uri import split
+from controller.catalog.skipped import log_lines
+from controller.store.mirror import Mirror, Progress
+from controller.store.objects import open_store
+from controller.store.uri import split
 from triptych_cli.arguments import duration, typed
 
 TELL_S = 5.0  # between two lines about one long download
@@ -130,7 +130,7 @@ class Teller:
 
     def left_out(self, faults: Collection[str]) -> None:
         """Tells each object that is left out, once as long as that lasts."""
-        now = named(faults)
+        now = log_lines(faults)
         for fault in sorted(now - self._left_out):
             self._say(f"left out: {fault}")
         self._left_out = now

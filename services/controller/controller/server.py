@@ -7,10 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from controller.call_slots import CallSlots
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.catalog.integrity import sha256_digest, stat_digest
 from controller.catalog.scanner import Scanner, ScanOptions
-from controller.catalog.store.location import ModelSource, StoreIntegrity, model_source
 from controller.catalog.watcher import CatalogWatcher
 from controller.journal import Journal
 from controller.leader_forwarding import LoadForwarder, SingleReplica
@@ -21,6 +20,7 @@ from controller.placement.reconciler import every
 from controller.placement.triton_client import Triton
 from controller.servicer import CatalogServicer, ControllerServicer
 from controller.settings import Settings
+from controller.store.location import ModelSource, StoreIntegrity, model_source
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
 from triptych.client.contract_store import CONTROLLER_SERVICE

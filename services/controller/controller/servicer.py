@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from tritonclient.grpc import service_pb2 as pb
 
 from controller.call_slots import CallSlots
-from controller.catalog.builder import Model, Version
+from controller.catalog.entities import Model, Version
 from controller.describe import describe
 from controller.journal import Journal
 from controller.leader_forwarding import LoadForwarder

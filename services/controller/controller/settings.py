@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from pydantic_settings import SettingsConfigDict
 
 from controller.call_slots import Reservation
-from controller.catalog.store.uri import is_uri, split
 from controller.placement.settings import Limits
+from controller.store.uri import is_uri, split
 from triptych.runtime.addresses import argument, pod_address
 from triptych.runtime.settings import StageSettings
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.folders import name_of, number_of, publish, route_of
-from controller.catalog.builder import Catalog, build_catalog
+from controller.catalog.builder import build_catalog
+from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.store.mirror import Mirror, MirrorChange, Progress
+from controller.store.mirror import Mirror, MirrorChange, Progress
 from tests.unit.controller.folders import model_file, publish
 from tests.unit.controller.stores import Memory, contents
 from triptych_cli.__main__ import COMMANDS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from tests.unit.controller import folders
 from tests.unit.controller.tritons import read
 

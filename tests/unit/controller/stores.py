@@ -9,8 +9,8 @@ from pathlib import Path
 
 from obstore.store import MemoryStore
 
-from controller.catalog.store.mirror import Mirror
-from controller.catalog.store.objects import Object, Store, StoreError
+from controller.store.mirror import Mirror
+from controller.store.objects import Object, Store, StoreError
 from tests.unit.controller.folders import publish
 
 URI = "s3://models/eu"

@@ -17,15 +17,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.catalog import scanner as scan_module
-from controller.catalog.builder import Catalog, ScannedModel
+from controller.catalog.entities import Catalog, ScannedModel
 from controller.catalog.integrity import sha256_digest, stat_digest
 from controller.catalog.scanner import Scanner, ScanOptions
 from controller.catalog.served_model import DocumentFault
-from controller.catalog.store.location import ModelSource
 from controller.catalog.watcher import CatalogWatcher
 from controller.metrics import ControllerMetrics
 from controller.server import scan_options
 from controller.settings import Settings
+from controller.store.location import ModelSource
 from tests.unit.controller import folders
 from tests.unit.controller.folders import declare
 from triptych.contract.verification.model_folder import ModelFolder, read_model_folder

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from controller.catalog.builder import Catalog, Reason, build_catalog
+from controller.catalog.builder import build_catalog
+from controller.catalog.entities import Catalog, Reason
 from controller.catalog.scanner import Scanner
 from controller.catalog.served_model import Document, DocumentSource, ServedModel
 from tests.unit.controller.folders import declare

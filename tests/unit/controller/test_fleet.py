@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.placement.fleet import Fleet, rendezvous
 from controller.placement.triton_client import Index
 from tests.unit.controller.tritons import Desk, FakeTriton, run, turn

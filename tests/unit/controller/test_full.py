@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.placement.triton_client import Index
 from tests.unit.controller.folders import declare, publish
 from tests.unit.controller.tritons import HERE, Desk, FakeTriton, models_of, read, run, turn

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from controller.catalog.builder import Catalog, build_catalog
+from controller.catalog.builder import build_catalog
+from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
 from controller.catalog.served_model import DocumentFault, read_documents
 from tests.fuzz.file_checks import (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import Model, Version
+from controller.catalog.entities import Model, Version
 from controller.traffic.gate import WAITS, TrafficDecision, TrafficGate, without
 from triptych.contract import Contract
 

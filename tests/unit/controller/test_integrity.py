@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.catalog.builder import Catalog, Reason, ScannedModel, Version, build_catalog
+from controller.catalog.builder import build_catalog
 from controller.catalog.digests import are_comparable, combined_digest, difference
+from controller.catalog.entities import Catalog, Reason, ScannedModel, Version
 from controller.catalog.integrity import stat_digest
 from controller.catalog.scanner import Scanner, ScanOptions
 from controller.catalog.served_model import Document, DocumentSource, RecordedDigests, ServedModel

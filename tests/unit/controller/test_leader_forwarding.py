@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.leader_forwarding import LoadForwarder, SingleReplica
 from tests.unit.controller.tritons import Desk, FakeTriton, run
 from triptych.errors import LoadFailed

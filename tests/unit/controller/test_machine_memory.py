@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.placement.machine_memory import is_here, machine_bytes
 from tests.unit.controller.tritons import Desk, FakeTriton, run
 from triptych.runtime.settings import MIB

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.catalog.scanner import Scanner, ScanOptions
-from controller.catalog.store.mirror import FolderError, Mirror, MirrorChange, Progress
-from controller.catalog.store.objects import Object, StoreError
+from controller.store.mirror import FolderError, Mirror, MirrorChange, Progress
+from controller.store.objects import Object, StoreError
 from tests.unit.controller.stores import URI, Memory, contents, mirrored
 from triptych.contract.verification.version import ValidationOptions
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.store.mirror import Mirror
-from controller.catalog.store.objects import Store, StoreError, open_store
+from controller.store.mirror import Mirror
+from controller.store.objects import Store, StoreError, open_store
 from tests.unit.controller.odd_store import OddStore, invalid, odd_store, refused, unpacked
 from tests.unit.controller.stores import contents
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.builder import Catalog, Reason, build_catalog
+from controller.catalog.builder import build_catalog
+from controller.catalog.entities import Catalog, Reason
 from controller.catalog.scanner import Scanner
 from tests.onnx_files import linear
 from tests.unit.controller.folders import declare

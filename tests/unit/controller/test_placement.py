@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from tests.unit.controller.tritons import HERE, Desk, FakeTriton, read, run, turn
 from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, Unavailable
 

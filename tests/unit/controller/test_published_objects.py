@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from controller.catalog.scanner import Scanner, ScanOptions
-from controller.catalog.store.location import model_source
-from controller.catalog.store.mirror import Mirror
+from controller.store.location import model_source
+from controller.store.mirror import Mirror
 from tests.unit.controller.folders import publish
 from tests.unit.controller.stores import URI, Memory, Tagged, contents, mirrored
 from triptych.contract.verification.version import ValidationOptions

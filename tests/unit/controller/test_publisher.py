@@ -13,7 +13,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.call_slots import CallSlots
-from controller.catalog.builder import Catalog, build_catalog
+from controller.catalog.builder import build_catalog
+from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.placement.policy.headroom import places
 from controller.placement.predictor import Pod
 from controller.placement.triton_client import GpuMemory

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.placement.policy.popularity import Key
 from controller.placement.triton_client import Count
 from tests.unit.controller.tritons import HERE, Desk, FakeTriton, models_of, run, turn

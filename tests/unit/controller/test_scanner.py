@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.builder import ScannedModel
+from controller.catalog.entities import ScannedModel
 from controller.catalog.scanner import Scan, Scanner
 from tests.unit.controller.folders import model_file
 

@@ -11,8 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from controller.catalog.builder import build_catalog
 from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
-from controller.catalog.skipped import with_skipped
-from controller.catalog.store.location import MAX_NAMED, named
+from controller.catalog.skipped import MAX_LOGGED, log_lines, with_skipped
 from controller.catalog.watcher import CatalogWatcher
 from controller.metrics import ControllerMetrics
 from tests.unit.controller.folders import publish
@@ -70,10 +69,10 @@ def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(models: Path, ca
 
 def test_a_bucket_full_of_strays_is_a_hundred_lines_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
     faults = [f"s3://models/eu//{number}: has an empty part" for number in range(100_000)]
-    assert len(named(faults)) == MAX_NAMED + 1
+    assert len(log_lines(faults)) == MAX_LOGGED + 1
     teller = Teller(lambda: False)
     for _ in range(3):
         teller.left_out(faults)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == MAX_NAMED + 1
+    assert len(lines) == MAX_LOGGED + 1
     assert sum("99900 more objects of the store are left out" in line for line in lines) == 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import Catalog, DocumentResult, Model, Reason
+from controller.catalog.entities import Catalog, DocumentResult, Model, Reason
 from controller.catalog.served_model import DocumentSource
 from controller.kubernetes.events import Decision, decisions
 from controller.kubernetes.status import dated, status_of, summary

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import Catalog, DocumentResult, Model, Reason
+from controller.catalog.entities import Catalog, DocumentResult, Model, Reason
 from controller.catalog.served_model import Document
 from controller.kubernetes import events as events_module
 from controller.kubernetes import writer as writer_module

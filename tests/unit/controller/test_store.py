@@ -10,10 +10,10 @@ import pytest
 from obstore.store import MemoryStore
 from pydantic import ValidationError
 
-from controller.catalog.store.location import STORE, default_folder, model_source
-from controller.catalog.store.objects import ObjectChanged, Store, StoreError, open_store
-from controller.catalog.store.uri import split
 from controller.settings import Settings
+from controller.store.location import STORE, default_folder, model_source
+from controller.store.objects import ObjectChanged, Store, StoreError, open_store
+from controller.store.uri import split
 from tests.unit.controller.folders import publish
 from tests.unit.controller.stores import Memory
 

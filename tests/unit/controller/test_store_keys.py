@@ -8,9 +8,9 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from controller.catalog.store.keys import classify
-from controller.catalog.store.mirror import Mirror
-from controller.catalog.store.objects import Object
+from controller.store.keys import classify
+from controller.store.mirror import Mirror
+from controller.store.objects import Object
 from tests.fuzz.file_checks import check_listed
 from tests.unit.controller.stores import Memory, contents
 

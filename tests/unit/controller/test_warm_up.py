@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.placement.policy.popularity import Key
 from controller.placement.triton_client import Count
 from tests.unit.controller.tritons import HERE, Answer, Desk, FakeTriton, read, run, turn

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.catalog import watcher as watcher_module
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
 from controller.catalog.served_model import Document, DocumentSource, ServedModel
 from controller.catalog.watcher import CatalogWatcher

@@ -10,7 +10,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import Catalog, build_catalog
+from controller.catalog.builder import build_catalog
+from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics

@@ -20,9 +20,9 @@ from pathlib import Path
 from google.protobuf.message import Message
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import ScannedModel, Version
 from controller.catalog.change_tracker import ChangeTracker, is_young
 from controller.catalog.digests import difference, refusal
+from controller.catalog.entities import ScannedModel, Version
 from controller.catalog.fingerprints import FolderListing, list_documents, list_models, total_bytes
 from controller.catalog.integrity import DigestFunction, FileChanging, IntegrityChecker, sha256_digest
 from controller.catalog.served_model import MAX_BYTES as MAX_DOCUMENT_BYTES

@@ -10,6 +10,7 @@ from tritonclient.grpc import model_config_pb2 as mc
 from controller.catalog.entities import ScannedModel
 from triptych.contract.verification.tree import VERSION
 
+MAX_LOGGED = 100  # objects
 MAX_SHOWN = 1000  # objects: a bucket may be full of what is no model
 
 
@@ -25,3 +26,10 @@ def with_skipped(folders: Collection[ScannedModel], skipped: Mapping[str, str]) 
         elif rest and not folder.versions:
             known[name] = folder
     return [folder for _, folder in sorted(known.items())]
+
+
+def log_lines(faults: Collection[str]) -> set[str]:
+    """At most `MAX_LOGGED` faults and the number of the others. A bucket may be full of objects of no model."""
+    if len(faults) <= MAX_LOGGED:
+        return set(faults)
+    return {*sorted(faults)[:MAX_LOGGED], f"{len(faults) - MAX_LOGGED} more objects of the store are left out"}

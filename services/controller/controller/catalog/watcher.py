@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Protocol
 
-from controller.catalog.builder import Catalog, Reason, build_catalog
+from controller.catalog.builder import build_catalog
+from controller.catalog.entities import Catalog, Reason
 from controller.catalog.scanner import Scan, Scanner
 from controller.catalog.served_model import Document, DocumentFault
-from controller.catalog.skipped import with_skipped
-from controller.catalog.store.location import named
+from controller.catalog.skipped import log_lines, with_skipped
 from controller.metrics import ControllerMetrics
 
 REST_S = 1.0  # between a look that was asked for and the next: what is new has to rest that long
@@ -164,7 +164,7 @@ class CatalogWatcher:
     def _faults(self) -> set[str]:
         return (
             self._catalog.faults()
-            | named(self._skipped.values())
+            | log_lines(self._skipped.values())
             | ({self._store_fault} if self._store_fault else set())
         )
 

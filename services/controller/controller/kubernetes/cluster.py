@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.kubernetes.api import NAMESPACE, Api
 from controller.kubernetes.documents import KubernetesDocuments
 from controller.kubernetes.election import Election, LeaseLock, LeaseTiming

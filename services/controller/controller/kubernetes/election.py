@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from controller.kubernetes.api import Api, ApiConflict, ApiError, ApiNotFound, Json, Kind, part
-from controller.kubernetes.writer import now_micro
+from controller.kubernetes.timestamps import now_micro
 
 log = logging.getLogger(__name__)
 

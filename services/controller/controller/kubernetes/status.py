@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from controller.catalog.builder import Catalog, DocumentResult, Model
 from controller.catalog.digests import are_comparable, is_durable
+from controller.catalog.entities import Catalog, DocumentResult, Model
 from controller.catalog.served_model import RecordedDigests
 from controller.traffic.model_state import ModelState
 

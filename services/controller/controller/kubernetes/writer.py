@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.kubernetes.api import Api, ApiError, ApiNotFound, ApiUnavailable
 from controller.kubernetes.backoff import TokenBucket, exponential_backoff
 from controller.kubernetes.documents import KubernetesDocuments, ObservedServedModel
 from controller.kubernetes.events import EventRecorder, decisions
 from controller.kubernetes.status import Json, dated, status_of
+from controller.kubernetes.timestamps import now_micro, now_rfc3339
 from controller.traffic.model_state import ModelState
 
 MINOR_S = 10.0
@@ -24,16 +24,6 @@ BURST, PER_S = 50, 20.0
 MINOR = ("replicas", "desiredReplicas", "versions")
 
 log = logging.getLogger(__name__)
-
-
-def now_rfc3339() -> str:
-    """The time as conditions have it: in seconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def now_micro() -> str:
-    """The time as events and leases have it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class StatusWriter:

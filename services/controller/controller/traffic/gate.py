@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from controller.catalog.builder import Model
+from controller.catalog.entities import Model
 from controller.placement.policy.popularity import Key
 
 WAITS = "it has not been loaded yet; its share comes into force when it has"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from controller.catalog.builder import Catalog, Model
+from controller.catalog.entities import Catalog, Model
 from controller.journal import Journal
 from controller.placement.placement import Residency
 from controller.traffic.gate import TrafficDecision, TrafficGate

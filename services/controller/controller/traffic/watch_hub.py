@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 
 from controller.call_slots import CallSlots
-from controller.catalog.builder import Catalog
+from controller.catalog.entities import Catalog
 from controller.metrics import ControllerMetrics
 from triptych.errors import Draining
 from triptych.protocol import controller_pb2 as cp

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.catalog.digests import difference
-from controller.catalog.store.failures import FailedDownloads
-from controller.catalog.store.keys import classify, folders_of, model_of, unit_of, version_of
-from controller.catalog.store.objects import Object, ObjectChanged, Store, StoreError
-from controller.catalog.store.published_objects import PublishedObjects, digest_mismatch
+from controller.store.failures import FailedDownloads
+from controller.store.keys import classify, folders_of, model_of, unit_of, version_of
+from controller.store.objects import Object, ObjectChanged, Store, StoreError
+from controller.store.published_objects import PublishedObjects, digest_mismatch
 from triptych.contract.files import printable_path
 from triptych.contract.verification.tree import CONTRACT
 

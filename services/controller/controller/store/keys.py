@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from controller.catalog.store.listing import UNKNOWN
-from controller.catalog.store.objects import Object
+from controller.store.listing import UNKNOWN
+from controller.store.objects import Object
 
 MAX_PART_BYTES = 255  # of a name in a folder of Linux
 MAX_PATH_BYTES = 3000  # below the folder's own path, which all together may have 4096

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from controller.catalog.store.keys import version_of
-from controller.catalog.store.objects import Object
+from controller.store.keys import version_of
+from controller.store.objects import Object
 from triptych.contract.files import FileError, printable_path, read_text
 from triptych.contract.verification.tree import CONTRACT, sha256_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from controller.catalog.store.keys import unit_of
-from controller.catalog.store.objects import Object
+from controller.store.keys import unit_of
+from controller.store.objects import Object
 
 RETRY_S, LONGEST_RETRY_S = 10.0, 600.0  # before what failed twice is read again: it may be large
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from controller.catalog.digests import refusal
 from controller.catalog.integrity import DigestFunction, IntegrityChecker
-from controller.catalog.store.uri import is_uri
+from controller.store.uri import is_uri
 from triptych.contract.verification.tree import File
 
-MAX_NAMED = 100  # objects
 STORE = ""  # key of the fault of the store itself
 
 
@@ -31,13 +30,6 @@ class ModelSource:
     refresh: Callable[[], Mapping[str, str]] = dict
     digest_of: DigestFunction | None = None
     changed_files: Callable[[str, int], str] = lambda model, number: ""
-
-
-def named(faults: Collection[str]) -> set[str]:
-    """For a log: so many sentences, and how many more there are. A bucket may be full of what is no model."""
-    if len(faults) <= MAX_NAMED:
-        return set(faults)
-    return {*sorted(faults)[:MAX_NAMED], f"{len(faults) - MAX_NAMED} more objects of the store are left out"}
 
 
 class StoreIntegrity:
@@ -62,8 +54,8 @@ def model_source(location: str, mirror_folder: Path | None) -> ModelSource:
     """The models of a folder, which are read where they are, or of a URI, which are read from its mirror."""
     if not is_uri(location):
         return ModelSource(Path(location))
-    from controller.catalog.store.mirror import Mirror  # obstore, only where there is a store
-    from controller.catalog.store.objects import open_store
+    from controller.store.mirror import Mirror  # obstore, only where there is a store
+    from controller.store.objects import open_store
 
     folder = mirror_folder or default_folder(location)
     mirrored = Mirror(open_store(location), folder, whole=False)

@@ -23,9 +23,9 @@ from obstore.exceptions import (
 )
 from obstore.store import GCSStore, LocalStore, S3Store
 
-from controller.catalog.store import listing
-from controller.catalog.store.listing import Item
-from controller.catalog.store.uri import split
+from controller.store import listing
+from controller.store.listing import Item
+from controller.store.uri import split
 
 if TYPE_CHECKING:
     from obstore import BytesStream, GetOptions, ObjectMeta
