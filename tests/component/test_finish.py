@@ -128,78 +128,62 @@ BROKEN = {
 
 @pytest.mark.parametrize("workers", [SMALL, LARGE], ids=["in place", "in a thread"])
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-def test_answers_are_the_same_bytes(make: Callable[[], Predicted], workers: ThreadPool) -> None:
-    async def test() -> None:
-        async with both(workers) as finish:
-            remote, own = await finish(make())
-            assert isinstance(remote, pb.ModelInferResponse), remote
-            assert isinstance(own, pb.ModelInferResponse), own
-            assert remote.SerializeToString(deterministic=True) == own.SerializeToString(deterministic=True)
-            assert own.parameters["triptych_postprocess_revision"].string_param == Settings().revision
-            assert series(finish.metrics["remote"].registry) == series(finish.metrics["in-process"].registry)
-
-    asyncio.run(test())
+async def test_answers_are_the_same_bytes(make: Callable[[], Predicted], workers: ThreadPool) -> None:
+    async with both(workers) as finish:
+        remote, own = await finish(make())
+        assert isinstance(remote, pb.ModelInferResponse), remote
+        assert isinstance(own, pb.ModelInferResponse), own
+        assert remote.SerializeToString(deterministic=True) == own.SerializeToString(deterministic=True)
+        assert own.parameters["triptych_postprocess_revision"].string_param == Settings().revision
+        assert series(finish.metrics["remote"].registry) == series(finish.metrics["in-process"].registry)
 
 
 @pytest.mark.parametrize("make", BROKEN.values(), ids=BROKEN)
-def test_what_the_contract_cannot_finish_is_the_same_error(make: Callable[[], Predicted]) -> None:
-    async def test() -> None:
-        async with both() as finish:
-            remote, own = await finish(make())
-            assert type(remote) is type(own) is ContractViolation
-            assert status_of(remote) == status_of(own)
-            assert str(remote).partition("refused")[2] == str(own).partition("refused")[2]
-            assert series(finish.metrics["remote"].registry) == series(finish.metrics["in-process"].registry)
-
-    asyncio.run(test())
+async def test_what_the_contract_cannot_finish_is_the_same_error(make: Callable[[], Predicted]) -> None:
+    async with both() as finish:
+        remote, own = await finish(make())
+        assert type(remote) is type(own) is ContractViolation
+        assert status_of(remote) == status_of(own)
+        assert str(remote).partition("refused")[2] == str(own).partition("refused")[2]
+        assert series(finish.metrics["remote"].registry) == series(finish.metrics["in-process"].registry)
 
 
-def test_a_fault_of_ours_is_the_same_error_and_no_other_exception() -> None:
+async def test_a_fault_of_ours_is_the_same_error_and_no_other_exception() -> None:
     """Any other error than a `TriptychError` would fail a whole batch, and not the one request that is its cause."""
 
     class Odd(Plan):
         def observed(self, answer: Mapping[str, Array]) -> Mapping[str, int]:
             raise RuntimeError("odd")
 
-    async def test() -> None:
-        async with both() as finish:
-            remote, own = await finish(batch(Odd(SALES.contract), rows(1, 7, "forecast")))
-            assert type(remote) is type(own) is Internal
-            assert "RuntimeError: odd" in str(own)
-            assert status_of(remote) == status_of(own)
-
-    asyncio.run(test())
+    async with both() as finish:
+        remote, own = await finish(batch(Odd(SALES.contract), rows(1, 7, "forecast")))
+        assert type(remote) is type(own) is Internal
+        assert "RuntimeError: odd" in str(own)
+        assert status_of(remote) == status_of(own)
 
 
-def test_no_time_left_is_the_same_error() -> None:
-    async def test() -> None:
-        async with both() as finish:
-            for way in (finish.remote, finish.in_process):
-                with pytest.raises(DeadlineExceeded):
-                    await way(batch(SALES, rows(1, 7, "forecast")), Call.within(-1))
-
-    asyncio.run(test())
+async def test_no_time_left_is_the_same_error() -> None:
+    async with both() as finish:
+        for way in (finish.remote, finish.in_process):
+            with pytest.raises(DeadlineExceeded):
+                await way(batch(SALES, rows(1, 7, "forecast")), Call.within(-1))
 
 
-def test_the_step_in_process_leaves_the_callers_call_as_it_is_and_counts_by_itself() -> None:
+async def test_the_step_in_process_leaves_the_callers_call_as_it_is_and_counts_by_itself() -> None:
     """The caller's call counts once, when its answer is written, and has the span of preprocess."""
-
-    async def test() -> None:
-        metadata = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
-        spans = ExportedSpans("postprocess", "", InMemorySpanExporter())
-        metrics = StageMetrics("postprocess", spans)
-        finish, call = InProcessPostprocess(Settings(), metrics, SMALL), Call.within(20, metadata)
-        call.unwritten = []
-        await finish(batch(SALES, rows(1, 7, "forecast")), call)
-        assert (call.unwritten, call.metadata) == ([], metadata)
-        labels = {"stage": "postprocess", "family": "sales_forecast", "version": "1", "code": "OK"}
-        assert metrics.registry.get_sample_value("triptych_requests_total", labels) == 1
-        spans.close()
-
-    asyncio.run(test())
+    metadata = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    spans = ExportedSpans("postprocess", "", InMemorySpanExporter())
+    metrics = StageMetrics("postprocess", spans)
+    finish, call = InProcessPostprocess(Settings(), metrics, SMALL), Call.within(20, metadata)
+    call.unwritten = []
+    await finish(batch(SALES, rows(1, 7, "forecast")), call)
+    assert (call.unwritten, call.metadata) == ([], metadata)
+    labels = {"stage": "postprocess", "family": "sales_forecast", "version": "1", "code": "OK"}
+    assert metrics.registry.get_sample_value("triptych_requests_total", labels) == 1
+    spans.close()
 
 
-def test_the_limit_of_time_and_of_bytes_hold_in_process() -> None:
+async def test_the_limit_of_time_and_of_bytes_hold_in_process() -> None:
     release = threading.Event()
 
     class Slow(Plan):
@@ -207,21 +191,18 @@ def test_the_limit_of_time_and_of_bytes_hold_in_process() -> None:
             assert release.wait(60)
             return super().postprocess(outputs, parameters or {})
 
-    async def test() -> None:
-        workers, metrics = ThreadPool(1, inline_bytes=0), StageMetrics("postprocess", Tracing())
-        finish = InProcessPostprocess(Settings(max_bytes_in_flight=1, postprocess_timeout_s=0.5), metrics, workers)
-        slow = replace(batch(SALES, rows(1, 7, "forecast")), plan=Slow(SALES.contract))
-        first = asyncio.ensure_future(finish(slow, Call.within(20)))
-        await asyncio.sleep(0)
-        with pytest.raises(Overloaded, match="postprocess in preprocess's process is full: 28 bytes of requests"):
-            await finish(slow, Call.within(20))
-        with pytest.raises(DeadlineExceeded, match=r"in preprocess's process did not answer within 0.500 s"):
-            await first
-        release.set()
-        assert (await finish(slow, Call.within(20))).model_name == "m"
-        for code in ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "OK"):
-            labels = {"stage": "postprocess", "family": "sales_forecast", "version": "1", "code": code}
-            assert metrics.registry.get_sample_value("triptych_requests_total", labels) == 1
-        workers.close()
-
-    asyncio.run(test())
+    workers, metrics = ThreadPool(1, inline_bytes=0), StageMetrics("postprocess", Tracing())
+    finish = InProcessPostprocess(Settings(max_bytes_in_flight=1, postprocess_timeout_s=0.5), metrics, workers)
+    slow = replace(batch(SALES, rows(1, 7, "forecast")), plan=Slow(SALES.contract))
+    first = asyncio.ensure_future(finish(slow, Call.within(20)))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="postprocess in preprocess's process is full: 28 bytes of requests"):
+        await finish(slow, Call.within(20))
+    with pytest.raises(DeadlineExceeded, match=r"in preprocess's process did not answer within 0.500 s"):
+        await first
+    release.set()
+    assert (await finish(slow, Call.within(20))).model_name == "m"
+    for code in ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "OK"):
+        labels = {"stage": "postprocess", "family": "sales_forecast", "version": "1", "code": code}
+        assert metrics.registry.get_sample_value("triptych_requests_total", labels) == 1
+    workers.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -38,7 +37,9 @@ def test_a_version_that_did_not_come_is_broken_and_the_others_are_served(models:
     assert {name for name, number in catalog.broken if number is None} == {"sales_fr", "sales_it", "stray"}
 
 
-def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     registry = CollectorRegistry()
     publish(models, "sales_de")
     answers = iter([{"a//x": "a: odd"}, {"a//x": "a: odd"}, {"a//x": "a: odd", "b//x": "b: odd"}, {}])
@@ -47,22 +48,19 @@ def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(models: Path, ca
         lines = generate_latest(registry).decode().splitlines()
         return next(line for line in lines if line.startswith("triptych_store_objects_left_out "))
 
-    async def body() -> None:
-        source = Source(
-            Scanner(models, None),
-            ControllerMetrics(registry),
-            lambda catalog: None,
-            serve_undeclared=True,
-            before_look=lambda: next(answers),
-        )
-        await source.start()
-        await source.look()
-        await source.look()
-        assert count().endswith(" 2.0")
-        await source.look()
-        assert count().endswith(" 0.0")
-
-    asyncio.run(body())
+    source = Source(
+        Scanner(models, None),
+        ControllerMetrics(registry),
+        lambda catalog: None,
+        serve_undeclared=True,
+        before_look=lambda: next(answers),
+    )
+    await source.start()
+    await source.look()
+    await source.look()
+    assert count().endswith(" 2.0")
+    await source.look()
+    assert count().endswith(" 0.0")
     faults = [vars(record).get("fault", "") for record in caplog.records if record.levelname == "WARNING"]
     assert sorted({fault for fault in faults if ": odd" in fault and fault.count(":") == 1}) == ["a: odd", "b: odd"]
     assert len(faults) == len(set(faults))
