@@ -175,10 +175,10 @@ bench-quick: ## has a request become dearer? CPU of every process against the co
 plan: ## how many replicas of what, grouped or separate (PLAN="--requests 500 --p99 50ms --workload sales", --help for more)
 	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks plan $(PLAN)
 
-.PHONY: bench-residency
-bench-residency: ## figures of many models in few places, into benchmarks/results: 40 minutes on a machine with nothing else to do
+.PHONY: bench-placement
+bench-placement: ## figures of many models in few places, into benchmarks/results: 40 minutes on a machine with nothing else to do
 	@$(ENVIRONMENT) predictor >/dev/null
-	@python=$$($(ENVIRONMENT) benchmarks) && for name in policy control-plane cost residency; do "$$python" -m benchmarks $$name; done
+	@python=$$($(ENVIRONMENT) benchmarks) && for name in policy control-plane cost placement; do "$$python" -m benchmarks $$name; done
 
 .PHONY: clean
 clean: ## remove what tools left in the checkout, and the environments and logs in the cache

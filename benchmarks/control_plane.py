@@ -19,7 +19,7 @@ import numpy as np
 from grpc import aio
 
 from benchmarks import processes
-from benchmarks.folders import name_of, number_of, publish
+from benchmarks.model_folders import name_of, number_of, publish
 from benchmarks.report import Report
 from examples.models.progress import Progress
 from local.errors import LocalError

@@ -1,7 +1,7 @@
-"""The two stages without sockets: a request's bytes go in, its answer's bytes come out, and all others answer at once.
+"""The two stages without sockets: request bytes in, answer bytes out. All upstreams are stubs that answer at once.
 
-Triton, postprocess and the controller are canned at `Upstream.call`, so everything of a stage is there but its server
-and its client.
+Triton, postprocess and the controller are stubbed at `Upstream.call`. Everything else of a stage runs, except its
+server and its client.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Answer = Callable[[bytes], Coroutine[Any, Any, bytes]]
 
 
 class Canned:
-    """Another part that answers in the next turn of the loop. A call encodes the request and parses the answer."""
+    """Stub of an upstream that answers in the next turn of the event loop. It encodes requests and parses answers."""
 
     def __init__(self, outputs: Callable[[int], Mapping[str, Array]]) -> None:
         self._outputs, self._by_rows = outputs, dict[int, bytes]()
@@ -61,7 +61,7 @@ class Canned:
 
 
 class Controller:
-    """The controller, asked for contracts alone."""
+    """Stub of the controller that answers GetContract."""
 
     def __init__(self, contract: Contract) -> None:
         self._json = contract.model_dump_json(by_alias=True).encode()
@@ -91,7 +91,7 @@ async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") ->
 
 
 async def in_process(contract: Contract) -> Answer:
-    """Preprocess with the work of postprocess."""
+    """Preprocess with postprocess in process."""
     return await preprocess(contract, IN_PROCESS)
 
 
@@ -116,7 +116,7 @@ def contract() -> Contract:
 
 
 def request_bytes(stage: str, contract: Contract) -> bytes:
-    """One request of W1: the caller's, or what preprocess makes of it for postprocess."""
+    """Serialised request of W1 to a stage: from a caller, or from preprocess to postprocess."""
     request = pb.ModelInferRequest(model_name=WORKLOAD.model)
     if stage != "postprocess":
         encode_request(request, WORKLOAD.requests[0])

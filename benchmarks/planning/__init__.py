@@ -1,1 +1,1 @@
-"""How many replicas of what, and grouped or separate: from measured costs and a target."""
+"""Replica counts for a target rate and latency, grouped and separate, from measured costs."""

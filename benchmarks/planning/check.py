@@ -1,4 +1,4 @@
-"""The planner's rule against the chain on this machine: one replica of each stage, at half of a rate and all of it."""
+"""Comparison of the planner with the chain on this machine: one replica of each stage, at half of a rate and at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHARES = (0.5, 1.0)
 
 
 def run(known: Costs, workload: str, target: Target, seconds: float, report: Report) -> None:
-    """Measures and tells both, side by side."""
+    """Measure the chain and report planned and measured figures side by side."""
     asked = serving.WORKLOADS[WORKLOADS[workload]]
     program, system = ensure_perf_analyzer(), Triptych()
     with tempfile.TemporaryDirectory(prefix="triptych-plan-") as folder:
@@ -45,11 +45,11 @@ def _one(
     seen = measure.observe(
         prepared.system, asked, f"{rate:g}/s", 0, lambda: load.poisson(program, prepared.ask, rate, count)
     )
-    planned_ms = 1000 * p99_s(known.stages, dict.fromkeys(STAGES, 1), rate, known.hops_s)
+    planned_ms = 1000 * p99_s(known.stages, dict.fromkeys(STAGES, 1), rate, known.rpc_overhead_s)
     cores = [f"{rate * known.stages[stage].at(rate):.2f}, {seen.rate * _used(seen, stage):.2f}" for stage in STAGES]
     return [f"{seen.rate:,.0f}", *cores, f"{planned_ms:.1f} ms, {seen.p99_ms:.1f} ms", f"{100 * seen.others:.0f} %"]
 
 
 def _used(seen: Run, stage: str) -> float:
-    """CPU seconds of one request."""
+    """CPU seconds of one request in a stage and its children."""
     return sum(value for name, value in seen.cpu.items() if name == stage or name.startswith(f"{stage}:")) / 1000

@@ -1,7 +1,7 @@
-"""How many replicas of each stage a target needs, grouped or separate, and what each costs: from measured costs.
+"""Replicas of each stage for a target, grouped and separate, with their price, from measured costs.
 
-For example `--requests 500 --p99 50ms --workload sales`. The costs are those of the last `make bench`; the rule is at
-the top of benchmarks/planning/plan.py. `--check` holds it against the running chain, at two rates.
+Example: `--requests 500 --p99 50ms --workload sales`. Costs are read from the results of the last `make bench`. The
+model is described at the top of benchmarks/planning/plan.py. `--check` compares it with the running chain at two rates.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNITS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 def seconds(text: str) -> float:
-    """`50ms`, `0.05s` or `0.05`."""
+    """Parse `50ms`, `0.05s` or `0.05` into seconds."""
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(ms|us|s|)", text.strip())
     if found is None or float(found[1]) <= 0:
         raise argparse.ArgumentTypeError(f"want a time such as 50ms or 0.05s, got '{text}'")
@@ -46,7 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace, report: Report) -> int:
-    """Print the plans, the cheapest first; 1 when the target is out of reach for all of them."""
+    """Print the plans, the cheapest first. Return 1 if no plan reaches the target."""
     known = costs.read(given.costs, given.workload)
     target = Target(
         *(given.requests, given.p99, given.gpu or 0.0, given.gpu_price),
@@ -67,7 +67,7 @@ HEAD = ["", "replicas (busy)", "cores", "GPUs", "models' memory", "p99 at most",
 
 
 def row(plan: Plan, first: Plan) -> list[str]:
-    """One line of the table."""
+    """Table row of a plan, with its price relative to the first plan."""
     replicas = ", ".join(f"{name} {count} ({100 * plan.busy[name]:.0f} %)" for name, count in plan.replicas.items())
     reached = "" if plan.reached else ", out of reach"
     return [
@@ -77,19 +77,19 @@ def row(plan: Plan, first: Plan) -> list[str]:
 
 
 def sentence(known: Costs, workload: str) -> str:
-    """The measured points that the plan goes by."""
+    """The measured costs that the plans are computed from."""
     stages = "; ".join(
         f"{stage} " + ", ".join(f"{1e6 * cost:.0f} us at {rate:,.0f}/s" for rate, cost in known.stages[stage].points)
         for stage in STAGES
     )
-    text = f"CPU of one request ({workload}): {stages}. Hops: {1e3 * known.hops_s:.2f} ms when nothing else is asked."
+    text = f"CPU of one request ({workload}): {stages}. RPC overhead alone: {1e3 * known.rpc_overhead_s:.2f} ms."
     if known.in_process is None:
         text += f" The chain in process was not measured (system {costs.IN_PROCESS}): grouped costs less than shown."
     return text
 
 
 def verdict(plans: list[Plan]) -> str:
-    """Which, and by how much."""
+    """The cheapest plan that reaches the target, and the price of the others relative to it."""
     first, target = plans[0], plans[0].target
     if not first.reached:
         return f"No plan keeps p99 within {1000 * target.p99_s:g} ms: the best comes to {1000 * first.p99_s:.1f} ms."

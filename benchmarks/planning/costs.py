@@ -1,7 +1,7 @@
-"""What a request costs each stage: read from the results of `python -m benchmarks serving`.
+"""CPU time of a request in each stage, read from the results of `python -m benchmarks serving`.
 
-Requests that wait travel together, so the more come, the less each of them costs: a cost is a line through the measured
-points, CPU time of a request over the requests that came in a second.
+Batches grow with the rate, so the cost of a request falls with it. A cost is therefore a function of the rate: linear
+between the measured points of CPU time per request over requests/s.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ Runs = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Service:
-    """Seconds of one server's time for a request, by the requests a second that come to one replica."""
+    """Service time of a request in seconds, by the requests/s that one replica gets."""
 
     points: tuple[tuple[float, float], ...]
 
     def at(self, rate: float) -> float:
-        """Between two measured rates on the line between them, beyond them as at the last."""
+        """Interpolate linearly between measured rates; beyond them use the nearest."""
         rates, seconds = np.array(self.points).T
         return float(np.interp(rate, rates, seconds))
 
@@ -43,26 +43,29 @@ class Service:
 
 @dataclass(frozen=True)
 class InProcess:
-    """Costs of the chain whose preprocess does the work of postprocess: two stages, both together, and the hops."""
+    """Costs of the chain with postprocess in process: two stages, both together, and the RPC overhead."""
 
     stages: Mapping[str, Service]
     together: Service
-    hops_s: float
+    rpc_overhead_s: float
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of each stage, of all together, and of a peer; `hops_s` is what a request alone takes beyond its CPU time."""
+    """Costs of each stage, of all together, and of a peer.
+
+    `rpc_overhead_s` is the latency of a lone request beyond its CPU time.
+    """
 
     stages: Mapping[str, Service]
     together: Service
-    hops_s: float
+    rpc_overhead_s: float
     one_process: Service | None
     in_process: InProcess | None = None
 
 
 def read(file: Path, workload: str) -> Costs:
-    """Of the measured points. Raises `LocalError` where there are none."""
+    """Read the costs of a workload from a results file. Raises `LocalError` if it has none."""
     try:
         runs = json.loads(file.read_text())["results"][WORKLOADS[workload]]
     except (OSError, ValueError, KeyError) as error:
@@ -74,7 +77,7 @@ def read(file: Path, workload: str) -> Costs:
 
 
 def costs_of(runs: Runs) -> Costs:
-    """Medians of the rounds at each number of callers. Raises `LocalError` where Triptych was not measured."""
+    """Medians of the rounds at each number of callers. Raises `LocalError` if Triptych was not measured."""
     ours = [run for run in runs if run["system"] == "triptych"]
     if not ours:
         raise LocalError("the results hold no run of triptych")
@@ -88,14 +91,11 @@ def costs_of(runs: Runs) -> Costs:
 
 
 def _chain(runs: Runs, stages: Sequence[str]) -> tuple[Mapping[str, Service], Service, float]:
-    """Of each stage, of all together, and of the hops."""
-    alone = [run for run in runs if run["point"] == ALONE]
-    hops = [max(0.0, run["p50_ms"] / 1000 - _seconds(run, "")) for run in alone]
-    return (
-        {stage: _service(runs, lambda run, stage=stage: _seconds(run, stage)) for stage in stages},  # type: ignore[misc]
-        _service(runs, lambda run: sum(_seconds(run, stage) for stage in stages)),
-        statistics.median(hops or [0.0]),
-    )
+    """Costs of each stage and of all together, and the RPC overhead in seconds."""
+    alone = [run for run in runs if run["point"] == ALONE] overheads = [max(0.0, run["p50_ms"] / 1000 - _seconds(run,
+    "")) for run in alone] return ( {stage: _service(runs, lambda run, stage=stage: _seconds(run, stage)) for stage in
+    stages},  # type: ignore[misc] _service(runs, lambda run: sum(_seconds(run, stage) for stage in stages)),
+    statistics.median(overheads or [0.0]), )
 
 
 def _service(runs: Runs, seconds: Callable[[Mapping[str, Any]], float]) -> Service:
@@ -108,6 +108,6 @@ def _service(runs: Runs, seconds: Callable[[Mapping[str, Any]], float]) -> Servi
 
 
 def _seconds(run: Mapping[str, Any], stage: str) -> float:
-    """CPU seconds of one request in a stage and its children, or in all processes."""
+    """CPU seconds of one request in a stage and its children; in all processes if `stage` is empty."""
     names = [name for name in run["cpu"] if stage in ("", name) or name.startswith(f"{stage}:")]
     return sum(float(run["cpu"][name]) for name in names) / 1000

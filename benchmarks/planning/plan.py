@@ -1,14 +1,14 @@
 """How many replicas of each stage keep a target, and what that costs grouped and separate.
 
-The rule: one replica is one core. Each stage is a queue of its own (M/M/c: c is its replicas, the service time its CPU
-time per request at the rate that one replica gets), never busier than `cap`. The p99 of a request is taken as the sum
-of its stages' p99s and of the hops: more than it will be, as no request is unlucky everywhere and CPU times spread less
-than M/M/c has it. The predictor on a GPU is a queue of the GPU's time for a request, with a core beside it.
+One replica is one core. Each stage is an M/M/c queue: c is the number of replicas, and the service time is the CPU time
+per request at the rate that one replica gets. Utilisation never exceeds `cap`. The p99 of a request is the sum of the
+stages' p99s and of the RPC overhead. That is an upper bound: no request meets every queue at its worst, and CPU times
+spread less than M/M/c assumes. On a GPU, the predictor is a queue of GPU time per request, and takes one core as well.
 
-Separate stages have replicas of their own. With postprocess in process, preprocess does its work and the predictor is
-still on its own. Grouped, a pod has Triton and that preprocess in it: its core serves a request with the sum of their
-times. When the model runs on a GPU, every such pod needs one, and a core beside it. Where the chain in process was not
-measured, grouped is reckoned with the sum of the three separate stages, which is more than it takes.
+Separate stages have their own replicas. With postprocess in process, preprocess does the work of both stages. Grouped,
+a pod holds Triton and that preprocess, and one core serves a request with the sum of their times. If the model runs on
+a GPU, each pod takes a GPU and a core. If the chain in process was not measured, grouped is computed from the sum of
+the three separate stages, which overestimates it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ PREDICTOR = "predictor"
 
 @dataclass(frozen=True)
 class Target:
-    """`gpu_s` is the GPU's time for one request, 0 without a GPU. Prices are in cores: of a GPU, of a GiB of memory.
+    """Load, latency target and prices. Prices of a GPU and of a GiB of memory are in cores.
 
-    `models_gib` is what each pod with a predictor takes for its loaded models.
+    `gpu_s` is GPU time per request, 0 without a GPU. `models_gib` is the memory of the loaded models of one predictor.
     """
 
     rate: float
@@ -43,7 +43,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """Replicas of each kind of pod and what they come to. `p99_s` is above the target where that is out of reach."""
+    """Replicas of each kind of pod, with their cost. `p99_s` exceeds the target if the target is out of reach."""
 
     name: str
     replicas: Mapping[str, int]
@@ -65,62 +65,62 @@ class Plan:
 
 
 def separate(costs: Costs, target: Target) -> Plan:
-    """Each stage on its own."""
+    """Plan each stage with its own replicas."""
     services = dict(costs.stages)
     if target.gpu_s:
         services[PREDICTOR] = Service.constant(target.gpu_s)
-    return _plan("separate", services, target, costs.hops_s, holder=PREDICTOR)
+    return _plan("separate", services, target, costs.rpc_overhead_s, holder=PREDICTOR)
 
 
 def in_process(costs: Costs, target: Target) -> Plan | None:
-    """Preprocess with the work of postprocess, and the predictor on its own; where that was measured."""
+    """Plan preprocess with postprocess in process, beside the predictor; None if that chain was not measured."""
     if costs.in_process is None:
         return None
     services = dict(costs.in_process.stages)
     if target.gpu_s:
         services[PREDICTOR] = Service.constant(target.gpu_s)
-    return _plan("postprocess in process", services, target, costs.in_process.hops_s, holder=PREDICTOR)
+    return _plan("postprocess in process", services, target, costs.in_process.rpc_overhead_s, holder=PREDICTOR)
 
 
 def grouped(costs: Costs, target: Target) -> Plan:
-    """Pods that have Triton in them, and preprocess with the work of postprocess."""
+    """Plan pods that hold Triton and a preprocess with postprocess in process."""
     chain = costs.in_process or costs
     if not target.gpu_s:
-        return _plan("grouped", {"pod": chain.together}, target, chain.hops_s, holder="pod")
-    # The GPU and the stages' core work side by side: the slower one decides how many, and both take their time.
+        return _plan("grouped", {"pod": chain.together}, target, chain.rpc_overhead_s, holder="pod")
+    # The GPU and the core work in parallel: the slower of them decides the replicas, and a request waits for both.
     predictor = chain.stages[PREDICTOR]
     cores = Service(tuple((rate, seconds - predictor.at(rate)) for rate, seconds in chain.together.points))
     slower = Service(tuple((rate, max(seconds, target.gpu_s)) for rate, seconds in cores.points))
     faster_s = min(target.gpu_s, cores.at(0.0))
-    return _plan("grouped", {"pod": slower}, target, chain.hops_s + faster_s, holder="pod", cores_each=2)
+    return _plan("grouped", {"pod": slower}, target, chain.rpc_overhead_s + faster_s, holder="pod", cores_each=2)
 
 
 def one_process(costs: Costs, target: Target) -> Plan | None:
-    """The peer with everything in one Python process, where it was measured; it has no GPU."""
+    """Plan the peer with all steps in one Python process on CPU; None if it was not measured."""
     if costs.one_process is None or target.gpu_s:
         return None
     return _plan("one process", {"process": costs.one_process}, target, 0.0, holder="process")
 
 
 def alternatives(costs: Costs, target: Target) -> list[Plan]:
-    """All plans, the cheapest of those that reach the target first."""
+    """All plans; those that reach the target first, the cheapest of them at the top."""
     plans = [separate(costs, target), in_process(costs, target), grouped(costs, target), one_process(costs, target)]
     return sorted((plan for plan in plans if plan), key=lambda plan: (not plan.reached, plan.price))
 
 
-def p99_s(services: Mapping[str, Service], replicas: Mapping[str, int], rate: float, hops_s: float) -> float:
-    """By the rule above."""
-    return hops_s + sum(
+def p99_s(services: Mapping[str, Service], replicas: Mapping[str, int], rate: float, rpc_overhead_s: float) -> float:
+    """p99 of a request in seconds: the sum of the stages' p99s and of the RPC overhead."""
+    return rpc_overhead_s + sum(
         percentile_s(P99, rate, service.at(rate / replicas[name]), replicas[name]) for name, service in services.items()
     )
 
 
-def _replicas(services: Mapping[str, Service], target: Target, hops_s: float) -> dict[str, int]:
-    """As few as the cap allows, then one more where it helps most, until the target is kept or nothing helps."""
+def _replicas(services: Mapping[str, Service], target: Target, rpc_overhead_s: float) -> dict[str, int]:
+    """Start with as few as the cap allows; add a replica where it lowers p99 most, until the target is met."""
     replicas = {name: _least(service, target) for name, service in services.items()}
-    while (now := p99_s(services, replicas, target.rate, hops_s)) > target.p99_s:
+    while (now := p99_s(services, replicas, target.rate, rpc_overhead_s)) > target.p99_s:
         better = {
-            name: p99_s(services, {**replicas, name: count + 1}, target.rate, hops_s)
+            name: p99_s(services, {**replicas, name: count + 1}, target.rate, rpc_overhead_s)
             for name, count in replicas.items()
         }
         best = min(better, key=lambda name: better[name])
@@ -131,7 +131,7 @@ def _replicas(services: Mapping[str, Service], target: Target, hops_s: float) ->
 
 
 def _least(service: Service, target: Target) -> int:
-    """As few as the cap allows."""
+    """The smallest number of replicas whose utilisation is within the cap."""
     count = max(1, target.least)
     while utilisation(target.rate, service.at(target.rate / count), count) > target.cap and count < MOST:
         count += 1
@@ -139,10 +139,10 @@ def _least(service: Service, target: Target) -> int:
 
 
 def _plan(
-    name: str, services: Mapping[str, Service], target: Target, hops_s: float, holder: str, cores_each: int = 1
+    name: str, services: Mapping[str, Service], target: Target, rpc_overhead_s: float, holder: str, cores_each: int = 1
 ) -> Plan:
-    """`holder` is the kind of pod that has the models, and the GPU if there is one."""
-    replicas = _replicas(services, target, hops_s)
+    """Build a plan. `holder` is the kind of pod that holds the models, and the GPU if there is one."""
+    replicas = _replicas(services, target, rpc_overhead_s)
     busy = {
         stage: utilisation(target.rate, service.at(target.rate / replicas[stage]), replicas[stage])
         for stage, service in services.items()
@@ -154,6 +154,6 @@ def _plan(
         cores=cores_each * sum(replicas.values()),
         gpus=replicas[holder] if target.gpu_s else 0,
         gib=replicas[holder] * target.models_gib,
-        p99_s=p99_s(services, replicas, target.rate, hops_s),
+        p99_s=p99_s(services, replicas, target.rate, rpc_overhead_s),
         target=target,
     )

@@ -1,6 +1,6 @@
-"""M/M/c: requests at random moments, c equal servers, one queue (Erlang, 1917; formulas as in Gross and Harris).
+"""M/M/c queue: Poisson arrivals, c equal servers, one queue (Erlang, 1917; formulas as in Gross and Harris).
 
-`rate` is requests/s, `service_s` the mean time that one server works on one, and `servers` is c.
+`rate` is requests/s, `service_s` the mean service time of a request in seconds, and `servers` is c.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import math
 
 
 def utilisation(rate: float, service_s: float, servers: int) -> float:
-    """Share of the time in which a server works."""
+    """Share of the time in which a server is busy."""
     return rate * service_s / servers
 
 
 def waits(rate: float, service_s: float, servers: int) -> float:
-    """Erlang C: share of the requests that find all servers busy. 1 when they can't keep up."""
+    """Erlang C: share of the requests that find all servers busy. 1 if the servers cannot keep up."""
     offered = rate * service_s
     if offered >= servers:
         return 1.0
@@ -25,7 +25,7 @@ def waits(rate: float, service_s: float, servers: int) -> float:
 
 
 def longer(seconds: float, rate: float, service_s: float, servers: int) -> float:
-    """Share of the requests whose waiting and service together take longer than that."""
+    """Share of the requests whose wait and service together take longer than `seconds`."""
     offered = rate * service_s
     if offered >= servers:
         return 1.0
@@ -36,7 +36,7 @@ def longer(seconds: float, rate: float, service_s: float, servers: int) -> float
 
 
 def percentile_s(share: float, rate: float, service_s: float, servers: int) -> float:
-    """The time that this share of the requests stays within; infinite when the servers can't keep up."""
+    """Response time in seconds within which `share` of the requests stay; infinite if the servers cannot keep up."""
     if rate * service_s >= servers:
         return math.inf
     low, high = 0.0, service_s

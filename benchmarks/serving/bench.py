@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.report import Report
 from benchmarks.serving.measure import Run
+from benchmarks.serving.progress_line import ProgressLine
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.ensemble import Ensemble
 from benchmarks.serving.systems.grouped import Grouped
@@ -16,7 +17,6 @@ from benchmarks.serving.systems.kserve_transformer import KServeTransformer
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.systems.ray_serve import RayServe
 from benchmarks.serving.systems.triptych import Triptych, TriptychGrouped
-from benchmarks.serving.timing import Clock
 from benchmarks.serving.workloads import MODELS, Workload
 from local.errors import LocalError
 from local.perf import PerfAnalyzer
@@ -64,7 +64,7 @@ class Bench:
     program: PerfAnalyzer
     root: Path
     report: Report
-    clock: Clock
+    progress: ProgressLine
     systems: Sequence[str]
     callers: Sequence[int]
     seconds: float
@@ -80,7 +80,7 @@ class Bench:
         with ExitStack() as stack:
             started = []
             for name in names or self.systems:
-                self.clock.say(f"{label}: {name} starts")
+                self.progress.show(f"{label}: {name} starts")
                 system, folder = make(name, models), self.root / f"{label}-{name}"
                 folder.mkdir(parents=True)
                 stack.callback(system.stop)
@@ -93,7 +93,7 @@ class Bench:
         for number in range(self.repeats):
             for place in range(len(systems)):
                 at = (number + place) % len(systems)
-                self.clock.say(f"{label}, round {number + 1} of {self.repeats}: {systems[at]}")
+                self.progress.show(f"{label}, round {number + 1} of {self.repeats}: {systems[at]}")
                 yield number, at
 
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report import Report
-from benchmarks.serving import arrivals, closed, countries, goals, overview, slow
+from benchmarks.serving import closed_loop, goals, many_models, open_loop, overview, slow_model
 from benchmarks.serving.bench import SYSTEMS, Bench, chosen, make
 from benchmarks.serving.goals import Goal
-from benchmarks.serving.timing import Clock
+from benchmarks.serving.progress_line import ProgressLine
 from benchmarks.serving.workloads import WORKLOADS
 from local.errors import LocalError
 from local.perf import ensure_perf_analyzer
@@ -23,7 +23,11 @@ from local.perf import ensure_perf_analyzer
 HELP = "the chain against KServe's transformer, Triton's ensemble and others, on the same requests"
 TITLE = "Serving, against peers"
 
-SPECIAL: Mapping[str, Callable[[Bench], list[Goal]]] = {"W4": countries.run, "W5": arrivals.run, "W6": slow.run}
+SPECIAL: Mapping[str, Callable[[Bench], list[Goal]]] = {
+    "W4": many_models.run,
+    "W5": open_loop.run,
+    "W6": slow_model.run,
+}
 KNOWN = {**WORKLOADS, **SPECIAL}
 
 
@@ -46,9 +50,9 @@ def main(given: argparse.Namespace, report: Report) -> None:
     names = chosen(given.workloads, KNOWN)
     callers = [int(each) for each in given.callers.split(",")]
     expected = expected_s(names, len(systems), callers, given)
-    with tempfile.TemporaryDirectory(prefix="triptych-serving-") as folder, Clock(expected) as clock:
+    with tempfile.TemporaryDirectory(prefix="triptych-serving-") as folder, ProgressLine(expected) as progress:
         bench = Bench(
-            *(ensure_perf_analyzer(), Path(folder), report, clock, systems, callers),
+            *(ensure_perf_analyzer(), Path(folder), report, progress, systems, callers),
             *(given.seconds, given.repeats, given.countries),
         )
         for name in systems:
@@ -59,7 +63,7 @@ def main(given: argparse.Namespace, report: Report) -> None:
             try:
                 reached += measurement(bench)
             except LocalError as error:  # what was measured before is not lost for it
-                clock.clear()
+                progress.clear()
                 report.text(f"**{label} could not be measured:** {error}")
                 failed.append(label)
         overview.tell(report, bench.runs)
@@ -85,5 +89,5 @@ def expected_s(names: Sequence[str], systems: int, callers: Sequence[int], given
 def _measurements(names: Sequence[str]) -> dict[str, Callable[[Bench], list[Goal]]]:
     """Those that all systems serve from the example models first and together, then each of the others."""
     plain = [WORKLOADS[name] for name in names if name in WORKLOADS]
-    together = {", ".join(each.name for each in plain): lambda bench: closed.run(bench, plain)} if plain else {}
+    together = {", ".join(each.name for each in plain): lambda bench: closed_loop.run(bench, plain)} if plain else {}
     return {**together, **{name: SPECIAL[name] for name in names if name in SPECIAL}}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.report import Report
 from benchmarks.serving.bench import REFERENCE
-from benchmarks.serving.floor import FLOOR
+from benchmarks.serving.lower_bound import BOUND
 from benchmarks.serving.measure import Run
 from benchmarks.serving.statistics import Spread, ratios
 from benchmarks.serving.systems.ensemble import Ensemble
@@ -45,7 +45,7 @@ RATIOS = (
     Ratio("W1", MANY, "requests/s", TRANSFORMER, 7.0),
     Ratio("W1", ONE, "CPU per request", ENSEMBLE, 1.3),
     Ratio("W1", MANY, "CPU per request", ENSEMBLE, 0.4),
-    Ratio("W2", MANY, "requests/s", FLOOR, 0.94),
+    Ratio("W2", MANY, "requests/s", BOUND, 0.94),
     Ratio("W3", MANY, "requests/s", ENSEMBLE, 1.3),
     Ratio("W4", MANY, "requests/s", ENSEMBLE, 1.1),
     Ratio("W4", MANY, "requests/s", TRANSFORMER, 1.6),

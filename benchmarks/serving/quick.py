@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import RESULTS, Report, command, machine, versions
-from benchmarks.serving import floor, measure
+from benchmarks.serving import lower_bound, measure
 from benchmarks.serving.bench import Bench
 from benchmarks.serving.measure import Run
+from benchmarks.serving.progress_line import ProgressLine
 from benchmarks.serving.statistics import Spread
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.systems.triptych import Triptych
-from benchmarks.serving.timing import Clock
 from benchmarks.serving.workloads import WORKLOADS, Workload
 from local.environments import ROOT
 from local.errors import LocalError
@@ -84,9 +84,9 @@ def main(given: argparse.Namespace, report: Report) -> int:
 def _measured(given: argparse.Namespace, report: Report) -> list[Run]:
     workloads = [WORKLOADS[name] for name in dict.fromkeys(name for name, _ in POINTS)]
     expected = 20 + given.repeats * len(POINTS) * (2 * given.seconds + 3)
-    with tempfile.TemporaryDirectory(prefix="triptych-quick-") as folder, Clock(expected) as clock:
+    with tempfile.TemporaryDirectory(prefix="triptych-quick-") as folder, ProgressLine(expected) as progress:
         bench = Bench(
-            *(ensure_perf_analyzer(), Path(folder), report, clock, [Triptych.name, Triton.name], []),
+            *(ensure_perf_analyzer(), Path(folder), report, progress, [Triptych.name, Triton.name], []),
             *(given.seconds, given.repeats, 0),
         )
         with bench.running("quick", workloads) as systems:
@@ -97,7 +97,7 @@ def _measured(given: argparse.Namespace, report: Report) -> list[Run]:
             runs: list[Run] = []
             for number in range(given.repeats):
                 for name, callers in POINTS:
-                    clock.say(f"{name}, {callers} callers, round {number + 1} of {given.repeats}")
+                    progress.show(f"{name}, {callers} callers, round {number + 1} of {given.repeats}")
                     each = WORKLOADS[name]
                     run = measure.closed(bench.program, ours[name], each, callers, number, given.seconds)
                     reference = _reference(bench, triton, each, callers, number)
@@ -107,7 +107,7 @@ def _measured(given: argparse.Namespace, report: Report) -> list[Run]:
 
 def _reference(bench: Bench, triton: Mapping[str, measure.Prepared], each: Workload, callers: int, number: int) -> Run:
     if each.name == "W2":
-        return floor.loops(each, number, bench.seconds / 2, bench.root)
+        return lower_bound.bare_loops(each, number, bench.seconds / 2, bench.root)
     return measure.closed(bench.program, triton[each.name], each, callers, number, bench.seconds)
 
 

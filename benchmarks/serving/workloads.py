@@ -73,7 +73,7 @@ class Workload:
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("W1", "one row of sales_forecast: hops dominate", SALES, 1),
+        Workload("W1", "one row of sales_forecast: RPCs dominate", SALES, 1),
         Workload("W2", "a 640x480 JPEG of digits with a box: preprocess dominates", DIGITS, 1),
         Workload("W3", "16 rows of sales_forecast per request", SALES, 16),
     )

@@ -59,16 +59,16 @@ def ensemble_of(model: str) -> str:
     return f"{model}_ensemble"
 
 
-def publish(controller: Path, workload: Workload, original: Path) -> None:
+def publish(repository: Path, workload: Workload, original: Path) -> None:
     """Writes the model as it is, the ensemble, and the steps before and after, which all models of a kind share."""
     model, kind = workload.model, workload.kind
     given, prepared = tensor_specs(workload.requests[0]), tensor_specs(workload.prepared[0])
     said, answered = tensor_specs(workload.predicted[0]), tensor_specs(workload.answers[0])
-    shutil.copytree(original, controller / model)
-    if not (controller / f"{kind}_before").exists():
-        _python_step(controller / f"{kind}_before", "before", kind, given, prepared)
-        _python_step(controller / f"{kind}_after", "after", kind, said, answered)
-    folder = controller / ensemble_of(model)
+    shutil.copytree(original, repository / model)
+    if not (repository / f"{kind}_before").exists():
+        _python_step(repository / f"{kind}_before", "before", kind, given, prepared)
+        _python_step(repository / f"{kind}_after", "after", kind, said, answered)
+    folder = repository / ensemble_of(model)
     (folder / "1").mkdir(parents=True)
     steps = ",\n".join(
         _step(name, inputs, outputs)

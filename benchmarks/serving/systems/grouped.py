@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.serving.systems.base import Processes, program
-from benchmarks.serving.systems.described import model_words
+from benchmarks.serving.systems.model_descriptions import model_words
 from benchmarks.serving.workloads import MODELS, Workload
 
 PROGRAM = "benchmarks.serving.programs.grouped"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.processes import free_port
 from benchmarks.serving.systems.base import Processes, program
-from benchmarks.serving.systems.described import write_descriptions
+from benchmarks.serving.systems.model_descriptions import write_descriptions
 from benchmarks.serving.systems.predictor import triton
 from benchmarks.serving.workloads import MODELS, Workload
 from local.environments import ensure

@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.processes import free_port
 from benchmarks.serving.systems.base import Processes, program
-from benchmarks.serving.systems.described import model_words
+from benchmarks.serving.systems.model_descriptions import model_words
 from benchmarks.serving.workloads import Workload
 from local.environments import ROOT, ensure
 from local.errors import LocalError

@@ -1,4 +1,4 @@
-"""`triptych verify`: a whole controller, or one line for each problem."""
+"""`triptych verify`: a whole repository, or one line for each problem."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ version_policy {{ all {{ }} }}
 
 
 @pytest.fixture
-def controller(tmp_path: Path, data: Path) -> Path:
+def repository(tmp_path: Path, data: Path) -> Path:
     """Three sales models, one of them in two versions, and things beside them."""
     text = (data / "sales_forecast_no.yaml").read_text(encoding="utf-8")
     for route, versions in (("NO", 1), ("DE", 2), ("FR", 1)):
@@ -38,9 +38,9 @@ def controller(tmp_path: Path, data: Path) -> Path:
     return tmp_path
 
 
-def problems(controller: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    status = main(["verify", str(controller)])
-    out = capsys.readouterr().out.replace(f"{controller}/", "").splitlines()
+def problems(repository: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    status = main(["verify", str(repository)])
+    out = capsys.readouterr().out.replace(f"{repository}/", "").splitlines()
     assert status == 1, out
     return out
 
@@ -51,14 +51,14 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_a_good_controller_is_one_line(controller: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["verify", str(controller)]) == 0
+def test_a_good_controller_is_one_line(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(repository)]) == 0
     assert capsys.readouterr().out == "OK 3 models, 4 versions: sales_forecast (3 routes)\n"
 
 
-def test_a_fault_in_a_contract_is_told_with_its_line(controller: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    change(controller / "sales_forecast_de/2/contract.yaml", "op: clip", "op: clop")
-    found = problems(controller, capsys)
+def test_a_fault_in_a_contract_is_told_with_its_line(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(repository / "sales_forecast_de/2/contract.yaml", "op: clip", "op: clop")
+    found = problems(repository, capsys)
     assert len(found) == 1
     assert found[0].startswith("sales_forecast_de/2/contract.yaml:17: postprocess[0].op: unknown step 'clop'")
 
@@ -129,11 +129,11 @@ def test_a_fault_in_a_contract_is_told_with_its_line(controller: Path, capsys: p
     ],
 )
 def test_each_problem_of_a_controller_is_a_line(
-    controller: Path, capsys: pytest.CaptureFixture[str], break_it: object, problem: str
+    repository: Path, capsys: pytest.CaptureFixture[str], break_it: object, problem: str
 ) -> None:
     assert callable(break_it)
-    break_it(controller)
-    found = problems(controller, capsys)
+    break_it(repository)
+    found = problems(repository, capsys)
     assert any(line.startswith(problem) for line in found), found
 
 
@@ -146,15 +146,15 @@ def test_each_problem_of_a_controller_is_a_line(
     ],
 )
 def test_a_link_that_can_be_no_model_is_a_line(
-    controller: Path, capsys: pytest.CaptureFixture[str], target: str, problem: str
+    repository: Path, capsys: pytest.CaptureFixture[str], target: str, problem: str
 ) -> None:
-    (controller / "loop").symlink_to(target)
-    assert problems(controller, capsys) == [problem]
+    (repository / "loop").symlink_to(target)
+    assert problems(repository, capsys) == [problem]
 
 
-def test_a_change_of_limits_is_no_change_of_the_family(controller: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    change(controller / "sales_forecast_fr/1/contract.yaml", "minimum: 0, desc", "minimum: 5, desc")
-    assert main(["verify", str(controller)]) == 0
+def test_a_change_of_limits_is_no_change_of_the_family(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(repository / "sales_forecast_fr/1/contract.yaml", "minimum: 0, desc", "minimum: 5, desc")
+    assert main(["verify", str(repository)]) == 0
 
 
 def test_an_empty_or_missing_folder_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""A model repository with as many models as are wanted: copies of the sales forecasts under names of their own."""
+"""Generated model repositories: any number of copies of the sales forecast models, each with its own name and route."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ SOURCE = ROOT / "model-repository"
 
 
 def name_of(number: int) -> str:
-    """The model's folder."""
+    """Name of the model, and of its folder."""
     return f"{FAMILY}_c{number:04d}"
 
 
 def number_of(name: str) -> int:
-    """The other way round."""
+    """Number of the model with this name."""
     return int(name.removeprefix(f"{FAMILY}_c"))
 
 
 def route_of(number: int) -> str:
-    """What a caller of the family names it by."""
+    """Route by which a caller addresses the model within its family."""
     return f"C{number:04d}"
 
 
 def publish(folder: Path, count: int) -> Sequence[str]:
-    """Writes the models 0 to `count` - 1 into a new folder and returns their names."""
+    """Write the models 0 to `count` - 1 into a new folder and return their names."""
     originals = sorted(SOURCE.glob(f"{FAMILY}_*"))
     if not originals:
         raise LocalError(f"{SOURCE}: no {FAMILY}_* to copy")

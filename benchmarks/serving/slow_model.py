@@ -60,7 +60,7 @@ def run(bench: Bench) -> list[Goal]:
         for callers in (many for many in bench.callers if many > 1):
             for number, at in bench.rounds(f"W6, {callers} callers", [system.name for system in systems]):
                 runs.append(_one(bench, prepared[at], callers, number))
-    bench.clock.clear()
+    bench.progress.clear()
     tables.tell(bench.report, WORKLOAD, runs, REFERENCE)
     _tell(bench, runs)
     point = f"{max(bench.callers)} callers"

@@ -1,4 +1,4 @@
-"""The controller's log: which loads there were, and when."""
+"""Loads and unloads, read from the controller's log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AT_ONCE_S = 0.05  # between the end of an unload and the beginning of what waite
 
 @dataclass(frozen=True)
 class Move:
-    """A load or unload, by the clock of `time.time`. `seconds` is what it took from its turn to its end."""
+    """A load or unload, on the clock of `time.time`. `seconds` is its duration without the wait in the queue."""
 
     action: str
     model: str
@@ -28,7 +28,7 @@ class Move:
 
 
 def read(log: Path) -> list[Move]:
-    """Loads and unloads that went well."""
+    """Successful loads and unloads in a log file."""
     moves = []
     for line in log.read_text(errors="replace").splitlines():
         try:
@@ -55,16 +55,16 @@ class Loads:
         return self._by_model
 
     def waited_for(self, model: str, sent_s: float, answered_s: float) -> Move | None:
-        """The load that a request had to wait for: one that ended between its sending and its answer."""
+        """The load that a request waited for: one that ended between sending and answer."""
         return next((move for move in self._by_model[model] if sent_s <= move.ended_s <= answered_s), None)
 
     def running(self, at_s: float) -> int:
-        """Loads that ran at a moment."""
+        """Number of loads in progress at a moment."""
         return sum(move.began_s <= at_s < move.ended_s for moves in self._by_model.values() for move in moves)
 
 
 def waited_for_unload(moves: Iterable[Move], load: Move, sent_s: float) -> bool:
-    """Whether a load began as soon as an unload had ended, which was after its request was sent."""
+    """Whether a load began right after an unload that ended after the request was sent."""
     return any(
         move.action == "unload" and move.ended_s > sent_s and 0 <= load.began_s - move.ended_s <= AT_ONCE_S
         for move in moves

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.decisions import Loads, Move, read, waited_for_unload
+from benchmarks.controller_log import Loads, Move, read, waited_for_unload
 from benchmarks.replay import stand_ins
 
 

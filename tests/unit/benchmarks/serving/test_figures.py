@@ -11,12 +11,12 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.report import Report
-from benchmarks.serving import cpu, floor, ghz, load, overview
-from benchmarks.serving.arrivals import burst_intervals_us
+from benchmarks.serving import cpu, ghz, load, lower_bound, overview
 from benchmarks.serving.bench import make, variables_of
 from benchmarks.serving.goals import of_runs
 from benchmarks.serving.measure import Run
-from benchmarks.serving.slow import totals
+from benchmarks.serving.open_loop import burst_intervals_us
+from benchmarks.serving.slow_model import totals
 from benchmarks.serving.statistics import Spread, cpu_medians, medians, ratios
 from benchmarks.serving.systems.triptych import Triptych
 from benchmarks.serving.workloads import MODELS
@@ -75,9 +75,9 @@ def test_medians_count_a_process_that_was_not_there_as_nothing() -> None:
 
 
 def test_the_floor_takes_the_time_of_both() -> None:
-    bare = replace(RUN, system=floor.LOOPS, point="", rate=600.0, cpu={"loop": 3.0})
+    bare = replace(RUN, system=lower_bound.LOOPS, point="", rate=600.0, cpu={"loop": 3.0})
     triton = replace(RUN, system="triton", rate=3000.0, cpu={"predictor": 0.2})
-    (found,) = floor.together([bare], [triton, replace(triton, round=1)])
+    (found,) = lower_bound.combined([bare], [triton, replace(triton, round=1)])
     assert found.rate == pytest.approx(500.0)
     assert found.cpu_total == pytest.approx(3.2)
 

@@ -8,14 +8,14 @@ from types import TracebackType
 from typing import TextIO
 
 
-class Clock:
+class ProgressLine:
     """Rewrites its line on a terminal; elsewhere writes a line each time."""
 
     def __init__(self, expected_s: float, out: TextIO | None = None) -> None:
         self._expected_s, self._out = expected_s, out or sys.stderr
         self._start = time.monotonic()
 
-    def say(self, task: str) -> None:
+    def show(self, task: str) -> None:
         """What is done now, with the time gone and the time left."""
         gone = time.monotonic() - self._start
         text = f"{_minutes(gone)}, {_minutes(max(0.0, self._expected_s - gone))} left  {task}"
@@ -28,7 +28,7 @@ class Clock:
             self._out.write("\r\x1b[K")
             self._out.flush()
 
-    def __enter__(self) -> Clock:
+    def __enter__(self) -> ProgressLine:
         return self
 
     def __exit__(

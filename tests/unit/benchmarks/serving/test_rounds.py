@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from benchmarks.report import Report
-from benchmarks.serving.arrivals import _of_all
 from benchmarks.serving.bench import Bench
-from benchmarks.serving.timing import Clock
+from benchmarks.serving.open_loop import _of_all
+from benchmarks.serving.progress_line import ProgressLine
 from local.errors import LocalError
 
 NAMES = ["triptych", "ensemble"]
@@ -20,8 +20,8 @@ NAMES = ["triptych", "ensemble"]
 
 def measured(folder: Path, failing: set[tuple[str, int]]) -> list[tuple[str, int]]:
     nobody: Any = None
-    clock = Clock(0, io.StringIO())
-    bench = Bench(nobody, folder, Report("serving", "Serving", {}, folder), clock, NAMES, [], 1.0, 4, 0)
+    progress = ProgressLine(0, io.StringIO())
+    bench = Bench(nobody, folder, Report("serving", "Serving", {}, folder), progress, NAMES, [], 1.0, 4, 0)
 
     def measure(at: int, number: int) -> Iterator[tuple[str, int]]:
         if (NAMES[at], number) in failing:

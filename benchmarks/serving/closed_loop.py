@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.serving import floor, measure, tables
+from benchmarks.serving import lower_bound, measure, tables
 from benchmarks.serving.bench import REFERENCE, Bench, make
 from benchmarks.serving.goals import Goal
 from benchmarks.serving.measure import Run
@@ -12,8 +12,8 @@ from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.workloads import Workload
 
-WITH_FLOOR = ("W2",)  # where the work before the model dominates
-FLOOR_CALLERS = 16  # at least so many: fewer don't keep the cores busy
+WITH_BOUND = ("W2",)  # where the work before the model dominates
+BOUND_CALLERS = 16  # at least so many: fewer don't keep the cores busy
 
 
 def run(bench: Bench, workloads: Sequence[Workload]) -> list[Goal]:
@@ -25,7 +25,7 @@ def run(bench: Bench, workloads: Sequence[Workload]) -> list[Goal]:
         with bench.running(f"plain-{number + 1}", workloads, team) as systems:
             for workload in workloads:
                 runs[workload.name] += _turns(bench, systems, workload, number * bench.repeats)
-    bench.clock.clear()
+    bench.progress.clear()
     for workload in workloads:
         tables.tell(bench.report, workload, runs[workload.name], REFERENCE)
         bench.runs.extend(runs[workload.name])
@@ -34,17 +34,17 @@ def run(bench: Bench, workloads: Sequence[Workload]) -> list[Goal]:
 
 def _turns(bench: Bench, systems: Sequence[System], workload: Workload, first_round: int) -> list[Run]:
     """These systems at all numbers of callers; rounds of different teams have different numbers."""
-    bench.clock.say(f"{workload.name}: answers are checked")
+    bench.progress.show(f"{workload.name}: answers are checked")
     prepared = [measure.prepare(bench.program, system, workload, bench.root) for system in systems]
     names = [system.name for system in systems]
-    bare = workload.name in WITH_FLOOR and Triton.name in names
+    bare = workload.name in WITH_BOUND and Triton.name in names
     runs: list[Run] = []
     for callers in bench.callers:
         loops, found = [], []
         for number, at in bench.rounds(f"{workload.name}, {callers} callers", names):
-            if bare and callers >= FLOOR_CALLERS and names[at] == Triton.name:
-                loops.append(floor.loops(workload, first_round + number, bench.seconds / 2, bench.root))
+            if bare and callers >= BOUND_CALLERS and names[at] == Triton.name:
+                loops.append(lower_bound.bare_loops(workload, first_round + number, bench.seconds / 2, bench.root))
             round_ = first_round + number
             found.append(measure.closed(bench.program, prepared[at], workload, callers, round_, bench.seconds))
-        runs += [*found, *floor.together(loops, found)]
+        runs += [*found, *lower_bound.combined(loops, found)]
     return runs

@@ -18,12 +18,12 @@ from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.workloads import Workload
 from local.environments import ROOT
 
-LOOPS, FLOOR = "bare loops", "bare loops + triton"
+LOOPS, BOUND = "bare loops", "bare loops + triton"
 NONE = float("nan")
 PROGRAM = "benchmarks.serving.programs.bare_loop"
 
 
-def loops(workload: Workload, round_: int, seconds: float, folder: Path) -> Run:
+def bare_loops(workload: Workload, round_: int, seconds: float, folder: Path) -> Run:
     """As many loops as there are cores, all at once; without latencies, as nobody waits for a loop."""
     file = folder / f"{workload.name}.npz"
     if not file.exists():
@@ -59,14 +59,14 @@ def _end(process: subprocess.Popen[str]) -> tuple[float, float, float]:
     return count, seconds, cpu_s
 
 
-def together(bare: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
+def combined(bare: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
     """Of each run of Triton alone and the loops of its round."""
     by_round = {run.round: run for run in bare}
-    return [floor(by_round[run.round], run) for run in runs if run.system == Triton.name and run.round in by_round]
+    return [_combined(by_round[run.round], run) for run in runs if run.system == Triton.name and run.round in by_round]
 
 
-def floor(bare: Run, triton: Run) -> Run:
+def _combined(bare: Run, triton: Run) -> Run:
     """Rates as resistances in parallel, CPU as a sum."""
     rate = 1 / (1 / bare.rate + 1 / triton.rate)
     cpu = {**bare.cpu, **triton.cpu}
-    return replace(triton, system=FLOOR, rate=rate, cpu=cpu, p50_ms=NONE, p90_ms=NONE, p99_ms=NONE)
+    return replace(triton, system=BOUND, rate=rate, cpu=cpu, p50_ms=NONE, p90_ms=NONE, p99_ms=NONE)

@@ -23,7 +23,7 @@ SALES = Costs(
         "postprocess": Service.constant(0.001),
     },
     together=Service.constant(0.004),
-    hops_s=0.001,
+    rpc_overhead_s=0.001,
     one_process=Service.constant(0.003),
 )
 WITHIN = InProcess(
@@ -136,10 +136,10 @@ def test_costs_are_read_by_stage_with_its_children(tmp_path: Path) -> None:
     found = costs.read(file, "sales")
     assert [found.stages["predictor"].at(rate) for rate in (200, 2000)] == pytest.approx([0.001, 0.0002])
     assert found.together.at(2000) == pytest.approx(0.0008)
-    assert found.hops_s == pytest.approx(0.0005)
+    assert found.rpc_overhead_s == pytest.approx(0.0005)
     assert found.in_process is not None
     assert found.in_process.together.at(300) == pytest.approx(0.002)
-    assert found.in_process.hops_s == pytest.approx(0.0005)
+    assert found.in_process.rpc_overhead_s == pytest.approx(0.0005)
     assert found.one_process is not None
     assert found.one_process.at(1) == pytest.approx(0.0004)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.folders import name_of, number_of, publish, route_of
+from benchmarks.model_folders import name_of, number_of, publish, route_of
 from controller.catalog.builder import Catalog, assemble
 from controller.catalog.scanner import Scanner
 

@@ -1,8 +1,8 @@
-"""What each stage's own code costs for a request of W1: everything but sockets and the other parts.
+"""CPU time of each stage's own code for a request of W1, without sockets and without the other services.
 
-Those answer at once here, so what is measured is checking, grouping, encoding, splitting and counting. `hot` is a
-request after a request; `cold` is one after other memory was used, as it is for a process that shares its cores.
-`python -m benchmarks instructions` counts the same in instructions, which neighbours do not change.
+The other services are stubs that answer at once, so checking, batching, encoding, splitting and counting are measured.
+`hot` is a request that directly follows another. `cold` is one after other memory was used, as on a shared core.
+`python -m benchmarks instructions` counts the same in instructions, independent of other load on the machine.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ async def cpu_us(answer: stages.Answer, data: bytes, callers: int, requests: int
 async def alone_us(
     answer: stages.Answer, data: bytes, pause: Callable[[], object], requests: int
 ) -> tuple[float, float, float]:
-    """The least, the lower quartile and the median: neighbours only ever add."""
+    """Minimum, lower quartile and median of the latency in microseconds; other load on the machine only adds to it."""
     took = []
     for _ in range(requests):
         pause()

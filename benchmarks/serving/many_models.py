@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import folders
+from benchmarks import model_folders
 from benchmarks.serving import cpu, ghz, measure, tables
 from benchmarks.serving.answers import Case, check_cases
 from benchmarks.serving.bench import REFERENCE, Bench, make
@@ -34,9 +34,9 @@ WORKLOAD = replace(WORKLOADS["W1"], name="W4", title=f"many countries, Zipf({EXP
 
 def workloads(count: int) -> list[Workload]:
     """One for each country; its answers are those of the model that it is a copy of."""
-    originals = [path.name for path in sorted(folders.SOURCE.glob(f"{folders.FAMILY}_*"))]
+    originals = [path.name for path in sorted(model_folders.SOURCE.glob(f"{model_folders.FAMILY}_*"))]
     return [
-        replace(WORKLOAD, model=folders.name_of(number), original=originals[number % len(originals)])
+        replace(WORKLOAD, model=model_folders.name_of(number), original=originals[number % len(originals)])
         for number in range(count)
     ]
 
@@ -44,7 +44,7 @@ def workloads(count: int) -> list[Workload]:
 def run(bench: Bench) -> list[Goal]:
     """Triptych against each of those with a Triton in turns; tells what was found."""
     models = bench.root / "countries"
-    folders.publish(models, bench.countries)
+    model_folders.publish(models, bench.countries)
     each = workloads(bench.countries)
     others = [name for name in bench.systems if name != REFERENCE and not make(name, models).own_model]
     runs: list[Run] = []
@@ -55,7 +55,7 @@ def run(bench: Bench) -> list[Goal]:
                 if name:
                     systems += stack.enter_context(bench.running("W4", each, [name], models))
                 runs += _turns(bench, systems, each, pair * bench.repeats)
-    bench.clock.clear()
+    bench.progress.clear()
     title = f"{bench.countries} countries, Zipf({EXPONENT:g})"
     tables.tell(bench.report, replace(WORKLOAD, title=title), runs, REFERENCE)
     bench.runs.extend(runs)
@@ -66,7 +66,7 @@ def _turns(bench: Bench, systems: Sequence[System], each: Sequence[Workload], fi
     """Rounds beside one peer have numbers of their own, so that ratios stay within a round."""
     data = []
     for system in systems:
-        bench.clock.say(f"W4: {system.name} answers for {len(each)} countries")
+        bench.progress.show(f"W4: {system.name} answers for {len(each)} countries")
         _check(system, each)
         data.append(_messages(system, each, bench.root))
     protoset = ghz.write_protoset(bench.root / "oip.protoset")
@@ -126,5 +126,5 @@ def _messages(system: System, each: Sequence[Workload], folder: Path) -> Path:
 def _message(system: System, workload: Workload, tensors: Arrays, number: int) -> dict[str, object]:
     """Triptych's callers say family and route; with the others they have to know the model's name."""
     if isinstance(system, Triptych):
-        return ghz.message(folders.FAMILY, tensors, folders.route_of(number))
+        return ghz.message(model_folders.FAMILY, tensors, model_folders.route_of(number))
     return ghz.message(system.model(workload), tensors)
