@@ -115,7 +115,7 @@ class Ours:
 
 
 class Belady:
-    """Evicts the model whose next request is farthest in the future: the optimum (Belady, 1966). Needs the whole trace."""
+    """Evicts the model whose next request is farthest away: the optimum (Belady, 1966). Needs the whole trace."""
 
     def __init__(self, places: int, models: Sequence[int]) -> None:
         self._places = places

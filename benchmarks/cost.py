@@ -44,8 +44,7 @@ which reserved 66 CPUs and 63 GB ([docs/samples/multimodelserving/benchmark/BENC
 reserved was for the sidecar of each pod. Here it is memory that processes take, without sidecars and without the
 hundreds of MiB that each process on a GPU takes for its context: with them the distance is larger.
 
-[kserve]:
-https://github.com/kserve/kserve/blob/5551b1f9d15b2106eeb613607a4230e7398a7bbe/docs/samples/multimodelserving/benchmark/BENCHMARK.md
+[kserve]: https://github.com/kserve/kserve/blob/5551b1f9d15b2106eeb613607a4230e7398a7bbe/docs/samples/multimodelserving/benchmark/BENCHMARK.md
 """
 SAMPLES = 5  # requests before a process is measured
 

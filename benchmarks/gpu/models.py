@@ -44,8 +44,9 @@ PREDICT = f"""\
 input [ {{ name: "pixels" data_type: TYPE_UINT8 dims: [ {SIDE}, {SIDE}, 3 ] }} ]
 output [ {{ name: "logits" data_type: TYPE_FP32 dims: [ {CLASSES} ] }} ]
 """
-WHOLE = f"""\ input [ {{ name: "image" data_type: TYPE_STRING dims: [ 1 ] }} ] output [ {{ name: "label" data_type:
-TYPE_STRING dims: [ {TOP} ] }}, {{ name: "score" data_type: TYPE_FP32 dims: [ {TOP} ] }} ]
+WHOLE = f"""\
+input [ {{ name: "image" data_type: TYPE_STRING dims: [ 1 ] }} ]
+output [ {{ name: "label" data_type: TYPE_STRING dims: [ {TOP} ] }}, {{ name: "score" data_type: TYPE_FP32 dims: [ {TOP} ] }} ]
 """  # noqa: E501
 
 

@@ -92,10 +92,13 @@ def costs_of(runs: Runs) -> Costs:
 
 def _chain(runs: Runs, stages: Sequence[str]) -> tuple[Mapping[str, Service], Service, float]:
     """Costs of each stage and of all together, and the RPC overhead in seconds."""
-    alone = [run for run in runs if run["point"] == ALONE] overheads = [max(0.0, run["p50_ms"] / 1000 - _seconds(run,
-    "")) for run in alone] return ( {stage: _service(runs, lambda run, stage=stage: _seconds(run, stage)) for stage in
-    stages},  # type: ignore[misc] _service(runs, lambda run: sum(_seconds(run, stage) for stage in stages)),
-    statistics.median(overheads or [0.0]), )
+    alone = [run for run in runs if run["point"] == ALONE]
+    overheads = [max(0.0, run["p50_ms"] / 1000 - _seconds(run, "")) for run in alone]
+    return (
+        {stage: _service(runs, lambda run, stage=stage: _seconds(run, stage)) for stage in stages},  # type: ignore[misc]
+        _service(runs, lambda run: sum(_seconds(run, stage) for stage in stages)),
+        statistics.median(overheads or [0.0]),
+    )
 
 
 def _service(runs: Runs, seconds: Callable[[Mapping[str, Any]], float]) -> Service:

@@ -1,4 +1,4 @@
-"""W1, W2 and W3: callers who send their next request when they have the answer to the one before."""
+"""W1, W2 and W3: closed loops. Each caller sends its next request after the answer to the one before."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.workloads import Workload
 
 WITH_BOUND = ("W2",)  # where the work before the model dominates
-BOUND_CALLERS = 16  # at least so many: fewer don't keep the cores busy
+BOUND_CALLERS = 16  # at least: fewer do not keep the cores busy
 
 
 def run(bench: Bench, workloads: Sequence[Workload]) -> list[Goal]:
-    """All systems at once, and then each restless one beside Triptych alone; tells what was found."""
+    """Measure all systems together, and each one with idle CPU load beside Triptych alone. Report the figures."""
     restless = [name for name in bench.systems if make(name, bench.root).restless]
     teams = [[name for name in bench.systems if name not in restless], *([REFERENCE, name] for name in restless)]
     runs: dict[str, list[Run]] = {workload.name: [] for workload in workloads}
@@ -33,7 +33,7 @@ def run(bench: Bench, workloads: Sequence[Workload]) -> list[Goal]:
 
 
 def _turns(bench: Bench, systems: Sequence[System], workload: Workload, first_round: int) -> list[Run]:
-    """These systems at all numbers of callers; rounds of different teams have different numbers."""
+    """Measure these systems at all numbers of callers. Rounds of different sets of systems have different numbers."""
     bench.progress.show(f"{workload.name}: answers are checked")
     prepared = [measure.prepare(bench.program, system, workload, bench.root) for system in systems]
     names = [system.name for system in systems]

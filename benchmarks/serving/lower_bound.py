@@ -1,6 +1,7 @@
-"""What nobody can beat on these cores: the work before the model in bare loops, one on each core, and Triton alone.
+"""Lower bound of a request's time on this machine: preprocessing in a bare loop on each core, and Triton alone.
 
-Each has all cores to itself. Served one after the other, a request takes 1 / loops + 1 / Triton of the machine's time.
+Each is measured with all cores. A request that takes both in sequence needs 1 / loops + 1 / Triton of the machine's
+time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PROGRAM = "benchmarks.serving.programs.bare_loop"
 
 
 def bare_loops(workload: Workload, round_: int, seconds: float, folder: Path) -> Run:
-    """As many loops as there are cores, all at once; without latencies, as nobody waits for a loop."""
+    """Run one loop per core at once. The run has no latencies, since no caller waits."""
     file = folder / f"{workload.name}.npz"
     if not file.exists():
         np.savez(file, allow_pickle=True, kind=np.array(workload.kind), **workload.requests[0])
@@ -60,13 +61,13 @@ def _end(process: subprocess.Popen[str]) -> tuple[float, float, float]:
 
 
 def combined(bare: Sequence[Run], runs: Sequence[Run]) -> list[Run]:
-    """Of each run of Triton alone and the loops of its round."""
+    """Lower bound of each round, from the run of Triton alone and the loops of that round."""
     by_round = {run.round: run for run in bare}
     return [_combined(by_round[run.round], run) for run in runs if run.system == Triton.name and run.round in by_round]
 
 
 def _combined(bare: Run, triton: Run) -> Run:
-    """Rates as resistances in parallel, CPU as a sum."""
+    """Add the times per request (reciprocal rates) and the CPU."""
     rate = 1 / (1 / bare.rate + 1 / triton.rate)
     cpu = {**bare.cpu, **triton.cpu}
     return replace(triton, system=BOUND, rate=rate, cpu=cpu, p50_ms=NONE, p90_ms=NONE, p99_ms=NONE)

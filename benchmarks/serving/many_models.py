@@ -1,7 +1,7 @@
-"""W4: many countries (200), and a few of them get most of the requests (Zipf). The sales models under so many names.
+"""W4: many countries (200) with Zipf popularity. Each country is a copy of a sales model.
 
-One run of ghz sends all countries' requests as they are drawn, so that their mixture is as it would be; perf_analyzer
-asks one model for each run. 200 models take 6 GB in each Triton here, so a peer runs only while it is compared.
+One run of ghz sends the requests to all countries in drawn order; perf_analyzer calls one model per run. 200 models
+take 6 GB in each Triton, so a peer runs only while it is compared.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from benchmarks.serving.workloads import WORKLOADS, Arrays, Workload
 from benchmarks.traces import shares
 
 EXPONENT = 1.1
-MESSAGES = 4000  # drawn once, sent over and over
+MESSAGES = 4000  # drawn once, sent repeatedly
 DEADLINE_S = 10.0
 WORKLOAD = replace(WORKLOADS["W1"], name="W4", title=f"many countries, Zipf({EXPONENT:g})")
 
 
 def workloads(count: int) -> list[Workload]:
-    """One for each country; its answers are those of the model that it is a copy of."""
+    """One workload per country; the right answers are those of the model that it copies."""
     originals = [path.name for path in sorted(model_folders.SOURCE.glob(f"{model_folders.FAMILY}_*"))]
     return [
         replace(WORKLOAD, model=model_folders.name_of(number), original=originals[number % len(originals)])
@@ -42,7 +42,7 @@ def workloads(count: int) -> list[Workload]:
 
 
 def run(bench: Bench) -> list[Goal]:
-    """Triptych against each of those with a Triton in turns; tells what was found."""
+    """Measure Triptych in turns with each peer that has a Triton, and report the figures."""
     models = bench.root / "countries"
     model_folders.publish(models, bench.countries)
     each = workloads(bench.countries)
@@ -63,7 +63,7 @@ def run(bench: Bench) -> list[Goal]:
 
 
 def _turns(bench: Bench, systems: Sequence[System], each: Sequence[Workload], first_round: int) -> Iterator[Run]:
-    """Rounds beside one peer have numbers of their own, so that ratios stay within a round."""
+    """Measure one pair of systems. Its rounds have distinct numbers, so that ratios stay within a round."""
     data = []
     for system in systems:
         bench.progress.show(f"W4: {system.name} answers for {len(each)} countries")
@@ -84,7 +84,7 @@ def _turns(bench: Bench, systems: Sequence[System], each: Sequence[Workload], fi
 
 
 def observe(system: System, callers: int, number: int, data: Path, protoset: Path, total: int) -> Run:
-    """One run, with what it cost every process."""
+    """Measure one run with the CPU of every process."""
     before, machine, start = cpu.of_parts(system.pids()), cpu.of_machine(), time.monotonic()
     shot = _shoot(system, data, protoset, callers, total)
     used, busy = cpu.difference(before, cpu.of_parts(system.pids())), cpu.of_machine() - machine
@@ -106,13 +106,13 @@ def _shoot(system: System, data: Path, protoset: Path, callers: int, total: int)
 
 
 def _check(system: System, each: Sequence[Workload]) -> None:
-    """Every country once; a model that was cold is loaded by that."""
+    """Check the answer of every country once, which also loads cold models."""
     cases = [Case(system.model(one), system.requests(one)[0], system.answers(one)[0]) for one in each]
     check_cases(system, WORKLOAD.name, cases)
 
 
 def _messages(system: System, each: Sequence[Workload], folder: Path) -> Path:
-    """Drawn with the same seed for every system."""
+    """Write the drawn requests; the seed is the same for every system."""
     rng = np.random.default_rng(1)
     numbers = rng.choice(len(each), MESSAGES, p=shares(len(each), EXPONENT)).tolist()
     requests = [system.requests(workload) for workload in each]
@@ -124,7 +124,7 @@ def _messages(system: System, each: Sequence[Workload], folder: Path) -> Path:
 
 
 def _message(system: System, workload: Workload, tensors: Arrays, number: int) -> dict[str, object]:
-    """Triptych's callers say family and route; with the others they have to know the model's name."""
+    """A request by family and route for Triptych, by the model's name for the others."""
     if isinstance(system, Triptych):
         return ghz.message(model_folders.FAMILY, tensors, model_folders.route_of(number))
     return ghz.message(system.model(workload), tensors)

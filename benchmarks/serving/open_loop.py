@@ -1,9 +1,8 @@
-"""W5: requests that arrive when they arrive, at parts of each system's own capacity, and at twice of it.
+"""W5: open loop at fractions of each system's capacity, and at twice the capacity.
 
-Up to 90 % the requests are those of W1 and come from perf_analyzer, at random moments (Poisson) or in bursts. Twice the
-capacity comes from ghz, which goes on when it is refused, with the pictures of W2: sending one costs an eighth of what
-answering it does, and that of rows would cost as much. A request counts if it was answered
-OK within the deadline that it carries.
+Up to 90 % of the capacity perf_analyzer sends the requests of W1, with Poisson arrivals or in bursts. At twice the
+capacity ghz sends the pictures of W2, since it continues after refusals. Sending a picture costs an eighth of answering
+it; sending rows would cost as much as answering. Goodput counts requests answered OK within their deadline.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Found = TypeVar("Found")
 
 WORKLOAD = replace(WORKLOADS["W1"], name="W5", title="open loop, parts of the own capacity")
 OVERLOAD = replace(WORKLOADS["W2"], name="W5 overload", title="pictures at and beyond the own capacity")
-CALLERS = 64  # that capacity is measured with
+CALLERS = 64  # for the measurement of the capacity
 SHARES = (0.3, 0.6, 0.9)
 BURST, BURST_SHARE = 32, 0.6
 OFFERED = (1.0, 2.0)
@@ -39,7 +38,7 @@ GOAL_P99, GOAL_GOODPUT = 2.4, 0.85
 
 
 def run(bench: Bench) -> list[Goal]:
-    """All systems but Triton alone and restless ones, each by its own capacity; tells what was found."""
+    """Measure all systems except Triton alone and those with idle CPU load. Report the figures."""
     names = [name for name in bench.systems if name != Triton.name and not make(name, bench.root).restless]
     with bench.running("W5", [WORKLOAD, OVERLOAD], names) as systems:
         prepared = [measure.prepare(bench.program, system, WORKLOAD, bench.root) for system in systems]
@@ -59,10 +58,10 @@ def run(bench: Bench) -> list[Goal]:
 def _of_all(
     bench: Bench, title: str, names: Sequence[str], measured: Callable[[int, int], Iterable[Found]]
 ) -> list[Found]:
-    """What all systems do in all rounds. The report says what failed; who fails twice is left out from then on.
+    """Measure all systems in all rounds. Failures are reported; a system that fails twice is left out.
 
-    Raises `LocalError` where that is the reference. One failure may be the machine's: perf_analyzer ends at the first
-    request that is refused, as when others take the cores for a moment and 512 wait.
+    Raises `LocalError` if that is the reference. One failure may come from the machine: perf_analyzer stops at the
+    first refused request, for instance when other processes take the cores and 512 requests wait.
     """
     found: list[Found] = []
     failures = Counter[str]()
@@ -81,7 +80,7 @@ def _of_all(
 
 
 def _arrivals(bench: Bench, prepared: Prepared, number: int) -> Iterator[Run]:
-    """Capacity first, then the parts of it."""
+    """Measure the capacity, then the fractions of it."""
     capacity = measure.closed(bench.program, prepared, WORKLOAD, CALLERS, number, bench.seconds)
     yield replace(capacity, point="capacity")
     ask, system = prepared.ask, prepared.system
@@ -102,13 +101,13 @@ def _arrivals(bench: Bench, prepared: Prepared, number: int) -> Iterator[Run]:
 
 
 def burst_intervals_us(rate: float, burst: int) -> list[int]:
-    """Microseconds between requests: so many together, then a pause that makes the rate right on average."""
+    """Intervals in microseconds: a burst of requests, then a pause that gives the average rate."""
     return [1] * (burst - 1) + [max(1, round(1e6 * burst / rate) - burst + 1)]
 
 
 @dataclass(frozen=True)
 class Aimed:
-    """Requests at a multiple of a system's capacity, and what became of them."""
+    """Requests sent at a multiple of a system's capacity, with their outcomes."""
 
     system: str
     round: int
@@ -119,7 +118,7 @@ class Aimed:
 
     @property
     def goodput(self) -> float:
-        """Answered OK within the deadline, by second."""
+        """Requests/s answered OK within the deadline."""
         return self.shot.rate
 
 
@@ -204,7 +203,7 @@ def _goals(runs: Sequence[Run], shots: Sequence[Aimed]) -> list[Goal]:
 
 
 def _best(shots: Sequence[Aimed]) -> dict[tuple[str, int], float]:
-    """The most that a system answered in a round, whatever was offered."""
+    """Highest answered rate of each system in each round."""
     best: dict[tuple[str, int], float] = {}
     for aimed in shots:
         key = (aimed.system, aimed.round)

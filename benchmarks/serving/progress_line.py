@@ -1,4 +1,4 @@
-"""A line that says what is being measured and how long it will take."""
+"""Progress line on stderr with the current task and the remaining time."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import TextIO
 
 
 class ProgressLine:
-    """Rewrites its line on a terminal; elsewhere writes a line each time."""
+    """Progress line that is rewritten on a terminal, and written anew each time elsewhere."""
 
     def __init__(self, expected_s: float, out: TextIO | None = None) -> None:
         self._expected_s, self._out = expected_s, out or sys.stderr
         self._start = time.monotonic()
 
     def show(self, task: str) -> None:
-        """What is done now, with the time gone and the time left."""
+        """Show the current task with elapsed and remaining time."""
         gone = time.monotonic() - self._start
         text = f"{_minutes(gone)}, {_minutes(max(0.0, self._expected_s - gone))} left  {task}"
         self._out.write(f"\r\x1b[K{text}" if self._out.isatty() else f"{text}\n")
         self._out.flush()
 
     def clear(self) -> None:
-        """Takes the line away before something else is written."""
+        """Remove the line before other output."""
         if self._out.isatty():
             self._out.write("\r\x1b[K")
             self._out.flush()

@@ -1,7 +1,7 @@
-"""W6: a model that takes 20 ms for each execution and no CPU, with one instance. How much of the time is it busy?
+"""W6: utilisation of a model with one instance, whose executions take 20 ms without CPU.
 
-Triton counts what executions take (`batch_stats`, one entry for each size of batch); that over the time that passed is
-the share. It is looked at after a quarter of the run and at its end less a quarter, when all callers are at work.
+Utilisation is the execution time in Triton's `batch_stats` over the elapsed time. It is taken over the middle half of
+the run, when all callers are active.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GOAL = 0.98
 
 
 def publish(folder: Path) -> Path:
-    """A model repository with the slow model alone: a copy of the sales model's folder, run by the Python backend."""
+    """Write a model repository with the slow model: a copy of the sales model for the Python backend."""
     version = folder / MODEL / "1"
     version.mkdir(parents=True)
     original = MODELS / SALES
@@ -51,7 +51,7 @@ def publish(folder: Path) -> Path:
 
 
 def run(bench: Bench) -> list[Goal]:
-    """All systems in turns, with as many callers as were asked for; tells what was found."""
+    """Measure all systems in turns at all numbers of callers, and report the figures."""
     models = publish(bench.root / "slow-models")
     runs: list[Run] = []
     names = [name for name in bench.systems if not make(name, models).own_model]
@@ -86,7 +86,7 @@ def _one(bench: Bench, prepared: Prepared, callers: int, number: int) -> Run:
 
 
 class Busy:
-    """Looks at Triton's statistics twice while a run goes on."""
+    """Utilisation of a model during a run, from two readings of Triton's statistics."""
 
     def __init__(self, address: str, model: str, seconds: float) -> None:
         self._address, self._model, self._seconds = address, model, seconds
@@ -117,7 +117,7 @@ class Busy:
 
 
 def totals(answer: pb.ModelStatisticsResponse) -> tuple[int, int, int]:
-    """Nanoseconds within executions, executions, and rows in them, since the model was loaded."""
+    """Nanoseconds of executions, number of executions, and their rows, since the model was loaded."""
     batches = [batch for model in answer.model_stats for batch in model.batch_stats]
     nanoseconds = sum(batch.compute_infer.ns for batch in batches)
     executions = sum(batch.compute_infer.count for batch in batches)

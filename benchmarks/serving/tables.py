@@ -1,4 +1,4 @@
-"""The tables of `results.md`."""
+"""Tables of `results.md`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.serving.workloads import Workload
 
 
 def tell(report: Report, workload: Workload, runs: Sequence[Run], reference: str) -> None:
-    """Everything about one workload: medians, ratios, CPU by process, a picture."""
+    """Report one workload: medians, ratios, CPU by process, and a plot."""
     _medians(report, workload, runs)
     _ratios(report, workload, runs, reference)
     _cpu(report, workload, runs)
@@ -43,12 +43,20 @@ def _ms(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.2f} ms"
 
 
-def _ratios(report: Report, workload: Workload, runs: Sequence[Run], reference: str) -> None: rows: list[Sequence[Any]]
-= [] for point, system in groups(runs): if system == reference: continue found = [ ratios(runs, reference, system,
-lambda run, name=name: float(getattr(run, name)), point=point)  # type: ignore[misc] for name in ("rate", "cpu_total",
-"p50_ms", "p99_ms") ] if any(found): rows.append([point, system, *(each.text if each else "" for each in found)]) if
-rows: head = ["", f"{reference} to", "requests/s", "CPU per request", "p50", "p99"] report.table(f"{workload.name}:
-ratios within a round, median (least..most)", head, rows)
+def _ratios(report: Report, workload: Workload, runs: Sequence[Run], reference: str) -> None:
+    rows: list[Sequence[Any]] = []
+    for point, system in groups(runs):
+        if system == reference:
+            continue
+        found = [
+            ratios(runs, reference, system, lambda run, name=name: float(getattr(run, name)), point=point)  # type: ignore[misc]
+            for name in ("rate", "cpu_total", "p50_ms", "p99_ms")
+        ]
+        if any(found):
+            rows.append([point, system, *(each.text if each else "" for each in found)])
+    if rows:
+        head = ["", f"{reference} to", "requests/s", "CPU per request", "p50", "p99"]
+        report.table(f"{workload.name}: ratios within a round, median (least..most)", head, rows)
 
 
 def _cpu(report: Report, workload: Workload, runs: Sequence[Run]) -> None:

@@ -1,4 +1,4 @@
-"""What servers that are no Triton answer to the questions of load generators about their models."""
+"""Model metadata and configurations that servers other than Triton return to load generators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_ROWS = 64
 
 
 def write_descriptions(folder: Path, workloads: Sequence[Workload]) -> Path:
-    """`MODEL.metadata` and `MODEL.config`, serialised answers to ModelMetadata and ModelConfig."""
+    """Write `MODEL.metadata` and `MODEL.config`: serialised answers to ModelMetadata and ModelConfig."""
     folder.mkdir(parents=True, exist_ok=True)
     for workload in {workload.model: workload for workload in workloads}.values():
         inputs, outputs = workload.requests[0], workload.answers[0]
@@ -32,7 +32,7 @@ def write_descriptions(folder: Path, workloads: Sequence[Workload]) -> Path:
 
 
 def model_words(folder: Path, workloads: Sequence[Workload], models: Path) -> list[str]:
-    """`--configs FOLDER NAME=FILE.onnx ...`: what a program that runs the models itself is told of them."""
+    """Arguments `--configs FOLDER NAME=FILE.onnx ...` of a program that runs the models itself."""
     configs = write_descriptions(folder / "configs", workloads)
     names = sorted({workload.model for workload in workloads})
     return ["--configs", str(configs), *(f"{name}={models / name / '1/model.onnx'}" for name in names)]

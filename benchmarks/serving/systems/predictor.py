@@ -1,4 +1,4 @@
-"""Triton alone: the floor, and the predictor of those that have none of their own."""
+"""Triton alone: the lower bound, and the predictor of systems without one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from local.part import Part
 
 
 def triton(folder: Path, models: Path, load: Sequence[str], environment: str = "predictor", path: str = "") -> Part:
-    """A Triton with these models loaded, on ports of its own. `path` comes behind PYTHONPATH of its Python models."""
+    """A Triton on free ports with these models loaded. `path` is appended to the PYTHONPATH of its Python models."""
     words = [
         *("-m", "predictor", "--model-repository", str(models), "--grpc-port", "{port}"),
         *("--metrics-port", str(free_port()), "--", *(f"--load-model={model}" for model in load)),
@@ -23,10 +23,10 @@ def triton(folder: Path, models: Path, load: Sequence[str], environment: str = "
 
 
 class Triton(Processes):
-    """Asked with the tensors that the model takes; what comes back is what the model says."""
+    """Triton called with the model's inputs; it returns the model's outputs."""
 
     name = "triton"
-    title = "Triton alone, with prepared tensors: the floor"
+    title = "Triton alone, with prepared tensors: the lower bound"
 
     def __init__(self, models: Path = MODELS) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""This project: preprocess, Triton, postprocess and controller, each a process, as `make run` starts them."""
+"""Triptych: preprocess, Triton, postprocess and controller as processes, as `make run` starts them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ GROUPED = {"PREPROCESS_POSTPROCESS": "in-process"}
 
 
 class Triptych(System):
-    """Settings as they are by default; what the environment sets (PREPROCESS_..., POSTPROCESS_...) counts too."""
+    """Triptych with default settings; variables of the environment (PREPROCESS_..., POSTPROCESS_...) apply."""
 
     name = "triptych"
     title = "Triptych: preprocess, Triton, postprocess, controller"
-    settings: ClassVar[Mapping[str, str]] = {}  # what makes this system another one than the default
+    settings: ClassVar[Mapping[str, str]] = {}  # difference to the default settings
 
     def __init__(self, models: Path = MODELS, variables: Mapping[str, str] | None = None) -> None:
         self._models, self._variables = models, {**self.settings, **(variables or {})}
@@ -62,7 +62,7 @@ class Triptych(System):
 
 
 class TriptychGrouped(Triptych):
-    """Triptych as in mode Grouped: preprocess does postprocess's work, and no process is started for that."""
+    """Triptych as in mode Grouped: postprocess runs in preprocess's process."""
 
     name = "triptych-grouped"
     title = "Triptych, mode Grouped: postprocess's work within preprocess"
@@ -70,6 +70,6 @@ class TriptychGrouped(Triptych):
 
     def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
         super().start(folder, workloads)
-        if "postprocess" in self.pids():  # another system would be measured under this name
+        if "postprocess" in self.pids():  # else another system would be measured under this name
             self.stop()
             raise LocalError(f"{self.name}: want a chain without a process postprocess, got {sorted(self.pids())}")
