@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 DECISIONS = ROOT / "docs/decisions"  # dated: they name files as they were on their day
+CHANGES = ROOT / "CHANGELOG.md"  # names what has been renamed and removed
 MADE = ("benchmarks/results/gpu",)  # written by a command, and not committed
 
 _LINK = re.compile(r"!?\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)")

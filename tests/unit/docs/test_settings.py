@@ -10,11 +10,10 @@ import pytest
 from controller.settings import Settings as ControllerSettings
 from postprocess.settings import Settings as PostprocessSettings
 from preprocess.settings import Settings as PreprocessSettings
-from tests.unit.docs.pages import DECISIONS, ROOT, pages
+from tests.unit.docs.pages import CHANGES, DECISIONS, ROOT, pages
 
 CLASSES = (PreprocessSettings, PostprocessSettings, ControllerSettings)
 KNOWN = {cls.prefix() + name.upper() for cls in CLASSES for name in cls.model_fields}
-CHANGES = ROOT / "CHANGELOG.md"  # names renamed settings, too
 FILES = [file for file in pages() if DECISIONS not in file.parents and file != CHANGES]
 
 
