@@ -63,6 +63,7 @@ verify: ## contracts against their models, and generated files against what they
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && python=$$($(ENVIRONMENT) services) \
 	  && "$$python" -m tools.chart.describe helm/triptych "$$made" && for file in README.md values.schema.json; do \
 	  diff -u "helm/triptych/$$file" "$$made/$$file" || { echo "helm/triptych/$$file is old: make chart"; exit 1; }; done
+	@$(SERVICES) -m tools.reference --check
 
 # Most of their time is waiting: for pods, and for autoscalers. WORKERS=0 runs them one after the other.
 WORKERS ?= 2
@@ -112,6 +113,10 @@ proto: ## generate the stubs of triptych.proto again
 .PHONY: schema
 schema: ## generate docs/contract.schema.json again
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema > docs/contract.schema.json
+
+.PHONY: reference
+reference: ## generate the tables of docs/reference again: settings, errors, metrics, contract steps
+	@$(SERVICES) -m tools.reference
 
 .PHONY: crd
 crd: ## generate the Kubernetes definition of ServedModel again

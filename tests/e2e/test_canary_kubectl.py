@@ -1,4 +1,4 @@
-"""A canary of a lane with kubectl alone, from manifests/lane to its promotion: by the commands of docs/canary.md."""
+"""A canary lane with kubectl alone, from manifests/lane to its promotion, by the commands of docs/guides/canary.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Triton's clients can ask: every row of docs/triton-clients.md, of the chain and of a real Triton beside it."""
+"""Every row of docs/guides/triton-clients.md, against preprocess and against a real Triton beside it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.integration.messages import sales
 from tests.integration.tiny_triton import copied, running
 from triptych.datatypes import Array
 
-PAGE = ROOT / "docs/triton-clients.md"
+PAGE = ROOT / "docs/guides/triton-clients.md"
 
 
 @dataclass(frozen=True)
