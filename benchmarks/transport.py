@@ -25,8 +25,8 @@ from benchmarks.serving.statistics import Spread
 from local.environments import ROOT
 from local.errors import LocalError
 from local.health import server_is_live
-from local.part import Part
 from local.perf import ensure_perf_analyzer
+from local.server_process import ServerProcess
 
 HELP = "gRPC transports, interleaved: CPU of a client's call and of an echo server, as ratios to grpc.aio"
 TITLE = "Transports"
@@ -60,7 +60,7 @@ class Echo:
     """One that runs."""
 
     name: str
-    part: Part
+    part: ServerProcess
 
     def cpu_s(self) -> float:
         return sum(cpu.of_parts({"": self.part.pid}).values())
@@ -98,7 +98,7 @@ def running(server: Server, folder: Path) -> Iterator[Echo]:
     port = free_port()
     address = f"127.0.0.1:{port}"
     ours = {"ECHO_PORT": str(port), "ECHO_METRICS_PORT": "0", "ECHO_DRAIN_S": "0"}
-    part = Part(
+    part = ServerProcess(
         name=server.name,
         command=list(server.command),
         environment={**os.environ, **ours, **server.variables, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -108,7 +108,7 @@ def running(server: Server, folder: Path) -> Iterator[Echo]:
     )
     part.start()
     try:
-        while not part.ready(READY_S):
+        while not part.poll_ready(READY_S):
             pass
         yield Echo(server.name, part)
     finally:
