@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import control_plane, cost, instructions, own, policy, residency, start, transport
-from benchmarks.planning import command as plan
+from benchmarks import control_plane, cost, instructions, own, plan_check, policy, residency, start, transport
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
 from benchmarks.serving import quick
@@ -20,7 +19,7 @@ COMMANDS = {
     "residency": residency,
     "serving": serving,
     "quick": quick,
-    "plan": plan,
+    "plan-check": plan_check,
     "transport": transport,
     "own": own,
     "instructions": instructions,
@@ -29,7 +28,7 @@ COMMANDS = {
 
 
 def main() -> int:
-    """0: measured and written, or what `quick` and `plan` say; 1: it could not be."""
+    """0: measured and written, or what `quick` says; 1: it could not be."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in COMMANDS.items():

@@ -42,7 +42,7 @@ def problems(controller: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     status = main(["verify", str(controller)])
     out = capsys.readouterr().out.replace(f"{controller}/", "").splitlines()
     assert status == 1, out
-    return out
+    return [line[2:] for line in out if line.startswith("  ") and not line.startswith("    ->")]
 
 
 def change(path: Path, old: str, new: str) -> None:
