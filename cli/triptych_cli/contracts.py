@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from triptych.contract.files import cause, printable_path, resolved
-from triptych.contract.json_schema import contract_schema_text, steps_table
+from triptych.contract.reading.files import cause, printable_path, resolved
+from triptych.contract.schema.json_schema import contract_schema_text, steps_table
 from triptych.contract.verification.tree import CONTRACT, sha256_of, tree_of
 from triptych_cli.arguments import command_parser
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 
-from triptych.contract.files import escaped
+from triptych.contract.reading.files import escaped
 from triptych.protocol import controller_pb2 as cp
 
 _Key = Callable[[cp.Resident], tuple[Any, ...]]

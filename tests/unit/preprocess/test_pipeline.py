@@ -20,8 +20,8 @@ from preprocess.settings import Settings
 from preprocess.transform import Transform
 from triptych.contract import Plan, load_contract
 from triptych.contract.steps import images
-from triptych.contract.steps.decoding import header_of
-from triptych.contract.steps.headers import Format, Header
+from triptych.contract.steps.image_files.decoding import header_of
+from triptych.contract.steps.image_files.formats import Format, Header
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, DeadlineExceeded, InvalidInput, InvalidRequest, Overloaded, Unavailable
 from triptych.postprocessing import Predicted

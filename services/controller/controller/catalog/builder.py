@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from controller.catalog.entities import Catalog, Folder, Model, Reason, Verdict, Version
 from controller.catalog.seal import refusal, same_kind
 from controller.catalog.served_model import Document, Fault, Origin, Residency, Traffic
-from triptych.contract.files import printable
+from triptych.contract.reading.files import printable
 from triptych.contract.verification.tree import CONTRACT
 
 __all__ = ["Catalog", "Folder", "Model", "Reason", "Verdict", "Version", "assemble"]

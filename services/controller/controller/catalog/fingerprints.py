@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from triptych.contract.files import cause, is_within, kind_fault, printable, resolved
+from triptych.contract.reading.files import cause, is_within, kind_fault, printable, resolved
 from triptych.contract.verification.tree import VERSION, Stamp, name_fault, tree_of
 
 Part = tuple[str, Stamp]  # a file and what changes when it is written, or the sentence of a fault

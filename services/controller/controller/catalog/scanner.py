@@ -27,8 +27,8 @@ from controller.catalog.sealer import Identify, NotAtRest, Sealer, Unreadable, b
 from controller.catalog.served_model import MAX_BYTES as MAX_DOCUMENT_BYTES
 from controller.catalog.served_model import Document, Fault, Origin, read_documents
 from triptych.contract import ContractError
-from triptych.contract.files import MAX_BYTES, cause, printable, printable_path
-from triptych.contract.loader import load_located
+from triptych.contract.reading.files import MAX_BYTES, cause, printable, printable_path
+from triptych.contract.reading.loader import load_located
 from triptych.contract.verification.onnx_file import check_model_file
 from triptych.contract.verification.tree import CONTRACT, MAX_FILES, VERSION, File, Tree, sha256_of, stated_faults
 from triptych.contract.verification.trial import trial

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from controller.catalog.seal import Identities, difference, refusal
-from triptych.contract.files import cause, resolved
+from triptych.contract.reading.files import cause, resolved
 from triptych.contract.verification.tree import CONTRACT, MAX_FILES, File, Tree, sha256_of, tree_of
 
 Identify = Callable[[str, File], str]  # of a file, by its path on disk. Raises `OSError`

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from triptych.contract.json_schema import contract_schema, contract_schema_text, steps_table
+from triptych.contract.schema.json_schema import contract_schema, contract_schema_text, steps_table
 from triptych_cli.__main__ import main
 
 DOCS = Path(__file__).parents[4] / "docs"

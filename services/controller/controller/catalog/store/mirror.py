@@ -25,7 +25,7 @@ from controller.catalog.store.failures import Failures
 from controller.catalog.store.keys import folders_of, model_of, sort_out, unit_of, version_of
 from controller.catalog.store.objects import Changed, Object, Store, StoreError
 from controller.catalog.store.seals import Seals, not_as_stated
-from triptych.contract.files import printable_path
+from triptych.contract.reading.files import printable_path
 from triptych.contract.verification.tree import CONTRACT
 
 SMALL = (CONTRACT, "config.pbtxt")  # what the controller reads; of the rest it wants to know that it is there

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from triptych.contract.errors import ContractError
-from triptych.contract.files import cause, is_within, printable, printable_path, resolved
-from triptych.contract.loader import load_located
-from triptych.contract.schema import Contract
+from triptych.contract.reading.files import cause, is_within, printable, printable_path, resolved
+from triptych.contract.reading.loader import load_located
+from triptych.contract.schema.contract import Contract
 from triptych.contract.verification import triton_config as triton
 from triptych.contract.verification.onnx_file import check_model_file
 from triptych.contract.verification.tree import CONTRACT, VERSION, name_fault, sha256_of, stated_faults, tree_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from triptych.contract.steps.headers import PNG_SIGNATURE, BrokenImage, Header, cut_off
+from triptych.contract.steps.image_files.formats import PNG_SIGNATURE, BrokenImage, Header, cut_off
 
 # A PNG of more chunks than this was not made by any encoder: a 25 megapixel file has about 3,000 of 8 KiB.
 MAX_CHUNKS: Final = 100_000

@@ -1,24 +1,15 @@
-"""The contract: what a model version promises, and how pre- and post-processing are done for it."""
+"""Declarations of a contract, each checked by itself: tensors, parameters, steps, labels, examples."""
 
 from __future__ import annotations
 
-import json
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    PlainSerializer,
-    PlainValidator,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, GetJsonSchemaHandler, PlainSerializer, PlainValidator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema
 
-from triptych.contract.examples import MAX_EXAMPLES, Example
-from triptych.contract.observe import Observe
+from triptych.contract.schema.examples import MAX_EXAMPLES, Example
+from triptych.contract.schema.observe import Observe
 from triptych.contract.specs import Document, InputSpec, ModelOutputSpec, Name, ParameterSpec, TensorSpec
 from triptych.contract.steps.base import Scope, Step
 from triptych.contract.steps.registry import parse_step
@@ -50,10 +41,8 @@ class ModelSpec(Document):
     outputs: Annotated[tuple[ModelOutputSpec, ...], Field(strict=False, min_length=1)]
 
 
-class Contract(Document):
-    """`model-repository/<model>/<version>/contract.yaml`. Never changes once published."""
-
-    model_config = ConfigDict(**Document.model_config, title="Triptych contract")
+class Declarations(Document):
+    """Fields of a contract. `Contract` adds the check that they fit together."""
 
     api_version: Annotated[Literal["triptych.dev/v1"], Field(alias="apiVersion")]
     kind: Literal["Contract"]
@@ -93,23 +82,6 @@ class Contract(Document):
         ),
     ] = None
 
-    @model_validator(mode="after")
-    def _holds_together(self) -> Self:
-        # It reads contracts, so it cannot be imported before them.
-        from triptych.contract.flow import problems
-
-        if found := problems(self):
-            errors = [
-                InitErrorDetails(
-                    type=PydanticCustomError("contract", "{text}", {"text": problem.text}),
-                    loc=problem.location,
-                    input=None,
-                )
-                for problem in found
-            ]
-            raise ValidationError.from_exception_data("Contract", errors)
-        return self
-
     @property
     def scope(self) -> Scope:
         """What the steps may refer to."""
@@ -118,16 +90,3 @@ class Contract(Document):
             parameters={spec.name: spec for spec in self.parameters},
             labels=self.labels,
         )
-
-    def canonical_json(self) -> bytes:
-        """The one spelling of this contract: sorted keys, defaults written out, unset fields left out."""
-        document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-
-    def signature(self) -> str:
-        """What callers of the family rely on, as a line: equal for all members and versions."""
-        inputs = [f"{spec.name} {spec.text}{'' if spec.required else ' optional'}" for spec in self.inputs]
-        parameters = [f"{spec.name} {spec.type}" for spec in self.parameters]
-        outputs = [f"{spec.name} {spec.text}" for spec in self.outputs]
-        parts = (("inputs", inputs), ("parameters", parameters), ("outputs", outputs))
-        return "; ".join(f"{name}: {', '.join(sorted(items))}" for name, items in parts if items)

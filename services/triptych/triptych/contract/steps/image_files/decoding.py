@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from triptych.contract.steps import jpeg, png
-from triptych.contract.steps.exif import orientation_of, upright
-from triptych.contract.steps.headers import BrokenImage, Format, Header, cut_off
+from triptych.contract.steps.image_files import jpeg, png
+from triptych.contract.steps.image_files.exif import orientation_of, upright
+from triptych.contract.steps.image_files.formats import BrokenImage, Format, Header, cut_off
 from triptych.datatypes import Array
 
 # Threads belong to the stage's pool: with OpenCV's own on top, every request would fight for every core.

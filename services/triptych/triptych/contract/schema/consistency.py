@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from triptych.contract.checks import InputCheck, ParameterCheck
 from triptych.contract.errors import Problem
-from triptych.contract.examples import example_problems
+from triptych.contract.schema.declarations import Declarations
+from triptych.contract.schema.examples import arrays_of
 from triptych.contract.specs import TensorSpec
 from triptych.contract.steps.base import Facts, Scope, Step
-
-if TYPE_CHECKING:
-    from triptych.contract.schema import Contract
+from triptych.errors import InvalidRequest
 
 Stage = Literal["preprocess", "postprocess"]
 
 
-def problems(contract: Contract) -> list[Problem]:
+def problems(contract: Declarations) -> list[Problem]:
     """All faults between the parts of a contract, in the order of the document."""
     scope = contract.scope
     found = list(_doubles(contract))
-    before = _Flow("preprocess", scope, contract.inputs, {s.name for s in contract.inputs if not s.required})
-    after = _Flow("postprocess", scope, contract.model.outputs, set())
+    before = _DataFlow("preprocess", scope, contract.inputs, {s.name for s in contract.inputs if not s.required})
+    after = _DataFlow("postprocess", scope, contract.model.outputs, set())
     found += before.walk(contract.preprocess)
     found += before.ends_with(contract.model.inputs, ("model", "inputs"))
     found += after.walk(contract.postprocess)
@@ -30,10 +30,10 @@ def problems(contract: Contract) -> list[Problem]:
     if contract.observe is not None:
         faults = contract.observe.faults(contract.outputs, contract.labels)
         found += (Problem(("observe", field), text) for field, text in faults)
-    return found + list(example_problems(contract))
+    return found + list(_examples(contract))
 
 
-def _doubles(contract: Contract) -> Iterator[Problem]:
+def _doubles(contract: Declarations) -> Iterator[Problem]:
     groups: tuple[tuple[tuple[str, ...], Sequence[object]], ...] = (
         (("inputs",), contract.inputs),
         (("parameters",), contract.parameters),
@@ -50,7 +50,26 @@ def _doubles(contract: Contract) -> Iterator[Problem]:
             seen.add(name)
 
 
-class _Flow:
+def _examples(contract: Declarations) -> Iterator[Problem]:
+    """Examples that no caller could send, or whose answer the contract does not promise."""
+    check_inputs = InputCheck(contract.inputs, contract.max_rows)
+    check_parameters = ParameterCheck(contract.parameters)
+    names = set[str]()
+    for i, example in enumerate(contract.examples or ()):
+        try:
+            if example.name in names:
+                raise ValueError(f"name: '{example.name}' is used twice")
+            names.add(example.name)
+            rows = check_inputs(arrays_of(contract.inputs, example.inputs))
+            check_parameters(example.parameters)
+            for name, array in arrays_of(contract.outputs, example.outputs).items():
+                if len(array) != rows:
+                    raise ValueError(f"output '{name}': want {rows} rows, as the inputs have, got {len(array)}")
+        except (ValueError, InvalidRequest) as error:
+            yield Problem(("examples", i), str(error))
+
+
+class _DataFlow:
     """The names that exist as the steps of one stage go by, and what is known of their values."""
 
     def __init__(self, stage: Stage, scope: Scope, start: Iterable[TensorSpec], maybe: set[str]) -> None:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
 
 import numpy as np
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from triptych.contract.checks import InputCheck, ParameterCheck
-from triptych.contract.errors import Problem
 from triptych.contract.specs import AnyScalar, Document, Name, TensorSpec
 from triptych.datatypes import FLOATS, TO_NUMPY, Array
-from triptych.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from triptych.contract.schema import Contract
 
 MAX_EXAMPLES: Final = 16
 
@@ -44,14 +38,9 @@ class Example(Document):
     ] = 0.001
 
 
-def example_inputs(contract: Contract, example: Example) -> dict[str, Array]:
-    """What a caller would send. Raises ValueError."""
-    return _arrays(contract.inputs, example.inputs)
-
-
-def missed(contract: Contract, example: Example, answer: Mapping[str, Array]) -> str:
-    """The first output that is not as expected; empty when all are."""
-    for name, wanted in _arrays(contract.outputs, example.outputs).items():
+def mismatch(outputs: Sequence[TensorSpec], example: Example, answer: Mapping[str, Array]) -> str:
+    """Sentence about the first output that is not as expected; empty when all are."""
+    for name, wanted in arrays_of(outputs, example.outputs).items():
         got = answer[name]
         if got.shape != wanted.shape:
             return f"output '{name}': want shape {list(wanted.shape)}, got {list(got.shape)}"
@@ -64,26 +53,8 @@ def missed(contract: Contract, example: Example, answer: Mapping[str, Array]) ->
     return ""
 
 
-def example_problems(contract: Contract) -> Iterator[Problem]:
-    """Examples that no caller could send, or whose answer the contract does not promise."""
-    check_inputs = InputCheck(contract.inputs, contract.max_rows)
-    check_parameters = ParameterCheck(contract.parameters)
-    names = set[str]()
-    for i, example in enumerate(contract.examples or ()):
-        try:
-            if example.name in names:
-                raise ValueError(f"name: '{example.name}' is used twice")
-            names.add(example.name)
-            rows = check_inputs(example_inputs(contract, example))
-            check_parameters(example.parameters)
-            for name, array in _arrays(contract.outputs, example.outputs).items():
-                if len(array) != rows:
-                    raise ValueError(f"output '{name}': want {rows} rows, as the inputs have, got {len(array)}")
-        except (ValueError, InvalidRequest) as error:
-            yield Problem(("examples", i), str(error))
-
-
-def _arrays(specs: Sequence[TensorSpec], values: Mapping[str, Any]) -> dict[str, Array]:
+def arrays_of(specs: Sequence[TensorSpec], values: Mapping[str, Any]) -> dict[str, Array]:
+    """Arrays of the rows that an example lists, by name. Raises `ValueError`."""
     known = {spec.name: spec for spec in specs}
     if unknown := sorted(values.keys() - known.keys()):
         raise ValueError(f"'{unknown[0]}' is none of {', '.join(known)}")

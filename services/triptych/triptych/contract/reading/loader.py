@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from triptych.contract.document import first_fault, quickly, thoroughly
 from triptych.contract.errors import ContractError, Location, Problem, spell
-from triptych.contract.files import MAX_BYTES, FileError, decode, printable_path, read_bytes
-from triptych.contract.schema import Contract
+from triptych.contract.reading.files import MAX_BYTES, FileError, decode, printable_path, read_bytes
+from triptych.contract.reading.yaml_document import first_fault, quickly, thoroughly
+from triptych.contract.schema.contract import Contract
 
 MAX_THOROUGH_BYTES: Final = 64 << 10  # ruamel.yaml takes up to 4 s for so many: 67 s for 1 MiB (2026-11-28)
 MAX_FAULTS: Final = 50  # of one contract

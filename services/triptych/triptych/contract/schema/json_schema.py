@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from inspect import cleandoc
 from typing import Any, Final
 
-from triptych.contract.schema import STEP_MARK, Contract
+from triptych.contract.schema.contract import Contract
+from triptych.contract.schema.declarations import STEP_MARK
 from triptych.contract.steps.base import Step
 from triptych.contract.steps.registry import vocabulary
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from triptych.contract.steps.headers import BrokenImage, Header, cut_off
+from triptych.contract.steps.image_files.formats import BrokenImage, Header, cut_off
 
 # Every scan goes over all pixels. Encoders make 1 to 20; a small file of thousands is an attack.
 MAX_SCANS: Final = 100
