@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import control_plane, cost, instructions, own, policy, residency, start, transport
+from benchmarks import control_plane, cost, instructions, own, placement, policy, start, transport
 from benchmarks.planning import command as plan
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
@@ -17,7 +17,7 @@ COMMANDS = {
     "policy": policy,
     "control-plane": control_plane,
     "cost": cost,
-    "residency": residency,
+    "placement": placement,
     "serving": serving,
     "quick": quick,
     "plan": plan,
