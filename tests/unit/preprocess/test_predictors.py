@@ -1,4 +1,4 @@
-"""Which Triton a request goes to when the model cannot run on one of them."""
+"""The predictor that a request goes to when the model cannot run on one of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.catalog import Target
+from preprocess.predictors import Predictors, _Predictor
 from preprocess.settings import Settings
-from preprocess.upstream import Upstreams, _Predictor
 from triptych.errors import ModelFailing, NotThere, StageUnavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
@@ -49,8 +49,6 @@ class Controller:
             raise self.refusal
         return cp.EnsureLoadedReply(predictors=self.predictors)
 
-    async def close(self) -> None: ...
-
 
 Predict = Callable[..., str]
 
@@ -62,15 +60,14 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
     def answered_by(tritons: Tritons, controller: Controller, *placed: str) -> str:
         async def test() -> str:
             monkeypatch.setattr(_Predictor, "infer", lambda own, *given: tritons.infer(own, *given))
-            upstreams: Any = Upstreams(Settings(transport="grpcio"))  # asks nothing of an address
-            await upstreams.controller.close()
-            upstreams.controller = controller
+            made: Any = controller
+            predictors = Predictors(Settings(transport="grpcio"), made)  # resolves no address
             tensors = {"x": np.zeros((1, 2), np.float32)}
             try:
-                answer = await upstreams.predict(Target("family", "m", 1, 100, placed), tensors, Call.within(10))
+                answer = await predictors.predict(Target("family", "m", 1, 100, placed), tensors, Call.within(10))
                 return str(answer.id)
             finally:
-                await upstreams.close()
+                await predictors.close()
 
         return asyncio.run(test())
 
@@ -117,28 +114,29 @@ def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predict, go
 @pytest.mark.parametrize("gives_up", ["at its deadline", "as its caller leaves"])
 def test_a_call_that_nobody_waits_for_is_told_from_one_that_is_waited_for(gives_up: str) -> None:
     async def test() -> None:
-        upstreams: Any = Upstreams(Settings())
+        controller: Any = None
+        predictors: Any = Predictors(Settings(), controller)
         target, answers = Target("family", "m", 1, 100, ("a:1",)), asyncio.Event()
 
         async def infer(*_given: object) -> pb.ModelInferResponse:
             await answers.wait()
             return pb.ModelInferResponse()
 
-        assert not upstreams.has_abandoned(target)
-        upstreams._predictor("a:1").upstream.call = infer
+        assert not predictors.has_abandoned(target)
+        predictors._predictor("a:1").upstream.call = infer
         call = Call.within(0.01 if gives_up == "at its deadline" else 60)
-        waiting = asyncio.create_task(upstreams.predict(target, {"x": np.zeros((1, 2), np.float32)}, call))
+        waiting = asyncio.create_task(predictors.predict(target, {"x": np.zeros((1, 2), np.float32)}, call))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert not upstreams.has_abandoned(target)
+        assert not predictors.has_abandoned(target)
         if gives_up != "at its deadline":
             waiting.cancel()
         await asyncio.wait({waiting})
-        assert upstreams.has_abandoned(target)
-        assert not upstreams.has_abandoned(Target("family", "other", 1, 100, ("b:1",)))
+        assert predictors.has_abandoned(target)
+        assert not predictors.has_abandoned(Target("family", "other", 1, 100, ("b:1",)))
         answers.set()
-        while upstreams.has_abandoned(target):
+        while predictors.has_abandoned(target):
             await asyncio.sleep(0)
-        await upstreams.close()
+        await predictors.close()
 
     asyncio.run(test())
