@@ -17,13 +17,14 @@ from tritonclient.grpc import service_pb2 as pb
 from benchmarks.serving.workloads import MODELS, WORKLOADS
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
+from preprocess.batch_executor import BatchExecutor
 from preprocess.catalog import Catalog
-from preprocess.finish import InProcessPostprocess
-from preprocess.pipeline import Chain
+from preprocess.pipeline import Pipeline
+from preprocess.postprocessor import InProcessPostprocess, RemotePostprocess
+from preprocess.predictors import Predictors
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
-from preprocess.upstream import RemotePostprocess, Upstreams
 from triptych.client.contract_store import ContractStore
 from triptych.contract import Contract, load_contract
 from triptych.datatypes import TO_NUMPY, Array
@@ -77,17 +78,19 @@ async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") ->
     version = cp.Version(version=1, percent=100, predictors=[TRITON])
     told = cp.Model(name=WORKLOAD.model, family=contract.family, route="DE", versions=[version])
     catalog.apply(cp.CatalogUpdate(full=True, models=[told]))
-    upstreams = Upstreams(settings)
-    triton: Any = upstreams._predictor(TRITON).upstream
+    predictors = Predictors(settings, controller)
+    triton: Any = predictors._predictor(TRITON).upstream
     triton.call = Canned(lambda rows: _filled(contract.model.outputs, rows)).call
     workers = ThreadPool(1, settings.inline_bytes)
-    finish: Any = InProcessPostprocess(settings, StageMetrics("postprocess", Tracing()), workers)
+    last: Any = InProcessPostprocess(settings, StageMetrics("postprocess", Tracing()), workers)
     if settings.postprocess != IN_PROCESS:
-        finish = RemotePostprocess(settings)
-        finish._upstream.call = Canned(lambda rows: _filled(contract.outputs, rows)).call
-    chain = Chain(settings, metrics, Transform(workers), upstreams, finish)
+        last = RemotePostprocess(settings)
+        last._upstream.call = Canned(lambda rows: _filled(contract.outputs, rows)).call
+    transform = Transform(workers)
+    executor = BatchExecutor(metrics, transform, predictors, last, settings.revision)
+    pipeline = Pipeline(settings, transform, predictors, executor)
     contracts = ContractStore(controller, settings.contract_cache)
-    return _answer(PreprocessServicer(settings, metrics, catalog, contracts, chain))
+    return _answer(PreprocessServicer(settings, metrics, catalog, contracts, pipeline))
 
 
 async def in_process(contract: Contract) -> Answer:

@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tritonclient.grpc import service_pb2 as pb
 
+from preprocess.batch_executor import BatchExecutor
 from preprocess.catalog import Target
-from preprocess.pipeline import Chain, Member
+from preprocess.inference import InferenceRequest
+from preprocess.pipeline import Pipeline
 from preprocess.settings import Settings
 from preprocess.transform import Transform
 from triptych.contract import Contract, Plan
 from triptych.datatypes import TO_NUMPY, Array
-from triptych.postprocessing import Predicted
+from triptych.postprocessing import PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import (
     decode_request,
@@ -56,26 +58,35 @@ class Same:
     async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
         return encode_response(pb.ModelInferResponse(), tensors)
 
-    async def __call__(self, batch: Predicted, _call: Call) -> pb.ModelInferResponse:
+    async def __call__(self, batch: PredictedBatch, _call: Call) -> pb.ModelInferResponse:
         tensors = decode_request(encode_request(pb.ModelInferRequest(), batch.outputs), self._plan.check_model_output)
         return encode_response(pb.ModelInferResponse(), self._plan.postprocess(tensors))
 
 
-async def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
+def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
     """The raw answers to requests that come at once, so that they are one batch."""
-    own, upstreams = plan(datatype), Same(plan(datatype))
-    made: Any = upstreams
-    chain = Chain(Settings(), StageMetrics("preprocess", Tracing()), Transform(ThreadPool(1, 1 << 20)), made, made)
-    target = Target("same", "same_x", 1, 100, ("127.0.0.1:1",))
-    members = [
-        Member("", target, own, Call.within(20), request_tensors(request(part)), {}, own.outputs) for part in parts
-    ]
+
+    async def call() -> list[pb.ModelInferResponse]:
+        own, upstreams = plan(datatype), Same(plan(datatype))
+        made: Any = upstreams
+        transform = Transform(ThreadPool(1, 1 << 20))
+        executor = BatchExecutor(StageMetrics("preprocess", Tracing()), transform, made, made, "r")
+        pipeline = Pipeline(Settings(), transform, made, executor)
+        results = await asyncio.gather(*[pipeline.infer(inference_request(own, part)) for part in parts])
+        return [result.response for result in results]
+
     raw = []
-    for answer, part in zip(await asyncio.gather(*map(chain, members)), parts, strict=True):
+    for answer, part in zip(asyncio.run(call()), parts, strict=True):
         (tensor,) = response_tensors(answer).layout.declared
         assert (tensor.name, tensor.shape) == ("x", part.shape)
         raw += answer.raw_output_contents
     return raw
+
+
+def inference_request(plan: Plan, part: Array) -> InferenceRequest:
+    target, tensors = Target("same", "same_x", 1, 100, ("127.0.0.1:1",)), request_tensors(request(part))
+    call, size_bytes = Call.within(20), tensors.size_bytes
+    return InferenceRequest("", target, plan, call, tensors, {}, plan.outputs, tensors.rows, size_bytes)
 
 
 def request(array: Array) -> pb.ModelInferRequest:
@@ -93,11 +104,11 @@ EDGES: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("datatype", EDGES)
-async def test_the_edges_of_a_datatype_come_back(datatype: str) -> None:
+def test_the_edges_of_a_datatype_come_back(datatype: str) -> None:
     array = np.empty(6, TO_NUMPY[datatype])
     array[:] = EDGES[datatype]
     first, second = array.reshape(2, 3), array[::-1].reshape(2, 3).copy()
-    assert await answers(datatype, [first, second]) == [to_raw(first), to_raw(second)]
+    assert answers(datatype, [first, second]) == [to_raw(first), to_raw(second)]
 
 
 def of(datatype: str) -> st.SearchStrategy[Array]:
@@ -109,7 +120,7 @@ def of(datatype: str) -> st.SearchStrategy[Array]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-async def test_whatever_is_sent_comes_back_to_whom_it_belongs(data: st.DataObject) -> None:
+def test_whatever_is_sent_comes_back_to_whom_it_belongs(data: st.DataObject) -> None:
     datatype = data.draw(st.sampled_from(sorted(TO_NUMPY)))
     parts = data.draw(st.lists(of(datatype), min_size=1, max_size=4))
-    assert await answers(datatype, parts) == [to_raw(part) for part in parts]
+    assert answers(datatype, parts) == [to_raw(part) for part in parts]

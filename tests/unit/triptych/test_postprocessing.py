@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 from local.environments import ROOT
 from triptych.contract import Plan, load_contract
 from triptych.errors import InvalidRequest, Overloaded
-from triptych.postprocessing import Postprocessor, Predicted
+from triptych.postprocessing import Postprocessor, PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import decode_response
 from triptych.runtime.in_flight import InFlightBytes
@@ -23,8 +23,8 @@ from triptych.telemetry.tracing import Tracing
 SALES = Plan(load_contract(ROOT / "model-repository/sales_forecast_de/1/contract.yaml"))
 
 
-def forecast(value: float) -> Predicted:
-    return Predicted("m", "1", SALES, {"forecast": np.full((2, 7), value, np.float32)}, {}, SALES.outputs)
+def forecast(value: float) -> PredictedBatch:
+    return PredictedBatch("m", "1", SALES, {"forecast": np.full((2, 7), value, np.float32)}, {}, SALES.outputs)
 
 
 async def test_more_bytes_than_the_limit_are_refused_while_others_are_in_work() -> None:

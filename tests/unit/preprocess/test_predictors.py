@@ -1,9 +1,9 @@
-"""Which Triton a request goes to when the model cannot run on one of them."""
+"""The predictor that a request goes to when the model cannot run on one of them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -12,8 +12,8 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.catalog import Target
+from preprocess.predictors import Predictors, _Predictor
 from preprocess.settings import Settings
-from preprocess.upstream import Upstreams, _Predictor
 from triptych.errors import ModelFailing, NotThere, StageUnavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
@@ -49,90 +49,91 @@ class Controller:
             raise self.refusal
         return cp.EnsureLoadedReply(predictors=self.predictors)
 
-    async def close(self) -> None: ...
 
-
-Predict = Callable[..., Awaitable[str]]
+Predict = Callable[..., str]
 
 
 @pytest.fixture
 def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
     """The address whose answer the caller gets, with the version placed on `placed`."""
 
-    async def answered_by(tritons: Tritons, controller: Controller, *placed: str) -> str:
-        monkeypatch.setattr(_Predictor, "infer", lambda own, *given: tritons.infer(own, *given))
-        upstreams: Any = Upstreams(Settings(transport="grpcio"))  # asks nothing of an address
-        await upstreams.controller.close()
-        upstreams.controller = controller
-        tensors = {"x": np.zeros((1, 2), np.float32)}
-        try:
-            answer = await upstreams.predict(Target("family", "m", 1, 100, placed), tensors, Call.within(10))
-            return str(answer.id)
-        finally:
-            await upstreams.close()
+    def answered_by(tritons: Tritons, controller: Controller, *placed: str) -> str:
+        async def test() -> str:
+            monkeypatch.setattr(_Predictor, "infer", lambda own, *given: tritons.infer(own, *given))
+            made: Any = controller
+            predictors = Predictors(Settings(transport="grpcio"), made)  # resolves no address
+            tensors = {"x": np.zeros((1, 2), np.float32)}
+            try:
+                answer = await predictors.predict(Target("family", "m", 1, 100, placed), tensors, Call.within(10))
+                return str(answer.id)
+            finally:
+                await predictors.close()
+
+        return asyncio.run(test())
 
     return answered_by
 
 
-async def test_where_the_model_cannot_run_the_next_triton_answers_and_nobody_waits(predict: Predict) -> None:
+def test_where_the_model_cannot_run_the_next_triton_answers_and_nobody_waits(predict: Predict) -> None:
     tritons, controller = Tritons(a=[LOST], b=[None]), Controller("a", "b")
-    assert await predict(tritons, controller, "a", "b") == "b"
+    assert predict(tritons, controller, "a", "b") == "b"
     assert (tritons.asked, controller.asked) == (["a", "b"], [])
 
 
-async def test_the_controller_hears_where_the_model_cannot_run_and_the_request_is_answered(predict: Predict) -> None:
+def test_the_controller_hears_where_the_model_cannot_run_and_the_request_is_answered(predict: Predict) -> None:
     tritons, controller = Tritons(a=[LOST, None]), Controller("a")
-    assert await predict(tritons, controller, "a") == "a"
+    assert predict(tritons, controller, "a") == "a"
     assert controller.asked == [("a",)]
 
 
-async def test_a_request_that_ends_every_process_is_tried_three_times_at_most(predict: Predict) -> None:
+def test_a_request_that_ends_every_process_is_tried_three_times_at_most(predict: Predict) -> None:
     names = "abcdefgh"
     lost: dict[str, list[Outcome]] = {name: [LOST] for name in names}
     tritons, controller = Tritons(**lost), Controller(*names)
     with pytest.raises(ModelFailing, match="version 1 of model 'm' cannot run now; try again"):
-        await predict(tritons, controller, *names)
+        predict(tritons, controller, *names)
     assert len(tritons.asked) == 3
     assert controller.asked == [("a", "b")]
 
 
-async def test_what_the_controller_says_of_such_a_model_is_the_answer(predict: Predict) -> None:
+def test_what_the_controller_says_of_such_a_model_is_the_answer(predict: Predict) -> None:
     refusal = Relayed(grpc.StatusCode.UNAVAILABLE, "loaded anew in 3 s", 3.0)
     tritons = Tritons(a=[LOST])
     with pytest.raises(Relayed, match="loaded anew in 3 s"):
-        await predict(tritons, Controller(refusal=refusal), "a")
+        predict(tritons, Controller(refusal=refusal), "a")
     assert tritons.asked == ["a"]
 
 
 @pytest.mark.parametrize("gone", [NotThere("gone"), StageUnavailable("predictor", "a", "no")], ids=["gone", "away"])
-async def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predict, gone: Exception) -> None:
+def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predict, gone: Exception) -> None:
     tritons, controller = Tritons(a=[gone], b=[None]), Controller("b")
-    assert await predict(tritons, controller, "a") == "b"
+    assert predict(tritons, controller, "a") == "b"
     assert controller.asked == [()]
 
 
 @pytest.mark.parametrize("gives_up", ["at its deadline", "as its caller leaves"])
 async def test_a_call_that_nobody_waits_for_is_told_from_one_that_is_waited_for(gives_up: str) -> None:
-    upstreams: Any = Upstreams(Settings())
+    controller: Any = None
+    predictors: Any = Predictors(Settings(), controller)
     target, answers = Target("family", "m", 1, 100, ("a:1",)), asyncio.Event()
 
     async def infer(*_given: object) -> pb.ModelInferResponse:
         await answers.wait()
         return pb.ModelInferResponse()
 
-    assert not upstreams.has_abandoned(target)
-    upstreams._predictor("a:1").upstream.call = infer
+    assert not predictors.has_abandoned(target)
+    predictors._predictor("a:1").upstream.call = infer
     call = Call.within(0.01 if gives_up == "at its deadline" else 60)
-    waiting = asyncio.create_task(upstreams.predict(target, {"x": np.zeros((1, 2), np.float32)}, call))
+    waiting = asyncio.create_task(predictors.predict(target, {"x": np.zeros((1, 2), np.float32)}, call))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert not upstreams.has_abandoned(target)
+    assert not predictors.has_abandoned(target)
     if gives_up != "at its deadline":
         waiting.cancel()
     await asyncio.wait({waiting})
-    assert upstreams.has_abandoned(target)
-    assert not upstreams.has_abandoned(Target("family", "other", 1, 100, ("b:1",)))
+    assert predictors.has_abandoned(target)
+    assert not predictors.has_abandoned(Target("family", "other", 1, 100, ("b:1",)))
     answers.set()
-    while upstreams.has_abandoned(target):
+    while predictors.has_abandoned(target):
         await asyncio.sleep(0)
-    await upstreams.close()
+    await predictors.close()

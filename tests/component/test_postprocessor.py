@@ -1,4 +1,4 @@
-"""A batch is finished alike by postprocess over a socket and within preprocess's process: bytes, codes, counts."""
+"""A batch gets the same response over a socket and within preprocess's process: bytes, codes, counts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ from tritonclient.grpc import service_pb2 as pb
 from local.environments import ROOT
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
-from preprocess.finish import Finish, InProcessPostprocess
+from preprocess.postprocessor import InProcessPostprocess, Postprocess, RemotePostprocess
 from preprocess.settings import Settings
-from preprocess.upstream import RemotePostprocess
 from triptych.contract import Contract, Plan, load_contract
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, DeadlineExceeded, Internal, Overloaded
-from triptych.postprocessing import Postprocessor, Predicted
+from triptych.postprocessing import Postprocessor, PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.methods import methods_of
 from triptych.protocol.status import status_of
@@ -47,8 +46,8 @@ def tiny(*steps: dict[str, Any]) -> Plan:
     return Plan(Contract.model_validate({**document, "postprocess": list(steps)}))
 
 
-def batch(plan: Plan, outputs: Mapping[str, Array], *wanted: str, **parameters: Any) -> Predicted:
-    return Predicted("m", "1", plan, outputs, plan.check_parameters(parameters), wanted or plan.outputs)
+def batch(plan: Plan, outputs: Mapping[str, Array], *output_names: str, **parameters: Any) -> PredictedBatch:
+    return PredictedBatch("m", "1", plan, outputs, plan.check_parameters(parameters), output_names or plan.outputs)
 
 
 def rows(count: int, width: int, name: str) -> dict[str, Array]:
@@ -65,17 +64,17 @@ class Contracts:
 
 
 class Both:
-    """Both ways to finish, with the metrics of each."""
+    """Both kinds of postprocess, with the metrics of each."""
 
-    def __init__(self, remote: Finish, workers: ThreadPool, contracts: Contracts, counted: StageMetrics) -> None:
+    def __init__(self, remote: Postprocess, workers: ThreadPool, contracts: Contracts, counted: StageMetrics) -> None:
         self.remote, self._contracts = remote, contracts
         self.metrics = {"remote": counted, "in-process": StageMetrics("postprocess", Tracing())}
         self.in_process = InProcessPostprocess(Settings(), self.metrics["in-process"], workers)
 
-    async def __call__(self, batch: Predicted) -> list[pb.ModelInferResponse | BaseException]:
+    async def __call__(self, batch: PredictedBatch) -> list[pb.ModelInferResponse | BaseException]:
         self._contracts.plan = batch.plan
-        ways: tuple[Finish, Finish] = (self.remote, self.in_process)
-        return [(await asyncio.gather(way(batch, Call.within(20)), return_exceptions=True))[0] for way in ways]
+        both: tuple[Postprocess, Postprocess] = (self.remote, self.in_process)
+        return [(await asyncio.gather(each(batch, Call.within(20)), return_exceptions=True))[0] for each in both]
 
 
 @asynccontextmanager
@@ -128,24 +127,24 @@ BROKEN = {
 
 @pytest.mark.parametrize("workers", [SMALL, LARGE], ids=["in place", "in a thread"])
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-async def test_answers_are_the_same_bytes(make: Callable[[], Predicted], workers: ThreadPool) -> None:
-    async with both(workers) as finish:
-        remote, own = await finish(make())
+async def test_answers_are_the_same_bytes(make: Callable[[], PredictedBatch], workers: ThreadPool) -> None:
+    async with both(workers) as postprocess:
+        remote, own = await postprocess(make())
         assert isinstance(remote, pb.ModelInferResponse), remote
         assert isinstance(own, pb.ModelInferResponse), own
         assert remote.SerializeToString(deterministic=True) == own.SerializeToString(deterministic=True)
         assert own.parameters["triptych_postprocess_revision"].string_param == Settings().revision
-        assert series(finish.metrics["remote"].registry) == series(finish.metrics["in-process"].registry)
+        assert series(postprocess.metrics["remote"].registry) == series(postprocess.metrics["in-process"].registry)
 
 
 @pytest.mark.parametrize("make", BROKEN.values(), ids=BROKEN)
-async def test_what_the_contract_cannot_finish_is_the_same_error(make: Callable[[], Predicted]) -> None:
-    async with both() as finish:
-        remote, own = await finish(make())
+async def test_outputs_that_the_contract_refuses_are_the_same_error(make: Callable[[], PredictedBatch]) -> None:
+    async with both() as postprocess:
+        remote, own = await postprocess(make())
         assert type(remote) is type(own) is ContractViolation
         assert status_of(remote) == status_of(own)
         assert str(remote).partition("refused")[2] == str(own).partition("refused")[2]
-        assert series(finish.metrics["remote"].registry) == series(finish.metrics["in-process"].registry)
+        assert series(postprocess.metrics["remote"].registry) == series(postprocess.metrics["in-process"].registry)
 
 
 async def test_a_fault_of_ours_is_the_same_error_and_no_other_exception() -> None:
@@ -155,18 +154,18 @@ async def test_a_fault_of_ours_is_the_same_error_and_no_other_exception() -> Non
         def observed(self, answer: Mapping[str, Array]) -> Mapping[str, int]:
             raise RuntimeError("odd")
 
-    async with both() as finish:
-        remote, own = await finish(batch(Odd(SALES.contract), rows(1, 7, "forecast")))
+    async with both() as postprocess:
+        remote, own = await postprocess(batch(Odd(SALES.contract), rows(1, 7, "forecast")))
         assert type(remote) is type(own) is Internal
         assert "RuntimeError: odd" in str(own)
         assert status_of(remote) == status_of(own)
 
 
 async def test_no_time_left_is_the_same_error() -> None:
-    async with both() as finish:
-        for way in (finish.remote, finish.in_process):
+    async with both() as postprocess:
+        for each in (postprocess.remote, postprocess.in_process):
             with pytest.raises(DeadlineExceeded):
-                await way(batch(SALES, rows(1, 7, "forecast")), Call.within(-1))
+                await each(batch(SALES, rows(1, 7, "forecast")), Call.within(-1))
 
 
 async def test_the_step_in_process_leaves_the_callers_call_as_it_is_and_counts_by_itself() -> None:
@@ -174,9 +173,9 @@ async def test_the_step_in_process_leaves_the_callers_call_as_it_is_and_counts_b
     metadata = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     spans = ExportedSpans("postprocess", "", InMemorySpanExporter())
     metrics = StageMetrics("postprocess", spans)
-    finish, call = InProcessPostprocess(Settings(), metrics, SMALL), Call.within(20, metadata)
+    postprocess, call = InProcessPostprocess(Settings(), metrics, SMALL), Call.within(20, metadata)
     call.unwritten = []
-    await finish(batch(SALES, rows(1, 7, "forecast")), call)
+    await postprocess(batch(SALES, rows(1, 7, "forecast")), call)
     assert (call.unwritten, call.metadata) == ([], metadata)
     labels = {"stage": "postprocess", "family": "sales_forecast", "version": "1", "code": "OK"}
     assert metrics.registry.get_sample_value("triptych_requests_total", labels) == 1
@@ -192,16 +191,16 @@ async def test_the_limit_of_time_and_of_bytes_hold_in_process() -> None:
             return super().postprocess(outputs, parameters or {})
 
     workers, metrics = ThreadPool(1, inline_bytes=0), StageMetrics("postprocess", Tracing())
-    finish = InProcessPostprocess(Settings(max_bytes_in_flight=1, postprocess_timeout_s=0.5), metrics, workers)
+    postprocess = InProcessPostprocess(Settings(max_bytes_in_flight=1, postprocess_timeout_s=0.5), metrics, workers)
     slow = replace(batch(SALES, rows(1, 7, "forecast")), plan=Slow(SALES.contract))
-    first = asyncio.ensure_future(finish(slow, Call.within(20)))
+    first = asyncio.ensure_future(postprocess(slow, Call.within(20)))
     await asyncio.sleep(0)
     with pytest.raises(Overloaded, match="postprocess in preprocess's process is full: 28 bytes of requests"):
-        await finish(slow, Call.within(20))
+        await postprocess(slow, Call.within(20))
     with pytest.raises(DeadlineExceeded, match=r"in preprocess's process did not answer within 0.500 s"):
         await first
     release.set()
-    assert (await finish(slow, Call.within(20))).model_name == "m"
+    assert (await postprocess(slow, Call.within(20))).model_name == "m"
     for code in ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "OK"):
         labels = {"stage": "postprocess", "family": "sales_forecast", "version": "1", "code": code}
         assert metrics.registry.get_sample_value("triptych_requests_total", labels) == 1

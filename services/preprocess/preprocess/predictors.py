@@ -1,4 +1,4 @@
-"""All outbound calls of preprocess: to Triton, to postprocess, and to the controller for a load."""
+"""Calls to Triton, and to the controller for a load."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.catalog import Target
 from preprocess.settings import Settings
-from triptych.client.contract_store import CONTROLLER_SERVICE
 from triptych.client.triton_errors import inference_error
 from triptych.client.upstream import Inferences, Upstream
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, ModelFailing, NotThere, Overloaded, StageUnavailable, Unavailable
-from triptych.postprocessing import Predicted
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
-from triptych.protocol.tensors import encode_parameter, encode_request
+from triptych.protocol.tensors import encode_request
 from triptych.server.inference_servicer import SERVICE
 
-TRIES = 3  # loads asked for in one request: a Triton may die just after it has loaded
-FAILING_TRIES = 2  # Tritons on which a request finds that the model cannot run, before the controller is asked
-UNUSED_S = 300.0  # a Triton that went away leaves its channel for that long
+MAX_LOADS = 3  # for one request: a Triton may die just after it has loaded
+MAX_FAILING = 2  # predictors on which a request finds that the model cannot run, before the controller is asked
+UNUSED_S = 300.0  # without a call, until a channel may be closed
 
 
 class _Predictor:
-    """The channel to one Triton, and the inferences that it is working on."""
+    """The channel to one Triton, and its calls in flight."""
 
     def __init__(self, address: str, settings: Settings) -> None:
         self.upstream = Upstream(
@@ -43,11 +41,11 @@ class _Predictor:
 
     @property
     def in_flight(self) -> int:
-        """Calls that Triton has not answered, also those that nobody waits for any more."""
+        """Calls that Triton has not answered, abandoned ones among them."""
         return len(self._inferences)
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        """Raises what `Inferences.infer` raises, and `Overloaded` when too many calls are not answered."""
+        """Raises what `Inferences.infer` raises, and `Overloaded` when too many calls are in flight."""
         limit_s = self._settings.predict_timeout_s
         if self.in_flight >= self._settings.max_in_flight:
             raise Overloaded(f"predictor at {self.address} has {self.in_flight} calls to answer, the limit; try later")
@@ -59,7 +57,7 @@ class _Predictor:
 
     @property
     def has_abandoned(self) -> bool:
-        """Whether there are calls that Triton works on and nobody waits for."""
+        """Whether Triton works on calls that nobody waits for."""
         return len(self._inferences) > self._awaited
 
     @property
@@ -67,38 +65,35 @@ class _Predictor:
         return not self._inferences and time.monotonic() - self._inferences.ended_s > UNUSED_S
 
 
-class Upstreams:
-    """One channel to the controller, and one to each Triton that the placement has named."""
+class Predictors:
+    """One channel to each predictor that the placement has named. `controller` loads models that none of them has."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.controller = Upstream.of_stage(
-            settings, "controller", settings.controller, CONTROLLER_SERVICE, relays=True
-        )
+    def __init__(self, settings: Settings, controller: Upstream) -> None:
+        self._settings, self._controller = settings, controller
         self._predictors: dict[str, _Predictor] = {}
 
     async def predict(self, target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
-        """The model's outputs. Asks for a load when no Triton has it, and again when it turns out gone.
+        """Returns the model's outputs. Asks for a load when no predictor has the model, and again when it is gone.
 
-        The controller is told where the model cannot run. Such a request is tried on two Tritons, and once more after
-        the controller has answered: it may itself be what ends the model's process.
+        If the model cannot run, the request is tried on two predictors, and once more after the controller was told:
+        the request itself may be what ends the model's process.
         """
         request = pb.ModelInferRequest(model_name=target.model, model_version=str(target.version))
         encode_request(request, tensors)
         failing: list[str] = []
-        if answer := await self._infer(target.predictors, request, call, failing, FAILING_TRIES):
+        if answer := await self._infer(target.predictors, request, call, failing, MAX_FAILING):
             return answer
-        for _ in range(TRIES):
+        for _ in range(MAX_LOADS):
             known = len(failing)
             predictors = await self._load(target, call, failing)
             if answer := await self._infer(predictors, request, call, failing, known + 1):
                 return answer
             if len(failing) > known:
                 raise ModelFailing(f"version {target.version} of model '{target.model}' cannot run now; try again")
-        raise Unavailable(f"model '{target.model}' was loaded {TRIES} times and gone again each time; try again")
+        raise Unavailable(f"model '{target.model}' was loaded {MAX_LOADS} times and gone again each time; try again")
 
     def has_abandoned(self, target: Target) -> bool:
-        """Whether a Triton that has the version works on calls that nobody waits for any more."""
+        """Whether a predictor that has the version works on abandoned calls."""
         for address in target.predictors:
             predictor = self._predictors.get(address)
             if predictor is not None and predictor.has_abandoned:
@@ -106,13 +101,12 @@ class Upstreams:
         return False
 
     async def close(self) -> None:
-        predictors = (each.upstream for each in self._predictors.values())
-        for upstream in (self.controller, *predictors):
-            await upstream.close()
+        for predictor in self._predictors.values():
+            await predictor.upstream.close()
 
     async def _load(self, target: Target, call: Call, failing: Sequence[str]) -> Sequence[str]:
         request = cp.EnsureLoadedRequest(model=target.model, version=target.version, failing=failing)
-        reply: cp.EnsureLoadedReply = await self.controller.call("EnsureLoaded", request, call)
+        reply: cp.EnsureLoadedReply = await self._controller.call("EnsureLoaded", request, call)
         for gone in [address for address, each in self._predictors.items() if each.is_unused]:
             await self._predictors.pop(gone).upstream.close()
         return reply.predictors
@@ -120,10 +114,10 @@ class Upstreams:
     async def _infer(
         self, addresses: Sequence[str], request: pb.ModelInferRequest, call: Call, failing: list[str], most: int
     ) -> pb.ModelInferResponse | None:
-        """The answer of one of these Tritons, the least busy first, of equally busy ones that of the own pod.
+        """Returns the answer of one of these predictors, the least busy first; of equals that of the own pod.
 
-        None when none of them has the model. A call is idempotent: one that hangs or has died is followed by the next.
-        `failing` gathers the Tritons where the model cannot run, up to `most`.
+        None if none of them has the model. A call is idempotent, so the next predictor is tried after one that died or
+        did not answer. `failing` gathers the predictors where the model cannot run, up to `most`.
         """
         slow: DeadlineExceeded | None = None
         for predictor in self._ranked(addresses):
@@ -154,31 +148,3 @@ class Upstreams:
         if predictor is None:
             predictor = self._predictors[address] = _Predictor(address, self._settings)
         return predictor
-
-
-class RemotePostprocess:
-    """Finishes batches by calls to postprocess, a stage of its own."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._limit_s = settings.postprocess_timeout_s
-        self._upstream = Upstream.of_stage(settings, "postprocess", settings.postprocess, SERVICE, relays=False)
-
-    async def __call__(self, batch: Predicted, call: Call) -> pb.ModelInferResponse:
-        return await self._upstream.call("ModelInfer", request_of(batch), call, self._limit_s)
-
-    async def reach(self) -> None:
-        await self._upstream.reach()
-
-    async def close(self) -> None:
-        await self._upstream.close()
-
-
-def request_of(batch: Predicted) -> pb.ModelInferRequest:
-    """A batch as postprocess is sent it."""
-    request = pb.ModelInferRequest(model_name=batch.model, model_version=batch.version)
-    for name, value in batch.parameters.items():
-        request.parameters[name].CopyFrom(encode_parameter(value))
-    if batch.wanted != batch.plan.outputs:  # who names none gets all
-        for name in batch.wanted:
-            request.outputs.add(name=name)
-    return encode_request(request, batch.outputs)
