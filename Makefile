@@ -53,6 +53,9 @@ lint: ## style (ruff), types (mypy --strict) and import layers (import-linter)
 .PHONY: verify
 verify: ## contracts against their models, and generated files against what they are generated from
 	@$(SERVICES) -m triptych_cli verify model-repository
+	@$(SERVICES) -m tools.version >/dev/null
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli.plan.costs benchmarks/results/serving/results.json \
+	  | diff -u cli/triptych_cli/plan/costs.json - || { echo "cli/triptych_cli/plan/costs.json is old: make costs"; exit 1; }
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema \
 	  | diff -u docs/contract.schema.json - || { echo "docs/contract.schema.json is old: make schema"; exit 1; }
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m controller.kubernetes.crd \
@@ -63,6 +66,7 @@ verify: ## contracts against their models, and generated files against what they
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && python=$$($(ENVIRONMENT) services) \
 	  && "$$python" -m tools.chart.describe helm/triptych "$$made" && for file in README.md values.schema.json; do \
 	  diff -u "helm/triptych/$$file" "$$made/$$file" || { echo "helm/triptych/$$file is old: make chart"; exit 1; }; done
+	@$(SERVICES) -m tools.reference --check
 
 # Most of their time is waiting: for pods, and for autoscalers. WORKERS=0 runs them one after the other.
 WORKERS ?= 2
@@ -113,6 +117,10 @@ proto: ## generate the stubs of triptych.proto again
 schema: ## generate docs/contract.schema.json again
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema > docs/contract.schema.json
 
+.PHONY: reference
+reference: ## generate the tables of docs/reference again: settings, errors, metrics, contract steps
+	@$(SERVICES) -m tools.reference
+
 .PHONY: crd
 crd: ## generate the Kubernetes definition of ServedModel again
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m controller.kubernetes.crd > helm/triptych/crds/servedmodels.yaml
@@ -129,12 +137,17 @@ chart: ## generate the chart's README.md and values.schema.json again, out of th
 manifests: chart ## render the chart into manifests/ again (needs helm)
 	@$(SERVICES) -m tools.chart.render
 
+.PHONY: version-set
+version-set: ## set the version of packages, chart and image tags: make version-set VERSION=0.2.0 (needs helm)
+	@$(SERVICES) -m tools.version "$(or $(VERSION),$(error say which: make version-set VERSION=0.2.0))"
+	@$(MAKE) manifests
+
 .PHONY: schemas
 schemas: ## manifests/ against the schemas of the cluster of KUBECONFIG (needs kubeconform)
 	@$(CLUSTER_ENV); $(SERVICES) -m tools.chart.schemas
 
-# A KUBECONFIG of one's own, else the development cluster beside the checkout.
-CLUSTER_ENV = if [[ -z "$${KUBECONFIG:-}" && -x ../shared/cluster/cluster ]]; then eval "$$(../shared/cluster/cluster env)"; fi
+# The cluster of KUBECONFIG, else the development cluster (TRIPTYCH_CLUSTER).
+CLUSTER_ENV = if [[ -z "$${KUBECONFIG:-}" ]] && tools/cluster.sh exists; then eval "$$(tools/cluster.sh env)"; fi
 NAMESPACE ?= triptych
 MODE ?= Standard
 .PHONY: deploy
@@ -172,13 +185,17 @@ bench-quick: ## has a request become dearer? CPU of every process against the co
 	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks quick $(if $(KEEP),--keep)
 
 .PHONY: plan
-plan: ## how many replicas of what, grouped or separate (PLAN="--requests 500 --p99 50ms --workload sales", --help for more)
-	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks plan $(PLAN)
+plan: ## replicas for a load, grouped or separate (PLAN="--requests 500 --p99 50ms --workload sales", --help for more)
+	@$(SERVICES) -m triptych_cli plan $(PLAN)
 
-.PHONY: bench-residency
-bench-residency: ## figures of many models in few places, into benchmarks/results: 40 minutes on a machine with nothing else to do
+.PHONY: costs
+costs: ## generate the costs that `triptych plan` comes with again, out of the results of make bench
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli.plan.costs benchmarks/results/serving/results.json > cli/triptych_cli/plan/costs.json
+
+.PHONY: bench-placement
+bench-placement: ## figures of many models in few places, into benchmarks/results: 40 minutes on a machine with nothing else to do
 	@$(ENVIRONMENT) predictor >/dev/null
-	@python=$$($(ENVIRONMENT) benchmarks) && for name in policy control-plane cost residency; do "$$python" -m benchmarks $$name; done
+	@python=$$($(ENVIRONMENT) benchmarks) && for name in policy control-plane cost placement; do "$$python" -m benchmarks $$name; done
 
 .PHONY: clean
 clean: ## remove what tools left in the checkout, and the environments and logs in the cache

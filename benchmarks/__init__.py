@@ -1,1 +1,1 @@
-"""Figures with the command that makes them: what is promised, measured against the alternatives."""
+"""Benchmarks: measurements of the chain against alternatives, each reproducible by one command."""

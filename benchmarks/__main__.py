@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME`: runs one of the benchmarks and writes benchmarks/results/NAME/."""
+"""`python -m benchmarks NAME`: run one benchmark and write benchmarks/results/NAME/."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import control_plane, cost, instructions, own, policy, residency, start, transport
-from benchmarks.planning import command as plan
+from benchmarks import control_plane, cost, instructions, placement, plan_check, policy, stage_cpu, start
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
 from benchmarks.serving import quick
@@ -17,19 +16,18 @@ COMMANDS = {
     "policy": policy,
     "control-plane": control_plane,
     "cost": cost,
-    "residency": residency,
+    "placement": placement,
     "serving": serving,
     "quick": quick,
-    "plan": plan,
-    "transport": transport,
-    "own": own,
+    "plan-check": plan_check,
+    "stage-cpu": stage_cpu,
     "instructions": instructions,
     "start": start,
 }
 
 
 def main() -> int:
-    """0: measured and written, or what `quick` and `plan` say; 1: it could not be."""
+    """Return 0 if the benchmark was measured and written, 1 if not; `quick` returns its own verdict."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in COMMANDS.items():
@@ -37,7 +35,7 @@ def main() -> int:
             name, help=module.HELP, description=module.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         module.arguments(command)
-        command.add_argument("--results", type=Path, default=RESULTS, help="where the folder NAME is written")
+        command.add_argument("--results", type=Path, default=RESULTS, help="folder in which the folder NAME is written")
     given = parser.parse_args()
     module = COMMANDS[given.name]
     report = Report(given.name, module.TITLE, vars(given), given.results / given.name)

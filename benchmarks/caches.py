@@ -1,6 +1,6 @@
-"""Who keeps a place: least recently used, the controller's own rule, and the best that knowing the future allows. Pure.
+"""Eviction policies for a simulated cache of models: LRU, the controller's policy, and Belady's optimum. Pure.
 
-Every request has to be answered by a loaded model, so a miss always loads, and with all places taken something goes.
+Every request is answered by a loaded model: a miss always loads, and evicts if the cache is full.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ NEVER = 1 << 60
 
 
 class Cache(Protocol):
-    """Answers requests one after the other."""
+    """A cache of models that serves requests in sequence."""
 
     def request(self, model: int, now_s: float) -> bool:
-        """Whether the model was loaded already. It is afterwards."""
+        """Serve a request; return whether the model was already loaded."""
         ...
 
 
 class Lru:
-    """What was not used for the longest time goes."""
+    """Evicts the least recently used model."""
 
     def __init__(self, places: int) -> None:
         self._places = places
@@ -68,7 +68,7 @@ class Ours:
         self._budget = Room(models=places - spare)
         self._spare = Spare()
         self._spare.load_s, self._spare.unload_s = 0.0, turn_s
-        self._free_at: deque[float] = deque()  # places of those that went
+        self._free_at: deque[float] = deque()  # when evicted models free their places
         self.loads = self.waited = 0
         self._usage = Usage(half_life_s, requests_per_place)
         self._usage.places = places
@@ -115,14 +115,14 @@ class Ours:
 
 
 class Belady:
-    """What is asked for again last goes: no rule can do better (Belady, 1966). It has to be told the whole trace."""
+    """Evicts the model whose next request is farthest away: the optimum (Belady, 1966). Needs the whole trace."""
 
     def __init__(self, places: int, models: Sequence[int]) -> None:
         self._places = places
         self._next = _next_uses(models)
         self._at = 0
-        self._loaded: dict[int, int] = {}  # when each is asked for again
-        self._latest: list[tuple[int, int]] = []  # the same, the latest first; some entries are out of date
+        self._loaded: dict[int, int] = {}  # index of the next request for each
+        self._latest: list[tuple[int, int]] = []  # heap of the same, the latest first; some entries are stale
 
     def request(self, model: int, now_s: float) -> bool:
         again = self._next[self._at]
@@ -142,11 +142,11 @@ class Belady:
                 return
 
 
-Make = Callable[[int, Trace], Cache]  # of a number of places and the trace that will come
+Make = Callable[[int, Trace], Cache]  # from a number of places and the whole trace
 
 
 def hit_rate(cache: Cache, trace: Trace, warm_up: int) -> float:
-    """Share of the requests after the first `warm_up` that found their model loaded."""
+    """Hit rate after the first `warm_up` requests."""
     hits = 0
     for at, (model, time_s) in enumerate(zip(trace.models, trace.times_s, strict=True)):
         if cache.request(model, time_s) and at >= warm_up:
@@ -155,7 +155,7 @@ def hit_rate(cache: Cache, trace: Trace, warm_up: int) -> float:
 
 
 def _next_uses(models: Sequence[int]) -> list[int]:
-    """For each request, when its model is asked for again; those that never are differ, so that none is out of date."""
+    """Index of the next request for the same model, for each request; a distinct large number if there is none."""
     following: dict[int, int] = {}
     uses = [0] * len(models)
     for at in range(len(models) - 1, -1, -1):

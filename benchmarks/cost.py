@@ -1,8 +1,8 @@
-"""Memory and pods for N countries: a service for each of them, against this chain. Sizes are measured first.
+"""Memory and pods for N countries: one service per country against this chain. Process sizes are measured first.
 
-A service per country is measured twice: as the least that it can be (a Python process with onnxruntime and gRPC) and as
-a Triton with one model. Of this chain every process is measured, and how much a Triton grows with each loaded model.
-How many models are loaded at once follows from the traffic: those that were asked for within the idle time-to-live.
+A service per country is measured in two forms: a minimal Python server (onnxruntime and gRPC), and a Triton with one
+model. Every process of this chain is measured, and so is the growth of Triton with each loaded model. The number of
+loaded models follows from the traffic: models requested within the idle time-to-live.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks import load, processes
-from benchmarks.folders import FAMILY, SOURCE, publish
+from benchmarks.model_folders import FAMILY, SOURCE, publish
 from benchmarks.report import Report
 from benchmarks.traces import shares
 from examples.models.progress import Progress
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
+from local.stack import LocalStack
 
 HELP = "memory and pods for N countries: one service for each, against this chain; measured, then drawn"
 TITLE = "What N countries cost"
@@ -51,7 +51,7 @@ SAMPLES = 5  # requests before a process is measured
 
 @dataclass(frozen=True)
 class Sizes:
-    """MiB that each process takes, pages of files left out."""
+    """Memory of each process in MiB, without file-backed pages."""
 
     country_server: float
     triton_idle: float
@@ -67,7 +67,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Bill:
-    """Of one way to serve so many countries."""
+    """Memory and pods of one deployment for a number of countries."""
 
     mib: float
     pods: int
@@ -84,7 +84,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace, report: Report) -> None:
-    """Measure, compute, draw."""
+    """Measure process sizes, compute memory and pods, and draw them."""
     sizes = _measure(given.samples)
     rows = [[name.replace("_", " "), f"{mib:.0f} MiB"] for name, mib in asdict(sizes).items()]
     title = "Memory of each process, pages of files left out: what a second one on the node would add"
@@ -112,12 +112,12 @@ def loaded_at_once(countries: int, rate: float, exponent: float, idle_s: float) 
 
 
 def service_each(mib: float, replicas: int) -> Callable[[int], Bill]:
-    """One service per country, all of it in one process a pod."""
+    """Memory and pods of one service per country, each pod with one process."""
     return lambda countries: Bill(countries * replicas * mib, countries * replicas, countries)
 
 
 def this_chain(sizes: Sizes, given: argparse.Namespace, rate: float) -> Callable[[int], Bill]:
-    """The stages, one controller, and as many Tritons as hold what is loaded at once; at least one for each replica."""
+    """Memory and pods of this chain: stages, one controller, and enough Tritons for the loaded models."""
 
     def bill(countries: int) -> Bill:
         loaded = math.ceil(loaded_at_once(countries, rate, given.exponent, given.idle_s))
@@ -144,7 +144,7 @@ def _measure(samples: int) -> Sizes:
         publish(root / "models", samples)
         (root / "documents").mkdir()
         progress.begin("cost: the chain")
-        chain = Chain(
+        chain = LocalStack(
             free_endpoints(),
             root / "run",
             ensure("predictor"),
@@ -167,7 +167,7 @@ def _measure(samples: int) -> Sizes:
 
 
 def _country_server(model: Path) -> float:
-    """MiB of the least server, after it has answered."""
+    """Memory of the minimal server in MiB, after it has answered."""
     port = processes.free_port()
     words = ["--model", str(model), "--port", str(port)]
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.country_server", *words])

@@ -1,9 +1,9 @@
-"""The least that one service per country can be: a process with onnxruntime and a gRPC server for one model.
+"""Minimal service for one country: one process with onnxruntime and a gRPC server for one model.
 
     python -m benchmarks.country_server --model FILE --port N
 
-It answers `ModelInfer` of the Open Inference Protocol with raw tensors, and does nothing else: no batching, no metrics,
-no health. What people run instead (KServe's Python server, a Triton for each model) takes more.
+It answers `ModelInfer` of the Open Inference Protocol with raw tensors. It has no batching, metrics or health checks.
+Servers in real use (KServe's Python server, a Triton for each model) take more memory.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CountryServer:
 
 
 def main() -> None:
-    """Until it is killed."""
+    """Serve until the process is killed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.country_server", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="model.onnx")
     parser.add_argument("--port", type=int, required=True)

@@ -1,8 +1,8 @@
-"""Instructions of one lone request in our own Python, by callgrind: the same on a busy machine as on a quiet one.
+"""Instructions of a lone request in the stages' Python code, by callgrind; independent of other load on the machine.
 
-`hot` is a request after a request. `cold` is one after 8 MiB of other memory were written; its lines are those of 64
-bytes that it had to fetch from beyond a simulated cache of 1 MiB, instructions and data together. A request that does
-nothing is measured beside it and taken off: what is left is no longer the loop's or the measure's own.
+`hot` is a request that directly follows another. `cold` is one after 8 MiB of other memory were written. Cache lines
+are the 64-byte lines, of instructions and data, that miss a simulated cache of 1 MiB. The cost of an empty request is
+subtracted, so that the event loop and the measurement do not count.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CACHES = ("--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=1048576
 OTHERS_BYTES = 8 << 20
 WARM = 100  # requests before the first is measured
 PHASES = ("nothing, hot", "hot", "nothing, cold", "cold")
-COUNTED = "_PySys_GetSizeOf"  # `sys.getsizeof` asks the object itself: what runs in that is counted
+COUNTED = "_PySys_GetSizeOf"  # callgrind counts while `sys.getsizeof` calls `__sizeof__`
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def main(given: argparse.Namespace, report: Report) -> int | None:
 
 
 def _counted(stage: str, requests: int) -> Iterator[tuple[int, int]]:
-    """Instructions and fetched lines of a request, of each phase."""
+    """Instructions and missed cache lines of a request, for each phase."""
     with tempfile.TemporaryDirectory(prefix="triptych-instructions-") as folder:
         inside = [sys.executable, "-m", "benchmarks", "instructions", "--inside", stage, "--requests", str(requests)]
         watch = ["--instr-atstart=no", "--collect-atstart=no", f"--toggle-collect={COUNTED}"]
@@ -73,7 +73,7 @@ def _counted(stage: str, requests: int) -> Iterator[tuple[int, int]]:
 
 
 def _totals(dump: str) -> dict[str, int]:
-    """Costs in a dump of callgrind, by event."""
+    """Total costs in a callgrind dump, by event."""
     events, totals = (re.search(rf"^{key}: (.*)$", dump, re.MULTILINE) for key in ("events", "(?:totals|summary)"))
     if events is None or totals is None:
         raise LocalError("callgrind's dump has no totals")
@@ -81,7 +81,7 @@ def _totals(dump: str) -> dict[str, int]:
 
 
 class _Counted:
-    """`sys.getsizeof` of it runs a coroutine."""
+    """An object whose `__sizeof__` runs a request, so that callgrind can count it alone."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, request: stages.Answer, data: bytes):
         self._loop, self._request, self._data = loop, request, data
@@ -92,7 +92,7 @@ class _Counted:
 
 
 def _inside(stage: str, requests: int) -> int:
-    """The program that valgrind runs: all phases, one after the other."""
+    """Run all phases in sequence; valgrind runs this function."""
     loop, contract = uvloop.new_event_loop(), stages.contract()
     asyncio.set_event_loop(loop)
 
@@ -107,7 +107,7 @@ def _inside(stage: str, requests: int) -> int:
     for _ in range(WARM):
         sys.getsizeof(request)
     others = ctypes.create_string_buffer(OTHERS_BYTES)
-    _tell_valgrind("instrumentation on")  # not before: to simulate the imports would take a minute
+    _tell_valgrind("instrumentation on")  # not earlier: simulating the imports would take a minute
     for phase in PHASES:
         for number in range(requests):
             if phase.endswith("cold"):

@@ -1,4 +1,4 @@
-"""Open-loop load: each request is sent when it is due, and its time counts from then, whatever the server does."""
+"""Open-loop load: each request is sent when it is due, and its latency counts from that moment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
-from benchmarks.folders import FAMILY, route_of
+from benchmarks.model_folders import FAMILY, route_of
 from triptych.protocol.tensors import encode_request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -21,7 +21,7 @@ DEADLINE_S = 30.0
 
 @dataclass(frozen=True)
 class Due:
-    """A request for a model at so many seconds from the start of a phase."""
+    """A request for a model, due at `at_s` seconds from the start of a phase."""
 
     at_s: float
     model: int
@@ -29,7 +29,10 @@ class Due:
 
 @dataclass(frozen=True)
 class Answer:
-    """`sent_s` is the moment it was due, on the clock of `time.time`; `seconds` from then until the answer."""
+    """An answered or failed request.
+
+    `sent_s` is when it was due, on the clock of `time.time`. `seconds` is the latency from then.
+    """
 
     due: Due
     sent_s: float
@@ -38,7 +41,7 @@ class Answer:
 
 
 def message(model: int) -> bytes:
-    """A forecast of one row, addressed by family and route; the same numbers for every model."""
+    """Serialised request for a forecast of one row, addressed by family and route; the same values for every model."""
     request = pb.ModelInferRequest(model_name=FAMILY, id=str(model))
     request.parameters["route"].string_param = route_of(model)
     tensors: Mapping[str, Any] = {
@@ -52,7 +55,7 @@ def message(model: int) -> bytes:
 
 
 async def send(address: str, dues: Sequence[Due]) -> list[Answer]:
-    """All of them, on time. Whether they come back in time is for whoever reads the answers."""
+    """Send each request when it is due, and return all answers."""
     async with aio.insecure_channel(address) as channel:
         method: Any = channel.unary_unary(INFER)
         await channel.channel_ready()
@@ -65,7 +68,7 @@ async def send(address: str, dues: Sequence[Due]) -> list[Answer]:
 
 
 async def send_all(address: str, models: Sequence[int], at_once: int) -> list[Answer]:
-    """One request for each model, as fast as so many callers get them answered."""
+    """Send one request to each model, with at most `at_once` in flight."""
     gate = asyncio.Semaphore(at_once)
     async with aio.insecure_channel(address) as channel:
         method: Any = channel.unary_unary(INFER)

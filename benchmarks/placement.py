@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import decisions, load
-from benchmarks.decisions import Loads, Move
-from benchmarks.folders import name_of, publish
+from benchmarks import controller_log, load
+from benchmarks.controller_log import Loads, Move
 from benchmarks.load import Answer, Due
+from benchmarks.model_folders import name_of, publish
 from benchmarks.replay import replay_moves
 from benchmarks.report import Report
 from benchmarks.traces import Array, shares
 from examples.models.progress import Progress
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
+from local.stack import LocalStack
 
 HELP = "1,000 models in 50 places of a real Triton, against a Triton that has all that is asked for loaded"
 TITLE = "Residency on a real Triton"
@@ -63,12 +63,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def main(given: argparse.Namespace, report: Report) -> None:
     """Prepare both chains, alternate, tell."""
     progress = Progress()
-    with tempfile.TemporaryDirectory(prefix="triptych-residency-") as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="triptych-placement-") as folder, ExitStack() as stack:
         root = Path(folder)
-        progress.begin(f"residency: {given.models} model folders")
+        progress.begin(f"placement: {given.models} model folders")
         publish(root / "models", given.models)
         (root / "documents").mkdir()
-        progress.begin("residency: two chains start")
+        progress.begin("placement: two chains start")
         ours = stack.enter_context(_chain(root, "ours", CONTROLLER_MAX_MODELS=str(given.places)))
         other = stack.enter_context(_chain(root, "other", CONTROLLER_IDLE_TTL_S="0"))
         seen = asyncio.run(_alternate(ours, other, given, progress))
@@ -76,8 +76,8 @@ def main(given: argparse.Namespace, report: Report) -> None:
     _tell(seen, given, report)
 
 
-def _chain(root: Path, name: str, **variables: str) -> Chain:
-    return Chain(
+def _chain(root: Path, name: str, **variables: str) -> LocalStack:
+    return LocalStack(
         free_endpoints(),
         root / name,
         ensure("predictor"),
@@ -87,22 +87,22 @@ def _chain(root: Path, name: str, **variables: str) -> Chain:
     )
 
 
-async def _alternate(ours: Chain, other: Chain, given: argparse.Namespace, progress: Progress) -> Seen:
+async def _alternate(ours: LocalStack, other: LocalStack, given: argparse.Namespace, progress: Progress) -> Seen:
     phases, popular = _trace(given)
-    progress.begin("residency: the most popular models are loaded in both")
+    progress.begin("placement: the most popular models are loaded in both")
     _all_good(await load.send_all(ours.address("preprocess"), popular[: given.places], AT_ONCE))
     _all_good(await load.send_all(other.address("preprocess"), popular[: given.places], AT_ONCE))
     loaded = set(popular[: given.places])
-    other.stop_part("controller")
+    other.stop_component("controller")
     seen = Seen()
     for number, phase in enumerate(phases, start=1):
-        progress.begin(f"residency: phase {number} of {len(phases)}")
+        progress.begin(f"placement: phase {number} of {len(phases)}")
         hits, moves = await _ours(ours, phase, seen)
-        other.start_part("controller")
+        other.start_component("controller")
         missing = sorted({due.model for due in hits} - loaded)
         _all_good(await load.send_all(other.address("preprocess"), missing, AT_ONCE))
         loaded |= set(missing)
-        other.stop_part("controller")
+        other.stop_component("controller")
         seen.answers[LOADED] += await load.send(other.address("preprocess"), hits)
         start_s = seen.answers[TRIPTYCH][-1].sent_s - phase[-1].at_s
         by_hand = asyncio.create_task(replay_moves(other.address("predictor"), moves, start_s, loaded, given.models))
@@ -111,12 +111,12 @@ async def _alternate(ours: Chain, other: Chain, given: argparse.Namespace, progr
     return seen
 
 
-async def _ours(chain: Chain, phase: list[Due], seen: Seen) -> tuple[list[Due], list[Move]]:
+async def _ours(chain: LocalStack, phase: list[Due], seen: Seen) -> tuple[list[Due], list[Move]]:
     """The phase through the whole chain; its hits, and what was loaded and unloaded meanwhile."""
     before = len(seen.moves)
     answers = await load.send(chain.address("preprocess"), phase)
     await asyncio.sleep(LOG_S)
-    seen.moves = decisions.read(chain.log("controller"))
+    seen.moves = controller_log.read(chain.log("controller"))
     moves = [move for move in seen.moves[before:] if move.ended_s >= answers[0].sent_s]
     loads, hits = Loads(moves), []
     for answer in answers:
@@ -191,7 +191,7 @@ def _tell_cold(seen: Seen, report: Report) -> None:
     load_ms = np.array([1000 * move.seconds for _, move in seen.cold])
     beyond = np.array([1000 * (answer.seconds - move.seconds) for answer, move in seen.cold])
     before = np.array([1000 * (move.began_s - answer.sent_s) for answer, move in seen.cold])
-    room = np.array([decisions.waited_for_unload(seen.moves, move, answer.sent_s) for answer, move in seen.cold])
+    room = np.array([controller_log.waited_for_unload(seen.moves, move, answer.sent_s) for answer, move in seen.cold])
     turn = np.array([loads.running(answer.sent_s) >= AT_ONCE for answer, _ in seen.cold]) & ~room
     groups = {
         "Triton's load": load_ms,

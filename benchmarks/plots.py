@@ -1,4 +1,4 @@
-"""How every picture looks. Drawn with matplotlib, which only the environment `benchmarks` has."""
+"""Style of all plots. They need matplotlib, which only the environment `benchmarks` has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COLOURS = ("#1b6ca8", "#d1495b", "#2e933c", "#8d6a9f", "#edae49", "#5c5c5c")
 
 
 def panels(count: int, width: float = 4.2, height: float = 3.6) -> tuple[Figure, list[Any]]:
-    """A picture with axes side by side, two in a row where there are more than three."""
+    """Figure with `count` axes side by side; two in a row if there are more than three."""
     across = count if count <= 3 else 2
     down = -(-count // across)
     figure = Figure(figsize=(width * across, height * down), layout="constrained")
@@ -20,7 +20,7 @@ def panels(count: int, width: float = 4.2, height: float = 3.6) -> tuple[Figure,
 
 
 def dress(axis: Any, title: str, x: str, y: str) -> None:
-    """Title, what the axes mean, a grid behind the lines."""
+    """Set title, axis labels and a grid behind the lines."""
     axis.set_title(title, fontsize=10)
     axis.set_xlabel(x)
     axis.set_ylabel(y)

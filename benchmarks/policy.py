@@ -27,7 +27,7 @@ WARM_UP = 1 / 3  # of a trace, not counted
 HALF_LIFE_S = 300.0
 PER_PLACE = 10.0
 PLACES = (10, 25, 50, 100, 150, 200)
-TURN_S = 1.65  # a load and an unload, as measured by `python -m benchmarks residency`
+TURN_S = 1.65  # a load and an unload, as measured by `python -m benchmarks placement`
 SPARE_RATES = (0.5, 1.0, 3.0, 10.0)
 SPARES = {
     "none": {"spare_percent": 0, "spare_max_percent": 0},

@@ -1,4 +1,4 @@
-"""What a process and its children take of memory and CPU."""
+"""Memory and CPU of a process and its children."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ MIB = 1 << 20
 
 
 def uss_mib(pid: int) -> float:
-    """MiB that a process and its children have for themselves (USS): what would be free without them."""
+    """Unique set size in MiB of a process and its children: memory that would be free without them."""
     return float(sum(process.memory_full_info().uss for process in _alive(pid))) / MIB
 
 
 def own_mib(pid: int) -> float:
-    """MiB of a process and its children without pages of files: what a second such process on the node would add.
+    """Anonymous memory in MiB of a process and its children: growth of the node by a second such process.
 
-    Unlike USS it does not depend on whether another process has the same libraries open at this moment.
+    Unlike USS it does not depend on whether another process maps the same libraries.
     """
     return sum(_own_kib(process.pid) for process in _alive(pid)) / 1024
 
 
 def cpu_s(pid: int) -> float:
-    """CPU seconds that a process, without its children, has used since its start."""
+    """CPU seconds of a process since its start, without its children."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Of nobody at this moment."""
+    """A TCP port that is free at this moment."""
     with socket.socket() as listener:
         listener.bind((host, 0))
         port: int = listener.getsockname()[1]

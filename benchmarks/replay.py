@@ -1,4 +1,4 @@
-"""The same loads and unloads again, by plain calls to a Triton that no controller looks after."""
+"""Replay of recorded loads and unloads by plain calls to a Triton without a controller."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
-from benchmarks.decisions import Move
-from benchmarks.folders import name_of
+from benchmarks.controller_log import Move
+from benchmarks.model_folders import name_of
 
 PREFIX = "/inference.GRPCInferenceService/"
 LOAD_S = 60.0
 
 
 async def replay_moves(address: str, moves: Sequence[Move], start_s: float, kept: Collection[int], count: int) -> None:
-    """Each at the same distance from the start as then. Another of the `count` models stands for one that is kept."""
+    """Replay each move at its recorded time. A move of a kept model is replayed with another of the `count` models."""
     names = stand_ins(moves, {name_of(number) for number in kept}, [name_of(number) for number in range(count)])
     async with aio.insecure_channel(address) as channel:
         load, unload = _method(channel, "Load"), _method(channel, "Unload")
@@ -37,13 +37,13 @@ async def replay_moves(address: str, moves: Sequence[Move], start_s: float, kept
 
 
 def stand_ins(moves: Sequence[Move], kept: set[str], names: Sequence[str]) -> dict[str, str]:
-    """What is loaded for each model that moved: itself, or one that neither moved nor is kept."""
+    """Substitutes for moved models: the model itself, or for a kept one a model that neither moved nor is kept."""
     moved = {move.model for move in moves}
     free = iter([name for name in reversed(names) if name not in kept | moved])
     return {model: next(free, model) if model in kept else model for model in sorted(moved)}
 
 
 def _method(channel: aio.Channel, name: str) -> Callable[[str], Awaitable[Any]]:
-    message = getattr(pb, f"ControllerModel{name}Request")
-    call: Any = channel.unary_unary(f"{PREFIX}ControllerModel{name}", message.SerializeToString)
+    message = getattr(pb, f"RepositoryModel{name}Request")
+    call: Any = channel.unary_unary(f"{PREFIX}RepositoryModel{name}", message.SerializeToString)
     return lambda model: call(message(model_name=model), timeout=LOAD_S)

@@ -1,6 +1,6 @@
-"""What a benchmark leaves behind: `results/<name>/results.json`, the same as tables in `results.md`, and its plots.
+"""Output of a benchmark: figures in `results/<name>/results.json`, tables in `results.md`, and plots.
 
-Each says on which machine, with which versions and by which command, for a figure without them is none.
+Each file names the machine, the versions and the command.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Row = Sequence[str | float | int]
 
 @dataclass
 class Report:
-    """Collects tables and figures; `write` puts them into the folder."""
+    """Collector of tables and figures; `write` saves them."""
 
     name: str
     title: str
@@ -42,27 +42,27 @@ class Report:
     _load: tuple[float, ...] = field(default_factory=os.getloadavg)
 
     def text(self, text: str) -> None:
-        """A paragraph of `results.md`, on the terminal too."""
+        """Add a paragraph to `results.md` and print it."""
         self._parts.append(text)
         print(text, flush=True)
 
     def table(self, title: str, head: Sequence[str], rows: Sequence[Row]) -> None:
-        """In Markdown; numbers are shown with three significant digits."""
+        """Add a Markdown table; floats are shown with three significant digits."""
         lines = [f"### {title}", "", _line(head), _line(["---"] * len(head))]
         self.text("\n".join([*lines, *(_line([_shown(cell) for cell in row]) for row in rows)]))
 
     def figures(self, name: str, values: Any) -> None:
-        """For `results.json`, as they are."""
+        """Add values to `results.json`."""
         self._figures[name] = values
 
     def plot(self, file: str, text: str) -> Path:
-        """Where to draw a picture that `results.md` shows."""
+        """Add a plot to `results.md` and return the path to save it to."""
         self._parts.append(f"![{text}]({file})")
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / file
 
     def write(self) -> None:
-        """Everything collected, into the folder."""
+        """Write `results.json` and `results.md` into the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         made = {
             "command": command(),
@@ -79,14 +79,14 @@ class Report:
 
 
 def command() -> str:
-    """The command as it was typed; `benchmarks/gpu` is a program of its own."""
+    """The command line as typed. `benchmarks/gpu` is a separate program."""
     folder = Path(sys.argv[0]).parent
     module = "benchmarks.gpu" if folder == ROOT / "benchmarks/gpu" else "benchmarks"
     return " ".join([f"python -m {module}", *sys.argv[1:]])
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """CPU, cores, memory and system of this machine."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
@@ -96,7 +96,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of what the figures depend on, and of this checkout."""
+    """Versions of Python, of the packages that figures depend on, and of this checkout."""
     found = {"python": platform.python_version(), "triptych": _commit()}
     for package in PACKAGES:
         try:
@@ -124,7 +124,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """Of the checkout; a copy without git is measured too."""
+    """Commit of the checkout; `unknown` without git."""
     try:
         asked = ["git", "describe", "--always", "--dirty"]
         return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
@@ -147,5 +147,5 @@ def _plain(value: Any) -> Any:
 
 
 def _shown_path(path: Path) -> str:
-    """Within the checkout, where it is there."""
+    """Path relative to the checkout, or the file name of a path outside."""
     return str(path.resolve().relative_to(ROOT)) if path.resolve().is_relative_to(ROOT) else path.name

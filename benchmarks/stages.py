@@ -1,7 +1,7 @@
-"""The two stages without sockets: a request's bytes go in, its answer's bytes come out, and all others answer at once.
+"""The two stages without sockets: request bytes in, answer bytes out. All upstreams are stubs that answer at once.
 
-Triton, postprocess and the controller are canned at `Upstream.call`, so everything of a stage is there but its server
-and its client.
+Triton, postprocess and the controller are stubbed at `Upstream.call`. Everything else of a stage runs, except its
+server and its client.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from tritonclient.grpc import service_pb2 as pb
 from benchmarks.serving.workloads import MODELS, WORKLOADS
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
+from preprocess.batch_executor import BatchExecutor
 from preprocess.catalog import Catalog
-from preprocess.finish import InProcessPostprocess
-from preprocess.pipeline import Chain
+from preprocess.pipeline import Pipeline
+from preprocess.postprocessor import InProcessPostprocess, RemotePostprocess
+from preprocess.predictors import Predictors
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
-from preprocess.upstream import RemotePostprocess, Upstreams
 from triptych.client.contract_store import ContractStore
 from triptych.contract import Contract, load_contract
 from triptych.datatypes import TO_NUMPY, Array
@@ -45,7 +46,7 @@ Answer = Callable[[bytes], Coroutine[Any, Any, bytes]]
 
 
 class Canned:
-    """Another part that answers in the next turn of the loop. A call encodes the request and parses the answer."""
+    """Stub of an upstream that answers in the next turn of the event loop. It encodes requests and parses answers."""
 
     def __init__(self, outputs: Callable[[int], Mapping[str, Array]]) -> None:
         self._outputs, self._by_rows = outputs, dict[int, bytes]()
@@ -61,7 +62,7 @@ class Canned:
 
 
 class Controller:
-    """The controller, asked for contracts alone."""
+    """Stub of the controller that answers GetContract."""
 
     def __init__(self, contract: Contract) -> None:
         self._json = contract.model_dump_json(by_alias=True).encode()
@@ -77,21 +78,23 @@ async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") ->
     version = cp.Version(version=1, percent=100, predictors=[TRITON])
     told = cp.Model(name=WORKLOAD.model, family=contract.family, route="DE", versions=[version])
     catalog.apply(cp.CatalogUpdate(full=True, models=[told]))
-    upstreams = Upstreams(settings)
-    triton: Any = upstreams._predictor(TRITON).upstream
+    predictors = Predictors(settings, controller)
+    triton: Any = predictors._predictor(TRITON).upstream
     triton.call = Canned(lambda rows: _filled(contract.model.outputs, rows)).call
     workers = ThreadPool(1, settings.inline_bytes)
-    finish: Any = InProcessPostprocess(settings, StageMetrics("postprocess", Tracing()), workers)
+    last: Any = InProcessPostprocess(settings, StageMetrics("postprocess", Tracing()), workers)
     if settings.postprocess != IN_PROCESS:
-        finish = RemotePostprocess(settings)
-        finish._upstream.call = Canned(lambda rows: _filled(contract.outputs, rows)).call
-    chain = Chain(settings, metrics, Transform(workers), upstreams, finish)
+        last = RemotePostprocess(settings)
+        last._upstream.call = Canned(lambda rows: _filled(contract.outputs, rows)).call
+    transform = Transform(workers)
+    executor = BatchExecutor(metrics, transform, predictors, last, settings.revision)
+    pipeline = Pipeline(settings, transform, predictors, executor)
     contracts = ContractStore(controller, settings.contract_cache)
-    return _answer(PreprocessServicer(settings, metrics, catalog, contracts, chain))
+    return _answer(PreprocessServicer(settings, metrics, catalog, contracts, pipeline))
 
 
 async def in_process(contract: Contract) -> Answer:
-    """Preprocess with the work of postprocess."""
+    """Preprocess with postprocess in process."""
     return await preprocess(contract, IN_PROCESS)
 
 
@@ -116,7 +119,7 @@ def contract() -> Contract:
 
 
 def request_bytes(stage: str, contract: Contract) -> bytes:
-    """One request of W1: the caller's, or what preprocess makes of it for postprocess."""
+    """Serialised request of W1 to a stage: from a caller, or from preprocess to postprocess."""
     request = pb.ModelInferRequest(model_name=WORKLOAD.model)
     if stage != "postprocess":
         encode_request(request, WORKLOAD.requests[0])

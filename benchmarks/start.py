@@ -1,8 +1,8 @@
-"""How fast each part of the chain starts: to ready, to the first answer of the whole chain, and what it takes at rest.
+"""Start time of each part of the chain, to ready and to the first answer of the chain, and its memory at rest.
 
-Each part is stopped and started again while the others run, several times. *Ready* is what its health says; the first
-answer is that to a request sent through the chain at that moment (for Triton, a load is part of it). *Imports* are what
-Python needs for its modules, by `-X importtime`, with nothing else.
+Each part is stopped and started several times while the others run. *Ready* is reported by its health check. The first
+answer is that to a request through the whole chain; for Triton it includes a load. *Imports* is the import time of the
+modules alone, by `-X importtime`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import load, processes
-from benchmarks.folders import publish
+from benchmarks.model_folders import publish
 from benchmarks.report import Report
 from examples.models.progress import Progress
-from local.chain import Chain
-from local.endpoints import PARTS, free_endpoints
+from local.endpoints import COMPONENTS, free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
+from local.stack import LocalStack
 
 HELP = "each part of the chain: from its start to ready and to the first answer; CPU, memory"
 TITLE = "How fast the parts start"
@@ -34,7 +34,7 @@ ANSWER_TIMEOUT_S, POLL_S = 30.0, 0.05
 
 @dataclass(frozen=True)
 class Start:
-    """Seconds since the start of the process, CPU seconds until ready, and MiB at rest (pages of files left out)."""
+    """Seconds from process start, CPU seconds until ready, and MiB at rest without file-backed pages."""
 
     ready_s: float
     answer_s: float
@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace, report: Report) -> None:
-    """Measure, and tell the medians."""
+    """Measure all parts and report the medians."""
     progress = Progress()
     starts: dict[str, list[Start]] = {}
     with tempfile.TemporaryDirectory(prefix="triptych-start-") as folder:
@@ -55,7 +55,7 @@ def main(given: argparse.Namespace, report: Report) -> None:
         (Path(folder) / "documents").mkdir()
         progress.begin("start: the chain")
         with _chain(Path(folder)) as chain:
-            for part in PARTS:
+            for part in COMPONENTS:
                 progress.begin(f"start: {part}")
                 starts[part] = [_start(chain, part) for _ in range(given.repeats)]
     progress.end()
@@ -75,8 +75,8 @@ def main(given: argparse.Namespace, report: Report) -> None:
     report.figures("starts", {name: [asdict(one) for one in each] for name, each in starts.items()})
 
 
-def _chain(root: Path) -> Chain:
-    return Chain(
+def _chain(root: Path) -> LocalStack:
+    return LocalStack(
         free_endpoints(),
         root / "run",
         ensure("predictor"),
@@ -85,11 +85,11 @@ def _chain(root: Path) -> Chain:
     )
 
 
-def _start(chain: Chain, part: str) -> Start:
+def _start(chain: LocalStack, part: str) -> Start:
     _answered(chain)
-    chain.stop_part(part)
+    chain.stop_component(part)
     started_s = time.monotonic()
-    ready_s = chain.start_part(part)
+    ready_s = chain.start_component(part)
     cpu_s = processes.cpu_s(chain.pids()[part])
     _answered(chain)
     answer_s = time.monotonic() - started_s
@@ -97,8 +97,8 @@ def _start(chain: Chain, part: str) -> Start:
     return Start(ready_s, answer_s, cpu_s, processes.own_mib(chain.pids()[part]))
 
 
-def _answered(chain: Chain) -> None:
-    """Returns when a request is answered: to a part that was away, the others connect again after a while."""
+def _answered(chain: LocalStack) -> None:
+    """Wait until a request is answered; the other parts reconnect to a restarted part after a backoff."""
     until_s = time.monotonic() + ANSWER_TIMEOUT_S
     while True:
         (answer,) = asyncio.run(load.send_all(chain.address("preprocess"), [0], 1))
@@ -110,7 +110,7 @@ def _answered(chain: Chain) -> None:
 
 
 def _imports_s(part: str) -> float:
-    """Seconds for the modules of a service; 0 for what is no Python."""
+    """Import time of a service's modules in seconds; 0 for Triton."""
     if part == "predictor":
         return 0.0
     command = [sys.executable, "-X", "importtime", "-c", f"import {part}.server"]

@@ -1,6 +1,6 @@
-"""Traffic of many models, as lists of who is asked for and when. The same seed is the same trace. Pure.
+"""Traffic traces: which model is requested at which time. Pure; equal seeds give equal traces.
 
-All are Zipf: the model of rank r has a share of r^-exponent. They differ in what happens to the ranks.
+All traces are Zipf: the model of rank r has a share proportional to r^-exponent. They differ in how ranks change.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Traffic:
-    """How much there is of it. Arrivals are a Poisson process."""
+    """Parameters of a trace. Arrivals are a Poisson process."""
 
     models: int = 1_000
     exponent: float = 1.1
@@ -34,7 +34,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Trace:
-    """Requests in the order of their time: model numbers, and seconds from the start."""
+    """Requests in order of time: model numbers, and seconds from the start."""
 
     models: list[int]
     times_s: list[float]
@@ -44,21 +44,21 @@ class Trace:
 
 
 def shares(models: int, exponent: float) -> Array:
-    """Zipf: the share of the requests that each rank gets, the most popular first."""
+    """Share of the requests of each rank by Zipf's law, the most popular first."""
     weights = np.arange(1, models + 1, dtype=np.float64) ** -exponent
     parts: Array = weights / weights.sum()
     return parts
 
 
 def steady(traffic: Traffic, seed: int) -> Trace:
-    """Ranks never change."""
+    """Trace whose ranks never change."""
     rng = np.random.default_rng(seed)
     names = rng.permutation(traffic.models)
     return _trace(names[_ranks(traffic, rng)], _times(traffic, rng))
 
 
 def drifting(traffic: Traffic, seed: int) -> Trace:
-    """After every 2,000 requests a tenth of all models exchange their ranks: a season, a campaign."""
+    """Trace in which a tenth of all models exchange ranks after every 2,000 requests, as by a season or a campaign."""
     rng = np.random.default_rng(seed)
     names = rng.permutation(traffic.models)
     ranks = _ranks(traffic, rng)
@@ -72,7 +72,7 @@ def drifting(traffic: Traffic, seed: int) -> Trace:
 
 
 def bursts(traffic: Traffic, seed: int) -> Trace:
-    """A few times somebody walks through rare models, each of them once: a nightly report over all countries."""
+    """Trace with scans over rare models, each model once, as by a nightly report over all countries."""
     rng = np.random.default_rng(seed)
     names = rng.permutation(traffic.models)
     asked = names[_ranks(traffic, rng)]
@@ -85,7 +85,7 @@ def bursts(traffic: Traffic, seed: int) -> Trace:
 
 
 def diurnal(traffic: Traffic, seed: int) -> Trace:
-    """Each country sleeps at its own hours, so the popular ones of the day are not those of the night."""
+    """Trace in which each model has a time zone and little traffic at night, so that the popular models change."""
     rng = np.random.default_rng(seed)
     names = rng.permutation(traffic.models)
     zone_s = rng.integers(0, ZONES, traffic.models) * DAY_S / ZONES

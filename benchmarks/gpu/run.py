@@ -38,10 +38,10 @@ class Run:
 
     def grouped(self, _report: Report) -> None:
         """One Triton; decoding and naming happen in the process of the network."""
-        controller = self.folder / "grouped"
-        models.publish_grouped(controller, self._network(), self.given.threads, self.given.instances)
+        repository = self.folder / "grouped"
+        models.publish_grouped(repository, self._network(), self.given.threads, self.given.instances)
         with System(self._logs("grouped-logs"), self._machine()) as system:
-            system.start(system.triton(controller, free_port(), [GROUPED, GROUPED_THREADS]))
+            system.start(system.triton(repository, free_port(), [GROUPED, GROUPED_THREADS]))
             for picture in self.files:
                 for model in (GROUPED, GROUPED_THREADS):
                     ask = Ask(system.addresses("predictor"), model, self.files[picture], whole=True)
@@ -49,11 +49,11 @@ class Run:
 
     def separate(self, report: Report) -> None:
         """The chain, with more and more preprocess processes; before that, the memory of loads."""
-        controller, depth = self.folder / "separate", self.given.depth
+        repository, depth = self.folder / "separate", self.given.depth
         networks = {QUARTER: self._network(depth // 4), HALF: self._network(depth // 2), SEPARATE: self._network()}
-        models.publish_separate(controller, networks, self.given.instances)
+        models.publish_separate(repository, networks, self.given.instances)
         with Separate(self._logs("separate-logs"), self._machine()) as system:
-            system.open(controller)
+            system.open(repository)
             system.grow(1)
             first = next(iter(self.files.values()))[0]
             memory.tell(report, memory.measure(system, list(networks), first, self.given.rest_s))

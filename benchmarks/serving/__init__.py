@@ -1,1 +1,1 @@
-"""The whole chain against its peers: the same requests, the same machine, the same run."""
+"""Benchmark of the chain against its peers: the same requests on the same machine in the same run."""

@@ -1,4 +1,4 @@
-"""Whether a system answers what it has to: every request of a workload, many at once, before anything is measured."""
+"""Check of a system's answers before it is measured: every request of a workload, many at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMEOUT_S = 120.0  # a cold model waits for the loads of those before it
 
 
 class Case(NamedTuple):
-    """A request to a model, and what has to come back."""
+    """A request to a model, and the right answer."""
 
     model: str
     request: Arrays
@@ -30,14 +30,14 @@ class Case(NamedTuple):
 
 
 def check(system: System, workload: Workload) -> None:
-    """Every request of the workload twice. Raises `LocalError` with the first answer that is wrong."""
+    """Send every request of the workload twice. Raises `LocalError` with the first wrong answer."""
     model = system.model(workload)
     pairs = zip(system.requests(workload), system.answers(workload), strict=True)
     check_cases(system, workload.name, [Case(model, *pair) for pair in pairs] * 2)
 
 
 def check_cases(system: System, workload: str, cases: Sequence[Case]) -> None:
-    """The same for any requests."""
+    """Send these requests and compare the answers. Raises `LocalError` with the first wrong answer."""
     with grpc.insecure_channel(system.address) as channel, ThreadPoolExecutor(AT_ONCE) as pool:
         method: Any = channel.unary_unary(INFER)
         for case, fault in zip(cases, pool.map(lambda case: _fault(method, case), cases), strict=True):
@@ -56,7 +56,7 @@ def _fault(method: Any, case: Case) -> str:
 
 
 def batches(address: str, model: str) -> bool:
-    """Whether its configuration has a `max_batch_size`; load generators then give shapes without the rows."""
+    """Whether the model's configuration has a `max_batch_size`. If so, load generators give shapes without the rows."""
     with grpc.insecure_channel(address) as channel:
         method: Any = channel.unary_unary(CONFIG)
         data = method(pb.ModelConfigRequest(name=model).SerializeToString(), timeout=TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What the measurements share: the load generator, a folder, rounds, and systems that are started and stopped."""
+"""Shared state of the measurements: load generator, folder, rounds, and the life of the systems."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.report import Report
 from benchmarks.serving.measure import Run
+from benchmarks.serving.progress_line import ProgressLine
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.ensemble import Ensemble
 from benchmarks.serving.systems.grouped import Grouped
@@ -16,23 +17,22 @@ from benchmarks.serving.systems.kserve_transformer import KServeTransformer
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.systems.ray_serve import RayServe
 from benchmarks.serving.systems.triptych import Triptych, TriptychGrouped
-from benchmarks.serving.timing import Clock
 from benchmarks.serving.workloads import MODELS, Workload
 from local.errors import LocalError
 from local.perf import PerfAnalyzer
 
 REFERENCE = Triptych.name
 STAGES = ("preprocess", "postprocess")
-# By name, made for a folder of models.
+# Factories by name; each takes the folder of models.
 SYSTEMS: Mapping[str, Callable[[Path], System]] = {
     each.name: each for each in (Triptych, TriptychGrouped, Ensemble, KServeTransformer, Grouped, RayServe, Triton)
 }
 
 
 def make(name: str, models: Path) -> System:
-    """The system of that name. Raises `LocalError` where there is none.
+    """Build a system by name. Raises `LocalError` if the name is unknown.
 
-    `triptych:server=grpcio` has a setting of preprocess and postprocess; `preprocess_server` is that of one.
+    `triptych:server=grpcio` sets a setting of preprocess and postprocess; `preprocess_server` sets it for one of them.
     """
     base, *pairs = name.split(":")
     if base not in SYSTEMS:
@@ -47,7 +47,7 @@ def make(name: str, models: Path) -> System:
 
 
 def variables_of(pairs: Sequence[str]) -> dict[str, str]:
-    """`server=grpcio` as environment variables of the stages that it is meant for."""
+    """Environment variables of pairs such as `server=grpcio`."""
     variables = {}
     for pair in pairs:
         setting, _, value = pair.partition("=")
@@ -59,12 +59,12 @@ def variables_of(pairs: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Bench:
-    """`seconds` of each run, `repeats` rounds, closed loops of so many `callers`; `runs` are those measured so far."""
+    """Parameters of a benchmark: `seconds` per run, `repeats` rounds, `callers` of closed loops; `runs` so far."""
 
     program: PerfAnalyzer
     root: Path
     report: Report
-    clock: Clock
+    progress: ProgressLine
     systems: Sequence[str]
     callers: Sequence[int]
     seconds: float
@@ -76,11 +76,11 @@ class Bench:
     def running(
         self, label: str, workloads: Sequence[Workload], names: Sequence[str] = (), models: Path = MODELS
     ) -> Iterator[list[System]]:
-        """The systems (all of them, or those named), started for these workloads, until the block ends."""
+        """Start the systems (all, or those named) for these workloads, and stop them at the end of the block."""
         with ExitStack() as stack:
             started = []
             for name in names or self.systems:
-                self.clock.say(f"{label}: {name} starts")
+                self.progress.show(f"{label}: {name} starts")
                 system, folder = make(name, models), self.root / f"{label}-{name}"
                 folder.mkdir(parents=True)
                 stack.callback(system.stop)
@@ -89,16 +89,16 @@ class Bench:
             yield started
 
     def rounds(self, label: str, systems: Sequence[str]) -> Iterator[tuple[int, int]]:
-        """Number of the round and place of the system: all in each round, each round begins with another."""
+        """Round number and index of the system. Each round has all systems and begins with another one."""
         for number in range(self.repeats):
             for place in range(len(systems)):
                 at = (number + place) % len(systems)
-                self.clock.say(f"{label}, round {number + 1} of {self.repeats}: {systems[at]}")
+                self.progress.show(f"{label}, round {number + 1} of {self.repeats}: {systems[at]}")
                 yield number, at
 
 
 def chosen(names: str, known: Mapping[str, object]) -> list[str]:
-    """The names in a list with commas. Raises `LocalError` for one that there is not."""
+    """Split a comma-separated list of names. Raises `LocalError` for an unknown name."""
     given = [name.strip() for name in names.split(",") if name.strip()]
     for name in given:
         if name.partition(":")[0] not in known:

@@ -1,7 +1,7 @@
-"""The chain against its peers, in one run: throughput, latency, and the CPU of every process for each request.
+"""The chain against its peers in one run: throughput, latency, and CPU per request of every process.
 
-All systems are started, each has to answer right, and then they take turns. Ratios are made within a round, so that
-what the machine does besides hits all alike; the CPU of processes suffers least from it.
+All systems are started, their answers are checked, and then they take turns. Ratios are computed within a round, so
+that other load on the machine affects all systems alike. CPU per request is affected least.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report import Report
-from benchmarks.serving import arrivals, closed, countries, goals, overview, slow
+from benchmarks.serving import closed_loop, goals, many_models, open_loop, overview, slow_model
 from benchmarks.serving.bench import SYSTEMS, Bench, chosen, make
 from benchmarks.serving.goals import Goal
-from benchmarks.serving.timing import Clock
+from benchmarks.serving.progress_line import ProgressLine
 from benchmarks.serving.workloads import WORKLOADS
 from local.errors import LocalError
 from local.perf import ensure_perf_analyzer
@@ -23,7 +23,11 @@ from local.perf import ensure_perf_analyzer
 HELP = "the chain against KServe's transformer, Triton's ensemble and others, on the same requests"
 TITLE = "Serving, against peers"
 
-SPECIAL: Mapping[str, Callable[[Bench], list[Goal]]] = {"W4": countries.run, "W5": arrivals.run, "W6": slow.run}
+SPECIAL: Mapping[str, Callable[[Bench], list[Goal]]] = {
+    "W4": many_models.run,
+    "W5": open_loop.run,
+    "W6": slow_model.run,
+}
 KNOWN = {**WORKLOADS, **SPECIAL}
 
 
@@ -41,14 +45,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace, report: Report) -> None:
-    """Start, check, take turns, tell."""
+    """Start the systems, check their answers, measure all workloads, and report."""
     systems = chosen(given.systems, SYSTEMS)
     names = chosen(given.workloads, KNOWN)
     callers = [int(each) for each in given.callers.split(",")]
     expected = expected_s(names, len(systems), callers, given)
-    with tempfile.TemporaryDirectory(prefix="triptych-serving-") as folder, Clock(expected) as clock:
+    with tempfile.TemporaryDirectory(prefix="triptych-serving-") as folder, ProgressLine(expected) as progress:
         bench = Bench(
-            *(ensure_perf_analyzer(), Path(folder), report, clock, systems, callers),
+            *(ensure_perf_analyzer(), Path(folder), report, progress, systems, callers),
             *(given.seconds, given.repeats, given.countries),
         )
         for name in systems:
@@ -58,8 +62,8 @@ def main(given: argparse.Namespace, report: Report) -> None:
         for label, measurement in _measurements(names).items():
             try:
                 reached += measurement(bench)
-            except LocalError as error:  # what was measured before is not lost for it
-                clock.clear()
+            except LocalError as error:  # keep the measurements before it
+                progress.clear()
                 report.text(f"**{label} could not be measured:** {error}")
                 failed.append(label)
         overview.tell(report, bench.runs)
@@ -70,7 +74,7 @@ def main(given: argparse.Namespace, report: Report) -> None:
 
 
 def expected_s(names: Sequence[str], systems: int, callers: Sequence[int], given: argparse.Namespace) -> float:
-    """About how long it takes, on a machine with nothing else to do: for the line that says so."""
+    """Estimated duration in seconds on an idle machine, for the progress line."""
     start, repeats, run = 10.0, int(given.repeats), float(given.seconds) + 2.0
     several = sum(many > 1 for many in callers)
     closed_s = len(callers) * (4 + repeats * run) + 5
@@ -83,7 +87,7 @@ def expected_s(names: Sequence[str], systems: int, callers: Sequence[int], given
 
 
 def _measurements(names: Sequence[str]) -> dict[str, Callable[[Bench], list[Goal]]]:
-    """Those that all systems serve from the example models first and together, then each of the others."""
+    """Measurements by label: the workloads on the example models together, then each special one."""
     plain = [WORKLOADS[name] for name in names if name in WORKLOADS]
-    together = {", ".join(each.name for each in plain): lambda bench: closed.run(bench, plain)} if plain else {}
+    together = {", ".join(each.name for each in plain): lambda bench: closed_loop.run(bench, plain)} if plain else {}
     return {**together, **{name: SPECIAL[name] for name in names if name in SPECIAL}}

@@ -17,7 +17,7 @@ Seconds = dict[str, float]
 
 
 def of_parts(pids: Mapping[str, int]) -> Seconds:
-    """What each part has used, with its living children; those of another kind have a name of theirs."""
+    """CPU seconds of each part with its living children. Python models of Triton count under their own names."""
     seconds: Seconds = {}
     for part, pid in pids.items():
         with suppress(psutil.NoSuchProcess):
@@ -31,7 +31,7 @@ def of_parts(pids: Mapping[str, int]) -> Seconds:
 
 
 def kind_of(part: str, command: Sequence[str]) -> str:
-    """Under which name a child counts: Triton's Python models have one, all others are their parent's."""
+    """Name under which a child process counts: its own for a Python model of Triton, else that of its parent."""
     program = Path(command[0]).name if command else ""
     if program == STUB and len(command) > 1:
         model = Path(command[1]).parent.parent.name
@@ -40,12 +40,12 @@ def kind_of(part: str, command: Sequence[str]) -> str:
 
 
 def of_machine() -> float:
-    """What all processes of this machine have used since it started."""
+    """CPU seconds of all processes since the machine started."""
     fields = [int(field) for field in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     user, nice, system, _idle, _iowait, irq, softirq, _steal = fields
     return (user + nice + system + irq + softirq) * TICK_S
 
 
 def difference(before: Seconds, after: Seconds) -> Seconds:
-    """What was used between two looks; a process that is gone used nothing."""
+    """CPU seconds between two readings; a process that has ended counts as 0."""
     return {name: max(0.0, seconds - before.get(name, 0.0)) for name, seconds in after.items()}

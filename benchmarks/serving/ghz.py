@@ -1,6 +1,6 @@
-"""Load from `ghz`, which goes on when requests are refused, and sends many different ones: built by Go, as grpcurl is.
+"""Load by `ghz`, which continues after refusals and sends many different requests. It is built with Go.
 
-`perf_analyzer` ends at the first error and asks one model for each run: overload and many countries are measured here.
+`perf_analyzer` stops at the first error and calls one model per run, so overload and many models are measured with ghz.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CONNECTIONS = 4
 
 @dataclass(frozen=True)
 class Shot:
-    """All requests of one run: when each was sent, how long it took, and its status; good is OK within the deadline."""
+    """All requests of one run: send time, latency and status of each. Good means OK within the deadline."""
 
     sent_s: Array
     took_s: Array
@@ -49,12 +49,12 @@ class Shot:
 
     @property
     def offered(self) -> float:
-        """Requests a second, as they were really sent."""
+        """Requests/s actually sent."""
         return len(self.sent_s) / float(np.ptp(self.sent_s) or 1.0)
 
     @property
     def rate(self) -> float:
-        """Good answers a second, from the first sending to the last answer."""
+        """Good answers/s, from the first sending to the last answer."""
         return int(self.good.sum()) / float((self.sent_s + self.took_s).max() - self.sent_s.min())
 
     @property
@@ -66,12 +66,12 @@ class Shot:
         return Counter(self.status)
 
     def ms(self, percentile: float, which: Array) -> float:
-        """Of the requests picked out; not a number where there are none."""
+        """Latency percentile in milliseconds of the selected requests; NaN if there are none."""
         return 1000 * float(np.percentile(self.took_s[which], percentile)) if which.any() else float("nan")
 
 
 def ensure_ghz() -> Path:
-    """The one on PATH, else one built into the cache. Raises `LocalError` where there is no Go."""
+    """Path of ghz: on PATH, or built into the cache. Raises `LocalError` if there is no Go."""
     folder = cache_folder() / f"ghz-{VERSION}"
     found = shutil.which("ghz") or shutil.which("ghz", path=str(folder))
     if found:
@@ -100,7 +100,7 @@ def _build(folder: Path) -> Path:
 
 
 def write_protoset(file: Path) -> Path:
-    """The protocol as descriptors: most servers here have no reflection."""
+    """Write the protocol as descriptors, since most of the servers have no reflection."""
     files = descriptor_pb2.FileDescriptorSet()
     for module in (model_config_pb2, service_pb2):
         module.DESCRIPTOR.CopyToProto(files.file.add())
@@ -109,7 +109,7 @@ def write_protoset(file: Path) -> Path:
 
 
 def message(model: str, tensors: Arrays, route: str = "") -> dict[str, Any]:
-    """A ModelInferRequest as protobuf's JSON."""
+    """A ModelInferRequest in protobuf's JSON format."""
     made: dict[str, Any] = {
         "modelName": model,
         "inputs": [
@@ -124,18 +124,18 @@ def message(model: str, tensors: Arrays, route: str = "") -> dict[str, Any]:
 
 
 def write_messages(messages: Iterable[dict[str, Any]], file: Path) -> Path:
-    """ghz sends them one after the other, over and over."""
+    """Write the messages that ghz sends in turn, repeatedly."""
     file.write_text(json.dumps(list(messages)))
     return file
 
 
 def shoot(address: str, data: Path, protoset: Path, total: int, words: Sequence[str], timeout_s: float) -> Shot:
-    """`words` say how fast: `--concurrency 64`, or `--rps 500 --async`. Raises `LocalError`."""
+    """Run ghz. `words` set the rate: `--concurrency 64`, or `--rps 500 --async`. Raises `LocalError`."""
     report = data.with_suffix(".ghz.json")
     command = [
         *(str(ensure_ghz()), "--insecure", "--protoset", str(protoset), "--call", f"{SERVICE}.ModelInfer"),
         *("--data-file", str(data), "--total", str(total), "--timeout", f"{round(1000 * timeout_s)}ms"),
-        *("--disable-template-functions", "--disable-template-data"),  # else each message is made again, from its JSON
+        *("--disable-template-functions", "--disable-template-data"),  # else ghz renders each message anew
         *("--connections", str(CONNECTIONS), "--format", "json", "--output", str(report), *words, address),
     ]
     before = os.times()
@@ -151,7 +151,7 @@ def shoot(address: str, data: Path, protoset: Path, total: int, words: Sequence[
 
 
 def read(report: dict[str, Any], cpu_s: float, deadline_s: float) -> Shot:
-    """Its details: `timestamp` is when a request had its answer, `latency` counts nanoseconds."""
+    """Parse ghz's details: `timestamp` is the time of the answer, `latency` is in nanoseconds."""
     details = report["details"] or []
     if not details:
         raise LocalError("ghz sent nothing")

@@ -1,4 +1,4 @@
-"""What is to be reached, and what was: one line for each goal that the run has figures for."""
+"""Goals of the benchmark, and whether the run reached them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.report import Report
 from benchmarks.serving.bench import REFERENCE
-from benchmarks.serving.floor import FLOOR
+from benchmarks.serving.lower_bound import BOUND
 from benchmarks.serving.measure import Run
 from benchmarks.serving.statistics import Spread, ratios
 from benchmarks.serving.systems.ensemble import Ensemble
@@ -25,7 +25,7 @@ VALUES: dict[str, Callable[[Run], float]] = {
 
 
 class Ratio(NamedTuple):
-    """`what` of a system to that of `other`, which has to be `limit`: at least for requests/s, at most for the rest."""
+    """Goal for a ratio of `system` to `other`: at least `limit` for requests/s, at most `limit` for other figures."""
 
     workload: str
     point: str
@@ -45,7 +45,7 @@ RATIOS = (
     Ratio("W1", MANY, "requests/s", TRANSFORMER, 7.0),
     Ratio("W1", ONE, "CPU per request", ENSEMBLE, 1.3),
     Ratio("W1", MANY, "CPU per request", ENSEMBLE, 0.4),
-    Ratio("W2", MANY, "requests/s", FLOOR, 0.94),
+    Ratio("W2", MANY, "requests/s", BOUND, 0.94),
     Ratio("W3", MANY, "requests/s", ENSEMBLE, 1.3),
     Ratio("W4", MANY, "requests/s", ENSEMBLE, 1.1),
     Ratio("W4", MANY, "requests/s", TRANSFORMER, 1.6),
@@ -55,7 +55,7 @@ RATIOS = (
 
 @dataclass(frozen=True)
 class Goal:
-    """`found` has to be at least the limit, or at most."""
+    """A limit and the measured figure: at least the limit if `least`, else at most."""
 
     text: str
     limit: float
@@ -64,7 +64,7 @@ class Goal:
 
     @property
     def reached(self) -> bool:
-        """By the median of the rounds."""
+        """Whether the median of the rounds is within the limit."""
         return self.found.median >= self.limit if self.least else self.found.median <= self.limit
 
     @property
@@ -74,7 +74,7 @@ class Goal:
 
 
 def at_least(text: str, limit: float, found: Spread | None) -> list[Goal]:
-    """None where nothing was found."""
+    """A goal of at least the limit; an empty list if nothing was measured."""
     return [Goal(text, limit, True, found)] if found else []
 
 
@@ -83,7 +83,7 @@ def at_most(text: str, limit: float, found: Spread | None) -> list[Goal]:
 
 
 def of_runs(runs: Sequence[Run]) -> Iterator[Goal]:
-    """Ratios of which the run has both sides."""
+    """Goals for ratios whose both systems were measured."""
     for wanted in RATIOS:
         of_workload = [run for run in runs if run.workload == wanted.workload]
         value, least = VALUES[wanted.what], wanted.what == "requests/s"
@@ -93,7 +93,7 @@ def of_runs(runs: Sequence[Run]) -> Iterator[Goal]:
 
 
 def tell(report: Report, goals: Sequence[Goal]) -> None:
-    """A table, where there are any."""
+    """Report the goals as a table, if there are any."""
     if goals:
         report.table("Goals", ["", "goal", "measured", "reached"], [goal.row for goal in goals])
         report.figures("goals", {goal.text: {"median": goal.found.median, "reached": goal.reached} for goal in goals})

@@ -1,4 +1,4 @@
-"""Load from `perf_analyzer`: so many requests, so many at once or at such a rate, and what it saw."""
+"""Load by `perf_analyzer`: a number of requests at a concurrency or a rate, and the measured latencies."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from local.errors import LocalError
 from local.perf import PerfAnalyzer
 from triptych.datatypes import Array
 
-TIMEOUT_S = 60.0  # beyond the time that is expected
+TIMEOUT_S = 60.0  # on top of the expected duration
 TRIES = 3
-# One thread sends, whatever the number of callers: with more, 2.49 with a request count ends in a wait for ever in
+# One thread sends, whatever the number of callers: with more threads, 2.49 with a request count hangs in
 # 7 of 100 runs (25 runs each of 1,000 requests, 64 callers, against Triton alone; with one in none of 85, 2026-11-21).
 ONE_THREAD = ("--max-threads", "1")
 SENT = re.compile(rb'"timestamp":\s*(\d+)')
@@ -27,7 +27,7 @@ ANSWERED = re.compile(rb'"response_timestamps":\s*\[([\d,\s]+)\]')
 
 @dataclass(frozen=True)
 class Ask:
-    """Where requests go, to which model, and the file with their data."""
+    """Target of a load: address, model, and the file with the requests' data."""
 
     address: str
     model: str
@@ -38,7 +38,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the load generator saw of one run; `cpu_s` is its own. Times count from the first request's sending."""
+    """Result of one run; `cpu_s` is the CPU time of the load generator. Times count from the first sending."""
 
     sent_s: Array
     took_s: Array
@@ -51,7 +51,7 @@ class Seen:
 
     @property
     def rate(self) -> float:
-        """Requests a second, from the first sending to the last answer."""
+        """Requests/s, from the first sending to the last answer."""
         return self.requests / float((self.sent_s + self.took_s).max() - self.sent_s.min())
 
     def ms(self, percentile: float) -> float:
@@ -59,19 +59,19 @@ class Seen:
 
 
 def closed(program: PerfAnalyzer, ask: Ask, callers: int, requests: int) -> Seen:
-    """Each caller sends its next request when it has the answer to the one before."""
+    """Closed loop: each caller sends its next request after the answer to the one before."""
     requests = max(requests, callers)
     return _run(program, ask, requests, ["-a", "--concurrency-range", str(callers)])
 
 
 def poisson(program: PerfAnalyzer, ask: Ask, rate: float, requests: int) -> Seen:
-    """Requests at random moments, whether those before were answered or not."""
+    """Open loop with Poisson arrivals."""
     words = ["-a", "--request-rate-range", f"{rate:.1f}", "--request-distribution", "poisson"]
     return _run(program, ask, requests, words)
 
 
 def at_intervals(program: PerfAnalyzer, ask: Ask, intervals_us: Path, requests: int) -> Seen:
-    """Requests with these microseconds between them, over and over."""
+    """Open loop with the intervals of a file, in microseconds, repeated."""
     return _run(program, ask, requests, ["-a", "--request-intervals", str(intervals_us)])
 
 
@@ -99,9 +99,9 @@ def _run(program: PerfAnalyzer, ask: Ask, requests: int, words: Sequence[str]) -
 
 
 def read(profile: bytes, seconds: float, cpu_s: float) -> Seen:
-    """The moment of every sending and every answer, out of its profile. It counts in nanoseconds.
+    """Send and answer times from a profile of perf_analyzer, in nanoseconds.
 
-    By patterns, since the profile holds the requests' bytes as they are and is no JSON if one of them is a picture.
+    The profile holds raw request bytes and is not valid JSON for pictures, so it is searched by patterns.
     """
     sent = np.array([int(each) for each in SENT.findall(profile)], np.int64)
     answered = np.array([int(each.split(b",")[-1]) for each in ANSWERED.findall(profile)], np.int64)

@@ -1,4 +1,4 @@
-"""One run of load against one system, and what it cost every process."""
+"""One run of load against one system, with the CPU of every process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ WARM_REQUESTS = 200
 
 @dataclass(frozen=True)
 class Run:
-    """`cpu` is CPU seconds for 1,000 requests, by process; `others` the share of the machine that neighbours took."""
+    """Figures of one run.
+
+    `cpu` is CPU seconds per 1,000 requests by process. `others` is the share of the machine that other processes took.
+    """
 
     system: str
     workload: str
@@ -45,7 +48,7 @@ class Run:
 
 @dataclass
 class Prepared:
-    """A system that runs, has been asked everything and has answered right."""
+    """A running system whose answers to a workload were checked, with the data for the load."""
 
     system: System
     ask: Ask
@@ -53,7 +56,7 @@ class Prepared:
 
 
 def prepare(program: PerfAnalyzer, system: System, workload: Workload, folder: Path) -> Prepared:
-    """Checks its answers and writes the data for the load. Raises `LocalError` for a wrong answer."""
+    """Check a system's answers and write the data for the load. Raises `LocalError` for a wrong answer."""
     check(system, workload)
     folder.mkdir(parents=True, exist_ok=True)
     name = system.model(workload)
@@ -67,7 +70,7 @@ def prepare(program: PerfAnalyzer, system: System, workload: Workload, folder: P
 def closed(
     program: PerfAnalyzer, prepared: Prepared, workload: Workload, callers: int, round_: int, seconds: float
 ) -> Run:
-    """So many callers for about so many seconds. The rate of the run before says how many requests that are."""
+    """Closed loop for about `seconds`. The number of requests follows from the rate of the run before."""
     point = point_of(callers)
     if point not in prepared.rates:
         prepared.rates[point] = load.closed(program, prepared.ask, callers, WARM_REQUESTS).rate
@@ -81,17 +84,17 @@ def closed(
 
 
 def point_of(callers: int) -> str:
-    """Name of a point."""
+    """Name of a point: the number of callers."""
     return f"{callers} callers" if callers > 1 else "1 caller"
 
 
 def _rate(program: PerfAnalyzer, prepared: Prepared, callers: int, point: str) -> float:
-    """Requests a second, of a first second at this point."""
+    """Requests/s of a first short run at this point."""
     return load.closed(program, prepared.ask, callers, round(prepared.rates[point])).rate
 
 
 def observe(system: System, workload: Workload, point: str, round_: int, send: Callable[[], Seen]) -> Run:
-    """What happens while `send` runs."""
+    """Run `send` and measure latency, CPU by process, and the load of other processes."""
     pids = system.pids()
     before, machine, start = cpu.of_parts(pids), cpu.of_machine(), time.monotonic()
     seen = send()
@@ -101,7 +104,7 @@ def observe(system: System, workload: Workload, point: str, round_: int, send: C
     return Run(
         *(system.name, workload.name, point, round_, seen.requests, seen.rate),
         *(seen.ms(50), seen.ms(90), seen.ms(99)),
-        errors=0,  # perf_analyzer ends with an error at the first one
+        errors=0,  # perf_analyzer fails at the first error
         seconds=seen.seconds,
         cpu={name: 1000 * value / seen.requests for name, value in used.items()},
         load_cpu=1000 * seen.cpu_s / seen.requests,

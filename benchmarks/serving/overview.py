@@ -1,4 +1,4 @@
-"""The table of `results.md` that says what a team feels: alone, at ordinary load, at the limit, with many models."""
+"""Overview table of `results.md`: a lone request, ordinary load, the limit, and many models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.serving.statistics import medians, ratios
 
 
 class Column(NamedTuple):
-    """One figure of each system, out of the runs of a workload at a point."""
+    """One figure of each system, from the runs of a workload at a point."""
 
     title: str
     workload: str
@@ -38,7 +38,7 @@ COLUMNS = (
 
 
 def tell(report: Report, runs: Sequence[Run]) -> None:
-    """Medians of each system, and in brackets their ratios to the ensemble within a round."""
+    """Report medians of each system, with their ratio to the ensemble within a round in brackets."""
     columns = [column for column in COLUMNS if _of(runs, column)]
     if columns:
         systems = list(dict.fromkeys(run.system for column in columns for run in _of(runs, column)))
@@ -52,7 +52,7 @@ def _of(runs: Sequence[Run], column: Column) -> list[Run]:
 
 
 def _cell(runs: Sequence[Run], system: str, column: Column) -> str:
-    """Empty where the system was not measured."""
+    """Table cell of a system; empty if it was not measured."""
     own = [run for run in runs if run.system == system]
     if not own:
         return ""

@@ -1,4 +1,4 @@
-"""The plots of `results.md`: requests/s and the CPU of a request, by system."""
+"""Plots of `results.md`: requests/s and CPU per request, by system."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.serving.statistics import US, cpu_medians, groups, medians
 
 
 def draw(report: Report, name: str, runs: Sequence[Run]) -> None:
-    """Bars: on the left requests/s at every point, on the right microseconds of every process at the first point."""
+    """Draw bars: left requests/s at every point, right CPU microseconds of every process at the first point."""
     from benchmarks import plots
 
     by = groups(runs)
@@ -33,7 +33,7 @@ def draw(report: Report, name: str, runs: Sequence[Run]) -> None:
 
 
 def _stack(axis: Any, parts: dict[str, dict[str, float]]) -> None:
-    """A bar for each system, a piece for each process."""
+    """Draw a bar for each system, stacked by process."""
     from benchmarks import plots
 
     names = sorted({name for each in parts.values() for name in each})

@@ -1,9 +1,9 @@
-"""Has a request become dearer? CPU of every process against the committed figures, in under three minutes.
+"""Regression check: CPU per request of every process against the committed figures, in under three minutes.
 
-W1 with 64 callers and with one, W2 with 16, Triptych alone, and beside each a reference that no change here touches:
-Triton alone for W1, the bare OpenCV work for W2. What is compared is CPU per request over the reference's CPU per
-request, since a CPU second of another machine, or beside other neighbours, is another one. Committed:
-results/serving/quick.json, which `--keep` writes anew. Ends with 1 if something is worse.
+Triptych is measured with W1 at 64 callers and at one, and with W2 at 16. A reference that no change of this tree
+affects is measured beside each: Triton alone for W1, the bare OpenCV work for W2. The compared figure is CPU per
+request over the reference's, since CPU seconds differ between machines and with other load. The committed figures are
+in results/serving/quick.json; `--keep` writes them anew. The exit status is 1 if a figure is worse.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import RESULTS, Report, command, machine, versions
-from benchmarks.serving import floor, measure
+from benchmarks.serving import lower_bound, measure
 from benchmarks.serving.bench import Bench
 from benchmarks.serving.measure import Run
+from benchmarks.serving.progress_line import ProgressLine
 from benchmarks.serving.statistics import Spread
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.systems.triptych import Triptych
-from benchmarks.serving.timing import Clock
 from benchmarks.serving.workloads import WORKLOADS, Workload
 from local.environments import ROOT
 from local.errors import LocalError
@@ -34,21 +34,21 @@ TITLE = "Serving, in short"
 FILE = ROOT / RESULTS / "serving/quick.json"
 
 POINTS = (("W1", 64), ("W1", 1), ("W2", 16))  # workload and callers
-LEAST_TOLERANCE = 0.10  # changes smaller than this are not told from noise
-SMALL = 0.05  # processes with less than this share of a request's CPU are not judged
+LEAST_TOLERANCE = 0.10  # smaller changes are within noise
+SMALL = 0.05  # processes with less than this share of a request's CPU are not compared
 TOTAL = "all"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one process at one workload: microseconds a request, and times the reference's microseconds."""
+    """CPU of one process at one workload: microseconds per request, and the ratio to the reference."""
 
     microseconds: float
     times: Spread
 
     @property
     def noise(self) -> float:
-        """Half of what the rounds differ by, as a share."""
+        """Half of the range of the rounds, relative to the median."""
         return (self.times.most - self.times.least) / 2 / self.times.median if self.times.median else 0.0
 
 
@@ -63,7 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace, report: Report) -> int:
-    """0: nothing is worse, or the figures were kept; 1: something is."""
+    """Return 1 if a figure is worse than the committed one, else 0."""
     known = None if given.keep else read(FILE)
     if known is not None:
         check(known)
@@ -84,9 +84,9 @@ def main(given: argparse.Namespace, report: Report) -> int:
 def _measured(given: argparse.Namespace, report: Report) -> list[Run]:
     workloads = [WORKLOADS[name] for name in dict.fromkeys(name for name, _ in POINTS)]
     expected = 20 + given.repeats * len(POINTS) * (2 * given.seconds + 3)
-    with tempfile.TemporaryDirectory(prefix="triptych-quick-") as folder, Clock(expected) as clock:
+    with tempfile.TemporaryDirectory(prefix="triptych-quick-") as folder, ProgressLine(expected) as progress:
         bench = Bench(
-            *(ensure_perf_analyzer(), Path(folder), report, clock, [Triptych.name, Triton.name], []),
+            *(ensure_perf_analyzer(), Path(folder), report, progress, [Triptych.name, Triton.name], []),
             *(given.seconds, given.repeats, 0),
         )
         with bench.running("quick", workloads) as systems:
@@ -97,7 +97,7 @@ def _measured(given: argparse.Namespace, report: Report) -> list[Run]:
             runs: list[Run] = []
             for number in range(given.repeats):
                 for name, callers in POINTS:
-                    clock.say(f"{name}, {callers} callers, round {number + 1} of {given.repeats}")
+                    progress.show(f"{name}, {callers} callers, round {number + 1} of {given.repeats}")
                     each = WORKLOADS[name]
                     run = measure.closed(bench.program, ours[name], each, callers, number, given.seconds)
                     reference = _reference(bench, triton, each, callers, number)
@@ -107,12 +107,12 @@ def _measured(given: argparse.Namespace, report: Report) -> list[Run]:
 
 def _reference(bench: Bench, triton: Mapping[str, measure.Prepared], each: Workload, callers: int, number: int) -> Run:
     if each.name == "W2":
-        return floor.loops(each, number, bench.seconds / 2, bench.root)
+        return lower_bound.bare_loops(each, number, bench.seconds / 2, bench.root)
     return measure.closed(bench.program, triton[each.name], each, callers, number, bench.seconds)
 
 
 def costs_of(runs: Sequence[Run]) -> Costs:
-    """Of every process of Triptych and of all together, in terms of the other system's run of the same round."""
+    """CPU of every process of Triptych and of all together, relative to the reference of the same round."""
     costs: Costs = {}
     for workload, point in dict.fromkeys((run.workload, run.point) for run in runs):
         there = [run for run in runs if (run.workload, run.point) == (workload, point)]
@@ -129,7 +129,7 @@ def costs_of(runs: Sequence[Run]) -> Costs:
 
 
 def check(known: Costs) -> None:
-    """Raises `LocalError` if a point is missing: before minutes are spent on the others."""
+    """Raise `LocalError` if the committed figures lack a point, before the measurement starts."""
     for name, callers in POINTS:
         if (key := f"{name}, {measure.point_of(callers)}") not in known:
             raise LocalError(f"{FILE}: no '{key}'; write it anew with --keep")
@@ -137,14 +137,14 @@ def check(known: Costs) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """One process compared."""
+    """Comparison of one process with the committed figure."""
 
     text: str
     worse: bool
 
 
 def compared(known: Costs, found: Costs) -> list[Line]:
-    """A line for each process whose share of the CPU counts."""
+    """Compare each process whose share of the CPU is large enough."""
     lines = []
     for workload, processes in found.items():
         for name in dict.fromkeys([*known[workload], *processes]):
@@ -156,7 +156,7 @@ def compared(known: Costs, found: Costs) -> list[Line]:
 
 
 def tolerance(before: Cost, now: Cost) -> float:
-    """How much dearer is still the same: what the rounds of both differ by, and at least a tenth."""
+    """Relative increase that is not counted as worse: the noise of both runs, at least a tenth."""
     return max(LEAST_TOLERANCE, before.noise + now.noise)
 
 
@@ -184,7 +184,7 @@ def write(file: Path, costs: Costs) -> None:
 
 
 def read(file: Path) -> Costs:
-    """Raises `LocalError` when it is not there or is no such file."""
+    """Read committed figures. Raises `LocalError` if the file is missing or malformed."""
     try:
         costs = json.loads(file.read_text())["costs"]
         return {

@@ -1,4 +1,4 @@
-"""Runs put together: medians of a system, and ratios between two systems of one round."""
+"""Aggregation of runs: medians of a system, and ratios of two systems within a round."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from benchmarks.serving.measure import Run
 
-US = 1000  # microseconds a request for one CPU second per 1,000 requests
+US = 1000  # microseconds per request in one CPU second per 1,000 requests
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Median, least and most of several values."""
+    """Median, minimum and maximum of several values."""
 
     median: float
     least: float
@@ -23,7 +23,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Raises `ValueError` where there are none."""
+        """Summarise values. Raises `ValueError` if there are none."""
         known = sorted(values)
         if not known:
             raise ValueError("no values to summarise")
@@ -31,7 +31,7 @@ class Spread:
 
     @property
     def text(self) -> str:
-        """`2.10 (1.95..2.30)`."""
+        """Text such as `2.10 (1.95..2.30)`."""
         if self.count == 1:
             return f"{self.median:.2f}"
         return f"{self.median:.2f} ({self.least:.2f}..{self.most:.2f})"
@@ -40,7 +40,7 @@ class Spread:
 def ratios(
     runs: Sequence[Run], system: str, other: str, value: Callable[[Run], float], *, point: str = ""
 ) -> Spread | None:
-    """Of `value` of one system to that of another, round by round; None where they share no round."""
+    """Ratios of `value` between two systems within each round; None if they share no round."""
 
     def by_round(name: str) -> dict[tuple[str, int], Run]:
         return {(run.point, run.round): run for run in runs if run.system == name and point in ("", run.point)}
@@ -52,7 +52,7 @@ def ratios(
 
 
 def groups(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
-    """Runs by point and system, in the order in which they came."""
+    """Runs by point and system, in their order."""
     found: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         found.setdefault((run.point, run.system), []).append(run)
@@ -60,7 +60,7 @@ def groups(runs: Sequence[Run]) -> dict[tuple[str, str], list[Run]]:
 
 
 def medians(runs: Sequence[Run]) -> dict[str, float]:
-    """Of the figures of several runs of one system at one point."""
+    """Medians of the figures over several runs of one system at one point."""
     return {
         name: plain.median(getattr(run, name) for run in runs)
         for name in ("rate", "p50_ms", "p90_ms", "p99_ms", "cpu_total", "load_cpu", "others")
@@ -68,6 +68,6 @@ def medians(runs: Sequence[Run]) -> dict[str, float]:
 
 
 def cpu_medians(runs: Sequence[Run]) -> dict[str, float]:
-    """CPU seconds for 1,000 requests of each process; one that is not in a run used nothing in it."""
+    """Median CPU seconds per 1,000 requests of each process; a process missing in a run counts as 0."""
     names = sorted({name for run in runs for name in run.cpu})
     return {name: plain.median(run.cpu.get(name, 0.0) for run in runs) for name in names}

@@ -1,4 +1,4 @@
-"""The tables of `results.md`."""
+"""Tables of `results.md`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.serving.workloads import Workload
 
 
 def tell(report: Report, workload: Workload, runs: Sequence[Run], reference: str) -> None:
-    """Everything about one workload: medians, ratios, CPU by process, a picture."""
+    """Report one workload: medians, ratios, CPU by process, and a plot."""
     _medians(report, workload, runs)
     _ratios(report, workload, runs, reference)
     _cpu(report, workload, runs)

@@ -1,6 +1,6 @@
-"""What is asked: requests, the tensors that the model gets of them, and the right answers.
+"""Workloads: requests, the model's inputs and outputs, and the right answers.
 
-The right answers come from the plain ONNX model and the few lines of `programs.work`, with no server anywhere.
+The right answers are computed with the ONNX model and `programs.work`, without a server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from triptych.protocol.tensors import to_raw
 MODELS = ROOT / "model-repository"
 PICTURE = ROOT / "examples/data/seven_640x480.jpg"
 BOX = (367, 4, 183, 219)  # of the digit in it, pixels
-EXAMPLES = 32  # different requests, so that a mixed-up answer shows
+EXAMPLES = 32  # distinct requests, so that swapped answers are noticed
 SALES, DIGITS = "sales_forecast_de", "digits_de"
 
 Arrays = Mapping[str, Array]
@@ -31,13 +31,13 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Workload:
-    """One kind of request to one model, of so many rows each."""
+    """Requests of `rows` rows to one model."""
 
     name: str
     title: str
     model: str
     rows: int
-    original: str = ""  # whose ONNX file it is, where the model is not one of the examples
+    original: str = ""  # the model whose ONNX file it uses, if it is not one of the examples
 
     @property
     def kind(self) -> str:
@@ -45,18 +45,18 @@ class Workload:
 
     @functools.cached_property
     def requests(self) -> Sequence[Arrays]:
-        """What callers send."""
+        """Inputs of the requests."""
         make = _sales if self.kind == "sales" else _digits
         return [make(np.random.default_rng(seed), self.rows) for seed in range(EXAMPLES)]
 
     @functools.cached_property
     def prepared(self) -> Sequence[Arrays]:
-        """What the model gets."""
+        """Inputs of the model."""
         return [work.before(self.kind, dict(request)) for request in self.requests]
 
     @functools.cached_property
     def predicted(self) -> Sequence[Arrays]:
-        """What the model says."""
+        """Outputs of the model."""
         import onnxruntime
 
         file = MODELS / (self.original or self.model) / "1/model.onnx"
@@ -66,14 +66,14 @@ class Workload:
 
     @functools.cached_property
     def answers(self) -> Sequence[Arrays]:
-        """What callers get."""
+        """Right answers to the requests."""
         return [work.after(self.kind, dict(outputs)) for outputs in self.predicted]
 
 
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("W1", "one row of sales_forecast: hops dominate", SALES, 1),
+        Workload("W1", "one row of sales_forecast: RPCs dominate", SALES, 1),
         Workload("W2", "a 640x480 JPEG of digits with a box: preprocess dominates", DIGITS, 1),
         Workload("W3", "16 rows of sales_forecast per request", SALES, 16),
     )
@@ -81,7 +81,7 @@ WORKLOADS = {
 
 
 def differences(got: Arrays, want: Arrays) -> Iterator[str]:
-    """A sentence for each tensor that is not what it should be; shapes [n] and [n,1] are one."""
+    """A sentence for each tensor that differs; shapes [n] and [n,1] are equal."""
     for name, expected in want.items():
         if name not in got:
             yield f"no output '{name}'"
@@ -98,7 +98,7 @@ def _equal(got: Array, want: Array) -> bool:
 
 
 def write_data(requests: Sequence[Arrays], file: Path, batched: bool) -> Path:
-    """The requests as perf_analyzer reads them: a step for each row where the server batches, else for each request."""
+    """Write the requests for perf_analyzer: one step per row if the server batches, else one per request."""
     if batched:
         steps = [
             {name: _content(array[row : row + 1], array.shape[1:]) for name, array in request.items()}
@@ -116,7 +116,7 @@ def _rows(request: Arrays) -> range:
 
 
 def _content(array: Array, shape: Sequence[int]) -> Any:
-    """Bytes as they travel, in base64: exact, and read fast."""
+    """Raw contents in base64, which are exact and fast to read."""
     return {"content": {"b64": base64.b64encode(to_raw(array)).decode()}, "shape": list(shape) or [1]}
 
 
@@ -129,7 +129,7 @@ def _sales(rng: np.random.Generator, rows: int) -> Arrays:
 
 
 def _digits(rng: np.random.Generator, rows: int) -> Arrays:
-    """The same picture; boxes that differ by a few pixels."""
+    """Requests with the same picture and boxes that differ by a few pixels."""
     box = np.array(BOX, np.int32) + np.column_stack([rng.integers(0, 9, (rows, 2)), rng.integers(-8, 1, (rows, 2))])
     return {
         "image": np.array([PICTURE.read_bytes()] * rows, np.object_),
@@ -138,5 +138,5 @@ def _digits(rng: np.random.Generator, rows: int) -> Arrays:
 
 
 def tensor_specs(tensors: Arrays) -> list[tuple[str, str, list[int]]]:
-    """Name, datatype and the dimensions behind the rows."""
+    """Name, datatype, and dimensions after the rows, of each tensor."""
     return [(name, name_of(array.dtype), list(array.shape[1:])) for name, array in tensors.items()]

@@ -49,7 +49,7 @@ def _write_the_rest(
     plots.errors(sales.results, out / "docs/images/sales_errors.png")
     plots.digits_samples(out / "docs/images/digits_samples.png")
     example_requests.write(sales.series, split()[1], out / "examples/data")
-    report.write(sales.results, digits, out / "docs/example-models.md")
+    report.write(sales.results, digits, out / "docs/reference/example-models.md")
     progress.end()
 
 

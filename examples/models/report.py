@@ -1,4 +1,4 @@
-"""docs/example-models.md: how good the example models are, and why there is one for each country."""
+"""docs/reference/example-models.md: how good the example models are, and why there is one for each country."""
 
 from __future__ import annotations
 
@@ -13,51 +13,58 @@ from examples.models.handwriting import HELD_OUT_SAMPLES
 from examples.models.labels import DIGIT_WORDS
 
 _TEXT: Final = """\
-# The example models
+# Example models
 
-Written by `make models`, which makes everything in `model-repository/` from nothing:
-no download, fixed seeds, one thread for each sum. On the same machine it makes the same bytes; another CPU may
-round differently in the last digits.
+`make models` writes this page and everything in `model-repository/`, without any download, with fixed seeds and one
+thread per sum. The same machine makes the same bytes. Another CPU may round differently in the last digits.
 
-## One sales model for each country: what it is worth
+## One sales model per country
 
-**The sales data is generated**; no shop sold these units. Each of the {countries} countries has its own level,
-weekly shape (in some shops are shut on Sundays, in some people rest on Fridays), yearly season, price elasticity and
-promotion lift: [models/countries.py](../models/countries.py), [models/sales_data.py](../models/sales_data.py).
-Models learn from five years and are measured on the sixth. A caller's history holds units only, so a model has to know
-by itself how its country's shoppers answer to a price or a promotion; that, and the shape of the week, is what one
-model for all countries cannot know. All get the same recipe; the global ones learn from the rows of all countries.
+**The sales data is generated**; no shop sold these units. Each of the {countries} countries has its own level, weekly
+shape (shops are closed on Sundays in some, people rest on Fridays in others), yearly season, price elasticity and
+promotion lift: [countries.py](../../examples/models/countries.py) and
+[sales_data.py](../../examples/models/sales_data.py).
 
-wMAPE is the sum of absolute errors over the sum of units. *Own* is the country's model (32 hidden values), *global*
-one model of that size for all countries, *global, wide* the same with {wide} hidden values.
+Models learn from five years and are measured on the sixth. A caller sends only the history of units, so a model has to
+know how the shoppers of its country react to a price or a promotion, and the shape of the week. One model for all
+countries cannot know that. All models have the same recipe; the global ones learn from the rows of all countries.
 
-![forecasts](images/forecasts.png)
+wMAPE is the sum of absolute errors divided by the sum of units.
+
+| column | model |
+|---|---|
+| own | the country's model, 32 hidden values |
+| global | one model of that size for all countries |
+| global, wide | the same with {wide} hidden values |
+
+![forecasts](../images/forecasts.png)
 
 {sales}
-![errors](images/sales_errors.png)
+![errors](../images/sales_errors.png)
 
-Read with this in mind: five settings of the recipe (weight decay, epochs) were tried while looking at the held-out
-year, so all three columns flatter a little. The one kept is not the best for the own models: with three times the
-decay they had 13.3 % on average, and the global one 17.0 %.
+All three columns are slightly too good: five settings of the recipe (weight decay, epochs) were tried while looking at
+the held-out year. The chosen setting is not the best for the own models: with three times the decay they had 13.3 % on
+average, and the global one 17.0 %.
 
 ## Digits
 
-The handwriting is real: 1,797 samples of 8x8 pixels that come with scikit-learn. {held_out} of them were set aside
-by number before anything was drawn. Samples become colour pictures in the style of each country, as sheets and as
-scenes with a box; training and serving run the same contract steps. A base network learns from all styles, each
-country's network goes on from there with its own.
+The handwriting is real: 1,797 samples of 8x8 pixels that come with scikit-learn. {held_out} of them were set aside by
+number before any picture was drawn. Samples become colour pictures in the style of each country, as sheets and as
+scenes with a box. Training and serving run the same contract steps. A base network learns from all styles, and the
+network of each country starts from the base network and learns from its own style.
 
-![samples](images/digits_samples.png)
+![samples](../images/digits_samples.png)
 
-Accuracy on {pictures} pictures of held-out samples for each country, half of them with a box. This is the network
-alone; `make accuracy` asks the running chain over gRPC. The base network is about as good: pictures differ less
-between these countries than sales do, and the models are separate for their words and as a test bed.
-Some six settings (strokes, augmentation, epochs) were tried while looking at these samples, so this number too
-flatters a little; and one person may have written samples of both parts, since the set does not name its writers.
+The accuracy is that of the network alone, on {pictures} pictures of held-out samples per country, half of them with a
+box. `make accuracy` asks the running stages over gRPC. The base network is about as good, because pictures differ less
+between these countries than sales do. The models are separate for their words, and as a test bed.
+
+The accuracy is slightly too good: some six settings (strokes, augmentation, epochs) were tried while looking at these
+samples. One person may have written samples of both parts, because the data set does not name its writers.
 
 {digits}
-`digits_gb` has two versions: the second numbers its classes differently, no digit keeps its number, and its contract's
-labels follow. So each version says the right word, and the logits of one with the labels of the other never do.
+`digits_gb` has two versions. The second numbers its classes differently, so no digit keeps its number, and the labels
+of its contract follow. Each version gives the right word, and the outputs of one with the labels of the other never do.
 """
 
 
@@ -81,7 +88,7 @@ def sales_table(results: Sequence[sales_build.Result]) -> str:
 
 def digits_table(results: Sequence[digits_build.Result]) -> str:
     """Markdown: the accuracy for each country."""
-    lines = ["| model | own network | base network | says |\n", "|---|---|---|---|\n"]
+    lines = ["| model | own network | base network | words |\n", "|---|---|---|---|\n"]
     for r in results:
         first, second, *_, last = DIGIT_WORDS[r.code]
         lines.append(f"| digits_{r.code.lower()} | {r.own:.4f} | {r.base:.4f} | {first}, {second}, ... {last} |\n")

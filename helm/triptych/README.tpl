@@ -18,7 +18,7 @@ The images are made by `make images`: preprocess and postprocess 466 MB each (of
 | postprocess | InferenceService `postprocess` | Deployment `postprocess` | |
 | controller | Deployment `controller` | the same | the same |
 
-With `backend.enabled` there is Deployment `backend` in front of them, with HTTP on port 8080: [examples/backend](../../examples/backend). With `canary.enabled` the stages that differ run a second time as `preprocess-canary` and so on: [docs/canary.md](../../docs/canary.md).
+With `backend.enabled` there is Deployment `backend` in front of them, with HTTP on port 8080: [examples/backend](../../examples/backend). With `canary.enabled` the stages that differ run a second time as `preprocess-canary` and so on: [docs/guides/canary.md](../../docs/guides/canary.md).
 
 KServe names the Deployment of InferenceService `preprocess` `preprocess-predictor`. Callers use Service `preprocess`, port 9000; in Knative mode `preprocess-predictor.NAMESPACE`, port 80. Between the stages Services are headless, and clients use all pods.
 

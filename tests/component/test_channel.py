@@ -15,7 +15,7 @@ import pytest
 import trustme
 from ngh2 import Setting
 
-from tests.component.scripted.loop import on_a_loop
+from tests.component.scripted.loop import leaves_nothing
 from tests.component.scripted.peer import END, OK, Peer, peers
 from triptych.http2 import channel as channel_module
 from triptych.http2 import client as client_module
@@ -99,7 +99,7 @@ NO_ANSWERS: dict[str, tuple[tuple[bytes, ...], Any, Any, StatusCode, str]] = {
 
 
 @pytest.mark.parametrize("name", NO_ANSWERS)
-@on_a_loop
+@leaves_nothing
 async def test_what_is_no_answer_is_an_error_that_says_so(name: str) -> None:
     pieces, headers, end, code, text = NO_ANSWERS[name]
 
@@ -117,7 +117,7 @@ async def test_what_is_no_answer_is_an_error_that_says_so(name: str) -> None:
         assert text in error.details
 
 
-@on_a_loop
+@leaves_nothing
 async def test_answers_of_a_stream_that_end_within_a_message_are_an_error() -> None:
     def script(peer: Peer, stream: int) -> None:
         peer.answer(stream, HELLO, HELLO[:7])
@@ -134,7 +134,7 @@ async def test_answers_of_a_stream_that_end_within_a_message_are_an_error() -> N
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 100])
-@on_a_loop
+@leaves_nothing
 async def test_a_server_that_does_not_speak_http2_is_unavailable(said: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(channel_module, "CONNECT_S", 0.05)
@@ -144,7 +144,7 @@ async def test_a_server_that_does_not_speak_http2_is_unavailable(said: bytes) ->
             assert ("no answer in time" if not said else "before the server spoke") in error.details
 
 
-@on_a_loop
+@leaves_nothing
 async def test_a_server_with_tls_and_no_http2_is_named_so() -> None:
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -161,7 +161,7 @@ async def test_a_server_with_tls_and_no_http2_is_named_so() -> None:
 
 
 @pytest.mark.parametrize("how", ["refused", "goaway"])
-@on_a_loop
+@leaves_nothing
 async def test_a_call_that_the_server_has_not_begun_is_sent_again(how: str) -> None:
     numbers = count()
 
@@ -178,7 +178,7 @@ async def test_a_call_that_the_server_has_not_begun_is_sent_again(how: str) -> N
         assert served.calls == 2
 
 
-@on_a_loop
+@leaves_nothing
 async def test_calls_that_wait_for_others_when_the_server_leaves_are_sent_elsewhere() -> None:
     """libnghttp2 gives them back with what it sends next, and not with what comes."""
     first: list[tuple[Peer, int]] = []
@@ -202,7 +202,7 @@ async def test_calls_that_wait_for_others_when_the_server_leaves_are_sent_elsewh
 
 
 @pytest.mark.parametrize(("pushback", "tries"), [(b"1", 5), (b"-1", 1), (b"soon", 1), (b"9" * 5000, 1), (b"90000", 1)])
-@on_a_loop
+@leaves_nothing
 async def test_a_server_says_when_it_wants_to_be_tried_again(pushback: bytes, tries: int) -> None:
     def script(peer: Peer, stream: int) -> None:
         peer.answer(stream, end=(*UNAVAILABLE, (b"grpc-retry-pushback-ms", pushback)))
@@ -212,7 +212,7 @@ async def test_a_server_says_when_it_wants_to_be_tried_again(pushback: bytes, tr
         assert served.calls == tries
 
 
-@on_a_loop
+@leaves_nothing
 async def test_a_call_that_is_answered_before_it_is_sent_ends() -> None:
     def script(peer: Peer, stream: int) -> None:
         peer.answer(stream, end=((b"grpc-status", b"8"), (b"grpc-message", b"too large")))
@@ -224,7 +224,7 @@ async def test_a_call_that_is_answered_before_it_is_sent_ends() -> None:
 
 
 @pytest.mark.parametrize("how", ["cancelled", "late", "left"])
-@on_a_loop
+@leaves_nothing
 async def test_a_call_that_nobody_waits_for_is_reset(how: str) -> None:
     def script(peer: Peer, stream: int) -> None:
         peer.answer(stream, HELLO, end=None)
@@ -248,7 +248,7 @@ async def test_a_call_that_nobody_waits_for_is_reset(how: str) -> None:
         assert not [call for connection in channel._connections for call in connection._calls]
 
 
-@on_a_loop
+@leaves_nothing
 async def test_a_server_that_falls_silent_is_asked_and_then_left() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client_module, "KEEPALIVE_S", 0.05)
@@ -264,7 +264,7 @@ async def test_a_server_that_falls_silent_is_asked_and_then_left() -> None:
             assert (await failure(_of(call))).details == "the connection was lost"
 
 
-@on_a_loop
+@leaves_nothing
 async def test_an_address_that_was_away_for_long_is_used_when_it_is_back() -> None:
     """It is tried again at the time that was set for it, also when no call needs it and that time is at its longest."""
     with pytest.MonkeyPatch.context() as patch:
@@ -284,7 +284,7 @@ async def test_an_address_that_was_away_for_long_is_used_when_it_is_back() -> No
                     assert back.calls == 2
 
 
-@on_a_loop
+@leaves_nothing
 async def test_a_connection_that_ends_as_soon_as_it_is_there_is_made_again() -> None:
     numbers = count()
 
@@ -301,7 +301,7 @@ async def test_a_connection_that_ends_as_soon_as_it_is_there_is_made_again() -> 
         assert await channel.unary(PATH, b"", TIMEOUT_S) == b"hello"
 
 
-@on_a_loop
+@leaves_nothing
 async def test_a_name_that_stands_for_others_later_is_followed() -> None:
     async with peers(echo) as one, peers(echo) as other:
         found = [("127.0.0.1", one.port)]
@@ -327,7 +327,7 @@ async def test_a_name_that_stands_for_others_later_is_followed() -> None:
                 assert await channel.unary(PATH, b"", TIMEOUT_S) == b"hello"  # what was known holds
 
 
-@on_a_loop
+@leaves_nothing
 async def test_a_name_that_stands_for_nothing_says_so() -> None:
     async with channel_to("nowhere.invalid:9001") as channel:
         error = await failure(channel.unary(PATH, b"", TIMEOUT_S))
@@ -336,7 +336,7 @@ async def test_a_name_that_stands_for_nothing_says_so() -> None:
 
 
 @pytest.mark.parametrize("state", ["new", "resolving", "connecting", "calling", "streaming", "away", "idle"])
-@on_a_loop
+@leaves_nothing
 async def test_a_channel_that_is_closed_leaves_nothing(state: str) -> None:
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(peers(silent if state == "calling" else echo))
@@ -366,7 +366,7 @@ async def test_a_channel_that_is_closed_leaves_nothing(state: str) -> None:
         assert (await failure(channel.unary(PATH, b"", TIMEOUT_S))).details == channel_module.CLOSED
 
 
-@on_a_loop
+@leaves_nothing
 async def test_a_channel_that_takes_no_more_calls_ends_those_that_it_has() -> None:
     held: list[tuple[Peer, int]] = []
     async with peers(lambda peer, stream: held.append((peer, stream))) as served:

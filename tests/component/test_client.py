@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,68 +45,51 @@ async def stuck() -> AsyncIterator[tuple[Stuck, Upstream]]:
     await server.stop(0)
 
 
-def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(test())
+async def test_a_call_whose_channel_is_closed_says_that_the_part_is_gone_and_cancels_nobody() -> None:
+    async with stuck() as (handler, upstream):
+        call = asyncio.create_task(upstream.call("ServerLive", LIVE, Call.within(20)))
+        await handler.taken.wait()
+        await upstream.close()
+        with pytest.raises(StageUnavailable, match="the connection was closed"):
+            await call
+        with pytest.raises(StageUnavailable, match="the connection was closed"):
+            await upstream.call("ServerLive", LIVE, Call.within(20))
 
 
-def test_a_call_whose_channel_is_closed_says_that_the_part_is_gone_and_cancels_nobody() -> None:
-    async def test() -> None:
-        async with stuck() as (handler, upstream):
-            call = asyncio.create_task(upstream.call("ServerLive", LIVE, Call.within(20)))
-            await handler.taken.wait()
-            await upstream.close()
-            with pytest.raises(StageUnavailable, match="the connection was closed"):
-                await call
-            with pytest.raises(StageUnavailable, match="the connection was closed"):
-                await upstream.call("ServerLive", LIVE, Call.within(20))
-
-    run(test)
+async def test_a_caller_that_is_cancelled_is_cancelled() -> None:
+    async with stuck() as (handler, upstream):
+        call = asyncio.create_task(upstream.call("ServerLive", LIVE, Call.within(20)))
+        await handler.taken.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
 
 
-def test_a_caller_that_is_cancelled_is_cancelled() -> None:
-    async def test() -> None:
-        async with stuck() as (handler, upstream):
-            call = asyncio.create_task(upstream.call("ServerLive", LIVE, Call.within(20)))
-            await handler.taken.wait()
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-
-    run(test)
-
-
-def test_a_part_that_does_not_answer_in_time_is_named_with_the_time() -> None:
-    async def test() -> None:
-        async with stuck() as (_, upstream):
-            with pytest.raises(DeadlineExceeded, match=r"predictor at .* did not answer within 0.1"):
-                await upstream.call("ServerLive", LIVE, Call.within(20), 0.1)
-
-    run(test)
+async def test_a_part_that_does_not_answer_in_time_is_named_with_the_time() -> None:
+    async with stuck() as (_, upstream):
+        with pytest.raises(DeadlineExceeded, match=r"predictor at .* did not answer within 0.1"):
+            await upstream.call("ServerLive", LIVE, Call.within(20), 0.1)
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
-def test_what_a_replica_that_is_leaving_drops_is_asked_for_again(code: grpc.StatusCode) -> None:
+async def test_what_a_replica_that_is_leaving_drops_is_asked_for_again(code: grpc.StatusCode) -> None:
     """By a name, which stands for replicas; the one here drops its first call."""
+    asked = 0
 
-    async def test() -> None:
-        asked = 0
+    async def answer(_request: bytes, context: Any) -> bytes:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await context.abort(code, "this replica is gone")
+        return bytes(pb.ServerLiveResponse(live=True).SerializeToString())
 
-        async def answer(_request: bytes, context: Any) -> bytes:
-            nonlocal asked
-            asked += 1
-            if asked == 1:
-                await context.abort(code, "this replica is gone")
-            return bytes(pb.ServerLiveResponse(live=True).SerializeToString())
-
-        server = aio.server()
-        methods: dict[str, Any] = {"ServerLive": grpc.unary_unary_rpc_method_handler(answer)}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
-        port = server.add_insecure_port("localhost:0")
-        await server.start()
-        upstream = Upstream("postprocess", f"localhost:{port}", SERVICE, relays=False)
-        assert (await upstream.call("ServerLive", LIVE, Call.within(20))).live
-        assert asked == 2
-        await upstream.close()
-        await server.stop(0)
-
-    run(test)
+    server = aio.server()
+    methods: dict[str, Any] = {"ServerLive": grpc.unary_unary_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
+    port = server.add_insecure_port("localhost:0")
+    await server.start()
+    upstream = Upstream("postprocess", f"localhost:{port}", SERVICE, relays=False)
+    assert (await upstream.call("ServerLive", LIVE, Call.within(20))).live
+    assert asked == 2
+    await upstream.close()
+    await server.stop(0)

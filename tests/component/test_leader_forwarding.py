@@ -16,7 +16,7 @@ from controller.leader_forwarding import LoadForwarder
 from controller.placement.placement import Residency
 from tests.component.controllers import running
 from tests.unit.controller.folders import publish
-from tests.unit.controller.tritons import Desk, FakeTriton, read, run
+from tests.unit.controller.tritons import Desk, FakeTriton, read
 from triptych.errors import DeadlineExceeded, Unavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
@@ -45,80 +45,58 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_follower_answers_with_what_the_leader_loaded(folder: Path) -> None:
-    async def test() -> None:
-        async with running(folder) as leader, follower(folder / "models", Told(leader.address)) as (loads, _):
-            assert await loads.ensure_loaded("sales_fr", 1, Call.within(10)) == (leader.predictor,)
-            assert leader.triton.loads == ["sales_fr"]
-
-    run(test())
+async def test_a_follower_answers_with_what_the_leader_loaded(folder: Path) -> None:
+    async with running(folder) as leader, follower(folder / "models", Told(leader.address)) as (loads, _):
+        assert await loads.ensure_loaded("sales_fr", 1, Call.within(10)) == (leader.predictor,)
+        assert leader.triton.loads == ["sales_fr"]
 
 
-def test_a_load_waits_for_a_leader_and_goes_to_whoever_it_is_then(folder: Path) -> None:
-    async def test() -> None:
-        told = Told()
-        async with running(folder) as leader, follower(folder / "models", told) as (loads, _):
-            waiting = asyncio.create_task(loads.ensure_loaded("sales_fr", 1, Call.within(20)))
-            await asyncio.sleep(0.3)
-            assert not waiting.done()
-            told.leader_address = "127.0.0.1:1"  # a leader that has just died
-            await asyncio.sleep(0.3)
-            assert not waiting.done()
-            told.leader_address = leader.address
-            assert await waiting == (leader.predictor,)
-
-    run(test())
+async def test_a_load_waits_for_a_leader_and_goes_to_whoever_it_is_then(folder: Path) -> None:
+    told = Told()
+    async with running(folder) as leader, follower(folder / "models", told) as (loads, _):
+        waiting = asyncio.create_task(loads.ensure_loaded("sales_fr", 1, Call.within(20)))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        told.leader_address = "127.0.0.1:1"  # a leader that has just died
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        told.leader_address = leader.address
+        assert await waiting == (leader.predictor,)
 
 
-def test_a_follower_that_becomes_leader_loads_itself(folder: Path) -> None:
-    async def test() -> None:
-        told = Told()
-        async with follower(folder / "models", told) as (loads, _):
-            waiting = asyncio.create_task(loads.ensure_loaded("sales_fr", 1, Call.within(20)))
-            await asyncio.sleep(0.1)
-            told.in_charge = True
-            assert await waiting == ("triton:8001",)
-
-    run(test())
+async def test_a_follower_that_becomes_leader_loads_itself(folder: Path) -> None:
+    told = Told()
+    async with follower(folder / "models", told) as (loads, _):
+        waiting = asyncio.create_task(loads.ensure_loaded("sales_fr", 1, Call.within(20)))
+        await asyncio.sleep(0.1)
+        told.in_charge = True
+        assert await waiting == ("triton:8001",)
 
 
-def test_without_a_leader_the_callers_deadline_ends_the_wait(folder: Path) -> None:
-    async def test() -> None:
-        async with follower(folder / "models", Told()) as (loads, _):
-            with pytest.raises(DeadlineExceeded):
-                await loads.ensure_loaded("sales_fr", 1, Call.within(0.3))
-
-    run(test())
+async def test_without_a_leader_the_callers_deadline_ends_the_wait(folder: Path) -> None:
+    async with follower(folder / "models", Told()) as (loads, _):
+        with pytest.raises(DeadlineExceeded):
+            await loads.ensure_loaded("sales_fr", 1, Call.within(0.3))
 
 
-def test_what_was_passed_on_is_not_passed_on_again(folder: Path) -> None:
-    async def test() -> None:
-        async with follower(folder / "models", Told("127.0.0.1:1")) as (loads, _):
-            with pytest.raises(Unavailable, match="does not lead"):
-                await loads.ensure_loaded("sales_fr", 1, Call.within(5), forwarded=True)
-
-    run(test())
+async def test_what_was_passed_on_is_not_passed_on_again(folder: Path) -> None:
+    async with follower(folder / "models", Told("127.0.0.1:1")) as (loads, _):
+        with pytest.raises(Unavailable, match="does not lead"):
+            await loads.ensure_loaded("sales_fr", 1, Call.within(5), forwarded=True)
 
 
-def test_a_refusal_of_the_leader_reaches_the_caller_as_the_leader_said_it(folder: Path) -> None:
+async def test_a_refusal_of_the_leader_reaches_the_caller_as_the_leader_said_it(folder: Path) -> None:
     publish(folder / "models", "broken_de")
-
-    async def test() -> None:
-        async with running(folder) as leader, follower(folder / "models", Told(leader.address)) as (loads, _):
-            with pytest.raises(Exception, match="'broken_de' could not be loaded: Triton refuses to load it") as caught:
-                await loads.ensure_loaded("broken_de", 1, Call.within(10))
-            assert getattr(caught.value, "code", None) is grpc.StatusCode.FAILED_PRECONDITION
-
-    run(test())
+    async with running(folder) as leader, follower(folder / "models", Told(leader.address)) as (loads, _):
+        with pytest.raises(Exception, match="'broken_de' could not be loaded: Triton refuses to load it") as caught:
+            await loads.ensure_loaded("broken_de", 1, Call.within(10))
+        assert getattr(caught.value, "code", None) is grpc.StatusCode.FAILED_PRECONDITION
 
 
-def test_ensure_loaded_over_the_wire_carries_the_mark(folder: Path) -> None:
-    async def test() -> None:
-        async with running(folder) as leader:
-            leader.controller._forwarder._leader = Told()
-            request: Any = cp.EnsureLoadedRequest(model="sales_fr", version=1, forwarded=True)
-            with pytest.raises(aio.AioRpcError) as caught:
-                await leader.own.EnsureLoaded(request, timeout=5)
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-
-    run(test())
+async def test_ensure_loaded_over_the_wire_carries_the_mark(folder: Path) -> None:
+    async with running(folder) as leader:
+        leader.controller._forwarder._leader = Told()
+        request: Any = cp.EnsureLoadedRequest(model="sales_fr", version=1, forwarded=True)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await leader.own.EnsureLoaded(request, timeout=5)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

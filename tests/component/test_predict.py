@@ -14,9 +14,10 @@ from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.catalog import Target
+from preprocess.predictors import Predictors
 from preprocess.settings import Settings
-from preprocess.upstream import Upstreams
 from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.client.upstream import Upstream
 from triptych.errors import DeadlineExceeded, Overloaded, Unavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
@@ -64,8 +65,8 @@ class Controller(Server):
 
 
 @asynccontextmanager
-async def served(*servers: Server, **settings: Any) -> AsyncIterator[Upstreams]:
-    """The servers, the last of them the controller, and preprocess's way to them."""
+async def served(*servers: Server, **settings: Any) -> AsyncIterator[Predictors]:
+    """The servers, the last of them the controller, and the predictors that preprocess calls."""
     running = []
     for each in servers:
         server = aio.server()
@@ -77,9 +78,11 @@ async def served(*servers: Server, **settings: Any) -> AsyncIterator[Upstreams]:
         each.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()
         running.append(server)
-    upstreams = Upstreams(Settings(controller=servers[-1].address, **settings))
-    yield upstreams
-    await upstreams.close()
+    controller = Upstream("controller", servers[-1].address, CONTROLLER_SERVICE, relays=True)
+    predictors = Predictors(Settings(**settings), controller)
+    yield predictors
+    await predictors.close()
+    await controller.close()
     for server in running:
         await server.stop(0)
 
@@ -93,125 +96,102 @@ def target(*holders: Server) -> Target:
 
 
 @pytest.mark.parametrize("cancels", [True, False], ids=["a caller that goes away", "a deadline that passes"])
-def test_triton_is_left_to_finish_what_nobody_waits_for_any_more(cancels: bool) -> None:
-    async def test() -> None:
-        triton, controller = Server(), Controller()
-        triton.go.clear()
-        async with served(triton, controller) as upstreams:
-            waiting = asyncio.create_task(upstreams.predict(target(triton), ROW, Call.within(20 if cancels else 0.3)))
-            while not triton.calls:
-                await asyncio.sleep(0.01)
-            if cancels:
-                waiting.cancel()
-            with pytest.raises(asyncio.CancelledError if cancels else DeadlineExceeded):
-                await waiting
-            await asyncio.sleep(0.3)
-            triton.go.set()
-            while not triton.answered:
-                await asyncio.sleep(0.01)
-            assert triton.cancelled == 0
-
-    run(test)
-
-
-def test_another_holder_answers_for_one_that_has_died_or_dropped_the_model() -> None:
-    async def test() -> None:
-        first, second, controller = Server(), Server(), Controller()
-        async with served(first, second, controller) as upstreams:
-            for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND):
-                first.refuses = code
-                answer = await upstreams.predict(target(first, second), ROW, Call.within(20))
-                assert answer.model_name == second.address
-            assert controller.calls == 0
-
-    run(test)
-
-
-def test_another_holder_answers_for_one_that_hangs() -> None:
-    async def test() -> None:
-        first, second, controller = Server(), Server(), Controller()
-        first.go.clear()
-        async with served(first, second, controller, predict_timeout_s=0.3) as upstreams:
-            answer = await upstreams.predict(target(first, second), ROW, Call.within(20))
-            assert answer.model_name == second.address
-            first.go.set()
-
-    run(test)
-
-
-def test_the_least_busy_holder_is_asked() -> None:
-    async def test() -> None:
-        first, second, controller = Server(), Server(), Controller()
-        first.go.clear()
-        second.go.clear()
-        async with served(first, second, controller) as upstreams:
-            calls = [
-                asyncio.create_task(upstreams.predict(target(first, second), ROW, Call.within(20))) for _ in range(10)
-            ]
-            while first.calls + second.calls < 10:
-                await asyncio.sleep(0.01)
-            assert (first.calls, second.calls) == (5, 5)
-            first.go.set()
-            second.go.set()
-            await asyncio.gather(*calls)
-
-    run(test)
-
-
-def test_when_no_holder_has_the_model_the_controller_is_asked() -> None:
-    async def test() -> None:
-        behind, holder, controller = Server(), Server(), Controller()
-        behind.refuses = grpc.StatusCode.NOT_FOUND
-        async with served(behind, holder, controller) as upstreams:
-            controller.names = [holder.address]
-            answer = await upstreams.predict(target(behind), ROW, Call.within(20))
-            assert answer.model_name == holder.address
-
-    run(test)
-
-
-def test_a_model_that_is_gone_after_every_load_is_given_up() -> None:
-    async def test() -> None:
-        behind, controller = Server(), Controller()
-        behind.refuses = grpc.StatusCode.NOT_FOUND
-        async with served(behind, controller) as upstreams:
-            controller.names = [behind.address]
-            with pytest.raises(Unavailable, match="gone again each time"):
-                await upstreams.predict(target(behind), ROW, Call.within(20))
-
-    run(test)
-
-
-def test_calls_that_a_triton_does_not_answer_are_bounded() -> None:
-    async def test() -> None:
-        triton, controller = Server(), Controller()
-        triton.go.clear()
-        async with served(triton, controller, max_in_flight=3) as upstreams:
-            for _ in range(3):
-                with pytest.raises(DeadlineExceeded):
-                    await upstreams.predict(target(triton), ROW, Call.within(0.1))
-            with pytest.raises(Overloaded, match="has 3 calls to answer, the limit"):
-                await upstreams.predict(target(triton), ROW, Call.within(20))
-            triton.go.set()
-
-    run(test)
-
-
-def test_of_equally_busy_tritons_that_of_the_own_pod_is_asked_first() -> None:
-    async def test() -> None:
-        other, own, controller = Server(), Server(), Controller()
-        async with served(other, own, controller):
-            upstreams = Upstreams(Settings(controller=controller.address, own_predictor=own.address))
-            await upstreams.predict(target(other, own), ROW, Call.within(20))
-            assert (other.calls, own.calls) == (0, 1)
-            own.go.clear()
-            waiting = asyncio.create_task(upstreams.predict(target(other, own), ROW, Call.within(20)))
-            while own.calls < 2:
-                await asyncio.sleep(0.01)
-            await upstreams.predict(target(other, own), ROW, Call.within(20))
-            assert (other.calls, own.calls) == (1, 2), "the own one has a call more to answer"
-            own.go.set()
+async def test_triton_is_left_to_finish_what_nobody_waits_for_any_more(cancels: bool) -> None:
+    triton, controller = Server(), Controller()
+    triton.go.clear()
+    async with served(triton, controller) as predictors:
+        waiting = asyncio.create_task(predictors.predict(target(triton), ROW, Call.within(20 if cancels else 0.3)))
+        while not triton.calls:
+            await asyncio.sleep(0.01)
+        if cancels:
+            waiting.cancel()
+        with pytest.raises(asyncio.CancelledError if cancels else DeadlineExceeded):
             await waiting
-            await upstreams.close()
+        await asyncio.sleep(0.3)
+        triton.go.set()
+        while not triton.answered:
+            await asyncio.sleep(0.01)
+        assert triton.cancelled == 0
 
-    run(test)
+
+async def test_another_holder_answers_for_one_that_has_died_or_dropped_the_model() -> None:
+    first, second, controller = Server(), Server(), Controller()
+    async with served(first, second, controller) as predictors:
+        for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND):
+            first.refuses = code
+            answer = await predictors.predict(target(first, second), ROW, Call.within(20))
+            assert answer.model_name == second.address
+        assert controller.calls == 0
+
+
+async def test_another_holder_answers_for_one_that_hangs() -> None:
+    first, second, controller = Server(), Server(), Controller()
+    first.go.clear()
+    async with served(first, second, controller, predict_timeout_s=0.3) as predictors:
+        answer = await predictors.predict(target(first, second), ROW, Call.within(20))
+        assert answer.model_name == second.address
+        first.go.set()
+
+
+async def test_the_least_busy_holder_is_asked() -> None:
+    first, second, controller = Server(), Server(), Controller()
+    first.go.clear()
+    second.go.clear()
+    async with served(first, second, controller) as predictors:
+        calls = [
+            asyncio.create_task(predictors.predict(target(first, second), ROW, Call.within(20))) for _ in range(10)
+        ]
+        while first.calls + second.calls < 10:
+            await asyncio.sleep(0.01)
+        assert (first.calls, second.calls) == (5, 5)
+        first.go.set()
+        second.go.set()
+        await asyncio.gather(*calls)
+
+
+async def test_when_no_holder_has_the_model_the_controller_is_asked() -> None:
+    behind, holder, controller = Server(), Server(), Controller()
+    behind.refuses = grpc.StatusCode.NOT_FOUND
+    async with served(behind, holder, controller) as predictors:
+        controller.names = [holder.address]
+        answer = await predictors.predict(target(behind), ROW, Call.within(20))
+        assert answer.model_name == holder.address
+
+
+async def test_a_model_that_is_gone_after_every_load_is_given_up() -> None:
+    behind, controller = Server(), Controller()
+    behind.refuses = grpc.StatusCode.NOT_FOUND
+    async with served(behind, controller) as predictors:
+        controller.names = [behind.address]
+        with pytest.raises(Unavailable, match="gone again each time"):
+            await predictors.predict(target(behind), ROW, Call.within(20))
+
+
+async def test_calls_that_a_triton_does_not_answer_are_bounded() -> None:
+    triton, controller = Server(), Controller()
+    triton.go.clear()
+    async with served(triton, controller, max_in_flight=3) as predictors:
+        for _ in range(3):
+            with pytest.raises(DeadlineExceeded):
+                await predictors.predict(target(triton), ROW, Call.within(0.1))
+        with pytest.raises(Overloaded, match="has 3 calls to answer, the limit"):
+            await predictors.predict(target(triton), ROW, Call.within(20))
+        triton.go.set()
+
+
+async def test_of_equally_busy_tritons_that_of_the_own_pod_is_asked_first() -> None:
+    other, own, controller = Server(), Server(), Controller()
+    async with served(other, own, controller):
+        nobody: Any = None
+        predictors = Predictors(Settings(own_predictor=own.address), nobody)
+        await predictors.predict(target(other, own), ROW, Call.within(20))
+        assert (other.calls, own.calls) == (0, 1)
+        own.go.clear()
+        waiting = asyncio.create_task(predictors.predict(target(other, own), ROW, Call.within(20)))
+        while own.calls < 2:
+            await asyncio.sleep(0.01)
+        await predictors.predict(target(other, own), ROW, Call.within(20))
+        assert (other.calls, own.calls) == (1, 2), "the own one has a call more to answer"
+        own.go.set()
+        await waiting
+        await predictors.close()

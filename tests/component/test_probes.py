@@ -71,21 +71,17 @@ def test_a_stage_that_leaves_is_live_and_not_ready_and_its_metrics_stay(server: 
             assert b"triptych_in_flight" in page.read()
 
 
-def test_a_loop_that_does_not_turn_is_neither_live_nor_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_loop_that_does_not_turn_is_neither_live_nor_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("triptych.server.probes.TURN_S", 0.05)
     said: list[int] = []
-
-    async def test() -> None:
-        server = GrpcioServer([], StageSettings())
-        await server.set_ready(True)
-        pages = ProbePages(CollectorRegistry(), server, asyncio.get_running_loop())
-        for path in ("/live", "/ready"):
-            ask = partial(pages.answer, "GET", path, HTTPMessage())
-            asking = threading.Thread(target=lambda ask=ask: said.append(asyncio.run(ask())[0]))
-            asking.start()
-            asking.join()  # the loop stands still meanwhile
-
-    asyncio.run(test())
+    server = GrpcioServer([], StageSettings())
+    await server.set_ready(True)
+    pages = ProbePages(CollectorRegistry(), server, asyncio.get_running_loop())
+    for path in ("/live", "/ready"):
+        ask = partial(pages.answer, "GET", path, HTTPMessage())
+        asking = threading.Thread(target=lambda ask=ask: said.append(asyncio.run(ask())[0]))
+        asking.start()
+        asking.join()  # the loop stands still meanwhile
     assert said == [503] * 2
 
 

@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from controller.settings import Settings
-from tests.component.controllers import Setting, Stub, run, running
+from tests.component.controllers import Setting, Stub, running
 from tests.unit.controller.folders import declare, publish
 from triptych.protocol import controller_pb2 as cp
 
@@ -80,29 +80,26 @@ async def full(call: Awaitable[Any]) -> str:
     [{"names": ("preprocess",)}, {"names": ("a", "preprocess")}, {"names": ("a",), "common": "preprocess"}],
     ids=str,
 )
-def test_strangers_cannot_take_the_last_places_of_watchers(
+async def test_strangers_cannot_take_the_last_places_of_watchers(
     folder: Path, authority: trustme.CA, server: str, shown: dict[str, Any]
 ) -> None:
-    async def test() -> None:
-        async with (
-            running(folder, **mutual(authority, folder, server=server, max_watchers=2)) as setting,
-            AsyncExitStack() as opened,
-        ):
-            stranger = Stub(await opened.enter_async_context(channel_of(setting, authority, *STRANGERS)))
-            held = stranger.Watch(cp.WatchRequest(), timeout=30)
-            await held.read()
-            told = await full(stranger.Watch(cp.WatchRequest(), timeout=30).read())
-            assert "1 watchers follow the catalog without a certificate of a stage, the limit for them" in told
-            names, common = shown["names"], shown.get("common")
-            stage = Stub(await opened.enter_async_context(channel_of(setting, authority, *names, common=common)))
-            assert (await stage.Watch(cp.WatchRequest(), timeout=30).read()).full
-            held.cancel()
-
-    run(test())
+    async with (
+        running(folder, **mutual(authority, folder, server=server, max_watchers=2)) as setting,
+        AsyncExitStack() as opened,
+    ):
+        stranger = Stub(await opened.enter_async_context(channel_of(setting, authority, *STRANGERS)))
+        held = stranger.Watch(cp.WatchRequest(), timeout=30)
+        await held.read()
+        told = await full(stranger.Watch(cp.WatchRequest(), timeout=30).read())
+        assert "1 watchers follow the catalog without a certificate of a stage, the limit for them" in told
+        names, common = shown["names"], shown.get("common")
+        stage = Stub(await opened.enter_async_context(channel_of(setting, authority, *names, common=common)))
+        assert (await stage.Watch(cp.WatchRequest(), timeout=30).read()).full
+        held.cancel()
 
 
 @pytest.mark.parametrize("way", ["EnsureLoaded", "RepositoryModelLoad"])
-def test_strangers_cannot_take_the_last_places_of_loads(
+async def test_strangers_cannot_take_the_last_places_of_loads(
     folder: Path, authority: trustme.CA, server: str, way: str
 ) -> None:
     def load(channel: aio.Channel, model: str) -> Awaitable[Any]:
@@ -115,40 +112,34 @@ def test_strangers_cannot_take_the_last_places_of_loads(
         asked = oip.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=model), timeout=20)
         return asked
 
-    async def test() -> None:
-        async with (
-            running(folder, **mutual(authority, folder, server=server, max_in_flight=2)) as setting,
-            AsyncExitStack() as opened,
-        ):
-            stranger = await opened.enter_async_context(channel_of(setting, authority, *STRANGERS))
-            setting.triton.may_finish.clear()
-            waiting = asyncio.ensure_future(load(stranger, "sales_de"))
-            while "sales_de" not in setting.triton.loads:
-                await asyncio.sleep(0.01)
-            told = await full(load(stranger, "sales_fr"))
-            assert "1 calls already wait for loads without a certificate of a stage" in told
-            stage = await opened.enter_async_context(channel_of(setting, authority, "preprocess"))
-            asked = asyncio.ensure_future(load(stage, "sales_de"))
-            setting.triton.may_finish.set()
-            await asyncio.gather(waiting, asked)
-
-    run(test())
+    async with (
+        running(folder, **mutual(authority, folder, server=server, max_in_flight=2)) as setting,
+        AsyncExitStack() as opened,
+    ):
+        stranger = await opened.enter_async_context(channel_of(setting, authority, *STRANGERS))
+        setting.triton.may_finish.clear()
+        waiting = asyncio.ensure_future(load(stranger, "sales_de"))
+        while "sales_de" not in setting.triton.loads:
+            await asyncio.sleep(0.01)
+        told = await full(load(stranger, "sales_fr"))
+        assert "1 calls already wait for loads without a certificate of a stage" in told
+        stage = await opened.enter_async_context(channel_of(setting, authority, "preprocess"))
+        asked = asyncio.ensure_future(load(stage, "sales_de"))
+        setting.triton.may_finish.set()
+        await asyncio.gather(waiting, asked)
 
 
-def test_a_load_by_either_protocol_takes_one_of_the_places(folder: Path) -> None:
-    async def test() -> None:
-        async with running(folder, max_loads_per_peer=1) as setting:
-            setting.triton.may_finish.clear()
-            request = pb.RepositoryModelLoadRequest(model_name="sales_de")
-            waiting = asyncio.ensure_future(setting.oip.RepositoryModelLoad(request, timeout=20))
-            while not setting.triton.loads:
-                await asyncio.sleep(0.01)
-            for call in (setting.ensure("sales_fr"), setting.oip.RepositoryModelLoad(request, timeout=20)):
-                assert "1 calls already wait for loads from 127.0.0.1, the limit for one peer" in await full(call)
-            setting.triton.may_finish.set()
-            await waiting
-
-    run(test())
+async def test_a_load_by_either_protocol_takes_one_of_the_places(folder: Path) -> None:
+    async with running(folder, max_loads_per_peer=1) as setting:
+        setting.triton.may_finish.clear()
+        request = pb.RepositoryModelLoadRequest(model_name="sales_de")
+        waiting = asyncio.ensure_future(setting.oip.RepositoryModelLoad(request, timeout=20))
+        while not setting.triton.loads:
+            await asyncio.sleep(0.01)
+        for call in (setting.ensure("sales_fr"), setting.oip.RepositoryModelLoad(request, timeout=20)):
+            assert "1 calls already wait for loads from 127.0.0.1, the limit for one peer" in await full(call)
+        setting.triton.may_finish.set()
+        await waiting
 
 
 def test_without_names_of_stages_nothing_is_reserved() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -112,7 +111,7 @@ def test_a_renewed_certificate_is_served_without_a_restart(
             assert channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=10)
 
 
-def test_a_stage_calls_another_with_the_files_of_its_settings(
+async def test_a_stage_calls_another_with_the_files_of_its_settings(
     server: str, tmp_path: Path, certificates: Certificates
 ) -> None:
     mutual = {**certificates.serve(), "tls_client_ca": certificates.trusted()}
@@ -128,12 +127,12 @@ def test_a_stage_calls_another_with_the_files_of_its_settings(
             await upstream.close()
 
     with scripted(server, tmp_path, certificates.caller(), **mutual) as stage:
-        assert asyncio.run(test(ours)) == "1"
+        assert await test(ours) == "1"
         with pytest.raises(StageUnavailable):
-            asyncio.run(test(StageSettings(upstream_ca=certificates.trusted())))
+            await test(StageSettings(upstream_ca=certificates.trusted()))
 
 
-def test_a_stage_takes_up_what_it_shows_and_trusts_when_it_is_renewed(
+async def test_a_stage_takes_up_what_it_shows_and_trusts_when_it_is_renewed(
     server: str, tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("triptych.client.upstream.LOOK_S", 0.0)
@@ -148,20 +147,17 @@ def test_a_stage_takes_up_what_it_shows_and_trusts_when_it_is_renewed(
         with scripted(server, tmp_path, issued.caller(), port=port, **mutual) as stage:
             yield stage
 
-    async def test() -> None:
-        address, credentials = f"127.0.0.1:{port}", upstream_credentials(ours)
-        upstream = Upstream("s", address, SERVICE, relays=True, credentials=credentials)
-        with serving(certificates):
+    address, credentials = f"127.0.0.1:{port}", upstream_credentials(ours)
+    upstream = Upstream("s", address, SERVICE, relays=True, credentials=credentials)
+    with serving(certificates):
+        await upstream.call("ModelInfer", request(), Call.within(10))
+    renewed = Certificates(certificates.folder, trustme.CA())
+    with serving(renewed):
+        with pytest.raises(StageUnavailable):  # the authority is another, and the certificate still the old one
             await upstream.call("ModelInfer", request(), Call.within(10))
-        renewed = Certificates(certificates.folder, trustme.CA())
-        with serving(renewed):
-            with pytest.raises(StageUnavailable):  # the authority is another, and the certificate still the old one
-                await upstream.call("ModelInfer", request(), Call.within(10))
-            renewed.serve("caller")
-            await upstream.call("ModelInfer", request(), Call.within(10))
-        await upstream.close()
-
-    asyncio.run(test())
+        renewed.serve("caller")
+        await upstream.call("ModelInfer", request(), Call.within(10))
+    await upstream.close()
 
 
 @pytest.mark.parametrize(

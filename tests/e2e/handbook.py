@@ -1,4 +1,4 @@
-"""The commands of docs/canary.md, as they stand there, in the namespace of a test."""
+"""The commands of docs/guides/canary.md, as they stand there, in the namespace of a test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from local.environments import ROOT
 from tests.e2e.release import GATEWAY, Release
 from tools.chart import program
 
-PAGE = ROOT / "docs/canary.md"
+PAGE = ROOT / "docs/guides/canary.md"
 BLOCK = re.compile(r"^```sh (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

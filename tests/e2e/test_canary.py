@@ -1,4 +1,4 @@
-"""A canary of a lane by values, on a real cluster, counted: by the commands of docs/canary.md, under load."""
+"""A canary of a lane by values, on a real cluster, counted: by the commands of docs/guides/canary.md, under load."""
 
 from __future__ import annotations
 

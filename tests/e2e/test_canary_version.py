@@ -1,4 +1,4 @@
-"""A canary of a model's version, counted: with kubectl and by values, as docs/canary.md has it, under load."""
+"""A canary of a model's version, counted: with kubectl and by values, as docs/guides/canary.md has it, under load."""
 
 from __future__ import annotations
 

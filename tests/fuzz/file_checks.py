@@ -26,10 +26,10 @@ from controller.store.listing import ListingPage
 from controller.store.objects import Object
 from tests.unit.controller import folders
 from triptych.contract import Contract, ContractError, parse_contract
-from triptych.contract.document import quickly, thoroughly
-from triptych.contract.files import FileError, decode, printable_path
-from triptych.contract.loader import MAX_FAULTS
 from triptych.contract.plan import Plan
+from triptych.contract.reading.files import FileError, decode, printable_path
+from triptych.contract.reading.loader import MAX_FAULTS
+from triptych.contract.reading.yaml_document import quickly, thoroughly
 from triptych.contract.verification.callable import uncallable
 from triptych.contract.verification.trial import trial
 from triptych.contract.verification.trial_limits import TrialLimits

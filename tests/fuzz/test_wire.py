@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
@@ -11,8 +9,8 @@ from tests.fuzz.wire import Finding, check, fuzz
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_nearly_right_messages_are_answered_or_refused(seed: int) -> None:
-    count = asyncio.run(fuzz(seed, seconds=60, most=700))
+async def test_nearly_right_messages_are_answered_or_refused(seed: int) -> None:
+    count = await fuzz(seed, seconds=60, most=700)
     assert count.messages >= 700
     assert {"OK", "INVALID_ARGUMENT", "NOT_FOUND"} <= set(count.codes)
 

@@ -15,17 +15,18 @@ from tritonclient.grpc import service_pb2 as pb
 
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
+from preprocess.batch_executor import BatchExecutor
 from preprocess.catalog import Catalog, Target
-from preprocess.pipeline import Chain
+from preprocess.pipeline import Pipeline
+from preprocess.postprocessor import postprocess_request
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import Settings as PreprocessSettings
 from preprocess.transform import Transform
-from preprocess.upstream import request_of
 from triptych.client.contract_store import ContractStore
 from triptych.contract import load_contract
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.errors import InvalidRequest, UnknownModel
-from triptych.postprocessing import Postprocessor, Predicted
+from triptych.postprocessing import Postprocessor, PredictedBatch
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import encode_response
@@ -67,10 +68,10 @@ class Upstreams:
         outputs = {o.name: np.ones((rows, *o.shape[1:]), TO_NUMPY[o.datatype]) for o in plan.contract.model.outputs}
         return encode_response(pb.ModelInferResponse(), outputs)
 
-    async def __call__(self, batch: Predicted, call: Call) -> pb.ModelInferResponse:
+    async def __call__(self, batch: PredictedBatch, call: Call) -> pb.ModelInferResponse:
         """Postprocess's answer."""
         assert self.postprocess is not None
-        return await self.postprocess.model_infer(PARSE(request_of(batch).SerializeToString()), call)
+        return await self.postprocess.model_infer(PARSE(postprocess_request(batch).SerializeToString()), call)
 
 
 class Stages:
@@ -90,8 +91,10 @@ class Stages:
         settings, metrics = PreprocessSettings(), StageMetrics("preprocess", Tracing())
         catalog = Catalog(controller)
         catalog.apply(_catalog())
-        chain = Chain(settings, metrics, Transform(self._thread_pool), upstreams, upstreams)
-        self.preprocess = PreprocessServicer(settings, metrics, catalog, contracts, chain)
+        transform = Transform(self._thread_pool)
+        executor = BatchExecutor(metrics, transform, upstreams, upstreams, settings.revision)
+        pipeline = Pipeline(settings, transform, upstreams, executor)
+        self.preprocess = PreprocessServicer(settings, metrics, catalog, contracts, pipeline)
 
     async def infer(self, servicer: InferenceServicer, data: bytes) -> tuple[str, str, bytes]:
         """The code, the sentence and the answer, as a server makes them."""

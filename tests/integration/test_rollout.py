@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from local.chain import Chain
 from local.environments import ROOT
+from local.stack import LocalStack
 from tests.integration.conftest import Caller, MakeChain
 from tests.integration.load import Load, until
 from tests.integration.messages import infer_request, noise_picture, objects
@@ -42,16 +42,16 @@ def document(model: str) -> dict[str, str]:
     return {f"{model}.yaml": DOCUMENT.format(name=model.replace("_", "-"), model=model)}
 
 
-def folder_of(chain: Chain) -> Path:
+def folder_of(chain: LocalStack) -> Path:
     """Where `make_chain` has put the documents."""
     return chain.run_folder.parent / "served-models"
 
 
-def text_of(chain: Chain, model: str) -> str:
+def text_of(chain: LocalStack, model: str) -> str:
     return (folder_of(chain) / f"{model}.yaml").read_text()
 
 
-def start(chain: Chain, model: str, *options: str) -> subprocess.Popen[str]:
+def start(chain: LocalStack, model: str, *options: str) -> subprocess.Popen[str]:
     command = [
         *(sys.executable, "-m", "triptych_cli", "rollout", model, "--to", "2", "--yes", "--json"),
         *("--documents", str(folder_of(chain)), "--controller", chain.address("controller")),
@@ -62,7 +62,7 @@ def start(chain: Chain, model: str, *options: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def started(chain: Chain, model: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+def started(chain: LocalStack, model: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A rollout that runs within the block and not after it."""
     with start(chain, model, *options) as process:
         try:
@@ -78,7 +78,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, list[Mapping[str, Any]]
 
 
 def roll_out(
-    chain: Chain, request: pb.ModelInferRequest, options: Sequence[str], callers: int = 4
+    chain: LocalStack, request: pb.ModelInferRequest, options: Sequence[str], callers: int = 4
 ) -> tuple[int, list[Mapping[str, Any]], Load]:
     """Exit status, the lines, and the load that ran meanwhile."""
     caller = Caller(chain.address("preprocess"))
@@ -118,7 +118,7 @@ def test_a_good_version_gets_share_after_share_and_no_request_is_lost(make_chain
     status, lines, load = roll_out(chain, DIGIT, ["--steps", "40,100", "--hold", "4s"])
     assert (status, lines[-1]["outcome"]) == (0, "promoted"), lines
     assert [line["step"] for line in lines[:-1]] == [40, 100]
-    assert {line["verdict"] for line in lines[:-1]} == {"good"}
+    assert {line["conclusion"] for line in lines[:-1]} == {"good"}
     assert not load.refusals
     text = text_of(chain, "digits_gb")
     assert "- {version: 2, percent: 100}" in text
@@ -137,7 +137,7 @@ def test_a_version_that_fails_is_taken_back_before_the_step_is_over(
     assert (status, lines[-1]["outcome"]) == (1, "rolled back"), lines
     assert "100.0% of" in lines[-1]["reason"]
     assert "INTERNAL" in lines[-1]["reason"]
-    assert [line["verdict"] for line in lines[:-1]] == ["worse"]
+    assert [line["conclusion"] for line in lines[:-1]] == ["worse"]
     assert len(load.refusals) < len(load.answers)
     assert text_of(chain, "scale") == before
 
@@ -170,7 +170,7 @@ def test_without_requests_nothing_is_promoted(make_chain: MakeChain) -> None:
     before = text_of(chain, "digits_gb")
     with started(chain, "digits_gb", "--steps", "50,100", "--hold", "1s", "--max-hold", "2s") as process:
         status, lines = finish(process)
-    assert (status, lines[0]["verdict"]) == (1, "too few requests"), lines
+    assert (status, lines[0]["conclusion"]) == (1, "too few requests"), lines
     assert text_of(chain, "digits_gb") == before
 
 

@@ -1,4 +1,4 @@
-"""What Triton's clients can ask: every row of docs/triton-clients.md, of the chain and of a real Triton beside it."""
+"""Every row of docs/guides/triton-clients.md, against preprocess and against a real Triton beside it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tritonclient.grpc import service_pb2_grpc
 from tritonclient.grpc.auth import BasicAuth
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from local.chain import Chain
 from local.environments import ROOT
+from local.stack import LocalStack
 from tests.integration.messages import sales
 from tests.integration.tiny_triton import copied, running
 from triptych.datatypes import Array
 
-PAGE = ROOT / "docs/triton-clients.md"
+PAGE = ROOT / "docs/guides/triton-clients.md"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def own(chain: Chain) -> Iterator[Target]:
+def own(chain: LocalStack) -> Iterator[Target]:
     address = chain.address("preprocess")
     with triton.InferenceServerClient(address) as client:
         yield Target(address, "sales_forecast_de", sales(1), ("units", "total"), client)

@@ -1,1 +1,1 @@
-"""What the peers run: programs of their own, in environments of their own. They import nothing of this project."""
+"""Programs of the peers. They run in separate environments and import nothing of this project."""

@@ -1,7 +1,7 @@
-"""The work before the model in a loop: `python -m benchmarks.serving.programs.bare_loop FILE S`.
+"""Preprocessing in a loop: `python -m benchmarks.serving.programs.bare_loop FILE S`.
 
-FILE holds the inputs (numpy's .npz with `kind`); it begins when a line comes in, goes on for S seconds, and prints the
-number of requests that it has prepared, the seconds and the CPU seconds that it took.
+FILE holds the inputs (numpy's .npz with `kind`). The loop starts at a line on stdin, runs for S seconds, and prints the
+number of prepared requests, the seconds and the CPU seconds.
 """
 
 from __future__ import annotations

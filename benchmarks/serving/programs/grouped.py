@@ -1,8 +1,8 @@
-"""All three steps in one process, as most people start: grpc.aio, onnxruntime, and the work before and after inline.
+"""All three steps in one process: grpc.aio, onnxruntime, and the work before and after the model inline.
 
     python -m benchmarks.serving.programs.grouped --port P --configs FOLDER NAME=FILE.onnx ...
 
-FOLDER holds, for each model, the serialised answers to ModelMetadata and ModelConfig.
+FOLDER holds the serialised answers to ModelMetadata and ModelConfig of each model.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Array = np.ndarray[Any, Any]
 
 
 class Service(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
-    """The methods that callers and load generators use."""
+    """Servicer with the methods that callers and load generators use."""
 
     def __init__(self, models: dict[str, Path], configs: Path) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the models are small; more threads only take the cores from each other
+        options.intra_op_num_threads = 1  # the models are small; more threads only compete for the cores
         self._sessions = {
             name: onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
             for name, file in models.items()
@@ -54,7 +54,7 @@ class Service(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         inputs = messages.inputs_of(request)
         kind = work.kind_of(request.model_name)
-        if kind == "digits":  # pictures take milliseconds, and OpenCV lets go of the interpreter
+        if kind == "digits":  # pictures take milliseconds, and OpenCV releases the GIL
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._pool, self._answer, request.model_name, kind, inputs)
         else:

@@ -1,9 +1,9 @@
-"""KServe's transformer by its SDK: a `kserve.Model` with `preprocess` and `postprocess` in front of Triton, over gRPC.
+"""KServe transformer: a `kserve.Model` of the SDK with `preprocess` and `postprocess` in front of Triton, over gRPC.
 
     python -m benchmarks.serving.programs.kserve_transformer --models a,b --configs FOLDER --predictor_host H:P ...
 
-The SDK reads its own options from the same command line. FOLDER holds, for each model, the serialised answers to
-ModelMetadata and ModelConfig: load generators ask for them, and the SDK does not know the second of them.
+The SDK reads its own options from the same command line. FOLDER holds the serialised answers to ModelMetadata and
+ModelConfig of each model: load generators ask for both, and the SDK does not serve ModelConfig.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DATATYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32", "object": "B
 
 
 class Transformer(Model):  # type: ignore[misc]
-    """One model's."""
+    """Transformer of one model."""
 
     def __init__(self, name: str, configs: Path) -> None:
         super().__init__(name)
@@ -60,11 +60,11 @@ class Transformer(Model):  # type: ignore[misc]
 
 
 def teach_model_config(configs: Path) -> None:
-    """Every gRPC server that the SDK makes answers ModelConfig too."""
+    """Patch the SDK so that its gRPC servers answer ModelConfig."""
     original = pb_grpc.add_GRPCInferenceServiceServicer_to_server
 
     async def answer(request: bytes, _context: Any) -> bytes:
-        name = pb.ModelMetadataRequest.FromString(request).name  # the same fields
+        name = pb.ModelMetadataRequest.FromString(request).name  # both messages have the same fields
         return (configs / f"{name}.config").read_bytes()
 
     def add(servicer: Any, server: Any) -> None:

@@ -1,4 +1,4 @@
-"""Tensors out of a request and into an answer, for the peers that speak the protocol with Triton's own messages."""
+"""Conversion of tensors from requests and to responses, for the peers that use Triton's protobuf messages."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Array = np.ndarray[Any, Any]
 
 
 def inputs_of(request: Any) -> dict[str, Array]:
-    """The arrays of a ModelInferRequest with raw contents, by name."""
+    """Arrays of a ModelInferRequest with raw contents, by name."""
     return {
         tensor.name: _array(tensor, raw) for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
     }
 
 
 def answer_to(request: Any, outputs: dict[str, Array]) -> Any:
-    """A ModelInferResponse with raw contents."""
+    """Build a ModelInferResponse with raw contents."""
     response = pb.ModelInferResponse(model_name=request.model_name, model_version="1", id=request.id)
     for name, array in outputs.items():
         response.outputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)

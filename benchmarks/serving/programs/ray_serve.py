@@ -1,8 +1,8 @@
-"""Ray Serve with a deployment for each of the three steps, and its gRPC proxy that speaks the same protocol.
+"""Ray Serve with a deployment for each of the three steps, behind its gRPC proxy with the same protocol.
 
     python -m benchmarks.serving.programs.ray_serve --port P --configs FOLDER NAME=FILE.onnx ...
 
-FOLDER holds, for each model, the serialised answers to ModelMetadata and ModelConfig.
+FOLDER holds the serialised answers to ModelMetadata and ModelConfig of each model.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from benchmarks.serving.programs import messages, work
 SERVICER = "tritonclient.grpc.service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server"
 ONGOING = 200
 QUIET = {"enable_access_log": False, "log_level": "WARNING"}
-CPUS = {"num_cpus": 0.1}  # what Ray counts, not a limit: all share the cores
+CPUS = {"num_cpus": 0.1}  # for Ray's scheduler, not a limit: all share the cores
 
 Array = np.ndarray[Any, Any]
 
 
 @serve.deployment(max_ongoing_requests=ONGOING, ray_actor_options=CPUS)
 class Predict:
-    """The model's sessions; requests that wait are run together."""
+    """Deployment that runs the models; waiting requests are batched."""
 
     def __init__(self, models: dict[str, str]) -> None:
         options = onnxruntime.SessionOptions()
@@ -65,7 +65,7 @@ class Predict:
 
 @serve.deployment(max_ongoing_requests=ONGOING, ray_actor_options=CPUS)
 class After:
-    """The model's outputs to the answer."""
+    """Deployment that converts the model's outputs to the answer."""
 
     async def __call__(self, kind: str, outputs: dict[str, Array]) -> dict[str, Array]:
         return work.after(kind, outputs)
@@ -73,7 +73,7 @@ class After:
 
 @serve.deployment(max_ongoing_requests=ONGOING, ray_actor_options=CPUS)
 class Before:
-    """The entry: prepares the tensors and asks the other two. Each method is one of the gRPC service."""
+    """Entry deployment: prepares the tensors and calls the other two. Its methods are those of the gRPC service."""
 
     def __init__(self, predict: Any, after: Any, configs: str) -> None:
         self._predict, self._after, self._configs = predict, after, Path(configs)
@@ -93,7 +93,7 @@ class Before:
     async def ModelInfer(self, request: Any) -> Any:
         inputs = messages.inputs_of(request)
         kind = work.kind_of(request.model_name)
-        if kind == "digits":  # pictures take milliseconds, and OpenCV lets go of the interpreter
+        if kind == "digits":  # pictures take milliseconds, and OpenCV releases the GIL
             tensors = await asyncio.to_thread(work.before, kind, inputs)
         else:
             tensors = work.before(kind, inputs)
@@ -103,7 +103,7 @@ class Before:
 
 
 def deployments() -> tuple[Any, Any, Any]:
-    """The classes above as their decorator has made them."""
+    """The deployments above, typed as Any."""
     return Before, Predict, After
 
 

@@ -1,6 +1,6 @@
-"""A sales model for Triton's Python backend whose every execution takes 20 ms and no CPU, as if it ran on a GPU.
+"""Sales model for Triton's Python backend. Each execution takes 20 ms without CPU, as on a GPU.
 
-It answers as the plain model beside it does.
+Its answers are those of the ONNX model in the same folder.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ EXECUTION_S = 0.020
 
 
 class TritonPythonModel:
-    """One instance."""
+    """One instance of the model."""
 
     def initialize(self, args: dict[str, str]) -> None:
         path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
         self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """All grouped requests in one execution."""
+        """Run a batch of requests in one execution."""
         due = time.perf_counter() + EXECUTION_S
         rows = [pb_utils.get_input_tensor_by_name(request, "features").as_numpy() for request in requests]
         (forecast,) = self._session.run(["forecast"], {"features": np.concatenate(rows)})

@@ -1,6 +1,6 @@
-"""A model of Triton's Python backend: the work before or after the model, over all requests that Triton has grouped.
+"""Model for Triton's Python backend: the work before or after the model, for a whole batch of requests.
 
-`parameters` of its config.pbtxt say which `side` and which `kind`.
+The `parameters` of its config.pbtxt set `side` and `kind`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.serving.programs import work
 
 
 class TritonPythonModel:
-    """One instance."""
+    """One instance of the model."""
 
     def initialize(self, args: dict[str, str]) -> None:
         config = json.loads(args["model_config"])
@@ -31,7 +31,7 @@ class TritonPythonModel:
         self._inputs = [tensor["name"] for tensor in config["input"]]
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Joins the requests' rows, works once, and splits the result."""
+        """Join the rows of the requests, process them once, and split the result."""
         inputs = [
             [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs]
             for request in requests
@@ -50,5 +50,5 @@ class TritonPythonModel:
 
 
 def _two_dimensions(array: Any) -> Any:
-    """Triton has no outputs without a dimension behind the rows."""
+    """Add a second dimension to a vector, since Triton has no outputs of one dimension."""
     return array[:, np.newaxis] if array.ndim == 1 else array

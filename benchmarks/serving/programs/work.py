@@ -1,7 +1,7 @@
-"""The work around the two example models as one writes it by hand: what every peer does before and after its model.
+"""Pre- and postprocessing of the two example models, written by hand. Every peer uses it.
 
-The constants are those of the contracts of `sales_forecast_de` and `digits_de`. Nothing is checked here, as in most
-services of this kind; Triptych checks every request against its contract, in the same time as it is measured.
+The constants are those of the contracts of `sales_forecast_de` and `digits_de`. Inputs are not checked, as in most
+services of this kind. Triptych checks every request against its contract, and that time is part of its figures.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ TOP = 3
 
 
 def sales_before(history: Array, price: Array, promotion: Array) -> Array:
-    """FP32 [n,28], FP32 [n,7], BOOL [n,7] to the model's FP32 [n,42]."""
+    """Convert FP32 [n,28], FP32 [n,7], BOOL [n,7] to the model's FP32 [n,42]."""
     return np.concatenate([history, price, promotion.astype(np.float32)], axis=1)
 
 
 def sales_after(forecast: Array) -> tuple[Array, Array]:
-    """The model's FP32 [n,7] to units INT64 [n,7] and their total INT64 [n]."""
+    """Convert the model's FP32 [n,7] to units INT64 [n,7] and their total INT64 [n]."""
     units = np.rint(np.clip(forecast, 0, None)).astype(np.int64)
     return units, units.sum(axis=1)
 
 
 def digits_before(images: Sequence[bytes], boxes: Array) -> Array:
-    """Files and INT32 [n,4] (x, y, width, height) to the model's pixels FP32 [n,3,32,32], in HSV."""
+    """Convert files and INT32 [n,4] (x, y, width, height) to the model's pixels FP32 [n,3,32,32], in HSV."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -50,7 +50,7 @@ def digits_before(images: Sequence[bytes], boxes: Array) -> Array:
 
 
 def digits_after(logits: Array) -> tuple[Array, Array, Array]:
-    """The model's FP32 [n,10] to words BYTES [n,3], scores FP32 [n,3] and classes INT32 [n,3], the likeliest first."""
+    """Convert logits FP32 [n,10] to words BYTES [n,3], scores FP32 [n,3], classes INT32 [n,3], the likeliest first."""
     probability = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probability /= probability.sum(axis=-1, keepdims=True)
     order = np.argsort(-probability, axis=-1, kind="stable")[..., :TOP]
@@ -58,19 +58,19 @@ def digits_after(logits: Array) -> tuple[Array, Array, Array]:
 
 
 def before(kind: str, inputs: dict[str, Array]) -> dict[str, Array]:
-    """The model's tensors by name, of a caller's by name."""
+    """Convert a caller's tensors to the model's, both by name."""
     if kind == "sales":
         return {"features": sales_before(inputs["history"], inputs["price"], inputs["promotion"])}
     return {"pixels": digits_before(inputs["image"].ravel().tolist(), inputs["box"])}
 
 
 def after(kind: str, outputs: dict[str, Array]) -> dict[str, Array]:
-    """The answer's tensors by name, of the model's by name."""
+    """Convert the model's tensors to the answer's, both by name."""
     if kind == "sales":
         return dict(zip(("units", "total"), sales_after(outputs["forecast"]), strict=True))
     return dict(zip(("label", "score", "class_id"), digits_after(outputs["logits"]), strict=True))
 
 
 def kind_of(model: str) -> str:
-    """`sales` or `digits`, by the name of a model."""
+    """Kind of a model by its name: `sales` or `digits`."""
     return "digits" if model.startswith("digits") else "sales"

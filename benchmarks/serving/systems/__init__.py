@@ -1,1 +1,1 @@
-"""One file for each system that is measured: how it is started, where it is asked, which processes are its."""
+"""Systems that are measured, one file each: how it is started, its address, and its processes."""

@@ -1,4 +1,4 @@
-"""What every system offers to the measurement."""
+"""Interface of a system to the measurement."""
 
 from __future__ import annotations
 
@@ -12,70 +12,70 @@ from benchmarks.processes import free_port
 from benchmarks.serving.workloads import Arrays, Workload
 from local.environments import ROOT
 from local.health import triton_is_ready
-from local.part import Part
+from local.server_process import ServerProcess
 
-READY_TIMEOUT_S = 300.0  # 200 models take a Triton a minute and more
+READY_TIMEOUT_S = 300.0  # Triton takes more than a minute for 200 models
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.05
 
 
 class System(ABC):
-    """Started in a folder of its own, asked at `address`, stopped by its processes' ids."""
+    """A system under test: started in its own folder, called at `address`, and stopped."""
 
     name: str
     title: str
-    restless = False  # takes CPU when nothing is asked, so it runs only while it is compared
+    restless = False  # takes CPU when idle, so it runs only while it is compared
     own_model = False  # runs the model itself, without a Triton
 
     @abstractmethod
     def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
-        """Returns when it answers; on failure nothing is left running. Raises `LocalError`."""
+        """Start the system and wait until it answers; on failure leave nothing running. Raises `LocalError`."""
 
     @abstractmethod
     def stop(self) -> None:
-        """Nothing of it is left running."""
+        """Stop all processes of the system."""
 
     @abstractmethod
     def pids(self) -> Mapping[str, int]:
-        """The process of each part; its children count with it."""
+        """Process id of each part; its children are counted with it."""
 
     @property
     @abstractmethod
     def address(self) -> str:
-        """Where requests go."""
+        """Address that requests are sent to."""
 
     @property
     def predictor_address(self) -> str:
-        """Where the Triton of it answers."""
+        """Address of the system's Triton."""
         return self.address
 
     def model(self, workload: Workload) -> str:
-        """The name that requests have to give."""
+        """Model name in requests."""
         return workload.model
 
     def requests(self, workload: Workload) -> Sequence[Arrays]:
-        """What is sent to it."""
+        """Inputs of the requests."""
         return workload.requests
 
     def answers(self, workload: Workload) -> Sequence[Arrays]:
-        """What has to come back."""
+        """Right answers to the requests."""
         return workload.answers
 
 
 class Processes(System):
-    """One that is made of processes of its own. Requests go to the last of them."""
+    """A system of separate processes. Requests go to the last of them."""
 
     def __init__(self) -> None:
-        self.parts: Sequence[Part] = ()
+        self.parts: Sequence[ServerProcess] = ()
 
-    def run(self, *parts: Part) -> None:
-        """Starts them and returns when all answer; on failure none is left running. Raises `LocalError`."""
+    def run(self, *parts: ServerProcess) -> None:
+        """Start the parts and wait until all answer; on failure leave none running. Raises `LocalError`."""
         self.parts = parts
         try:
             for part in parts:
                 part.start()
             for part in parts:
-                while not part.ready(READY_TIMEOUT_S):
+                while not part.poll_ready(READY_TIMEOUT_S):
                     time.sleep(POLL_S)
         except BaseException:
             self.stop()
@@ -93,11 +93,11 @@ class Processes(System):
         return self.parts[-1].address
 
 
-def program(name: str, python: Path, words: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Part:
-    """A part that is one of `programs`, or the launcher of Triton; it speaks the protocol at a free port."""
+def program(name: str, python: Path, words: Sequence[str], folder: Path, variables: Mapping[str, str]) -> ServerProcess:
+    """A part that runs one of `programs`, or the launcher of Triton, and serves the protocol at a free port."""
     port = free_port()
     address = f"127.0.0.1:{port}"
-    return Part(
+    return ServerProcess(
         name=name,
         command=[str(python), *(word.replace("{port}", str(port)) for word in words)],
         environment={**os.environ, "PYTHONPATH": str(ROOT), **variables},

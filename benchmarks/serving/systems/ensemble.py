@@ -1,8 +1,8 @@
-"""Triton's own way: an ensemble of a Python model before, the model, and a Python model after, in one server.
+"""Triton ensemble: a Python model before, the model, and a Python model after, in one server.
 
-Configured for two cores as Triton's user guide has it (docs/user_guide: ensemble_models, optimization, and the README
-of the Python backend): dynamic batching at every step, two instances of what is heavy (pictures), one of what is not,
-and Python models that run whole batches.
+It is configured for two cores by Triton's user guide (docs/user_guide: ensemble_models, optimization, and the README of
+the Python backend): dynamic batching at every step, two instances of the picture step, one of the others, and Python
+models that run whole batches.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Specs = Sequence[tuple[str, str, list[int]]]
 
 
 class Ensemble(Processes):
-    """One Triton, one call."""
+    """Triton's ensemble in one server."""
 
     name = "ensemble"
     title = "Triton's ensemble, Python before and after"
@@ -48,7 +48,7 @@ class Ensemble(Processes):
         return ensemble_of(workload.model)
 
     def requests(self, workload: Workload) -> Sequence[Arrays]:
-        """Triton has no inputs without a dimension behind the rows."""
+        """Inputs with a second dimension, since Triton has no inputs of one dimension."""
         return [
             {name: array if array.ndim > 1 else array[:, np.newaxis] for name, array in request.items()}
             for request in workload.requests
@@ -59,16 +59,16 @@ def ensemble_of(model: str) -> str:
     return f"{model}_ensemble"
 
 
-def publish(controller: Path, workload: Workload, original: Path) -> None:
-    """Writes the model as it is, the ensemble, and the steps before and after, which all models of a kind share."""
+def publish(repository: Path, workload: Workload, original: Path) -> None:
+    """Write the model, its ensemble, and the steps before and after, which all models of a kind share."""
     model, kind = workload.model, workload.kind
     given, prepared = tensor_specs(workload.requests[0]), tensor_specs(workload.prepared[0])
     said, answered = tensor_specs(workload.predicted[0]), tensor_specs(workload.answers[0])
-    shutil.copytree(original, controller / model)
-    if not (controller / f"{kind}_before").exists():
-        _python_step(controller / f"{kind}_before", "before", kind, given, prepared)
-        _python_step(controller / f"{kind}_after", "after", kind, said, answered)
-    folder = controller / ensemble_of(model)
+    shutil.copytree(original, repository / model)
+    if not (repository / f"{kind}_before").exists():
+        _python_step(repository / f"{kind}_before", "before", kind, given, prepared)
+        _python_step(repository / f"{kind}_after", "after", kind, said, answered)
+    folder = repository / ensemble_of(model)
     (folder / "1").mkdir(parents=True)
     steps = ",\n".join(
         _step(name, inputs, outputs)

@@ -1,7 +1,7 @@
-"""One grpc.aio process with all three steps and onnxruntime in it: no Triton, no second hop.
+"""One grpc.aio process with all three steps and onnxruntime: no Triton, no further RPC.
 
-One process, as most people start; its event loop is uvloop, pictures go to a thread for each core, and onnxruntime runs
-with one thread, which is best for models this small.
+Its event loop is uvloop. Pictures are decoded on one thread per core. onnxruntime has one thread, which is fastest for
+models this small.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.serving.systems.base import Processes, program
-from benchmarks.serving.systems.described import model_words
+from benchmarks.serving.systems.model_descriptions import model_words
 from benchmarks.serving.workloads import MODELS, Workload
 
 PROGRAM = "benchmarks.serving.programs.grouped"
 
 
 class Grouped(Processes):
-    """One process."""
+    """All three steps in one Python process."""
 
     name = "grouped"
     title = "one Python process for all three steps (grpc.aio, onnxruntime)"

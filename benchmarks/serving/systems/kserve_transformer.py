@@ -1,8 +1,7 @@
-"""KServe's transformer: the SDK's server in front of Triton, gRPC on both sides.
+"""KServe transformer: the SDK's server in front of Triton, with gRPC on both sides.
 
-As KServe's documentation has a transformer for gRPC: `--predictor_protocol grpc-v2`. Its log lines for each request are
-switched off, which the documentation does not do. The SDK's `--workers` make more processes for REST alone; gRPC has
-one process in each pod.
+It is configured by KServe's documentation for gRPC (`--predictor_protocol grpc-v2`), except that its log lines per
+request are off. The SDK's `--workers` add processes for REST only; gRPC has one process per pod.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.processes import free_port
 from benchmarks.serving.systems.base import Processes, program
-from benchmarks.serving.systems.described import write_descriptions
+from benchmarks.serving.systems.model_descriptions import write_descriptions
 from benchmarks.serving.systems.predictor import triton
 from benchmarks.serving.workloads import MODELS, Workload
 from local.environments import ensure
@@ -30,7 +29,7 @@ loggers:
 
 
 class KServeTransformer(Processes):
-    """Two processes and Triton's."""
+    """KServe's transformer and a Triton."""
 
     name = "kserve-transformer"
     title = "KServe's transformer (SDK) in front of Triton"

@@ -1,4 +1,4 @@
-"""Triton alone: the floor, and the predictor of those that have none of their own."""
+"""Triton alone: the lower bound, and the predictor of systems without one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from benchmarks.processes import free_port
 from benchmarks.serving.systems.base import Processes, program
 from benchmarks.serving.workloads import MODELS, Arrays, Workload
 from local.environments import ROOT, ensure
-from local.part import Part
+from local.server_process import ServerProcess
 
 
-def triton(folder: Path, models: Path, load: Sequence[str], environment: str = "predictor", path: str = "") -> Part:
-    """A Triton with these models loaded, on ports of its own. `path` comes behind PYTHONPATH of its Python models."""
+def triton(
+    folder: Path, models: Path, load: Sequence[str], environment: str = "predictor", path: str = ""
+) -> ServerProcess:
+    """A Triton on free ports with these models loaded. `path` is appended to the PYTHONPATH of its Python models."""
     words = [
         *("-m", "predictor", "--model-repository", str(models), "--grpc-port", "{port}"),
         *("--metrics-port", str(free_port()), "--", *(f"--load-model={model}" for model in load)),
@@ -23,10 +25,10 @@ def triton(folder: Path, models: Path, load: Sequence[str], environment: str = "
 
 
 class Triton(Processes):
-    """Asked with the tensors that the model takes; what comes back is what the model says."""
+    """Triton called with the model's inputs; it returns the model's outputs."""
 
     name = "triton"
-    title = "Triton alone, with prepared tensors: the floor"
+    title = "Triton alone, with prepared tensors: the lower bound"
 
     def __init__(self, models: Path = MODELS) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""Ray Serve: a deployment for each step, called through handles, behind Ray's own gRPC proxy.
+"""Ray Serve: a deployment for each step, called through handles, behind Ray's gRPC proxy.
 
-As Ray's documentation has it for model composition and for gRPC services; the model's deployment groups requests with
-`serve.batch`, and deployments take 200 requests at once instead of 5 so that none of them waits for a setting. BentoML,
-the other candidate, serves no gRPC for services of its present form (its issues 4634 and 5607), and its HTTP is not
-the protocol's.
+It is configured by Ray's documentation of model composition and gRPC services. The model's deployment batches requests
+with `serve.batch`. Deployments take 200 requests at once instead of 5, so that this limit is never reached. BentoML,
+the other candidate, serves no gRPC for its current kind of service (its issues 4634 and 5607), and its HTTP API is not
+that of the protocol.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.processes import free_port
 from benchmarks.serving.systems.base import Processes, program
-from benchmarks.serving.systems.described import model_words
+from benchmarks.serving.systems.model_descriptions import model_words
 from benchmarks.serving.workloads import Workload
 from local.environments import ROOT, ensure
 from local.errors import LocalError
@@ -24,13 +24,13 @@ from local.errors import LocalError
 PROGRAM = "benchmarks.serving.programs.ray_serve"
 PATH = ROOT / "benchmarks/serving/programs/oip"
 
-# From Ray's page on performance: one switch for gRPC between deployments instead of actor calls, no threads of their
-# own for user code and router, and log lines in blocks.
+# From Ray's page on performance: gRPC between deployments instead of actor calls, no separate threads for user code and
+# router, and buffered log lines.
 FAST = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 class RayServe(Processes):
-    """A driver, Ray's own processes, a proxy and three replicas."""
+    """Ray Serve: a driver, Ray's processes, a proxy and three replicas."""
 
     name = "ray-serve"
     title = "Ray Serve, a deployment for each of the three steps, onnxruntime, gRPC proxy"
@@ -48,10 +48,10 @@ class RayServe(Processes):
         self.run(program("ray", ensure("bench-ray"), words, folder, variables))
 
     def stop(self) -> None:
-        """Its replicas have sessions of their own: what outlives the driver is ended by its id."""
+        """Stop the driver, and kill the replicas that survive it in their own sessions."""
         children: list[psutil.Process] = []
         for part in self.parts:
-            with suppress(psutil.NoSuchProcess, LocalError):  # it has ended, or was never started
+            with suppress(psutil.NoSuchProcess, LocalError):  # the driver has ended, or was never started
                 children += psutil.Process(part.pid).children(recursive=True)
         super().stop()
         for child in psutil.wait_procs(children, timeout=3)[1]:

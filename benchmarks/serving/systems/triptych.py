@@ -1,4 +1,4 @@
-"""This project: preprocess, Triton, postprocess and controller, each a process, as `make run` starts them."""
+"""Triptych: preprocess, Triton, postprocess and controller as processes, as `make run` starts them."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import ClassVar
 
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.workloads import MODELS, Workload
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
+from local.stack import LocalStack
 
 GROUPED = {"PREPROCESS_POSTPROCESS": "in-process"}
 
 
 class Triptych(System):
-    """Settings as they are by default; what the environment sets (PREPROCESS_..., POSTPROCESS_...) counts too."""
+    """Triptych with default settings; variables of the environment (PREPROCESS_..., POSTPROCESS_...) apply."""
 
     name = "triptych"
     title = "Triptych: preprocess, Triton, postprocess, controller"
-    settings: ClassVar[Mapping[str, str]] = {}  # what makes this system another one than the default
+    settings: ClassVar[Mapping[str, str]] = {}  # difference to the default settings
 
     def __init__(self, models: Path = MODELS, variables: Mapping[str, str] | None = None) -> None:
         self._models, self._variables = models, {**self.settings, **(variables or {})}
-        self._chain: Chain | None = None
+        self._chain: LocalStack | None = None
 
     @property
-    def chain(self) -> Chain:
+    def chain(self) -> LocalStack:
         assert self._chain is not None
         return self._chain
 
     def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
         documents = folder / "documents"
         documents.mkdir()
-        self._chain = Chain(
+        self._chain = LocalStack(
             free_endpoints(),
             folder,
             ensure("predictor"),
@@ -62,7 +62,7 @@ class Triptych(System):
 
 
 class TriptychGrouped(Triptych):
-    """Triptych as in mode Grouped: preprocess does postprocess's work, and no process is started for that."""
+    """Triptych as in mode Grouped: postprocess runs in preprocess's process."""
 
     name = "triptych-grouped"
     title = "Triptych, mode Grouped: postprocess's work within preprocess"
@@ -70,6 +70,6 @@ class TriptychGrouped(Triptych):
 
     def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
         super().start(folder, workloads)
-        if "postprocess" in self.pids():  # another system would be measured under this name
+        if "postprocess" in self.pids():  # else another system would be measured under this name
             self.stop()
             raise LocalError(f"{self.name}: want a chain without a process postprocess, got {sorted(self.pids())}")

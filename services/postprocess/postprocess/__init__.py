@@ -1,1 +1,1 @@
-"""The end of the chain: a model's raw outputs to an answer in the domain's words."""
+"""The last stage: from a model's raw outputs to labels, boxes and values of the domain."""

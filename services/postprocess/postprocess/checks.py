@@ -1,4 +1,4 @@
-"""Checks of a request to postprocess before its work: the outputs of the model are as the contract has them."""
+"""Checks of the model's outputs in a request, by the contract."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from triptych.errors import ContractViolation, InvalidInput, InvalidRequest
 
 
 def check_outputs(plan: Plan, tensors: Mapping[str, Array]) -> None:
-    """Raises `InvalidInput` or `InvalidRequest` for what are no outputs of the model."""
+    """Raises `InvalidInput` or `InvalidRequest` for tensors that are not the outputs of the model."""
     _refuse_extra(plan, tensors)
     try:
         plan.check_model_outputs(tensors, _rows(plan, tensors))
-    except ContractViolation as error:  # here the model's outputs are the caller's, so a fault is the caller's too
+    except ContractViolation as error:  # the caller sent the model's outputs, so the fault is the caller's
         raise InvalidRequest(str(error)) from error
 
 

@@ -16,7 +16,7 @@ from triptych.telemetry.metrics import StageMetrics
 from triptych.telemetry.tracing import tracing
 
 
-class Postprocess:
+class PostprocessStage:
     """The stage, built and not yet started."""
 
     def __init__(self, settings: Settings) -> None:
@@ -43,5 +43,5 @@ class Postprocess:
         self._tracing.close()
 
 
-async def build(settings: Settings) -> Postprocess:
-    return Postprocess(settings)
+async def build(settings: Settings) -> PostprocessStage:
+    return PostprocessStage(settings)

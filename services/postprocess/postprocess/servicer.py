@@ -1,4 +1,4 @@
-"""Postprocess's answers: decode, check, and answer by the contract of the version that predicted."""
+"""The methods of postprocess: decode a request, check it, and answer by the contract of the version that predicted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from postprocess.settings import Settings
 from triptych.client.contract_store import ContractStore
 from triptych.client.upstream import Upstream
 from triptych.errors import InvalidRequest, clipped, is_version
-from triptych.postprocessing import Postprocessor, Predicted
+from triptych.postprocessing import Postprocessor, PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.infer_request import request_parameters, wanted_outputs
 from triptych.protocol.metadata import ModelInfo, model_side
@@ -19,7 +19,7 @@ from triptych.telemetry.metrics import StageMetrics, current
 
 
 class PostprocessServicer(InferenceServicer):
-    """OIP for preprocess, and for anyone who has a model's raw outputs."""
+    """The Open Inference Protocol for preprocess, and for any caller with a model's raw outputs."""
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class PostprocessServicer(InferenceServicer):
         tensors = decode_request(request, plan.check_model_output)
         values = plan.check_parameters(parameters)
         check_outputs(plan, tensors)
-        batch = Predicted(name, about.version, plan, tensors, values, wanted)
+        batch = PredictedBatch(name, about.version, plan, tensors, values, wanted)
         answer = await self._postprocessor(batch)
         answer.id = about.id
         return answer
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
-        """The controller knows names and versions; without a version, its newest is meant."""
+        """Asks the controller for the versions. The newest is described if the caller names none."""
         asked = pb.ModelMetadataRequest(name=name, version=version)
         known: pb.ModelMetadataResponse = await self._controller.call("ModelMetadata", asked, call)
         newest = version or max(known.versions, key=int)
@@ -61,7 +61,7 @@ class PostprocessServicer(InferenceServicer):
 
 
 def _version(request: pb.ModelInferRequest) -> int:
-    """Postprocess never chooses: whose labels apply is the word of the version that predicted."""
+    """The version of the request, which is required: the labels are those of the version that predicted."""
     if not is_version(request.model_version):
         got = clipped(request.model_version)
         raise InvalidRequest(f"want model_version, the version that predicted, as in '1', got '{got}'")

@@ -8,7 +8,7 @@ from triptych.runtime.settings import StageSettings
 
 
 class Settings(StageSettings):
-    """postprocess: the end of the chain, `inference.GRPCInferenceService` over gRPC."""
+    """postprocess: the last stage, `inference.GRPCInferenceService` over gRPC."""
 
     model_config = SettingsConfigDict(env_prefix="POSTPROCESS_", frozen=True, extra="forbid")
 

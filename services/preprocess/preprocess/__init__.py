@@ -1,1 +1,1 @@
-"""The entry of the chain: checks a request, prepares its tensors, and fetches the answer from the other stages."""
+"""The first stage: checks a request, prepares its tensors, and calls Triton and postprocess for the answer."""

@@ -1,9 +1,9 @@
-"""Adaptive batching: what waits goes on together, and nothing waits while there is nobody to wait for.
+"""Adaptive batching: requests that wait are answered together, and none waits for a fixed delay.
 
-A group leaves at once while fewer than `slots` groups of its kind are out. Otherwise requests gather until one comes
-back, so groups grow with the load and there is no delay to choose. A group that stays out for long holds the next
-one up for no more than `age_s`: a slow model gets its next group before it has answered the last. It never gets more
-than that, for what waits here can still be answered with others, or not at all.
+A batch starts at once while fewer than `max_in_flight` batches of its key are in flight. Otherwise requests queue
+until one ends, so batches grow with the load. When the oldest request has waited for `max_wait_s`, another batch
+starts, up to twice the limit: a slow model gets its next batch before it has answered the last. It never gets more,
+for a request that is still queued here can be answered in a larger batch, or not at all.
 
 A request that is alone runs in the task of its caller: no task, future or timer is made for it.
 """
@@ -17,273 +17,285 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from triptych.errors import DeadlineExceeded
 
-LEARNT = 0.2  # of what is new, when a mean follows it
+SMOOTHING = 0.2  # weight of the newest value in an EWMA
 
-Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+BatchKey = Hashable  # equal for requests that may be in one batch
+
+
+class Batchable(Protocol):
+    """A request with its size."""
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def size_bytes(self) -> int: ...
+
+
+Request = TypeVar("Request", bound=Batchable)
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
-class Limits:
-    """Of the groups of one kind. One request may be larger than a group."""
+class BatchLimits:
+    """Limits of the batches of one key. A single request may be over `max_rows` or `max_bytes`."""
 
-    slots: int  # groups out at once before others wait
-    age_s: float  # after such a wait another group leaves, up to twice as many
-    rows: int
-    size_bytes: int
+    max_in_flight: int  # batches at once, before requests queue
+    max_wait_s: float  # in the queue, until another batch starts, up to twice as many
+    max_rows: int
+    max_bytes: int
 
 
-class Pending(Generic[Item, Answer]):
-    """A request that waits for its answer. It has a future once another task is to answer it."""
+@dataclass(slots=True)
+class Batch(Generic[Request]):
+    """Requests of one key that are answered together. `queued_at_s`: when the oldest came, by `time.monotonic`."""
 
-    __slots__ = ("_future", "_given_up", "_loop", "_result", "held_until_s", "item", "rows", "since_s", "size_bytes")
+    requests: Sequence[Request]
+    queued_at_s: float
 
-    def __init__(
-        self, item: Item, rows: int, size_bytes: int, patience_s: float, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self.item, self.rows, self.size_bytes = item, rows, size_bytes
-        self.since_s = time.monotonic()
-        self.held_until_s = self.since_s + patience_s
-        self._loop, self._given_up = loop, False
-        self._future: asyncio.Future[Answer] | None = None
-        self._result: Answer | Exception | None = None
+
+Execute = Callable[[Batch[Request]], Awaitable[Sequence[Result | Exception]]]
+
+
+class QueuedRequest(Generic[Request, Result]):
+    """A request that waits for its result. It has a future once another task is to answer it."""
+
+    __slots__ = ("_future", "is_abandoned", "linger_until_s", "queued_at_s", "request")
+
+    def __init__(self, request: Request, linger_s: float) -> None:
+        self.request = request
+        self.queued_at_s = time.monotonic()
+        self.linger_until_s = self.queued_at_s + linger_s
+        self.is_abandoned = False
+        self._future: asyncio.Future[Result] | None = None
 
     @property
-    def over(self) -> bool:
-        """It has its answer or error, or nobody waits any more."""
-        return self._given_up or (self._future is not None and self._future.done())
+    def is_over(self) -> bool:
+        """Whether it has its result or error, or nobody waits any more."""
+        return self.is_abandoned or (self._future is not None and self._future.done())
 
-    def answer(self, answer: Answer) -> None:
-        if self._future is None:
-            self._result = answer
-        elif not self._future.done():
-            self._future.set_result(answer)
+    def resolve(self, outcome: Result | Exception) -> None:
+        """Sets the result or the error, unless the request is over."""
+        assert self._future is not None, "a request without a future runs in the task of its caller"
+        if self._future.done():
+            return
+        if isinstance(outcome, Exception):
+            self._future.set_exception(outcome)
+        else:
+            self._future.set_result(outcome)
 
-    def fail(self, error: Exception) -> None:
-        if self._future is None:
-            self._result = error
-        elif not self._future.done():
-            self._future.set_exception(error)
-
-    def give_up(self) -> None:
-        """Nobody waits for it any more."""
-        self._given_up = True
-
-    def result(self) -> Answer:
-        """The answer of a request that ran in its caller's task. Raises its error."""
-        if isinstance(self._result, Exception):
-            raise self._result
-        assert self._result is not None, "whoever runs a request answers it or raises"
-        return self._result
-
-    async def wait(self, timeout_s: float) -> Answer:
-        """The answer that another task gives. Raises its error, or `DeadlineExceeded`."""
-        self._future = self._loop.create_future()
-        if timeout_s == float("inf"):
+    async def wait(self, timeout_s: float, loop: asyncio.AbstractEventLoop) -> Result:
+        """Returns the result that another task sets. Raises its error, or `DeadlineExceeded`."""
+        self._future = loop.create_future()
+        if timeout_s == math.inf:
             return await self._future
-        timer = self._loop.call_later(timeout_s, self._expire, timeout_s)
+        timer = loop.call_later(timeout_s, self._expire, timeout_s)
         try:
             return await self._future
         finally:
             timer.cancel()
 
     def _expire(self, timeout_s: float) -> None:
-        self.fail(DeadlineExceeded(f"no answer within the {timeout_s:.3f} s that were left"))
+        self.resolve(DeadlineExceeded(f"no answer within the {timeout_s:.3f} s that were left"))
 
 
-Run = Callable[[Sequence[Pending[Item, Answer]]], Awaitable[None]]
+class Batcher(Generic[Request, Result]):
+    """Batches requests of equal keys, within the limits of the key's latest request.
 
-
-class Batcher(Generic[Item, Answer]):
-    """Groups requests of the same kind, within the limits that its latest request has.
-
-    `run` answers every member of a group; what it raises, all others get.
+    `execute` returns one outcome for each request of a batch, in their order. An error that it raises is the outcome
+    of them all.
     """
 
-    def __init__(self, run: Run[Item, Answer], limits: Callable[[Item], Limits]) -> None:
-        self._run, self._limits = run, limits
-        self._queues: dict[Hashable, _Queue[Item, Answer]] = {}
+    def __init__(self, execute: Execute[Request, Result], limits: Callable[[Request], BatchLimits]) -> None:
+        self._execute, self._limits = execute, limits
+        self._queues: dict[BatchKey, _Queue[Request, Result]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.get_running_loop()  # asked for once: each time costs a system call
+        self._loop = asyncio.get_running_loop()  # read once: each read is a system call
 
     @property
-    def kinds(self) -> int:
-        """Kinds of which something waits or is out."""
+    def active_keys(self) -> int:
+        """Keys with a request in the queue or a batch in flight."""
         return len(self._queues)
 
-    def wait_s(self, kind: Hashable) -> float:
-        """How long a request of that kind would wait for its group to leave, by how fast groups came back lately."""
-        queue = self._queues.get(kind)
-        return queue.wait_s if queue is not None else 0.0
+    def expected_wait_s(self, key: BatchKey) -> float:
+        """Time that a request of that key would wait for its batch to start, by the rate at which batches ended."""
+        queue = self._queues.get(key)
+        return queue.expected_wait_s if queue is not None else 0.0
 
     async def submit(
-        self,
-        kind: Hashable,
-        item: Item,
-        rows: int,
-        size_bytes: int,
-        timeout_s: float,
-        patience_s: float = 0.0,
-        detached: bool = False,
-    ) -> Answer:
-        """The request's answer, within `timeout_s`. Raises its error, or `DeadlineExceeded`.
+        self, key: BatchKey, request: Request, timeout_s: float, linger_s: float = 0.0, detached: bool = False
+    ) -> Result:
+        """Returns the result, within `timeout_s`. Raises the request's error, or `DeadlineExceeded`.
 
-        `patience_s` is how long it would wait for others that are known to come soon; with 0, what waits leaves now.
-        A request that is alone ends with its caller, and `run` then watches its deadline; a `detached` one does not.
+        `linger_s` is how long the request waits for others that are known to come soon. A request that is alone is
+        cancelled with its caller, and `execute` watches its deadline; a `detached` one goes on.
         """
-        pending: Pending[Item, Answer] = Pending(item, rows, size_bytes, patience_s, self._loop)
-        queue, goes_alone = self._queues.get(kind), False
+        queued: QueuedRequest[Request, Result] = QueuedRequest(request, linger_s)
+        queue, may_run_alone = self._queues.get(key), False
         if queue is None:
-            gone = partial(self._queues.pop, kind, None)
-            queue = self._queues[kind] = _Queue(self._start, self._limits, gone, self._loop, item)
-            goes_alone = patience_s <= 0 and not detached
-        if not goes_alone:
-            queue.add(pending)
-        elif await queue.is_alone(pending):
-            try:
-                await self._run((pending,))
-            finally:
-                queue.came_back()
-            return pending.result()
-        return await pending.wait(timeout_s)
+            remove = partial(self._queues.pop, key, None)
+            queue = self._queues[key] = _Queue(self._start, self._limits, remove, self._loop, request)
+            may_run_alone = linger_s <= 0 and not detached
+        if not may_run_alone:
+            queue.add(queued)
+        elif await queue.is_alone(queued):
+            return await self._run_alone(queued, queue)
+        return await queued.wait(timeout_s, self._loop)
 
-    def _start(self, group: list[Pending[Item, Answer]], done: Callable[[], None]) -> None:
-        task = self._loop.create_task(self._settle(group, done))
+    async def _run_alone(self, queued: QueuedRequest[Request, Result], queue: _Queue[Request, Result]) -> Result:
+        try:
+            (outcome,) = await self._execute(Batch((queued.request,), queued.queued_at_s))
+        finally:
+            queue.end_batch()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def _start(self, batch: list[QueuedRequest[Request, Result]], end: Callable[[], None]) -> None:
+        task = self._loop.create_task(self._run(batch, end))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _settle(self, group: list[Pending[Item, Answer]], done: Callable[[], None]) -> None:
+    async def _run(self, batch: list[QueuedRequest[Request, Result]], end: Callable[[], None]) -> None:
         try:
-            await self._run(group)
-        except Exception as error:
-            for pending in group:
-                pending.fail(error)
+            for queued, outcome in zip(batch, await self._outcomes(batch), strict=True):
+                queued.resolve(outcome)
         finally:
-            done()
+            end()
+
+    async def _outcomes(self, batch: list[QueuedRequest[Request, Result]]) -> Sequence[Result | Exception]:
+        try:
+            return await self._execute(Batch([queued.request for queued in batch], batch[0].queued_at_s))
+        except Exception as error:
+            return [error] * len(batch)
 
 
-class _Queue(Generic[Item, Answer]):
-    """What waits of one kind, and how many groups of it are out. Gone when there is neither."""
+class _Queue(Generic[Request, Result]):
+    """The queued requests of one key, and the number of its batches in flight. Removed when there is neither."""
 
     def __init__(
         self,
-        start: Callable[[list[Pending[Item, Answer]], Callable[[], None]], None],
-        limits: Callable[[Item], Limits],
-        empty: Callable[[], object],
+        start: Callable[[list[QueuedRequest[Request, Result]], Callable[[], None]], None],
+        limits: Callable[[Request], BatchLimits],
+        remove: Callable[[], object],
         loop: asyncio.AbstractEventLoop,
-        first: Item,
+        first: Request,
     ) -> None:
-        self._start, self._limits_of, self._empty, self._loop = start, limits, empty, loop
-        self._waiting: deque[Pending[Item, Answer]] = deque()
-        self._rows = 0  # of what waits
-        self._held_until_s = math.inf  # the patience of the most impatient of them
-        self._out = 0
-        self._back_s: float | None = None  # when the last group came back, if there was something out since
-        self._every_s = 0.0  # from one that comes back to the next
-        self._next: asyncio.Handle | None = None  # the look at the queue that is planned
+        self._start, self._limits_of, self._remove, self._loop = start, limits, remove, loop
+        self._waiting: deque[QueuedRequest[Request, Result]] = deque()
+        self._waiting_rows = 0
+        self._linger_until_s = math.inf  # the earliest of those that wait
+        self._in_flight = 0  # batches
+        self._last_end_s: float | None = None  # of a batch, if the queue was busy ever since
+        self._end_interval_s = 0.0  # between two batches that end, an EWMA
+        self._next_check: asyncio.Handle | None = None
         self._limits = limits(first)
 
     @property
-    def wait_s(self) -> float:
-        if self._out < self._limits.slots:
+    def expected_wait_s(self) -> float:
+        if self._in_flight < self._limits.max_in_flight:
             return 0.0
-        return self._every_s * (1 + self._rows // self._limits.rows)
+        return self._end_interval_s * (1 + self._waiting_rows // self._limits.max_rows)
 
-    def add(self, pending: Pending[Item, Answer]) -> None:
-        self._waiting.append(pending)
-        self._rows += pending.rows
-        self._held_until_s = min(self._held_until_s, pending.held_until_s)
-        if self._next is None or self._out < self._limits.slots:
-            self._plan()
+    def add(self, queued: QueuedRequest[Request, Result]) -> None:
+        self._waiting.append(queued)
+        self._waiting_rows += queued.request.rows
+        self._linger_until_s = min(self._linger_until_s, queued.linger_until_s)
+        if self._next_check is None or self._in_flight < self._limits.max_in_flight:
+            self._schedule_check()
 
-    async def is_alone(self, pending: Pending[Item, Answer]) -> bool:
-        """Whether nobody has joined the first request by the end of this turn of the loop. It is out then."""
-        self._waiting.append(pending)
-        self._rows = pending.rows
-        self._held_until_s = pending.held_until_s
+    async def is_alone(self, queued: QueuedRequest[Request, Result]) -> bool:
+        """Whether no request has joined the first one by the end of this turn of the loop. It is in flight then."""
+        self._waiting.append(queued)
+        self._waiting_rows = queued.request.rows
+        self._linger_until_s = queued.linger_until_s
         try:
             await asyncio.sleep(0)
         except BaseException:
-            pending.give_up()
-            if self._next is None:  # nobody else has planned one
-                self._look()
+            queued.is_abandoned = True
+            if self._next_check is None:  # no other request has scheduled one
+                self._check()
             raise
         if len(self._waiting) > 1:
             return False
         self._waiting.clear()
-        self._rows = 0
-        self._held_until_s = math.inf
-        self._out += 1
+        self._waiting_rows = 0
+        self._linger_until_s = math.inf
+        self._in_flight += 1
         return True
 
-    def _plan(self) -> None:
-        """Looks again at the end of this turn of the loop, so that what came in the same turn goes together."""
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+    def end_batch(self) -> None:
+        """Counts one batch fewer in flight."""
+        self._in_flight -= 1
+        if not self._waiting and not self._in_flight and self._next_check is None:
+            self._remove()
+            return
+        now_s = time.monotonic()
+        if self._last_end_s is not None:
+            newest_s = now_s - self._last_end_s
+            self._end_interval_s += (newest_s - self._end_interval_s) * (SMOOTHING if self._end_interval_s else 1.0)
+        self._last_end_s = now_s if self._waiting or self._in_flight else None
         if self._waiting:
-            self._limits = self._limits_of(self._waiting[-1].item)
-        if self._out < self._limits.slots:
-            held_s = self._held_s()
-            self._next = self._loop.call_later(held_s, self._look) if held_s > 0 else self._loop.call_soon(self._look)
-        elif self._waiting and self._out < 2 * self._limits.slots:
-            left_s = self._waiting[0].since_s + self._limits.age_s - time.monotonic()
-            self._next = self._loop.call_later(max(0.0, left_s), self._look)
+            self._schedule_check()
 
-    def _look(self) -> None:
-        self._next = None
-        while self._waiting and self._may_leave():
-            if group := self._take():
-                self._out += 1
-                self._start(group, self.came_back)
+    def _schedule_check(self) -> None:
+        """Checks at the end of this turn of the loop, so that requests of the same turn are in one batch."""
+        if self._next_check is not None:
+            self._next_check.cancel()
+            self._next_check = None
         if self._waiting:
-            self._plan()
-        elif not self._out:
-            self._empty()
+            self._limits = self._limits_of(self._waiting[-1].request)
+        if self._in_flight < self._limits.max_in_flight:
+            delay_s = self._remaining_linger_s()
+            later = self._loop.call_later(delay_s, self._check) if delay_s > 0 else self._loop.call_soon(self._check)
+            self._next_check = later
+        elif self._waiting and self._in_flight < 2 * self._limits.max_in_flight:
+            remaining_s = self._waiting[0].queued_at_s + self._limits.max_wait_s - time.monotonic()
+            self._next_check = self._loop.call_later(max(0.0, remaining_s), self._check)
 
-    def _may_leave(self) -> bool:
-        if self._out < self._limits.slots:
-            return self._held_s() <= 0
-        is_old = time.monotonic() - self._waiting[0].since_s >= self._limits.age_s
-        return is_old and self._out < 2 * self._limits.slots
+    def _check(self) -> None:
+        """Starts the batches that may start now."""
+        self._next_check = None
+        while self._waiting and self._may_start():
+            if batch := self._take_batch():
+                self._in_flight += 1
+                self._start(batch, self.end_batch)
+        if self._waiting:
+            self._schedule_check()
+        elif not self._in_flight:
+            self._remove()
 
-    def _held_s(self) -> float:
-        """How much longer the next group waits for those who are known to come soon."""
-        if not self._waiting or self._rows >= self._limits.rows:
+    def _may_start(self) -> bool:
+        if self._in_flight < self._limits.max_in_flight:
+            return self._remaining_linger_s() <= 0
+        waited_s = time.monotonic() - self._waiting[0].queued_at_s
+        return waited_s >= self._limits.max_wait_s and self._in_flight < 2 * self._limits.max_in_flight
+
+    def _remaining_linger_s(self) -> float:
+        """Time that the next batch still waits for requests that are known to come soon."""
+        if not self._waiting or self._waiting_rows >= self._limits.max_rows:
             return 0.0
-        return self._held_until_s - time.monotonic()
+        return self._linger_until_s - time.monotonic()
 
-    def _take(self) -> list[Pending[Item, Answer]]:
-        """The oldest that fit into one group; what nobody waits for any more is dropped."""
-        group: list[Pending[Item, Answer]] = []
+    def _take_batch(self) -> list[QueuedRequest[Request, Result]]:
+        """Takes the oldest requests that fit into one batch, and drops those that are over."""
+        batch: list[QueuedRequest[Request, Result]] = []
         rows = size_bytes = 0
         while self._waiting:
             first = self._waiting[0]
-            rows, size_bytes = rows + first.rows, size_bytes + first.size_bytes
-            if group and (rows > self._limits.rows or size_bytes > self._limits.size_bytes):
+            request = first.request
+            rows, size_bytes = rows + request.rows, size_bytes + request.size_bytes
+            if batch and (rows > self._limits.max_rows or size_bytes > self._limits.max_bytes):
                 break
             self._waiting.popleft()
-            self._rows -= first.rows
-            if first.over:
-                rows, size_bytes = rows - first.rows, size_bytes - first.size_bytes
+            self._waiting_rows -= request.rows
+            if first.is_over:
+                rows, size_bytes = rows - request.rows, size_bytes - request.size_bytes
             else:
-                group.append(first)
-        self._held_until_s = min((pending.held_until_s for pending in self._waiting), default=math.inf)
-        return group
-
-    def came_back(self) -> None:
-        """One group fewer is out."""
-        self._out -= 1
-        if not self._waiting and not self._out and self._next is None:
-            self._empty()
-            return
-        now_s = time.monotonic()
-        if self._back_s is not None:
-            self._every_s += (now_s - self._back_s - self._every_s) * (LEARNT if self._every_s else 1.0)
-        self._back_s = now_s if self._waiting or self._out else None
-        if self._waiting:
-            self._plan()
+                batch.append(first)
+        self._linger_until_s = min((queued.linger_until_s for queued in self._waiting), default=math.inf)
+        return batch

@@ -1,6 +1,6 @@
-"""What the controller has told about models, routes, traffic and placement: kept up to date by one stream.
+"""The catalog: models, routes, shares of traffic and placement, as the controller streams them.
 
-When the controller is away the last word stands, so everything resident goes on being served.
+If the controller does not answer, the last update stays in force, so loaded models are served on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RECONNECT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One version of one model, which a request goes to: its share of traffic, and where Triton has it ready."""
+    """One version of one model: its share of traffic, and the predictors that have it ready."""
 
     family: str
     model: str
@@ -41,13 +41,13 @@ class Target:
 
 
 class Model:
-    """A model of the catalog, in the form that a request needs it."""
+    """A model of the catalog, its versions by their text in a request."""
 
     __slots__ = ("family", "name", "route", "split", "targets")
 
-    def __init__(self, told: cp.Model) -> None:
-        self.family, self.name, self.route = told.family, told.name, told.route
-        self.targets = {str(each.version): _target(told, each) for each in told.versions}
+    def __init__(self, message: cp.Model) -> None:
+        self.family, self.name, self.route = message.family, message.name, message.route
+        self.targets = {str(version.version): _target(message, version) for version in message.versions}
         self.split = tuple(target for target in self.targets.values() if target.percent)
 
 
@@ -56,33 +56,33 @@ def _target(model: cp.Model, version: cp.Version) -> Target:
 
 
 class Catalog:
-    """The models by name, and the families' routes."""
+    """Models by name, and by family and route."""
 
     def __init__(self, controller: Upstream) -> None:
         self._controller = controller
         self._models: dict[str, Model] = {}
         self._families: dict[str, dict[str, str]] = {}
-        self._first = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._has_arrived = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether the whole catalog came once."""
-        return self._first.is_set()
+        """Whether the whole catalog has arrived once."""
+        return self._has_arrived.is_set()
 
     async def start(self) -> None:
-        """Follows the controller; returns when the whole catalog came once."""
-        self._task = asyncio.create_task(self._follow())
-        await self._first.wait()
+        """Follows the controller. Returns when the whole catalog has arrived."""
+        self._following = asyncio.create_task(self._follow())
+        await self._has_arrived.wait()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        if self._following is not None:
+            self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await self._following
 
     def target(self, name: str, version: str, parameters: dict[str, Parameter], request_id: str) -> Target:
-        """The model and version that a request means. Raises the errors of `UnknownTarget`."""
+        """The model and version that a request names, or is routed to. Raises `UnknownTarget`."""
         model = self.model(name, parameters.get("route"))
         if version:
             if version not in model.targets:
@@ -93,9 +93,9 @@ class Catalog:
         return choose(model.split, str(parameters.get("traffic_key", "") or request_id))
 
     def model(self, name: str, route: Parameter | None) -> Model:
-        """The model of that name, or the member of that family for the route."""
+        """The model of that name, or the model of that family for the route."""
         if not self.complete:
-            raise Unavailable("preprocess has not heard from the controller yet; try again")
+            raise Unavailable("preprocess has no catalog from the controller yet; try again")
         model = self._models.get(name)
         if model is not None:
             if route is not None and route != model.route:
@@ -106,26 +106,26 @@ class Catalog:
             raise UnknownModel(name, [*self._families, *self._models])
         if not isinstance(route, str):
             got = "none" if route is None else f"a {type(route).__name__}"
-            raise InvalidParameter("route", f"a string that names a member of the family '{name}'", got)
+            raise InvalidParameter("route", f"a string that names a model of the family '{name}'", got)
         if route not in routes:
             raise UnknownRoute(name, route, routes)
         return self._models[routes[route]]
 
     def sample(self, name: str) -> Model:
-        """The model of that name, or any member of that family: they share one signature."""
+        """The model of that name, or any model of that family: they share one signature."""
         routes = self._families.get(name)
         return self._models[next(iter(routes.values()))] if routes else self.model(name, None)
 
     def apply(self, update: cp.CatalogUpdate) -> None:
-        """Takes the controller's word over: all of it, or what has changed."""
+        """Replaces the whole catalog, or the models that have changed."""
         if update.full:
             self._models, self._families = {}, {}
-        for name in (*update.removed, *(told.name for told in update.models)):
+        for name in (*update.removed, *(changed.name for changed in update.models)):
             self._forget(name)
-        for told in update.models:
-            self._models[told.name] = Model(told)
-            self._families.setdefault(told.family, {})[told.route] = told.name
-        self._first.set()
+        for changed in update.models:
+            self._models[changed.name] = Model(changed)
+            self._families.setdefault(changed.family, {})[changed.route] = changed.name
+        self._has_arrived.set()
 
     def _forget(self, name: str) -> None:
         model = self._models.pop(name, None)
@@ -138,16 +138,16 @@ class Catalog:
             del self._families[model.family]
 
     async def _follow(self) -> None:
-        following = True
+        is_connected = True
         while True:
             try:
                 async for update in self._controller.stream("Watch", cp.WatchRequest()):
                     self.apply(update)
-                    following = True
+                    is_connected = True
                 reason = "the stream ended"
             except TriptychError as error:
                 reason = str(error)
-            if following:  # said once, not on every attempt
+            if is_connected:  # logged once, not on every attempt
                 log.warning("controller lost", extra={"reason": reason, "models_kept": len(self._models)})
-            following = False
+            is_connected = False
             await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))

@@ -1,9 +1,9 @@
-"""Which version answers a request that names none.
+"""The choice of a version for a request that names none.
 
 Weighted rendezvous hashing: each version scores the key, -percent / ln(h) with h in (0, 1) from a hash of version and
-key, and the highest wins (Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005). A version wins
-exactly its share of the keys, and a key changes its version only towards one whose share grew or away from one whose
-share shrank: going from 5 % to 10 % moves no key that was in the 5 %.
+key, and the highest wins (Schindelhauer and Schomaker, "Weighted distributed hash tables", 2005). A version gets
+exactly its share of the keys. A key moves only to a version whose share grew or from one whose share shrank: a change
+from 5 % to 10 % moves no key of the 5 %.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SCALE = 2.0**-64
 
 
 class Share(Protocol):
-    """A version that takes a part of the traffic."""
+    """A version with its share of the traffic."""
 
     @property
     def model(self) -> str: ...
@@ -34,9 +34,9 @@ S = TypeVar("S", bound=Share)
 
 
 def choose(split: Sequence[S], key: str) -> S:
-    """The version for a key, always the same while the split stands; an empty key is a random one.
+    """The version for a key: the same for as long as the split is. An empty key stands for a random one.
 
-    `split` has the versions of one model with more than 0 percent, at least one.
+    `split` has at least one version, each of more than 0 percent.
     """
     if len(split) == 1:
         return split[0]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from preprocess.batch_executor import BatchExecutor
 from preprocess.catalog import Catalog
-from preprocess.finish import Finish, InProcessPostprocess
-from preprocess.pipeline import Chain
+from preprocess.pipeline import Pipeline
+from preprocess.postprocessor import InProcessPostprocess, Postprocess, RemotePostprocess
+from preprocess.predictors import Predictors
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
-from preprocess.upstream import RemotePostprocess, Upstreams
-from triptych.client.contract_store import ContractStore
+from triptych.client.contract_store import CONTROLLER_SERVICE, ContractStore
+from triptych.client.upstream import Upstream
 from triptych.protocol.methods import methods_of
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server import probes, server_for
@@ -18,38 +20,44 @@ from triptych.telemetry.metrics import StageMetrics
 from triptych.telemetry.tracing import tracing
 
 
-class Preprocess:
+class PreprocessStage:
     """The stage, built and not yet started."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = _metrics("preprocess", settings)
-        self._upstreams = Upstreams(settings)
-        self._catalog = Catalog(self._upstreams.controller)
+        self._controller = Upstream.of_stage(
+            settings, "controller", settings.controller, CONTROLLER_SERVICE, relays=True
+        )
+        self._catalog = Catalog(self._controller)
+        self._predictors = Predictors(settings, self._controller)
         self._thread_pool = ThreadPool(settings.worker_threads, settings.inline_bytes)
-        self._others: tuple[StageMetrics, ...] = ()  # of stages whose work is done in this process
-        self._finish: Finish
+        self._other_metrics: tuple[StageMetrics, ...] = ()  # of stages whose work is done in this process
+        self._postprocess: Postprocess
         if settings.postprocess == IN_PROCESS:
-            self._others = (_metrics("postprocess", settings),)
-            self._finish = InProcessPostprocess(settings, self._others[0], self._thread_pool)
+            self._other_metrics = (_metrics("postprocess", settings),)
+            self._postprocess = InProcessPostprocess(settings, self._other_metrics[0], self._thread_pool)
         else:
-            self._finish = RemotePostprocess(settings)
-        contracts = ContractStore(self._upstreams.controller, settings.contract_cache)
-        chain = Chain(settings, self._metrics, Transform(self._thread_pool), self._upstreams, self._finish)
-        servicer = PreprocessServicer(settings, self._metrics, self._catalog, contracts, chain)
+            self._postprocess = RemotePostprocess(settings)
+        transform = Transform(self._thread_pool)
+        executor = BatchExecutor(self._metrics, transform, self._predictors, self._postprocess, settings.revision)
+        pipeline = Pipeline(settings, transform, self._predictors, executor)
+        contracts = ContractStore(self._controller, settings.contract_cache)
+        servicer = PreprocessServicer(settings, self._metrics, self._catalog, contracts, pipeline)
         self.server = server_for([methods_of(SERVICE, servicer)], settings)
 
     async def start(self) -> None:
-        probes.serve(self._settings, self.server, self._metrics, *self._others)
+        probes.serve(self._settings, self.server, self._metrics, *self._other_metrics)
         await self._catalog.start()
-        await self._finish.reach()
+        await self._postprocess.reach()
 
     async def close(self) -> None:
         await self._catalog.close()
-        await self._finish.close()
-        await self._upstreams.close()
+        await self._postprocess.close()
+        await self._predictors.close()
+        await self._controller.close()
         self._thread_pool.close()
-        for metrics in (self._metrics, *self._others):
+        for metrics in (self._metrics, *self._other_metrics):
             metrics.tracing.close()
 
 
@@ -57,5 +65,5 @@ def _metrics(stage: str, settings: Settings) -> StageMetrics:
     return StageMetrics(stage, tracing(stage, settings.otlp_endpoint))
 
 
-async def build(settings: Settings) -> Preprocess:
-    return Preprocess(settings)
+async def build(settings: Settings) -> PreprocessStage:
+    return PreprocessStage(settings)

@@ -1,11 +1,12 @@
-"""Preprocess's answers: which version a request means, and what the chain says to it."""
+"""The methods of preprocess: decode a request, find its version, run the pipeline."""
 
 from __future__ import annotations
 
 from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.catalog import Catalog
-from preprocess.pipeline import Chain, Member
+from preprocess.inference import InferenceRequest
+from preprocess.pipeline import Pipeline
 from preprocess.settings import Settings
 from triptych.client.contract_store import ContractStore
 from triptych.errors import UnknownTarget, UnknownVersion
@@ -26,10 +27,10 @@ class PreprocessServicer(InferenceServicer):
         metrics: StageMetrics,
         catalog: Catalog,
         contracts: ContractStore,
-        chain: Chain,
+        pipeline: Pipeline,
     ) -> None:
         super().__init__("preprocess", settings, metrics, lambda: catalog.complete)
-        self._catalog, self._contracts, self._chain = catalog, contracts, chain
+        self._catalog, self._contracts, self._pipeline = catalog, contracts, pipeline
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         parameters = request_parameters(request, self.limits)
@@ -37,18 +38,22 @@ class PreprocessServicer(InferenceServicer):
         about = current()
         about.known(target.family, target.model, str(target.version))
         plan = await self._contracts.get(target.model, target.version, call)
-        member = Member(
-            id=request.id,
-            target=target,
-            plan=plan,
-            call=call,
-            sent=request_tensors(request, plan.check_input),
-            parameters=plan.check_parameters(parameters),
-            wanted=wanted_outputs(request, plan.outputs),
+        tensors = request_tensors(request, plan.check_input)
+        result = await self._pipeline.infer(
+            InferenceRequest(
+                id=request.id,
+                target=target,
+                plan=plan,
+                call=call,
+                tensors=tensors,
+                parameters=plan.check_parameters(parameters),
+                output_names=wanted_outputs(request, plan.outputs),
+                rows=tensors.rows,
+                size_bytes=tensors.size_bytes,
+            )
         )
-        answer = await self._chain(member)
-        about.rows, about.parts = member.rows, member.parts
-        return answer
+        about.rows, about.parts = result.rows, result.timings
+        return result.response
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         model = self._catalog.sample(name)

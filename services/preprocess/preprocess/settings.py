@@ -19,15 +19,15 @@ def _called_or_in_process(address: str) -> str:
 
 
 class Settings(StageSettings):
-    """preprocess: the entry of the chain, `inference.GRPCInferenceService` over gRPC."""
+    """preprocess: the first stage, `inference.GRPCInferenceService` over gRPC."""
 
     model_config = SettingsConfigDict(env_prefix="PREPROCESS_", frozen=True, extra="forbid")
 
     port: int = Field(9000, ge=0, le=65535, description="gRPC port")
     metrics_port: int = Field(9100, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
-    # The age decides how soon callers of a Service's address find a new replica; a replica that leaves sends GOAWAY by
-    # itself. grpc-js ends the calls on a connection that got GOAWAY with its next keepalive ping (grpc-node#3068): an
-    # age of 10 s cut every longer stream of such a caller.
+    # The age decides how soon callers of a Service find a new replica; a replica that stops sends GOAWAY by itself.
+    # After GOAWAY, grpc-js ends a connection's calls with its next keepalive ping (grpc-node#3068): an age of 10 s cut
+    # every longer stream of such a caller.
     connection_age_s: float = Field(
         300.0,
         ge=0,
@@ -37,40 +37,40 @@ class Settings(StageSettings):
     controller: Address = Field("127.0.0.1:9002", description="address of the controller")
     postprocess: Annotated[str, AfterValidator(_called_or_in_process)] = Field(
         "127.0.0.1:9001",
-        description=f"address of postprocess; {IN_PROCESS}: no such process is called, its work is done in this one",
+        description=f"address of postprocess; {IN_PROCESS}: its work is done in this process",
     )
     own_predictor: PodAddress = Field(
-        "", description="address of the Triton in the same pod: asked first when another has no fewer calls to answer"
+        "", description="address of the Triton in the same pod: called first if no other has fewer calls in flight"
     )
     predict_timeout_s: float = Field(10.0, gt=0, description="longest time for one call to Triton")
     postprocess_timeout_s: float = Field(
         5.0, gt=0, description="longest time for one call to postprocess, or for its work in this process"
     )
     worker_threads: int = Field(0, ge=0, description="threads for CPU work; 0 means the pod's CPU limit")
-    # Unpacked: 3 KB of PNG can be 25 million pixels, which would keep everybody else waiting for 0.2 s.
+    # Counted unpacked: 3 KB of PNG can be 25 million pixels, which would block the event loop for 0.2 s.
     inline_bytes: int = Field(
         16_384, ge=0, description="requests up to this size, their pictures unpacked, are prepared without a thread"
     )
-    # One makes the largest groups: at 64 callers the chain took 363 us of CPU for a request with one, 452 with two and
-    # 551 with four (2026-11-21). Triton still gets the next group before a slow model has ended: after batch_age_s.
-    batch_slots: int = Field(
-        1, ge=1, description="groups of one version's requests that are out at once for each Triton; others wait"
+    # A limit of one makes the largest batches: at 64 callers the stages took 363 us of CPU for a request with one, 452
+    # with two and 551 with four (2026-11-21). A slow model still gets its next batch after `batch_max_wait_s`.
+    max_in_flight_batches: int = Field(
+        1, ge=1, description="batches of one version's requests in flight at once for each Triton; other requests queue"
     )
-    batch_age_s: float = Field(
-        0.01, gt=0, description="after such a wait for a slot another group leaves, up to twice as many"
+    batch_max_wait_s: float = Field(
+        0.01, gt=0, description="when a request has queued for that long, another batch starts, up to twice as many"
     )
-    # At 64 callers groups of pictures are 20 with it and 3 without (requests of preprocess to those of postprocess in
+    # At 64 callers batches of pictures are 20 with it and 3 without (requests of preprocess to those of postprocess in
     # their metrics), and 1.6 times as many are answered (docs/decisions/2026-11-21-batching.md).
-    batch_patience: float = Field(
+    batch_linger_share: float = Field(
         1.0,
         ge=0,
-        description="share of the time that its preparation took which a request may wait for others in preparation",
+        description="a request lingers for others in preparation: at most this share of the time its own took",
     )
-    batch_bytes: int = Field(4 * MIB, ge=1, description="most bytes of requests in one group")
+    max_batch_bytes: int = Field(4 * MIB, ge=1, description="most bytes of requests in one batch")
     max_wait_share: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="share of its time that a request may have to wait for a thread or a model; else it is refused",
+        description="a request is refused if its expected wait for a thread or a model is over this share of its time",
     )
     contract_cache: int = Field(10_000, ge=1, description="contracts kept in memory")

@@ -1,4 +1,4 @@
-"""The work of the stage: a request's tensors in, the model's tensors out. Arrays only."""
+"""The work of preprocess: from a request's arrays to the model's. No gRPC."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from triptych.runtime.thread_pool import ThreadPool
 
 
 class Transform:
-    """Checks and prepares whole batches, off the event loop when they are large."""
+    """Checks and prepares a batch, in a thread if it is large."""
 
     def __init__(self, thread_pool: ThreadPool) -> None:
         self._thread_pool = thread_pool
 
     @property
     def wait_s(self) -> float:
-        """How long a large request would wait for a thread."""
+        """Time that a large request would wait for a thread."""
         return self._thread_pool.wait_s
 
     async def __call__(self, plan: Plan, tensors: Mapping[str, Array], size_bytes: int) -> Mapping[str, Array]:
-        """The model's inputs. Raises `InvalidInput` or `InvalidRequest`."""
+        """Returns the model's inputs. Raises `InvalidInput` or `InvalidRequest`."""
         plan.check_inputs(tensors)
         return await self._thread_pool.run(lambda: plan.preprocess(tensors), size_bytes)

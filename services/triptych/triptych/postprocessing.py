@@ -1,4 +1,4 @@
-"""The work of postprocess: outputs of a model to the answer. Postprocess does it, or preprocess in its own process."""
+"""The work of postprocess: from a model's outputs to the response. Preprocess does it too, in mode in-process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from triptych.telemetry.metrics import StageMetrics, current
 
 
 @dataclass(frozen=True, slots=True)
-class Predicted:
-    """A batch that a version of a model has answered.
+class PredictedBatch:
+    """A batch with the outputs that a version of a model has predicted.
 
-    `outputs` are those of the contract and have passed `Plan.check_model_outputs`, `parameters` are what
-    `Plan.check_parameters` made. `wanted` names the outputs of the answer.
+    `outputs` are those of the contract, checked by `Plan.check_model_outputs`. `parameters` come from
+    `Plan.check_parameters`. `output_names` are the outputs of the response.
     """
 
     model: str
@@ -30,11 +30,11 @@ class Predicted:
     plan: Plan
     outputs: Mapping[str, Array]
     parameters: Mapping[str, Parameter]
-    wanted: Sequence[str]
+    output_names: Sequence[str]
 
 
 class Postprocessor:
-    """Makes the answer of a batch by its contract, off the event loop when the batch is large."""
+    """Makes the response to a batch by its contract, in a thread if the batch is large."""
 
     def __init__(
         self, metrics: StageMetrics, thread_pool: ThreadPool, in_flight_bytes: InFlightBytes, revision: str
@@ -42,10 +42,10 @@ class Postprocessor:
         self._metrics, self._thread_pool, self._in_flight_bytes = metrics, thread_pool, in_flight_bytes
         self._revision = encode_parameter(revision)
 
-    async def __call__(self, batch: Predicted, limit_s: float | None = None) -> pb.ModelInferResponse:
-        """The answer, signed. Fills in the current request of the metrics.
+    async def __call__(self, batch: PredictedBatch, limit_s: float | None = None) -> pb.ModelInferResponse:
+        """Returns the response with this stage's revision. Fills in the current request of the metrics.
 
-        Raises `InvalidRequest` or `Overloaded`, and `TimeoutError` when work on a thread takes longer than `limit_s`.
+        Raises `InvalidRequest` or `Overloaded`, and `TimeoutError` if work in a thread takes longer than `limit_s`.
         """
         plan, stopwatch = batch.plan, self._metrics.stopwatch()
         size_bytes = sum([array.nbytes for array in batch.outputs.values()])
@@ -53,7 +53,7 @@ class Postprocessor:
         try:
             work = partial(plan.postprocess, batch.outputs, batch.parameters)
             outputs = await self._thread_pool.run_within(work, size_bytes, limit_s)
-        except ContractViolation as error:  # here the model's outputs are the caller's, so a fault is the caller's too
+        except ContractViolation as error:  # the caller sent the model's outputs, so the fault is the caller's
             raise InvalidRequest(str(error)) from error
         finally:
             self._in_flight_bytes.give(size_bytes)
@@ -61,6 +61,6 @@ class Postprocessor:
         about = current()
         about.parts, about.rows = stopwatch.parts, len(next(iter(outputs.values())))
         about.answers = plan.observed(outputs)
-        answer = pb.ModelInferResponse(model_name=batch.model, model_version=batch.version)
-        answer.parameters["triptych_postprocess_revision"].CopyFrom(self._revision)
-        return encode_response(answer, {name: outputs[name] for name in batch.wanted})
+        response = pb.ModelInferResponse(model_name=batch.model, model_version=batch.version)
+        response.parameters["triptych_postprocess_revision"].CopyFrom(self._revision)
+        return encode_response(response, {name: outputs[name] for name in batch.output_names})

@@ -1,4 +1,4 @@
-"""Tests that are coroutines, each on a loop of its own."""
+"""A check that a test leaves no task and no error behind."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from functools import wraps
 from typing import Any
 
 
-def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Runs the test, behind which no task is left and nothing has failed unseen."""
+def leaves_nothing(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Fail if a task is left when the test has ended, or if an exception went to the loop's handler."""
 
     @wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
+    async def run(*arguments: Any, **named: Any) -> None:
         faults: list[dict[str, Any]] = []
-
-        async def watched() -> None:
-            asyncio.get_running_loop().set_exception_handler(lambda _loop, context: faults.append(context))
-            await test(*arguments, **named)
-            for _ in range(10):
-                await asyncio.sleep(0)
-            assert asyncio.all_tasks() == {asyncio.current_task()}
-
-        asyncio.run(watched())
-        gc.collect(1)  # the young: what the test has left
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: faults.append(context))
+        await test(*arguments, **named)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        gc.collect(1)  # the young: objects that the test has left
+        loop.set_exception_handler(None)
         assert not faults
 
     return run

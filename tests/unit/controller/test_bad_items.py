@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import shutil
@@ -368,22 +367,18 @@ def test_the_settings_reach_whoever_reads(models: Path, monkeypatch: pytest.Monk
     assert not scan_options(Settings(), of_store).validation.has_content
 
 
-def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_told_once(
+async def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_told_once(
     models: Path, publish: Publish, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish("sales_de")
     (models / "bad").symlink_to("bad")
     registry = CollectorRegistry()
     told: list[Catalog] = []
-
-    async def body() -> None:
-        watcher = CatalogWatcher(Scanner(models, None), ControllerMetrics(registry), told.append, serve_undeclared=True)
-        await watcher.start()
-        publish("sales_fr")
-        for _ in range(3):
-            await watcher.scan()
-
-    asyncio.run(body())
+    watcher = CatalogWatcher(Scanner(models, None), ControllerMetrics(registry), told.append, serve_undeclared=True)
+    await watcher.start()
+    publish("sales_fr")
+    for _ in range(3):
+        await watcher.scan()
     assert set(told[-1].models) == {"sales_de", "sales_fr"}
     faults = [getattr(record, "fault", "") for record in caplog.records if record.levelname == "WARNING"]
     assert faults == [f"bad: {models}/bad: cannot be read: Too many levels of symbolic links"]
@@ -417,20 +412,16 @@ def test_large_items_come_last_and_hold_up_no_small_one(
     assert not scanner.more
 
 
-def test_a_slow_item_does_not_put_off_the_next_look(models: Path, publish: Publish) -> None:
+async def test_a_slow_item_does_not_put_off_the_next_look(models: Path, publish: Publish) -> None:
     publish("sales_de")
     seconds: list[float] = []
-
-    async def body() -> None:
-        scanner = Scanner(models, None)
-        watcher = CatalogWatcher(
-            scanner, ControllerMetrics(CollectorRegistry()), lambda catalog: None, serve_undeclared=True
-        )
-        await watcher.start()
-        scanner.scan = lambda **options: seconds.append(1.0)  # type: ignore[method-assign]
-        scanner.listing_s = 0.0
-        for _ in range(2):
-            await watcher.next_scan(0.001)
-
-    asyncio.run(body())
+    scanner = Scanner(models, None)
+    watcher = CatalogWatcher(
+        scanner, ControllerMetrics(CollectorRegistry()), lambda catalog: None, serve_undeclared=True
+    )
+    await watcher.start()
+    scanner.scan = lambda **options: seconds.append(1.0)  # type: ignore[method-assign]
+    scanner.listing_s = 0.0
+    for _ in range(2):
+        await watcher.next_scan(0.001)
     assert len(seconds) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -164,28 +163,24 @@ def test_names_of_stages_want_certificates_of_callers() -> None:
         Settings(**secret, stage_names="preprocess")  # type: ignore[arg-type]
 
 
-def test_a_thousand_streams_of_one_peer_leave_room_for_a_new_pod() -> None:
+async def test_a_thousand_streams_of_one_peer_leave_room_for_a_new_pod() -> None:
     settings = Settings()
     assert settings.max_watchers_per_peer * 2 < settings.max_watchers
     assert settings.max_loads_per_peer < settings.max_in_flight
-
-    async def body() -> None:
-        slots = CallSlots(settings.max_watchers, settings.max_watchers_per_peer, "watchers follow the catalog")
-        watch_hub = WatchHub(ControllerMetrics(CollectorRegistry()), slots)
-        watch_hub.publish({})
-        streams, refused = [], 0
-        for _ in range(1023):
-            stream = watch_hub.updates(call_of("10.0.0.1"))
-            try:
-                await anext(stream)
-            except Overloaded:
-                refused += 1
-            else:
-                streams.append(stream)
-        assert (len(streams), refused) == (256, 767)
-        assert (await anext(watch_hub.updates(call_of("10.0.0.2")))).full
-        for stream in streams:
-            await stream.aclose()  # type: ignore[attr-defined]
-        assert (await anext(watch_hub.updates(call_of("10.0.0.1")))).full
-
-    asyncio.run(body())
+    slots = CallSlots(settings.max_watchers, settings.max_watchers_per_peer, "watchers follow the catalog")
+    watch_hub = WatchHub(ControllerMetrics(CollectorRegistry()), slots)
+    watch_hub.publish({})
+    streams, refused = [], 0
+    for _ in range(1023):
+        stream = watch_hub.updates(call_of("10.0.0.1"))
+        try:
+            await anext(stream)
+        except Overloaded:
+            refused += 1
+        else:
+            streams.append(stream)
+    assert (len(streams), refused) == (256, 767)
+    assert (await anext(watch_hub.updates(call_of("10.0.0.2")))).full
+    for stream in streams:
+        await stream.aclose()  # type: ignore[attr-defined]
+    assert (await anext(watch_hub.updates(call_of("10.0.0.1")))).full

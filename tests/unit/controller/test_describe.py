@@ -10,50 +10,42 @@ from prometheus_client import CollectorRegistry
 from controller.describe import describe
 from controller.metrics import OUTCOMES, REASONS, ControllerMetrics
 from controller.placement.policy.eviction import Room
-from tests.unit.controller.tritons import Desk, FakeTriton, read, run
+from tests.unit.controller.tritons import Desk, FakeTriton, read
 from triptych.protocol import controller_pb2 as cp
 
 Publish = Callable[..., Path]
 LIMITS = {"max_models": 4, "max_bytes": 10_000, "estimate_base_bytes": 100, "estimate_factor": 0}
 
 
-def test_each_triton_is_described_with_its_room_and_its_models(models: Path, publish: Publish) -> None:
+async def test_each_triton_is_described_with_its_room_and_its_models(models: Path, publish: Publish) -> None:
     publish("sales_de", 1)
     publish("sales_de", 2)
-
-    async def test() -> None:
-        one, two = FakeTriton("a:1"), FakeTriton("b:1")
-        one.loaded, two.away = {("sales_de", 2), ("sales_de", 1)}, True
-        desk = Desk(read(models), one, two, **LIMITS)
-        await desk.look()
-        reply = describe(desk.residency, desk.journal)
-        assert list(reply.predictors) == [
-            cp.Predictor(address="a:1", answers=True, used_bytes=200, budget_bytes=10_000, models=2, max_models=4),
-            cp.Predictor(address="b:1", budget_bytes=10_000, max_models=4),
-        ]
-        (resident,) = reply.residents
-        assert (resident.model, resident.predictor, list(resident.versions)) == ("sales_de", "a:1", [1, 2])
-        assert (resident.bytes, resident.bytes_from, resident.pinned) == (200, "estimated", False)
-
-    run(test())
+    one, two = FakeTriton("a:1"), FakeTriton("b:1")
+    one.loaded, two.away = {("sales_de", 2), ("sales_de", 1)}, True
+    desk = Desk(read(models), one, two, **LIMITS)
+    await desk.look()
+    reply = describe(desk.residency, desk.journal)
+    assert list(reply.predictors) == [
+        cp.Predictor(address="a:1", answers=True, used_bytes=200, budget_bytes=10_000, models=2, max_models=4),
+        cp.Predictor(address="b:1", budget_bytes=10_000, max_models=4),
+    ]
+    (resident,) = reply.residents
+    assert (resident.model, resident.predictor, list(resident.versions)) == ("sales_de", "a:1", [1, 2])
+    assert (resident.bytes, resident.bytes_from, resident.pinned) == (200, "estimated", False)
 
 
-def test_decisions_are_described_oldest_first_with_the_version(models: Path, publish: Publish) -> None:
+async def test_decisions_are_described_oldest_first_with_the_version(models: Path, publish: Publish) -> None:
     publish("sales_de")
-
-    async def test() -> None:
-        triton = FakeTriton()
-        desk = Desk(read(models), triton)
-        await desk.look()
-        await desk.ensure()
-        desk.journal.write("predictor", predictor="triton:8001", reason="went")
-        load, went = describe(desk.residency, desk.journal).decisions
-        assert (load.action, load.model, load.predictor) == ("load", "sales_de version 1", "triton:8001")
-        assert (load.reason, load.outcome) == ("request", "ok")
-        assert load.time_s > 0
-        assert (went.action, went.model, went.reason) == ("predictor", "", "went")
-
-    run(test())
+    triton = FakeTriton()
+    desk = Desk(read(models), triton)
+    await desk.look()
+    await desk.ensure()
+    desk.journal.write("predictor", predictor="triton:8001", reason="went")
+    load, went = describe(desk.residency, desk.journal).decisions
+    assert (load.action, load.model, load.predictor) == ("load", "sales_de version 1", "triton:8001")
+    assert (load.reason, load.outcome) == ("request", "ok")
+    assert load.time_s > 0
+    assert (went.action, went.model, went.reason) == ("predictor", "", "went")
 
 
 def test_a_triton_has_its_series_as_long_as_it_is_there() -> None:
@@ -84,24 +76,20 @@ def test_outcomes_and_reasons_are_series_before_the_first_of_them() -> None:
         assert registry.get_sample_value("triptych_model_unloads_total", {"reason": reason}) == 0
 
 
-def test_every_unload_is_counted_by_one_of_the_reasons_that_are_known(models: Path, publish: Publish) -> None:
+async def test_every_unload_is_counted_by_one_of_the_reasons_that_are_known(models: Path, publish: Publish) -> None:
     for name in ("sales_de", "sales_fr", "sales_it"):
         publish(name)
-
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.loaded = {("gone_de", 1), ("sales_de", 1)}
-        desk = Desk(read(models), triton, max_models=2, spare_percent=0, idle_ttl_s=900, min_residence_s=0, busy_s=0)
-        await desk.look()
-        await desk.settle()
-        for name in ("sales_fr", "sales_it"):
-            desk.now += 10
-            await desk.ensure(name)
-        desk.now += 1000
-        await desk.look()
-        await desk.settle()
-        reasons = {reason.partition(" ")[0] for _, reason in desk.decisions("unload")}
-        assert reasons == {"removed", "room", "idle"}
-        assert reasons <= set(REASONS)
-
-    run(test())
+    triton = FakeTriton()
+    triton.loaded = {("gone_de", 1), ("sales_de", 1)}
+    desk = Desk(read(models), triton, max_models=2, spare_percent=0, idle_ttl_s=900, min_residence_s=0, busy_s=0)
+    await desk.look()
+    await desk.settle()
+    for name in ("sales_fr", "sales_it"):
+        desk.now += 10
+        await desk.ensure(name)
+    desk.now += 1000
+    await desk.look()
+    await desk.settle()
+    reasons = {reason.partition(" ")[0] for _, reason in desk.decisions("unload")}
+    assert reasons == {"removed", "room", "idle"}
+    assert reasons <= set(REASONS)

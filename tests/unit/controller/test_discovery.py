@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from controller.placement.discovery import Discovery
-from tests.unit.controller.tritons import run
 
 
 class Dns:
@@ -33,46 +32,34 @@ class Dns:
         return found
 
 
-def test_a_name_stands_for_all_its_addresses_in_a_stable_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        dns = Dns(monkeypatch, triton=["10.0.0.2", "10.0.0.1"])
-        discovery = Discovery(["triton:8001"])
-        first = await discovery.addresses()
-        dns.hosts["triton"] = ["10.0.0.1", "10.0.0.2", "10.0.0.1"]
-        assert await discovery.addresses() == first == ("10.0.0.1:8001", "10.0.0.2:8001")
-        assert dns.asked[0] == ("triton", 8001)
-
-    run(test())
+async def test_a_name_stands_for_all_its_addresses_in_a_stable_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    dns = Dns(monkeypatch, triton=["10.0.0.2", "10.0.0.1"])
+    discovery = Discovery(["triton:8001"])
+    first = await discovery.addresses()
+    dns.hosts["triton"] = ["10.0.0.1", "10.0.0.2", "10.0.0.1"]
+    assert await discovery.addresses() == first == ("10.0.0.1:8001", "10.0.0.2:8001")
+    assert dns.asked[0] == ("triton", 8001)
 
 
-def test_pods_come_and_go_with_the_addresses_of_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        dns = Dns(monkeypatch, triton=["10.0.0.1"])
-        discovery = Discovery(["triton:8001"])
-        await discovery.addresses()
-        dns.hosts["triton"] = ["10.0.0.2"]
-        assert await discovery.addresses() == ("10.0.0.2:8001",)
-
-    run(test())
+async def test_pods_come_and_go_with_the_addresses_of_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    dns = Dns(monkeypatch, triton=["10.0.0.1"])
+    discovery = Discovery(["triton:8001"])
+    await discovery.addresses()
+    dns.hosts["triton"] = ["10.0.0.2"]
+    assert await discovery.addresses() == ("10.0.0.2:8001",)
 
 
-def test_an_address_that_two_names_have_is_one_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        Dns(monkeypatch, one=["10.0.0.1"], two=["10.0.0.2", "10.0.0.1"])
-        discovery = Discovery(["one:8001", "two:8001", "10.0.0.2:8001", "one:8002"])
-        assert await discovery.addresses() == ("10.0.0.1:8001", "10.0.0.2:8001", "10.0.0.1:8002")
-
-    run(test())
+async def test_an_address_that_two_names_have_is_one_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    Dns(monkeypatch, one=["10.0.0.1"], two=["10.0.0.2", "10.0.0.1"])
+    discovery = Discovery(["one:8001", "two:8001", "10.0.0.2:8001", "one:8002"])
+    assert await discovery.addresses() == ("10.0.0.1:8001", "10.0.0.2:8001", "10.0.0.1:8002")
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1:8001", "[::1]:8001", "[fd00::17]:8001"])
-def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    async def test() -> None:
-        dns = Dns(monkeypatch)
-        assert await Discovery([address]).addresses() == (address,)
-        assert dns.asked == []
-
-    run(test())
+async def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    dns = Dns(monkeypatch)
+    assert await Discovery([address]).addresses() == (address,)
+    assert dns.asked == []
 
 
 @pytest.mark.parametrize(
@@ -83,63 +70,47 @@ def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch, address: s
     ],
     ids=["IPv6 alone", "both"],
 )
-def test_a_pod_with_addresses_of_both_kinds_is_one_triton(
+async def test_a_pod_with_addresses_of_both_kinds_is_one_triton(
     monkeypatch: pytest.MonkeyPatch, there: list[str], found: tuple[str, ...]
 ) -> None:
-    async def test() -> None:
-        Dns(monkeypatch, triton=there)
-        assert await Discovery(["triton:8001"]).addresses() == found
-
-    run(test())
+    Dns(monkeypatch, triton=there)
+    assert await Discovery(["triton:8001"]).addresses() == found
 
 
-def test_a_name_that_cannot_be_resolved_keeps_its_addresses_and_the_others_go_on(
+async def test_a_name_that_cannot_be_resolved_keeps_its_addresses_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def test() -> None:
-        dns = Dns(monkeypatch, one=["10.0.0.1"], two=["10.0.0.2"])
-        discovery = Discovery(["one:8001", "two:8001"])
-        await discovery.addresses()
-        del dns.hosts["one"]
-        dns.hosts["two"] = ["10.0.0.3"]
-        with caplog.at_level(logging.WARNING):
-            for _ in range(3):
-                assert await discovery.addresses() == ("10.0.0.1:8001", "10.0.0.3:8001")
-        assert [vars(record)["predictor"] for record in caplog.records] == ["one:8001"]
-        dns.hosts["one"] = ["10.0.0.9"]
-        assert await discovery.addresses() == ("10.0.0.9:8001", "10.0.0.3:8001")
-        del dns.hosts["one"]
-        caplog.clear()
-        await discovery.addresses()
-        assert len(caplog.records) == 1
-
-    run(test())
+    dns = Dns(monkeypatch, one=["10.0.0.1"], two=["10.0.0.2"])
+    discovery = Discovery(["one:8001", "two:8001"])
+    await discovery.addresses()
+    del dns.hosts["one"]
+    dns.hosts["two"] = ["10.0.0.3"]
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            assert await discovery.addresses() == ("10.0.0.1:8001", "10.0.0.3:8001")
+    assert [vars(record)["predictor"] for record in caplog.records] == ["one:8001"]
+    dns.hosts["one"] = ["10.0.0.9"]
+    assert await discovery.addresses() == ("10.0.0.9:8001", "10.0.0.3:8001")
+    del dns.hosts["one"]
+    caplog.clear()
+    await discovery.addresses()
+    assert len(caplog.records) == 1
 
 
-def test_a_name_that_was_never_resolved_has_no_addresses_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        Dns(monkeypatch, two=["10.0.0.2"])
-        assert await Discovery(["one:8001", "two:8001"]).addresses() == ("10.0.0.2:8001",)
-
-    run(test())
+async def test_a_name_that_was_never_resolved_has_no_addresses_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    Dns(monkeypatch, two=["10.0.0.2"])
+    assert await Discovery(["one:8001", "two:8001"]).addresses() == ("10.0.0.2:8001",)
 
 
 @pytest.mark.parametrize("host", ["triton..svc", "x" * 64])
-def test_a_name_that_cannot_be_one_is_reported_and_the_others_go_on(
+async def test_a_name_that_cannot_be_one_is_reported_and_the_others_go_on(
     host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """By the real resolver, which says so in another way."""
-
-    async def test() -> None:
-        with caplog.at_level(logging.WARNING):
-            assert await Discovery([f"{host}:8001", "10.0.0.2:8001"]).addresses() == ("10.0.0.2:8001",)
-        assert [vars(record)["predictor"] for record in caplog.records] == [f"{host}:8001"]
-
-    run(test())
+    with caplog.at_level(logging.WARNING):
+        assert await Discovery([f"{host}:8001", "10.0.0.2:8001"]).addresses() == ("10.0.0.2:8001",)
+    assert [vars(record)["predictor"] for record in caplog.records] == [f"{host}:8001"]
 
 
-def test_this_machine_is_found_by_the_real_resolver() -> None:
-    async def test() -> None:
-        assert await Discovery(["localhost:8001"]).addresses() in (("127.0.0.1:8001",), ("[::1]:8001",))
-
-    run(test())
+async def test_this_machine_is_found_by_the_real_resolver() -> None:
+    assert await Discovery(["localhost:8001"]).addresses() in (("127.0.0.1:8001",), ("[::1]:8001",))

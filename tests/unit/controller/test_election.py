@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable
-from functools import wraps
+from collections.abc import Callable
 from typing import Any
 
 from controller.kubernetes.api import ApiConflict, ApiNotFound, ApiUnavailable
@@ -99,18 +98,6 @@ async def a_while() -> None:
         await asyncio.sleep(0.001)
 
 
-def asynchronous(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    @wraps(test)
-    def run() -> None:
-        async def body() -> None:
-            await test()
-
-        asyncio.run(body())
-
-    return run
-
-
-@asynchronous
 async def test_one_of_two_leads_and_the_other_knows_where() -> None:
     store = Store()
     replicas = [Replica(store, "a"), Replica(store, "bb")]
@@ -127,7 +114,6 @@ async def test_one_of_two_leads_and_the_other_knows_where() -> None:
         await each.end()
 
 
-@asynchronous
 async def test_a_clean_end_hands_over_though_the_lease_is_not_over() -> None:
     store = Store()
     first = Replica(store, "a")
@@ -142,7 +128,6 @@ async def test_a_clean_end_hands_over_though_the_lease_is_not_over() -> None:
     await second.end()
 
 
-@asynchronous
 async def test_of_a_killed_leader_the_lease_runs_out_first() -> None:
     store = Store()
     first = Replica(store, "a")
@@ -159,7 +144,6 @@ async def test_of_a_killed_leader_the_lease_runs_out_first() -> None:
     await second.end()
 
 
-@asynchronous
 async def test_a_renewed_lease_never_runs_out_however_late_it_is_by_the_others_clock() -> None:
     store = Store()
     first, second = Replica(store, "a"), Replica(store, "bb")
@@ -174,7 +158,6 @@ async def test_a_renewed_lease_never_runs_out_however_late_it_is_by_the_others_c
     await other.end()
 
 
-@asynchronous
 async def test_times_written_in_the_lease_count_for_nothing() -> None:
     for year in ("1970", "2170"):
         store = Store()
@@ -189,7 +172,6 @@ async def test_times_written_in_the_lease_count_for_nothing() -> None:
         await replica.end()
 
 
-@asynchronous
 async def test_a_leader_that_cannot_renew_stops_before_anybody_may_follow_and_leads_again_later() -> None:
     replica = Replica(Store(), "a")
     await until(lambda: replica.election.is_leader)
@@ -206,7 +188,6 @@ async def test_a_leader_that_cannot_renew_stops_before_anybody_may_follow_and_le
     await replica.end()
 
 
-@asynchronous
 async def test_a_process_that_stood_still_does_not_take_itself_for_the_leader() -> None:
     store = Store()
     replica = Replica(store, "a")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from controller.catalog.entities import Catalog
 from controller.placement.fleet import Fleet, rendezvous
 from controller.placement.triton_client import Index
-from tests.unit.controller.tritons import Desk, FakeTriton, run, turn
+from tests.unit.controller.tritons import Desk, FakeTriton, turn
 from triptych.errors import StageUnavailable, TriptychError
 
 models = st.integers(0, 10**6).map(lambda n: f"sales_forecast_{n}")
@@ -77,104 +77,86 @@ def test_the_second_choices_of_a_tritons_models_are_spread_over_all_others() -> 
     assert max(heirs.values()) < 2 * min(heirs.values())
 
 
-def test_only_tritons_that_answer_have_a_claim() -> None:
-    async def test() -> None:
-        one, two = FakeTriton("a:1"), FakeTriton("b:1")
-        fleet = fleet_of(one, two)
-        assert fleet.ranked("sales_de") == fleet.answering() == []
-        two.away = True
-        await fleet.refresh()
-        assert [pod.address for pod in fleet.ranked("sales_de")] == ["a:1"]
-        assert [pod.address for pod in fleet] == ["a:1", "b:1"]
-        two.away = False
-        await fleet.refresh()
-        assert {pod.address for pod in fleet.ranked("sales_de")} == {"a:1", "b:1"}
-        await fleet.close()
-
-    run(test())
+async def test_only_tritons_that_answer_have_a_claim() -> None:
+    one, two = FakeTriton("a:1"), FakeTriton("b:1")
+    fleet = fleet_of(one, two)
+    assert fleet.ranked("sales_de") == fleet.answering() == []
+    two.away = True
+    await fleet.refresh()
+    assert [pod.address for pod in fleet.ranked("sales_de")] == ["a:1"]
+    assert [pod.address for pod in fleet] == ["a:1", "b:1"]
+    two.away = False
+    await fleet.refresh()
+    assert {pod.address for pod in fleet.ranked("sales_de")} == {"a:1", "b:1"}
+    await fleet.close()
 
 
-def test_who_has_what_is_read_from_every_index() -> None:
-    async def test() -> None:
-        one, two = FakeTriton("a:1"), FakeTriton("b:1")
-        one.loaded, two.loaded = {DE, ("sales_de", 2)}, {DE, FR}
-        fleet = fleet_of(one, two)
-        assert fleet.placement("sales_de") == {}
-        await fleet.refresh()
-        assert [pod.address for pod in fleet.holders(DE)] == ["a:1", "b:1"]
-        assert fleet.placement("sales_de") == {1: ("a:1", "b:1"), 2: ("a:1",)}
-        assert fleet.placement("sales_it") == {}
-        await fleet.close()
-
-    run(test())
+async def test_who_has_what_is_read_from_every_index() -> None:
+    one, two = FakeTriton("a:1"), FakeTriton("b:1")
+    one.loaded, two.loaded = {DE, ("sales_de", 2)}, {DE, FR}
+    fleet = fleet_of(one, two)
+    assert fleet.placement("sales_de") == {}
+    await fleet.refresh()
+    assert [pod.address for pod in fleet.holders(DE)] == ["a:1", "b:1"]
+    assert fleet.placement("sales_de") == {1: ("a:1", "b:1"), 2: ("a:1",)}
+    assert fleet.placement("sales_it") == {}
+    await fleet.close()
 
 
-def test_a_failure_on_any_triton_is_known_with_its_reason() -> None:
-    async def test() -> None:
-        one, two = FakeTriton("a:1"), FakeTriton("b:1")
-        fleet = fleet_of(one, two)
-        list(fleet)[1].remember_failure(DE, "out of memory", 30)
-        assert fleet.failures("sales_de", [1, 2]) == {1: "out of memory"}
-        assert fleet.failures("sales_fr", [1]) == {}
-        await fleet.close()
-
-    run(test())
+async def test_a_failure_on_any_triton_is_known_with_its_reason() -> None:
+    one, two = FakeTriton("a:1"), FakeTriton("b:1")
+    fleet = fleet_of(one, two)
+    list(fleet)[1].remember_failure(DE, "out of memory", 30)
+    assert fleet.failures("sales_de", [1, 2]) == {1: "out of memory"}
+    assert fleet.failures("sales_fr", [1]) == {}
+    await fleet.close()
 
 
-def test_addresses_that_come_and_go_are_told_and_the_others_stay_as_they_are() -> None:
-    async def test() -> None:
-        one, two, three = FakeTriton("a:1"), FakeTriton("b:1"), FakeTriton("c:1")
-        fleet = Fleet({t.address: t for t in (one, two, three)}.__getitem__, 2, lambda _: None, lambda: 0.0)
-        came, gone = fleet.set_addresses(["a:1", "b:1"])
-        assert ([pod.address for pod in came], gone) == (["a:1", "b:1"], [])
-        kept = came[1]
-        came, gone = fleet.set_addresses(["b:1", "c:1"])
-        assert ([pod.address for pod in came], [pod.address for pod in gone]) == (["c:1"], ["a:1"])
-        assert list(fleet)[0] is kept
-        assert (fleet.has(kept), fleet.has(gone[0])) == (True, False)
-        await fleet.close()
-
-    run(test())
+async def test_addresses_that_come_and_go_are_told_and_the_others_stay_as_they_are() -> None:
+    one, two, three = FakeTriton("a:1"), FakeTriton("b:1"), FakeTriton("c:1")
+    fleet = Fleet({t.address: t for t in (one, two, three)}.__getitem__, 2, lambda _: None, lambda: 0.0)
+    came, gone = fleet.set_addresses(["a:1", "b:1"])
+    assert ([pod.address for pod in came], gone) == (["a:1", "b:1"], [])
+    kept = came[1]
+    came, gone = fleet.set_addresses(["b:1", "c:1"])
+    assert ([pod.address for pod in came], [pod.address for pod in gone]) == (["c:1"], ["a:1"])
+    assert list(fleet)[0] is kept
+    assert (fleet.has(kept), fleet.has(gone[0])) == (True, False)
+    await fleet.close()
 
 
-def test_the_models_whose_place_changed_are_told_and_no_others() -> None:
-    async def test() -> None:
-        told: list[set[str]] = []
-        one, two = FakeTriton("a:1"), FakeTriton("b:1")
-        one.loaded, two.loaded = {DE}, {DE, FR}
-        fleet = fleet_of(one, two, told=told.append)
-        await fleet.refresh()
-        assert told == [{"sales_de"}, {"sales_de", "sales_fr"}]
-        told.clear()
-        two.loaded.discard(FR)
-        await fleet.refresh()
-        assert told == [{"sales_fr"}]
-        told.clear()
-        fleet.set_addresses(["a:1"])
-        assert told == [{"sales_de"}]
-        assert fleet.placement("sales_de") == {1: ("a:1",)}
-        await fleet.close()
-
-    run(test())
+async def test_the_models_whose_place_changed_are_told_and_no_others() -> None:
+    told: list[set[str]] = []
+    one, two = FakeTriton("a:1"), FakeTriton("b:1")
+    one.loaded, two.loaded = {DE}, {DE, FR}
+    fleet = fleet_of(one, two, told=told.append)
+    await fleet.refresh()
+    assert told == [{"sales_de"}, {"sales_de", "sales_fr"}]
+    told.clear()
+    two.loaded.discard(FR)
+    await fleet.refresh()
+    assert told == [{"sales_fr"}]
+    told.clear()
+    fleet.set_addresses(["a:1"])
+    assert told == [{"sales_de"}]
+    assert fleet.placement("sales_de") == {1: ("a:1",)}
+    await fleet.close()
 
 
-def test_what_a_triton_says_after_it_went_is_not_told() -> None:
-    async def test() -> None:
-        told: list[set[str]] = []
-        one = FakeTriton("a:1")
-        fleet = fleet_of(one, told=told.append)
-        await fleet.refresh()
-        (pod,) = fleet
-        fleet.set_addresses([])
-        await turn()
-        told.clear()
-        one.loaded = {DE}
-        await pod.refresh()
-        assert told == []
-        assert fleet.holders(DE) == []
-        await fleet.close()
-
-    run(test())
+async def test_what_a_triton_says_after_it_went_is_not_told() -> None:
+    told: list[set[str]] = []
+    one = FakeTriton("a:1")
+    fleet = fleet_of(one, told=told.append)
+    await fleet.refresh()
+    (pod,) = fleet
+    fleet.set_addresses([])
+    await turn()
+    told.clear()
+    one.loaded = {DE}
+    await pod.refresh()
+    assert told == []
+    assert fleet.holders(DE) == []
+    await fleet.close()
 
 
 class HangingTriton(FakeTriton):
@@ -196,33 +178,26 @@ class HangingTriton(FakeTriton):
 
 
 @pytest.mark.parametrize("looks", [1, 2], ids=["in a call", "before its call"])
-def test_a_triton_that_goes_during_a_look_cancels_nobody_who_waits_for_it(looks: int) -> None:
+async def test_a_triton_that_goes_during_a_look_cancels_nobody_who_waits_for_it(looks: int) -> None:
     """A cancelled wait would end the caller's request, which another Triton could answer."""
-
-    async def test() -> None:
-        triton = HangingTriton("a:1")
-        fleet = fleet_of(triton)
-        await fleet.refresh()
-        triton.stuck = True
-        (pod,) = fleet
-        waiting = []
-        for _ in range(looks):
-            waiting.append(asyncio.create_task(pod.refresh()))
-            await turn()
-        fleet.set_addresses([])
+    triton = HangingTriton("a:1")
+    fleet = fleet_of(triton)
+    await fleet.refresh()
+    triton.stuck = True
+    (pod,) = fleet
+    waiting = []
+    for _ in range(looks):
+        waiting.append(asyncio.create_task(pod.refresh()))
         await turn()
-        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-        assert [each for each in outcomes if not isinstance(each, TriptychError | None)] == []
-        assert not pod.answers
+    fleet.set_addresses([])
+    await turn()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [each for each in outcomes if not isinstance(each, TriptychError | None)] == []
+    assert not pod.answers
 
-    run(test())
 
-
-def test_a_fleet_without_tritons_has_nothing_and_closes() -> None:
-    async def test() -> None:
-        desk = Desk(Catalog())
-        assert list(desk.residency.fleet) == desk.residency.fleet.ranked("sales_de") == []
-        await desk.residency.fleet.refresh()
-        await desk.residency.close()
-
-    run(test())
+async def test_a_fleet_without_tritons_has_nothing_and_closes() -> None:
+    desk = Desk(Catalog())
+    assert list(desk.residency.fleet) == desk.residency.fleet.ranked("sales_de") == []
+    await desk.residency.fleet.refresh()
+    await desk.residency.close()

@@ -27,7 +27,7 @@ from controller.metrics import ControllerMetrics
 from tests.onnx_files import linear
 from tests.unit.controller.api_server import spec
 from tests.unit.controller.folders import declare, model_file
-from tests.unit.controller.tritons import Desk, FakeTriton, run
+from tests.unit.controller.tritons import Desk, FakeTriton
 from triptych.contract.verification.tree import sha256_of
 from triptych.errors import LoadFailed
 from triptych_cli.__main__ import main
@@ -231,25 +231,21 @@ def test_an_undeclared_model_is_served_on_by_the_version_that_changed(scanner: S
     assert catalog.model("sales_de").versions[2].removed
 
 
-def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
+async def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
     models: Path, documents: Path, publish: Publish
 ) -> None:
     version = publish("sales_de")
     declare(documents, "sales_de", {1: 100})
     told: list[Catalog] = []
     registry = CollectorRegistry()
-
-    async def body() -> None:
-        scanner = Scanner(models, documents)
-        watcher = CatalogWatcher(scanner, ControllerMetrics(registry), told.append, serve_undeclared=True)
-        await watcher.start()
-        for _ in range(3):  # what was written this moment is sealed once it rests
-            await watcher.scan()
-        change_weights(version)
-        for _ in range(3):
-            await watcher.scan()
-
-    asyncio.run(body())
+    scanner = Scanner(models, documents)
+    watcher = CatalogWatcher(scanner, ControllerMetrics(registry), told.append, serve_undeclared=True)
+    await watcher.start()
+    for _ in range(3):  # what was written this moment is sealed once it rests
+        await watcher.scan()
+    change_weights(version)
+    for _ in range(3):
+        await watcher.scan()
     assert told[-1].model("sales_de").traffic == {1: 100}
     (problem,) = told[-1].document_results[f"{documents}/sales_de.yaml:1"].problems
     assert problem[0] is Reason.VERSION_CHANGED
@@ -266,208 +262,179 @@ def desk(scanner: Scanner, triton: FakeTriton, catalog: Catalog, **limits: float
     return made
 
 
-def test_a_load_of_a_changed_version_is_refused_before_triton_is_asked(scanner: Scanner, publish: Publish) -> None:
-    async def body() -> None:
-        version = publish("sales_de")
-        catalog, triton = catalog_of(scanner), FakeTriton()
-        change_weights(version)
-        with pytest.raises(LoadFailed, match=r"not what was published: model.onnx changed"):
-            await desk(scanner, triton, catalog).ensure()
-        assert triton.loads == []
-
-    run(body())
-
-
-def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scanner: Scanner, publish: Publish) -> None:
-    async def body() -> None:
-        version = publish("sales_de")
-        catalog, triton = catalog_of(scanner), FakeTriton()
-        stand = desk(scanner, triton, catalog)
-        triton.finish.clear()
-        asked = stand.ask()
-        await triton.started.wait()
-        change_weights(version)
-        triton.finish.set()
-        with pytest.raises(LoadFailed, match=r"not what was published: model.onnx changed"):
-            await asked
-        await stand.settle()
-        assert triton.loaded == set()
-
-    run(body())
+async def test_a_load_of_a_changed_version_is_refused_before_triton_is_asked(
+    scanner: Scanner, publish: Publish
+) -> None:
+    version = publish("sales_de")
+    catalog, triton = catalog_of(scanner), FakeTriton()
+    change_weights(version)
+    with pytest.raises(LoadFailed, match=r"not what was published: model.onnx changed"):
+        await desk(scanner, triton, catalog).ensure()
+    assert triton.loads == []
 
 
-def test_what_was_loaded_before_it_was_sealed_is_what_was_published(scanner: Scanner, publish: Publish) -> None:
-    async def body() -> None:
-        version = publish("sales_de")
-        found = scanner.scan(settle=False, young_s=60)
-        assert found is not None
-        catalog = build_catalog(found.folders, [], Catalog(), serve_undeclared=True)
-        await desk(scanner, FakeTriton(), catalog).ensure()
-        (version / "model.onnx").write_bytes(model_file(b"other weights"))
-        assert scanner.scan() is None
-        assert "model.onnx changed" in folder(scanner, settle=True).versions[1].fault
+async def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scanner: Scanner, publish: Publish) -> None:
+    version = publish("sales_de")
+    catalog, triton = catalog_of(scanner), FakeTriton()
+    stand = desk(scanner, triton, catalog)
+    triton.finish.clear()
+    asked = stand.ask()
+    await triton.started.wait()
+    change_weights(version)
+    triton.finish.set()
+    with pytest.raises(LoadFailed, match=r"not what was published: model.onnx changed"):
+        await asked
+    await stand.settle()
+    assert triton.loaded == set()
 
-    run(body())
+
+async def test_what_was_loaded_before_it_was_sealed_is_what_was_published(scanner: Scanner, publish: Publish) -> None:
+    version = publish("sales_de")
+    found = scanner.scan(settle=False, young_s=60)
+    assert found is not None
+    catalog = build_catalog(found.folders, [], Catalog(), serve_undeclared=True)
+    await desk(scanner, FakeTriton(), catalog).ensure()
+    (version / "model.onnx").write_bytes(model_file(b"other weights"))
+    assert scanner.scan() is None
+    assert "model.onnx changed" in folder(scanner, settle=True).versions[1].fault
 
 
-def test_a_load_that_failed_seals_nothing(scanner: Scanner, publish: Publish) -> None:
-    async def body() -> None:
-        version = publish("sales_de")
-        (version / "model.onnx").write_bytes(model_file(b"half"))
-        found = scanner.scan(settle=False, young_s=60)
-        assert found is not None
-        catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
-        triton.refuses["sales_de", 1] = "no model"
-        with pytest.raises(LoadFailed):
-            await desk(scanner, triton, catalog).ensure()
-        (version / "model.onnx").write_bytes(model_file(b"half and half"))
-        assert scanner.scan() is None
-        assert folder(scanner, settle=True).versions[1].fault == ""
-
-    run(body())
+async def test_a_load_that_failed_seals_nothing(scanner: Scanner, publish: Publish) -> None:
+    version = publish("sales_de")
+    (version / "model.onnx").write_bytes(model_file(b"half"))
+    found = scanner.scan(settle=False, young_s=60)
+    assert found is not None
+    catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
+    triton.refuses["sales_de", 1] = "no model"
+    with pytest.raises(LoadFailed):
+        await desk(scanner, triton, catalog).ensure()
+    (version / "model.onnx").write_bytes(model_file(b"half and half"))
+    assert scanner.scan() is None
+    assert folder(scanner, settle=True).versions[1].fault == ""
 
 
 @pytest.mark.parametrize(("mends", "loads"), [(False, 1), (True, 2)])
-def test_a_look_that_only_seals_does_not_forget_a_failed_load(
+async def test_a_look_that_only_seals_does_not_forget_a_failed_load(
     scanner: Scanner, publish: Publish, mends: bool, loads: int
 ) -> None:
-    async def body() -> None:
-        version = publish("sales_de")
-        found = scanner.scan(settle=False, young_s=60)
-        assert found is not None
-        catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
-        assert catalog.model("sales_de").versions[1].files is None
-        stand = desk(scanner, triton, catalog)
-        triton.refuses["sales_de", 1] = "no model"
-        with pytest.raises(LoadFailed):
-            await stand.ensure()
-        if mends:
-            (version / "model.onnx").write_bytes(model_file(b"other weights, and more"))
-        recorded_digests = catalog
-        while recorded_digests.model("sales_de").versions[1].files is None:
-            observed = scanner.scan(settle=True)
-            recorded_digests = (
-                build_catalog(observed.folders, [], recorded_digests, serve_undeclared=True)
-                if observed
-                else recorded_digests
-            )
-        stand.residency.set_catalog(recorded_digests)
-        with pytest.raises(LoadFailed):
-            await stand.ensure()
-        assert triton.loads == [("sales_de", 1)] * loads
-
-    run(body())
-
-
-def test_a_version_that_never_was_loaded_may_be_mended_in_place(scanner: Scanner, publish: Publish) -> None:
-    async def body() -> None:
-        version = publish("sales_de")
-        catalog, triton = catalog_of(scanner), FakeTriton()
-        stand = desk(scanner, triton, catalog)
-        triton.refuses["sales_de", 1] = "no model"
-        with pytest.raises(LoadFailed):
-            await stand.ensure()
-        change_weights(version)
-        catalog = catalog_of(scanner, catalog)
-        assert catalog.model("sales_de").versions[1].fault == ""
-        triton.refuses.clear()
-        stand.residency.set_catalog(catalog)
-        assert await stand.ensure()
-        overwrite(version / "model.onnx", model_file(b"onnx"))
-        assert "model.onnx changed" in folder(scanner).versions[1].fault
-
-    run(body())
-
-
-def test_a_version_that_was_loaded_once_may_not(scanner: Scanner, publish: Publish) -> None:
-    async def body() -> None:
-        version = publish("sales_de")
-        catalog, triton = catalog_of(scanner), FakeTriton()
-        stand = desk(scanner, triton, catalog)
+    version = publish("sales_de")
+    found = scanner.scan(settle=False, young_s=60)
+    assert found is not None
+    catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
+    assert catalog.model("sales_de").versions[1].files is None
+    stand = desk(scanner, triton, catalog)
+    triton.refuses["sales_de", 1] = "no model"
+    with pytest.raises(LoadFailed):
         await stand.ensure()
-        triton.refuses["sales_de", 1] = "no memory"
-        triton.restart()
-        with pytest.raises(LoadFailed, match="no memory"):
-            await stand.ensure()
-        change_weights(version)
-        assert "model.onnx changed" in folder(scanner).versions[1].fault
+    if mends:
+        (version / "model.onnx").write_bytes(model_file(b"other weights, and more"))
+    recorded_digests = catalog
+    while recorded_digests.model("sales_de").versions[1].files is None:
+        observed = scanner.scan(settle=True)
+        recorded_digests = (
+            build_catalog(observed.folders, [], recorded_digests, serve_undeclared=True)
+            if observed
+            else recorded_digests
+        )
+    stand.residency.set_catalog(recorded_digests)
+    with pytest.raises(LoadFailed):
+        await stand.ensure()
+    assert triton.loads == [("sales_de", 1)] * loads
 
-    run(body())
+
+async def test_a_version_that_never_was_loaded_may_be_mended_in_place(scanner: Scanner, publish: Publish) -> None:
+    version = publish("sales_de")
+    catalog, triton = catalog_of(scanner), FakeTriton()
+    stand = desk(scanner, triton, catalog)
+    triton.refuses["sales_de", 1] = "no model"
+    with pytest.raises(LoadFailed):
+        await stand.ensure()
+    change_weights(version)
+    catalog = catalog_of(scanner, catalog)
+    assert catalog.model("sales_de").versions[1].fault == ""
+    triton.refuses.clear()
+    stand.residency.set_catalog(catalog)
+    assert await stand.ensure()
+    overwrite(version / "model.onnx", model_file(b"onnx"))
+    assert "model.onnx changed" in folder(scanner).versions[1].fault
 
 
-def test_a_load_of_another_version_does_not_make_triton_read_the_changed_one(
+async def test_a_version_that_was_loaded_once_may_not(scanner: Scanner, publish: Publish) -> None:
+    version = publish("sales_de")
+    catalog, triton = catalog_of(scanner), FakeTriton()
+    stand = desk(scanner, triton, catalog)
+    await stand.ensure()
+    triton.refuses["sales_de", 1] = "no memory"
+    triton.restart()
+    with pytest.raises(LoadFailed, match="no memory"):
+        await stand.ensure()
+    change_weights(version)
+    assert "model.onnx changed" in folder(scanner).versions[1].fault
+
+
+async def test_a_load_of_another_version_does_not_make_triton_read_the_changed_one(
     scanner: Scanner, publish: Publish
 ) -> None:
     """Triton reads every version that it is told to keep again once one of their files was written."""
-
-    async def body() -> None:
-        first = publish("sales_de", 1)
-        publish("sales_de", 2)
-        catalog, triton = catalog_of(scanner), FakeTriton()
-        stand = desk(scanner, triton, catalog)
-        await stand.ensure(version=1)
-        change_weights(first)
-        with pytest.raises(LoadFailed, match=r"version 1 is not what was published"):
-            await stand.ensure(version=2)
-        assert triton.loads == [("sales_de", 1)]
-        assert stand.placement == {"sales_de": {1: ("triton:8001",)}}
-
-    run(body())
-
-
-def test_an_unload_of_another_version_does_not_either(scanner: Scanner, publish: Publish) -> None:
-    async def body() -> None:
-        first = publish("sales_de", 1)
-        publish("sales_de", 2)
-        catalog, triton = catalog_of(scanner), FakeTriton()
-        stand = desk(scanner, triton, catalog)
-        await stand.ensure(version=1)
+    first = publish("sales_de", 1)
+    publish("sales_de", 2)
+    catalog, triton = catalog_of(scanner), FakeTriton()
+    stand = desk(scanner, triton, catalog)
+    await stand.ensure(version=1)
+    change_weights(first)
+    with pytest.raises(LoadFailed, match=r"version 1 is not what was published"):
         await stand.ensure(version=2)
-        change_weights(first)
-        await stand.residency.moves.unload(("sales_de", 2), stand.pod(), "idle for 1 s")
-        assert triton.unloads == []
-        stand.residency.set_catalog(catalog_of(scanner, catalog))
-        assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == ""
-
-    run(body())
+    assert triton.loads == [("sales_de", 1)]
+    assert stand.placement == {"sales_de": {1: ("triton:8001",)}}
 
 
-def test_nor_does_one_beside_a_version_that_has_not_passed_its_warm_up(scanner: Scanner, publish: Publish) -> None:
+async def test_an_unload_of_another_version_does_not_either(scanner: Scanner, publish: Publish) -> None:
+    first = publish("sales_de", 1)
+    publish("sales_de", 2)
+    catalog, triton = catalog_of(scanner), FakeTriton()
+    stand = desk(scanner, triton, catalog)
+    await stand.ensure(version=1)
+    await stand.ensure(version=2)
+    change_weights(first)
+    await stand.residency.moves.unload(("sales_de", 2), stand.pod(), "idle for 1 s")
+    assert triton.unloads == []
+    stand.residency.set_catalog(catalog_of(scanner, catalog))
+    assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == ""
+
+
+async def test_nor_does_one_beside_a_version_that_has_not_passed_its_warm_up(
+    scanner: Scanner, publish: Publish
+) -> None:
     """Triton has it, though no request is sent to it, and would read its changed files."""
-
-    async def body() -> None:
-        first = publish("sales_de", 1)
-        publish("sales_de", 2)
-        catalog, triton = catalog_of(scanner), FakeTriton()
-        stand = desk(scanner, triton, catalog, warm_up=True, idle_ttl_s=100)
-        await stand.ensure(version=2)
-        triton.answering.clear()
-        caller = stand.ask(version=1)
-        while ("sales_de", 1) not in triton.loaded:
-            await asyncio.sleep(0)
-        await stand.pod().refresh()
-        assert stand.pod().unproven == {("sales_de", 1)}
-        assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == "idle for 100 s"
-        change_weights(first)
-        stand.residency.set_catalog(catalog_of(scanner, catalog))
-        assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == ""
-        triton.answering.set()
-        await asyncio.gather(caller, return_exceptions=True)
-
-    run(body())
+    first = publish("sales_de", 1)
+    publish("sales_de", 2)
+    catalog, triton = catalog_of(scanner), FakeTriton()
+    stand = desk(scanner, triton, catalog, warm_up=True, idle_ttl_s=100)
+    await stand.ensure(version=2)
+    triton.answering.clear()
+    caller = stand.ask(version=1)
+    while ("sales_de", 1) not in triton.loaded:
+        await asyncio.sleep(0)
+    await stand.pod().refresh()
+    assert stand.pod().unproven == {("sales_de", 1)}
+    assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == "idle for 100 s"
+    change_weights(first)
+    stand.residency.set_catalog(catalog_of(scanner, catalog))
+    assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == ""
+    triton.answering.set()
+    await asyncio.gather(caller, return_exceptions=True)
 
 
-def test_a_version_whose_folder_is_gone_does_not_keep_another_from_coming(scanner: Scanner, publish: Publish) -> None:
-    async def body() -> None:
-        first = publish("sales_de", 1)
-        publish("sales_de", 2)
-        catalog, triton = catalog_of(scanner), FakeTriton()
-        stand = desk(scanner, triton, catalog)
-        await stand.ensure(version=1)
-        shutil.rmtree(first)
-        assert await stand.ensure(version=2)
-
-    run(body())
+async def test_a_version_whose_folder_is_gone_does_not_keep_another_from_coming(
+    scanner: Scanner, publish: Publish
+) -> None:
+    first = publish("sales_de", 1)
+    publish("sales_de", 2)
+    catalog, triton = catalog_of(scanner), FakeTriton()
+    stand = desk(scanner, triton, catalog)
+    await stand.ensure(version=1)
+    shutil.rmtree(first)
+    assert await stand.ensure(version=2)
 
 
 # Over a restart

@@ -47,25 +47,22 @@ async def until_called(server: ApiServer, call: str, times: int = 1) -> None:
     await settle()
 
 
-def test_objects_are_documents_and_changes_are_told() -> None:
-    async def body() -> None:
-        server = ApiServer()
-        server.put("sales-de", spec("sales_de", {1: 100}))
-        followed = Followed(server)
-        await followed.start()
-        (document,) = followed.documents.now()
-        assert document.source.where == "servedmodel/here/sales-de"
-        server.put("sales-fr", spec("sales_fr", {1: 100}))
-        server.put("sales-de", spec("sales_de", {1: 90, 2: 10}))
-        await settle()
-        assert followed.shares() == {"sales_de": {1: 90, 2: 10}, "sales_fr": {1: 100}}
-        server.delete("sales-fr")
-        await settle()
-        assert followed.shares() == {"sales_de": {1: 90, 2: 10}}
-        assert followed.changes == 3
-        await followed.documents.close()
-
-    asyncio.run(body())
+async def test_objects_are_documents_and_changes_are_told() -> None:
+    server = ApiServer()
+    server.put("sales-de", spec("sales_de", {1: 100}))
+    followed = Followed(server)
+    await followed.start()
+    (document,) = followed.documents.now()
+    assert document.source.where == "servedmodel/here/sales-de"
+    server.put("sales-fr", spec("sales_fr", {1: 100}))
+    server.put("sales-de", spec("sales_de", {1: 90, 2: 10}))
+    await settle()
+    assert followed.shares() == {"sales_de": {1: 90, 2: 10}, "sales_fr": {1: 100}}
+    server.delete("sales-fr")
+    await settle()
+    assert followed.shares() == {"sales_de": {1: 90, 2: 10}}
+    assert followed.changes == 3
+    await followed.documents.close()
 
 
 @pytest.mark.parametrize(
@@ -78,87 +75,72 @@ def test_objects_are_documents_and_changes_are_told() -> None:
         {"versions": 7},
     ],
 )
-def test_an_object_with_an_odd_status_keeps_no_other_from_being_followed(odd: dict[str, object]) -> None:
-    async def body() -> None:
-        server = ApiServer()
-        for model in ("sales_de", "sales_fr"):
-            server.put(model.replace("_", "-"), spec(model, {1: 100}))
-        server.objects["servedmodels"]["sales-de"]["status"] = odd
-        followed = Followed(server)
-        await followed.start()
-        assert followed.shares()["sales_fr"] == {1: 100}
-        assert len(followed.documents.now()) == 2
-        await followed.documents.close()
-
-    asyncio.run(body())
+async def test_an_object_with_an_odd_status_keeps_no_other_from_being_followed(odd: dict[str, object]) -> None:
+    server = ApiServer()
+    for model in ("sales_de", "sales_fr"):
+        server.put(model.replace("_", "-"), spec(model, {1: 100}))
+    server.objects["servedmodels"]["sales-de"]["status"] = odd
+    followed = Followed(server)
+    await followed.start()
+    assert followed.shares()["sales_fr"] == {1: 100}
+    assert len(followed.documents.now()) == 2
+    await followed.documents.close()
 
 
-def test_the_digests_of_a_status_are_read_back() -> None:
-    async def body() -> None:
-        server = ApiServer()
-        server.put("sales-de", spec("sales_de", {1: 100}))
-        versions = [{"version": 1, "files": "sha256:1", "contract": "sha256:2"}, {"version": 2}]
-        server.objects["servedmodels"]["sales-de"]["status"] = {"versions": versions}
-        followed = Followed(server)
-        await followed.start()
-        (document,) = followed.documents.now()
-        assert document.source.recorded_digests == {1: RecordedDigests("sha256:1", "sha256:2")}
-        await followed.documents.close()
-
-    asyncio.run(body())
+async def test_the_digests_of_a_status_are_read_back() -> None:
+    server = ApiServer()
+    server.put("sales-de", spec("sales_de", {1: 100}))
+    versions = [{"version": 1, "files": "sha256:1", "contract": "sha256:2"}, {"version": 2}]
+    server.objects["servedmodels"]["sales-de"]["status"] = {"versions": versions}
+    followed = Followed(server)
+    await followed.start()
+    (document,) = followed.documents.now()
+    assert document.source.recorded_digests == {1: RecordedDigests("sha256:1", "sha256:2")}
+    await followed.documents.close()
 
 
-def test_a_change_of_status_alone_is_no_change_of_the_documents() -> None:
-    async def body() -> None:
-        server = ApiServer()
-        server.put("sales-de", spec("sales_de", {1: 100}))
-        followed = Followed(server)
-        await followed.start()
-        await server.patch_status(followed.documents.kind, "sales-de", {"status": {"summary": "1:100%"}})
-        await settle()
-        assert (followed.changes, followed.statuses) == (0, ["sales-de"])
-        observed = followed.documents.observed("sales-de")
-        assert observed is not None
-        assert observed.status == {"summary": "1:100%"}
-        await followed.documents.close()
-
-    asyncio.run(body())
+async def test_a_change_of_status_alone_is_no_change_of_the_documents() -> None:
+    server = ApiServer()
+    server.put("sales-de", spec("sales_de", {1: 100}))
+    followed = Followed(server)
+    await followed.start()
+    await server.patch_status(followed.documents.kind, "sales-de", {"status": {"summary": "1:100%"}})
+    await settle()
+    assert (followed.changes, followed.statuses) == (0, ["sales-de"])
+    observed = followed.documents.observed("sales-de")
+    assert observed is not None
+    assert observed.status == {"summary": "1:100%"}
+    await followed.documents.close()
 
 
-def test_what_an_older_definition_let_in_is_a_fault_of_its_model() -> None:
-    async def body() -> None:
-        server = ApiServer()
-        server.put("sales-de", spec("sales_de", {1: 99}))
-        followed = Followed(server)
-        await followed.start()
-        (fault,) = followed.documents.now()
-        assert isinstance(fault, DocumentFault)
-        assert fault.model == "sales_de"
-        assert fault.text == "servedmodel/here/sales-de: spec.traffic: percents must sum to 100, got 99"
-        await followed.documents.close()
-
-    asyncio.run(body())
+async def test_what_an_older_definition_let_in_is_a_fault_of_its_model() -> None:
+    server = ApiServer()
+    server.put("sales-de", spec("sales_de", {1: 99}))
+    followed = Followed(server)
+    await followed.start()
+    (fault,) = followed.documents.now()
+    assert isinstance(fault, DocumentFault)
+    assert fault.model == "sales_de"
+    assert fault.text == "servedmodel/here/sales-de: spec.traffic: percents must sum to 100, got 99"
+    await followed.documents.close()
 
 
 @pytest.mark.parametrize("error", [ApiUnavailable("connection reset"), ApiExpired("too old resource version")])
-def test_after_a_watch_that_broke_or_is_too_old_all_are_listed_again(error: Exception) -> None:
-    async def body() -> None:
-        server = ApiServer()
-        followed = Followed(server)
-        await followed.start()
-        server.break_watches(error)
-        server.put("sales-de", spec("sales_de", {1: 100}))
-        await until_called(server, "watch", times=2)
-        assert followed.shares() == {"sales_de": {1: 100}}
-        await followed.documents.close()
-
-    asyncio.run(body())
+async def test_after_a_watch_that_broke_or_is_too_old_all_are_listed_again(error: Exception) -> None:
+    server = ApiServer()
+    followed = Followed(server)
+    await followed.start()
+    server.break_watches(error)
+    server.put("sales-de", spec("sales_de", {1: 100}))
+    await until_called(server, "watch", times=2)
+    assert followed.shares() == {"sales_de": {1: 100}}
+    await followed.documents.close()
 
 
-def test_while_the_api_server_is_away_the_last_documents_stay_and_the_log_says_so_once(
+async def test_while_the_api_server_is_away_the_last_documents_stay_and_the_log_says_so_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def body() -> None:
+    with caplog.at_level("INFO"):
         server = ApiServer()
         server.put("sales-de", spec("sales_de", {1: 100}))
         followed = Followed(server)
@@ -170,9 +152,6 @@ def test_while_the_api_server_is_away_the_last_documents_stay_and_the_log_says_s
         server.away = False
         await until_called(server, "watch", times=2)
         await followed.documents.close()
-
-    with caplog.at_level("INFO"):
-        asyncio.run(body())
     told = [record.getMessage() for record in caplog.records if "ServedModels" in record.getMessage()]
     assert told == [
         "the ServedModels cannot be followed: what was seen last stays in force",
@@ -180,35 +159,29 @@ def test_while_the_api_server_is_away_the_last_documents_stay_and_the_log_says_s
     ]
 
 
-def test_nothing_is_served_before_the_first_list() -> None:
-    async def body() -> None:
-        server = ApiServer()
-        server.away = True
-        server.put("sales-de", spec("sales_de", {1: 100}))
-        followed = Followed(server)
-        starting = asyncio.create_task(followed.documents.start(lambda: None))
-        await until_called(server, "list", times=3)
-        assert not starting.done()
-        server.away = False
-        await asyncio.wait_for(starting, 10)
-        assert followed.shares() == {"sales_de": {1: 100}}
-        await followed.documents.close()
-
-    asyncio.run(body())
+async def test_nothing_is_served_before_the_first_list() -> None:
+    server = ApiServer()
+    server.away = True
+    server.put("sales-de", spec("sales_de", {1: 100}))
+    followed = Followed(server)
+    starting = asyncio.create_task(followed.documents.start(lambda: None))
+    await until_called(server, "list", times=3)
+    assert not starting.done()
+    server.away = False
+    await asyncio.wait_for(starting, 10)
+    assert followed.shares() == {"sales_de": {1: 100}}
+    await followed.documents.close()
 
 
-def test_the_traffic_of_the_status_is_what_was_in_force_before_this_process() -> None:
-    async def body() -> None:
-        server = ApiServer()
-        server.put("sales-de", spec("sales_de", {1: 100}))
-        in_force = {"status": {"traffic": [{"version": 1, "percent": 80}, {"version": 2, "percent": 20}]}}
-        followed = Followed(server)
-        await server.patch_status(followed.documents.kind, "sales-de", in_force)
-        await followed.start()
-        server.put("sales-de", spec("sales_de", {2: 100}))
-        await settle()
-        (document,) = followed.documents.now()
-        assert (document.source.generation, document.source.traffic) == (2, {1: 80, 2: 20})
-        await followed.documents.close()
-
-    asyncio.run(body())
+async def test_the_traffic_of_the_status_is_what_was_in_force_before_this_process() -> None:
+    server = ApiServer()
+    server.put("sales-de", spec("sales_de", {1: 100}))
+    in_force = {"status": {"traffic": [{"version": 1, "percent": 80}, {"version": 2, "percent": 20}]}}
+    followed = Followed(server)
+    await server.patch_status(followed.documents.kind, "sales-de", in_force)
+    await followed.start()
+    server.put("sales-de", spec("sales_de", {2: 100}))
+    await settle()
+    (document,) = followed.documents.now()
+    assert (document.source.generation, document.source.traffic) == (2, {1: 80, 2: 20})
+    await followed.documents.close()

@@ -8,7 +8,7 @@ import pytest
 
 from controller.catalog.entities import Catalog
 from controller.placement.machine_memory import is_here, machine_bytes
-from tests.unit.controller.tritons import Desk, FakeTriton, run
+from tests.unit.controller.tritons import Desk, FakeTriton
 from triptych.runtime.settings import MIB
 
 MEMINFO = "MemTotal:        8388608 kB\nMemFree:         1048576 kB\n"
@@ -50,24 +50,18 @@ def test_a_triton_is_here_when_its_address_is_of_the_loopback(address: str, here
     assert is_here(address) is here
 
 
-def budgets(catalog: Catalog, *addresses: str, **limits: float) -> list[int]:
-    found: list[int] = []
-
-    async def test() -> None:
-        desk = Desk(catalog, *map(FakeTriton, addresses), **limits)
-        desk.residency.moves._machine_bytes = 1000 * MIB
-        found.extend(desk.residency.moves.budget(pod).bytes // MIB for pod in desk.residency.fleet)
-
-    run(test())
-    return found
+async def budgets(catalog: Catalog, *addresses: str, **limits: float) -> list[int]:
+    desk = Desk(catalog, *map(FakeTriton, addresses), **limits)
+    desk.residency.moves._machine_bytes = 1000 * MIB
+    return [desk.residency.moves.budget(pod).bytes // MIB for pod in desk.residency.fleet]
 
 
-def test_tritons_here_share_half_of_the_memory_and_others_have_no_limit(catalog: Catalog) -> None:
-    assert budgets(catalog, "127.0.0.1:8001") == [500]
-    assert budgets(catalog, "127.0.0.1:8001", "127.0.0.1:8011", "10.0.0.7:8001") == [250, 250, 0]
+async def test_tritons_here_share_half_of_the_memory_and_others_have_no_limit(catalog: Catalog) -> None:
+    assert await budgets(catalog, "127.0.0.1:8001") == [500]
+    assert await budgets(catalog, "127.0.0.1:8001", "127.0.0.1:8011", "10.0.0.7:8001") == [250, 250, 0]
 
 
-def test_the_budget_can_be_set_and_switched_off(catalog: Catalog) -> None:
-    assert budgets(catalog, "127.0.0.1:8001", memory_percent=0) == [0]
-    assert budgets(catalog, "127.0.0.1:8001", memory_percent=80) == [800]
-    assert budgets(catalog, "127.0.0.1:8001", max_bytes=7 * MIB) == [7]
+async def test_the_budget_can_be_set_and_switched_off(catalog: Catalog) -> None:
+    assert await budgets(catalog, "127.0.0.1:8001", memory_percent=0) == [0]
+    assert await budgets(catalog, "127.0.0.1:8001", memory_percent=80) == [800]
+    assert await budgets(catalog, "127.0.0.1:8001", max_bytes=7 * MIB) == [7]

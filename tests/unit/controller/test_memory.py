@@ -18,7 +18,7 @@ from controller.placement.policy.eviction import Room
 from controller.placement.policy.memory import REST_S, Memory, Meter, Size
 from controller.placement.settings import Limits
 from controller.placement.triton_client import GpuMemory, Triton, _gpu_memory
-from tests.unit.controller.tritons import Desk, FakeTriton, read, run
+from tests.unit.controller.tritons import Desk, FakeTriton, read
 
 A, B, C = ("a", 1), ("b", 1), ("c", 1)
 GB = 10**9
@@ -220,8 +220,8 @@ def test_what_a_page_says_of_thousands_of_models_is_not_parsed(monkeypatch: pyte
     assert parsed
 
 
-def test_a_triton_is_asked_at_its_own_host_and_the_port_of_the_metrics() -> None:
-    async def test() -> None:
+async def test_a_triton_is_asked_at_its_own_host_and_the_port_of_the_metrics() -> None:
+    with server(METRICS.encode()) as port:
         triton = Triton("127.0.0.1:1", metrics_port=port)
         assert await triton.gpu_memory() == TWO_GPUS
         await triton.close()
@@ -231,9 +231,6 @@ def test_a_triton_is_asked_at_its_own_host_and_the_port_of_the_metrics() -> None
         unasked = Triton("127.0.0.1:1")
         assert await unasked.gpu_memory() is None
         await unasked.close()
-
-    with server(METRICS.encode()) as port:
-        run(test())
 
 
 def test_a_triton_without_gpus_tells_nothing() -> None:
@@ -265,18 +262,16 @@ def test_where_nobody_listens_nothing_is_told() -> None:
     assert _gpu_memory(url(port)) is None
 
 
-def test_a_budget_that_comes_from_the_gpu_stays_when_its_metrics_do_not_answer(models: Path, publish: Publish) -> None:
+async def test_a_budget_that_comes_from_the_gpu_stays_when_its_metrics_do_not_answer(
+    models: Path, publish: Publish
+) -> None:
     """Else a slow answer of the metrics takes every limit away, and Triton runs out of memory."""
     publish("sales_de")
-
-    async def test() -> None:
-        triton = FakeTriton()
-        desk = Desk(read(models), triton, gpu_percent=50)
-        triton.gpu = GpuMemory(GB, 80 * GB)
-        await desk.look()
-        assert desk.residency.moves.budget(desk.pod()) == Room(bytes=40 * GB)
-        triton.gpu = None
-        await desk.look()
-        assert desk.residency.moves.budget(desk.pod()) == Room(bytes=40 * GB)
-
-    run(test())
+    triton = FakeTriton()
+    desk = Desk(read(models), triton, gpu_percent=50)
+    triton.gpu = GpuMemory(GB, 80 * GB)
+    await desk.look()
+    assert desk.residency.moves.budget(desk.pod()) == Room(bytes=40 * GB)
+    triton.gpu = None
+    await desk.look()
+    assert desk.residency.moves.budget(desk.pod()) == Room(bytes=40 * GB)

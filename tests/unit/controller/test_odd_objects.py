@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -58,63 +57,54 @@ def shares(documents: KubernetesDocuments) -> dict[str, dict[int, int]]:
 
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("by_watch", [False, True], ids=["listed", "watched"])
-def test_an_odd_object_leaves_the_others(odd: Any, by_watch: bool) -> None:
-    async def body() -> None:
-        server = ApiServer()
-        server.put("good", GOOD)
-        if not by_watch:
-            server.objects["servedmodels"]["odd"] = odd
-        documents = KubernetesDocuments(server.api(), "here")
-        await documents.start(lambda: None)
+async def test_an_odd_object_leaves_the_others(odd: Any, by_watch: bool) -> None:
+    server = ApiServer()
+    server.put("good", GOOD)
+    if not by_watch:
+        server.objects["servedmodels"]["odd"] = odd
+    documents = KubernetesDocuments(server.api(), "here")
+    await documents.start(lambda: None)
+    await settle()
+    if by_watch:
+        for event in ("ADDED", "MODIFIED", "ODD", "BOOKMARK", "DELETED", "ADDED"):
+            server._tell(event, odd)
         await settle()
-        if by_watch:
-            for event in ("ADDED", "MODIFIED", "ODD", "BOOKMARK", "DELETED", "ADDED"):
-                server._tell(event, odd)
-            await settle()
-        server.put("later", spec("later", {2: 100}))
-        await settle()
-        found = shares(documents)
-        assert {name: found[name] for name in ("good", "later")} == {"good": {1: 100}, "later": {2: 100}}
-        assert server.calls == ["list", "watch"], "the watch goes on"
-        catalog = build_catalog([], documents.now(), Catalog(), serve_undeclared=True)
-        assert all(fault.isprintable() and len(fault) < 5000 for fault in catalog.faults())
-        for name in ("good", "odd"):
-            observed = documents.observed(name)
-            assert observed is None or dated({"conditions": [], "versions": []}, observed.status, "now")
-        documents.names_of(["good"])
-        await documents.close()
-
-    asyncio.run(body())
+    server.put("later", spec("later", {2: 100}))
+    await settle()
+    found = shares(documents)
+    assert {name: found[name] for name in ("good", "later")} == {"good": {1: 100}, "later": {2: 100}}
+    assert server.calls == ["list", "watch"], "the watch goes on"
+    catalog = build_catalog([], documents.now(), Catalog(), serve_undeclared=True)
+    assert all(fault.isprintable() and len(fault) < 5000 for fault in catalog.faults())
+    for name in ("good", "odd"):
+        observed = documents.observed(name)
+        assert observed is None or dated({"conditions": [], "versions": []}, observed.status, "now")
+    documents.names_of(["good"])
+    await documents.close()
 
 
-def test_what_is_no_object_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    async def body() -> None:
-        server = ApiServer()
-        documents = KubernetesDocuments(server.api(), "here")
-        await documents.start(lambda: None)
-        await settle()
-        for _ in range(5):
-            server._tell("MODIFIED", {"metadata": {"name": "odd"}})
-        await settle()
-        await documents.close()
-
-    asyncio.run(body())
+async def test_what_is_no_object_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    server = ApiServer()
+    documents = KubernetesDocuments(server.api(), "here")
+    await documents.start(lambda: None)
+    await settle()
+    for _ in range(5):
+        server._tell("MODIFIED", {"metadata": {"name": "odd"}})
+    await settle()
+    await documents.close()
     assert [record.message for record in caplog.records] == ["a ServedModel is left out"]
 
 
-def test_an_object_of_a_thousand_faults_has_a_few_and_says_how_many_more() -> None:
-    async def body() -> None:
-        server = ApiServer()
-        server.put("odd", {"model": "m", "traffic": [{"version": "x" * 10_000, "percent": "y"}] * 500})
-        documents = KubernetesDocuments(server.api(), "here")
-        await documents.start(lambda: None)
-        faults = [item for item in documents.now() if isinstance(item, DocumentFault)]
-        assert len(faults) <= MAX_FAULTS + 1
-        assert "more faults" in faults[-1].text
-        assert all(len(fault.text) < 1000 for fault in faults)
-        await documents.close()
-
-    asyncio.run(body())
+async def test_an_object_of_a_thousand_faults_has_a_few_and_says_how_many_more() -> None:
+    server = ApiServer()
+    server.put("odd", {"model": "m", "traffic": [{"version": "x" * 10_000, "percent": "y"}] * 500})
+    documents = KubernetesDocuments(server.api(), "here")
+    await documents.start(lambda: None)
+    faults = [item for item in documents.now() if isinstance(item, DocumentFault)]
+    assert len(faults) <= MAX_FAULTS + 1
+    assert "more faults" in faults[-1].text
+    assert all(len(fault.text) < 1000 for fault in faults)
+    await documents.close()
 
 
 class Answers:
@@ -143,54 +133,46 @@ def answering(answers: Answers) -> Api:
 KIND = Kind("triptych.dev", "v1alpha1", "here", "servedmodels")
 
 
-def test_a_list_of_nothing_may_be_null_and_what_is_no_list_is_an_api_server_that_is_away() -> None:
+async def test_a_list_of_nothing_may_be_null_and_what_is_no_list_is_an_api_server_that_is_away() -> None:
     """kubernetes_asyncio#379"""
-
-    async def body() -> None:
-        answer = {"items": None, "metadata": {"resourceVersion": 5}}
-        assert await answering(Answers(answer)).list(KIND) == ([], "5")
-        odd_answers: list[Any] = [None, [], "text", {}, {"items": [], "metadata": None}]
-        for odd in odd_answers:
-            with pytest.raises(ApiUnavailable, match="no list of servedmodels"):
-                await answering(Answers(odd)).list(KIND)
-
-    asyncio.run(body())
+    answer = {"items": None, "metadata": {"resourceVersion": 5}}
+    assert await answering(Answers(answer)).list(KIND) == ([], "5")
+    odd_answers: list[Any] = [None, [], "text", {}, {"items": [], "metadata": None}]
+    for odd in odd_answers:
+        with pytest.raises(ApiUnavailable, match="no list of servedmodels"):
+            await answering(Answers(odd)).list(KIND)
 
 
 async def events(*chunks: bytes) -> list[tuple[str, Any]]:
     return [event async for event in answering(Answers(chunks=chunks)).watch(KIND, "1")]
 
 
-def test_an_event_of_any_length_and_cut_anywhere_is_one() -> None:
+async def test_an_event_of_any_length_and_cut_anywhere_is_one() -> None:
     """kubernetes_asyncio#137: aiohttp's lines end at 128 KiB."""
-
-    async def body() -> None:
-        long = {"type": "ADDED", "object": {"metadata": {"annotations": {"a": "ä" * 600_000}}}}
-        text = json.dumps(long, ensure_ascii=False).encode() + b"\n" + b'{"type": "ADDED", "object": {}}\n'
-        for size in (1000, 65536, len(text)):
-            chunks = [text[at : at + size] for at in range(0, len(text), size)]
-            found = await events(*chunks)
-            assert [kind for kind, _ in found] == ["ADDED", "ADDED"]
-            assert found[0][1] == long["object"]
-
-    asyncio.run(body())
+    long = {"type": "ADDED", "object": {"metadata": {"annotations": {"a": "ä" * 600_000}}}}
+    text = json.dumps(long, ensure_ascii=False).encode() + b"\n" + b'{"type": "ADDED", "object": {}}\n'
+    for size in (1000, 65536, len(text)):
+        chunks = [text[at : at + size] for at in range(0, len(text), size)]
+        found = await events(*chunks)
+        assert [kind for kind, _ in found] == ["ADDED", "ADDED"]
+        assert found[0][1] == long["object"]
 
 
 @pytest.mark.parametrize(
     "odd", [b"null", b"[]", b"5", b'{"type": "ADDED"}', b'{"type": 1, "object": {}}', b'{"object": []}']
 )
-def test_an_event_that_is_none_is_named_and_the_others_come(odd: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    found = asyncio.run(events(odd + b'\n{"type": "ADDED", "object": {"a": 1}}'))
+async def test_an_event_that_is_none_is_named_and_the_others_come(odd: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    found = await events(odd + b'\n{"type": "ADDED", "object": {"a": 1}}')
     assert found == [("ADDED", {"a": 1})]
     assert "an event of the API server is left out" in caplog.text
 
 
-def test_an_event_without_an_end_ends_the_watch_and_not_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_event_without_an_end_ends_the_watch_and_not_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_module, "MAX_EVENT_BYTES", 1000)
     with pytest.raises(ApiUnavailable, match="an event of more than 1000 bytes"):
-        asyncio.run(events(*[b"x" * 600] * 3))
+        await events(*[b"x" * 600] * 3)
     with pytest.raises(ApiUnavailable, match="the watch broke"):
-        asyncio.run(events(b"{not json}\n"))
+        await events(b"{not json}\n")
 
 
 ODD_LEASES: list[Any] = [
@@ -206,7 +188,7 @@ ODD_LEASES: list[Any] = [
 
 
 @pytest.mark.parametrize("lease", ODD_LEASES)
-def test_a_lease_of_another_shape_is_taken_over_once_it_is_over(lease: Any) -> None:
+async def test_a_lease_of_another_shape_is_taken_over_once_it_is_over(lease: Any) -> None:
     class Lock:
         lease: Any
 
@@ -223,37 +205,28 @@ def test_a_lease_of_another_shape_is_taken_over_once_it_is_over(lease: Any) -> N
     now_s, lock = 0.0, Lock()
     lock.lease = lease
     election = Election(lock, "me_10.0.0.1:9002", clock=lambda: now_s)
-
-    async def body() -> None:
-        nonlocal now_s
-        if not await election._try_to_hold():
-            assert ":" in election.leader_address or election.leader_address == ""
-            now_s = 60.0
-            assert await election._try_to_hold()
-        assert election.is_leader
-        assert election.leader_address == "10.0.0.1:9002"
-        assert isinstance(lock.lease["spec"]["leaseTransitions"], int)
-
-    asyncio.run(body())
+    if not await election._try_to_hold():
+        assert ":" in election.leader_address or election.leader_address == ""
+        now_s = 60.0
+        assert await election._try_to_hold()
+    assert election.is_leader
+    assert election.leader_address == "10.0.0.1:9002"
+    assert isinstance(lock.lease["spec"]["leaseTransitions"], int)
 
 
 @pytest.mark.parametrize("name", ["a" * 239 + "-" + "b" * 13, "a" * 238 + ".-" + "b" * 13, "a" * 253, "a"])
-def test_an_event_of_an_object_of_any_name_has_a_name_that_is_one(name: str) -> None:
+async def test_an_event_of_an_object_of_any_name_has_a_name_that_is_one(name: str) -> None:
     """kubernetes#127594"""
-
-    async def body() -> None:
-        server = ApiServer()
-        server.put(name, GOOD)
-        documents = KubernetesDocuments(server.api(), "here")
-        await documents.start(lambda: None)
-        observed = documents.observed(name)
-        assert observed is not None
-        await EventRecorder(server.api(), "here", "me").record(
-            observed, Decision(True, "Load", "LoadFailed", "n" * 5000), "now"
-        )
-        (event,) = server.objects["events"]
-        assert len(event) <= 253
-        assert all(label and label[0].isalnum() and label[-1].isalnum() for label in event.split("."))
-        await documents.close()
-
-    asyncio.run(body())
+    server = ApiServer()
+    server.put(name, GOOD)
+    documents = KubernetesDocuments(server.api(), "here")
+    await documents.start(lambda: None)
+    observed = documents.observed(name)
+    assert observed is not None
+    await EventRecorder(server.api(), "here", "me").record(
+        observed, Decision(True, "Load", "LoadFailed", "n" * 5000), "now"
+    )
+    (event,) = server.objects["events"]
+    assert len(event) <= 253
+    assert all(label and label[0].isalnum() and label[-1].isalnum() for label in event.split("."))
+    await documents.close()

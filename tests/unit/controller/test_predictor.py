@@ -8,7 +8,7 @@ import pytest
 
 from controller.placement.predictor import Pod
 from controller.placement.triton_client import MAX_JOINED, Count, Index
-from tests.unit.controller.tritons import FakeTriton, run, turn
+from tests.unit.controller.tritons import FakeTriton, turn
 
 DE = ("sales_de", 1)
 
@@ -33,61 +33,49 @@ async def known(triton: FakeTriton) -> Pod:
     return pod
 
 
-def test_what_triton_has_just_loaded_counts_without_a_look_at_the_index() -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        pod = await known(triton)
-        triton.loaded.add(DE)
-        looks = triton.looks
-        assert await pod.confirm(DE)
-        assert (set(pod.ready), pod.ready_versions("sales_de"), triton.looks) == ({DE}, {1}, looks)
-
-    run(test())
+async def test_what_triton_has_just_loaded_counts_without_a_look_at_the_index() -> None:
+    triton = FakeTriton()
+    pod = await known(triton)
+    triton.loaded.add(DE)
+    looks = triton.looks
+    assert await pod.confirm(DE)
+    assert (set(pod.ready), pod.ready_versions("sales_de"), triton.looks) == ({DE}, {1}, looks)
 
 
-def test_a_look_that_began_before_does_not_take_it_away_again_and_a_later_one_does() -> None:
-    async def test() -> None:
-        triton = SlowIndex()
-        pod = await known(triton)
-        triton.say.clear()
-        scan = asyncio.create_task(pod.refresh(whole=True))
-        await turn()
-        triton.loaded.add(DE)
-        assert await pod.confirm(DE)
-        triton.say.set()
-        await scan
-        assert pod.ready == {DE}
-        triton.loaded.discard(DE)
-        await pod.refresh()
-        assert pod.ready == frozenset()
-
-    run(test())
+async def test_a_look_that_began_before_does_not_take_it_away_again_and_a_later_one_does() -> None:
+    triton = SlowIndex()
+    pod = await known(triton)
+    triton.say.clear()
+    look = asyncio.create_task(pod.refresh(whole=True))
+    await turn()
+    triton.loaded.add(DE)
+    assert await pod.confirm(DE)
+    triton.say.set()
+    await look
+    assert pod.ready == {DE}
+    triton.loaded.discard(DE)
+    await pod.refresh()
+    assert pod.ready == frozenset()
 
 
 @pytest.mark.parametrize("spoil", ["busy", "away"])
-def test_without_tritons_word_nothing_is_confirmed(spoil: str) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        pod = await known(triton)
-        assert not await pod.confirm(DE)
-        triton.loaded.add(DE)
-        setattr(triton, spoil, True)
-        assert not await pod.confirm(DE)
-        assert pod.ready == frozenset()
-
-    run(test())
+async def test_without_tritons_word_nothing_is_confirmed(spoil: str) -> None:
+    triton = FakeTriton()
+    pod = await known(triton)
+    assert not await pod.confirm(DE)
+    triton.loaded.add(DE)
+    setattr(triton, spoil, True)
+    assert not await pod.confirm(DE)
+    assert pod.ready == frozenset()
 
 
-def test_what_is_about_to_be_unloaded_is_not_confirmed() -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.loaded.add(DE)
-        pod = await known(triton)
-        pod.withdraw(DE)
-        assert not await pod.confirm(DE)
-        assert pod.ready == frozenset()
-
-    run(test())
+async def test_what_is_about_to_be_unloaded_is_not_confirmed() -> None:
+    triton = FakeTriton()
+    triton.loaded.add(DE)
+    pod = await known(triton)
+    pod.withdraw(DE)
+    assert not await pod.confirm(DE)
+    assert pod.ready == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -105,14 +93,11 @@ def test_use_follows_rows_as_far_as_they_may_be_requests_that_were_joined(reques
     assert Count(requests=5 + requests, rows=7 + rows).use_since(before) == use
 
 
-def test_joined_requests_count_as_many_in_the_use_of_a_version() -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.loaded.add(DE)
-        pod = await known(triton)
-        triton.requests[DE] = Count(2, rows=2)
-        await pod.count()
-        triton.requests[DE] = Count(4, rows=10)
-        assert await pod.count() == {DE: 8}
-
-    run(test())
+async def test_joined_requests_count_as_many_in_the_use_of_a_version() -> None:
+    triton = FakeTriton()
+    triton.loaded.add(DE)
+    pod = await known(triton)
+    triton.requests[DE] = Count(2, rows=2)
+    await pod.count()
+    triton.requests[DE] = Count(4, rows=10)
+    assert await pod.count() == {DE: 8}

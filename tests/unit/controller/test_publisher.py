@@ -23,7 +23,7 @@ from controller.placement.settings import Limits
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
 from tests.unit.controller.folders import declare, publish
-from tests.unit.controller.tritons import FakeTriton, read, run, turn
+from tests.unit.controller.tritons import FakeTriton, read, turn
 from triptych.errors import LoadFailed, StageUnavailable
 from triptych.protocol.call import Call
 
@@ -67,151 +67,133 @@ def two(models: Path, documents: Path) -> tuple[Path, Path]:
     return models, documents
 
 
-def test_a_new_share_comes_into_force_when_the_version_has_been_loaded(two: tuple[Path, Path]) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        stand = Stand(triton)
-        stand.publisher.set_catalog(before := read(*two))
-        await stand.look()
+async def test_a_new_share_comes_into_force_when_the_version_has_been_loaded(two: tuple[Path, Path]) -> None:
+    triton = FakeTriton()
+    stand = Stand(triton)
+    stand.publisher.set_catalog(before := read(*two))
+    await stand.look()
+    await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
+    triton.finish.clear()
+    declare(two[1], "sales_de", {1: 90, 2: 10})
+    stand.publisher.set_catalog(read(*two, before))
+    await turn()
+    assert await stand.shares() == {1: 100}
+    model_state = stand.publisher.model_state("sales_de")
+    assert model_state is not None
+    assert model_state.held_back == {2: "it has not been loaded yet; its share comes into force when it has"}
+    triton.finish.set()
+    await turn()
+    assert await stand.shares() == {1: 90, 2: 10}
+    assert [each.reason for each in stand.journal.latest if each.action == "traffic"] == ["1:100% to 1:90% 2:10%"]
+    assert stand.told[-1] == {"sales_de"}
+
+
+async def test_a_version_that_does_not_load_leaves_what_was_good_in_force_and_is_tried_again(
+    two: tuple[Path, Path],
+) -> None:
+    triton = FakeTriton()
+    triton.refuses["sales_de", 2] = "invalid graph"
+    stand = Stand(triton)
+    stand.publisher.set_catalog(before := read(*two))
+    await stand.look()
+    declare(two[1], "sales_de", {2: 100})
+    stand.publisher.set_catalog(read(*two, before))
+    await turn()
+    assert await stand.shares() == {1: 100}
+    model_state = stand.publisher.model_state("sales_de")
+    assert model_state is not None
+    assert model_state.failures[2].startswith("invalid graph (fails since 20")
+    assert model_state.trying == frozenset()
+    triton.refuses.clear()
+    triton.finish.clear()
+    stand.now = 31
+    await stand.look()
+    model_state = stand.publisher.model_state("sales_de")
+    assert model_state is not None
+    assert set(model_state.failures) == {2}
+    assert model_state.trying == {2}
+    triton.finish.set()
+    await turn()
+    assert await stand.shares() == {2: 100}
+    model_state = stand.publisher.model_state("sales_de")
+    assert model_state is not None
+    assert model_state.failures == {}
+
+
+async def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_tried_again(
+    two: tuple[Path, Path],
+) -> None:
+    triton = FakeTriton()
+    triton.refuses["sales_de", 1] = "out of memory"
+    stand = Stand(triton, failure_ttl_s=30)
+    stand.publisher.set_catalog(read(*two))
+    await stand.look()
+    with pytest.raises(LoadFailed, match="out of memory"):
         await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
-        triton.finish.clear()
-        declare(two[1], "sales_de", {1: 90, 2: 10})
-        stand.publisher.set_catalog(read(*two, before))
-        await turn()
-        assert await stand.shares() == {1: 100}
+    for now in (1, 31, 3_000):
+        await stand.look(now)
         model_state = stand.publisher.model_state("sales_de")
         assert model_state is not None
-        assert model_state.held_back == {2: "it has not been loaded yet; its share comes into force when it has"}
-        triton.finish.set()
-        await turn()
-        assert await stand.shares() == {1: 90, 2: 10}
-        assert [each.reason for each in stand.journal.latest if each.action == "traffic"] == ["1:100% to 1:90% 2:10%"]
-        assert stand.told[-1] == {"sales_de"}
-
-    run(test())
-
-
-def test_a_version_that_does_not_load_leaves_what_was_good_in_force_and_is_tried_again(two: tuple[Path, Path]) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.refuses["sales_de", 2] = "invalid graph"
-        stand = Stand(triton)
-        stand.publisher.set_catalog(before := read(*two))
-        await stand.look()
-        declare(two[1], "sales_de", {2: 100})
-        stand.publisher.set_catalog(read(*two, before))
-        await turn()
-        assert await stand.shares() == {1: 100}
-        model_state = stand.publisher.model_state("sales_de")
-        assert model_state is not None
-        assert model_state.failures[2].startswith("invalid graph (fails since 20")
-        assert model_state.trying == frozenset()
-        triton.refuses.clear()
-        triton.finish.clear()
-        stand.now = 31
-        await stand.look()
-        model_state = stand.publisher.model_state("sales_de")
-        assert model_state is not None
-        assert set(model_state.failures) == {2}
-        assert model_state.trying == {2}
-        triton.finish.set()
-        await turn()
-        assert await stand.shares() == {2: 100}
-        model_state = stand.publisher.model_state("sales_de")
-        assert model_state is not None
-        assert model_state.failures == {}
-
-    run(test())
+        (why,) = model_state.failures.values()
+        assert re.fullmatch(
+            r"out of memory \(fails since 20\d\d-\S+Z; it is tried again when it is needed, at most every 30 s\)",
+            why,
+        )
+    triton.refuses.clear()
+    await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
+    model_state = stand.publisher.model_state("sales_de")
+    assert model_state is not None
+    assert model_state.failures == {}
 
 
-def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_tried_again(two: tuple[Path, Path]) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.refuses["sales_de", 1] = "out of memory"
-        stand = Stand(triton, failure_ttl_s=30)
-        stand.publisher.set_catalog(read(*two))
-        await stand.look()
-        with pytest.raises(LoadFailed, match="out of memory"):
-            await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
-        for now in (1, 31, 3_000):
-            await stand.look(now)
-            model_state = stand.publisher.model_state("sales_de")
-            assert model_state is not None
-            (why,) = model_state.failures.values()
-            assert re.fullmatch(
-                r"out of memory \(fails since 20\d\d-\S+Z; it is tried again when it is needed, at most every 30 s\)",
-                why,
-            )
-        triton.refuses.clear()
-        await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
-        model_state = stand.publisher.model_state("sales_de")
-        assert model_state is not None
-        assert model_state.failures == {}
-
-    run(test())
+async def test_a_model_that_is_gone_has_no_situation_and_no_place_on_the_board(two: tuple[Path, Path]) -> None:
+    stand = Stand(FakeTriton())
+    stand.publisher.set_catalog(read(*two))
+    stand.publisher.set_catalog(Catalog())
+    assert stand.publisher.model_state("sales_de") is None
+    assert not (await anext(stand.watch_hub.updates(Call.within(60)))).models
 
 
-def test_a_model_that_is_gone_has_no_situation_and_no_place_on_the_board(two: tuple[Path, Path]) -> None:
-    async def test() -> None:
-        stand = Stand(FakeTriton())
-        stand.publisher.set_catalog(read(*two))
-        stand.publisher.set_catalog(Catalog())
-        assert stand.publisher.model_state("sales_de") is None
-        assert not (await anext(stand.watch_hub.updates(Call.within(60)))).models
+async def test_a_version_that_serves_stays_when_its_files_go_and_the_new_one_fails(two: tuple[Path, Path]) -> None:
+    triton = FakeTriton()
+    triton.loaded = {("sales_de", 1)}
+    triton.refuses["sales_de", 2] = "corrupt"
+    stand, scanner, catalog = Stand(triton), Scanner(*two), Catalog()
 
-    run(test())
+    def read_again(before: Catalog) -> Catalog:
+        scan = scanner.scan(settle=False)
+        assert scan is not None
+        return build_catalog(
+            scan.folders, scan.documents, before, serve_undeclared=True, versions_in_traffic=stand.publisher.versions
+        )
 
-
-def test_a_version_that_serves_stays_when_its_files_go_and_the_new_one_fails(two: tuple[Path, Path]) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.loaded = {("sales_de", 1)}
-        triton.refuses["sales_de", 2] = "corrupt"
-        stand, scanner, catalog = Stand(triton), Scanner(*two), Catalog()
-
-        def read_again(before: Catalog) -> Catalog:
-            scan = scanner.scan(settle=False)
-            assert scan is not None
-            return build_catalog(
-                scan.folders,
-                scan.documents,
-                before,
-                serve_undeclared=True,
-                versions_in_traffic=stand.publisher.versions,
-            )
-
-        stand.publisher.set_catalog(catalog := read_again(catalog))
-        await stand.look(1)
-        declare(two[1], "sales_de", {2: 100})
-        stand.publisher.set_catalog(catalog := read_again(catalog))
-        await stand.look(2)
-        shutil.rmtree(two[0] / "sales_de" / "1")
-        stand.publisher.set_catalog(catalog := read_again(catalog))
-        for now in range(3, 10):
-            await stand.look(now)
-        assert await stand.shares() == {1: 100}
-        assert ("sales_de", 1) in triton.loaded
-
-    run(test())
+    stand.publisher.set_catalog(catalog := read_again(catalog))
+    await stand.look(1)
+    declare(two[1], "sales_de", {2: 100})
+    stand.publisher.set_catalog(catalog := read_again(catalog))
+    await stand.look(2)
+    shutil.rmtree(two[0] / "sales_de" / "1")
+    stand.publisher.set_catalog(catalog := read_again(catalog))
+    for now in range(3, 10):
+        await stand.look(now)
+    assert await stand.shares() == {1: 100}
+    assert ("sales_de", 1) in triton.loaded
 
 
-def test_what_is_pinned_stays_loaded_while_a_new_version_fails(two: tuple[Path, Path]) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.loaded = {("sales_de", 1)}
-        triton.refuses["sales_de", 2] = "corrupt"
-        stand = Stand(triton, idle_ttl_s=60)
-        declare(two[1], "sales_de", {1: 100}, pin=True)
-        stand.publisher.set_catalog(before := read(*two))
-        await stand.look(1)
-        declare(two[1], "sales_de", {2: 100}, pin=True)
-        stand.publisher.set_catalog(read(*two, before))
-        for now in range(2, 100):
-            await stand.look(now)
-        assert await stand.shares() == {1: 100}
-        assert ("sales_de", 1) in triton.loaded
-
-    run(test())
+async def test_what_is_pinned_stays_loaded_while_a_new_version_fails(two: tuple[Path, Path]) -> None:
+    triton = FakeTriton()
+    triton.loaded = {("sales_de", 1)}
+    triton.refuses["sales_de", 2] = "corrupt"
+    stand = Stand(triton, idle_ttl_s=60)
+    declare(two[1], "sales_de", {1: 100}, pin=True)
+    stand.publisher.set_catalog(before := read(*two))
+    await stand.look(1)
+    declare(two[1], "sales_de", {2: 100}, pin=True)
+    stand.publisher.set_catalog(read(*two, before))
+    for now in range(2, 100):
+        await stand.look(now)
+    assert await stand.shares() == {1: 100}
+    assert ("sales_de", 1) in triton.loaded
 
 
 class Killed(FakeTriton):
@@ -229,61 +211,53 @@ class Killed(FakeTriton):
         await super().load(model, config, versions, timeout_s)
 
 
-def test_a_version_whose_load_kills_triton_is_left_alone_for_a_while(two: tuple[Path, Path]) -> None:
-    async def test() -> None:
-        tritons = [Killed(f"{name}:1") for name in "abcd"]
-        stand = Stand(*tritons, failure_ttl_s=30)
-        for triton in tritons:
-            triton.loaded = {("sales_de", 1)}
-        stand.publisher.set_catalog(before := read(*two))
-        await stand.look(1)
-        declare(two[1], "sales_de", {1: 90, 2: 10})
-        stand.publisher.set_catalog(read(*two, before))
-        for now in range(2, 22):
-            await stand.look(now)
-        assert sum(triton.deaths for triton in tritons) <= 2
-        assert await stand.shares() == {1: 100}
-
-    run(test())
+async def test_a_version_whose_load_kills_triton_is_left_alone_for_a_while(two: tuple[Path, Path]) -> None:
+    tritons = [Killed(f"{name}:1") for name in "abcd"]
+    stand = Stand(*tritons, failure_ttl_s=30)
+    for triton in tritons:
+        triton.loaded = {("sales_de", 1)}
+    stand.publisher.set_catalog(before := read(*two))
+    await stand.look(1)
+    declare(two[1], "sales_de", {1: 90, 2: 10})
+    stand.publisher.set_catalog(read(*two, before))
+    for now in range(2, 22):
+        await stand.look(now)
+    assert sum(triton.deaths for triton in tritons) <= 2
+    assert await stand.shares() == {1: 100}
 
 
-def test_too_many_waiting_loads_keep_no_catalog_from_being_published(models: Path, documents: Path) -> None:
+async def test_too_many_waiting_loads_keep_no_catalog_from_being_published(models: Path, documents: Path) -> None:
     for name in ("sales_de", "sales_fr"):
         publish(models, name)
-
-    async def test() -> None:
-        triton = FakeTriton()
-        stand = Stand(triton, max_waiting_loads=1)
-        stand.publisher.set_catalog(before := read(models, documents))
-        await stand.look(1)
-        triton.finish.clear()
-        asking = asyncio.create_task(stand.residency.ensure_loaded("sales_fr", 1, Call.within(60)))
-        await triton.started.wait()
-        declare(documents, "sales_de", {1: 100}, pin=True)
-        publish(models, "sales_it")
-        stand.publisher.set_catalog(read(models, documents, before))
-        names = [model.name for model in (await anext(stand.watch_hub.updates(Call.within(60)))).models]
-        assert names == ["sales_de", "sales_fr", "sales_it"]
-        triton.finish.set()
-        await asking
-        await stand.residency.close()
-
-    run(test())
+    triton = FakeTriton()
+    stand = Stand(triton, max_waiting_loads=1)
+    stand.publisher.set_catalog(before := read(models, documents))
+    await stand.look(1)
+    triton.finish.clear()
+    asking = asyncio.create_task(stand.residency.ensure_loaded("sales_fr", 1, Call.within(60)))
+    await triton.started.wait()
+    declare(documents, "sales_de", {1: 100}, pin=True)
+    publish(models, "sales_it")
+    stand.publisher.set_catalog(read(models, documents, before))
+    names = [model.name for model in (await anext(stand.watch_hub.updates(Call.within(60)))).models]
+    assert names == ["sales_de", "sales_fr", "sales_it"]
+    triton.finish.set()
+    await asking
+    await stand.residency.close()
 
 
-def test_a_version_that_takes_over_all_traffic_gets_as_many_copies_as_the_old_one_had(two: tuple[Path, Path]) -> None:
-    async def test() -> None:
-        tritons = [FakeTriton(f"{name}:1") for name in "abc"]
-        for triton in tritons:
-            triton.loaded = {("sales_de", 1)}
-        stand = Stand(*tritons)
-        stand.publisher.set_catalog(before := read(*two))
-        await stand.look(1)
-        declare(two[1], "sales_de", {2: 100})
-        stand.publisher.set_catalog(read(*two, before))
-        for now in range(2, 6):
-            await stand.look(now)
-        assert await stand.shares() == {2: 100}
-        assert [("sales_de", 2) in triton.loaded for triton in tritons] == [True] * 3
-
-    run(test())
+async def test_a_version_that_takes_over_all_traffic_gets_as_many_copies_as_the_old_one_had(
+    two: tuple[Path, Path],
+) -> None:
+    tritons = [FakeTriton(f"{name}:1") for name in "abc"]
+    for triton in tritons:
+        triton.loaded = {("sales_de", 1)}
+    stand = Stand(*tritons)
+    stand.publisher.set_catalog(before := read(*two))
+    await stand.look(1)
+    declare(two[1], "sales_de", {2: 100})
+    stand.publisher.set_catalog(read(*two, before))
+    for now in range(2, 6):
+        await stand.look(now)
+    assert await stand.shares() == {2: 100}
+    assert [("sales_de", 2) in triton.loaded for triton in tritons] == [True] * 3

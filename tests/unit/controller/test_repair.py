@@ -10,7 +10,7 @@ import pytest
 from controller.catalog.entities import Catalog
 from controller.placement.policy.popularity import Key
 from controller.placement.triton_client import Count
-from tests.unit.controller.tritons import HERE, Desk, FakeTriton, models_of, run, turn
+from tests.unit.controller.tritons import HERE, Desk, FakeTriton, models_of, turn
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, DeadlineExceeded, Internal, ModelFailing, Overloaded
 
@@ -57,49 +57,39 @@ async def loaded(catalog: Catalog, **limits: float) -> tuple[Desk, FakeTriton]:
     return desk, triton
 
 
-def test_a_version_that_answers_only_with_failures_is_loaded_anew_and_no_other(catalog: Catalog) -> None:
-    async def test() -> None:
-        desk, triton = await loaded(catalog)
-        invalid(triton)
-        count(triton, 0, 2)
-        count(triton, 5, 0, ("sales_fr", 1))
-        await checked(desk)
-        assert reloads(desk) == []
-        count(triton, 0, 1)
-        await checked(desk)
-        assert reloads(desk) == ["sales_de"]
-        assert models_of(triton.unloads) == ["sales_de"]
-        assert desk.placement == {"sales_de": {1: HERE}, "sales_fr": {1: HERE}}
-        assert desk.metrics.reloads._value.get() == 1
-
-    run(test())
+async def test_a_version_that_answers_only_with_failures_is_loaded_anew_and_no_other(catalog: Catalog) -> None:
+    desk, triton = await loaded(catalog)
+    invalid(triton)
+    count(triton, 0, 2)
+    count(triton, 5, 0, ("sales_fr", 1))
+    await checked(desk)
+    assert reloads(desk) == []
+    count(triton, 0, 1)
+    await checked(desk)
+    assert reloads(desk) == ["sales_de"]
+    assert models_of(triton.unloads) == ["sales_de"]
+    assert desk.placement == {"sales_de": {1: HERE}, "sales_fr": {1: HERE}}
+    assert desk.metrics.reloads._value.get() == 1
 
 
-def test_bad_input_of_one_caller_gets_nothing_loaded_anew(catalog: Catalog) -> None:
+async def test_bad_input_of_one_caller_gets_nothing_loaded_anew(catalog: Catalog) -> None:
     """The model answers a made-up row, so what fails is the caller's own."""
-
-    async def test() -> None:
-        desk, triton = await loaded(catalog)
-        for _ in range(20):
-            count(triton, 0, 50)
-            desk.now += 1
-            await checked(desk)
-        assert (reloads(desk), triton.unloads) == ([], [])
-        assert desk.residency.repair.failing("sales_de", [1]) == {}
-
-    run(test())
+    desk, triton = await loaded(catalog)
+    for _ in range(20):
+        count(triton, 0, 50)
+        desk.now += 1
+        await checked(desk)
+    assert (reloads(desk), triton.unloads) == ([], [])
+    assert desk.residency.repair.failing("sales_de", [1]) == {}
 
 
-def test_one_success_among_failures_is_enough(catalog: Catalog) -> None:
-    async def test() -> None:
-        desk, triton = await loaded(catalog)
-        invalid(triton, for_good=True)
-        for _ in range(5):
-            count(triton, 1, 40)
-            await checked(desk)
-        assert (reloads(desk), triton.inferences) == ([], [])
-
-    run(test())
+async def test_one_success_among_failures_is_enough(catalog: Catalog) -> None:
+    desk, triton = await loaded(catalog)
+    invalid(triton, for_good=True)
+    for _ in range(5):
+        count(triton, 1, 40)
+        await checked(desk)
+    assert (reloads(desk), triton.inferences) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -112,147 +102,117 @@ def test_one_success_among_failures_is_enough(catalog: Catalog) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_a_check_that_says_nothing_about_the_model_changes_nothing(catalog: Catalog, error: Exception) -> None:
-    async def test() -> None:
-        desk, triton = await loaded(catalog)
+async def test_a_check_that_says_nothing_about_the_model_changes_nothing(catalog: Catalog, error: Exception) -> None:
+    desk, triton = await loaded(catalog)
 
-        def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-            raise error
+    def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        raise error
 
-        triton.answer = answer
-        count(triton, 0, 3)
+    triton.answer = answer
+    count(triton, 0, 3)
+    await checked(desk)
+    assert triton.inferences
+    assert reloads(desk) == []
+
+
+async def test_whoever_finds_it_waits_for_the_reload_and_sixteen_cause_one(catalog: Catalog) -> None:
+    desk, triton = await loaded(catalog)
+    invalid(triton)
+    asked = [desk.residency.ensure_loaded(*KEY, desk.call(), HERE) for _ in range(16)]
+    assert await asyncio.gather(*asked) == [HERE] * 16
+    assert reloads(desk) == ["sales_de"]
+    assert len(triton.inferences) == 1
+
+
+async def test_a_stage_that_is_wrong_gets_nothing_loaded_anew(catalog: Catalog) -> None:
+    desk, triton = await loaded(catalog)
+    for _ in range(3):
+        assert await desk.residency.ensure_loaded(*KEY, desk.call(), (*HERE, "elsewhere:8001")) == HERE
+    assert triton.unloads == []
+
+
+async def test_the_end_of_the_old_process_is_not_waited_for(catalog: Catalog) -> None:
+    desk, triton = await loaded(catalog)
+    invalid(triton)
+    triton.forget.clear()  # the old one stays in the state UNLOADING
+    assert await desk.residency.ensure_loaded(*KEY, desk.call(), HERE) == HERE
+
+
+async def test_where_another_triton_has_it_nobody_is_refused(catalog: Catalog) -> None:
+    tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
+    desk = Desk(catalog, *tritons, reload_backoff_s=100, reload_backoff_max_s=100)
+    for triton in tritons:
+        triton.loaded.add(KEY)
+    await desk.look()
+    invalid(tritons[0], for_good=True)
+    await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
+    await desk.settle()
+    found = await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
+    await turn()
+    assert "b:8001" in found
+    assert await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
+    assert tritons[1].unloads == []
+
+
+async def test_reloads_that_do_not_help_get_rarer_and_pause_in_the_end(catalog: Catalog) -> None:
+    desk, triton = await loaded(catalog, reload_backoff_s=1, reload_backoff_max_s=4, reload_tries=4, reload_pause_s=100)
+    invalid(triton, for_good=True)
+    times = []
+    for _ in range(1000):
+        before = len(reloads(desk))
+        count(triton, 0, 10)
         await checked(desk)
-        assert triton.inferences
-        assert reloads(desk) == []
-
-    run(test())
-
-
-def test_whoever_finds_it_waits_for_the_reload_and_sixteen_cause_one(catalog: Catalog) -> None:
-    async def test() -> None:
-        desk, triton = await loaded(catalog)
-        invalid(triton)
-        asked = [desk.residency.ensure_loaded(*KEY, desk.call(), HERE) for _ in range(16)]
-        assert await asyncio.gather(*asked) == [HERE] * 16
-        assert reloads(desk) == ["sales_de"]
-        assert len(triton.inferences) == 1
-
-    run(test())
-
-
-def test_a_stage_that_is_wrong_gets_nothing_loaded_anew(catalog: Catalog) -> None:
-    async def test() -> None:
-        desk, triton = await loaded(catalog)
-        for _ in range(3):
-            assert await desk.residency.ensure_loaded(*KEY, desk.call(), (*HERE, "elsewhere:8001")) == HERE
-        assert triton.unloads == []
-
-    run(test())
-
-
-def test_the_end_of_the_old_process_is_not_waited_for(catalog: Catalog) -> None:
-    async def test() -> None:
-        desk, triton = await loaded(catalog)
-        invalid(triton)
-        triton.forget.clear()  # the old one stays in the state UNLOADING
-        assert await desk.residency.ensure_loaded(*KEY, desk.call(), HERE) == HERE
-
-    run(test())
-
-
-def test_where_another_triton_has_it_nobody_is_refused(catalog: Catalog) -> None:
-    async def test() -> None:
-        tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
-        desk = Desk(catalog, *tritons, reload_backoff_s=100, reload_backoff_max_s=100)
-        for triton in tritons:
-            triton.loaded.add(KEY)
-        await desk.look()
-        invalid(tritons[0], for_good=True)
-        await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
-        await desk.settle()
-        found = await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
-        await turn()
-        assert "b:8001" in found
-        assert await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
-        assert tritons[1].unloads == []
-
-    run(test())
-
-
-def test_reloads_that_do_not_help_get_rarer_and_pause_in_the_end(catalog: Catalog) -> None:
-    async def test() -> None:
-        desk, triton = await loaded(
-            catalog, reload_backoff_s=1, reload_backoff_max_s=4, reload_tries=4, reload_pause_s=100
-        )
-        invalid(triton, for_good=True)
-        times = []
-        for _ in range(1000):
-            before = len(reloads(desk))
-            count(triton, 0, 10)
-            await checked(desk)
-            if len(reloads(desk)) > before:
-                times.append(desk.now)
-            desk.now += 0.25
-        waits = [after - before for before, after in zip(times, times[1:], strict=False)]
-        assert waits[:3] == [pytest.approx(wait, abs=0.5) for wait in (1, 2, 4)]
-        assert all(wait >= 100 for wait in waits[3:])
-        assert DEAD in desk.residency.repair.failing("sales_de", [1])[1]
-        assert desk.metrics.failing._value.get() == 1
-        with pytest.raises(ModelFailing, match="cannot run; it is loaded anew in") as refusal:
-            await desk.residency.ensure_loaded(*KEY, desk.call(), HERE)
-        assert 0 < refusal.value.retry_after_s <= 100
-
-    run(test())
-
-
-def test_a_version_that_runs_again_is_as_good_as_any(catalog: Catalog) -> None:
-    async def test() -> None:
-        desk, triton = await loaded(catalog, reload_tries=1, reload_pause_s=1000)
-        for _ in range(4):
-            invalid(triton)
-            assert await desk.residency.ensure_loaded(*KEY, desk.call(), HERE) == HERE
-            count(triton, 1, 0)
-            desk.now += 100
-            await checked(desk)
-            assert desk.residency.repair.failing("sales_de", [1]) == {}
-        assert len(reloads(desk)) == 4
-
-    run(test())
-
-
-def test_a_triton_that_went_away_leaves_nothing_behind(catalog: Catalog) -> None:
-    async def test() -> None:
-        desk, triton = await loaded(catalog, reload_backoff_s=100, reload_backoff_max_s=100)
-        invalid(triton, for_good=True)
+        if len(reloads(desk)) > before:
+            times.append(desk.now)
+        desk.now += 0.25
+    waits = [after - before for before, after in zip(times, times[1:], strict=False)]
+    assert waits[:3] == [pytest.approx(wait, abs=0.5) for wait in (1, 2, 4)]
+    assert all(wait >= 100 for wait in waits[3:])
+    assert DEAD in desk.residency.repair.failing("sales_de", [1])[1]
+    assert desk.metrics.failing._value.get() == 1
+    with pytest.raises(ModelFailing, match="cannot run; it is loaded anew in") as refusal:
         await desk.residency.ensure_loaded(*KEY, desk.call(), HERE)
-        count(triton, 0, 3)
-        desk.now += 200
+    assert 0 < refusal.value.retry_after_s <= 100
+
+
+async def test_a_version_that_runs_again_is_as_good_as_any(catalog: Catalog) -> None:
+    desk, triton = await loaded(catalog, reload_tries=1, reload_pause_s=1000)
+    for _ in range(4):
+        invalid(triton)
+        assert await desk.residency.ensure_loaded(*KEY, desk.call(), HERE) == HERE
+        count(triton, 1, 0)
+        desk.now += 100
         await checked(desk)
-        desk.residency.repair.forget(triton.address)
         assert desk.residency.repair.failing("sales_de", [1]) == {}
-        assert desk.metrics.failing._value.get() == 0
-
-    run(test())
+    assert len(reloads(desk)) == 4
 
 
-def test_a_version_is_not_ready_when_it_runs_nowhere(catalog: Catalog) -> None:
+async def test_a_triton_that_went_away_leaves_nothing_behind(catalog: Catalog) -> None:
+    desk, triton = await loaded(catalog, reload_backoff_s=100, reload_backoff_max_s=100)
+    invalid(triton, for_good=True)
+    await desk.residency.ensure_loaded(*KEY, desk.call(), HERE)
+    count(triton, 0, 3)
+    desk.now += 200
+    await checked(desk)
+    desk.residency.repair.forget(triton.address)
+    assert desk.residency.repair.failing("sales_de", [1]) == {}
+    assert desk.metrics.failing._value.get() == 0
+
+
+async def test_a_version_is_not_ready_when_it_runs_nowhere(catalog: Catalog) -> None:
     """kserve#1791, triton#8604: what answers only with faults says READY."""
-
-    async def test() -> None:
-        tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
-        desk = Desk(catalog, *tritons, reload_backoff_s=1000, reload_backoff_max_s=1000)
-        for triton in tritons:
-            triton.loaded.add(KEY)
-            invalid(triton, for_good=True)
-        await desk.look()
-        broken_ones: list[str] = []
-        for triton in tritons:
-            for _ in range(2):  # the second finds that the reload has not helped
-                count(triton, 0, 3)
-                await checked(desk)
-            broken_ones.append(triton.address)
-            runs = len(broken_ones) < len(tritons)
-            assert desk.residency.serves(KEY) is runs
-            assert bool(desk.residency.failing("sales_de", [1])) is not runs
-
-    run(test())
+    tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
+    desk = Desk(catalog, *tritons, reload_backoff_s=1000, reload_backoff_max_s=1000)
+    for triton in tritons:
+        triton.loaded.add(KEY)
+        invalid(triton, for_good=True)
+    await desk.look()
+    broken_ones: list[str] = []
+    for triton in tritons:
+        for _ in range(2):  # the second finds that the reload has not helped
+            count(triton, 0, 3)
+            await checked(desk)
+        broken_ones.append(triton.address)
+        runs = len(broken_ones) < len(tritons)
+        assert desk.residency.serves(KEY) is runs
+        assert bool(desk.residency.failing("sales_de", [1])) is not runs

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controller.placement.policy.replica_count import Busy, CopyCount
 from controller.placement.settings import Limits
-from tests.unit.controller.tritons import Desk, FakeTriton, read, run
+from tests.unit.controller.tritons import Desk, FakeTriton, read
 
 KEY = ("sales_de", 1)
 LIMITS = Limits(copies_up_waiting=1, copies_up_s=5, copies_down_s=60)
@@ -86,41 +86,33 @@ def test_busy_is_summed_over_the_tritons() -> None:
     assert Busy(1, 2) + Busy(0.5, 3) == Busy(1.5, 5)
 
 
-def test_two_busy_moments_with_quiet_between_them_are_not_a_while(models: Path, publish: Publish) -> None:
+async def test_two_busy_moments_with_quiet_between_them_are_not_a_while(models: Path, publish: Publish) -> None:
     """A version without requests between two looks is not busy, so its time starts anew."""
     publish("sales_de")
-
-    async def test() -> None:
-        first, second = FakeTriton("a:1"), FakeTriton("b:1")
-        desk = Desk(read(models), first, second, copies_up_s=5)
+    first, second = FakeTriton("a:1"), FakeTriton("b:1")
+    desk = Desk(read(models), first, second, copies_up_s=5)
+    await desk.look()
+    await desk.ensure()
+    holder = first if first.loaded else second
+    for now in range(1, 20):
+        desk.now = now
+        if now in (2, 12):
+            holder.serve(KEY, 10, queue_s=9.0, total_s=9.0)
         await desk.look()
-        await desk.ensure()
-        holder = first if first.loaded else second
-        for now in range(1, 20):
-            desk.now = now
-            if now in (2, 12):
-                holder.serve(KEY, 10, queue_s=9.0, total_s=9.0)
-            await desk.look()
-        assert desk.decisions("copies") == []
-
-    run(test())
+    assert desk.decisions("copies") == []
 
 
-def test_a_version_whose_requests_keep_waiting_gets_another_triton(models: Path, publish: Publish) -> None:
+async def test_a_version_whose_requests_keep_waiting_gets_another_triton(models: Path, publish: Publish) -> None:
     publish("sales_de")
-
-    async def test() -> None:
-        first, second = FakeTriton("a:1"), FakeTriton("b:1")
-        desk = Desk(read(models), first, second, copies_up_s=5)
+    first, second = FakeTriton("a:1"), FakeTriton("b:1")
+    desk = Desk(read(models), first, second, copies_up_s=5)
+    await desk.look()
+    await desk.ensure()
+    holder = first if first.loaded else second
+    for now in range(1, 20):
+        desk.now = now
+        if now < 10:
+            holder.serve(KEY, 10, queue_s=9.0, total_s=9.0)
         await desk.look()
-        await desk.ensure()
-        holder = first if first.loaded else second
-        for now in range(1, 20):
-            desk.now = now
-            if now < 10:
-                holder.serve(KEY, 10, queue_s=9.0, total_s=9.0)
-            await desk.look()
-        assert desk.decisions("copies")[0] == ("sales_de", "1 to 2: 9.0 requests wait, 9.0 in all")
-        assert first.loaded == second.loaded == {KEY}
-
-    run(test())
+    assert desk.decisions("copies")[0] == ("sales_de", "1 to 2: 9.0 requests wait, 9.0 in all")
+    assert first.loaded == second.loaded == {KEY}

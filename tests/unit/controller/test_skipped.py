@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from controller.catalog.skipped import MAX_LOGGED, log_lines, with_skipped
 from controller.catalog.watcher import CatalogWatcher
 from controller.metrics import ControllerMetrics
 from tests.unit.controller.folders import publish
-from triptych_cli.mirror.command import Teller
+from triptych_cli.mirror.command import ProgressReporter
 
 
 def test_a_version_that_did_not_come_is_broken_and_the_others_are_served(models: Path) -> None:
@@ -37,7 +36,9 @@ def test_a_version_that_did_not_come_is_broken_and_the_others_are_served(models:
     assert {name for name, number in catalog.invalid if number is None} == {"sales_fr", "sales_it", "stray"}
 
 
-def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(
+    models: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     registry = CollectorRegistry()
     publish(models, "sales_de")
     answers = iter([{"a//x": "a: odd"}, {"a//x": "a: odd"}, {"a//x": "a: odd", "b//x": "b: odd"}, {}])
@@ -46,22 +47,19 @@ def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(models: Path, ca
         lines = generate_latest(registry).decode().splitlines()
         return next(line for line in lines if line.startswith("triptych_store_objects_skipped "))
 
-    async def body() -> None:
-        watcher = CatalogWatcher(
-            Scanner(models, None),
-            ControllerMetrics(registry),
-            lambda catalog: None,
-            serve_undeclared=True,
-            refresh=lambda: next(answers),
-        )
-        await watcher.start()
-        await watcher.scan()
-        await watcher.scan()
-        assert count().endswith(" 2.0")
-        await watcher.scan()
-        assert count().endswith(" 0.0")
-
-    asyncio.run(body())
+    watcher = CatalogWatcher(
+        Scanner(models, None),
+        ControllerMetrics(registry),
+        lambda catalog: None,
+        serve_undeclared=True,
+        refresh=lambda: next(answers),
+    )
+    await watcher.start()
+    await watcher.scan()
+    await watcher.scan()
+    assert count().endswith(" 2.0")
+    await watcher.scan()
+    assert count().endswith(" 0.0")
     faults = [vars(record).get("fault", "") for record in caplog.records if record.levelname == "WARNING"]
     assert sorted({fault for fault in faults if ": odd" in fault and fault.count(":") == 1}) == ["a: odd", "b: odd"]
     assert len(faults) == len(set(faults))
@@ -70,9 +68,9 @@ def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(models: Path, ca
 def test_a_bucket_full_of_strays_is_a_hundred_lines_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
     faults = [f"s3://models/eu//{number}: has an empty part" for number in range(100_000)]
     assert len(log_lines(faults)) == MAX_LOGGED + 1
-    teller = Teller(lambda: False)
+    reporter = ProgressReporter(lambda: False)
     for _ in range(3):
-        teller.left_out(faults)
+        reporter.left_out(faults)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == MAX_LOGGED + 1
     assert sum("99900 more objects of the store are left out" in line for line in lines) == 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from tritonclient.grpc import model_config_pb2 as mc
@@ -70,38 +71,32 @@ class Writing:
         return ModelState(model.traffic, dict.fromkeys(model.traffic, addresses), {}, {}, 1)
 
 
-def scene(test: Callable[[ApiServer, Writing], Awaitable[None]]) -> None:
-    async def body() -> None:
-        server = ApiServer()
-        server.put("sales-de", spec("sales_de", {1: 100}))
-        async with Writing(server) as writing:
-            await test(server, writing)
-
-    asyncio.run(body())
+@asynccontextmanager
+async def scene() -> AsyncIterator[tuple[ApiServer, Writing]]:
+    server = ApiServer()
+    server.put("sales-de", spec("sales_de", {1: 100}))
+    async with Writing(server) as writing:
+        yield server, writing
 
 
-def test_a_status_is_written_once_and_its_own_echo_is_no_reason_to_write_again() -> None:
-    async def test(server: ApiServer, writing: Writing) -> None:
+async def test_a_status_is_written_once_and_its_own_echo_is_no_reason_to_write_again() -> None:
+    async with scene() as (server, writing):
         assert server.status("sales-de")["summary"] == "1:100%"
         writing.read()
         writing.writer.models_changed({"sales_de"})
         await settle()
         assert writing.writes() == 1
 
-    scene(test)
 
-
-def test_what_somebody_else_wrote_into_the_status_is_put_right() -> None:
-    async def test(server: ApiServer, writing: Writing) -> None:
+async def test_what_somebody_else_wrote_into_the_status_is_put_right() -> None:
+    async with scene() as (server, writing):
         await server.patch_status(writing.documents.kind, "sales-de", {"status": {"summary": "nonsense"}})
         await settle()
         assert server.status("sales-de")["summary"] == "1:100%"
 
-    scene(test)
 
-
-def test_a_change_of_traffic_is_written_at_once_and_tritons_that_come_and_go_are_not() -> None:
-    async def test(server: ApiServer, writing: Writing) -> None:
+async def test_a_change_of_traffic_is_written_at_once_and_tritons_that_come_and_go_are_not() -> None:
+    async with scene() as (server, writing):
         writing.ready = 2
         writing.writer.models_changed({"sales_de"})
         await settle()
@@ -111,24 +106,20 @@ def test_a_change_of_traffic_is_written_at_once_and_tritons_that_come_and_go_are
         assert server.status("sales-de")["summary"] == "1:90% 2:10%"
         assert server.status("sales-de")["replicas"] == 2
 
-    scene(test)
 
-
-def test_tritons_that_came_are_written_a_little_later(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_tritons_that_came_are_written_a_little_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer_module, "MINOR_S", 0.05)
 
-    async def test(server: ApiServer, writing: Writing) -> None:
+    async with scene() as (server, writing):
         writing.ready = 2
         writing.writer.models_changed({"sales_de"})
         async with asyncio.timeout(10):
             while server.status("sales-de")["replicas"] != 2:
                 await asyncio.sleep(0.01)
 
-    scene(test)
 
-
-def test_a_status_that_could_not_be_written_is_written_when_the_api_server_is_back() -> None:
-    async def test(server: ApiServer, writing: Writing) -> None:
+async def test_a_status_that_could_not_be_written_is_written_when_the_api_server_is_back() -> None:
+    async with scene() as (server, writing):
         server.away = True
         writing.in_force = {2: 100}
         writing.read((Reason.UNKNOWN_VERSION, "no version 7"))
@@ -139,16 +130,15 @@ def test_a_status_that_could_not_be_written_is_written_when_the_api_server_is_ba
             while server.status("sales-de")["summary"] == "1:100%":
                 await asyncio.sleep(0.01)
 
-    scene(test)
-
 
 @pytest.mark.parametrize(
     "error", [ApiNotFound("gone"), ApiRejected("may not"), KeyError("a fault of our own")], ids=repr
 )
-def test_an_object_whose_status_cannot_be_written_ends_nothing(
+async def test_an_object_whose_status_cannot_be_written_ends_nothing(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def test(server: ApiServer, writing: Writing) -> None:
+    async with scene() as (server, writing):
+
         async def fail(*_: object) -> Json:
             raise error
 
@@ -160,22 +150,18 @@ def test_an_object_whose_status_cannot_be_written_ends_nothing(
         await settle()
         assert "no version 8" in server.status("sales-de")["conditions"][1]["message"]
 
-    scene(test)
 
-
-def test_each_decision_is_an_event_about_the_object() -> None:
-    async def test(server: ApiServer, writing: Writing) -> None:
+async def test_each_decision_is_an_event_about_the_object() -> None:
+    async with scene() as (server, writing):
         (event,) = writing.events()
         assert (event["type"], event["reason"], event["action"]) == ("Normal", "TrafficApplied", "ApplyTraffic")
         assert event["regarding"]["name"] == "sales-de"
         assert event["regarding"]["uid"] == "uid-sales-de"
         assert event["reportingInstance"] == "controller-0"
 
-    scene(test)
 
-
-def test_the_same_event_again_is_a_series_and_not_too_soon() -> None:
-    async def test(server: ApiServer, writing: Writing) -> None:
+async def test_the_same_event_again_is_a_series_and_not_too_soon() -> None:
+    async with scene() as (server, writing):
         observed = writing.documents.observed("sales-de")
         assert observed is not None
         decision = Decision(True, "Load", "LoadFailed", "version 2: " + "x" * 3000)
@@ -187,11 +173,9 @@ def test_the_same_event_again_is_a_series_and_not_too_soon() -> None:
         assert event["series"] == {"count": 2, "lastObservedTime": f"at {writing.clock}"}
         assert server.calls.count("create") == 3
 
-    scene(test)
 
-
-def test_events_are_bounded_however_much_is_decided() -> None:
-    async def test(server: ApiServer, writing: Writing) -> None:
+async def test_events_are_bounded_however_much_is_decided() -> None:
+    async with scene() as (server, writing):
         observed = writing.documents.observed("sales-de")
         assert observed is not None
         for number in range(500):
@@ -201,8 +185,6 @@ def test_events_are_bounded_however_much_is_decided() -> None:
         for number in range(500, 600):
             await writing.recorder.record(observed, Decision(False, "Act", "Reason", f"note {number}"), "now")
         assert len(writing.events()) == events_module.BURST + 10 * events_module.PER_S
-
-    scene(test)
 
 
 def test_a_bucket_gives_some_at_once_and_then_so_many_a_second() -> None:

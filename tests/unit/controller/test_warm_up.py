@@ -12,7 +12,7 @@ import pytest
 from controller.catalog.entities import Catalog
 from controller.placement.policy.popularity import Key
 from controller.placement.triton_client import Count
-from tests.unit.controller.tritons import HERE, Answer, Desk, FakeTriton, read, run, turn
+from tests.unit.controller.tritons import HERE, Answer, Desk, FakeTriton, read, turn
 from triptych.datatypes import Array
 from triptych.errors import (
     ContractViolation,
@@ -55,24 +55,21 @@ def outcomes(desk: Desk) -> dict[str, float]:
     return {each.labels["outcome"]: each.value for each in family.samples if each.name.endswith("total") and each.value}
 
 
-def test_a_version_is_placed_when_it_has_answered_one_row_and_several(catalog: Catalog) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.answering.clear()
-        desk = warm(catalog, triton)
-        caller = desk.ask()
-        while not triton.inferences:
-            await asyncio.sleep(0)
-        await desk.look()
-        assert triton.loaded == {DE}
-        assert desk.placement == {}
-        assert not caller.done()
-        triton.answering.set()
-        assert await caller == HERE
-        assert triton.inferences == [(DE, 1), (DE, 4)]
-        assert outcomes(desk) == {"ok": 1}
-
-    run(test())
+async def test_a_version_is_placed_when_it_has_answered_one_row_and_several(catalog: Catalog) -> None:
+    triton = FakeTriton()
+    triton.answering.clear()
+    desk = warm(catalog, triton)
+    caller = desk.ask()
+    while not triton.inferences:
+        await asyncio.sleep(0)
+    await desk.look()
+    assert triton.loaded == {DE}
+    assert desk.placement == {}
+    assert not caller.done()
+    triton.answering.set()
+    assert await caller == HERE
+    assert triton.inferences == [(DE, 1), (DE, 4)]
+    assert outcomes(desk) == {"ok": 1}
 
 
 @pytest.mark.parametrize(
@@ -99,27 +96,24 @@ def test_a_version_is_placed_when_it_has_answered_one_row_and_several(catalog: C
         (fails(Internal("", "Stub process 'sales_de_0_0' is not healthy.")), 4, "not healthy.; one row is answered"),
     ],
 )
-def test_a_version_that_answers_otherwise_than_promised_is_refused_and_the_old_one_goes_on(
+async def test_a_version_that_answers_otherwise_than_promised_is_refused_and_the_old_one_goes_on(
     catalog: Catalog, answer: Callable[[Array], Mapping[str, Array]], rows: int, sentence: str
 ) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.answer = bad(answer, rows)
-        desk = warm(catalog, triton)
-        await desk.ensure()
-        with pytest.raises(LoadFailed, match=sentence):
-            await desk.ensure(version=2)
-        await desk.settle()
-        assert triton.loaded == {DE}
-        assert desk.placement == {"sales_de": {1: HERE}}
-        assert "fails its warm-up" in desk.residency.last_failures("sales_de", [1, 2])[2]
-        tries = 2 if "not healthy" in sentence else 1  # a process that ended may have wanted memory for once
-        assert outcomes(desk) == {"ok": 1, "failed": tries}
-        with pytest.raises(LoadFailed, match=sentence):  # remembered: nothing is loaded again
-            await desk.ensure(version=2)
-        assert triton.loads == [DE, *[NEW] * tries]
-
-    run(test())
+    triton = FakeTriton()
+    triton.answer = bad(answer, rows)
+    desk = warm(catalog, triton)
+    await desk.ensure()
+    with pytest.raises(LoadFailed, match=sentence):
+        await desk.ensure(version=2)
+    await desk.settle()
+    assert triton.loaded == {DE}
+    assert desk.placement == {"sales_de": {1: HERE}}
+    assert "fails its warm-up" in desk.residency.last_failures("sales_de", [1, 2])[2]
+    tries = 2 if "not healthy" in sentence else 1  # a process that ended may have wanted memory for once
+    assert outcomes(desk) == {"ok": 1, "failed": tries}
+    with pytest.raises(LoadFailed, match=sentence):  # remembered: nothing is loaded again
+        await desk.ensure(version=2)
+    assert triton.loads == [DE, *[NEW] * tries]
 
 
 @pytest.mark.parametrize(
@@ -131,121 +125,102 @@ def test_a_version_that_answers_otherwise_than_promised_is_refused_and_the_old_o
         DeadlineExceeded("the deadline of the call has passed"),
     ],
 )
-def test_a_triton_that_is_gone_or_busy_is_not_the_models_failure(catalog: Catalog, error: TriptychError) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        desk = warm(catalog, triton)
+async def test_a_triton_that_is_gone_or_busy_is_not_the_models_failure(catalog: Catalog, error: TriptychError) -> None:
+    triton = FakeTriton()
+    desk = warm(catalog, triton)
 
-        def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-            triton.busy = isinstance(error, DeadlineExceeded)
-            raise error
+    def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        triton.busy = isinstance(error, DeadlineExceeded)
+        raise error
 
-        triton.answer = answer
-        with pytest.raises((Unavailable, DeadlineExceeded, Overloaded)):
-            await desk.ensure()
-        assert desk.placement == {}
-        assert not desk.residency.last_failures("sales_de", [1])
-        assert not triton.unloads
-        triton.busy, triton.answer = False, lambda key, tensors: {"y": tensors["x"]}
-        assert await desk.ensure() == HERE
-        assert outcomes(desk) == {"unavailable": 1, "ok": 1}
-
-    run(test())
+    triton.answer = answer
+    with pytest.raises((Unavailable, DeadlineExceeded, Overloaded)):
+        await desk.ensure()
+    assert desk.placement == {}
+    assert not desk.residency.last_failures("sales_de", [1])
+    assert not triton.unloads
+    triton.busy, triton.answer = False, lambda key, tensors: {"y": tensors["x"]}
+    assert await desk.ensure() == HERE
+    assert outcomes(desk) == {"unavailable": 1, "ok": 1}
 
 
-def test_a_model_that_hangs_on_its_first_request_is_refused(catalog: Catalog) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.answering.clear()
-        with pytest.raises(LoadFailed, match="nothing within 0.01 s, the limit of a warm-up"):
-            await warm(catalog, triton, warm_up_timeout_s=0.01).ensure()
-
-    run(test())
+async def test_a_model_that_hangs_on_its_first_request_is_refused(catalog: Catalog) -> None:
+    triton = FakeTriton()
+    triton.answering.clear()
+    with pytest.raises(LoadFailed, match="nothing within 0.01 s, the limit of a warm-up"):
+        await warm(catalog, triton, warm_up_timeout_s=0.01).ensure()
 
 
-def test_what_triton_had_before_and_what_is_not_to_be_warmed_up_gets_no_request(catalog: Catalog) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.loaded = {DE}
-        desk = warm(catalog, triton)
-        await desk.look()
-        assert desk.placement == {"sales_de": {1: HERE}}
-        cold = Desk(catalog, triton, warm_up=False)
-        await cold.ensure(version=2)
-        assert triton.inferences == []
-
-    run(test())
+async def test_what_triton_had_before_and_what_is_not_to_be_warmed_up_gets_no_request(catalog: Catalog) -> None:
+    triton = FakeTriton()
+    triton.loaded = {DE}
+    desk = warm(catalog, triton)
+    await desk.look()
+    assert desk.placement == {"sales_de": {1: HERE}}
+    cold = Desk(catalog, triton, warm_up=False)
+    await cold.ensure(version=2)
+    assert triton.inferences == []
 
 
 @pytest.mark.parametrize("leads", [True, False])
-def test_what_somebody_else_loads_is_hidden_until_it_has_answered(catalog: Catalog, leads: bool) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.answer = bad(lambda x: {"y": x[:, :1]})
-        desk = warm(catalog, triton)
-        desk.residency.upkeep.lead(leads)
-        await desk.look()
-        triton.loaded = {DE, NEW}
-        await desk.residency.upkeep.look(desk.pod())
-        while sum(outcomes(desk).values()) < 2:
-            await asyncio.sleep(0.01)
-        await desk.settle()
-        await desk.residency.upkeep.look(desk.pod())
+async def test_what_somebody_else_loads_is_hidden_until_it_has_answered(catalog: Catalog, leads: bool) -> None:
+    triton = FakeTriton()
+    triton.answer = bad(lambda x: {"y": x[:, :1]})
+    desk = warm(catalog, triton)
+    desk.residency.upkeep.lead(leads)
+    await desk.look()
+    triton.loaded = {DE, NEW}
+    await desk.residency.upkeep.look(desk.pod())
+    while sum(outcomes(desk).values()) < 2:
         await asyncio.sleep(0.01)
-        assert desk.placement == {"sales_de": {1: HERE}}
-        assert triton.loaded == ({DE} if leads else {DE, NEW})
-        assert [key for key, _ in triton.inferences].count(NEW) == 1  # remembered
-        assert "fails its warm-up" in desk.residency.failures("sales_de", [1, 2])[2]
+    await desk.settle()
+    await desk.residency.upkeep.look(desk.pod())
+    await asyncio.sleep(0.01)
+    assert desk.placement == {"sales_de": {1: HERE}}
+    assert triton.loaded == ({DE} if leads else {DE, NEW})
+    assert [key for key, _ in triton.inferences].count(NEW) == 1  # remembered
+    assert "fails its warm-up" in desk.residency.failures("sales_de", [1, 2])[2]
 
-    run(test())
 
-
-def test_a_version_that_failed_stays_hidden_when_it_cannot_be_unloaded(catalog: Catalog) -> None:
+async def test_a_version_that_failed_stays_hidden_when_it_cannot_be_unloaded(catalog: Catalog) -> None:
     class Stubborn(FakeTriton):
         async def unload(self, model: str) -> None:
             raise Internal("no")
 
-    async def test() -> None:
-        triton = Stubborn()
-        triton.answer = bad(lambda x: {"y": x[:, :1]})
-        desk = warm(catalog, triton)
-        with pytest.raises(LoadFailed):
-            await desk.ensure(version=2)
-        await desk.settle()
-        await desk.look()
-        assert NEW in triton.loaded
-        assert desk.placement == {}
-
-    run(test())
+    triton = Stubborn()
+    triton.answer = bad(lambda x: {"y": x[:, :1]})
+    desk = warm(catalog, triton)
+    with pytest.raises(LoadFailed):
+        await desk.ensure(version=2)
+    await desk.settle()
+    await desk.look()
+    assert NEW in triton.loaded
+    assert desk.placement == {}
 
 
-def test_rows_of_a_warm_up_are_no_use_of_the_version(catalog: Catalog) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        desk = warm(catalog, triton)
-        await desk.look()
-        await desk.ensure()
-        triton.requests[DE] = Count(2, rows=5)
-        await turn()
-        assert await desk.pod().count() == {}
-        triton.requests[DE] = Count(5, rows=8)
-        assert await desk.pod().count() == {DE: 3}
-
-    run(test())
+async def test_rows_of_a_warm_up_are_no_use_of_the_version(catalog: Catalog) -> None:
+    triton = FakeTriton()
+    desk = warm(catalog, triton)
+    await desk.look()
+    await desk.ensure()
+    triton.requests[DE] = Count(2, rows=5)
+    await turn()
+    assert await desk.pod().count() == {}
+    triton.requests[DE] = Count(5, rows=8)
+    assert await desk.pod().count() == {DE: 3}
 
 
 @pytest.mark.parametrize(("most", "rows"), [(1, [1]), (3, [1, 3]), (100, [1, 4])])
-def test_the_rows_are_limited_by_the_setting_and_by_the_model(catalog: Catalog, most: int, rows: list[int]) -> None:
-    async def test() -> None:
-        triton = FakeTriton()
-        await warm(catalog, triton, warm_up_rows=most).ensure()
-        assert [count for _, count in triton.inferences] == rows
-
-    run(test())
+async def test_the_rows_are_limited_by_the_setting_and_by_the_model(
+    catalog: Catalog, most: int, rows: list[int]
+) -> None:
+    triton = FakeTriton()
+    await warm(catalog, triton, warm_up_rows=most).ensure()
+    assert [count for _, count in triton.inferences] == rows
 
 
 @pytest.mark.parametrize("model_input", ["datatype: BYTES, shape: [-1]", "datatype: FP32, shape: [-1, -1]"])
-def test_a_model_that_refuses_what_nobody_can_make_up_is_let_through(
+async def test_a_model_that_refuses_what_nobody_can_make_up_is_let_through(
     publish: Callable[..., Path], models: Path, model_input: str
 ) -> None:
     folder = publish("sales_de")
@@ -256,19 +231,15 @@ def test_a_model_that_refuses_what_nobody_can_make_up_is_let_through(
     dims, datatype = ("-1", "STRING") if "BYTES" in model_input else ("-1, -1", "FP32")
     text = text.replace("dims: [ 2 ]", "dims: [ -1, 2 ]").replace("-1, 2", dims, 1).replace("FP32", datatype, 1)
     config.write_text(text)
+    triton = FakeTriton()
 
-    async def test() -> None:
-        triton = FakeTriton()
+    def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        raise Internal("", "no such text")
 
-        def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-            raise Internal("", "no such text")
-
-        triton.answer = answer
-        desk = warm(read(models), triton)
-        assert await desk.ensure() == HERE
-        assert outcomes(desk) == {"unclear": 1}
-
-    run(test())
+    triton.answer = answer
+    desk = warm(read(models), triton)
+    assert await desk.ensure() == HERE
+    assert outcomes(desk) == {"unclear": 1}
 
 
 def with_examples(folder: Path, *lines: str) -> None:
@@ -289,7 +260,7 @@ def with_examples(folder: Path, *lines: str) -> None:
         ),
     ],
 )
-def test_a_version_that_misses_an_example_is_refused(
+async def test_a_version_that_misses_an_example_is_refused(
     publish: Callable[..., Path], models: Path, example: str, sentence: str
 ) -> None:
     with_examples(publish("sales_de"), example)
@@ -302,20 +273,16 @@ def test_a_version_that_misses_an_example_is_refused(
         with pytest.raises(LoadFailed, match=sentence):
             await desk.ensure()
 
-    run(test())
+    await test()
 
 
-def test_values_that_are_not_finite_are_answers_where_the_contract_says_so(
+async def test_values_that_are_not_finite_are_answers_where_the_contract_says_so(
     publish: Callable[..., Path], models: Path
 ) -> None:
     contract = publish("sales_de") / "contract.yaml"
     said = contract.read_text().replace("outputs: [{name: y,", "outputs: [{name: y, finite: false,")
     assert "finite: false" in said
     contract.write_text(said)
-
-    async def test() -> None:
-        triton = FakeTriton()
-        triton.answer = lambda key, tensors: {"y": tensors["x"] * np.nan}
-        assert await warm(read(models), triton).ensure() == HERE
-
-    run(test())
+    triton = FakeTriton()
+    triton.answer = lambda key, tensors: {"y": tensors["x"] * np.nan}
+    assert await warm(read(models), triton).ensure() == HERE

@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry
 from controller.call_slots import CallSlots
 from controller.metrics import ControllerMetrics
 from controller.traffic.watch_hub import WatchHub
-from tests.unit.controller.tritons import run
 from triptych.errors import Draining, Overloaded
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
@@ -45,148 +44,118 @@ def names(update: cp.CatalogUpdate) -> list[str]:
     return [model.name for model in update.models]
 
 
-def test_the_first_update_is_whole_and_waits_for_the_first_catalog() -> None:
-    async def test() -> None:
-        watch_hub = make_board()
-        first = asyncio.ensure_future(anext(watch(watch_hub)))
-        await asyncio.sleep(0)
-        assert not first.done()
-        assert not watch_hub.published
-        watch_hub.publish({"sales_fr": model("sales_fr"), "sales_de": model("sales_de", "triton:8001")})
-        update = await first
-        assert (update.revision, update.full, names(update)) == (1, True, ["sales_de", "sales_fr"])
-        assert update.models[0] == model("sales_de", "triton:8001")
-        assert watch_hub.published
-
-    run(test())
+async def test_the_first_update_is_whole_and_waits_for_the_first_catalog() -> None:
+    watch_hub = make_board()
+    first = asyncio.ensure_future(anext(watch(watch_hub)))
+    await asyncio.sleep(0)
+    assert not first.done()
+    assert not watch_hub.published
+    watch_hub.publish({"sales_fr": model("sales_fr"), "sales_de": model("sales_de", "triton:8001")})
+    update = await first
+    assert (update.revision, update.full, names(update)) == (1, True, ["sales_de", "sales_fr"])
+    assert update.models[0] == model("sales_de", "triton:8001")
+    assert watch_hub.published
 
 
-def test_an_empty_catalog_is_an_answer_too() -> None:
-    async def test() -> None:
-        watch_hub = make_board()
-        watch_hub.publish({})
-        assert await anext(watch(watch_hub)) == cp.CatalogUpdate(revision=1, full=True)
-
-    run(test())
+async def test_an_empty_catalog_is_an_answer_too() -> None:
+    watch_hub = make_board()
+    watch_hub.publish({})
+    assert await anext(watch(watch_hub)) == cp.CatalogUpdate(revision=1, full=True)
 
 
-def test_changes_that_come_together_are_one_update_for_a_watcher_that_waits() -> None:
-    async def test() -> None:
-        watch_hub = make_board()
-        watch_hub.publish({"sales_de": model("sales_de")})
-        stream = watch(watch_hub)
-        await anext(stream)
-        waiting = asyncio.ensure_future(anext(stream))
-        await asyncio.sleep(0)
-        watch_hub.publish({"sales_fr": model("sales_fr")})
-        await asyncio.sleep(0)
-        watch_hub.publish({"sales_it": model("sales_it")})
-        assert names(await waiting) == ["sales_fr", "sales_it"]
-
-    run(test())
+async def test_changes_that_come_together_are_one_update_for_a_watcher_that_waits() -> None:
+    watch_hub = make_board()
+    watch_hub.publish({"sales_de": model("sales_de")})
+    stream = watch(watch_hub)
+    await anext(stream)
+    waiting = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    watch_hub.publish({"sales_fr": model("sales_fr")})
+    await asyncio.sleep(0)
+    watch_hub.publish({"sales_it": model("sales_it")})
+    assert names(await waiting) == ["sales_fr", "sales_it"]
 
 
-def test_later_updates_hold_only_what_changed() -> None:
-    async def test() -> None:
-        watch_hub = make_board()
-        watch_hub.publish(models("sales_de", "sales_fr"))
-        updates = watch(watch_hub)
-        await anext(updates)
-        watch_hub.publish({"sales_de": model("sales_de"), "sales_fr": model("sales_fr", "triton:8001")})
-        update = await anext(updates)
-        assert (update.revision, update.full, names(update)) == (2, False, ["sales_fr"])
-        watch_hub.publish({}, gone=["sales_de"])
-        update = await anext(updates)
-        assert (update.full, names(update), list(update.removed)) == (False, [], ["sales_de"])
-
-    run(test())
+async def test_later_updates_hold_only_what_changed() -> None:
+    watch_hub = make_board()
+    watch_hub.publish(models("sales_de", "sales_fr"))
+    updates = watch(watch_hub)
+    await anext(updates)
+    watch_hub.publish({"sales_de": model("sales_de"), "sales_fr": model("sales_fr", "triton:8001")})
+    update = await anext(updates)
+    assert (update.revision, update.full, names(update)) == (2, False, ["sales_fr"])
+    watch_hub.publish({}, gone=["sales_de"])
+    update = await anext(updates)
+    assert (update.full, names(update), list(update.removed)) == (False, [], ["sales_de"])
 
 
-def test_what_nobody_can_see_is_no_update() -> None:
-    async def test() -> None:
-        watch_hub = make_board()
-        watch_hub.publish(models("sales_de"))
-        updates = watch(watch_hub)
-        await anext(updates)
-        watch_hub.publish(models("sales_de"))
-        watch_hub.publish({})
-        watch_hub.publish({}, gone=["never_there"])
-        watch_hub.publish({"sales_de": model("sales_de", "triton:8001")})
-        assert (await anext(updates)).revision == 2
-
-    run(test())
+async def test_what_nobody_can_see_is_no_update() -> None:
+    watch_hub = make_board()
+    watch_hub.publish(models("sales_de"))
+    updates = watch(watch_hub)
+    await anext(updates)
+    watch_hub.publish(models("sales_de"))
+    watch_hub.publish({})
+    watch_hub.publish({}, gone=["never_there"])
+    watch_hub.publish({"sales_de": model("sales_de", "triton:8001")})
+    assert (await anext(updates)).revision == 2
 
 
-def test_a_slow_watcher_gets_many_changes_as_one() -> None:
-    async def test() -> None:
-        watch_hub = make_board()
-        watch_hub.publish(models("sales_de"))
-        updates = watch(watch_hub)
-        await anext(updates)
-        for number in range(1000):
-            watch_hub.publish({"sales_de": model("sales_de", f"triton:{number}")})
-        update = await anext(updates)
-        assert (update.revision, list(update.models[0].versions[0].predictors)) == (1001, ["triton:999"])
-
-    run(test())
+async def test_a_slow_watcher_gets_many_changes_as_one() -> None:
+    watch_hub = make_board()
+    watch_hub.publish(models("sales_de"))
+    updates = watch(watch_hub)
+    await anext(updates)
+    for number in range(1000):
+        watch_hub.publish({"sales_de": model("sales_de", f"triton:{number}")})
+    update = await anext(updates)
+    assert (update.revision, list(update.models[0].versions[0].predictors)) == (1001, ["triton:999"])
 
 
-def test_a_watcher_that_comes_later_gets_the_whole_at_the_revision_of_the_others() -> None:
-    async def test() -> None:
-        watch_hub = make_board()
-        watch_hub.publish(models("sales_de"))
-        watch_hub.publish(models("sales_fr"))
-        update = await anext(watch(watch_hub))
-        assert (update.revision, update.full, names(update)) == (2, True, ["sales_de", "sales_fr"])
-
-    run(test())
+async def test_a_watcher_that_comes_later_gets_the_whole_at_the_revision_of_the_others() -> None:
+    watch_hub = make_board()
+    watch_hub.publish(models("sales_de"))
+    watch_hub.publish(models("sales_fr"))
+    update = await anext(watch(watch_hub))
+    assert (update.revision, update.full, names(update)) == (2, True, ["sales_de", "sales_fr"])
 
 
-def test_a_change_wakes_every_watcher() -> None:
-    async def test() -> None:
-        watch_hub = make_board(100)
-        watch_hub.publish(models("sales_de"))
-        streams = [watch(watch_hub) for _ in range(100)]
-        await asyncio.gather(*(anext(stream) for stream in streams))
-        waiting = asyncio.gather(*(anext(stream) for stream in streams))
-        await asyncio.sleep(0)
-        watch_hub.publish({"sales_de": model("sales_de", "triton:8001")})
-        assert {update.revision for update in await waiting} == {2}
-
-    run(test())
+async def test_a_change_wakes_every_watcher() -> None:
+    watch_hub = make_board(100)
+    watch_hub.publish(models("sales_de"))
+    streams = [watch(watch_hub) for _ in range(100)]
+    await asyncio.gather(*(anext(stream) for stream in streams))
+    waiting = asyncio.gather(*(anext(stream) for stream in streams))
+    await asyncio.sleep(0)
+    watch_hub.publish({"sales_de": model("sales_de", "triton:8001")})
+    assert {update.revision for update in await waiting} == {2}
 
 
-def test_watchers_are_counted_and_bounded() -> None:
-    async def test() -> None:
-        registry = CollectorRegistry()
-        watch_hub = make_board(1, registry)
-        watch_hub.publish({})
-        first = watch(watch_hub)
-        await anext(first)
-        assert registry.get_sample_value("triptych_watchers") == 1
-        with pytest.raises(Overloaded, match="1 watchers follow the catalog, the limit"):
-            await anext(watch(watch_hub))
-        await first.aclose()
-        assert registry.get_sample_value("triptych_watchers") == 0
+async def test_watchers_are_counted_and_bounded() -> None:
+    registry = CollectorRegistry()
+    watch_hub = make_board(1, registry)
+    watch_hub.publish({})
+    first = watch(watch_hub)
+    await anext(first)
+    assert registry.get_sample_value("triptych_watchers") == 1
+    with pytest.raises(Overloaded, match="1 watchers follow the catalog, the limit"):
         await anext(watch(watch_hub))
+    await first.aclose()
+    assert registry.get_sample_value("triptych_watchers") == 0
+    await anext(watch(watch_hub))
 
-    run(test())
 
-
-def test_closing_ends_watchers_that_wait_and_those_that_come() -> None:
-    async def test() -> None:
-        watch_hub = make_board()
-        watch_hub.publish({})
-        updates = watch(watch_hub)
-        await anext(updates)
-        waiting = asyncio.ensure_future(anext(updates))
-        await asyncio.sleep(0)
-        watch_hub.close()
-        for ended in (waiting, anext(watch(watch_hub))):
-            with pytest.raises(Draining):
-                await ended
-
-    run(test())
+async def test_closing_ends_watchers_that_wait_and_those_that_come() -> None:
+    watch_hub = make_board()
+    watch_hub.publish({})
+    updates = watch(watch_hub)
+    await anext(updates)
+    waiting = asyncio.ensure_future(anext(updates))
+    await asyncio.sleep(0)
+    watch_hub.close()
+    for ended in (waiting, anext(watch(watch_hub))):
+        with pytest.raises(Draining):
+            await ended
 
 
 # What is published: models with a percent, and those that go; or a look of one of two watchers.
@@ -203,33 +172,29 @@ steps = st.lists(
 
 @settings(max_examples=50, deadline=None)
 @given(steps)
-def test_whoever_applies_the_updates_in_order_has_what_was_published_last(steps: list[Any]) -> None:
+async def test_whoever_applies_the_updates_in_order_has_what_was_published_last(steps: list[Any]) -> None:
     """However seldom the watcher looks."""
+    watch_hub, truth = make_board(), dict[str, cp.Model]()
+    watch_hub.publish({})
+    streams, copies = [watch(watch_hub), watch(watch_hub)], [dict[str, cp.Model](), dict[str, cp.Model]()]
+    revisions = [0, 0]
 
-    async def test() -> None:
-        watch_hub, truth = make_board(), dict[str, cp.Model]()
-        watch_hub.publish({})
-        streams, copies = [watch(watch_hub), watch(watch_hub)], [dict[str, cp.Model](), dict[str, cp.Model]()]
-        revisions = [0, 0]
+    async def look(index: int) -> None:
+        update = await anext(streams[index])
+        assert update.full == (revisions[index] == 0)
+        assert update.revision > revisions[index]
+        revisions[index] = update.revision
+        copies[index] |= {each.name: each for each in update.models}
+        for name in update.removed:
+            copies[index].pop(name, None)  # it may have come and gone between two updates
+        assert copies[index] == truth
 
-        async def scan(index: int) -> None:
-            update = await anext(streams[index])
-            assert update.full == (revisions[index] == 0)
-            assert update.revision > revisions[index]
-            revisions[index] = update.revision
-            copies[index] |= {each.name: each for each in update.models}
-            for name in update.removed:
-                copies[index].pop(name, None)  # it may have come and gone between two updates
-            assert copies[index] == truth
-
-        for step in [*steps, ({"e": 1}, set()), 0, 1]:
-            if isinstance(step, int):
-                if revisions[step] < watch_hub._revision:
-                    await scan(step)
-                continue
-            changed = {name: model(name, percent=percent) for name, percent in step[0].items() if name not in step[1]}
-            watch_hub.publish(changed, step[1])
-            truth = {name: each for name, each in (truth | changed).items() if name not in step[1]}
-        assert copies[0] == copies[1] == truth
-
-    run(test())
+    for step in [*steps, ({"e": 1}, set()), 0, 1]:
+        if isinstance(step, int):
+            if revisions[step] < watch_hub._revision:
+                await look(step)
+            continue
+        changed = {name: model(name, percent=percent) for name, percent in step[0].items() if name not in step[1]}
+        watch_hub.publish(changed, step[1])
+        truth = {name: each for name, each in (truth | changed).items() if name not in step[1]}
+    assert copies[0] == copies[1] == truth

@@ -46,90 +46,74 @@ def watcher(models: Path, elsewhere: Elsewhere, told: list[Catalog]) -> CatalogW
     return CatalogWatcher(Scanner(models, None), metrics, told.append, serve_undeclared=False, documents=elsewhere)
 
 
-def test_documents_that_change_together_are_one_new_catalog(
+async def test_documents_that_change_together_are_one_new_catalog(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher_module, "DEBOUNCE_S", 0.001)
     publish("sales_de", 1)
     publish("sales_de", 2)
-
-    async def body() -> None:
-        elsewhere, told = Elsewhere(), list[Catalog]()
-        followed = watcher(models, elsewhere, told)
-        await followed.start()
-        assert [set(catalog.models) for catalog in told] == [set()]
-        elsewhere.put({1: 100})
-        elsewhere.put({1: 90, 2: 10})
-        async with asyncio.timeout(10):
-            while len(told) == 1:
-                await asyncio.sleep(0.001)
-        assert [catalog.model("sales_de").traffic for catalog in told[1:]] == [{1: 90, 2: 10}]
-
-    asyncio.run(body())
+    elsewhere, told = Elsewhere(), list[Catalog]()
+    followed = watcher(models, elsewhere, told)
+    await followed.start()
+    assert [set(catalog.models) for catalog in told] == [set()]
+    elsewhere.put({1: 100})
+    elsewhere.put({1: 90, 2: 10})
+    async with asyncio.timeout(10):
+        while len(told) == 1:
+            await asyncio.sleep(0.001)
+    assert [catalog.model("sales_de").traffic for catalog in told[1:]] == [{1: 90, 2: 10}]
 
 
-def test_a_folder_that_is_lost_leaves_everything_as_it_was(
+async def test_a_folder_that_is_lost_leaves_everything_as_it_was(
     models: Path, publish: Publish, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish("sales_de", 1)
-
-    async def body() -> None:
-        elsewhere, told = Elsewhere(), list[Catalog]()
-        followed = watcher(models, elsewhere, told)
-        elsewhere.put({1: 100})
-        await followed.start()
-        shutil.rmtree(models)
-        await followed.scan()
-        await settle()
-        assert [catalog.model("sales_de").traffic for catalog in told] == [{1: 100}]
-
-    asyncio.run(body())
+    elsewhere, told = Elsewhere(), list[Catalog]()
+    followed = watcher(models, elsewhere, told)
+    elsewhere.put({1: 100})
+    await followed.start()
+    shutil.rmtree(models)
+    await followed.scan()
+    await settle()
+    assert [catalog.model("sales_de").traffic for catalog in told] == [{1: 100}]
     assert any("cannot be read" in str(getattr(record, "fault", "")) for record in caplog.records)
 
 
-def test_a_store_that_is_away_is_told_once_and_what_was_brought_is_still_read(
+async def test_a_store_that_is_away_is_told_once_and_what_was_brought_is_still_read(
     models: Path, publish: Publish, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = "s3://models/eu: cannot be read: nobody there"
-
-    async def body() -> None:
-        told = list[Catalog]()
-        answers = iter([{}, {"": away}, {"": away}, {"": away}])
-        metrics = ControllerMetrics(CollectorRegistry())
-        followed = CatalogWatcher(
-            Scanner(models, None), metrics, told.append, serve_undeclared=True, refresh=lambda: next(answers)
-        )
-        await followed.start()
-        publish("sales_de", 1)
-        for _ in range(3):
-            await followed.scan()
-        assert [set(catalog.models) for catalog in told] == [set(), {"sales_de"}]
-
-    asyncio.run(body())
+    told = list[Catalog]()
+    answers = iter([{}, {"": away}, {"": away}, {"": away}])
+    metrics = ControllerMetrics(CollectorRegistry())
+    followed = CatalogWatcher(
+        Scanner(models, None), metrics, told.append, serve_undeclared=True, refresh=lambda: next(answers)
+    )
+    await followed.start()
+    publish("sales_de", 1)
+    for _ in range(3):
+        await followed.scan()
+    assert [set(catalog.models) for catalog in told] == [set(), {"sales_de"}]
     assert [getattr(record, "fault", "") for record in caplog.records if record.levelname == "WARNING"] == [away]
 
 
-def test_a_document_that_asks_for_an_unknown_version_has_the_models_looked_at_now(
+async def test_a_document_that_asks_for_an_unknown_version_has_the_models_looked_at_now(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher_module, "REST_S", 0.001)
     monkeypatch.setattr(watcher_module, "DEBOUNCE_S", 0.001)
     publish("sales_de", 1)
-
-    async def body() -> None:
-        elsewhere, told = Elsewhere(), list[Catalog]()
-        followed = watcher(models, elsewhere, told)
-        elsewhere.put({1: 100})
-        await followed.start()
-        publish("sales_de", 2)
-        elsewhere.put({2: 100})
-        async with asyncio.timeout(10):
-            for _ in range(2):  # what is new has to rest between the two
-                await followed.next_scan(3600)
-        assert told[-1].model("sales_de").traffic == {2: 100}
-        idle = asyncio.create_task(followed.next_scan(3600))
-        await settle()
-        assert not idle.done()
-        idle.cancel()
-
-    asyncio.run(body())
+    elsewhere, told = Elsewhere(), list[Catalog]()
+    followed = watcher(models, elsewhere, told)
+    elsewhere.put({1: 100})
+    await followed.start()
+    publish("sales_de", 2)
+    elsewhere.put({2: 100})
+    async with asyncio.timeout(10):
+        for _ in range(2):  # what is new has to rest between the two
+            await followed.next_scan(3600)
+    assert told[-1].model("sales_de").traffic == {2: 100}
+    idle = asyncio.create_task(followed.next_scan(3600))
+    await settle()
+    assert not idle.done()
+    idle.cancel()

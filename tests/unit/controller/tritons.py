@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -204,10 +204,6 @@ def read(models: Path, documents: Path | None = None, previous: Catalog | None =
     scan = Scanner(models, documents).scan(settle=False)
     assert scan is not None
     return build_catalog(scan.folders, scan.documents, previous or Catalog(), serve_undeclared=True)
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(test)
 
 
 async def turn() -> None:

@@ -1,50 +1,61 @@
-"""Groups form under load, and a request alone waits for nothing."""
+"""Batches form under load, and a request alone waits for nothing."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from preprocess.batching import Batcher, Limits, Pending
+from preprocess.batching import Batch, Batcher, BatchLimits
 from triptych.errors import DeadlineExceeded, Unavailable
 
 LONG_S = 60.0
 
 
-class Runs:
-    """Takes groups and answers them when the test says so: with the item, in capitals."""
+@dataclass
+class Request:
+    name: str
+    rows: int = 1
+    size_bytes: int = 1
 
-    def __init__(self, slots: int = 2, age_s: float = LONG_S, rows: int = 100, size_bytes: int = 1000) -> None:
-        self.limits = Limits(slots, age_s, rows, size_bytes)
-        self.groups: list[list[str]] = []
+
+class Executions:
+    """Gathers batches and answers them when the test says so: with each request's name, in capitals."""
+
+    def __init__(
+        self, max_in_flight: int = 2, max_wait_s: float = LONG_S, max_rows: int = 100, max_bytes: int = 1000
+    ) -> None:
+        self.limits = BatchLimits(max_in_flight, max_wait_s, max_rows, max_bytes)
+        self.batches: list[list[str]] = []
         self.go = asyncio.Event()
         self.error: Exception | None = None
+        self.own_errors: dict[str, Exception] = {}
         self.tasks: list[asyncio.Task[Any] | None] = []
-        self.batcher = Batcher[str, str](self.run, lambda _: self.limits)
+        self.batcher = Batcher[Request, str](self.execute, lambda _: self.limits)
 
-    async def run(self, group: Sequence[Pending[str, str]]) -> None:
-        self.groups.append([pending.item for pending in group])
+    async def execute(self, batch: Batch[Request]) -> Sequence[str | Exception]:
+        self.batches.append([request.name for request in batch.requests])
         self.tasks.append(asyncio.current_task())
         await self.go.wait()
         if self.error is not None:
             raise self.error
-        for pending in group:
-            pending.answer(pending.item.upper())
+        return [self.own_errors.get(request.name, request.name.upper()) for request in batch.requests]
 
     def send(
         self,
-        item: str,
-        kind: Hashable = "k",
+        name: str,
+        key: Hashable = "k",
         rows: int = 1,
         size_bytes: int = 1,
         timeout_s: float = LONG_S,
-        patience_s: float = 0.0,
+        linger_s: float = 0.0,
         detached: bool = False,
     ) -> asyncio.Task[str]:
-        return asyncio.ensure_future(self.batcher.submit(kind, item, rows, size_bytes, timeout_s, patience_s, detached))
+        request = Request(name, rows, size_bytes)
+        return asyncio.ensure_future(self.batcher.submit(key, request, timeout_s, linger_s, detached))
 
 
 async def turn() -> None:
@@ -57,278 +68,240 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(test())
 
 
-def test_a_request_alone_leaves_at_once_and_others_of_its_turn_go_with_it() -> None:
-    async def test() -> None:
-        runs = Runs()
-        first = runs.send("a")
+async def test_a_request_alone_leaves_at_once_and_others_of_its_turn_go_with_it() -> None:
+    executions = Executions()
+    first = executions.send("a")
+    await turn()
+    second, third = executions.send("b"), executions.send("c")
+    await turn()
+    assert executions.batches == [["a"], ["b", "c"]]
+    executions.go.set()
+    assert list(await asyncio.gather(first, second, third)) == ["A", "B", "C"]
+
+
+async def test_requests_queue_while_all_batches_are_in_flight_and_leave_together_when_one_ends() -> None:
+    executions = Executions(max_in_flight=1)
+    tasks = [executions.send("a")]
+    await turn()
+    for item in "bcd":
+        tasks.append(executions.send(item))
         await turn()
-        second, third = runs.send("b"), runs.send("c")
+    assert executions.batches == [["a"]]
+    executions.go.set()
+    assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
+    assert executions.batches == [["a"], ["b", "c", "d"]]
+
+
+async def test_a_request_lingers_for_others_that_are_known_to_come_and_no_longer() -> None:
+    executions = Executions()
+    executions.go.set()
+    first, second = executions.send("a", linger_s=LONG_S), executions.send("b", linger_s=LONG_S)
+    await turn()
+    assert executions.batches == []
+    last = executions.send("c")
+    assert list(await asyncio.gather(first, second, last)) == ["A", "B", "C"]
+    assert executions.batches == [["a", "b", "c"]]
+
+
+async def test_the_shortest_linger_of_all_that_wait_ends_the_wait() -> None:
+    executions = Executions()
+    executions.go.set()
+    tasks = [
+        executions.send("a", linger_s=LONG_S),
+        executions.send("b", linger_s=0.01),
+        executions.send("c", linger_s=LONG_S),
+    ]
+    assert await asyncio.gather(*tasks) == ["A", "B", "C"]
+    assert executions.batches == [["a", "b", "c"]]
+
+
+async def test_a_full_batch_does_not_linger_and_requests_behind_it_still_do() -> None:
+    executions = Executions(max_rows=2)
+    executions.go.set()
+    tasks = [executions.send(item, linger_s=LONG_S) for item in "abc"]
+    await turn()
+    assert executions.batches == [["a", "b"]]
+    tasks.append(executions.send("d"))
+    assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
+    assert executions.batches == [["a", "b"], ["c", "d"]]
+
+
+async def test_a_slow_batch_delays_the_next_for_no_more_than_the_longest_wait() -> None:
+    executions = Executions(max_in_flight=1, max_wait_s=0.02)
+    tasks = [executions.send("a")]
+    await turn()
+    tasks.append(executions.send("b"))
+    while len(executions.batches) < 2:
+        await asyncio.sleep(0.005)
+    executions.go.set()
+    assert await asyncio.gather(*tasks) == ["A", "B"]
+
+
+async def test_no_more_than_twice_the_limit_is_in_flight_however_long_that_takes() -> None:
+    executions = Executions(max_in_flight=1, max_wait_s=0.01)
+    tasks = []
+    for item in "abc":
+        tasks.append(executions.send(item))
+        await asyncio.sleep(0.03)
+    tasks.append(executions.send("d"))
+    assert executions.batches == [["a"], ["b"]]
+    executions.go.set()
+    assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
+    assert executions.batches == [["a"], ["b"], ["c", "d"]]
+
+
+async def test_the_expected_wait_follows_the_rate_of_batches_and_the_rows_in_the_queue() -> None:
+    executions = Executions(max_in_flight=1, max_rows=2)
+    tasks = [executions.send(item) for item in "abcdefgh"]
+    await turn()
+    assert executions.batcher.expected_wait_s("k") == 0.0  # no batch has ended yet
+    every_s = 0.05
+    for _ in range(2):
+        await asyncio.sleep(every_s)
+        executions.go.set()
+        executions.go.clear()  # those that wait now go on
         await turn()
-        assert runs.groups == [["a"], ["b", "c"]]
-        runs.go.set()
-        assert list(await asyncio.gather(first, second, third)) == ["A", "B", "C"]
-
-    run(test)
-
-
-def test_requests_gather_while_all_slots_are_out_and_leave_together_when_one_comes_back() -> None:
-    async def test() -> None:
-        runs = Runs(slots=1)
-        tasks = [runs.send("a")]
-        await turn()
-        for item in "bcd":
-            tasks.append(runs.send(item))
-            await turn()
-        assert runs.groups == [["a"]]
-        runs.go.set()
-        assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
-        assert runs.groups == [["a"], ["b", "c", "d"]]
-
-    run(test)
+    assert executions.batches == [["a", "b"], ["c", "d"], ["e", "f"]]
+    wait_s = executions.batcher.expected_wait_s("k")
+    assert wait_s >= 2 * every_s  # two wait: one batch more
+    assert executions.batcher.expected_wait_s("other") == 0.0
+    tasks += [executions.send("i"), executions.send("j")]
+    await turn()
+    assert executions.batcher.expected_wait_s("k") == pytest.approx(wait_s * 3 / 2)
+    executions.go.set()
+    await asyncio.gather(*tasks)
+    assert executions.batcher.expected_wait_s("k") == 0.0
 
 
-def test_who_knows_of_others_to_come_waits_for_them_and_no_longer() -> None:
-    async def test() -> None:
-        runs = Runs()
-        runs.go.set()
-        first, second = runs.send("a", patience_s=LONG_S), runs.send("b", patience_s=LONG_S)
-        await turn()
-        assert runs.groups == []
-        last = runs.send("c")
-        assert list(await asyncio.gather(first, second, last)) == ["A", "B", "C"]
-        assert runs.groups == [["a", "b", "c"]]
-
-    run(test)
+@pytest.mark.parametrize("limit", [{"max_rows": 4}, {"max_bytes": 4}], ids=["rows", "bytes"])
+async def test_a_batch_stays_within_its_limit_and_a_larger_request_is_alone(limit: dict[str, int]) -> None:
+    executions = Executions(max_in_flight=9, **limit)
+    for name, size in (("a", 2), ("b", 2), ("c", 1), ("d", 9), ("e", 1)):
+        executions.send(name, rows=size if "max_rows" in limit else 1, size_bytes=size if "max_bytes" in limit else 1)
+    await turn()
+    assert executions.batches == [["a", "b"], ["c"], ["d"], ["e"]]
+    executions.go.set()
+    await turn()
 
 
-def test_patience_ends_with_that_of_the_most_impatient() -> None:
-    async def test() -> None:
-        runs = Runs()
-        runs.go.set()
-        tasks = [runs.send("a", patience_s=LONG_S), runs.send("b", patience_s=0.01), runs.send("c", patience_s=LONG_S)]
-        assert await asyncio.gather(*tasks) == ["A", "B", "C"]
-        assert runs.groups == [["a", "b", "c"]]
-
-    run(test)
-
-
-def test_a_full_group_waits_for_nobody_and_those_behind_it_still_do() -> None:
-    async def test() -> None:
-        runs = Runs(rows=2)
-        runs.go.set()
-        tasks = [runs.send(item, patience_s=LONG_S) for item in "abc"]
-        await turn()
-        assert runs.groups == [["a", "b"]]
-        tasks.append(runs.send("d"))
-        assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
-        assert runs.groups == [["a", "b"], ["c", "d"]]
-
-    run(test)
+async def test_requests_of_different_keys_are_never_in_one_batch() -> None:
+    executions = Executions(max_in_flight=1)
+    for name, key in (("a", 1), ("b", 2), ("c", 1), ("d", 2)):
+        executions.send(name, key)
+    await turn()
+    assert executions.batches == [["a", "c"], ["b", "d"]]
+    executions.go.set()
+    await turn()
 
 
-def test_a_group_that_stays_out_holds_up_the_next_for_no_more_than_the_limit() -> None:
-    async def test() -> None:
-        runs = Runs(slots=1, age_s=0.02)
-        tasks = [runs.send("a")]
-        await turn()
-        tasks.append(runs.send("b"))
-        while len(runs.groups) < 2:
-            await asyncio.sleep(0.005)
-        runs.go.set()
-        assert await asyncio.gather(*tasks) == ["A", "B"]
-
-    run(test)
+async def test_all_get_the_error_of_their_batch_and_the_next_batch_its_answer() -> None:
+    executions = Executions(max_in_flight=1)
+    executions.error = Unavailable("away")
+    executions.go.set()
+    for outcome in await asyncio.gather(executions.send("a"), executions.send("b"), return_exceptions=True):
+        assert isinstance(outcome, Unavailable)
+    executions.error = None
+    assert await executions.send("c") == "C"
 
 
-def test_no_more_than_twice_the_slots_are_out_however_long_that_takes() -> None:
-    async def test() -> None:
-        runs = Runs(slots=1, age_s=0.01)
-        tasks = []
-        for item in "abc":
-            tasks.append(runs.send(item))
-            await asyncio.sleep(0.03)
-        tasks.append(runs.send("d"))
-        assert runs.groups == [["a"], ["b"]]
-        runs.go.set()
-        assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
-        assert runs.groups == [["a"], ["b"], ["c", "d"]]
-
-    run(test)
+async def test_each_request_gets_its_own_outcome_of_the_batch() -> None:
+    executions = Executions(max_in_flight=1)
+    executions.own_errors["b"] = Unavailable("only b")
+    executions.go.set()
+    first, second = await asyncio.gather(executions.send("a"), executions.send("b"), return_exceptions=True)
+    assert first == "A"
+    assert str(second) == "only b"
+    with pytest.raises(Unavailable, match="only b"):
+        await executions.send("b")
+    assert not executions.batcher.active_keys
 
 
-def test_the_wait_to_expect_is_told_by_how_groups_came_back_and_how_many_are_ahead() -> None:
-    async def test() -> None:
-        runs = Runs(slots=1, rows=2)
-        tasks = [runs.send(item) for item in "abcdefgh"]
-        await turn()
-        assert runs.batcher.wait_s("k") == 0.0  # nobody knows yet
-        every_s = 0.05
-        for _ in range(2):
-            await asyncio.sleep(every_s)
-            runs.go.set()
-            runs.go.clear()  # those who wait now go on
-            await turn()
-        assert runs.groups == [["a", "b"], ["c", "d"], ["e", "f"]]
-        wait_s = runs.batcher.wait_s("k")
-        assert wait_s >= 2 * every_s  # two wait, one group more
-        assert runs.batcher.wait_s("other") == 0.0
-        tasks += [runs.send("i"), runs.send("j")]
-        await turn()
-        assert runs.batcher.wait_s("k") == pytest.approx(wait_s * 3 / 2)
-        runs.go.set()
-        await asyncio.gather(*tasks)
-        assert runs.batcher.wait_s("k") == 0.0
-
-    run(test)
+async def test_a_deadline_ends_the_wait_and_the_request_joins_no_batch() -> None:
+    executions = Executions(max_in_flight=1)
+    first = executions.send("a")
+    await turn()
+    hurried, gone, unhurried = executions.send("b", timeout_s=0.01), executions.send("c"), executions.send("d")
+    await turn()
+    gone.cancel()
+    with pytest.raises(DeadlineExceeded, match=r"0\.010 s"):
+        await hurried
+    executions.go.set()
+    assert list(await asyncio.gather(first, unhurried)) == ["A", "D"]
+    assert executions.batches == [["a"], ["d"]]
 
 
-@pytest.mark.parametrize("limit", [{"rows": 4}, {"size_bytes": 4}], ids=["rows", "bytes"])
-def test_a_group_ends_before_its_limit_and_a_larger_request_goes_alone(limit: dict[str, int]) -> None:
-    async def test() -> None:
-        runs = Runs(slots=9, **limit)
-        for item, size in (("a", 2), ("b", 2), ("c", 1), ("d", 9), ("e", 1)):
-            runs.send(item, rows=size if "rows" in limit else 1, size_bytes=size if "size_bytes" in limit else 1)
-        await turn()
-        assert runs.groups == [["a", "b"], ["c"], ["d"], ["e"]]
-        runs.go.set()
-        await turn()
-
-    run(test)
+async def test_nothing_is_left_of_a_key_that_is_idle() -> None:
+    executions = Executions()
+    executions.go.set()
+    for key in range(100):
+        await executions.send("a", key)
+    gone = executions.send("a", "gone")
+    await asyncio.sleep(0)
+    gone.cancel()
+    await turn()
+    assert not executions.batcher.active_keys
 
 
-def test_requests_of_different_kinds_never_meet() -> None:
-    async def test() -> None:
-        runs = Runs(slots=1)
-        for item, kind in (("a", 1), ("b", 2), ("c", 1), ("d", 2)):
-            runs.send(item, kind)
-        await turn()
-        assert runs.groups == [["a", "c"], ["b", "d"]]
-        runs.go.set()
-        await turn()
-
-    run(test)
-
-
-def test_all_get_the_error_of_their_group_and_the_next_group_its_answer() -> None:
-    async def test() -> None:
-        runs = Runs(slots=1)
-        runs.error = Unavailable("away")
-        runs.go.set()
-        for outcome in await asyncio.gather(runs.send("a"), runs.send("b"), return_exceptions=True):
-            assert isinstance(outcome, Unavailable)
-        runs.error = None
-        assert await runs.send("c") == "C"
-
-    run(test)
+async def test_a_request_alone_runs_in_the_task_of_its_caller_and_several_in_one_of_their_own() -> None:
+    executions = Executions(max_in_flight=1)
+    first = executions.send("a")
+    await turn()
+    others = [executions.send("b"), executions.send("c")]
+    executions.go.set()
+    assert await asyncio.gather(first, *others) == ["A", "B", "C"]
+    assert executions.batches == [["a"], ["b", "c"]]
+    assert executions.tasks[0] is first
+    assert executions.tasks[1] not in (first, *others)
 
 
-def test_a_deadline_ends_the_wait_and_nobody_works_for_it_any_more() -> None:
-    async def test() -> None:
-        runs = Runs(slots=1)
-        first = runs.send("a")
-        await turn()
-        hurried, gone, patient = runs.send("b", timeout_s=0.01), runs.send("c"), runs.send("d")
-        await turn()
-        gone.cancel()
-        with pytest.raises(DeadlineExceeded, match=r"0\.010 s"):
-            await hurried
-        runs.go.set()
-        assert list(await asyncio.gather(first, patient)) == ["A", "D"]
-        assert runs.groups == [["a"], ["d"]]
-
-    run(test)
+@pytest.mark.parametrize("key", ["k", "other"])
+async def test_a_request_alone_gets_its_error_and_leaves_nothing(key: str) -> None:
+    executions = Executions(max_in_flight=1)
+    executions.error = Unavailable("away")
+    executions.go.set()
+    with pytest.raises(Unavailable, match="away"):
+        await executions.send("a", key)
+    assert not executions.batcher.active_keys
 
 
-def test_nothing_is_left_of_a_kind_that_is_idle() -> None:
-    async def test() -> None:
-        runs = Runs()
-        runs.go.set()
-        for kind in range(100):
-            await runs.send("a", kind)
-        gone = runs.send("a", "gone")
-        await asyncio.sleep(0)
-        gone.cancel()
-        await turn()
-        assert not runs.batcher.kinds
-
-    run(test)
-
-
-def test_a_request_alone_runs_in_the_task_of_its_caller_and_company_in_one_of_its_own() -> None:
-    async def test() -> None:
-        runs = Runs(slots=1)
-        first = runs.send("a")
-        await turn()
-        others = [runs.send("b"), runs.send("c")]
-        runs.go.set()
-        assert await asyncio.gather(first, *others) == ["A", "B", "C"]
-        assert runs.groups == [["a"], ["b", "c"]]
-        assert runs.tasks[0] is first
-        assert runs.tasks[1] not in (first, *others)
-
-    run(test)
+async def test_a_request_alone_ends_with_its_caller_and_those_that_queued_go_on() -> None:
+    executions = Executions(max_in_flight=1)
+    first = executions.send("a")
+    await turn()
+    second = executions.send("b")
+    await turn()
+    assert executions.batches == [["a"]]
+    first.cancel()
+    await turn()
+    assert executions.batches == [["a"], ["b"]]
+    executions.go.set()
+    assert await second == "B"
+    assert first.cancelled()
+    assert not executions.batcher.active_keys
 
 
-@pytest.mark.parametrize("kind", ["k", "other"])
-def test_a_request_alone_gets_its_error_and_leaves_nothing(kind: str) -> None:
-    async def test() -> None:
-        runs = Runs(slots=1)
-        runs.error = Unavailable("away")
-        runs.go.set()
-        with pytest.raises(Unavailable, match="away"):
-            await runs.send("a", kind)
-        assert not runs.batcher.kinds
-
-    run(test)
-
-
-def test_a_request_alone_that_is_given_up_ends_and_what_waited_for_it_goes_on() -> None:
-    async def test() -> None:
-        runs = Runs(slots=1)
-        first = runs.send("a")
-        await turn()
-        second = runs.send("b")
-        await turn()
-        assert runs.groups == [["a"]]
-        first.cancel()
-        await turn()
-        assert runs.groups == [["a"], ["b"]]
-        runs.go.set()
-        assert await second == "B"
-        assert first.cancelled()
-        assert not runs.batcher.kinds
-
-    run(test)
-
-
-def test_a_detached_request_goes_on_without_its_caller_and_keeps_its_slot() -> None:
-    async def test() -> None:
-        runs = Runs(slots=1)
-        first = runs.send("a", detached=True)
-        await turn()
-        second = runs.send("b")
-        first.cancel()
-        await turn()
-        assert runs.groups == [["a"]]
-        runs.go.set()
-        assert await second == "B"
-        assert runs.groups == [["a"], ["b"]]
-
-    run(test)
+async def test_a_detached_request_goes_on_without_its_caller_and_counts_as_in_flight() -> None:
+    executions = Executions(max_in_flight=1)
+    first = executions.send("a", detached=True)
+    await turn()
+    second = executions.send("b")
+    first.cancel()
+    await turn()
+    assert executions.batches == [["a"]]
+    executions.go.set()
+    assert await second == "B"
+    assert executions.batches == [["a"], ["b"]]
 
 
 @pytest.mark.parametrize("others", ["", "b", "bc"], ids=["nobody", "one", "two"])
-def test_whoever_joined_a_request_that_was_given_up_in_the_same_turn_is_answered(others: str) -> None:
-    async def test() -> None:
-        runs = Runs(slots=1)
-        runs.go.set()
-        first = runs.send("a")
-        tasks = [runs.send(item) for item in others]
-        await asyncio.sleep(0)
-        first.cancel()
-        assert await asyncio.gather(*tasks) == [item.upper() for item in others]
-        await turn()
-        assert runs.groups == ([list(others)] if others else [])
-        assert not runs.batcher.kinds
-
-    run(test)
+async def test_requests_that_joined_one_whose_caller_left_in_the_same_turn_are_answered(others: str) -> None:
+    executions = Executions(max_in_flight=1)
+    executions.go.set()
+    first = executions.send("a")
+    tasks = [executions.send(item) for item in others]
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await asyncio.gather(*tasks) == [item.upper() for item in others]
+    await turn()
+    assert executions.batches == ([list(others)] if others else [])
+    assert not executions.batcher.active_keys

@@ -1,4 +1,4 @@
-"""What a request may name, and what it is told when there is no such thing."""
+"""Names that a request may use, and the errors for unknown ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_version_without_traffic_can_be_called_by_its_number() -> None:
         ("f_es", "", {}, Unavailable, "no version that takes traffic"),
     ],
 )
-def test_what_does_not_exist_is_said_with_what_does(
+def test_an_error_for_an_unknown_name_lists_the_known_ones(
     name: str, version: str, parameters: dict[str, Any], error: type[TriptychError], text: str
 ) -> None:
     with pytest.raises(error, match=text):

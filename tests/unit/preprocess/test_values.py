@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tritonclient.grpc import service_pb2 as pb
 
+from preprocess.batch_executor import BatchExecutor
 from preprocess.catalog import Target
-from preprocess.pipeline import Chain, Member
+from preprocess.inference import InferenceRequest
+from preprocess.pipeline import Pipeline
 from preprocess.settings import Settings
 from preprocess.transform import Transform
 from triptych.contract import Contract, Plan
 from triptych.datatypes import TO_NUMPY, Array
-from triptych.postprocessing import Predicted
+from triptych.postprocessing import PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import (
     decode_request,
@@ -56,7 +58,7 @@ class Same:
     async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
         return encode_response(pb.ModelInferResponse(), tensors)
 
-    async def __call__(self, batch: Predicted, _call: Call) -> pb.ModelInferResponse:
+    async def __call__(self, batch: PredictedBatch, _call: Call) -> pb.ModelInferResponse:
         tensors = decode_request(encode_request(pb.ModelInferRequest(), batch.outputs), self._plan.check_model_output)
         return encode_response(pb.ModelInferResponse(), self._plan.postprocess(tensors))
 
@@ -67,12 +69,11 @@ def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
     async def call() -> list[pb.ModelInferResponse]:
         own, upstreams = plan(datatype), Same(plan(datatype))
         made: Any = upstreams
-        chain = Chain(Settings(), StageMetrics("preprocess", Tracing()), Transform(ThreadPool(1, 1 << 20)), made, made)
-        target = Target("same", "same_x", 1, 100, ("127.0.0.1:1",))
-        members = [
-            Member("", target, own, Call.within(20), request_tensors(request(part)), {}, own.outputs) for part in parts
-        ]
-        return list(await asyncio.gather(*map(chain, members)))
+        transform = Transform(ThreadPool(1, 1 << 20))
+        executor = BatchExecutor(StageMetrics("preprocess", Tracing()), transform, made, made, "r")
+        pipeline = Pipeline(Settings(), transform, made, executor)
+        results = await asyncio.gather(*[pipeline.infer(inference_request(own, part)) for part in parts])
+        return [result.response for result in results]
 
     raw = []
     for answer, part in zip(asyncio.run(call()), parts, strict=True):
@@ -80,6 +81,12 @@ def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
         assert (tensor.name, tensor.shape) == ("x", part.shape)
         raw += answer.raw_output_contents
     return raw
+
+
+def inference_request(plan: Plan, part: Array) -> InferenceRequest:
+    target, tensors = Target("same", "same_x", 1, 100, ("127.0.0.1:1",)), request_tensors(request(part))
+    call, size_bytes = Call.within(20), tensors.size_bytes
+    return InferenceRequest("", target, plan, call, tensors, {}, plan.outputs, tensors.rows, size_bytes)
 
 
 def request(array: Array) -> pb.ModelInferRequest:

@@ -5,7 +5,6 @@ The tables are held against the protobuf descriptors: a field of a newer tritonc
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -143,18 +142,16 @@ def good() -> pb.ModelInferRequest:
     return infer_request("sales_forecast_de", sales(1))
 
 
-def infer(request: pb.ModelInferRequest | bytes, stage: str = "preprocess") -> tuple[str, str, pb.ModelInferResponse]:
+async def infer(
+    request: pb.ModelInferRequest | bytes, stage: str = "preprocess"
+) -> tuple[str, str, pb.ModelInferResponse]:
     """The code, the sentence, the answer."""
-
-    async def call() -> tuple[str, str, bytes]:
-        stages = Stages()
-        try:
-            data = request if isinstance(request, bytes) else request.SerializeToString()
-            return await stages.infer(getattr(stages, stage), data)
-        finally:
-            stages.close()
-
-    code, text, answer = asyncio.run(call())
+    stages = Stages()
+    try:
+        data = request if isinstance(request, bytes) else request.SerializeToString()
+        code, text, answer = await stages.infer(getattr(stages, stage), data)
+    finally:
+        stages.close()
     return code, text, pb.ModelInferResponse.FromString(answer)
 
 
@@ -187,42 +184,38 @@ def test_every_field_of_a_served_method_is_decided_on() -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_field_of_an_infer_request_is_served_or_refused_by_name(field: str) -> None:
+async def test_a_field_of_an_infer_request_is_served_or_refused_by_name(field: str) -> None:
     request, case = good(), FIELDS[field]
     case.change(request)
     assert request != good()
-    code, text, answer = infer(request)
+    code, text, answer = await infer(request)
     if case.refused:
         assert code in ("INVALID_ARGUMENT", "NOT_FOUND")
         assert case.refused in text
     else:
         assert code == "OK", text
         assert case.answered(answer)
-        assert not case.answered(infer(good())[2])
+        assert not case.answered((await infer(good()))[2])
 
 
-def ask(method: str, data: bytes, stage: str = "preprocess") -> tuple[str, str, Any]:
+async def ask(method: str, data: bytes, stage: str = "preprocess") -> tuple[str, str, Any]:
     """The code, the sentence, the answer of any unary method."""
-
-    async def call() -> Any:
-        stages = Stages()
-        stages.close()
-        table = {each.name: each for each in methods_of(SERVICE, getattr(stages, stage)).methods}
-        return await table[method].answer(table[method].request.FromString(data), Call.within(5))
-
+    stages = Stages()
+    stages.close()
+    table = {each.name: each for each in methods_of(SERVICE, getattr(stages, stage)).methods}
     try:
-        return "OK", "", asyncio.run(call())
+        return "OK", "", await table[method].answer(table[method].request.FromString(data), Call.within(5))
     except TriptychError as error:
         code, text = status_of(error)
         return code.name, text, None
 
 
 @pytest.mark.parametrize("field", OTHER_FIELDS)
-def test_a_field_of_another_method_is_served(field: str) -> None:
+async def test_a_field_of_another_method_is_served(field: str) -> None:
     name, _, field_name = field.partition(".")
     method = next(each for each in SERVICE.methods if each.input_type.name == name)
     fields = {"name": "sales_forecast_de", field_name: OTHER_FIELDS[field]}
-    code, text, answer = ask(method.name, GetMessageClass(method.input_type)(**fields).SerializeToString())
+    code, text, answer = await ask(method.name, GetMessageClass(method.input_type)(**fields).SerializeToString())
     if method.name == "ModelReady":
         assert not answer.ready
     else:
@@ -231,8 +224,8 @@ def test_a_field_of_another_method_is_served(field: str) -> None:
 
 @pytest.mark.parametrize("method", REFUSED_METHODS)
 @pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
-def test_a_method_that_is_not_offered_says_what_to_do_instead(stage: str, method: str) -> None:
-    code, text, _ = ask(method, b"", stage)
+async def test_a_method_that_is_not_offered_says_what_to_do_instead(stage: str, method: str) -> None:
+    code, text, _ = await ask(method, b"", stage)
     assert code == "UNIMPLEMENTED"
     assert f"{method} is not offered here: " in text
     assert REFUSED_METHODS[method] in text
@@ -259,13 +252,13 @@ def unknown_in(place: str) -> bytes:
 
 
 @pytest.mark.parametrize("place", ["request", "input", "contents", "output", "parameter"])
-def test_a_field_that_the_protocol_does_not_have_yet_is_refused(place: str) -> None:
-    code, text, _ = infer(unknown_in(place))
+async def test_a_field_that_the_protocol_does_not_have_yet_is_refused(place: str) -> None:
+    code, text, _ = await infer(unknown_in(place))
     assert code == "INVALID_ARGUMENT"
     assert ("want a value, got none" if place == "parameter" else "field 127") in text
 
 
 @pytest.mark.parametrize("method", sorted(SERVED_METHODS - {"ModelInfer", "ModelStreamInfer"}))
-def test_so_it_is_in_the_other_methods(method: str) -> None:
-    code, text, _ = ask(method, UNKNOWN)
+async def test_so_it_is_in_the_other_methods(method: str) -> None:
+    code, text, _ = await ask(method, UNKNOWN)
     assert (code, "field 127" in text) == ("INVALID_ARGUMENT", True)

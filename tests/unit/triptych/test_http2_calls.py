@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.component.scripted.frames import END_HEADERS, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, frame
-from tests.component.scripted.loop import on_a_loop
+from tests.component.scripted.loop import leaves_nothing
 from tests.unit.triptych.wired import Wire, carry_all, server_of, wire
 from triptych.errors import Draining, NotSupported
 from triptych.http2.client import CallFailed, ClientConnection
@@ -165,20 +165,20 @@ STEPS = st.lists(st.one_of(CALL, CARRY, CARRY, CARRY, ODD), max_size=40)
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS, room_bytes=st.sampled_from([1 << 10, 1 << 20, 1 << 27]))
-def test_every_call_ends_once_with_its_answer_or_an_error_and_leaves_nothing(
+async def test_every_call_ends_once_with_its_answer_or_an_error_and_leaves_nothing(
     steps: list[tuple[Any, ...]], room_bytes: int
 ) -> None:
-    @on_a_loop
+    @leaves_nothing
     async def run() -> None:
         made = Run(room_bytes)
         for step in steps:
             await made.do(step)
         await made.check()
 
-    run()
+    await run()
 
 
-@on_a_loop
+@leaves_nothing
 async def test_answers_that_go_out_at_once_end_their_calls_one_after_another() -> None:
     """Each of 300 callers that has not sent all is told to stop: once one ended the next from within (depth 1,500)."""
 

@@ -24,7 +24,7 @@ from tests.component.scripted.frames import (
     WINDOW_UPDATE,
     frame,
 )
-from tests.component.scripted.loop import on_a_loop
+from tests.component.scripted.loop import leaves_nothing
 from tests.unit.triptych.wired import Wire, server_of
 from triptych.errors import Draining
 from triptych.http2 import connection as connection_module
@@ -112,7 +112,7 @@ def serve(
     ],
     ids=["GET", "a text", "gRPC-Web", "a like name"],
 )
-@on_a_loop
+@leaves_nothing
 async def test_what_is_no_call_may_go_on_while_its_answer_waits_for_windows(first: bytes) -> None:
     """`assert self.handler is not None` in a callback of the protocol ended the connection."""
     caller = Caller(server := serve())
@@ -127,7 +127,7 @@ async def test_what_is_no_call_may_go_on_while_its_answer_waits_for_windows(firs
 
 
 @pytest.mark.parametrize("content_type", ["application/grpc", "application/grpc+proto", "application/grpc;charset=x"])
-@on_a_loop
+@leaves_nothing
 async def test_names_of_grpc_are_taken(content_type: str) -> None:
     caller = Caller(serve())
     call = begun("/x", content_type=content_type)
@@ -136,7 +136,7 @@ async def test_names_of_grpc_are_taken(content_type: str) -> None:
 
 
 @pytest.mark.parametrize("window", [0, 1, 500, 1500])
-@on_a_loop
+@leaves_nothing
 async def test_an_answer_that_waits_when_its_call_is_ended_gives_its_room_back_once(window: int) -> None:
     caller = Caller(server := serve(answer_twice))
     await caller.send(opening(window), begun("/x"), frame(DATA, END_STREAM, 1, framed(b"")))
@@ -149,7 +149,7 @@ async def test_an_answer_that_waits_when_its_call_is_ended_gives_its_room_back_o
 
 
 @pytest.mark.parametrize("leave", ["reset", "lost"])
-@on_a_loop
+@leaves_nothing
 async def test_a_message_that_is_unpacked_when_its_caller_leaves_gives_its_room_back_once(leave: str) -> None:
     caller = Caller(server := serve(max_unpacked_ratio=100_000))
     packed = gzip.compress(bytes(8 << 20))
@@ -169,7 +169,7 @@ async def test_a_message_that_is_unpacked_when_its_caller_leaves_gives_its_room_
     [(framed(b"a") * 2,), (framed(b"a"), framed(b"b")), (framed(b""),) * 2],
     ids=["in one piece", "in two", "empty"],
 )
-@on_a_loop
+@leaves_nothing
 async def test_a_second_message_of_a_unary_call_ends_it_at_once(pieces: tuple[bytes, ...]) -> None:
     """Empty messages had no end: each began a new pace, and took five bytes of room."""
     caller = Caller(server := serve())
@@ -179,7 +179,7 @@ async def test_a_second_message_of_a_unary_call_ends_it_at_once(pieces: tuple[by
     assert server.arriving.taken_bytes == 0
 
 
-@on_a_loop
+@leaves_nothing
 async def test_messages_that_wait_take_room_for_themselves_beside_their_bytes() -> None:
     released = asyncio.Event()
 
@@ -197,7 +197,7 @@ async def test_messages_that_wait_take_room_for_themselves_beside_their_bytes() 
     assert server.arriving.taken_bytes == 0
 
 
-@on_a_loop
+@leaves_nothing
 async def test_what_comes_for_a_call_that_has_its_answer_takes_no_room() -> None:
     async def early(exchange: Exchange) -> None:
         exchange.finish(bytes(100))
@@ -209,7 +209,7 @@ async def test_what_comes_for_a_call_that_has_its_answer_takes_no_room() -> None
     assert server.arriving.taken_bytes == 0
 
 
-@on_a_loop
+@leaves_nothing
 async def test_a_call_may_read_and_wait_for_its_caller_to_read_at_once() -> None:
     """One future for both: the one that came first was never woken."""
     got: list[bytes] = []
@@ -235,7 +235,7 @@ async def test_a_call_may_read_and_wait_for_its_caller_to_read_at_once() -> None
     assert not caller.connection.exchanges
 
 
-@on_a_loop
+@leaves_nothing
 async def test_an_answer_that_nobody_reads_is_not_counted_as_given() -> None:
     codes: list[str] = []
 
@@ -252,7 +252,7 @@ async def test_an_answer_that_nobody_reads_is_not_counted_as_given() -> None:
     assert server.leaving.taken_bytes == 0
 
 
-@on_a_loop
+@leaves_nothing
 async def test_a_handler_whose_work_is_cancelled_from_within_answers() -> None:
     async def cancelled(exchange: Exchange) -> None:
         raise asyncio.CancelledError
@@ -266,7 +266,7 @@ async def test_a_handler_whose_work_is_cancelled_from_within_answers() -> None:
 @pytest.mark.parametrize(
     "first", [b"", b"P", PREFACE, PREFACE + bytes(8)], ids=["nothing", "a byte", "the preface", "half a frame"]
 )
-@on_a_loop
+@leaves_nothing
 async def test_a_connection_that_does_not_begin_ends(first: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server_module, "BEGIN_S", 0.02)
@@ -279,7 +279,7 @@ async def test_a_connection_that_does_not_begin_ends(first: bytes) -> None:
         assert caller.connection.is_closed
 
 
-@on_a_loop
+@leaves_nothing
 async def test_each_connection_over_the_limit_costs_another_its_place() -> None:
     server = serve(max_connections=2)
     callers = [Caller(server) for _ in range(6)]  # none of which the loop has told that it is gone
@@ -288,7 +288,7 @@ async def test_each_connection_over_the_limit_costs_another_its_place() -> None:
 
 
 @pytest.mark.parametrize("begins", ["before", "after", "never"])
-@on_a_loop
+@leaves_nothing
 async def test_a_connection_that_is_new_when_the_server_leaves_leaves_too(begins: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server_module, "NOTICE_S", 0.02)
@@ -309,7 +309,7 @@ async def test_a_connection_that_is_new_when_the_server_leaves_leaves_too(begins
                 await asyncio.sleep(0.01)
 
 
-@on_a_loop
+@leaves_nothing
 async def test_what_a_peer_does_not_read_of_a_closed_connection_is_dropped() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connection_module, "CLOSE_S", 0.02)
@@ -341,8 +341,8 @@ CALLS = st.builds(
 
 @settings(max_examples=200, deadline=None)
 @given(window=st.sampled_from([0, 3, 1 << 20]), frames=st.lists(st.one_of(FRAMES, CALLS), max_size=12))
-def test_nothing_that_a_caller_sends_raises(window: int, frames: list[bytes]) -> None:
-    @on_a_loop
+async def test_nothing_that_a_caller_sends_raises(window: int, frames: list[bytes]) -> None:
+    @leaves_nothing
     async def run() -> None:
         for streams in (False, True):
             caller = Caller(server := serve(streams=streams))
@@ -357,4 +357,4 @@ def test_nothing_that_a_caller_sends_raises(window: int, frames: list[bytes]) ->
             assert not server.connections
             assert (server.arriving.taken_bytes, server.leaving.taken_bytes) == (0, 0)
 
-    run()
+    await run()

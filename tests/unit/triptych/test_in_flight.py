@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -47,7 +46,7 @@ def inbox_within(in_flight_bytes: InFlightBytes) -> Inbox:
     return inbox
 
 
-def test_a_message_has_room_by_what_has_arrived_and_not_by_what_it_announces() -> None:
+async def test_a_message_has_room_by_what_has_arrived_and_not_by_what_it_announces() -> None:
     in_flight_bytes = InFlightBytes(100)
     coming = [inbox_within(in_flight_bytes) for _ in range(6)]
     assert in_flight_bytes.taken_bytes == 6 * 15
@@ -56,7 +55,7 @@ def test_a_message_has_room_by_what_has_arrived_and_not_by_what_it_announces() -
     for inbox in coming[1:]:
         inbox.close()
     coming[0].feed(bytes(70))
-    assert asyncio.run(coming[0].take()) == bytes(80)
+    assert await coming[0].take() == bytes(80)
     assert in_flight_bytes.taken_bytes == 0
 
 

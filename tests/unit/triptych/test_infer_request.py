@@ -64,11 +64,11 @@ def with_parameter(name: str, **value: Any) -> pb.ModelInferRequest:
         (with_parameter("route", bool_param=True), "'route'"),
     ],
 )
-def test_a_parameter_of_tritons_that_is_not_served_is_refused_by_name(
+async def test_a_parameter_of_tritons_that_is_not_served_is_refused_by_name(
     request_: pb.ModelInferRequest, says: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=says):
-        raise InvalidRequest(infer(request_)[1])
+        raise InvalidRequest((await infer(request_))[1])
 
 
 @pytest.mark.parametrize(
@@ -83,16 +83,16 @@ def test_a_parameter_of_tritons_that_is_not_served_is_refused_by_name(
         with_parameter("triton_enable_empty_final_response", bool_param=True),
     ],
 )
-def test_one_that_means_the_same_as_none_is_taken(request_: pb.ModelInferRequest) -> None:
-    assert infer(request_)[0] == "OK"
+async def test_one_that_means_the_same_as_none_is_taken(request_: pb.ModelInferRequest) -> None:
+    assert (await infer(request_))[0] == "OK"
 
 
-def test_a_timeout_in_microseconds_is_a_deadline() -> None:
-    assert infer(with_parameter("timeout", int64_param=1))[0] == "DEADLINE_EXCEEDED"
-    assert infer(with_parameter("timeout", int64_param=10**9))[0] == "OK"
+async def test_a_timeout_in_microseconds_is_a_deadline() -> None:
+    assert (await infer(with_parameter("timeout", int64_param=1)))[0] == "DEADLINE_EXCEEDED"
+    assert (await infer(with_parameter("timeout", int64_param=10**9)))[0] == "OK"
 
 
-def test_it_ends_a_request_that_is_in_work(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_ends_a_request_that_is_in_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """triton-inference-server/server#7512: the answer came when the work before it had ended, 80 s late."""
 
     async def call() -> tuple[str, str, bytes]:
@@ -109,16 +109,16 @@ def test_it_ends_a_request_that_is_in_work(monkeypatch: pytest.MonkeyPatch) -> N
         finally:
             stages.close()
 
-    code, text, _ = asyncio.run(call())
+    code, text, _ = await call()
     assert (code, text) == ("DEADLINE_EXCEEDED", "the request's timeout of 50000 us has passed")
 
 
-def test_outputs_come_in_the_order_in_which_they_are_asked_for() -> None:
+async def test_outputs_come_in_the_order_in_which_they_are_asked_for() -> None:
     """triton-inference-server/dali_backend#18: names and contents were swapped."""
     request = good()
     request.outputs.add(name="total")
     request.outputs.add(name="units")
-    every, chosen = infer(good())[2], infer(request)[2]
+    every, chosen = (await infer(good()))[2], (await infer(request))[2]
     assert [output.name for output in chosen.outputs] == ["total", "units"]
     assert list(chosen.raw_output_contents) == list(reversed(every.raw_output_contents))
 
@@ -132,7 +132,7 @@ def test_bytes_are_taken_as_they_are(elements: list[bytes]) -> None:
     assert decode_request(request)["t"].tolist() == decode_request(typed)["t"].tolist() == elements
 
 
-def test_each_answer_of_a_stream_is_its_requests_last_one() -> None:
+async def test_each_answer_of_a_stream_is_its_requests_last_one() -> None:
     async def call() -> list[pb.ModelStreamInferResponse]:
         stages = Stages()
         try:
@@ -141,16 +141,16 @@ def test_each_answer_of_a_stream_is_its_requests_last_one() -> None:
         finally:
             stages.close()
 
-    answer, refused, unread = asyncio.run(call())
+    answer, refused, unread = await call()
     assert answer.infer_response.parameters["triton_final_response"].bool_param
     assert refused.infer_response.parameters["triton_final_response"].bool_param
     assert refused.infer_response.id == "2"
     assert refused.error_message.startswith("NOT_FOUND: unknown model")
     assert unread.error_message.startswith("INVALID_ARGUMENT: want an encoded")
-    assert "triton_final_response" not in infer(good())[2].parameters
+    assert "triton_final_response" not in (await infer(good()))[2].parameters
 
 
-def test_a_fault_of_ours_in_a_stream_is_logged_whole(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_ours_in_a_stream_is_logged_whole(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     async def call() -> list[pb.ModelStreamInferResponse]:
         stages = Stages()
         monkeypatch.setattr(stages.preprocess, "_chain", None)
@@ -159,28 +159,28 @@ def test_a_fault_of_ours_in_a_stream_is_logged_whole(lines: list[str], monkeypat
         finally:
             stages.close()
 
-    (answer,) = asyncio.run(call())
+    (answer,) = await call()
     assert answer.error_message == f"INTERNAL: {INTERNAL_TEXT}"
     assert "'NoneType' object is not callable" in "".join(lines)
 
 
-def test_the_size_of_raw_contents_may_be_stated_and_has_to_be_right() -> None:
+async def test_the_size_of_raw_contents_may_be_stated_and_has_to_be_right() -> None:
     """KServe's client sends it unasked."""
     request = good()
     request.inputs[0].parameters["binary_data_size"].int64_param = 112
-    assert infer(request)[0] == "OK"
+    assert (await infer(request))[0] == "OK"
     del request.raw_input_contents[:]
-    assert "'history': want raw contents beside binary_data_size, got typed contents" in infer(request)[1]
+    assert "'history': want raw contents beside binary_data_size, got typed contents" in (await infer(request))[1]
     request = good()
     request.inputs[0].parameters["binary_data_size"].string_param = "112"
-    assert "'history': want no parameters of an input but binary_data_size" in infer(request)[1]
+    assert "'history': want no parameters of an input but binary_data_size" in (await infer(request))[1]
 
 
-def test_shared_memory_for_one_of_three_inputs_is_not_about_the_number_of_contents() -> None:
+async def test_shared_memory_for_one_of_three_inputs_is_not_about_the_number_of_contents() -> None:
     request = good()
     request.inputs[2].parameters["shared_memory_region"].string_param = "r"
     del request.raw_input_contents[2]
-    code, text, _ = infer(request)
+    code, text, _ = await infer(request)
     assert (code, "input 'promotion'" in text, "shared memory" in text) == (BAD, True, True)
 
 
@@ -201,20 +201,20 @@ def output(parameter: str) -> pb.ModelInferRequest:
     ],
 )
 @pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
-def test_a_parameter_of_an_output_is_refused_by_name(stage: str, parameter: str, says: str) -> None:
+async def test_a_parameter_of_an_output_is_refused_by_name(stage: str, parameter: str, says: str) -> None:
     request = output(parameter)
     request.model_version = "1"
-    code, text, _ = infer(request, stage)
+    code, text, _ = await infer(request, stage)
     assert code == BAD
     assert f"output 'units', parameter '{parameter}': want" in text
     assert says in text
 
 
-def test_an_output_that_is_asked_for_twice_is_refused() -> None:
+async def test_an_output_that_is_asked_for_twice_is_refused() -> None:
     request = good()
     request.outputs.add(name="units")
     request.outputs.add(name="units")
-    assert "output 'units': want it asked for once" in infer(request)[1]
+    assert "output 'units': want it asked for once" in (await infer(request))[1]
 
 
 @pytest.mark.parametrize("shape", [[0, 2**62], [0, 2**62, 2**62], [2**63 - 1, 0], [1, 0, 2**50], [0, 2**31, 2**31]])
@@ -228,10 +228,10 @@ def test_a_shape_without_elements_may_not_be_larger_than_numpy_counts(datatype: 
 
 @pytest.mark.parametrize("version", ["01", " 1", "1 ", "+1", "-1", "1.0", "latest", "１", "١", "9" * 30, "1" * 5_000])
 @pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
-def test_a_version_has_one_spelling(stage: str, version: str) -> None:
+async def test_a_version_has_one_spelling(stage: str, version: str) -> None:
     request = good()
     request.model_version = version
-    code, text, _ = infer(request, stage)
+    code, text, _ = await infer(request, stage)
     assert code == ("NOT_FOUND" if stage == "preprocess" else BAD)
     assert "as in '1'" in text
 
@@ -284,11 +284,13 @@ def lines() -> Any:
 
 @pytest.mark.parametrize("name", TOO_MUCH)
 @pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
-def test_too_many_or_too_long_is_named_and_takes_no_room_in_the_log(stage: str, name: str, lines: list[str]) -> None:
+async def test_too_many_or_too_long_is_named_and_takes_no_room_in_the_log(
+    stage: str, name: str, lines: list[str]
+) -> None:
     request = good() if stage == "preprocess" else infer_request("sales_forecast_de", {"history": np.ones((1, 7))})
     request.model_version = "1"
     TOO_MUCH[name](request)
-    code, text, _ = infer(request, stage)
+    code, text, _ = await infer(request, stage)
     assert code == BAD
     assert name in text
     assert len(text) < 1_000
@@ -296,9 +298,9 @@ def test_too_many_or_too_long_is_named_and_takes_no_room_in_the_log(stage: str, 
 
 
 @pytest.mark.parametrize("method", ["ModelMetadata", "ModelConfig", "ModelReady", "ModelStatistics"])
-def test_so_it_is_in_the_other_methods(method: str) -> None:
+async def test_so_it_is_in_the_other_methods(method: str) -> None:
     request = pb.ModelMetadataRequest(name=LONG).SerializeToString()  # they encode alike
-    assert ask(method, request)[:2] == (BAD, "name: want at most 16384 characters, got 3000000")
+    assert (await ask(method, request))[:2] == (BAD, "name: want at most 16384 characters, got 3000000")
 
 
 @pytest.mark.parametrize(
@@ -321,13 +323,13 @@ def test_a_sentence_fits_into_the_metadata_of_a_call(error: Exception) -> None:
     ("stage", "code", "says"),
     [("preprocess", "NOT_FOUND", "unknown model or family ''"), ("postprocess", BAD, "want model_version")],
 )
-def test_an_empty_message_is_told_what_it_lacks(stage: str, code: str, says: str) -> None:
-    got, text, _ = infer(b"", stage)
+async def test_an_empty_message_is_told_what_it_lacks(stage: str, code: str, says: str) -> None:
+    got, text, _ = await infer(b"", stage)
     assert (got, says in text) == (code, True), text
 
 
-def test_a_name_of_10_kib_is_still_not_found() -> None:
-    assert infer(infer_request("m" * 10_240, sales(1)))[0] == "NOT_FOUND"
+async def test_a_name_of_10_kib_is_still_not_found() -> None:
+    assert (await infer(infer_request("m" * 10_240, sales(1))))[0] == "NOT_FOUND"
 
 
 def test_a_line_of_the_log_is_bounded_whatever_stands_in_it() -> None:
@@ -342,20 +344,16 @@ def test_a_line_of_the_log_is_bounded_whatever_stands_in_it() -> None:
     assert json.loads(line)["reason"].endswith("(3000000 characters)")
 
 
-def test_a_refusal_at_the_limit_of_requests_in_flight_says_when_to_try_again() -> None:
-    async def call() -> set[str]:
-        stages = Stages()
-        servicer = stages.preprocess
-        servicer._in_flight = servicer.settings.max_in_flight
-        hints = set()
-        for _ in range(20):
-            with pytest.raises(Overloaded) as caught:
-                await servicer.model_infer(good(), Call.within(5))
-            hints.add(dict(trailers_of(caught.value))[RETRY_AFTER])
-        stages.close()
-        return hints
-
-    hints = asyncio.run(call())
+async def test_a_refusal_at_the_limit_of_requests_in_flight_says_when_to_try_again() -> None:
+    stages = Stages()
+    servicer = stages.preprocess
+    servicer._in_flight = servicer.settings.max_in_flight
+    hints = set()
+    for _ in range(20):
+        with pytest.raises(Overloaded) as caught:
+            await servicer.model_infer(good(), Call.within(5))
+        hints.add(dict(trailers_of(caught.value))[RETRY_AFTER])
+    stages.close()
     assert len(hints) > 1  # not all at once
     assert all(25 <= int(hint) <= 75 for hint in hints)
 
@@ -384,7 +382,7 @@ def _bytes(request: pb.ModelInferRequest, n: int) -> None:
     request.raw_input_contents[0] = bytes(4 * n)
 
 
-def lines_run(request: pb.ModelInferRequest) -> int:
+async def lines_run(request: pb.ModelInferRequest) -> int:
     """Lines of our own code that the request makes run: the same on a machine that is busy."""
     count = 0
 
@@ -395,46 +393,43 @@ def lines_run(request: pb.ModelInferRequest) -> int:
         count += event == "line"
         return trace
 
-    async def call() -> None:
-        stages = Stages()
-        data = request.SerializeToString()
-        await stages.infer(stages.preprocess, good().SerializeToString())  # the contract is fetched
-        sys.settrace(trace)
-        try:
-            await stages.infer(stages.preprocess, data)
-        finally:
-            sys.settrace(None)
-            stages.close()
-
-    asyncio.run(call())
+    stages = Stages()
+    data = request.SerializeToString()
+    await stages.infer(stages.preprocess, good().SerializeToString())  # the contract is fetched
+    sys.settrace(trace)
+    try:
+        await stages.infer(stages.preprocess, data)
+    finally:
+        sys.settrace(None)
+        stages.close()
     return count
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_no_shape_of_a_message_makes_more_work_than_its_limits_allow(shape: str) -> None:
+async def test_no_shape_of_a_message_makes_more_work_than_its_limits_allow(shape: str) -> None:
     counts = []
     for n in (2_000, 32_000):
         request = good()
         SHAPES[shape](request, n)
-        counts.append(lines_run(request))
+        counts.append(await lines_run(request))
     assert counts[1] <= counts[0] + 50, "the work of a message over the limits does not depend on how far it is over"
     assert counts[0] < 60 * 1024
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(sorted(SHAPES)), st.integers(1, 1_000)), min_size=1, max_size=4))
-def test_work_for_a_request_is_bounded_by_its_bytes(parts: list[tuple[str, int]]) -> None:
+async def test_work_for_a_request_is_bounded_by_its_bytes(parts: list[tuple[str, int]]) -> None:
     request = good()
     for shape, n in parts:
         SHAPES[shape](request, n)
-    assert lines_run(request) <= 4_000 + 10 * request.ByteSize()
+    assert await lines_run(request) <= 4_000 + 10 * request.ByteSize()
 
 
-def test_thirty_thousand_inputs_of_one_name_do_not_stop_the_others() -> None:
+async def test_thirty_thousand_inputs_of_one_name_do_not_stop_the_others() -> None:
     request = good()
     for _ in range(30_000):
         request.inputs.add(name="history", datatype="FP32", shape=[1, 28])
         request.raw_input_contents.append(b"")
     started_s = time.process_time()
-    assert infer(request)[1] == "want at most 1024 inputs, got 30003"
+    assert (await infer(request))[1] == "want at most 1024 inputs, got 30003"
     assert time.process_time() - started_s < 5  # 6.5 s was the search for the second one alone

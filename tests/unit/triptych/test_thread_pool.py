@@ -22,52 +22,46 @@ def test_without_a_cgroup_the_affinity_stands(tmp_path: Path) -> None:
     assert cpu_limit(tmp_path / "absent") == len(os.sched_getaffinity(0))
 
 
-def test_small_work_runs_in_place_and_large_work_in_a_thread() -> None:
-    async def names() -> list[str]:
-        thread_pool = ThreadPool(1, inline_bytes=100)
-        found = [await thread_pool.run(lambda: threading.current_thread().name, size) for size in (100, 101)]
-        thread_pool.close()
-        return found
-
-    small, large = asyncio.run(names())
+async def test_small_work_runs_in_place_and_large_work_in_a_thread() -> None:
+    thread_pool = ThreadPool(1, inline_bytes=100)
+    found = [await thread_pool.run(lambda: threading.current_thread().name, size) for size in (100, 101)]
+    thread_pool.close()
+    small, large = found
     assert small == threading.current_thread().name
     assert large.startswith("worker")
 
 
-def test_the_wait_to_expect_follows_what_is_in_hand_and_what_the_last_work_took() -> None:
-    async def waits() -> list[float]:
-        thread_pool = ThreadPool(2, inline_bytes=100)
-        found = [thread_pool.wait_s]
-        await thread_pool.run(lambda: time.sleep(0.02), 1000)
-        found.append(thread_pool.wait_s)
-        jobs = [asyncio.ensure_future(thread_pool.run(lambda: time.sleep(0.02), 1000)) for _ in range(6)]
-        await asyncio.sleep(0)
-        found.append(thread_pool.wait_s)
-        jobs.pop().cancel()
-        await asyncio.sleep(0)
-        found.append(thread_pool.wait_s)
-        await asyncio.gather(*jobs)
-        found.append(thread_pool.wait_s)
-        thread_pool.close()
-        return found
-
-    before, idle, six, five, after = asyncio.run(waits())
+async def test_the_wait_to_expect_follows_what_is_in_hand_and_what_the_last_work_took() -> None:
+    thread_pool = ThreadPool(2, inline_bytes=100)
+    found = [thread_pool.wait_s]
+    await thread_pool.run(lambda: time.sleep(0.02), 1000)
+    found.append(thread_pool.wait_s)
+    jobs = [asyncio.ensure_future(thread_pool.run(lambda: time.sleep(0.02), 1000)) for _ in range(6)]
+    await asyncio.sleep(0)
+    found.append(thread_pool.wait_s)
+    jobs.pop().cancel()
+    await asyncio.sleep(0)
+    found.append(thread_pool.wait_s)
+    await asyncio.gather(*jobs)
+    found.append(thread_pool.wait_s)
+    thread_pool.close()
+    before, idle, six, five, after = found
     assert before == idle == after == 0.0
     assert six >= 6 * 0.02 / 2
     assert five == pytest.approx(six * 5 / 6)
 
 
-def test_work_that_fails_is_not_in_hand_any_more() -> None:
+async def test_work_that_fails_is_not_in_hand_any_more() -> None:
     async def wait_s() -> float:
         thread_pool = ThreadPool(1, inline_bytes=0)
         with pytest.raises(ZeroDivisionError):
             await thread_pool.run(lambda: 1 // 0, 1000)
         return thread_pool.wait_s
 
-    assert asyncio.run(wait_s()) == 0.0
+    assert await wait_s() == 0.0
 
 
-def test_work_that_nobody_waits_for_ends_at_its_next_part_and_what_waits_behind_it_never_begins() -> None:
+async def test_work_that_nobody_waits_for_ends_at_its_next_part_and_what_waits_behind_it_never_begins() -> None:
     begun, release = threading.Event(), threading.Event()
     parts: list[str] = []
 
@@ -78,23 +72,20 @@ def test_work_that_nobody_waits_for_ends_at_its_next_part_and_what_waits_behind_
             begun.set()
             assert release.wait(60)
 
-    async def test() -> None:
-        thread_pool = ThreadPool(1, inline_bytes=0)
-        first = asyncio.ensure_future(thread_pool.run(long_work, 1))
-        second = asyncio.ensure_future(thread_pool.run(lambda: parts.append("second"), 1))
-        await asyncio.to_thread(begun.wait, 60)
-        first.cancel()
-        second.cancel()
-        await asyncio.gather(first, second, return_exceptions=True)
-        release.set()
-        await thread_pool.run(lambda: parts.append("third"), 1)
-        thread_pool.close()
-
-    asyncio.run(test())
+    thread_pool = ThreadPool(1, inline_bytes=0)
+    first = asyncio.ensure_future(thread_pool.run(long_work, 1))
+    second = asyncio.ensure_future(thread_pool.run(lambda: parts.append("second"), 1))
+    await asyncio.to_thread(begun.wait, 60)
+    first.cancel()
+    second.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    release.set()
+    await thread_pool.run(lambda: parts.append("third"), 1)
+    thread_pool.close()
     assert parts == ["long", "third"]
 
 
-def test_work_over_its_limit_of_time_ends_at_its_next_part() -> None:
+async def test_work_over_its_limit_of_time_ends_at_its_next_part() -> None:
     release = threading.Event()
     parts: list[str] = []
 
@@ -104,31 +95,25 @@ def test_work_over_its_limit_of_time_ends_at_its_next_part() -> None:
             parts.append("long")
             assert release.wait(60)
 
-    async def test() -> None:
-        thread_pool = ThreadPool(1, inline_bytes=10)
-        with pytest.raises(TimeoutError):
-            await thread_pool.run_within(long_work, 11, 0.05)
-        release.set()
-        assert await thread_pool.run_within(lambda: "no limit", 11, None) == "no limit"
-        assert await thread_pool.run_within(lambda: "in time", 11, 60) == "in time"
-        assert await thread_pool.run_within(lambda: "in place", 10, -1) == "in place"
-        thread_pool.close()
-
-    asyncio.run(test())
+    thread_pool = ThreadPool(1, inline_bytes=10)
+    with pytest.raises(TimeoutError):
+        await thread_pool.run_within(long_work, 11, 0.05)
+    release.set()
+    assert await thread_pool.run_within(lambda: "no limit", 11, None) == "no limit"
+    assert await thread_pool.run_within(lambda: "in time", 11, 60) == "in time"
+    assert await thread_pool.run_within(lambda: "in place", 10, -1) == "in place"
+    thread_pool.close()
     assert len(parts) <= 1  # on a busy machine it was not even begun
 
 
-def test_work_that_somebody_waits_for_is_not_cancelled_by_that_of_others() -> None:
-    async def test() -> None:
-        thread_pool = ThreadPool(2, inline_bytes=0)
-        gone = asyncio.ensure_future(thread_pool.run(lambda: time.sleep(0.01), 1))
-        stays = asyncio.ensure_future(thread_pool.run(check_cancelled, 1))
-        await asyncio.sleep(0)
-        gone.cancel()
-        await stays
-        thread_pool.close()
-
-    asyncio.run(test())
+async def test_work_that_somebody_waits_for_is_not_cancelled_by_that_of_others() -> None:
+    thread_pool = ThreadPool(2, inline_bytes=0)
+    gone = asyncio.ensure_future(thread_pool.run(lambda: time.sleep(0.01), 1))
+    stays = asyncio.ensure_future(thread_pool.run(check_cancelled, 1))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await stays
+    thread_pool.close()
     check_cancelled()  # in no thread of ours: nothing to be cancelled
 
 
@@ -157,44 +142,38 @@ async def given_back(thread_pool: ThreadPool) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_work_does_not_wait_for_abandoned_work_that_cannot_be_stopped(threads: int) -> None:
-    async def test() -> None:
-        thread_pool = ThreadPool(threads, inline_bytes=0)
-        pictures = [Picture() for _ in range(threads)]
-        for picture in pictures:
-            await picture.abandoned(thread_pool)
-        assert await asyncio.gather(*(thread_pool.run(lambda: "good", 1) for _ in range(9))) == ["good"] * 9
-        assert thread_pool._abandoned == threads
-        for picture in pictures:
-            picture.ends.set()
-        await given_back(thread_pool)
-        thread_pool.close()
-
-    asyncio.run(test())
+async def test_work_does_not_wait_for_abandoned_work_that_cannot_be_stopped(threads: int) -> None:
+    thread_pool = ThreadPool(threads, inline_bytes=0)
+    pictures = [Picture() for _ in range(threads)]
+    for picture in pictures:
+        await picture.abandoned(thread_pool)
+    assert await asyncio.gather(*(thread_pool.run(lambda: "good", 1) for _ in range(9))) == ["good"] * 9
+    assert thread_pool._abandoned == threads
+    for picture in pictures:
+        picture.ends.set()
+    await given_back(thread_pool)
+    thread_pool.close()
 
 
-def test_work_that_goes_on_counts_once_the_spare_threads_are_taken_and_every_thread_comes_back() -> None:
-    async def test() -> None:
-        thread_pool, first, second = ThreadPool(1, inline_bytes=0), Picture(), Picture()
-        await first.abandoned(thread_pool)
-        await second.abandoned(thread_pool)
-        good = asyncio.ensure_future(thread_pool.run(lambda: "good", 1))
-        assert not (await asyncio.wait({good}, timeout=0.05))[0]
-        second.ends.set()
-        assert await good == "good"
-        first.ends.set()
-        await given_back(thread_pool)
-        third = Picture()
-        await third.abandoned(thread_pool)
-        assert await thread_pool.run(lambda: "good", 1) == "good"
-        third.ends.set()
-        await given_back(thread_pool)
-        thread_pool.close()
-
-    asyncio.run(test())
+async def test_work_that_goes_on_counts_once_the_spare_threads_are_taken_and_every_thread_comes_back() -> None:
+    thread_pool, first, second = ThreadPool(1, inline_bytes=0), Picture(), Picture()
+    await first.abandoned(thread_pool)
+    await second.abandoned(thread_pool)
+    good = asyncio.ensure_future(thread_pool.run(lambda: "good", 1))
+    assert not (await asyncio.wait({good}, timeout=0.05))[0]
+    second.ends.set()
+    assert await good == "good"
+    first.ends.set()
+    await given_back(thread_pool)
+    third = Picture()
+    await third.abandoned(thread_pool)
+    assert await thread_pool.run(lambda: "good", 1) == "good"
+    third.ends.set()
+    await given_back(thread_pool)
+    thread_pool.close()
 
 
-def test_no_more_than_the_counted_threads_and_the_spare_ones_run_at_once() -> None:
+async def test_no_more_than_the_counted_threads_and_the_spare_ones_run_at_once() -> None:
     running: list[int] = []
     most = 0
     lock = threading.Lock()
@@ -208,20 +187,17 @@ def test_no_more_than_the_counted_threads_and_the_spare_ones_run_at_once() -> No
         with lock:
             running.pop()
 
-    async def test() -> None:
-        thread_pool = ThreadPool(2, inline_bytes=0)
-        for _ in range(20):
-            tasks = [asyncio.ensure_future(thread_pool.run(work, 1)) for _ in range(12)]
-            await asyncio.sleep(0.002)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        await given_back(thread_pool)
-        assert await thread_pool.run(lambda: "good", 1) == "good"
-        assert thread_pool.wait_s == 0.0
-        thread_pool.close()
-
-    asyncio.run(test())
+    thread_pool = ThreadPool(2, inline_bytes=0)
+    for _ in range(20):
+        tasks = [asyncio.ensure_future(thread_pool.run(work, 1)) for _ in range(12)]
+        await asyncio.sleep(0.002)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    await given_back(thread_pool)
+    assert await thread_pool.run(lambda: "good", 1) == "good"
+    assert thread_pool.wait_s == 0.0
+    thread_pool.close()
     assert 0 < most <= 4
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import random
 import zlib
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote
 
@@ -24,22 +22,15 @@ LIMIT, RATIO = 1000, 100
 ROOM, UNPACKING = InFlightBytes(1 << 20), ThreadPoolExecutor(1)
 
 
-def read(pieces: list[bytes], encoding: str = "identity") -> list[bytes]:
-    async def chunks() -> AsyncIterator[bytes]:
-        for piece in pieces:
-            yield piece
-
-    async def all_of_them() -> list[bytes]:
-        inbox = Inbox(Limits(LIMIT, encoding, RATIO), ROOM, UNPACKING)
-        messages = []
-        async for chunk in chunks():
-            inbox.feed(chunk)
-            while inbox.waiting:
-                messages.append(await inbox.take())
-        inbox.check_end()
-        return messages
-
-    return asyncio.run(all_of_them())
+async def read(pieces: list[bytes], encoding: str = "identity") -> list[bytes]:
+    inbox = Inbox(Limits(LIMIT, encoding, RATIO), ROOM, UNPACKING)
+    messages = []
+    for piece in pieces:
+        inbox.feed(piece)
+        while inbox.waiting:
+            messages.append(await inbox.take())
+    inbox.check_end()
+    return messages
 
 
 def packed(message: bytes) -> bytes:
@@ -48,7 +39,7 @@ def packed(message: bytes) -> bytes:
 
 
 @given(st.lists(st.binary(max_size=50), max_size=5), st.lists(st.integers(1, 40), min_size=1))
-def test_messages_come_whole_however_they_were_cut(sent: list[bytes], sizes: list[int]) -> None:
+async def test_messages_come_whole_however_they_were_cut(sent: list[bytes], sizes: list[int]) -> None:
     data = b"".join(map(framed, sent))
     pieces: list[bytes] = []
     at = 0
@@ -56,11 +47,11 @@ def test_messages_come_whole_however_they_were_cut(sent: list[bytes], sizes: lis
         size = sizes[len(pieces) % len(sizes)]
         pieces.append(data[at : at + size])
         at += size
-    assert read(pieces) == sent
+    assert await read(pieces) == sent
 
 
-def test_packed_and_plain_messages_may_be_mixed() -> None:
-    assert read([packed(b"a" * 500) + framed(b"b")], "gzip") == [b"a" * 500, b"b"]
+async def test_packed_and_plain_messages_may_be_mixed() -> None:
+    assert await read([packed(b"a" * 500) + framed(b"b")], "gzip") == [b"a" * 500, b"b"]
 
 
 @pytest.mark.parametrize(
@@ -73,9 +64,9 @@ def test_packed_and_plain_messages_may_be_mixed() -> None:
         (packed(b"a"), "deflate", InvalidRequest, "is not what grpc-encoding says, deflate"),
     ],
 )
-def test_what_is_wrong_is_named(data: bytes, encoding: str, error: type[TriptychError], said: str) -> None:
+async def test_what_is_wrong_is_named(data: bytes, encoding: str, error: type[TriptychError], said: str) -> None:
     with pytest.raises(error) as caught:
-        read([data], encoding)
+        await read([data], encoding)
     assert said in str(caught.value)
 
 
@@ -98,9 +89,9 @@ WHOLE = gzip.compress(b"a" * 500)
     ],
     ids=["one byte less", "no checksum", "nothing", "two members", "one byte more", "wrong checksum"],
 )
-def test_a_compressed_message_is_all_of_one_member(data: bytes, said: str) -> None:
+async def test_a_compressed_message_is_all_of_one_member(data: bytes, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
-        read([compressed(data)], "gzip")
+        await read([compressed(data)], "gzip")
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
@@ -118,22 +109,19 @@ def test_what_is_packed_too_tightly_is_refused_before_it_is_unpacked(encoding: s
         list(pieces)
 
 
-def test_what_is_unpacked_has_room_while_it_is_and_no_longer() -> None:
-    async def test() -> None:
-        data = random.Random(1).randbytes(200_000) + bytes(3 << 20)
-        in_flight_bytes = InFlightBytes(1 << 20)
-        in_flight_bytes.take(1)
-        inbox = Inbox(Limits(64 << 20, "gzip", 100), in_flight_bytes, UNPACKING)
-        inbox.feed(packed(data))
-        with pytest.raises(Overloaded, match="in hand here"):
-            await inbox.take()
-        assert in_flight_bytes.taken_bytes == 1
-        in_flight_bytes.give(1)
-        inbox.feed(packed(data))
-        assert await inbox.take() == data
-        assert in_flight_bytes.taken_bytes == 0
-
-    asyncio.run(test())
+async def test_what_is_unpacked_has_room_while_it_is_and_no_longer() -> None:
+    data = random.Random(1).randbytes(200_000) + bytes(3 << 20)
+    in_flight_bytes = InFlightBytes(1 << 20)
+    in_flight_bytes.take(1)
+    inbox = Inbox(Limits(64 << 20, "gzip", 100), in_flight_bytes, UNPACKING)
+    inbox.feed(packed(data))
+    with pytest.raises(Overloaded, match="in hand here"):
+        await inbox.take()
+    assert in_flight_bytes.taken_bytes == 1
+    in_flight_bytes.give(1)
+    inbox.feed(packed(data))
+    assert await inbox.take() == data
+    assert in_flight_bytes.taken_bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from controller.catalog.digests import are_comparable, refusal
 from controller.catalog.entities import Catalog, DocumentResult, Model, Reason, ScannedModel, Version
 from controller.catalog.served_model import Document, DocumentFault, DocumentSource, PlacementSpec, TrafficShare
-from triptych.contract.files import printable
+from triptych.contract.reading.files import printable
 from triptych.contract.verification.families import FamilyCheck, ModelIdentities, check_families
 from triptych.contract.verification.tree import CONTRACT
 

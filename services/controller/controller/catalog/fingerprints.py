@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from triptych.contract.files import cause, kind_fault, printable, resolved
+from triptych.contract.reading.files import cause, kind_fault, printable, resolved
 from triptych.contract.verification.model_folder import listing_fault, model_folders
 from triptych.contract.verification.tree import VERSION, Stamp, tree_of
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from controller.catalog.digests import FileDigests, difference, refusal
-from triptych.contract.files import cause
+from triptych.contract.reading.files import cause
 from triptych.contract.verification.tree import MAX_FILES, File, UnreadableFiles, sha256_of, version_tree
 
 DigestFunction = Callable[[str, File], str]  # of a file, by its path on disk. Raises `OSError`

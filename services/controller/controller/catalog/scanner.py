@@ -28,8 +28,8 @@ from controller.catalog.integrity import DigestFunction, FileChanging, Integrity
 from controller.catalog.served_model import MAX_BYTES as MAX_DOCUMENT_BYTES
 from controller.catalog.served_model import Document, DocumentFault, DocumentSource, read_documents
 from triptych.contract import ContractError
-from triptych.contract.files import cause
-from triptych.contract.loader import Located
+from triptych.contract.reading.files import cause
+from triptych.contract.reading.loader import Located
 from triptych.contract.verification.model_folder import NO_VERSION, ModelFolder, read_model_folder
 from triptych.contract.verification.tree import CONTRACT, UnreadableFiles
 from triptych.contract.verification.triton_config import ConfigError

@@ -17,8 +17,8 @@ from pydantic.config import JsonDict
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from triptych.contract.document import yaml_faults
-from triptych.contract.files import FileError, escaped, read_text
+from triptych.contract.reading.files import FileError, escaped, read_text
+from triptych.contract.reading.yaml_document import yaml_faults
 
 GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
 MAX_BYTES = 64 << 10  # of one file: 300 documents, and 4 s to read whatever stands in it

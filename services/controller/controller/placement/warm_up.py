@@ -23,7 +23,7 @@ from controller.placement.refusals import MAX_REASON
 from controller.placement.settings import Limits
 from triptych.client.triton_errors import inference_error
 from triptych.contract import Contract, Plan, Scalar
-from triptych.contract.examples import Example, example_inputs, missed
+from triptych.contract.schema.examples import Example, arrays_of, mismatch
 from triptych.contract.verification.trial import made_up_inputs, made_up_tensors
 from triptych.datatypes import FLOATS, Array, describe_array
 from triptych.errors import (
@@ -113,7 +113,7 @@ class WarmUp:
     async def _send_example(self, key: Key, pod: Pod, plan: Plan, example: Example, call: Call) -> None:
         what = f"example '{example.name}'"
         try:
-            sent = example_inputs(plan.contract, example)
+            sent = arrays_of(plan.contract.inputs, example.inputs)
             rows, tensors = plan.check_inputs(sent), await asyncio.to_thread(plan.preprocess, sent)
             outputs = await self._infer(key, pod, tensors, call)
             answer = await asyncio.to_thread(_answer, plan, outputs, rows, example.parameters)
@@ -121,7 +121,7 @@ class WarmUp:
             raise _failed(key, f"{what}: Triton answers: {error}") from error
         except (Internal, InvalidRequest) as error:
             raise _failed(key, f"{what}: {error}") from error
-        if difference := missed(plan.contract, example, answer):
+        if difference := mismatch(plan.contract.outputs, example, answer):
             raise _failed(key, f"{what}: {difference}")
 
     async def _infer(self, key: Key, pod: Pod, tensors: Mapping[str, Array], call: Call) -> dict[str, Array]:

@@ -25,7 +25,7 @@ from controller.store.failures import FailedDownloads
 from controller.store.keys import classify, folders_of, model_of, unit_of, version_of
 from controller.store.objects import Object, ObjectChanged, Store, StoreError
 from controller.store.published_objects import PublishedObjects, digest_mismatch
-from triptych.contract.files import printable_path
+from triptych.contract.reading.files import printable_path
 from triptych.contract.verification.tree import CONTRACT
 
 WITH_CONTENT = (CONTRACT, "config.pbtxt")  # what the controller reads; of the rest it wants to know that it is there

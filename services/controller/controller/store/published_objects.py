@@ -17,7 +17,7 @@ import yaml
 
 from controller.store.keys import version_of
 from controller.store.objects import Object
-from triptych.contract.files import FileError, printable_path, read_text
+from triptych.contract.reading.files import FileError, printable_path, read_text
 from triptych.contract.verification.tree import CONTRACT, sha256_of
 
 REFUSED = (

@@ -11,9 +11,9 @@ imported by itself because it needs Triton's protobuf classes.
 """
 
 from triptych.contract.errors import ContractError
-from triptych.contract.loader import load_contract, parse_contract
 from triptych.contract.plan import Plan
-from triptych.contract.schema import Contract, ModelSpec
+from triptych.contract.reading.loader import load_contract, parse_contract
+from triptych.contract.schema.contract import Contract, ModelSpec
 from triptych.contract.specs import InputSpec, ParameterSpec, Scalar, TensorSpec
 from triptych.contract.steps.base import Environment, Facts, Scope, Step
 

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 
 from triptych.contract.checks import InputCheck, ParameterCheck, Shaped, TensorCheck
-from triptych.contract.observe import nothing
-from triptych.contract.schema import Contract
+from triptych.contract.schema.contract import Contract
+from triptych.contract.schema.observe import nothing
 from triptych.contract.specs import Scalar
 from triptych.contract.steps.base import Environment, Run, Scope, Step
 from triptych.datatypes import Array

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from triptych.contract.json_schema import contract_schema, contract_schema_text, steps_table
+from triptych.contract.schema.json_schema import contract_schema, contract_schema_text, steps_table
 from triptych_cli.__main__ import main
 
 DOCS = Path(__file__).parents[4] / "docs"
@@ -25,13 +25,13 @@ def test_the_committed_schema_is_current(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_documented_steps_are_current(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["steps"]) == 0
     assert capsys.readouterr().out == steps_table()
-    text = (DOCS / "contracts.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference/contract-steps.md").read_text(encoding="utf-8")
     between = text.split("<!-- steps: begin -->\n")[1].split("<!-- steps: end -->")[0]
     assert between.strip() == steps_table().strip()
 
 
 def test_the_documented_example_is_a_contract(data: Path) -> None:
-    text = (DOCS / "contracts.md").read_text(encoding="utf-8")
+    text = (DOCS / "guides/contracts.md").read_text(encoding="utf-8")
     example = text.split("```yaml\n")[1].split("```")[0]
     jsonschema.validate(YAML(typ="safe", pure=True).load(example), contract_schema())
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from local.environments import ROOT
 from triptych.contract import ContractError
-from triptych.contract.document import quickly, thoroughly
+from triptych.contract.reading.yaml_document import quickly, thoroughly
 
 DATA = Path(__file__).parent / "data"
 GOOD = sorted([*DATA.glob("*.yaml"), *(ROOT / "model-repository").glob("*/*/contract.yaml")])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from triptych.contract import ContractError, parse_contract
-from triptych.contract.examples import example_inputs, missed
+from triptych.contract.schema.examples import arrays_of, mismatch
 
 CONTRACT = """\
 apiVersion: triptych.dev/v1
@@ -81,8 +81,9 @@ def test_the_first_value_that_differs_is_named() -> None:
     contract = parse_contract(text.encode())
     assert contract.examples is not None
     (example,) = contract.examples
-    assert example_inputs(contract, example)["x"].tolist() == [[1, 2]]
-    assert missed(contract, example, {"y": np.array([[1, 2.0015]], np.float32)}) == ""
-    assert missed(contract, example, {"y": np.array([[1, 2.01]], np.float32)}).startswith("output 'y'[0,1]: want 2.0")
-    assert "got nan" in missed(contract, example, {"y": np.array([[np.nan, 2]], np.float32)})
-    assert "want shape [1, 2], got [1, 3]" in missed(contract, example, {"y": np.ones((1, 3), np.float32)})
+    assert arrays_of(contract.inputs, example.inputs)["x"].tolist() == [[1, 2]]
+    assert mismatch(contract.outputs, example, {"y": np.array([[1, 2.0015]], np.float32)}) == ""
+    off = {"y": np.array([[1, 2.01]], np.float32)}
+    assert mismatch(contract.outputs, example, off).startswith("output 'y'[0,1]: want 2.0")
+    assert "got nan" in mismatch(contract.outputs, example, {"y": np.array([[np.nan, 2]], np.float32)})
+    assert "want shape [1, 2], got [1, 3]" in mismatch(contract.outputs, example, {"y": np.ones((1, 3), np.float32)})

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from triptych.contract.errors import ContractError
-from triptych.contract.files import FileError, decode, printable, read_text, resolved
-from triptych.contract.loader import load_located
+from triptych.contract.reading.files import FileError, decode, printable, read_text, resolved
+from triptych.contract.reading.loader import load_located
 from triptych.contract.verification.tree import name_fault, sha256_of, tree_of
 from triptych.contract.verification.triton_config import ConfigError, parse_config, read_config
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.contract import Scope
-from triptych.contract.steps.decoding import header_of, passes_of
-from triptych.contract.steps.headers import BrokenImage, format_of
+from triptych.contract.steps.image_files.decoding import header_of, passes_of
+from triptych.contract.steps.image_files.formats import BrokenImage, format_of
 from triptych.contract.steps.images import DecodeImage, Pictures
 from triptych.errors import ContractViolation, InvalidInput
 

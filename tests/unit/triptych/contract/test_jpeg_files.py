@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.pictures import behind_start, exif, flat_jpeg, jpeg, segment, smooth, with_exif
-from triptych.contract.steps.decoding import MAX_PADDING_BYTES
+from triptych.contract.steps.image_files.decoding import MAX_PADDING_BYTES
 from triptych.errors import InvalidInput
 
 DECODE = {"op": "decode_image", "input": "image"}

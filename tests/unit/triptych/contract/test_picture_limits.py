@@ -9,7 +9,7 @@ import pytest
 
 from tests.pictures import PNG_SIGNATURE, chunk, flat_jpeg, ihdr, jpeg, png, smooth
 from triptych.contract.steps import images
-from triptych.contract.steps.headers import other_format
+from triptych.contract.steps.image_files.formats import other_format
 from triptych.errors import InvalidInput
 
 DECODE = {"op": "decode_image", "input": "image"}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from triptych.contract import Contract, Plan
-from triptych.contract.steps import decoding, images
+from triptych.contract.steps import images
+from triptych.contract.steps.image_files import decoding
 from triptych.contract.verification.trial import trial
 from triptych.errors import ContractViolation, InvalidInput
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from triptych.contract import Contract, Plan, Scope, Step
-from triptych.contract.json_schema import contract_schema, steps_table
+from triptych.contract.schema.json_schema import contract_schema, steps_table
 from triptych.contract.steps import registry
 from triptych.contract.steps.base import MapStep
 from triptych.datatypes import Array

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from triptych.contract.specs import Name
 from triptych.contract.steps.base import Environment, Facts, MapStep, NumberOrList, Run, Scope, Step
-from triptych.contract.steps.decoding import decode, header_of, passes_of
-from triptych.contract.steps.headers import BrokenImage, Format, Header, format_of, other_format
+from triptych.contract.steps.image_files.decoding import decode, header_of, passes_of
+from triptych.contract.steps.image_files.formats import BrokenImage, Format, Header, format_of, other_format
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.errors import ContractViolation, InvalidInput
 from triptych.runtime.cancellation import check_cancelled

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from triptych.contract.schema import Contract
+from triptych.contract.schema.contract import Contract
 
 
 class VersionIdentity(NamedTuple):

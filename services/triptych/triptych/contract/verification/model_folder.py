@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from triptych.contract.files import MAX_BYTES, cause, is_within, printable, resolved
+from triptych.contract.reading.files import MAX_BYTES, cause, is_within, printable, resolved
 from triptych.contract.verification.tree import PYTHON_CACHE, VERSION, name_fault
 from triptych.contract.verification.triton_config import FILE, read_config, served_versions
 

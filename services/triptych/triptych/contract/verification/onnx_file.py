@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from triptych.contract.schema import Contract
+from triptych.contract.schema.contract import Contract
 from triptych.contract.verification.triton_config import PLATFORMS, datatype_of, missing_file, model_file
 
 # TensorProto.DataType, in the words of the Open Inference Protocol.

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from triptych.contract.errors import ContractError
-from triptych.contract.files import cause, printable, printable_path
-from triptych.contract.schema import Contract
+from triptych.contract.reading.files import cause, printable, printable_path
+from triptych.contract.schema.contract import Contract
 from triptych.contract.verification.families import ModelIdentities, VersionIdentity, check_families
 from triptych.contract.verification.model_folder import NO_VERSION, ModelFolder, model_folders, read_model_folder
 from triptych.contract.verification.tree import CONTRACT
@@ -21,10 +21,10 @@ Contracts = dict[int, Contract]  # by version
 
 @dataclass
 class Report:
-    """Contracts of the valid versions by model, and a line for every fault."""
+    """Contracts of the valid versions by model, and a line for every problem."""
 
     models: dict[str, Contracts] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
         """`53 models, 54 versions: digits (5 routes), sales_forecast (48 routes)`."""
@@ -40,36 +40,36 @@ def validate_repository(root: Path, options: ValidationOptions | None = None) ->
     """Validates every model folder, every version, and all of them against each other."""
     report, options = Report(), options or ValidationOptions()
     if not root.is_dir():
-        report.faults.append(f"{root}:1: no such folder")
+        report.problems.append(f"{root}:1: no such folder")
         return report
     found = sorted((entry.name, fault) for entry, fault in model_folders(root))
-    report.faults += [f"{root}/{printable(name)}:1: {fault}" for name, fault in found if fault]
+    report.problems += [f"{root}/{printable(name)}:1: {fault}" for name, fault in found if fault]
     names = [name for name, fault in found if not fault]
     for name in names:
         try:
             model = read_model_folder(root / name, root, options.max_file_bytes)
         except ConfigError as error:
-            report.faults.append(f"{root / name}/{error}")
+            report.problems.append(f"{root / name}/{error}")
         except OSError as error:
-            report.faults.append(f"{printable_path(error.filename or root / name)}:1: cannot be read: {cause(error)}")
+            report.problems.append(f"{printable_path(error.filename or root / name)}:1: cannot be read: {cause(error)}")
         else:
             _validate_model(model, names, options, report)
     if not found:
-        report.faults.append(f"{root}:1: holds no model folder")
-    report.faults += _family_faults(root, report.models)
+        report.problems.append(f"{root}:1: holds no model folder")
+    report.problems += _family_faults(root, report.models)
     return report
 
 
 def _validate_model(model: ModelFolder, models: Collection[str], options: ValidationOptions, report: Report) -> None:
-    report.faults += model.faults
+    report.problems += model.faults
     if not model.versions:
-        report.faults.append(f"{model.path}:1: {NO_VERSION}")
+        report.problems.append(f"{model.path}:1: {NO_VERSION}")
     valid: Contracts = {}
     for number in model.versions:
         try:
             valid[number] = validate_version(model, number, models, options).contract
         except ContractError as error:
-            report.faults += error.lines
+            report.problems += error.lines
     if valid:
         report.models[model.name] = valid
 

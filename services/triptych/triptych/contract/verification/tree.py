@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from triptych.contract.errors import ContractError
-from triptych.contract.files import cause, is_within, kind_fault, printable, resolved
+from triptych.contract.reading.files import cause, is_within, kind_fault, printable, resolved
 
 MAX_FILES: Final = 10_000
 MAX_DEPTH: Final = 32

@@ -13,7 +13,7 @@ import numpy as np
 
 from triptych.contract.checks import TensorCheck
 from triptych.contract.errors import Problem
-from triptych.contract.schema import Contract
+from triptych.contract.schema.contract import Contract
 from triptych.contract.specs import InputSpec, Scalar, TensorSpec
 from triptych.contract.steps.base import Environment, Step
 from triptych.contract.verification.trial_limits import ANY, Budget, TrialLimits, oversized

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from triptych.contract.errors import Location, Problem
-from triptych.contract.schema import Contract
+from triptych.contract.schema.contract import Contract
 from triptych.contract.specs import TensorSpec
 from triptych.contract.steps.base import Environment, Step
 from triptych.datatypes import TO_NUMPY

@@ -10,8 +10,8 @@ from typing import Any, Final
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from triptych.contract.files import MAX_BYTES, FileError, is_within, printable, read_text, resolved
-from triptych.contract.schema import Contract
+from triptych.contract.reading.files import MAX_BYTES, FileError, is_within, printable, read_text, resolved
+from triptych.contract.schema.contract import Contract
 from triptych.contract.specs import TensorSpec
 from triptych.contract.verification.callable import uncallable
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.contract.errors import ContractError
-from triptych.contract.files import MAX_BYTES, cause, printable_path
-from triptych.contract.loader import Located, load_located
-from triptych.contract.schema import Contract
+from triptych.contract.reading.files import MAX_BYTES, cause, printable_path
+from triptych.contract.reading.loader import Located, load_located
+from triptych.contract.schema.contract import Contract
 from triptych.contract.verification.model_folder import ModelFolder
 from triptych.contract.verification.onnx_file import check_model_file
 from triptych.contract.verification.tree import (

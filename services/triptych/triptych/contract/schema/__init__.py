@@ -1,0 +1,1 @@
+"""The contract as checked types: declarations, examples, observation, and the data flow between steps."""

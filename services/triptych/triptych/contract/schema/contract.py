@@ -1,0 +1,47 @@
+"""The contract: what a model version promises, and how pre- and post-processing are done for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Self
+
+from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from triptych.contract.schema.consistency import problems
+from triptych.contract.schema.declarations import Declarations, ModelSpec
+
+__all__ = ["Contract", "ModelSpec"]
+
+
+class Contract(Declarations):
+    """`model-repository/<model>/<version>/contract.yaml`. Never changes once published."""
+
+    model_config = ConfigDict(**Declarations.model_config, title="Triptych contract")
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        if found := problems(self):
+            errors = [
+                InitErrorDetails(
+                    type=PydanticCustomError("contract", "{text}", {"text": problem.text}),
+                    loc=problem.location,
+                    input=None,
+                )
+                for problem in found
+            ]
+            raise ValidationError.from_exception_data("Contract", errors)
+        return self
+
+    def canonical_json(self) -> bytes:
+        """The one spelling of this contract: sorted keys, defaults written out, unset fields left out."""
+        document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def signature(self) -> str:
+        """What callers of the family rely on, as a line: equal for all members and versions."""
+        inputs = [f"{spec.name} {spec.text}{'' if spec.required else ' optional'}" for spec in self.inputs]
+        parameters = [f"{spec.name} {spec.type}" for spec in self.parameters]
+        outputs = [f"{spec.name} {spec.text}" for spec in self.outputs]
+        parts = (("inputs", inputs), ("parameters", parameters), ("outputs", outputs))
+        return "; ".join(f"{name}: {', '.join(sorted(items))}" for name, items in parts if items)

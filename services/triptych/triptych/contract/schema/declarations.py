@@ -1,0 +1,92 @@
+"""Declarations of a contract, each checked by itself: tensors, parameters, steps, labels, examples."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import Field, GetJsonSchemaHandler, PlainSerializer, PlainValidator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from triptych.contract.schema.examples import MAX_EXAMPLES, Example
+from triptych.contract.schema.observe import Observe
+from triptych.contract.specs import Document, InputSpec, ModelOutputSpec, Name, ParameterSpec, TensorSpec
+from triptych.contract.steps.base import Scope, Step
+from triptych.contract.steps.registry import parse_step
+
+STEP_MARK: Final = {"$comment": "a step"}
+
+
+class _StepReference:
+    """A step in JSON Schema is a mark; `json_schema` puts a reference in its place."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return dict(STEP_MARK)
+
+
+def _dump_step(step: Step) -> dict[str, Any]:
+    return step.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+AnyStep = Annotated[Step, PlainValidator(parse_step), PlainSerializer(_dump_step), _StepReference()]
+Steps = Annotated[tuple[AnyStep, ...], Field(strict=False)]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Labels = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+
+
+class ModelSpec(Document):
+    """The tensors of Triton's config.pbtxt, with the rows in front."""
+
+    inputs: Annotated[tuple[TensorSpec, ...], Field(strict=False, min_length=1)]
+    outputs: Annotated[tuple[ModelOutputSpec, ...], Field(strict=False, min_length=1)]
+
+
+class Declarations(Document):
+    """Fields of a contract. `Contract` adds the check that they fit together."""
+
+    api_version: Annotated[Literal["triptych.dev/v1"], Field(alias="apiVersion")]
+    kind: Literal["Contract"]
+    family: Annotated[
+        str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="what the model is for: sales_forecast")
+    ]
+    route: Annotated[str, Field(pattern=r"^[A-Z0-9_-]{1,32}$", description="which member of the family this is: DE")]
+    description: str = ""
+    max_rows: Annotated[int, Field(ge=1, le=65536, description="most rows of one request")]
+    inputs: Annotated[tuple[InputSpec, ...], Field(strict=False, min_length=1, description="what a caller sends")]
+    parameters: Annotated[
+        tuple[ParameterSpec, ...], Field(strict=False, description="request parameters a caller may send")
+    ] = ()
+    preprocess: Annotated[Steps, Field(description="from the inputs to the model's inputs")] = ()
+    model: ModelSpec
+    postprocess: Annotated[Steps, Field(description="from the model's outputs to the outputs")] = ()
+    outputs: Annotated[tuple[TensorSpec, ...], Field(strict=False, min_length=1, description="what the caller gets")]
+    labels: Annotated[dict[Name, Labels], Field(description="tables from class id to word")] = {}
+    observe: Annotated[
+        Observe | None, Field(description="the output whose values are counted, to compare versions by their answers")
+    ] = None
+    files: Annotated[
+        dict[str, Digest] | None,
+        Field(
+            min_length=1,
+            description="sha256 of every other file of the version, by its path in the version's folder; checked when "
+            "the version is published. `triptych digests` prints them",
+        ),
+    ] = None
+    examples: Annotated[
+        tuple[Example, ...] | None,
+        Field(
+            strict=False,
+            min_length=1,
+            max_length=MAX_EXAMPLES,
+            description="requests with the answers expected; a version that misses one takes no traffic",
+        ),
+    ] = None
+
+    @property
+    def scope(self) -> Scope:
+        """What the steps may refer to."""
+        return Scope(
+            inputs={spec.name: spec for spec in self.inputs},
+            parameters={spec.name: spec for spec in self.parameters},
+            labels=self.labels,
+        )

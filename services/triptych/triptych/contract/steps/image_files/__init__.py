@@ -1,0 +1,1 @@
+"""Encoded image files: their formats, headers, orientation, and the decoder."""

@@ -1,0 +1,25 @@
+"""Generated model repositories are what the controller publishes: every model valid, every route its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.model_folders import name_of, number_of, publish, route_of
+from controller.catalog.builder import build_catalog
+from controller.catalog.entities import Catalog
+from controller.catalog.scanner import Scanner
+
+
+def test_every_generated_model_is_served_under_a_route_of_its_own(tmp_path: Path) -> None:
+    publish(tmp_path / "models", 5)
+    scan = Scanner(tmp_path / "models", None).scan(settle=False)
+    assert scan is not None
+    catalog = build_catalog(scan.folders, scan.documents, Catalog(), serve_undeclared=True)
+    assert not catalog.faults()
+    assert {name: model.route for name, model in catalog.models.items()} == {
+        name_of(number): route_of(number) for number in range(5)
+    }
+
+
+def test_a_name_says_its_number() -> None:
+    assert [number_of(name_of(number)) for number in (0, 7, 4999, 12345)] == [0, 7, 4999, 12345]

@@ -1,0 +1,139 @@
+"""The predictor that a request goes to when the model cannot run on one of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tritonclient.grpc import service_pb2 as pb
+
+from preprocess.catalog import Target
+from preprocess.predictors import Predictors, _Predictor
+from preprocess.settings import Settings
+from triptych.errors import ModelFailing, NotThere, StageUnavailable
+from triptych.protocol import controller_pb2 as cp
+from triptych.protocol.call import Call
+from triptych.protocol.status import Relayed
+
+LOST = ModelFailing("the model's process in predictor at a:8001 does not answer")
+Outcome = BaseException | None
+
+
+class Tritons:
+    """Outcomes of the calls to each address in turn, the last for ever; None is an answer."""
+
+    def __init__(self, **outcomes: list[Outcome]) -> None:
+        self.outcomes, self.asked = outcomes, list[str]()
+
+    async def infer(self, predictor: _Predictor, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+        self.asked.append(predictor.address)
+        mine = self.outcomes[predictor.address]
+        if error := mine.pop(0) if len(mine) > 1 else mine[0]:
+            raise error
+        return pb.ModelInferResponse(model_name="m", id=predictor.address)
+
+
+class Controller:
+    """Where the version is, however often it is asked."""
+
+    def __init__(self, *predictors: str, refusal: BaseException | None = None) -> None:
+        self.predictors, self.refusal, self.asked = predictors, refusal, list[tuple[str, ...]]()
+
+    async def call(self, method: str, request: cp.EnsureLoadedRequest, call: Call) -> cp.EnsureLoadedReply:
+        self.asked.append(tuple(request.failing))
+        if self.refusal:
+            raise self.refusal
+        return cp.EnsureLoadedReply(predictors=self.predictors)
+
+
+Predict = Callable[..., str]
+
+
+@pytest.fixture
+def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
+    """The address whose answer the caller gets, with the version placed on `placed`."""
+
+    def answered_by(tritons: Tritons, controller: Controller, *placed: str) -> str:
+        async def test() -> str:
+            monkeypatch.setattr(_Predictor, "infer", lambda own, *given: tritons.infer(own, *given))
+            made: Any = controller
+            predictors = Predictors(Settings(transport="grpcio"), made)  # resolves no address
+            tensors = {"x": np.zeros((1, 2), np.float32)}
+            try:
+                answer = await predictors.predict(Target("family", "m", 1, 100, placed), tensors, Call.within(10))
+                return str(answer.id)
+            finally:
+                await predictors.close()
+
+        return asyncio.run(test())
+
+    return answered_by
+
+
+def test_where_the_model_cannot_run_the_next_triton_answers_and_nobody_waits(predict: Predict) -> None:
+    tritons, controller = Tritons(a=[LOST], b=[None]), Controller("a", "b")
+    assert predict(tritons, controller, "a", "b") == "b"
+    assert (tritons.asked, controller.asked) == (["a", "b"], [])
+
+
+def test_the_controller_hears_where_the_model_cannot_run_and_the_request_is_answered(predict: Predict) -> None:
+    tritons, controller = Tritons(a=[LOST, None]), Controller("a")
+    assert predict(tritons, controller, "a") == "a"
+    assert controller.asked == [("a",)]
+
+
+def test_a_request_that_ends_every_process_is_tried_three_times_at_most(predict: Predict) -> None:
+    names = "abcdefgh"
+    lost: dict[str, list[Outcome]] = {name: [LOST] for name in names}
+    tritons, controller = Tritons(**lost), Controller(*names)
+    with pytest.raises(ModelFailing, match="version 1 of model 'm' cannot run now; try again"):
+        predict(tritons, controller, *names)
+    assert len(tritons.asked) == 3
+    assert controller.asked == [("a", "b")]
+
+
+def test_what_the_controller_says_of_such_a_model_is_the_answer(predict: Predict) -> None:
+    refusal = Relayed(grpc.StatusCode.UNAVAILABLE, "loaded anew in 3 s", 3.0)
+    tritons = Tritons(a=[LOST])
+    with pytest.raises(Relayed, match="loaded anew in 3 s"):
+        predict(tritons, Controller(refusal=refusal), "a")
+    assert tritons.asked == ["a"]
+
+
+@pytest.mark.parametrize("gone", [NotThere("gone"), StageUnavailable("predictor", "a", "no")], ids=["gone", "away"])
+def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predict, gone: Exception) -> None:
+    tritons, controller = Tritons(a=[gone], b=[None]), Controller("b")
+    assert predict(tritons, controller, "a") == "b"
+    assert controller.asked == [()]
+
+
+@pytest.mark.parametrize("gives_up", ["at its deadline", "as its caller leaves"])
+async def test_a_call_that_nobody_waits_for_is_told_from_one_that_is_waited_for(gives_up: str) -> None:
+    controller: Any = None
+    predictors: Any = Predictors(Settings(), controller)
+    target, answers = Target("family", "m", 1, 100, ("a:1",)), asyncio.Event()
+
+    async def infer(*_given: object) -> pb.ModelInferResponse:
+        await answers.wait()
+        return pb.ModelInferResponse()
+
+    assert not predictors.has_abandoned(target)
+    predictors._predictor("a:1").upstream.call = infer
+    call = Call.within(0.01 if gives_up == "at its deadline" else 60)
+    waiting = asyncio.create_task(predictors.predict(target, {"x": np.zeros((1, 2), np.float32)}, call))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not predictors.has_abandoned(target)
+    if gives_up != "at its deadline":
+        waiting.cancel()
+    await asyncio.wait({waiting})
+    assert predictors.has_abandoned(target)
+    assert not predictors.has_abandoned(Target("family", "other", 1, 100, ("b:1",)))
+    answers.set()
+    while predictors.has_abandoned(target):
+        await asyncio.sleep(0)
+    await predictors.close()
