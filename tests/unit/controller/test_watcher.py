@@ -100,7 +100,7 @@ async def test_a_store_that_is_away_is_told_once_and_what_was_brought_is_still_r
 async def test_a_document_that_asks_for_an_unknown_version_has_the_models_looked_at_now(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher_module, "REST_S", 0.001)
+    monkeypatch.setattr(watcher_module, "MIN_SETTLE_S", 0.001)
     monkeypatch.setattr(watcher_module, "DEBOUNCE_S", 0.001)
     publish("sales_de", 1)
     elsewhere, told = Elsewhere(), list[Catalog]()

@@ -1,1 +1,1 @@
-"""What is there to be served: model folders, ServedModel documents, and what follows from both."""
+"""The catalog of models to serve: built from model folders and ServedModel documents."""

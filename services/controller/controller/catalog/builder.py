@@ -1,8 +1,7 @@
-"""What is served: models, their valid versions, and the traffic of each. Pure.
+"""The catalog out of scanned models and ServedModel documents: valid versions and the traffic of each model. Pure.
 
-A fault takes as little as possible out of traffic: one version, else one model, never the others. A document
-that is refused leaves the model's last good traffic in force; a version that is in traffic stays served when
-its files are taken away.
+A fault removes as little traffic as possible: one version or one model, never another one. If a document is invalid,
+the last valid traffic of its model stays in force. A version in traffic stays served when its files are removed.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from triptych.contract.verification.tree import CONTRACT
 
 __all__ = ["Catalog", "DocumentResult", "Model", "Reason", "ScannedModel", "Version", "build_catalog"]
 
-_GRAVITY = {reason: number for number, reason in enumerate(Reason)}
+_SEVERITY = {reason: number for number, reason in enumerate(Reason)}
 
 VersionsInTraffic = Callable[[str], Collection[int]]
 
@@ -33,16 +32,16 @@ def build_catalog(
     serve_undeclared: bool,
     versions_in_traffic: VersionsInTraffic = lambda model: (),
 ) -> Catalog:
-    """The catalog of these folders and documents; `previous` says who was first, and what was good.
+    """Build the catalog. `previous` decides who was first, and which traffic was valid last.
 
-    `versions_in_traffic`: of a model, at this moment; perhaps others than its document asks for.
+    `versions_in_traffic` returns the versions of a model that have traffic now, which may differ from its document.
     """
     return _CatalogBuilder(previous, serve_undeclared, versions_in_traffic).build(folders, documents)
 
 
 @dataclass(frozen=True)
 class _Declaration:
-    """What one document says about a model; `document` is None when it cannot be read."""
+    """The model that a document names; `document` is None if it is invalid."""
 
     source: DocumentSource
     model: str
@@ -54,7 +53,7 @@ _UNDECLARED = DocumentSource("")
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A folder with the family and route that its versions agree on."""
+    """A scanned model with its family, its route and its valid versions."""
 
     folder: ScannedModel
     family: str
@@ -83,7 +82,7 @@ class _CatalogBuilder:
             for each in self._candidates(unchanged, owners)
         }
         models = {name: model for name, model in served.items() if model is not None}
-        self._judge_models(owners, {folder.name for folder in folders})
+        self._check_declared_models(owners, {folder.name for folder in folders})
         return Catalog(
             models,
             self._invalid,
@@ -93,7 +92,7 @@ class _CatalogBuilder:
         )
 
     def _declarations(self, documents: Collection[Document | DocumentFault]) -> list[_Declaration]:
-        """One claim for each document; the faults of one document are one claim."""
+        """One declaration for each document, whatever the number of its faults."""
         declarations: dict[str, _Declaration] = {}
         names: dict[tuple[str, str], DocumentSource] = {}
         for item in documents:
@@ -113,7 +112,7 @@ class _CatalogBuilder:
         return list(declarations.values())
 
     def _owners(self, declarations: Iterable[_Declaration]) -> dict[str, _Declaration]:
-        """One claim for each model: the one that had it, else the oldest."""
+        """The declaration that owns each model: the one that had it, else the oldest."""
         owners: dict[str, _Declaration] = {}
         for declaration in sorted(declarations, key=self._seniority):
             owner = owners.setdefault(declaration.model, declaration) if declaration.model else declaration
@@ -131,7 +130,7 @@ class _CatalogBuilder:
         )
 
     def _without_changed(self, folder: ScannedModel, declaration: _Declaration | None) -> ScannedModel:
-        """Without the versions that were something else before a restart, as their document's status says."""
+        """The model without versions whose files differ from the digests recorded in the status before a restart."""
         versions, invalid = dict(folder.versions), dict(folder.invalid)
         for number, recorded_digests in (declaration.source.recorded_digests if declaration else {}).items():
             version = versions.get(number)
@@ -189,8 +188,8 @@ class _CatalogBuilder:
         faults = (f"version {n}: {text}" for n in folder.versions if (text := self._check.faults.get((folder.name, n))))
         return "; ".join(["no valid version", *faults]) if folder.versions else folder.problem or "no valid version"
 
-    def _judge_models(self, owners: Mapping[str, _Declaration], known: set[str]) -> None:
-        """Documents of models that are not there, or have nothing to serve."""
+    def _check_declared_models(self, owners: Mapping[str, _Declaration], known: set[str]) -> None:
+        """Add a problem to documents of models that do not exist or have no valid version."""
         for name, declaration in owners.items():
             if name not in known:
                 text = f"spec.model: the model repository has no '{printable(name)}'"
@@ -204,11 +203,11 @@ class _CatalogBuilder:
 
     def _document_result(self, declaration: _Declaration) -> DocumentResult:
         asked = declaration.document.served.spec.shares if declaration.document else {}
-        problems = sorted(self._problems.get(declaration.source.where, ()), key=lambda problem: _GRAVITY[problem[0]])
+        problems = sorted(self._problems.get(declaration.source.where, ()), key=lambda problem: _SEVERITY[problem[0]])
         return DocumentResult(declaration.source, declaration.model, asked, tuple(problems))
 
     def _served(self, candidate: _Candidate, declaration: _Declaration | None) -> Model | None:
-        """The model with its traffic, or None when it is kept out."""
+        """The model with its traffic; None if it is not served."""
         if declaration is None:
             return self._undeclared(candidate)
         if declaration.document is not None:
@@ -219,11 +218,11 @@ class _CatalogBuilder:
         return None
 
     def _undeclared(self, candidate: _Candidate) -> Model | None:
-        """By its highest version, as long as its folder is there."""
+        """A model without a document serves its highest version as long as its folder exists."""
         name = candidate.folder.name
         if not self._serve_undeclared:
             self._invalid[name, None] = "no ServedModel document"
-        elif last := self._despite_faults(candidate):
+        elif last := self._traffic_with_fault(candidate):
             return self._model(candidate, last, PlacementSpec())
         elif present := [number for number, version in candidate.versions.items() if not version.removed]:
             return self._model(candidate, {max(present): 100}, PlacementSpec())
@@ -231,38 +230,38 @@ class _CatalogBuilder:
             self._invalid[name, None] = candidate.folder.problem or "no valid version"
         return None
 
-    def _despite_faults(self, candidate: _Candidate) -> Mapping[int, int]:
-        """The traffic as it was if it goes to a version that has a fault now; what is loaded is served on."""
+    def _traffic_with_fault(self, candidate: _Candidate) -> Mapping[int, int]:
+        """The previous traffic if one of its versions has a fault now: a loaded version stays served. Else empty."""
         known = self._previous.models.get(candidate.folder.name)
         traffic = known.traffic if known and not known.document else {}
         versions = [candidate.versions.get(number) for number in traffic]
         return traffic if any(version is not None and version.fault for version in versions) else {}
 
     def _declared(self, candidate: _Candidate, declaration: _Declaration, document: Document) -> Model | None:
-        """By one good document, if its versions are there."""
+        """A model with a valid document serves the traffic of the document if its versions exist."""
         name, spec = candidate.folder.name, document.served.spec
-        missing = [share.version for share in spec.traffic if not self._usable(candidate, share.version, declaration)]
+        missing = [share.version for share in spec.traffic if not self._may_have_traffic(candidate, share.version, declaration)]
         if not missing:
-            self._note_removed(candidate, declaration, spec.shares)
+            self._warn_of_removed(candidate, declaration, spec.shares)
             return self._model(candidate, spec.shares, spec.placement, declaration)
         for number in sorted(missing):
-            self._problem(declaration.source, *self._why_not(candidate, number))
+            self._problem(declaration.source, *self._version_problem(candidate, number))
         if last := self._last_good(candidate, declaration):
             return last
         usable = {number: version for number, version in candidate.versions.items() if not version.removed}
-        if left := _what_is_left(spec.traffic, usable):
+        if left := _remaining_shares(spec.traffic, usable):
             return self._model(candidate, left, spec.placement, declaration)
         self._invalid[name, None] = "no version in its traffic is valid"
         return None
 
-    def _usable(self, candidate: _Candidate, number: int, declaration: _Declaration) -> bool:
-        """Whether a version may have traffic: it is there, or it was in traffic when it was removed."""
+    def _may_have_traffic(self, candidate: _Candidate, number: int, declaration: _Declaration) -> bool:
+        """Whether a version may have traffic: it exists, or it was in traffic when it was removed."""
         version = candidate.versions.get(number)
         known = self._previous.models.get(candidate.folder.name)
         traffic = known.traffic if known else declaration.source.traffic
         return version is not None and (not version.removed or number in traffic)
 
-    def _why_not(self, candidate: _Candidate, number: int) -> tuple[Reason, str]:
+    def _version_problem(self, candidate: _Candidate, number: int) -> tuple[Reason, str]:
         name = candidate.folder.name
         version = candidate.versions.get(number)
         if version is not None and version.fault:
@@ -273,8 +272,8 @@ class _CatalogBuilder:
         text = f"spec.traffic: model '{name}' has no valid version {number}; it has {known}"
         return (Reason.VERSION_REMOVED if number in candidate.versions else Reason.UNKNOWN_VERSION), text
 
-    def _note_removed(self, candidate: _Candidate, declaration: _Declaration, traffic: Mapping[int, int]) -> None:
-        """What is in traffic and gone from the disk is still served, and somebody has to know."""
+    def _warn_of_removed(self, candidate: _Candidate, declaration: _Declaration, traffic: Mapping[int, int]) -> None:
+        """Add a problem for each version that is in traffic and no longer on disk."""
         for number in sorted(traffic):
             version = candidate.versions[number]
             if version.fault:
@@ -287,12 +286,12 @@ class _CatalogBuilder:
                 )
 
     def _last_good(self, candidate: _Candidate, declaration: _Declaration) -> Model | None:
-        """The model with the traffic it had, as long as those versions are there."""
+        """The model with its previous traffic; None unless all of those versions exist."""
         known = self._previous.models.get(candidate.folder.name)
         traffic = known.traffic if known else declaration.source.traffic
-        if not traffic or not all(self._usable(candidate, number, declaration) for number in traffic):
+        if not traffic or not all(self._may_have_traffic(candidate, number, declaration) for number in traffic):
             return None
-        self._note_removed(candidate, declaration, traffic)
+        self._warn_of_removed(candidate, declaration, traffic)
         placement = (
             known.placement
             if known
@@ -309,7 +308,7 @@ class _CatalogBuilder:
         placement: PlacementSpec,
         declaration: _Declaration | None = None,
     ) -> Model:
-        """A removed version is only there while it is in traffic, asked for or in fact, or has a fault."""
+        """The served model. A removed version is kept while it is in traffic or has a fault."""
         name, config = candidate.folder.name, candidate.folder.config
         kept = {*traffic, *self._versions_in_traffic(name)}
         versions = {n: each for n, each in candidate.versions.items() if not each.removed or each.fault or n in kept}
@@ -319,8 +318,8 @@ class _CatalogBuilder:
         )
 
 
-def _what_is_left(traffic: tuple[TrafficShare, ...], versions: Mapping[int, Version]) -> dict[int, int]:
-    """The shares of the versions that exist, the largest with those of the others; empty if none is left."""
+def _remaining_shares(traffic: tuple[TrafficShare, ...], versions: Mapping[int, Version]) -> dict[int, int]:
+    """Shares of the existing versions; the largest one gets those of the others. Empty if none exists."""
     left = {share.version: share.percent for share in traffic if share.version in versions}
     if not any(left.values()):
         return {}

@@ -1,7 +1,7 @@
-"""The seal of a version: an identity for each of its files, taken when the version is published. Pure.
+"""Digests of the files of a version, recorded when the version is published: a published version is immutable. Pure.
 
-An identity is `sha256:<hex>` of the content, `etag:<text>` as an object store gives it, or `stat:<size>-<mtime in ns>`.
-Identities of two kinds say nothing about each other.
+A digest is `sha256:<hex>` of the content, `etag:<text>` of an object store, or `stat:<size>-<mtime in ns>`. Digests of
+two kinds cannot be compared.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Mapping
 FileDigests = Mapping[str, str]  # by path within the version's folder, parts joined by '/'
 
 DURABLE = ("sha256", "etag")
-MAX_NAMED = 3  # files in one sentence
+MAX_NAMED = 3  # files named in one sentence
 
 
 def combined_digest(files: FileDigests) -> str:
-    """One identity for all files, `<kind>:<hex>`, the same whatever their order; '' for no file."""
+    """One digest over all files, `<kind>:<hex>`, independent of their order; '' for no file."""
     if not files:
         return ""
     lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(files.items()))
@@ -26,17 +26,17 @@ def combined_digest(files: FileDigests) -> str:
 
 
 def are_comparable(one: str, other: str) -> bool:
-    """Whether two identities can be compared."""
+    """Whether two digests are of one kind."""
     return _kind(one) == _kind(other)
 
 
 def is_durable(digest: str) -> bool:
-    """Whether it stays the same for the same content on another volume or after another copy, as a time does not."""
+    """Whether the digest depends on the content alone, so that a copy on another volume has the same one."""
     return _kind(digest) in DURABLE
 
 
 def difference(published: FileDigests, now: FileDigests) -> str:
-    """The files that are not what was published, `model.onnx changed, data is gone`; '' when all are."""
+    """Files that differ from the published ones, `model.onnx changed, data is gone`; '' if none differs."""
     found = [f"{path} is gone" for path in published if path not in now]
     found += [f"{path} is new" for path in now if path not in published]
     found += [
@@ -50,7 +50,7 @@ def difference(published: FileDigests, now: FileDigests) -> str:
 
 
 def refusal(number: int, what: str) -> str:
-    """The sentence about a version whose files are not what was published."""
+    """The sentence about a version whose files differ from the published ones."""
     return (
         f"version {number} is not what was published: {what}; what is loaded goes on being served; "
         "put the published files back, or publish the new ones as a new version"

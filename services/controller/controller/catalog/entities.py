@@ -1,4 +1,4 @@
-"""What the catalog is made of: versions, folders, models, and what became of each document. Pure."""
+"""Values of the catalog: versions, scanned models, served models and results of documents. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from triptych.errors import UnknownModel, UnknownVersion
 
 @dataclass(frozen=True)
 class Version:
-    """One published version. `canonical` is the contract as JSON, `digest` its sha256 in hex.
+    """One published version. `canonical` is the contract as JSON, `digest` the sha256 of that JSON in hex.
 
-    `removed`: its files are gone, or no longer what was published. It is still here because it is in traffic;
-    a Triton that drops it cannot load it again. `fault` says why, as far as its files are there.
+    `removed`: its files are gone or differ from the published ones. It is kept while it is in traffic; a predictor that
+    unloads it cannot load it again. `fault` is the reason if its folder still exists.
     """
 
     number: int
@@ -29,10 +29,10 @@ class Version:
     canonical: bytes
     digest: str
     removed: bool = False
-    file_bytes: int = 0  # what its files take on disk, the contract left out
+    file_bytes: int = 0  # size of its files without the contract
     fault: str = ""
-    files: FileDigests | None = None  # of each file when it was published; None: not taken yet
-    source_digest: str = ""  # identity of the contract as it stands in its file
+    files: FileDigests | None = None  # when it was published; None: not recorded yet
+    source_digest: str = ""  # digest of the values of contract.yaml, whatever its comments and order
 
     @cached_property
     def identity(self) -> VersionIdentity:
@@ -41,16 +41,16 @@ class Version:
 
     @property
     def files_digest(self) -> str:
-        """One identity for all its files; '' while there is none."""
+        """One digest over all its files; '' before they are recorded."""
         return combined_digest(self.files or {})
 
 
 @dataclass(frozen=True)
 class ScannedModel:
-    """One folder of the model repository as it was read: its versions, and the faults of the others.
+    """One model folder as it was scanned: its versions, and the faults of its invalid ones.
 
-    `problem` says why there is none at all. A version that was published once and is gone now is among
-    `versions` as removed; its fault, if its folder is still there, is in `invalid`. `removed`: all of it is gone.
+    `problem` is the reason if it has no version. A published version whose files are gone is in `versions` as removed,
+    and its fault is in `invalid` if its folder still exists. `removed`: the whole folder is gone.
     """
 
     name: str
@@ -63,16 +63,16 @@ class ScannedModel:
 
     @property
     def present(self) -> dict[int, Version]:
-        """Its versions without those that are gone."""
+        """The versions whose files exist."""
         return {number: version for number, version in self.versions.items() if not version.removed}
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model that is served. `traffic` is percent by version, 100 in all; other versions have none.
+    """One served model. `traffic` is percent by version, 100 in all; other versions have none.
 
-    `document` is where the document stands that it follows, empty if it has none. `traffic_before` was in force
-    before this process started, as far as anybody wrote it down.
+    `document` is the place of its document, empty without one. `traffic_before` was in force before this process
+    started, according to the status of the document.
     """
 
     name: str
@@ -91,20 +91,20 @@ class Model:
 
 
 class Reason(StrEnum):
-    """What can be wrong with a document: the reasons of its conditions in Kubernetes, the gravest first."""
+    """Problems of a document: the reasons of its conditions in Kubernetes, the most severe first."""
 
     INVALID = "Invalid"  # against the schema
     ROUTE_TAKEN = "RouteTaken"  # another document has the model, or another model the family and route
     UNKNOWN_MODEL = "UnknownModel"
     CONTRACT_INVALID = "ContractInvalid"
     UNKNOWN_VERSION = "UnknownVersion"
-    VERSION_CHANGED = "VersionChanged"  # its files are not what was published, or cannot be read any more
+    VERSION_CHANGED = "VersionChanged"  # its files differ from the published ones, or cannot be read any more
     VERSION_REMOVED = "VersionRemoved"
 
 
 @dataclass(frozen=True)
 class DocumentResult:
-    """What became of one document. `asked` is its traffic, empty when it cannot be read."""
+    """The result of one document. `asked` is its traffic, empty if it is invalid."""
 
     source: DocumentSource
     model: str
@@ -114,10 +114,10 @@ class DocumentResult:
 
 @dataclass(frozen=True)
 class Catalog:
-    """Everything that is served, and why the rest is not.
+    """All served models, and the reasons why the others are not served.
 
-    `invalid` is keyed by model and version, or by model and None when the whole model is kept out; `document_results`
-    by where a document stands.
+    `invalid` is keyed by model and version, with None for a whole model; `document_results` by the place of the
+    document. `signatures` are those of the families in force.
     """
 
     models: Mapping[str, Model] = field(default_factory=dict)
@@ -127,14 +127,14 @@ class Catalog:
     signatures: Mapping[str, str] = field(default_factory=dict)
 
     def model(self, name: str) -> Model:
-        """Raises `UnknownModel`."""
+        """The model of that name. Raises `UnknownModel`."""
         model = self.models.get(name)
         if model is None:
             raise UnknownModel(name, self.models)
         return model
 
     def version(self, name: str, number: int) -> Version:
-        """Raises `UnknownModel` or `UnknownVersion`."""
+        """One version of a model. Raises `UnknownModel` or `UnknownVersion`."""
         model = self.model(name)
         version = model.versions.get(number)
         if version is None:
@@ -142,6 +142,6 @@ class Catalog:
         return version
 
     def faults(self) -> set[str]:
-        """All that is wrong, one sentence each."""
+        """All faults, one sentence each."""
         named = {f"{name}{f' version {v}' if v else ''}: {text}" for (name, v), text in self.invalid.items()}
         return named | set(self.warnings)

@@ -1,6 +1,6 @@
-"""Fingerprints of the models' folder and of the documents: what has to change before something is read again.
+"""Fingerprints of model folders and of documents by size, time and inode: if one changes, its entry is read again.
 
-An entry that cannot be listed is a fault of that entry; its sentence is its fingerprint.
+The fingerprint of an entry that cannot be listed is the sentence of its fault.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from triptych.contract.reading.files import cause, kind_fault, printable, resolv
 from triptych.contract.verification.model_folder import listing_fault, model_folders
 from triptych.contract.verification.tree import VERSION, Stamp, tree_of
 
-Part = tuple[str, Stamp]  # a file and what changes when it is written, or the sentence of a fault
+Part = tuple[str, Stamp]  # a file and its stamp, or the sentence of a fault
 Fingerprint = tuple[Part, ...]
 
 _YAML = (".yaml", ".yml")
@@ -23,7 +23,7 @@ _NOTHING: Stamp = (0, 0, 0, 0)
 
 @dataclass(frozen=True)
 class FolderListing:
-    """Entries by name, and why some of them cannot be read."""
+    """Fingerprints by name, and the faults of entries that cannot be read."""
 
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
@@ -34,17 +34,17 @@ class FolderListing:
 
 
 def total_bytes(found: Fingerprint) -> int:
-    """Size of all files."""
+    """Size of all files of an entry."""
     return sum(stamp[0] for _, stamp in found)
 
 
 def newest_s(found: Fingerprint) -> float:
-    """When a file was written last, in seconds since 1970; 0 when there is none."""
+    """Time of the last write, in seconds since 1970; 0 without a file."""
     return max((max(stamp[1], stamp[2]) for _, stamp in found), default=0) / 1e9
 
 
 def list_models(root: Path, max_files: int) -> FolderListing:
-    """Every model folder with its own files and all files of its versions. Raises `OSError` for the root alone."""
+    """Fingerprint every model folder with all files of its versions. Raises `OSError` for the root alone."""
     within = resolved(root)
     found = FolderListing()
     for entry, fault in model_folders(root):
@@ -59,7 +59,7 @@ def list_models(root: Path, max_files: int) -> FolderListing:
 
 
 def list_documents(root: Path) -> FolderListing:
-    """Every document file. Hidden folders of a mounted ConfigMap are skipped, links into them followed."""
+    """Fingerprint every document file. Hidden folders of a mounted ConfigMap are skipped, links into them followed."""
     found = FolderListing()
     with os.scandir(root) as entries:
         for entry in entries:
@@ -81,7 +81,7 @@ def list_documents(root: Path) -> FolderListing:
 
 
 def _model(folder: str, within: str, max_files: int) -> Iterator[Part]:
-    """Files of a model, and those of its versions at any depth. Raises `OSError` when it cannot be listed."""
+    """Files of a model, and those of its versions at any depth. Raises `OSError` if it cannot be listed."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):

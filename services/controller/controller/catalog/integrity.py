@@ -1,4 +1,4 @@
-"""Takes the seals of versions in a folder, and says whether their files are still what was published."""
+"""The integrity of published versions: records the digests of their files, and refuses files that differ."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from controller.catalog.digests import FileDigests, difference, refusal
 from triptych.contract.reading.files import cause
 from triptych.contract.verification.tree import MAX_FILES, File, UnreadableFiles, sha256_of, version_tree
 
-DigestFunction = Callable[[str, File], str]  # of a file, by its path on disk. Raises `OSError`
+DigestFunction = Callable[[str, File], str]  # the digest of a file, by its path on disk; raises `OSError`
 Key = tuple[str, int]  # model and version
 
 
 class FileChanging(Exception):
-    """A file was written while its identity was taken."""
+    """A file was written while its digest was computed."""
 
 
 def sha256_digest(path: str, file: File) -> str:
-    """`sha256:<hex>`."""
+    """`sha256:<hex>` of the content."""
     return sha256_of(path)
 
 
 def stat_digest(path: str, file: File) -> str:
-    """`stat:<size>-<mtime>`: for files that are not read, as they are many gigabytes or lie in a store."""
+    """`stat:<size>-<mtime>`, for files that are not read: many gigabytes, or placeholders of a store."""
     return f"stat:{file.size}-{file.stamp[1]}"
 
 
 class IntegrityChecker:
-    """Reads files, so it belongs on a thread; any thread may use it. A file is read again only after a change."""
+    """Computes and compares digests. It blocks on files; any thread may use it. Unchanged files are read once."""
 
     def __init__(self, models: Path, digest_of: DigestFunction = sha256_digest, max_files: int = MAX_FILES) -> None:
         self._models, self._digest_of, self._max_files = models, digest_of, max_files
@@ -37,11 +37,11 @@ class IntegrityChecker:
         self._published: dict[Key, FileDigests] = {}
         self._before_load: dict[Key, FileDigests] = {}
         self._loaded: set[Key] = set()
-        self._replaceable: set[Key] = set()  # could not be loaded, and never was
+        self._replaceable: set[Key] = set()  # a load failed, and none succeeded
         self._lock = threading.Lock()
 
     def file_digests(self, model: str, number: int) -> FileDigests:
-        """The identity of each file of a version. Raises `UnreadableFiles` and `FileChanging`."""
+        """The digest of each file of a version. Raises `UnreadableFiles` and `FileChanging`."""
         key, folder = (model, number), self._models / model / str(number)
         found = version_tree(folder, self._models, self._max_files)
         known = self._known.get(key, {})
@@ -60,30 +60,30 @@ class IntegrityChecker:
         return {path: digest for path, (_, digest) in now.items()}
 
     def record(self, key: Key, files: FileDigests) -> None:
-        """What the version is from now on."""
+        """Record the digests of a published version."""
         with self._lock:
             self._published[key] = files
 
     def recorded(self, key: Key) -> FileDigests | None:
-        """What the version is; None as long as it has no seal."""
+        """The recorded digests; None before they are recorded."""
         with self._lock:
             return self._published.get(key)
 
     def load_failed(self, model: str, number: int) -> None:
-        """Triton could not load it: its files may be mended in place, for nobody was ever answered with them."""
+        """Allow other files for a version that was never loaded: no caller got an answer from the old ones."""
         with self._lock:
             if (model, number) not in self._loaded:
                 self._replaceable.add((model, number))
 
     def may_be_replaced(self, model: str, number: int) -> bool:
-        """Whether other files may take the place of those that were published."""
+        """Whether other files may replace the published ones."""
         with self._lock:
             return (model, number) in self._replaceable
 
     def check(self, model: str, number: int, loaded: bool) -> str:
-        """Why the version must not be loaded; '' when its files are what was published, or all gone.
+        """Why the version must not be loaded; '' if its files are the published ones, or all gone.
 
-        Ask before and after a load: a version without a seal is sealed with the files that were loaded.
+        Call it before and after a load: a version without recorded digests gets those of the files that were loaded.
         """
         key = (model, number)
         with self._lock:

@@ -1,4 +1,4 @@
-"""Reads the model repository and the folder of ServedModel documents; after that, only what changed.
+"""Scans the model repository and the folder of ServedModel documents; later scans read only changed entries.
 
 A new entry is read once nothing in it, at any depth, changed between two scans: a folder that is still being copied is
 not taken for an invalid one. A version is kept once it is published: if its files disappear, change or cannot be read
@@ -36,14 +36,14 @@ from triptych.contract.verification.triton_config import ConfigError
 from triptych.contract.verification.version import ValidationOptions, missing_model_file, validate_version
 
 STAYS = "what was read stays in force, restart the controller if that is meant"
-SCAN_S = 1.0  # of reading in one scan; the rest is read in the next one, so that large items come last
+SCAN_S = 1.0  # of reading in one scan; the rest follows in the next one, so that large entries come last
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """The bounds of a validation, the largest file of documents, and the digest that tells a change of a file."""
+    """The bounds of a validation, the largest file of documents, and the digest that detects a changed file."""
 
     validation: ValidationOptions = ValidationOptions()
     max_document_bytes: int = MAX_DOCUMENT_BYTES
@@ -52,20 +52,20 @@ class ScanOptions:
 
 @dataclass(frozen=True)
 class Scan:
-    """Everything as it was last read."""
+    """All models and documents as they were last read."""
 
     folders: tuple[ScannedModel, ...]
     documents: tuple[Document | DocumentFault, ...]
 
 
 class Scanner:
-    """Looks at both folders. Does file I/O, so it belongs on a thread; not for two threads at once."""
+    """Scans both folders. It blocks on files; only one thread at a time may use it."""
 
     def __init__(self, models: Path, documents: Path | None, options: ScanOptions | None = None) -> None:
         self._models, self._documents, self._options = models, documents, options or ScanOptions()
         self.integrity = IntegrityChecker(models, self._options.digest_of, self._options.validation.max_files)
-        self.more = False  # whether a part was left to the next look
-        self.listing_s = 0.0  # what the last look took without reading
+        self.more = False  # whether entries were left to the next scan
+        self.listing_s = 0.0  # duration of the last listing, without reading
         self._published: defaultdict[str, dict[int, Version]] = defaultdict(dict)  # by model and number
         self._folders = ChangeTracker()
         self._files = ChangeTracker()
@@ -74,24 +74,24 @@ class Scanner:
         self._read_files: dict[str, tuple[Document | DocumentFault, ...]] = {}
 
     def scan(self, *, settle: bool = True, young_s: float = 0.0) -> Scan | None:
-        """What holds now; None when nothing changed. Without `settle` everything is read at first sight.
+        """The current models and documents; None if nothing changed. Without `settle` new entries are read at once.
 
-        What changed within the last `young_s` seconds is then read again, and sealed, once it rests. Raises
-        `OSError` when a folder itself cannot be listed: then nothing is known to have changed.
+        An entry that was written within the last `young_s` seconds is read again once it has settled, and its digests
+        are recorded then. Raises `OSError` if a folder itself cannot be listed: no change is known then.
         """
         start = time.monotonic()
         listed = list_models(self._models, self._options.validation.max_files)
         files = list_documents(self._documents) if self._documents is not None else FolderListing()
         self.listing_s = time.monotonic() - start
         if settle and not listed.fingerprints and any(each.present for each in self._read_folders.values()):
-            # An empty folder is a mount that is gone, as far as anybody can tell (tensorflow/serving#1480).
+            # An empty folder cannot be told from a lost mount (tensorflow/serving#1480).
             raise OSError(errno.ENODATA, f"no model is there any more; {STAYS}", os.fspath(self._models))
         self._forget_ensembles(listed)
         changed, gone = self._folders.update(listed.fingerprints, settle)
         for name in gone:
-            self._leave(name)
+            self._mark_removed(name)
         self.more = False
-        for name in self._in_turn(self._folders, changed, listed, settle):
+        for name in self._smallest_first(self._folders, changed, listed, settle):
             young = is_young(listed.fingerprints[name], young_s)
             self._read_folders[name] = self._read_safely(name, listed.faults.get(name, ""), with_digests=not young)
             if young:
@@ -111,15 +111,15 @@ class Scanner:
                 if name in listed.fingerprints and folder.config.HasField("ensemble_scheduling"):
                     self._folders.forget(name)
 
-    def _leave(self, name: str) -> None:
-        """A model whose folder is gone; one that never had a valid version is forgotten."""
+    def _mark_removed(self, name: str) -> None:
+        """Mark a model as removed if its folder is gone; forget it if it never had a valid version."""
         folder = replace(self._without_files(name), removed=True)
         self._read_folders.pop(name, None)
         if folder.versions:
             self._read_folders[name] = folder
 
-    def _in_turn(self, tracker: ChangeTracker, names: list[str], listed: FolderListing, settle: bool) -> Iterator[str]:
-        """The smallest first; those for which no time is left are taken for unread, and come with the next look."""
+    def _smallest_first(self, tracker: ChangeTracker, names: list[str], listed: FolderListing, settle: bool) -> Iterator[str]:
+        """The smallest entries first. Entries for which no time is left are read in the next scan."""
         start = time.monotonic()
         ordered = sorted(names, key=lambda name: total_bytes(listed.fingerprints[name]))
         for at, name in enumerate(ordered):
@@ -136,7 +136,7 @@ class Scanner:
         changed, gone = self._files.update(listed.fingerprints, settle)
         for name in gone:
             self._read_files.pop(name, None)
-        for name in self._in_turn(self._files, changed, listed, settle):
+        for name in self._smallest_first(self._files, changed, listed, settle):
             self._read_files[name] = self._read_documents(self._documents / name, listed.faults.get(name, ""))
         return bool(changed or gone)
 
@@ -151,7 +151,7 @@ class Scanner:
             return (DocumentFault("", f"{path}:1: cannot be read: {type(error).__name__}", nowhere),)
 
     def _read_safely(self, name: str, fault: str, with_digests: bool) -> ScannedModel:
-        """One model folder; whatever is wrong with it, the others are read."""
+        """Read one model folder; any error is a fault of this model only."""
         if fault:
             return self._unreadable(name, fault)
         try:
@@ -189,7 +189,7 @@ class Scanner:
         return ScannedModel(path.name, _copy(model.config), versions, invalid, problem, tuple(warnings))
 
     def _publish(self, model: str, version: Version) -> Version:
-        """A version that is whole is what others are compared with."""
+        """Record a version that is not removed as published; later scans compare with it."""
         if not version.removed:
             self._published[model][version.number] = version
             if version.files is not None:
@@ -197,13 +197,13 @@ class Scanner:
         return version
 
     def _unreadable(self, model: str, why: str) -> ScannedModel:
-        """A model as it was published; what is loaded of it is served on."""
+        """The model as it was published, all versions with a fault: loaded versions stay served."""
         problem = f"{self._models / model}: {why}"
         folder = self._without_files(model, problem)
         return replace(folder, versions={n: replace(each, fault=problem) for n, each in folder.versions.items()})
 
     def _without_files(self, model: str, problem: str = "") -> ScannedModel:
-        """A model as it was published, all its versions removed."""
+        """The model as it was published, all versions removed."""
         known = self._read_folders.get(model)
         versions = {number: replace(version, removed=True) for number, version in self._published[model].items()}
         invalid = dict.fromkeys(versions, problem) if problem else {}
@@ -217,7 +217,7 @@ class Scanner:
         return self._known_version(model, published, with_digests)
 
     def _published_version(self, model: str, number: int) -> Version | None:
-        """The version as it was published; None if it has no digests yet: then its files of now are published."""
+        """The version as it was published; None if it has no digests yet, so that its current files are published."""
         published = self._published[model].get(number)
         if published is None or published.files is not None:
             return published

@@ -1,7 +1,7 @@
-"""ServedModel: how one model is served. One schema for the Kubernetes object and for documents in a folder.
+"""ServedModel: the schema of the Kubernetes object and of documents in a folder.
 
-The descriptions and rules below are also what `kubectl explain` shows and what the API server checks: the
-definition in helm/triptych/crds is generated from them (`make crd`).
+The definition in helm/triptych/crds is generated from the descriptions and rules below (`make crd`): `kubectl explain`
+shows them, and the API server checks them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from triptych.contract.reading.files import FileError, escaped, read_text
 from triptych.contract.reading.yaml_document import yaml_faults
 
 GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
-MAX_BYTES = 64 << 10  # of one file: 300 documents, and 4 s to read whatever stands in it
-MAX_FAULTS = 50  # of one document, and of one file before what follows is left unread
+MAX_BYTES = 64 << 10  # of one file: 300 documents, and at most 4 s to read it
+MAX_FAULTS = 50  # of one document, and of one file before the rest is skipped
 MAX_VERSIONS = 32
-MAX_FAULT = 500  # characters of one: a document may name anything
+MAX_FAULT = 500  # characters of one fault: a document may hold any text
 
-Location = tuple[int | str, ...]  # the way to a part of a document
+Location = tuple[int | str, ...]  # keys and indexes of a part of a document
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
-# The same rules in the words of the API server (CEL); the validators below say them in Python.
+# The rules for the API server, in CEL; the validators below are the same rules in Python.
 _SUM_RULE: JsonDict = {
     "rule": "self.map(share, share.percent).sum() == 100",
     "message": "percents must sum to 100",  # with the sum in it, the rule would cost more than the API server allows
@@ -52,7 +52,7 @@ class _Closed(BaseModel):
 
 
 class Metadata(_Closed):
-    """Name of the object, and what Kubernetes tools write beside it."""
+    """Name of the object, and the fields that Kubernetes tools add."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
     namespace: str = ""
@@ -186,7 +186,7 @@ class ServedModel(_Closed):
 
 
 class RecordedDigests(NamedTuple):
-    """What a version was when it was published; '' where nobody wrote it down."""
+    """Digests of a version when it was published, as the status records them; '' if it does not."""
 
     files: str = ""
     contract: str = ""
@@ -194,11 +194,10 @@ class RecordedDigests(NamedTuple):
 
 @dataclass(frozen=True)
 class DocumentSource:
-    """Where a document is from. `where` is `file:line`, or `servedmodel/namespace/name` in Kubernetes.
+    """The source of a document. `where` is `file:line`, or `servedmodel/namespace/name` in Kubernetes.
 
-    What only Kubernetes knows: `generation` of the spec, `created` (RFC 3339, so older is less), and the
-    `traffic` that was in force when this process first saw the object, after a restart the last good one, and
-    what its versions were then (`recorded_digests`).
+    Only Kubernetes fills the others: `generation` of the spec, `created` (RFC 3339, so older is less), and from the
+    status at the first sight of the object the `traffic` in force and the `recorded_digests` of its versions.
     """
 
     where: str
@@ -210,7 +209,7 @@ class DocumentSource:
 
 @dataclass(frozen=True)
 class Document:
-    """A ServedModel and where it is from."""
+    """A valid ServedModel and its source."""
 
     source: DocumentSource
     served: ServedModel
@@ -218,7 +217,7 @@ class Document:
 
 @dataclass(frozen=True)
 class DocumentFault:
-    """What is wrong with a document, as `place: field: problem`; `model` is empty where it names none."""
+    """One fault of a document, as `place: field: problem`; `model` is empty if the document names none."""
 
     model: str
     text: str
@@ -226,9 +225,9 @@ class DocumentFault:
 
 
 def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES) -> Iterator[Document | DocumentFault]:
-    """The documents of one YAML file, each with its faults; what follows a syntax error is not read.
+    """Read the documents of one YAML file, each with its faults. Nothing is read behind a syntax error.
 
-    `within` is the folder that the file has to lie in, after its links were followed.
+    `within` is the folder that the file must be in once its links are followed.
     """
     nowhere, faults = DocumentSource(f"{path}:1"), 0
     try:
@@ -259,7 +258,7 @@ def _contents(text: str) -> Iterator[Any]:
 def check_document(
     source: DocumentSource, content: Any, place: Callable[[Location], str]
 ) -> Iterator[Document | DocumentFault]:
-    """The document, or each of its faults; `place` says where a part of it stands."""
+    """The document, or each of its faults; `place` gives the place of a part of it."""
     try:
         yield Document(source, ServedModel.model_validate(content))
     except ValidationError as error:
@@ -273,7 +272,7 @@ def check_document(
 
 
 def _shown(text: str) -> str:
-    """A fault that may quote any document: bounded, in characters that can be shown."""
+    """The text of a fault, which may quote any document: clipped and escaped."""
     shown = escaped(text[:MAX_FAULT])
     return shown if len(text) <= MAX_FAULT else f"{shown} ..."
 
@@ -283,14 +282,14 @@ def _place(path: Path, content: Any, location: Location) -> str:
 
 
 def _model_named(content: Any) -> str:
-    """The model that a refused document is about, as far as it can be told."""
+    """The model that an invalid document names; '' if it names none."""
     spec = content.get("spec") if isinstance(content, dict) else None
     name = spec.get("model") if isinstance(spec, dict) else None
     return name if isinstance(name, str) else ""
 
 
 def _line(node: Any, location: Location) -> int:
-    """Line, from 1, of the innermost part of `location` that is in the document."""
+    """Line, from 1, of the innermost part of `location` that the document has."""
     line = (node.lc.line if hasattr(node, "lc") else None) or 0  # a scalar with a tag of its own has an empty `lc`
     for part in location:
         if not hasattr(node, "lc") or part not in (node.lc.data or {}):
@@ -300,6 +299,6 @@ def _line(node: Any, location: Location) -> int:
 
 
 def _spell(location: Location) -> str:
-    """`spec.traffic[1].percent: ` for its parts."""
+    """`spec.traffic[1].percent: ` for the parts of a location."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return f"{text.removeprefix('.')}: " if text else ""

@@ -1,4 +1,4 @@
-"""What a store holds and the models' folder does not: as faults of the models and versions that it belongs to. Pure."""
+"""Objects of a store that the mirror skipped, as faults of the models and versions that they belong to. Pure."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tritonclient.grpc import model_config_pb2 as mc
 from controller.catalog.entities import ScannedModel
 from triptych.contract.verification.tree import VERSION
 
-MAX_LOGGED = 100  # objects
-MAX_SHOWN = 1000  # objects: a bucket may be full of what is no model
+MAX_LOGGED = 100  # objects in the log
+MAX_SHOWN = 1000  # objects shown as faults; a bucket may be full of other objects
 
 
 def with_skipped(folders: Collection[ScannedModel], skipped: Mapping[str, str]) -> list[ScannedModel]:
-    """The folders with the reason why a version or model is not among them, by the path that could not be read."""
+    """Add the reasons why versions or models are missing. `skipped` has them by the path of the object."""
     known = {folder.name: folder for folder in folders}
     for path, text in sorted(skipped.items())[:MAX_SHOWN]:
         name, _, rest = path.partition("/")
@@ -29,7 +29,7 @@ def with_skipped(folders: Collection[ScannedModel], skipped: Mapping[str, str]) 
 
 
 def log_lines(faults: Collection[str]) -> set[str]:
-    """At most `MAX_LOGGED` faults and the number of the others. A bucket may be full of objects of no model."""
+    """At most `MAX_LOGGED` faults, and the number of the others."""
     if len(faults) <= MAX_LOGGED:
         return set(faults)
     return {*sorted(faults)[:MAX_LOGGED], f"{len(faults) - MAX_LOGGED} more objects of the store are left out"}

@@ -1,6 +1,6 @@
-"""Follows the model repository and the documents: what is new is in the catalog without a restart.
+"""Watches the model repository and the documents, and rebuilds the catalog without a restart when they change.
 
-The documents lie in a folder, which the scanner reads, or come from somewhere else that says when they change.
+The scanner reads documents of a folder; documents of Kubernetes announce their changes.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from controller.catalog.served_model import Document, DocumentFault
 from controller.catalog.skipped import log_lines, with_skipped
 from controller.metrics import ControllerMetrics
 
-REST_S = 1.0  # between a look that was asked for and the next: what is new has to rest that long
-REST_SHARE = 50  # a listing may take one part in so many of the time: 5,000 folders take 0.3 s of a core
-YOUNG_S = 10.0  # what was written so lately is published at the start, and sealed once it rests
-DEBOUNCE_S = 0.05  # documents that change together are one change: `kubectl apply` of a folder sends them one by one
+MIN_SETTLE_S = 1.0  # between a requested scan and the next one: new entries settle that long
+LISTING_SHARE = 50  # listings take at most one part in so many of the time: 5,000 folders take 0.3 s of a core
+YOUNG_S = 10.0  # younger entries are published at the start, and their digests recorded once they settle
+DEBOUNCE_S = 0.05  # `kubectl apply` of a folder sends documents one by one: one rebuild for all
 
 log = logging.getLogger(__name__)
 
 
 class Documents(Protocol):
-    """ServedModel documents that do not lie in a folder."""
+    """ServedModel documents that are not in a folder."""
 
     async def start(self, on_change: Callable[[], None]) -> None:
-        """Returns when they have been read once; from then on tells every change."""
+        """Read them once; call `on_change` after every later change."""
         ...
 
     def now(self) -> Collection[Document | DocumentFault]:
-        """As they were last read."""
+        """The documents as they were last read."""
         ...
 
 
 class CatalogWatcher:
-    """Makes a catalog of what is read, and hands on each one that is new."""
+    """Builds a catalog after each change, and passes it to `on_change`."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class CatalogWatcher:
         versions_in_traffic: Callable[[str], Collection[int]] = lambda model: (),
         refresh: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """`refresh` brings the models' folder up to date.
+        """`refresh` updates the folder of the models before each scan.
 
-        It says what is wrong, by the path in the folder that is left out, '' for the whole of it.
+        It returns faults by the path that is skipped; '' is the whole store.
         """
         self._scanner, self._metrics, self._on_change = scanner, metrics, on_change
         self._serve_undeclared, self._documents = serve_undeclared, documents
@@ -74,7 +74,7 @@ class CatalogWatcher:
         self._rescans_soon = False
 
     async def start(self) -> None:
-        """The first look. Raises `OSError` when a folder cannot be read."""
+        """Do the first scan. Raises `OSError` if a folder cannot be read."""
         scan = await asyncio.to_thread(self._read, settle=False)
         self._scan = scan or self._scan
         if self._documents is not None:
@@ -82,7 +82,7 @@ class CatalogWatcher:
         await self._rebuild()
 
     async def scan(self) -> None:
-        """Another look. A folder that cannot be read (a lost mount) changes nothing."""
+        """Do another scan. A folder that cannot be read (a lost mount) changes nothing."""
         before = self._skipped
         try:
             scan = await asyncio.to_thread(self._read)
@@ -97,12 +97,12 @@ class CatalogWatcher:
         await self._rebuild()
 
     async def next_scan(self, poll_s: float) -> None:
-        """Looks when it is time for it: at once when a document asks for something unknown, and again soon after."""
-        poll_s = max(poll_s, (self._scanner.listing_s + self._refresh_s) * REST_SHARE)
+        """Scan when it is due: after `poll_s`, or at once and soon again if a document names an unknown version."""
+        poll_s = max(poll_s, (self._scanner.listing_s + self._refresh_s) * LISTING_SHARE)
         if self._scanner.more:
             poll_s = 0.0
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(poll_s, REST_S) if self._rescans_soon else poll_s):
+            async with asyncio.timeout(min(poll_s, MIN_SETTLE_S) if self._rescans_soon else poll_s):
                 await self._scan_due.wait()
         self._rescans_soon = self._scan_due.is_set()
         self._scan_due.clear()
@@ -111,7 +111,7 @@ class CatalogWatcher:
     def _read(self, *, settle: bool = True) -> Scan | None:
         start = time.thread_time()
         wrong = dict(self._refresh())
-        self._refresh_s = time.thread_time() - start  # of a core: a store may take its time to answer
+        self._refresh_s = time.thread_time() - start  # CPU time: the wait for a store does not count
         self._store_fault, self._skipped = wrong.pop("", ""), wrong
         return self._scanner.scan(settle=settle, young_s=0.0 if settle else YOUNG_S)
 
@@ -128,7 +128,7 @@ class CatalogWatcher:
             log.exception("internal error")
 
     async def _rebuild(self) -> None:
-        """On a thread: thousands of models take long enough to be felt by a request."""
+        """Rebuild on a thread: with thousands of models it would delay requests."""
         async with self._building:
             documents = self._documents.now() if self._documents is not None else self._scan.documents
             folders = with_skipped(self._scan.folders, self._skipped)
@@ -154,7 +154,7 @@ class CatalogWatcher:
         self._on_change(self._catalog)
 
     def _request_scan(self, catalog: Catalog) -> None:
-        """Has another look made for what a document asks for and nobody has seen yet."""
+        """Request a scan for models and versions that documents name and no scan has found."""
         problems = (problem for result in catalog.document_results.values() for problem in result.problems)
         unknown = {text for reason, text in problems if reason in (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION)}
         if unknown - self._unknown:
@@ -169,7 +169,7 @@ class CatalogWatcher:
         )
 
     def _log_faults(self, faults: set[str]) -> None:
-        """Logs every fault once, for as long as it lasts."""
+        """Log each fault once while it lasts."""
         for fault in sorted(faults - self._logged):
             log.warning("fault in the catalog", extra={"fault": fault})
         self._logged = faults

@@ -1,1 +1,1 @@
-"""Models in an object store: a folder that is kept in step with it, for the controller and for a Triton."""
+"""Models in an object store: a mirror folder in sync with it, for the controller and for a predictor."""

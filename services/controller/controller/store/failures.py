@@ -1,4 +1,4 @@
-"""Which versions and files of a store could not be read, and when each is tried again. Pure."""
+"""Downloads that failed, by version or file, with the time of the next try. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from controller.store.keys import unit_of
 from controller.store.objects import Object
 
-RETRY_S, LONGEST_RETRY_S = 10.0, 600.0  # before what failed twice is read again: it may be large
+RETRY_S, LONGEST_RETRY_S = 10.0, 600.0  # pause after the second failure: the object may be large
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """The key of the object, the sentence about it, and the files of the version as they were listed."""
+    """The key of the object, the reason, and the files of the version as they were listed."""
 
     key: str
     why: str
@@ -23,7 +23,7 @@ class _Failure:
 
 
 class FailedDownloads:
-    """By version, or by file of a model."""
+    """Failures by unit: a version, or a file of a model. Tries are spaced by an exponential backoff."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -34,11 +34,11 @@ class FailedDownloads:
 
     @property
     def by_key(self) -> dict[str, str]:
-        """Sentences by the key of the object that failed."""
+        """Reasons by the key of the object that failed."""
         return {failure.key: failure.why for failure in self._failed.values()}
 
     def due(self, wanted: Mapping[str, Object]) -> dict[str, Object]:
-        """Without what failed before, is listed as it was then, and is not to be tried again yet."""
+        """The objects without units that failed, did not change since, and still wait for their next try."""
         now_s = self._clock()
         self._failed = {
             unit: failure for unit, failure in self._failed.items() if failure.files == _of_unit(unit, wanted)
@@ -47,13 +47,13 @@ class FailedDownloads:
         return {path: known for path, known in wanted.items() if unit_of(path) not in waits}
 
     def fail(self, unit: str, key: str, why: str, wanted: Mapping[str, Object]) -> None:
-        """The first time it is tried again with the next look, then after pauses that grow."""
+        """Record a failure. The first one is tried again at once, later ones after growing pauses."""
         before = self._failed.get(unit)
         pause_s = min(before.pause_s * 2 or RETRY_S, LONGEST_RETRY_S) if before else 0.0
         self._failed[unit] = _Failure(key, why, _of_unit(unit, wanted), self._clock() + pause_s, pause_s)
 
     def forget(self, path: str) -> None:
-        """The file came, and so did its version."""
+        """Drop the failure of a unit that was downloaded."""
         self._failed.pop(unit_of(path), None)
 
 

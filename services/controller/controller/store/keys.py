@@ -1,6 +1,6 @@
-"""Which keys of a bucket can be files of models, and why the others cannot. Pure.
+"""Keys of a bucket as paths of files, and the reasons why other keys cannot be files. Pure.
 
-A bucket may hold any key; a folder may not. An item that cannot be a file is named and left out, the others stay.
+A bucket may hold any key, a folder may not. An object that cannot be a file is named and skipped.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from controller.store.listing import UNKNOWN
 from controller.store.objects import Object
 
 MAX_PART_BYTES = 255  # of a name in a folder of Linux
-MAX_PATH_BYTES = 3000  # below the folder's own path, which all together may have 4096
+MAX_PATH_BYTES = 3000  # below the mirror's folder; a whole path may have 4096
 
 
 @dataclass(frozen=True)
 class ClassifiedKeys:
-    """Objects that are files of models, by path, and why others are not, by key."""
+    """Objects that are files of models by path, and the faults of others by key."""
 
     files: dict[str, Object] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
 
 
 def classify(listed: Mapping[str, Object]) -> ClassifiedKeys:
-    """Folder markers (empty objects whose key ends with '/') and files beside the models are neither."""
+    """Sort objects into files and faults. Folder markers (empty, key ends with '/'), files beside models: neither."""
     found = ClassifiedKeys()
     good: dict[str, Object] = {}
     for key, known in listed.items():
@@ -45,7 +45,7 @@ def classify(listed: Mapping[str, Object]) -> ClassifiedKeys:
 
 
 def key_fault(key: str, known: Object) -> str:
-    """Why a key can be no file; '' if it can be one."""
+    """Why a key cannot be a file; '' if it can."""
     parts = key.split("/")
     if not key.isprintable() or UNKNOWN in key:
         return "has a character that cannot be shown, want printable UTF-8"
@@ -63,7 +63,7 @@ def key_fault(key: str, known: Object) -> str:
 
 
 def folders_of(paths: Iterable[str]) -> set[str]:
-    """All folders that these files lie in, '.' among them."""
+    """All folders above these files, with '.'."""
     folders = {"."}
     for path in paths:
         while (path := path.rpartition("/")[0]) and path not in folders:
@@ -72,21 +72,21 @@ def folders_of(paths: Iterable[str]) -> set[str]:
 
 
 def model_of(path: str) -> str:
-    """The model's folder."""
+    """The folder of the model."""
     return path.partition("/")[0]
 
 
 def version_of(path: str) -> str:
-    """The version's folder, '' for a file of the model itself."""
+    """The folder of the version; '' for a file of the model itself."""
     parts = path.split("/")
     return "/".join(parts[:2]) if len(parts) > 2 else ""
 
 
 def unit_of(path: str) -> str:
-    """What comes and fails as a whole: a version's folder, or a file of the model itself."""
+    """The unit that is downloaded or fails as a whole: a version, or a file of the model itself."""
     return version_of(path) or path
 
 
 def _is_marker(path: str, known: Object) -> bool:
-    """Whether an empty object stands for a version's folder: GCS lists the marker `m/2/` without its slash here."""
+    """Whether an empty object is the marker of a version's folder: GCS lists `m/2/` without its slash here."""
     return not known.size and path.count("/") == 1 and path.rpartition("/")[2].isdecimal()

@@ -1,7 +1,7 @@
-"""A listing by the S3 API, key by key as the store has them.
+"""Listings of a bucket by the S3 API, with the keys as the store has them.
 
-obstore refuses a whole page for one key that is no path (`a//b`), and gives the folder marker `m/2/` as the file `m/2`.
-So the listing is read here; its URL is signed by obstore, which knows every way to credentials.
+obstore refuses a whole page for one key that is no path (`a//b`), and returns the folder marker `m/2/` as the file
+`m/2`. Therefore the listing is parsed here. obstore signs its URL, for it supports every kind of credentials.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BUSY = (429, 500, 502, 503, 504)
 
 _NO_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|&#(?:x0*1?[0-9a-fA-F]|0*[12]?[0-9]|0*3[01]);")
 _KEPT = (b"&#x9;", b"&#xA;", b"&#xD;", b"&#9;", b"&#10;", b"&#13;")
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # stands for what is no character of XML: not every store escapes keys
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # replaces characters that XML forbids: not every store escapes keys
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -36,7 +36,7 @@ Sign = Callable[[str], str]  # the URL of a listing with this query
 
 @dataclass(frozen=True)
 class Item:
-    """One object of a listing. `size` is -1 where the listing has no number; `tag` may be empty."""
+    """One object of a listing. `size` is -1 if the listing has no number; `tag` may be empty."""
 
     key: str
     size: int
@@ -59,12 +59,12 @@ def pages(sign: Sign, prefix: str) -> Iterator[list[Item]]:
 
 
 class ListingPage:
-    """One answer. Raises `ValueError` for what is no listing."""
+    """One page of a listing. Raises `ValueError` if the answer is no listing."""
 
     def __init__(self, data: bytes) -> None:
         try:
             root = ElementTree.fromstring(_NO_XML.sub(_as_xml, data))
-        except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: of an encoding
+        except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an unknown encoding
             raise ValueError(f"the answer is no listing: {error}") from None
         if _name(root) != "ListBucketResult":
             raise ValueError(f"the answer is no listing: want ListBucketResult, got {_name(root)[:40]}")
@@ -85,7 +85,7 @@ def _item(content: ElementTree.Element, escaped: bool) -> Item:
 
 
 def _time_ns(text: str) -> int:
-    """0 where there is no time that can be read."""
+    """Time in ns since 1970; 0 if it cannot be parsed."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -99,12 +99,12 @@ def _as_xml(found: re.Match[bytes]) -> bytes:
 
 
 def _name(element: ElementTree.Element) -> str:
-    """Without its namespace, which not every store writes."""
+    """The tag of an element without its namespace, which not every store writes."""
     return element.tag.rpartition("}")[2]
 
 
 def _fetch(url: str) -> bytes:
-    """Tried again while the store is busy. Raises `OSError` without the URL, which bears a signature."""
+    """Fetch a page, with retries while the store is busy. Raises `OSError` without the URL, which has a signature."""
     pause_s = FIRST_PAUSE_S
     for left in reversed(range(TRIES)):
         try:
@@ -130,7 +130,7 @@ def _fetch(url: str) -> bytes:
 
 
 def _context() -> ssl.SSLContext:
-    """What the machine trusts, and the usual authorities where it has none."""
+    """A TLS context with the authorities of the machine and those of certifi."""
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     return context

@@ -1,4 +1,4 @@
-"""Where the controller finds its models: a folder, or the mirror of a store."""
+"""The source of models: a folder, or the mirror of an object store."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ class ModelSource:
 
 
 class StoreIntegrity:
-    """Whether the objects of a version are what was published: in the store now, and as they were read last.
+    """Compares the objects of a version with the published ones: in the store now, and as last mirrored.
 
-    A version that could not be loaded is not mended in place: the mirror beside a Triton keeps what it has.
+    The files of a version whose load failed may not be replaced here: the mirror beside a predictor keeps its files.
     """
 
     def __init__(self, models: ModelSource, integrity: IntegrityChecker) -> None:
         self._models, self._integrity = models, integrity
 
     def check(self, model: str, number: int, loaded: bool) -> str:
-        """Why the version must not be loaded, '' if it may be. Blocks."""
+        """Why the version must not be loaded; '' if it may be. Blocks."""
         what = self._models.changed_files(model, number)
         return refusal(number, what) if what else self._integrity.check(model, number, loaded)
 
     def load_failed(self, model: str, number: int) -> None:
-        """Changes nothing."""
+        """Do nothing: published objects stay."""
 
 
 def model_source(location: str, mirror_folder: Path | None) -> ModelSource:
-    """The models of a folder, which are read where they are, or of a URI, which are read from its mirror."""
+    """The models of a folder, read in place, or of a URI, read from its mirror."""
     if not is_uri(location):
         return ModelSource(Path(location))
     from controller.store.mirror import Mirror  # obstore, only where there is a store
@@ -76,6 +76,6 @@ def model_source(location: str, mirror_folder: Path | None) -> ModelSource:
 
 
 def default_folder(uri: str) -> Path:
-    """One for each URI, in the user's cache: what is there after a restart need not come again."""
+    """The mirror folder of a URI in the user's cache: after a restart its files need no download."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "triptych" / f"models-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"

@@ -1,8 +1,8 @@
-"""A folder that is kept in step with an object store, so that whoever reads it never sees half of a version.
+"""A folder in sync with an object store, in which no reader ever sees half of a version.
 
-What changed in a model is brought to a hidden folder beside first, and comes in place by renames once all of it
-is there: new folders whole, single files with the contract as the last. An object that cannot be read leaves its
-version as it was; the other versions and models go on.
+Changed files are downloaded into a hidden folder beside it and renamed into place once all of them are there: new
+folders as a whole, single files with the contract last. If an object cannot be read, its version stays as it was; the
+other versions and models are updated.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from controller.store.published_objects import PublishedObjects, digest_mismatch
 from triptych.contract.reading.files import printable_path
 from triptych.contract.verification.tree import CONTRACT
 
-WITH_CONTENT = (CONTRACT, "config.pbtxt")  # what the controller reads; of the rest it wants to know that it is there
-DOWNLOADS = 8  # at once: many small files are mostly waiting
-LISTINGS = 3  # in a store that is being written to
+WITH_CONTENT = (CONTRACT, "config.pbtxt")  # files that the controller reads; the others only have to exist
+DOWNLOADS = 8  # at once: small files mostly wait
+LISTINGS = 3  # of one refresh, while the store is written to
 FILE_ERRORS = (
     errno.ENAMETOOLONG,
     errno.EILSEQ,
     errno.EINVAL,
     errno.ENOTDIR,
     errno.EISDIR,
-)  # of one file, not of the disk
+)  # errors of one file, not of the disk
 
 
 class FolderError(OSError):
-    """The folder cannot be a mirror: `filename` names it, `strerror` says why and what to do."""
+    """The folder cannot be a mirror: `filename` names it, `strerror` has the reason and the remedy."""
 
     def __init__(self, folder: Path, why: str) -> None:
         super().__init__(errno.EINVAL, why, str(folder))
@@ -52,7 +52,7 @@ class FolderError(OSError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the downloads of one refresh are."""
+    """Progress of the downloads of one refresh."""
 
     files: int
     total_files: int
@@ -62,7 +62,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class MirrorChange:
-    """What one refresh did to the folder, in files."""
+    """Numbers of files that one refresh downloaded and removed."""
 
     downloaded: int = 0
     removed: int = 0
@@ -73,21 +73,21 @@ class MirrorChange:
 
 @dataclass
 class _ModelDownload:
-    """One model in the draft: the files that are there whole, and what failed, by version or file."""
+    """One model in the draft folder: complete files, changed objects and failures by unit."""
 
     files: dict[str, Object] = field(default_factory=dict)
-    changed: dict[str, str] = field(default_factory=dict)  # the key that is no longer as listed
-    failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # key and sentence
+    changed: dict[str, str] = field(default_factory=dict)  # unit: key of the object that differs from its listing
+    failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # unit: key and reason
 
 
 OnProgress = Callable[[Progress], None]
 
 
 class Mirror:
-    """Keeps `folder` in step with a store. Blocks, so it belongs on a thread; not for two threads at once.
+    """Keeps `folder` in sync with a store. It blocks; only one thread at a time may use it.
 
-    `whole`: every file, for a Triton. Else the content of config.pbtxt and contract.yaml only; each other object
-    is a sparse file of its size, so that whoever looks sees that it is there and how large it is.
+    `whole`: every file with its content, for a predictor. Otherwise only config.pbtxt and contract.yaml have content;
+    any other object is a sparse file of its size.
     """
 
     def __init__(
@@ -100,19 +100,21 @@ class Mirror:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store, self.folder, self._whole, self._on_progress = store, folder, whole, on_progress
-        self.faults: Mapping[str, str] = {}  # why objects are left out, one sentence each, by key
-        self._side = folder.with_name(f".{folder.name}.mirror")  # beside: Triton takes any folder for a model
+        self.faults: Mapping[str, str] = {}  # one sentence for each skipped object, by key
+        self._side = folder.with_name(
+            f".{folder.name}.mirror"
+        )  # beside the folder: Triton takes any folder within for a model
         self._draft = self._side / "draft"
         self._present: dict[str, Object] = {}
         self._published = PublishedObjects(self._side / "published.json") if whole else None
         self._failed = FailedDownloads(clock)
-        self._listed: dict[str, Object] | None = None  # with which the folder is in step
+        self._listed: dict[str, Object] | None = None  # the listing that the folder is in sync with
         self._lock = -1
 
     def refresh(self) -> MirrorChange:
-        """Brings the folder in step, and says in `faults` what is left out. Raises `StoreError` or `OSError`.
+        """Sync the folder, and set `faults` to the skipped objects. Raises `StoreError` or `OSError`.
 
-        A store in which nothing is left is taken for a fault, not for the wish to have no model at all.
+        An empty store is a fault: it is not taken for the wish to have no models.
         """
         total = MirrorChange()
         for last in (False,) * (LISTINGS - 1) + (True,):
@@ -137,14 +139,14 @@ class Mirror:
         return total
 
     def digest(self, path: str) -> str:
-        """Of an object as it was listed last, as a seal has it; '' when there is none."""
+        """The digest of an object as it was last listed; '' without one."""
         known = self._present.get(path)
         return known.digest if known else ""
 
     def changed_files(self, model: str, number: int) -> str:
-        """Which files of a version are not as the folder has them, by a listing of its own; any thread may ask.
+        """Files of a version that differ from the folder, by a listing of its own. Any thread may call it.
 
-        '' if none are, or if the store does not answer: a store that is away takes nothing away.
+        '' if none differs, and if the store does not answer: an unavailable store removes no version.
         """
         below = f"{model}/{number}/"
         try:
@@ -155,7 +157,7 @@ class Mirror:
         return difference(_file_digests(here, below), _file_digests(found, below))
 
     def close(self) -> None:
-        """Lets another process have the folder."""
+        """Release the lock, so that another process can use the folder."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -164,10 +166,12 @@ class Mirror:
         return f"{self.store.uri}/{printable_path(key)}: {why}"
 
     def _open(self) -> None:
-        """Makes sure that the folder is this mirror's own. Raises `OSError`."""
+        """Create the folder and lock it for this mirror. Raises `OSError`."""
         folder, side = self.folder, self._side
         want = f"{self.store.uri.rstrip('/')} {'whole' if self._whole else 'contracts'}"
-        folder.mkdir(mode=0o777 if self._whole else 0o700, parents=True, exist_ok=True)  # the controller's is its own
+        folder.mkdir(
+            mode=0o777 if self._whole else 0o700, parents=True, exist_ok=True
+        )  # the mirror of the controller is private
         mark = side / "of"
         if any(folder.iterdir()) and (not mark.exists() or mark.read_text() != want):
             is_now = f"is a mirror of {mark.read_text()}" if mark.exists() else "has files of somebody else"
@@ -185,7 +189,7 @@ class Mirror:
         self._lock = lock
 
     def _recover(self, found: Mapping[str, Object]) -> None:
-        """What the folder has from before: a file of an object's size and time is that object."""
+        """Recover the state of the folder: a file with the size and time of an object is that object."""
         for file in (path for path in self.folder.rglob("*") if path.is_file()):
             path, stat = file.relative_to(self.folder).as_posix(), file.stat()
             now = Object(stat.st_size, stat.st_mtime_ns, "")
@@ -196,7 +200,7 @@ class Mirror:
             self._present[path] = known or now
 
     def _sync(self, found: Mapping[str, Object], *, last: bool) -> tuple[MirrorChange, set[str], dict[str, str]]:
-        """Does what a listing asks for; returns also what was no longer as listed, and what is sealed."""
+        """Apply a listing. Returns the change, objects that changed meanwhile, and refused replacements."""
         wanted = {path: known for path, known in found.items() if not self._is_current(path, known)}
         recorded_digests = self._published.refused_replacements(wanted, found) if self._published else {}
         wanted = self._failed.due({path: known for path, known in wanted.items() if path not in recorded_digests})
@@ -215,12 +219,12 @@ class Mirror:
         return MirrorChange(downloaded, removed), changed, recorded_digests
 
     def _is_current(self, path: str, known: Object) -> bool:
-        """Whether the folder has it; the same content that was uploaded once more is not read again."""
+        """Whether the folder has the object; the same content uploaded again is not downloaded again."""
         present = self._present.get(path)
         return present is not None and present.same(known) and (bool(present.tag) or present == known)
 
     def _download_all(self, wanted: Mapping[str, Object], *, last: bool) -> set[str]:
-        """Model by model; returns what changed meanwhile, which is a fault if this was the last listing."""
+        """Download model by model. Returns objects that changed meanwhile, a fault if this is the last listing."""
         models: defaultdict[str, dict[str, Object]] = defaultdict(dict)
         for path, known in wanted.items():
             models[model_of(path)][path] = known
@@ -234,7 +238,7 @@ class Mirror:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 meter.stop()
-                for draft, model in left.items():  # what came whole before is put in place
+                for draft, model in left.items():  # complete downloads are used
                     if draft.done() and not draft.cancelled() and draft.exception() is None:
                         self._install(draft, model, wanted, last=last)
                 raise
@@ -243,7 +247,7 @@ class Mirror:
     def _install(
         self, draft: Future[_ModelDownload], model: str, wanted: Mapping[str, Object], *, last: bool
     ) -> set[str]:
-        """Puts one model in place; returns what changed meanwhile. Raises `StoreError` when the store is away."""
+        """Move one model into place. Returns changed objects. Raises `StoreError` if the store is unavailable."""
         downloaded = draft.result()
         if downloaded.files:
             self._move_into_place(model, downloaded.files)
@@ -262,7 +266,7 @@ class Mirror:
         return self._whole or path.rpartition("/")[2] in WITH_CONTENT
 
     def _download(self, files: Mapping[str, Object], meter: _DownloadMeter) -> _ModelDownload:
-        """One model into the draft, version by version. Raises `StoreError` when the store is away."""
+        """Download one model into the draft, version by version. Raises `StoreError` if the store is unavailable."""
         units: defaultdict[str, dict[str, Object]] = defaultdict(dict)
         for path, known in files.items():
             units[unit_of(path)][path] = known
@@ -291,7 +295,7 @@ class Mirror:
         return downloaded
 
     def _digest_mismatch(self, unit: str) -> str:
-        """Why a version's files are not what its contract states; '' if they are, or it states none."""
+        """The first file that differs from the `files` of the contract; '' if none does."""
         if not self._whole:
             return ""
         return digest_mismatch([self._draft / unit, self.folder / unit])
@@ -305,11 +309,11 @@ class Mirror:
         else:
             draft.touch()
             os.truncate(draft, known.size)
-        with suppress(OverflowError):  # a store may say any time
+        with suppress(OverflowError):  # a store may report any time
             os.utime(draft, ns=(known.modified_ns, known.modified_ns))
 
     def _move_into_place(self, model: str, paths: Iterable[str]) -> None:
-        """New folders whole, then files; the contract last, for it says that a version is complete."""
+        """Rename new folders, then files. The contract is last, for it marks a complete version."""
         left = sorted(paths, key=_last_is_contract)
         for folder in dict.fromkeys([model, *(version_of(path) for path in left)]):
             if folder and not (self.folder / folder).exists():
@@ -320,7 +324,7 @@ class Mirror:
             os.replace(self._draft / path, self.folder / path)
 
     def _remove_gone(self, gone: Collection[str], found: Mapping[str, Object]) -> int:
-        """Folders of which nothing is left at once, of others the contract first: the order of coming, backwards."""
+        """Remove empty folders as a whole, of others the contract first: the reverse order of publishing."""
         folders = folders_of(found)
         for path in sorted(gone, key=_last_is_contract, reverse=True):
             whole = next((part for part in (model_of(path), version_of(path)) if part and part not in folders), "")
@@ -333,14 +337,14 @@ class Mirror:
         return len(gone)
 
     def _prune(self, folder: Path, folders: Collection[str]) -> None:
-        with suppress(OSError):  # somebody put a file of his own there
+        with suppress(OSError):  # there is a file that is not of the store
             while folder.relative_to(self.folder).as_posix() not in folders:
                 folder.rmdir()
                 folder = folder.parent
 
 
 class _DownloadMeter:
-    """Counts what many threads download, and ends them."""
+    """Counts the downloads of all threads, and stops them."""
 
     def __init__(
         self, wanted: Mapping[str, Object], has_content: Callable[[str], bool], on_progress: OnProgress
@@ -377,13 +381,13 @@ def _is_file_of(known: Object, file: Object) -> bool:
 
 
 def _in_the_way(gone: Collection[str], wanted: Collection[str]) -> list[str]:
-    """Files where a folder is to be, and what lies in a folder where a file is to be."""
+    """Removed files where a new folder is needed, and removed files in a folder where a new file is needed."""
     folders = folders_of(wanted)
     return [path for path in gone if path in folders or not folders_of([path]).isdisjoint(wanted)]
 
 
 def _discard(draft: Path) -> None:
-    """What came of a version that did not come whole."""
+    """Delete the draft of a unit that is not complete."""
     if draft.is_dir():
         shutil.rmtree(draft)
     else:

@@ -1,4 +1,4 @@
-"""An object store by its URI: what lies there, and its bytes. The one place that knows obstore."""
+"""An object store by its URI: listings and downloads. Only this module imports obstore."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PAGE_ITEMS = 1000  # in one answer of S3
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 CHUNK_BYTES = 1 << 20
-# A fault is told within seconds and the next look tries again. A large file may take long, but not stand still.
+# A fault is reported within seconds, and the next scan retries. A large file may take long, but must not stall.
 CONNECT_S, SILENCE_S, WHOLE_S, RETRY_S, RETRIES = 5, 30, 3600, 10, 3
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,9 +44,9 @@ _SYSTEM = re.compile(r'message: "([^"]+)"|error: "((?:failed to lookup|dns)[^"]+
 
 
 class StoreError(OSError):
-    """The store does not give what it is asked for. `filename` is its URI, `strerror` says why and what to do.
+    """A call to the store failed. `filename` is its URI, `strerror` has the reason and the remedy.
 
-    `unavailable`: nothing else can be had from it now either.
+    `unavailable`: other calls would fail now as well.
     """
 
     def __init__(self, uri: str, why: str, *, unavailable: bool = True) -> None:
@@ -58,12 +58,12 @@ class StoreError(OSError):
 
 
 class ObjectChanged(Exception):
-    """An object is no longer what was listed."""
+    """An object differs from its listing."""
 
 
 @dataclass(frozen=True)
 class Object:
-    """One object as it was listed. `tag` changes with its content, '' where the store gives none.
+    """One object as it was listed. `tag` changes with its content; '' if the store has none.
 
     `modified_ns` is Unix time by the clock of the store.
     """
@@ -74,21 +74,21 @@ class Object:
 
     @property
     def digest(self) -> str:
-        """As the seal of a version has it."""
+        """The digest by tag, else by size and time."""
         tag = self.tag.strip('"')
         return f"etag:{tag}" if tag else f"stat:{self.size}-{self.modified_ns}"
 
     @property
     def condition(self) -> GetOptions:
-        """Asks for this content alone; a weak tag would never match."""
+        """The condition of a download of this content only; none for a weak tag, which never matches."""
         if not self.tag or self.tag.startswith("W/"):
             return {}
         return {"if_match": self.tag if self.tag.startswith('"') else f'"{self.tag}"'}
 
     def same(self, other: Object) -> bool:
-        """Whether two answers are about one content; some servers quote tags in one kind of answer only.
+        """Whether two answers describe one content. Some servers quote tags in one kind of answer only.
 
-        Without tags the second counts, for not every answer has more of the time.
+        Without tags times are compared in seconds, for some answers have no fractions.
         """
         if self.size != other.size:
             return False
@@ -98,13 +98,13 @@ class Object:
 
 
 Page = list[Item]
-ProbePages = Callable[[str], Iterator[Page]]  # all items whose path below the URI begins with a text
+ProbePages = Callable[[str], Iterator[Page]]  # pages of the items whose path below the URI begins with a text
 
 
 class Store:
-    """Objects below one URI. `endpoint` and `settings` say, in a fault, who was asked and where that is set.
+    """Objects below one URI. Faults name the `endpoint` and the `settings` that configure it.
 
-    `pages` lists them: obstore, unless somebody sets another.
+    `pages` lists the objects; obstore does by default.
     """
 
     def __init__(self, uri: str, connect: Callable[[], ObjectStore], endpoint: str, settings: str) -> None:
@@ -117,7 +117,7 @@ class Store:
         return self._connect()
 
     def list(self, below: str = "") -> dict[str, Object]:
-        """All objects whose path below the URI begins with `below`. Raises `StoreError`; never gives a part."""
+        """All objects whose path below the URI begins with `below`, never a part of them. Raises `StoreError`."""
         found: dict[str, Object] = {}
         try:
             for page in self.pages(below):
@@ -128,7 +128,7 @@ class Store:
         return found
 
     def answers(self) -> bool:
-        """Whether it can be listed at this moment."""
+        """Whether the store can be listed now."""
         try:
             next(self.pages(""), None)
         except (BaseError, OSError, ValueError, TypeError):
@@ -136,7 +136,7 @@ class Store:
         return True
 
     def read(self, path: str, known: Object, into: Path, on_bytes: Callable[[int], None]) -> None:
-        """Writes an object to a file and tells how many bytes came. Raises `ObjectChanged` or `StoreError`."""
+        """Download an object into a file, counted by `on_bytes`. Raises `ObjectChanged` or `StoreError`."""
         try:
             answer = self._objects.get(path, options=known.condition)
             if not _object(answer.meta).same(known):
@@ -149,7 +149,7 @@ class Store:
 
     @staticmethod
     def _write(path: str, chunks: BytesStream, known: Object, into: Path, on_bytes: Callable[[int], None]) -> None:
-        """No more than was listed: a body without an end would fill the disk."""
+        """Write at most the listed size: an endless body would fill the disk."""
         left = known.size
         with into.open("wb") as file:
             for chunk in chunks:
@@ -162,7 +162,7 @@ class Store:
             raise ObjectChanged(path)
 
     def obstore_pages(self, below: str) -> Iterator[Page]:
-        """By whole parts, as obstore lists."""
+        """Pages by obstore, which lists by whole parts of a path."""
         for page in self._objects.list(prefix=below.rpartition("/")[0] or None, chunk_size=PAGE_ITEMS):
             found = {meta["path"]: _object(meta) for meta in page}
             yield [
@@ -183,7 +183,7 @@ class Store:
 
 
 def open_store(uri: str) -> Store:
-    """The store of a URI; endpoint and keys come from the usual variables. Raises `ValueError`; calls nobody yet."""
+    """The store of a URI, configured by the usual variables. Makes no call yet. Raises `ValueError`."""
     scheme, bucket, path = split(uri)
     if scheme == "file":
         folder = Path("/") / path
@@ -202,8 +202,10 @@ def _s3(uri: str, bucket: str, path: str) -> Store:
         return S3Store(bucket, prefix=path or None, client_options=_client(where), retry_config=_retry())
 
     def sign(query: str) -> str:
-        """The query is given to obstore as the end of the endpoint; what obstore puts behind it is a fragment."""
-        own = endpoint and _is_on("AWS_VIRTUAL_HOSTED_STYLE_REQUEST")  # such an endpoint bears the bucket's name
+        """Sign a query. It is passed as the end of the endpoint; the path that obstore appends becomes a fragment."""
+        own = endpoint and _is_on(
+            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST"
+        )  # such an endpoint contains the name of the bucket
         url = f"{where.rstrip('/')}/{'' if own else quote(bucket)}?{query}#"
         if _is_on("AWS_SKIP_SIGNATURE"):
             return url
@@ -233,7 +235,7 @@ def _gcs(uri: str, bucket: str, path: str) -> Store:
     signed = _below(path, sign)
 
     def pages(below: str) -> Iterator[Page]:
-        """A signed URL wants a key, or the right to sign by the pod's account: only where obstore cannot go on."""
+        """Pages by obstore; by a signed URL only if obstore fails, for it needs a key or the right to sign."""
         try:
             yield from store.obstore_pages(below)
         except InvalidPathError as error:
@@ -247,7 +249,7 @@ def _gcs(uri: str, bucket: str, path: str) -> Store:
 
 
 def _below(folder: str, sign: listing.Sign) -> ProbePages:
-    """Listings of a folder of the bucket, with paths below it."""
+    """List a folder of the bucket, with paths relative to it."""
     prefix = f"{folder}/" if folder else ""
 
     def pages(below: str) -> Iterator[Page]:
@@ -258,7 +260,7 @@ def _below(folder: str, sign: listing.Sign) -> ProbePages:
 
 
 def _walk(root: Path, below: str) -> Iterator[Page]:
-    """Files of a folder; one below it that cannot be listed is an item without a size. Raises `OSError`."""
+    """List the files of a folder. A subfolder that cannot be listed is an item without a size. Raises `OSError`."""
     os.scandir(root).close()
     lost: list[OSError] = []
     for folder, _, names in os.walk(root, onerror=lost.append):
@@ -277,7 +279,7 @@ def _file(root: Path, path: Path) -> Item:
 
 
 def _is_on(variable: str) -> bool:
-    """Whether a variable of obstore is set to yes."""
+    """Whether a boolean variable of obstore is true."""
     return os.environ.get(variable, "").lower() in ("true", "1", "yes", "on", "y")
 
 
@@ -300,7 +302,7 @@ def _object(meta: ObjectMeta) -> Object:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong in a few words that stay the same from try to try: no times, no request ids."""
+    """The reason in a few words, the same in every try: without times and request ids."""
     text = str(error)
     found = [*_STATUS.findall(text)[:1], *_CODE.findall(text)[:1]]
     found = found or [system or lookup for system, lookup in _SYSTEM.findall(text)[-1:]]

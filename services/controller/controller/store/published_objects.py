@@ -1,8 +1,8 @@
-"""Which objects the files of a whole mirror are: a version that was published is never replaced by other bytes.
+"""Objects of published versions in a whole mirror: other bytes never replace a published file.
 
-The contract is the mark: it is uploaded as the last, so a version that has one is complete. As long as its contract
-stays the same object, none of its files is replaced. A version with another contract is published anew: it is
-replaced as a whole, and the controller, which remembers what it published, does not load it under the old name.
+The contract is uploaded last, so a version with a contract is complete. While its contract stays the same object, none
+of its files is replaced. A version with another contract is a new publication and is replaced as a whole; the
+controller, which recorded the first one, does not load it under the old number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class PublishedObjects:
-    """Kept in a file, so that a restart knows which object a file of the same size and time was."""
+    """The published object of each file, kept on disk for restarts."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -37,11 +37,11 @@ class PublishedObjects:
         self._written = dict(self._recorded_digests)
 
     def get(self, path: str) -> Object | None:
-        """The object that was published as this file."""
+        """The published object of a file."""
         return self._recorded_digests.get(path)
 
     def refused_replacements(self, wanted: Mapping[str, Object], found: Mapping[str, Object]) -> dict[str, str]:
-        """What would replace a published file, with the sentence about it."""
+        """Objects that would replace a published file, with the reason."""
         return {
             path: REFUSED
             for path, known in wanted.items()
@@ -51,7 +51,7 @@ class PublishedObjects:
         }
 
     def record(self, present: Mapping[str, Object], found: Mapping[str, Object]) -> None:
-        """Seals every version whose contract is here, and drops those that were deleted or published anew."""
+        """Record every version whose contract is present; drop versions that were deleted or published again."""
         self._recorded_digests = {
             path: known for path, known in self._recorded_digests.items() if self._is_published(path, found)
         }
@@ -77,7 +77,7 @@ class PublishedObjects:
 
 
 def digest_mismatch(folders: Sequence[Path]) -> str:
-    """Which files are not what the contract of a version states; '' if all are. Earlier folders come first."""
+    """The first file that differs from the `files` of the contract; '' if none does. The first folder wins."""
 
     def find(path: str) -> Path | None:
         return next((folder / path for folder in folders if (folder / path).is_file()), None)
@@ -93,7 +93,7 @@ def digest_mismatch(folders: Sequence[Path]) -> str:
 
 
 def _stated(contract: Path) -> dict[str, str]:
-    """None of a contract that cannot be read: whether it is one, the controller says."""
+    """The `files` of a contract; none if it cannot be read, which the controller reports."""
     try:
         content = yaml.safe_load(read_text(contract))
     except (FileError, yaml.YAMLError, ValueError, RecursionError):
@@ -103,13 +103,13 @@ def _stated(contract: Path) -> dict[str, str]:
 
 
 def _contract_of(path: str) -> str:
-    """'' for a file that belongs to no version."""
+    """The contract beside a file; '' if the file belongs to no version."""
     version = version_of(path)
     return f"{version}/{CONTRACT}" if version else ""
 
 
 def _read(file: Path) -> dict[str, Object]:
-    """None is a fault only of this restart: then files count as what their size and time say."""
+    """Read the file. Without a valid one, files are recovered by size and time."""
     try:
         rows = json.loads(file.read_text())
         return {str(path): Object(int(size), int(at_ns), str(tag)) for path, (size, at_ns, tag) in rows.items()}

@@ -8,7 +8,7 @@ SCHEMES = ("s3", "gs", "file")
 
 
 def is_uri(text: str) -> bool:
-    """Whether it names a store; anything else is a folder."""
+    """Whether a text is the URI of a store; any other text is a folder."""
     return "://" in text
 
 
