@@ -73,7 +73,7 @@ def test_a_leader_out_of_reach_of_the_api_server_stops_and_writes_again_when_it_
     settled(kubectl, "InForce")
     relay.cut()
     log = tmp_path / "controller-0.log"
-    wait_for(lambda: "not leading any more" in log.read_text(), "it knows that another may lead")
+    wait_for(lambda: "leadership lost" in log.read_text(), "it knows that another may lead")
     kubectl.apply(document({1: 60, 2: 40}))
     relay.mend()
     assert settled(kubectl, "InForce")["summary"] == "1:60% 2:40%"

@@ -198,10 +198,10 @@ def test_a_change_made_while_the_api_server_was_out_of_reach_is_followed_after_i
     kubectl.apply(document({1: 100}))
     settled(kubectl, "InForce")
     relay.cut()
-    wait_for(lambda: "what was seen last stays in force" in log.read_text(), "the log says that it hears nothing")
+    wait_for(lambda: "the last documents stay in force" in log.read_text(), "the log says that it hears nothing")
     kubectl.apply(document({1: 50, 2: 50}))
     kubectl.apply(document({1: 100}, model="sales_fr"))
     relay.mend()
     assert settled(kubectl, "InForce")["summary"] == "1:50% 2:50%"
     settled(kubectl, "InForce", "sales-fr")
-    assert "the ServedModels are followed again" in log.read_text()
+    assert "watch of ServedModels restored" in log.read_text()

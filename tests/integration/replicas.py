@@ -73,7 +73,7 @@ class Replicas:
 
     def leads(self, name: str) -> bool:
         """Whether the replica has said that it leads."""
-        return '"leading"' in self.log(name)
+        return '"leadership acquired"' in self.log(name)
 
     def __enter__(self) -> Replicas:
         return self

@@ -1,1 +1,1 @@
-"""The control plane: which models there are, who gets which version, and what Triton holds."""
+"""The control plane: catalog, traffic and placement of all models."""

@@ -1,4 +1,4 @@
-"""`python -m controller`: runs the control plane. `--help` lists its settings."""
+"""`python -m controller`: run the control plane. `--help` lists its settings."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Places for calls that last: so many in all, so many for each peer, and a share that is kept for the stages."""
+"""Slots for long calls: a limit for all, a limit for each peer, and a share reserved for the stages."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from triptych.protocol.call import Call
 
 @dataclass(frozen=True)
 class Reservation:
-    """`percent` of all places, for callers whose certificate bears one of `names`; nothing where there are no names."""
+    """`percent` of all slots for callers whose certificate has one of `names`; without names, none."""
 
     names: frozenset[str] = frozenset()
     percent: int = 0
 
     def slots(self, most: int) -> int:
-        """At least one, so that a stage finds a place."""
+        """Number of reserved slots: at least one, so that a stage gets one."""
         return max(1, most * self.percent // 100) if self.names and self.percent else 0
 
     def covers(self, call: Call) -> bool:
@@ -27,19 +27,19 @@ class Reservation:
 
 
 class CallSlots:
-    """`what` is named in the refusal, as in `watchers follow the catalog`."""
+    """Slots of one kind of call. Refusals name `what`, as in `watchers follow the catalog`."""
 
     def __init__(self, most: int, most_per_peer: int, what: str, reservation: Reservation | None = None) -> None:
         self._most, self._most_per_peer, self._what = most, most_per_peer, what
         self._reservation = reservation or Reservation()
         self._most_others = most - self._reservation.slots(most)
-        self._others = 0  # places of callers that the reservation does not cover
+        self._others = 0  # slots of callers without a reservation
         self._by_peer: Counter[str] = Counter()
         self.taken = 0
 
     @contextmanager
     def slot(self, call: Call) -> Iterator[None]:
-        """One place until the end of the block. Raises `Overloaded`."""
+        """Hold one slot until the end of the block. Raises `Overloaded`."""
         peer, others = call.peer, not self._reservation.covers(call)
         self._check(peer, others)
         self.taken += 1
@@ -55,7 +55,7 @@ class CallSlots:
                 del self._by_peer[peer]
 
     def _check(self, peer: str, others: bool) -> None:
-        """`peer` is empty where the server does not tell it."""
+        """Raise `Overloaded` at a limit. `peer` is empty if the server does not know it."""
         if self.taken >= self._most:
             raise Overloaded(f"{self.taken} {self._what}, the limit; try again later")
         if others and self._others >= self._most_others:

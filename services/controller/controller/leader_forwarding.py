@@ -1,4 +1,4 @@
-"""Loads are the leader's: another replica passes a request for one on."""
+"""Leader forwarding: only the leader loads; another replica forwards a request for a load to it."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ from triptych.protocol.call import Call
 from triptych.protocol.status import CODES, Relayed
 from triptych.runtime.tls import UpstreamCredentials
 
-PAUSE_S = 0.2  # between two looks for a leader, while it changes
-HANDOVER_S = 3.0  # a leader that says that it cannot is tried again that long: perhaps it only hands over
+PAUSE_S = 0.2  # between two checks for a leader
+HANDOVER_S = 3.0  # a leader that refuses is retried that long: it may be handing over
 
 
 class Leader(Protocol):
-    """Who of several replicas leads, as last heard."""
+    """The leader of several replicas, as last observed."""
 
     @property
     def in_charge(self) -> bool:
-        """Whether this one does."""
+        """Whether this replica leads."""
         ...
 
     @property
     def leader_address(self) -> str:
-        """host:port; empty when nobody does."""
+        """host:port of the leader; empty without one."""
         ...
 
 
 class SingleReplica:
-    """The only replica."""
+    """The leader is always this replica: there is no other."""
 
     in_charge = True
     leader_address = ""
 
 
 class LoadForwarder:
-    """Versions made ready by whoever leads.
+    """Loads versions here if this replica leads, else through the leader.
 
-    `credentials` makes those for the way to it; its certificate bears `server_name`, or else the host of its address.
+    `credentials` makes those of the connection; the certificate of the leader has `server_name`, or the host of its
+    address without one.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class LoadForwarder:
                     upstream = await self._to(address)
                     reply: cp.EnsureLoadedReply = await upstream.call("EnsureLoaded", request, call)
                     return tuple(reply.predictors)
-                except StageUnavailable:  # it died: another will lead
+                except StageUnavailable:  # the leader died: another one will lead
                     pass
                 except Relayed as error:
                     if error.code is not CODES[Unavailable] or error.retry_after_s or time.monotonic() > give_up:
@@ -82,7 +83,7 @@ class LoadForwarder:
             await asyncio.sleep(call.remaining_s(PAUSE_S))
         try:
             return await self._residency.ensure_loaded(model, version, call, failing)
-        except LoadFailed as error:  # the journal and the status have Triton's words
+        except LoadFailed as error:  # the journal and the status keep the error of Triton
             raise LoadFailed(error.model, load_reason(error.reason)) from error
 
     async def close(self) -> None:

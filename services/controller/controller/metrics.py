@@ -1,4 +1,4 @@
-"""What the controller counts beside what every stage counts."""
+"""Metrics of the controller, beside those of every stage."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ class Amount(Protocol):
 
 
 class ControllerMetrics:
-    """Series of the control plane. A Triton has series as long as it is there."""
+    """Series of the control plane. A predictor has series while it exists."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.models = Gauge("triptych_models", "Models that are served", registry=registry)
-        self.invalid = Gauge("triptych_versions_invalid", "Versions and models kept out of traffic", registry=registry)
+        self.invalid = Gauge(
+            "triptych_versions_invalid", "Invalid versions and models, which get no traffic", registry=registry
+        )
         self.changed = Gauge(
             "triptych_versions_changed",
             "Published versions whose files changed or cannot be read; they are not loaded again",
@@ -38,10 +40,10 @@ class ControllerMetrics:
         self.faults = Gauge("triptych_catalog_faults", "Faults in models and documents", registry=registry)
         self.objects_skipped = Gauge(
             "triptych_store_objects_skipped",
-            "Objects of the store that are no files of a model, or cannot be read; the log names them",
+            "Objects of the store that cannot be files of a model or cannot be read; the log names them",
             registry=registry,
         )
-        self.loads = Counter("triptych_model_loads", "Loads into Triton", ("outcome",), registry=registry)
+        self.loads = Counter("triptych_model_loads", "Loads into predictors", ("outcome",), registry=registry)
         self.load_seconds = Histogram(
             "triptych_model_load_seconds", "Duration of loads", buckets=LOAD_BUCKETS, registry=registry
         )
@@ -52,22 +54,26 @@ class ControllerMetrics:
         self.warm_up_seconds = Histogram(
             "triptych_model_warm_up_seconds", "Duration of warm-ups", buckets=WARM_UP_BUCKETS, registry=registry
         )
-        self.unloads = Counter("triptych_model_unloads", "Versions taken out of Triton", ("reason",), registry=registry)
+        self.unloads = Counter(
+            "triptych_model_unloads", "Versions unloaded from predictors", ("reason",), registry=registry
+        )
         self.reloads = Counter(
-            "triptych_model_reloads", "Versions loaded anew because they could not run", registry=registry
+            "triptych_model_reloads", "Versions loaded again because they could not run", registry=registry
         )
         self.failing = Gauge(
-            "triptych_versions_failing", "Versions that a Triton has ready and that cannot run there", registry=registry
+            "triptych_versions_failing",
+            "Versions that a predictor has ready and that cannot run there",
+            registry=registry,
         )
         self.cold_requests = Counter(
-            "triptych_cold_requests", "Calls for a version that no Triton had ready", registry=registry
+            "triptych_cold_requests", "Calls for a version that no predictor had ready", registry=registry
         )
-        self.watchers = Gauge("triptych_watchers", "Streams that follow the catalog", registry=registry)
+        self.watchers = Gauge("triptych_watchers", "Streams that watch the catalog", registry=registry)
         self._by_predictor = {
             name: Gauge(f"triptych_predictor_{name}", text, ("predictor",), registry=registry)
             for name, text in (
-                ("up", "1 while the Triton answers"),
-                ("models", "Versions in its memory, with those that come and go"),
+                ("up", "1 while the predictor answers"),
+                ("models", "Versions in its memory, with those being loaded and unloaded"),
                 ("models_budget", "Versions that it may hold; 0 is no limit"),
                 ("bytes", "Bytes that they take: measured, declared or estimated"),
                 ("bytes_budget", "Bytes that they may take; 0 is no limit"),
@@ -81,13 +87,13 @@ class ControllerMetrics:
             self.unloads.labels(reason)
 
     def show(self, predictor: str, answers: bool, taken: Amount, budget: Amount) -> None:
-        """One Triton at this moment."""
+        """Set the series of one predictor."""
         values = (int(answers), taken.models, budget.models, taken.bytes, budget.bytes)
         for gauge, value in zip(self._by_predictor.values(), values, strict=True):
             gauge.labels(predictor).set(value)
 
     def forget(self, predictor: str) -> None:
-        """A Triton that is gone has no series any more."""
+        """Remove the series of a predictor that is gone."""
         for gauge in self._by_predictor.values():
             with suppress(KeyError):
                 gauge.remove(predictor)

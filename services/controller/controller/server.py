@@ -1,4 +1,4 @@
-"""The wiring: what the controller is made of, and what runs beside its server."""
+"""The wiring of the controller: its parts, and the tasks beside its server."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from triptych.server.inference_servicer import SERVICE
 from triptych.telemetry.metrics import StageMetrics
 from triptych.telemetry.tracing import tracing
 
-if TYPE_CHECKING:  # imported only where there is a cluster: its client takes a second and tens of megabytes
+if TYPE_CHECKING:  # imported only in a cluster: its client takes a second and tens of megabytes
     from controller.kubernetes.api import Api
     from controller.kubernetes.cluster import Cluster
 
 
 class Controller:
-    """The service, built and not yet started. `api` is the way to Kubernetes, None without a cluster."""
+    """The service, built and not started. `api` is the connection to Kubernetes, None without a cluster."""
 
     def __init__(self, settings: Settings, api: Api | None = None) -> None:
         self._settings = settings
@@ -70,10 +70,10 @@ class Controller:
             refresh=source.refresh,
         )
         self._tasks: list[asyncio.Task[None]] = []
-        self._election: asyncio.Task[None] | None = None  # for election
+        self._election: asyncio.Task[None] | None = None  # the election
         self._ready = False
         leader = self._cluster.election if self._cluster else SingleReplica()
-        upstream_credentials(settings)  # files that cannot be read are named at the start
+        upstream_credentials(settings)  # a file that cannot be read stops the start
         credentials = partial(upstream_credentials, settings)
         self._forwarder = LoadForwarder(self.residency, leader, credentials, settings.replica_name, settings.transport)
         waiting = CallSlots(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads", stages)
@@ -84,7 +84,7 @@ class Controller:
         self.server = server_for([methods_of(CONTROLLER_SERVICE, own), methods_of(SERVICE, inference)], settings)
 
     async def start(self) -> None:
-        """Reads the catalog; Triton may come later. Raises `OSError` when the folder cannot be read."""
+        """Read the catalog; predictors may come later. Raises `OSError` if the folder cannot be read."""
         settings, upkeep = self._settings, self.residency.upkeep
         probes.serve(settings, self.server, self._stage)
         try:
@@ -98,12 +98,12 @@ class Controller:
             asyncio.create_task(upkeep.run(self._discovery, settings.sync_s)),
         ]
         if self._cluster is not None:
-            await self.residency.fleet.refresh()  # whoever leads writes down what it sees
+            await self.residency.fleet.refresh()  # the leader writes its observations into the status
             self._election = asyncio.create_task(self._cluster.run())
         self._ready = True
 
     async def drain(self) -> None:
-        """Hands over to another replica, and ends the watchers' streams, which have no end of their own."""
+        """Hand over to another replica, and end the streams of the watchers, which never end by themselves."""
         if self._election is not None:
             self._election.cancel()
             await asyncio.gather(self._election, return_exceptions=True)
@@ -136,7 +136,7 @@ class Controller:
             on_started=lambda: upkeep.lead(True),
             on_stopped=lambda: upkeep.lead(False),
         )
-        self.publisher.listen(cluster.models_changed)
+        self.publisher.add_listener(cluster.models_changed)
         return cluster
 
     def _catalog_changed(self, catalog: Catalog) -> None:
@@ -146,7 +146,7 @@ class Controller:
 
 
 def scan_options(settings: Settings, source: ModelSource) -> ScanOptions:
-    """How models are read. A mirror's large files have no content here; what tells them is the tag of the object."""
+    """The options of the scanner. Large files of a mirror are placeholders; the tag of the object is their digest."""
     validation = ValidationOptions(
         settings.max_file_bytes,
         settings.max_files,
@@ -158,7 +158,7 @@ def scan_options(settings: Settings, source: ModelSource) -> ScanOptions:
 
 
 async def build(settings: Settings) -> Controller:
-    """Raises `OSError` when there is to be a cluster and there is no way to it."""
+    """Build the controller. Raises `OSError` if it is to join a cluster and cannot."""
     if not settings.kubernetes:
         return Controller(settings)
     from controller.kubernetes.api import Api

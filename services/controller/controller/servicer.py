@@ -1,4 +1,4 @@
-"""What the controller answers: its own protocol to the stages, the Open Inference Protocol to everyone."""
+"""The methods of the controller: its own protocol for the stages, the Open Inference Protocol for everyone."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from triptych.server.inference_servicer import InferenceServicer
 from triptych.telemetry.metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
-MAX_FAILING = 8  # addresses that one call may name
+MAX_FAILING = 8  # most addresses that one call may name
 _ONE_CONTROLLER = "want no repository_name: there is one model repository here"
 _NO_INFERENCE = "the controller answers no inference; call preprocess (port 9000 unless set otherwise)"
 
 
 class ControllerServicer:
-    """triptych.v1.Controller."""
+    """The methods of triptych.v1.Controller."""
 
     def __init__(
         self,
@@ -47,11 +47,11 @@ class ControllerServicer:
         return self._watch_hub.updates(call)
 
     async def get_contract(self, request: cp.GetContractRequest, _call: Call) -> cp.GetContractReply:
-        version = _known(self._watch_hub).catalog.version(request.model, request.version)
+        version = _published(self._watch_hub).catalog.version(request.model, request.version)
         return cp.GetContractReply(contract_json=version.canonical, digest=version.digest)
 
     async def ensure_loaded(self, request: cp.EnsureLoadedRequest, call: Call) -> cp.EnsureLoadedReply:
-        _known(self._watch_hub).catalog.version(request.model, request.version)
+        _published(self._watch_hub).catalog.version(request.model, request.version)
         with self._slots.slot(call), self._tracing.span("controller", call) as span:
             span.describe(request.model, str(request.version), 0)
             failing = request.failing[:MAX_FAILING]
@@ -65,7 +65,7 @@ class ControllerServicer:
 
 
 class CatalogServicer(InferenceServicer):
-    """inference.GRPCInferenceService, as far as a catalog can answer it."""
+    """The methods of inference.GRPCInferenceService that a catalog can answer."""
 
     extensions = ("model_repository", "model_configuration")
 
@@ -83,13 +83,13 @@ class CatalogServicer(InferenceServicer):
         self._watch_hub, self._residency, self._forwarder, self._slots = watch_hub, residency, forwarder, slots
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
-        """As the contract of the version shows it to callers."""
+        """The inputs and outputs of a version for callers, by its contract."""
         model, chosen = self._version(name, version)
         return caller_side(chosen.contract, name, [str(number) for number in sorted(model.versions)])
 
     async def model_available(self, name: str, version: str, call: Call) -> bool:
-        """Whether a Triton has the version ready; without one, all versions in traffic."""
-        model = _known(self._watch_hub).catalog.model(name)
+        """Whether a predictor has the version ready; without a version, all versions in traffic."""
+        model = _published(self._watch_hub).catalog.model(name)
         versions = {self._version(name, version)[1].number} if version else model.in_traffic
         return all(self._residency.serves((name, number)) for number in versions)
 
@@ -112,12 +112,12 @@ class CatalogServicer(InferenceServicer):
     async def repository_model_load(
         self, request: pb.RepositoryModelLoadRequest, call: Call
     ) -> pb.RepositoryModelLoadResponse:
-        """All versions in traffic are ready when this answers."""
+        """Load all versions in traffic; answer once they are ready."""
         self.check(request, request.model_name)
         _refuse_repository_name(request.repository_name)
         if request.parameters:
             raise NotSupported("a load takes no parameters here; the model repository says what is served")
-        model = _known(self._watch_hub).catalog.model(request.model_name)
+        model = _published(self._watch_hub).catalog.model(request.model_name)
         with self._slots.slot(call):
             for version in sorted(model.in_traffic):
                 await self._forwarder.ensure_loaded(model.name, version, call)
@@ -125,7 +125,7 @@ class CatalogServicer(InferenceServicer):
 
     def _version(self, name: str, version: str) -> tuple[Model, Version]:
         """The version of that number; without one, the highest in traffic."""
-        model = _known(self._watch_hub).catalog.model(name)
+        model = _published(self._watch_hub).catalog.model(name)
         if not version:
             return model, model.versions[max(model.in_traffic)]
         if not is_version(version):
@@ -133,9 +133,9 @@ class CatalogServicer(InferenceServicer):
         return model, self._watch_hub.catalog.version(name, int(version))
 
     def _index(self) -> Iterator[pb.RepositoryIndexResponse.ModelIndex]:
-        """Every model and version, those that are kept out with the reason."""
+        """Every model and version, invalid ones with the reason."""
         entry = pb.RepositoryIndexResponse.ModelIndex
-        catalog = _known(self._watch_hub).catalog
+        catalog = _published(self._watch_hub).catalog
         for name, model in sorted(catalog.models.items()):
             for number in sorted(model.versions):
                 state, reason = self._state(name, number)
@@ -159,8 +159,8 @@ def _refuse_repository_name(name: str) -> None:
         raise NotSupported(_ONE_CONTROLLER)
 
 
-def _known(watch_hub: WatchHub) -> WatchHub:
-    """Nothing can be said before the first look at the model repository."""
+def _published(watch_hub: WatchHub) -> WatchHub:
+    """The hub once it is published. Raises `Unavailable` before the first scan of the model repository."""
     if not watch_hub.published:
         raise Unavailable("the controller is starting and has not read its models yet; try again")
     return watch_hub

@@ -16,7 +16,7 @@ from triptych.runtime.settings import StageSettings
 
 
 class Settings(StageSettings, Limits):
-    """controller: models, contracts and traffic for the stages, and what Triton has loaded."""
+    """controller: models, contracts and traffic for the stages, and the placement of models on predictors."""
 
     model_config = SettingsConfigDict(env_prefix="CONTROLLER_", frozen=True, extra="forbid")
 
@@ -25,15 +25,15 @@ class Settings(StageSettings, Limits):
     model_repository: Annotated[str, BeforeValidator(str)] = Field(
         "model-repository",
         description="folder of the models, or s3://bucket/prefix, gs://bucket/prefix: Triton's layout, with a "
-        "contract.yaml per version; the usual AWS_* and GOOGLE_* variables say where a store is and who asks",
+        "contract.yaml per version; the usual AWS_* and GOOGLE_* variables configure a store",
     )
     mirror: Path | None = Field(
-        None, description="folder for what is read of a store; unset: one in the user's cache; kept over restarts"
+        None, description="folder for the files of a store, kept over restarts; unset: one in the user's cache"
     )
     change_detection: Literal["content", "time"] = Field(
         "content",
-        description="what tells whether a published version changed: the sha256 of its files, for which each is read "
-        "once at the start; or their size and time alone, which say nothing over a restart, where that takes too long",
+        description="how a change of a published version is detected: content compares the sha256 of its files, which "
+        "reads each file once at the start; time compares size and time only, and detects no change over a restart",
     )
     max_file_bytes: int = Field(1 << 20, ge=1024, description="largest config.pbtxt or contract.yaml")
     max_document_bytes: int = Field(64 << 10, ge=1024, description="largest file of ServedModel documents")
@@ -41,7 +41,7 @@ class Settings(StageSettings, Limits):
     max_row_bytes: int = Field(
         64 << 20, ge=1024, description="largest row of a tensor that a contract may declare or make by a resize"
     )
-    trial_s: float = Field(10.0, gt=0, description="most seconds of a contract's trial on made-up rows")
+    trial_s: float = Field(10.0, gt=0, description="most seconds of the trial run of a contract on made-up rows")
     served_models: Path | None = Field(
         None,
         description="folder of ServedModel documents (*.yaml); unset: highest versions are served",
@@ -52,58 +52,61 @@ class Settings(StageSettings, Limits):
     poll_s: float = Field(
         2.0,
         gt=0,
-        description="seconds between two looks at the models; what is new has to rest that long, or 1 s at most "
-        "when a document asks for it",
+        description="seconds between two scans of the models; a new version must be unchanged that long, or for 1 s "
+        "if a document names it",
     )
     triton: str = Field(
         "127.0.0.1:8001",
-        description="gRPC addresses of the Tritons, separated by commas; a name stands for all its addresses",
+        description="gRPC addresses of the predictors, separated by commas; a name stands for all its addresses",
     )
     triton_metrics_port: int = Field(
-        8002, ge=0, le=65535, description="port of each Triton's metrics, for the memory of its GPUs; 0: do not ask"
+        8002,
+        ge=0,
+        le=65535,
+        description="port of the metrics of each predictor, for the memory of its GPUs; 0: do not ask",
     )
     triton_key: str = Field(
         "",
         repr=False,
-        description="what the Tritons want from who loads models: the VALUE of their option "
+        description="key of the predictors for loads and unloads: the VALUE of their option "
         "--grpc-restricted-protocol=model-repository:key=VALUE",
     )
-    sync_s: float = Field(1.0, gt=0, description="seconds between two looks at what each Triton has ready")
+    sync_s: float = Field(1.0, gt=0, description="seconds between two checks of the ready models of each predictor")
     kubernetes: bool = Field(
-        False, description="follow ServedModel objects in Kubernetes instead of documents in a folder"
+        False, description="watch ServedModel objects in Kubernetes instead of documents in a folder"
     )
-    namespace: str = Field("", description="of the ServedModels and of the lease; empty: the pod's own")
-    lease: str = Field("triptych-controller", description="Lease by which one of several replicas leads")
+    namespace: str = Field("", description="namespace of the ServedModels and of the lease; empty: that of the pod")
+    lease: str = Field(
+        "triptych-controller", description="name of the Lease that elects the leader of several replicas"
+    )
     identity: str = Field(
         "controller_127.0.0.1:9002",
         pattern=r"^[^_]+_[^_]+:[0-9]+$",
-        description="this replica as <pod>_<host:port>: how the others reach it when it leads",
+        description="identity of this replica, <pod>_<host:port>, at which the others reach it if it leads",
     )
-    replica_name: str = Field(
-        "", description="name in the certificate of the replica that leads; empty: the host of its address"
-    )
-    kubeconfig: Path | None = Field(None, description="file with the way to the cluster; unset: the pod's own account")
-    max_watchers: int = Field(1024, ge=1, description="streams that follow the catalog, one for each preprocess")
+    replica_name: str = Field("", description="name in the certificate of the leader; empty: the host of its address")
+    kubeconfig: Path | None = Field(None, description="kubeconfig file of the cluster; unset: the account of the pod")
+    max_watchers: int = Field(1024, ge=1, description="most streams that watch the catalog, one for each preprocess")
     max_watchers_per_peer: int = Field(
         256,
         ge=1,
-        description="of them from one host, so that one cannot keep new pods out; a proxy before the controller is "
-        "one host",
+        description="most of these streams from one host, so that one host cannot lock out new pods; a proxy counts "
+        "as one host",
     )
     max_loads_per_peer: int = Field(
-        256, ge=1, description="calls of one host that wait for loads, of CONTROLLER_MAX_IN_FLIGHT in all"
+        256, ge=1, description="most calls of one host that wait for loads, of CONTROLLER_MAX_IN_FLIGHT in all"
     )
     stage_names: str = Field(
         "",
-        description="names in the certificates of stages, separated by commas, that tell them from other callers with "
-        "mutual TLS; empty: callers are not told apart and nothing is reserved",
+        description="names in the certificates of stages, separated by commas, which identify stages with mutual TLS; "
+        "empty: nothing is reserved",
     )
     reserved_percent: int = Field(
         50,
         ge=0,
         le=99,
-        description="share of max_watchers, and of max_in_flight calls that wait for loads, for callers with one of "
-        "stage_names alone",
+        description="share of max_watchers, and of max_in_flight calls that wait for loads, reserved for callers with "
+        "one of stage_names",
     )
 
     @field_validator("triton")
@@ -119,14 +122,14 @@ class Settings(StageSettings, Limits):
     @field_validator("identity")
     @classmethod
     def _can_be_called(cls, text: str) -> str:
-        """Kubernetes writes an IPv6 address of a pod without brackets."""
+        """Check the address of the identity. Kubernetes writes an IPv6 address of a pod without brackets."""
         pod, _, address = text.partition("_")
         return f"{pod}_{pod_address(address)}"
 
     @field_validator("stage_names")
     @classmethod
     def _are_verified(cls, text: str, info: ValidationInfo) -> str:
-        """Without the authorities of callers no certificate is asked for."""
+        """Require the authorities of callers, without which no certificate is requested."""
         if text and not info.data.get("tls_client_ca"):
             raise ValueError("want TLS_CLIENT_CA beside it")
         return text
@@ -146,12 +149,12 @@ class Settings(StageSettings, Limits):
 
     @property
     def reservation(self) -> Reservation:
-        """Places that are kept for the stages."""
+        """Slots reserved for the stages."""
         return Reservation(frozenset(_split(self.stage_names)), self.reserved_percent)
 
     @property
     def predictors(self) -> tuple[str, ...]:
-        """Addresses of the Tritons."""
+        """Addresses of the predictors."""
         return _split(self.triton)
 
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.entities import Model, Version
-from controller.traffic.gate import WAITS, TrafficDecision, TrafficGate, without
+from controller.traffic.gate import WAITING, TrafficDecision, TrafficGate, without
 from triptych.contract import Contract
 
 Shares = Mapping[int, int]
@@ -47,7 +47,7 @@ def test_a_version_that_is_loaded_gets_its_share_at_once() -> None:
 
 def test_a_new_version_gets_its_share_once_it_has_been_loaded() -> None:
     gate, asked = good({3: 100}), model({3: 95, 4: 5})
-    assert gate.decide(asked, ready(3), {}) == TrafficDecision({3: 100}, {4: WAITS}, frozenset({4}))
+    assert gate.decide(asked, ready(3), {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset({4}))
     assert gate.decide(asked, ready(3, 4), {}) == TrafficDecision({3: 95, 4: 5})
 
 
@@ -98,11 +98,11 @@ def test_it_does_not_get_its_share_again_because_its_failure_was_forgotten() -> 
     """Else half of the requests fail again, every time that the reason of a failed load is not remembered longer."""
     gate, asked = good({3: 50, 4: 50}), model({3: 50, 4: 50})
     gate.decide(asked, ready(3), BROKEN)
-    assert gate.decide(asked, ready(3), {}) == TrafficDecision({3: 100}, {4: WAITS}, frozenset({4}))
+    assert gate.decide(asked, ready(3), {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset({4}))
 
 
 def test_when_nothing_is_known_the_largest_share_stands_for_those_that_are_not_loaded() -> None:
-    assert TrafficGate().decide(model({3: 95, 4: 5}), {}, {}) == TrafficDecision({3: 100}, {4: WAITS}, frozenset())
+    assert TrafficGate().decide(model({3: 95, 4: 5}), {}, {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset())
 
 
 def test_nothing_is_loaded_at_the_start_for_the_sake_of_a_share() -> None:
@@ -135,9 +135,9 @@ def test_a_version_of_that_number_with_another_contract_has_to_be_loaded_anew() 
 
 def test_models_that_are_gone_are_forgotten() -> None:
     gate = good({3: 100})
-    gate.keep({"sales_de": None})
+    gate.prune({"sales_de": None})
     assert gate.decide(model({4: 100}), {}, {}).in_force == {3: 100}
-    gate.keep({"sales_fr": None})
+    gate.prune({"sales_fr": None})
     assert gate.decide(model({4: 100}), {}, {}).in_force == {4: 100}
 
 
@@ -146,7 +146,7 @@ def test_a_version_called_by_its_number_and_gone_since_is_loaded_before_it_gets_
     gate = good({3: 100})
     gate.decide(model({3: 100, 4: 0}), ready(3, 4), {})
     gate.decide(model({3: 100, 4: 0}), ready(3), {})
-    assert gate.decide(model({4: 100}), ready(3), {}) == TrafficDecision({3: 100, 4: 0}, {4: WAITS}, frozenset({4}))
+    assert gate.decide(model({4: 100}), ready(3), {}) == TrafficDecision({3: 100, 4: 0}, {4: WAITING}, frozenset({4}))
 
 
 def test_it_takes_nothing_from_the_good_one_when_that_load_fails() -> None:
@@ -185,13 +185,13 @@ def test_every_version_that_lacks_its_share_says_why() -> None:
     """Also one that is loaded and waits for another one of the same document."""
     held = good({3: 100}).decide(model({4: 50, 5: 50}), ready(3, 4), {}).held_back
     assert set(held) == {4, 5}
-    assert held[4] != held[5] == WAITS
+    assert held[4] != held[5] == WAITING
 
 
 # For the lead: traffic_before (in force before this process began) is the last good traffic at the start.
 def test_after_a_restart_what_was_in_force_before_stays_until_the_new_versions_are_loaded() -> None:
     gate, asked = TrafficGate(), model({4: 100}, before={3: 100})
-    assert gate.decide(asked, {}, {}) == TrafficDecision({3: 100}, {4: WAITS}, frozenset({4}))
+    assert gate.decide(asked, {}, {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset({4}))
     assert gate.decide(asked, {}, BROKEN) == TrafficDecision({3: 100}, BROKEN, frozenset())
     assert gate.decide(asked, ready(4), {}) == TrafficDecision({4: 100})
     assert gate.decide(asked, {}, {}) == TrafficDecision({4: 100})

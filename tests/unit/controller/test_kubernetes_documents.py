@@ -154,8 +154,8 @@ async def test_while_the_api_server_is_away_the_last_documents_stay_and_the_log_
         await followed.documents.close()
     told = [record.getMessage() for record in caplog.records if "ServedModels" in record.getMessage()]
     assert told == [
-        "the ServedModels cannot be followed: what was seen last stays in force",
-        "the ServedModels are followed again",
+        "watch of ServedModels lost: the last documents stay in force",
+        "watch of ServedModels restored",
     ]
 
 

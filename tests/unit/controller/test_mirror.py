@@ -308,7 +308,7 @@ def test_a_folder_with_files_of_somebody_else_is_left_alone(store: Memory, folde
     store.put("sales_de/config.pbtxt")
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("five years")
-    with pytest.raises(FolderError, match="has files of somebody else, want an empty folder or a mirror of"):
+    with pytest.raises(FolderError, match="has files of another owner, want an empty folder or a mirror of"):
         Mirror(store, folder, whole=True).refresh()
     assert contents(folder) == {"thesis.tex": b"five years"}
 

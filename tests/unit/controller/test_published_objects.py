@@ -89,7 +89,7 @@ def test_seals_that_cannot_be_read_are_told_and_taken_anew(
     seals.write_text(text)
     mirrored(store, folder)
     assert MODEL in json.loads(seals.read_text())
-    assert "the published objects of the mirror cannot be read" in caplog.text
+    assert "published objects of the mirror unreadable" in caplog.text
 
 
 def test_what_comes_later_is_added_and_what_is_published_anew_is_replaced_as_a_whole(

@@ -43,7 +43,7 @@ class Stand:
         self.publisher.attach(self.residency)
         self.residency.fleet.set_addresses(known)
         self.told: list[set[str]] = []
-        self.publisher.listen(self.told.append)
+        self.publisher.add_listener(self.told.append)
 
     async def look(self, now: float | None = None) -> None:
         self.now = self.now if now is None else now

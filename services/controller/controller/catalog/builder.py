@@ -240,7 +240,9 @@ class _CatalogBuilder:
     def _declared(self, candidate: _Candidate, declaration: _Declaration, document: Document) -> Model | None:
         """A model with a valid document serves the traffic of the document if its versions exist."""
         name, spec = candidate.folder.name, document.served.spec
-        missing = [share.version for share in spec.traffic if not self._may_have_traffic(candidate, share.version, declaration)]
+        missing = [
+            share.version for share in spec.traffic if not self._may_have_traffic(candidate, share.version, declaration)
+        ]
         if not missing:
             self._warn_of_removed(candidate, declaration, spec.shares)
             return self._model(candidate, spec.shares, spec.placement, declaration)
@@ -280,7 +282,7 @@ class _CatalogBuilder:
                 self._problem(declaration.source, Reason.VERSION_CHANGED, version.fault)
             elif version.removed:
                 why = self._invalid.get((candidate.folder.name, number), "its files were removed")
-                text = f"version {number} is served as long as a Triton has it loaded, but {why}"
+                text = f"version {number} is served as long as a predictor has it loaded, but {why}"
                 self._problem(
                     declaration.source, Reason.VERSION_REMOVED, f"{text}; put it back, or take it out of traffic"
                 )

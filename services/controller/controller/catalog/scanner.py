@@ -118,7 +118,9 @@ class Scanner:
         if folder.versions:
             self._read_folders[name] = folder
 
-    def _smallest_first(self, tracker: ChangeTracker, names: list[str], listed: FolderListing, settle: bool) -> Iterator[str]:
+    def _smallest_first(
+        self, tracker: ChangeTracker, names: list[str], listed: FolderListing, settle: bool
+    ) -> Iterator[str]:
         """The smallest entries first. Entries for which no time is left are read in the next scan."""
         start = time.monotonic()
         ordered = sorted(names, key=lambda name: total_bytes(listed.fingerprints[name]))

@@ -148,7 +148,7 @@ class CatalogWatcher:
         self._metrics.changed.set(sum(bool(each.fault) for model in models for each in model.versions.values()))
         self._metrics.objects_skipped.set(len(self._skipped))
         versions = sum(len(model.versions) for model in self._catalog.models.values())
-        log.info("catalog", extra={"models": len(self._catalog.models), "versions": versions})
+        log.info("catalog built", extra={"models": len(self._catalog.models), "versions": versions})
         self._log_faults(self._faults())
         self._request_scan(self._catalog)
         self._on_change(self._catalog)
@@ -171,6 +171,6 @@ class CatalogWatcher:
     def _log_faults(self, faults: set[str]) -> None:
         """Log each fault once while it lasts."""
         for fault in sorted(faults - self._logged):
-            log.warning("fault in the catalog", extra={"fault": fault})
+            log.warning("catalog fault", extra={"fault": fault})
         self._logged = faults
         self._metrics.faults.set(len(faults))

@@ -1,12 +1,13 @@
-"""All calls to the Kubernetes API. Each has a deadline; what comes back is plain JSON.
+"""All calls to the Kubernetes API. Each call has a deadline and returns plain JSON.
 
 Errors, named for what the caller should do:
 
     ApiError
-    ├── Away        no answer, or none that counts: try again later
-    ├── Conflict    somebody was first: read again
-    ├── Missing     there is no such object, or the cluster does not know the kind
-    └── Refused     it will not work however often it is tried: missing permission, an invalid object
+    ├── ApiUnavailable  no valid answer: try again later
+    ├── ApiConflict     another writer was first: read again
+    ├── ApiNotFound     there is no such object, or the cluster does not know the kind
+    ├── ApiRejected     every try would fail: missing permission, an invalid object
+    └── ApiExpired      the revision of a watch is too old: list again
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from kubernetes.aio.client import ApiClient, ApiException, Configuration, Custom
 
 CALL_S = 10.0
 MAX_EVENT_BYTES = 8 << 20  # etcd keeps objects of 1.5 MiB at most
-WATCH_S = 60  # a watch that died without a word is noticed after that long; the next one goes on where it stopped
+WATCH_S = 60  # a watch that died silently is noticed after that long; the next one continues from its revision
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 Json = dict[str, Any]
@@ -38,11 +39,11 @@ class ApiError(Exception):
 
 
 class ApiUnavailable(ApiError):
-    """The API server does not answer, or cannot at the moment."""
+    """The API server does not answer, or cannot now."""
 
 
 class ApiConflict(ApiError):
-    """The object is there already, or has changed since it was read."""
+    """The object exists already, or changed since it was read."""
 
 
 class ApiNotFound(ApiError):
@@ -50,11 +51,11 @@ class ApiNotFound(ApiError):
 
 
 class ApiRejected(ApiError):
-    """The API server understood and said no."""
+    """The API server refused a valid request."""
 
 
 class ApiExpired(ApiError):
-    """A watch cannot go on from where it was: list again."""
+    """A watch cannot continue from its revision: list again."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Kind:
 
 
 class Api:
-    """A connection to the API server: the pod's own, or that of a kubeconfig."""
+    """A connection to the API server, by the account of the pod or by a kubeconfig."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
@@ -79,7 +80,7 @@ class Api:
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None = None) -> Api:
-        """Does no call yet. Raises `OSError` when there is neither a pod's account nor a kubeconfig."""
+        """Connect without a call. Raises `OSError` without the account of a pod and without a kubeconfig."""
         configuration = Configuration()
         try:
             if kubeconfig is None:
@@ -96,18 +97,18 @@ class Api:
         await self._client.close()
 
     async def list(self, kind: Kind) -> tuple[list[Json], str]:
-        """All objects, and the revision from which a watch goes on."""
+        """All objects, and the revision from which a watch continues."""
         answer = await self._call(self._objects.list_namespaced_custom_object, **kind.path())
         try:
             items, revision = answer.get("items"), answer["metadata"]["resourceVersion"]
         except (AttributeError, KeyError, TypeError):
             raise ApiUnavailable(f"the answer is no list of {kind.plural}") from None
-        return list(items) if isinstance(items, list) else [], str(revision)  # none at all may be null
+        return list(items) if isinstance(items, list) else [], str(revision)  # an empty list may be null
 
     async def watch(self, kind: Kind, revision: str) -> AsyncGenerator[tuple[str, Json], None]:
-        """Events after a revision, as type and object, until the API server ends the watch; raises `ApiExpired` too.
+        """Events after a revision, as type and object, until the API server ends the watch. Raises `ApiExpired` too.
 
-        Among them BOOKMARK, which only says how far the watch has come.
+        BOOKMARK events only carry a newer revision.
         """
         response = await self._call(
             self._objects.list_namespaced_custom_object_without_preload_content,
@@ -140,24 +141,24 @@ class Api:
         return answer
 
     async def replace(self, kind: Kind, name: str, body: Json) -> Json:
-        """Raises `ApiConflict` when the object has another revision than the body."""
+        """Replace an object. Raises `ApiConflict` if it has another revision than the body."""
         answer: Json = await self._call(
             self._objects.replace_namespaced_custom_object, **kind.path(), name=name, body=body
         )
         return answer
 
     async def patch(self, kind: Kind, name: str, body: Json) -> Json:
-        """A merge patch."""
+        """Apply a merge patch."""
         answer: Json = await self._patch(self._objects.patch_namespaced_custom_object, kind, name, body)
         return answer
 
     async def patch_status(self, kind: Kind, name: str, body: Json) -> Json:
-        """A merge patch of the status alone."""
+        """Apply a merge patch to the status alone."""
         answer: Json = await self._patch(self._objects.patch_namespaced_custom_object_status, kind, name, body)
         return answer
 
     async def text(self, path: str, query: Sequence[tuple[str, str]] = ()) -> str:
-        """What a GET of any path answers: lists of other kinds, or a pod's page through the API server."""
+        """The answer to a GET of any path: a list of another kind, or a page of a pod through the API server."""
 
         async def fetch(_request_timeout: float) -> str:
             request = await self._client.param_serialize(
@@ -180,7 +181,7 @@ class Api:
     async def _call(self, method: Callable[..., Awaitable[Any]], **arguments: Any) -> Any:
         arguments.setdefault("_request_timeout", CALL_S)
         try:
-            async with asyncio.timeout(CALL_S):  # a watch is open by then; how long it lasts is its own affair
+            async with asyncio.timeout(CALL_S):  # until a watch is open; its duration has a limit of its own
                 response = await method(**arguments)
         except ApiException as error:
             raise _error(error.status or 0, _message(error)) from error
@@ -192,7 +193,7 @@ class Api:
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Lines of any length up to `MAX_EVENT_BYTES`; aiohttp's own end a watch at 128 KiB. Raises `ValueError`."""
+    """Lines up to `MAX_EVENT_BYTES`: the lines of aiohttp end a watch at 128 KiB. Raises `ValueError`."""
     rest = bytearray()
     async for chunk in chunks:
         *whole, last = chunk.split(b"\n")
@@ -208,16 +209,16 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _event(event: Any) -> tuple[str, Json]:
-    """Type and object; the type is '' for what is no event, which the log names."""
+    """Type and object of an event. An invalid event is logged, and its type is ''."""
     kind, content = (event.get("type"), event.get("object")) if isinstance(event, dict) else (None, None)
     if isinstance(kind, str) and isinstance(content, dict):
         return kind, content
-    log.warning("an event of the API server is left out", extra={"event": repr(event)[:200]})
+    log.warning("invalid watch event skipped", extra={"event": repr(event)[:200]})
     return "", {}
 
 
 def part(content: Any, name: str) -> Json:
-    """A part of an object that is an object itself; empty where it is something else."""
+    """A part of an object; empty if it is no object itself."""
     found = content.get(name) if isinstance(content, dict) else None
     return found if isinstance(found, dict) else {}
 
@@ -236,7 +237,7 @@ def _error(code: int, message: str, *, watching: bool = False) -> ApiError:
 
 
 def _message(error: ApiException) -> str:
-    """The API server's sentence."""
+    """The message of the API server."""
     try:
         return str(json.loads(error.body or "")["message"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""How often: pauses that grow while something fails, and a limit on how many calls are made."""
+"""Exponential backoff with jitter, and a token bucket that limits calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 
 def exponential_backoff(first_s: float, most_s: float) -> Iterator[float]:
-    """Twice as long each time, and a fifth more or less, so that replicas do not come all at once."""
+    """Pauses that double from `first_s` to `most_s`, with a jitter of a fifth that spreads replicas."""
     pause_s = first_s
     while True:
         yield pause_s * random.uniform(0.8, 1.2)
@@ -16,14 +16,14 @@ def exponential_backoff(first_s: float, most_s: float) -> Iterator[float]:
 
 
 class TokenBucket:
-    """So many at once, and so many a second after that."""
+    """A burst of calls at once, then `per_s` calls a second."""
 
     def __init__(self, burst: int, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._burst, self._per_s, self._clock = float(burst), per_s, clock
         self._tokens, self._filled_at = float(burst), clock()
 
     def take(self) -> float:
-        """Takes one and returns 0, or returns the seconds until there is one."""
+        """Take one token and return 0, or return the seconds until the next one."""
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._per_s)
         self._filled_at = now

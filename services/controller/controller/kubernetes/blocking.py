@@ -1,4 +1,4 @@
-"""The Kubernetes API for a command line tool: every call blocks, whichever thread makes it."""
+"""The Kubernetes API for a command line tool: calls block, and any thread may make them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 class BlockingApi:
-    """An event loop in a thread of its own, and the one connection that lives in it."""
+    """A connection to the API server in an event loop on its own thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, thread: threading.Thread, api: Api) -> None:
         self._loop, self._thread, self._api = loop, thread, api
 
     @classmethod
     def connect(cls, kubeconfig: Path | None = None) -> BlockingApi:
-        """By that file, else as kubectl finds it, else by the pod's account. Raises `OSError` without any."""
+        """Connect by that file, else as kubectl does, else by the account of the pod. Raises `OSError` without any."""
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="kubernetes", daemon=True)
         thread.start()
@@ -41,7 +41,7 @@ class BlockingApi:
         return self._wait(self._api.get(kind, name))
 
     def patch(self, kind: Kind, name: str, body: Json) -> Json:
-        """A merge patch; with `metadata.resourceVersion` in it, only of that revision (else `ApiConflict`)."""
+        """Apply a merge patch. With `metadata.resourceVersion` it raises `ApiConflict` on another revision."""
         return self._wait(self._api.patch(kind, name, body))
 
     def pods(self, namespace: str, selector: str) -> Sequence[Json]:
@@ -55,7 +55,7 @@ class BlockingApi:
         return items if isinstance(items, list) else []
 
     def page(self, namespace: str, pod: str, port: int, path: str) -> str:
-        """What a pod answers to an HTTP GET, through the API server: no network way to the pod is needed."""
+        """The answer of a pod to an HTTP GET through the API server, which needs no route to the pod."""
         return self._wait(self._api.text(f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"))
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
 
 
 def _kubeconfig() -> Path | None:
-    """As kubectl finds it; None in a pod without one, which has an account of its own."""
+    """The kubeconfig that kubectl would use; None in a pod without one, which has an account."""
     if named := os.environ.get("KUBECONFIG"):
         return Path(named)
     own = Path.home() / ".kube" / "config"

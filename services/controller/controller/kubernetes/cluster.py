@@ -1,4 +1,4 @@
-"""What the controller does in Kubernetes, in one place: it follows ServedModels, stands for election, writes status."""
+"""The controller in Kubernetes: it watches ServedModels, takes part in the election, and writes status."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Where this process is. `namespace`: of the ServedModels and the lease; empty: the pod's own.
+    """Options of a replica in a cluster. `namespace`: of ServedModels and lease; empty: that of the pod.
 
-    `identity`: `<pod>_<host:port>`, by which the other replicas reach this one when it leads. `kubeconfig`: only
-    outside of a pod.
+    `identity`: `<pod>_<host:port>`, at which other replicas reach this one if it leads. `kubeconfig`: only outside of a
+    pod.
     """
 
     identity: str
@@ -37,7 +37,7 @@ class ClusterOptions:
 
 
 class Cluster:
-    """`documents` is for the source. Give it each catalog and the models that are served otherwise than before."""
+    """Connects documents, election and status writer. It takes each catalog and the models that changed."""
 
     def __init__(
         self,
@@ -68,8 +68,10 @@ class Cluster:
         self.writer.models_changed(models)
 
     async def run(self) -> None:
-        """Stands for election until cancelled. Begin once the catalog has been read and the Tritons looked at:
-        whoever leads writes what it sees."""
+        """Take part in the election until cancelled.
+
+        Start it after the first catalog and the first observation of predictors: the leader writes both.
+        """
         while True:
             try:
                 await self.election.run()
@@ -93,7 +95,7 @@ class Cluster:
 
 
 def pod_namespace() -> str:
-    """Raises `OSError` outside of a pod."""
+    """The namespace of this pod. Raises `OSError` outside of a pod."""
     return NAMESPACE.read_text(encoding="utf-8").strip()
 
 

@@ -1,6 +1,6 @@
-"""`python -m controller.kubernetes.crd`: the definition of ServedModel, made from the schema of its documents.
+"""`python -m controller.kubernetes.crd`: print the definition of ServedModel, generated from its schema.
 
-Everything that a webhook would check is in it: types and ranges as OpenAPI, the rest as rules (CEL).
+It checks what a webhook would check: types and ranges by OpenAPI, the rest by rules in CEL.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from controller.kubernetes.status import Status
 Json = dict[str, Any]
 
 HEADER = "# Generated from controller.catalog.served_model: make crd\n"
-_UNUSED = ("title", "additionalProperties")  # a structural schema is closed by itself: the rest is refused or pruned
+_UNUSED = (
+    "title",
+    "additionalProperties",
+)  # a structural schema is closed by itself: unknown fields are refused or pruned
 _COLUMNS = (
     ("Model", "string", ".spec.model", "Folder in the model repository.", 0),
     ("Traffic", "string", ".status.summary", "Shares in force; after an arrow, those of the spec.", 0),
@@ -76,14 +79,14 @@ def structural(model: type[BaseModel]) -> Json:
 
 
 def _without_defaults(node: Any) -> Any:
-    """What only this program writes has none."""
+    """The schema without defaults: only the controller writes the status."""
     if isinstance(node, dict):
         return {key: _without_defaults(value) for key, value in node.items() if key != "default"}
     return node
 
 
 def main() -> None:
-    """Prints it as YAML."""
+    """Print the definition as YAML."""
     yaml = YAML()
     yaml.default_flow_style = False
     yaml.width = 110
@@ -129,7 +132,7 @@ def _flat(schema: Json, definitions: Json) -> Json:
 
 
 def _folded(node: Any) -> Any:
-    """Long texts over several lines."""
+    """The same with long texts folded over several lines."""
     if isinstance(node, dict):
         return {key: _folded(value) for key, value in node.items()}
     if isinstance(node, list | tuple):

@@ -1,6 +1,6 @@
-"""The ServedModels of one namespace as documents, followed by list and watch.
+"""The ServedModels of one namespace as documents, by list and watch.
 
-While the API server is away, what was seen last stays in force, and the log says so.
+While the API server is unavailable, the last documents stay in force, and the log has one line.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from controller.catalog.served_model import (
 from controller.kubernetes.api import Api, ApiError, ApiExpired, Json, Kind, part
 from controller.kubernetes.backoff import exponential_backoff
 
-SHORTEST_S = 1.0  # a watch that ends sooner is not begun again at once
+SHORTEST_S = 1.0  # a watch that ends sooner is not restarted at once
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
-_ENTRIES: Mapping[str, tuple[tuple[str, type], ...]] = {  # of lists in the status, what has to be there
+_ENTRIES: Mapping[str, tuple[tuple[str, type], ...]] = {  # required fields of list entries in the status
     "traffic": (("version", int), ("percent", int)),
     "versions": (("version", int),),
     "conditions": (("type", str),),
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ObservedServedModel:
-    """One ServedModel as it was last seen."""
+    """One ServedModel as it was last observed."""
 
     name: str
     uid: str
@@ -53,21 +53,21 @@ class ObservedServedModel:
 
 
 class KubernetesDocuments:
-    """Follows the objects. `on_status` is told the name of one whose status alone was changed, by whomever."""
+    """Watches the objects. `on_status` gets the name of an object whose status alone changed."""
 
     def __init__(self, api: Api, namespace: str) -> None:
         self._api, self.kind = api, Kind(GROUP, VERSION, namespace, PLURAL)
         self.on_status: Callable[[str], None] = lambda name: None
         self._seen: dict[str, ObservedServedModel] = {}
-        self._revision = ""  # where the next watch goes on; empty: list first
+        self._revision = ""  # from which the next watch continues; empty: list first
         self._on_change: Callable[[], None] = lambda: None
         self._listed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._disconnected = False
-        self._skipped: set[str] = set()  # names, as the log said them
+        self._skipped: set[str] = set()  # names that are logged already
 
     async def start(self, on_change: Callable[[], None]) -> None:
-        """Returns once they have been listed, however long that takes: to serve without them would be wrong."""
+        """Start to watch. Returns after the first list, however long it takes: none is no valid answer."""
         self._on_change = on_change
         self._task = asyncio.create_task(self._follow())
         listed = asyncio.create_task(self._listed.wait())
@@ -77,20 +77,20 @@ class KubernetesDocuments:
             self._task.result()
 
     def now(self) -> tuple[Document | DocumentFault, ...]:
-        """All documents, by the names of their objects."""
+        """All documents, sorted by the names of their objects."""
         return tuple(item for _, observed in sorted(self._seen.items()) for item in observed.items)
 
     def observed(self, name: str) -> ObservedServedModel | None:
-        """An object as it was last seen."""
+        """An object as it was last observed; None if it is unknown."""
         return self._seen.get(name)
 
     def names_of(self, models: Iterable[str]) -> set[str]:
-        """The names of the objects that are about these models."""
+        """Names of the objects that declare these models."""
         wanted = set(models)
         return {name for name, observed in self._seen.items() if observed.model in wanted}
 
     def status_written(self, name: str, uid: str, status: Json) -> None:
-        """What we wrote ourselves is seen at once."""
+        """Take over a status that this process wrote, before the watch reports it."""
         observed = self._seen.get(name)
         if observed is not None and observed.uid == uid:
             self._seen[name] = replace(observed, status=status)
@@ -119,7 +119,7 @@ class KubernetesDocuments:
                 if time.monotonic() - began > LONGEST_PAUSE_S:
                     backoff = exponential_backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
                 await asyncio.sleep(next(backoff))
-            except Exception:  # whatever is wrong with one object, the others are to be followed
+            except Exception:  # a fault of one object must not stop the others
                 self._revision = ""
                 log.exception("internal error")
                 await asyncio.sleep(LONGEST_PAUSE_S)
@@ -135,7 +135,7 @@ class KubernetesDocuments:
             self._on_change()
 
     async def _watch(self) -> None:
-        """Until the API server ends it, which it does every minute."""
+        """Watch until the API server ends it, which it does every minute."""
         async with aclosing(self._api.watch(self.kind, self._revision)) as events:
             async for event, content in events:
                 metadata = part(content, "metadata")
@@ -155,7 +155,7 @@ class KubernetesDocuments:
             self._on_change()
 
     def _read_safely(self, content: Any) -> ObservedServedModel | None:
-        """An object, whatever is wrong with it; None for what is no object. The log says once what is left out."""
+        """Read an object; any error is a fault of this object only. None if it is no object, which is logged once."""
         metadata = part(content, "metadata")
         name, uid = metadata.get("name"), metadata.get("uid")
         if not isinstance(name, str) or not isinstance(uid, str) or not name:
@@ -163,7 +163,7 @@ class KubernetesDocuments:
             return None
         try:
             observed = self._read(content, metadata, name, uid)
-        except Exception as error:  # whatever is wrong with one object, the others are to be followed
+        except Exception as error:  # a fault of one object must not stop the others
             log.exception("internal error", extra={"served_model": name})
             where = f"servedmodel/{self.kind.namespace}/{name}"
             fault = DocumentFault("", f"{where}: cannot be read: {type(error).__name__}", DocumentSource(where))
@@ -173,11 +173,11 @@ class KubernetesDocuments:
 
     def _leave_out(self, name: str, why: str) -> None:
         if name not in self._skipped:
-            log.warning("a ServedModel is left out", extra={"served_model": name[:200], "reason": why})
+            log.warning("ServedModel skipped", extra={"served_model": name[:200], "reason": why})
         self._skipped.add(name)
 
     def _read(self, content: Json, metadata: Json, name: str, uid: str) -> ObservedServedModel:
-        """Of an object that we know, only what changed is read."""
+        """Read an object; of a known one, only the changed parts."""
         status = _known_status(part(content, "status"))
         generation = _number(metadata.get("generation"))
         before = self._seen.get(name)
@@ -200,16 +200,16 @@ class KubernetesDocuments:
         return ObservedServedModel(name, uid, source, _text(part(content, "spec").get("model")), items, status)
 
     def _log_disconnected(self, error: ApiError) -> None:
-        """Says once that nothing new is heard."""
+        """Log once that the watch is disconnected."""
         facts = {"namespace": self.kind.namespace, "served_models": len(self._seen), "reason": str(error)}
         if not self._disconnected:
-            text = "what was seen last stays in force" if self._listed.is_set() else "waiting for the first list"
-            log.warning("the ServedModels cannot be followed: %s", text, extra=facts)
+            text = "the last documents stay in force" if self._listed.is_set() else "waiting for the first list"
+            log.warning("watch of ServedModels lost: %s", text, extra=facts)
         self._disconnected = True
 
     def _log_reconnected(self) -> None:
         if self._disconnected:
-            log.info("the ServedModels are followed again", extra={"served_models": len(self._seen)})
+            log.info("watch of ServedModels restored", extra={"served_models": len(self._seen)})
         self._disconnected = False
 
 
@@ -222,7 +222,7 @@ def _number(value: Any) -> int:
 
 
 def _known_status(status: Json) -> Json:
-    """The status without entries of another shape than ours: they are no memory, and are written over."""
+    """The status without entries of another shape than ours, which are overwritten."""
     lists = {
         name: [each for each in entries if isinstance(each, dict) and all(isinstance(each.get(k), t) for k, t in keys)]
         for name, keys in _ENTRIES.items()
@@ -236,7 +236,7 @@ def _traffic(status: Json) -> dict[int, int]:
 
 
 def _recorded_digests(status: Json) -> dict[int, RecordedDigests]:
-    """Digests as they were written down, of the versions that have any."""
+    """Recorded digests of the versions that have any."""
     versions = status.get("versions") or ()
     recorded_digests = {
         each["version"]: RecordedDigests(_text(each.get("files")), _text(each.get("contract"))) for each in versions

@@ -1,7 +1,7 @@
-"""One leader among the replicas, by a Lease. Only changes that were seen count, on this process's monotonic clock.
+"""Leader election among the replicas by a Lease, on the monotonic clock of this process.
 
-A lease is over for us when nobody renewed it for its duration after we last saw it change; the times that are
-written in it are for people. So no clock that jumps, here or elsewhere, makes two leaders or none.
+A lease has expired if this process has not seen it change for its duration; the times in it are for people only.
+Therefore no clock that jumps, here or elsewhere, makes two leaders or none.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class LeaseTiming:
 
 
 class Lock(Protocol):
-    """Where the lease is kept."""
+    """The storage of the lease."""
 
     async def read(self) -> Json:
-        """The Lease. Raises `ApiNotFound`."""
+        """Read the Lease. Raises `ApiNotFound`."""
         ...
 
     async def create(self, spec: Json) -> Json:
-        """Raises `ApiConflict` when somebody was first."""
+        """Create the Lease. Raises `ApiConflict` if it exists."""
         ...
 
     async def update(self, lease: Json, spec: Json) -> Json:
-        """Raises `ApiConflict` when somebody wrote it since it was read."""
+        """Update the Lease. Raises `ApiConflict` if it changed since it was read."""
         ...
 
 
@@ -69,9 +69,9 @@ class LeaseLock:
 
 
 class Election:
-    """Stands for election until cancelled; a clean end hands over at once.
+    """Takes part in the election until cancelled; a clean end releases the lease at once.
 
-    `identity` is `<name>_<host:port>`: who leads, and where the others reach it.
+    `identity` is `<name>_<host:port>`: the leader, and the address at which the others reach it.
     """
 
     def __init__(
@@ -87,53 +87,57 @@ class Election:
         self._lock, self._identity, self._timing, self._clock = lock, identity, timing or LeaseTiming(), clock
         self._on_started, self._on_stopped = on_started, on_stopped
         self._lease: Json = {}  # as last read or written
-        self._changed_at = clock()  # when we saw it change
-        self._renewed_at: float | None = None  # when we began the last renewal that succeeded
+        self._changed_at = clock()  # when this process saw it change
+        self._renewed_at: float | None = None  # start of the last successful renewal
         self._failure_logged = False
 
     @property
     def is_leader(self) -> bool:
-        """Whether nobody else can be leader now."""
+        """Whether this replica leads and no other one can lead now."""
         renewed_at = self._renewed_at if self.leader == self._identity else None
         return renewed_at is not None and self._clock() < renewed_at + self._timing.renew_deadline_s
 
     @property
     def in_charge(self) -> bool:
-        """Leads, or was the last to lead as far as is known: while the API server is away nobody can follow, and
-        work that harms nothing when two do it should go on."""
+        """Whether this replica leads, or was the last known leader.
+
+        While the API server is unavailable nobody can take over. Work that two replicas may do at once continues then.
+        """
         return self.leader == self._identity
 
     @property
     def leader(self) -> str:
-        """The identity of the leader as last heard; empty when nobody leads."""
+        """The identity of the last known leader; empty without one."""
         return str(_spec(self._lease).get("holderIdentity") or "")
 
     @property
     def leader_address(self) -> str:
-        """Where the leader, as last heard, is reached; empty when nobody leads. While the API server is away it
-        stays what it was: nobody can have taken over."""
+        """The address of the last known leader; empty without one.
+
+        It stays while the API server is unavailable: nobody can have taken over.
+        """
         _, mark, address = self.leader.rpartition("_")
-        return address if mark and ":" in address else ""  # somebody who is none of ours can hold the lease
+        return address if mark and ":" in address else ""  # a foreign process can hold the lease
 
     async def run(self) -> None:
-        """Follows and leads in turn, until cancelled."""
+        """Follow and lead in turn until cancelled."""
         try:
             while True:
                 while not await self._try_to_hold():
                     await asyncio.sleep(self._timing.retry_period_s * random.uniform(0.8, 1.2))
-                log.info("leading", extra={"identity": self._identity})
+                log.info("leadership acquired", extra={"identity": self._identity})
                 self._on_started()
                 try:
                     await self._lead()
                 finally:
                     self._on_stopped()
                 self._renewed_at = None
-                log.warning("not leading any more", extra={"leader": self.leader})
+                log.warning("leadership lost", extra={"leader": self.leader})
         finally:
             await asyncio.shield(self._release())
 
     async def _lead(self) -> None:
-        """Returns when the lease could not be renewed in time, or is somebody else's."""
+        """Renew the lease. Returns if it was not renewed in time, or if another replica holds it."""
         while self.is_leader:
             await asyncio.sleep(self._timing.retry_period_s)
             left_s = (self._renewed_at or 0.0) + self._timing.renew_deadline_s - self._clock()
@@ -145,15 +149,15 @@ class Election:
                 return
 
     async def _try_to_hold(self) -> bool:
-        """Takes or renews the lease if that is allowed; returns whether it is ours."""
+        """Acquire or renew the lease if that is allowed. Returns whether this replica holds it."""
         began = self._clock()
         try:
             held = await self._acquire_or_renew()
         except ApiConflict:
-            return False  # somebody was faster; the next look shows who
+            return False  # another replica was first; the next read shows which
         except ApiError as error:
             if not self._failure_logged:
-                log.warning("the lease cannot be reached", extra={"reason": str(error), "leader": self.leader})
+                log.warning("lease unavailable", extra={"reason": str(error), "leader": self.leader})
             self._failure_logged = True
             return False
         self._failure_logged = False
@@ -175,7 +179,7 @@ class Election:
     def _observe(self, lease: Json) -> None:
         if _spec(lease) != _spec(self._lease):
             if (leader := str(_spec(lease).get("holderIdentity") or "")) != self.leader:
-                log.info("leader", extra={"leader": leader or "nobody"})
+                log.info("leader changed", extra={"leader": leader or "nobody"})
             self._changed_at = self._clock()
         self._lease = lease
 
@@ -184,7 +188,7 @@ class Election:
         return self._clock() >= self._changed_at + duration_s
 
     def _our_spec(self) -> Json:
-        """The lease as ours from now on."""
+        """The spec of the lease held by this replica."""
         old, now = _spec(self._lease), now_micro()
         ours = old.get("holderIdentity") == self._identity
         return {
@@ -196,25 +200,25 @@ class Election:
         }
 
     async def _release(self) -> None:
-        """Says that nobody leads, so that the next need not wait until the lease is over."""
+        """Release the lease, so that the next leader need not wait until it expires."""
         if self._renewed_at is None or self.leader != self._identity:
             return
         self._renewed_at = None
         with suppress(ApiError, TimeoutError):
             async with asyncio.timeout(self._timing.retry_period_s * 2):
-                self._observe(await self._lock.read())  # a renewal that was cut off may have been done
+                self._observe(await self._lock.read())  # a cancelled renewal may have succeeded
                 if self.leader == self._identity:
                     free = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": now_micro()}
                     self._observe(await self._lock.update(self._lease, _spec(self._lease) | free))
-                    log.info("lease given back")
+                    log.info("lease released")
 
 
 def _spec(lease: Json) -> Json:
-    """Empty for a lease of another shape: nobody holds it."""
+    """The spec of a lease; empty if it has another shape, so that nobody holds it."""
     return part(lease, "spec")
 
 
 def _number(spec: Json, name: str) -> int:
-    """0 where there is no whole number above 0."""
+    """A field of the spec; 0 if it is no whole number above 0."""
     value = spec.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,4 +1,4 @@
-"""Kubernetes Events: one for each decision about a ServedModel, made of what its status said before and says now."""
+"""Kubernetes Events: one for each decision about a ServedModel, by the difference of two statuses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from controller.kubernetes.documents import ObservedServedModel
 from controller.kubernetes.status import Json, summary
 
 BURST, PER_S = 50, 2.0
-QUIET_S = 300.0  # the same event about the same object is not written again for that long
+QUIET_S = 300.0  # the same event of one object is not repeated within that time
 REMEMBERED = 4096
-MAX_NOTE = 1024  # the API server's limit
+MAX_NOTE = 1024  # the limit of the API server
 CONTROLLER = f"{GROUP}/controller"
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Decision:
-    """What is worth an event. `action` is what was done, `reason` why, each in one word."""
+    """A decision that becomes an event. `action` and `reason` are one word each."""
 
     warning: bool
     action: str
@@ -36,7 +36,7 @@ class Decision:
 
 
 def decisions(before: Json, after: Json) -> list[Decision]:
-    """What was decided between one status and the next. Pure."""
+    """The decisions between one status and the next. Pure."""
     found = []
     old, new = _shares(before), _shares(after)
     if new and new != old:
@@ -74,16 +74,16 @@ def _condition(status: Json, kind: str) -> dict[str, Any]:
 
 
 class EventRecorder:
-    """Writes events, at a bounded rate; one that cannot be written is only logged."""
+    """Writes events at a bounded rate. An event that cannot be written is only logged."""
 
     def __init__(self, api: Api, namespace: str, instance: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._api, self._kind = api, Kind("events.k8s.io", "v1", namespace, "events")
         self._instance, self._clock = instance, clock
         self._bucket = TokenBucket(BURST, PER_S, clock)
-        self._last_written: OrderedDict[str, tuple[float, int]] = OrderedDict()  # when last, and how often
+        self._last_written: OrderedDict[str, tuple[float, int]] = OrderedDict()  # time of the last one, and count
 
     async def record(self, observed: ObservedServedModel, decision: Decision, now: str) -> None:
-        """Logs the decision and makes an event of it; of the same one again, a series."""
+        """Log the decision and write an event; a repeated event becomes a series."""
         facts = {
             "served_model": observed.name,
             "model": observed.model,
@@ -109,7 +109,7 @@ class EventRecorder:
     async def _write(
         self, name: str, observed: ObservedServedModel, decision: Decision, note: str, now: str, count: int
     ) -> int:
-        """Returns how often the event has happened now."""
+        """Write an event or its series. Returns the count of the event."""
         try:
             await self._api.create(self._kind, self._event(name, observed, decision, note, now))
             return 1

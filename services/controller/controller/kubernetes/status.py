@@ -1,4 +1,4 @@
-"""The status of a ServedModel: what is in force, whether that is what was asked for, and if not, why. Pure."""
+"""The status of a ServedModel: the traffic in force, and the reason if it differs from the spec. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Part(BaseModel):
 
 
 class Condition(_Part):
-    """One statement about the object, in the Kubernetes convention."""
+    """One condition of the object, in the Kubernetes convention."""
 
     type: Annotated[str, Field(max_length=316, description="Ready, Valid or Progressing.")]
     status: Annotated[State, Field(description="True, False or Unknown.")]
@@ -96,7 +96,7 @@ class Status(_Part):
 
 
 def status_of(result: DocumentResult, catalog: Catalog, model_state: ModelState | None) -> Json:
-    """The status as JSON, its conditions without times. `model_state`: of the model, None when it is not served."""
+    """The status as JSON, its conditions without times. `model_state` is None if the model is not served."""
     model = catalog.models.get(result.model)
     if model is None or model.document != result.source.where:
         model_state = None  # the model is served by another document, or not at all
@@ -119,9 +119,9 @@ def status_of(result: DocumentResult, catalog: Catalog, model_state: ModelState 
 
 
 def dated(status: Json, before: Json, now: str) -> Json:
-    """The status with the time of each condition: the one it had, or now where the condition turned.
+    """The status with the time of each condition: the previous one, or now if the condition changed.
 
-    A version whose digests are not known at this moment keeps those that were written down.
+    A version whose digests are not known now keeps the recorded ones.
     """
     had = {c.get("type"): c for c in before.get("conditions") or ()}
     conditions = []
@@ -140,7 +140,7 @@ def dated(status: Json, before: Json, now: str) -> Json:
 
 
 def summary(in_force: Mapping[int, int], asked: Mapping[int, int]) -> str:
-    """`3:95% 4:5%`, and `3:100% -> 3:95% 4:5%` while something else is asked for."""
+    """`3:95% 4:5%`, or `3:100% -> 3:95% 4:5%` while the spec differs."""
     if not asked or in_force == asked:
         return _format_split(in_force)
     return f"{_format_split(in_force)} -> {_format_split(asked)}"
@@ -164,7 +164,7 @@ def _valid(result: DocumentResult) -> Condition:
 
 
 def _progress(result: DocumentResult, model_state: ModelState | None) -> Condition:
-    """Whether a version is on its way to its share."""
+    """The condition Progressing: whether a version is being loaded for its share."""
     if model_state is None:
         return Condition(type="Progressing", status="False", reason="NotServed")
     failed = _failed(result, model_state)
@@ -177,13 +177,13 @@ def _progress(result: DocumentResult, model_state: ModelState | None) -> Conditi
 
 
 def _failed(result: DocumentResult, model_state: ModelState) -> dict[int, str]:
-    """Versions asked for that could not be loaded, and are loaded nowhere."""
+    """Versions of the spec whose load failed and that are loaded nowhere."""
     failures = model_state.failures.items()
     return {number: why for number, why in failures if number in result.asked and not model_state.ready.get(number)}
 
 
 def _ready(result: DocumentResult, model_state: ModelState | None, valid: Condition, progress: Condition) -> Condition:
-    """Whether the traffic is in force as asked; if not, the reason of the condition that says why."""
+    """The condition Ready: whether the traffic of the spec is in force, else the reason of another condition."""
     why = valid if valid.status == "False" else progress
     if model_state is None:
         return Condition(type="Ready", status="False", reason=why.reason, message=why.message or "not served yet")
@@ -198,13 +198,13 @@ def _ready(result: DocumentResult, model_state: ModelState | None, valid: Condit
 
 
 def _ready_replicas(model_state: ModelState) -> int:
-    """Tritons that have every version in traffic."""
+    """Number of predictors that have every version in traffic ready."""
     holders = [set(model_state.ready.get(version, ())) for version, percent in model_state.traffic.items() if percent]
     return len(set.intersection(*holders)) if holders else 0
 
 
 def _recorded_digests(number: int, model: Model | None, result: DocumentResult) -> RecordedDigests:
-    """What the version was when it was published: what was written down first stands."""
+    """The digests of a version when it was published: the first recorded ones stay."""
     version = model.versions.get(number) if model is not None else None
     now = (
         RecordedDigests(version.files_digest, version.source_digest)
@@ -239,7 +239,7 @@ def _cut(text: str) -> str:
 
 
 def _json(status: Status) -> Json:
-    """As the API server gives it back, so that the two can be compared."""
+    """The status as the API server returns it, so that the two can be compared."""
     data = status.model_dump(mode="json", by_alias=True)
     for condition in data["conditions"]:
         del condition["lastTransitionTime"]

@@ -1,7 +1,7 @@
-"""Writes the status of every ServedModel, by the leader alone, and only what changed.
+"""Writes the status of every ServedModel that changed. Only the leader writes.
 
-A change of the traffic or of a condition is written at once. What comes and goes with every load (copies, the
-addresses that have a version ready) is written at most once in `MINOR_S` for each object.
+A change of the traffic or of a condition is written at once. Fields that change with every load (replicas, addresses of
+predictors) are written at most once in `MINOR_S` for each object.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class StatusWriter:
-    """Knows which objects may need another status; `run` writes them for as long as this process leads."""
+    """Queues the objects whose status may have changed; `run` writes them while this process leads."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class StatusWriter:
     ) -> None:
         self._api, self._documents, self._recorder, self._model_state = api, documents, recorder, model_state
         self._catalog = Catalog()
-        self._pending: dict[str, None] = {}  # names, in the order in which they came
+        self._pending: dict[str, None] = {}  # names, in the order of their changes
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._wrote_at: dict[str, float] = {}
         self._wake = asyncio.Event()
@@ -46,7 +46,7 @@ class StatusWriter:
         documents.on_status = lambda name: self._enqueue((name,))
 
     def set_catalog(self, catalog: Catalog) -> None:
-        """What became of the documents."""
+        """Queue the documents whose result changed."""
         before, self._catalog = self._catalog, catalog
         changed = {
             where for where, result in catalog.document_results.items() if before.document_results.get(where) != result
@@ -55,11 +55,11 @@ class StatusWriter:
         self._wrote_at = {name: at for name, at in self._wrote_at.items() if self._documents.observed(name)}
 
     def models_changed(self, models: set[str]) -> None:
-        """These models are served otherwise than before."""
+        """Queue the objects of models whose state changed."""
         self._enqueue(self._documents.names_of(models))
 
     async def run(self) -> None:
-        """Until cancelled. Begins with all: another leader may have left something out."""
+        """Write until cancelled. It starts with all objects: another leader may have missed some."""
         self._enqueue(where.rpartition("/")[2] for where in self._catalog.document_results)
         backoff = exponential_backoff(0.5, 30.0)
         while True:
@@ -87,7 +87,7 @@ class StatusWriter:
         self._wake.set()
 
     async def _update(self, name: str) -> None:
-        """Writes the status of one object if it says something else than before."""
+        """Write the status of one object if it changed."""
         observed = self._documents.observed(name)
         result = self._catalog.document_results.get(observed.source.where) if observed else None
         if observed is None or result is None:
@@ -104,7 +104,7 @@ class StatusWriter:
         await self._write(observed, status)
 
     async def _write(self, observed: ObservedServedModel, status: Json) -> None:
-        """The status first: it is the truth, and an event that is lost with the process does no harm."""
+        """Write the status, then the events: a lost event does no harm."""
         await self._api.patch_status(self._documents.kind, observed.name, {"status": status})
         self._documents.status_written(observed.name, observed.uid, status)
         self._wrote_at[observed.name] = asyncio.get_running_loop().time()

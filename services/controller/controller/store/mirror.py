@@ -174,7 +174,7 @@ class Mirror:
         )  # the mirror of the controller is private
         mark = side / "of"
         if any(folder.iterdir()) and (not mark.exists() or mark.read_text() != want):
-            is_now = f"is a mirror of {mark.read_text()}" if mark.exists() else "has files of somebody else"
+            is_now = f"is a mirror of {mark.read_text()}" if mark.exists() else "has files of another owner"
             raise FolderError(folder, f"{is_now}, want an empty folder or a mirror of {want}")
         side.mkdir(exist_ok=True)
         if side.stat().st_dev != folder.stat().st_dev:

@@ -116,7 +116,5 @@ def _read(file: Path) -> dict[str, Object]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        log.warning(
-            "the published objects of the mirror cannot be read", extra={"file": str(file), "reason": str(error)}
-        )
+        log.warning("published objects of the mirror unreadable", extra={"file": str(file), "reason": str(error)})
         return {}

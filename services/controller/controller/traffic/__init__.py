@@ -1,1 +1,1 @@
-"""What is served at this moment: the share that each version really gets, and telling the stages."""
+"""Traffic: the shares in force of each version, and their publication to the stages."""

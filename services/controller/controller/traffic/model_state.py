@@ -1,4 +1,4 @@
-"""How a model is served at this moment, as opposed to how it was asked for."""
+"""The state of a served model, as opposed to its spec."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ModelState:
-    """Of one model, for the status of its document."""
+    """The state of one model, for the status of its document."""
 
     traffic: Mapping[int, int]  # percent by version, in force now
-    ready: Mapping[int, tuple[str, ...]]  # addresses of the Tritons that have the version ready
-    failures: Mapping[int, str]  # why the last load failed, by version not loaded well since
-    held_back: Mapping[int, str]  # why a version does not have the share yet that it was asked to have
-    desired_replicas: int  # Tritons that are to hold the model now
-    failing: Mapping[int, str] = field(default_factory=dict)  # why a version that is ready cannot run
-    trying: frozenset[int] = frozenset()  # versions that are loaded at this moment, or will be without being asked for
+    ready: Mapping[int, tuple[str, ...]]  # addresses of predictors that have the version ready
+    failures: Mapping[int, str]  # reason of the last failed load, by version not loaded since
+    held_back: Mapping[int, str]  # why a version does not have its share of the spec yet
+    desired_replicas: int  # predictors that should have the model loaded
+    failing: Mapping[int, str] = field(default_factory=dict)  # why a ready version cannot run
+    trying: frozenset[int] = frozenset()  # versions that are being loaded, or will be without a request

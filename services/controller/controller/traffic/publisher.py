@@ -1,4 +1,4 @@
-"""How every model is served at this moment: the catalog, what the gate lets through, and what Triton has ready."""
+"""Publishes the state of every model: the catalog, the decision of the traffic gate, and the ready predictors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from triptych.protocol import controller_pb2 as cp
 
 
 class Publisher:
-    """Puts on the board what follows from a new catalog, or from a version that came, went or failed."""
+    """Publishes to the watch hub after a new catalog, and after a version was loaded, unloaded or failed."""
 
     def __init__(self, watch_hub: WatchHub, journal: Journal) -> None:
         self._watch_hub, self._journal = watch_hub, journal
@@ -28,14 +28,14 @@ class Publisher:
         """Who loads; it tells `models_changed` in turn."""
         self._residency = residency
 
-    def listen(self, listener: Callable[[set[str]], None]) -> None:
-        """Will be told the models that are served otherwise than before."""
+    def add_listener(self, listener: Callable[[set[str]], None]) -> None:
+        """Call `listener` with the names of models whose state changed."""
         self._listeners.append(listener)
 
     def set_catalog(self, catalog: Catalog) -> None:
-        """Everything that is to be served from now on."""
+        """Take a new catalog, and publish the models that changed."""
         before, self._catalog = self._catalog, catalog
-        self._gate.keep(catalog.models)
+        self._gate.prune(catalog.models)
         self._watch_hub.catalog = catalog
         if self._residency is not None:
             self._residency.set_catalog(catalog)
@@ -46,18 +46,18 @@ class Publisher:
         self._publish(changed, gone)
 
     def models_changed(self, names: set[str]) -> None:
-        """Versions of these models came, went, or failed to load."""
+        """Publish these models: versions were loaded, unloaded or failed to load."""
         self._publish(names & self._catalog.models.keys(), ())
 
     def versions(self, name: str) -> frozenset[int]:
-        """Versions of a model that have traffic at this moment."""
+        """Versions of a model that have traffic now."""
         traffic = self._traffic.get(name)
         return (
             frozenset(version for version, percent in traffic.in_force.items() if percent) if traffic else frozenset()
         )
 
     def model_state(self, name: str) -> ModelState | None:
-        """Of one model; None when it is not served."""
+        """The state of one model; None if it is not served."""
         model = self._catalog.models.get(name)
         if model is None or self._residency is None:
             return None

@@ -1,7 +1,7 @@
-"""What the controller knows at this moment, and the streams that follow it.
+"""The watch hub: the current catalog with its revision, and the streams of its watchers.
 
-A watcher holds no queue: it remembers the revision that it sent last and sends what has changed since, so a slow
-watcher costs no memory and misses nothing that still holds.
+A watcher has no queue. It remembers the last revision that it sent and sends the changes since, so a slow watcher costs
+no memory and misses no current value.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from triptych.errors import Draining
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 
-TOGETHER_S = 0.005
+COALESCE_S = 0.005
 
 
 class WatchHub:
-    """Catalog and placement, with a revision that grows with every visible change."""
+    """Catalog and placement. The revision grows with every visible change."""
 
     def __init__(self, metrics: ControllerMetrics, watchers: CallSlots) -> None:
         self.catalog = Catalog()
         self._watchers = watchers
         metrics.watchers.set_function(lambda: self._watchers.taken)
         self._models: dict[str, cp.Model] = {}
-        self._changes: dict[str, int] = {}  # the revision in which each model changed or went; the latest last
-        self._revision = 0  # 0: nothing has been published yet
+        self._changes: dict[str, int] = {}  # revision of the last change or removal of each model, in order
+        self._revision = 0  # 0: nothing is published yet
         self._closed = False
         self._changed = asyncio.Event()
         self._waking: asyncio.TimerHandle | None = None
@@ -39,26 +39,26 @@ class WatchHub:
         return self._revision > 0
 
     def publish(self, changed: Mapping[str, cp.Model], gone: Iterable[str] = ()) -> None:
-        """Models as they are now; a new revision, unless nothing that a watcher sees has changed."""
+        """Publish models. The revision grows unless nothing changed that a watcher sees."""
         new = {name: model for name, model in changed.items() if self._models.get(name) != model}
-        lost = [name for name in gone if name in self._models]
-        if new or lost or not self.published:
+        removed = [name for name in gone if name in self._models]
+        if new or removed or not self.published:
             self._revision += 1
             self._models.update(new)
-            for name in lost:
+            for name in removed:
                 del self._models[name]
-            for name in (*new, *lost):
+            for name in (*new, *removed):
                 self._changes.pop(name, None)
                 self._changes[name] = self._revision
             self._wake_soon()
 
     def close(self) -> None:
-        """Ends every stream: the watchers find another replica, or come back."""
+        """End every stream: the watchers connect to another replica, or again."""
         self._closed = True
         self._wake()
 
     async def updates(self, call: Call) -> AsyncIterator[cp.CatalogUpdate]:
-        """The whole catalog once it is known, then what changes. Raises `Overloaded` and `Draining`."""
+        """Yield the whole catalog once it is published, then changes. Raises `Overloaded` and `Draining`."""
         with self._watchers.slot(call):
             revision = 0
             while True:
@@ -71,7 +71,7 @@ class WatchHub:
                 yield update
 
     def _since(self, revision: int) -> cp.CatalogUpdate:
-        """What has changed after a revision; everything after 0."""
+        """The changes after a revision; the whole catalog after 0."""
         if not revision:
             models = [model for _, model in sorted(self._models.items())]
             return cp.CatalogUpdate(revision=self._revision, full=True, models=models)
@@ -85,15 +85,15 @@ class WatchHub:
         return cp.CatalogUpdate(revision=self._revision, models=models, removed=removed)
 
     def _wake_soon(self) -> None:
-        """What changes together goes as one message, and after the answer to whoever waited for it."""
+        """Wake the watchers soon: changes within `COALESCE_S` are one message, after the answer to a waiting caller."""
         if self._waking is None:
             try:
-                self._waking = asyncio.get_running_loop().call_later(TOGETHER_S, self._wake)
-            except RuntimeError:  # no loop, so nobody waits
+                self._waking = asyncio.get_running_loop().call_later(COALESCE_S, self._wake)
+            except RuntimeError:  # without a loop there is no watcher
                 return
 
     def _wake(self) -> None:
-        """Wakes every watcher that waits now; later ones wait for the next change."""
+        """Wake all waiting watchers; later ones wait for the next change."""
         self._waking = None
         self._changed.set()
         self._changed = asyncio.Event()

@@ -1,1 +1,1 @@
-"""Checks of a model version before it serves: contract, config.pbtxt, files, and a trial on made-up rows."""
+"""The validator of models before they are served, for `triptych verify` and for the controller."""

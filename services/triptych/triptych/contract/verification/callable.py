@@ -1,4 +1,4 @@
-"""Which configurations of Triton the chain cannot call: it sends one request of rows and wants one answer of rows."""
+"""Configurations of Triton that preprocess cannot call: it sends one request of rows and wants one answer of rows."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-Problem = tuple[str, str]  # a word that stands in the line, and the sentence
+Problem = tuple[str, str]  # a word of the line, and the sentence
 
-_ONE_ANSWER: Final = "the chain wants one answer to each request"
+_ONE_ANSWER: Final = "preprocess wants one answer to each request"
 
 
 def uncallable(config: Any, models: Collection[str] | None = None) -> Iterator[Problem]:
-    """Problems of an `inference.ModelConfig`. `models` are the folders of the controller, None when not known."""
+    """Problems of an `inference.ModelConfig`. `models` are the names of all models, None if they are unknown."""
     if config.model_transaction_policy.decoupled:
         yield "decoupled", f"a decoupled model answers with a stream, but {_ONE_ANSWER}; want decoupled: false"
     if config.HasField("sequence_batching"):
-        text = "sequence_batching wants requests with a sequence id, but the chain sends each request by itself"
+        text = "sequence_batching wants requests with a sequence id, but preprocess sends each request by itself"
         yield "sequence_batching", f"{text}; leave it out"
     if config.max_batch_size < 0:
         yield "max_batch_size", f"max_batch_size is {config.max_batch_size}, want 0 or more"
@@ -42,7 +42,7 @@ def _tensors(kind: str, tensors: Sequence[Any]) -> Iterator[Problem]:
             yield word, f"{name} has dims {list(tensor.dims)}; want each to be positive, or -1 for any"
         for flag in ("is_shape_tensor", "is_non_linear_format_io"):
             if getattr(tensor, flag):
-                yield word, f"{name} has {flag}, but the chain sends and reads plain tensors; leave it out"
+                yield word, f"{name} has {flag}, but preprocess sends and reads plain tensors; leave it out"
 
 
 def _ensemble(config: Any, models: Collection[str] | None) -> Iterator[Problem]:
@@ -62,7 +62,7 @@ def _ensemble(config: Any, models: Collection[str] | None) -> Iterator[Problem]:
 
 
 def _paths(config: Any) -> Iterator[Problem]:
-    """Names of files that would lead out of the version's folder."""
+    """Names of files that lead out of the version's folder."""
     names = [("default_model_filename", config.default_model_filename), ("runtime", config.runtime)]
     names += [("cc_model_filenames", name) for name in config.cc_model_filenames.values()]
     names += [("label_filename", tensor.label_filename) for tensor in config.output]

@@ -1,8 +1,8 @@
-"""What an ONNX file says about its inputs and outputs, against config.pbtxt: a mismatch is named before any load.
+"""The header of an ONNX file against config.pbtxt: a mismatch is found before any load.
 
-The file is walked field by field in protobuf's wire format, and everything but names, datatypes and shapes is skipped
-by its length: weights of gigabytes are never read. The package onnx would read all of them, and is 17 MB by itself.
-Numbers of fields: onnx.proto of ONNX 1.17, whose messages only ever grow.
+The file is walked field by field in the wire format of protobuf. Everything but names, datatypes and shapes is skipped
+by its length, so weights of gigabytes are never read. The package onnx would read all of them, and is 17 MB itself.
+Field numbers are those of onnx.proto of ONNX 1.17, which is only ever extended.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _MAX_RANK: Final = 64
 _MAX_FIELDS: Final = 2_000_000  # steps; a graph of 10,000 nodes and 5,000 weights takes some 35,000
 _VARINT, _DELIMITED, _FIXED = 0, 2, {1: 8, 5: 4}  # kinds of fields; bytes of those of fixed size
 
-Shape = tuple[int | None, ...]  # None is a dimension that is open
+Shape = tuple[int | None, ...]  # None is an open dimension
 
 
 class NotOnnx(ValueError):
-    """The file cannot be an ONNX model; the text says why."""
+    """The file is no ONNX model; the text is the reason."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output. `datatype` is empty for what is no tensor; `shape` is None where the file leaves it open."""
+    """An input or output. `datatype` is empty if it is no tensor; `shape` is None if the file leaves it open."""
 
     name: str
     datatype: str = ""
@@ -43,7 +43,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """Inputs without those that have a value in the file, which nobody needs to send."""
+    """Inputs and outputs, without inputs that have a value in the file."""
 
     inputs: Sequence[Tensor]
     optional: frozenset[str]
@@ -51,9 +51,9 @@ class Header:
 
 
 def check_model_file(contract: Contract, config: Any, folder: Path) -> list[str]:
-    """One line for each disagreement between a version's ONNX file and config.pbtxt, `model.onnx:1: problem`.
+    """Compare the ONNX file of a version with config.pbtxt: one line `model.onnx:1: problem` for each mismatch.
 
-    A file that is no ONNX model is a fault. No line for a file of another kind and for one that is not there.
+    A file that is no ONNX model is a problem. A file of another kind, or one that does not exist, has no line.
     Raises `OSError`.
     """
     name, backend = model_file(config), config.backend or PLATFORMS.get(config.platform)
@@ -73,16 +73,16 @@ def check_model_file(contract: Contract, config: Any, folder: Path) -> list[str]
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Of an open file, whatever its position. Raises `NotOnnx`."""
+    """The header of an open file, whatever its position. Raises `NotOnnx`."""
     return _Walk(file).header()
 
 
 _Span = tuple[int, int]  # start and end of a message in the file
-_Body = _Span | int  # that, or the value of a number
+_Body = _Span | int  # a span, or the value of a number
 
 
 class _Walk:
-    """One way through a file, of at most `_MAX_FIELDS` steps in all."""
+    """A walk through one file, of at most `_MAX_FIELDS` steps."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._left = file, _MAX_FIELDS
@@ -103,7 +103,7 @@ class _Walk:
         return Header(needed, frozenset(valued), outputs)
 
     def _fields(self, message: _Body | None) -> Iterator[tuple[int, _Body]]:
-        """Numbers and values of the fields of a message; none where there is no message."""
+        """Numbers and values of the fields of a message; none without a message."""
         at, end = message if isinstance(message, tuple) else (0, 0)
         while at < end:
             self._left -= 1
@@ -138,7 +138,7 @@ class _Walk:
             shift += 7
 
     def _first(self, message: _Body | None, number: int) -> _Body | None:
-        """A field of a message; None where it is not set."""
+        """A field of a message; None if it is not set."""
         return next((body for each, body in self._fields(message) if each == number), None)
 
     def _text(self, span: _Body | None) -> str:
@@ -204,14 +204,14 @@ def _compare(kind: str, wanted: Any, there: Tensor, batching: bool, said: Sequen
 
 
 def _narrowed(expected: Sequence[int], said: Sequence[int] | None) -> Sequence[int]:
-    """Open dimensions of config.pbtxt as the contract has them: 32 where Triton would take any."""
+    """Dimensions with those of the contract where config.pbtxt leaves them open."""
     if said is None or len(said) != len(expected):
         return expected
     return [promised if dim == -1 else dim for dim, promised in zip(expected, said, strict=True)]
 
 
 def _agrees(there: int | None, expected: int, kind: str) -> bool:
-    """An open output may be any size; an open input takes all sizes, and a file with one size does not."""
+    """Whether dimensions agree. An open output may have any size; an open input needs a file that takes all sizes."""
     return there is None or there == expected or (expected == -1 and kind == "output")
 
 

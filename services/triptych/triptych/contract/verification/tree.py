@@ -1,4 +1,4 @@
-"""All files below a folder of the model repository, at any depth, and whatever cannot be one."""
+"""All files below a folder of the model repository at any depth, and the faults of entries that cannot be files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Stamp = tuple[int, int, int, int]  # size, time of change of content and of inod
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file: its path within the folder, parts joined by '/', and what changes when it is written."""
+    """A regular file: its path within the folder, parts joined by '/', and a stamp that changes with each write."""
 
     path: str
     stamp: Stamp
@@ -37,7 +37,7 @@ class File:
 
 @dataclass
 class Tree:
-    """Files in order of their path, and a sentence for each entry that is left out, `path: sentence`."""
+    """Files sorted by path, and a fault `path: sentence` for each entry that is skipped."""
 
     files: list[File] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -47,9 +47,9 @@ class Tree:
 
 
 def tree_of(folder: str | Path, within: str, most: int = MAX_FILES) -> Tree:
-    """Everything below a folder. Links are followed as long as they stay in `within`, a resolved path.
+    """Walk a folder. Links are followed if they stay in `within`, a resolved path.
 
-    Raises `OSError` when the folder itself cannot be listed.
+    Raises `OSError` if the folder itself cannot be listed.
     """
     return _Walk(os.fspath(folder), within, most).run()
 
@@ -70,7 +70,7 @@ def version_tree(folder: Path, root: Path, max_files: int = MAX_FILES) -> Tree:
 
 
 def name_fault(name: str) -> str:
-    """What is wrong with the name of a model's folder; '' if nothing is. A caller sends it as text."""
+    """The fault of the name of a model folder, which callers send as text; '' if it has none."""
     if not name.isprintable():
         return "the name of a model is printable UTF-8; rename the folder"
     if len(name.encode()) > 253:
@@ -107,7 +107,7 @@ class _Walk:
                 self._found.faults.append(f"{_shown(path)}: {fault}")
 
     def _entry(self, entry: os.DirEntry[str], path: str, above: tuple[str, ...]) -> str:
-        """Takes one entry; returns what is wrong with it. Raises `OSError`."""
+        """Add one entry, or return its fault. Raises `OSError`."""
         real = ""
         if entry.is_symlink():
             real = resolved(entry.path)
@@ -131,14 +131,14 @@ class _Walk:
         return ""
 
     def _vanished(self, entry: os.DirEntry[str], error: OSError) -> str:
-        """The fault of an entry; '' for one that somebody removes at this moment."""
+        """The fault of an entry; '' if it was removed meanwhile."""
         if isinstance(error, FileNotFoundError):
             return "is a link to nothing" if entry.is_symlink() else ""
         return f"cannot be read: {cause(error)}"
 
 
 def sha256_of(path: str) -> str:
-    """`sha256:<hex>` of a file, in pieces. Raises `OSError`, also for one that is no regular file."""
+    """`sha256:<hex>` of a file, read in pieces. Raises `OSError`, also if it is no regular file."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     digest = hashlib.sha256()
     with open(handle, "rb", buffering=0) as file:
@@ -148,7 +148,7 @@ def sha256_of(path: str) -> str:
 
 
 def stated_faults(stated: Mapping[str, str], found: Tree, digest: Callable[[File], str]) -> Iterator[tuple[str, str]]:
-    """What is not as a contract states it, as path and sentence. `digest` raises `OSError`."""
+    """Files that differ from the digests of a contract, as path and sentence. `digest` raises `OSError`."""
     files = {file.path: file for file in found.files if file.path != CONTRACT}
     for path, want in stated.items():
         if path not in files:

@@ -1,7 +1,7 @@
-"""Runs the steps of a contract once on made-up rows, to find what the declarations alone cannot show.
+"""A trial run of the steps of a contract on made-up rows, which finds faults that declarations alone do not show.
 
-A datatype that the model does not take, pictures of different sizes where one array is needed: whatever would
-fail for every request fails here, when the contract is published.
+Examples: a datatype that the model does not take, pictures of different sizes where one array is needed. A contract
+that would fail for every request fails here, at its publication.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _ROWS: Final = 2
 
 
 def trial(contract: Contract, limits: TrialLimits | None = None) -> list[Problem]:
-    """What went wrong. That a made-up row is refused as bad input says nothing, so it is no problem.
+    """Run the steps, and return the problems. A refusal of a made-up row as bad input is no problem.
 
-    Nothing is run whose declared sizes are beyond the limits.
+    A contract with declared sizes beyond the limits is not run.
     """
     limits = limits or TrialLimits()
     if found := list(oversized(contract, limits)):
@@ -45,7 +45,7 @@ def trial(contract: Contract, limits: TrialLimits | None = None) -> list[Problem
 
 
 def made_up_inputs(contract: Contract, rows: int) -> dict[str, Array]:
-    """What a caller could send: numbers within the limits, and what the steps give as an example."""
+    """Inputs that a caller could send: numbers within the limits, and examples of the steps."""
     examples: dict[str, object] = {}
     for step in reversed(contract.preprocess):
         examples |= step.examples()

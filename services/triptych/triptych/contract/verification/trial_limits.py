@@ -1,4 +1,4 @@
-"""What a contract may cost: worked out from declared sizes, before anything of that size is made."""
+"""The cost limits of a contract, computed from declared sizes before anything of that size is allocated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from triptych.contract.specs import TensorSpec
 from triptych.contract.steps.base import Environment, Step
 from triptych.datatypes import TO_NUMPY
 
-ANY: Final = 16  # stands for a dimension of any size
+ANY: Final = 16  # size of an open dimension in the trial
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class TrialLimits:
 
     @property
     def held_bytes(self) -> int:
-        """Of all values at once, those of a step's result included."""
+        """Most bytes of all values at once, with the results of a step."""
         return 6 * self.row_bytes
 
     @property
     def work(self) -> int:
-        """Elements that one step goes through."""
+        """Most elements that one step processes."""
         return 1_000_000_000
 
 
 def oversized(contract: Contract, limits: TrialLimits) -> Iterator[Problem]:
-    """Tensors and steps whose declared size alone is too large."""
+    """Tensors and steps whose declared size is too large."""
     groups: tuple[tuple[Location, tuple[TensorSpec, ...]], ...] = (
         (("inputs",), contract.inputs),
         (("model", "inputs"), contract.model.inputs),
@@ -56,14 +56,14 @@ def oversized(contract: Contract, limits: TrialLimits) -> Iterator[Problem]:
 
 
 class Budget:
-    """What is left of the limits while the steps of one contract run."""
+    """The remaining limits while the steps of one contract run."""
 
     def __init__(self, limits: TrialLimits) -> None:
         self._limits = limits
         self._until = time.monotonic() + limits.seconds
 
     def refusal(self, step: Step, env: Environment) -> str:
-        """Why a step is not run on the made-up rows; '' when it may."""
+        """Why a step must not run on the made-up rows; '' if it may."""
         held = sum(value.nbytes for value in env.values() if isinstance(value, np.ndarray))
         if (needed := held + step.made_bytes(env)) > self._limits.held_bytes:
             return f"{step.op} takes {needed} bytes for {env.rows} rows, want at most {self._limits.held_bytes}"

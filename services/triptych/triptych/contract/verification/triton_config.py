@@ -1,4 +1,4 @@
-"""Does a contract agree with Triton's own config.pbtxt?"""
+"""A contract against the config.pbtxt of Triton."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from triptych.contract.specs import TensorSpec
 from triptych.contract.verification.callable import uncallable
 
 FILE: Final = "config.pbtxt"
-# Where Triton looks for the model when the configuration names no file.
+# The model file by backend if the configuration names none.
 MODEL_FILES: Final = {
     "onnxruntime": "model.onnx",
     "tensorrt": "model.plan",
@@ -24,15 +24,15 @@ MODEL_FILES: Final = {
     "python": "model.py",
     "openvino": "model.xml",
 }
-# The backend of a platform, which older configurations name instead.
+# The backend by platform, which older configurations name instead.
 PLATFORMS: Final = {
     "onnxruntime_onnx": "onnxruntime",
     "tensorrt_plan": "tensorrt",
     "pytorch_libtorch": "pytorch",
 }
-MAX_REASON: Final = 300  # characters of what protobuf says, which quotes the file
-# What protobuf's reader in C++ takes, which is Triton's; Python's takes more. A comment or a string, which may hold
-# anything, or a word that begins as a number.
+MAX_REASON: Final = 300  # characters of an error of protobuf, which quotes the file
+# Tokens of the protobuf parser in C++, which Triton uses; the parser of Python accepts more. A comment or a string,
+# which may hold anything, or a word that begins as a number.
 _TOKEN: Final = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[0-9A-Za-z_+.-]+|[^\x00-\x7f]")
 _ESCAPE: Final = re.compile(
     r"\\(?:[abfnrtv\\'\"]|x[0-9a-fA-F]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"
@@ -43,11 +43,11 @@ _NUMBER: Final = re.compile(
 
 
 class ConfigError(ValueError):
-    """A configuration that Triton could not read; the text starts with `config.pbtxt:LINE:`."""
+    """A configuration that Triton cannot read; the text starts with `config.pbtxt:LINE:`."""
 
 
 def parse_config(text: str) -> Any:
-    """The protobuf message `inference.ModelConfig`. Raises ConfigError."""
+    """Parse the text as a message `inference.ModelConfig`. Raises `ConfigError`."""
     _check_tokens(text)
     try:
         return text_format.Parse(text, model_config_pb2.ModelConfig())
@@ -59,7 +59,7 @@ def parse_config(text: str) -> Any:
 
 
 def _check_tokens(text: str) -> None:
-    """Raises ConfigError for what Triton refuses and Python's protobuf takes: escapes, blanks, numbers such as `+5`."""
+    """Raise `ConfigError` for tokens that Triton refuses and the protobuf of Python takes, such as `+5`."""
     for token in _TOKEN.finditer(text):
         if wrong := _wrong(token[0]):
             line = text.count("\n", 0, token.start()) + 1
@@ -78,7 +78,7 @@ def _wrong(token: str) -> str:
 
 
 def read_config(folder: Path, within: Path | None = None, most: int = MAX_BYTES) -> tuple[str, Any]:
-    """The text of a model's configuration, and the message. Raises ConfigError."""
+    """Read config.pbtxt: its text and the message. Raises `ConfigError`."""
     try:
         text = read_text(folder / FILE, within, most)
     except FileError as error:
@@ -93,10 +93,10 @@ def check_config(
     config: Any = None,
     models: Collection[str] | None = None,
 ) -> list[str]:
-    """One line for each disagreement, `config.pbtxt:LINE: problem`; none when Triton will do as promised.
+    """Compare a contract with config.pbtxt: one line `config.pbtxt:LINE: problem` for each mismatch.
 
     `config` is the same as a message, for a caller who has it: reading the text takes a millisecond. `models` are
-    the folders of the controller, for an ensemble; None when they are not known.
+    the names of all models, for an ensemble; None if they are unknown.
     """
     try:
         config = config if config is not None else parse_config(config_pbtxt_text)
@@ -108,12 +108,12 @@ def check_config(
 
 
 def model_file(config: Any) -> str | None:
-    """Name of the file that a version's folder must hold; None when only the backend knows."""
+    """Name of the model file of a version; None if only the backend knows it."""
     return config.default_model_filename or MODEL_FILES.get(config.backend or PLATFORMS.get(config.platform, ""))
 
 
 def missing_file(config: Any, version: Path, within: Path | None = None) -> str:
-    """What is wrong with the model file of a version's folder, `1/model.onnx: no such file`; '' if nothing is.
+    """The fault of the model file of a version, `1/model.onnx: no such file`; '' if it has none.
 
     A name that leads out of the folder is a problem of the configuration, and is not looked for.
     """
@@ -131,7 +131,7 @@ def missing_file(config: Any, version: Path, within: Path | None = None) -> str:
 
 
 def served_versions(config: Any, versions: Sequence[int]) -> set[int]:
-    """Which of the versions that lie there Triton will serve; its default is the latest one only."""
+    """Versions that Triton will serve by its version policy; the default is the latest one only."""
     policy = config.version_policy
     if policy.HasField("all"):
         return set(versions)
@@ -179,18 +179,18 @@ def _tensors(
 
 
 def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
-    """The contract may promise less than Triton allows: 32 where Triton has -1, never the reverse."""
+    """Whether a shape fits. The contract may narrow config.pbtxt, 32 for -1, never the reverse."""
     if len(shape) != len(dims):
         return False
     return all(there in (-1, said) for said, there in zip(shape, dims, strict=True))
 
 
 def datatype_of(number: int) -> str:
-    """The protocol's name of one of Triton's datatypes."""
+    """The name in the protocol of a datatype of Triton."""
     name = str(model_config_pb2.DataType.Name(number)).removeprefix("TYPE_")
     return "BYTES" if name == "STRING" else name
 
 
 def _line_of(word: str, lines: Sequence[str]) -> int:
-    """The first line with the word, comments aside; 1 when it is nowhere."""
+    """The first line that has the word outside of comments; 1 if none has."""
     return next((i for i, line in enumerate(lines, 1) if word in line.partition("#")[0]), 1)
