@@ -21,7 +21,7 @@ from controller.metrics import ControllerMetrics
 from controller.settings import Settings as ControllerSettings
 from postprocess.settings import Settings as PostprocessSettings
 from preprocess.settings import Settings as PreprocessSettings
-from triptych.contract.json_schema import steps_table
+from triptych.contract.schema.json_schema import steps_table
 from triptych.errors import TriptychError
 from triptych.protocol.status import CODES
 from triptych.runtime.settings import StageSettings
