@@ -24,7 +24,7 @@ from benchmarks.report import Report
 from examples.models.progress import Progress
 from local.errors import LocalError
 from local.health import stage_is_ready
-from local.part import Part
+from local.server_process import ServerProcess
 from triptych.protocol import controller_pb2 as cp
 
 HELP = "the controller's memory, CPU and decisions with 5,000 models over 20 simulated Tritons"
@@ -42,7 +42,7 @@ UNBOUNDED = [("grpc.max_receive_message_length", -1)]
 class Scene:
     """The controller under test, with what it is told and who watches it."""
 
-    controller: Part
+    controller: ServerProcess
     tritons: int
     ready_s: float
     figures: dict[str, Any] = field(default_factory=dict)
@@ -226,7 +226,7 @@ def _tritons(models: Path, given: argparse.Namespace) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _controller(folder: Path, addresses: list[str], given: argparse.Namespace) -> Iterator[Part]:
+def _controller(folder: Path, addresses: list[str], given: argparse.Namespace) -> Iterator[ServerProcess]:
     port = processes.free_port()
     variables = {
         "CONTROLLER_PORT": str(port),
@@ -240,7 +240,7 @@ def _controller(folder: Path, addresses: list[str], given: argparse.Namespace) -
     }
     log = Path(tempfile.gettempdir()) / "triptych-control-plane.log"
     profile = ["-m", "cProfile", "-o", str(log.with_suffix(".profile"))] if given.profile else []
-    part = Part(
+    part = ServerProcess(
         name="controller",
         command=[sys.executable, *profile, "-m", "controller"],
         environment={**os.environ, **variables},
@@ -256,10 +256,10 @@ def _controller(folder: Path, addresses: list[str], given: argparse.Namespace) -
         part.stop(30.0)
 
 
-def _wait_ready(part: Part) -> float:
-    while not part.ready(READY_S):
+def _wait_ready(part: ServerProcess) -> float:
+    while not part.poll_ready(READY_S):
         time.sleep(0.05)
-    return part.seconds()
+    return part.uptime_s()
 
 
 def _summary(calls: Sequence[Call]) -> dict[str, Any]:

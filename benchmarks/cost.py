@@ -28,10 +28,10 @@ from benchmarks.model_folders import FAMILY, SOURCE, publish
 from benchmarks.report import Report
 from benchmarks.traces import shares
 from examples.models.progress import Progress
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
+from local.stack import LocalStack
 
 HELP = "memory and pods for N countries: one service for each, against this chain; measured, then drawn"
 TITLE = "What N countries cost"
@@ -144,7 +144,7 @@ def _measure(samples: int) -> Sizes:
         publish(root / "models", samples)
         (root / "documents").mkdir()
         progress.begin("cost: the chain")
-        chain = Chain(
+        chain = LocalStack(
             free_endpoints(),
             root / "run",
             ensure("predictor"),

@@ -27,10 +27,10 @@ from benchmarks.replay import replay_moves
 from benchmarks.report import Report
 from benchmarks.traces import Array, shares
 from examples.models.progress import Progress
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
+from local.stack import LocalStack
 
 HELP = "1,000 models in 50 places of a real Triton, against a Triton that has all that is asked for loaded"
 TITLE = "Residency on a real Triton"
@@ -76,8 +76,8 @@ def main(given: argparse.Namespace, report: Report) -> None:
     _tell(seen, given, report)
 
 
-def _chain(root: Path, name: str, **variables: str) -> Chain:
-    return Chain(
+def _chain(root: Path, name: str, **variables: str) -> LocalStack:
+    return LocalStack(
         free_endpoints(),
         root / name,
         ensure("predictor"),
@@ -87,22 +87,22 @@ def _chain(root: Path, name: str, **variables: str) -> Chain:
     )
 
 
-async def _alternate(ours: Chain, other: Chain, given: argparse.Namespace, progress: Progress) -> Seen:
+async def _alternate(ours: LocalStack, other: LocalStack, given: argparse.Namespace, progress: Progress) -> Seen:
     phases, popular = _trace(given)
     progress.begin("placement: the most popular models are loaded in both")
     _all_good(await load.send_all(ours.address("preprocess"), popular[: given.places], AT_ONCE))
     _all_good(await load.send_all(other.address("preprocess"), popular[: given.places], AT_ONCE))
     loaded = set(popular[: given.places])
-    other.stop_part("controller")
+    other.stop_component("controller")
     seen = Seen()
     for number, phase in enumerate(phases, start=1):
         progress.begin(f"placement: phase {number} of {len(phases)}")
         hits, moves = await _ours(ours, phase, seen)
-        other.start_part("controller")
+        other.start_component("controller")
         missing = sorted({due.model for due in hits} - loaded)
         _all_good(await load.send_all(other.address("preprocess"), missing, AT_ONCE))
         loaded |= set(missing)
-        other.stop_part("controller")
+        other.stop_component("controller")
         seen.answers[LOADED] += await load.send(other.address("preprocess"), hits)
         start_s = seen.answers[TRIPTYCH][-1].sent_s - phase[-1].at_s
         by_hand = asyncio.create_task(replay_moves(other.address("predictor"), moves, start_s, loaded, given.models))
@@ -111,7 +111,7 @@ async def _alternate(ours: Chain, other: Chain, given: argparse.Namespace, progr
     return seen
 
 
-async def _ours(chain: Chain, phase: list[Due], seen: Seen) -> tuple[list[Due], list[Move]]:
+async def _ours(chain: LocalStack, phase: list[Due], seen: Seen) -> tuple[list[Due], list[Move]]:
     """The phase through the whole chain; its hits, and what was loaded and unloaded meanwhile."""
     before = len(seen.moves)
     answers = await load.send(chain.address("preprocess"), phase)

@@ -21,8 +21,8 @@ from benchmarks import load, processes
 from benchmarks.model_folders import publish
 from benchmarks.report import Report
 from examples.models.progress import Progress
-from local.chain import Chain
-from local.endpoints import PARTS, free_endpoints
+from local.stack import LocalStack
+from local.endpoints import COMPONENTS, free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
 
@@ -55,7 +55,7 @@ def main(given: argparse.Namespace, report: Report) -> None:
         (Path(folder) / "documents").mkdir()
         progress.begin("start: the chain")
         with _chain(Path(folder)) as chain:
-            for part in PARTS:
+            for part in COMPONENTS:
                 progress.begin(f"start: {part}")
                 starts[part] = [_start(chain, part) for _ in range(given.repeats)]
     progress.end()
@@ -75,8 +75,8 @@ def main(given: argparse.Namespace, report: Report) -> None:
     report.figures("starts", {name: [asdict(one) for one in each] for name, each in starts.items()})
 
 
-def _chain(root: Path) -> Chain:
-    return Chain(
+def _chain(root: Path) -> LocalStack:
+    return LocalStack(
         free_endpoints(),
         root / "run",
         ensure("predictor"),
@@ -85,11 +85,11 @@ def _chain(root: Path) -> Chain:
     )
 
 
-def _start(chain: Chain, part: str) -> Start:
+def _start(chain: LocalStack, part: str) -> Start:
     _answered(chain)
-    chain.stop_part(part)
+    chain.stop_component(part)
     started_s = time.monotonic()
-    ready_s = chain.start_part(part)
+    ready_s = chain.start_component(part)
     cpu_s = processes.cpu_s(chain.pids()[part])
     _answered(chain)
     answer_s = time.monotonic() - started_s
@@ -97,7 +97,7 @@ def _start(chain: Chain, part: str) -> Start:
     return Start(ready_s, answer_s, cpu_s, processes.own_mib(chain.pids()[part]))
 
 
-def _answered(chain: Chain) -> None:
+def _answered(chain: LocalStack) -> None:
     """Wait until a request is answered; the other parts reconnect to a restarted part after a backoff."""
     until_s = time.monotonic() + ANSWER_TIMEOUT_S
     while True:

@@ -1,1 +1,1 @@
-"""The chain on one machine: its environments, its processes, and examples through it."""
+"""The chain on one machine: its environments, its processes, and example requests."""

@@ -1,4 +1,4 @@
-"""`python -m local [--once]`: starts the chain, sends it the examples, and serves until Ctrl-C or SIGTERM."""
+"""`python -m local [--once]`: start the chain, send it the examples, and serve until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 
 import tritonclient.grpc as triton
 
-from local import examples, show
-from local.chain import MODEL_REPOSITORY, SERVED_MODELS, Chain
+from local import examples, formatting
 from local.endpoints import from_environment
 from local.environments import cache_folder, ensure
 from local.errors import LocalError
+from local.stack import MODEL_REPOSITORY, SERVED_MODELS, LocalStack
 
 WATCH_S = 0.5
 
 
 def main() -> int:
-    """0: stopped as asked, all examples answered; 1: something failed."""
+    """Run the stack. Returns 0 if it was stopped and all examples were answered, 1 if something failed."""
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end after the examples; non-zero if one failed")
     parser.add_argument("--examples", type=Path, default=examples.FILE, help="default: examples/data/examples.json")
     parser.add_argument("--logs", type=Path, help="folder for the logs; default: one in the cache")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end it the same way
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
     try:
         return _run(given.once, given.examples, given.logs)
     except LocalError as error:
@@ -41,7 +41,7 @@ def _run(once: bool, file: Path, logs: Path | None) -> int:
     start = time.monotonic()
     endpoints = from_environment(os.environ)
     requests = examples.read(file)
-    chain = Chain(
+    stack = LocalStack(
         endpoints,
         run_folder=logs or cache_folder() / f"run-{endpoints['preprocess'].port}",
         predictor_python=ensure("predictor"),
@@ -49,59 +49,59 @@ def _run(once: bool, file: Path, logs: Path | None) -> int:
         served_models=Path(os.environ.get("CONTROLLER_SERVED_MODELS", SERVED_MODELS)),
     )
     failed = 0
-    chain.start(_print_ready)
+    stack.start(_print_ready)
     try:
-        _print(f"chain ready after {time.monotonic() - start:.1f} s; logs in {chain.run_folder}\n")
-        failed = _send_all(chain, requests)
+        _print(f"chain ready after {time.monotonic() - start:.1f} s; logs in {stack.run_folder}\n")
+        failed = _send_all(stack, requests)
         if not once:
-            _serve(chain)
+            _serve(stack)
     finally:
-        _stop(chain)
+        _stop(stack)
     return 1 if failed else 0
 
 
-def _send_all(chain: Chain, requests: list[examples.Example]) -> int:
-    """Sends every example; returns how many failed."""
+def _send_all(stack: LocalStack, requests: list[examples.Example]) -> int:
+    """Send every example. Returns how many failed."""
     failed = 0
-    with triton.InferenceServerClient(chain.address("preprocess")) as client:
+    with triton.InferenceServerClient(stack.address("preprocess")) as client:
         for example in requests:
-            _print(show.question(example))
+            _print(formatting.format_request(example))
             start = time.monotonic()
             try:
-                _print(show.answer(examples.send(client, example), time.monotonic() - start))
+                _print(formatting.format_answer(examples.send(client, example), time.monotonic() - start))
             except examples.ExampleFailed as error:
                 failed += 1
                 _print(f"  -> failed: {error}")
-                chain.check()
+                stack.check()
     _print(f"\n{len(requests) - failed} of {len(requests)} examples answered")
     return failed
 
 
-def _serve(chain: Chain) -> None:
+def _serve(stack: LocalStack) -> None:
     try:
-        _print(f"serving on {chain.address('preprocess')}; Ctrl-C stops")
+        _print(f"serving on {stack.address('preprocess')}; Ctrl-C stops")
         while True:
-            chain.check()
+            stack.check()
             time.sleep(WATCH_S)
     except KeyboardInterrupt:
         _print("")
 
 
-def _stop(chain: Chain) -> None:
+def _stop(stack: LocalStack) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # stopping has its own limit
+        signal.signal(number, signal.SIG_IGN)  # stopping has a time limit of its own
     start = time.monotonic()
-    killed = chain.stop()
+    killed = stack.stop()
     _print(f"stopped after {time.monotonic() - start:.1f} s")
     for name in killed:
         print(
-            f"local: {name} did not stop in time and was killed; its log is {chain.log(name)}",
+            f"local: {name} did not stop in time and was killed; its log is {stack.log(name)}",
             file=sys.stderr,
         )
 
 
-def _print_ready(part: str, address: str, seconds: float) -> None:
-    _print(f"{part} ready on {address} after {seconds:.1f} s")
+def _print_ready(component: str, address: str, seconds: float) -> None:
+    _print(f"{component} ready on {address} after {seconds:.1f} s")
 
 
 def _print(text: str) -> None:

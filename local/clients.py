@@ -2,7 +2,7 @@
 
     python -m local.clients [ordinary|conformance]
 
-builds those whose toolchain is there: Go, Java with Maven, Node with npm.
+builds the clients whose toolchain is there: Go, Java with Maven, Node with npm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BUILD_TIMEOUT_S = 900.0
 
 @dataclass(frozen=True)
 class Client:
-    """How one client is built, and how it is called once it is built in a folder."""
+    """One client: the tools and commands that build it, and the command that calls it in its folder."""
 
     language: str
     tools: tuple[str, ...]
@@ -33,7 +33,7 @@ class Client:
     command: Callable[[Path], list[str]]
 
     def folder(self) -> Path:
-        """Other sources are another folder."""
+        """The build folder, named after a digest of the sources."""
         digest = hashlib.sha256()
         for path in sorted(path for path in self.sources().rglob("*") if path.is_file()):
             digest.update(path.read_bytes())
@@ -65,7 +65,7 @@ def _go(name: str, package: str) -> Client:
     return Client(name, ("go",), (("go", "build", "-o", "client", package),), lambda folder: [str(folder / "client")])
 
 
-# What proves a server: h2spec, and gRPC's interop cases by grpc-go's own client and by one of ours on @grpc/grpc-js.
+# Conformance of a server: h2spec, and gRPC's interop cases by grpc-go's own client and by one of ours on @grpc/grpc-js.
 # The clients of grpc-java and grpc-node for these cases are in no registry (io.grpc:grpc-interop-testing has no jar).
 CONFORMANCE = {
     client.language: client
@@ -80,13 +80,13 @@ SETS = {"ordinary": CLIENTS, "conformance": CONFORMANCE}
 
 
 def find_client(language: str) -> list[str] | None:
-    """The command of a client that has been built."""
+    """The command of a client, or None if it has not been built."""
     client = _client(language)
     return client.command(client.folder()) if client.folder().exists() else None
 
 
 def ensure_client(language: str) -> list[str]:
-    """The command of a client, built now if it is not yet. Raises `LocalError` where that cannot be done."""
+    """The command of a client, which is built if it is missing. Raises `LocalError` if that fails."""
     client = _client(language)
     with locked(f"client-{language}"):
         return find_client(language) or _build(client)
@@ -124,7 +124,7 @@ def _run(command: tuple[str, ...], folder: Path) -> None:
 
 
 def main() -> None:
-    """Builds what can be built, and says what cannot."""
+    """Build each client whose toolchain is there, and name the others."""
     for language in [name for chosen in sys.argv[1:] or ["ordinary"] for name in SETS[chosen]]:
         try:
             ensure_client(language)

@@ -1,4 +1,4 @@
-"""Where each part listens: defaults, the settings that change them, and whether ports are free."""
+"""Host and ports of each component: the defaults, the settings that change them, and a check that ports are free."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from local.errors import LocalError
 
-# In the order of starting; it stops in the reverse order.
-PARTS = ("predictor", "controller", "postprocess", "preprocess")
+# In the order of starting; stopping is in the reverse order.
+COMPONENTS = ("predictor", "controller", "postprocess", "preprocess")
 
 DEFAULT_PORTS = {
     "predictor": (8001, 8002),
@@ -19,39 +19,39 @@ DEFAULT_PORTS = {
     "postprocess": (9001, 9101),
     "preprocess": (9000, 9100),
 }
-# Triton's page listens on IPv6 alone for ::, so that is where everything is called.
+# A wildcard is called at its loopback address. Triton's metrics server listens on IPv6 alone for ::, hence ::1.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The two ports of one part."""
+    """The host and the two ports of one component."""
 
-    part: str
+    component: str
     host: str
     port: int
     metrics_port: int
 
     @property
     def metrics_url(self) -> str:
-        """Where a caller on this machine finds the metrics."""
+        """The URL of the metrics for a caller on this machine."""
         return f"http://{self.address.rpartition(':')[0]}:{self.metrics_port}/metrics"
 
     @property
     def address(self) -> str:
-        """Where a caller on this machine finds the gRPC port."""
+        """`host:port` of the gRPC port for a caller on this machine."""
         host = WILDCARDS.get(self.host, self.host)
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
     def settings(self) -> Iterator[tuple[str, int]]:
         """Each port with the name of its setting."""
-        yield f"{self.part.upper()}_PORT", self.port
+        yield f"{self.component.upper()}_PORT", self.port
         if self.metrics_port:
-            yield f"{self.part.upper()}_METRICS_PORT", self.metrics_port
+            yield f"{self.component.upper()}_METRICS_PORT", self.metrics_port
 
     def variables(self) -> dict[str, str]:
         """The settings as environment variables."""
-        prefix = self.part.upper()
+        prefix = self.component.upper()
         return {
             f"{prefix}_HOST": self.host,
             f"{prefix}_PORT": str(self.port),
@@ -63,27 +63,27 @@ Endpoints = dict[str, Endpoint]
 
 
 def from_environment(variables: Mapping[str, str]) -> Endpoints:
-    """The defaults, changed by PREPROCESS_PORT and its like. Raises `LocalError`."""
+    """Apply PREPROCESS_PORT and its like to the defaults. Raises `LocalError`."""
     return {
-        part: Endpoint(
-            part,
-            variables.get(f"{part.upper()}_HOST", "127.0.0.1").removeprefix("[").removesuffix("]"),
-            _port(variables, f"{part.upper()}_PORT", port),
-            _port(variables, f"{part.upper()}_METRICS_PORT", metrics_port, lowest=0),
+        component: Endpoint(
+            component,
+            variables.get(f"{component.upper()}_HOST", "127.0.0.1").removeprefix("[").removesuffix("]"),
+            _port(variables, f"{component.upper()}_PORT", port),
+            _port(variables, f"{component.upper()}_METRICS_PORT", metrics_port, lowest=0),
         )
-        for part, (port, metrics_port) in DEFAULT_PORTS.items()
+        for component, (port, metrics_port) in DEFAULT_PORTS.items()
     }
 
 
 def free_endpoints(host: str = "127.0.0.1") -> Endpoints:
-    """Ports that nobody uses at the moment, for tests beside a running chain."""
+    """Ports that are free at the moment, for tests beside a running chain."""
     with ExitStack() as stack:
         ports = []
-        for _ in range(2 * len(PARTS)):
+        for _ in range(2 * len(COMPONENTS)):
             listener = stack.enter_context(socket.socket(_family(host)))
             listener.bind((host, 0))
             ports.append(listener.getsockname()[1])
-    return {part: Endpoint(part, host, ports[2 * at], ports[2 * at + 1]) for at, part in enumerate(PARTS)}
+    return {name: Endpoint(name, host, ports[2 * at], ports[2 * at + 1]) for at, name in enumerate(COMPONENTS)}
 
 
 def check_free(endpoints: Iterable[Endpoint]) -> None:
@@ -95,7 +95,7 @@ def check_free(endpoints: Iterable[Endpoint]) -> None:
             other = taken.setdefault((endpoint.host, port), setting)
             reason = f"is also {other}" if other != setting else _reason(endpoint.host, port)
             if reason:
-                faults.append(f"port {port} of {endpoint.part} {reason}, or set another: {setting}=...")
+                faults.append(f"port {port} of {endpoint.component} {reason}, or set another: {setting}=...")
     if faults:
         raise LocalError("\n".join(faults))
 

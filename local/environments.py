@@ -1,9 +1,9 @@
-"""The Python environments of the project, made once and kept outside of the checkout.
+"""The Python environments of the project, created once and kept outside the checkout.
 
     python3 -m local.environments services predictor
 
-makes them where they are missing and prints the path of each one's Python. Standard library only: this is
-what runs before anything is installed.
+creates those that are missing and prints the path of each one's Python. Standard library only, because it runs
+before anything is installed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OLDEST, NEWEST = (3, 11), (3, 12)  # numpy 1.26, which Triton's Python backend n
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment: files of pins, packages of this checkout, options of pip."""
+    """One environment: requirements files, packages of this checkout, options of pip."""
 
     name: str
     requirements: tuple[str, ...]
@@ -38,7 +38,7 @@ class Environment:
     needs_libpython: bool = False
 
     def folder(self) -> Path:
-        """Another Python, another pin, or (with packages of ours) another checkout is another folder."""
+        """The folder, named after a digest of the Python, the pins and, with packages of ours, the checkout."""
         digest = hashlib.sha256(f"{sys.version} {sys.base_prefix} {self.options}".encode())
         for file in (*self.requirements, *(f"{package}/pyproject.toml" for package in self.packages)):
             digest.update(_read(file))
@@ -47,7 +47,7 @@ class Environment:
         return cache_folder() / f"{self.name}-{digest.hexdigest()[:12]}"
 
     def python(self) -> Path:
-        """Its interpreter, whether it is there yet or not."""
+        """The path of its interpreter, which may not exist yet."""
         return self.folder() / "bin" / "python"
 
 
@@ -88,37 +88,37 @@ ENVIRONMENTS = {
 
 
 def cache_folder() -> Path:
-    """Where everything made is kept between runs."""
+    """The folder of everything that is kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "triptych"
 
 
 def ensure(name: str) -> Path:
-    """The interpreter of an environment, made now if it is not there. Raises `LocalError`."""
+    """The interpreter of an environment, which is created if it is missing. Raises `LocalError`."""
     _check_python()
     environment = ENVIRONMENTS[name]
     stamp = environment.folder() / "complete"
     if not stamp.exists():
         with locked(name):
             if not stamp.exists():
-                _make(environment)
+                _create(environment)
                 stamp.write_text(f"{ROOT}\n" if environment.packages else "")
-                _remove_abandoned(environment)
+                _remove_stale(environment)
     return environment.python()
 
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """One process at a time makes a thing; the others wait."""
+    """Hold the lock file of that name; other processes wait for it."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     with (cache_folder() / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _make(environment: Environment) -> None:
+def _create(environment: Environment) -> None:
     folder, start = environment.folder(), time.monotonic()
     check_venv()
-    _say(f"making the environment '{environment.name}' in {folder} (once)")
+    _log(f"creating the environment '{environment.name}' in {folder} (once)")
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)])
     pip = [str(environment.python()), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -129,11 +129,11 @@ def _make(environment: Environment) -> None:
     if environment.packages:
         ours = [argument for package in environment.packages for argument in ("--editable", str(ROOT / package))]
         _run([*pip, "--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat", *ours])
-    _say(f"environment '{environment.name}' ready after {time.monotonic() - start:.1f} s")
+    _log(f"environment '{environment.name}' ready after {time.monotonic() - start:.1f} s")
 
 
-def _remove_abandoned(environment: Environment) -> None:
-    """Environments that an earlier state of this checkout used, or a checkout that is gone."""
+def _remove_stale(environment: Environment) -> None:
+    """Remove environments of an earlier state of this checkout, or of a checkout that is gone."""
     if not environment.packages:
         return
     for stamp in cache_folder().glob(f"{environment.name}-*/complete"):
@@ -165,12 +165,12 @@ def _read(file: str) -> bytes:
         raise LocalError(f"{file}: no such file in {ROOT}") from None
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Prints one line for each environment named."""
+    """Print one line for each environment named."""
     if not sys.argv[1:] or not set(sys.argv[1:]) <= ENVIRONMENTS.keys():
         raise SystemExit(f"usage: python3 -m local.environments NAME...; names: {', '.join(ENVIRONMENTS)}")
     try:

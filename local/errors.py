@@ -1,7 +1,7 @@
-"""The one error of the launcher."""
+"""The error of this package."""
 
 from __future__ import annotations
 
 
 class LocalError(Exception):
-    """The chain cannot run here, or no longer does; the text is one line on what and what to do."""
+    """The chain cannot run here, or has stopped running; the text says why and what to do."""

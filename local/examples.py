@@ -1,8 +1,8 @@
-"""The examples of `examples/data/examples.json`: requests as a caller writes them, sent through the chain.
+"""The example requests of `examples/data/examples.json`, read and sent through the chain.
 
 An example is `{"title", "model_name", "parameters", "inputs"}`, and an input is a name, a datatype and either
 `data` (nested lists, rows first) or `files` (for BYTES: one file for each row, beside the JSON file).
-`expect`, if given, holds for some outputs what the first element of the answer has to be.
+`expect`, if given, maps output names to the first element that the answer must have.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 @dataclass(frozen=True)
 class Example:
-    """One request; `files` names the pictures in it, for showing."""
+    """One request; `files` names its pictures, for display."""
 
     title: str
     model_name: str
@@ -40,7 +40,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """The response to one example."""
 
     model_name: str
     model_version: str
@@ -48,11 +48,11 @@ class Answer:
 
 
 class ExampleFailed(Exception):
-    """The chain did not answer an example, or not as it should."""
+    """An example was not answered, or not as expected."""
 
 
 def read(file: Path = FILE) -> list[Example]:
-    """All examples of a file. Raises `LocalError`."""
+    """Read all examples of a file. Raises `LocalError`."""
     try:
         return [_example(document, file.parent) for document in json.loads(file.read_text("utf-8"))]
     except OSError as error:
@@ -62,7 +62,7 @@ def read(file: Path = FILE) -> list[Example]:
 
 
 def send(client: triton.InferenceServerClient, example: Example) -> Answer:
-    """Raises `ExampleFailed`."""
+    """Send one example. Raises `ExampleFailed`."""
     try:
         result = client.infer(
             example.model_name,
@@ -82,7 +82,7 @@ def send(client: triton.InferenceServerClient, example: Example) -> Answer:
 
 
 def first(array: np.ndarray[Any, Any]) -> Any:
-    """The first element as Python has it, with BYTES as text."""
+    """The first element as a Python value, with BYTES as text."""
     value = array.flat[0]
     return value.decode("utf-8") if isinstance(value, bytes) else value.item()
 

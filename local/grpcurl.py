@@ -1,4 +1,4 @@
-"""`grpcurl`, the field's command line for gRPC: the one on PATH, else one that Go builds into the cache.
+"""`grpcurl`, the usual command line for gRPC: the one on PATH, else one that Go builds into the cache.
 
     python -m local.grpcurl
 
@@ -24,7 +24,7 @@ WITHOUT = "the tests that call it are skipped, and nothing else needs it"
 
 
 def find_grpcurl() -> Path | None:
-    """Where it is, if it is anywhere."""
+    """The path of grpcurl on PATH or in the cache, or None."""
     for found in (shutil.which("grpcurl"), shutil.which("grpcurl", path=str(_folder()))):
         if found:
             return Path(found)
@@ -32,7 +32,7 @@ def find_grpcurl() -> Path | None:
 
 
 def ensure_grpcurl() -> Path:
-    """The program, built now if it is nowhere. Raises `LocalError` where that cannot be done."""
+    """The path of grpcurl, which is built if it is missing. Raises `LocalError` if that fails."""
     with locked("grpcurl"):
         return find_grpcurl() or _build()
 
@@ -69,7 +69,7 @@ def _install(go: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """For a shell: `$(python -m local.grpcurl) --help`."""
+    """Print the path, for a shell: `$(python -m local.grpcurl) --help`."""
     try:
         print(ensure_grpcurl())
     except LocalError as error:

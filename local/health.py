@@ -1,4 +1,4 @@
-"""Whether a server calls itself ready."""
+"""Readiness and liveness of a running server."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 TIMEOUT_S = 1.0
-# Each question on a connection of its own, so that no earlier failure makes it wait.
+# Each call has a connection of its own, so that no backoff of an earlier failure delays it.
 OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
 
 def stage_is_ready(address: str) -> bool:
-    """Asks `grpc.health.v1`."""
+    """Call `grpc.health.v1`."""
     with grpc.insecure_channel(address, options=OPTIONS) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
@@ -25,7 +25,7 @@ def stage_is_ready(address: str) -> bool:
 
 
 def triton_is_ready(address: str) -> bool:
-    """Asks `ServerReady` of the Open Inference Protocol."""
+    """Call `ServerReady` of the Open Inference Protocol."""
     with grpc.insecure_channel(address, options=OPTIONS) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:
@@ -35,7 +35,7 @@ def triton_is_ready(address: str) -> bool:
 
 
 def server_is_live(address: str) -> bool:
-    """Asks `ServerLive` of the Open Inference Protocol."""
+    """Call `ServerLive` of the Open Inference Protocol."""
     with grpc.insecure_channel(address, options=OPTIONS) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         try:

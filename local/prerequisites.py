@@ -1,4 +1,4 @@
-"""What a Python environment cannot bring along: Debian packages, installed where possible, else named."""
+"""Debian packages that the Python environments need: installed where possible, else named in an error."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ APT = ("apt-get", "--quiet", "--quiet")
 
 
 def check_venv() -> None:
-    """Raises `LocalError` if this Python cannot make environments and nothing can be done about it."""
+    """Install Python's `venv` if it is missing. Raises `LocalError` if that fails."""
     if not _runs([sys.executable, "-c", "import ensurepip, venv"]):
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
         install(package, f"{sys.executable} cannot make environments")
 
 
 def check_libpython(python: Path) -> None:
-    """Triton's Python backend links the shared library of the Python that it runs."""
+    """Install the shared library of Python, which Triton's Python backend links. Raises `LocalError` if that fails."""
     probe = [str(python), "-c", "from predictor.wheel import libpython_folder; libpython_folder()"]
     if not _runs(probe, PYTHONPATH=str(ROOT / "services/predictor")):
         name = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
@@ -30,7 +30,7 @@ def check_libpython(python: Path) -> None:
 
 
 def install(package: str, why: str) -> None:
-    """By apt-get when that is allowed. Raises `LocalError`."""
+    """Install a package by apt-get. Raises `LocalError` if that is not allowed, or fails."""
     advice = f"{why}; install the Debian package {package}, or choose a Python: make PYTHON=python3.11"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise LocalError(advice)

@@ -1,4 +1,4 @@
-"""A secret on the command line of a process is taken out of the process list, where every user could read it."""
+"""Removal of a secret from the command line of a process, which every user of the machine can read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ ARG_START, ARG_END = 45, 46  # fields 48 and 49 of /proc/<pid>/stat, counted fro
 
 
 def hide_argument(pid: int, secret: str) -> bool:
-    """Overwrites the secret in the arguments of a process of ours that has read them. False: it is still there."""
+    """Overwrite a secret in the arguments of a child process that has read them. Returns whether it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         start, end = int(fields[ARG_START]), int(fields[ARG_END])

@@ -15,7 +15,7 @@ from benchmarks.processes import free_port
 from benchmarks.serving import cpu
 from local.environments import ROOT
 from local.health import stage_is_ready, triton_is_ready
-from local.part import Part
+from local.server_process import ServerProcess
 
 READY_S, STOP_S, POLL_S = 120.0, 20.0, 0.05
 KEPT_CORES = 4  # for Triton, postprocess, controller and the load; preprocess processes are pinned to the others
@@ -44,7 +44,7 @@ class System:
 
     folder: Path
     machine: Machine
-    parts: list[Part] = field(default_factory=list)
+    parts: list[ServerProcess] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         return self
@@ -53,13 +53,13 @@ class System:
         for part in reversed(self.parts):
             part.stop(STOP_S)
 
-    def start(self, *parts: Part) -> None:
+    def start(self, *parts: ServerProcess) -> None:
         """Returns when all answer. Raises `LocalError`; those that run are stopped at the end of the block."""
         for part in parts:
             self.parts.append(part)
             part.start()
         for part in parts:
-            while not part.ready(READY_S):
+            while not part.poll_ready(READY_S):
                 time.sleep(POLL_S)
 
     def addresses(self, name: str) -> list[str]:
@@ -73,7 +73,7 @@ class System:
                 used[name] = used.get(name, 0.0) + seconds
         return used
 
-    def triton(self, models: Path, metrics_port: int, load: Sequence[str] = ()) -> Part:
+    def triton(self, models: Path, metrics_port: int, load: Sequence[str] = ()) -> ServerProcess:
         """On ports of its own."""
         port = free_port()
         words = [
@@ -86,7 +86,7 @@ class System:
         variables = {"PYTHONPATH": str(ROOT / "services/predictor"), "BENCH_PATH": path}
         return self._part("predictor", words, port, variables, triton_is_ready)
 
-    def stage(self, name: str, variables: Mapping[str, str], core: int | None = None) -> Part:
+    def stage(self, name: str, variables: Mapping[str, str], core: int | None = None) -> ServerProcess:
         """One of the stages, on a free port and, where a core is named, on that core alone."""
         port = free_port()
         pinned = ["taskset", "--cpu-list", str(core)] if core is not None else []
@@ -96,10 +96,10 @@ class System:
 
     def _part(
         self, name: str, words: list[str], port: int, variables: Mapping[str, str], ready: Callable[[str], bool]
-    ) -> Part:
+    ) -> ServerProcess:
         address = f"127.0.0.1:{port}"
         log = self.folder / f"{name}-{len(self.parts)}-{port}.log"
-        return Part(name, words, {**os.environ, **variables}, address, log, lambda: ready(address))
+        return ServerProcess(name, words, {**os.environ, **variables}, address, log, lambda: ready(address))
 
 
 class Separate(System):

@@ -17,7 +17,7 @@ import pytest
 
 from local.clients import CLIENTS, SOURCES, find_client
 from local.endpoints import free_endpoints
-from local.part import Part
+from local.server_process import ServerProcess
 from tests.component.scripted.process import request, start
 
 PYTHON = [sys.executable, str(SOURCES / "python" / "client.py")]
@@ -50,7 +50,7 @@ class Pair:
         self._second, second = self._start(None)
         self.addresses = [first, second]
 
-    def _start(self, port: int | None) -> tuple[Part, str]:
+    def _start(self, port: int | None) -> tuple[ServerProcess, str]:
         part, address = start("http2", self._folder, port=port, drain_s=0.2)
         until_live(address)
         return part, address

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ROOT, ensure
+from local.stack import LocalStack
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.integration.conftest import Caller
 from tests.integration.load import Load
@@ -31,7 +31,7 @@ spec:
 """
 
 
-class ClusterChain(Chain):
+class ClusterChain(LocalStack):
     """The chain with ServedModels from a namespace in place of a folder."""
 
     def __init__(self, kubectl: Kubectl, account: Path, run_folder: Path, models: Path) -> None:
@@ -48,15 +48,15 @@ class ClusterChain(Chain):
         return wiring
 
 
-StartChain = Callable[[Path], Chain]
+StartChain = Callable[[Path], LocalStack]
 
 
 @pytest.fixture
 def start_chain(kubectl: Kubectl, account: Path, tmp_path: Path) -> Iterator[StartChain]:
     """Starts the chain over a model repository, with one ServedModel about `scale`."""
-    made: list[Chain] = []
+    made: list[LocalStack] = []
 
-    def start(models: Path) -> Chain:
+    def start(models: Path) -> LocalStack:
         kubectl.apply(OBJECT)
         made.append(ClusterChain(kubectl, account, tmp_path / "run", models))
         made[-1].start()
@@ -73,7 +73,7 @@ def ready(kubectl: Kubectl) -> bool:
     return status.get("summary") == "1:100%"
 
 
-def roll_out(chain: Chain, kubectl: Kubectl, *options: str) -> tuple[int, list[dict[str, Any]]]:
+def roll_out(chain: LocalStack, kubectl: Kubectl, *options: str) -> tuple[int, list[dict[str, Any]]]:
     command = [
         *(sys.executable, "-m", "triptych_cli", "rollout", "scale", "--to", "2", "--yes", "--json"),
         *("--namespace", kubectl.namespace, "--kubeconfig", str(kubectl.kubeconfig)),

@@ -17,9 +17,9 @@ import grpc
 import pytest
 
 from controller.kubernetes.blocking import BlockingApi
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
+from local.stack import LocalStack
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.integration.conftest import INFER, UNBOUNDED, Caller
 from tests.integration.load import Load, answers
@@ -65,7 +65,7 @@ class ThroughKourier(Caller):
 class Entry:
     """The InferenceService, the chain behind it, and a client of it."""
 
-    def __init__(self, kubectl: Kubectl, chain: Chain, tag: str) -> None:
+    def __init__(self, kubectl: Kubectl, chain: LocalStack, tag: str) -> None:
         self.kubectl, self._chain, self._tag = kubectl, chain, tag
 
     def apply(self, canary: str = "", timeout_s: float = 10.0) -> None:
@@ -108,7 +108,7 @@ def entry(kubectl: Kubectl, images_tag: str, tmp_path: Path) -> Iterator[Entry]:
     kinds = kubectl.run("api-resources", "--api-group=serving.kserve.io", "--output=name", check=False).stdout
     if "inferenceservices" not in kinds:
         pytest.skip("needs KServe with Knative")
-    with Chain(free_endpoints(_own_address(kubectl)), tmp_path / "run", ensure("predictor")) as chain:
+    with LocalStack(free_endpoints(_own_address(kubectl)), tmp_path / "run", ensure("predictor")) as chain:
         entry = Entry(kubectl, chain, images_tag)
         entry.apply()
         wait_for(lambda: entry.status().get("latestRolledoutRevision"), "the first revision is rolled out", 90)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ROOT, ensure
+from local.stack import LocalStack
 from tests.e2e.bucket import Bucket, new_bucket
 from tests.e2e.kubectl import wait_for
 from tests.integration.conftest import Caller
@@ -26,7 +26,7 @@ def bucket(kubeconfig: Path) -> Iterator[Bucket]:
         yield bucket
 
 
-class StoreChain(Chain):
+class StoreChain(LocalStack):
     """The chain with its models in a store; Triton reads `folder`, which a mirror beside it keeps in step."""
 
     def __init__(self, bucket: Bucket, run_folder: Path, folder: Path) -> None:
@@ -49,7 +49,7 @@ def mirror(bucket: Bucket, folder: Path, *options: str) -> list[str]:
 
 
 @pytest.fixture
-def chain(bucket: Bucket, tmp_path: Path) -> Iterator[Chain]:
+def chain(bucket: Bucket, tmp_path: Path) -> Iterator[LocalStack]:
     """Running, with two countries in the store; the log of the mirror is `mirror.log`."""
     bucket.upload("digits_de")
     bucket.upload("digits_gb")
@@ -67,7 +67,7 @@ def chain(bucket: Bucket, tmp_path: Path) -> Iterator[Chain]:
         assert beside.wait(20) == 0
 
 
-def version_of(chain: Chain, model: str) -> str:
+def version_of(chain: LocalStack, model: str) -> str:
     """That answers a request to the model now."""
     caller = Caller(chain.address("preprocess"))
     try:
@@ -76,7 +76,7 @@ def version_of(chain: Chain, model: str) -> str:
         caller.channel.close()
 
 
-def index(chain: Chain) -> set[tuple[str, str]]:
+def index(chain: LocalStack) -> set[tuple[str, str]]:
     """Model and version of all that the controller knows."""
     with InferenceServerClient(chain.address("controller")) as client:
         return {(model.name, model.version) for model in client.get_model_repository_index().models}
@@ -86,7 +86,7 @@ def until(look: Callable[[], bool], what: str) -> None:
     wait_for(lambda: look() or None, what, 60)
 
 
-def test_a_version_that_is_uploaded_is_served_without_a_restart(bucket: Bucket, chain: Chain) -> None:
+def test_a_version_that_is_uploaded_is_served_without_a_restart(bucket: Bucket, chain: LocalStack) -> None:
     assert index(chain) == {("digits_de", "1"), ("digits_gb", "1")}
     assert {version_of(chain, model) for model in ("digits_de", "digits_gb")} == {"1"}
     bucket.upload("digits_gb", 2)
@@ -95,7 +95,7 @@ def test_a_version_that_is_uploaded_is_served_without_a_restart(bucket: Bucket, 
     assert version_of(chain, "digits_de") == "1"
 
 
-def test_a_store_that_is_away_takes_nothing_away(bucket: Bucket, chain: Chain, tmp_path: Path) -> None:
+def test_a_store_that_is_away_takes_nothing_away(bucket: Bucket, chain: LocalStack, tmp_path: Path) -> None:
     assert version_of(chain, "digits_de") == "1"
     bucket.relay.cut()
     away = f"{bucket.uri}: cannot be read: {bucket.variables['AWS_ENDPOINT_URL']} does not answer"

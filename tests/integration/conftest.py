@@ -11,14 +11,14 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ROOT, ensure
+from local.stack import LocalStack
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
-MakeChain = Callable[..., Chain]
+MakeChain = Callable[..., LocalStack]
 
 
 class Caller:
@@ -47,15 +47,17 @@ def predictor_python() -> Path:
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[Chain]:
+def chain(tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[LocalStack]:
     """Shared: a test that stops, kills or fills a part makes its own with `make_chain`."""
     variables = {"CONTROLLER_IDLE_TTL_S": "0"}  # nothing is idle for too long
-    with Chain(free_endpoints(), tmp_path_factory.mktemp("chain"), predictor_python, variables=variables) as running:
+    with LocalStack(
+        free_endpoints(), tmp_path_factory.mktemp("chain"), predictor_python, variables=variables
+    ) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def caller(chain: Chain) -> Iterator[Caller]:
+def caller(chain: LocalStack) -> Iterator[Caller]:
     caller = Caller(chain.address("preprocess"))
     yield caller
     caller.channel.close()
@@ -64,15 +66,15 @@ def caller(chain: Chain) -> Iterator[Caller]:
 @pytest.fixture
 def make_chain(tmp_path: Path, predictor_python: Path) -> Iterator[MakeChain]:
     """Starts chains of the test's own; `documents` maps file names to ServedModel documents."""
-    made: list[Chain] = []
+    made: list[LocalStack] = []
 
-    def make(documents: dict[str, str] | None = None, **more: Any) -> Chain:
+    def make(documents: dict[str, str] | None = None, **more: Any) -> LocalStack:
         folder = tmp_path / f"chain-{len(made)}"
         served = folder / "served-models"
         served.mkdir(parents=True)
         for name, text in (documents or {}).items():
             (served / name).write_text(text)
-        made.append(Chain(free_endpoints(), folder / "run", predictor_python, served_models=served, **more))
+        made.append(LocalStack(free_endpoints(), folder / "run", predictor_python, served_models=served, **more))
         made[-1].start()
         return made[-1]
 

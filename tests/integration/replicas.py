@@ -12,7 +12,7 @@ from types import TracebackType
 from local.endpoints import Endpoint, free_endpoints
 from local.environments import ROOT
 from local.health import stage_is_ready, triton_is_ready
-from local.part import Part
+from local.server_process import ServerProcess
 from tests.integration.load import until
 
 READY_S = 60.0
@@ -87,13 +87,13 @@ class Replicas:
     def _address(self, name: str) -> str:
         return self._endpoints[name].address
 
-    def _stage(self, module: str, name: str, endpoint: Endpoint, variables: Mapping[str, str]) -> Part:
+    def _stage(self, module: str, name: str, endpoint: Endpoint, variables: Mapping[str, str]) -> ServerProcess:
         upper = module.upper()
         own = {f"{upper}_PORT": str(endpoint.port), f"{upper}_METRICS_PORT": str(endpoint.metrics_port)}
         if module == "controller":
             own["CONTROLLER_IDENTITY"] = f"{name}_{endpoint.address}"
         wanted = {key: value for key, value in variables.items() if key.startswith(f"{upper}_")}
-        return Part(
+        return ServerProcess(
             name=name,
             command=[sys.executable, "-m", module],
             environment={**os.environ, **wanted, **own},
@@ -102,11 +102,11 @@ class Replicas:
             is_ready=partial(stage_is_ready, endpoint.address),
         )
 
-    def _predictor(self, python: Path) -> Part:
+    def _predictor(self, python: Path) -> ServerProcess:
         endpoint = self._endpoints["predictor"]
         options = {"--model-repository": str(self.models), "--grpc-port": str(endpoint.port), "--metrics-port": "0"}
         words = [word for option in options.items() for word in option]
-        return Part(
+        return ServerProcess(
             name="predictor",
             command=[str(python), "-m", "predictor", *words],
             environment={**os.environ, "PYTHONPATH": str(ROOT / "services/predictor")},

@@ -7,8 +7,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from local.chain import Chain
 from local.endpoints import free_endpoints
+from local.stack import LocalStack
 from tests.component.test_addresses import needs_ipv6
 from tests.integration.conftest import Caller
 from tests.integration.messages import infer_request, sales
@@ -17,7 +17,7 @@ from tests.integration.messages import infer_request, sales
 @needs_ipv6
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_every_part_serves_on_ipv6(host: str, tmp_path: Path, predictor_python: Path) -> None:
-    with Chain(free_endpoints(host), tmp_path / "run", predictor_python) as chain:
+    with LocalStack(free_endpoints(host), tmp_path / "run", predictor_python) as chain:
         for part in ("preprocess", "postprocess", "controller", "predictor"):
             assert chain.address(part).startswith("[::1]:")
             with urlopen(chain.metrics_url(part), timeout=10) as page:

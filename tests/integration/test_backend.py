@@ -21,9 +21,9 @@ from typing import Any
 import grpc
 import pytest
 
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ROOT, ensure
+from local.stack import LocalStack
 from tests.integration.conftest import INFER
 from tests.integration.load import until
 from tests.integration.messages import sales
@@ -126,7 +126,7 @@ class Flaky:
 
 
 def test_a_caller_with_a_token_gets_a_forecast_from_the_features_of_the_store(
-    chain: Chain, start: StartBackend
+    chain: LocalStack, start: StartBackend
 ) -> None:
     status, answer = start(chain.address("preprocess"))("/forecasts/DE/shoe", token(), traceparent=TRACE)
     assert status == 200
@@ -136,7 +136,7 @@ def test_a_caller_with_a_token_gets_a_forecast_from_the_features_of_the_store(
 
 
 def test_what_is_not_known_is_404_with_the_sentence_of_whoever_does_not_know_it(
-    chain: Chain, start: StartBackend
+    chain: LocalStack, start: StartBackend
 ) -> None:
     get = start(chain.address("preprocess"))
     assert get("/forecasts/DE/hat", token()) == (404, {"error": "article 'hat' is not known in DE"})

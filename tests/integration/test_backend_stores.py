@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ROOT, ensure
+from local.stack import LocalStack
 from tests.integration import test_backend
 from tests.integration.load import until
 from tests.integration.messages import sales
@@ -106,7 +106,7 @@ def feast() -> Iterator[str]:
     server.server_close()
 
 
-def test_articles_of_a_file_are_in_the_embedded_store(chain: Chain, start: StartBackend, tmp_path: Path) -> None:
+def test_articles_of_a_file_are_in_the_embedded_store(chain: LocalStack, start: StartBackend, tmp_path: Path) -> None:
     file = tmp_path / "articles.json"
     file.write_text(json.dumps({"DE": {"boot": SHOE}}))
     get = start(chain.address("preprocess"), FEATURES="sqlite::memory:", ARTICLES=str(file))
@@ -115,7 +115,7 @@ def test_articles_of_a_file_are_in_the_embedded_store(chain: Chain, start: Start
 
 
 def test_features_come_from_redis_and_its_absence_is_a_503_that_names_it(
-    chain: Chain, start: StartBackend, redis: int
+    chain: LocalStack, start: StartBackend, redis: int
 ) -> None:
     assert command(redis, "SET", "features:DE:shoe", json.dumps(SHOE)) == b"+OK\r\n"
     get = start(chain.address("preprocess"), FEATURES=f"redis://127.0.0.1:{redis}/0")
@@ -128,7 +128,7 @@ def test_features_come_from_redis_and_its_absence_is_a_503_that_names_it(
     assert "Redis does not answer" in answer["error"]
 
 
-def test_features_come_from_the_feature_server_of_feast(chain: Chain, start: StartBackend, feast: str) -> None:
+def test_features_come_from_the_feature_server_of_feast(chain: LocalStack, start: StartBackend, feast: str) -> None:
     get = start(chain.address("preprocess"), FEATURES=f"{feast}/articles")
     status, answer = asked_for("DE/shoe", get)
     assert (status, answer["model"]) == (200, "sales_forecast_de")

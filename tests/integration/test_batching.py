@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
-from local.chain import Chain
+from local.stack import LocalStack
 from tests.integration.conftest import INFER, Caller
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
 
@@ -36,7 +36,7 @@ def requests() -> list[pb.ModelInferRequest]:
     return made
 
 
-def test_in_company_each_request_is_answered_as_if_it_were_alone(chain: Chain, caller: Caller) -> None:
+def test_in_company_each_request_is_answered_as_if_it_were_alone(chain: LocalStack, caller: Caller) -> None:
     made = requests()
     alone = [outcome(caller, request) for request in made]
     assert sum(isinstance(each, grpc.StatusCode) for each in alone) == 24

@@ -13,7 +13,7 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 
-from local.chain import Chain
+from local.stack import LocalStack
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
@@ -46,7 +46,7 @@ COUNTRIES = [
 ]
 
 
-def series(chain: Chain, part: str, name: str, label: str) -> Counter[str]:
+def series(chain: LocalStack, part: str, name: str, label: str) -> Counter[str]:
     with urlopen(chain.metrics_url(part), timeout=10) as page:
         families = text_string_to_metric_families(page.read().decode())
     found = Counter[str]()
@@ -101,7 +101,7 @@ def test_cancelled_loads_leave_nothing_in_the_controller(make_chain: MakeChain) 
     _assert_nothing_stays(chain)
 
 
-def _assert_nothing_stays(chain: Chain) -> None:
+def _assert_nothing_stays(chain: LocalStack) -> None:
     for part in PARTS:
         until(lambda part=part: series(chain, part, "triptych_in_flight", "stage").total() == 0)  # type: ignore[misc]
         log = chain.log(part).read_text()

@@ -17,8 +17,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from examples.models.evaluate import evaluate
-from local.chain import Chain
 from local.environments import ensure
+from local.stack import LocalStack
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
@@ -99,7 +99,7 @@ def test_typed_contents_are_taken(caller: Caller) -> None:
     assert outputs_of(caller.infer(request)) == outputs_of(caller.infer(infer_request("sales_forecast_de", tensors)))
 
 
-def test_a_stream_answers_in_order_and_outlives_a_bad_request(chain: Chain) -> None:
+def test_a_stream_answers_in_order_and_outlives_a_bad_request(chain: LocalStack) -> None:
     def requests() -> object:
         for number in range(30):
             name = "sales_forecast_zz" if number == 4 else "sales_forecast_de"
@@ -114,7 +114,7 @@ def test_a_stream_answers_in_order_and_outlives_a_bad_request(chain: Chain) -> N
 
 
 @pytest.mark.parametrize("stage", ["preprocess", "postprocess", "controller"])
-def test_every_stage_describes_itself(chain: Chain, stage: str) -> None:
+def test_every_stage_describes_itself(chain: LocalStack, stage: str) -> None:
     with triton.InferenceServerClient(chain.address(stage)) as client:
         assert client.is_server_live()
         assert client.is_server_ready()
@@ -128,7 +128,7 @@ def test_every_stage_describes_itself(chain: Chain, stage: str) -> None:
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_statistics_count_what_was_answered(chain: Chain, caller: Caller) -> None:
+def test_statistics_count_what_was_answered(chain: LocalStack, caller: Caller) -> None:
     caller.infer(infer_request("sales_forecast_no", sales(3)))
     with triton.InferenceServerClient(chain.address("preprocess")) as client:
         (entry,) = client.get_inference_statistics("sales_forecast_no").model_stats
@@ -140,14 +140,14 @@ def test_statistics_count_what_was_answered(chain: Chain, caller: Caller) -> Non
     )
 
 
-def test_more_than_fifty_models_are_registered(chain: Chain) -> None:
+def test_more_than_fifty_models_are_registered(chain: LocalStack) -> None:
     with triton.InferenceServerClient(chain.address("controller")) as client:
         names = {model.name for model in client.get_model_repository_index().models}
     assert sum(name.startswith("sales_forecast_") for name in names) == 48
     assert {"digits_gb", "digits_de", "digits_fr", "digits_es", "digits_jp"} <= names
 
 
-def test_metrics_tell_stage_family_version_and_code(chain: Chain, caller: Caller) -> None:
+def test_metrics_tell_stage_family_version_and_code(chain: LocalStack, caller: Caller) -> None:
     caller.infer(infer_request("sales_forecast_de", sales()))
     caller.refused(infer_request("nobody_knows_this", sales()))
     with urlopen(chain.metrics_url("preprocess")) as page:
@@ -158,7 +158,7 @@ def test_metrics_tell_stage_family_version_and_code(chain: Chain, caller: Caller
     assert 'triptych_part_seconds_count{part="predict",stage="preprocess"}' in text
 
 
-def test_logs_are_json_with_the_id_of_the_request(chain: Chain, caller: Caller) -> None:
+def test_logs_are_json_with_the_id_of_the_request(chain: LocalStack, caller: Caller) -> None:
     caller.refused(infer_request("nobody_knows_this", sales(), id="find-me"))
     lines = [json.loads(line) for line in chain.log("preprocess").read_text().splitlines()]
     (line,) = [line for line in lines if line.get("id") == "find-me"]
@@ -168,7 +168,7 @@ def test_logs_are_json_with_the_id_of_the_request(chain: Chain, caller: Caller) 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_handwriting_that_was_not_trained_on_is_read_as_well_as_promised(
-    chain: Chain, capsys: pytest.CaptureFixture[str]
+    chain: LocalStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At least 0.96 of each version's pictures; `make accuracy` prints it of a running chain."""
     assert evaluate(chain.address("preprocess"), PICTURES) == 0, capsys.readouterr().out
@@ -228,7 +228,7 @@ def test_one_key_sees_one_version(make_chain: MakeChain) -> None:
     assert len({version for seen in versions.values() for version in seen}) == 2
 
 
-def test_traceparent_goes_through_all_stages(caller: Caller, chain: Chain) -> None:
+def test_traceparent_goes_through_all_stages(caller: Caller, chain: LocalStack) -> None:
     answer = caller.infer(infer_request("sales_forecast_de", sales()), traceparent=TRACEPARENT)
     assert answer.model_name == "sales_forecast_de"
 
@@ -238,7 +238,7 @@ def kserve_python() -> Path:
     return ensure("kserve")
 
 
-def test_kserves_own_client_is_answered(chain: Chain, kserve_python: Path) -> None:
+def test_kserves_own_client_is_answered(chain: LocalStack, kserve_python: Path) -> None:
     script = Path(__file__).with_name("kserve_client.py")
     done = subprocess.run(
         [str(kserve_python), str(script), chain.address("preprocess")],

@@ -15,9 +15,9 @@ import psutil
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from local.chain import MODEL_REPOSITORY, Chain
 from local.endpoints import free_endpoints
 from local.errors import LocalError
+from local.stack import MODEL_REPOSITORY, LocalStack
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import Load, answers, until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
@@ -26,7 +26,7 @@ AWAY = grpc.StatusCode.UNAVAILABLE
 GOOD = infer_request("sales_forecast_de", sales())
 
 
-def caller_of(chain: Chain) -> Caller:
+def caller_of(chain: LocalStack) -> Caller:
     return Caller(chain.address("preprocess"))
 
 
@@ -34,11 +34,11 @@ def test_a_dead_postprocess_is_named_and_its_return_is_enough(make_chain: MakeCh
     chain = make_chain()
     caller = caller_of(chain)
     caller.infer(GOOD)
-    chain.kill_part("postprocess")
+    chain.kill_component("postprocess")
     code, text = caller.refused(GOOD)
     assert code is AWAY
     assert "postprocess at" in text
-    chain.start_part("postprocess")
+    chain.start_component("postprocess")
     until(lambda: answers(caller, GOOD))
 
 
@@ -46,11 +46,11 @@ def test_a_dead_triton_is_named_and_its_return_is_enough(make_chain: MakeChain) 
     chain = make_chain()
     caller = caller_of(chain)
     caller.infer(GOOD)
-    chain.kill_part("predictor")
+    chain.kill_component("predictor")
     code, text = caller.refused(GOOD)
     assert code is AWAY
     assert text.startswith("predictor at")
-    chain.start_part("predictor")
+    chain.start_component("predictor")
     until(lambda: answers(caller, GOOD))
 
 
@@ -58,13 +58,13 @@ def test_without_the_controller_known_models_go_on_being_served(make_chain: Make
     chain = make_chain()
     caller = caller_of(chain)
     caller.infer(GOOD)
-    chain.kill_part("controller")
+    chain.kill_component("controller")
     for _ in range(20):
         caller.infer(GOOD)
     code, text = caller.refused(infer_request("sales_forecast_fr", sales()))
     assert code is AWAY
     assert "controller at" in text
-    chain.start_part("controller")
+    chain.start_component("controller")
     until(lambda: answers(caller, infer_request("sales_forecast_fr", sales())))
 
 
@@ -72,7 +72,7 @@ def test_a_restarted_preprocess_serves_again(make_chain: MakeChain) -> None:
     chain = make_chain()
     caller = caller_of(chain)
     caller.infer(GOOD)
-    chain.restart_part("preprocess")
+    chain.restart_component("preprocess")
     until(lambda: answers(caller, GOOD))
 
 
@@ -158,7 +158,7 @@ def test_a_request_of_many_large_pictures_needs_the_memory_of_one(make_chain: Ma
     assert peak_bytes(chain) - before < 256 << 20
 
 
-def peak_bytes(chain: Chain) -> int:
+def peak_bytes(chain: LocalStack) -> int:
     """The most memory that preprocess ever had."""
     status = Path(f"/proc/{chain.pids()['preprocess']}/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
@@ -184,7 +184,7 @@ def test_more_bytes_than_the_limit_are_refused_and_the_first_is_answered(make_ch
 def test_a_port_in_use_is_one_clear_line(make_chain: MakeChain, tmp_path: Path, predictor_python: Path) -> None:
     first = make_chain()
     with pytest.raises(LocalError, match="in use"):
-        Chain(first.endpoints, tmp_path / "second", predictor_python).start()
+        LocalStack(first.endpoints, tmp_path / "second", predictor_python).start()
 
 
 FR = infer_request("sales_forecast_fr", sales())
@@ -199,7 +199,7 @@ spec:
 """
 
 
-def processes_of(chain: Chain, model: str, predictor: str = "predictor") -> list[psutil.Process]:
+def processes_of(chain: LocalStack, model: str, predictor: str = "predictor") -> list[psutil.Process]:
     """The processes in which a Triton runs a model."""
     found = []
     for process in psutil.Process(chain.pids()[predictor]).children(recursive=True):
@@ -254,7 +254,7 @@ def test_of_a_model_that_died_nothing_stays_in_shared_memory_when_the_chain_has_
 
 
 def test_a_model_that_dies_on_one_of_two_tritons_is_answered_by_the_other(make_chain: MakeChain) -> None:
-    chain = make_chain({"de.yaml": ON_TWO}, more_tritons=[free_endpoints()["predictor"]])
+    chain = make_chain({"de.yaml": ON_TWO}, more_predictors=[free_endpoints()["predictor"]])
     caller = caller_of(chain)
     until(lambda: bool(processes_of(chain, "sales_forecast_de")) and answers(caller, GOOD))
     until(lambda: bool(processes_of(chain, "sales_forecast_de", "predictor-2")))
@@ -305,7 +305,7 @@ def test_in_a_full_shared_memory_others_make_room(tmp_path: Path, predictor_pyth
     served.mkdir()
     variables = {"CONTROLLER_BUSY_S": "0"}
     names = sorted(path.name for path in MODEL_REPOSITORY.glob("sales_forecast_*"))[:12]
-    with Chain(free_endpoints(), tmp_path / "run", small, served_models=served, variables=variables) as chain:
+    with LocalStack(free_endpoints(), tmp_path / "run", small, served_models=served, variables=variables) as chain:
         caller = caller_of(chain)
         for name in [*names, names[0]]:
             caller.infer(infer_request(name, sales()), timeout_s=60)

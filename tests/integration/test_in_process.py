@@ -15,9 +15,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 
-from local.chain import IN_PROCESS, Chain
 from local.endpoints import free_endpoints
 from local.environments import ROOT
+from local.stack import IN_PROCESS, LocalStack
 from tests.integration.conftest import Caller
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
@@ -29,7 +29,7 @@ MODELS = (
 )
 SEPARATE: dict[str, str] = {}
 
-Ways = dict[str, tuple[Chain, Caller]]
+Ways = dict[str, tuple[LocalStack, Caller]]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def ways(models: Path, tmp_path_factory: pytest.TempPathFactory, predictor_pytho
         for name, variables in (("separate", SEPARATE), ("in-process", IN_PROCESS)):
             folder = tmp_path_factory.mktemp(name)
             (folder / "served").mkdir()
-            chain = Chain(free_endpoints(), folder, predictor_python, models, folder / "served", variables)
+            chain = LocalStack(free_endpoints(), folder, predictor_python, models, folder / "served", variables)
             chain.start()
             made[name] = chain, Caller(chain.address("preprocess"))
         yield made
@@ -129,7 +129,7 @@ def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(ways: W
 def test_there_is_no_such_process_and_nobody_waits_for_one(ways: Ways) -> None:
     chain, _ = ways["in-process"]
     assert set(chain.pids()) == {"predictor", "controller", "preprocess"}
-    chain.restart_part("preprocess")
+    chain.restart_component("preprocess")
 
 
 def test_its_series_are_on_the_page_of_preprocess_each_metric_once(ways: Ways) -> None:
@@ -143,7 +143,7 @@ def test_its_series_are_on_the_page_of_preprocess_each_metric_once(ways: Ways) -
         until(lambda name=name: stages_by_metric(chain)[f"triptych_{name}"] == both)  # type: ignore[misc]
 
 
-def stages_by_metric(chain: Chain) -> dict[str, set[str]]:
+def stages_by_metric(chain: LocalStack) -> dict[str, set[str]]:
     parsed: Any = text_string_to_metric_families  # without types
     accept = {"Accept": "application/openmetrics-text"}
     with urlopen(Request(chain.metrics_url("preprocess"), headers=accept)) as page:

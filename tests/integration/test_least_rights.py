@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local.chain import Chain
+from local.stack import LocalStack
 from tests.integration.conftest import Caller, MakeChain
 from tests.integration.messages import infer_request, outputs_of, sales
 
@@ -45,7 +45,7 @@ def is_loopback(text: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def processes(chain: Chain) -> list[psutil.Process]:
+def processes(chain: LocalStack) -> list[psutil.Process]:
     found = [psutil.Process(pid) for pid in chain.pids().values()]
     return [*found, *(child for each in found for child in each.children(recursive=True))]
 

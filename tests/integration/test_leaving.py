@@ -17,7 +17,7 @@ def test_preprocess_loses_no_answer(make_chain: MakeChain) -> None:
     caller = Caller(chain.address("preprocess"))
     right = outputs_of(caller.infer(GOOD))
     with Load(caller, GOOD, patient=False) as load:
-        assert chain.stop_part("preprocess"), "SIGTERM was not enough"
+        assert chain.stop_component("preprocess"), "SIGTERM was not enough"
         load.join()
     assert all(answer == right for answer in load.answers)
     assert {code for code, _ in load.refusals} == {AWAY}
@@ -31,9 +31,9 @@ def test_postprocess_is_named_while_it_is_away_and_no_answer_is_wrong(make_chain
     caller = Caller(chain.address("preprocess"))
     right = outputs_of(caller.infer(GOOD))
     with Load(caller, GOOD) as load:
-        assert chain.stop_part("postprocess"), "SIGTERM was not enough"
+        assert chain.stop_component("postprocess"), "SIGTERM was not enough"
         until(lambda: bool(load.refusals))
-        chain.start_part("postprocess")
+        chain.start_component("postprocess")
         load.wait_for_answers(100)
     assert all(answer == right for answer in load.answers)
     assert {code for code, _ in load.refusals} == {AWAY}
@@ -45,9 +45,9 @@ def test_the_controller_is_not_missed_by_what_is_loaded(make_chain: MakeChain) -
     caller = Caller(chain.address("preprocess"))
     right = outputs_of(caller.infer(GOOD))
     with Load(caller, GOOD) as load:
-        assert chain.stop_part("controller"), "SIGTERM was not enough"
+        assert chain.stop_component("controller"), "SIGTERM was not enough"
         load.wait_for_answers(100)
-        chain.start_part("controller")
+        chain.start_component("controller")
         until(lambda: answers(caller, infer_request("sales_forecast_fr", sales())))
         load.wait_for_answers(100)
     assert load.refusals == []

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from local.chain import Chain
+from local.stack import LocalStack
 from tests.integration.conftest import Caller, MakeChain
 from tests.integration.messages import infer_request, outputs_of, sales
 
@@ -39,7 +39,7 @@ CONTROL: list[tuple[str, Message]] = [
 ]
 
 
-def asked(chain: Chain, method: str, request: Message, key: str = "") -> Any:
+def asked(chain: LocalStack, method: str, request: Message, key: str = "") -> Any:
     """Triton's answer to a call past all stages."""
     with grpc.insecure_channel(chain.address("predictor")) as channel:
         stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -47,11 +47,11 @@ def asked(chain: Chain, method: str, request: Message, key: str = "") -> Any:
 
 
 @pytest.fixture
-def restricted(make_chain: MakeChain) -> Chain:
+def restricted(make_chain: MakeChain) -> LocalStack:
     return make_chain(variables={"PREDICTOR_OPTIONS": RESTRICTED, "CONTROLLER_TRITON_KEY": KEY})
 
 
-def test_with_the_key_the_controller_loads_and_whoever_predicts_needs_none(restricted: Chain) -> None:
+def test_with_the_key_the_controller_loads_and_whoever_predicts_needs_none(restricted: LocalStack) -> None:
     answer = Caller(restricted.address("preprocess")).infer(infer_request(MODEL, sales()))
     assert outputs_of(answer)["units"]
     loaded = pb.ModelReadyRequest(name=MODEL, version=answer.model_version)
@@ -69,7 +69,7 @@ def test_with_the_key_the_controller_loads_and_whoever_predicts_needs_none(restr
     assert [model.name for model in index.models] == [MODEL]
 
 
-def refused(chain: Chain, method: str, request: Message, key: str = "") -> None:
+def refused(chain: LocalStack, method: str, request: Message, key: str = "") -> None:
     with pytest.raises(grpc.RpcError) as caught:
         asked(chain, method, request, key)
     error: Any = caught.value

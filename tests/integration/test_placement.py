@@ -16,9 +16,9 @@ from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ROOT
+from local.stack import LocalStack
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import Load, answers, until
 from tests.integration.messages import infer_request, outputs_of, sales
@@ -56,11 +56,11 @@ def document(model: str, residency: str = "", **traffic: int) -> str:
     return DOCUMENT.format(name=model.replace("_", "-"), model=model, traffic=shares, residency=residency)
 
 
-def caller_of(chain: Chain) -> Caller:
+def caller_of(chain: LocalStack) -> Caller:
     return Caller(chain.address("preprocess"))
 
 
-def describe(chain: Chain) -> cp.DescribeReply:
+def describe(chain: LocalStack) -> cp.DescribeReply:
     """What the controller says that each Triton holds."""
     method = CONTROLLER_SERVICE.methods_by_name["Describe"]
     with grpc.insecure_channel(chain.address("controller")) as channel:
@@ -73,7 +73,7 @@ def describe(chain: Chain) -> cp.DescribeReply:
         return reply
 
 
-def held(chain: Chain, part: str = "predictor") -> dict[tuple[str, str], str]:
+def held(chain: LocalStack, part: str = "predictor") -> dict[tuple[str, str], str]:
     """What a Triton itself says that takes memory there, with its state."""
     with grpc.insecure_channel(chain.address(part)) as channel:
         stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -83,13 +83,13 @@ def held(chain: Chain, part: str = "predictor") -> dict[tuple[str, str], str]:
     return {(each.name, each.version): each.state for each in index.models if each.state in states}
 
 
-def holders(chain: Chain, model: str) -> set[str]:
+def holders(chain: LocalStack, model: str) -> set[str]:
     return {each.predictor for each in describe(chain).residents if each.model == model}
 
 
-def two_tritons(make_chain: MakeChain, **more: Any) -> tuple[Chain, dict[str, str]]:
+def two_tritons(make_chain: MakeChain, **more: Any) -> tuple[LocalStack, dict[str, str]]:
     """A chain with a second Triton; and the part of each address."""
-    chain = make_chain(more_tritons=[free_endpoints()["predictor"]], **more)
+    chain = make_chain(more_predictors=[free_endpoints()["predictor"]], **more)
     return chain, {chain.address(part): part for part in ("predictor", "predictor-2")}
 
 
@@ -150,12 +150,12 @@ def test_a_triton_that_dies_under_load_loses_no_request_of_a_model_with_two_copi
     caller = caller_of(chain)
     until(lambda: len(holders(chain, SALES[0])) == 2)
     with Load(caller, infer_request(SALES[0], sales())) as load:
-        chain.kill_part("predictor")
+        chain.kill_component("predictor")
         load.wait_for_answers(200)
-        chain.start_part("predictor")
+        chain.start_component("predictor")
         until(lambda: held(chain).get((SALES[0], "1")) == "READY")  # what the controller says may be of before
         until(lambda: len(holders(chain, SALES[0])) == 2)
-        chain.kill_part("predictor-2")
+        chain.kill_component("predictor-2")
         load.wait_for_answers(200)
     assert load.refusals == []
     assert set(part_of) == {each.address for each in describe(chain).predictors}
@@ -167,7 +167,7 @@ def test_a_model_of_a_dead_triton_is_served_by_the_other_without_an_error(make_c
     caller.infer(request)
     (home,) = holders(chain, SALES[0])
     with Load(caller, request) as load:
-        chain.kill_part(part_of[home])
+        chain.kill_component(part_of[home])
         load.wait_for_answers(200)
     assert load.refusals == []
     assert holders(chain, SALES[0]) == set(part_of) - {home}
@@ -197,10 +197,10 @@ def test_a_triton_killed_while_it_loads_is_asked_again_when_it_is_back(make_chai
     caller, request = caller_of(chain), infer_request(SALES[0], sales())
     waiting = caller.channel.unary_unary(INFER).future(request.SerializeToString(), timeout=20)
     until(lambda: "LOADING" in held(chain).values() or waiting.done())
-    chain.kill_part("predictor")
+    chain.kill_component("predictor")
     until(waiting.done)
     assert waiting.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK)
-    chain.start_part("predictor")
+    chain.start_component("predictor")
     until(lambda: answers(caller, request))
 
 
@@ -211,10 +211,10 @@ def test_a_controller_killed_in_the_middle_of_a_load_loads_nothing_twice(make_ch
     infer = caller.channel.unary_unary(INFER)
     waiting = [infer.future(request.SerializeToString(), timeout=20) for request in requests]
     until(lambda: bool(held(chain)))
-    chain.kill_part("controller")
+    chain.kill_component("controller")
     for future in waiting:
         until(future.done)
-    chain.start_part("controller")
+    chain.start_component("controller")
     for request in requests:
         until(partial(answers, caller, request))
     log = chain.log("predictor").read_text()

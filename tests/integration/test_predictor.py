@@ -18,7 +18,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from local.environments import ROOT
-from local.part import Part
+from local.server_process import ServerProcess
 from tests.integration.tiny_triton import MODELS, copied, running
 
 
@@ -29,13 +29,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def predictor(models: Path, predictor_python: Path) -> Iterator[Part]:
+def predictor(models: Path, predictor_python: Path) -> Iterator[ServerProcess]:
     with running(models, predictor_python) as part:
         yield part
 
 
 @pytest.fixture(scope="module")
-def client(predictor: Part) -> Iterator[triton.InferenceServerClient]:
+def client(predictor: ServerProcess) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(predictor.address) as client:
         client.load_model("scale", client_timeout=30)
         client.load_model("pick", client_timeout=30)

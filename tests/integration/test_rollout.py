@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from local.chain import Chain
 from local.environments import ROOT
+from local.stack import LocalStack
 from tests.integration.conftest import Caller, MakeChain
 from tests.integration.load import Load, until
 from tests.integration.messages import infer_request, noise_picture, objects
@@ -41,16 +41,16 @@ def document(model: str) -> dict[str, str]:
     return {f"{model}.yaml": DOCUMENT.format(name=model.replace("_", "-"), model=model)}
 
 
-def folder_of(chain: Chain) -> Path:
+def folder_of(chain: LocalStack) -> Path:
     """Where `make_chain` has put the documents."""
     return chain.run_folder.parent / "served-models"
 
 
-def text_of(chain: Chain, model: str) -> str:
+def text_of(chain: LocalStack, model: str) -> str:
     return (folder_of(chain) / f"{model}.yaml").read_text()
 
 
-def start(chain: Chain, model: str, *options: str) -> subprocess.Popen[str]:
+def start(chain: LocalStack, model: str, *options: str) -> subprocess.Popen[str]:
     command = [
         *(sys.executable, "-m", "triptych_cli", "rollout", model, "--to", "2", "--yes", "--json"),
         *("--documents", str(folder_of(chain)), "--controller", chain.address("controller")),
@@ -61,7 +61,7 @@ def start(chain: Chain, model: str, *options: str) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def started(chain: Chain, model: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+def started(chain: LocalStack, model: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """A rollout that runs within the block and not after it."""
     with start(chain, model, *options) as process:
         try:
@@ -77,7 +77,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, list[Mapping[str, Any]]
 
 
 def roll_out(
-    chain: Chain, request: pb.ModelInferRequest, options: Sequence[str], callers: int = 4
+    chain: LocalStack, request: pb.ModelInferRequest, options: Sequence[str], callers: int = 4
 ) -> tuple[int, list[Mapping[str, Any]], Load]:
     """Exit status, the lines, and the load that ran meanwhile."""
     caller = Caller(chain.address("preprocess"))

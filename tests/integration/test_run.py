@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from local.endpoints import PARTS, Endpoints, free_endpoints
+from local.endpoints import COMPONENTS, Endpoints, free_endpoints
 from local.environments import ROOT
 
 EXAMPLE = {
@@ -73,9 +73,9 @@ class Run:
         self.process.stderr.close()
         return self.process.wait(60)
 
-    def parts(self) -> dict[str, psutil.Process]:
+    def components(self) -> dict[str, psutil.Process]:
         children = psutil.Process(self.process.pid).children()
-        return dict(zip(PARTS, sorted(children, key=lambda child: child.pid), strict=True))
+        return dict(zip(COMPONENTS, sorted(children, key=lambda child: child.pid), strict=True))
 
     def _read_errors(self) -> None:
         assert self.process.stderr
@@ -105,11 +105,11 @@ def start_run(tmp_path: Path, endpoints: Endpoints) -> Iterator[StartRun]:
             run.end()
 
 
-def test_once_shows_each_part_question_and_answer_and_ends_well(start_run: StartRun, endpoints: Endpoints) -> None:
+def test_once_shows_each_component_request_and_answer_and_ends_well(start_run: StartRun, endpoints: Endpoints) -> None:
     run = start_run("--once")
     assert run.end() == 0, run.errors
-    for part in PARTS:
-        assert any(line.startswith(f"{part} ready on {endpoints[part].address} after ") for line in run.lines)
+    for component in COMPONENTS:
+        assert any(line.startswith(f"{component} ready on {endpoints[component].address} after ") for line in run.lines)
     assert "  scales(route=DE)  <-  features ▁▃▅█ (1 to 4)" in run.lines
     assert any(line.startswith("  -> scale version 2, ") for line in run.lines)
     assert "     output 2 4 6  ▁▄█" in run.lines
@@ -149,22 +149,22 @@ def test_once_ends_non_zero_if_an_example_fails(start_run: StartRun, change: dic
 def test_it_serves_until_it_is_told_to_stop_and_leaves_nothing(start_run: StartRun, number: signal.Signals) -> None:
     run = start_run()
     run.until("Ctrl-C stops")
-    parts = run.parts()
+    components = run.components()
     run.process.send_signal(number)
     assert run.end() == 0
     assert run.errors == ""
-    assert not [name for name, process in parts.items() if process.is_running()]
+    assert not [name for name, process in components.items() if process.is_running()]
 
 
 @pytest.mark.parametrize("name", ["predictor", "controller"])
-def test_a_part_that_dies_is_told_and_everything_else_is_stopped(start_run: StartRun, name: str) -> None:
+def test_a_component_that_dies_is_reported_and_everything_else_is_stopped(start_run: StartRun, name: str) -> None:
     run = start_run()
     run.until("Ctrl-C stops")
-    parts = run.parts()
-    parts[name].kill()
+    components = run.components()
+    components[name].kill()
     assert run.end() == 1
     assert run.errors.startswith(f"local: {name} was ended by SIGKILL; its log is ")
-    assert not [part for part, process in parts.items() if process.is_running()]
+    assert not [name for name, process in components.items() if process.is_running()]
 
 
 def test_a_port_in_use_is_told_in_one_line_before_anything_is_started(
@@ -182,7 +182,7 @@ def test_a_port_in_use_is_told_in_one_line_before_anything_is_started(
     ]
 
 
-def test_a_part_that_cannot_start_is_told_with_its_own_words(
+def test_a_component_that_cannot_start_is_reported_with_its_last_lines(
     start_run: StartRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTPROCESS_NO_SUCH_SETTING", "1")

@@ -38,7 +38,7 @@ def test_overwritten_weights_are_never_served_as_the_old_version(
     before = units(caller)
     overwrite(file, other)
     assert units(caller) == before
-    chain.restart_part("predictor")
+    chain.restart_component("predictor")
     sentence = "version 1 is not what was published: model.onnx changed"
     until(lambda: sentence in caller.refused(infer_request(MODEL, sales()))[1])
     assert sentence in chain.log("controller").read_text()

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ROOT, ensure
+from local.stack import LocalStack
 from tests.integration.conftest import Caller
 from tests.integration.messages import infer_request, noise_picture, objects
 from tests.integration.s3_gateway import Gateway, s3_gateway
@@ -23,7 +23,7 @@ MODELS = ROOT / "model-repository"
 PATIENCE_S = 90.0
 
 
-class StoreChain(Chain):
+class StoreChain(LocalStack):
     """The chain with its models in a store; Triton reads `folder`, which a mirror beside it keeps in step."""
 
     def __init__(self, run_folder: Path, folder: Path) -> None:

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from local.chain import Chain
 from local.environments import ROOT
 from local.grpcurl import find_grpcurl
 from local.perf import LOADS, ensure_perf_analyzer
+from local.stack import LocalStack
 from tests.integration.conftest import Caller
 from tests.integration.messages import infer_request, noise_picture, objects, sales
 
 
 @pytest.mark.parametrize(("stage", "model", "more"), LOADS, ids=lambda value: value if isinstance(value, str) else "")
 def test_perf_analyzer_measures_every_stage(
-    chain: Chain, caller: Caller, stage: str, model: str, more: Sequence[str]
+    chain: LocalStack, caller: Caller, stage: str, model: str, more: Sequence[str]
 ) -> None:
     caller.infer(infer_request("sales_forecast_de", sales()))  # loads it, so that Triton can be asked alone
     tool = ensure_perf_analyzer()
@@ -49,7 +49,7 @@ ASKED = json.dumps({"name": "digits_de", "version": "1"})
 
 
 @pytest.mark.parametrize("stage", ["preprocess", "postprocess", "controller"])
-def test_grpcurl_needs_no_proto_file(chain: Chain, grpcurl: Callable[..., str], stage: str) -> None:
+def test_grpcurl_needs_no_proto_file(chain: LocalStack, grpcurl: Callable[..., str], stage: str) -> None:
     listed = grpcurl(chain.address(stage), "list").splitlines()
     assert {OIP, "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"} <= set(listed)
     for name in listed:
@@ -58,7 +58,7 @@ def test_grpcurl_needs_no_proto_file(chain: Chain, grpcurl: Callable[..., str], 
     assert [output["name"] for output in metadata["outputs"]] == ["label", "score", "class_id"]
 
 
-def test_grpcurl_gets_an_answer(chain: Chain, grpcurl: Callable[..., str]) -> None:
+def test_grpcurl_gets_an_answer(chain: LocalStack, grpcurl: Callable[..., str]) -> None:
     history = {"name": "history", "datatype": "FP32", "shape": [1, 28], "contents": {"fp32_contents": [100] * 28}}
     price = {"name": "price", "datatype": "FP32", "shape": [1, 7], "contents": {"fp32_contents": [2] * 7}}
     promotion = {"name": "promotion", "datatype": "BOOL", "shape": [1, 7], "contents": {"bool_contents": [False] * 7}}
@@ -73,7 +73,7 @@ def test_grpcurl_gets_an_answer(chain: Chain, grpcurl: Callable[..., str]) -> No
 
 
 def test_grpcurl_asks_triton_with_what_preprocess_describes(
-    chain: Chain, caller: Caller, grpcurl: Callable[..., str], tmp_path: Path
+    chain: LocalStack, caller: Caller, grpcurl: Callable[..., str], tmp_path: Path
 ) -> None:
     """Triton 2.51 has no reflection; preprocess speaks the same protocol and lends its own."""
     caller.infer(infer_request("digits_de", {"image": objects(noise_picture())}))  # Triton describes what is loaded

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from local.chain import Chain
+from local.stack import LocalStack
 from tests.integration.conftest import Caller
 from tests.integration.messages import infer_request, noise_picture, objects, sales
 
 
-def top(chain: Chain, *options: str) -> subprocess.CompletedProcess[str]:
+def top(chain: LocalStack, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "triptych_cli", "top", "--address", chain.address("controller"), *options]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture
-def frame(chain: Chain, caller: Caller) -> dict[str, Any]:
+def frame(chain: LocalStack, caller: Caller) -> dict[str, Any]:
     """What is shown after a digit was read and a forecast made."""
     caller.infer(infer_request("digits_gb", {"image": objects(noise_picture())}, id="a"))
     caller.infer(infer_request("sales_forecast_de", sales()))
@@ -30,7 +30,9 @@ def frame(chain: Chain, caller: Caller) -> dict[str, Any]:
     return shown
 
 
-def test_residents_have_versions_with_traffic_bytes_and_where_they_are(chain: Chain, frame: dict[str, Any]) -> None:
+def test_residents_have_versions_with_traffic_bytes_and_where_they_are(
+    chain: LocalStack, frame: dict[str, Any]
+) -> None:
     residents = {resident["model"]: resident for resident in frame["residents"]}
     assert {"digits_gb", "sales_forecast_de"} <= residents.keys()
     digits = residents["digits_gb"]
@@ -43,7 +45,7 @@ def test_residents_have_versions_with_traffic_bytes_and_where_they_are(chain: Ch
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_a_triton_is_shown_with_what_it_holds(chain: Chain, frame: dict[str, Any]) -> None:
+def test_a_triton_is_shown_with_what_it_holds(chain: LocalStack, frame: dict[str, Any]) -> None:
     (predictor,) = frame["predictors"]
     assert (predictor["address"], predictor["answers"]) == (chain.address("predictor"), True)
     assert predictor["models"] >= 2
@@ -57,7 +59,7 @@ def test_a_load_is_among_the_decisions(frame: dict[str, Any]) -> None:
     assert loads[0]["seconds"] > 0
 
 
-def test_a_frame_in_a_pipe_has_every_resident_in_full(chain: Chain, frame: dict[str, Any]) -> None:
+def test_a_frame_in_a_pipe_has_every_resident_in_full(chain: LocalStack, frame: dict[str, Any]) -> None:
     done = top(chain, "--once")
     assert done.returncode == 0, done.stderr
     for resident in frame["residents"]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from local.chain import IN_PROCESS, Chain
 from local.endpoints import free_endpoints
+from local.stack import IN_PROCESS, LocalStack
 from tests.integration.collector import Collector, Span
 from tests.integration.conftest import Caller
 from tests.integration.load import until
@@ -42,7 +42,7 @@ def traced(
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
     folder = tmp_path_factory.mktemp("traced")
-    with Chain(free_endpoints(), folder, predictor_python, variables=variables) as chain:
+    with LocalStack(free_endpoints(), folder, predictor_python, variables=variables) as chain:
         caller = Caller(chain.address("preprocess"))
         yield caller
         caller.channel.close()

@@ -20,8 +20,8 @@ from tritonclient.grpc import service_pb2_grpc
 from tritonclient.grpc.auth import BasicAuth
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from local.chain import Chain
 from local.environments import ROOT
+from local.stack import LocalStack
 from tests.integration.messages import sales
 from tests.integration.tiny_triton import copied, running
 from triptych.datatypes import Array
@@ -73,7 +73,7 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def own(chain: Chain) -> Iterator[Target]:
+def own(chain: LocalStack) -> Iterator[Target]:
     address = chain.address("preprocess")
     with triton.InferenceServerClient(address) as client:
         yield Target(address, "sales_forecast_de", sales(1), ("units", "total"), client)

@@ -12,7 +12,7 @@ from pathlib import Path
 from local.endpoints import free_endpoints
 from local.environments import ROOT
 from local.health import triton_is_ready
-from local.part import Part
+from local.server_process import ServerProcess
 
 MODELS = ROOT / "tests/data/tiny-models"
 
@@ -25,11 +25,11 @@ def copied(folder: Path, *names: str) -> Path:
 
 
 @contextmanager
-def running(models: Path, predictor_python: Path) -> Iterator[Part]:
+def running(models: Path, predictor_python: Path) -> Iterator[ServerProcess]:
     """Triton with that controller, nothing loaded."""
     endpoint = free_endpoints()["predictor"]
     ports = ["--grpc-port", str(endpoint.port), "--metrics-port", str(endpoint.metrics_port)]
-    part = Part(
+    part = ServerProcess(
         name="predictor",
         command=[str(predictor_python), "-m", "predictor", "--model-repository", str(models), *ports],
         environment={**os.environ, "PYTHONPATH": str(ROOT / "services/predictor")},

@@ -12,7 +12,7 @@ from benchmarks.processes import free_port
 from benchmarks.serving.workloads import Arrays, Workload
 from local.environments import ROOT
 from local.health import triton_is_ready
-from local.part import Part
+from local.server_process import ServerProcess
 
 READY_TIMEOUT_S = 300.0  # Triton takes more than a minute for 200 models
 STOP_TIMEOUT_S = 20.0
@@ -66,16 +66,16 @@ class Processes(System):
     """A system of separate processes. Requests go to the last of them."""
 
     def __init__(self) -> None:
-        self.parts: Sequence[Part] = ()
+        self.parts: Sequence[ServerProcess] = ()
 
-    def run(self, *parts: Part) -> None:
+    def run(self, *parts: ServerProcess) -> None:
         """Start the parts and wait until all answer; on failure leave none running. Raises `LocalError`."""
         self.parts = parts
         try:
             for part in parts:
                 part.start()
             for part in parts:
-                while not part.ready(READY_TIMEOUT_S):
+                while not part.poll_ready(READY_TIMEOUT_S):
                     time.sleep(POLL_S)
         except BaseException:
             self.stop()
@@ -93,11 +93,11 @@ class Processes(System):
         return self.parts[-1].address
 
 
-def program(name: str, python: Path, words: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Part:
+def program(name: str, python: Path, words: Sequence[str], folder: Path, variables: Mapping[str, str]) -> ServerProcess:
     """A part that runs one of `programs`, or the launcher of Triton, and serves the protocol at a free port."""
     port = free_port()
     address = f"127.0.0.1:{port}"
-    return Part(
+    return ServerProcess(
         name=name,
         command=[str(python), *(word.replace("{port}", str(port)) for word in words)],
         environment={**os.environ, "PYTHONPATH": str(ROOT), **variables},

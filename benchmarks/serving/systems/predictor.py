@@ -9,10 +9,10 @@ from benchmarks.processes import free_port
 from benchmarks.serving.systems.base import Processes, program
 from benchmarks.serving.workloads import MODELS, Arrays, Workload
 from local.environments import ROOT, ensure
-from local.part import Part
+from local.server_process import ServerProcess
 
 
-def triton(folder: Path, models: Path, load: Sequence[str], environment: str = "predictor", path: str = "") -> Part:
+def triton(folder: Path, models: Path, load: Sequence[str], environment: str = "predictor", path: str = "") -> ServerProcess:
     """A Triton on free ports with these models loaded. `path` is appended to the PYTHONPATH of its Python models."""
     words = [
         *("-m", "predictor", "--model-repository", str(models), "--grpc-port", "{port}"),

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.workloads import MODELS, Workload
-from local.chain import Chain
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
+from local.stack import LocalStack
 
 GROUPED = {"PREPROCESS_POSTPROCESS": "in-process"}
 
@@ -25,17 +25,17 @@ class Triptych(System):
 
     def __init__(self, models: Path = MODELS, variables: Mapping[str, str] | None = None) -> None:
         self._models, self._variables = models, {**self.settings, **(variables or {})}
-        self._chain: Chain | None = None
+        self._chain: LocalStack | None = None
 
     @property
-    def chain(self) -> Chain:
+    def chain(self) -> LocalStack:
         assert self._chain is not None
         return self._chain
 
     def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
         documents = folder / "documents"
         documents.mkdir()
-        self._chain = Chain(
+        self._chain = LocalStack(
             free_endpoints(),
             folder,
             ensure("predictor"),

@@ -22,7 +22,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from local.endpoints import free_endpoints
 from local.environments import ROOT
-from local.part import Part
+from local.server_process import ServerProcess
 from triptych.protocol import controller_pb2 as cp
 
 WATCH = "/triptych.v1.Controller/Watch"
@@ -42,7 +42,7 @@ CHART_BYTES = 512 << 20  # the least that the chart gives to a stage
 class ScriptedStage:
     """A running stage, and the stubs of all that it answers."""
 
-    def __init__(self, server: str, part: Part, channel: Any) -> None:
+    def __init__(self, server: str, part: ServerProcess, channel: Any) -> None:
         self.server, self.part, self.channel = server, part, channel
         self.oip: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         self.health: Any = health_pb2_grpc.HealthStub(channel)
@@ -113,14 +113,16 @@ def scripted(
         part.stop(20)
 
 
-def start(server: str, folder: Path, module: str = MODULE, **settings: Any) -> tuple[Part, str]:
+def start(server: str, folder: Path, module: str = MODULE, **settings: Any) -> tuple[ServerProcess, str]:
     """The process, started and perhaps not yet listening, and its address."""
     endpoint = free_endpoints()["preprocess"]
     port = settings.pop("port", None) or endpoint.port
     address = replace(endpoint, host=settings.get("host", "127.0.0.1").strip("[]"), port=port).address
     log = folder / f"{server}-{port}.log"
     command = [sys.executable, "-m", module]
-    part = Part("scripted", command, variables(server, port=port, **settings), address, log, is_ready=lambda: True)
+    part = ServerProcess(
+        "scripted", command, variables(server, port=port, **settings), address, log, is_ready=lambda: True
+    )
     part.start()
     return part, address
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from local import examples, show
+from local import examples, formatting
 from local.errors import LocalError
 
 PICTURE = {
@@ -57,8 +57,8 @@ def test_a_document_that_is_no_example_is_told_with_its_file(tmp_path: Path) -> 
 
 def test_the_question_names_the_pictures_and_draws_the_history(tmp_path: Path) -> None:
     picture, sales = read(tmp_path, PICTURE, SALES)
-    assert show.question(picture) == "A digit\n  digits(route=DE)  <-  seven.png"
-    assert show.question(sales) == ("A week\n  sales_forecast_de()  <-  history ▁▄█ (1 to 3); promotion x.")
+    assert formatting.format_request(picture) == "A digit\n  digits(route=DE)  <-  seven.png"
+    assert formatting.format_request(sales) == ("A week\n  sales_forecast_de()  <-  history ▁▄█ (1 to 3); promotion x.")
 
 
 def test_the_answer_is_in_words(tmp_path: Path) -> None:
@@ -67,13 +67,13 @@ def test_the_answer_is_in_words(tmp_path: Path) -> None:
         "score": np.array([[0.98, 0.02]], dtype=np.float32),
         "class_id": np.array([[7, 1]], dtype=np.int32),
     }
-    shown = show.answer(examples.Answer("digits_de", "1", outputs), 0.0123)
+    shown = formatting.format_answer(examples.Answer("digits_de", "1", outputs), 0.0123)
     assert shown == "  -> digits_de version 1, 12.3 ms\n     sieben 98.0 %,  eins 2.0 %"
 
 
 def test_the_answer_in_numbers_has_every_output() -> None:
     outputs = {"units": np.array([[3, 1, 2]]), "total": np.array([6])}
-    shown = show.answer(examples.Answer("sales_forecast_de", "2", outputs), 0.001)
+    shown = formatting.format_answer(examples.Answer("sales_forecast_de", "2", outputs), 0.001)
     assert shown.splitlines()[1] == "     units 3 1 2  █▁▄;  total 6"
 
 
@@ -83,10 +83,10 @@ def test_boxes_and_promotions_are_shown_for_every_row_and_large_numbers_in_full(
         {"name": "promotion", "datatype": "BOOL", "data": [[False, False], [True, False]]},
     ]
     (example,) = read(tmp_path, {**SALES, "inputs": inputs})
-    assert show.question(example).endswith("<-  box 1 2 30 40; promotion .. / x.")
+    assert formatting.format_request(example).endswith("<-  box 1 2 30 40; promotion .. / x.")
     answer = examples.Answer("m", "1", {"total": np.array([12_400_000])})
-    assert show.answer(answer, 0).endswith("total 12400000")
+    assert formatting.format_answer(answer, 0).endswith("total 12400000")
 
 
 def test_a_flat_curve_is_flat() -> None:
-    assert show.curve(np.zeros(3)) == "▁▁▁"
+    assert formatting.sparkline(np.zeros(3)) == "▁▁▁"

@@ -1,4 +1,4 @@
-"""One process of the chain: started in a group of its own, watched, and stopped by its id."""
+"""A server as a child process: started in a process group of its own, watched, and stopped by its id."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SHOWN_LINES = 12
 
 
 @dataclass
-class Part:
-    """`is_ready` asks the process once, and answers within a second."""
+class ServerProcess:
+    """One server; `is_ready` asks it once, and answers within a second."""
 
     name: str
     command: list[str]
@@ -30,17 +30,17 @@ class Part:
 
     @property
     def pid(self) -> int:
-        """The id of the running process. Raises `LocalError` when it was not started."""
+        """The id of the running process. Raises `LocalError` if it was not started."""
         if self._process is None:
             raise LocalError(f"{self.name} is not running")
         return self._process.pid
 
     def start(self) -> None:
-        """Starts the process; its output is added to the log."""
+        """Start the process; its output is appended to the log."""
         if self._process is not None and self._process.poll() is None:
             raise LocalError(f"{self.name} runs already, with process id {self._process.pid}")
         self._started = time.monotonic()
-        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # it names models and callers
+        descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # logs name models and callers
         with open(descriptor, "ab") as log:
             try:
                 self._process = subprocess.Popen(
@@ -54,27 +54,27 @@ class Part:
             except OSError as error:
                 raise LocalError(f"{self.name}: cannot start {self.command[0]}: {error.strerror}") from error
 
-    def ready(self, timeout_s: float) -> bool:
-        """Asks once. Raises `LocalError` if the process has ended, or `timeout_s` after its start."""
+    def poll_ready(self, timeout_s: float) -> bool:
+        """Ask once. Raises `LocalError` if the process has ended, or `timeout_s` after its start."""
         if self.is_ready():
             return True
         self.check()
-        if self.seconds() > timeout_s:
+        if self.uptime_s() > timeout_s:
             raise LocalError(f"{self.name} is not ready after {timeout_s:.0f} s{self._last_lines()}")
         return False
 
-    def seconds(self) -> float:
+    def uptime_s(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._started
 
     def check(self) -> None:
-        """Raises `LocalError` with the end of the log if the process has ended."""
+        """Raise `LocalError` with the end of the log if the process has ended."""
         if self._process is not None and (code := self._process.poll()) is not None:
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             raise LocalError(f"{self.name} {how}{self._last_lines()}")
 
     def stop(self, timeout_s: float) -> bool:
-        """SIGTERM, and SIGKILL for its whole group after `timeout_s`. Returns whether SIGTERM was enough."""
+        """Send SIGTERM, and SIGKILL to its whole group after `timeout_s`. Returns whether SIGTERM was enough."""
         process, self._process = self._process, None
         if process is None:
             return True
@@ -90,7 +90,7 @@ class Part:
         return graceful
 
     def kill(self) -> None:
-        """SIGKILL for the one process, as a crash would be."""
+        """Send SIGKILL to the one process, like a crash."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -106,7 +106,7 @@ class Part:
 
 
 def _kill_group(pid: int) -> None:
-    """What the process left behind in its own group; a session of its own was made at the start."""
+    """Kill what the process left in its group; it got a session of its own at the start."""
     try:
         os.killpg(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):

@@ -1,4 +1,4 @@
-"""What a person reads of an example and its answer."""
+"""Text of an example and of its answer, for the terminal."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 
 from local.examples import Answer, Example
 
-BARS = "▁▂▃▄▅▆▇█"
+BLOCKS = "▁▂▃▄▅▆▇█"
 SHOWN_ROWS = 4
 
 
-def question(example: Example) -> str:
-    """Who is asked for what, in one line."""
+def format_request(example: Example) -> str:
+    """The title, and one line with the model, its parameters and its inputs."""
     given = ", ".join(f"{name}={value}" for name, value in example.parameters.items())
     sent = [", ".join(example.files)] if example.files else []
     sent += [_brief(name, array) for name, array in example.inputs.items() if array.dtype != np.object_]
     return f"{example.title}\n  {example.model_name}({given})  <-  {'; '.join(sent)}"
 
 
-def answer(got: Answer, seconds: float) -> str:
-    """One line for each row of the answer."""
+def format_answer(got: Answer, seconds: float) -> str:
+    """The version and the duration, and one line for each row of the answer."""
     head = f"  -> {got.model_name} version {got.model_version}, {1000 * seconds:.1f} ms"
     rows = len(next(iter(got.outputs.values())))
     return "\n".join([head, *("     " + _row(got, row) for row in range(rows))])
@@ -32,20 +32,20 @@ def _row(got: Answer, row: int) -> str:
     if "label" in outputs and "score" in outputs:
         pairs = zip(outputs["label"][row], outputs["score"][row], strict=True)
         return ",  ".join(f"{label.decode('utf-8')} {100 * score:.1f} %" for label, score in pairs)
-    return ";  ".join(f"{name} {_values(array[row])}{_drawn(array[row])}" for name, array in outputs.items())
+    return ";  ".join(f"{name} {_values(array[row])}{_sparkline_of(array[row])}" for name, array in outputs.items())
 
 
-def _drawn(row: Any) -> str:
-    """A curve beside three numbers and more."""
+def _sparkline_of(row: Any) -> str:
+    """A sparkline for three numbers and more, else nothing."""
     values = np.atleast_1d(row)
-    return f"  {curve(values)}" if values.size > 2 and values.dtype.kind in "iuf" else ""
+    return f"  {sparkline(values)}" if values.size > 2 and values.dtype.kind in "iuf" else ""
 
 
 def _brief(name: str, array: np.ndarray[Any, Any]) -> str:
-    """Long numeric inputs as a small curve of their first row, short ones as they are."""
+    """A sparkline of the first row for FP inputs of several columns, else the values."""
     if array.dtype.kind == "f" and array.shape[-1] > 1:
         row = array.reshape(-1, array.shape[-1])[0]
-        return f"{name} {curve(row)} ({row.min():g} to {row.max():g})"
+        return f"{name} {sparkline(row)} ({row.min():g} to {row.max():g})"
     return f"{name} " + " / ".join(_values(row) for row in array[:SHOWN_ROWS])
 
 
@@ -62,8 +62,8 @@ def _value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def curve(row: np.ndarray[Any, Any]) -> str:
-    """The values as a line of bars, the lowest of them the shortest."""
+def sparkline(row: np.ndarray[Any, Any]) -> str:
+    """One block character per value; the lowest value is the shortest block."""
     low, high = float(row.min()), float(row.max())
     span = (high - low) or 1.0
-    return "".join(BARS[int((float(value) - low) / span * (len(BARS) - 1))] for value in row)
+    return "".join(BLOCKS[int((float(value) - low) / span * (len(BLOCKS) - 1))] for value in row)
