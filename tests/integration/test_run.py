@@ -127,7 +127,7 @@ def test_without_a_process_for_postprocess_the_same_is_answered(
         run = start_run("--once")
         assert run.end() == 0, run.errors
     ready = [line.split()[0] for line in run.lines if " ready on " in line]
-    assert sorted(ready) == ["predictor", "preprocess", "controller"]
+    assert sorted(ready) == ["controller", "predictor", "preprocess"]
     assert "1 of 1 examples answered" in run.lines
 
 
