@@ -1,4 +1,4 @@
-"""What the command lines of the tools share."""
+"""Argument types that the commands share."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def typed(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """A type for argparse, which shows the sentence of an error of its own class only."""
+def argument_type(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Convert `ValueError` to the one exception whose text argparse shows."""
 
     def parsed(text: str) -> T:
         try:
@@ -22,7 +22,7 @@ def typed(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def duration(text: str) -> float:
-    """`90`, `90s`, `5m` or `1h` in seconds. Raises `ValueError`."""
+    """Parse `90`, `90s`, `5m` or `1h` to seconds. Raises `ValueError`."""
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
     number, unit = (text[:-1], text[-1:]) if text[-1:] in units else (text, "s")
     try:
@@ -34,8 +34,8 @@ def duration(text: str) -> float:
     return seconds
 
 
-def between(low: float, high: float, what: str) -> Callable[[str], float]:
-    """A number within limits; `what` names it."""
+def number_between(low: float, high: float, noun: str) -> Callable[[str], float]:
+    """A type for a number within limits; `noun` names it in errors."""
 
     def parsed(text: str) -> float:
         try:
@@ -43,18 +43,18 @@ def between(low: float, high: float, what: str) -> Callable[[str], float]:
         except ValueError:
             number = float("nan")
         if not low <= number <= high:
-            raise ValueError(f"want {what} from {low:g} to {high:g}, got '{text}'")
+            raise ValueError(f"want {noun} from {low:g} to {high:g}, got '{text}'")
         return number
 
-    return typed(parsed)
+    return argument_type(parsed)
 
 
-def whole(low: int, what: str) -> Callable[[str], int]:
-    """A whole number from `low`; `what` names it."""
+def whole_number(low: int, noun: str) -> Callable[[str], int]:
+    """A type for a whole number from `low`; `noun` names it in errors."""
 
     def parsed(text: str) -> int:
         if not text.isdecimal() or int(text) < low:
-            raise ValueError(f"want {what}, a whole number from {low}, got '{text}'")
+            raise ValueError(f"want {noun}, a whole number from {low}, got '{text}'")
         return int(text)
 
-    return typed(parsed)
+    return argument_type(parsed)

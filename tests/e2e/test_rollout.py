@@ -42,8 +42,8 @@ class ClusterChain(LocalStack):
         }
         super().__init__(free_endpoints(), run_folder, ensure("predictor"), model_repository=models)
 
-    def _wiring(self) -> dict[str, str]:
-        wiring = super()._wiring() | self._place
+    def _addresses(self) -> dict[str, str]:
+        wiring = super()._addresses() | self._place
         del wiring["CONTROLLER_SERVED_MODELS"]
         return wiring
 
@@ -91,7 +91,7 @@ def test_a_served_model_is_promoted_share_by_share(kubectl: Kubectl, start_chain
     chain = start_chain(ROOT / "tests/data/tiny-models")
     status, lines = roll_out(chain, kubectl, "--steps", "40,100", "--hold", "3s", "--max-latency-ratio", "10")
     assert (status, lines[-1]["outcome"]) == (0, "promoted"), lines
-    assert [(line["step"], line["verdict"]) for line in lines[:-1]] == [(40, "good"), (100, "good")]
+    assert [(line["step"], line["conclusion"]) for line in lines[:-1]] == [(40, "good"), (100, "good")]
     assert kubectl.get("servedmodel", "scaling")["spec"]["traffic"] == [{"version": 2, "percent": 100}]
 
 

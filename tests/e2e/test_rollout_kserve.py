@@ -24,7 +24,7 @@ from tests.e2e.kubectl import Kubectl, wait_for
 from tests.integration.conftest import INFER, UNBOUNDED, Caller
 from tests.integration.load import Load, answers
 from tests.integration.messages import infer_request, sales
-from triptych_cli.rollout.pods import model_signals
+from triptych_cli.rollout.pods import model_metrics
 
 GOOD = infer_request("sales_forecast_de", sales())
 SERVICE = """\
@@ -141,7 +141,7 @@ def test_a_good_revision_of_a_stage_is_promoted_without_a_lost_request(entry: En
     assert "canaryTrafficPercent" not in spec
     assert entry.status()["latestRolledoutRevision"] == entry.revision(2)
     api = BlockingApi.connect(entry.kubectl.kubeconfig)
-    pods = model_signals(api, entry.kubectl.namespace, "sales_forecast_de").read().origins
+    pods = model_metrics(api, entry.kubectl.namespace, "sales_forecast_de").read().origins
     api.close()
     assert any(pod.startswith(entry.revision(2)) for pod in pods)
 

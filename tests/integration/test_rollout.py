@@ -117,7 +117,7 @@ def test_a_good_version_gets_share_after_share_and_no_request_is_lost(make_chain
     status, lines, load = roll_out(chain, DIGIT, ["--steps", "40,100", "--hold", "4s"])
     assert (status, lines[-1]["outcome"]) == (0, "promoted"), lines
     assert [line["step"] for line in lines[:-1]] == [40, 100]
-    assert {line["verdict"] for line in lines[:-1]} == {"good"}
+    assert {line["conclusion"] for line in lines[:-1]} == {"good"}
     assert not load.refusals
     text = text_of(chain, "digits_gb")
     assert "- {version: 2, percent: 100}" in text
@@ -136,7 +136,7 @@ def test_a_version_that_fails_is_taken_back_before_the_step_is_over(
     assert (status, lines[-1]["outcome"]) == (1, "rolled back"), lines
     assert "100.0% of" in lines[-1]["reason"]
     assert "INTERNAL" in lines[-1]["reason"]
-    assert [line["verdict"] for line in lines[:-1]] == ["worse"]
+    assert [line["conclusion"] for line in lines[:-1]] == ["worse"]
     assert len(load.refusals) < len(load.answers)
     assert text_of(chain, "scale") == before
 
@@ -169,7 +169,7 @@ def test_without_requests_nothing_is_promoted(make_chain: MakeChain) -> None:
     before = text_of(chain, "digits_gb")
     with started(chain, "digits_gb", "--steps", "50,100", "--hold", "1s", "--max-hold", "2s") as process:
         status, lines = finish(process)
-    assert (status, lines[0]["verdict"]) == (1, "too few requests"), lines
+    assert (status, lines[0]["conclusion"]) == (1, "too few requests"), lines
     assert text_of(chain, "digits_gb") == before
 
 

@@ -36,8 +36,8 @@ class StoreChain(LocalStack):
         documents.mkdir(parents=True)
         super().__init__(free_endpoints(), run_folder, ensure("predictor"), folder, documents)
 
-    def _wiring(self) -> dict[str, str]:
-        return super()._wiring() | self._place
+    def _addresses(self) -> dict[str, str]:
+        return super()._addresses() | self._place
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def running(models: Path, predictor_python: Path) -> Iterator[ServerProcess]:
         is_ready=lambda: triton_is_ready(endpoint.address),
     )
     part.start()
-    while not part.ready(30):
+    while not part.poll_ready(30):
         time.sleep(0.05)
     yield part
     assert part.stop(20), "SIGTERM was not enough"

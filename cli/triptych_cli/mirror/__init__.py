@@ -1,1 +1,1 @@
-"""`triptych mirror`: keeps a folder in step with an object store."""
+"""`triptych mirror`: keep a folder in sync with an object store."""

@@ -1,4 +1,4 @@
-"""The command line of `mirror`."""
+"""The command line of `triptych mirror`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from controller.catalog.store.location import named
 from controller.catalog.store.mirror import Mirror, Progress
 from controller.catalog.store.objects import open_store
 from controller.catalog.store.uri import split
-from triptych_cli.arguments import duration, typed
+from triptych_cli.arguments import argument_type, duration
 
-TELL_S = 5.0  # between two lines about one long download
+REPORT_INTERVAL_S = 5.0  # between two lines about one long download
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 DESCRIPTION = """\
-Keeps a folder in step with the models in an object store, so that a Triton beside it can read them from there: what is
-new comes, what changed is replaced, what was deleted goes, and half of a version is never to be seen. Triton
-can read s3:// and gs:// itself; with a folder it also loads when the store is away. The folder must not be a
-mount of its own, for versions come by renaming: mount a volume above it.
+Keep a folder in sync with the models in an object store, for a Triton beside it. New objects are downloaded, changed
+ones replaced, deleted ones removed, and a version appears only when it is complete. Triton can read s3:// and gs://
+itself; with a folder it also loads while the store is unavailable. The folder must not be a mount point, because
+versions are moved into it by renaming: mount a volume above it.
 
 examples:
-  triptych mirror s3://models/eu /mirror/models               beside a Triton, until it is ended
+  triptych mirror s3://models/eu /mirror/models               beside a Triton, until it is stopped
   triptych mirror s3://models/eu /mirror/models --once        before a Triton starts
   AWS_ENDPOINT_URL=http://minio:9000 triptych mirror s3://models/eu models --contracts
 """
@@ -34,25 +34,25 @@ EPILOG = """\
 The store and its keys come from the usual variables: AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY, AWS_SKIP_SIGNATURE=true without keys; GOOGLE_APPLICATION_CREDENTIALS; or the account of the pod.
 
-exit status: 0 when the folder is in step (--once) or the command was ended, 1 when it is not, 2 for wrong options.
-An object that cannot be a file, or cannot be read, is named and left out; the others make the folder in step.
-Without --once a store that does not answer is tried again; the folder stays as it is meanwhile.
+exit status: 0 if the folder is in sync (--once) or the command was stopped, 1 if it is not, 2 for wrong options.
+An object that cannot be a file, or cannot be read, is named and left out; the others are in sync.
+Without --once a store that does not answer is tried again; meanwhile the folder stays as it is.
 """
 
 
 class Stopped(Exception):
-    """Somebody ended the command."""
+    """The command was stopped by a signal."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Mirrors until SIGTERM or Ctrl-C, or once; returns the exit status."""
+    """Mirror until SIGTERM or Ctrl-C, or once. Returns the exit status."""
     options = parser().parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    teller = Teller(stop.is_set)
-    mirror = Mirror(open_store(options.uri), options.folder, whole=options.whole, watch=teller.progress)
-    return run(mirror, teller, stop, every_s=None if options.once else options.every)
+    reporter = ProgressReporter(stop.is_set)
+    mirror = Mirror(open_store(options.uri), options.folder, whole=options.whole, watch=reporter.progress)
+    return run(mirror, reporter, stop, every_s=None if options.once else options.every)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -62,7 +62,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("uri", type=typed(_store), metavar="URI", help="s3://bucket/prefix, gs://bucket/prefix")
+    made.add_argument(
+        "uri", type=argument_type(_store_uri), metavar="URI", help="s3://bucket/prefix, gs://bucket/prefix"
+    )
     made.add_argument("folder", type=Path, metavar="FOLDER", help="empty, or already a mirror of URI")
     content = made.add_mutually_exclusive_group()
     content.add_argument("--whole", action="store_true", default=True, help="every file, for a Triton (the default)")
@@ -70,19 +72,25 @@ def parser() -> argparse.ArgumentParser:
         "--contracts",
         action="store_false",
         dest="whole",
-        help="config.pbtxt and contract.yaml; other files as empty ones of the same size, as the controller wants it",
+        help="config.pbtxt and contract.yaml; other files empty, of the same size: as the controller needs it",
     )
     when = made.add_mutually_exclusive_group()
-    when.add_argument("--every", type=typed(duration), default=10.0, metavar="TIME", help="between looks; default 10s")
-    when.add_argument("--once", action="store_true", help="end when the folder is in step")
+    when.add_argument(
+        "--every",
+        type=argument_type(duration),
+        default=10.0,
+        metavar="TIME",
+        help="time between two syncs; default 10s",
+    )
+    when.add_argument("--once", action="store_true", help="end when the folder is in sync")
     return made
 
 
-def run(mirror: Mirror, teller: Teller, stop: threading.Event, every_s: float | None) -> int:
-    """Refreshes again and again, or once if `every_s` is None; returns the exit status."""
+def run(mirror: Mirror, reporter: ProgressReporter, stop: threading.Event, every_s: float | None) -> int:
+    """Sync every `every_s` seconds, or once if that is None. Returns the exit status."""
     try:
         while not stop.is_set():
-            fault = _refresh(mirror, teller)
+            fault = _refresh(mirror, reporter)
             if every_s is None:
                 return 1 if fault else 0
             stop.wait(every_s)
@@ -93,69 +101,69 @@ def run(mirror: Mirror, teller: Teller, stop: threading.Event, every_s: float | 
     return 0
 
 
-def _refresh(mirror: Mirror, teller: Teller) -> bool:
-    """Returns whether something is wrong, and tells it."""
+def _refresh(mirror: Mirror, reporter: ProgressReporter) -> bool:
+    """Sync once and report. Returns whether that failed."""
     try:
         change = mirror.refresh()
     except OSError as error:
-        teller.fault(str(error))
+        reporter.failed(str(error))
         return True
-    teller.left_out(mirror.faults.values())
-    teller.well(f"{mirror.folder} is in step with {mirror.store.uri}", change.brought, change.removed)
+    reporter.left_out(mirror.faults.values())
+    reporter.synced(f"{mirror.folder} is in sync with {mirror.store.uri}", change.brought, change.removed)
     return False
 
 
-class Teller:
-    """What is to be known, on stderr: a fault once as long as it lasts, a long download now and then."""
+class ProgressReporter:
+    """Lines on stderr: a fault once while it lasts, and the progress of a long download every few seconds."""
 
     def __init__(self, stopped: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
         self._stopped, self._clock = stopped, clock
         self._fault: str | None = None
         self._left_out: set[str] = set()
-        self._silent_until_s = clock() + TELL_S
-        self._began = False
+        self._next_report_s = clock() + REPORT_INTERVAL_S
+        self._was_synced = False
 
     def progress(self, now: Progress) -> None:
-        """Called from the downloads; ends them when the command is to end. Raises `Stopped`."""
+        """Report a download; it is called for each chunk. Raises `Stopped` to end the download."""
         if self._stopped():
             raise Stopped
-        if self._clock() >= self._silent_until_s:
-            came, of = size(now.came_bytes), size(now.of_bytes)
-            self._say(f"{now.files} of {now.of_files} files, {came} of {of}")
+        if self._clock() >= self._next_report_s:
+            came, of = format_bytes(now.came_bytes), format_bytes(now.of_bytes)
+            self._write(f"{now.files} of {now.of_files} files, {came} of {of}")
 
-    def fault(self, text: str) -> None:
+    def failed(self, text: str) -> None:
         if text != self._fault:
-            self._say(f"{text}; what is in the folder stays")
+            self._write(f"{text}; the folder keeps its content")
         self._fault = text
 
     def left_out(self, faults: Collection[str]) -> None:
-        """Tells each object that is left out, once as long as that lasts."""
+        """Report each object that is left out, once while that lasts."""
         now = named(faults)
         for fault in sorted(now - self._left_out):
-            self._say(f"left out: {fault}")
+            self._write(f"left out: {fault}")
         self._left_out = now
 
-    def well(self, text: str, brought: int, removed: int) -> None:
-        """Tells the first time, after a fault, and what changed."""
-        if brought or removed or self._fault or not self._began:
-            self._say(f"{text}: {brought} files came, {removed} went")
-        self._fault, self._began = None, True
-        self._silent_until_s = self._clock() + TELL_S
+    def synced(self, text: str, downloaded: int, removed: int) -> None:
+        """Report the first sync, the first one after a fault, and each one that changed files."""
+        if downloaded or removed or self._fault or not self._was_synced:
+            self._write(f"{text}: {downloaded} files downloaded, {removed} removed")
+        self._fault, self._was_synced = None, True
+        self._next_report_s = self._clock() + REPORT_INTERVAL_S
 
-    def _say(self, text: str) -> None:
-        self._silent_until_s = self._clock() + TELL_S
+    def _write(self, text: str) -> None:
+        self._next_report_s = self._clock() + REPORT_INTERVAL_S
         sys.stderr.write(f"mirror: {text}\n")
         sys.stderr.flush()
 
 
-def size(count: float) -> str:
-    """Bytes for a reader."""
+def format_bytes(count: float) -> str:
+    """Bytes with a binary unit: `1.5 KiB`."""
     unit = 0
     while count >= 1024 and unit < len(UNITS) - 1:
         count, unit = count / 1024, unit + 1
     return f"{count:.1f} {UNITS[unit]}" if unit else f"{count:.0f} bytes"
 
 
-def _store(text: str) -> str:
+def _store_uri(text: str) -> str:
     split(text)
     return text

@@ -1,1 +1,1 @@
-"""`triptych rollout`: gives a version its share step by step, and takes it back when it is worse."""
+"""`triptych rollout`: raise the share of a version step by step, and roll back if it is worse."""

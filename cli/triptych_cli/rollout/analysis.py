@@ -1,17 +1,17 @@
-"""Is the new version worse than the old? Pure; every test is one-sided and says "worse" only when it is sure.
+"""Statistical tests of whether the new version is worse than the old one. Pure; each test is one-sided.
 
 - Error rate: the lower limit of the difference of two proportions, made of two Wilson score intervals (Newcombe,
   "Interval estimation for the difference between independent proportions", Statistics in Medicine 17, 1998, method
   10). It holds with few requests and with no error at all, where the normal test does not.
 - Latency: limits of a quantile without assuming a distribution (Conover, "Practical Nonparametric Statistics", 1999,
   section 3.2): how many of n requests may lie above the true quantile by chance is binomial.
-- Answers: total variation distance, the share of answers that would have to change for the two to agree. Its
-  chance part is at most sqrt((k - 1) / n) / 2 on average, and exceeds that by t with probability exp(-2 n t^2)
+- Answers: total variation distance, the share of answers that would have to change for the two to agree. For
+  equal versions it is at most sqrt((k - 1) / n) / 2 on average, and exceeds that by t with probability exp(-2 n t^2)
   (Canonne, "A short note on learning discrete distributions", arXiv:2002.11457).
 
-The chance of calling an equal version worse is at most about `Certainty.chance` for each test, and there are four. A
-step is looked at again and again, so a look before its end asks for much more (Haybittle and Peto's rule:
-Peto et al., British Journal of Cancer 34, 1976, section 10).
+The chance of calling an equal version worse is at most about `Confidence.chance` for each test, and there are four. A
+step is analysed once a second, so an interim look needs a much smaller chance (Haybittle and Peto's rule: Peto et al.,
+British Journal of Cancer 34, 1976, section 10).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from triptych_cli.rollout.counts import Counts
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much worse the new version may be. Ratios and shares, not percent."""
+class Tolerances:
+    """Margins by which the new version may be worse; ratios and shares, not percents."""
 
     error_rate_increase: float = 0.01
     latency_ratio: float = 1.5
@@ -36,62 +36,67 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Certainty:
-    """`chance` of calling an equal version worse; `z` is the same as a quantile of the normal distribution."""
+class Confidence:
+    """The chance of calling an equal version worse; `z` is the normal quantile of the same chance."""
 
     chance: float
     z: float
 
 
-AT_THE_END = Certainty(0.0005, 3.2905)
-ON_THE_WAY = Certainty(0.00001, 4.2649)
+FINAL_LOOK = Confidence(0.0005, 3.2905)
+INTERIM_LOOK = Confidence(0.00001, 4.2649)
 
 QUANTILES = (0.5, 0.99)
 
 
-def worse(old: Counts, new: Counts, limits: Limits, certainty: Certainty) -> tuple[str, ...]:
-    """Why the new version is worse, a sentence each; empty when nothing is sure."""
+def find_regressions(old: Counts, new: Counts, tolerances: Tolerances, confidence: Confidence) -> tuple[str, ...]:
+    """A sentence for each way in which the new version is worse; empty if none is certain."""
     return (
-        *_more_errors(old, new, limits, certainty),
-        *(text for part in QUANTILES for text in _slower(old, new, part, limits, certainty)),
-        *_other_answers(old, new, limits, certainty),
+        *_error_rate_regressions(old, new, tolerances, confidence),
+        *(text for quantile in QUANTILES for text in _latency_regressions(old, new, quantile, tolerances, confidence)),
+        *_answer_regressions(old, new, tolerances, confidence),
     )
 
 
-def _more_errors(old: Counts, new: Counts, limits: Limits, certainty: Certainty) -> Iterator[str]:
-    least = rate_increase(old.errors, old.requests, new.errors, new.requests, certainty.z)
-    if least > limits.error_rate_increase:
+def _error_rate_regressions(old: Counts, new: Counts, tolerances: Tolerances, confidence: Confidence) -> Iterator[str]:
+    least = rate_increase(old.errors, old.requests, new.errors, new.requests, confidence.z)
+    if least > tolerances.error_rate_increase:
         yield (
             f"{new.error_rate:.1%} of {new.requests} requests failed ({_codes(new)}), "
             f"of the old version's {old.requests} {old.error_rate:.1%}: "
-            f"an increase of at least {100 * least:.1f} points, {100 * limits.error_rate_increase:g} are allowed"
+            f"an increase of at least {100 * least:.1f} points, {100 * tolerances.error_rate_increase:g} are allowed"
         )
 
 
-def _slower(old: Counts, new: Counts, part: float, limits: Limits, certainty: Certainty) -> Iterator[str]:
-    most, least = slowest(old, part, certainty.chance), fastest(new, part, certainty.chance)
-    if most and least is not None and least > limits.latency_ratio * most:
+def _latency_regressions(
+    old: Counts, new: Counts, quantile: float, tolerances: Tolerances, confidence: Confidence
+) -> Iterator[str]:
+    most, least = (
+        quantile_upper_limit(old, quantile, confidence.chance),
+        quantile_lower_limit(new, quantile, confidence.chance),
+    )
+    if most and least is not None and least > tolerances.latency_ratio * most:
         yield (
-            f"p{100 * part:g} is {_ms(new.quantile(part))}, of the old version {_ms(old.quantile(part))}: "
-            f"at least {least / most:.1f} times as long, {limits.latency_ratio:g} times are allowed"
+            f"p{100 * quantile:g} is {_ms(new.quantile(quantile))}, of the old version {_ms(old.quantile(quantile))}: "
+            f"at least {least / most:.1f} times as long, {tolerances.latency_ratio:g} times are allowed"
         )
 
 
-def _other_answers(old: Counts, new: Counts, limits: Limits, certainty: Certainty) -> Iterator[str]:
-    shift = distance(old.answers, new.answers)
+def _answer_regressions(old: Counts, new: Counts, tolerances: Tolerances, confidence: Confidence) -> Iterator[str]:
+    shift = total_variation_distance(old.answers, new.answers)
     if shift is None:
         return
-    least = shift - _by_chance(old, new, certainty.chance)
-    if least > limits.answer_shift:
+    least = shift - _chance_distance(old, new, confidence.chance)
+    if least > tolerances.answer_shift:
         value, before, now = _largest_change(old.answers, new.answers)
         yield (
             f"its answers differ: {shift:.0%} of them moved ('{value}' went from {before:.0%} to {now:.0%}), "
-            f"surely {least:.0%}, {limits.answer_shift:.0%} are allowed"
+            f"surely {least:.0%}, {tolerances.answer_shift:.0%} are allowed"
         )
 
 
 def wilson(successes: int, n: int, z: float) -> tuple[float, float]:
-    """Limits of a proportion (Wilson, JASA 22, 1927); 0 and 1 for no observation."""
+    """Tolerances of a proportion (Wilson, JASA 22, 1927); 0 and 1 for no observation."""
     if not n:
         return 0.0, 1.0
     share, z2 = successes / n, z * z
@@ -101,7 +106,7 @@ def wilson(successes: int, n: int, z: float) -> tuple[float, float]:
 
 
 def rate_increase(old_errors: int, old_n: int, new_errors: int, new_n: int, z: float) -> float:
-    """The least by which the new rate is above the old, at that certainty; below 0 when it may be lower."""
+    """Lower confidence limit of the new rate minus the old one; below 0 if the new one may be lower."""
     if not (old_n and new_n):
         return -1.0
     old_rate, new_rate = old_errors / old_n, new_errors / new_n
@@ -109,25 +114,25 @@ def rate_increase(old_errors: int, old_n: int, new_errors: int, new_n: int, z: f
     return new_rate - old_rate - math.hypot(new_rate - lower, upper - old_rate)
 
 
-def slowest(counts: Counts, part: float, chance: float) -> float | None:
-    """What the true quantile is surely not above; None when there are too few requests to say."""
-    n = sum(counts.seconds.values())
-    above = n - rare_count(n, part, chance)  # so few lie above the true quantile only by that chance
+def quantile_upper_limit(counts: Counts, quantile: float, chance: float) -> float | None:
+    """Upper confidence limit of a latency quantile in seconds; None with too few requests."""
+    n = sum(counts.latency_buckets.values())
+    above = n - binomial_tail_count(n, quantile, chance)  # as few lie above the true quantile with at most that chance
     return counts.at_rank(n - above) if above >= 0 and n else None
 
 
-def fastest(counts: Counts, part: float, chance: float) -> float | None:
-    """What the true quantile is surely not below; None when there are too few requests to say."""
-    n = sum(counts.seconds.values())
-    above = rare_count(n, 1 - part, chance)
+def quantile_lower_limit(counts: Counts, quantile: float, chance: float) -> float | None:
+    """Lower confidence limit of a latency quantile in seconds; None with too few requests."""
+    n = sum(counts.latency_buckets.values())
+    above = binomial_tail_count(n, 1 - quantile, chance)
     return counts.at_rank(n - above) if n and above <= n else None
 
 
-@lru_cache(maxsize=4096)  # asked for the same sizes at every look
-def rare_count(n: int, share: float, chance: float) -> int:
+@lru_cache(maxsize=4096)  # each look repeats the sizes
+def binomial_tail_count(n: int, share: float, chance: float) -> int:
     """The smallest k such that k or more of n, each with probability `share`, happen with at most `chance`.
 
-    n + 1 when even all n are not that rare.
+    n + 1 if even n of n are not that rare.
     """
     if not n:
         return 1
@@ -148,18 +153,18 @@ def rare_count(n: int, share: float, chance: float) -> int:
     return mode
 
 
-def distance(old: Counter[str], new: Counter[str]) -> float | None:
-    """Total variation distance of two counts, 0 to 1; None without any on one side."""
+def total_variation_distance(old: Counter[str], new: Counter[str]) -> float | None:
+    """Total variation distance of two histograms, 0 to 1; None if one is empty."""
     old_n, new_n = old.total(), new.total()
     if not (old_n and new_n):
         return None
     return sum(abs(old[value] / old_n - new[value] / new_n) for value in old.keys() | new.keys()) / 2
 
 
-def _by_chance(old: Counts, new: Counts, chance: float) -> float:
-    """How far apart two samples of the same distribution are at most.
+def _chance_distance(old: Counts, new: Counts, chance: float) -> float:
+    """Upper limit of the distance between two samples of one distribution.
 
-    Rows of one request are not independent, so it is requests that count as observations.
+    Rows of one request are not independent, so an observation is a request.
     """
     values = len(old.answers.keys() | new.answers.keys())
     sizes = [min(side.answers.total(), side.codes["OK"] or side.answers.total()) for side in (old, new)]

@@ -1,7 +1,7 @@
-"""What was counted of a version within a window. Pure.
+"""Counts of a version within a window of time. Pure.
 
-Counters only grow, start at 0 with their process, and are read now and then: what counts is the sum of their
-increases since the window was opened. A counter that has become smaller was started anew, and all of it counts.
+Counters start at 0 with their process and only grow. A count is the sum of a counter's increases since the window was
+opened. A counter that has become smaller was restarted, and its whole value counts.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ REQUESTS = "triptych_version_requests_total"
 SECONDS = "triptych_version_seconds_bucket"
 ANSWERS = "triptych_version_answers_total"
 
-# The caller hung up: it says nothing of who answered.
+# A call that its caller cancelled says nothing about the version.
 NOT_ERRORS = frozenset({"OK", "CANCELLED"})
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One counter as it was read: whose (an address), its name, its labels."""
+    """One counter as it was read; `origin` is the address of its process."""
 
     origin: str
     name: str
@@ -34,9 +34,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Reading:
-    """All counters at one moment, and every address that was read, also those that showed none.
+    """All counters at one moment, and every address that was read, including those without counters.
 
-    `faults` are sentences about what was left out.
+    `faults` are sentences about series that were left out.
     """
 
     samples: Sequence[Sample]
@@ -46,15 +46,18 @@ class Reading:
 
 @dataclass
 class Counts:
-    """One side of the comparison. `seconds` are answered requests by the upper limit of their bucket."""
+    """The requests of one side of the comparison.
+
+    `latency_buckets` counts answered requests by the upper limit of their bucket in seconds, not cumulatively.
+    """
 
     codes: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[float] = field(default_factory=Counter)
+    latency_buckets: Counter[float] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
 
     @property
     def requests(self) -> int:
-        """Requests that say something: all but those that the caller gave up."""
+        """All requests but those that the caller cancelled."""
         return sum(count for code, count in self.codes.items() if code != "CANCELLED")
 
     @property
@@ -70,22 +73,22 @@ class Counts:
         return self.errors / self.requests if self.requests else 0.0
 
     def __add__(self, other: Counts) -> Counts:
-        seconds = Counter(self.seconds)
-        seconds.update(other.seconds)  # `+` would drop the empty buckets, whose limits matter
-        return Counts(self.codes + other.codes, seconds, self.answers + other.answers)
+        buckets = Counter(self.latency_buckets)
+        buckets.update(other.latency_buckets)  # `+` would drop empty buckets, whose limits matter
+        return Counts(self.codes + other.codes, buckets, self.answers + other.answers)
 
-    def quantile(self, part: float) -> float | None:
-        """Seconds within which `part` of the answered requests were, None without any."""
-        total = sum(self.seconds.values())
-        return self.at_rank(part * total) if total else None
+    def quantile(self, quantile: float) -> float | None:
+        """Latency in seconds at that quantile of the answered requests, None without any."""
+        total = sum(self.latency_buckets.values())
+        return self.at_rank(quantile * total) if total else None
 
     def at_rank(self, rank: float) -> float:
-        """Seconds within which `rank` requests were answered, on a straight line between a bucket's limits.
+        """Latency in seconds of the request with that rank, interpolated linearly within its bucket.
 
-        What lies above the last limit counts as that limit, as in Prometheus's histogram_quantile.
+        A rank above the last finite limit gives that limit, like Prometheus's histogram_quantile.
         """
         below, low = 0, 0.0
-        for limit, count in sorted(self.seconds.items()):
+        for limit, count in sorted(self.latency_buckets.items()):
             if limit == float("inf"):
                 break
             if count and below + count >= rank:
@@ -95,7 +98,7 @@ class Counts:
 
 
 class Window:
-    """Adds up the increases of counters from its opening on, by version."""
+    """Sum of the increases of counters since the window was opened, by version."""
 
     def __init__(self) -> None:
         self._last: dict[object, float] = {}
@@ -103,11 +106,11 @@ class Window:
         self._sums: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
 
     def open(self) -> None:
-        """From here on: what was counted is dropped, what the counters show is where they start."""
+        """Start again at the counters' last values; the sums are dropped."""
         self._sums.clear()
 
     def add(self, reading: Reading) -> None:
-        """What the counters show now. An address that is read for the first time only says where it starts."""
+        """Add the increases since the last reading. The first reading of an address only sets its start."""
         for sample in reading.samples:
             before = self._last.get(sample.key, 0.0)
             self._last[sample.key] = sample.value
@@ -117,7 +120,7 @@ class Window:
         self._origins |= reading.origins
 
     def counts(self) -> Mapping[str, Counts]:
-        """By the label `version`."""
+        """The counts by the label `version`."""
         by_version: dict[str, Counts] = {}
         for (name, labels), value in self._sums.items():
             label = dict(labels)
@@ -125,16 +128,16 @@ class Window:
             if name == REQUESTS:
                 counts.codes[label["code"]] += value
             elif name == SECONDS:
-                counts.seconds[float(label["le"])] += value
+                counts.latency_buckets[float(label["le"])] += value
             elif name == ANSWERS:
                 counts.answers[label["value"]] += value
         for counts in by_version.values():
-            counts.seconds = _apart(counts.seconds)
+            counts.latency_buckets = _per_bucket(counts.latency_buckets)
         return by_version
 
 
-def _apart(cumulative: Counter[float]) -> Counter[float]:
-    """Each bucket's own count from Prometheus's cumulative ones."""
+def _per_bucket(cumulative: Counter[float]) -> Counter[float]:
+    """Convert Prometheus's cumulative buckets to a count for each bucket."""
     below, own = 0, Counter[float]()
     for limit, count in sorted(cumulative.items()):
         own[limit], below = max(0, count - below), max(count, below)

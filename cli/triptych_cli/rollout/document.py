@@ -1,6 +1,6 @@
-"""A ServedModel document in a folder: the file is written anew with its comments, in one step.
+"""Rollout target: a ServedModel document in a folder, replaced atomically with its comments kept.
 
-Whether the traffic is in force is the word of the controller that follows the folder.
+The controller that reads the folder says whether the traffic is in force.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from ruamel.yaml.error import YAMLError
 
 from controller.catalog.served_model import Fault, read_documents
 from triptych.protocol import controller_pb2 as cp
-from triptych_cli.remote import Remote, RemoteError
-from triptych_cli.rollout.plan import Traffic, spell, taking
-from triptych_cli.rollout.target import ChangedByOther, InForce, TargetError
+from triptych_cli.controller_client import ControllerClient, ControllerUnavailable
+from triptych_cli.rollout.target import ConcurrentChange, EffectiveTraffic, TargetError
+from triptych_cli.rollout.traffic_split import TrafficSplit, active_shares, format_split
 
 
 class DocumentTarget:
-    """The one document about a model in a folder."""
+    """The document of one model in a folder."""
 
-    def __init__(self, folder: Path, model: str, remote: Remote) -> None:
-        self._model, self._remote = model, remote
+    def __init__(self, folder: Path, model: str, client: ControllerClient) -> None:
+        self._model, self._client = model, client
         self._path = _find(folder, model)
-        self._asked = self.read()
-        self._mine = [self._asked]  # two when a write was interrupted: either may be there
+        self._desired = self.read()
+        self._expected = [self._desired]  # two after an interrupted write: either may be there
 
     @property
     def where(self) -> str:
         return str(self._path)
 
-    def read(self) -> Traffic:
+    def read(self) -> TrafficSplit:
         for item in read_documents(self._path):
             if isinstance(item, Fault):
                 raise TargetError(item.text)
@@ -44,43 +44,45 @@ class DocumentTarget:
                 return {str(share.version): share.percent for share in item.served.spec.traffic}
         raise TargetError(f"{self._path} has no document about '{self._model}' any more")
 
-    def write(self, traffic: Traffic) -> None:
-        if (found := self.read()) not in self._mine:
-            raise ChangedByOther(f"{self._path} was changed by someone else, to {spell(found)}; it is left as it is")
-        self._mine = [found, dict(traffic)]
+    def write(self, traffic: TrafficSplit) -> None:
+        if (found := self.read()) not in self._expected:
+            raise ConcurrentChange(
+                f"{self._path} was changed by someone else, to {format_split(found)}; it is left as it is"
+            )
+        self._expected = [found, dict(traffic)]
         try:
-            _replace(self._path, rewritten(self._path.read_text(encoding="utf-8"), self._model, traffic))
+            _replace(self._path, rewrite_traffic(self._path.read_text(encoding="utf-8"), self._model, traffic))
         except OSError as error:
             raise TargetError(f"{self._path}: cannot be written: {error.strerror}") from error
-        self._asked, self._mine = dict(traffic), [dict(traffic)]
+        self._desired, self._expected = dict(traffic), [dict(traffic)]
 
-    def check(self, version: str) -> None:
-        model = self._known().get(self._model)
+    def check_version(self, version: str) -> None:
+        model = self._models().get(self._model)
         if model is None or version not in {str(each.version) for each in model.versions}:
             raise TargetError(f"'{self._model}' has no version {version} that can be served{self._reason(version)}")
 
-    def in_force(self) -> InForce:
-        model = self._known().get(self._model)
+    def effective_traffic(self) -> EffectiveTraffic:
+        model = self._models().get(self._model)
         if model is None:
-            return InForce(None, f"'{self._model}' is not served{self._reason('')}")
+            return EffectiveTraffic(None, f"'{self._model}' is not served{self._reason('')}")
         traffic = {str(each.version): each.percent for each in model.versions}
-        if taking(traffic) == taking(self._asked):
-            return InForce(traffic)
-        held_back = sorted(version for version in taking(self._asked) if not traffic.get(version))
-        failures = [text for version in held_back if (text := self._failure(version))]
-        return InForce(traffic, "; ".join(failures), refused=bool(failures))
+        if active_shares(traffic) == active_shares(self._desired):
+            return EffectiveTraffic(traffic)
+        missing = sorted(version for version in active_shares(self._desired) if not traffic.get(version))
+        failures = [text for version in missing if (text := self._failure(version))]
+        return EffectiveTraffic(traffic, "; ".join(failures), refused=bool(failures))
 
     def close(self) -> None:
-        self._remote.close()
+        self._client.close()
 
-    def _known(self) -> Mapping[str, cp.Model]:
+    def _models(self) -> Mapping[str, cp.Model]:
         try:
-            return self._remote.models()
-        except RemoteError as error:
+            return self._client.models()
+        except ControllerUnavailable as error:
             raise TargetError(f"{error}; --controller names it") from error
 
     def _failure(self, version: str) -> str:
-        """Why the version cannot be loaded, as the controller remembers it; empty when it was not tried."""
+        """The controller's reason for a failed load; empty if no load was tried."""
         reason = self._reasons().get(version, "")
         return "" if reason.startswith("not loaded") else reason
 
@@ -91,13 +93,13 @@ class DocumentTarget:
 
     def _reasons(self) -> Mapping[str, str]:
         try:
-            return self._remote.reasons(self._model)
-        except RemoteError:
-            return {}  # what is missing is only the explanation
+            return self._client.reasons(self._model)
+        except ControllerUnavailable:
+            return {}  # only the explanation is missing
 
 
-def rewritten(text: str, model: str, traffic: Traffic) -> str:
-    """The documents of a file with the traffic of one of them changed; comments and order stay."""
+def rewrite_traffic(text: str, model: str, traffic: TrafficSplit) -> str:
+    """Change the traffic of one document in a file; comments and order stay."""
     yaml = YAML(typ="rt", pure=True)
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -113,8 +115,8 @@ def rewritten(text: str, model: str, traffic: Traffic) -> str:
     return out.getvalue()
 
 
-def _set_traffic(shares: CommentedSeq, traffic: Traffic) -> None:
-    """Changes the shares in place: an entry keeps its comment for as long as its version is there."""
+def _set_traffic(shares: CommentedSeq, traffic: TrafficSplit) -> None:
+    """Change the shares in place; an entry keeps its comment as long as its version stays."""
     for at in reversed(range(len(shares))):
         version = str(shares[at]["version"])
         if version in traffic:
@@ -130,7 +132,7 @@ def _set_traffic(shares: CommentedSeq, traffic: Traffic) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never a part; a link goes on pointing where it did."""
+    """Replace a file atomically; a symbolic link keeps its destination."""
     path = path.resolve()
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -146,7 +148,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _find(folder: Path, model: str) -> Path:
-    """The file with the document. Raises `TargetError` for none, several, or a folder that cannot be read."""
+    """Find the file with the document. Raises `TargetError` for none, several, or an unreadable folder."""
     try:
         files = sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != ".")
     except OSError as error:

@@ -1,7 +1,7 @@
-"""A component of a KServe InferenceService in Knative mode: KServe splits between its newest and its last revision.
+"""Rollout target: a component of a KServe InferenceService in Knative mode, which KServe splits between two revisions.
 
-The new revision has to be applied with `canaryTrafficPercent: 0`, or it has all the traffic at once. Shares are that
-field; its absence is all the traffic for the newest, and nothing to go back to.
+The new revision has to be applied with `canaryTrafficPercent: 0`, or it has all the traffic at once. The share of the
+newest revision is that field. Without the field it has all the traffic, and no revision to roll back to.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections import Counter
 
 from controller.kubernetes.api import Json, Kind
 from controller.kubernetes.blocking import BlockingApi
-from triptych_cli.rollout.guarded import Guarded, read
-from triptych_cli.rollout.plan import Traffic
-from triptych_cli.rollout.target import ChangedByOther, InForce, TargetError
+from triptych_cli.rollout.conditional_writer import ConditionalWriter, read
+from triptych_cli.rollout.target import ConcurrentChange, EffectiveTraffic, TargetError
+from triptych_cli.rollout.traffic_split import TrafficSplit
 
 FIELD = "canaryTrafficPercent"
 KNATIVE = ("Knative", "Serverless")
 
 
 class InferenceServiceTarget:
-    """`new` and `old` are the names of the two revisions."""
+    """One component; `new` and `old` are the names of its two revisions."""
 
     def __init__(self, api: BlockingApi, namespace: str, name: str, component: str) -> None:
         self._api, self._component = api, component
@@ -30,28 +30,28 @@ class InferenceServiceTarget:
         self.new = str(status.get("latestCreatedRevision", ""))
         self.old = str(status.get("latestRolledoutRevision", ""))
         self._check_split(found)
-        self._object = Guarded(api, kind, name, self.where, self._traffic)
+        self._object = ConditionalWriter(api, kind, name, self.where, self._traffic)
 
-    def read(self) -> Traffic:
+    def read(self) -> TrafficSplit:
         return self._traffic(self._object.get())
 
-    def write(self, traffic: Traffic) -> None:
-        """A split keeps the old revision in it, be it with 0; without it there is nothing to go back to."""
+    def write(self, traffic: TrafficSplit) -> None:
+        """Write the share of the new revision. A split without the old revision removes the field: a promotion."""
         share = traffic[self.new] if self.old in traffic else None
         self._object.write(traffic, {self._component: {FIELD: share}})
 
-    def check(self, version: str) -> None:
-        """The new revision is the one that was found."""
+    def check_version(self, version: str) -> None:
+        """Nothing: the new revision was read from the object."""
 
-    def in_force(self) -> InForce:
+    def effective_traffic(self) -> EffectiveTraffic:
         found = self._object.get()
         status = self._status(found)
         if found["status"].get("observedGeneration", 0) < found["metadata"]["generation"]:
-            return InForce(None, "KServe has not looked at it yet")
+            return EffectiveTraffic(None, "KServe has not reconciled it yet")
         traffic: Counter[str] = Counter()
         for part in status.get("traffic", ()):
             traffic[str(part["revisionName"])] += int(part.get("percent") or 0)
-        return InForce(dict(traffic), self._reason(found, status))
+        return EffectiveTraffic(dict(traffic), self._reason(found, status))
 
     def close(self) -> None:
         self._api.close()
@@ -66,17 +66,17 @@ class InferenceServiceTarget:
             raise TargetError(f"{text}, or it has all the traffic at once")
 
     def _reason(self, found: Json, status: Json) -> str:
-        """Why the newest revision takes no traffic, as KServe tells it."""
+        """KServe's reason why the newest revision takes no traffic."""
         if status.get("latestReadyRevision") == self.new:
             return ""
         conditions = found["status"].get("conditions", ())
         texts = [f"{each['type']}: {each['message']}" for each in conditions if each.get("message")]
         return "; ".join(texts) or "it is starting"
 
-    def _traffic(self, found: Json) -> Traffic:
+    def _traffic(self, found: Json) -> TrafficSplit:
         latest = self._status(found).get("latestCreatedRevision", self.new)
         if latest != self.new:
-            raise ChangedByOther(f"{self.where} has a newer revision, {latest}; it is left as it is")
+            raise ConcurrentChange(f"{self.where} has a newer revision, {latest}; it is left as it is")
         share = self._share(found)
         return {self.new: 100} if share is None else {self.old: 100 - share, self.new: share}
 

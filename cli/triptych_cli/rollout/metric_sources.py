@@ -1,4 +1,4 @@
-"""Where the counters come from: the stages' own metrics endpoints, or a Prometheus that scrapes them."""
+"""Sources of the counters: the stages' metrics endpoints, or a Prometheus that scrapes them."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 from triptych_cli.rollout.counts import ANSWERS, REQUESTS, SECONDS, Reading, Sample
-from triptych_cli.rollout.samples import Page, complete, read_page
+from triptych_cli.rollout.metrics_page import MetricsPage, parse_page, with_required_labels
 
 FETCH_S = 2.0
-# Preprocess sees whole requests; only postprocess sees what was answered.
+# Preprocess counts whole requests; only postprocess knows the answers.
 STAGES = {REQUESTS: "preprocess", SECONDS: "preprocess", ANSWERS: "postprocess"}
-_PRESENT = "triptych_in_flight"  # every stage shows it from its start on
+_PRESENT = "triptych_in_flight"  # every stage exports it from its start
 
 
-class SignalsError(Exception):
-    """No counter could be read."""
+class MetricSourceError(Exception):
+    """No counter could be read; the text says why."""
 
 
-class Signals(Protocol):
+class MetricSource(Protocol):
     """Counters of the versions of one model."""
 
     def read(self) -> Reading:
-        """All of them now. Raises `SignalsError` when nothing answers."""
+        """Read all of them. Raises `MetricSourceError` if nothing answers."""
 
 
-class Endpoints:
-    """Scrapes metrics pages; `addresses` is asked anew each time, since pods come and go."""
+class EndpointSource:
+    """Scraper of metrics pages; `addresses` is called for each reading, since pods come and go."""
 
     def __init__(self, model: str, addresses: Callable[[], Sequence[str]], fetch: Callable[[str], str]) -> None:
         self._model, self._addresses, self._fetch = model, addresses, fetch
@@ -44,26 +44,28 @@ class Endpoints:
         answered = {address: page for address, page in pages.items() if isinstance(page, str)}
         if not answered:
             reasons = "; ".join(f"{address}: {reason}" for address, reason in pages.items()) or "there is none"
-            raise SignalsError(f"no metrics endpoint answers ({reasons}); --metrics names them")
-        read = {address: read_page(list(_lines_about(self._model, page))) for address, page in answered.items()}
-        samples = complete(sample for address, page in read.items() for sample in self._samples(address, page))
+            raise MetricSourceError(f"no metrics endpoint answers ({reasons}); --metrics names them")
+        read = {address: parse_page(list(_lines_about(self._model, page))) for address, page in answered.items()}
+        samples = with_required_labels(
+            sample for address, page in read.items() for sample in self._samples(address, page)
+        )
         faults = tuple(fault for address, page in read.items() for fault in page.fault(address))
         return Reading(list(samples), frozenset(answered), faults)
 
     def _page(self, address: str) -> str | Exception:
         try:
             return self._fetch(address)
-        except (OSError, ValueError) as error:  # ValueError: an address or a page of another kind
+        except (OSError, ValueError) as error:  # ValueError: no URL, or no text
             return error
 
-    def _samples(self, address: str, page: Page) -> Iterator[Sample]:
+    def _samples(self, address: str, page: MetricsPage) -> Iterator[Sample]:
         for name, labels, value in page.counters:
             if name in STAGES and labels.get("model") == self._model and STAGES[name] == labels.get("stage"):
                 yield Sample(address, name, tuple(sorted(labels.items())), value)
 
 
-class Prometheus:
-    """Asks a Prometheus server; its view is as old as its last scrape, so a hold should last several of them."""
+class PrometheusSource:
+    """Client of a Prometheus server. Its data are as old as its last scrape, so a hold should last several scrapes."""
 
     def __init__(self, model: str, url: str, fetch: Callable[[str], str]) -> None:
         self._model, self._url, self._fetch = model, url.rstrip("/"), fetch
@@ -72,10 +74,10 @@ class Prometheus:
         present = self._query(f'{_PRESENT}{{stage=~"preprocess|postprocess"}}')
         names = "|".join(STAGES)
         every = self._query(f'{{__name__=~"{names}",model="{_escaped(self._model)}"}}')
-        found = [entry for entry in every if _of_stage(_metric(entry))]
-        samples = [sample for entry in found if (sample := _sample(entry))]
-        kept = list(complete(samples))
-        odd = len(found) - len(kept)
+        counters = [entry for entry in every if _of_stage(_metric(entry))]
+        samples = [sample for entry in counters if (sample := _sample(entry))]
+        kept = list(with_required_labels(samples))
+        odd = len(counters) - len(kept)
         faults = (f"Prometheus at {self._url}: {odd} series left out",) if odd else ()
         return Reading(kept, frozenset(map(_origin, filter(None, map(_metric, present)))), faults)
 
@@ -84,18 +86,18 @@ class Prometheus:
         try:
             reply = json.loads(self._fetch(url))
         except (OSError, ValueError) as error:
-            raise SignalsError(f"Prometheus at {self._url} does not answer: {error}") from error
+            raise MetricSourceError(f"Prometheus at {self._url} does not answer: {error}") from error
         status = reply.get("status") if isinstance(reply, dict) else None
         if status != "success":
-            said = reply.get("error", reply) if isinstance(reply, dict) else reply
-            raise SignalsError(f"Prometheus at {self._url} refused the query: {str(said)[:500]}")
+            details = reply.get("error", reply) if isinstance(reply, dict) else reply
+            raise MetricSourceError(f"Prometheus at {self._url} refused the query: {str(details)[:500]}")
         data = reply.get("data")
         result = data.get("result") if isinstance(data, dict) else None
         return result if isinstance(result, list) else []
 
 
 def fetch(url: str) -> str:
-    """The text behind a URL. Raises `OSError`."""
+    """Fetch a URL as text. Raises `OSError`."""
     if not url.startswith(("http://", "https://")):
         raise URLError(f"want a URL that starts with http:// or https://, got '{url}'")
     with urlopen(url, timeout=FETCH_S) as page:
@@ -104,30 +106,30 @@ def fetch(url: str) -> str:
 
 
 def _lines_about(model: str, page: str) -> Iterable[str]:
-    """The few lines that count out of the thousands of a busy stage: parsing all would cost a second."""
+    """The lines of one model. Parsing all of a busy stage's thousands would take a second."""
     mark = f'model="{_escaped(model)}"'
     return (line for line in page.splitlines() if mark in line)
 
 
 def _of_stage(labels: Mapping[str, str]) -> bool:
-    """Whether the series is that of the stage which counts; of what is no series it cannot be told."""
+    """Whether a series is of the stage in `STAGES`; True for an entry without a name."""
     name = labels.get("__name__", "")
     return name not in STAGES or STAGES[name] == labels.get("stage")
 
 
 def _escaped(text: str) -> str:
-    """For a string of a query, and of a label in a page."""
+    """Escape a string for a query, and for a label in a page."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _metric(entry: Any) -> dict[str, str]:
-    """Labels of a series; none of what is no series."""
+    """Labels of a series; empty for an entry that is no series."""
     labels = entry.get("metric") if isinstance(entry, dict) else None
     return {str(name): str(text) for name, text in labels.items()} if isinstance(labels, dict) else {}
 
 
 def _sample(entry: Any) -> Sample | None:
-    """None for what is no counter of a stage."""
+    """The sample of a series, or None if it is no counter of a stage."""
     labels = _metric(entry)
     name = labels.get("__name__", "")
     try:
@@ -141,5 +143,5 @@ def _sample(entry: Any) -> Sample | None:
 
 
 def _origin(labels: dict[str, str]) -> str:
-    """One process, as Prometheus names it."""
+    """The process, by Prometheus's labels."""
     return f"{labels.get('job', '')}/{labels.get('instance', '')}"

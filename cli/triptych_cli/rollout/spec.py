@@ -1,4 +1,4 @@
-"""What a rollout is to do, and what is told of it on the way and at its end."""
+"""The specification, the status and the result of a rollout, and the interface of its reporters."""
 
 from __future__ import annotations
 
@@ -6,49 +6,49 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
-from triptych_cli.rollout.analysis import Limits
+from triptych_cli.rollout.analysis import Tolerances
 from triptych_cli.rollout.counts import Counts
-from triptych_cli.rollout.plan import Traffic
+from triptych_cli.rollout.traffic_split import TrafficSplit
 
 
-class End(IntEnum):
-    """How it ended; the value is the exit status."""
+class ExitStatus(IntEnum):
+    """The end of a rollout; the value is the exit status of the command."""
 
     PROMOTED = 0
     ROLLED_BACK = 1
     NOTHING_CHANGED = 2
-    LEFT = 3
+    ABANDONED = 3
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How it ended, why, and what the traffic is now."""
+class RolloutResult:
+    """The end of a rollout, its reason, and the traffic that is written now."""
 
-    end: End
+    exit_status: ExitStatus
     reason: str
-    traffic: Traffic
+    traffic: TrafficSplit
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What is to be done, in which times."""
+class RolloutSpec:
+    """The steps of a rollout to version `to`, with their times in seconds."""
 
     model: str
     to: str
     steps: tuple[int, ...]
     hold_s: float
     max_hold_s: float
-    gate_s: float
-    limits: Limits = field(default_factory=Limits)
+    gate_timeout_s: float
+    tolerances: Tolerances = field(default_factory=Tolerances)
 
 
 @dataclass(frozen=True)
-class View:
-    """All that there is to see at one moment. `recent` are medians in seconds of the old and the new, oldest first."""
+class RolloutStatus:
+    """The state at one moment. `recent` holds medians in seconds of the old and the new version, oldest first."""
 
     phase: str
     share: int
-    traffic: Traffic
+    traffic: TrafficSplit
     old: Counts
     new: Counts
     left_s: float
@@ -57,24 +57,24 @@ class View:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What became of one step."""
+class AnalysisResult:
+    """The comparison of the two versions in one step."""
 
     share: int
-    verdict: str  # good, worse, too few requests
+    conclusion: str  # good, worse, too few requests
     held_s: float
     old: Counts
     new: Counts
     reasons: tuple[str, ...]
 
 
-class Show(Protocol):
-    """Where a person or a program sees the course."""
+class Reporter(Protocol):
+    """A receiver of the events of a rollout, for a person or a program."""
 
-    def begin(self, wish: Wish, where: str, before: Traffic) -> None: ...
+    def started(self, spec: RolloutSpec, where: str, before: TrafficSplit) -> None: ...
 
-    def tick(self, view: View) -> None: ...
+    def progress(self, status: RolloutStatus) -> None: ...
 
-    def step(self, verdict: Verdict) -> None: ...
+    def step_finished(self, result: AnalysisResult) -> None: ...
 
-    def end(self, outcome: Outcome) -> None: ...
+    def finished(self, result: RolloutResult) -> None: ...

@@ -1,48 +1,48 @@
-"""Where the traffic of a rollout is written, and how it is known to be in force."""
+"""The interface of a target: the document or object whose traffic a rollout writes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
-from triptych_cli.rollout.plan import Traffic
+from triptych_cli.rollout.traffic_split import TrafficSplit
 
 
 class TargetError(Exception):
-    """The traffic could not be read or written; says what to do."""
+    """The traffic could not be read or written; the text says what to do."""
 
 
-class ChangedByOther(TargetError):
+class ConcurrentChange(TargetError):
     """Someone else wrote the traffic since it was read; it is left as it is."""
 
 
 @dataclass(frozen=True)
-class InForce:
-    """The traffic that requests meet now, None if it cannot be told; `reason` says why it is not what was asked."""
+class EffectiveTraffic:
+    """The traffic in force now, or None if it is unknown; `reason` says why it is not the desired one."""
 
-    traffic: Traffic | None
+    traffic: TrafficSplit | None
     reason: str = ""
-    refused: bool = False  # it will not come by waiting
+    refused: bool = False  # waiting will not help
 
 
-class Target(Protocol):
+class RolloutTarget(Protocol):
     """One model (or component) whose traffic is split by version (or revision)."""
 
     @property
     def where(self) -> str:
-        """For messages: the file, or the object."""
+        """The file or the object, for messages."""
 
-    def read(self) -> Traffic:
-        """The traffic that is asked for. Raises `TargetError`."""
+    def read(self) -> TrafficSplit:
+        """Read the desired traffic. Raises `TargetError`."""
 
-    def write(self, traffic: Traffic) -> None:
-        """Asks for this traffic. Raises `ChangedByOther` if it is not what was read or written here last."""
+    def write(self, traffic: TrafficSplit) -> None:
+        """Write the desired traffic. Raises `ConcurrentChange` if it is not the last one read or written here."""
 
-    def check(self, version: str) -> None:
-        """Raises `TargetError` for a version that is not there, or cannot be served."""
+    def check_version(self, version: str) -> None:
+        """Raise `TargetError` for a version that does not exist, or cannot be served."""
 
-    def in_force(self) -> InForce:
-        """What requests meet now. Raises `TargetError` when nobody can tell."""
+    def effective_traffic(self) -> EffectiveTraffic:
+        """Read the traffic in force. Raises `TargetError` if it is unknown."""
 
     def close(self) -> None:
-        """Ends connections."""
+        """Close the connections."""

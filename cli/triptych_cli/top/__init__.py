@@ -1,1 +1,1 @@
-"""`triptych top`: what each Triton holds, and what was decided lately, in a terminal."""
+"""`triptych top`: loaded models of each predictor, and the controller's last decisions, in a terminal."""

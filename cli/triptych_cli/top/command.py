@@ -1,4 +1,4 @@
-"""The command line of `top`."""
+"""The command line of `triptych top`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rich.text import Text
 
 from triptych.runtime.addresses import argument
 from triptych_cli import tls_options
-from triptych_cli.arguments import duration, typed
-from triptych_cli.remote import Remote, RemoteError
-from triptych_cli.top.frame import SORTS, Frame, as_json, frame
-from triptych_cli.top.picture import render
+from triptych_cli.arguments import argument_type, duration
+from triptych_cli.controller_client import ControllerClient, ControllerUnavailable
+from triptych_cli.top.snapshot import SORTS, Snapshot, as_json, take_snapshot
+from triptych_cli.top.tables import render
 
-PIPE_WIDTH = 500  # nothing is cut off for a program that reads it
+PIPE_WIDTH = 500  # columns, so that nothing is cut off in a pipe
 
 DESCRIPTION = """\
-Shows what each Triton holds, how full it is, which models were used last, with which traffic, and what the controller
-decided lately and why. Ctrl-C ends it.
+Show the models that each predictor has loaded, its use of memory, each model's traffic and last use, and the
+controller's last decisions with their reasons. Ctrl-C ends it.
 
 examples:
   triptych top --sort rate
@@ -37,23 +37,23 @@ exit status: 0, or 1 when the controller does not answer (with --once)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Shows frames until Ctrl-C, or one; returns the exit status."""
+    """Show snapshots until Ctrl-C, or one. Returns the exit status."""
     options = parser().parse_args(arguments)
     try:
-        remote = Remote(options.address, tls_options.given(options))
+        client = ControllerClient(options.address, tls_options.credentials(options))
     except OSError as error:
         sys.stderr.write(f"top: {error}\n")
         return 1
     try:
         if options.once:
-            return _once(remote, options)
+            return _once(client, options)
         if options.json:
-            return _lines(remote, options)
-        return _live(remote, options)
+            return _lines(client, options)
+        return _live(client, options)
     except KeyboardInterrupt:
         return 0
     finally:
-        remote.close()
+        client.close()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,25 +65,29 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument(
         "--address",
-        type=typed(argument),
+        type=argument_type(argument),
         default="127.0.0.1:9002",
         metavar="HOST:PORT",
-        help="default 127.0.0.1:9002",
+        help="the controller; default 127.0.0.1:9002",
     )
-    made.add_argument("--once", action="store_true", help="one frame with everything, then end")
-    made.add_argument("--json", action="store_true", help="each frame as one line of JSON")
-    made.add_argument("--sort", choices=SORTS, default="model", help="order of the residents; default model")
+    made.add_argument("--once", action="store_true", help="one complete snapshot, then end")
+    made.add_argument("--json", action="store_true", help="each snapshot as one line of JSON")
+    made.add_argument("--sort", choices=SORTS, default="model", help="order of the models; default model")
     made.add_argument(
-        "--interval", type=typed(duration), default=1.0, metavar="TIME", help="between frames; default 1s"
+        "--interval",
+        type=argument_type(duration),
+        default=1.0,
+        metavar="TIME",
+        help="time between snapshots; default 1s",
     )
     tls_options.add(made)
     return made
 
 
-def _once(remote: Remote, options: argparse.Namespace) -> int:
+def _once(client: ControllerClient, options: argparse.Namespace) -> int:
     try:
-        shown = _look(remote, options.sort)
-    except RemoteError as error:
+        shown = _poll(client, options.sort)
+    except ControllerUnavailable as error:
         sys.stderr.write(f"top: {error}; --address names it\n")
         return 1
     if options.json:
@@ -93,32 +97,32 @@ def _once(remote: Remote, options: argparse.Namespace) -> int:
     return 0
 
 
-def _lines(remote: Remote, options: argparse.Namespace) -> int:
+def _lines(client: ControllerClient, options: argparse.Namespace) -> int:
     while True:
         try:
-            sys.stdout.write(_line(_look(remote, options.sort)))
+            sys.stdout.write(_line(_poll(client, options.sort)))
             sys.stdout.flush()
-        except RemoteError as error:
+        except ControllerUnavailable as error:
             sys.stderr.write(f"top: {error}\n")
         time.sleep(options.interval)
 
 
-def _live(remote: Remote, options: argparse.Namespace) -> int:
-    """On the whole screen; a controller that goes away is named, and waited for."""
+def _live(client: ControllerClient, options: argparse.Namespace) -> int:
+    """Redraw the screen until Ctrl-C; while the controller does not answer, show why."""
     console = Console()
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:
-                live.update(render(_look(remote, options.sort), console.height), refresh=True)
-            except RemoteError as error:
+                live.update(render(_poll(client, options.sort), console.height), refresh=True)
+            except ControllerUnavailable as error:
                 live.update(Text(str(error), "red"), refresh=True)
             time.sleep(options.interval)
 
 
-def _look(remote: Remote, sort: str) -> Frame:
-    reply = remote.describe()
-    return frame(remote.address, reply, remote.models(), sort)
+def _poll(client: ControllerClient, sort: str) -> Snapshot:
+    reply = client.describe()
+    return take_snapshot(client.address, reply, client.models(), sort)
 
 
-def _line(shown: Frame) -> str:
+def _line(shown: Snapshot) -> str:
     return json.dumps(as_json(shown), ensure_ascii=False) + "\n"

@@ -13,7 +13,7 @@ from tests.unit.controller.folders import publish
 from tests.unit.controller.stores import Memory, contents
 from triptych_cli.__main__ import COMMANDS
 from triptych_cli.mirror import command
-from triptych_cli.mirror.command import Stopped, Teller, run, size
+from triptych_cli.mirror.command import ProgressReporter, Stopped, format_bytes, run
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_once_brings_the_folder_in_step_and_says_so(
     here = tmp_path / "here"
     assert command.main([f"file://{there}", str(here), "--once"]) == 0
     assert contents(here) == contents(there)
-    assert f"mirror: {here} is in step with file://{there}: 3 files came, 0 went\n" in capsys.readouterr().err
+    assert f"mirror: {here} is in sync with file://{there}: 3 files downloaded, 0 removed\n" in capsys.readouterr().err
 
 
 def test_contracts_only_is_what_the_controller_needs(there: Path, tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_once_ends_with_1_and_a_reason_when_the_store_cannot_be_read(
     assert command.main(["file:///nowhere", str(tmp_path / "here"), "--once"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("mirror: file:///nowhere: cannot be read: /nowhere does not answer")
-    assert said.endswith("want a folder that can be read; what is in the folder stays\n")
+    assert said.endswith("want a folder that can be read; the folder keeps its content\n")
 
 
 @pytest.mark.parametrize(
@@ -92,19 +92,19 @@ def test_a_store_that_is_away_is_told_once_tried_again_and_told_when_it_is_back(
     store, stop = Memory(), threading.Event()
     store.put("sales_de/config.pbtxt")
     folder = tmp_path / "here"
-    assert run(Looks(store, folder, stop, 5), Teller(stop.is_set), stop, every_s=0.001) == 0
+    assert run(Looks(store, folder, stop, 5), ProgressReporter(stop.is_set), stop, every_s=0.001) == 0
     assert capsys.readouterr().err.splitlines() == [
-        f"mirror: {folder} is in step with s3://models/eu: 1 files came, 0 went",
-        "mirror: s3://models/eu: cannot be read: memory does not answer; what is in the folder stays",
-        f"mirror: {folder} is in step with s3://models/eu: 0 files came, 0 went",
+        f"mirror: {folder} is in sync with s3://models/eu: 1 files downloaded, 0 removed",
+        "mirror: s3://models/eu: cannot be read: memory does not answer; the folder keeps its content",
+        f"mirror: {folder} is in sync with s3://models/eu: 0 files downloaded, 0 removed",
     ]
 
 
 def test_a_long_download_says_how_far_it_is_but_not_at_every_chunk(capsys: pytest.CaptureFixture[str]) -> None:
     now_s = 0.0
-    teller = Teller(lambda: False, lambda: now_s)
+    reporter = ProgressReporter(lambda: False, lambda: now_s)
     for now_s in (1.0, 4.9, 5.0, 5.1, 9.9, 10.1):
-        teller.progress(Progress(3, 40, int(now_s * 2**20), 3 * 2**30))
+        reporter.progress(Progress(3, 40, int(now_s * 2**20), 3 * 2**30))
     assert capsys.readouterr().err.splitlines() == [
         "mirror: 3 of 40 files, 5.0 MiB of 3.0 GiB",
         "mirror: 3 of 40 files, 10.1 MiB of 3.0 GiB",
@@ -120,11 +120,11 @@ def test_ending_the_command_ends_a_download_and_leaves_nothing_half(tmp_path: Pa
         came.append(progress.came_bytes)
         if len(came) == 2:
             stop.set()
-        Teller(stop.is_set).progress(progress)
+        ProgressReporter(stop.is_set).progress(progress)
 
     folder = tmp_path / "here"
     mirror = Mirror(store, folder, whole=True, watch=watch)
-    assert run(mirror, Teller(stop.is_set), stop, every_s=60) == 0
+    assert run(mirror, ProgressReporter(stop.is_set), stop, every_s=60) == 0
     assert len(came) == 2
     assert contents(tmp_path / "here") == {}
     assert not list((tmp_path / ".here.mirror").glob("draft/**/*"))
@@ -136,4 +136,4 @@ def test_ending_the_command_ends_a_download_and_leaves_nothing_half(tmp_path: Pa
     ("count", "text"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (5 * 2**50, "5120.0 TiB")]
 )
 def test_sizes_are_for_readers(count: int, text: str) -> None:
-    assert size(count) == text
+    assert format_bytes(count) == text

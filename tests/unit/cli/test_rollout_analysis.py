@@ -14,21 +14,21 @@ from hypothesis import strategies as st
 from triptych.datatypes import Array
 from triptych.telemetry.version_metrics import SECONDS_BUCKETS
 from triptych_cli.rollout.analysis import (
-    AT_THE_END,
-    ON_THE_WAY,
-    Limits,
-    distance,
-    fastest,
-    rare_count,
+    FINAL_LOOK,
+    INTERIM_LOOK,
+    Tolerances,
+    binomial_tail_count,
+    find_regressions,
+    quantile_lower_limit,
+    quantile_upper_limit,
     rate_increase,
-    slowest,
+    total_variation_distance,
     wilson,
-    worse,
 )
 from triptych_cli.rollout.counts import Counts
 
 EDGES = (*SECONDS_BUCKETS, math.inf)
-NO_MARGIN = Limits(error_rate_increase=0.0, latency_ratio=1.0, answer_shift=0.0)
+NO_MARGIN = Tolerances(error_rate_increase=0.0, latency_ratio=1.0, answer_shift=0.0)
 
 
 def counted(seconds: Sequence[float] | Array, errors: int = 0, answers: Sequence[int] | Array = ()) -> Counts:
@@ -48,19 +48,19 @@ def draw(random: np.random.Generator, n: int, errors: float = 0.01, slower: floa
     return counted(seconds, failed, answers)
 
 
-def taken_back(random: np.random.Generator, limits: Limits, share: float, **new: float) -> bool:
+def taken_back(random: np.random.Generator, limits: Tolerances, share: float, **new: float) -> bool:
     """One step of 1,000 requests, looked at four times on the way and once at its end."""
     old_sum, new_sum = Counts(), Counts()
     for look in range(5):
         old_sum += draw(random, round(200 * (1 - share)))
         new_sum += draw(random, round(200 * share), **new)  # type: ignore[arg-type]
-        if worse(old_sum, new_sum, limits, AT_THE_END if look == 4 else ON_THE_WAY):
+        if find_regressions(old_sum, new_sum, limits, FINAL_LOOK if look == 4 else INTERIM_LOOK):
             return True
     return False
 
 
-@pytest.mark.parametrize("limits", [Limits(), NO_MARGIN], ids=["as set", "without any margin"])
-def test_of_a_thousand_rollouts_of_an_equal_version_hardly_one_is_taken_back(limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [Tolerances(), NO_MARGIN], ids=["as set", "without any margin"])
+def test_of_a_thousand_rollouts_of_an_equal_version_hardly_one_is_taken_back(limits: Tolerances) -> None:
     random = np.random.default_rng(4)
     back = sum(any(taken_back(random, limits, share) for share in (0.05, 0.25, 0.5)) for _ in range(1000))
     # Three steps, four tests each: 12 * 0.0005 at most by the rule of chance, and the looks on the way.
@@ -73,32 +73,32 @@ def test_of_a_thousand_rollouts_of_an_equal_version_hardly_one_is_taken_back(lim
 def test_of_a_hundred_rollouts_of_a_clearly_worse_version_each_is_taken_back(fault: dict[str, float]) -> None:
     random = np.random.default_rng(5)
     steps = (0.05, 0.25, 0.5)
-    assert all(any(taken_back(random, Limits(), share, **fault) for share in steps) for _ in range(100))
+    assert all(any(taken_back(random, Tolerances(), share, **fault) for share in steps) for _ in range(100))
 
 
 def test_fifty_requests_of_which_ten_fail_are_enough() -> None:
-    (reason,) = worse(counted([0.02] * 950), counted([0.02] * 40, errors=10), Limits(), AT_THE_END)
+    (reason,) = find_regressions(counted([0.02] * 950), counted([0.02] * 40, errors=10), Tolerances(), FINAL_LOOK)
     assert reason.startswith("20.0% of 50 requests failed (INTERNAL 10), of the old version's 950 0.0%")
 
 
 def test_a_single_error_in_few_requests_proves_nothing() -> None:
-    assert not worse(counted([0.02] * 950), counted([0.02] * 19, errors=1), Limits(), AT_THE_END)
+    assert not find_regressions(counted([0.02] * 950), counted([0.02] * 19, errors=1), Tolerances(), FINAL_LOOK)
 
 
 def test_a_version_that_is_within_the_limits_is_not_worse() -> None:
     old, new = counted([0.02] * 5000, errors=0), counted([0.02] * 4960, errors=40)
-    assert not worse(old, new, Limits(error_rate_increase=0.01), AT_THE_END)
-    assert worse(old, new, Limits(error_rate_increase=0.001), AT_THE_END)
+    assert not find_regressions(old, new, Tolerances(error_rate_increase=0.01), FINAL_LOOK)
+    assert find_regressions(old, new, Tolerances(error_rate_increase=0.001), FINAL_LOOK)
 
 
 def test_a_long_tail_is_found_although_the_median_is_the_same() -> None:
     old, new = counted([0.01] * 2000), counted([0.01] * 900 + [1.0] * 100)
-    (reason,) = worse(old, new, Limits(), AT_THE_END)
+    (reason,) = find_regressions(old, new, Tolerances(), FINAL_LOOK)
     assert reason.startswith("p99 is")
 
 
 def test_a_faster_version_with_fewer_errors_is_not_worse() -> None:
-    assert not worse(counted([0.1] * 900, errors=100), counted([0.01] * 1000), NO_MARGIN, ON_THE_WAY)
+    assert not find_regressions(counted([0.1] * 900, errors=100), counted([0.01] * 1000), NO_MARGIN, INTERIM_LOOK)
 
 
 def test_what_the_caller_gave_up_counts_for_nobody() -> None:
@@ -108,15 +108,15 @@ def test_what_the_caller_gave_up_counts_for_nobody() -> None:
 
 
 def test_nothing_is_worse_than_nothing() -> None:
-    assert not worse(Counts(), Counts(), Limits(), AT_THE_END)
-    assert not worse(Counts(), counted([9.0] * 100, errors=50), Limits(), AT_THE_END)
+    assert not find_regressions(Counts(), Counts(), Tolerances(), FINAL_LOOK)
+    assert not find_regressions(Counts(), counted([9.0] * 100, errors=50), Tolerances(), FINAL_LOOK)
 
 
 def test_permuted_answers_are_named_with_the_value_that_moved_most() -> None:
     old, new = counted([0.02] * 900, answers=[1] * 900), counted([0.02] * 900, answers=[1] * 300 + [7] * 600)
-    (reason,) = worse(old, new, Limits(), AT_THE_END)
+    (reason,) = find_regressions(old, new, Tolerances(), FINAL_LOOK)
     assert "67% of them moved ('1' went from 100% to 33%)" in reason
-    assert not worse(old, new, Limits(answer_shift=1.0), AT_THE_END)
+    assert not find_regressions(old, new, Tolerances(answer_shift=1.0), FINAL_LOOK)
 
 
 @given(
@@ -127,7 +127,7 @@ def test_a_rare_count_is_the_smallest_that_is_rare(n: int, share: float, chance:
         terms = (math.comb(n, j) * share**j * (1 - share) ** (n - j) for j in range(k, n + 1))
         return math.fsum(terms)
 
-    k = rare_count(n, share, chance)
+    k = binomial_tail_count(n, share, chance)
     assert tail(k) <= chance * (1 + 1e-6)
     assert tail(k - 1) > chance * (1 - 1e-6)
 
@@ -148,7 +148,7 @@ def test_an_increase_is_never_surer_than_what_was_seen(old: tuple[int, int], new
     # old=(33, 0), new=(0, 1) gives -1 less one part in 10^16
     (old_errors, old_good), (new_errors, new_good) = old, new
     old_n, new_n = old_errors + old_good, new_errors + new_good
-    least = rate_increase(old_errors, old_n, new_errors, new_n, AT_THE_END.z)
+    least = rate_increase(old_errors, old_n, new_errors, new_n, FINAL_LOOK.z)
     if old_n and new_n:
         assert -1.0 - 1e-12 <= least <= new_errors / new_n - old_errors / old_n + 1e-12
     else:
@@ -159,7 +159,7 @@ def test_an_increase_is_never_surer_than_what_was_seen(old: tuple[int, int], new
 def test_the_limits_of_a_quantile_lie_on_both_sides_of_it(seconds: list[float], part: float) -> None:
     counts = counted(seconds)
     middle = counts.quantile(part)
-    low, high = fastest(counts, part, 0.0005), slowest(counts, part, 0.0005)
+    low, high = quantile_lower_limit(counts, part, 0.0005), quantile_upper_limit(counts, part, 0.0005)
     assert middle is not None
     assert low is None or low <= middle
     assert high is None or high >= middle
@@ -168,6 +168,6 @@ def test_the_limits_of_a_quantile_lie_on_both_sides_of_it(seconds: list[float], 
 @given(st.dictionaries(st.text("ab", max_size=2), st.integers(1, 50), min_size=1))
 def test_the_same_answers_are_at_no_distance(answers: dict[str, int]) -> None:
     doubled = Counter({value: 2 * count for value, count in answers.items()})
-    assert distance(Counter(answers), doubled) == pytest.approx(0.0, abs=1e-12)
-    assert distance(Counter(answers), Counter(other=1)) == pytest.approx(1.0)
-    assert distance(Counter(answers), Counter()) is None
+    assert total_variation_distance(Counter(answers), doubled) == pytest.approx(0.0, abs=1e-12)
+    assert total_variation_distance(Counter(answers), Counter(other=1)) == pytest.approx(1.0)
+    assert total_variation_distance(Counter(answers), Counter()) is None

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from triptych_cli.rollout.command import main, parser
+from triptych_cli.rollout.metrics_page import parse_page
 from triptych_cli.rollout.pods import _addresses, _stage_samples
-from triptych_cli.rollout.samples import read_page
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +26,8 @@ def _own_signals() -> Iterator[None]:
     [
         ([], "want a model and --to VERSION, or --inferenceservice NAME"),
         (["m"], "want a model and --to VERSION"),
-        (["m", "--to", "2"], "Say one of --documents DIR and --namespace NS"),
-        (["m", "--to", "2", "--documents", "a", "--namespace", "b"], "Say one of --documents DIR and --namespace NS"),
+        (["m", "--to", "2"], "want one of --documents DIR and --namespace NS"),
+        (["m", "--to", "2", "--documents", "a", "--namespace", "b"], "want one of --documents DIR and --namespace NS"),
         (["m", "--inferenceservice", "x", "--namespace", "b"], "it takes no model and no --to"),
         (["--inferenceservice", "x"], "--inferenceservice needs --namespace"),
         (["--inferenceservice", "x", "--namespace", "b", "--metrics", "http://x"], "no --metrics, no --prometheus"),
@@ -89,6 +89,6 @@ def test_the_versions_of_models_do_not_hide_the_revision_of_the_stage() -> None:
             'triptych_requests_total{code="OK",family="digits",stage="preprocess",version="2"} 7.0',
         ]
     )
-    samples = list(_stage_samples("p:9100", "entry-00002", read_page(page.splitlines())))
+    samples = list(_stage_samples("p:9100", "entry-00002", parse_page(page.splitlines())))
     assert {dict(sample.labels)["version"] for sample in samples} == {"entry-00002"}
     assert len({sample.key for sample in samples}) == 2

@@ -1,4 +1,4 @@
-"""The document of a rollout: rewritten with its comments, in one step, and never over someone else's change."""
+"""The document of a rollout: rewrite_traffic with its comments, in one step, and never over someone else's change."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from controller.catalog.served_model import Document, read_documents
 from triptych.protocol import controller_pb2 as cp
-from triptych_cli.remote import Remote, RemoteError
-from triptych_cli.rollout.document import DocumentTarget, rewritten
-from triptych_cli.rollout.target import ChangedByOther, TargetError
+from triptych_cli.controller_client import ControllerClient, ControllerUnavailable
+from triptych_cli.rollout.document import DocumentTarget, rewrite_traffic
+from triptych_cli.rollout.target import ConcurrentChange, TargetError
 
 TEXT = """\
 # two documents in one file
@@ -38,8 +38,8 @@ spec:
 """
 
 
-class Told:
-    """A controller that says what the test wants."""
+class FakeController:
+    """A controller client with replies of the test."""
 
     def __init__(self, traffic: dict[int, int], reasons: dict[str, str] | None = None) -> None:
         self.traffic, self._reasons = traffic, reasons or {}
@@ -55,9 +55,9 @@ class Told:
         """Nothing is open."""
 
 
-class Silent(Told):
+class UnreachableController(FakeController):
     def models(self) -> dict[str, cp.Model]:
-        raise RemoteError("the controller at x:1 does not answer: UNAVAILABLE")
+        raise ControllerUnavailable("the controller at x:1 does not answer: UNAVAILABLE")
 
 
 @pytest.fixture
@@ -66,8 +66,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def target(folder: Path, told: Told | None = None, model: str = "second") -> DocumentTarget:
-    return DocumentTarget(folder, model, cast(Remote, told or Told({3: 100, 4: 0})))
+def target(folder: Path, controller: FakeController | None = None, model: str = "second") -> DocumentTarget:
+    return DocumentTarget(folder, model, cast(ControllerClient, controller or FakeController({3: 100, 4: 0})))
 
 
 def shares(path: Path, model: str) -> Any:
@@ -99,7 +99,7 @@ def test_there_and_back_is_the_same_file(folder: Path) -> None:
 
 def test_traffic_in_one_line_stays_in_one_line() -> None:
     text = "spec:\n  model: m\n  traffic: [{version: 1, percent: 100}]\n"
-    assert rewritten(text, "m", {"1": 90, "2": 10}) == (
+    assert rewrite_traffic(text, "m", {"1": 90, "2": 10}) == (
         "spec:\n  model: m\n  traffic: [{version: 1, percent: 90}, {version: 2, percent: 10}]\n"
     )
 
@@ -108,7 +108,7 @@ def test_a_file_that_someone_else_changed_is_left_alone(folder: Path) -> None:
     there = target(folder)
     changed = TEXT.replace("{version: 3, percent: 100}", "{version: 2, percent: 100}")
     (folder / "both.yaml").write_text(changed)
-    with pytest.raises(ChangedByOther, match="changed by someone else, to 2: 100 %"):
+    with pytest.raises(ConcurrentChange, match="changed by someone else, to 2: 100 %"):
         there.write({"3": 95, "4": 5})
     assert (folder / "both.yaml").read_text() == changed
 
@@ -128,32 +128,35 @@ def test_permissions_and_a_link_survive_and_nothing_is_left_beside_it(tmp_path: 
 
 
 def test_in_force_is_what_the_controller_says(folder: Path) -> None:
-    told = Told({3: 100, 4: 0})
-    there = target(folder, told)
+    controller = FakeController({3: 100, 4: 0})
+    there = target(folder, controller)
     there.write({"3": 95, "4": 5})
-    assert there.in_force().traffic == {"3": 100, "4": 0}
-    assert not there.in_force().refused
-    told.traffic = {3: 95, 4: 5}
-    assert there.in_force().traffic == {"3": 95, "4": 5}
+    assert there.effective_traffic().traffic == {"3": 100, "4": 0}
+    assert not there.effective_traffic().refused
+    controller.traffic = {3: 95, 4: 5}
+    assert there.effective_traffic().traffic == {"3": 95, "4": 5}
 
 
 def test_a_load_that_failed_is_a_refusal_with_its_reason(folder: Path) -> None:
-    there = target(folder, Told({3: 100, 4: 0}, {"4": "failed to load: no model.onnx"}))
+    there = target(folder, FakeController({3: 100, 4: 0}, {"4": "failed to load: no model.onnx"}))
     there.write({"3": 95, "4": 5})
-    assert (there.in_force().refused, there.in_force().reason) == (True, "failed to load: no model.onnx")
+    assert (there.effective_traffic().refused, there.effective_traffic().reason) == (
+        True,
+        "failed to load: no model.onnx",
+    )
 
 
 def test_a_version_that_has_not_been_loaded_yet_is_no_refusal(folder: Path) -> None:
-    there = target(folder, Told({3: 100, 4: 0}, {"4": "not loaded; it is when asked for"}))
+    there = target(folder, FakeController({3: 100, 4: 0}, {"4": "not loaded; it is when asked for"}))
     there.write({"3": 95, "4": 5})
-    assert not there.in_force().refused
+    assert not there.effective_traffic().refused
 
 
 def test_an_unknown_version_is_named_with_the_reason(folder: Path) -> None:
     with pytest.raises(TargetError, match="'second' has no version 7 that can be served: no such file"):
-        target(folder, Told({3: 100}, {"7": "no such file"})).check("7")
+        target(folder, FakeController({3: 100}, {"7": "no such file"})).check_version("7")
     with pytest.raises(TargetError, match="x:1 does not answer: UNAVAILABLE; --controller names it"):
-        target(folder, Silent({})).check("4")
+        target(folder, UnreachableController({})).check_version("4")
 
 
 def test_what_cannot_be_found_says_what_to_write(folder: Path) -> None:

@@ -15,7 +15,7 @@ from controller.catalog.store.location import MAX_NAMED, named
 from controller.catalog.watcher import Source
 from controller.metrics import ControllerMetrics
 from tests.unit.controller.folders import publish
-from triptych_cli.mirror.command import Teller
+from triptych_cli.mirror.command import ProgressReporter
 
 
 def test_a_version_that_did_not_come_is_broken_and_the_others_are_served(models: Path) -> None:
@@ -69,9 +69,9 @@ async def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(
 def test_a_bucket_full_of_strays_is_a_hundred_lines_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
     faults = [f"s3://models/eu//{number}: has an empty part" for number in range(100_000)]
     assert len(named(faults)) == MAX_NAMED + 1
-    teller = Teller(lambda: False)
+    reporter = ProgressReporter(lambda: False)
     for _ in range(3):
-        teller.left_out(faults)
+        reporter.left_out(faults)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == MAX_NAMED + 1
     assert sum("99900 more objects of the store are left out" in line for line in lines) == 1

@@ -15,22 +15,22 @@ from controller.kubernetes.api import Away
 from controller.kubernetes.blocking import BlockingApi
 from triptych.protocol import controller_pb2 as cp
 from triptych_cli.rollout.counts import Window
-from triptych_cli.rollout.metric_sources import Endpoints, Prometheus, SignalsError
-from triptych_cli.rollout.pods import RevisionSignals, model_signals
+from triptych_cli.rollout.metric_sources import EndpointSource, MetricSourceError, PrometheusSource
+from triptych_cli.rollout.pods import RevisionMetrics, model_metrics
 from triptych_cli.rollout.served_model_object import ServedModelObject
 from triptych_cli.rollout.target import TargetError
-from triptych_cli.top.frame import frame
-from triptych_cli.top.picture import render
+from triptych_cli.top.snapshot import take_snapshot
+from triptych_cli.top.tables import render
 
 GOOD = 'triptych_version_requests_total{model="m",version="1",code="OK",stage="preprocess"} 3.0'
 SERIES = {"__name__": "triptych_version_requests_total", "model": "m", "version": "1", "code": "OK"}
 
 
-def answered(signals: Any) -> int:
+def answered(source: Any) -> int:
     """Requests that version 1 answered since all counters stood at 0."""
     window = Window()
-    window._origins |= signals.read().origins  # every address is known: what it shows is counted
-    window.add(signals.read())
+    window._origins |= source.read().origins  # every address is known: what it shows is counted
+    window.add(source.read())
     counts = window.counts()
     return counts["1"].answered if "1" in counts else 0
 
@@ -54,9 +54,9 @@ UNSAID = [  # is left out, and is no fault of the page
 @pytest.mark.parametrize("line", ODD_LINES + UNSAID)
 def test_a_line_that_cannot_be_read_is_left_out_and_the_others_count(line: str) -> None:
     """prometheus/common#105: there one line ends the scrape."""
-    signals = Endpoints("m", lambda: ["a"], lambda address: f"{line}\n{GOOD}\n{line}\n")
-    assert answered(signals) == 3
-    faults = signals.read().faults
+    source = EndpointSource("m", lambda: ["a"], lambda address: f"{line}\n{GOOD}\n{line}\n")
+    assert answered(source) == 3
+    faults = source.read().faults
     assert bool(faults) == (line in ODD_LINES)
     assert all(fault.startswith("a: 2 lines left out, the first is '") for fault in faults)
 
@@ -69,16 +69,16 @@ def test_a_page_that_does_not_come_leaves_the_other_pages() -> None:
             raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
         return GOOD
 
-    assert answered(Endpoints("m", lambda: ["gone", "odd", "a"], fetch)) == 3
-    with pytest.raises(SignalsError, match=r"no metrics endpoint answers \(gone: .*; odd: "):
-        Endpoints("m", lambda: ["gone", "odd"], fetch).read()
+    assert answered(EndpointSource("m", lambda: ["gone", "odd", "a"], fetch)) == 3
+    with pytest.raises(MetricSourceError, match=r"no metrics endpoint answers \(gone: .*; odd: "):
+        EndpointSource("m", lambda: ["gone", "odd"], fetch).read()
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a[b"])
 def test_a_model_of_any_name_is_found_in_a_page(name: str) -> None:
     escaped = name.replace("\\", "\\\\").replace('"', '\\"')
     page = GOOD.replace('model="m"', f'model="{escaped}"')
-    assert answered(Endpoints(name, lambda: ["a"], lambda address: page)) == 3
+    assert answered(EndpointSource(name, lambda: ["a"], lambda address: page)) == 3
 
 
 ODD_SERIES: list[Any] = [
@@ -100,15 +100,15 @@ def test_a_series_of_prometheus_that_is_none_is_left_out(odd: Any) -> None:
     def fetch(url: str) -> str:
         return json.dumps({"status": "success", "data": {"result": [odd, good]}})
 
-    signals = Prometheus("m", "http://prometheus", fetch)
-    assert answered(signals) == 3
-    assert signals.read().faults == ("Prometheus at http://prometheus: 1 series left out",)
+    source = PrometheusSource("m", "http://prometheus", fetch)
+    assert answered(source) == 3
+    assert source.read().faults == ("Prometheus at http://prometheus: 1 series left out",)
 
 
 @pytest.mark.parametrize("reply", ["[]", "null", '{"status": "error"}', '"x"', "<html>"])
 def test_an_answer_of_prometheus_that_is_none_is_a_sentence(reply: str) -> None:
-    with pytest.raises(SignalsError, match="Prometheus at http://p"):
-        Prometheus("m", "http://p", lambda url: reply).read()
+    with pytest.raises(MetricSourceError, match="Prometheus at http://p"):
+        PrometheusSource("m", "http://p", lambda url: reply).read()
 
 
 class Pods:
@@ -162,11 +162,11 @@ def test_an_odd_pod_leaves_the_others(odd: Any) -> None:
             raise Away("503: it is terminating")
         return GOOD
 
-    assert answered(model_signals(Pods([odd, pod("a")], page).api(), "here", "m")) == 3
+    assert answered(model_metrics(Pods([odd, pod("a")], page).api(), "here", "m")) == 3
     stage = 'triptych_requests_total{stage="preprocess",code="OK"} 3\ntriptych_requests_total{stage'
-    signals = RevisionSignals(Pods([odd, pod("a")], lambda name, port: stage).api(), "here", ("r1",))
-    assert "a:9100" in signals.read().origins
-    assert any("1 lines left out" in fault for fault in signals.read().faults)
+    source = RevisionMetrics(Pods([odd, pod("a")], lambda name, port: stage).api(), "here", ("r1",))
+    assert "a:9100" in source.read().origins
+    assert any("1 lines left out" in fault for fault in source.read().faults)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_an_odd_pod_leaves_the_others(odd: Any) -> None:
 )
 def test_a_preprocess_that_does_the_work_of_postprocess_counts_each_request_once(stages: tuple[str, ...]) -> None:
     page = "".join(f'triptych_requests_total{{stage="{stage}",code="OK"}} 3\n' for stage in stages)
-    read = RevisionSignals(Pods([pod("a")], lambda name, port: page).api(), "here", ("r1",)).read()
+    read = RevisionMetrics(Pods([pod("a")], lambda name, port: page).api(), "here", ("r1",)).read()
     assert sum(sample.value for sample in read.samples) == 3
 
 
@@ -197,7 +197,7 @@ def test_any_name_and_reason_is_shown_and_obeyed_by_no_terminal(text: str) -> No
         decisions=[cp.Decision(action=text, model=text, predictor=text, reason=text, outcome=text)],
     )
     out = io.StringIO()
-    Console(file=out, width=500, force_terminal=False).print(render(frame("a", reply, {}, "model")))
+    Console(file=out, width=500, force_terminal=False).print(render(take_snapshot("a", reply, {}, "model")))
     shown = out.getvalue()
     assert "\x1b" not in shown
     assert "\u202e" not in shown

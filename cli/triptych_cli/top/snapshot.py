@@ -1,4 +1,4 @@
-"""What one frame shows, from the controller's answers. Pure."""
+"""The content of `triptych top` at one moment, from the controller's replies. Pure."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ SORTS: Mapping[str, _Key] = {
 
 
 @dataclass(frozen=True)
-class Resident:
-    """One model on one Triton, with the traffic of the versions that it has there."""
+class LoadedModel:
+    """One model on one predictor, with the traffic of the versions that are loaded there."""
 
     message: cp.Resident
     traffic: Mapping[int, int]  # percent by version
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Tritons, residents in the order asked for, decisions with the latest first."""
+class Snapshot:
+    """Predictors, loaded models in the chosen order, and decisions with the latest first."""
 
     address: str
     models: int  # in the catalog
     predictors: Sequence[cp.Predictor]
-    residents: Sequence[Resident]
+    residents: Sequence[LoadedModel]
     decisions: Sequence[cp.Decision]
 
 
-def frame(address: str, reply: cp.DescribeReply, models: Mapping[str, cp.Model], sort: str) -> Frame:
-    """The answers of one moment put together."""
-    residents = [Resident(each, _traffic(each, models)) for each in sorted(reply.residents, key=SORTS[sort])]
+def take_snapshot(address: str, reply: cp.DescribeReply, models: Mapping[str, cp.Model], sort: str) -> Snapshot:
+    """Combine the replies of one moment."""
+    residents = [LoadedModel(each, _traffic(each, models)) for each in sorted(reply.residents, key=SORTS[sort])]
     predictors = sorted(reply.predictors, key=lambda each: each.address)
-    return Frame(address, len(models), predictors, residents, list(reversed(reply.decisions)))
+    return Snapshot(address, len(models), predictors, residents, list(reversed(reply.decisions)))
 
 
 def _traffic(resident: cp.Resident, models: Mapping[str, cp.Model]) -> Mapping[int, int]:
@@ -54,22 +54,22 @@ def _traffic(resident: cp.Resident, models: Mapping[str, cp.Model]) -> Mapping[i
     return {version: shares.get(version, 0) for version in resident.versions}
 
 
-def as_json(shown: Frame) -> dict[str, Any]:
-    """All of it, with the names of the protocol; numbers are numbers."""
+def as_json(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot with the field names of the protocol and plain types."""
     return {
-        "controller": shown.address,
-        "models": shown.models,
-        "predictors": [_plain(each) for each in shown.predictors],
+        "controller": snapshot.address,
+        "models": snapshot.models,
+        "predictors": [_plain(each) for each in snapshot.predictors],
         "residents": [
             {**_plain(each.message), "traffic": {str(version): share for version, share in each.traffic.items()}}
-            for each in shown.residents
+            for each in snapshot.residents
         ],
-        "decisions": [_plain(each) for each in shown.decisions],
+        "decisions": [_plain(each) for each in snapshot.decisions],
     }
 
 
 def _plain(message: Any) -> dict[str, Any]:
-    """protobuf's own JSON writes 64-bit numbers as strings; every one of these fits into a double."""
+    """Convert a message. protobuf's own JSON has 64-bit numbers as strings; each of these fits into a double."""
     plain = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
     for field in message.DESCRIPTOR.fields:
         if field.cpp_type in (field.CPPTYPE_INT64, field.CPPTYPE_UINT64):
@@ -78,13 +78,13 @@ def _plain(message: Any) -> dict[str, Any]:
     return plain
 
 
-def plain(text: str) -> str:
-    """In one line, without what a terminal would obey."""
+def printable_line(text: str) -> str:
+    """One line, with control characters escaped for the terminal."""
     return escaped(" ".join(text.splitlines()))
 
 
-def size(count: float) -> str:
-    """Bytes in three digits: `30 MiB`, `1.2 GiB`."""
+def format_bytes(count: float) -> str:
+    """Bytes with three digits: `30 MiB`, `1.2 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -92,7 +92,7 @@ def size(count: float) -> str:
     return f"{count:.3g} TiB"
 
 
-def age(seconds: float) -> str:
+def format_age(seconds: float) -> str:
     """`4 s`, `12 min`, `3 h`, `2 d`."""
     for unit, length, limit in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 48)):
         if seconds < length * limit:
@@ -100,6 +100,6 @@ def age(seconds: float) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
-def versions(traffic: Mapping[int, int]) -> str:
+def format_versions(traffic: Mapping[int, int]) -> str:
     """`1: 95 %, 2: 5 %`; a version without traffic by its number alone."""
     return ", ".join(f"{version}: {share} %" if share else str(version) for version, share in sorted(traffic.items()))

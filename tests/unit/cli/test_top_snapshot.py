@@ -1,4 +1,4 @@
-"""One frame of `top` from the controller's answers."""
+"""A snapshot of `triptych top` from the controller's replies, and its tables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from triptych.protocol import controller_pb2 as cp
-from triptych_cli.top.frame import SORTS, Frame, age, as_json, frame, size, versions
-from triptych_cli.top.picture import render
+from triptych_cli.top.snapshot import SORTS, Snapshot, as_json, format_age, format_bytes, format_versions, take_snapshot
+from triptych_cli.top.tables import render
 
 REPLY = cp.DescribeReply(
     predictors=[
@@ -37,11 +37,11 @@ MODELS = {
 }
 
 
-def shown(sort: str = "model") -> Frame:
-    return frame("r:9002", REPLY, MODELS, sort)
+def shown(sort: str = "model") -> Snapshot:
+    return take_snapshot("r:9002", REPLY, MODELS, sort)
 
 
-def drawn(of: Frame, height: int | None = None) -> str:
+def drawn(of: Snapshot, height: int | None = None) -> str:
     out = io.StringIO()
     Console(file=out, width=200, color_system=None).print(render(of, height))
     return out.getvalue()
@@ -64,7 +64,7 @@ def test_the_latest_decision_comes_first() -> None:
     assert [each.time_s for each in shown().decisions] == [2, 1]
 
 
-def test_a_frame_as_json_has_numbers_and_every_field() -> None:
+def test_a_snapshot_as_json_has_numbers_and_every_field() -> None:
     plain = json.loads(json.dumps(as_json(shown("bytes"))))
     assert plain["residents"][0]["bytes"] == 1 << 28
     assert plain["residents"][0]["versions"] == [3, 4]
@@ -73,10 +73,16 @@ def test_a_frame_as_json_has_numbers_and_every_field() -> None:
     assert plain["predictors"][1]["answers"] is False
 
 
-def test_the_picture_names_everything() -> None:
+def test_the_tables_name_everything() -> None:
     text = drawn(shown())
     for part in (
-        *("2 Tritons, 2 residents of 1 models", "does not answer", "512 MiB of 1 GiB", "3: 95 %, 4: 5 %", "pinned"),
+        *(
+            "2 predictors, 2 models loaded, 1 in the catalog",
+            "does not answer",
+            "512 MiB of 1 GiB",
+            "3: 95 %, 4: 5 %",
+            "pinned",
+        ),
         *("7 min", "2.5", "no such file", "new version"),
     ):
         assert part in text
@@ -84,27 +90,27 @@ def test_the_picture_names_everything() -> None:
 
 def test_what_does_not_fit_is_counted() -> None:
     many = cp.DescribeReply(residents=[cp.Resident(model=f"m{number:03}", copies=1) for number in range(100)])
-    text = drawn(frame("r:9002", many, {}, "model"), height=30)
+    text = drawn(take_snapshot("r:9002", many, {}, "model"), height=30)
     assert len(text.splitlines()) <= 30
     assert "m000" in text
     assert "more" in text
     assert "m099" not in text
-    assert "m099" in drawn(frame("r:9002", many, {}, "model"))
+    assert "m099" in drawn(take_snapshot("r:9002", many, {}, "model"))
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (1024, "1 KiB"), (30 << 20, "30 MiB"), (5 << 30, "5 GiB"), (3 << 40, "3 TiB")]
 )
 def test_sizes_have_three_digits_and_a_unit(count: int, text: str) -> None:
-    assert size(count) == text
+    assert format_bytes(count) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (99, "99 s"), (150, "2 min"), (7200, "2 h"), (200_000, "2 d")]
 )
 def test_ages_are_short(seconds: float, text: str) -> None:
-    assert age(seconds) == text
+    assert format_age(seconds) == text
 
 
 def test_a_version_without_traffic_is_its_number() -> None:
-    assert versions({4: 5, 3: 95, 2: 0}) == "2, 3: 95 %, 4: 5 %"
+    assert format_versions({4: 5, 3: 95, 2: 0}) == "2, 3: 95 %, 4: 5 %"

@@ -1,4 +1,4 @@
-"""A running controller seen from a command line tool: what is in force, what is held, what was decided."""
+"""Client of a running controller: traffic in force, loaded models, and decisions."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ OPTIONS = [
 ]
 
 
-class RemoteError(Exception):
-    """The controller does not answer; the text says which one and why."""
+class ControllerUnavailable(Exception):
+    """The controller does not answer; the text has its address and the reason."""
 
 
 @dataclass(frozen=True)
-class Tls:
-    """How a controller is called that serves TLS."""
+class TlsCredentials:
+    """Credentials for a controller that serves TLS."""
 
     credentials: grpc.ChannelCredentials
     server_name: str = ""  # in its certificate; empty: the host of its address
 
     @classmethod
-    def read(cls, ca: str, cert: str, key: str, server_name: str) -> Tls:
-        """From PEM files. Raises `OSError`."""
+    def read(cls, ca: str, cert: str, key: str, server_name: str) -> TlsCredentials:
+        """Read PEM files. Raises `OSError`."""
         try:
             files = Files(ca, key, cert).read()
         except OSError as error:
@@ -54,35 +54,35 @@ class Tls:
         return grpc.secure_channel(address, self.credentials, options=[*OPTIONS, *name])
 
 
-class Remote:
-    """Follows one controller from a thread of its own, so that a look at the catalog costs no call."""
+class ControllerClient:
+    """Client of one controller. A thread watches the catalog, so that reading it takes no call."""
 
-    def __init__(self, address: str, tls: Tls | None = None) -> None:
+    def __init__(self, address: str, tls: TlsCredentials | None = None) -> None:
         self.address = address
         self._channel = tls.channel(address) if tls else grpc.insecure_channel(address, options=OPTIONS)
         self._models: dict[str, cp.Model] = {}
         self._changed = threading.Condition()
         self._complete = False
-        self._fault = "it has not told its models yet"
+        self._fault = "it has not sent its models yet"
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._thread.start()
 
     def models(self, within_s: float = CALL_S) -> Mapping[str, cp.Model]:
-        """The catalog as the stages have it. Raises `RemoteError` when it does not come in time."""
+        """The catalog of the stages. Raises `ControllerUnavailable` if it does not arrive in time."""
         with self._changed:
             self._changed.wait_for(lambda: self._complete, within_s)
             if self._fault:
-                raise RemoteError(f"the controller at {self.address} does not answer: {self._fault}")
+                raise ControllerUnavailable(f"the controller at {self.address} does not answer: {self._fault}")
             return self._models
 
     def describe(self) -> cp.DescribeReply:
-        """What each Triton holds and what was decided lately. Raises `RemoteError`."""
+        """The loaded models of each predictor, and the last decisions. Raises `ControllerUnavailable`."""
         reply: cp.DescribeReply = self._call(CONTROLLER_SERVICE, "Describe", cp.DescribeRequest())
         return reply
 
     def reasons(self, model: str) -> Mapping[str, str]:
-        """Why versions of a model are not served, by version; '' for the whole model. Raises `RemoteError`."""
+        """Reasons why versions of a model are not served; key '' is the whole model. Raises `ControllerUnavailable`."""
         index: pb.RepositoryIndexResponse = self._call(SERVICE, "RepositoryIndex", pb.RepositoryIndexRequest())
         return {
             entry.version: entry.reason
@@ -99,16 +99,16 @@ class Remote:
         try:
             return self._bind(service, method)(request, timeout=CALL_S)
         except grpc.RpcError as error:
-            raise RemoteError(f"the controller at {self.address}: {method}: {_sentence(error)}") from error
+            raise ControllerUnavailable(f"the controller at {self.address}: {method}: {_describe(error)}") from error
 
-    def _follow(self) -> None:
+    def _watch(self) -> None:
         while not self._closed.is_set():
             try:
                 for update in self._updates():
                     self._apply(update)
                 fault = "the stream ended"
             except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed meanwhile
-                fault = _sentence(error)
+                fault = _describe(error)
             with self._changed:
                 self._fault = fault
             self._closed.wait(RECONNECT_S)
@@ -140,7 +140,7 @@ class Remote:
         )
 
 
-def _sentence(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, grpc.Call):
         return f"{error.code().name}: {error.details()}"
     return str(error)

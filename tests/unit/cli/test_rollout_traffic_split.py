@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych_cli.arguments import duration
-from triptych_cli.rollout.plan import PlanError, parse_steps, promoted, remaining_steps, spell, split, taking
+from triptych_cli.rollout.traffic_split import (
+    UsageError,
+    active_shares,
+    format_split,
+    parse_steps,
+    promoted,
+    remaining_steps,
+    split,
+)
 
 SHARES = st.lists(st.integers(1, 1000), min_size=1, max_size=5).map(
     lambda parts: {str(at + 1): part for at, part in enumerate(_percents(parts))}
@@ -44,9 +52,9 @@ def test_the_old_version_stays_at_zero_until_the_end_and_leaves_then() -> None:
 
 def test_steps_that_the_version_has_taken_already_are_left_out() -> None:
     assert remaining_steps((5, 25, 50, 100), {"3": 75, "4": 25}, "4") == (50, 100)
-    with pytest.raises(PlanError, match="version 4 has 100 % already"):
+    with pytest.raises(UsageError, match="version 4 has 100 % already"):
         remaining_steps((5, 100), {"4": 100}, "4")
-    with pytest.raises(PlanError, match="the only step left is 100"):
+    with pytest.raises(UsageError, match="the only step left is 100"):
         remaining_steps((5, 100), {"3": 50, "4": 50}, "4")
 
 
@@ -73,5 +81,5 @@ def test_a_time_that_is_none_is_refused(text: str) -> None:
 
 
 def test_versions_are_spelt_in_their_order() -> None:
-    assert spell({"10": 5, "9": 95}) == "9: 95 %, 10: 5 %"
-    assert taking({"1": 0, "2": 100}) == {"2": 100}
+    assert format_split({"10": 5, "9": 95}) == "9: 95 %, 10: 5 %"
+    assert active_shares({"1": 0, "2": 100}) == {"2": 100}

@@ -1,18 +1,18 @@
-"""Shares: the steps of a rollout, and the traffic at each of them. Pure."""
+"""Traffic splits: the steps of a rollout, and the percents of each version at each of them. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-Traffic = Mapping[str, int]  # percent by version (or revision), 100 in all
+TrafficSplit = Mapping[str, int]  # percent by version (or revision); they sum to 100
 
 
-class PlanError(Exception):
-    """The call asks for something that cannot be done; nothing has been changed."""
+class UsageError(Exception):
+    """The options ask for something that cannot be done; nothing has been changed."""
 
 
 def parse_steps(text: str) -> tuple[int, ...]:
-    """`5,25,50,100` as numbers. Raises `ValueError`."""
+    """Parse `5,25,50,100`. Raises `ValueError`."""
     try:
         steps = tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -24,23 +24,23 @@ def parse_steps(text: str) -> tuple[int, ...]:
     return steps
 
 
-def remaining_steps(steps: Sequence[int], before: Traffic, to: str) -> tuple[int, ...]:
-    """The steps above the share that the version has already. Raises `PlanError` when there is none."""
+def remaining_steps(steps: Sequence[int], before: TrafficSplit, to: str) -> tuple[int, ...]:
+    """The steps above the share that the version has now. Raises `UsageError` if there is none."""
     share = before.get(to, 0)
     left = tuple(step for step in steps if step > share)
     if not left:
-        raise PlanError(f"version {to} has {share} % already; there is no step above that in {list(steps)}")
+        raise UsageError(f"version {to} has {share} % already; there is no step above that in {list(steps)}")
     if left == (100,):
-        raise PlanError(
+        raise UsageError(
             f"version {to} has {share} %, and the only step left is 100: name one between them to compare with the old"
         )
     return left
 
 
-def split(before: Traffic, to: str, share: int) -> Traffic:
-    """`share` percent for `to`; the others keep their proportions in what is left, whole percents each.
+def split(before: TrafficSplit, to: str, share: int) -> TrafficSplit:
+    """Give `to` its share; the others keep their proportions within the rest, in whole percents.
 
-    Rounding by largest remainder; a version that had no traffic gets none.
+    Rounds by largest remainder. A version without traffic gets none.
     """
     others = {version: percent for version, percent in before.items() if version != to}
     total, left = sum(others.values()), 100 - share
@@ -52,18 +52,18 @@ def split(before: Traffic, to: str, share: int) -> Traffic:
     return {**parts, to: share}
 
 
-def promoted(before: Traffic, to: str) -> Traffic:
-    """All for `to`; versions that were there without traffic stay callable by their number, the others leave."""
-    dark = {version: 0 for version, percent in before.items() if not percent and version != to}
-    return {**dark, to: 100}
+def promoted(before: TrafficSplit, to: str) -> TrafficSplit:
+    """Give `to` 100 %. Versions that had 0 % stay, callable by their number; the others are removed."""
+    idle = {version: 0 for version, percent in before.items() if not percent and version != to}
+    return {**idle, to: 100}
 
 
-def taking(traffic: Traffic) -> Traffic:
-    """The versions that take traffic: whether one without a share is written down makes no difference to requests."""
+def active_shares(traffic: TrafficSplit) -> TrafficSplit:
+    """The versions with traffic; an entry with 0 % makes no difference to requests."""
     return {version: percent for version, percent in traffic.items() if percent}
 
 
-def spell(traffic: Traffic) -> str:
+def format_split(traffic: TrafficSplit) -> str:
     """`3: 95 %, 4: 5 %`."""
     return ", ".join(f"{version}: {percent} %" for version, percent in sorted(traffic.items(), key=_order))
 

@@ -1,4 +1,4 @@
-"""Counters of a metrics page. A line that cannot be read, or does not count, is left out and the others stay. Pure."""
+"""Parser of a metrics page. A line that cannot be parsed, or is no count, is left out; the others stay. Pure."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from triptych_cli.rollout.counts import ANSWERS, REQUESTS, SECONDS, Sample
 
-LABELS = {REQUESTS: ("version", "code"), SECONDS: ("version", "le"), ANSWERS: ("version", "value")}
+REQUIRED_LABELS = {REQUESTS: ("version", "code"), SECONDS: ("version", "le"), ANSWERS: ("version", "value")}
 MAX_SHOWN = 80  # characters of a line
 
 Counter = tuple[str, Mapping[str, str], float]  # name, labels, value
 
 
 @dataclass
-class Page:
-    """Counters of one page, and the lines that are none."""
+class MetricsPage:
+    """Counters of one page, and the lines that were left out."""
 
     counters: list[Counter] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
 
     def fault(self, origin: str) -> tuple[str, ...]:
-        """The sentence about the lines that are left out; none if there are none."""
+        """A sentence about the lines that were left out, if any."""
         if not self.bad:
             return ()
         return (f"{origin}: {len(self.bad)} lines left out, the first is {self.bad[0][:MAX_SHOWN]!r}",)
 
 
-def read_page(lines: Collection[str]) -> Page:
-    """All at once, and line by line only where that fails."""
-    page = Page()
+def parse_page(lines: Collection[str]) -> MetricsPage:
+    """Parse all lines at once, and line by line only if that fails."""
+    page = MetricsPage()
     try:
         page.counters += _counters("\n".join(lines))
-    except Exception:  # the parser raises what its parts raise
+    except Exception:  # the parser has no exception class of its own
         for line in lines:
             try:
                 page.counters += _counters(line)
             except Exception:
                 page.bad.append(line)
-    page.bad += [f"{name} {value}" for name, _, value in page.counters if not _counts(value)]
-    page.counters = [counter for counter in page.counters if _counts(counter[2])]
+    page.bad += [f"{name} {value}" for name, _, value in page.counters if not _is_count(value)]
+    page.counters = [counter for counter in page.counters if _is_count(counter[2])]
     return page
 
 
@@ -51,19 +51,21 @@ def _counters(text: str) -> list[Counter]:
     return [(name, labels, value) for family in families for name, labels, value, *_ in family.samples]
 
 
-def _counts(value: float) -> bool:
+def _is_count(value: float) -> bool:
     return math.isfinite(value) and value >= 0
 
 
-def complete(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Those that say all that a count needs."""
+def with_required_labels(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The samples that have every label of their series."""
     for sample in samples:
         labels = dict(sample.labels)
-        if all(labels.get(name) for name in LABELS.get(sample.name, ("",))) and _is_limit(labels.get("le", "0")):
+        if all(labels.get(name) for name in REQUIRED_LABELS.get(sample.name, ("",))) and _is_bucket_limit(
+            labels.get("le", "0")
+        ):
             yield sample
 
 
-def _is_limit(text: str) -> bool:
+def _is_bucket_limit(text: str) -> bool:
     try:
         return not math.isnan(float(text))
     except ValueError:
