@@ -177,8 +177,12 @@ bench-quick: ## has a request become dearer? CPU of every process against the co
 	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks quick $(if $(KEEP),--keep)
 
 .PHONY: plan
-plan: ## how many replicas of what, grouped or separate (PLAN="--requests 500 --p99 50ms --workload sales", --help for more)
-	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks plan $(PLAN)
+plan: ## replicas for a load, grouped or separate (PLAN="--requests 500 --p99 50ms --workload sales", --help for more)
+	@$(SERVICES) -m triptych_cli plan $(PLAN)
+
+.PHONY: costs
+costs: ## generate the costs that `triptych plan` comes with again, out of the results of make bench
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli.plan.costs benchmarks/results/serving/results.json > cli/triptych_cli/plan/costs.json
 
 .PHONY: bench-placement
 bench-placement: ## figures of many models in few places, into benchmarks/results: 40 minutes on a machine with nothing else to do

@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import control_plane, cost, instructions, placement, policy, stage_cpu, start
-from benchmarks.planning import command as plan
+from benchmarks import control_plane, cost, instructions, placement, plan_check, policy, stage_cpu, start
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
 from benchmarks.serving import quick
@@ -20,7 +19,7 @@ COMMANDS = {
     "placement": placement,
     "serving": serving,
     "quick": quick,
-    "plan": plan,
+    "plan-check": plan_check,
     "stage-cpu": stage_cpu,
     "instructions": instructions,
     "start": start,
@@ -28,7 +27,7 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Return 0 if the benchmark was measured and written, 1 if not; `quick` and `plan` return their own verdict."""
+    """Return 0 if the benchmark was measured and written, 1 if not; `quick` returns its own status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in COMMANDS.items():

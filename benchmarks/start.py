@@ -21,10 +21,10 @@ from benchmarks import load, processes
 from benchmarks.model_folders import publish
 from benchmarks.report import Report
 from examples.models.progress import Progress
-from local.stack import LocalStack
 from local.endpoints import COMPONENTS, free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
+from local.stack import LocalStack
 
 HELP = "each part of the chain: from its start to ready and to the first answer; CPU, memory"
 TITLE = "How fast the parts start"

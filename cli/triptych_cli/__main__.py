@@ -5,53 +5,71 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 from triptych import __version__
 
-# Each command is a module with `main(arguments) -> exit status`; loaded only when it is called.
+# Module, function and help of each command. A function takes the arguments and returns the exit status; its module is
+# imported only when the command is called, because some take a second.
 COMMANDS = {
-    "verify": ("triptych_cli.contracts", "verify", "check every model, version and contract of a model repository"),
-    "digests": ("triptych_cli.contracts", "digests", "print `files` for the contract of a version"),
+    "verify": ("triptych_cli.verify", "main", "check every model, version and contract of a model repository"),
+    "digests": ("triptych_cli.contracts", "digests", "print the field `files` of a version's contract"),
     "schema": ("triptych_cli.contracts", "schema", "print the JSON Schema of contract.yaml"),
-    "steps": ("triptych_cli.contracts", "steps", "print the table of a contract's steps, as Markdown"),
-    "rollout": ("triptych_cli.rollout.command", "main", "give a version its share step by step, and take it back"),
-    "mirror": ("triptych_cli.mirror.command", "main", "keep a folder in step with an object store"),
-    "top": ("triptych_cli.top.command", "main", "show what each predictor holds, and what was decided lately"),
+    "steps": ("triptych_cli.contracts", "steps", "print the steps of a contract with their fields, as Markdown"),
+    "plan": ("triptych_cli.plan.command", "main", "compute replicas for a load, and whether to group the stages"),
+    "rollout": ("triptych_cli.rollout.command", "main", "raise a version's share step by step, and roll back if worse"),
+    "top": ("triptych_cli.top.command", "main", "show each predictor's loaded models, and the latest decisions"),
+    "mirror": ("triptych_cli.mirror.command", "main", "keep a folder in sync with an object store"),
 }
+USAGE_ERROR = 2
 
 EPILOG = """\
 examples:
   triptych verify model-repository
-  triptych top --address localhost:9002
+  triptych plan --requests 500 --p99 50ms --workload sales
   triptych rollout digits_gb --to 2 --steps 25,50,100 --hold 60s --documents manifests/served-models
+  triptych top --address localhost:9002
   triptych mirror s3://models/eu /mirror/models --once
 """
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit status; a wrong call is 2."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        sys.stderr.write(f"triptych: {unknown_command(words[0])}\n")
+        return USAGE_ERROR
+    chosen = parser().parse_args(words[:1]).command
+    if chosen is None:
+        parser().print_help()
+        return USAGE_ERROR
+    module, function, _ = COMMANDS[chosen]
+    run: Callable[[Sequence[str]], int] = getattr(import_module(module), function)
+    return run(words[1:])
+
+
 def parser() -> argparse.ArgumentParser:
-    """The commands with a line each; a command's own --help says the rest."""
+    """The command line, with a line for each command."""
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:<{width}}  {line}" for name, (_, _, line) in COMMANDS.items())
     made = argparse.ArgumentParser(
         "triptych",
         usage="triptych COMMAND [OPTIONS]",
-        description=f"commands, each with a --help of its own:\n{lines}",
+        description=f"commands, each with --help and examples:\n{lines}",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--version", action="version", version=__version__)
-    made.add_argument("command", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
+    made.add_argument("command", nargs="?", choices=COMMANDS, metavar="COMMAND", help=argparse.SUPPRESS)
     return made
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit status. Wrong usage is 2."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = parser().parse_args(words[:1]).command
-    module, function, _ = COMMANDS[chosen]
-    run: Callable[[Sequence[str]], int] = getattr(import_module(module), function)
-    return run(words[1:])
+def unknown_command(word: str) -> str:
+    """The sentence for a command that does not exist."""
+    close = get_close_matches(word, COMMANDS, n=1)
+    meant = f" Did you mean '{close[0]}'?" if close else ""
+    return f"there is no command '{word}'.{meant} There are: {', '.join(COMMANDS)}. Help: triptych --help"
 
 
 if __name__ == "__main__":

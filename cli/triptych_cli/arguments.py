@@ -1,4 +1,4 @@
-"""Argument types that the commands share."""
+"""Parsers and argument types that the commands share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def command_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser for `triptych NAME`, whose help keeps the lines of both texts."""
+    return argparse.ArgumentParser(
+        f"triptych {name}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def argument_type(parse: Callable[[str], T]) -> Callable[[str], T]:

@@ -1,8 +1,7 @@
-"""Commands about contracts: verify, digests, schema, steps."""
+"""Commands for authors of contracts: `triptych digests`, `schema` and `steps`."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -10,28 +9,31 @@ from pathlib import Path
 
 from triptych.contract.files import cause, printable_path, resolved
 from triptych.contract.json_schema import contract_schema_text, steps_table
-from triptych.contract.verification.repository import verify as verify_repository
 from triptych.contract.verification.tree import CONTRACT, sha256_of, tree_of
+from triptych_cli.arguments import command_parser
 
+DIGESTS_EXAMPLES = """\
+examples:
+  triptych digests model-repository/digits_de/1
+  triptych digests model-repository/digits_de/1 >> model-repository/digits_de/1/contract.yaml
 
-def verify(arguments: Sequence[str]) -> int:
-    """Checks a model repository. Exit status: 0, or 1 when it has problems."""
-    parser = argparse.ArgumentParser("triptych verify", description="Check every model, version and contract.")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="the model repository")
-    directory: Path = parser.parse_args(arguments).directory
-    report = verify_repository(directory)
-    for problem in report.problems:
-        print(problem)
-    if report.problems:
-        print(f"FAILED {directory}: {len(report.problems)} problem(s)", file=sys.stderr)
-        return 1
-    print(f"OK {report.summary()}")
-    return 0
+exit status: 0, or 1 if a file cannot be served or read
+"""
+SCHEMA_EXAMPLES = """\
+examples:
+  triptych schema > contract.schema.json       for an editor: # yaml-language-server: $schema=contract.schema.json
+"""
+STEPS_EXAMPLES = """\
+examples:
+  triptych steps
+  triptych steps | grep resize
+"""
 
 
 def digests(arguments: Sequence[str]) -> int:
-    """Prints the sha256 of each file, as YAML for the end of contract.yaml. Exit status: 0, or 1 for faults."""
-    parser = argparse.ArgumentParser("triptych digests", description="Print `files` for the contract of a version.")
+    """Print the sha256 of each file of a version. Returns 0, or 1 for faults."""
+    description = "Print the field `files` of a version's contract: the sha256 of each of its files, as YAML."
+    parser = command_parser("digests", description, DIGESTS_EXAMPLES)
     parser.add_argument("directory", type=Path, metavar="DIR", help="the version's folder, as in digits_de/1")
     version: Path = parser.parse_args(arguments).directory
     try:
@@ -48,14 +50,14 @@ def digests(arguments: Sequence[str]) -> int:
 
 
 def schema(arguments: Sequence[str]) -> int:
-    """Prints the JSON Schema of contract.yaml."""
-    argparse.ArgumentParser("triptych schema", description="Print the JSON Schema.").parse_args(arguments)
+    """Print the JSON Schema of contract.yaml."""
+    command_parser("schema", "Print the JSON Schema of contract.yaml.", SCHEMA_EXAMPLES).parse_args(arguments)
     sys.stdout.write(contract_schema_text())
     return 0
 
 
 def steps(arguments: Sequence[str]) -> int:
-    """Prints every step with its fields, as Markdown."""
-    argparse.ArgumentParser("triptych steps", description="Print the table of steps.").parse_args(arguments)
+    """Print every step of a contract with its fields, as Markdown."""
+    command_parser("steps", "Print every step of a contract with its fields.", STEPS_EXAMPLES).parse_args(arguments)
     sys.stdout.write(steps_table())
     return 0

@@ -12,7 +12,9 @@ from local.environments import ROOT, ensure
 from local.server_process import ServerProcess
 
 
-def triton(folder: Path, models: Path, load: Sequence[str], environment: str = "predictor", path: str = "") -> ServerProcess:
+def triton(
+    folder: Path, models: Path, load: Sequence[str], environment: str = "predictor", path: str = ""
+) -> ServerProcess:
     """A Triton on free ports with these models loaded. `path` is appended to the PYTHONPATH of its Python models."""
     words = [
         *("-m", "predictor", "--model-repository", str(models), "--grpc-port", "{port}"),

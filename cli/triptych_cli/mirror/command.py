@@ -14,7 +14,7 @@ from controller.catalog.store.location import named
 from controller.catalog.store.mirror import Mirror, Progress
 from controller.catalog.store.objects import open_store
 from controller.catalog.store.uri import split
-from triptych_cli.arguments import argument_type, duration
+from triptych_cli.arguments import argument_type, command_parser, duration
 
 REPORT_INTERVAL_S = 5.0  # between two lines about one long download
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -56,12 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        "triptych mirror",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command_parser("mirror", DESCRIPTION, EPILOG)
     made.add_argument(
         "uri", type=argument_type(_store_uri), metavar="URI", help="s3://bucket/prefix, gs://bucket/prefix"
     )

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from triptych.runtime.addresses import argument
 from triptych_cli import tls_options
-from triptych_cli.arguments import argument_type, duration, number_between, whole_number
+from triptych_cli.arguments import argument_type, command_parser, duration, number_between, whole_number
 from triptych_cli.rollout.analysis import Tolerances
 from triptych_cli.rollout.components import METRICS, Components, build_components, build_reporter
 from triptych_cli.rollout.controller import RolloutController
@@ -68,12 +68,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        "triptych rollout",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command_parser("rollout", DESCRIPTION, EPILOG)
     version, steps, seconds = whole_number(1, "a version"), argument_type(parse_steps), argument_type(duration)
     made.add_argument("model", nargs="?", help="folder in the model repository: sales_forecast_de")
     made.add_argument("--to", type=version, metavar="VERSION", help="the new version")

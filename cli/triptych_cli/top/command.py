@@ -14,7 +14,7 @@ from rich.text import Text
 
 from triptych.runtime.addresses import argument
 from triptych_cli import tls_options
-from triptych_cli.arguments import argument_type, duration
+from triptych_cli.arguments import argument_type, command_parser, duration
 from triptych_cli.controller_client import ControllerClient, ControllerUnavailable
 from triptych_cli.top.snapshot import SORTS, Snapshot, as_json, take_snapshot
 from triptych_cli.top.tables import render
@@ -57,12 +57,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        "triptych top",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = command_parser("top", DESCRIPTION, EPILOG)
     made.add_argument(
         "--address",
         type=argument_type(argument),

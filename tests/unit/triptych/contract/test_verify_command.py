@@ -42,7 +42,7 @@ def problems(repository: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     status = main(["verify", str(repository)])
     out = capsys.readouterr().out.replace(f"{repository}/", "").splitlines()
     assert status == 1, out
-    return out
+    return [line[2:] for line in out if line.startswith("  ") and not line.startswith("    ->")]
 
 
 def change(path: Path, old: str, new: str) -> None:

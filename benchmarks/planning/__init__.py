@@ -1,1 +1,0 @@
-"""Replica counts for a target rate and latency, grouped and separate, from measured costs."""

@@ -1,0 +1,1 @@
+"""`triptych plan`: replicas for a load, and whether to group the stages, from measured costs."""
