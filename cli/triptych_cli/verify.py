@@ -34,7 +34,7 @@ ADVICE = {
     r"but version \d+ is": "keep one route in all versions of a model; another route is another model",
     r"but the folder is": "rename the folder, or correct name",
     r"config\.pbtxt:\d+: cannot be read": "write a config.pbtxt for Triton there: docs/contracts.md",
-    r" dims |is not declared|is not in the contract|, but \w+ in ": "state the same tensors in contract and config.pbtxt",
+    r" dims |is not declared|is not in the contract|, but \w+ in ": "state the same tensors in both files",
     r"model\.\w+: no such file": "copy the model's file there, or name it: default_model_filename in config.pbtxt",
     r"no version$|has no version": "put each version into a folder with a whole number as its name, as in digits_de/1",
     r"holds no model folder|no such folder": "name the folder that holds one folder for each model",

@@ -69,7 +69,7 @@ class Replicas:
         for name in names:
             self.parts[name].start()
         for name in names:
-            until(partial(self.parts[name].ready, READY_S), READY_S)
+            until(partial(self.parts[name].poll_ready, READY_S), READY_S)
 
     def leads(self, name: str) -> bool:
         """Whether the replica has said that it leads."""
