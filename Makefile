@@ -53,6 +53,9 @@ lint: ## style (ruff), types (mypy --strict) and import layers (import-linter)
 .PHONY: verify
 verify: ## contracts against their models, and generated files against what they are generated from
 	@$(SERVICES) -m triptych_cli verify model-repository
+	@$(SERVICES) -m tools.version >/dev/null
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli.plan.costs benchmarks/results/serving/results.json \
+	  | diff -u cli/triptych_cli/plan/costs.json - || { echo "cli/triptych_cli/plan/costs.json is old: make costs"; exit 1; }
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema \
 	  | diff -u docs/contract.schema.json - || { echo "docs/contract.schema.json is old: make schema"; exit 1; }
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m controller.kubernetes.crd \
@@ -134,12 +137,17 @@ chart: ## generate the chart's README.md and values.schema.json again, out of th
 manifests: chart ## render the chart into manifests/ again (needs helm)
 	@$(SERVICES) -m tools.chart.render
 
+.PHONY: version-set
+version-set: ## set the version of packages, chart and image tags: make version-set VERSION=0.2.0 (needs helm)
+	@$(SERVICES) -m tools.version "$(or $(VERSION),$(error say which: make version-set VERSION=0.2.0))"
+	@$(MAKE) manifests
+
 .PHONY: schemas
 schemas: ## manifests/ against the schemas of the cluster of KUBECONFIG (needs kubeconform)
 	@$(CLUSTER_ENV); $(SERVICES) -m tools.chart.schemas
 
-# A KUBECONFIG of one's own, else the development cluster beside the checkout.
-CLUSTER_ENV = if [[ -z "$${KUBECONFIG:-}" && -x ../shared/cluster/cluster ]]; then eval "$$(../shared/cluster/cluster env)"; fi
+# The cluster of KUBECONFIG, else the development cluster (TRIPTYCH_CLUSTER).
+CLUSTER_ENV = if [[ -z "$${KUBECONFIG:-}" ]] && tools/cluster.sh exists; then eval "$$(tools/cluster.sh env)"; fi
 NAMESPACE ?= triptych
 MODE ?= Standard
 .PHONY: deploy

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Builds all images. BUILD is the command, as in BUILD="docker build"; without it, the first of these that works.
+# Build all images. BUILD is the command, as in BUILD="docker build"; without it, the first builder that works.
 # TAG is the chart's version unless given; BASE is another base image than python:3.11-slim-bookworm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-cluster=../shared/cluster/cluster
 tag=${TAG:-$(sed -n 's/^version: //p' helm/triptych/Chart.yaml)}
 
 builder() {
-    if [[ -x $cluster ]] && $cluster status >/dev/null 2>&1; then echo "$cluster build"
+    if tools/cluster.sh exists && tools/cluster.sh status >/dev/null 2>&1; then echo "tools/cluster.sh build"
     elif command -v docker >/dev/null && docker info >/dev/null 2>&1; then echo "docker build"
     elif command -v podman >/dev/null; then echo "podman build"
     elif command -v buildah >/dev/null; then echo "buildah build"
@@ -21,8 +20,8 @@ builder() {
 BUILD=${BUILD:-$(builder)}
 options=()
 [[ -z ${BASE:-} ]] || options=(--build-arg "BASE=$BASE")
-# The development cluster hands options on after `--`.
-[[ $BUILD != *cluster\ build || ${#options[@]} -eq 0 ]] || options=(-- "${options[@]}")
+# The development cluster passes on the options after `--`.
+[[ $BUILD != *cluster*\ build || ${#options[@]} -eq 0 ]] || options=(-- "${options[@]}")
 
 while read -r name file; do
     echo "$BUILD: triptych/$name:$tag"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tools.chart.render import MANIFESTS
-from tools.chart.schemas import NotChecked, check, kinds, manifests, schema, with_own
+from tools.chart.schemas import NotChecked, check, kinds, manifests, schema, with_chart_crds
 
 META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 OPENAPI: dict[str, Any] = {
@@ -85,10 +85,10 @@ def test_a_schema_that_refers_to_itself_ends() -> None:
 def test_the_charts_own_kinds_are_known_before_the_cluster_knows_them(tmp_path: Path) -> None:
     example = MANIFESTS / "examples" / "canary.yaml"
     assert "could not find schema for ServedModel" in check([example], OPENAPI)
-    assert check([example], with_own(OPENAPI)) == ""
+    assert check([example], with_chart_crds(OPENAPI)) == ""
     typo = tmp_path / "typo.yaml"
     typo.write_text(example.read_text("utf-8").replace("traffic:", "trafic:"), "utf-8")
-    assert "'trafic' not allowed" in check([typo], with_own(OPENAPI))
+    assert "'trafic' not allowed" in check([typo], with_chart_crds(OPENAPI))
 
 
 def test_without_kubeconform_nothing_is_said_to_be_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,9 @@ from tests.e2e.census import Census
 from tests.e2e.conftest import Figure
 from tests.e2e.handbook import Handbook
 from tests.e2e.release import Release
+from triptych import __version__
 
-STABLE, CANARY = ("0.1.0", "0.1.0", 1), ("2", "2", 1)  # as manifests/lane calls them
+STABLE, CANARY = (__version__, __version__, 1), ("2", "2", 1)  # as manifests/lane calls them
 
 
 @pytest.mark.slow

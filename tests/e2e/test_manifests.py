@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from tests.e2e.kubectl import Kubectl
 from tools.chart.program import APIS, find, template
 from tools.chart.render import MANIFESTS, RENDERS
-from tools.chart.schemas import check, manifests, of_cluster
+from tools.chart.schemas import check, cluster_openapi, manifests
 
 DRY_RUN = ("apply", "--dry-run=server", "--filename=-")
 OPTIONS = (
@@ -36,7 +36,7 @@ def _kserve(kubeconfig: Path, definition: Path) -> None:
 def openapi(kubeconfig: Path) -> dict[str, Any]:
     if shutil.which("kubeconform") is None:
         pytest.skip("kubeconform is not on the PATH")
-    return of_cluster()
+    return cluster_openapi()
 
 
 def in_namespace(text: str, namespace: str) -> list[dict[str, Any]]:

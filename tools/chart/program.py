@@ -1,4 +1,4 @@
-"""Finding and running the program helm."""
+"""The program helm: its path, and the chart rendered by it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm" / "triptych"
-CLUSTER = ROOT.parent / "shared" / "cluster" / "cluster"
+CLUSTER = ROOT / "tools" / "cluster.sh"
 
-# The oldest Kubernetes of the chart: what is rendered without a cluster is rendered for that.
+# The oldest Kubernetes of the chart, for which it is rendered without a cluster.
 KUBERNETES = "1.30"
 APIS = (
     "serving.kserve.io/v1beta1",
@@ -27,15 +27,15 @@ APIS = (
 
 
 class HelmFailed(Exception):
-    """What helm wrote on standard error."""
+    """An error of helm; the text is its standard error."""
 
 
 @cache
 def find() -> str | None:
-    """The path of helm: from PATH, else from the development cluster beside the checkout; None if there is none."""
+    """The path of helm: from PATH, else from the development cluster; None if there is none."""
     if found := shutil.which("helm"):
         return found
-    if not CLUSTER.is_file():
+    if subprocess.run([CLUSTER, "exists"]).returncode:
         return None
     lines = subprocess.run([CLUSTER, "env"], capture_output=True, text=True).stdout
     printed = subprocess.run(["bash", "-c", f'{lines}\nprintf %s "$PATH"'], capture_output=True, text=True, check=True)
@@ -43,7 +43,7 @@ def find() -> str | None:
 
 
 def run(*arguments: str) -> str:
-    """Standard output of helm. Raises `HelmFailed`."""
+    """Run helm. Returns its standard output. Raises `HelmFailed`."""
     program = find()
     if program is None:
         raise HelmFailed("helm is missing: install it from helm.sh and put it on PATH")
@@ -55,7 +55,7 @@ def run(*arguments: str) -> str:
 
 
 def template(*options: str, release: str = "triptych", namespace: str = "triptych", apis: Sequence[str] = APIS) -> str:
-    """The chart rendered without a cluster, as if one had `apis`."""
+    """Render the chart without a cluster, as for one with these APIs."""
     known = [option for api in apis for option in ("--api-versions", api)]
     where = ("--namespace", namespace, "--kube-version", KUBERNETES)
     return run("template", release, str(CHART), *where, *known, *options)

@@ -1,7 +1,7 @@
-"""manifests/: the chart rendered, for people who `kubectl apply -k`.
+"""The renders of the chart in manifests/, for `kubectl apply -k`.
 
-python -m tools.chart.render          writes them again
-python -m tools.chart.render --check  ends with 1 and the difference if that would change them
+python -m tools.chart.render          write them again
+python -m tools.chart.render --check  print the difference to the files, and end with 1 if there is one
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tools.chart.program import CHART, ROOT, HelmFailed, template
 MANIFESTS = ROOT / "manifests"
 NAMESPACE = "triptych"
 
-# By folder: the options that differ from a plain `helm install`.
+# Options of `helm template` by folder.
 RENDERS: dict[str, tuple[str, ...]] = {
     "standard": (),
     "knative": (
@@ -34,8 +34,8 @@ RENDERS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# A key that everybody can read is none: README.md says how to have one.
-OPEN = ("--set", "predictor.modelControl.restricted=false")
+# A rendered key would be public. README.md says how to set one.
+WITHOUT_KEY = ("--set", "predictor.modelControl.restricted=false")
 
 HEAD = """\
 # The chart rendered: make manifests. Do not edit; a kustomization above it may change what it likes.
@@ -52,8 +52,8 @@ resources:
   - {resource}
 """
 
-# Who wrote an object is not helm here.
-OF_HELM = re.compile(r"^ +(app\.kubernetes\.io/managed-by|helm\.sh/chart): .*\n", re.MULTILINE)
+# Labels that name helm as the owner of an object.
+HELM_LABELS = re.compile(r"^ +(app\.kubernetes\.io/managed-by|helm\.sh/chart): .*\n", re.MULTILINE)
 
 
 def rendered() -> dict[Path, str]:
@@ -63,19 +63,19 @@ def rendered() -> dict[Path, str]:
     names = "\n  - ".join(file.name for file in definitions)
     files[MANIFESTS / "crds" / "kustomization.yaml"] = KUSTOMIZATION.format(resource=names)
     for folder, options in RENDERS.items():
-        text = template(*options, *OPEN, "--skip-tests", namespace=NAMESPACE)
-        files[MANIFESTS / folder / "triptych.yaml"] = HEAD + OF_HELM.sub("", text)
+        text = template(*options, *WITHOUT_KEY, "--skip-tests", namespace=NAMESPACE)
+        files[MANIFESTS / folder / "triptych.yaml"] = HEAD + HELM_LABELS.sub("", text)
         files[MANIFESTS / folder / "kustomization.yaml"] = KUSTOMIZATION.format(resource="../crds\n  - triptych.yaml")
     return files
 
 
 def differences() -> list[str]:
-    """The files that are not as they would be made, as lines of a diff. Raises `HelmFailed`."""
+    """Lines of a diff from the files to fresh renders. Raises `HelmFailed`."""
     lines: list[str] = []
     for file, text in rendered().items():
         old = file.read_text("utf-8") if file.is_file() else ""
         name = str(file.relative_to(ROOT))
-        lines += difflib.unified_diff(old.splitlines(), text.splitlines(), name, f"{name}, as made now", lineterm="")
+        lines += difflib.unified_diff(old.splitlines(), text.splitlines(), name, f"{name}, rendered now", lineterm="")
     return lines
 
 

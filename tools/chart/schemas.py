@@ -1,7 +1,7 @@
-"""Committed manifests against the schemas of a cluster, by kubeconform: `python -m tools.chart.schemas` (make schemas).
+"""Validation of the committed manifests by kubeconform: `python -m tools.chart.schemas` (make schemas).
 
-The schemas are those that the cluster of KUBECONFIG serves, KServe's, Knative's and the Gateway API's among them, and
-those of the chart's own CRDs; a field that they do not know is an error.
+The schemas are those of the cluster of KUBECONFIG, including KServe, Knative and the Gateway API, and those of the
+chart's own CRDs. An unknown field is an error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,18 @@ from tools.chart.render import MANIFESTS
 
 Json = dict[str, Any]
 
-KEPT = ("type", "enum", "required", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems")
+KEPT_KEYWORDS = (
+    "type",
+    "enum",
+    "required",
+    "pattern",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+)
 PREFIX = "#/definitions/"
 QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
@@ -31,18 +42,18 @@ LOCATION = "{{ .ResourceKind }}{{ .KindSuffix }}.json"
 
 
 class NotChecked(Exception):
-    """The text says what is missing."""
+    """The validation could not run; the text says which program or cluster is missing."""
 
 
 def file_name(kind: str, api_version: str) -> str:
-    """What kubeconform makes of `LOCATION`."""
+    """The name of a schema's file, as kubeconform expands `LOCATION`."""
     group, _, version = api_version.rpartition("/")
     words = [kind, group.partition(".")[0], version]
     return "-".join(word.lower() for word in words if word) + ".json"
 
 
 def kinds(openapi: Json) -> dict[str, str]:
-    """The definition of each kind of an OpenAPI v2 document, by the name of its schema's file."""
+    """Definitions of an OpenAPI v2 document by the name of the schema's file."""
     made = {}
     for name, definition in openapi["definitions"].items():
         for kind in definition.get("x-kubernetes-group-version-kind", ()):
@@ -52,12 +63,12 @@ def kinds(openapi: Json) -> dict[str, str]:
 
 
 def schema(openapi: Json, definition: str) -> Json:
-    """The JSON Schema of a definition, which takes no field that it does not know."""
+    """The JSON Schema of a definition, closed against unknown fields."""
     return _closed(openapi["definitions"][definition], openapi["definitions"], (definition,))
 
 
 def _closed(node: Json, definitions: dict[str, Json], inside: tuple[str, ...]) -> Json:
-    """Without references; objects that name their properties have no others."""
+    """Resolve references, and close each object that names its properties."""
     if "$ref" in node:
         name = node["$ref"].removeprefix(PREFIX)
         if name == QUANTITY:
@@ -65,7 +76,7 @@ def _closed(node: Json, definitions: dict[str, Json], inside: tuple[str, ...]) -
         return {} if name in inside else _closed(definitions[name], definitions, (*inside, name))
     if node.get("format") == "int-or-string" or node.get("x-kubernetes-preserve-unknown-fields"):
         return {}
-    made: Json = {key: node[key] for key in KEPT if key in node}
+    made: Json = {key: node[key] for key in KEPT_KEYWORDS if key in node}
     if "properties" in node:
         made["properties"] = {name: _closed(each, definitions, inside) for name, each in node["properties"].items()}
         made["additionalProperties"] = False
@@ -76,14 +87,14 @@ def _closed(node: Json, definitions: dict[str, Json], inside: tuple[str, ...]) -
 
 
 def manifests(folder: Path = MANIFESTS) -> Iterator[Path]:
-    """The files of objects: no kustomizations, and no patches."""
+    """The files of objects, without kustomizations and patches."""
     for file in sorted(folder.rglob("*.yaml")):
         if file.name != "kustomization.yaml" and all("kind" in each for each in _documents(file)):
             yield file
 
 
 def check(files: Iterable[Path], openapi: Json) -> str:
-    """What kubeconform says of them; empty when nothing is wrong. Raises `NotChecked`."""
+    """Validate files. Returns kubeconform's output, or an empty text without faults. Raises `NotChecked`."""
     program = shutil.which("kubeconform")
     if program is None:
         raise NotChecked("kubeconform is not on the PATH")
@@ -94,23 +105,22 @@ def check(files: Iterable[Path], openapi: Json) -> str:
                 (Path(folder) / name).write_text(json.dumps(schema(openapi, known[name])))
         command = [program, "-strict", "-schema-location", f"{folder}/{LOCATION}", *map(str, files)]
         done = subprocess.run(command, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    return said if done.returncode else ""
+    return done.stdout + done.stderr if done.returncode else ""
 
 
-def of_cluster() -> Json:
-    """What the cluster serves. Raises `NotChecked`."""
+def cluster_openapi() -> Json:
+    """The OpenAPI document of the cluster. Raises `NotChecked`."""
     if shutil.which("kubectl") is None:
         raise NotChecked("kubectl is not on the PATH")
     done = subprocess.run(["kubectl", "get", "--raw", "/openapi/v2"], capture_output=True, text=True)
     if done.returncode:
-        raise NotChecked(f"no cluster tells its schemas: {done.stderr.strip().splitlines()[-1]}")
+        raise NotChecked(f"no cluster answers with its schemas: {done.stderr.strip().splitlines()[-1]}")
     found: Json = json.loads(done.stdout)
     return found
 
 
-def with_own(openapi: Json, crds: Path = CHART / "crds") -> Json:
-    """The same with the kinds that the chart brings, which a cluster knows only once the chart was installed."""
+def with_chart_crds(openapi: Json, crds: Path = CHART / "crds") -> Json:
+    """Add the kinds of the chart's CRDs, which a cluster knows only after an install."""
     definitions = dict(openapi["definitions"])
     for crd in (each["spec"] for file in sorted(crds.glob("*.yaml")) for each in _documents(file)):
         group, kind = crd["group"], crd["names"]["kind"]
@@ -131,11 +141,11 @@ def _documents(file: Path) -> list[Json]:
 def main() -> int:
     files = list(manifests())
     try:
-        wrong = check(files, with_own(of_cluster()))
+        wrong = check(files, with_chart_crds(cluster_openapi()))
     except NotChecked as error:
         sys.stderr.write(f"NOT CHECKED: {error}\n")
         return 2
-    sys.stdout.write(wrong or f"{len(files)} files are as the schemas of the cluster want them\n")
+    sys.stdout.write(wrong or f"{len(files)} files are valid by the schemas of the cluster\n")
     return bool(wrong)
 
 
