@@ -56,7 +56,7 @@ class ServiceTime:
 
 @dataclass(frozen=True)
 class ChainCosts:
-    """Costs of each stage and of all together; `rpc_overhead_s` is the latency of a lone request beyond its CPU time."""
+    """Costs of each stage and of all together. `rpc_overhead_s` is a lone request's latency beyond its CPU time."""
 
     stages: Mapping[str, ServiceTime]
     together: ServiceTime

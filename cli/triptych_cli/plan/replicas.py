@@ -2,8 +2,8 @@
 
 The rule: one replica is one core. Each stage is a queue of its own (M/M/c: c is its replicas, the service time its CPU
 time of a request at the rate of one replica) and never exceeds `max_utilisation`. The p99 of a request is the sum of
-its stages' p99s and of the RPC overhead. That is an upper bound, because a request is seldom slow everywhere, and CPU times
-vary less than in M/M/c. A predictor on a GPU is a queue of the GPU's time for a request, with a core beside it.
+its stages' p99s and of the RPC overhead. That is an upper bound, because a request is seldom slow everywhere, and CPU
+times vary less than in M/M/c. A predictor on a GPU is a queue of the GPU's time for a request, with a core beside it.
 
 Separate stages have replicas of their own. With postprocess in process, preprocess runs both transforms and the
 predictor is separate. Grouped, a pod has Triton and that preprocess in it: its core serves a request in the sum of
