@@ -64,7 +64,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"models": {"secret": "keys"}}, "models.secret is for models.store s3 and gs, and the store is image"),
     ({"models": {"store": "pvc", "claim": "a", "endpoint": "http://minio"}}, "models.endpoint is for models.store s3"),
     ({"models": {"store": "gs", "uri": "gs://bucket/models", "region": "eu"}}, "models.region is for models.store s3"),
-    ({"models": {"store": "s3", "uri": "s3://bucket/models", "everySeconds": 0}}, "minimum: got 0, want 1"),
+    ({"models": {"store": "s3", "uri": "s3://bucket/models", "pollSeconds": 0}}, "minimum: got 0, want 1"),
     ({"models": {"initializer": "kserve/storage-initializer"}}, "additional properties 'initializer' not allowed"),
     ({"predictor": {"modelControl": {"restricted": False, "secret": "a"}}}, "without a restriction there is no key"),
     ({"controller": {"settings": {"triton_key": "a"}}}, "controller.settings.triton_key: the chart sets this itself"),
