@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chart.objects import Object, Objects, Render
-from tools.chart.program import CHART, HelmFailed
+from tools.chart.program import CHART, ProgramFailed
 
 MODES = ("Standard", "Knative", "Grouped", "Deployment")
 
@@ -138,6 +138,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("wrong", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
 def test_a_contradiction_is_refused_with_a_sentence(render: Render, wrong: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(HelmFailed) as refused:
+    with pytest.raises(ProgramFailed) as refused:
         render(values(**wrong))
     assert sentence in str(refused.value)

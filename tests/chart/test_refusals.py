@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chart.objects import Render
-from tools.chart.program import APIS, HelmFailed
+from tools.chart.program import APIS, ProgramFailed
 
 GATEWAY = {"enabled": True, "parents": [{"name": "public"}]}
 
@@ -77,7 +77,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("values", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
 def test_a_wrong_value_is_refused_with_a_sentence(render: Render, values: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(HelmFailed) as refused:
+    with pytest.raises(ProgramFailed) as refused:
         render(values)
     assert sentence in str(refused.value)
 
@@ -116,7 +116,7 @@ def test_what_the_cluster_lacks_is_named_with_what_works_without_it(
     render: Render, values: dict[str, Any], missing: str, sentence: str
 ) -> None:
     there = APIS[: APIS.index(missing)]
-    with pytest.raises(HelmFailed) as refused:
+    with pytest.raises(ProgramFailed) as refused:
         render(values, apis=there)
     assert missing in str(refused.value)
     assert sentence in str(refused.value)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chart.objects import Object, Objects, Render, with_process
-from tools.chart.program import APIS, HelmFailed
+from tools.chart.program import APIS, ProgramFailed
 
 STAGES = ("preprocess", "postprocess", "controller")
 MODES = ("Standard", "Grouped", "Deployment")
@@ -180,13 +180,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("values", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
 def test_what_cannot_be_encrypted_as_asked_is_refused(render: Render, values: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(HelmFailed) as refused:
+    with pytest.raises(ProgramFailed) as refused:
         render(values)
     assert sentence in str(refused.value)
 
 
 def test_without_cert_manager_a_secret_of_ones_own_works(render: Render) -> None:
     there = tuple(api for api in APIS if api != "cert-manager.io/v1")
-    with pytest.raises(HelmFailed, match=r"cert-manager\.io/v1.*tls\.secret works without"):
+    with pytest.raises(ProgramFailed, match=r"cert-manager\.io/v1.*tls\.secret works without"):
         render({"tls": {"mode": "tls", "issuer": ISSUER}}, apis=there)
     assert not render(with_secret("tls"), apis=there).of("Certificate")

@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry
 from controller.metrics import ControllerMetrics
 from tests.chart.objects import Render
 from tools.chart import describe
-from tools.chart import render as rendering
 from tools.chart.program import CHART, ROOT
 from triptych.telemetry.metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
@@ -172,11 +171,6 @@ def test_a_list_without_a_word_about_what_it_holds_is_refused(tmp_path: Path) ->
     file.write_text("# Names.\nnames: []\n")
     with pytest.raises(describe.Undescribed, match=re.escape(f"{file}:2: names: say what the list holds")):
         describe.read(file)
-
-
-def test_the_manifests_are_the_chart_rendered() -> None:
-    lines = rendering.differences()
-    assert not lines, "make manifests\n" + "\n".join(lines)
 
 
 def test_the_picture_of_helm_test_is_that_of_the_examples() -> None:
