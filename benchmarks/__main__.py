@@ -27,7 +27,7 @@ COMMANDS = {
 
 
 def main() -> int:
-    """Return 0 if the benchmark was measured and written, 1 if not; `quick` returns its own verdict."""
+    """Return 0 if the benchmark was measured and written, 1 if not; `quick` returns its own status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     commands = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, module in COMMANDS.items():

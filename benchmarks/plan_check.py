@@ -66,7 +66,7 @@ def _row(
         prepared.system, asked, f"{rate:g}/s", 0, lambda: load.poisson(program, prepared.ask, rate, count)
     )
     chain = known.separate
-    planned_ms = 1000 * p99_s(chain.stages, dict.fromkeys(STAGES, 1), rate, chain.hops_s)
+    planned_ms = 1000 * p99_s(chain.stages, dict.fromkeys(STAGES, 1), rate, chain.rpc_overhead_s)
     cores = [f"{rate * chain.stages[stage].at(rate):.2f}, {seen.rate * _cpu_s(seen, stage):.2f}" for stage in STAGES]
     return [f"{seen.rate:,.0f}", *cores, f"{planned_ms:.1f} ms, {seen.p99_ms:.1f} ms", f"{100 * seen.others:.0f} %"]
 

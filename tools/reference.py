@@ -21,7 +21,7 @@ from controller.metrics import ControllerMetrics
 from controller.settings import Settings as ControllerSettings
 from postprocess.settings import Settings as PostprocessSettings
 from preprocess.settings import Settings as PreprocessSettings
-from triptych.contract.json_schema import steps_table
+from triptych.contract.schema.json_schema import steps_table
 from triptych.errors import TriptychError
 from triptych.protocol.status import CODES
 from triptych.runtime.settings import StageSettings
@@ -107,11 +107,11 @@ def _first_line(error: type[TriptychError]) -> str:
 
 
 def _metrics(registry: CollectorRegistry) -> str:
-    collectors: Iterable[Collector] = registry._collector_to_names  # registration order
+    collectors: Iterable[Collector] = registry._collector_to_names  # in the order of registration
     rows = []
     for collector in collectors:
         family: Metric = next(iter(collector.describe()))  # type: ignore[attr-defined]
-        labels = getattr(collector, "_labels", None) or getattr(collector, "_labelnames", ())
+        labels = getattr(collector, "_labels", None) or getattr(collector, "_labelnames", None) or ()
         name = f"{family.name}_total" if family.type == "counter" else family.name
         shown = ", ".join(f"`{label}`" for label in labels)
         rows.append((f"`{name}`", family.type, shown, family.documentation))

@@ -25,15 +25,15 @@ exit status: 0 without problems, 1 with problems, 2 for a wrong call
 
 # Advice by the text of a problem; the first match counts, and a problem without a match says itself what is wanted.
 ADVICE = {
-    r"contract\.yaml:\d+: cannot be read": "write a contract there: docs/contracts.md; fields: triptych schema",
+    r"contract\.yaml:\d+: cannot be read": "write a contract there: docs/guides/contracts.md; fields: triptych schema",
     r"unknown step": "all steps with their fields: triptych steps",
-    r": postprocess|: preprocess": "steps and their fields: triptych steps; examples: docs/contracts.md",
+    r": postprocess|: preprocess": "steps and their fields: triptych steps; examples: docs/guides/contracts.md",
     r"contract states|want sha256": "the digests of the files as they are: triptych digests MODEL/VERSION",
     r"belongs to model": "give the contract another route, or make it a version of that model",
     r"must look alike": "state the same inputs and outputs in each contract of the family, or choose another family",
     r"as in its other versions": "keep one route in all versions of a model; another route is another model",
     r"but the folder is": "rename the folder, or correct name",
-    r"config\.pbtxt:\d+: cannot be read": "write a config.pbtxt for Triton there: docs/contracts.md",
+    r"config\.pbtxt:\d+: cannot be read": "write a config.pbtxt for Triton there: docs/guides/contracts.md",
     r" dims |is not declared|is not in the contract|, but \w+ in ": "state the same tensors in both files",
     r"model\.\w+: no such file": "copy the model's file there, or name it: default_model_filename in config.pbtxt",
     r"is no version|has no version": "put each version into a folder with a whole number as its name, digits_de/1",

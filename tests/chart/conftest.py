@@ -31,7 +31,7 @@ def _rendered(values: str, apis: tuple[str, ...], release: str) -> Objects:
 
 @pytest.fixture
 def render() -> Render:
-    """The objects that these values make: `render({"mode": "Grouped"}, apis=...)`. Raises `HelmFailed`.
+    """The objects that these values make: `render({"mode": "Grouped"}, apis=...)`. Raises `ProgramFailed`.
 
     The key that the chart makes, another one each time, is `made by the chart`.
     """

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chart.objects import Object, Objects, Render
-from tools.chart.program import CHART, HelmFailed
+from tools.chart.program import CHART, ProgramFailed
 
 MODES = ("Standard", "Knative", "Grouped", "Deployment")
 
@@ -31,8 +31,8 @@ def test_the_backend_is_off_unless_it_is_asked_for(render: Render, mode: str) ->
     off = {f"{each['kind']}/{each['metadata']['name']}" for each in render({"mode": mode}).all}
     on = {f"{each['kind']}/{each['metadata']['name']}" for each in render({"mode": mode} | values()).all}
     kinds = ("ConfigMap", "Deployment", "NetworkPolicy", "PodDisruptionBudget", "Secret", "Service", "ServiceAccount")
-    promises = ("refuses-whoever-has-no-token", "forecasts-for-whoever-has-one")
-    own = {f"{kind}/backend" for kind in kinds} | {f"Pod/test-the-backend-{promise}" for promise in promises}
+    checks = ("refuses-a-missing-token", "forecasts-for-a-valid-token")
+    own = {f"{kind}/backend" for kind in kinds} | {f"Pod/test-backend-{check}" for check in checks}
     assert on - off == own
 
 
@@ -61,7 +61,7 @@ def test_the_key_of_tokens_is_made_or_given_and_helm_test_has_it(render: Render)
     for each, secret in ((made, "backend"), (given, "tokens")):
         key = {"valueFrom": {"secretKeyRef": {"name": secret, "key": "key"}}}
         assert {"name": "BACKEND_JWT_KEY"} | key in container(each)["env"]
-        (test,) = each.one("Pod", "test-the-backend-refuses-whoever-has-no-token")["spec"]["containers"]
+        (test,) = each.one("Pod", "test-backend-refuses-a-missing-token")["spec"]["containers"]
         assert {"name": "JWT_KEY"} | key in test["env"]
     assert "env" not in made.one("Pod", "test-stages-are-ready")["spec"]["containers"][0]
 
@@ -73,7 +73,7 @@ def test_the_embedded_store_has_an_example_or_the_articles_that_are_given(render
     given = render(values(features={"articles": {"FR": {"boot": article}}}))
     assert json.loads(given.one("ConfigMap", "backend")["data"]["articles.json"]) == {"FR": {"boot": article}}
     assert environment(given)["BACKEND_ARTICLES"] == "/articles/articles.json"
-    assert "test-the-backend-forecasts-for-whoever-has-one" not in given.of("Pod"), "it asks for the example"
+    assert "test-backend-forecasts-for-a-valid-token" not in given.of("Pod"), "it asks for the example"
     pods = [each.one("Deployment", "backend")["spec"]["template"]["metadata"]["annotations"] for each in (made, given)]
     assert pods[0] != pods[1], "other articles are other pods"
 
@@ -138,6 +138,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("wrong", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
 def test_a_contradiction_is_refused_with_a_sentence(render: Render, wrong: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(HelmFailed) as refused:
+    with pytest.raises(ProgramFailed) as refused:
         render(values(**wrong))
     assert sentence in str(refused.value)

@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.chart.objects import Object, Objects, Render
-from tools.chart.program import HelmFailed
+from tools.chart.program import ProgramFailed
 
 GATEWAY = {"enabled": True, "parents": [{"name": "public"}]}
 CODE: dict[str, Any] = {
@@ -238,6 +238,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("wrong", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
 def test_a_contradiction_is_refused_with_a_sentence(render: Render, wrong: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(HelmFailed) as refused:
+    with pytest.raises(ProgramFailed) as refused:
         render(wrong)
     assert sentence in str(refused.value)

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 
 from controller.catalog.served_model import Document, read_documents
 from tests.chart.objects import Objects, Render
+from tools.chart.program import find, kustomize
 from tools.chart.render import MANIFESTS
 
 REVISIONS = sorted((MANIFESTS / "examples").glob("*.yaml"))
@@ -31,9 +32,10 @@ def test_a_rollback_names_a_version_of_the_canary() -> None:
     assert traffic("rollback") == {1: 100}
 
 
+@pytest.mark.skipif(find("kubectl") is None, reason="kubectl is not here")
 @pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
 def test_a_promotion_gives_the_stable_stage_what_its_canary_has(stage: str) -> None:
-    lane = Objects((MANIFESTS / "lane/triptych.yaml").read_text())
+    lane = Objects(kustomize(MANIFESTS / "lane"))
     stable, canary = (
         lane.one("InferenceService", name)["spec"]["predictor"]["containers"][0] for name in (stage, f"{stage}-canary")
     )

@@ -108,7 +108,7 @@ def test_the_port_has_a_name_that_a_gateway_speaks_grpc_to(render: Render, mode:
 
 
 def test_knative_gets_nothing_that_it_refuses(render: Render) -> None:
-    made = render({"mode": "Knative", "pods": {"priorityClassName": "high"}})
+    made = render({"mode": "Knative", "priorityClassName": "high"})
     for name in ("preprocess", "postprocess"):
         pod = made.one("InferenceService", name)["spec"]["predictor"]
         refused = {"terminationGracePeriodSeconds", "topologySpreadConstraints", "priorityClassName", "securityContext"}
@@ -130,15 +130,15 @@ def test_the_stages_find_each_other(render: Render, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_second_release_in_the_namespace_shares_no_name(render: Render, mode: str) -> None:
-    def names(prefix: str, release: str) -> set[tuple[str, str]]:
-        made = render({"mode": mode, "namePrefix": prefix}, release=release)
+    def names(name: str, release: str) -> set[tuple[str, str]]:
+        made = render({"mode": mode, "fullnameOverride": name}, release=release)
         return {(each["kind"], each["metadata"]["name"]) for each in made.all}
 
-    assert not names("", "one") & names("two-", "two")
+    assert not names("", "one") & names("two", "two")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_with_a_prefix_every_address_is_that_of_a_service_of_the_release(render: Render, mode: str) -> None:
-    made = render({"mode": mode, "namePrefix": "two-"})
+    made = render({"mode": mode, "fullnameOverride": "two"})
     assert made.environment("preprocess")["PREPROCESS_CONTROLLER"] == "two-controller:9002"
     assert made.environment("controller")["CONTROLLER_TRITON"] == "two-predictor:8001"

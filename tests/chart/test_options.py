@@ -182,7 +182,7 @@ def pod_of(made: Objects, stage: str) -> Any:
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative", "Grouped", "Deployment"])
 def test_beside_each_triton_a_folder_is_kept_in_step_with_an_object_store(render: Render, mode: str) -> None:
-    made = render({"mode": mode, "models": STORE | {"everySeconds": 7}})
+    made = render({"mode": mode, "models": STORE | {"pollSeconds": 7}})
     first, beside = pod_of(made, "predictor")["initContainers"]
     assert first["args"] == ["mirror", "s3://bucket/models", "/models/mirror", "--whole", "--once"]
     assert beside["args"] == ["mirror", "s3://bucket/models", "/models/mirror", "--whole", "--every=7s"]
@@ -199,7 +199,7 @@ def test_beside_each_triton_a_folder_is_kept_in_step_with_an_object_store(render
 
 
 def test_the_controller_reads_the_contracts_of_an_object_store_itself(render: Render) -> None:
-    made = render({"models": STORE | {"everySeconds": 7, "region": "eu"}})
+    made = render({"models": STORE | {"pollSeconds": 7, "region": "eu"}})
     environment = made.environment("controller")
     assert environment["CONTROLLER_MODEL_REPOSITORY"] == "s3://bucket/models"
     assert environment["CONTROLLER_MIRROR"] == "/models/contracts"
@@ -217,7 +217,7 @@ def test_the_controller_reads_the_contracts_of_an_object_store_itself(render: Re
 
 def test_keys_of_a_store_reach_whoever_reads_it_and_nobody_else(render: Render) -> None:
     google = {"store": "gs", "uri": "gs://bucket/models", "endpoint": "http://gcs:4443", "secret": "keys"}
-    made = render({"models": google | {"accountAnnotations": {"iam.gke.io/gcp-service-account": "reader"}}})
+    made = render({"models": google})
     readers = {name for name, each in made.containers() if "envFrom" in each}
     assert readers == {
         "InferenceService/predictor/models",
@@ -225,8 +225,6 @@ def test_keys_of_a_store_reach_whoever_reads_it_and_nobody_else(render: Render) 
         "Deployment/controller/controller",
     }
     assert made.environment("controller")["GOOGLE_BASE_URL"] == "http://gcs:4443"
-    known = {name for name, each in made.of("ServiceAccount").items() if "annotations" in each["metadata"]}
-    assert known == {"predictor", "controller"}
 
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative", "Grouped", "Deployment"])

@@ -68,7 +68,7 @@ def test_every_service_of_ours_is_probed_by_grpc_in_both_voices(render: Render, 
 def test_selectors_hold_what_no_upgrade_changes(render: Render, mode: str) -> None:
     before = render({"mode": mode, "backend": {"enabled": True}})
     more = {"preprocess": {"replicas": 2}, "backend": {"enabled": True, "replicas": 2}}
-    after = render({"mode": mode, "tag": "9.9.9", "pods": {"labels": {"team": "red"}}} | more)
+    after = render({"mode": mode, "tag": "9.9.9", "podLabels": {"team": "red"}} | more)
 
     def selectors(made: Objects) -> dict[tuple[str, str], dict[str, str]]:
         found = {}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chart.objects import Render
-from tools.chart.program import APIS, HelmFailed
+from tools.chart.program import APIS, ProgramFailed
 
 GATEWAY = {"enabled": True, "parents": [{"name": "public"}]}
 
@@ -64,7 +64,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"models": {"secret": "keys"}}, "models.secret is for models.store s3 and gs, and the store is image"),
     ({"models": {"store": "pvc", "claim": "a", "endpoint": "http://minio"}}, "models.endpoint is for models.store s3"),
     ({"models": {"store": "gs", "uri": "gs://bucket/models", "region": "eu"}}, "models.region is for models.store s3"),
-    ({"models": {"store": "s3", "uri": "s3://bucket/models", "everySeconds": 0}}, "minimum: got 0, want 1"),
+    ({"models": {"store": "s3", "uri": "s3://bucket/models", "pollSeconds": 0}}, "minimum: got 0, want 1"),
     ({"models": {"initializer": "kserve/storage-initializer"}}, "additional properties 'initializer' not allowed"),
     ({"predictor": {"modelControl": {"restricted": False, "secret": "a"}}}, "without a restriction there is no key"),
     ({"controller": {"settings": {"triton_key": "a"}}}, "controller.settings.triton_key: the chart sets this itself"),
@@ -77,7 +77,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("values", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
 def test_a_wrong_value_is_refused_with_a_sentence(render: Render, values: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(HelmFailed) as refused:
+    with pytest.raises(ProgramFailed) as refused:
         render(values)
     assert sentence in str(refused.value)
 
@@ -116,7 +116,7 @@ def test_what_the_cluster_lacks_is_named_with_what_works_without_it(
     render: Render, values: dict[str, Any], missing: str, sentence: str
 ) -> None:
     there = APIS[: APIS.index(missing)]
-    with pytest.raises(HelmFailed) as refused:
+    with pytest.raises(ProgramFailed) as refused:
         render(values, apis=there)
     assert missing in str(refused.value)
     assert sentence in str(refused.value)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chart.objects import Object, Objects, Render, with_process
-from tools.chart.program import APIS, HelmFailed
+from tools.chart.program import APIS, ProgramFailed
 
 STAGES = ("preprocess", "postprocess", "controller")
 MODES = ("Standard", "Grouped", "Deployment")
@@ -90,10 +90,10 @@ def test_every_caller_beside_the_stages_has_the_authority_and_a_key_only_to_show
 ) -> None:
     made = render(with_secret(tls, mode="Deployment", backend={"enabled": True}))
     callers = {name: each for name, each in made.containers() if name.startswith("Pod/") or "backend/" in name}
-    assert len(callers) == 8, "seven promises and the backend"
+    assert len(callers) == 8, "seven checks of helm test and the backend"
     for name, container in callers.items():
         given = {each["name"]: each.get("value") for each in container["env"]}
-        if "test-the-backend" in name:
+        if "test-backend" in name:
             continue  # it calls the backend, over HTTP
         prefix = "BACKEND_CHAIN_" if "backend/" in name else "TLS_"
         files = {name.removeprefix(prefix): file for name, file in given.items() if name.startswith(prefix)}
@@ -107,7 +107,7 @@ def test_every_caller_beside_the_stages_has_the_authority_and_a_key_only_to_show
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_certificate_bears_every_name_that_a_stage_is_called_by(render: Render, mode: str) -> None:
-    made = render({"mode": mode, "namePrefix": "two-", "tls": {"mode": "mutual", "issuer": ISSUER}})
+    made = render({"mode": mode, "fullnameOverride": "two", "tls": {"mode": "mutual", "issuer": ISSUER}})
     spec = made.one("Certificate", "two-tls")["spec"]
     assert spec["issuerRef"] == ISSUER
     assert {"server auth", "client auth"} <= set(spec["usages"])
@@ -139,7 +139,7 @@ def test_the_services_that_kserve_makes_are_among_the_names(render: Render) -> N
     ("values", "reserved"),
     [
         (with_secret("mutual"), True),
-        (with_secret("mutual", namePrefix="two-"), True),
+        (with_secret("mutual", fullnameOverride="two"), True),
         (with_secret("mutual", mode="Deployment", controller={"settings": {"server": "grpcio"}}), True),
         (with_secret("tls"), False),
         ({}, False),
@@ -150,7 +150,7 @@ def test_the_controller_keeps_places_for_the_stages_where_it_sees_their_certific
     render: Render, values: dict[str, Any], reserved: bool
 ) -> None:
     names = render(values).environment("controller").get("CONTROLLER_STAGE_NAMES", "")
-    prefix = values.get("namePrefix", "")
+    prefix = "two-" if "fullnameOverride" in values else ""
     assert names == (f"{prefix}preprocess,{prefix}controller" if reserved else "")
 
 
@@ -180,13 +180,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("values", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
 def test_what_cannot_be_encrypted_as_asked_is_refused(render: Render, values: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(HelmFailed) as refused:
+    with pytest.raises(ProgramFailed) as refused:
         render(values)
     assert sentence in str(refused.value)
 
 
 def test_without_cert_manager_a_secret_of_ones_own_works(render: Render) -> None:
     there = tuple(api for api in APIS if api != "cert-manager.io/v1")
-    with pytest.raises(HelmFailed, match=r"cert-manager\.io/v1.*tls\.secret works without"):
+    with pytest.raises(ProgramFailed, match=r"cert-manager\.io/v1.*tls\.secret works without"):
         render({"tls": {"mode": "tls", "issuer": ISSUER}}, apis=there)
     assert not render(with_secret("tls"), apis=there).of("Certificate")

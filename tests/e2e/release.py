@@ -81,7 +81,7 @@ class Release:
         self.helm("upgrade", "--install", NAME, str(program.CHART), "--values=-", given=given)
 
     def prove(self) -> str:
-        """`helm test`: what helm said. The pod of a broken promise stays, with its log."""
+        """Output of `helm test`. The pod of a failed check stays, with its log."""
         return self.helm("test", NAME, "--timeout=5m").stdout
 
     def uninstall(self) -> None:

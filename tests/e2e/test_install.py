@@ -31,7 +31,7 @@ WORDS = {
     "digits_jp": ("eight_board.png", "八"),
 }
 SALES = infer_request("sales_forecast_de", sales())
-# What is installed beside the chain, by mode; `helm test` has two promises about it.
+# What is installed beside the chain, by mode; `helm test` has two checks of it.
 MORE: dict[str, dict[str, Any]] = {"Deployment": {"backend": {"enabled": True}}}
 
 
@@ -74,8 +74,10 @@ def test_a_release_answers_for_every_model_and_leaves_nothing(
     start = time.monotonic()
     said = release.prove()
     figure(f"{time.monotonic() - start:.1f} s for helm test")
-    promises = 7 if more else 5
-    assert said.count("TEST SUITE:     test-") == said.count("Succeeded") - 1 == promises, said  # 1: what they share
+    checks = 7 if more else 5
+    assert said.count("TEST SUITE:     test-") == said.count("Succeeded") - 1 == checks, (
+        said
+    )  # 1: the ConfigMap that they share
     outside = release.outside().caller()
     wait_for(lambda: answers(outside, SALES), "the gateway knows the way", 60)
     for where, caller in (("inside", inside), ("the gateway", outside)):

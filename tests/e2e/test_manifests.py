@@ -11,9 +11,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.e2e.kubectl import Kubectl
-from tools.chart.program import APIS, find, template
-from tools.chart.render import MANIFESTS, RENDERS
-from tools.chart.schemas import check, cluster_openapi, manifests
+from tools.chart.program import APIS, find, kustomize, template
+from tools.chart.render import MANIFESTS, OVERLAYS, RENDERS
+from tools.chart.schemas import built, check, cluster_openapi, manifests
 
 DRY_RUN = ("apply", "--dry-run=server", "--filename=-")
 OPTIONS = (
@@ -54,8 +54,10 @@ def would_be_taken(kubectl: Kubectl, text: str) -> str:
     return said
 
 
-def test_the_schemas_of_the_cluster_know_every_field_of_every_committed_object(openapi: dict[str, Any]) -> None:
-    assert check(manifests(), openapi) == ""
+def test_the_schemas_of_the_cluster_know_every_field_of_every_committed_object(
+    openapi: dict[str, Any], tmp_path: Path
+) -> None:
+    assert check([*manifests(), *built(tmp_path)], openapi) == ""
 
 
 def test_a_field_that_they_do_not_know_would_be_found(openapi: dict[str, Any], tmp_path: Path) -> None:
@@ -64,9 +66,9 @@ def test_a_field_that_they_do_not_know_would_be_found(openapi: dict[str, Any], t
     assert "additional properties 'deployStrategy' not allowed" in check([tmp_path / "typo.yaml"], openapi)
 
 
-@pytest.mark.parametrize("folder", RENDERS)
+@pytest.mark.parametrize("folder", [*RENDERS, *OVERLAYS])
 def test_the_api_server_would_take_each_folder(kubectl: Kubectl, folder: str) -> None:
-    said = would_be_taken(kubectl, (MANIFESTS / folder / "triptych.yaml").read_text())
+    said = would_be_taken(kubectl, kustomize(MANIFESTS / folder))
     assert "controller" in said
 
 

@@ -36,7 +36,7 @@ ON_CPU = {
 FROM_ZERO: dict[str, Any] = {
     "preprocess": {"replicas": 0},
     "postprocess": {"replicas": 0},
-    "pods": {"annotations": {"autoscaling.knative.dev/window": "6s"}},
+    "podAnnotations": {"autoscaling.knative.dev/window": "6s"},
 }
 
 

@@ -42,7 +42,7 @@ class Stocked:
     def apply(self, **changed: Any) -> None:
         """Installs, or upgrades, with these values of `models`."""
         models = {"store": "s3", "uri": self.bucket.uri, "endpoint": self.bucket.endpoint, "secret": "store"}
-        values = {"models": models | {"region": "us-east-1", "everySeconds": 2} | changed}
+        values = {"models": models | {"region": "us-east-1", "pollSeconds": 2} | changed}
         self.release.apply(values | {"controller": {"serveUndeclared": True}, "test": {"examples": False}})
 
     def version_of(self, model: str) -> str:
@@ -88,7 +88,7 @@ def test_a_version_that_is_uploaded_is_served_without_a_restart(stocked: Stocked
 def test_models_are_loaded_by_whoever_has_the_key_that_an_upgrade_keeps(stocked: Stocked) -> None:
     release = stocked.release
     secret = release.kubectl.get("secret", "model-control")["data"]
-    stocked.apply(everySeconds=3)
+    stocked.apply(pollSeconds=3)
     wait_for(lambda: release.settled("predictor") and release.settled("controller"), "the upgrade is done", START_S)
     assert release.kubectl.get("secret", "model-control")["data"] == secret
     assert outputs_of(stocked.caller.infer(SALES, 60))["units"]

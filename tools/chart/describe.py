@@ -1,9 +1,15 @@
-"""The chart's values.schema.json and README.md, out of the comments of its values.yaml: the one hand-written source.
+"""Generate the chart's values.schema.json and README.md from the comments of its values.yaml.
 
-    python tools/chart/describe.py helm/triptych [OUT]
+    python -m tools.chart.describe helm/triptych [OUT]
 
-A comment describes the key below it. Its lines that begin with `@` are JSON Schema in YAML; what they leave out is
-taken from the default. A mapping is closed: only the keys that values.yaml has are values.
+A comment describes the key below it. Its lines that begin with `@` are JSON Schema in YAML; the type comes from the
+default. A mapping is closed: a key that values.yaml lacks is refused.
+
+A key of a group without a comment has the schema of the same key at the top, as `preprocess.nodeSelector` has that of
+`nodeSelector`.
+
+Null removes a key in Helm. A value that may be empty may therefore be null; every other key is required. The values of
+a canary are differences, so their schema (`#/definitions/preprocess`) requires nothing.
 """
 
 from __future__ import annotations
@@ -20,12 +26,13 @@ from ruamel.yaml import YAML
 
 KEY = re.compile(r"^( *)([A-Za-z]\w*):(.*)$")
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+DEFINITIONS = "#/definitions/"
 YAML_SAFE = YAML(typ="safe", pure=True)
 
 
 @dataclass
 class Value:
-    """One key of values.yaml, with what its comment says."""
+    """One key of values.yaml, with its comment as text and schema."""
 
     path: tuple[str, ...]
     default: Any
@@ -33,16 +40,30 @@ class Value:
     schema: dict[str, Any]
     members: dict[str, Value] = field(default_factory=dict)
 
-    def as_schema(self) -> dict[str, Any]:
-        """Its JSON Schema."""
+    def as_schema(self, *, partial: bool = False) -> dict[str, Any]:
+        """Its JSON Schema. `partial`: no key is required."""
         made: dict[str, Any] = {"description": self.text} if self.text else {}
         made |= {"type": TYPES[type(self.default)]} | self.schema
         if "$ref" in self.schema:
-            return self.schema  # draft 7 looks at nothing beside it
+            return self.schema  # draft 7 ignores the siblings of a reference
         if self.members:
-            made["properties"] = {name: member.as_schema() for name, member in self.members.items()}
+            made["properties"] = {name: member.as_schema(partial=partial) for name, member in self.members.items()}
             made["additionalProperties"] = False
+            if not partial:
+                made["required"] = [name for name, member in self.members.items() if not member.may_be_null()]
         return made
+
+    def may_be_null(self) -> bool:
+        """Whether null, which removes the key, has a meaning: that of empty."""
+        if self.members:
+            return False
+        if isinstance(self.default, dict | list):
+            return True
+        if "enum" in self.schema:
+            return "" in self.schema["enum"]
+        if "string" not in (self.schema.get("type") or TYPES[type(self.default)]):
+            return False
+        return not self.schema.get("minLength") and bool(re.search(self.schema.get("pattern", ""), ""))
 
     def leaves(self) -> Iterator[Value]:
         """The values below it that have no members, or itself."""
@@ -53,7 +74,7 @@ class Value:
 
 
 class Undescribed(Exception):
-    """A comment is missing or wrong; the text names the line."""
+    """A comment is missing or wrong. The message names the line."""
 
 
 def read(file: Path) -> Value:
@@ -71,7 +92,8 @@ def read(file: Path) -> Value:
             if depth > len(inside):
                 continue  # inside of a value that is free
             del inside[depth:]
-            value = _value(inside[-1], found[2], comment, f"{file}:{number}")
+            value = _inherited(top, inside[-1], found[2]) if not comment else None
+            value = value or _value(inside[-1], found[2], comment, f"{file}:{number}")
             inside[-1].members[found[2]] = value
             if not found[3].strip() and not _is_free(value):
                 inside.append(value)
@@ -79,6 +101,18 @@ def read(file: Path) -> Value:
         else:
             comment = []
     return top
+
+
+def _inherited(top: Value, parent: Value, name: str) -> Value | None:
+    """The value of a stage's key that has the description of the same key at the top; None if there is no such key."""
+    path = (*parent.path, name)
+    same: Value | None = top
+    for word in path[1:]:
+        same = same.members.get(word) if same else None
+    if same is None or same is top or same.members:
+        return None
+    schema = {"$ref": "#/" + "/".join(f"properties/{word}" for word in same.path)}
+    return Value(path, parent.default[name], f"Like `{'.'.join(same.path)}`, for these pods.", schema)
 
 
 def _value(parent: Value, name: str, comment: list[str], where: str) -> Value:
@@ -103,7 +137,10 @@ def schema(top: Value) -> str:
     """values.schema.json."""
     made = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart"}
     body = top.as_schema()
-    body["properties"]["global"] = {"description": "Given by Helm to a chart inside of another.", "type": "object"}
+    body["properties"]["global"] = {"description": "Helm passes it to a chart inside of another.", "type": "object"}
+    differences = sorted({leaf.schema.get("$ref", "") for leaf in top.leaves()})
+    names = [ref.removeprefix(DEFINITIONS) for ref in differences if ref.startswith(DEFINITIONS)]
+    body["definitions"] = {name: top.members[name].as_schema(partial=True) for name in names}
     return json.dumps(made | body, indent=2) + "\n"
 
 
@@ -118,7 +155,7 @@ def readme(top: Value, template: str) -> str:
 
 def _table(title: str, values: list[Value]) -> str:
     rows = [f"| `{'.'.join(value.path)}` | `{_shown(value.default)}` | {_cell(value)} |" for value in values]
-    return title + "\n".join(["| value | default | what it is |", "|---|---|---|", *rows]) + "\n"
+    return title + "\n".join(["| value | default | description |", "|---|---|---|", *rows]) + "\n"
 
 
 def _shown(default: Any) -> str:

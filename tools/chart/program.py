@@ -1,4 +1,4 @@
-"""The program helm: its path, and the chart rendered by it."""
+"""The programs helm and kubectl: their paths, and what they render without a cluster."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ APIS = (
 )
 
 
-class HelmFailed(Exception):
-    """An error of helm; the text is its standard error."""
+class ProgramFailed(Exception):
+    """A program failed or is missing; the text is its standard error."""
 
 
 @cache
-def find() -> str | None:
-    """The path of helm: from PATH, else from the development cluster; None if there is none."""
-    if found := shutil.which("helm"):
+def find(program: str = "helm") -> str | None:
+    """The path of a program: from PATH, else from the development cluster; None if it is missing."""
+    if found := shutil.which(program):
         return found
     if subprocess.run([CLUSTER, "exists"]).returncode:
         return None
     lines = subprocess.run([CLUSTER, "env"], capture_output=True, text=True).stdout
     printed = subprocess.run(["bash", "-c", f'{lines}\nprintf %s "$PATH"'], capture_output=True, text=True, check=True)
-    return shutil.which("helm", path=printed.stdout)
+    return shutil.which(program, path=printed.stdout)
 
 
-def run(*arguments: str) -> str:
-    """Run helm. Returns its standard output. Raises `HelmFailed`."""
-    program = find()
-    if program is None:
-        raise HelmFailed("helm is missing: install it from helm.sh and put it on PATH")
+def run(*arguments: str, program: str = "helm") -> str:
+    """Run a program that needs no cluster. Returns its standard output. Raises `ProgramFailed`."""
+    path = find(program)
+    if path is None:
+        raise ProgramFailed(f"{program} is missing: install it and put it on PATH")
     environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, env=environment)
+    done = subprocess.run([path, *arguments], capture_output=True, text=True, env=environment)
     if done.returncode:
-        raise HelmFailed(done.stderr.strip())
+        raise ProgramFailed(done.stderr.strip())
     return done.stdout
 
 
@@ -59,3 +59,8 @@ def template(*options: str, release: str = "triptych", namespace: str = "triptyc
     known = [option for api in apis for option in ("--api-versions", api)]
     where = ("--namespace", namespace, "--kube-version", KUBERNETES)
     return run("template", release, str(CHART), *where, *known, *options)
+
+
+def kustomize(folder: Path) -> str:
+    """Build a kustomization. Raises `ProgramFailed`."""
+    return run("kustomize", str(folder), program="kubectl")

@@ -1,7 +1,9 @@
-"""The renders of the chart in manifests/, for `kubectl apply -k`.
+"""Render the chart into manifests/, for installations by `kubectl apply -k`.
 
-python -m tools.chart.render          write them again
-python -m tools.chart.render --check  print the difference to the files, and end with 1 if there is one
+python -m tools.chart.render          writes the files
+python -m tools.chart.render --check  exits with 1 and prints the difference if a file would change
+
+A folder is either a whole render, or a kustomization over `standard` where patches can express the difference.
 """
 
 from __future__ import annotations
@@ -9,24 +11,29 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from tools.chart.program import CHART, ROOT, HelmFailed, template
+from tools.chart.overlay import Overlay, kustomization, overlay
+from tools.chart.program import CHART, ROOT, ProgramFailed, template
 
 MANIFESTS = ROOT / "manifests"
 NAMESPACE = "triptych"
 
-# Options of `helm template` by folder.
+# Options of `helm install` by folder. A whole render:
 RENDERS: dict[str, tuple[str, ...]] = {
     "standard": (),
+    "grouped": ("--set", "mode=Grouped"),
+    "deployment": ("--set", "mode=Deployment"),
+}
+# A kustomization over `standard`:
+OVERLAYS: dict[str, tuple[str, ...]] = {
     "knative": (
         *("--set", "mode=Knative"),
         *("--set", "preprocess.replicas=0,preprocess.autoscaling.maxReplicas=4"),
         *("--set", "postprocess.replicas=0,postprocess.autoscaling.maxReplicas=4"),
     ),
-    "grouped": ("--set", "mode=Grouped"),
     "gpu": ("--values", str(CHART / "values-gpu.yaml")),
-    "deployment": ("--set", "mode=Deployment"),
     "lane": (
         *("--set", "gateway.enabled=true,gateway.parents[0].name=public,gateway.parents[0].namespace=gateways"),
         *("--set", "canary.enabled=true,canary.preprocess.image=triptych/preprocess:2"),
@@ -34,22 +41,15 @@ RENDERS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# A rendered key would be public. README.md says how to set one.
+# A rendered key would be public. README.md describes how to set one.
 WITHOUT_KEY = ("--set", "predictor.modelControl.restricted=false")
 
-HEAD = """\
-# The chart rendered: make manifests. Do not edit; a kustomization above it may change what it likes.
+GENERATED = "# Generated: make manifests. Do not edit; change it by a kustomization over this folder.\n"
+NAMESPACE_OBJECT = """\
 apiVersion: v1
 kind: Namespace
 metadata:
   name: triptych
-"""
-KUSTOMIZATION = """\
-# Generated: make manifests.
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources:
-  - {resource}
 """
 
 # Labels that name helm as the owner of an object.
@@ -57,20 +57,33 @@ HELM_LABELS = re.compile(r"^ +(app\.kubernetes\.io/managed-by|helm\.sh/chart): .
 
 
 def rendered() -> dict[Path, str]:
-    """Every generated file with its text. Raises `HelmFailed`."""
+    """Every generated file with its text. Raises `ProgramFailed`."""
     definitions = sorted((CHART / "crds").glob("*.yaml"))
     files = {MANIFESTS / "crds" / file.name: file.read_text("utf-8") for file in definitions}
-    names = "\n  - ".join(file.name for file in definitions)
-    files[MANIFESTS / "crds" / "kustomization.yaml"] = KUSTOMIZATION.format(resource=names)
+    files |= _files("crds", Overlay(), [file.name for file in definitions])
     for folder, options in RENDERS.items():
-        text = template(*options, *WITHOUT_KEY, "--skip-tests", namespace=NAMESPACE)
-        files[MANIFESTS / folder / "triptych.yaml"] = HEAD + HELM_LABELS.sub("", text)
-        files[MANIFESTS / folder / "kustomization.yaml"] = KUSTOMIZATION.format(resource="../crds\n  - triptych.yaml")
+        files[MANIFESTS / folder / "triptych.yaml"] = GENERATED + NAMESPACE_OBJECT + objects(options)
+        files |= _files(folder, Overlay(), ["../crds", "triptych.yaml"])
+    standard = objects(RENDERS["standard"])
+    for folder, options in OVERLAYS.items():
+        difference = overlay(standard, objects(options))
+        files |= _files(folder, difference, ["../standard", *(["added.yaml"] if difference.added else [])])
+        if difference.added:
+            files[MANIFESTS / folder / "added.yaml"] = GENERATED + "---\n".join(difference.added)
     return files
 
 
+def objects(options: Sequence[str]) -> str:
+    """The objects of the chart without those of `helm test`. Raises `ProgramFailed`."""
+    return HELM_LABELS.sub("", template(*options, *WITHOUT_KEY, "--skip-tests", namespace=NAMESPACE))
+
+
+def _files(folder: str, difference: Overlay, resources: list[str]) -> dict[Path, str]:
+    return {MANIFESTS / folder / "kustomization.yaml": GENERATED + kustomization(difference, resources)}
+
+
 def differences() -> list[str]:
-    """Lines of a diff from the files to fresh renders. Raises `HelmFailed`."""
+    """The committed files that differ from the rendered ones, as lines of a diff. Raises `ProgramFailed`."""
     lines: list[str] = []
     for file, text in rendered().items():
         old = file.read_text("utf-8") if file.is_file() else ""
@@ -88,7 +101,7 @@ def main() -> int:
         for file, text in rendered().items():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, "utf-8")
-    except HelmFailed as error:
+    except ProgramFailed as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0

@@ -125,7 +125,7 @@ def costs_sentence(known: Costs, workload: str) -> str:
         + ", ".join(f"{1e6 * cost:.0f} us at {rate:,.0f}/s" for rate, cost in known.separate.stages[stage].points)
         for stage in STAGES
     )
-    text = f"CPU of one request ({workload}): {stages}. Hops: {1e3 * known.separate.hops_s:.2f} ms for a lone request."
+    text = f"CPU of one request ({workload}): {stages}. RPC overhead: {1e3 * known.separate.rpc_overhead_s:.2f} ms."
     if known.in_process is None:
         text += f" The chain in process was not measured (system {costs.IN_PROCESS}): grouped costs less than shown."
     return text

@@ -56,11 +56,11 @@ class ServiceTime:
 
 @dataclass(frozen=True)
 class ChainCosts:
-    """Costs of each stage and of all together; `hops_s` is the latency of a lone request beyond its CPU time."""
+    """Costs of each stage and of all together. `rpc_overhead_s` is a lone request's latency beyond its CPU time."""
 
     stages: Mapping[str, ServiceTime]
     together: ServiceTime
-    hops_s: float
+    rpc_overhead_s: float
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ def as_json(costs: Costs) -> dict[str, Any]:
 
 def _chain(runs: Runs, stages: Sequence[str]) -> ChainCosts:
     alone = [run for run in runs if run["point"] == ALONE]
-    hops = [max(0.0, run["p50_ms"] / 1000 - _cpu_s(run, "")) for run in alone]
+    overheads = [max(0.0, run["p50_ms"] / 1000 - _cpu_s(run, "")) for run in alone]
     return ChainCosts(
         {stage: _service_time(runs, lambda run, stage=stage: _cpu_s(run, stage)) for stage in stages},  # type: ignore[misc]
         _service_time(runs, lambda run: sum(_cpu_s(run, stage) for stage in stages)),
-        statistics.median(hops or [0.0]),
+        statistics.median(overheads or [0.0]),
     )
 
 
@@ -138,7 +138,7 @@ def _chain_as_json(chain: ChainCosts) -> dict[str, Any]:
     return {
         "stages": {stage: _points(time) for stage, time in chain.stages.items()},
         "together": _points(chain.together),
-        "hops_s": _rounded(chain.hops_s),
+        "rpc_overhead_s": _rounded(chain.rpc_overhead_s),
     }
 
 
@@ -157,7 +157,7 @@ def _from_json(document: Mapping[str, Any]) -> Costs:
 
 def _chain_from_json(document: Mapping[str, Any]) -> ChainCosts:
     stages = {stage: _time(points) for stage, points in document["stages"].items()}
-    return ChainCosts(stages, _time(document["together"]), document["hops_s"])
+    return ChainCosts(stages, _time(document["together"]), document["rpc_overhead_s"])
 
 
 def _time(points: Sequence[Sequence[float]]) -> ServiceTime:

@@ -2,8 +2,8 @@
 
 The rule: one replica is one core. Each stage is a queue of its own (M/M/c: c is its replicas, the service time its CPU
 time of a request at the rate of one replica) and never exceeds `max_utilisation`. The p99 of a request is the sum of
-its stages' p99s and of the hops. That is an upper bound, because a request is seldom slow everywhere, and CPU times
-vary less than in M/M/c. A predictor on a GPU is a queue of the GPU's time for a request, with a core beside it.
+its stages' p99s and of the RPC overhead. That is an upper bound, because a request is seldom slow everywhere, and CPU
+times vary less than in M/M/c. A predictor on a GPU is a queue of the GPU's time for a request, with a core beside it.
 
 Separate stages have replicas of their own. With postprocess in process, preprocess runs both transforms and the
 predictor is separate. Grouped, a pod has Triton and that preprocess in it: its core serves a request in the sum of
@@ -71,7 +71,7 @@ def separate(costs: Costs, target: LoadTarget) -> ReplicaPlan:
     services = dict(costs.separate.stages)
     if target.gpu_s:
         services[PREDICTOR] = ServiceTime.constant(target.gpu_s)
-    return _plan("separate", services, target, costs.separate.hops_s, holder=PREDICTOR)
+    return _plan("separate", services, target, costs.separate.rpc_overhead_s, holder=PREDICTOR)
 
 
 def in_process(costs: Costs, target: LoadTarget) -> ReplicaPlan | None:
@@ -81,20 +81,20 @@ def in_process(costs: Costs, target: LoadTarget) -> ReplicaPlan | None:
     services = dict(costs.in_process.stages)
     if target.gpu_s:
         services[PREDICTOR] = ServiceTime.constant(target.gpu_s)
-    return _plan("postprocess in process", services, target, costs.in_process.hops_s, holder=PREDICTOR)
+    return _plan("postprocess in process", services, target, costs.in_process.rpc_overhead_s, holder=PREDICTOR)
 
 
 def grouped(costs: Costs, target: LoadTarget) -> ReplicaPlan:
     """Pods with Triton, and preprocess with postprocess in process."""
     chain = costs.in_process or costs.separate
     if not target.gpu_s:
-        return _plan("grouped", {"pod": chain.together}, target, chain.hops_s, holder="pod")
+        return _plan("grouped", {"pod": chain.together}, target, chain.rpc_overhead_s, holder="pod")
     # GPU and core of a pod work in parallel: the slower one determines the replicas, and a request takes both times.
     predictor = chain.stages[PREDICTOR]
     cores = ServiceTime(tuple((rate, seconds - predictor.at(rate)) for rate, seconds in chain.together.points))
     slower = ServiceTime(tuple((rate, max(seconds, target.gpu_s)) for rate, seconds in cores.points))
     faster_s = min(target.gpu_s, cores.at(0.0))
-    return _plan("grouped", {"pod": slower}, target, chain.hops_s + faster_s, holder="pod", cores_each=2)
+    return _plan("grouped", {"pod": slower}, target, chain.rpc_overhead_s + faster_s, holder="pod", cores_each=2)
 
 
 def one_process(costs: Costs, target: LoadTarget) -> ReplicaPlan | None:
@@ -110,19 +110,21 @@ def alternatives(costs: Costs, target: LoadTarget) -> list[ReplicaPlan]:
     return sorted((plan for plan in plans if plan), key=lambda plan: (not plan.meets_target, plan.price))
 
 
-def p99_s(services: Mapping[str, ServiceTime], replicas: Mapping[str, int], rate: float, hops_s: float) -> float:
+def p99_s(
+    services: Mapping[str, ServiceTime], replicas: Mapping[str, int], rate: float, rpc_overhead_s: float
+) -> float:
     """Upper bound of p99 in seconds, by the rule of this module."""
-    return hops_s + sum(
+    return rpc_overhead_s + sum(
         percentile_s(P99, rate, service.at(rate / replicas[name]), replicas[name]) for name, service in services.items()
     )
 
 
-def _replicas(services: Mapping[str, ServiceTime], target: LoadTarget, hops_s: float) -> dict[str, int]:
+def _replicas(services: Mapping[str, ServiceTime], target: LoadTarget, rpc_overhead_s: float) -> dict[str, int]:
     """Start with the fewest that `max_utilisation` allows, then add one where it lowers p99 most."""
     replicas = {name: _fewest(service, target) for name, service in services.items()}
-    while (now := p99_s(services, replicas, target.rate, hops_s)) > target.p99_s:
+    while (now := p99_s(services, replicas, target.rate, rpc_overhead_s)) > target.p99_s:
         better = {
-            name: p99_s(services, {**replicas, name: count + 1}, target.rate, hops_s)
+            name: p99_s(services, {**replicas, name: count + 1}, target.rate, rpc_overhead_s)
             for name, count in replicas.items()
         }
         best = min(better, key=lambda name: better[name])
@@ -147,12 +149,12 @@ def _plan(
     name: str,
     services: Mapping[str, ServiceTime],
     target: LoadTarget,
-    hops_s: float,
+    rpc_overhead_s: float,
     holder: str,
     cores_each: int = 1,
 ) -> ReplicaPlan:
     """`holder` is the kind of pod that has the models, and the GPU if there is one."""
-    replicas = _replicas(services, target, hops_s)
+    replicas = _replicas(services, target, rpc_overhead_s)
     return ReplicaPlan(
         name,
         replicas,
@@ -163,6 +165,6 @@ def _plan(
         cores=cores_each * sum(replicas.values()),
         gpus=replicas[holder] if target.gpu_s else 0,
         gib=replicas[holder] * target.models_gib,
-        p99_s=p99_s(services, replicas, target.rate, hops_s),
+        p99_s=p99_s(services, replicas, target.rate, rpc_overhead_s),
         target=target,
     )

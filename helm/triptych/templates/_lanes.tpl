@@ -1,71 +1,120 @@
 {{/*
-Lanes. The stable lane is the chart's own root. That of the canary has the canary's values over the stable ones, and in
-`Lane` the stages that it has of its own. Templates of a stage take the root of a lane; names, labels and addresses that
-are made with it are those of the lane, and where it has no stage of its own, the stable ones.
+A template takes one dict of named arguments. Those that occur most:
+
+  root       the root context of the chart: Release, Chart, Capabilities, Files
+  lane       an element of `triptych.lanes`
+  stage      preprocess, predictor, postprocess, controller or backend
+  component  the label of a pod: a stage, `grouped` (preprocess and Triton in one pod) or `test`
 */}}
 
-{{/* Sets `Lanes` of the root: the stable one, and the canary where there is one. */}}
+{{/*
+The lanes as JSON: the stable one, and the canary if it is enabled. Argument: the root context. A lane has
+  canary      whether it is the canary
+  values      the values of the chart; in the canary its own over the stable ones
+  modes       the mode of each stage
+  inProcess   whether preprocess does the work of postprocess
+  stages      the stages that this lane runs; the canary calls the stable lane for the others
+  components  the pods that this lane runs
+  pods        the options of each pod and of the containers of each stage (`triptych.pod-options`)
+*/}}
 {{- define "triptych.lanes" -}}
-{{- $lanes := list . -}}
+{{- $lanes := list (include "triptych.lane" (dict "values" .Values "canary" false) | fromJson) -}}
 {{- if .Values.canary.enabled -}}
-{{- $values := deepCopy .Values -}}
+{{- $values := include "triptych.canary-values" (dict "values" .Values) | fromJson -}}
+{{- $lanes = append $lanes (include "triptych.lane" (dict "values" $values "canary" true) | fromJson) -}}
+{{- end -}}
+{{- toJson $lanes -}}
+{{- end }}
+
+{{/* A lane as JSON. Arguments: values, canary. */}}
+{{- define "triptych.lane" -}}
+{{- $values := .values -}}
+{{- $modes := dict "controller" "Deployment" "backend" "Deployment" -}}
+{{- range list "preprocess" "predictor" "postprocess" -}}
+{{- $_ := set $modes . (include "triptych.mode" (dict "values" $values "stage" .)) -}}
+{{- end -}}
+{{- $inProcess := or (eq $values.mode "Grouped") (eq $modes.postprocess "InProcess") -}}
+{{- $own := include "triptych.lane-stages" (dict "values" $values "canary" .canary "inProcess" $inProcess "modes" $modes) -}}
+{{- $stages := splitList " " $own -}}
+{{- $components := $stages -}}
+{{- if eq $values.mode "Grouped" -}}
+{{- $components = prepend (without $stages "preprocess" "predictor") "grouped" -}}
+{{- end -}}
+{{- $pods := dict
+      "test" (include "triptych.pod-options" (dict "values" $values "stages" list) | fromJson)
+      "grouped" (include "triptych.pod-options" (dict "values" $values "stages" (list "preprocess" "predictor")) | fromJson) -}}
+{{- range list "preprocess" "predictor" "postprocess" "controller" "backend" -}}
+{{- $_ := set $pods . (include "triptych.pod-options" (dict "values" $values "stages" (list .)) | fromJson) -}}
+{{- end -}}
+{{- toJson (dict "canary" .canary "values" $values "modes" $modes "inProcess" $inProcess
+      "stages" $stages "components" $components "pods" $pods) -}}
+{{- end }}
+
+{{/* The values of the canary as JSON. With one replica of its controller there is a leader without a lease. */}}
+{{- define "triptych.canary-values" -}}
+{{- $values := deepCopy .values -}}
 {{- range list "preprocess" "predictor" "postprocess" "models" -}}
-{{- $_ := set $values . (mergeOverwrite (index $values .) (index $values.canary .)) -}}
+{{- $_ := set $values . (mergeOverwrite (index $values .) (index $values.canary . | default dict)) -}}
 {{- end -}}
-{{- /* Without a lease, one replica leads. */ -}}
 {{- $_ := set $values.controller "replicas" 1 -}}
-{{- $stages := splitList " " (include "triptych.lane-stages" .) -}}
-{{- $lanes = append $lanes (merge (dict "Values" $values "Lane" $stages) (omit . "Values" "Lanes")) -}}
-{{- end -}}
-{{- $_ := set . "Lanes" $lanes -}}
+{{- toJson $values -}}
 {{- end }}
 
-{{/* The stages of the canary's own. In Knative mode its preprocess is a revision of the stable one. */}}
+{{/* The stages that a lane runs. In Knative mode the canary's preprocess is a revision of the stable one. */}}
 {{- define "triptych.lane-stages" -}}
-{{- $canary := .Values.canary -}}
-{{- if ne (include "triptych.mode" (list . "preprocess")) "Knative" }}preprocess {{ end -}}
-{{- if $canary.postprocess }}postprocess {{ end -}}
-{{- if or $canary.predictor $canary.models $canary.servedModels }}predictor controller{{ end -}}
+{{- $canary := .values.canary -}}
+{{- $stages := list -}}
+{{- if not .canary -}}
+{{- $stages = list "preprocess" "predictor" "postprocess" "controller" -}}
+{{- if .values.backend.enabled }}{{ $stages = append $stages "backend" }}{{ end -}}
+{{- if .inProcess }}{{ $stages = without $stages "postprocess" }}{{ end -}}
+{{- else -}}
+{{- if ne .modes.preprocess "Knative" }}{{ $stages = append $stages "preprocess" }}{{ end -}}
+{{- if and $canary.postprocess (not .inProcess) }}{{ $stages = append $stages "postprocess" }}{{ end -}}
+{{- if or $canary.predictor $canary.models $canary.servedModels }}{{ $stages = concat $stages (list "predictor" "controller") }}{{ end -}}
+{{- end -}}
+{{- join " " $stages -}}
 {{- end }}
 
-{{/* Not empty when a lane runs a stage of its own: (list $lane stage). */}}
-{{- define "triptych.runs" -}}
-{{- $nowhere := and (eq (index . 1) "postprocess") (include "triptych.in-process" (index . 0)) -}}
-{{- if and (not $nowhere) (or (not (index . 0).Lane) (has (index . 1) (index . 0).Lane)) }}true{{ end }}
+{{/* The mode of a stage: Standard, Knative, Grouped, Deployment or InProcess. Arguments: values, stage. */}}
+{{- define "triptych.mode" -}}
+{{- $own := (index .values .stage).mode -}}
+{{- if eq .values.mode "Grouped" }}Grouped
+{{- else if $own }}{{ $own }}
+{{- else if and (eq .stage "predictor") (eq .values.mode "Knative") }}Standard
+{{- else }}{{ .values.mode }}
+{{- end }}
 {{- end }}
 
-{{/* What a lane adds to the names of what is its own: (list $lane name), the name beginning with that of a stage. */}}
-{{- define "triptych.suffix" -}}
-{{- if has (splitList "-" (index . 1) | first) ((index . 0).Lane | default list) }}-canary{{ end }}
-{{- end }}
-
-{{/* How a value is called in values.yaml: (list $lane stage). */}}
-{{- define "triptych.said" -}}
-{{ ternary "canary." "" (not (not (index . 0).Lane)) }}{{ index . 1 }}
-{{- end }}
-
-{{- define "triptych.check-canary" -}}
-{{- $canary := .Values.canary -}}
-{{- if $canary.enabled }}
-{{- if eq .Values.mode "Grouped" }}
-{{- fail "canary.enabled is true and mode is Grouped: a group has no lanes; the other modes do" }}
-{{- end }}
-{{- if not (or $canary.preprocess $canary.predictor $canary.postprocess $canary.models $canary.servedModels) }}
-{{- fail "canary.enabled is true and nothing differs: set what does below canary.preprocess, predictor, postprocess, models or servedModels" }}
-{{- end }}
-{{- if and (ne (include "triptych.mode" (list . "preprocess")) "Knative") (not .Values.gateway.enabled) }}
-{{- fail "canary.enabled is true and gateway.enabled is false: the split is made by the GRPCRoute, so callers have to come through a Gateway" }}
-{{- end }}
-{{- if and $canary.postprocess (include "triptych.in-process" .) }}
-{{- fail "canary.postprocess is set and postprocess.mode is InProcess: preprocess does its work, so canary.preprocess.image has the code of both" }}
-{{- end }}
-{{- if and $canary.models (not $canary.postprocess) (not (include "triptych.in-process" .)) }}
-{{- fail "canary.models is set and canary.postprocess is not: a version's contract is read from the lane's own models, so the lane needs a postprocess of its own (canary.postprocess.replicas: 1 is enough)" }}
-{{- end }}
-{{- range $stage := list "preprocess" "predictor" "postprocess" }}
-{{- if (index $canary $stage).mode }}
-{{- fail (printf "canary.%s.mode: a lane runs in the modes of the stable one; leave it out" $stage) }}
-{{- end }}
-{{- end }}
-{{- end }}
+{{/*
+The options that a pod has from the top of the values and from its stages, as JSON. Of a mapping's keys and of a list's
+entries with the same name the last one wins: the stage's over the top's. Arguments: values, stages.
+*/}}
+{{- define "triptych.pod-options" -}}
+{{- $layers := list .values -}}
+{{- range .stages }}{{ $layers = append $layers (index $.values .) }}{{ end -}}
+{{- $options := dict -}}
+{{- range $key := list "nodeSelector" "affinity" "podAnnotations" "podLabels" -}}
+{{- $merged := dict -}}
+{{- range $layer := $layers }}{{ range $name, $value := index $layer $key }}{{ $_ := set $merged $name $value }}{{ end }}{{ end -}}
+{{- $_ := set $options $key $merged -}}
+{{- end -}}
+{{- $annotations := dict -}}
+{{- range $layer := $layers }}{{ range $name, $value := ($layer.serviceAccount | default dict).annotations }}{{ $_ := set $annotations $name $value }}{{ end }}{{ end -}}
+{{- $_ := set $options "accountAnnotations" $annotations -}}
+{{- $tolerations := list -}}
+{{- range $layer := $layers }}{{ $tolerations = concat $tolerations ($layer.tolerations | default list) }}{{ end -}}
+{{- $_ := set $options "tolerations" (uniq $tolerations) -}}
+{{- range $key, $identity := dict "extraEnv" "name" "extraVolumes" "name" "extraVolumeMounts" "mountPath" -}}
+{{- $names := list -}}
+{{- $entries := dict -}}
+{{- range $layer := $layers }}{{ range $entry := index $layer $key -}}
+{{- $names = append $names (index $entry $identity) -}}
+{{- $_ := set $entries (index $entry $identity) $entry -}}
+{{- end }}{{ end -}}
+{{- $merged := list -}}
+{{- range uniq $names }}{{ $merged = append $merged (index $entries .) }}{{ end -}}
+{{- $_ := set $options $key $merged -}}
+{{- end -}}
+{{- toJson $options -}}
 {{- end }}

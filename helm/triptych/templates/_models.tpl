@@ -1,105 +1,124 @@
-{{/* The model repository, in the volume `models` of the predictor and of the controller. */}}
+{{/* The model repository: volume `models` of the predictor and of the controller. */}}
 
-{{/* Not empty for an object store. */}}
+{{/* Not empty if the models are in an object store. Argument: lane. */}}
 {{- define "triptych.models-are-mirrored" -}}
-{{- if has .Values.models.store (list "s3" "gs") }}true{{ end }}
+{{- if has .lane.values.models.store (list "s3" "gs") }}true{{ end }}
 {{- end }}
 
-{{/* Where Triton finds them. A mirror is a folder within the mount, because versions come by renaming. */}}
+{{/* Triton's folder of models. A mirror is a folder below the mount, because it publishes a version by renaming. */}}
 {{- define "triptych.models-folder" -}}
 {{ ternary "/models/mirror" "/models" (not (not (include "triptych.models-are-mirrored" .))) }}
 {{- end }}
 
+{{/* The mount of a container that reads the models. Argument: lane. */}}
 {{- define "triptych.models-mount" -}}
-{{- $path := ternary .Values.models.path "" (eq .Values.models.store "pvc") -}}
-- {name: models, mountPath: /models, readOnly: true{{ with $path }}, subPath: {{ . }}{{ end }}}
+{{- $path := ternary .lane.values.models.path "" (eq .lane.values.models.store "pvc") -}}
+- {name: models, mountPath: /models, readOnly: true{{ with $path }}, subPath: {{ . | quote }}{{ end }}}
 {{- end }}
 
 {{- define "triptych.models-volume" -}}
-{{- if eq .Values.models.store "pvc" -}}
-- {name: models, persistentVolumeClaim: {claimName: {{ .Values.models.claim }}, readOnly: true}}
+{{- if eq .lane.values.models.store "pvc" -}}
+- {name: models, persistentVolumeClaim: {claimName: {{ .lane.values.models.claim }}, readOnly: true}}
 {{- else -}}
 - {name: models, emptyDir: {}}
 {{- end }}
 {{- end }}
 
-{{/* Fills the folder of a Triton before it starts, and keeps it in step. */}}
-{{- define "triptych.models-init" -}}
+{{/* The init containers of a pod with Triton. Arguments: root, lane, stage. */}}
+{{- define "triptych.triton-init-containers" -}}
 {{- if include "triptych.models-are-mirrored" . }}
+{{- $poll := printf "--every=%ds" (int .lane.values.models.pollSeconds) }}
 initContainers:
-  - {{ include "triptych.mirror" (list . "models" "--once") | indent 4 | trim }}
-  # Beside Triton, as long as the pod lives.
-  - {{ include "triptych.mirror" (list . "mirror" (printf "--every=%ds" (int .Values.models.everySeconds))) | indent 4 | trim }}
+  # Fills the folder before Triton starts.
+  - {{ include "triptych.mirror-container" (dict "root" .root "lane" .lane "stage" .stage "name" "models" "option" "--once") | indent 4 | trim }}
+  # Sidecar: keeps the folder in step for as long as the pod lives.
+  - {{ include "triptych.mirror-container" (dict "root" .root "lane" .lane "stage" .stage "name" "mirror" "option" $poll) | indent 4 | trim }}
     restartPolicy: Always
 {{- else }}
-{{- include "triptych.models-copy" . }}
+{{- include "triptych.copy-init-container" . }}
 {{- end }}
 {{- end }}
 
-{{/* Copies the models out of their image, before anything else starts. */}}
-{{- define "triptych.models-copy" -}}
-{{- if eq .Values.models.store "image" }}
+{{/* The init container that copies the models out of their image. Arguments: root, lane, stage. */}}
+{{- define "triptych.copy-init-container" -}}
+{{- $values := .lane.values -}}
+{{- if eq $values.models.store "image" }}
 initContainers:
   - name: models
-    image: {{ include "triptych.image" (list . .Values.models.image) }}
+    image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.models.image) }}
     command: [cp, -R, /models/., /target]
-    imagePullPolicy: {{ .Values.imagePullPolicy }}
+    imagePullPolicy: {{ $values.imagePullPolicy }}
+    {{- with (index .lane.pods .stage).extraEnv }}
+    env:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with $values.models.copy.resources }}
     resources:
-      requests: {cpu: 10m, memory: 64Mi}
-      limits: {memory: 1Gi}
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
     securityContext:
       {{- include "triptych.container-security" . | nindent 6 }}
     volumeMounts:
       - {name: models, mountPath: /target}
+      {{- with (index .lane.pods .stage).extraVolumeMounts }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
 {{- end }}
 {{- end }}
 
-{{/* Brings the models of a store into the folder of a Triton: (list $ name option). */}}
-{{- define "triptych.mirror" -}}
-{{- $root := index . 0 -}}
-name: {{ index . 1 }}
-image: {{ include "triptych.image" (list $root $root.Values.controller.image) }}
-imagePullPolicy: {{ $root.Values.imagePullPolicy }}
+{{/* A container that copies the models of a store into Triton's folder. Arguments: root, lane, stage, name, option. */}}
+{{- define "triptych.mirror-container" -}}
+{{- $values := .lane.values -}}
+name: {{ .name }}
+image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.controller.image) }}
+imagePullPolicy: {{ $values.imagePullPolicy }}
 command: [triptych]
-args: [mirror, {{ $root.Values.models.uri | quote }}, {{ include "triptych.models-folder" $root }}, --whole, {{ index . 2 }}]
-{{- with include "triptych.store-environment" $root | trim }}
+args: [mirror, {{ $values.models.uri | quote }}, {{ include "triptych.models-folder" . }}, --whole, {{ .option }}]
+{{- $extra := (index .lane.pods .stage).extraEnv }}
+{{- with concat (include "triptych.store-env" . | fromYamlArray) $extra }}
 env:
-  {{- . | nindent 2 }}
+  {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- include "triptych.store-keys" $root }}
+{{- include "triptych.store-credentials" . }}
 terminationMessagePolicy: FallbackToLogsOnError
+{{- with $values.models.mirror.resources }}
 resources:
-  requests: {cpu: 10m, memory: 64Mi}
-  limits: {memory: 512Mi}
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 securityContext:
-  {{- include "triptych.container-security" $root | nindent 2 }}
+  {{- include "triptych.container-security" . | nindent 2 }}
 volumeMounts:
   - {name: models, mountPath: /models}
+  {{- with (index .lane.pods .stage).extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 
-{{/* Where a store is ... */}}
-{{- define "triptych.store-environment" -}}
-{{- with .Values.models.endpoint }}
-- {name: {{ ternary "AWS_ENDPOINT_URL" "GOOGLE_BASE_URL" (eq $.Values.models.store "s3") }}, value: {{ . | quote }}}
+{{/* Endpoint and region of a store, as environment. Argument: lane. */}}
+{{- define "triptych.store-env" -}}
+{{- $models := .lane.values.models -}}
+{{- with $models.endpoint }}
+- {name: {{ ternary "AWS_ENDPOINT_URL" "GOOGLE_BASE_URL" (eq $models.store "s3") }}, value: {{ . | quote }}}
 {{- end }}
-{{- with .Values.models.region }}
+{{- with $models.region }}
 - {name: AWS_REGION, value: {{ . | quote }}}
 {{- end }}
 {{- end }}
 
-{{/* ... and who asks. */}}
-{{- define "triptych.store-keys" -}}
-{{- with .Values.models.secret }}
+{{/* The credentials for a store. Argument: lane. */}}
+{{- define "triptych.store-credentials" -}}
+{{- with .lane.values.models.secret }}
 envFrom:
   - secretRef: {name: {{ . }}}
 {{- end }}
 {{- end }}
 
-{{/* What the controller reads of them: of a store, the contracts alone. */}}
+{{/* The controller's settings for the models, as JSON. It reads only the contracts from a store. Argument: lane. */}}
 {{- define "triptych.models-settings" -}}
+{{- $values := .lane.values -}}
 {{- if include "triptych.models-are-mirrored" . -}}
-{{- $settings := dict "model_repository" .Values.models.uri "mirror" "/models/contracts" "poll_s" .Values.models.everySeconds -}}
-{{- if not (hasKey .Values.controller.settings "failure_ttl_s") }}{{ $_ := set $settings "failure_ttl_s" .Values.models.everySeconds }}{{ end -}}
+{{- $settings := dict "model_repository" $values.models.uri "mirror" "/models/contracts" "poll_s" $values.models.pollSeconds -}}
+{{- if not (hasKey ($values.controller.settings | default dict) "failure_ttl_s") }}{{ $_ := set $settings "failure_ttl_s" $values.models.pollSeconds }}{{ end -}}
 {{- toJson $settings }}
 {{- else -}}
 {{- toJson (dict "model_repository" "/models") }}

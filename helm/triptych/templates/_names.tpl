@@ -1,91 +1,83 @@
-{{/* Names, labels and addresses. A stage is preprocess, predictor, postprocess, controller, or grouped. */}}
+{{/* Names, labels, addresses and images. */}}
 
-{{/* The name of an object: (list $ "predictor"). */}}
+{{/* The name of an object. Arguments: lane; name, which begins with that of the stage whose object it is. */}}
 {{- define "triptych.name" -}}
-{{ (index . 0).Values.namePrefix }}{{ index . 1 }}{{ include "triptych.suffix" . }}
+{{ with .lane.values.fullnameOverride }}{{ . }}-{{ end }}{{ .name }}{{ include "triptych.suffix" . }}
 {{- end }}
 
-{{/* What never changes over upgrades: (list $ "predictor"). */}}
+{{/* `-canary` for what the canary does not share with the stable lane. Arguments: lane, name. */}}
+{{- define "triptych.suffix" -}}
+{{- if and .lane.canary (has (splitList "-" .name | first) .lane.stages) }}-canary{{ end }}
+{{- end }}
+
+{{/* The label of the chart. Arguments: root, lane. */}}
+{{- define "triptych.chart-name" -}}
+{{ .lane.values.nameOverride | default .root.Chart.Name }}
+{{- end }}
+
+{{/* The labels that select pods. An upgrade must not change them. Arguments: root, lane, component. */}}
 {{- define "triptych.selector" -}}
-app.kubernetes.io/name: {{ (index . 0).Chart.Name }}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
-app.kubernetes.io/component: {{ index . 1 }}{{ include "triptych.suffix" . }}
+app.kubernetes.io/name: {{ include "triptych.chart-name" . }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}{{ include "triptych.suffix" (dict "lane" .lane "name" .component) }}
 {{- end }}
 
-{{/* Labels of an object: (list $ "predictor"). */}}
+{{/* The labels of an object. Arguments: root, lane, component. */}}
 {{- define "triptych.labels" -}}
 {{ include "triptych.selector" . }}
-app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ (index . 0).Release.Service }}
-helm.sh/chart: {{ (index . 0).Chart.Name }}-{{ (index . 0).Chart.Version }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 
-{{/* Name, namespace and labels of an object: (list $ "predictor" "predictor-metrics"); the name may be left out. */}}
+{{/* Name, namespace and labels of an object. Arguments: root, lane, component; name if it is not the component's. */}}
 {{- define "triptych.metadata" -}}
-name: {{ include "triptych.name" (list (index . 0) (index . (sub (len .) 1))) }}
-namespace: {{ (index . 0).Release.Namespace }}
+name: {{ include "triptych.name" (dict "lane" .lane "name" (.name | default .component)) }}
+namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "triptych.labels" . | nindent 2 }}
 {{- end }}
 
-{{/* Not empty when postprocess has no process: preprocess does its work. */}}
-{{- define "triptych.in-process" -}}
-{{- if or (eq .Values.mode "Grouped") (eq .Values.postprocess.mode "InProcess") }}true{{ end }}
-{{- end }}
-
-{{/* The mode of a stage: Standard, Knative, Grouped, Deployment or InProcess. */}}
-{{- define "triptych.mode" -}}
-{{- $values := (index . 0).Values -}}
-{{- $stage := index . 1 -}}
-{{- if has $stage (list "controller" "backend") }}Deployment
-{{- else if eq $values.mode "Grouped" }}Grouped
-{{- else if (index $values $stage).mode }}{{ (index $values $stage).mode }}
-{{- else if and (eq $stage "predictor") (eq $values.mode "Knative") }}Standard
-{{- else }}{{ $values.mode }}
-{{- end }}
-{{- end }}
-
-{{/* The component that a stage's pods are labelled with: its own, or that of the pod of all three. */}}
+{{/* The component whose pods run a stage. Arguments: lane, stage. */}}
 {{- define "triptych.component" -}}
-{{ ternary "grouped" (index . 1) (eq (include "triptych.mode" .) "Grouped") }}
+{{ ternary "grouped" .stage (eq (index .lane.modes .stage) "Grouped") }}
 {{- end }}
 
-{{/* The Deployment that runs a stage (KServe appends a word of its own). */}}
+{{/* The Deployment that runs a stage: KServe appends a word to the name. Arguments: lane, stage. */}}
 {{- define "triptych.deployment" -}}
-{{- $name := include "triptych.name" (list (index . 0) (include "triptych.component" .)) -}}
-{{ ternary $name (printf "%s-predictor" $name) (eq (include "triptych.mode" .) "Deployment") }}
+{{- $name := include "triptych.name" (dict "lane" .lane "name" (include "triptych.component" .)) -}}
+{{ ternary $name (printf "%s-predictor" $name) (eq (index .lane.modes .stage) "Deployment") }}
 {{- end }}
 
-{{/* The gRPC port of a stage. */}}
+{{/* The port that a stage is called at. Argument: stage. */}}
 {{- define "triptych.port" -}}
-{{ get (dict "preprocess" "9000" "postprocess" "9001" "controller" "9002" "predictor" "8001" "backend" "8080") . }}
+{{ get (dict "preprocess" "9000" "postprocess" "9001" "controller" "9002" "predictor" "8001" "backend" "8080") .stage }}
 {{- end }}
 
-{{/* The port of a stage's metrics. */}}
+{{/* The port of a stage's metrics; empty if it has none. Argument: stage. */}}
 {{- define "triptych.metrics-port" -}}
-{{ get (dict "preprocess" "9100" "postprocess" "9101" "controller" "9102" "predictor" "8002") . }}
+{{ get (dict "preprocess" "9100" "postprocess" "9101" "controller" "9102" "predictor" "8002") .stage }}
 {{- end }}
 
-{{/* Where a stage is called, from inside the namespace. */}}
+{{/* The address of a stage inside the namespace. Arguments: root, lane, stage. */}}
 {{- define "triptych.address" -}}
-{{- if eq (include "triptych.mode" .) "Knative" -}}
-{{ include "triptych.name" . }}-predictor.{{ (index . 0).Release.Namespace }}:80
+{{- $name := include "triptych.name" (dict "lane" .lane "name" .stage) -}}
+{{- if eq (index .lane.modes .stage) "Knative" -}}
+{{ $name }}-predictor.{{ .root.Release.Namespace }}:80
 {{- else -}}
-{{ include "triptych.name" . }}:{{ include "triptych.port" (index . 1) }}
+{{ $name }}:{{ include "triptych.port" . }}
 {{- end }}
 {{- end }}
 
-{{/* The full name of an image: registry and tag are added to one without a tag. (list $ "triptych/preprocess") */}}
+{{/* The full name of an image: one without a tag gets registry and tag. Arguments: root, lane, image. */}}
 {{- define "triptych.image" -}}
-{{- $values := (index . 0).Values -}}
-{{- $image := index . 1 -}}
-{{- if regexMatch "[:@][^/]+$" $image }}{{ $image }}
+{{- if regexMatch "[:@][^/]+$" .image }}{{ .image }}
 {{- else -}}
-{{ with $values.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $image }}:{{ $values.tag | default (index . 0).Chart.AppVersion }}
+{{ with .lane.values.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .image }}:{{ .lane.values.tag | default .root.Chart.AppVersion }}
 {{- end }}
 {{- end }}
 
-{{/* The tag of an image, or the digest: the revision that answers name. */}}
+{{/* The revision that answers name: the tag of an image, or its digest. Arguments: root, lane, image. */}}
 {{- define "triptych.revision" -}}
 {{ regexFind "[^:@/]+$" (include "triptych.image" .) | trunc 40 }}
 {{- end }}

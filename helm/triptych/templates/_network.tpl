@@ -1,45 +1,69 @@
-{{/* Peers of this release: (list $lane component...), those whose pods have one of these components in the lane. What is
-stable has those of the canary beside them, which call it where their lane has none of its own; but each controller
-has Tritons of its own. */}}
+{{/* NetworkPolicies and IP families. */}}
+
+{{/* A NetworkPolicy up to its list of ingress rules. Arguments: root, lane, component. */}}
+{{- define "triptych.network-policy" -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  {{- include "triptych.metadata" . | nindent 2 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "triptych.selector" . | nindent 6 }}
+  policyTypes: [Ingress]
+  ingress:
+{{- end }}
+
+{{/*
+Peers of this release: the pods of these components. A stable stage also has the canary's pods as peers, because the
+canary calls it for the stages that it does not run itself. Each controller has Tritons of its own, so the stable
+predictor has no peer in the canary's controller.
+Arguments: root, lanes, lane, components.
+*/}}
 {{- define "triptych.peers" -}}
-{{- $lane := index . 0 -}}
-{{- $components := list -}}
-{{- range $component := rest . -}}
-{{- range ternary (list $lane) $lane.Lanes (or (not (not $lane.Lane)) (eq $component "controller")) -}}
-{{- $components = append $components (printf "%s%s" $component (include "triptych.suffix" (list . $component))) -}}
+{{- $names := list -}}
+{{- range $component := .components -}}
+{{- range ternary (list $.lane) $.lanes (or $.lane.canary (eq $component "controller")) -}}
+{{- $names = append $names (printf "%s%s" $component (include "triptych.suffix" (dict "lane" . "name" $component))) -}}
 {{- end -}}
 {{- end -}}
 - podSelector:
     matchLabels:
-      app.kubernetes.io/name: {{ $lane.Chart.Name }}
-      app.kubernetes.io/instance: {{ $lane.Release.Name }}
+      app.kubernetes.io/name: {{ include "triptych.chart-name" . }}
+      app.kubernetes.io/instance: {{ .root.Release.Name }}
     matchExpressions:
-      - {key: app.kubernetes.io/component, operator: In, values: [{{ join ", " (uniq $components) }}]}
+      - {key: app.kubernetes.io/component, operator: In, values: [{{ join ", " (uniq $names) }}]}
 {{- end }}
 
-{{/* The rule for metrics: (list $ stage...). */}}
+{{/* The rule of a NetworkPolicy for the metrics of stages. Arguments: lane, stages. */}}
 {{- define "triptych.metrics-rule" -}}
 - ports:
-    {{- range rest . }}
-    - {port: {{ include "triptych.metrics-port" . }}, protocol: TCP}
+    {{- range .stages }}
+    - {port: {{ include "triptych.metrics-port" (dict "stage" .) }}, protocol: TCP}
     {{- end }}
-  {{- with (index . 0).Values.networkPolicy.scrapers }}
+  {{- with .lane.values.networkPolicy.scrapers }}
   from:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 {{- end }}
 
-{{/* The IP families of a Service, as lines of its spec; nothing where the cluster decides. */}}
+{{/* The IP families of a Service, as lines of its spec; empty if the cluster decides. Argument: lane. */}}
 {{- define "triptych.families" -}}
-{{- with .Values.network.ipFamilyPolicy }}
+{{- with .lane.values.network.ipFamilyPolicy }}
 ipFamilyPolicy: {{ . }}
 {{- end }}
-{{- with .Values.network.ipFamilies }}
+{{- with .lane.values.network.ipFamilies }}
 ipFamilies: [{{ join ", " . }}]
 {{- end }}
 {{- end }}
 
-{{/* Not empty where containers have to listen on IPv6. */}}
+{{/* Not empty if containers have to listen on IPv6. Argument: lane. */}}
 {{- define "triptych.listens-on-ipv6" -}}
-{{- if or (has "IPv6" .Values.network.ipFamilies) (has .Values.network.ipFamilyPolicy (list "PreferDualStack" "RequireDualStack")) }}yes{{ end }}
+{{- $network := .lane.values.network -}}
+{{- if or (has "IPv6" ($network.ipFamilies | default list)) (has $network.ipFamilyPolicy (list "PreferDualStack" "RequireDualStack")) }}yes{{ end }}
+{{- end }}
+
+{{/* The application protocol of a port, for a Service: HTTP/2 without TLS. Argument: lane. */}}
+{{- define "triptych.app-protocol" -}}
+{{- if eq .lane.values.tls.mode "none" }}, appProtocol: kubernetes.io/h2c{{ end }}
 {{- end }}

@@ -1,61 +1,56 @@
-{{/* The object that runs a component, from its pod spec: (list $ component pod-spec). */}}
+{{/* The object that runs a component: a Deployment, or an InferenceService of KServe. */}}
 
-{{/* A Deployment. Without `replicas` when an autoscaler sets them. */}}
-{{- define "triptych.workload-deployment" -}}
-{{- $root := index . 0 -}}
-{{- $component := index . 1 -}}
-{{- $stage := ternary "preprocess" $component (eq $component "grouped") -}}
+{{/* Arguments: root, lane, component. The pod is that of template `triptych.COMPONENT-pod`. */}}
+{{- define "triptych.workload" -}}
+{{- $stage := ternary "preprocess" .component (eq .component "grouped") -}}
+{{- $kind := ternary "deployment" "inferenceservice" (eq (index .lane.modes $stage) "Deployment") -}}
+{{- include (printf "triptych.%s-object" $kind) (dict "root" .root "lane" .lane "component" .component "stage" $stage) }}
+{{- end }}
+
+{{/* A Deployment. It has no `replicas` if an autoscaler sets them. Arguments: root, lane, component, stage. */}}
+{{- define "triptych.deployment-object" -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
-  {{- include "triptych.metadata" (list $root $component) | nindent 2 }}
+  {{- include "triptych.metadata" . | nindent 2 }}
 spec:
-  {{- if not (include "triptych.autoscaled" (list $root $stage)) }}
-  replicas: {{ (index $root.Values $stage).replicas }}
+  {{- if not (include "triptych.autoscaling-signal" .) }}
+  replicas: {{ (index .lane.values .stage).replicas }}
   {{- end }}
   selector:
     matchLabels:
-      {{- include "triptych.selector" (list $root $component) | nindent 6 }}
+      {{- include "triptych.selector" . | nindent 6 }}
   strategy:
-    {{- include "triptych.strategy" (list $root $component) | nindent 4 }}
+    {{- include "triptych.strategy" . | nindent 4 }}
   template:
     metadata:
       labels:
-        {{- include "triptych.pod-labels" (list $root $component) | nindent 8 }}
+        {{- include "triptych.pod-labels" . | nindent 8 }}
       annotations:
-        {{- include "triptych.pod-annotations" (list $root $component (include "triptych.metrics-port" $stage) $component) | nindent 8 }}
+        {{- include "triptych.pod-annotations" (merge (dict "container" .component) .) | nindent 8 }}
     spec:
-      {{- index . 2 | nindent 6 }}
+      {{- include (printf "triptych.%s-pod" .component) . | nindent 6 }}
 {{- end }}
 
-{{/* No pod goes before another is ready, unless the cluster has no place for one more. */}}
-{{- define "triptych.strategy" -}}
-{{- $surge := ternary (index . 0).Values.predictor.maxSurge 1 (has (index . 1) (list "predictor" "grouped")) -}}
-type: RollingUpdate
-rollingUpdate: {maxSurge: {{ $surge }}, maxUnavailable: {{ ternary 0 1 (gt (int $surge) 0) }}}
-{{- end }}
-
-{{/* An InferenceService with one predictor, in KServe's sense of the word. KServe's own way in speaks no TLS to a pod. */}}
-{{- define "triptych.workload-inferenceservice" -}}
-{{- $root := index . 0 -}}
-{{- $component := index . 1 -}}
-{{- $stage := ternary "preprocess" $component (eq $component "grouped") -}}
-{{- $values := index $root.Values $stage -}}
-{{- $knative := eq (include "triptych.mode" (list $root $stage)) "Knative" -}}
+{{/* An InferenceService whose predictor is the component. KServe's ingress speaks no TLS to a pod, so with TLS nothing is
+exposed outside of the cluster. Arguments: root, lane, component, stage. */}}
+{{- define "triptych.inferenceservice-object" -}}
+{{- $values := index .lane.values .stage -}}
+{{- $knative := eq (index .lane.modes .stage) "Knative" -}}
 apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
 metadata:
-  {{- include "triptych.metadata" (list $root $component) | nindent 2 }}
-    {{- if or (ne $stage "preprocess") (include "triptych.suffix" (list $root $component)) (include "triptych.tls-secret" $root) }}
-    # Not for callers from outside of the cluster.
+  {{- include "triptych.metadata" . | nindent 2 }}
+    {{- if or (ne .stage "preprocess") (include "triptych.suffix" (dict "lane" .lane "name" .component)) (include "triptych.tls-secret" .) }}
+    # No ingress from outside of the cluster.
     networking.kserve.io/visibility: cluster-local
     networking.knative.dev/visibility: cluster-local
     {{- end }}
   annotations:
     serving.kserve.io/deploymentMode: {{ ternary "Knative" "Standard" $knative }}
     {{- if not $knative }}
-    # Replicas are set here, or by the chart's own HorizontalPodAutoscaler or ScaledObject.
-    serving.kserve.io/autoscalerClass: {{ ternary "external" "none" (not (not (include "triptych.autoscaled" (list $root $stage)))) }}
+    # KServe makes no autoscaler: replicas are fixed, or set by the chart's HorizontalPodAutoscaler or ScaledObject.
+    serving.kserve.io/autoscalerClass: {{ ternary "external" "none" (not (not (include "triptych.autoscaling-signal" .))) }}
     {{- end }}
 spec:
   predictor:
@@ -64,46 +59,48 @@ spec:
     {{- if $knative }}
     scaleMetric: concurrency
     scaleTarget: {{ $values.autoscaling.concurrency }}
-    {{- if and $root.Values.canary.enabled (eq $stage "preprocess") }}
-    canaryTrafficPercent: {{ $root.Values.canary.percent }}
+    {{- if and .lane.values.canary.enabled (eq .stage "preprocess") }}
+    canaryTrafficPercent: {{ .lane.values.canary.percent }}
     {{- end }}
     {{- else }}
     deploymentStrategy:
-      {{- include "triptych.strategy" (list $root $component) | nindent 6 }}
+      {{- include "triptych.strategy" . | nindent 6 }}
     {{- end }}
     labels:
-      {{- include "triptych.pod-labels" (list $root $component) | nindent 6 }}
+      {{- include "triptych.pod-labels" . | nindent 6 }}
     annotations:
-      {{- include "triptych.pod-annotations" (list $root $component (include "triptych.metrics-port" $stage) "kserve-container") | nindent 6 }}
-    {{- index . 2 | nindent 4 }}
+      {{- include "triptych.pod-annotations" (merge (dict "container" "kserve-container") .) | nindent 6 }}
+    {{- include (printf "triptych.%s-pod" .component) . | nindent 4 }}
 {{- end }}
 
-{{- define "triptych.workload" -}}
-{{- $stage := ternary "preprocess" (index . 1) (eq (index . 1) "grouped") -}}
-{{- $deployment := eq (include "triptych.mode" (list (index . 0) $stage)) "Deployment" -}}
-{{- include (ternary "triptych.workload-deployment" "triptych.workload-inferenceservice" $deployment) . }}
+{{/* An update starts a new pod before it ends an old one, unless the cluster has no place for one more.
+Arguments: lane, component. */}}
+{{- define "triptych.strategy" -}}
+{{- $surge := ternary .lane.values.predictor.maxSurge 1 (has .component (list "predictor" "grouped")) -}}
+type: RollingUpdate
+rollingUpdate: {maxSurge: {{ $surge }}, maxUnavailable: {{ ternary 0 1 (gt (int $surge) 0) }}}
 {{- end }}
 
-{{/* The name of a stage's first container; KServe wants its own word. */}}
-{{- define "triptych.container-name" -}}
-{{ ternary (index . 1) "kserve-container" (eq (include "triptych.mode" .) "Deployment") }}
-{{- end }}
-
-{{/* Not empty when an autoscaler of the chart sets a stage's replicas: cpu or queue. */}}
-{{- define "triptych.autoscaled" -}}
-{{- $values := index (index . 0).Values (index . 1) -}}
-{{- if and $values.autoscaling (ne (include "triptych.mode" .) "Knative") }}
+{{/* The signal by which an autoscaler of the chart sets a stage's replicas: cpu or queue; empty if there is none.
+Arguments: lane, stage. */}}
+{{- define "triptych.autoscaling-signal" -}}
+{{- $values := index .lane.values .stage -}}
+{{- if and $values.autoscaling (ne (index .lane.modes .stage) "Knative") }}
 {{- if gt (int $values.autoscaling.maxReplicas) (int $values.replicas) }}
 {{- $values.autoscaling.signal | default "cpu" }}
 {{- end }}
 {{- end }}
 {{- end }}
 
-{{/* Milliseconds of waiting in each second: of groups in preprocess, and of requests in Triton. The lane's own pods. */}}
+{{/* PromQL: milliseconds of waiting per second, of batches in preprocess and of requests in Triton, in the pods of the
+lane. Arguments: root, lane. */}}
 {{- define "triptych.predictor-queue" -}}
-{{- $window := .Values.metrics.window -}}
-{{- $pods := ternary "[a-z0-9]+-[a-z0-9]+" ".*" .Values.canary.enabled -}}
-{{- $where := printf `namespace="%s", pod=~"%s-%s"` .Release.Namespace (include "triptych.deployment" (list . "predictor")) $pods -}}
-{{- $before := printf `namespace="%s", stage="preprocess", part="queue", pod=~"%s-%s"` .Release.Namespace (include "triptych.deployment" (list . "preprocess")) $pods -}}
-sum(rate(nv_inference_queue_duration_us{ {{- $where }}}[{{ $window }}])) / 1000 + (sum(rate(triptych_part_seconds_sum{ {{- $before }}}[{{ $window }}])) * 1000 or vector(0))
+{{- $window := .lane.values.metrics.window -}}
+{{- $pods := ternary "[a-z0-9]+-[a-z0-9]+" ".*" .lane.values.canary.enabled -}}
+{{- $namespace := .root.Release.Namespace -}}
+{{- $predictor := include "triptych.deployment" (dict "lane" .lane "stage" "predictor") -}}
+{{- $preprocess := include "triptych.deployment" (dict "lane" .lane "stage" "preprocess") -}}
+{{- $triton := printf `namespace="%s", pod=~"%s-%s"` $namespace $predictor $pods -}}
+{{- $batches := printf `namespace="%s", stage="preprocess", part="queue", pod=~"%s-%s"` $namespace $preprocess $pods -}}
+sum(rate(nv_inference_queue_duration_us{ {{- $triton }}}[{{ $window }}])) / 1000 + (sum(rate(triptych_part_seconds_sum{ {{- $batches }}}[{{ $window }}])) * 1000 or vector(0))
 {{- end }}

@@ -30,7 +30,7 @@ SEPARATE = ChainCosts(
         "postprocess": ServiceTime.constant(0.001),
     },
     together=ServiceTime.constant(0.004),
-    hops_s=0.001,
+    rpc_overhead_s=0.001,
 )
 SALES = Costs(SEPARATE, one_process=ServiceTime.constant(0.003))
 WITHIN = ChainCosts(
@@ -145,10 +145,10 @@ def test_costs_are_read_by_stage_with_its_children(tmp_path: Path) -> None:
     found = costs.read(file, "sales")
     assert [found.separate.stages["predictor"].at(rate) for rate in (200, 2000)] == pytest.approx([0.001, 0.0002])
     assert found.separate.together.at(2000) == pytest.approx(0.0008)
-    assert found.separate.hops_s == pytest.approx(0.0005)
+    assert found.separate.rpc_overhead_s == pytest.approx(0.0005)
     assert found.in_process is not None
     assert found.in_process.together.at(300) == pytest.approx(0.002)
-    assert found.in_process.hops_s == pytest.approx(0.0005)
+    assert found.in_process.rpc_overhead_s == pytest.approx(0.0005)
     assert found.one_process is not None
     assert found.one_process.at(1) == pytest.approx(0.0004)
 

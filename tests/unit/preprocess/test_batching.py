@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +62,6 @@ async def turn() -> None:
     """Lets everything happen that needs no time."""
     for _ in range(5):
         await asyncio.sleep(0)
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(test())
 
 
 async def test_a_request_alone_leaves_at_once_and_others_of_its_turn_go_with_it() -> None:

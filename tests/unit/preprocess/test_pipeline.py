@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from preprocess.settings import Settings
 from preprocess.transform import Transform
 from triptych.contract import Plan, load_contract
 from triptych.contract.steps import images
-from triptych.contract.steps.decoding import header_of
-from triptych.contract.steps.headers import Format, Header
+from triptych.contract.steps.image_files.decoding import header_of
+from triptych.contract.steps.image_files.formats import Format, Header
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, DeadlineExceeded, InvalidInput, InvalidRequest, Overloaded, Unavailable
 from triptych.postprocessing import PredictedBatch
@@ -118,10 +118,6 @@ def watched(trial: Trial) -> list[InferenceRequest]:
 
     trial.pipeline._batcher._execute = watch
     return executed
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(test())
 
 
 async def test_requests_of_one_batch_each_get_their_rows_and_their_id() -> None:

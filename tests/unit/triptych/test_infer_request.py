@@ -8,6 +8,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ async def test_it_ends_a_request_that_is_in_work(monkeypatch: pytest.MonkeyPatch
         async def hang(_member: Any) -> None:
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(stages.preprocess, "_chain", hang)
+        monkeypatch.setattr(stages.preprocess, "_pipeline", SimpleNamespace(infer=hang))
         try:
             return await stages.infer(
                 stages.preprocess, with_parameter("timeout", int64_param=50_000).SerializeToString()
@@ -153,7 +154,7 @@ async def test_each_answer_of_a_stream_is_its_requests_last_one() -> None:
 async def test_a_fault_of_ours_in_a_stream_is_logged_whole(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     async def call() -> list[pb.ModelStreamInferResponse]:
         stages = Stages()
-        monkeypatch.setattr(stages.preprocess, "_chain", None)
+        monkeypatch.setattr(stages.preprocess, "_pipeline", None)
         try:
             return await stages.stream(stages.preprocess, [good().SerializeToString()])
         finally:
@@ -161,7 +162,7 @@ async def test_a_fault_of_ours_in_a_stream_is_logged_whole(lines: list[str], mon
 
     (answer,) = await call()
     assert answer.error_message == f"INTERNAL: {INTERNAL_TEXT}"
-    assert "'NoneType' object is not callable" in "".join(lines)
+    assert "'NoneType' object has no attribute 'infer'" in "".join(lines)
 
 
 async def test_the_size_of_raw_contents_may_be_stated_and_has_to_be_right() -> None:

@@ -1,4 +1,7 @@
-"""One promise of the chain: `promise.py NAME SECONDS ADDRESS...` tries until it is kept, or the time is over."""
+"""One check of a running chain: `smoke_test.py NAME SECONDS ADDRESS...`.
+
+The check is repeated until it passes or the time is over, because everything may still be starting.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,14 @@ from tritonclient.utils import InferenceServerException
 CALL_S = 30.0
 
 
-class Broken(Exception):
-    """The promise is not kept, at this moment."""
+class CheckFailed(Exception):
+    """The chain answered, but not as it should."""
 
 
 def stages_are_ready(*addresses: str) -> str:
     for address in addresses:
         if not _client(address).is_server_ready(client_timeout=CALL_S):
-            raise Broken(f"{address} is not ready")
+            raise CheckFailed(f"{address} is not ready")
     return ", ".join(addresses)
 
 
@@ -37,18 +40,18 @@ def forecasts_sales_by_family_and_route(address: str) -> str:
     answer = _sales(address, np.full((1, 28), 100, np.float32), route="DE")
     units = answer.as_numpy("units")
     if units is None or units.shape != (1, 7):
-        raise Broken(f"want 7 days of units, got {units}")
+        raise CheckFailed(f"want 7 days of units, got {units}")
     return f"{answer.get_response().model_name}: {units[0].tolist()}"
 
 
 def reads_a_digit_from_a_picture(address: str) -> str:
-    picture = np.array([Path("/promise/three_note.png").read_bytes()], object)
+    picture = np.array([Path("/smoke-test/three_note.png").read_bytes()], object)
     answer = _client(address).infer(
         "digits", [_tensor("image", picture, "BYTES")], parameters={"route": "DE"}, client_timeout=CALL_S
     )
     labels = answer.as_numpy("label")
     if labels is None or labels[0][0] != b"drei":
-        raise Broken(f"want 'drei' first, got {labels}")
+        raise CheckFailed(f"want 'drei' first, got {labels}")
     return "drei"
 
 
@@ -59,7 +62,7 @@ def refuses_a_wrong_tensor_by_name(address: str) -> str:
         if "INVALID_ARGUMENT" in str(error.status()) and "history" in str(error.message()):
             return str(error.message())
         raise
-    raise Broken("27 days of history were taken for 28")
+    raise CheckFailed("27 days of history were accepted in place of 28")
 
 
 def names_an_unknown_route(address: str) -> str:
@@ -69,39 +72,39 @@ def names_an_unknown_route(address: str) -> str:
         if "NOT_FOUND" in str(error.status()) and "XX" in str(error.message()):
             return str(error.message())
         raise
-    raise Broken("a forecast was made for the route XX")
+    raise CheckFailed("a forecast was made for the route XX")
 
 
-def the_backend_refuses_whoever_has_no_token(address: str) -> str:
-    status, said = _forecast(address, "")
+def backend_refuses_a_missing_token(address: str) -> str:
+    status, body = _forecast(address, "")
     if status != 401:
-        raise Broken(f"want 401, got {status}: {said}")
-    return str(said["error"])
+        raise CheckFailed(f"want 401, got {status}: {body}")
+    return str(body["error"])
 
 
-def the_backend_forecasts_for_whoever_has_one(address: str) -> str:
-    status, said = _forecast(address, _token(os.environ["JWT_KEY"], os.environ["JWT_AUDIENCE"]))
-    if status != 200 or len(said["units"]) != 7:
-        raise Broken(f"want 200 and 7 days of units, got {status}: {said}")
-    return f"{said['model']}: {said['units']}"
+def backend_forecasts_for_a_valid_token(address: str) -> str:
+    status, body = _forecast(address, _token(os.environ["JWT_KEY"], os.environ["JWT_AUDIENCE"]))
+    if status != 200 or len(body["units"]) != 7:
+        raise CheckFailed(f"want 200 and 7 days of units, got {status}: {body}")
+    return f"{body['model']}: {body['units']}"
 
 
-PROMISES: dict[str, Callable[..., str]] = {
-    promise.__name__.replace("_", "-"): promise
-    for promise in (
+CHECKS: dict[str, Callable[..., str]] = {
+    check.__name__.replace("_", "-"): check
+    for check in (
         stages_are_ready,
         forecasts_sales_by_family_and_route,
         reads_a_digit_from_a_picture,
         refuses_a_wrong_tensor_by_name,
         names_an_unknown_route,
-        the_backend_refuses_whoever_has_no_token,
-        the_backend_forecasts_for_whoever_has_one,
+        backend_refuses_a_missing_token,
+        backend_forecasts_for_a_valid_token,
     )
 }
 
 
 def _client(address: str) -> triton.InferenceServerClient:
-    """Over TLS where there are the files for it."""
+    """A client, over TLS if the environment names the files for it."""
     authorities, certificate, key = (os.environ.get(name) for name in ("TLS_CA", "TLS_CERT", "TLS_KEY"))
     return triton.InferenceServerClient(
         address,
@@ -129,7 +132,7 @@ def _tensor(name: str, array: np.ndarray[Any, Any], datatype: str) -> triton.Inf
 
 
 def _forecast(address: str, token: str) -> tuple[int, Any]:
-    """Of a shoe in Germany: the status, and what is said."""
+    """Status and JSON body of the backend's answer for a shoe in Germany."""
     headers = {"Authorization": f"Bearer {token}"}
     request = urllib.request.Request(f"http://{address}/forecasts/DE/shoe", headers=headers)
     try:
@@ -143,12 +146,12 @@ def _forecast(address: str, token: str) -> tuple[int, Any]:
 def _token(key: str, audience: str) -> str:
     """A JSON Web Token, HS256."""
 
-    def word(data: bytes) -> bytes:
+    def encode(data: bytes) -> bytes:
         return base64.urlsafe_b64encode(data).rstrip(b"=")
 
     claims = {"sub": "helm test", "aud": audience, "exp": time.time() + 60}
-    signed = b".".join(word(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
-    return (signed + b"." + word(hmac.digest(key.encode(), signed, hashlib.sha256))).decode()
+    signed = b".".join(encode(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+    return (signed + b"." + encode(hmac.digest(key.encode(), signed, hashlib.sha256))).decode()
 
 
 def main() -> int:
@@ -156,14 +159,14 @@ def main() -> int:
     start = time.monotonic()
     while True:
         try:
-            said = PROMISES[name](*addresses)
-        except (Broken, InferenceServerException, OSError) as error:
+            result = CHECKS[name](*addresses)
+        except (CheckFailed, InferenceServerException, OSError) as error:
             if time.monotonic() - start > float(seconds):
-                print(f"BROKEN {name}: {error}")
+                print(f"FAILED {name}: {error}")
                 return 1
             time.sleep(1)
         else:
-            print(f"kept after {time.monotonic() - start:.1f} s: {name}: {said}")
+            print(f"passed after {time.monotonic() - start:.1f} s: {name}: {result}")
             return 0
 
 

@@ -1,0 +1,25 @@
+{{/* Secrets that the chart makes. */}}
+
+{{/* A Secret with a random key that upgrades keep. Arguments: root, lane, component, name. */}}
+{{- define "triptych.key-secret" -}}
+{{- $name := include "triptych.name" (dict "lane" .lane "name" .name) -}}
+{{- $existing := (lookup "v1" "Secret" .root.Release.Namespace $name).data | default dict -}}
+apiVersion: v1
+kind: Secret
+metadata:
+  {{- include "triptych.metadata" . | nindent 2 }}
+data:
+  key: {{ $existing.key | default (randAlphaNum 32 | b64enc) }}
+{{- end }}
+
+{{/* The Secret with the key of Triton's model control. Argument: lane. */}}
+{{- define "triptych.control-secret" -}}
+{{ .lane.values.predictor.modelControl.secret | default (include "triptych.name" (dict "lane" .lane "name" "model-control")) }}
+{{- end }}
+
+{{/* The key of Triton's model control as an environment variable; empty without a restriction. Arguments: lane, variable. */}}
+{{- define "triptych.control-variable" -}}
+{{- if .lane.values.predictor.modelControl.restricted -}}
+- {name: {{ .variable }}, valueFrom: {secretKeyRef: {name: {{ include "triptych.control-secret" . }}, key: key}}}
+{{- end }}
+{{- end }}

@@ -1,0 +1,48 @@
+{{/* Gateway, NetworkPolicies and TLS. Arguments of each: root, lane. */}}
+
+{{- define "triptych.check-gateway" -}}
+{{- if .lane.values.gateway.enabled }}
+{{- if eq .lane.modes.preprocess "Knative" }}
+{{- fail "gateway.enabled is true and preprocess is in Knative mode: Knative has its own ingress; leave the gateway out" }}
+{{- end }}
+{{- if not .lane.values.gateway.parents }}
+{{- fail "gateway.enabled is true and gateway.parents is empty: name the Gateway that the route attaches to" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Knative's proxies stand between a stage and its callers, so a policy could not tell callers apart. */}}
+{{- define "triptych.check-network-policy" -}}
+{{- $policy := .lane.values.networkPolicy -}}
+{{- if and $policy.enabled $policy.callers (eq .lane.modes.preprocess "Knative") }}
+{{- fail "networkPolicy.callers is set and preprocess is in Knative mode, where all calls come from Knative's ingress: restrict them there" }}
+{{- end }}
+{{- end }}
+
+{{- define "triptych.check-tls" -}}
+{{- $values := .lane.values -}}
+{{- $tls := $values.tls -}}
+{{- if eq $tls.mode "none" }}
+{{- if or $tls.secret $tls.issuer }}
+{{- fail (printf "tls.%s is set and tls.mode is none: nothing would be encrypted; set tls.mode to tls or mutual" (ternary "secret" "issuer" (not (not $tls.secret)))) }}
+{{- end }}
+{{- else }}
+{{- if and $tls.secret $tls.issuer }}
+{{- fail "tls.secret and tls.issuer are both set: either you make the Secret, or cert-manager does" }}
+{{- end }}
+{{- if not (or $tls.secret $tls.issuer) }}
+{{- fail (printf "tls.mode is %s, and neither tls.secret names a Secret with tls.crt, tls.key and ca.crt, nor tls.issuer who makes one" $tls.mode) }}
+{{- end }}
+{{- if and $tls.issuer (not $tls.issuer.name) }}
+{{- fail "tls.issuer has no name: name an Issuer of the namespace, or with kind: ClusterIssuer one of the cluster" }}
+{{- end }}
+{{- range $stage := list "preprocess" "postprocess" }}
+{{- if eq "Knative" (index $.lane.modes $stage) }}
+{{- fail (printf "tls.mode is %s and %s is in Knative mode, whose queue-proxy speaks plaintext to the container: tls.mode: none there, or another mode" $tls.mode $stage) }}
+{{- end }}
+{{- end }}
+{{- if or $values.gateway.enabled $values.canary.enabled }}
+{{- fail (printf "tls.mode is %s and gateway.enabled or canary.enabled is true: the gateway speaks plaintext to preprocess; end TLS at the gateway with tls.mode: none, or leave the gateway, and the canary that it splits, out" $tls.mode) }}
+{{- end }}
+{{- end }}
+{{- end }}
