@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from controller.catalog.digests import are_comparable, refusal
 from controller.catalog.entities import Catalog, DocumentResult, Model, Reason, ScannedModel, Version
@@ -51,8 +52,7 @@ class _Declaration:
 _UNDECLARED = DocumentSource("")
 
 
-@dataclass(frozen=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A scanned model with its family, its route and its valid versions."""
 
     folder: ScannedModel
@@ -63,11 +63,8 @@ class _Candidate:
 
 class _CatalogBuilder:
     def __init__(self, previous: Catalog, serve_undeclared: bool, versions_in_traffic: VersionsInTraffic) -> None:
-        self._previous, self._serve_undeclared, self._versions_in_traffic = (
-            previous,
-            serve_undeclared,
-            versions_in_traffic,
-        )
+        self._previous, self._serve_undeclared = previous, serve_undeclared
+        self._versions_in_traffic = versions_in_traffic
         self._invalid: dict[tuple[str, int | None], str] = {}
         self._warnings: list[str] = []
         self._check = FamilyCheck()
@@ -161,11 +158,12 @@ class _CatalogBuilder:
         )
         for folder in folders:
             self._warnings += folder.warnings
-            self._invalid.update({(folder.name, number): text for number, text in folder.invalid.items()})
+            for number, text in folder.invalid.items():
+                self._invalid[folder.name, number] = text
         self._invalid.update(self._check.faults)
         for folder in folders:
             name = folder.name
-            versions = {n: each for n, each in sorted(folder.versions.items()) if (name, n) not in self._check.faults}
+            versions = {n: folder.versions[n] for n in folder.identities if (name, n) not in self._check.faults}
             if text := self._check.faults.get((name, None)):
                 if name in owners:
                     self._problem(owners[name].source, Reason.ROUTE_TAKEN, text)
@@ -178,8 +176,8 @@ class _CatalogBuilder:
         known = self._previous.models.get(folder.name)
         return ModelIdentities(
             folder.name,
-            {number: version.identity for number, version in folder.versions.items()},
-            removed={number for number, version in folder.versions.items() if version.removed},
+            folder.identities,
+            removed=folder.removed_versions,
             held=(known.family, known.route) if known else None,
             preferred=bool(declaration and declaration.source.traffic),
         )

@@ -61,6 +61,16 @@ class ScannedModel:
     warnings: tuple[str, ...] = ()
     removed: bool = False
 
+    @cached_property
+    def identities(self) -> dict[int, VersionIdentity]:
+        """The identity of each version. A scan keeps unchanged models, so it is computed once."""
+        return {number: version.identity for number, version in sorted(self.versions.items())}
+
+    @cached_property
+    def removed_versions(self) -> frozenset[int]:
+        """The versions whose files are gone or changed."""
+        return frozenset(number for number, version in self.versions.items() if version.removed)
+
     @property
     def present(self) -> dict[int, Version]:
         """The versions whose files exist."""

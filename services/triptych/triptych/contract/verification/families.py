@@ -6,7 +6,7 @@ have one signature, on which callers rely: preprocess answers for a family by an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -29,8 +29,7 @@ FamilyRoute = tuple[str, str]  # family and route
 Fault = tuple[str, int | None]  # model and version, None for the whole model
 
 
-@dataclass(frozen=True)
-class ModelIdentities:
+class ModelIdentities(NamedTuple):
     """The versions of one model.
 
     `removed` versions are gone from the repository and still in traffic. `held` is the family and route that the model
@@ -55,12 +54,12 @@ class FamilyCheck:
 
 def check_families(models: Iterable[ModelIdentities], signatures: Mapping[str, str] | None = None) -> FamilyCheck:
     """Checks all models against each other. `signatures` by family are those in force, which win over new ones."""
-    known = list(models)
-    routes = {model.name: _family_route(model) for model in known if model.versions}
+    known = [model for model in models if model.versions]
+    routes = {model.name: _family_route(model) for model in known}
     faults: dict[Fault, str] = {}
     owners: dict[FamilyRoute, str] = {}
     members: list[ModelIdentities] = []
-    for model in sorted((m for m in known if m.versions), key=lambda m: _rank(m, routes[m.name])):
+    for model in sorted(known, key=lambda each: (each.held != routes[each.name], not each.preferred, each.name)):
         route = routes[model.name]
         if (owner := owners.setdefault(route, model.name)) != model.name:
             faults[model.name, None] = f"family '{route[0]}', route '{route[1]}' belongs to model '{owner}'"
@@ -73,54 +72,46 @@ def check_families(models: Iterable[ModelIdentities], signatures: Mapping[str, s
     return FamilyCheck(routes, {family: signature for family, (signature, _) in chosen.items()}, faults)
 
 
-def _rank(model: ModelIdentities, route: FamilyRoute) -> tuple[bool, bool, str]:
-    return model.held != route, not model.preferred, model.name
-
-
 def _family_route(model: ModelIdentities) -> FamilyRoute:
     """The family and route that the model had, else those of its first version."""
-    routes = [(version.family, version.route) for _, version in sorted(model.versions.items())]
-    return model.held if model.held in routes else routes[0]
+    if model.held is not None and any(version[:2] == model.held for version in model.versions.values()):
+        return model.held
+    return model.versions[min(model.versions)][:2]
 
 
-def _odd_versions(model: ModelIdentities, route: FamilyRoute) -> dict[Fault, str]:
-    return {
-        (model.name, number): f"want family '{route[0]}', route '{route[1]}' as in its other versions, "
-        f"got family '{version.family}', route '{version.route}'"
-        for number, version in model.versions.items()
-        if (version.family, version.route) != route
-    }
+def _odd_versions(model: ModelIdentities, route: FamilyRoute) -> Iterator[tuple[Fault, str]]:
+    for number, version in model.versions.items():
+        if version[:2] != route:
+            want = f"want family '{route[0]}', route '{route[1]}' as in its other versions"
+            yield (model.name, number), f"{want}, got family '{version.family}', route '{version.route}'"
 
 
 def _signatures(
     members: Iterable[ModelIdentities], faults: Collection[Fault], in_force: Mapping[str, str]
 ) -> dict[str, tuple[str, str]]:
     """Signature of each family and who has it: the one in force if a version still has it, else the first."""
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, Fault]] = {}
     for model in members:
-        for number, version in sorted(model.versions.items()):
+        for number in sorted(model.versions):
             if number not in model.removed and (model.name, number) not in faults:
-                holders = found.setdefault(version.family, {})
-                holders.setdefault(version.signature, f"model '{model.name}' version {number}")
+                version = model.versions[number]
+                found.setdefault(version.family, {}).setdefault(version.signature, (model.name, number))
     return {family: _chosen(holders, in_force.get(family, "")) for family, holders in found.items()}
 
 
-def _chosen(holders: Mapping[str, str], in_force: str) -> tuple[str, str]:
+def _chosen(holders: Mapping[str, Fault], in_force: str) -> tuple[str, str]:
     signature = in_force if in_force in holders else next(iter(holders))
-    return signature, holders[signature]
+    model, version = holders[signature]
+    return signature, f"model '{model}' version {version}"
 
 
 def _odd_signatures(
     model: ModelIdentities, faults: Collection[Fault], chosen: Mapping[str, tuple[str, str]]
-) -> dict[Fault, str]:
-    found: dict[Fault, str] = {}
+) -> Iterator[tuple[Fault, str]]:
     for number, version in model.versions.items():
         if number in model.removed or (model.name, number) in faults:
             continue
         signature, holder = chosen[version.family]
         if version.signature != signature:
-            found[model.name, number] = (
-                f"family '{version.family}' must look alike to callers: here [{version.signature}], "
-                f"in {holder} [{signature}]"
-            )
-    return found
+            text = f"family '{version.family}' must look alike to callers: here [{version.signature}]"
+            yield (model.name, number), f"{text}, in {holder} [{signature}]"
