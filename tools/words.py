@@ -11,6 +11,8 @@ The list is tools/retired_words.txt. An entry is a line `SCOPE PATTERN -> INSTEA
     start  a regular expression on the first words of a docstring
     allow  a regular expression for text that is not checked: names of third parties
 
+An ordinary word is retired in one folder only: `name@services/controller/ _moves_ -> loader`.
+
 `# N: SCOPE PATTERN -> INSTEAD` is an entry with N uses, which is not checked yet.
 """
 
@@ -38,7 +40,8 @@ EXEMPT = re.compile(
     r"tools/words\.py$|tools/retired_words\.txt$|tests/unit/tools/test_words\.py$|.*_pb2\.pyi?$"
 )
 ENTRY = re.compile(
-    r"(?:# (?P<uses>\d+): )?(?P<scope>name|text|start|allow) +(?P<pattern>\S.*?)(?: +-> +(?P<instead>.+))?"
+    r"(?:# (?P<uses>\d+): )?(?P<scope>name|text|start|allow)(?:@(?P<folder>\S+))? +"
+    r"(?P<pattern>\S.*?)(?: +-> +(?P<instead>.+))?"
 )
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -57,9 +60,11 @@ class Entry:
     pattern: str
     instead: str
     active: bool
+    folder: str = ""  # a prefix of the paths that are checked
 
     def __str__(self) -> str:
-        return f"{self.scope:<5} {self.pattern}" + (f" -> {self.instead}" if self.instead else "")
+        scope = f"{self.scope}@{self.folder}" if self.folder else self.scope
+        return f"{scope:<5} {self.pattern}" + (f" -> {self.instead}" if self.instead else "")
 
     @property
     def regex(self) -> re.Pattern[str]:
@@ -104,8 +109,13 @@ def read_entries(text: str) -> list[Entry]:
             if line.strip() and not line.startswith("#"):
                 raise ListError(f"{LIST.name}:{number}: want 'SCOPE PATTERN -> INSTEAD', got '{line}'")
             continue
-        entries.append(Entry(found["scope"], found["pattern"], found["instead"] or "", found["uses"] is None))
+        entries.append(entry_of(found))
     return entries
+
+
+def entry_of(found: re.Match[str]) -> Entry:
+    """The entry of a line that matches `ENTRY`."""
+    return Entry(found["scope"], found["pattern"], found["instead"] or "", found["uses"] is None, found["folder"] or "")
 
 
 def files() -> list[str]:
@@ -124,7 +134,8 @@ def files() -> list[str]:
 def uses_in(path: str, text: str, entries: Sequence[Entry]) -> Iterator[Use]:
     """Uses of retired words in one file."""
     allowed = [entry.regex for entry in entries if entry.scope == "allow"]
-    by_scope = {scope: [each for each in entries if each.scope == scope] for scope in ("name", "text", "start")}
+    here = [entry for entry in entries if path.startswith(entry.folder)]
+    by_scope = {scope: [each for each in here if each.scope == scope] for scope in ("name", "text", "start")}
     for piece in pieces(path, text):
         checked = piece.text
         for regex in allowed:
@@ -182,7 +193,7 @@ def activated(text: str, counts: dict[Entry, int]) -> str:
     for line in text.splitlines():
         found = ENTRY.fullmatch(line.strip())
         if found and found["scope"] != "allow":
-            entry = Entry(found["scope"], found["pattern"], found["instead"] or "", found["uses"] is None)
+            entry = entry_of(found)
             line = f"# {counts[entry]}: {entry}" if counts[entry] else str(entry)
         lines.append(line)
     return "\n".join(lines) + "\n"

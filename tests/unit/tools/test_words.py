@@ -76,3 +76,10 @@ def test_entries_without_uses_become_active_and_the_others_have_their_count() ->
 
 def test_every_piece_of_a_file_has_a_scope() -> None:
     assert {piece.scope for piece in pieces("tools/a.py", '"""A."""\nb = 1\n')} == {"name", "text", "start"}
+
+
+def test_an_entry_of_a_folder_holds_there_alone() -> None:
+    entries = read_entries("name@services/ _moves_ -> loader\n")
+    assert [str(entry) for entry in entries] == ["name@services/ _moves_ -> loader"]
+    assert [use.found for use in uses_in("services/a.py", "moves = 1\n", entries)] == ["moves"]
+    assert not list(uses_in("tests/a.py", "moves = 1\n", entries))
