@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from local.environments import ROOT
+from local.environments import INSTALLER, ROOT, ensure
 from local.errors import LocalError
 
 MIB = 1 << 20
@@ -77,7 +77,17 @@ def pins(file: str, left_out: dict[str, str]) -> list[str]:
 
 def installed(folder: Path, wanted: Sequence[str]) -> Path:
     """These wheels, unpacked for the Python of the other machine. Raises `LocalError`."""
-    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(folder)]
+    words = [
+        str(ensure(INSTALLER)),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-compile",
+        "--target",
+        str(folder),
+    ]
     words += ["--only-binary=:all:", "--implementation=cp", f"--python-version={VERSION}"]
     done = subprocess.run(
         [*words, *(f"--platform={platform}" for platform in PLATFORMS), *wanted], capture_output=True, text=True
