@@ -24,6 +24,8 @@ from triptych.server import GrpcServer, server_for
 
 PROTO = Path(__file__).with_name("testing.proto")
 NAME = "grpc.testing.TestService"
+# In cancel_after_begin grpc-go may end its empty stream before the cancel; an answer at once would race with the latter.
+CANCEL_WAIT_S = 5.0
 
 
 @cache
@@ -72,10 +74,10 @@ class TestService:
             yield answer
 
     async def streaming_input_call(self, requests: AsyncIterator[Any], _call: Call) -> AsyncIterator[Any]:
-        size = 0
-        async for request in requests:
-            size += len(self._checked(request).payload.body)
-        yield answer_of("StreamingInputCall", aggregated_payload_size=size)
+        sizes = [len(self._checked(request).payload.body) async for request in requests]
+        if not sizes:
+            await asyncio.sleep(CANCEL_WAIT_S)
+        yield answer_of("StreamingInputCall", aggregated_payload_size=sum(sizes))
 
     async def full_duplex_call(self, requests: AsyncIterator[Any], _call: Call) -> AsyncIterator[Any]:
         async for request in requests:
