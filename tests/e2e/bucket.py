@@ -14,7 +14,7 @@ from obstore.store import S3Store
 
 from local.environments import ROOT
 from tests.e2e.kubectl import Kubectl
-from tests.e2e.relay import Relay
+from tests.fakes.tcp_relay import Relay
 
 MODELS = ROOT / "model-repository"
 NAMESPACE, NAME, BUCKET = "storage", "s3", "models"

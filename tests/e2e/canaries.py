@@ -13,9 +13,9 @@ import cv2
 from tritonclient.grpc import service_pb2 as pb
 
 from local.environments import ROOT
-from tests.e2e.census import Answer, Census, lanes_of, likely
+from tests.e2e.answer_recorder import Answer, AnswerRecorder, lanes_of, likely
 from tests.e2e.conftest import Figure
-from tests.e2e.handbook import Handbook
+from tests.e2e.documented_commands import DocumentedCommands
 from tests.e2e.kubectl import wait_for
 from tests.e2e.release import START_S, Endpoint, Release
 from tests.integration.conftest import INFER, Caller
@@ -85,14 +85,14 @@ def installed(new_release: Callable[[str, str], Release], name: str, mode: str, 
 
 def wait_for_first_answer(release: Release) -> None:
     """Through the gateway."""
-    caller = wait_for(lambda: _entrance(release), "the entrance is there", START_S)
+    caller = wait_for(lambda: _endpoint_caller(release), "the endpoint is there", START_S)
     wait_for(lambda: answers(caller, DIGIT), "the first answer", START_S)
     caller.channel.close()
 
 
-def _entrance(release: Release) -> Caller | None:
+def _endpoint_caller(release: Release) -> Caller | None:
     try:
-        return release.outside().caller()
+        return release.gateway().caller()
     except AssertionError:
         return None
 
@@ -107,18 +107,18 @@ def right_labels(server: Endpoint) -> Mapping[int, object]:
     return {each.version: each.labels for each in found}
 
 
-def counted(census: Census, percent: float, lane: Lane, figure: Figure) -> None:
+def counted(recorder: AnswerRecorder, percent: float, lane: Lane, figure: Figure) -> None:
     """The share of a lane is what was asked for."""
-    counts = lanes_of(census.next(COUNTED))
+    counts = lanes_of(recorder.next(COUNTED))
     figure(f"{percent:g} %: {dict(counts)} of {COUNTED}")
     assert likely(counts[lane], COUNTED, percent), counts
 
 
-def follow(book: Handbook, census: Census, *labels: str) -> None:
+def follow(commands: DocumentedCommands, recorder: AnswerRecorder, *labels: str) -> None:
     """The commands of the page; what is lost meanwhile is told with the label."""
     for label in labels:
-        census.doing = label
-        book.run(label)
+        recorder.phase = label
+        commands.run(label)
 
 
 def assert_the_header_chooses(server: Endpoint, lanes: Mapping[str, Lane]) -> None:

@@ -21,8 +21,8 @@ from ruamel.yaml import YAML
 from local.environments import ROOT
 from tests.e2e import images
 from tests.e2e.kubectl import Kubectl, wait_for
-from tests.e2e.relay import Relay
 from tests.e2e.release import Release
+from tests.fakes.tcp_relay import Relay
 from tests.unit.controller import folders
 from tools.chart import program
 

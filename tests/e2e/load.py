@@ -25,7 +25,7 @@ DEADLINE_S = 15.0
 
 
 @dataclass(frozen=True)
-class Question:
+class CheckedRequest:
     """A request, and the answer that is right."""
 
     request: bytes
@@ -33,7 +33,7 @@ class Question:
     right: dict[str, Array]
 
     @classmethod
-    def asked(cls, caller: Caller, request: pb.ModelInferRequest) -> Question:
+    def of(cls, caller: Caller, request: pb.ModelInferRequest) -> CheckedRequest:
         """The right answer is the one of a chain that nothing disturbs."""
         answer = caller.infer(request, timeout_s=60)
         return cls(request.SerializeToString(), answer.model_name, decode_response(answer))
@@ -52,7 +52,9 @@ class Load:
     The clients are plain: one connection each, a deadline, no retries of their own.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], questions: Sequence[Question], per_second: float = 60) -> None:
+    def __init__(
+        self, endpoints: Sequence[Endpoint], requests: Sequence[CheckedRequest], per_second: float = 60
+    ) -> None:
         self.sent = 0
         self.answered = 0
         self.wrong: list[str] = []
@@ -60,7 +62,7 @@ class Load:
         self.lost_at_s: list[float] = []  # since the beginning
         self.slowest_s = 0.0
         self._channels = [(endpoint, endpoint.channel()) for endpoint in endpoints]
-        self._questions, self._pause_s = questions, 1 / per_second
+        self._requests, self._pause_s = requests, 1 / per_second
         self._some = int(2 * per_second)
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._send)
@@ -105,18 +107,18 @@ class Load:
 
     def _send(self) -> None:
         calls = [(server, channel.unary_unary(INFER)) for server, channel in self._channels]
-        turns = zip(itertools.cycle(calls), itertools.cycle(self._questions), strict=False)
+        turns = zip(itertools.cycle(calls), itertools.cycle(self._requests), strict=False)
         due_s = time.monotonic()
         while not self._stop.is_set():
-            (server, call), question = next(turns)
+            (server, call), checked = next(turns)
             self.sent += 1
             sent_s = time.monotonic()
-            future = call.future(question.request, timeout=DEADLINE_S)
-            future.add_done_callback(partial(self._ended, server, question, sent_s))
+            future = call.future(checked.request, timeout=DEADLINE_S)
+            future.add_done_callback(partial(self._ended, server, checked, sent_s))
             due_s += self._pause_s
             self._stop.wait(max(0.0, due_s - time.monotonic()))
 
-    def _ended(self, server: Endpoint, question: Question, sent_s: float, future: Any) -> None:
+    def _ended(self, server: Endpoint, checked: CheckedRequest, sent_s: float, future: Any) -> None:
         error = future.exception()
         response = None if error else pb.ModelInferResponse.FromString(future.result())
         with self._lock:
@@ -125,10 +127,10 @@ class Load:
                 what = f"{server.name} {error.code().name}: {error.details()}"
                 self.lost[what] += 1
                 self.lost_at_s.append(round(time.monotonic() - self._began_s, 1))
-            elif question.is_answered_by(response):
+            elif checked.is_answered_by(response):
                 self.answered += 1
             else:
-                self.wrong.append(f"{question.model}: {decode_response(response)}"[:500])
+                self.wrong.append(f"{checked.model}: {decode_response(response)}"[:500])
 
 
 def _same(one: Array, other: Array) -> bool:

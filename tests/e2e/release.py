@@ -37,10 +37,10 @@ class Endpoint:
         return grpc.insecure_channel(self.address, [*UNBOUNDED, ("grpc.use_local_subchannel_pool", 1), *authority])
 
     def caller(self) -> Caller:
-        return DoorCaller(self)
+        return EndpointCaller(self)
 
 
-class DoorCaller(Caller):
+class EndpointCaller(Caller):
     """A plain client at a server."""
 
     def __init__(self, server: Endpoint) -> None:
@@ -80,7 +80,7 @@ class Release:
         given = json.dumps(self.values(values))
         self.helm("upgrade", "--install", NAME, str(program.CHART), "--values=-", given=given)
 
-    def prove(self) -> str:
+    def helm_test(self) -> str:
         """Output of `helm test`. The pod of a failed check stays, with its log."""
         return self.helm("test", NAME, "--timeout=5m").stdout
 
@@ -106,14 +106,14 @@ class Release:
     def uids(self, component: str) -> frozenset[str]:
         return frozenset(uid(pod) for pod in self.pods(component))
 
-    def inside(self) -> Endpoint:
+    def service(self) -> Endpoint:
         """As a caller in the cluster has it."""
         if self.mode != "Knative":
             return Endpoint("service", f"{self._cluster_ip(self.kubectl.namespace, 'preprocess')}:9000")
         internal = self._cluster_ip("kourier-system", "kourier-internal")
         return Endpoint("service", f"{internal}:80", f"preprocess-predictor.{self.kubectl.namespace}.svc.cluster.local")
 
-    def outside(self) -> Endpoint:
+    def gateway(self) -> Endpoint:
         """Through the gateway: Knative's, or that of the Gateway API."""
         if self.mode == "Knative":
             host = f"preprocess-predictor.{self.kubectl.namespace}.example.com"

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import Figure
 from tests.e2e.kubectl import wait_for
-from tests.e2e.load import Load, Question
+from tests.e2e.load import CheckedRequest, Load
 from tests.e2e.release import STAGES, START_S, Release, is_ready
 from tests.integration.load import answers
 from tests.integration.messages import infer_request, noise_picture, objects, sales
@@ -43,8 +43,8 @@ class Served:
     def __init__(self, release: Release) -> None:
         self.release = release
         self.values: dict[str, Any] = {part: dict(values) for part, values in VALUES.items()}
-        self.endpoints = [release.inside(), release.inside(), release.outside(), release.outside()]
-        self.questions: list[Question] = []
+        self.endpoints = [release.service(), release.service(), release.gateway(), release.gateway()]
+        self.requests: list[CheckedRequest] = []
 
     def wait_until_whole(self, without: frozenset[str] = frozenset(), changed: tuple[str, ...] = ()) -> None:
         for part in PARTS:
@@ -67,7 +67,7 @@ class Served:
         return next(str(pod["metadata"]["name"]) for pod in pods if is_ready(pod))
 
     def load(self) -> Load:
-        return Load(self.endpoints, self.questions, PER_SECOND)
+        return Load(self.endpoints, self.requests, PER_SECOND)
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +77,10 @@ def served(new_release: Callable[[str, str], Release]) -> Iterator[Served]:
     for part in PARTS:
         release.wait_until_settled(part, REPLICAS[part])
     served = Served(release)
-    for endpoint in (release.inside(), release.outside()):
+    for endpoint in (release.service(), release.gateway()):
         caller = endpoint.caller()
         wait_for(partial(answers, caller, WARM[0]), f"{endpoint.name} answers", START_S)
-    served.questions = [Question.asked(caller, request) for request in WARM]
+    served.requests = [CheckedRequest.of(caller, request) for request in WARM]
     yield served
     release.uninstall()
 
@@ -160,9 +160,9 @@ def retrying(served: Served) -> Iterator[Served]:
 def test_a_preprocess_that_is_killed_at_once_loses_nothing_behind_a_gateway_that_retries(
     retrying: Served, figure: Figure
 ) -> None:
-    kill, endpoint = ("delete", "pod", "--force", "--grace-period=0"), retrying.release.outside()
+    kill, endpoint = ("delete", "pod", "--force", "--grace-period=0"), retrying.release.gateway()
     retrying.wait_until_whole()
-    with Load([endpoint, endpoint, endpoint], retrying.questions, PER_SECOND) as load:
+    with Load([endpoint, endpoint, endpoint], retrying.requests, PER_SECOND) as load:
         retrying.release.kubectl(*kill, retrying.oldest("preprocess"))
         retrying.wait_until_whole()
     figure(load.account)

@@ -20,7 +20,7 @@ from tests.integration.conftest import Caller
 from tests.integration.load import Load, answers
 from tests.integration.messages import infer_request, sales
 
-QUESTION = infer_request("sales_forecast_de", sales(rows=16))
+REQUEST = infer_request("sales_forecast_de", sales(rows=16))
 CALLERS = 24
 MOST = 2
 ADDRESS = "http://prometheus.monitoring.svc:9090"
@@ -90,10 +90,10 @@ def test_stages_grow_on_their_own_queues_and_shrink_when_these_are_empty(
     for stage in STAGES:
         release.wait_until_settled(stage)
         wait_for(partial(is_followed, release, stage), f"KEDA reads the trigger of {stage}", START_S)
-    caller = release.outside().caller()
-    wait_for(lambda: answers(caller, QUESTION), "the first answer", START_S)
+    caller = release.gateway().caller()
+    wait_for(lambda: answers(caller, REQUEST), "the first answer", START_S)
     start = time.monotonic()
-    with Load(caller, QUESTION, callers=CALLERS) as load:
+    with Load(caller, REQUEST, callers=CALLERS) as load:
         for stage in ("predictor", "preprocess"):
             wait_for(partial(release.settled, stage, MOST), f"{MOST} pods of {stage}", START_S)
             value = prometheus.value(query_of(release, stage))
@@ -107,5 +107,5 @@ def test_stages_grow_on_their_own_queues_and_shrink_when_these_are_empty(
     for stage in ("predictor", "preprocess"):
         wait_for(partial(release.settled, stage), f"one pod of {stage}", START_S)
     figure(f"one pod of each {time.monotonic() - start:.0f} s after the load ended")
-    assert answers(Caller(release.inside().address), QUESTION)
+    assert answers(Caller(release.service().address), REQUEST)
     release.uninstall()

@@ -10,8 +10,8 @@ import pytest
 from local.environments import ensure
 from tests.e2e.conftest import StartReplica
 from tests.e2e.kubectl import Kubectl, wait_for
-from tests.e2e.relay import Relay
 from tests.e2e.test_served_models import Publish, document, events, settled
+from tests.fakes.tcp_relay import Relay
 from tests.integration.leader_change import Goes, change_leader_under_load
 from tests.integration.replicas import Replicas
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import StartReplica
 from tests.e2e.kubectl import Kubectl, wait_for
-from tests.e2e.relay import Relay
+from tests.fakes.tcp_relay import Relay
 
 Publish = Callable[..., Path]
 Json = dict[str, Any]

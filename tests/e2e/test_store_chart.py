@@ -62,15 +62,17 @@ def stocked(kubeconfig: Path, new_release: Callable[[str, str], Release]) -> Ite
         release.kubectl.apply(json.dumps(keys))
         first = Stocked(release, bucket, Caller("nowhere:1"))
         first.apply()
-        stocked = Stocked(release, bucket, wait_for(lambda: _entrance(release), "the entrance is there", START_S))
+        stocked = Stocked(
+            release, bucket, wait_for(lambda: _endpoint_caller(release), "the endpoint is there", START_S)
+        )
         wait_for(lambda: answers(stocked.caller, SALES), "the first answer", START_S)
         yield stocked
         release.uninstall()
 
 
-def _entrance(release: Release) -> Caller | None:
+def _endpoint_caller(release: Release) -> Caller | None:
     there = release.kubectl.run("get", "service", "preprocess", check=False)
-    return None if there.returncode else release.inside().caller()
+    return None if there.returncode else release.service().caller()
 
 
 def test_a_version_that_is_uploaded_is_served_without_a_restart(stocked: Stocked) -> None:

@@ -67,7 +67,7 @@ class Served:
     def ask(self, credentials: grpc.ChannelCredentials | None) -> pb.ModelInferResponse:
         """A forecast; None is plaintext."""
         options = [("grpc.ssl_target_name_override", "preprocess")]
-        address = self.release.inside().address
+        address = self.release.service().address
         made: Any = (
             grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address)
         )
@@ -118,7 +118,7 @@ def code_without(served: Served, credentials: grpc.ChannelCredentials | None) ->
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_every_promise_is_kept_over_mutual_tls(served: Served) -> None:
-    said = served.release.prove()
+    said = served.release.helm_test()
     assert said.count("TEST SUITE:     test-") == said.count("Succeeded") - 1 == 7, said
 
 

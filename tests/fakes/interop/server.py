@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 
-from tests.component.scripted.settings import Settings
+from tests.fakes.scripted.settings import Settings
 from triptych.errors import InvalidRequest
 from triptych.protocol.call import Call
 from triptych.protocol.methods import methods_of
@@ -24,7 +24,7 @@ from triptych.server import GrpcServer, server_for
 
 PROTO = Path(__file__).with_name("testing.proto")
 NAME = "grpc.testing.TestService"
-# In cancel_after_begin grpc-go may end its empty stream before the cancel; an answer at once would race with the latter.
+# In cancel_after_begin grpc-go may end its empty stream before it cancels; an answer at once would win the race.
 CANCEL_WAIT_S = 5.0
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.component.scripted.samples import BY_NAME
-from tests.component.scripted.settings import Settings
+from tests.fakes.scripted.samples import BY_NAME
+from tests.fakes.scripted.settings import Settings
 from triptych import errors
 from triptych.client.contract_store import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp

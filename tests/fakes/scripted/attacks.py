@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, repeat
 
-from tests.component.scripted.frames import (
+from tests.fakes.scripted.frames import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -28,7 +28,7 @@ from tests.component.scripted.frames import (
     settings,
     window,
 )
-from tests.component.scripted.process import request
+from tests.fakes.scripted.process import request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 BATCH = 100  # frames or calls in one piece

@@ -26,7 +26,7 @@ from local.server_process import ServerProcess
 from triptych.protocol import controller_pb2 as cp
 
 WATCH = "/triptych.v1.Controller/Watch"
-MODULE = "tests.component.scripted"
+MODULE = "tests.fakes.scripted"
 COMMAND = [sys.executable, "-m", MODULE]
 UNBOUNDED = [
     ("grpc.max_send_message_length", -1),

@@ -47,34 +47,34 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Lost:
+class LostCall:
     """A call without an answer: when it was sent, what was going on then, how long it took, and what gRPC says."""
 
     sent_s: float  # since the beginning
-    doing: str
+    phase: str
     took_s: float
     code: str
     details: str
     debug: str  # gRPC's own account, with the status of HTTP and who the peer was
 
     def __str__(self) -> str:
-        when = f"at {self.sent_s:.2f} s, {self.doing}"
+        when = f"at {self.sent_s:.2f} s, {self.phase}"
         return f"{when}: {self.code} after {self.took_s:.2f} s: {self.details} [{self.debug}]"
 
 
-class Census:
+class AnswerRecorder:
     """Asks one thing over and over while the block runs; keeps every answer and every failure, in their order."""
 
     def __init__(self, server: Endpoint, request: pb.ModelInferRequest, per_second: float = 80) -> None:
         self.answers: list[Answer] = []
-        self.lost: list[Lost] = []
-        self.doing = "nothing"
+        self.lost: list[LostCall] = []
+        self.phase = "nothing"
         self._request, self._pause_s = request.SerializeToString(), 1 / per_second
         self._channels = [server.channel() for _ in range(CHANNELS)]
         self._stop, self._sent, self._began_s = threading.Event(), 0, time.monotonic()
         self._thread = threading.Thread(target=self._send)
 
-    def __enter__(self) -> Census:
+    def __enter__(self) -> AnswerRecorder:
         self._thread.start()
         return self
 
@@ -110,7 +110,7 @@ class Census:
     @property
     def losses(self) -> Counter[tuple[str, str, str]]:
         """How many calls were lost, by what was going on, code and details."""
-        return Counter((each.doing, each.code, each.details) for each in self.lost)
+        return Counter((each.phase, each.code, each.details) for each in self.lost)
 
     @property
     def lanes(self) -> Counter[tuple[str, str, int]]:
@@ -134,15 +134,15 @@ class Census:
         while not self._stop.is_set():
             self._sent += 1
             future = next(calls).future(self._request, timeout=DEADLINE_S)
-            future.add_done_callback(partial(self._came, self.doing, time.monotonic()))
+            future.add_done_callback(partial(self._came, self.phase, time.monotonic()))
             due_s += self._pause_s
             self._stop.wait(max(0.0, due_s - time.monotonic()))
 
-    def _came(self, doing: str, sent_s: float, future: Any) -> None:
+    def _came(self, phase: str, sent_s: float, future: Any) -> None:
         if error := future.exception():
             took_s, said = time.monotonic() - sent_s, error.debug_error_string()[:400]
             since_s = sent_s - self._began_s
-            self.lost.append(Lost(since_s, doing, took_s, error.code().name, error.details(), said))
+            self.lost.append(LostCall(since_s, phase, took_s, error.code().name, error.details(), said))
         else:
             self.answers.append(Answer.of(pb.ModelInferResponse.FromString(future.result())))
 

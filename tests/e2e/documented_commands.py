@@ -25,7 +25,7 @@ def blocks(page: Path = PAGE) -> dict[str, str]:
     return dict(BLOCK.findall(page.read_text("utf-8")))
 
 
-class Handbook:
+class DocumentedCommands:
     """A folder that looks like the checkout, where the commands of the page are about one release."""
 
     def __init__(self, release: Release, next_tag: str, folder: Path) -> None:

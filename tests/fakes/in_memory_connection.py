@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.component.scripted.settings import Settings
+from tests.fakes.scripted.settings import Settings
 from triptych.http2.connection import Connection
 from triptych.http2.exchange import Handler
 from triptych.http2.framing import Headers, status_headers
