@@ -1,4 +1,4 @@
-"""A constant number of requests each second, and an account of every one of them."""
+"""Constant load with an account of every request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEADLINE_S = 15.0
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A request, and the answer that is right."""
+    """A request with its right answer."""
 
     request: bytes
     model: str
@@ -34,12 +34,12 @@ class CheckedRequest:
 
     @classmethod
     def of(cls, caller: Caller, request: pb.ModelInferRequest) -> CheckedRequest:
-        """The right answer is the one of a chain that nothing disturbs."""
+        """Record the answer of an undisturbed chain as the right one."""
         answer = caller.infer(request, timeout_s=60)
         return cls(request.SerializeToString(), answer.model_name, decode_response(answer))
 
     def is_answered_by(self, response: pb.ModelInferResponse) -> bool:
-        """A batch with other rows may change the last bit of a float, and nothing else."""
+        """Whether the answer is right; batches of other sizes may change the last bits of floats."""
         outputs = decode_response(response)
         if response.model_name != self.model or outputs.keys() != self.right.keys():
             return False
@@ -47,9 +47,9 @@ class CheckedRequest:
 
 
 class Load:
-    """Sends `per_second` requests while the block runs, over connections of its own, in turns.
+    """Sends `per_second` requests/s during the block, in turns over one connection per endpoint.
 
-    The clients are plain: one connection each, a deadline, no retries of their own.
+    The clients are plain: a deadline, and no retries.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Load:
         self.answered = 0
         self.wrong: list[str] = []
         self.lost: Counter[str] = Counter()
-        self.lost_at_s: list[float] = []  # since the beginning
+        self.lost_at_s: list[float] = []  # since the start of the load
         self.slowest_s = 0.0
         self._channels = [(endpoint, endpoint.channel()) for endpoint in endpoints]
         self._requests, self._pause_s = requests, 1 / per_second
@@ -78,7 +78,7 @@ class Load:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.wait_for_answers(self._some)  # after the last disturbance
+            self.wait_for_answers(self._some)  # sent after the last disturbance
         self._stop.set()
         self._thread.join()
         wait_for(lambda: self._settled() == self.sent, "every request has ended", 2 * DEADLINE_S)
@@ -94,7 +94,7 @@ class Load:
         )
 
     def wait_for_answers(self, more: int) -> None:
-        """Until that many more requests have been sent and have ended, and not all of them badly."""
+        """Wait until `more` further requests have ended, at least one of them answered."""
         ended, answered = self._settled() + more, self.answered
         wait_for(lambda: self._settled() >= ended and self.answered > answered, f"{more} more answers", 60)
 

@@ -1,4 +1,4 @@
-"""A canary of a lane by values, on a real cluster, counted: by the commands of docs/guides/canary.md, under load."""
+"""Canary of a lane by chart values, by the commands of docs/guides/canary.md, under load with counted shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A canary lane with kubectl alone, from manifests/lane to its promotion, by the commands of docs/guides/canary.md."""
+"""Canary of a lane with kubectl, from manifests/lane to its promotion, by the commands of docs/guides/canary.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A canary of a model's version, counted: with kubectl and by values, as docs/guides/canary.md has it, under load."""
+"""Canary of a model version with kubectl and by values, by docs/guides/canary.md, under load with counted shares."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_version_gets_its_share_and_each_key_stays_with_its_version(
 
 
 def versions_by_key(server: Endpoint) -> dict[str, int]:
-    """Which version each of many callers gets who send a `traffic_key`."""
+    """Version that each of many callers with a `traffic_key` gets."""
     caller = server.caller()
 
     def version(key: str) -> int:

@@ -1,6 +1,6 @@
-"""Two replicas of each stage, a constant load, and everything that happens to pods: nothing is lost, nothing is wrong.
+"""Disturbances of pods under constant load, with two replicas of each stage: no answer is lost or wrong.
 
-Half of the load comes to the address of the Service, where a connection stays on one pod, half through the gateway.
+Half of the load goes to the Service, where a connection stays on one pod, and half through the gateway.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PER_SECOND = 60
 
 
 class Served:
-    """A release with two replicas of each stage, which is whole before and after each disturbance."""
+    """A release with two replicas of each stage, all ready before and after each disturbance."""
 
     def __init__(self, release: Release) -> None:
         self.release = release
@@ -51,7 +51,7 @@ class Served:
             self.release.wait_until_settled(part, REPLICAS[part], without if part in changed else frozenset())
 
     def change(self, *parts: str) -> None:
-        """`helm upgrade` with other settings for these parts; returns when only pods with those are left."""
+        """Upgrade with other settings for these parts, and wait until only pods with them are left."""
         old = frozenset().union(*map(self.release.uids, parts))
         for part in parts:
             again = CHANGED[part].keys() <= self.values.get(part, {}).keys()
@@ -87,12 +87,12 @@ def served(new_release: Callable[[str, str], Release]) -> Iterator[Served]:
 
 @pytest.fixture
 def release(served: Served) -> Release:
-    """For the evidence."""
+    """The release, for the evidence of a failed test."""
     return served.release
 
 
 def under_load(served: Served, disturb: Callable[[], object], figure: Figure) -> None:
-    """The disturbance, with load before, during and after it; nothing is lost."""
+    """Disturb the release under load, and assert that no answer is lost."""
     served.wait_until_whole()
     start = time.monotonic()
     with served.load() as load:
@@ -132,14 +132,14 @@ def test_the_eviction_of_a_pod_loses_nothing(served: Served, stage: str, figure:
 def test_a_stage_behind_preprocess_that_is_killed_at_once_loses_nothing(
     served: Served, stage: str, figure: Figure
 ) -> None:
-    """As a node under pressure does it: no preStop, no grace. Calls in flight go to the other replica."""
+    """Kill without preStop and grace, as a node under pressure does. Calls in flight are retried elsewhere."""
     kill = ("delete", "pod", "--force", "--grace-period=0")
     under_load(served, lambda: served.release.kubectl(*kill, served.oldest(stage)), figure)
 
 
 @pytest.fixture
 def retrying(served: Served) -> Iterator[Served]:
-    """Behind a gateway that sends again what a pod did not answer."""
+    """A release behind a gateway that retries unanswered requests."""
     kubectl = served.release.kubectl
     if kubectl.run("get", "backendtrafficpolicies", check=False).returncode:
         pytest.skip("needs Envoy Gateway: the cluster has no BackendTrafficPolicy")

@@ -1,4 +1,4 @@
-"""The chart on a real cluster: from `helm install` to an empty namespace, and upgrades that cannot work."""
+"""Life of a release: from `helm install` to an empty namespace, and upgrades that must fail."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_release_answers_for_every_model_and_leaves_nothing(
 
 
 def _endpoint_caller(release: Release) -> Caller | None:
-    """None before Helm's and Knative's objects are there."""
+    """A client of the release; None until its objects exist."""
     try:
         return release.service().caller()
     except AssertionError:
@@ -97,7 +97,7 @@ def _endpoint_caller(release: Release) -> Caller | None:
 
 @pytest.fixture(scope="module")
 def serving(new_release: Callable[[str, str], Release]) -> Iterator[Release]:
-    """A release that answers; whoever breaks an upgrade mends it again."""
+    """A release that answers; tests that break an upgrade repair it."""
     release = new_release("broken-upgrades", "Standard")
     release.apply()
     for component in (*STAGES, "controller"):

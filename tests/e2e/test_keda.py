@@ -1,4 +1,4 @@
-"""KEDA and Prometheus: each stage grows on its own queue, by the chart's own queries, and shrinks again."""
+"""KEDA and Prometheus: each stage scales on its own queue, by the chart's queries, up and down."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ VALUES = {
 
 
 class Prometheus:
-    """The query interface of the Prometheus that KEDA asks."""
+    """Query interface of the Prometheus that KEDA uses."""
 
     def __init__(self, kubeconfig: Path) -> None:
         service = Kubectl(kubeconfig, "monitoring").get("service", "prometheus")["spec"]
         self._url = f"http://{service['clusterIP']}:{service['ports'][0]['port']}/api/v1/query"
 
     def value(self, query: str) -> float | None:
-        """None where the query finds nothing."""
+        """Value of a query; None if it finds nothing."""
         with urllib.request.urlopen(f"{self._url}?{urllib.parse.urlencode({'query': query})}", timeout=10) as response:
             found = json.load(response)["data"]["result"]
         return float(found[0]["value"][1]) if found else None
@@ -64,19 +64,19 @@ def prometheus(kubeconfig: Path) -> Prometheus:
 
 
 def query_of(release: Release, stage: str) -> str:
-    """What KEDA asks for a stage."""
+    """Query of KEDA's trigger for a stage."""
     (trigger,) = release.kubectl.get("scaledobject", stage)["spec"]["triggers"]
     return str(trigger["metadata"]["query"])
 
 
 def is_followed(release: Release, stage: str) -> bool:
-    """KEDA reads the trigger of a stage."""
+    """Whether KEDA reads the trigger of a stage."""
     found = release.kubectl.get("scaledobject", stage).get("status", {}).get("conditions", ())
     return {each["type"]: each["status"] for each in found}.get("Ready") == "True"
 
 
 def wanted_pods(release: Release, stage: str) -> int:
-    """What the autoscaler that KEDA made asked for last."""
+    """Pods that KEDA's autoscaler has last requested."""
     return int(release.kubectl.get("horizontalpodautoscaler", f"keda-hpa-{stage}")["status"]["desiredReplicas"])
 
 

@@ -1,4 +1,4 @@
-"""Two replicas: one leads, the other takes over, and nothing is done twice."""
+"""Leader election of two replicas: one leads, the other takes over, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def published(publish: Publish) -> None:
 
 
 def leader(kubectl: Kubectl) -> str:
-    """Name of the replica that holds the lease; empty when nobody does."""
+    """Name of the replica that holds the lease; empty if none does."""
     found = kubectl.run("get", "lease", LEASE, "--output=jsonpath={.spec.holderIdentity}", check=False)
     return found.stdout.partition("_")[0]
 

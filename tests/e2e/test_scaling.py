@@ -1,4 +1,4 @@
-"""Each stage grows and shrinks alone: on CPU in Standard mode, from and to nothing in Knative mode."""
+"""Autoscaling of each stage alone: on CPU in Standard mode, from and to zero in Knative mode."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FROM_ZERO: dict[str, Any] = {
 
 
 def measured_cpu(release: Release, component: str) -> str:
-    """What the autoscaler read last, and of which replicas it decided."""
+    """Utilisation that the autoscaler has last read, and its replica counts."""
     status = release.kubectl.get("horizontalpodautoscaler", component).get("status", {})
     metrics = status.get("currentMetrics") or [{}]
     read = metrics[0].get("resource", {}).get("current", {}).get("averageUtilization")
@@ -49,7 +49,7 @@ def measured_cpu(release: Release, component: str) -> str:
 
 
 def was_scaled(release: Release, component: str) -> bool:
-    """Whether its autoscaler ever asked for another number of pods."""
+    """Whether the autoscaler has ever changed the number of pods."""
     return "lastScaleTime" in release.kubectl.get("horizontalpodautoscaler", component)["status"]
 
 

@@ -1,4 +1,4 @@
-"""gRPC's interop service (grpc.testing.TestService) on the method table, behind the server that the settings name."""
+"""gRPC's interop service (grpc.testing.TestService) on the method table, behind the configured server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CANCEL_WAIT_S = 5.0
 
 @cache
 def service() -> Any:
-    """The descriptor of the service, compiled from `testing.proto`."""
+    """Descriptor of the service, compiled from `testing.proto`."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "set")
         if protoc.main(["protoc", f"-I{PROTO.parent}", f"--descriptor_set_out={out}", str(PROTO)]):
@@ -43,7 +43,7 @@ def service() -> Any:
 
 
 def answer_of(method: str, **fields: Any) -> Any:
-    """An answer of a method."""
+    """Response message of a method."""
     return GetMessageClass(service().methods_by_name[method].output_type)(**fields)
 
 
@@ -52,7 +52,7 @@ def payload(size: int) -> dict[str, bytes]:
 
 
 def raise_asked(request: Any) -> None:
-    """Ends the call with the status that the request asks for, if it asks for one."""
+    """Fail with the status in the request, if it has one."""
     asked = request.response_status
     if asked.code:
         code = next(code for code in grpc.StatusCode if code.value[0] == asked.code)
@@ -60,7 +60,7 @@ def raise_asked(request: Any) -> None:
 
 
 class TestService:
-    """The answers that the public descriptions of the cases want."""
+    """Service that the public descriptions of the interop cases specify."""
 
     async def empty_call(self, _request: Any, _call: Call) -> Any:
         return answer_of("EmptyCall")
@@ -97,7 +97,7 @@ class TestService:
 
 
 class Stage:
-    """Nothing but its server."""
+    """Stage that has only a server."""
 
     def __init__(self, settings: Settings) -> None:
         self.server: GrpcServer = server_for([methods_of(service(), TestService())], settings)
