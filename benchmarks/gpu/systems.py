@@ -31,7 +31,7 @@ SLOW = {  # a network of gigabytes takes longer to load than the examples
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine. `predictor` is the Python with Triton; `path` has the folders of PyTorch and OpenCV for its models."""
+    """`predictor` is the Python with Triton; `path` has the folders of PyTorch and OpenCV for its models."""
 
     predictor: Path
     path: str

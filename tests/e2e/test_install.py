@@ -15,7 +15,7 @@ from local.environments import ROOT
 from local.examples import FILE
 from tests.e2e.conftest import Figure
 from tests.e2e.kubectl import wait_for
-from tests.e2e.load import Load, CheckedRequest
+from tests.e2e.load import CheckedRequest, Load
 from tests.e2e.release import STAGES, START_S, Release, seconds
 from tests.integration.conftest import Caller
 from tests.integration.load import answers
