@@ -15,8 +15,8 @@ import pytest
 import trustme
 from ngh2 import Setting
 
-from tests.component.scripted.loop import leaves_nothing
-from tests.component.scripted.peer import END, OK, Peer, peers
+from tests.fakes.scripted.peer import END, OK, Peer, peers
+from tests.leaks import leaves_nothing
 from triptych.http2 import channel as channel_module
 from triptych.http2 import client as client_module
 from triptych.http2.channel import Channel

@@ -21,8 +21,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from local.endpoints import free_endpoints
-from tests.component.scripted.process import scripted, start
 from tests.e2e.kubectl import wait_for
+from tests.fakes.scripted.process import scripted, start
 from triptych.runtime.settings import StageSettings
 from triptych.server import SERVERS, GrpcioServer
 from triptych.server.probes import ProbePages

@@ -19,8 +19,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.component.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
-from tests.component.scripted.samples import ERRORS, SAMPLES
+from tests.fakes.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
+from tests.fakes.scripted.samples import ERRORS, SAMPLES
 from triptych.protocol.status import CODES, INTERNAL_TEXT, RETRY_AFTER, SAID_BY_US
 from triptych.server import SERVERS
 

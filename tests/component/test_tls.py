@@ -16,7 +16,7 @@ import trustme
 from tritonclient.grpc import service_pb2 as pb
 
 from local.endpoints import free_endpoints
-from tests.component.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
+from tests.fakes.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
 from triptych.client.upstream import Upstream
 from triptych.errors import StageUnavailable
 from triptych.protocol.call import Call

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.component.scripted.frames import END_HEADERS, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, frame
-from tests.component.scripted.loop import leaves_nothing
-from tests.unit.triptych.wired import Wire, carry_all, server_of, wire
+from tests.fakes.in_memory_connection import Wire, carry_all, server_of, wire
+from tests.fakes.scripted.frames import END_HEADERS, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, frame
+from tests.leaks import leaves_nothing
 from triptych.errors import Draining, NotSupported
 from triptych.http2.client import CallFailed, ClientConnection
 from triptych.http2.exchange import Exchange, Handler

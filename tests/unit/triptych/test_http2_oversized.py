@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ngh2 import Configuration, Connection, NGH2Error, RequestReceived, Role
 
-from tests.component.scripted.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame
+from tests.fakes.scripted.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame
 from triptych.http2.oversized import FRAME_BYTES, MAX_FRAMES, STRING_BYTES, HeaderFilter
 
 PING, GOAWAY, CONTINUATION = 6, 7, 9

@@ -13,7 +13,8 @@ from hpack import Decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.component.scripted.frames import (
+from tests.fakes.in_memory_connection import Wire, server_of
+from tests.fakes.scripted.frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -24,8 +25,7 @@ from tests.component.scripted.frames import (
     WINDOW_UPDATE,
     frame,
 )
-from tests.component.scripted.loop import leaves_nothing
-from tests.unit.triptych.wired import Wire, server_of
+from tests.leaks import leaves_nothing
 from triptych.errors import Draining
 from triptych.http2 import connection as connection_module
 from triptych.http2 import server as server_module

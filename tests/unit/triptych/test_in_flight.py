@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.component.scripted.settings import Settings
+from tests.fakes.scripted.settings import Settings
 from triptych.errors import Overloaded
 from triptych.http2.framing import Limits
 from triptych.http2.inbox import Inbox, Pace

@@ -1,4 +1,4 @@
-"""A TCP relay between a client and the API server that can be cut, as a network can."""
+"""TCP relay that can be cut, to simulate a network failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 class Relay:
-    """Listens on a port of its own and passes everything on, until it is cut."""
+    """Relay on a free port that forwards to one address until it is cut."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -20,7 +20,7 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self) -> None:
-        """Ends all connections and lets no new one through."""
+        """Close all connections and refuse new ones."""
         with self._lock:
             self._cut = True
             for each in self._open:

@@ -5,7 +5,7 @@ from triptych.runtime.settings import StageSettings
 
 
 class Settings(StageSettings):
-    """A stage for tests: what a request names is what it does."""
+    """Settings of the scripted stage."""
 
     model_config = SettingsConfigDict(env_prefix="SCRIPTED_", frozen=True, extra="forbid")
 

@@ -1,4 +1,4 @@
-"""A collector of spans in this process: OTLP/gRPC for the services, OTLP/HTTP with JSON for Triton."""
+"""In-process collector of spans: OTLP/gRPC for the services, OTLP/HTTP with JSON for Triton."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 @dataclass(frozen=True)
 class Span:
-    """Ids as the hexadecimal text of `traceparent`."""
+    """A span. Ids are hexadecimal text, as in `traceparent`."""
 
     service: str
     name: str
@@ -30,7 +30,7 @@ class Span:
 
 
 class Collector(otlp_grpc.TraceServiceServicer):
-    """Keeps every span that comes in."""
+    """Collector that keeps every span."""
 
     def __init__(self) -> None:
         self._spans: list[Span] = []
@@ -51,7 +51,7 @@ class Collector(otlp_grpc.TraceServiceServicer):
         self._thread.join()
 
     def spans(self, trace: str = "") -> list[Span]:
-        """What has come of one trace, or of all."""
+        """Spans of one trace, or of all."""
         return [span for span in list(self._spans) if trace in ("", span.trace)]
 
     def Export(self, request: Any, context: Any) -> Any:
@@ -63,7 +63,7 @@ class Collector(otlp_grpc.TraceServiceServicer):
         return otlp.ExportTraceServiceResponse()
 
     def _take_json(self, body: bytes) -> None:
-        """Triton's form: ids in hexadecimal, which is not protobuf's own JSON."""
+        """Add spans in Triton's JSON, whose ids are hexadecimal and not protobuf's base64."""
         for resource in json.loads(body)["resourceSpans"]:
             service = _json_texts(resource["resource"])["service.name"]
             for span in (span for scope in resource["scopeSpans"] for span in scope["spans"]):
@@ -81,7 +81,7 @@ class Collector(otlp_grpc.TraceServiceServicer):
                 self.end_headers()
 
             def log_message(self, format: str, *arguments: object) -> None:
-                """Not on the screen of the tests."""
+                """Suppress the request log."""
 
         return Handler
 

@@ -1,7 +1,7 @@
-"""As much of a Kubernetes API server as two replicas of the controller need to choose a leader: objects over HTTP.
+"""Fake Kubernetes API server for the leader election of two controllers: objects over HTTP.
 
-Objects have a revision, and who replaces one has to know the latest; a watch is held open and tells nothing.
-The real one is in tests/e2e.
+Objects have a resource version, and a replacement must name the latest. Watches stay open without events. Tests on a
+real API server are in tests/e2e.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
 
 
 class LeaseServer:
-    """Keeps objects by their path, for as long as the block lasts."""
+    """HTTP server with objects by path, for the duration of the block."""
 
     def __init__(self) -> None:
         self.objects: dict[str, Json] = {}
@@ -51,18 +51,18 @@ class LeaseServer:
         self._thread.join()
 
     def kubeconfig(self, path: Path) -> Path:
-        """Written there: the way to this server."""
+        """Write a kubeconfig of this server."""
         path.write_text(KUBECONFIG.format(server=f"http://127.0.0.1:{self._server.server_port}"))
         return path
 
     def leader(self) -> str:
-        """The identity in the only lease; empty when nobody leads."""
+        """Holder of the only lease; empty if there is none."""
         with self._lock:
             leases = [each for path, each in self.objects.items() if "/leases/" in path]
         return str(leases[0]["spec"].get("holderIdentity") or "") if leases else ""
 
     def answer(self, method: str, path: str, body: Json) -> tuple[int, Json]:
-        """Status and object."""
+        """HTTP status and object of a request."""
         with self._lock:
             self._revision += 1
             known = self.objects.get(path)
@@ -119,6 +119,6 @@ class LeaseServer:
                 self.wfile.write(data)
 
             def log_message(self, format: str, *arguments: Any) -> None:
-                """Nothing: the test says what matters."""
+                """Suppress the request log."""
 
         return Handler

@@ -21,12 +21,12 @@ BLOCK = re.compile(r"^```sh (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page: Path = PAGE) -> dict[str, str]:
-    """The commands of a page by the label of their block."""
+    """Commands of a page by the label of their code block."""
     return dict(BLOCK.findall(page.read_text("utf-8")))
 
 
-class Handbook:
-    """A folder that looks like the checkout, where the commands of the page are about one release."""
+class DocumentedCommands:
+    """A folder laid out like the checkout, in which the commands of the page act on one release."""
 
     def __init__(self, release: Release, next_tag: str, folder: Path) -> None:
         self._release, self._next_tag, self._folder = release, next_tag, folder
@@ -39,11 +39,11 @@ class Handbook:
         self._environment = os.environ | {"KUBECONFIG": str(kubeconfig), "PATH": path}
 
     def set(self, values: Mapping[str, Any], name: str = "mine.yaml") -> None:
-        """The values that `VALUES`, or a file of the page, stand for."""
+        """Write the values file that `VALUES`, or a file name in the page, refers to."""
         (self._folder / name).write_text(json.dumps(values))
 
     def run(self, label: str) -> str:
-        """What the commands print. Their images are those of the cluster."""
+        """Run the commands with the images of the cluster, and return their output."""
         text = self._blocks[label].replace("VALUES", "-f mine.yaml")
         command = re.sub(r"(triptych/[^\s:']+):2\b", rf"\1:{self._next_tag}", text)
         shell = ["bash", "-euo", "pipefail", "-c", command]
@@ -54,7 +54,7 @@ class Handbook:
         return done.stdout
 
     def _copy_manifests(self) -> None:
-        """As a kustomization above them would change them: another namespace, other images, a Gateway that is there."""
+        """Copy the manifests with the namespace, images and Gateway of the cluster, as a kustomization would."""
         for file in (ROOT / "manifests").rglob("*.yaml"):
             copy = self._folder / file.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ class Handbook:
         return text.replace("- name: public\n      namespace: gateways", f"{parent}\n  hostnames: [{release.host}]")
 
     def _write_kubeconfig(self, path: Path) -> None:
-        """With the namespace of the test as that of the current context."""
+        """Write a kubeconfig whose current context has the namespace of the test."""
         config = YAML(typ="safe").load(self._release.kubectl.kubeconfig.read_text())
         current = next(each for each in config["contexts"] if each["name"] == config["current-context"])
         current["context"]["namespace"] = self._release.kubectl.namespace

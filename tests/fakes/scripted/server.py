@@ -1,4 +1,4 @@
-"""A stage that does what the name of the model says, behind whichever server its settings name."""
+"""A stage whose behaviour is chosen by the model's name in the request, behind the configured server."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.component.scripted.samples import BY_NAME
-from tests.component.scripted.settings import Settings
+from tests.fakes.scripted.samples import BY_NAME
+from tests.fakes.scripted.settings import Settings
 from triptych import errors
 from triptych.client.contract_store import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
@@ -25,7 +25,7 @@ from triptych.telemetry.tracing import Tracing
 
 
 class Scripted(InferenceServicer):
-    """`echo` is what every other name means."""
+    """Servicer that acts on the model's name; unknown names echo."""
 
     def __init__(self, settings: Settings, metrics: StageMetrics) -> None:
         super().__init__("scripted", settings, metrics, lambda: True)
@@ -36,13 +36,13 @@ class Scripted(InferenceServicer):
         raise errors.UnknownModel(name)
 
     async def model_ready(self, request: pb.ModelReadyRequest, call: Call) -> pb.ModelReadyResponse:
-        """Lets go what `hold` holds; not among the requests that are bounded."""
+        """Release all `hold` requests; this method is outside of the limit of requests in flight."""
         self._release.set()
         self._release = asyncio.Event()
         return pb.ModelReadyResponse(ready=True)
 
     async def server_metadata(self, _request: pb.ServerMetadataRequest, call: Call) -> pb.ServerMetadataResponse:
-        """What was counted, and what is known of the call."""
+        """Counters, and the servicer's view of the call."""
         seen = {**self.counts, "remaining_s": call.remaining_s(), "metadata": dict(call.metadata)}
         return pb.ServerMetadataResponse(name=json.dumps(seen))
 
@@ -73,7 +73,7 @@ class Scripted(InferenceServicer):
 
 
 def _seconds(parameters: Mapping[str, Any]) -> float:
-    """The fuzzer changes these, too."""
+    """Seconds in a model's name, which a fuzzer may have changed."""
     try:
         return float(parameters["seconds"])
     except (KeyError, ValueError):
@@ -81,7 +81,7 @@ def _seconds(parameters: Mapping[str, Any]) -> float:
 
 
 class Watched:
-    """A service with a stream that ends when it drains, and never otherwise."""
+    """Service with a stream that ends only when the server drains."""
 
     def __init__(self, counts: dict[str, int]) -> None:
         self._counts, self._end = counts, asyncio.Event()

@@ -1,4 +1,4 @@
-"""Two ends of an HTTP/2 connection without a socket: a test decides how many bytes arrive, and when."""
+"""Two ends of an HTTP/2 connection in memory. The test decides how many bytes are delivered, and when."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.component.scripted.settings import Settings
+from tests.fakes.scripted.settings import Settings
 from triptych.http2.connection import Connection
 from triptych.http2.exchange import Handler
 from triptych.http2.framing import Headers, status_headers
@@ -17,7 +17,7 @@ UNPACKING = ThreadPoolExecutor(1)
 
 
 class Wire(asyncio.Transport):
-    """One direction: takes bytes of its protocol, and gives them to the other side's."""
+    """Transport of one end: buffers the bytes of its protocol until the test delivers them to the peer."""
 
     def __init__(self, protocol: Connection) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Wire(asyncio.Transport):
             self.protocol.pause_writing()
 
     def carry(self, size: int) -> bool:
-        """Delivers up to `size` bytes; whether there were any."""
+        """Deliver up to `size` bytes; return whether there were any."""
         peer = self.peer
         if not self.waiting or peer is None or peer.is_reading_paused:
             return False
@@ -91,7 +91,7 @@ class Wire(asyncio.Transport):
 
 
 def wire(one: Connection, other: Connection) -> tuple[Wire, Wire]:
-    """Connects them."""
+    """Connect two protocols."""
     here, there = Wire(one), Wire(other)
     here.peer, there.peer = there, here
     one.connection_made(here)
@@ -100,7 +100,7 @@ def wire(one: Connection, other: Connection) -> tuple[Wire, Wire]:
 
 
 async def carry_all(*wires: Wire) -> None:
-    """Delivers until nothing moves any more."""
+    """Deliver in both directions until nothing is left."""
     still = 0
     while still < 5:
         moved = [each.carry(1 << 16) for each in wires]

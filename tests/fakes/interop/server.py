@@ -1,4 +1,4 @@
-"""gRPC's interop service (grpc.testing.TestService) on the method table, behind the server that the settings name."""
+"""gRPC's interop service (grpc.testing.TestService) on the method table, behind the configured server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 
-from tests.component.scripted.settings import Settings
+from tests.fakes.scripted.settings import Settings
 from triptych.errors import InvalidRequest
 from triptych.protocol.call import Call
 from triptych.protocol.methods import methods_of
@@ -24,11 +24,13 @@ from triptych.server import GrpcServer, server_for
 
 PROTO = Path(__file__).with_name("testing.proto")
 NAME = "grpc.testing.TestService"
+# In cancel_after_begin grpc-go may end its empty stream before it cancels; an answer at once would win the race.
+CANCEL_WAIT_S = 5.0
 
 
 @cache
 def service() -> Any:
-    """The descriptor of the service, compiled from `testing.proto`."""
+    """Descriptor of the service, compiled from `testing.proto`."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "set")
         if protoc.main(["protoc", f"-I{PROTO.parent}", f"--descriptor_set_out={out}", str(PROTO)]):
@@ -41,7 +43,7 @@ def service() -> Any:
 
 
 def answer_of(method: str, **fields: Any) -> Any:
-    """An answer of a method."""
+    """Response message of a method."""
     return GetMessageClass(service().methods_by_name[method].output_type)(**fields)
 
 
@@ -50,7 +52,7 @@ def payload(size: int) -> dict[str, bytes]:
 
 
 def raise_asked(request: Any) -> None:
-    """Ends the call with the status that the request asks for, if it asks for one."""
+    """Fail with the status in the request, if it has one."""
     asked = request.response_status
     if asked.code:
         code = next(code for code in grpc.StatusCode if code.value[0] == asked.code)
@@ -58,7 +60,7 @@ def raise_asked(request: Any) -> None:
 
 
 class TestService:
-    """The answers that the public descriptions of the cases want."""
+    """Service that the public descriptions of the interop cases specify."""
 
     async def empty_call(self, _request: Any, _call: Call) -> Any:
         return answer_of("EmptyCall")
@@ -72,10 +74,10 @@ class TestService:
             yield answer
 
     async def streaming_input_call(self, requests: AsyncIterator[Any], _call: Call) -> AsyncIterator[Any]:
-        size = 0
-        async for request in requests:
-            size += len(self._checked(request).payload.body)
-        yield answer_of("StreamingInputCall", aggregated_payload_size=size)
+        sizes = [len(self._checked(request).payload.body) async for request in requests]
+        if not sizes:
+            await asyncio.sleep(CANCEL_WAIT_S)
+        yield answer_of("StreamingInputCall", aggregated_payload_size=sum(sizes))
 
     async def full_duplex_call(self, requests: AsyncIterator[Any], _call: Call) -> AsyncIterator[Any]:
         async for request in requests:
@@ -95,7 +97,7 @@ class TestService:
 
 
 class Stage:
-    """Nothing but its server."""
+    """Stage that has only a server."""
 
     def __init__(self, settings: Settings) -> None:
         self.server: GrpcServer = server_for([methods_of(service(), TestService())], settings)

@@ -1,4 +1,4 @@
-"""The scripted stage as a process of its own, behind the server that a test names."""
+"""The scripted stage as a process, behind the server that a test names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from local.server_process import ServerProcess
 from triptych.protocol import controller_pb2 as cp
 
 WATCH = "/triptych.v1.Controller/Watch"
-MODULE = "tests.component.scripted"
+MODULE = "tests.fakes.scripted"
 COMMAND = [sys.executable, "-m", MODULE]
 UNBOUNDED = [
     ("grpc.max_send_message_length", -1),
@@ -40,7 +40,7 @@ CHART_BYTES = 512 << 20  # the least that the chart gives to a stage
 
 
 class ScriptedStage:
-    """A running stage, and the stubs of all that it answers."""
+    """A running stage, with stubs of its methods."""
 
     def __init__(self, server: str, part: ServerProcess, channel: Any) -> None:
         self.server, self.part, self.channel = server, part, channel
@@ -53,24 +53,24 @@ class ScriptedStage:
         return response
 
     def seen(self, **options: Any) -> dict[str, Any]:
-        """What the servicer has counted, and what it knows of this very call."""
+        """Counters of the servicer, and its view of this call."""
         answer = self.oip.ServerMetadata(pb.ServerMetadataRequest(), **{"timeout": 10, **options})
         seen: dict[str, Any] = json.loads(answer.name)
         return seen
 
     def until(self, name: str, count: int) -> None:
-        """Waits until the servicer has counted that many."""
+        """Wait until a counter of the servicer has this value."""
         end = time.monotonic() + 20
         while self.seen()[name] < count:
             assert time.monotonic() < end, f"{name}: {self.seen()}, want {count}"
             time.sleep(0.02)
 
     def release(self) -> None:
-        """Lets all `hold` requests end."""
+        """Let all `hold` requests end."""
         self.oip.ModelReady(pb.ModelReadyRequest(), timeout=10)
 
     def connect(self, timeout_s: float = 60) -> socket.socket:
-        """A TCP connection to it."""
+        """A TCP connection to the stage."""
         host, _, port = self.part.address.rpartition(":")
         return socket.create_connection((host, int(port)), timeout=timeout_s)
 
@@ -78,7 +78,7 @@ class ScriptedStage:
         return int(psutil.Process(self.part.pid).memory_info().rss)
 
     def peak_bytes(self) -> int:
-        """The most that was resident, since the start or since the peak began anew."""
+        """Peak resident memory in bytes, since the start or since the last reset."""
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.part.pid}/status").read_text())
         assert found is not None
         return int(found[1]) * 1024
@@ -98,7 +98,7 @@ def request(model: str = "echo", **parameters: str) -> pb.ModelInferRequest:
 def scripted(
     server: str, folder: Path, channel: grpc.ChannelCredentials | None = None, module: str = MODULE, **settings: Any
 ) -> Iterator[ScriptedStage]:
-    """A stage with these settings; it is live when the block begins."""
+    """Run a stage with these settings; it is live when the block begins."""
     part, address = start(server, folder, module, **settings)
     try:
         made = (
@@ -114,7 +114,7 @@ def scripted(
 
 
 def start(server: str, folder: Path, module: str = MODULE, **settings: Any) -> tuple[ServerProcess, str]:
-    """The process, started and perhaps not yet listening, and its address."""
+    """Start the process, which may not listen yet, and return it with its address."""
     endpoint = free_endpoints()["preprocess"]
     port = settings.pop("port", None) or endpoint.port
     address = replace(endpoint, host=settings.get("host", "127.0.0.1").strip("[]"), port=port).address
@@ -128,7 +128,7 @@ def start(server: str, folder: Path, module: str = MODULE, **settings: Any) -> t
 
 
 def variables(server: str, **settings: Any) -> dict[str, str]:
-    """The environment of a process."""
+    """Environment variables of the process."""
     named = {"server": server, "drain_s": 0, **settings}
     ours = {f"SCRIPTED_{name.upper()}": str(value) for name, value in named.items()}
     return {**os.environ, **ours, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}

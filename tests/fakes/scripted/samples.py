@@ -1,4 +1,4 @@
-"""One of each error."""
+"""A sample of each error class."""
 
 from triptych import errors
 

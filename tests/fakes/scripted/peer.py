@@ -1,4 +1,4 @@
-"""A server on a socket that says what a test tells it to, frame by frame, also what no server of gRPC would say."""
+"""HTTP/2 server whose frames a test scripts, including frames that no gRPC server would send."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ END = ((b"grpc-status", b"0"),)
 
 
 class Peer(asyncio.Protocol):
-    """One connection; `script` is called with each call that comes."""
+    """One connection; `script` is called with each incoming call."""
 
     def __init__(self, script: Callable[[Peer, int], None], settings: dict[Setting, int]) -> None:
         self._script, self._settings = script, settings
@@ -45,7 +45,7 @@ class Peer(asyncio.Protocol):
         self.flush()
 
     def answer(self, stream: int, *pieces: bytes, end: Any = END, headers: Any = OK) -> None:
-        """Answers with these bytes, and trailers; a lone end stands in place of the headers."""
+        """Answer with these bytes and trailers; trailers alone replace the headers."""
         if not pieces:
             self.http.send_response(stream, (*headers, *end), end_stream=True)
             return
@@ -62,7 +62,7 @@ class Peer(asyncio.Protocol):
 
 
 class Peers:
-    """The connections to one address."""
+    """Connections to one address."""
 
     def __init__(self, script: Callable[[Peer, int], None], settings: dict[Setting, int]) -> None:
         self._script, self._settings = script, settings
@@ -87,7 +87,7 @@ async def peers(
     port: int = 0,
     host: str = "127.0.0.1",
 ) -> AsyncIterator[Peers]:
-    """Listens until the block ends."""
+    """Listen until the block ends."""
     made = Peers(script, settings or {})
     loop = asyncio.get_running_loop()
     server = await loop.create_server(made.connect, host, port, ssl=context)

@@ -1,4 +1,4 @@
-"""Who answered each of many requests: which revisions, which version, and whether its labels are right."""
+"""Recording of the answers to a constant load: revisions, model version and labels of each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHANNELS = 4
 
 @dataclass(frozen=True)
 class Answer:
-    """The revisions of preprocess and postprocess, the model's version, and the labels."""
+    """Revisions of preprocess and postprocess, model version, and labels of one answer."""
 
     preprocess: str
     postprocess: str
@@ -47,34 +47,34 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A call without an answer: when it was sent, what was going on then, how long it took, and what gRPC says."""
+class LostCall:
+    """A failed call: send time, phase of the test, duration, and gRPC's status and details."""
 
-    sent_s: float  # since the beginning
-    doing: str
+    sent_s: float  # since the start of the recorder
+    phase: str
     took_s: float
     code: str
     details: str
-    debug: str  # gRPC's own account, with the status of HTTP and who the peer was
+    debug: str  # gRPC's debug string, with HTTP status and peer
 
     def __str__(self) -> str:
-        when = f"at {self.sent_s:.2f} s, {self.doing}"
+        when = f"at {self.sent_s:.2f} s, {self.phase}"
         return f"{when}: {self.code} after {self.took_s:.2f} s: {self.details} [{self.debug}]"
 
 
-class Census:
-    """Asks one thing over and over while the block runs; keeps every answer and every failure, in their order."""
+class AnswerRecorder:
+    """Sends one request at a constant rate during the block, and records every answer and failure in order."""
 
     def __init__(self, server: Endpoint, request: pb.ModelInferRequest, per_second: float = 80) -> None:
         self.answers: list[Answer] = []
-        self.lost: list[Lost] = []
-        self.doing = "nothing"
+        self.lost: list[LostCall] = []
+        self.phase = "nothing"
         self._request, self._pause_s = request.SerializeToString(), 1 / per_second
         self._channels = [server.channel() for _ in range(CHANNELS)]
         self._stop, self._sent, self._began_s = threading.Event(), 0, time.monotonic()
         self._thread = threading.Thread(target=self._send)
 
-    def __enter__(self) -> Census:
+    def __enter__(self) -> AnswerRecorder:
         self._thread.start()
         return self
 
@@ -88,13 +88,13 @@ class Census:
             channel.close()
 
     def next(self, count: int) -> Sequence[Answer]:
-        """The next answers, that many."""
+        """Wait for the next `count` answers and return them."""
         first = len(self.answers)
         wait_for(lambda: len(self.answers) >= first + count, f"{count} more answers, lost {self.losses}", 200)
         return self.answers[first : first + count]
 
     def until_all(self, lane: tuple[str, str, int], in_a_row: int = 200) -> None:
-        """Returns when so many answers in a row have come from one lane."""
+        """Wait until `in_a_row` consecutive answers come from one lane."""
 
         def settled() -> bool:
             last = self.answers[-in_a_row:]
@@ -103,21 +103,21 @@ class Census:
         wait_for(settled, f"{lane} answers all, lost {self.losses}", 120)
 
     def until_some(self, lane: tuple[str, str, int]) -> None:
-        """Returns at the first answer of a lane from now on."""
+        """Wait for the next answer of a lane."""
         first = len(self.answers)
         wait_for(lambda: any(each.lane == lane for each in self.answers[first:]), f"{lane} answers", 120)
 
     @property
     def losses(self) -> Counter[tuple[str, str, str]]:
-        """How many calls were lost, by what was going on, code and details."""
-        return Counter((each.doing, each.code, each.details) for each in self.lost)
+        """Number of failed calls by phase, code and details."""
+        return Counter((each.phase, each.code, each.details) for each in self.lost)
 
     @property
     def lanes(self) -> Counter[tuple[str, str, int]]:
         return lanes_of(self.answers)
 
     def assert_none_lost_or_mixed(self, lanes: Iterable[tuple[str, str, int]], right: Mapping[int, object]) -> None:
-        """Every request was answered, by one of the lanes throughout, and with the labels of the version it names."""
+        """Assert that every request was answered by one of the lanes, with the labels of the version it names."""
         each = "\n".join(map(str, self.lost[:50]))
         assert not self.lost, f"lost {len(self.lost)} of {self._sent}: {self.losses}\n{each}"
         assert self.lanes.keys() <= set(lanes), self.lanes
@@ -134,15 +134,15 @@ class Census:
         while not self._stop.is_set():
             self._sent += 1
             future = next(calls).future(self._request, timeout=DEADLINE_S)
-            future.add_done_callback(partial(self._came, self.doing, time.monotonic()))
+            future.add_done_callback(partial(self._came, self.phase, time.monotonic()))
             due_s += self._pause_s
             self._stop.wait(max(0.0, due_s - time.monotonic()))
 
-    def _came(self, doing: str, sent_s: float, future: Any) -> None:
+    def _came(self, phase: str, sent_s: float, future: Any) -> None:
         if error := future.exception():
             took_s, said = time.monotonic() - sent_s, error.debug_error_string()[:400]
             since_s = sent_s - self._began_s
-            self.lost.append(Lost(since_s, doing, took_s, error.code().name, error.details(), said))
+            self.lost.append(LostCall(since_s, phase, took_s, error.code().name, error.details(), said))
         else:
             self.answers.append(Answer.of(pb.ModelInferResponse.FromString(future.result())))
 
@@ -152,7 +152,7 @@ def lanes_of(answers: Iterable[Answer]) -> Counter[tuple[str, str, int]]:
 
 
 def likely(count: int, total: int, percent: float, confidence: float = 0.999) -> bool:
-    """Whether a share of `percent` gives this count out of the total, in the middle `confidence` of all cases."""
+    """Whether the count is within the central `confidence` interval of a binomial share of `percent`."""
     share = percent / 100
     deviation = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(total * share * (1 - share))
     return abs(count - total * share) <= deviation + 0.5

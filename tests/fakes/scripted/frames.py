@@ -1,4 +1,4 @@
-"""HTTP/2 as bytes, for what no library would send."""
+"""HTTP/2 frames as bytes, including frames that no library would send."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 
 
 def literal(name: str, value: str, *, indexed: bool = False) -> bytes:
-    """A header field of HPACK; an indexed one is later named by one byte."""
+    """Literal header field of HPACK; an indexed one can later be referenced by one byte."""
     first = b"\x40" if indexed else b"\0"
     return b"".join([first, *(integer(len(text), 7) + text.encode() for text in (name, value))])
 
 
 def integer(value: int, bits: int, first: int = 0) -> bytes:
-    """A number of HPACK in a prefix of some bits, below the flags in `first` (RFC 7541, 5.1)."""
+    """HPACK integer with a prefix of `bits`, below the flags in `first` (RFC 7541, 5.1)."""
     most = (1 << bits) - 1
     if value < most:
         return bytes((first | value,))
@@ -35,35 +35,35 @@ def integer(value: int, bits: int, first: int = 0) -> bytes:
 
 
 def settings(**values: int) -> bytes:
-    """SETTINGS by the numbers of their names, as in `settings(INITIAL_WINDOW_SIZE=0)`."""
+    """SETTINGS frame by names, as in `settings(INITIAL_WINDOW_SIZE=0)`."""
     numbers = {"HEADER_TABLE_SIZE": HEADER_TABLE_SIZE, "INITIAL_WINDOW_SIZE": INITIAL_WINDOW_SIZE}
     pairs = [numbers[name].to_bytes(2, "big") + value.to_bytes(4, "big") for name, value in values.items()]
     return frame(SETTINGS, 0, 0, b"".join(pairs))
 
 
 def window(stream: int, size: int) -> bytes:
-    """The receiver of a stream, or of the connection (0), takes that many more bytes."""
+    """WINDOW_UPDATE of a stream, or of the connection (0)."""
     return frame(WINDOW_UPDATE, 0, stream, size.to_bytes(4, "big"))
 
 
 def opening(**values: int) -> bytes:
-    """What a client sends first."""
+    """Connection preface and first frames of a client."""
     return PREFACE + settings(**values)
 
 
 def fields(path: str) -> dict[str, str]:
-    """The header fields of a call."""
+    """Header fields of a call."""
     made = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "a", "te": "trailers"}
     return {**made, "content-type": "application/grpc"}
 
 
 def message(data: bytes) -> bytes:
-    """A message of gRPC with its prefix, not compressed."""
+    """Uncompressed gRPC message with its prefix."""
     return b"\0" + len(data).to_bytes(4, "big") + data
 
 
 def read_frame(connection: socket.socket) -> tuple[int, int, int, bytes]:
-    """Kind, flags, stream and payload of the next frame; raises `ConnectionError` when there is none."""
+    """Kind, flags, stream and payload of the next frame. Raises `ConnectionError` if there is none."""
     head = _read(connection, 9)
     length, stream = int.from_bytes(head[:3], "big"), int.from_bytes(head[5:], "big")
     return head[3], head[4], stream, _read(connection, length)

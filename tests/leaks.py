@@ -1,4 +1,4 @@
-"""A check that a test leaves no task and no error behind."""
+"""Check that a test leaves no task and no unhandled exception."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def leaves_nothing(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
-    """Fail if a task is left when the test has ended, or if an exception went to the loop's handler."""
+    """Fail a test that leaves a task, or an exception in the event loop's handler."""
 
     @wraps(test)
     async def run(*arguments: Any, **named: Any) -> None:

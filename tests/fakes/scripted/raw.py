@@ -1,4 +1,4 @@
-"""One HTTP/2 connection on which a test says every word itself, also those that ordinary clients refuse to send."""
+"""HTTP/2 client connection on which a test sends every frame itself, including invalid ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ INFER: Headers = [
 
 @dataclass
 class Answer:
-    """What came on one stream."""
+    """Frames received on one stream."""
 
     headers: dict[str, str] = field(default_factory=dict)
     reset: int | None = None
@@ -55,7 +55,7 @@ class Answer:
 
 
 class RawConnection:
-    """Calls by hand; `answers` are by stream."""
+    """A client connection; `answers` are by stream."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_S)
@@ -80,7 +80,7 @@ class RawConnection:
         self._flush()
 
     def send(self, headers: Headers, message: bytes, *, end: bool = True) -> Answer:
-        """Begins a call."""
+        """Begin a call."""
         stream = self._http.get_next_available_stream_id()
         self._http.send_headers(stream, _fields(headers))
         self._http.send_data(stream, framed(message), end_stream=end)
@@ -88,7 +88,7 @@ class RawConnection:
         return self.answers.setdefault(stream, Answer())
 
     def send_trailers(self, answer: Answer, trailers: Headers) -> None:
-        """Ends a call that was begun without its end."""
+        """End a call with trailers."""
         stream = next(stream for stream, each in self.answers.items() if each is answer)
         self._http.send_headers(stream, _fields(trailers), end_stream=True)
         self._flush()
@@ -98,7 +98,7 @@ class RawConnection:
         self._flush()
 
     def until(self, happened: Callable[[], bool]) -> None:
-        """Reads until it happened; raises `ConnectionError` when the connection ends before."""
+        """Read until the condition holds. Raises `ConnectionError` if the connection ends first."""
         while not happened():
             data = self._socket.recv(65536)
             if not data:

@@ -1,4 +1,4 @@
-"""Attacks of a hostile client on one connection, as endless pieces of bytes (RFC 9113, 10.5)."""
+"""Attacks of a hostile client on one connection, as endless streams of bytes (RFC 9113, 10.5)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, repeat
 
-from tests.component.scripted.frames import (
+from tests.fakes.scripted.frames import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -28,7 +28,7 @@ from tests.component.scripted.frames import (
     settings,
     window,
 )
-from tests.component.scripted.process import request
+from tests.fakes.scripted.process import request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 BATCH = 100  # frames or calls in one piece
@@ -41,19 +41,19 @@ Pieces = Iterator[bytes]
 
 @dataclass(frozen=True)
 class Attack:
-    """The pieces of a new connection, and whether the client reads what comes back."""
+    """Bytes of a new connection in pieces, and whether the client reads the responses."""
 
     pieces: Callable[[], Pieces]
     reads: bool = True
 
 
 def block(*extra: tuple[str, str], indexed: bool = False) -> bytes:
-    """The header block of a good call, with more fields."""
+    """Header block of a valid call, with additional fields."""
     return b"".join(literal(name, value, indexed=indexed) for name, value in (*fields(INFER).items(), *extra))
 
 
 def calls(call: Call, *extra: tuple[str, str], batch: int = BATCH) -> Pieces:
-    """One call after the other; after the first their header fields are one byte each."""
+    """Calls in sequence; after the first, each header field is one byte."""
     yield opening() + call(1, block(*extra, indexed=True))
     size = len(fields(INFER)) + len(extra)
     named = bytes(0x80 | 61 + size - at for at in range(size))
@@ -62,13 +62,13 @@ def calls(call: Call, *extra: tuple[str, str], batch: int = BATCH) -> Pieces:
 
 
 def flood(made: bytes, first: bytes = b"") -> Pieces:
-    """One frame again and again, behind what the connection begins with."""
+    """One frame repeatedly, after the opening of the connection."""
     yield opening() + first
     yield from repeat(made * BATCH)
 
 
 def begun(end: int = 0) -> bytes:
-    """Headers of stream 1."""
+    """HEADERS of stream 1."""
     return frame(HEADERS, END_HEADERS | end, 1, block())
 
 
@@ -84,7 +84,7 @@ def each_call(
 
 
 def references() -> Pieces:
-    """A field of 4,000 bytes in the table, and headers that name it 16,000 times with a byte each: 64 MB."""
+    """HPACK bomb: a field of 4,000 bytes in the table, referenced 16,000 times with one byte each: 64 MB."""
     large = literal("x", "v" * 4_000, indexed=True)
     yield opening() + frame(HEADERS, END_HEADERS | END_STREAM, 1, block() + large)
     for stream in count(3, 2):
@@ -92,14 +92,14 @@ def references() -> Pieces:
 
 
 def continued_references() -> Pieces:
-    """The same over many CONTINUATION frames of one header block."""
+    """HPACK bomb over many CONTINUATION frames of one header block."""
     large = literal("x", "v" * 4_000, indexed=True)
     yield opening() + frame(HEADERS, 0, 1, block() + large)
     yield from repeat(frame(CONTINUATION, 0, 1, b"\xbe" * FRAME_BYTES))
 
 
 def table_sizes() -> Pieces:
-    """Header blocks that set the size of the table thousands of times."""
+    """Header blocks with thousands of table size updates."""
     updates = integer(0, 5, 0x20) + integer(4096, 5, 0x20)
     yield opening()
     for stream in count(1, 2):
@@ -112,7 +112,7 @@ def continuations(payload: bytes) -> Pieces:
 
 
 def priorities() -> Pieces:
-    """PRIORITY of ever new streams, each dependent on the one before."""
+    """PRIORITY frames of ever new streams, each dependent on the one before."""
     yield opening()
     for first in count(3, 2 * BATCH):
         streams = range(first, first + 2 * BATCH, 2)
@@ -120,7 +120,7 @@ def priorities() -> Pieces:
 
 
 def goaways() -> Pieces:
-    """A client that says it leaves, and goes on calling."""
+    """GOAWAY frames of a client that continues to call."""
     leaving = frame(GOAWAY, 0, 0, bytes(8) + b"x" * 1_000)
     return each_call(lambda stream: frame(DATA, END_STREAM, stream, MESSAGE) + leaving)
 
@@ -134,7 +134,7 @@ def unread_answers() -> Pieces:
 
 
 def held_calls() -> Pieces:
-    """Calls that are begun and never sent, as many as the server allows and more."""
+    """Calls that are begun and never completed, more than the server allows."""
     return calls(lambda stream, named: frame(HEADERS, END_HEADERS, stream, named))
 
 
