@@ -15,7 +15,7 @@ from controller.metrics import ControllerMetrics
 from tests.chart.objects import Render
 from tools.chart import describe
 from tools.chart.program import CHART, ROOT
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 LEAVES = {".".join(leaf.path): leaf for leaf in describe.read(CHART / "values.yaml").leaves()}
