@@ -266,7 +266,7 @@ class Scanner:
     def _load(self, path: Path, number: int) -> Version:
         """Raises `ContractError`, also for steps that fail on made-up rows: better here than on the first request."""
         located = load_located(path, self._models, self._reading.max_file_bytes)
-        if problems := list(located.tell(trial(located.contract, self._reading.trial))):
+        if problems := list(located.lines_of(trial(located.contract, self._reading.trial))):
             raise ContractError(problems)
         contract = located.contract
         canonical = contract.canonical_json()

@@ -128,7 +128,7 @@ def _version(place: Path, config_text: str, config: Any, models: Collection[str]
         report.problems += error.lines
         return
     contract = located.contract
-    problems = [*located.tell(trial(contract)), *_files(place, root, contract)]
+    problems = [*located.lines_of(trial(contract)), *_files(place, root, contract)]
     problems += [f"{place}/{problem}" for problem in check_model_file(contract, config, place, strict=True)]
     found = triton.check_config(contract, config_text, folder.name, config, models)
     report.problems += problems + [f"{folder}/{problem}" for problem in found]
