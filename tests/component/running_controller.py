@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from controller.server import Controller
 from controller.settings import Settings
-from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.errors import NotSupported
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call

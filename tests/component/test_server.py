@@ -67,7 +67,7 @@ def test_each_error_reaches_the_caller_as_its_row_says(stage: ScriptedStage, err
     code = {**CODES, ValueError: grpc.StatusCode.INTERNAL}[type(error)]
     assert raised.code() is code
     assert raised.details() == (INTERNAL_TEXT if code is grpc.StatusCode.INTERNAL else str(error))
-    assert (SAID_BY_US, "1") in trailers(raised)
+    assert (STAGE_ERROR, "1") in trailers(raised)
 
 
 def test_a_hint_when_to_come_back_is_in_the_trailers(stage: ScriptedStage) -> None:

@@ -135,7 +135,7 @@ async def test_a_stage_calls_another_with_the_files_of_its_settings(
 async def test_a_stage_takes_up_what_it_shows_and_trusts_when_it_is_renewed(
     server: str, tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("triptych.client.upstream.LOOK_S", 0.0)
+    monkeypatch.setattr("triptych.client.upstream.CERTIFICATE_CHECK_S", 0.0)
     own = certificates.serve("caller")
     ours = StageSettings(upstream_ca=certificates.trusted(), upstream_cert=own["tls_cert"], upstream_key=own["tls_key"])
     port = free_endpoints()["preprocess"].port

@@ -8,12 +8,12 @@ from typing import Any
 
 from tests.fakes.scripted.settings import Settings
 from triptych.http2.connection import Connection
-from triptych.http2.exchange import Handler
 from triptych.http2.framing import Headers, status_headers
-from triptych.http2.server import Server
+from triptych.http2.server import ConnectionManager
+from triptych.http2.server_stream import Handler
 from triptych.server.base import refusal
 
-UNPACKING = ThreadPoolExecutor(1)
+DECOMPRESSION = ThreadPoolExecutor(1)
 
 
 class Wire(asyncio.Transport):
@@ -112,5 +112,5 @@ def end(error: Exception, method: str) -> Headers:
     return status_headers(*refusal(error, method))
 
 
-def server_of(handlers: dict[bytes, Handler], **settings: Any) -> Server:
-    return Server(Settings(**settings), handlers, end, UNPACKING)
+def server_of(handlers: dict[bytes, Handler], **settings: Any) -> ConnectionManager:
+    return ConnectionManager(Settings(**settings), handlers, end, DECOMPRESSION)

@@ -20,7 +20,7 @@ SAMPLES: dict[type[errors.TriptychError], errors.TriptychError] = {
     errors.Overloaded: errors.Overloaded("text"),
     errors.Internal: errors.Internal("secret"),
     errors.ContractViolation: errors.ContractViolation("secret"),
-    errors.NotThere: errors.NotThere("secret"),
+    errors.NotLoaded: errors.NotLoaded("secret"),
 }
 
 ERRORS: list[Exception] = [*SAMPLES.values(), ValueError("secret")]

@@ -12,7 +12,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tests.fakes.scripted.samples import BY_NAME
 from tests.fakes.scripted.settings import Settings
 from triptych import errors
-from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 from triptych.protocol.metadata import ModelInfo
@@ -20,7 +20,7 @@ from triptych.protocol.methods import methods_of
 from triptych.protocol.tensors import decode_parameters, encode_parameter
 from triptych.server import probes, server_for
 from triptych.server.inference_servicer import SERVICE, InferenceServicer
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 

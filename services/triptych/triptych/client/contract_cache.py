@@ -15,7 +15,7 @@ CONTROLLER_SERVICE = cp.DESCRIPTOR.services_by_name["Controller"]
 FETCH_S = 5.0
 
 
-class ContractStore:
+class ContractCache:
     """Plans by model and version, fetched once however many ask at once; the least recently used make room."""
 
     def __init__(self, controller: Upstream, limit: int) -> None:
