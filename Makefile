@@ -1,5 +1,5 @@
-# Every command a newcomer needs. CI runs `make test`, and nothing that is not here.
-# The environments are made once, in $XDG_CACHE_HOME/triptych or ~/.cache/triptych.
+# Every command a newcomer needs, and the only ones that CI runs. The environments are created once, in
+# $XDG_CACHE_HOME/triptych or ~/.cache/triptych.
 
 PYTHON ?= python3
 ENVIRONMENT = $(PYTHON) -m local.environments
@@ -44,8 +44,9 @@ hostile: ## each attack on a server's HTTP/2 for SECONDS (60), beside good calls
 	@HOSTILE_SECONDS=$(SECONDS) && export HOSTILE_SECONDS && $(SERVICES) -m pytest tests/component/test_hostile_streams.py -rP
 
 .PHONY: lint
-lint: ## style (ruff), types (mypy --strict) and import layers (import-linter)
+lint: ## style (ruff), retired words, types (mypy --strict) and import layers (import-linter)
 	@$(SERVICES) -m ruff check .
+	@$(SERVICES) -m tools.words
 	@$(SERVICES) -m mypy
 	@$(SERVICES) -m mypy services/predictor/backends/onnxruntime/model.py
 	@python=$$($(ENVIRONMENT) services) && "$$(dirname "$$python")/lint-imports"

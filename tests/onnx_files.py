@@ -1,4 +1,4 @@
-"""ONNX files of one MatMul, written byte by byte: the package onnx is in no environment of the services."""
+"""ONNX files of one MatMul, encoded by hand, since the package onnx is in no environment of the services."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def linear(
     inputs: Sequence[bytes] = (),
     weights_as_input: bool = False,
 ) -> bytes:
-    """`y = x @ ones`, with x of so many columns, or declared with others; `inputs` are more, that nothing reads."""
+    """A model `y = x @ ones` for x of some columns; it may declare other ones, and unused `inputs`."""
     weights = np.ones((columns, outputs), np.float32)
     node = _text(1, names[0]) + _text(1, "w") + _text(2, names[1]) + _text(4, "MatMul")
     shape = (rows, outputs) if output_shape is None else output_shape
@@ -40,7 +40,7 @@ def unloadable(data: bytes) -> bytes:
 
 
 def model(graph: bytes) -> bytes:
-    """With opset 17 of the default domain."""
+    """ModelProto with opset 17 of the default domain."""
     return _number(1, 8) + field(7, graph) + field(8, _text(1, "") + _number(2, 17))
 
 
@@ -50,7 +50,7 @@ def initializer(name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.float3
 
 
 def value(name: str, datatype: int, shape: Sequence[Dim] | None) -> bytes:
-    """A ValueInfoProto: the name, datatype and shape of a tensor."""
+    """ValueInfoProto: name, datatype and shape of a tensor."""
     tensor = _number(1, datatype)
     if shape is not None:
         dims = (_number(1, dim) if isinstance(dim, int) else _text(2, dim) for dim in shape)
@@ -59,7 +59,7 @@ def value(name: str, datatype: int, shape: Sequence[Dim] | None) -> bytes:
 
 
 def sequence(name: str) -> bytes:
-    """A value that is no tensor, as the labels' probabilities of scikit-learn's converter."""
+    """ValueInfoProto of a sequence, such as the class probabilities of scikit-learn's converter."""
     return _text(1, name) + field(2, field(4, b""))
 
 
@@ -72,7 +72,7 @@ def varint(number: int) -> bytes:
 
 
 def field(number: int, data: bytes) -> bytes:
-    """A field of bytes, text or a message."""
+    """Length-delimited protobuf field: bytes, text or a message."""
     return varint(number << 3 | 2) + varint(len(data)) + data
 
 

@@ -1,4 +1,4 @@
-"""PNG and JPEG files made by hand: every field can be set, so that tests can make what no encoder makes."""
+"""PNG and JPEG files encoded by hand, so that tests can create files that no encoder produces."""
 
 from __future__ import annotations
 
@@ -61,8 +61,9 @@ def png(
     raw: bytes | None = None,
     idat: Sequence[bytes] | None = None,
 ) -> bytes:
-    """The file of samples [height,width,channels]; `raw` or `idat` replace the scanlines, `before` and `after` stand
-    before and behind the pixels."""
+    """PNG of samples [height,width,channels].
+
+    `raw` or `idat` replace the scanlines; `before` and `after` are chunks around the pixels."""
     height, width = samples.shape[:2]
     data = zlib.compress(scanlines(samples, depth, interlace) if raw is None else raw)
     pixels = b"".join(chunk(b"IDAT", part) for part in ([data] if idat is None else idat))
@@ -70,7 +71,7 @@ def png(
 
 
 def animated(still: Array, frame: Array, rows: int | None = None) -> bytes:
-    """An APNG whose still picture is no part of its animation; the first frame of that has `rows` rows of scanlines."""
+    """APNG whose still picture is not part of the animation; the first frame of that has `rows` rows of scanlines."""
     height, width = still.shape[:2]
     lines = scanlines(frame)[: None if rows is None else rows * (1 + 3 * width)]
     return png(
@@ -85,7 +86,7 @@ def frame_control(width: int, height: int, number: int, dispose: int = 0) -> byt
 
 
 def chunks_of(data: bytes) -> list[tuple[bytes, bytes]]:
-    """(kind, body) of a PNG that is whole."""
+    """Chunks of a valid PNG as (kind, body)."""
     found, at = [], 8
     while at + 12 <= len(data):
         length = int.from_bytes(data[at : at + 4], "big")
@@ -102,7 +103,7 @@ def segment(marker: int, body: bytes = b"") -> bytes:
 
 
 def jpeg(picture: Array, **options: Any) -> bytes:
-    """The file that Pillow makes of RGB [height,width,3], grey [height,width] or CMYK [height,width,4]."""
+    """JPEG by Pillow of RGB [height,width,3], grey [height,width] or CMYK [height,width,4]."""
     mode = "L" if picture.ndim == 2 else {3: "RGB", 4: "CMYK"}[picture.shape[2]]
     file = io.BytesIO()
     Image.frombytes(mode, picture.shape[1::-1], picture.tobytes()).save(file, "JPEG", **{"quality": 92, **options})
@@ -110,14 +111,14 @@ def jpeg(picture: Array, **options: Any) -> bytes:
 
 
 def behind_start(data: bytes, inserted: bytes) -> bytes:
-    """The JPEG with segments inserted behind its start marker."""
+    """JPEG with segments inserted after its start marker."""
     return data[:2] + inserted + data[2:]
 
 
 def flat_jpeg(width: int, height: int, sampling: Sequence[int] = (0x11,), scans: int = 1, frame: int = 0xC0) -> bytes:
-    """A grey picture in a few bytes: every coefficient is 0. `sampling` has a byte for each component, in T.81's form.
+    """Grey JPEG in a few bytes, with all coefficients 0. `sampling` has a byte per component, encoded as in T.81.
 
-    With more scans than one it is progressive; each scan goes over all pixels.
+    With more than one scan it is progressive; each scan covers all pixels.
     """
     count = len(sampling)
     parts = b"".join(bytes([number, factors, 0]) for number, factors in enumerate(sampling, 1))
@@ -150,7 +151,7 @@ def _zero_bits(count: int) -> bytes:
 
 
 def exif(orientation: int, order: str = "<", *, kind: int = 3) -> bytes:
-    """A TIFF structure with the one tag 0x0112."""
+    """EXIF data: a TIFF structure with the tag 0x0112 (orientation)."""
     sizes = {3: "H", 4: "I"}
     value = struct.pack(order + sizes[kind], orientation).ljust(4, b"\0")
     start = b"II*\0" if order == "<" else b"MM\0*"
@@ -158,11 +159,11 @@ def exif(orientation: int, order: str = "<", *, kind: int = 3) -> bytes:
 
 
 def with_exif(data: bytes, tiff: bytes) -> bytes:
-    """The JPEG with an EXIF segment."""
+    """JPEG with an EXIF segment."""
     return behind_start(data, segment(0xE1, b"Exif\0\0" + tiff))
 
 
 def smooth(width: int, height: int, seed: int = 0) -> Array:
-    """RGB that a JPEG keeps well."""
+    """Smooth RGB picture, which JPEG preserves well."""
     few = np.random.default_rng(seed).integers(0, 256, (max(2, height // 8), max(2, width // 8), 3), np.uint8)
     return np.asarray(cv2.resize(few, (width, height), interpolation=cv2.INTER_CUBIC))

@@ -1,1 +1,1 @@
-"""Separate stages or one process, on a real GPU: pictures/s, the GPU's share of busy time, and its memory."""
+"""Benchmark of separate stages against one process on a GPU: pictures/s, utilisation and memory of the GPU."""

@@ -1,8 +1,9 @@
-"""Separate stages or one process, on a real GPU: pictures/s and the share of the time in which the GPU works.
+"""Separate stages against one process on a GPU: pictures/s and utilisation of the GPU.
 
 An image network in Triton's Python backend answers pictures of 640x480 and of 12 megapixels: once with decoding and
-naming in the same process, and once behind 1, 2, 4, 8 and 12 preprocess processes of one core each. Before that, GPU
-memory before and after each load is held against what the controller learns. On a bare machine `start.py` runs this.
+labelling in the same process, and once behind 1, 2, 4, 8 and 12 preprocess processes of one core each. Before that, GPU
+memory before and after each load is compared with the size that the controller measures. On a bare machine `start.py`
+runs this module.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """0: all was measured; 1: something could not be, and the report says what."""
+    """Return 0 if everything was measured, else 1; the report lists the failures."""
     given = arguments().parse_args()
     report = Report("gpu", TITLE, vars(given), given.results)
     files = {size: pictures.make(size) for size in given.pictures}
@@ -60,7 +61,7 @@ def main() -> int:
             except LocalError as error:
                 run.faults.append(str(error))
             tables.figures(report, run.points)
-            report.write()  # what is there stays, whatever comes
+            report.write()  # keep the figures so far
     tables.tell(report, run.points, run.faults)
     report.write()
     if find_spec("matplotlib"):

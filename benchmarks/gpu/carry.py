@@ -1,8 +1,8 @@
-"""Gathers what a bare GPU machine has to be brought: `python3 -m benchmarks.gpu.carry FOLDER`.
+"""Packing of the dependencies for a bare GPU machine: `python3 -m benchmarks.gpu.carry FOLDER`.
 
-The machine has Python 3.12, PyTorch with CUDA, numpy and OpenCV, and no network. Archives are made for Triton, for the
-stages, and with a Python 3.12 for a machine whose own has no shared library. All of them and this tree stay within
-`--limit-mib`; an archive that does not fit is left out and named. `start.py` unpacks them there.
+The machine has Python 3.12, PyTorch with CUDA, numpy and OpenCV, and no network. Archives are made of Triton, of the
+stages' packages, and of a Python 3.12 for a machine whose Python has no shared library. The archives and this tree stay
+within `--limit-mib`; an archive that does not fit is left out and named. `start.py` unpacks them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from local.environments import ROOT
+from local.environments import INSTALLER, ROOT, ensure
 from local.errors import LocalError
 
 MIB = 1 << 20
 VERSION = "3.12"
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (17, 24, 26, 27, 28, 31, 34, 35)] + ["manylinux2014_x86_64"]
 COMMON, TRITON = "services/triptych/requirements.txt", "services/predictor/requirements.txt"
-TESTS, OF_TESTS = "tests/requirements.txt", ("psutil",)  # what the measurement needs beside the stages
-# Pins that stay here, and why.
+TESTS, OF_TESTS = "tests/requirements.txt", ("psutil",)  # needed by the measurement in addition to the stages
+# Pins that are not packed, with the reason.
 THERE = "the machine has it"
 LEFT_OUT = {
     "numpy": THERE,
     "opencv-python-headless": THERE,
 }
 NOT_FOR_TRITON = {"onnxruntime": "the network is PyTorch's"}
-# Of the wheel of Triton: other Pythons and what only they use, 19 of its 55 MB.
+# Files of Triton's wheel for other Python versions, 19 of its 55 MB.
 OTHER_PYTHONS = re.compile(r"python_backend_stubs/3\.(?!12/)|libpython3-[0-9a-f]+\.13\.")
 NEEDLESS = re.compile(r"/(tests?|__pycache__|idlelib|ensurepip|turtledemo|tkinter|lib2to3)/|\.pyi$|\.a$")
 
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def gathered(draft: Path, python: Path | None) -> Sequence[Path]:
-    """The archives, the most needed first."""
+    """Build the archives, the most important first."""
     triton, services = pins(TRITON, NOT_FOR_TRITON), pins(COMMON, LEFT_OUT)
     services += [pin for pin in pins(TESTS, {}) if pin.startswith(OF_TESTS)]
     archives = [
@@ -70,14 +70,24 @@ def gathered(draft: Path, python: Path | None) -> Sequence[Path]:
 
 
 def pins(file: str, left_out: dict[str, str]) -> list[str]:
-    """`name==version` of a file of pins, without some."""
+    """Pins `name==version` of a requirements file, except those left out."""
     lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines()]
     return [line for line in lines if line and line.partition("==")[0] not in left_out]
 
 
 def installed(folder: Path, wanted: Sequence[str]) -> Path:
     """These wheels, unpacked for the Python of the other machine. Raises `LocalError`."""
-    words = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(folder)]
+    words = [
+        str(ensure(INSTALLER)),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-compile",
+        "--target",
+        str(folder),
+    ]
     words += ["--only-binary=:all:", "--implementation=cp", f"--python-version={VERSION}"]
     done = subprocess.run(
         [*words, *(f"--platform={platform}" for platform in PLATFORMS), *wanted], capture_output=True, text=True
@@ -88,7 +98,7 @@ def installed(folder: Path, wanted: Sequence[str]) -> Path:
 
 
 def python_of(folder: Path, program: Path) -> Path:
-    """A copy of a whole Python, without its packages. Raises `LocalError`."""
+    """Copy a Python installation without its packages. Raises `LocalError`."""
     library = program.resolve().parent.parent / "lib"
     if not (library / f"libpython{VERSION}.so.1.0").is_file():
         raise LocalError(f"--python {program}: want one with lib/libpython{VERSION}.so.1.0, got none")
@@ -107,7 +117,7 @@ def _no_packages(_folder: str, names: list[str]) -> list[str]:
 
 
 def packed(folder: Path) -> Path:
-    """`FOLDER.tar.xz`, without what nobody needs there."""
+    """Pack a folder into `FOLDER.tar.xz`, without needless files."""
 
     def needed(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
         path = f"/{entry.name}/" if entry.isdir() else f"/{entry.name}"
@@ -120,7 +130,7 @@ def packed(folder: Path) -> Path:
 
 
 def tree_bytes() -> int:
-    """Size of the tracked files of this checkout."""
+    """Size of the tracked files of this checkout in bytes."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         raise LocalError("want a git checkout, for its size; git ls-files failed")
@@ -128,7 +138,7 @@ def tree_bytes() -> int:
 
 
 def keep(archive: Path, folder: Path, left_bytes: float) -> int:
-    """Puts it there and says what it takes, where that fits."""
+    """Move an archive to the folder if it fits, and return its size in bytes, else 0."""
     size, name = archive.stat().st_size, archive.name
     if size > left_bytes:
         print(f"does not fit: {name} of {size / MIB:.1f} MiB, {left_bytes / MIB:.1f} are left; left out")

@@ -1,4 +1,4 @@
-"""Closed loops from processes of their own: each caller sends its next picture when it has the last one's answer."""
+"""Closed loops in separate processes: each caller sends its next picture after the answer to the one before."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from triptych.protocol.tensors import decode_response, encode_request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-DEADLINE_S = 110.0  # a cold model of a large network is loaded by its first request
-START_S = 2.0  # of a process that sends
+DEADLINE_S = 110.0  # the first request to a cold model waits for its load
+START_S = 2.0  # start time of a sending process
 
 
 @dataclass(frozen=True)
 class Ask:
-    """Callers take turns over the addresses; `whole` says that a picture's tensor has a dimension behind the rows."""
+    """Target of a load. Callers take turns over the addresses; `whole` gives a picture's tensor a second dimension."""
 
     addresses: Sequence[str]
     model: str
@@ -35,7 +35,7 @@ class Ask:
     whole: bool
 
     def messages(self) -> list[bytes]:
-        """A request of one picture each."""
+        """Serialised requests of one picture each."""
         shape = (1, 1) if self.whole else (1,)
         tensors = [np.array([picture], np.object_).reshape(shape) for picture in self.pictures]
         requests = [encode_request(pb.ModelInferRequest(model_name=self.model), {"image": each}) for each in tensors]
@@ -44,7 +44,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Seen:
-    """Answers between two moments; `begin` and `end` on the clock of `time.time`, in seconds."""
+    """Latencies of the answers between `begin` and `end`, in seconds on the clock of `time.time`."""
 
     begin: float
     end: float
@@ -59,7 +59,7 @@ class Seen:
 
 
 class Load:
-    """So many processes that send; a load is shared among them."""
+    """A pool of sending processes, among which the callers of a load are divided."""
 
     def __init__(self, processes: int) -> None:
         self._count = processes
@@ -72,7 +72,7 @@ class Load:
         self._pool.shutdown()
 
     def closed(self, ask: Ask, callers: int, begin: float, end: float) -> Seen:
-        """Sends until `end`, or until each process has an answer; what comes after `begin` counts.
+        """Send until `end`, and until each process has an answer. Answers after `begin` count.
 
         Raises `LocalError` at the first refusal.
         """
@@ -83,7 +83,7 @@ class Load:
 
 
 def once(address: str, ask: Ask) -> list[Any]:
-    """The answer to each picture, one after the other. Raises `LocalError`."""
+    """Send each picture in sequence and return the answers. Raises `LocalError`."""
     with grpc.insecure_channel(address, options=OPTIONS) as channel:
         method: Any = channel.unary_unary(INFER)
         try:
@@ -95,7 +95,7 @@ def once(address: str, ask: Ask) -> list[Any]:
 
 
 def _send(ask: Ask, callers: Sequence[int], begin: float, end: float) -> list[tuple[float, float]]:
-    """Time at which each answer came, and its latency."""
+    """Time and latency of each answer."""
     return uvloop.run(_sent(ask, callers, begin, end))
 
 

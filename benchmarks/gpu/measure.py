@@ -1,4 +1,4 @@
-"""One point: a system, a size of pictures, so many callers. What it answered, and how busy the GPU was."""
+"""Measurement of one point: a system, a picture size and a number of callers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from local.errors import LocalError
 from triptych.datatypes import Array
 
 STATISTICS = "/inference.GRPCInferenceService/ModelStatistics"
-# Enough to keep a batch in the network while another is prepared; a large picture takes a core 40 times as long.
-CALLERS = {"640x480": (64, 16), "12MP": (16, 4)}  # of the grouped, and of each preprocess
+# Enough to prepare a batch while another is in the network; a large picture takes a core 40 times as long.
+CALLERS = {"640x480": (64, 16), "12MP": (16, 4)}  # of a grouped model, and of each preprocess
 MOST_CALLERS = {"640x480": 192, "12MP": 48}
 TITLES = {
     GROUPED: "grouped, one after the other",
@@ -32,7 +32,7 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Point:
-    """`gpu_percent` by nvidia-smi; `busy` is the share of the time in which the model's instances execute."""
+    """Figures of one point. `gpu_percent` is by nvidia-smi; `busy` is the utilisation of the model's instances."""
 
     model: str
     picture: str
@@ -49,7 +49,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Mark:
-    """At one moment: of a model since it was loaded, by Triton's statistics, and CPU seconds by part."""
+    """Reading at one moment: Triton's statistics of a model since its load, and CPU seconds by part."""
 
     at_s: float
     execute_ns: int
@@ -59,7 +59,7 @@ class Mark:
 
 
 def point(system: System, ask: Ask, picture: str, processes: int, seconds: float, loads: Load, warm_s: float) -> Point:
-    """Callers warm the system up, then count. Raises `LocalError` when something is refused."""
+    """Warm the system up, then measure it under load. Raises `LocalError` if a request is refused."""
     fixed, each = CALLERS[picture]
     callers = min(MOST_CALLERS[picture], max(each * processes, each)) if ask.model == SEPARATE else fixed
     begin = time.time() + load.START_S + warm_s
@@ -77,7 +77,7 @@ def point(system: System, ask: Ask, picture: str, processes: int, seconds: float
 
 
 def _watched(system: System, model: str, begin: float, end: float) -> tuple[Mark, Mark, float | None]:
-    """A look at both moments, and the GPU between them."""
+    """Readings at both moments, and the utilisation of the GPU between them."""
     time.sleep(max(0.0, begin - time.time()))
     with watch.Watch() as watched:
         before = _mark(system, model)
@@ -101,9 +101,9 @@ def _mark(system: System, model: str) -> Mark:
 
 
 def check(name: str, got: Sequence[Mapping[str, Array]], want: Sequence[Mapping[str, Array]]) -> None:
-    """Two systems have to say the same of the same pictures. Raises `LocalError`.
+    """Compare the answers of two systems to the same pictures. Raises `LocalError` if they differ.
 
-    Scores may differ by a twentieth: the network rounds to 8 bits, and differently in batches of other sizes.
+    Scores may differ by a twentieth: the network computes in bfloat16, and results depend on the batch size.
     """
     for number, (ours, theirs) in enumerate(zip(got, want, strict=True)):
         scores, wanted = ours["score"].ravel(), theirs["score"].ravel()

@@ -1,4 +1,4 @@
-"""GPU memory before and after each load: by Triton's metrics, by `nvidia-smi`, and what the controller learns of it."""
+"""GPU memory before and after each load: by Triton's metrics, by `nvidia-smi`, and as measured by the controller."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from benchmarks.report import Report
 
 MIB = 1 << 20
 POLL_S = 0.5
-TOLD_S = 5.0  # until the controller tells of a load
+SHOWN_S = 5.0  # until the controller's metrics show a load
 TRITON, CONTROLLER = "nv_gpu_memory_used_bytes", "triptych_predictor_bytes"
 DIRECT = build_opener(ProxyHandler({}))
 
 
 @dataclass(frozen=True)
 class Look:
-    """MiB at one moment; None where nobody tells."""
+    """Memory in MiB at one moment by three sources; None if the source has no figure."""
 
     triton: float | None
     smi: float | None
@@ -32,7 +32,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Loaded:
-    """One load; `seconds` from the first request to its answer."""
+    """One load; `seconds` is the time from the first request to its answer."""
 
     model: str
     seconds: float
@@ -41,7 +41,7 @@ class Loaded:
 
 
 def measure(system: Separate, models: Sequence[str], picture: bytes, rest_s: float) -> list[Loaded]:
-    """Loads one model after the other. Between two, the controller gets the time in which it measures."""
+    """Load the models in sequence, with a rest after each in which the controller measures its size."""
     address = system.addresses("preprocess")[0]
     time.sleep(rest_s)
     found, before = [], look(system)
@@ -49,7 +49,7 @@ def measure(system: Separate, models: Sequence[str], picture: bytes, rest_s: flo
         start = time.monotonic()
         load.once(address, Ask([address], model, [picture], whole=False))
         seconds = time.monotonic() - start
-        _until_other(system, before.controller, TOLD_S)
+        _until_other(system, before.controller, SHOWN_S)
         after = _until_other(system, look(system).controller, rest_s)
         found.append(Loaded(model, seconds, before, after))
         before = after
@@ -57,7 +57,7 @@ def measure(system: Separate, models: Sequence[str], picture: bytes, rest_s: flo
 
 
 def _until_other(system: Separate, controller_mib: float | None, limit_s: float) -> Look:
-    """The first look that differs: the controller tells an estimate, and later what it learned. Else the last look."""
+    """Wait until the controller's figure changes, from an estimate to the measured size; return the last reading."""
     end = time.monotonic() + limit_s
     while (seen := look(system)).controller == controller_mib and time.monotonic() < end:
         time.sleep(POLL_S)
@@ -69,7 +69,7 @@ def look(system: Separate) -> Look:
 
 
 def _sum(port: int, name: str) -> float | None:
-    """MiB of a metric over all its series."""
+    """Sum of a metric over all its series, in MiB."""
     with DIRECT.open(f"http://127.0.0.1:{port}/metrics", timeout=5) as response:
         families = text_string_to_metric_families(response.read().decode())
         found = [sample.value for family in families if family.name == name for sample in family.samples]

@@ -1,4 +1,4 @@
-"""Model folders: the network behind a contract for separate stages, and the same network with everything in one."""
+"""Model folders: the network with a contract for separate stages, and models with all three steps."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ output [ {{ name: "label" data_type: TYPE_STRING dims: [ {TOP} ] }}, {{ name: "s
 
 @dataclass(frozen=True)
 class Network:
-    """`kind` is torch or numpy; `device` as PyTorch names it."""
+    """Parameters of the network. `kind` is torch or numpy; `device` is PyTorch's name."""
 
     kind: str
     device: str
@@ -60,7 +60,7 @@ class Network:
     depth: int
 
     def parameters(self, step: str, threads: int = 1) -> Mapping[str, object]:
-        """For the model's configuration."""
+        """Parameters for the model's configuration."""
         return {
             **{"network": self.kind, "device": self.device, "width": self.width, "depth": self.depth},
             **{"step": step, "threads": threads},
@@ -68,7 +68,7 @@ class Network:
 
 
 def publish_separate(folder: Path, networks: Mapping[str, Network], instances: int) -> None:
-    """A model with a contract for each; `SEPARATE` has so many instances, the others one."""
+    """Write a model with a contract for each network; `SEPARATE` has `instances` instances, the others one."""
     for name, network in networks.items():
         count = instances if name == SEPARATE else 1
         version = _publish(folder / name, PREDICT, network.parameters("predict"), count)
@@ -79,7 +79,7 @@ def publish_separate(folder: Path, networks: Mapping[str, Network], instances: i
 
 
 def publish_grouped(folder: Path, network: Network, threads: int, instances: int) -> None:
-    """One that does one thing after the other, and one with threads that decode and the instances of the separate."""
+    """Write a sequential grouped model, and one with decoding threads and `instances` instances."""
     _publish(folder / GROUPED, WHOLE, network.parameters("grouped"), 1)
     _publish(folder / GROUPED_THREADS, WHOLE, network.parameters("grouped", threads), instances)
 
@@ -88,7 +88,7 @@ def _publish(folder: Path, tensors: str, parameters: Mapping[str, object], insta
     version = folder / "1"
     version.mkdir(parents=True)
     shutil.copy(PROGRAM, version / "model.py")
-    # The program names its device itself; Triton's own KIND_GPU would only say the same.
+    # The program selects its device; KIND_GPU would add nothing.
     more = "".join(
         f'parameters {{ key: "{name}" value {{ string_value: "{value}" }} }}\n' for name, value in parameters.items()
     )

@@ -1,4 +1,4 @@
-"""JPEG files of two sizes, made of one photograph with noise, so that they compress as photographs do."""
+"""JPEG files of two sizes, made from one photograph with noise, so that they compress like photographs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOISE, QUALITY = 6.0, 92
 
 
 def make(size: str) -> Sequence[bytes]:
-    """Different files of that size."""
+    """Distinct files of one size."""
     source = cv2.imread(str(SOURCE), cv2.IMREAD_COLOR)
     if source is None:
         raise LocalError(f"{SOURCE}: not a picture")

@@ -1,4 +1,4 @@
-"""The plot, out of `results.json`; anywhere with matplotlib: `python -m benchmarks.gpu.plot FOLDER`."""
+"""Plot of `results.json`: `python -m benchmarks.gpu.plot FOLDER`. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TITLES = {GROUPED: "grouped", GROUPED_THREADS: "grouped, threads", SEPARATE: "se
 
 
 def draw(folder: Path) -> Path:
-    """Above pictures/s, below the share of the time in which the GPU works, by preprocess processes."""
+    """Draw pictures/s and utilisation of the GPU by preprocess processes."""
     from benchmarks import plots
 
     points = json.loads((folder / "results.json").read_text())["results"]["points"]
@@ -23,7 +23,7 @@ def draw(folder: Path) -> Path:
     figure, axes = plots.panels(2 * len(sizes), 4.8, 3.4)
     for at, size in enumerate(sizes):
         there = [point for point in points if point["picture"] == size]
-        # Two in a row where there are four: a row for each size. Else side by side.
+        # Four panels are drawn two in a row, a row for each size.
         _lines(axes[2 * at], there, _rate, f"{size}: pictures/s", "pictures/s")
         who = "the model executes" if there[0]["gpu_percent"] is None else "the GPU works"
         _lines(axes[2 * at + 1], there, _busy, f"{size}: {who}", "% of the time")
@@ -32,7 +32,7 @@ def draw(folder: Path) -> Path:
 
 
 def _lines(axis: Any, points: Sequence[Mapping[str, Any]], value: Any, title: str, unit: str) -> None:
-    """A line over processes for the separate stages, a level for each of the grouped."""
+    """Draw a line over processes for the separate stages, and a level for each grouped model."""
     from benchmarks import plots
 
     for colour, model in zip(plots.COLOURS, (SEPARATE, GROUPED, GROUPED_THREADS), strict=False):
@@ -51,7 +51,7 @@ def _rate(point: Mapping[str, Any]) -> float:
 
 
 def _busy(point: Mapping[str, Any]) -> float:
-    """On a CPU, where nobody tells of a GPU: the time in which the model executes."""
+    """Utilisation of the GPU in percent; without a GPU, that of the model's instances."""
     percent = point["gpu_percent"]
     return float(100 * point["busy"] if percent is None else percent)
 

@@ -1,4 +1,4 @@
-"""All points, one after the other: the grouped models first, whose answers the separate stages have to give, too."""
+"""Measurement of all points. The grouped models come first; the separate stages must give the same answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answers = Sequence[Mapping[str, Array]]
 
 @dataclass
 class Run:
-    """`points` and `faults` are what was found so far."""
+    """A benchmark run, with the points and failures so far."""
 
     given: argparse.Namespace
     folder: Path
@@ -37,7 +37,7 @@ class Run:
     _started: float = field(default_factory=time.monotonic)
 
     def grouped(self, _report: Report) -> None:
-        """One Triton; decoding and naming happen in the process of the network."""
+        """Measure one Triton in whose process decoding, prediction and labelling happen."""
         repository = self.folder / "grouped"
         models.publish_grouped(repository, self._network(), self.given.threads, self.given.instances)
         with System(self._logs("grouped-logs"), self._machine()) as system:
@@ -48,7 +48,7 @@ class Run:
                     self._point(system, ask, picture, 1)
 
     def separate(self, report: Report) -> None:
-        """The chain, with more and more preprocess processes; before that, the memory of loads."""
+        """Measure the memory of loads, then the chain with a growing number of preprocess processes."""
         repository, depth = self.folder / "separate", self.given.depth
         networks = {QUARTER: self._network(depth // 4), HALF: self._network(depth // 2), SEPARATE: self._network()}
         models.publish_separate(repository, networks, self.given.instances)
@@ -64,7 +64,7 @@ class Run:
                     self._point(system, ask, picture, count)
 
     def _point(self, system: System, ask: Ask, picture: str, processes: int) -> None:
-        """Adds a point, or the reason why there is none."""
+        """Measure a point; on failure add the reason to `faults`."""
         name = f"{ask.model}, {picture}, {processes}"
         try:
             if time.monotonic() - self._started > self.given.limit_s:

@@ -1,10 +1,10 @@
-"""On the bare machine: unpacks what `carry.py` gathered, and becomes `python -m benchmarks.gpu`.
+"""Start on the bare machine: unpack the archives of `carry.py`, and run `python -m benchmarks.gpu`.
 
     python3 benchmarks/gpu/start.py --carried FOLDER [--place /tmp/triptych-gpu] -- --seconds 8 ...
 
-Standard library only. Triton gets a Python environment of its own, with the numpy that it needs; its models import
-PyTorch and OpenCV from the Python that runs this. The stages run in the latter, with the carried packages before its
-own. Where that Python has no shared library, Triton's is made of the carried one.
+Standard library only. Triton gets a separate Python environment with the numpy that it needs. Its models import PyTorch
+and OpenCV from the Python that runs this program. The stages run in that Python, with the carried packages first. If it
+has no shared library, Triton's environment is made from the carried Python.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def unpacked(archive: Path, folder: Path) -> Path:
-    """The folder with what is in the archive."""
+    """Unpack an archive and return its folder."""
     if not archive.is_file():
         raise SystemExit(f"start: {archive}: no such file; `python3 -m benchmarks.gpu.carry` makes it")
     with tarfile.open(archive) as packed:
@@ -52,7 +52,7 @@ def unpacked(archive: Path, folder: Path) -> Path:
 
 
 def predictor_python(carried: Path, place: Path) -> Path:
-    """A Python with Triton: of this one, or of the carried one where this has no shared library."""
+    """A Python with Triton, made from this Python, or from the carried one if this has no shared library."""
     folder = place / "predictor"
     made = [sys.executable, "-m", "venv", "--clear", "--without-pip", str(folder)]
     if not shared_library() or subprocess.run(made).returncode:
@@ -63,7 +63,7 @@ def predictor_python(carried: Path, place: Path) -> Path:
 
 
 def moved(folder: Path) -> None:
-    """Tells a Python where it lies now; its build wrote down another folder."""
+    """Correct the build-time folder that a moved Python has recorded."""
     for file in folder.glob("lib/python*/_sysconfigdata*.py"):
         text = file.read_text()
         if built := re.search(r"'prefix': '([^']+)'", text):
@@ -71,16 +71,16 @@ def moved(folder: Path) -> None:
 
 
 def shared_library() -> bool:
-    """Whether the stub of Triton's Python backend finds the library that it links, where `predictor.wheel` looks."""
+    """Whether the stub of Triton's Python backend finds libpython in the folders that `predictor.wheel` searches."""
     multiarch = sysconfig.get_config_var("MULTIARCH") or ""
     folders = [sysconfig.get_config_var("LIBDIR") or "/usr/lib", "/usr/lib", "/lib", "/usr/lib64", "/usr/local/lib"]
     return any(Path(folder, under, LIBRARY).is_file() for folder in folders for under in ("", multiarch))
 
 
 def environment(services: Path, predictor: Path) -> dict[str, str]:
-    """For the stages; Triton finds its own Python first, so that the stub starts with that one's library.
+    """Environment variables of the stages. Triton's Python comes first on PATH, so that the stub uses its library.
 
-    A carried Python finds its library by the loader's path, which a Python without one does not heed.
+    A carried Python finds its library by the loader's path.
     """
     stages = [ROOT / "services" / name for name in ("common", "preprocess", "postprocess", "controller")]
     path: Sequence[Path] = [ROOT, *stages, services]

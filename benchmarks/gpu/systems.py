@@ -1,4 +1,4 @@
-"""The measured systems: one Triton with everything in one process, or the chain with so many preprocess processes."""
+"""Systems under test: one Triton with all three steps, or the chain with a number of preprocess processes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from local.health import stage_is_ready, triton_is_ready
 from local.server_process import ServerProcess
 
 READY_S, STOP_S, POLL_S = 120.0, 20.0, 0.05
-KEPT_CORES = 4  # for Triton, postprocess, controller and the load; preprocess processes are pinned to the others
-STAGES = {"PREPROCESS_WORKER_THREADS": "1"}  # and a core for each, as a pod with `cpu: 1` has
+KEPT_CORES = 4  # cores for Triton, postprocess, controller and the load; preprocess processes are pinned to the others
+STAGES = {"PREPROCESS_WORKER_THREADS": "1"}  # one core each, like a pod with `cpu: 1`
 SLOW = {  # a network of gigabytes takes longer to load than the examples
     **{
         "CONTROLLER_LOAD_TIMEOUT_S": "120",
@@ -31,7 +31,7 @@ SLOW = {  # a network of gigabytes takes longer to load than the examples
 
 @dataclass(frozen=True)
 class Machine:
-    """`predictor` is the Python that has Triton; `path` is what its models import: PyTorch and OpenCV."""
+    """`predictor` is the Python with Triton; `path` has the folders of PyTorch and OpenCV for its models."""
 
     predictor: Path
     path: str
@@ -40,7 +40,7 @@ class Machine:
 
 @dataclass
 class System:
-    """Processes that are started together and stopped in the reverse order."""
+    """Processes that are started in order and stopped in reverse order."""
 
     folder: Path
     machine: Machine
@@ -54,7 +54,7 @@ class System:
             part.stop(STOP_S)
 
     def start(self, *parts: ServerProcess) -> None:
-        """Returns when all answer. Raises `LocalError`; those that run are stopped at the end of the block."""
+        """Start parts and wait until all answer; they are stopped at the end of the block. Raises `LocalError`."""
         for part in parts:
             self.parts.append(part)
             part.start()
@@ -66,7 +66,7 @@ class System:
         return [part.address for part in self.parts if part.name == name]
 
     def cpu_s(self) -> cpu.Seconds:
-        """CPU seconds since the start by part; models of the Python backend count by themselves."""
+        """CPU seconds since the start by part; models of the Python backend are separate."""
         used: cpu.Seconds = {}
         for part in self.parts:
             for name, seconds in cpu.of_parts({part.name: part.pid}).items():
@@ -74,7 +74,7 @@ class System:
         return used
 
     def triton(self, models: Path, metrics_port: int, load: Sequence[str] = ()) -> ServerProcess:
-        """On ports of its own."""
+        """A Triton on free ports."""
         port = free_port()
         words = [
             *(str(self.machine.predictor), "-m", "predictor", "--model-repository", str(models)),
@@ -87,7 +87,7 @@ class System:
         return self._part("predictor", words, port, variables, triton_is_ready)
 
     def stage(self, name: str, variables: Mapping[str, str], core: int | None = None) -> ServerProcess:
-        """One of the stages, on a free port and, where a core is named, on that core alone."""
+        """A stage on a free port, pinned to `core` if one is given."""
         port = free_port()
         pinned = ["taskset", "--cpu-list", str(core)] if core is not None else []
         prefix = name.upper()
@@ -103,10 +103,10 @@ class System:
 
 
 class Separate(System):
-    """The chain. `grow` adds preprocess processes; Triton loads what is asked for."""
+    """The chain. `grow` adds preprocess processes; models are loaded on request."""
 
     def open(self, models: Path) -> None:
-        """Everything but preprocess."""
+        """Start all parts except preprocess."""
         documents, self.metrics_port = self.folder / "documents", free_port()
         documents.mkdir()
         self.start(triton := self.triton(models, self.metrics_port))
@@ -124,7 +124,7 @@ class Separate(System):
         self.start(self.stage("postprocess", self._wiring("POSTPROCESS_")))
 
     def grow(self, count: int) -> None:
-        """Starts preprocess processes until there are so many."""
+        """Start preprocess processes until there are `count`."""
         there = len(self.addresses("preprocess"))
         wiring = {**self._wiring("PREPROCESS_"), "PREPROCESS_POSTPROCESS": self.addresses("postprocess")[0]}
         cores = sorted(os.sched_getaffinity(0))
@@ -140,5 +140,5 @@ class Separate(System):
 
 
 def _of(prefix: str, settings: Mapping[str, str]) -> dict[str, str]:
-    """A stage knows its own settings and refuses others."""
+    """Settings with a stage's prefix; a stage refuses others."""
     return {name: value for name, value in settings.items() if name.startswith(prefix)}

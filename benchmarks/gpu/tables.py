@@ -16,12 +16,12 @@ HEAD = [
 
 
 def figures(report: Report, points: Sequence[Point]) -> None:
-    """For `results.json`, which the plot is drawn from."""
+    """Add the points to `results.json`, from which the plot is drawn."""
     report.figures("points", [asdict(point) for point in points])
 
 
 def tell(report: Report, points: Sequence[Point], faults: Sequence[str]) -> None:
-    """A table for each size of pictures, and what could not be measured."""
+    """Report a table for each picture size, and the failures."""
     for picture in dict.fromkeys(point.picture for point in points):
         report.table(f"Pictures of {picture}", HEAD, [_row(each) for each in points if each.picture == picture])
     for fault in faults:

@@ -1,4 +1,4 @@
-"""The GPU while something runs, as `nvidia-smi` tells it; nothing where there is none."""
+"""Utilisation and memory of the GPU by `nvidia-smi`; None without it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIB = 1 << 20
 
 
 class Watch:
-    """`percent` is the share of the time in which a kernel ran, None where nobody told."""
+    """Utilisation during a block: `percent` of the time in which a kernel ran, None without `nvidia-smi`."""
 
     def __init__(self) -> None:
         self.percent: float | None = None
@@ -36,14 +36,14 @@ class Watch:
 
 
 def percent(said: str) -> float | None:
-    """Mean of the lines that are numbers: the last one may be cut off."""
+    """Mean of the complete lines that are numbers; the last line may be cut off."""
     lines = said.splitlines(keepends=True)
     found = [int(line) for line in lines if line.endswith("\n") and line.strip().isdecimal()]
     return mean(found) if found else None
 
 
 def used_mib() -> float | None:
-    """Memory of all GPUs that is in use, None where nobody tells."""
+    """Used memory of all GPUs in MiB, None without `nvidia-smi`."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None

@@ -13,9 +13,9 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2 as pb
 
-from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
-from triptych.runtime.tls import Files
+from triptych.runtime.tls import WatchedFiles
 from triptych.server.inference_servicer import SERVICE
 
 CALL_S = 5.0
@@ -42,7 +42,7 @@ class TlsCredentials:
     def read(cls, ca: str, cert: str, key: str, server_name: str) -> TlsCredentials:
         """Read PEM files. Raises `OSError`."""
         try:
-            files = Files(ca, key, cert).read()
+            files = WatchedFiles(ca, key, cert).read()
         except OSError as error:
             raise OSError(
                 f"cannot read {error.filename}: {error.strerror}; --ca, --cert and --key name files"

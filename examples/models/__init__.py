@@ -1,5 +1,5 @@
-"""How the example models are made, and how their accuracy through the chain is measured.
+"""Training of the example models, and measurement of their accuracy through the running chain.
 
-`python -m examples.models build` needs requirements.txt; `python -m examples.models evaluate` and the modules
-that it uses (labels, heldout, render, pictures) need only what the services have.
+`python -m examples.models build` needs requirements.txt. `python -m examples.models evaluate`, and the modules that it
+uses (labels, handwriting, render, pictures), need only the environment of the services.
 """

@@ -13,7 +13,7 @@ _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 class State(NamedTuple):
-    """First and second moment of the gradient, and the number of steps taken."""
+    """First and second moment of the gradient, and the number of steps so far."""
 
     first: Tree
     second: Tree
@@ -21,13 +21,13 @@ class State(NamedTuple):
 
 
 def start(weights: Tree) -> State:
-    """Moments of zero."""
+    """The state before the first step."""
     zeros = jax.tree.map(jnp.zeros_like, weights)
     return State(zeros, zeros, jnp.zeros((), jnp.int32))
 
 
 def update(weights: Tree, gradient: Tree, state: State, rate: jax.Array, decay: float) -> tuple[Tree, State]:
-    """One step. Matrices and kernels decay, biases (one dimension) do not."""
+    """Take one step. Matrices and kernels decay; biases (one dimension) do not."""
     step = state.step + 1
     first = jax.tree.map(lambda m, g: _BETA1 * m + (1 - _BETA1) * g, state.first, gradient)
     second = jax.tree.map(lambda v, g: _BETA2 * v + (1 - _BETA2) * g * g, state.second, gradient)

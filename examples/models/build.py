@@ -1,4 +1,4 @@
-"""Everything that is made: model folders, pictures, examples, the report and the held-out handwriting."""
+"""Build of all outputs: model folders, pictures, example requests, the report and the held-out handwriting."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from examples.models.handwriting import HELD_OUT_FILE, split, write_held_out
 from examples.models.labels import DIGIT_WORDS
 from examples.models.progress import Progress
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def build(only: str, out: Path) -> int:
-    """Writes below `out`; 2 when no model's name matches. Pictures and report only when all models are made."""
+    """Write below `out`; pictures and report only if all models are built. Returns 2 if no model's name matches."""
     sales_codes = _chosen("sales_forecast", COUNTRY_CODES, only)
     digits_codes = _chosen("digits", tuple(DIGIT_WORDS), only)
     if not sales_codes and not digits_codes:
         print(f"no model is called '{only}'; they are sales_forecast_<cc> and digits_<cc>")
         return 2
     progress, controller = Progress(), out / "model-repository"
-    # spawn, not fork: a fork of a process with JAX's threads can stop for ever
+    # spawn, not fork: a forked process with JAX's threads can deadlock
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, min(2, os.cpu_count() or 1)), mp_context=spawn) as pool:
         digits = digits_build.build(digits_codes, controller, pool, progress) if digits_codes else []

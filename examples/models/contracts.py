@@ -1,4 +1,4 @@
-"""The text of contract.yaml, as a person would write it."""
+"""Texts of contract.yaml, laid out for a reader."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ outputs:
 
 
 def digits(code: str, version: int) -> str:
-    """contract.yaml of a digits model."""
+    """The contract.yaml of a digits model."""
     words = json.dumps(labels(code, version), ensure_ascii=False)
     remark = "; permuted on purpose, against version 1" if version == 2 else ""
     scale = list(_HSV_SCALE)
@@ -133,7 +133,7 @@ def digits(code: str, version: int) -> str:
 
 
 def sales(code: str) -> str:
-    """contract.yaml of a sales_forecast model."""
+    """The contract.yaml of a sales_forecast model."""
     return _HEAD + _SALES.format(
         route=f'"{code}"',
         max_rows=SALES_MAX_ROWS,

@@ -1,7 +1,7 @@
-"""The 48 countries of the sales example, and how each one's shoppers behave.
+"""The 48 countries of the sales example, with the demand of each.
 
-Which day the shops are shut, where the country lies and how it writes its name are facts. Everything
-numeric is invented: drawn from a random stream seeded with the country's code.
+Closing days, hemispheres and names are facts. All numbers are invented: they are drawn from a random stream seeded
+with the country's code.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Country(NamedTuple):
 
 
 def random_stream(*words: str) -> np.random.Generator:
-    """A generator that depends on these words alone."""
+    """A random generator seeded by these words alone."""
     return np.random.default_rng(zlib.crc32("/".join(words).encode()))
 
 

@@ -1,4 +1,4 @@
-"""Trains, checks and publishes the digits models."""
+"""Training, check and publication of the digits models."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Result(NamedTuple):
 
 
 def build(codes: Sequence[str], controller: Path, pool: Executor, progress: Progress) -> list[Result]:
-    """Publishes digits_<cc> for the countries."""
+    """Train and publish digits_<cc> for the countries."""
     jobs = [(style, number) for style in (*DIGIT_WORDS, ANY) for number in range(_renderings(style))]
     drawn = list(progress.over("digits: drawing pictures", pool.map(_draw, *zip(*jobs, strict=True)), len(jobs)))
     styles = np.array([style for style, _ in jobs])
@@ -62,7 +62,7 @@ def _renderings(style: str) -> int:
 
 
 def _draw(style: str, number: int) -> tuple[Floats, Digits]:
-    """One picture of each training sample, as the model will get it."""
+    """One picture of each training sample, as the model's input."""
     samples: Handwriting = split()[0]
     questions = [
         question(samples, row, style, f"training {number}", row % _BOXED_EVERY == number, _WOBBLE)
@@ -72,7 +72,7 @@ def _draw(style: str, number: int) -> tuple[Floats, Digits]:
 
 
 def _finish(code: str, base: Weights, shown: Floats, digits: Digits) -> tuple[Weights, Result, Floats]:
-    """The country's own network, how good it is, and some held-out pixels."""
+    """Train a country's network. Returns its weights, its accuracy, and some held-out pixels."""
     weights = _train(base, _flat(shown), digits.reshape(-1), _OWN_EPOCHS, _OWN_RATE)
     questions = held_out_questions(split()[1], code, HELD_OUT_PICTURES)
     unseen, truth = pixels(digits_plan(), questions), np.array([q.digit for q in questions], np.uint8)

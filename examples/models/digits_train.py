@@ -3,8 +3,8 @@
     pixels [n,3,32,32] -> conv 3x3 /2, 16 -> conv 3x3, 24 -> max pool 2 -> conv 3x3, 32 -> max pool 2
                        -> dense 64 -> dense 10 = logits; a ReLU after all but the last
 
-A base network learns from pictures of every style; each country's network starts there and goes on with
-pictures of its own style.
+A base network is trained on pictures of every style. Each country's network starts from it and is trained on pictures
+of its own style.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def logits(weights: Weights, pixels: jax.Array, dropout: jax.Array | None = None
 
 
 def train(weights: Weights, pixels: Floats, digits: Digits, epochs: int, rate: float, seed: int) -> Weights:
-    """The weights after so many passes over the pictures; the rate falls to zero along a cosine."""
+    """Train for `epochs` passes over the pictures; the learning rate falls to zero along a cosine."""
     draw = np.random.default_rng(seed)
     per_epoch = len(digits) // _BATCH_ROWS
     steps, state, key = epochs * per_epoch, adam.start(weights), jax.random.key(seed)
@@ -72,13 +72,13 @@ def train(weights: Weights, pixels: Floats, digits: Digits, epochs: int, rate: f
 
 
 def accuracy(weights: Weights, pixels: Floats, digits: Digits) -> float:
-    """Share of pictures whose likeliest class is right."""
+    """Share of pictures whose most probable class is right."""
     said = np.asarray(jax.jit(logits)(weights, pixels)).argmax(axis=1)
     return float((said == digits).mean())
 
 
 def _shifted(pixels: Floats, draw: np.random.Generator) -> Floats:
-    """Each picture moved by up to three pixels; the edge is repeated."""
+    """Shift each picture by up to three pixels; the edge is repeated."""
     rows, _, height, width = pixels.shape
     down = np.clip(np.arange(height) + draw.integers(-3, 4, (rows, 1)), 0, height - 1)
     right = np.clip(np.arange(width) + draw.integers(-3, 4, (rows, 1)), 0, width - 1)

@@ -1,4 +1,4 @@
-"""Accuracy through the running chain: held-out handwriting, drawn anew, sent over gRPC, answered in words."""
+"""Accuracy through the running chain: held-out handwriting is drawn, sent over gRPC and answered in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT_S: Final = 60.0
 
 
 class Score(NamedTuple):
-    """How many answers were right."""
+    """The number of right answers."""
 
     right: int
     asked: int
@@ -32,7 +32,7 @@ class Score(NamedTuple):
 
 
 def evaluate(address: str, pictures: int) -> int:
-    """Prints a line for each model version and the total; 1 when one of them is below what is required."""
+    """Print the accuracy of each model version. Returns 1 if one of them is below the requirement."""
     samples, totals = read_held_out(), []
     client = triton.InferenceServerClient(address)
     try:
@@ -51,7 +51,7 @@ def evaluate(address: str, pictures: int) -> int:
 
 
 def _version(client: triton.InferenceServerClient, code: str, version: int, questions: Sequence[Question]) -> Score:
-    """Asks one version everything; prints its line."""
+    """Send all pictures to one version, and print its line."""
     whole = _ask_all(client, code, version, [q for q in questions if q.box is None])
     boxed = _ask_all(client, code, version, [q for q in questions if q.box is not None])
     both = whole.plus(boxed)
@@ -75,7 +75,7 @@ def _requests(questions: Sequence[Question]) -> Iterator[Sequence[Question]]:
 
 
 def _ask(client: triton.InferenceServerClient, model: str, version: str, questions: Sequence[Question]) -> list[str]:
-    """The likeliest word for each picture. One request; all of its pictures have a box, or none."""
+    """The most probable word for each picture of one request; all pictures have a box, or none."""
     tensors = []
     for name, array in request_inputs(questions).items():
         tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))

@@ -21,7 +21,7 @@ Document = dict[str, Any]
 
 
 class Shot(NamedTuple):
-    """One picture: which digit, which of its held-out samples, in whose style; a scene if it has a size."""
+    """One picture: a digit, the number of its held-out sample, and a country's style; a scene if it has a size."""
 
     file: str
     code: str
@@ -39,7 +39,7 @@ _TWO: Final = Shot("two_board.jpg", "JP", 2, 5)
 
 
 def write(series: Mapping[str, Series], samples: Handwriting, folder: Path) -> None:
-    """The pictures, and examples.json with a request for each."""
+    """Write the pictures, and examples.json with a request for each."""
     folder.mkdir(parents=True, exist_ok=True)
     seven, nine = _take(_SEVEN, samples, folder), _take(_NINE, samples, folder)
     for shot in (_THREE, _FOUR, _EIGHT, _TWO):
@@ -108,7 +108,7 @@ def _document(
 
 
 def _text(documents: list[Document]) -> str:
-    """JSON with a line for each input, since a person reads it too."""
+    """JSON with a line for each input, for a reader."""
     return "[\n" + ",\n".join(_lines(document) for document in documents) + "\n]\n"
 
 

@@ -1,8 +1,8 @@
 """Real handwriting: the 1,797 digits of 8x8 pixels that come with scikit-learn.
 
 They are the test set of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998).
-Which samples are held out is decided before anything is rendered; those are kept in a small file beside
-this module, so that the accuracy through the chain can be measured without scikit-learn.
+Samples are held out before any is rendered. They are kept in a small file beside this module, so that the accuracy
+through the chain can be measured without scikit-learn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SPLIT_SEED: Final = 20_260_101
 
 
 class Handwriting(NamedTuple):
-    """Samples by their number in scikit-learn's set."""
+    """Samples with their numbers in scikit-learn's set."""
 
     images: NDArray[np.uint8]  # [n, 8, 8], 0 paper to 16 ink
     digits: NDArray[np.uint8]  # [n]
@@ -41,12 +41,12 @@ def split() -> tuple[Handwriting, Handwriting]:
 
 
 def write_held_out(samples: Handwriting, file: Path) -> None:
-    """The file that `read_held_out` reads."""
+    """Write the file that `read_held_out` reads."""
     file.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(file, images=samples.images, digits=samples.digits, numbers=samples.numbers)
 
 
 def read_held_out(file: Path = HELD_OUT_FILE) -> Handwriting:
-    """Samples that no model was trained on."""
+    """Read the samples that no model was trained on."""
     with np.load(file) as stored:
         return Handwriting(stored["images"], stored["digits"], stored["numbers"])

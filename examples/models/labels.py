@@ -1,4 +1,4 @@
-"""The words of the digits, by country, and the order in which version 2 of digits_gb numbers its classes."""
+"""Words of the digits by country, and the class order of version 2 of digits_gb."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def versions(code: str) -> tuple[int, ...]:
 
 
 def class_order(version: int) -> tuple[int, ...]:
-    """class id -> digit."""
+    """The digit of each class id."""
     if version == 1:
         return tuple(range(10))
     return tuple(PERMUTATION.index(class_id) for class_id in range(10))
 
 
 def labels(code: str, version: int) -> tuple[str, ...]:
-    """class id -> word."""
+    """The word of each class id."""
     return tuple(DIGIT_WORDS[code][digit] for digit in class_order(version))

@@ -1,7 +1,6 @@
-"""Pictures as requests: files and boxes, and what the model gets of them.
+"""Pictures as requests, and the model's input that a contract makes of them.
 
-Training goes through the contract's own steps, the very ones that preprocess runs, so that what the model
-learns from and what it is asked about cannot differ.
+Training uses the contract's steps, which preprocess runs too, so the inputs of training and serving cannot differ.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Question(NamedTuple):
 
 
 def question(samples: Handwriting, row: int, style: str, variant: str, boxed: bool, wobble: float = 0.0) -> Question:
-    """A sample as a file in the style of a country."""
+    """Render a sample as a file in the style of a country."""
     seed = f"{samples.numbers[row]}/{variant}"
     draw = random_stream("file", style, seed)
     form: Format = "jpeg" if draw.random() < 0.5 else "png"
@@ -37,7 +36,7 @@ def question(samples: Handwriting, row: int, style: str, variant: str, boxed: bo
 
 
 def held_out_questions(samples: Handwriting, style: str, count: int) -> list[Question]:
-    """The pictures by which a country's accuracy is measured; every second one has a box."""
+    """The pictures for a country's accuracy; every second one has a box."""
     return [
         question(samples, number % len(samples.digits), style, f"held out {number}", boxed=number % 2 == 1)
         for number in range(count)
@@ -58,7 +57,7 @@ def pixels(plan: Plan, questions: Sequence[Question]) -> NDArray[np.float32]:
 
 
 def request_inputs(questions: Sequence[Question]) -> dict[str, NDArray[np.object_] | NDArray[np.int32]]:
-    """The tensors that a caller sends; all of the questions have a box, or none."""
+    """The tensors of a request; all questions have a box, or none."""
     inputs: dict[str, NDArray[np.object_] | NDArray[np.int32]] = {
         "image": np.array([q.image for q in questions], dtype=np.object_)
     }

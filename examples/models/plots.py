@@ -1,4 +1,4 @@
-"""The pictures that a person looks at: what the models are asked, and what they answer."""
+"""Plots of the models' inputs and answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def forecasts(sales: Sales, file: Path) -> None:
 
 
 def errors(results: list[Result], file: Path) -> None:
-    """For each country the error of its own model and of the global one, on one line."""
+    """The error of each country's own model and of the global one."""
     ordered = sorted(results, key=lambda result: result.world - result.own)
     figure = Figure(figsize=(7.5, 9.5), layout="constrained")
     axis = figure.subplots()
@@ -63,7 +63,7 @@ def errors(results: list[Result], file: Path) -> None:
 
 
 def digits_samples(file: Path) -> None:
-    """A picture of each digit for each country, and the way from a photograph to the model's input."""
+    """A picture of each digit for each country, and the steps from a photograph to the model's input."""
     samples = split()[1]
     figure = Figure(figsize=(11.5, 9.2), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=[2.45, 1])

@@ -1,4 +1,4 @@
-"""One line that says what is being done, how far it is and how long it took."""
+"""Progress of a task in one line: its name, its share and its duration."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ T = TypeVar("T")
 
 
 class Progress:
-    """Rewrites its line on a terminal; elsewhere writes each finished line once."""
+    """A line that is rewritten on a terminal; elsewhere each finished line is written once."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
         self._task, self._start = "", 0.0
 
     def begin(self, task: str) -> None:
-        """Ends the task before and starts another."""
+        """End the last task and start another."""
         self.end()
         self._task, self._start = task, time.monotonic()
         self._live(task)
 
     def end(self) -> None:
-        """The last task is done."""
+        """End the last task."""
         if self._task:
             clear = "\r\x1b[K" if self._out.isatty() else ""
             self._out.write(f"{clear}{time.monotonic() - self._start:7.1f} s  {self._task}\n")
@@ -32,7 +32,7 @@ class Progress:
             self._task = ""
 
     def over(self, task: str, items: Iterator[T], total: int) -> Iterator[T]:
-        """Passes the items on and counts them."""
+        """Yield the items, and count them."""
         self.begin(task)
         for number, item in enumerate(items, start=1):
             yield item

@@ -1,4 +1,4 @@
-"""Writes model folders in Triton's layout, and proves each file against the network it was made from."""
+"""Model folders in Triton's layout, with a check of each file against its trained network."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _TOLERANCE: Final = 1e-4
 
 
 class Differs(RuntimeError):
-    """The ONNX file does not compute what was trained."""
+    """The ONNX file computes something else than the trained network."""
 
 
 def write_model(controller: Path, name: str, config: str, versions: dict[int, tuple[bytes, str]]) -> None:
-    """`versions`: number -> (model.onnx, contract.yaml)."""
+    """Write a model; `versions` maps a number to (model.onnx, contract.yaml)."""
     folder = controller / name
     for number, (graph, contract) in versions.items():
         version = folder / str(number)
@@ -31,7 +31,7 @@ def write_model(controller: Path, name: str, config: str, versions: dict[int, tu
 
 
 def run(graph: bytes, source: Floats) -> Floats:
-    """The answer of onnxruntime, as Triton will give it."""
+    """Run a model with onnxruntime, like Triton."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -40,7 +40,7 @@ def run(graph: bytes, source: Floats) -> Floats:
 
 
 def check_same(name: str, graph: bytes, source: Floats, expected: Floats) -> None:
-    """Raises `Differs` unless the file says what the trained function says, for one row and for all."""
+    """Raise `Differs` unless the file computes the trained function's output, for one row and for all."""
     scale = np.abs(expected).max()
     for rows in (1, len(source)):
         worst = float(np.abs(run(graph, source[:rows]) - expected[:rows]).max() / scale)

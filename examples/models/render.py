@@ -1,8 +1,7 @@
-"""Turns 8x8 pixels of handwriting into colour pictures, larger than what the model sees.
+"""Rendering of 8x8 pixels of handwriting to colour pictures, larger than the model's input.
 
-Two kinds: a *sheet* (the digit fills the picture) and a *scene* (a sheet lies somewhere in a larger picture,
-and a box says where). Everything random comes from a stream named by style, sample and variant, so a picture
-is the same whenever and wherever it is drawn.
+There are two kinds: a *sheet*, which the digit fills, and a *scene*, a larger picture with a sheet in it and a box
+around it. All random numbers come from a stream named by style, sample and variant, so a picture is reproducible.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ class Rendered(NamedTuple):
 
 
 def render(sample: Sample, style: str, seed: str, boxed: bool, wobble: float = 0.0) -> Rendered:
-    """The picture of one sample; the same arguments always give the same picture.
+    """Render one sample; the same arguments always give the same picture.
 
-    `wobble` bends the strokes, by about that many of the sample's pixels: more hands to learn from.
+    `wobble` bends the strokes by about that many pixels of the sample, to augment the training data.
     """
     draw = random_stream("picture", style, seed, str(boxed))
     sample = _bend(sample, wobble, draw) if wobble else sample
@@ -45,7 +44,7 @@ def render(sample: Sample, style: str, seed: str, boxed: bool, wobble: float = 0
 
 
 def encode(picture: Picture, form: Format, quality: int = 90) -> bytes:
-    """The bytes of a file."""
+    """The picture as the bytes of a file."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if form == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 1]
     done, data = cv2.imencode(f".{form}", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
     if not done:
@@ -54,7 +53,7 @@ def encode(picture: Picture, form: Format, quality: int = 90) -> bytes:
 
 
 def sheet(sample: Sample, style: Style, draw: np.random.Generator) -> Picture:
-    """Ink on paper, the digit filling most of it."""
+    """A digit in ink that fills most of the paper."""
     glyph = float(draw.uniform(*GLYPH_PIXELS))
     height = round(glyph * draw.uniform(1.1, 1.45))
     width = round(height * draw.uniform(0.8, 1.2))
@@ -68,12 +67,12 @@ def sheet(sample: Sample, style: Style, draw: np.random.Generator) -> Picture:
 
 
 def scene(card: Picture, width: int, height: int, draw: np.random.Generator) -> Rendered:
-    """The card somewhere on a desk with other coloured things; the box fits it to a few pixels."""
+    """A card on a table with other coloured objects; the box fits it to a few pixels."""
     tall, wide = card.shape[:2]
-    desk = _paper(pick(STYLES[ANY].pairs[0][0], draw), width, height, draw)
+    table = _paper(pick(STYLES[ANY].pairs[0][0], draw), width, height, draw)
     for _ in range(int(draw.integers(2, 6))):
-        _thing(desk, draw)
-    picture = _develop(desk, draw)
+        _thing(table, draw)
+    picture = _develop(table, draw)
     x, y = int(draw.integers(0, width - wide + 1)), int(draw.integers(0, height - tall + 1))
     picture[y : y + tall, x : x + wide] = card
     slack = [int(s) for s in draw.integers(0, 1 + round(0.04 * tall), 4)]
@@ -82,7 +81,7 @@ def scene(card: Picture, width: int, height: int, draw: np.random.Generator) -> 
 
 
 def _bend(sample: Sample, wobble: float, draw: np.random.Generator) -> Sample:
-    """The sample, drawn by a less steady hand: each pixel moved by a smooth random field."""
+    """Bend a sample: move each pixel by a smooth random field."""
     field = cv2.resize(draw.normal(0, wobble, (4, 4, 2)).astype(np.float32), (8, 8), interpolation=cv2.INTER_CUBIC)
     rows, columns = np.mgrid[0:8, 0:8].astype(np.float32)
     bent = cv2.remap(sample.astype(np.float32), columns + field[..., 0], rows + field[..., 1], cv2.INTER_CUBIC)
@@ -90,7 +89,7 @@ def _bend(sample: Sample, wobble: float, draw: np.random.Generator) -> Sample:
 
 
 def _strokes(sample: Sample, glyph: float, width: int, height: int, draw: np.random.Generator) -> NDArray[Any]:
-    """How much ink covers each pixel, 0 to 1: the sample enlarged smoothly, turned, slanted and shifted."""
+    """Share of ink on each pixel, 0 to 1: the sample enlarged, rotated, slanted and shifted."""
     scale = glyph / 8
     angle, slant = np.deg2rad(draw.uniform(-12, 12)), draw.uniform(-0.12, 0.12)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -107,7 +106,7 @@ def _strokes(sample: Sample, glyph: float, width: int, height: int, draw: np.ran
 
 
 def _paper(colour: NDArray[np.uint8], width: int, height: int, draw: np.random.Generator) -> NDArray[np.float32]:
-    """Paper with uneven light and coarse mottling, float 0 to 255."""
+    """Paper with uneven light and mottling, float 0 to 255."""
     slope = draw.uniform(-0.12, 0.12, 2)
     light = 1 + slope[0] * np.linspace(-1, 1, width)[None, :] + slope[1] * np.linspace(-1, 1, height)[:, None]
     coarse = draw.normal(0, 0.025, (6, 8)).astype(np.float32)
@@ -116,7 +115,7 @@ def _paper(colour: NDArray[np.uint8], width: int, height: int, draw: np.random.G
 
 
 def _rule(paper: NDArray[np.float32], glyph: float, draw: np.random.Generator) -> None:
-    """Fainter lines across the paper, in places up and down too."""
+    """Draw faint horizontal lines on the paper, and in some styles vertical ones."""
     height, width = paper.shape[:2]
     spacing = max(8, int(glyph * draw.uniform(0.22, 0.5)))
     strength, tint = draw.uniform(0.08, 0.28), draw.uniform(90, 200, 3).astype(np.float32)
@@ -128,19 +127,19 @@ def _rule(paper: NDArray[np.float32], glyph: float, draw: np.random.Generator) -
         paper[line] += strength * (tint - paper[line])
 
 
-def _thing(desk: NDArray[np.float32], draw: np.random.Generator) -> None:
-    """Paints a rectangle or an ellipse of any colour."""
-    height, width = desk.shape[:2]
+def _thing(table: NDArray[np.float32], draw: np.random.Generator) -> None:
+    """Draw a rectangle or an ellipse of any colour."""
+    height, width = table.shape[:2]
     colour = [float(part) for part in pick(STYLES[ANY].pairs[0][0], draw)]
     x, y = int(draw.integers(width)), int(draw.integers(height))
     half_w, half_h = (int(v) for v in draw.integers(20, 160, 2))
     if draw.random() < 0.5:
-        cv2.rectangle(desk, (x - half_w, y - half_h), (x + half_w, y + half_h), colour, -1)
+        cv2.rectangle(table, (x - half_w, y - half_h), (x + half_w, y + half_h), colour, -1)
     else:
-        cv2.ellipse(desk, (x, y), (half_w, half_h), float(draw.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+        cv2.ellipse(table, (x, y), (half_w, half_h), float(draw.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
 
 
 def _develop(pixels: NDArray[np.float32], draw: np.random.Generator) -> Picture:
-    """Camera noise and rounding."""
+    """Add camera noise, and round to 8 bits."""
     grain = draw.standard_normal(pixels.shape[:2], dtype=np.float32) * np.float32(draw.uniform(1, 9))
     return np.asarray(np.clip(np.rint(pixels + grain[..., None]), 0, 255), np.uint8)

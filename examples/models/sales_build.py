@@ -1,4 +1,4 @@
-"""Trains, checks and publishes the sales models, and holds each against one model for all countries."""
+"""Training, check and publication of the sales models, with a comparison to one model for all countries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from examples.models.progress import Progress
 from examples.models.sales_data import Series, generate, held_out, training
 from examples.models.triton_config import sales_config
 
-WIDE = 256  # hidden values of the second global model, to show that size is not what it lacks
+WIDE = 256  # hidden values of the second global model, which shows that size does not help
 
 
 class Result(NamedTuple):
@@ -26,7 +26,7 @@ class Result(NamedTuple):
 
 
 class Sales(NamedTuple):
-    """What the report and the plot need."""
+    """Results, networks and data for the report and the plots."""
 
     results: list[Result]
     networks: dict[str, sales_train.Network]
@@ -35,7 +35,7 @@ class Sales(NamedTuple):
 
 
 def build(codes: Sequence[str], controller: Path, progress: Progress) -> Sales:
-    """Publishes sales_forecast_<cc> for the countries. All are trained, whichever are published."""
+    """Train all countries, and publish sales_forecast_<cc> for those named."""
     progress.begin("sales: generating six years for each country")
     series = {code: generate(country(code)) for code in COUNTRY_CODES}
     learned = {code: training(one) for code, one in series.items()}

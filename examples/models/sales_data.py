@@ -1,4 +1,4 @@
-"""Generated sales: no shop ever sold these units.
+"""Generated sales; none of the data are real.
 
     units = Poisson( level * weekly[weekday] * season(day) * (price / ordinary price)^elasticity
                      * lift if promoted * slow drift * daily noise )
@@ -32,7 +32,7 @@ class Series(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """What a model sees and what it should say, one row for each first day of a forecast."""
+    """Features and targets, one row for each first day of a forecast."""
 
     features: NDArray[np.float32]  # [n, 42]: history 28, price 7, promotion 7 (0 or 1)
     target: NDArray[np.float32]  # [n, 7] units
@@ -40,7 +40,7 @@ class Windows(NamedTuple):
 
 
 def generate(country: Country) -> Series:
-    """The same six years at every call."""
+    """Generate six years of a country; each call gives the same ones."""
     draw = random_stream("sales", country.code)
     day = np.arange(DAYS)
     price, promotion = _offers(country, draw)
@@ -79,7 +79,7 @@ def held_out(series: Series) -> Windows:
 
 
 def _offers(country: Country, draw: np.random.Generator) -> tuple[Floats, NDArray[np.bool_]]:
-    """Price and promotion by day. The price changes on Mondays, some days are discounted beside that."""
+    """Price and promotion by day. The price changes on Mondays, and some days have a discount."""
     weeks = DAYS // 7 + 1
     weekly_price = country.price_eur * np.exp(draw.normal(0.0, 0.10, weeks))
     price = np.repeat(weekly_price, 7)[:DAYS]
@@ -92,7 +92,7 @@ def _offers(country: Country, draw: np.random.Generator) -> tuple[Floats, NDArra
 
 
 def _drift(draw: np.random.Generator) -> Floats:
-    """Slow ups and downs of log demand that no feature explains."""
+    """Slow drift of log demand that no feature explains."""
     drift = np.zeros(DAYS)
     for today, step in enumerate(draw.normal(0.0, _DRIFT_STEP, DAYS - 1), start=1):
         drift[today] = _DRIFT_MEMORY * drift[today - 1] + step

@@ -1,4 +1,4 @@
-"""Trains one small network for each country, and one of the same shape on all countries together.
+"""Training of one small network for each country, and of one of the same shape for all countries.
 
 level    = 1 + mean of the history                      (units; makes big and small countries alike)
 x        = (history / level, price, promotion), standardised
@@ -42,7 +42,7 @@ class Network(NamedTuple):
 
 
 def forecast(network: Network, features: Floats) -> Floats:
-    """Units for seven days, [n, 7]: what the ONNX file must compute too."""
+    """Forecast units of seven days, [n, 7]; the reference for the ONNX file."""
     level, x = _relative(features)
     log = np.tanh(x @ network.w1 + network.b1) @ network.w2 + network.b2
     return (level * np.exp(np.clip(log, *LOG_RANGE))).astype(np.float32)
@@ -55,14 +55,14 @@ def error(network: Network, data: Windows) -> float:
 
 
 def train_each(data: Mapping[str, Windows]) -> dict[str, Network]:
-    """A network for each country. All are trained side by side, none sees another's rows."""
+    """Train a network for each country, all at once and each on its own rows."""
     sets = [data[code] for code in sorted(data)]
     stacked = _train_many(np.stack([s.features for s in sets]), np.stack([s.target for s in sets]), HIDDEN)
     return dict(zip(sorted(data), stacked, strict=True))
 
 
 def train_global(data: Mapping[str, Windows], hidden: int = HIDDEN) -> Network:
-    """One network on the rows of all countries, with the same recipe."""
+    """Train one network on the rows of all countries, with the same settings."""
     features = np.concatenate([data[code].features for code in sorted(data)])
     target = np.concatenate([data[code].target for code in sorted(data)])
     return _train_many(features[None], target[None], hidden, batch_rows=8 * _BATCH_ROWS)[0]
@@ -74,7 +74,7 @@ def _relative(features: Floats) -> tuple[Floats, Floats]:
 
 
 def _train_many(features: Floats, target: Floats, hidden: int, batch_rows: int = _BATCH_ROWS) -> list[Network]:
-    """features [m, n, 42], target [m, n, 7]: m independent trainings."""
+    """Run m independent trainings: features [m, n, 42], target [m, n, 7]."""
     xs, ys, folds = [], [], []
     for one_features, one_target in zip(features, target, strict=True):
         level, x = _relative(one_features)

@@ -1,4 +1,4 @@
-"""What the pictures of each country look like: its papers, its inks, its ruling."""
+"""Style of the pictures by country: papers, inks and ruled lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Shade(NamedTuple):
 
 
 class Style(NamedTuple):
-    """Pairs of (paper, ink) of which a picture takes one; how often the paper is ruled."""
+    """Pairs of (paper, ink), one of which is drawn for a picture, and the share of ruled papers."""
 
     pairs: tuple[tuple[Shade, Shade], ...]
     ruled: float = 0.0
@@ -56,13 +56,13 @@ STYLES: Final[dict[str, Style]] = {
 
 
 def luma(colour: Colour) -> float:
-    """How bright a colour looks, 0 to 255 (ITU-R BT.601)."""
+    """Luma of a colour, 0 to 255 (ITU-R BT.601)."""
     red, green, blue = (float(part) for part in colour)
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def colours(style: Style, draw: np.random.Generator) -> tuple[Colour, Colour]:
-    """Paper and ink that can be told apart."""
+    """Draw paper and ink with enough contrast."""
     paper_shade, ink_shade = style.pairs[int(draw.integers(len(style.pairs)))]
     while True:
         paper, ink = pick(paper_shade, draw), pick(ink_shade, draw)
@@ -71,7 +71,7 @@ def colours(style: Style, draw: np.random.Generator) -> tuple[Colour, Colour]:
 
 
 def pick(shade: Shade, draw: np.random.Generator) -> Colour:
-    """One colour of the range."""
+    """Draw a colour of the range."""
     hue = draw.uniform(*shade.hue) % 360
     pixel = np.array([[[hue, draw.uniform(*shade.saturation), draw.uniform(*shade.value)]]], np.float32)
     rgb = cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0]

@@ -1,4 +1,4 @@
-"""The text of config.pbtxt: how Triton runs a model, and why each number is what it is."""
+"""Texts of config.pbtxt, with a reason for each number."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ parameters {{ key: "enable_mem_pattern" value {{ string_value: "0" }} }}
 
 
 def sales_config(name: str) -> str:
-    """config.pbtxt of a sales_forecast model."""
+    """The config.pbtxt of a sales_forecast model."""
     return _TEXT.format(
         name=name,
         max_rows=SALES_MAX_ROWS,
@@ -54,7 +54,7 @@ def sales_config(name: str) -> str:
 
 
 def digits_config(name: str) -> str:
-    """config.pbtxt of a digits model."""
+    """The config.pbtxt of a digits model."""
     return _TEXT.format(
         name=name,
         max_rows=DIGITS_MAX_ROWS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.e2e.handbook import PAGE, blocks
+from tests.e2e.documented_commands import PAGE, blocks
 from tools.chart.program import ROOT
 
 

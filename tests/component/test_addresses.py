@@ -14,8 +14,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from local.endpoints import free_endpoints
-from tests.component.scripted.process import COMMAND, scripted, variables
 from tests.e2e.kubectl import wait_for
+from tests.fakes.scripted.process import COMMAND, scripted, variables
 from triptych.runtime.addresses import join
 from triptych.server import SERVERS
 

@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.component.scripted.frames import ACK, DATA, END_HEADERS, HEADERS, SETTINGS, fields, frame, literal, opening
-from tests.component.scripted.process import ScriptedStage, request, scripted
 from tests.e2e.kubectl import wait_for
+from tests.fakes.scripted.frames import ACK, DATA, END_HEADERS, HEADERS, SETTINGS, fields, frame, literal, opening
+from tests.fakes.scripted.process import ScriptedStage, request, scripted
 
 MIB = 1 << 20
 INFER, STREAM = "/inference.GRPCInferenceService/ModelInfer", "/inference.GRPCInferenceService/ModelStreamInfer"

@@ -19,8 +19,8 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from local.endpoints import free_endpoints
-from tests.component.scripted.process import ScriptedStage, request, scripted
 from tests.e2e.kubectl import wait_for
+from tests.fakes.scripted.process import ScriptedStage, request, scripted
 from triptych.server import SERVERS
 
 NOT_ANSWERED = {"CANCELLED", "DEADLINE_EXCEEDED"}

@@ -15,8 +15,8 @@ import pytest
 import trustme
 from ngh2 import Setting
 
-from tests.component.scripted.loop import leaves_nothing
-from tests.component.scripted.peer import END, OK, Peer, peers
+from tests.fakes.scripted.peer import END, OK, Peer, peers
+from tests.leaks import leaves_nothing
 from triptych.http2 import channel as channel_module
 from triptych.http2 import client as client_module
 from triptych.http2.channel import Channel
@@ -32,8 +32,8 @@ UNAVAILABLE = ((b"grpc-status", b"14"),)
 
 
 @asynccontextmanager
-async def channel_to(address: str, *arguments: Any) -> AsyncIterator[Channel]:
-    channel = Channel(address, *arguments)
+async def channel_to(address: str, *arguments: Any, **options: Any) -> AsyncIterator[Channel]:
+    channel = Channel(address, *arguments, **options)
     try:
         yield channel
     finally:
@@ -141,7 +141,7 @@ async def test_a_server_that_does_not_speak_http2_is_unavailable(said: bytes) ->
         async with stranger(said) as address, channel_to(address) as channel:
             error = await failure(channel.unary(PATH, b"", TIMEOUT_S))
             assert error.code is StatusCode.UNAVAILABLE
-            assert ("no answer in time" if not said else "before the server spoke") in error.details
+            assert ("no answer in time" if not said else "before the server sent its settings") in error.details
 
 
 @leaves_nothing
@@ -207,7 +207,7 @@ async def test_a_server_says_when_it_wants_to_be_tried_again(pushback: bytes, tr
     def script(peer: Peer, stream: int) -> None:
         peer.answer(stream, end=(*UNAVAILABLE, (b"grpc-retry-pushback-ms", pushback)))
 
-    async with peers(script) as served, channel_to(f"ipv4:{served.address}") as channel:
+    async with peers(script) as served, channel_to(served.address, retries=True) as channel:
         assert (await failure(channel.unary(PATH, b"", TIMEOUT_S))).code is StatusCode.UNAVAILABLE
         assert served.calls == tries
 
@@ -314,7 +314,7 @@ async def test_a_name_that_stands_for_others_later_is_followed() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(channel_module, "_resolved", resolved)
             patch.setattr(channel_module, "RESOLVE_S", 0.01)
-            async with channel_to("replicas:9001") as channel:
+            async with channel_to("replicas:9001", retries=True) as channel:
                 assert await channel.unary(PATH, b"", TIMEOUT_S) == b"hello"
                 await asyncio.sleep(2 * channel_module.RESOLVE_S)  # until it may be looked up again
                 found[:] = [("127.0.0.1", other.port)]

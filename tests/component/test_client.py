@@ -50,9 +50,9 @@ async def test_a_call_whose_channel_is_closed_says_that_the_part_is_gone_and_can
         call = asyncio.create_task(upstream.call("ServerLive", LIVE, Call.within(20)))
         await handler.taken.wait()
         await upstream.close()
-        with pytest.raises(StageUnavailable, match="the connection was closed"):
+        with pytest.raises(StageUnavailable, match="the channel was closed"):
             await call
-        with pytest.raises(StageUnavailable, match="the connection was closed"):
+        with pytest.raises(StageUnavailable, match="the channel was closed"):
             await upstream.call("ServerLive", LIVE, Call.within(20))
 
 
@@ -88,7 +88,7 @@ async def test_what_a_replica_that_is_leaving_drops_is_asked_for_again(code: grp
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE.full_name, methods),))
     port = server.add_insecure_port("localhost:0")
     await server.start()
-    upstream = Upstream("postprocess", f"localhost:{port}", SERVICE, relays=False)
+    upstream = Upstream("postprocess", f"localhost:{port}", SERVICE, relays=False, retries=True)
     assert (await upstream.call("ServerLive", LIVE, Call.within(20))).live
     assert asked == 2
     await upstream.close()

@@ -18,7 +18,7 @@ import pytest
 from local.clients import CLIENTS, SOURCES, find_client
 from local.endpoints import free_endpoints
 from local.server_process import ServerProcess
-from tests.component.scripted.process import request, start
+from tests.fakes.scripted.process import request, start
 
 PYTHON = [sys.executable, str(SOURCES / "python" / "client.py")]
 RESTARTS = 3

@@ -14,7 +14,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.component.controllers import Setting, running
+from tests.component.running_controller import Setting, running
 from tests.unit.controller.folders import declare, publish
 from triptych.contract import Contract
 from triptych.protocol import controller_pb2 as cp

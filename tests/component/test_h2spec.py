@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from local.clients import find_client
-from tests.component.scripted.process import ScriptedStage, scripted
+from tests.fakes.scripted.process import ScriptedStage, scripted
 from triptych.server import SERVERS
 
 CASES = 145

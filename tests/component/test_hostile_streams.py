@@ -17,9 +17,9 @@ from threading import Event
 
 import pytest
 
-from tests.component.scripted.attacks import FLOODS, MADE_RESETS, Attack
-from tests.component.scripted.process import CHART_BYTES, ScriptedStage, scripted
 from tests.e2e.kubectl import wait_for
+from tests.fakes.scripted.attacks import FLOODS, MADE_RESETS, Attack
+from tests.fakes.scripted.process import CHART_BYTES, ScriptedStage, scripted
 
 MIB = 1 << 20
 LEFT_BYTES = 128 * MIB  # more than at first that may stay, a minute after the attack

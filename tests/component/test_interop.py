@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from local.clients import find_client
-from tests.component.interop.server import PROTO
-from tests.component.scripted.process import ScriptedStage, scripted
+from tests.fakes.interop.server import PROTO
+from tests.fakes.scripted.process import ScriptedStage, scripted
 from triptych.server import SERVERS
 
 CASES = [
@@ -40,7 +40,7 @@ LIMIT_S = 100
 @pytest.fixture(scope="module", params=sorted(SERVERS))
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedStage]:
     folder = tmp_path_factory.mktemp("stage")
-    with scripted(request.param, folder, module="tests.component.interop") as running:
+    with scripted(request.param, folder, module="tests.fakes.interop") as running:
         yield running
 
 

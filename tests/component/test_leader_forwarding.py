@@ -14,7 +14,7 @@ from grpc import aio
 
 from controller.leader_forwarding import LoadForwarder
 from controller.placement.placement import Residency
-from tests.component.controllers import running
+from tests.component.running_controller import running
 from tests.unit.controller.folders import publish
 from tests.unit.controller.tritons import Desk, FakeTriton, read
 from triptych.errors import DeadlineExceeded, Unavailable

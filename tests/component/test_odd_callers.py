@@ -12,8 +12,8 @@ import grpc
 import psutil
 import pytest
 
-from tests.component.scripted.process import ScriptedStage, request, scripted
-from tests.component.scripted.raw import INFER, Headers, RawConnection, connected
+from tests.fakes.scripted.process import ScriptedStage, request, scripted
+from tests.fakes.scripted.raw import INFER, Headers, RawConnection, connected
 from triptych.server import SERVERS
 
 FAST = request("echo").SerializeToString()

@@ -32,7 +32,7 @@ from triptych.runtime.thread_pool import ThreadPool
 from triptych.server import GrpcioServer
 from triptych.server.inference_servicer import SERVICE
 from triptych.telemetry.exported_spans import ExportedSpans
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 MODELS = ROOT / "model-repository"
@@ -174,9 +174,9 @@ async def test_the_step_in_process_leaves_the_callers_call_as_it_is_and_counts_b
     spans = ExportedSpans("postprocess", "", InMemorySpanExporter())
     metrics = StageMetrics("postprocess", spans)
     postprocess, call = InProcessPostprocess(Settings(), metrics, SMALL), Call.within(20, metadata)
-    call.unwritten = []
+    call.on_settled = []
     await postprocess(batch(SALES, rows(1, 7, "forecast")), call)
-    assert (call.unwritten, call.metadata) == ([], metadata)
+    assert (call.on_settled, call.metadata) == ([], metadata)
     labels = {"stage": "postprocess", "family": "sales_forecast", "version": "1", "code": "OK"}
     assert metrics.registry.get_sample_value("triptych_requests_total", labels) == 1
     spans.close()

@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 from preprocess.catalog import Target
 from preprocess.predictors import Predictors
 from preprocess.settings import Settings
-from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.client.upstream import Upstream
 from triptych.errors import DeadlineExceeded, Overloaded, Unavailable
 from triptych.protocol import controller_pb2 as cp

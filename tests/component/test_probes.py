@@ -21,11 +21,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from local.endpoints import free_endpoints
-from tests.component.scripted.process import scripted, start
 from tests.e2e.kubectl import wait_for
+from tests.fakes.scripted.process import scripted, start
 from triptych.runtime.settings import StageSettings
 from triptych.server import SERVERS, GrpcioServer
-from triptych.server.probes import ProbePages
+from triptych.server.probes import ProbeHandler
 
 
 @pytest.fixture(params=sorted(SERVERS))
@@ -72,11 +72,11 @@ def test_a_stage_that_leaves_is_live_and_not_ready_and_its_metrics_stay(server: 
 
 
 async def test_a_loop_that_does_not_turn_is_neither_live_nor_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triptych.server.probes.TURN_S", 0.05)
+    monkeypatch.setattr("triptych.server.probes.LOOP_TIMEOUT_S", 0.05)
     said: list[int] = []
     server = GrpcioServer([], StageSettings())
     await server.set_ready(True)
-    pages = ProbePages(CollectorRegistry(), server, asyncio.get_running_loop())
+    pages = ProbeHandler(CollectorRegistry(), server, asyncio.get_running_loop())
     for path in ("/live", "/ready"):
         ask = partial(pages.answer, "GET", path, HTTPMessage())
         asking = threading.Thread(target=lambda ask=ask: said.append(asyncio.run(ask())[0]))

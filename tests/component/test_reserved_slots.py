@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from controller.settings import Settings
-from tests.component.controllers import Setting, Stub, running
+from tests.component.running_controller import Setting, Stub, running
 from tests.unit.controller.folders import declare, publish
 from triptych.protocol import controller_pb2 as cp
 

@@ -14,7 +14,7 @@ from select import select
 import grpc
 import pytest
 
-from tests.component.scripted.frames import (
+from tests.fakes.scripted.frames import (
     CANCEL,
     DATA,
     END_HEADERS,
@@ -28,7 +28,7 @@ from tests.component.scripted.frames import (
     literal,
     opening,
 )
-from tests.component.scripted.process import CHART_BYTES, ScriptedStage, request, scripted
+from tests.fakes.scripted.process import CHART_BYTES, ScriptedStage, request, scripted
 from triptych.http2.framing import framed
 
 MIB = 1 << 20

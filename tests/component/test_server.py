@@ -19,8 +19,8 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.component.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
-from tests.component.scripted.samples import ERRORS, SAMPLES
+from tests.fakes.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
+from tests.fakes.scripted.samples import ERRORS, SAMPLES
 from triptych.protocol.status import CODES, INTERNAL_TEXT, RETRY_AFTER, SAID_BY_US
 from triptych.server import SERVERS
 
@@ -67,7 +67,7 @@ def test_each_error_reaches_the_caller_as_its_row_says(stage: ScriptedStage, err
     code = {**CODES, ValueError: grpc.StatusCode.INTERNAL}[type(error)]
     assert raised.code() is code
     assert raised.details() == (INTERNAL_TEXT if code is grpc.StatusCode.INTERNAL else str(error))
-    assert (SAID_BY_US, "1") in trailers(raised)
+    assert (STAGE_ERROR, "1") in trailers(raised)
 
 
 def test_a_hint_when_to_come_back_is_in_the_trailers(stage: ScriptedStage) -> None:

@@ -17,8 +17,9 @@ import pytest
 import trustme
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.component.scripted.attacks import INFER, block
-from tests.component.scripted.frames import (
+from tests.e2e.kubectl import wait_for
+from tests.fakes.scripted.attacks import INFER, block
+from tests.fakes.scripted.frames import (
     ACK,
     CONTINUATION,
     DATA,
@@ -38,8 +39,7 @@ from tests.component.scripted.frames import (
     settings,
     window,
 )
-from tests.component.scripted.process import CHART_BYTES, ScriptedStage, request, scripted
-from tests.e2e.kubectl import wait_for
+from tests.fakes.scripted.process import CHART_BYTES, ScriptedStage, request, scripted
 from triptych.server import SERVERS
 
 MIB = 1 << 20

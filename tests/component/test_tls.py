@@ -16,7 +16,7 @@ import trustme
 from tritonclient.grpc import service_pb2 as pb
 
 from local.endpoints import free_endpoints
-from tests.component.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
+from tests.fakes.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
 from triptych.client.upstream import Upstream
 from triptych.errors import StageUnavailable
 from triptych.protocol.call import Call
@@ -135,7 +135,7 @@ async def test_a_stage_calls_another_with_the_files_of_its_settings(
 async def test_a_stage_takes_up_what_it_shows_and_trusts_when_it_is_renewed(
     server: str, tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("triptych.client.upstream.LOOK_S", 0.0)
+    monkeypatch.setattr("triptych.client.upstream.CERTIFICATE_CHECK_S", 0.0)
     own = certificates.serve("caller")
     ours = StageSettings(upstream_ca=certificates.trusted(), upstream_cert=own["tls_cert"], upstream_key=own["tls_key"])
     port = free_endpoints()["preprocess"].port

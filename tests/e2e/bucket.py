@@ -1,4 +1,4 @@
-"""A place for models in the S3 store of the development cluster."""
+"""A bucket prefix for models in the S3 store of the development cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from obstore.store import S3Store
 
 from local.environments import ROOT
 from tests.e2e.kubectl import Kubectl
-from tests.e2e.relay import Relay
+from tests.fakes.tcp_relay import Relay
 
 MODELS = ROOT / "model-repository"
 NAMESPACE, NAME, BUCKET = "storage", "s3", "models"
@@ -23,7 +23,7 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True)
 class Bucket:
-    """A prefix of the test's own in a bucket, reached over a network that can be cut."""
+    """A prefix in a bucket, for one test, behind a relay that can be cut."""
 
     uri: str
     store: S3Store
@@ -32,16 +32,16 @@ class Bucket:
 
     @property
     def variables(self) -> dict[str, str]:
-        """For a process on this machine, over the relay."""
+        """Environment variables for a process on this machine, through the relay."""
         return self.keys | {"AWS_REGION": REGION, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.relay.port}"}
 
     @property
     def endpoint(self) -> str:
-        """For a pod."""
+        """Endpoint of the store for a pod."""
         return f"http://{NAME}.{NAMESPACE}:9000"
 
     def upload(self, model: str, version: int = 1) -> None:
-        """The files of an example as that version, its contract as the last."""
+        """Upload the files of an example model as a version, the contract last."""
         files = [MODELS / model / "config.pbtxt", *sorted((MODELS / model / "1").iterdir(), reverse=True)]
         for file in files:
             path = file.name if file.parent.name == model else f"{version}/{file.name}"
@@ -50,7 +50,7 @@ class Bucket:
 
 @contextmanager
 def new_bucket(kubeconfig: Path) -> Iterator[Bucket]:
-    """Empty, and deleted at the end; skips the test where there is no store."""
+    """Create an empty prefix and delete it at the end. Skips the test if there is no store."""
     kubectl = Kubectl(kubeconfig, NAMESPACE)
     if kubectl.run("get", "service", NAME, check=False).returncode:
         pytest.skip("needs the object store: cluster up --with s3")

@@ -1,6 +1,6 @@
-"""What the tests of canaries share: a model whose two versions number their classes differently, lanes, and shares.
+"""Shared steps of the canary tests. The two versions of the model number their classes differently.
 
-An answer that mixes versions has a wrong label.
+An answer that mixes versions therefore has a wrong label.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import cv2
 from tritonclient.grpc import service_pb2 as pb
 
 from local.environments import ROOT
-from tests.e2e.census import Answer, Census, lanes_of, likely
+from tests.e2e.answer_recorder import Answer, AnswerRecorder, lanes_of, likely
 from tests.e2e.conftest import Figure
-from tests.e2e.handbook import Handbook
+from tests.e2e.documented_commands import DocumentedCommands
 from tests.e2e.kubectl import wait_for
 from tests.e2e.release import START_S, Endpoint, Release
 from tests.integration.conftest import INFER, Caller
@@ -31,7 +31,7 @@ SMALL = {"resources": {"requests": {"cpu": "20m"}}}  # two lanes, and one more p
 
 
 def _small_picture() -> bytes:
-    """A seven, small: what is measured here is who answers, not how pictures are decoded."""
+    """A small picture of a seven, since decoding is not under test."""
     large = cv2.imread(str(ROOT / "examples/data/seven_640x480.jpg"))
     assert large is not None
     encoded: bytes = cv2.imencode(".jpg", cv2.resize(large, (160, 120), interpolation=cv2.INTER_AREA))[1].tobytes()
@@ -43,22 +43,22 @@ DIGIT = infer_request("digits_gb", {"image": PICTURE})
 
 
 def small(**more: dict[str, Any]) -> dict[str, Any]:
-    """Values of a release of small pods, and more by stage."""
+    """Chart values for small pods, with additions by stage."""
     return {stage: SMALL | more.get(stage, {}) for stage in STAGES}
 
 
 def with_images(tag: str) -> dict[str, dict[str, Any]]:
-    """The images of the two stages of code under a tag."""
+    """Chart values for the images of preprocess and postprocess under a tag."""
     return {stage: {"image": f"triptych/{stage}:{tag}"} for stage in ("preprocess", "postprocess")}
 
 
 def served(*shares: tuple[int, int]) -> dict[str, Any]:
-    """The spec of a ServedModel of digits_gb, by version and percent."""
+    """Spec of a ServedModel of digits_gb, by version and percent."""
     return {"model": "digits_gb", "traffic": [{"version": version, "percent": percent} for version, percent in shares]}
 
 
 def apply_traffic(release: Release, *shares: tuple[int, int]) -> None:
-    """Returns once it is in force."""
+    """Apply a traffic split and wait until it is in force."""
     head = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": {"name": "digits-gb"}}
     release.kubectl.apply(json.dumps(head | {"spec": served(*shares)}))
     wait_for_traffic(release, *shares)
@@ -74,7 +74,7 @@ def wait_for_traffic(release: Release, *shares: tuple[int, int]) -> None:
 
 
 def installed(new_release: Callable[[str, str], Release], name: str, mode: str, **values: Any) -> Release:
-    """A release of small pods that answers through its gateway."""
+    """Install a release of small pods and wait until it answers through its gateway."""
     release = new_release(name, mode)
     release.apply(small() | values)
     for component in ("controller", "predictor"):
@@ -84,21 +84,21 @@ def installed(new_release: Callable[[str, str], Release], name: str, mode: str, 
 
 
 def wait_for_first_answer(release: Release) -> None:
-    """Through the gateway."""
-    caller = wait_for(lambda: _entrance(release), "the entrance is there", START_S)
+    """Wait until the release answers through its gateway."""
+    caller = wait_for(lambda: _endpoint_caller(release), "the endpoint is there", START_S)
     wait_for(lambda: answers(caller, DIGIT), "the first answer", START_S)
     caller.channel.close()
 
 
-def _entrance(release: Release) -> Caller | None:
+def _endpoint_caller(release: Release) -> Caller | None:
     try:
-        return release.outside().caller()
+        return release.gateway().caller()
     except AssertionError:
         return None
 
 
 def right_labels(server: Endpoint) -> Mapping[int, object]:
-    """The labels of each version, asked for by its number while nothing changes."""
+    """Labels of each version, requested by number while nothing changes."""
     caller = server.caller()
     asked = (infer_request("digits_gb", {"image": PICTURE}, version=str(version)) for version in (1, 2))
     found = [Answer.of(caller.infer(request, timeout_s=60)) for request in asked]
@@ -107,18 +107,18 @@ def right_labels(server: Endpoint) -> Mapping[int, object]:
     return {each.version: each.labels for each in found}
 
 
-def counted(census: Census, percent: float, lane: Lane, figure: Figure) -> None:
-    """The share of a lane is what was asked for."""
-    counts = lanes_of(census.next(COUNTED))
+def counted(recorder: AnswerRecorder, percent: float, lane: Lane, figure: Figure) -> None:
+    """Assert that the share of a lane is as configured."""
+    counts = lanes_of(recorder.next(COUNTED))
     figure(f"{percent:g} %: {dict(counts)} of {COUNTED}")
     assert likely(counts[lane], COUNTED, percent), counts
 
 
-def follow(book: Handbook, census: Census, *labels: str) -> None:
-    """The commands of the page; what is lost meanwhile is told with the label."""
+def follow(commands: DocumentedCommands, recorder: AnswerRecorder, *labels: str) -> None:
+    """Run commands of the page; failures meanwhile are recorded under their label."""
     for label in labels:
-        census.doing = label
-        book.run(label)
+        recorder.phase = label
+        commands.run(label)
 
 
 def assert_the_header_chooses(server: Endpoint, lanes: Mapping[str, Lane]) -> None:

@@ -1,4 +1,4 @@
-"""A namespace for each test, on whatever cluster KUBECONFIG names; what is left of a failed test is kept."""
+"""Fixtures for tests on the cluster of KUBECONFIG: a namespace per test, and evidence of failed tests."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ruamel.yaml import YAML
 from local.environments import ROOT
 from tests.e2e import images
 from tests.e2e.kubectl import Kubectl, wait_for
-from tests.e2e.relay import Relay
 from tests.e2e.release import Release
+from tests.fakes.tcp_relay import Relay
 from tests.unit.controller import folders
 from tools.chart import program
 
@@ -47,7 +47,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What was measured on the way, by whichever worker."""
+    """Write the figures that tests have measured, from all workers."""
     reports = [each for kind in ("passed", "failed") for each in terminalreporter.stats.get(kind, ())]
     lines = [
         text for report in reports if report.when == "call" for name, text in report.user_properties if name == FIGURE
@@ -59,14 +59,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Figure:
-    """Keeps a sentence with a measurement for the end of the run; nothing is asserted about it."""
+    """Record a sentence with a measurement for the end of the run; it is not asserted."""
     name = request.node.name.removeprefix("test_")
     return lambda text: request.node.user_properties.append((FIGURE, f"{name}: {text}"))
 
 
 @pytest.fixture(scope="session")
 def kubeconfig() -> Path:
-    """Of a cluster where the tests may make namespaces and definitions."""
+    """Kubeconfig of a cluster in which the tests may create namespaces and definitions."""
     path = os.environ.get("KUBECONFIG", "")
     if not path or not Path(path).exists():
         pytest.skip("needs a Kubernetes cluster: set KUBECONFIG")
@@ -77,7 +77,7 @@ def kubeconfig() -> Path:
 
 @pytest.fixture(scope="session")
 def definition(kubeconfig: Path) -> Path:
-    """ServedModel is known to the cluster."""
+    """Apply the definition of ServedModel to the cluster."""
     kubectl = Kubectl(kubeconfig, "default")
     kubectl("apply", "--server-side", "--force-conflicts", f"--filename={DEFINITION}")
     wait_for(
@@ -95,7 +95,7 @@ def _new_namespace(kubeconfig: Path, name: str) -> Kubectl:
 
 @pytest.fixture(scope="session")
 def images_tag(kubeconfig: Path, definition: Path) -> str:
-    """The tag of images of this checkout, in the node."""
+    """Tag of the images of this checkout in the node."""
     if program.find() is None:
         pytest.skip("needs helm on the PATH")
     return images.ensure(Kubectl(kubeconfig, "default"))
@@ -103,13 +103,13 @@ def images_tag(kubeconfig: Path, definition: Path) -> str:
 
 @pytest.fixture(scope="session")
 def next_tag(kubeconfig: Path, images_tag: str) -> str:
-    """Another tag of preprocess and postprocess."""
+    """A second tag of preprocess and postprocess."""
     return images.ensure_next(Kubectl(kubeconfig, "default"), images_tag)
 
 
 @pytest.fixture(scope="module")
 def new_release(kubeconfig: Path, images_tag: str) -> Iterator[Callable[[str, str], Release]]:
-    """A place for a release, by a name and a mode: a namespace of its own, deleted after the module."""
+    """Factory of releases by name and mode, each in a new namespace that is deleted after the module."""
     made: list[Release] = []
 
     def new(name: str, mode: str) -> Release:
@@ -128,7 +128,7 @@ def new_release(kubeconfig: Path, images_tag: str) -> Iterator[Callable[[str, st
 
 @pytest.fixture
 def kubectl(request: pytest.FixtureRequest, kubeconfig: Path, definition: Path, tmp_path: Path) -> Iterator[Kubectl]:
-    """kubectl in a namespace of the test's own."""
+    """kubectl in a new namespace for the test."""
     kubectl = _new_namespace(kubeconfig, request.node.name)
     yield kubectl
     report = request.node.stash.get(REPORT, None)
@@ -139,7 +139,7 @@ def kubectl(request: pytest.FixtureRequest, kubeconfig: Path, definition: Path, 
 
 @pytest.fixture
 def account(kubectl: Kubectl, tmp_path: Path) -> Path:
-    """A kubeconfig of the controller's own account, with the few rights that it has."""
+    """A kubeconfig of the controller's service account with its limited rights."""
     kubectl("apply", f"--filename={HERE / 'rbac.yaml'}")
     config = YAML(typ="safe").load(kubectl.kubeconfig.read_text())
     config["users"] = [{"name": "controller", "user": {"token": kubectl("create", "token", "controller").strip()}}]
@@ -154,7 +154,7 @@ def account(kubectl: Kubectl, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def relay(account: Path) -> Iterator[Relay]:
-    """Between the controller and the API server; the account goes through it from now on."""
+    """A relay between the controller and the API server, used by the account's kubeconfig."""
     config = YAML(typ="safe").load(account.read_text())
     cluster = config["clusters"][0]["cluster"]
     server = urlsplit(cluster["server"])
@@ -182,7 +182,7 @@ def publish(models: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def replica(kubectl: Kubectl, account: Path, models: Path, tmp_path: Path) -> Iterator[StartReplica]:
-    """Starts replicas of the controller by name; their logs are kept as `<name>.log`."""
+    """Start replicas of the controller by name, with their logs in `<name>.log`."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(name: str = "controller-0") -> subprocess.Popen[bytes]:
@@ -199,7 +199,7 @@ def replica(kubectl: Kubectl, account: Path, models: Path, tmp_path: Path) -> It
 
 
 def _evidence(kubectl: Kubectl, folder: Path) -> str:
-    """Everything in the namespace and what the replicas said, also as files."""
+    """Save the objects of the namespace and the logs of the replicas, and return them as text."""
     looks = {
         "objects.yaml": ("get", "servedmodels,leases,events", "--output=yaml"),
         "describe.txt": ("describe", "servedmodels"),
@@ -213,7 +213,7 @@ def _evidence(kubectl: Kubectl, folder: Path) -> str:
 
 
 def _evidence_of(release: Release) -> str:
-    """What the namespace of a release holds and what its pods said; as files too."""
+    """Save the objects, events and pod logs of a release, and return an excerpt."""
     folder = Path(tempfile.mkdtemp(prefix=f"{release.kubectl.namespace}-"))
     looks = {
         "objects.yaml": ("get", "all,inferenceservices,servedmodels,leases,horizontalpodautoscalers", "--output=yaml"),

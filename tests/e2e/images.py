@@ -1,4 +1,4 @@
-"""Images of this checkout in the cluster's node, under a tag that their sources give."""
+"""Images of this checkout in the cluster's node, tagged by a digest of their sources."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STAGES = ("preprocess", "postprocess")
 
 
 def ensure(kubectl: Kubectl) -> str:
-    """The tag to install; builds what the node of a development cluster does not have.
+    """The tag to install. Missing images are built into the node of a development cluster.
 
-    On another cluster images are there already: under TRIPTYCH_TAG, or under the version of the chart.
+    Other clusters must have them already, under TRIPTYCH_TAG or the version of the chart.
     """
     if tag := os.environ.get("TRIPTYCH_TAG"):
         return tag
@@ -35,7 +35,7 @@ def ensure(kubectl: Kubectl) -> str:
 
 
 def ensure_next(kubectl: Kubectl, tag: str) -> str:
-    """A second tag of preprocess and postprocess, for what an update brings; on another cluster TRIPTYCH_NEXT_TAG."""
+    """A second tag of preprocess and postprocess, for updates; on another cluster TRIPTYCH_NEXT_TAG."""
     if given := os.environ.get("TRIPTYCH_NEXT_TAG"):
         return given
     if not CLUSTER.is_file() or os.environ.get("TRIPTYCH_TAG"):
@@ -64,7 +64,7 @@ def _version() -> str:
 
 
 def _in_the_node(kubectl: Kubectl) -> set[str]:
-    """Names that the kubelet has told lately."""
+    """Image names that the kubelet has reported."""
     nodes = kubectl.get("nodes")["items"]
     return {name for node in nodes for image in node["status"].get("images", ()) for name in image["names"] or ()}
 
@@ -77,7 +77,7 @@ def _digest() -> str:
 
 
 def _sources() -> Iterator[Path]:
-    """What a build's context holds, less what .dockerignore leaves out."""
+    """Files of the build context, except those that .dockerignore excludes."""
     yield ROOT / "examples/models/Dockerfile"
     for folder in (ROOT / "services", ROOT / "model-repository", ROOT / "examples/backend"):
         for path in folder.rglob("*"):

@@ -1,4 +1,4 @@
-"""kubectl as tests use it, in one namespace."""
+"""Calls of kubectl in one namespace, and waiting for a state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Kubectl:
-    """kubectl against one cluster and namespace."""
+    """kubectl for one cluster and namespace."""
 
     kubeconfig: Path
     namespace: str
@@ -28,14 +28,14 @@ class Kubectl:
         return done
 
     def __call__(self, *arguments: str, given: str = "") -> str:
-        """What it prints."""
+        """Run kubectl and return its output."""
         return self.run(*arguments, given=given).stdout
 
     def apply(self, text: str) -> str:
         return self("apply", "--filename=-", given=text)
 
     def refused(self, text: str) -> str:
-        """Why the API server does not take it."""
+        """Apply a manifest that the API server refuses, and return the reason."""
         done = self.run("apply", "--filename=-", given=text, check=False)
         assert done.returncode, f"taken: {text}"
         return done.stderr
@@ -46,7 +46,7 @@ class Kubectl:
 
 
 def wait_for(look: Callable[[], T | None], what: str, timeout_s: float = 30.0) -> T:
-    """The first answer that is not None or False; fails with what was waited for."""
+    """Poll until `look` returns a true value, and return it; fail with `what` after the timeout."""
     deadline = time.monotonic() + timeout_s
     while True:
         found = look()

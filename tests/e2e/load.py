@@ -1,4 +1,4 @@
-"""A constant number of requests each second, and an account of every one of them."""
+"""Constant load with an account of every request."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ DEADLINE_S = 15.0
 
 
 @dataclass(frozen=True)
-class Question:
-    """A request, and the answer that is right."""
+class CheckedRequest:
+    """A request with its right answer."""
 
     request: bytes
     model: str
     right: dict[str, Array]
 
     @classmethod
-    def asked(cls, caller: Caller, request: pb.ModelInferRequest) -> Question:
-        """The right answer is the one of a chain that nothing disturbs."""
+    def of(cls, caller: Caller, request: pb.ModelInferRequest) -> CheckedRequest:
+        """Record the answer of an undisturbed chain as the right one."""
         answer = caller.infer(request, timeout_s=60)
         return cls(request.SerializeToString(), answer.model_name, decode_response(answer))
 
     def is_answered_by(self, response: pb.ModelInferResponse) -> bool:
-        """A batch with other rows may change the last bit of a float, and nothing else."""
+        """Whether the answer is right; batches of other sizes may change the last bits of floats."""
         outputs = decode_response(response)
         if response.model_name != self.model or outputs.keys() != self.right.keys():
             return False
@@ -47,20 +47,22 @@ class Question:
 
 
 class Load:
-    """Sends `per_second` requests while the block runs, over connections of its own, in turns.
+    """Sends `per_second` requests/s during the block, in turns over one connection per endpoint.
 
-    The clients are plain: one connection each, a deadline, no retries of their own.
+    The clients are plain: a deadline, and no retries.
     """
 
-    def __init__(self, endpoints: Sequence[Endpoint], questions: Sequence[Question], per_second: float = 60) -> None:
+    def __init__(
+        self, endpoints: Sequence[Endpoint], requests: Sequence[CheckedRequest], per_second: float = 60
+    ) -> None:
         self.sent = 0
         self.answered = 0
         self.wrong: list[str] = []
         self.lost: Counter[str] = Counter()
-        self.lost_at_s: list[float] = []  # since the beginning
+        self.lost_at_s: list[float] = []  # since the start of the load
         self.slowest_s = 0.0
         self._channels = [(endpoint, endpoint.channel()) for endpoint in endpoints]
-        self._questions, self._pause_s = questions, 1 / per_second
+        self._requests, self._pause_s = requests, 1 / per_second
         self._some = int(2 * per_second)
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._send)
@@ -76,7 +78,7 @@ class Load:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.wait_for_answers(self._some)  # after the last disturbance
+            self.wait_for_answers(self._some)  # sent after the last disturbance
         self._stop.set()
         self._thread.join()
         wait_for(lambda: self._settled() == self.sent, "every request has ended", 2 * DEADLINE_S)
@@ -92,7 +94,7 @@ class Load:
         )
 
     def wait_for_answers(self, more: int) -> None:
-        """Until that many more requests have been sent and have ended, and not all of them badly."""
+        """Wait until `more` further requests have ended, at least one of them answered."""
         ended, answered = self._settled() + more, self.answered
         wait_for(lambda: self._settled() >= ended and self.answered > answered, f"{more} more answers", 60)
 
@@ -105,18 +107,18 @@ class Load:
 
     def _send(self) -> None:
         calls = [(server, channel.unary_unary(INFER)) for server, channel in self._channels]
-        turns = zip(itertools.cycle(calls), itertools.cycle(self._questions), strict=False)
+        turns = zip(itertools.cycle(calls), itertools.cycle(self._requests), strict=False)
         due_s = time.monotonic()
         while not self._stop.is_set():
-            (server, call), question = next(turns)
+            (server, call), checked = next(turns)
             self.sent += 1
             sent_s = time.monotonic()
-            future = call.future(question.request, timeout=DEADLINE_S)
-            future.add_done_callback(partial(self._ended, server, question, sent_s))
+            future = call.future(checked.request, timeout=DEADLINE_S)
+            future.add_done_callback(partial(self._ended, server, checked, sent_s))
             due_s += self._pause_s
             self._stop.wait(max(0.0, due_s - time.monotonic()))
 
-    def _ended(self, server: Endpoint, question: Question, sent_s: float, future: Any) -> None:
+    def _ended(self, server: Endpoint, checked: CheckedRequest, sent_s: float, future: Any) -> None:
         error = future.exception()
         response = None if error else pb.ModelInferResponse.FromString(future.result())
         with self._lock:
@@ -125,10 +127,10 @@ class Load:
                 what = f"{server.name} {error.code().name}: {error.details()}"
                 self.lost[what] += 1
                 self.lost_at_s.append(round(time.monotonic() - self._began_s, 1))
-            elif question.is_answered_by(response):
+            elif checked.is_answered_by(response):
                 self.answered += 1
             else:
-                self.wrong.append(f"{question.model}: {decode_response(response)}"[:500])
+                self.wrong.append(f"{checked.model}: {decode_response(response)}"[:500])
 
 
 def _same(one: Array, other: Array) -> bool:

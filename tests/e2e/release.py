@@ -1,4 +1,4 @@
-"""A release of the chart in a namespace of its own: installed, changed, asked, and taken away."""
+"""A release of the chart in its own namespace: install, upgrade, call and uninstall."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from tools.chart import program
 
 NAME = "triptych"
 STAGES = ("preprocess", "predictor", "postprocess")
-START_S = 180.0  # for pods, on a machine that does other things too
+START_S = 180.0  # for pods, on a busy machine
 GATEWAY = {"name": "kserve-ingress-gateway", "namespace": "kserve"}  # of the development cluster
 ENVOY = "gateway.envoyproxy.io/owning-gateway-name=kserve-ingress-gateway"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A way into the chain; `authority` is the host that a gateway knows it by."""
+    """An address of the chain; `authority` is its host at a gateway."""
 
     name: str
     address: str
     authority: str = ""
 
     def channel(self) -> Any:
-        """With a connection of its own."""
+        """A channel with a separate connection."""
         authority = [("grpc.default_authority", self.authority)] if self.authority else []
         return grpc.insecure_channel(self.address, [*UNBOUNDED, ("grpc.use_local_subchannel_pool", 1), *authority])
 
     def caller(self) -> Caller:
-        return DoorCaller(self)
+        return EndpointCaller(self)
 
 
-class DoorCaller(Caller):
-    """A plain client at a server."""
+class EndpointCaller(Caller):
+    """A plain gRPC client of an endpoint."""
 
     def __init__(self, server: Endpoint) -> None:
         self.channel = server.channel()
@@ -69,18 +69,18 @@ class Release:
         return done
 
     def values(self, more: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What it is installed with: its mode and images, its host at the gateway, and more."""
+        """Chart values of the release: mode, image tag, gateway, and additions."""
         own: dict[str, Any] = {"mode": self.mode, "tag": self.tag}
         if self.mode != "Knative":
             own["gateway"] = {"enabled": True, "parents": [GATEWAY], "hostnames": [self.host]}
         return own | (more or {})
 
     def apply(self, values: dict[str, Any] | None = None) -> None:
-        """Installs, or upgrades to exactly these values; does not wait."""
+        """Install, or upgrade to exactly these values, without waiting."""
         given = json.dumps(self.values(values))
         self.helm("upgrade", "--install", NAME, str(program.CHART), "--values=-", given=given)
 
-    def prove(self) -> str:
+    def helm_test(self) -> str:
         """Output of `helm test`. The pod of a failed check stays, with its log."""
         return self.helm("test", NAME, "--timeout=5m").stdout
 
@@ -95,7 +95,7 @@ class Release:
         return found
 
     def settled(self, component: str, count: int = 1, without: frozenset[str] = frozenset()) -> bool:
-        """That many pods, all ready, none of them leaving, and none of the ones in `without`."""
+        """Whether there are `count` pods, all ready, none terminating, and none in `without`."""
         pods = self.pods(component)
         return len(pods) == count and all(is_ready(pod) and uid(pod) not in without for pod in pods)
 
@@ -106,15 +106,15 @@ class Release:
     def uids(self, component: str) -> frozenset[str]:
         return frozenset(uid(pod) for pod in self.pods(component))
 
-    def inside(self) -> Endpoint:
-        """As a caller in the cluster has it."""
+    def service(self) -> Endpoint:
+        """Endpoint of preprocess's Service for callers in the cluster."""
         if self.mode != "Knative":
             return Endpoint("service", f"{self._cluster_ip(self.kubectl.namespace, 'preprocess')}:9000")
         internal = self._cluster_ip("kourier-system", "kourier-internal")
         return Endpoint("service", f"{internal}:80", f"preprocess-predictor.{self.kubectl.namespace}.svc.cluster.local")
 
-    def outside(self) -> Endpoint:
-        """Through the gateway: Knative's, or that of the Gateway API."""
+    def gateway(self) -> Endpoint:
+        """Endpoint at the gateway: Knative's, or that of the Gateway API."""
         if self.mode == "Knative":
             host = f"preprocess-predictor.{self.kubectl.namespace}.example.com"
             return Endpoint("gateway", f"{self._cluster_ip('kourier-system', 'kourier')}:80", host)
@@ -127,7 +127,7 @@ class Release:
         return found
 
     def wait_for_event(self, *words: str) -> str:
-        """The first message of an event that has all these words, within a minute."""
+        """Wait up to a minute for an event whose message has all these words, and return the message."""
 
         def told() -> str | None:
             messages = [event.get("message", "") for event in self.events()]
@@ -136,7 +136,7 @@ class Release:
         return wait_for(told, f"an event says {' and '.join(words)}", 60)
 
     def objects(self) -> list[str]:
-        """Everything in the namespace that Kubernetes itself does not put into each one, and no events."""
+        """Names of all objects in the namespace, except events and those that every namespace has."""
         own = ("configmap/kube-root-ca.crt", "serviceaccount/default")
         kinds = self.kubectl("api-resources", "--namespaced", "--verbs=list", "--output=name").split()
         wanted = [kind for kind in kinds if not kind.startswith("events") and not kind.endswith("metrics.k8s.io")]
@@ -155,13 +155,13 @@ def uid(pod: dict[str, Any]) -> str:
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
-    """Ready, and not leaving."""
+    """Whether a pod is ready and not terminating."""
     conditions = {each["type"]: each["status"] for each in pod["status"].get("conditions", ())}
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it took."""
+    """Duration of a call in seconds."""
     start = time.monotonic()
     work()
     return time.monotonic() - start

@@ -1,9 +1,9 @@
-"""One replica of the controller's Kubernetes side, as a process: real folder, real cluster, and no Triton.
+"""One replica of the controller's Kubernetes side as a process, with a real folder and cluster but no Triton.
 
     python -m tests.e2e.replica MODELS NAMESPACE NAME KUBECONFIG
 
-What the documents ask for is taken to be in force. A file `MODELS/../fail/<model>-<version>` makes that version
-fail to load, for the words in it.
+Traffic of the documents counts as in force. A file `MODELS/../fail/<model>-<version>` makes that version fail to load,
+with the file's content as the reason.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TIMING = LeaseTiming(lease_duration_s=3.0, renew_deadline_s=2.0, retry_period_s=
 
 
 class Replica:
-    """Everything of the controller but its endpoint and its Tritons."""
+    """The controller without its endpoint and its Tritons."""
 
     def __init__(self, api: Api, models: Path, options: ClusterOptions) -> None:
         self._failing = models.parent / "fail"
@@ -43,7 +43,7 @@ class Replica:
         )
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         await self.watcher.start()
         election = asyncio.create_task(self.cluster.run())
         try:

@@ -1,4 +1,4 @@
-"""The controller itself, two of it, in a cluster: as `python -m controller` with the rights that its account has."""
+"""Two controllers as `python -m controller` against a cluster, with the rights of their service account."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Start = Callable[[str], tuple["subprocess.Popen[bytes]", str]]
 
 @pytest.fixture
 def start(kubectl: Kubectl, account: Path, models: Path, tmp_path: Path) -> Iterator[Start]:
-    """Starts a controller by name; returns its process and address. No Triton answers where it looks for one."""
+    """Start controllers by name; each gives its process and address. No Triton listens at the configured address."""
     started: list[subprocess.Popen[bytes]] = []
 
     def begin(name: str) -> tuple[subprocess.Popen[bytes], str]:
@@ -61,7 +61,7 @@ def free_port() -> int:
 
 
 def shares(address: str) -> dict[str, dict[int, int]]:
-    """The catalog that a controller tells preprocess: percent by model and version."""
+    """Traffic that a controller publishes to preprocess: percent by model and version."""
     with grpc.insecure_channel(address) as channel:
         watch: Any = channel.unary_stream(
             "/triptych.v1.Controller/Watch",

@@ -1,4 +1,4 @@
-"""What the API server makes of the definition of ServedModel: admission, kubectl explain, columns."""
+"""Definition of ServedModel in the API server: admission, kubectl explain, columns."""
 
 from __future__ import annotations
 

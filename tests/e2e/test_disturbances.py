@@ -1,6 +1,6 @@
-"""Two replicas of each stage, a constant load, and everything that happens to pods: nothing is lost, nothing is wrong.
+"""Disturbances of pods under constant load, with two replicas of each stage: no answer is lost or wrong.
 
-Half of the load comes to the address of the Service, where a connection stays on one pod, half through the gateway.
+Half of the load goes to the Service, where a connection stays on one pod, and half through the gateway.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import Figure
 from tests.e2e.kubectl import wait_for
-from tests.e2e.load import Load, Question
+from tests.e2e.load import CheckedRequest, Load
 from tests.e2e.release import STAGES, START_S, Release, is_ready
 from tests.integration.load import answers
 from tests.integration.messages import infer_request, noise_picture, objects, sales
@@ -38,20 +38,20 @@ PER_SECOND = 60
 
 
 class Served:
-    """A release with two replicas of each stage, which is whole before and after each disturbance."""
+    """A release with two replicas of each stage, all ready before and after each disturbance."""
 
     def __init__(self, release: Release) -> None:
         self.release = release
         self.values: dict[str, Any] = {part: dict(values) for part, values in VALUES.items()}
-        self.endpoints = [release.inside(), release.inside(), release.outside(), release.outside()]
-        self.questions: list[Question] = []
+        self.endpoints = [release.service(), release.service(), release.gateway(), release.gateway()]
+        self.requests: list[CheckedRequest] = []
 
     def wait_until_whole(self, without: frozenset[str] = frozenset(), changed: tuple[str, ...] = ()) -> None:
         for part in PARTS:
             self.release.wait_until_settled(part, REPLICAS[part], without if part in changed else frozenset())
 
     def change(self, *parts: str) -> None:
-        """`helm upgrade` with other settings for these parts; returns when only pods with those are left."""
+        """Upgrade with other settings for these parts, and wait until only pods with them are left."""
         old = frozenset().union(*map(self.release.uids, parts))
         for part in parts:
             again = CHANGED[part].keys() <= self.values.get(part, {}).keys()
@@ -67,7 +67,7 @@ class Served:
         return next(str(pod["metadata"]["name"]) for pod in pods if is_ready(pod))
 
     def load(self) -> Load:
-        return Load(self.endpoints, self.questions, PER_SECOND)
+        return Load(self.endpoints, self.requests, PER_SECOND)
 
 
 @pytest.fixture(scope="module")
@@ -77,22 +77,22 @@ def served(new_release: Callable[[str, str], Release]) -> Iterator[Served]:
     for part in PARTS:
         release.wait_until_settled(part, REPLICAS[part])
     served = Served(release)
-    for endpoint in (release.inside(), release.outside()):
+    for endpoint in (release.service(), release.gateway()):
         caller = endpoint.caller()
         wait_for(partial(answers, caller, WARM[0]), f"{endpoint.name} answers", START_S)
-    served.questions = [Question.asked(caller, request) for request in WARM]
+    served.requests = [CheckedRequest.of(caller, request) for request in WARM]
     yield served
     release.uninstall()
 
 
 @pytest.fixture
 def release(served: Served) -> Release:
-    """For the evidence."""
+    """The release, for the evidence of a failed test."""
     return served.release
 
 
 def under_load(served: Served, disturb: Callable[[], object], figure: Figure) -> None:
-    """The disturbance, with load before, during and after it; nothing is lost."""
+    """Disturb the release under load, and assert that no answer is lost."""
     served.wait_until_whole()
     start = time.monotonic()
     with served.load() as load:
@@ -132,14 +132,14 @@ def test_the_eviction_of_a_pod_loses_nothing(served: Served, stage: str, figure:
 def test_a_stage_behind_preprocess_that_is_killed_at_once_loses_nothing(
     served: Served, stage: str, figure: Figure
 ) -> None:
-    """As a node under pressure does it: no preStop, no grace. Calls in flight go to the other replica."""
+    """Kill without preStop and grace, as a node under pressure does. Calls in flight are retried elsewhere."""
     kill = ("delete", "pod", "--force", "--grace-period=0")
     under_load(served, lambda: served.release.kubectl(*kill, served.oldest(stage)), figure)
 
 
 @pytest.fixture
 def retrying(served: Served) -> Iterator[Served]:
-    """Behind a gateway that sends again what a pod did not answer."""
+    """A release behind a gateway that retries unanswered requests."""
     kubectl = served.release.kubectl
     if kubectl.run("get", "backendtrafficpolicies", check=False).returncode:
         pytest.skip("needs Envoy Gateway: the cluster has no BackendTrafficPolicy")
@@ -160,9 +160,9 @@ def retrying(served: Served) -> Iterator[Served]:
 def test_a_preprocess_that_is_killed_at_once_loses_nothing_behind_a_gateway_that_retries(
     retrying: Served, figure: Figure
 ) -> None:
-    kill, endpoint = ("delete", "pod", "--force", "--grace-period=0"), retrying.release.outside()
+    kill, endpoint = ("delete", "pod", "--force", "--grace-period=0"), retrying.release.gateway()
     retrying.wait_until_whole()
-    with Load([endpoint, endpoint, endpoint], retrying.questions, PER_SECOND) as load:
+    with Load([endpoint, endpoint, endpoint], retrying.requests, PER_SECOND) as load:
         retrying.release.kubectl(*kill, retrying.oldest("preprocess"))
         retrying.wait_until_whole()
     figure(load.account)

@@ -1,4 +1,4 @@
-"""The chart on a real cluster: from `helm install` to an empty namespace, and upgrades that cannot work."""
+"""Life of a release: from `helm install` to an empty namespace, and upgrades that must fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local.environments import ROOT
 from local.examples import FILE
 from tests.e2e.conftest import Figure
 from tests.e2e.kubectl import wait_for
-from tests.e2e.load import Load, Question
+from tests.e2e.load import CheckedRequest, Load
 from tests.e2e.release import STAGES, START_S, Release, seconds
 from tests.integration.conftest import Caller
 from tests.integration.load import answers
@@ -68,17 +68,17 @@ def test_a_release_answers_for_every_model_and_leaves_nothing(
     assert release.objects() == []
     start = time.monotonic()
     release.apply(more)
-    inside = wait_for(lambda: _entrance(release), "the entrance is there", START_S)
+    inside = wait_for(lambda: _endpoint_caller(release), "the endpoint is there", START_S)
     wait_for(lambda: answers(inside, SALES), "the first answer", START_S)
     figure(f"{time.monotonic() - start:.1f} s from helm install to the first answer")
     start = time.monotonic()
-    said = release.prove()
+    said = release.helm_test()
     figure(f"{time.monotonic() - start:.1f} s for helm test")
     checks = 7 if more else 5
     assert said.count("TEST SUITE:     test-") == said.count("Succeeded") - 1 == checks, (
         said
     )  # 1: the ConfigMap that they share
-    outside = release.outside().caller()
+    outside = release.gateway().caller()
     wait_for(lambda: answers(outside, SALES), "the gateway knows the way", 60)
     for where, caller in (("inside", inside), ("the gateway", outside)):
         figure(f"{seconds(partial(ask_for_every_model, caller)):.1f} s for {len(MODELS)} models, by {where}")
@@ -87,17 +87,17 @@ def test_a_release_answers_for_every_model_and_leaves_nothing(
     wait_for(lambda: not release.objects(), "nothing is left", START_S)
 
 
-def _entrance(release: Release) -> Caller | None:
-    """None before Helm's and Knative's objects are there."""
+def _endpoint_caller(release: Release) -> Caller | None:
+    """A client of the release; None until its objects exist."""
     try:
-        return release.inside().caller()
+        return release.service().caller()
     except AssertionError:
         return None
 
 
 @pytest.fixture(scope="module")
 def serving(new_release: Callable[[str, str], Release]) -> Iterator[Release]:
-    """A release that answers; whoever breaks an upgrade mends it again."""
+    """A release that answers; tests that break an upgrade repair it."""
     release = new_release("broken-upgrades", "Standard")
     release.apply()
     for component in (*STAGES, "controller"):
@@ -138,8 +138,8 @@ def test_an_upgrade_that_cannot_work_says_why_and_what_served_goes_on(
 ) -> None:
     values, components, words = BROKEN[name]
     before = {component: serving.uids(component) for component in components}
-    question = Question.asked(serving.inside().caller(), SALES)
-    with Load([serving.inside(), serving.outside()], [question], per_second=20) as load:
+    checked = CheckedRequest.of(serving.service().caller(), SALES)
+    with Load([serving.service(), serving.gateway()], [checked], per_second=20) as load:
         start = time.monotonic()
         serving.apply(values)
         message = serving.wait_for_event(*words)

@@ -1,4 +1,4 @@
-"""KEDA and Prometheus: each stage grows on its own queue, by the chart's own queries, and shrinks again."""
+"""KEDA and Prometheus: each stage scales on its own queue, by the chart's queries, up and down."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.integration.conftest import Caller
 from tests.integration.load import Load, answers
 from tests.integration.messages import infer_request, sales
 
-QUESTION = infer_request("sales_forecast_de", sales(rows=16))
+REQUEST = infer_request("sales_forecast_de", sales(rows=16))
 CALLERS = 24
 MOST = 2
 ADDRESS = "http://prometheus.monitoring.svc:9090"
@@ -41,14 +41,14 @@ VALUES = {
 
 
 class Prometheus:
-    """The query interface of the Prometheus that KEDA asks."""
+    """Query interface of the Prometheus that KEDA uses."""
 
     def __init__(self, kubeconfig: Path) -> None:
         service = Kubectl(kubeconfig, "monitoring").get("service", "prometheus")["spec"]
         self._url = f"http://{service['clusterIP']}:{service['ports'][0]['port']}/api/v1/query"
 
     def value(self, query: str) -> float | None:
-        """None where the query finds nothing."""
+        """Value of a query; None if it finds nothing."""
         with urllib.request.urlopen(f"{self._url}?{urllib.parse.urlencode({'query': query})}", timeout=10) as response:
             found = json.load(response)["data"]["result"]
         return float(found[0]["value"][1]) if found else None
@@ -64,19 +64,19 @@ def prometheus(kubeconfig: Path) -> Prometheus:
 
 
 def query_of(release: Release, stage: str) -> str:
-    """What KEDA asks for a stage."""
+    """Query of KEDA's trigger for a stage."""
     (trigger,) = release.kubectl.get("scaledobject", stage)["spec"]["triggers"]
     return str(trigger["metadata"]["query"])
 
 
 def is_followed(release: Release, stage: str) -> bool:
-    """KEDA reads the trigger of a stage."""
+    """Whether KEDA reads the trigger of a stage."""
     found = release.kubectl.get("scaledobject", stage).get("status", {}).get("conditions", ())
     return {each["type"]: each["status"] for each in found}.get("Ready") == "True"
 
 
 def wanted_pods(release: Release, stage: str) -> int:
-    """What the autoscaler that KEDA made asked for last."""
+    """Pods that KEDA's autoscaler has last requested."""
     return int(release.kubectl.get("horizontalpodautoscaler", f"keda-hpa-{stage}")["status"]["desiredReplicas"])
 
 
@@ -90,10 +90,10 @@ def test_stages_grow_on_their_own_queues_and_shrink_when_these_are_empty(
     for stage in STAGES:
         release.wait_until_settled(stage)
         wait_for(partial(is_followed, release, stage), f"KEDA reads the trigger of {stage}", START_S)
-    caller = release.outside().caller()
-    wait_for(lambda: answers(caller, QUESTION), "the first answer", START_S)
+    caller = release.gateway().caller()
+    wait_for(lambda: answers(caller, REQUEST), "the first answer", START_S)
     start = time.monotonic()
-    with Load(caller, QUESTION, callers=CALLERS) as load:
+    with Load(caller, REQUEST, callers=CALLERS) as load:
         for stage in ("predictor", "preprocess"):
             wait_for(partial(release.settled, stage, MOST), f"{MOST} pods of {stage}", START_S)
             value = prometheus.value(query_of(release, stage))
@@ -107,5 +107,5 @@ def test_stages_grow_on_their_own_queues_and_shrink_when_these_are_empty(
     for stage in ("predictor", "preprocess"):
         wait_for(partial(release.settled, stage), f"one pod of {stage}", START_S)
     figure(f"one pod of each {time.monotonic() - start:.0f} s after the load ended")
-    assert answers(Caller(release.inside().address), QUESTION)
+    assert answers(Caller(release.service().address), REQUEST)
     release.uninstall()

@@ -1,4 +1,4 @@
-"""Two replicas: one leads, the other takes over, and nothing is done twice."""
+"""Leader election of two replicas: one leads, the other takes over, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from local.environments import ensure
 from tests.e2e.conftest import StartReplica
 from tests.e2e.kubectl import Kubectl, wait_for
-from tests.e2e.relay import Relay
 from tests.e2e.test_served_models import Publish, document, events, settled
+from tests.fakes.tcp_relay import Relay
 from tests.integration.leader_change import Goes, change_leader_under_load
 from tests.integration.replicas import Replicas
 
@@ -25,7 +25,7 @@ def published(publish: Publish) -> None:
 
 
 def leader(kubectl: Kubectl) -> str:
-    """Name of the replica that holds the lease; empty when nobody does."""
+    """Name of the replica that holds the lease; empty if none does."""
     found = kubectl.run("get", "lease", LEASE, "--output=jsonpath={.spec.holderIdentity}", check=False)
     return found.stdout.partition("_")[0]
 

@@ -1,4 +1,4 @@
-"""What is committed in manifests/, and what the chart makes with its options, against a real cluster's schemas."""
+"""Committed manifests and renders of the chart's options, checked against a cluster's schemas."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def openapi(kubeconfig: Path) -> dict[str, Any]:
 
 
 def in_namespace(text: str, namespace: str) -> list[dict[str, Any]]:
-    """The objects of a namespace, as if they were of that one."""
+    """Manifests with another namespace."""
     beyond = ("Namespace", "CustomResourceDefinition")
     found = [each for each in YAML(typ="safe", pure=True).load_all(text) if each and each["kind"] not in beyond]
     return [each | {"metadata": each["metadata"] | {"namespace": namespace}} for each in found]
 
 
 def would_be_taken(kubectl: Kubectl, text: str) -> str:
-    """What kubectl says of each object, one line each."""
+    """Output of a server-side dry run, one line per object."""
     objects = in_namespace(text, kubectl.namespace)
     said = kubectl(*DRY_RUN, given=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
     assert said.count("(server dry run)") == len(objects)

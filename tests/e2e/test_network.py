@@ -1,4 +1,4 @@
-"""NetworkPolicies, where the cluster's network enforces them: who is no caller of a part does not reach it."""
+"""NetworkPolicies on a cluster that enforces them: only the callers of a part reach it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ for where in sys.argv[1:]:
 
 
 def pod(name: str, tag: str, command: list[str], labels: dict[str, str]) -> dict[str, Any]:
-    """A pod of the image of preprocess that runs a Python program."""
+    """Manifest of a pod with preprocess's image that runs a Python program."""
     container = {
         "name": "main",
         "image": f"triptych/preprocess:{tag}",
@@ -45,7 +45,7 @@ def pod(name: str, tag: str, command: list[str], labels: dict[str, str]) -> dict
 
 
 def waiting(release: Release, component: str) -> dict[str, Any]:
-    """A pod that only waits, with the labels of a component's pods."""
+    """Manifest of an idle pod with the labels of a component."""
     labels = (
         {"app.kubernetes.io/name": "triptych", "app.kubernetes.io/instance": NAME} if component != "stranger" else {}
     )
@@ -54,7 +54,7 @@ def waiting(release: Release, component: str) -> dict[str, Any]:
 
 
 def running(kubectl: Kubectl, name: str) -> str:
-    """The address of a pod once it runs."""
+    """Wait until a pod runs, and return its address."""
 
     def look() -> str | None:
         status = kubectl.get("pod", name)["status"]
@@ -64,12 +64,12 @@ def running(kubectl: Kubectl, name: str) -> str:
 
 
 def reached(kubectl: Kubectl, name: str, *where: str) -> set[str]:
-    """The addresses to which a connection from the pod is made."""
+    """Addresses that the pod can connect to."""
     return set(kubectl("exec", name, "--", "python", "-c", CONNECT, *where).split())
 
 
 def skip_unless_enforced(release: Release) -> None:
-    """By a policy of the test's own, which lets nobody in."""
+    """Skip the test if a policy that admits nobody is not enforced."""
     kubectl = release.kubectl
     server = pod("closed", release.tag, ["-m", "http.server", "8080"], {"app": "closed"})
     spec = {"podSelector": {"matchLabels": {"app": "closed"}}, "policyTypes": ["Ingress"], "ingress": []}

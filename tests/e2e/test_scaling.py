@@ -1,4 +1,4 @@
-"""Each stage grows and shrinks alone: on CPU in Standard mode, from and to nothing in Knative mode."""
+"""Autoscaling of each stage alone: on CPU in Standard mode, from and to zero in Knative mode."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from local.examples import FILE
 from tests.e2e.conftest import Figure
 from tests.e2e.kubectl import wait_for
-from tests.e2e.load import Load, Question
+from tests.e2e.load import CheckedRequest, Load
 from tests.e2e.release import STAGES, START_S, Release
 from tests.integration.load import answers
 from tests.integration.messages import infer_request, objects
@@ -41,7 +41,7 @@ FROM_ZERO: dict[str, Any] = {
 
 
 def measured_cpu(release: Release, component: str) -> str:
-    """What the autoscaler read last, and of which replicas it decided."""
+    """Utilisation that the autoscaler has last read, and its replica counts."""
     status = release.kubectl.get("horizontalpodautoscaler", component).get("status", {})
     metrics = status.get("currentMetrics") or [{}]
     read = metrics[0].get("resource", {}).get("current", {}).get("averageUtilization")
@@ -49,7 +49,7 @@ def measured_cpu(release: Release, component: str) -> str:
 
 
 def was_scaled(release: Release, component: str) -> bool:
-    """Whether its autoscaler ever asked for another number of pods."""
+    """Whether the autoscaler has ever changed the number of pods."""
     return "lastScaleTime" in release.kubectl.get("horizontalpodautoscaler", component)["status"]
 
 
@@ -62,20 +62,20 @@ def test_pictures_make_preprocess_grow_alone_and_nothing_is_lost_when_it_shrinks
     release.apply(ON_CPU)
     for stage in STAGES:
         release.wait_until_settled(stage)
-    endpoints = [release.inside(), release.outside()]
+    endpoints = [release.service(), release.gateway()]
     for endpoint in endpoints:
         wait_for(partial(answers, endpoint.caller(), PICTURE), f"{endpoint.name} answers", START_S)
-    question = Question.asked(endpoints[0].caller(), PICTURE)
+    checked = CheckedRequest.of(endpoints[0].caller(), PICTURE)
     wait_for(lambda: "None %" not in measured_cpu(release, "preprocess"), "the autoscaler has read the CPU", START_S)
     start = time.monotonic()
-    with Load(endpoints, [question], per_second=40) as load:
+    with Load(endpoints, [checked], per_second=40) as load:
         wait_for(lambda: release.settled("preprocess", MOST), f"{MOST} pods of preprocess", START_S)
         figure(f"1 to {MOST} pods of preprocess {time.monotonic() - start:.0f} s after the load began")
         figure("; ".join(measured_cpu(release, stage) for stage in STAGES))
     figure(load.account)
     load.assert_nothing_was_lost()
     start = time.monotonic()
-    with Load(endpoints, [question], per_second=5) as load:
+    with Load(endpoints, [checked], per_second=5) as load:
         wait_for(lambda: release.settled("preprocess"), "one pod of preprocess", START_S)
         figure(f"back to 1 pod {time.monotonic() - start:.0f} s after it fell to an eighth")
     figure(f"while it shrank: {load.account}")
@@ -94,9 +94,9 @@ def test_stages_go_to_zero_and_come_back_on_a_request(
     for part in ("predictor", "controller"):
         release.wait_until_settled(part)
     wait_for(lambda: ready(release), "both InferenceServices are ready", START_S)
-    caller = release.outside().caller()
+    caller = release.gateway().caller()
     wait_for(lambda: answers(caller, PICTURE), "the first answer", START_S)
-    question = Question.asked(caller, PICTURE)
+    checked = CheckedRequest.of(caller, PICTURE)
     for turn in ("first", "second"):
         start = time.monotonic()
         wait_for(lambda: not release.pods("preprocess") + release.pods("postprocess"), "no pod is left", START_S)
@@ -104,7 +104,7 @@ def test_stages_go_to_zero_and_come_back_on_a_request(
         start = time.monotonic()
         answer = caller.infer(PICTURE, timeout_s=60)  # an error of any kind fails here
         figure(f"{time.monotonic() - start:.1f} s for the {turn} request from zero")
-        assert question.is_answered_by(answer)
+        assert checked.is_answered_by(answer)
     release.uninstall()
 
 

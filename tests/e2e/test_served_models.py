@@ -1,4 +1,4 @@
-"""ServedModels in a real cluster: applied, refused, changed, deleted, and what their status and events say."""
+"""ServedModels in a cluster: applied, refused, changed and deleted, with their status and events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import StartReplica
 from tests.e2e.kubectl import Kubectl, wait_for
-from tests.e2e.relay import Relay
+from tests.fakes.tcp_relay import Relay
 
 Publish = Callable[..., Path]
 Json = dict[str, Any]
@@ -35,7 +35,7 @@ def document(traffic: dict[int, int], model: str = "sales_de", name: str = "") -
 
 @pytest.fixture(autouse=True)
 def published(publish: Publish) -> None:
-    """Two versions of two models."""
+    """Publish two versions of two models."""
     for model in ("sales_de", "sales_fr"):
         for version in (1, 2):
             publish(model, version)
@@ -50,7 +50,7 @@ def condition(of: Json, kind: str) -> Json:
 
 
 def settled(kubectl: Kubectl, reason: str, name: str = "sales-de", kind: str = "Ready") -> Json:
-    """The status once it is about the newest spec and its condition has this reason."""
+    """Wait for a status of the newest generation whose condition has this reason."""
 
     def look() -> Json | None:
         served = kubectl.get("servedmodel", name)

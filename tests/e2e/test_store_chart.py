@@ -1,4 +1,4 @@
-"""The chart with its models in a real S3 store: new versions without a restart, faults by name, loads by key alone."""
+"""The chart with models in an S3 store: new versions without a restart, faults by name, loads by key."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 @dataclass(frozen=True)
 class Stocked:
-    """A release that takes its models from a bucket."""
+    """A release with its models in a bucket."""
 
     release: Release
     bucket: Bucket
     caller: Caller
 
     def apply(self, **changed: Any) -> None:
-        """Installs, or upgrades, with these values of `models`."""
+        """Install or upgrade with these values of `models`."""
         models = {"store": "s3", "uri": self.bucket.uri, "endpoint": self.bucket.endpoint, "secret": "store"}
         values = {"models": models | {"region": "us-east-1", "pollSeconds": 2} | changed}
         self.release.apply(values | {"controller": {"serveUndeclared": True}, "test": {"examples": False}})
 
     def version_of(self, model: str) -> str:
-        """That answers a request to the model now."""
+        """Version that answers a request to the model."""
         request = infer_request(model, {"image": objects(noise_picture())})
         return str(self.caller.infer(request, 60).model_version)
 
 
 @pytest.fixture(scope="module")
 def stocked(kubeconfig: Path, new_release: Callable[[str, str], Release]) -> Iterator[Stocked]:
-    """Running, with two models of one version each in the store."""
+    """A running release, with two models of one version each in the store."""
     with new_bucket(kubeconfig) as bucket:
         for model in ("sales_forecast_de", "digits_gb"):
             bucket.upload(model)
@@ -62,15 +62,17 @@ def stocked(kubeconfig: Path, new_release: Callable[[str, str], Release]) -> Ite
         release.kubectl.apply(json.dumps(keys))
         first = Stocked(release, bucket, Caller("nowhere:1"))
         first.apply()
-        stocked = Stocked(release, bucket, wait_for(lambda: _entrance(release), "the entrance is there", START_S))
+        stocked = Stocked(
+            release, bucket, wait_for(lambda: _endpoint_caller(release), "the endpoint is there", START_S)
+        )
         wait_for(lambda: answers(stocked.caller, SALES), "the first answer", START_S)
         yield stocked
         release.uninstall()
 
 
-def _entrance(release: Release) -> Caller | None:
+def _endpoint_caller(release: Release) -> Caller | None:
     there = release.kubectl.run("get", "service", "preprocess", check=False)
-    return None if there.returncode else release.inside().caller()
+    return None if there.returncode else release.service().caller()
 
 
 def test_a_version_that_is_uploaded_is_served_without_a_restart(stocked: Stocked) -> None:

@@ -1,4 +1,4 @@
-"""Mutual TLS on a real cluster: who shows a certificate gets in, and a renewed one is taken up without a restart."""
+"""Mutual TLS on a cluster: only callers with a certificate are admitted, and renewals need no restart."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VALUES: dict[str, Any] = {
 
 @dataclass
 class Served:
-    """A release that wants certificates of one authority, and the files of a caller."""
+    """A release that requires certificates of one authority, and the files of a caller."""
 
     release: Release
     authority: trustme.CA
@@ -47,7 +47,7 @@ class Served:
     names: list[str]
 
     def issue(self) -> bytes:
-        """A new certificate into the Secret; DER."""
+        """Write a new certificate into the Secret and return it in DER."""
         issued = self.authority.issue_cert(*self.names)
         files = {
             "tls.crt": issued.cert_chain_pems[0].bytes(),
@@ -65,9 +65,9 @@ class Served:
         return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), *own)
 
     def ask(self, credentials: grpc.ChannelCredentials | None) -> pb.ModelInferResponse:
-        """A forecast; None is plaintext."""
+        """Request a forecast; credentials of None mean plaintext."""
         options = [("grpc.ssl_target_name_override", "preprocess")]
-        address = self.release.inside().address
+        address = self.release.service().address
         made: Any = (
             grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address)
         )
@@ -75,7 +75,7 @@ class Served:
             return pb.ModelInferResponse.FromString(channel.unary_unary(INFER)(SALES.SerializeToString(), timeout=30))
 
     def shows(self, address: tuple[str, int], certificate: bytes) -> bool:
-        """Whether a stage has this certificate, DER."""
+        """Whether a stage presents this certificate, in DER."""
         context = ssl.create_default_context(cadata=self.authority.cert_pem.bytes().decode())
         context.set_alpn_protocols(["h2"])
         self.authority.issue_cert("looker@outside").configure_cert(context)
@@ -85,7 +85,7 @@ class Served:
 
 
 def _names(release: Release) -> list[str]:
-    """As the chart would ask cert-manager for."""
+    """DNS names that the chart requests from cert-manager."""
     values = {"mode": release.mode, "tls": {"mode": "mutual", "issuer": {"name": "a"}}}
     options = [f"--set-json={name}={json.dumps(value)}" for name, value in values.items()]
     text = program.template(*options, namespace=release.kubectl.namespace)
@@ -118,7 +118,7 @@ def code_without(served: Served, credentials: grpc.ChannelCredentials | None) ->
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_every_promise_is_kept_over_mutual_tls(served: Served) -> None:
-    said = served.release.prove()
+    said = served.release.helm_test()
     assert said.count("TEST SUITE:     test-") == said.count("Succeeded") - 1 == 7, said
 
 

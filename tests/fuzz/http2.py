@@ -24,7 +24,7 @@ from pathlib import Path
 import grpc
 import psutil
 
-from tests.component.scripted.process import ScriptedStage, scripted
+from tests.fakes.scripted.process import ScriptedStage, scripted
 from tests.fuzz.http2_frames import changed, recorded, split
 from triptych.server import SERVERS
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from tests.component.scripted.frames import (
+from tests.fakes.scripted.frames import (
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -26,7 +26,7 @@ from tests.component.scripted.frames import (
     integer,
     literal,
 )
-from tests.component.scripted.process import request
+from tests.fakes.scripted.process import request
 
 HEAD_BYTES = 9
 KINDS = 10

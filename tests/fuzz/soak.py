@@ -25,9 +25,9 @@ import grpc
 import psutil
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.component.scripted.attacks import FLOODS, MADE_RESETS, Attack
-from tests.component.scripted.frames import PREFACE
-from tests.component.scripted.process import ScriptedStage, request, scripted
+from tests.fakes.scripted.attacks import FLOODS, MADE_RESETS, Attack
+from tests.fakes.scripted.frames import PREFACE
+from tests.fakes.scripted.process import ScriptedStage, request, scripted
 from tests.fuzz.http2_frames import STREAM, Frames, changed, recorded
 from triptych.server import SERVERS
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.scripted.process import scripted
+from tests.fakes.scripted.process import scripted
 from tests.fuzz.http2 import EVERY, Finding, Fuzzer, fuzz
 from tests.fuzz.http2_frames import changed, recorded, split
 from triptych.server import SERVERS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.component.scripted.process import ScriptedStage, scripted
+from tests.fakes.scripted.process import ScriptedStage, scripted
 from tests.fuzz import soak
 
 

@@ -22,7 +22,7 @@ from preprocess.postprocessor import postprocess_request
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import Settings as PreprocessSettings
 from preprocess.transform import Transform
-from triptych.client.contract_store import ContractStore
+from triptych.client.contract_cache import ContractCache
 from triptych.contract import load_contract
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.errors import InvalidRequest, UnknownModel
@@ -34,7 +34,7 @@ from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server.base import parser, refusal
 from triptych.server.inference_servicer import InferenceServicer
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 MODELS = Path("model-repository")
@@ -55,7 +55,7 @@ class Controller:
 class Upstreams:
     """Triton, which answers ones, and postprocess, which is the real one."""
 
-    def __init__(self, contracts: ContractStore) -> None:
+    def __init__(self, contracts: ContractCache) -> None:
         self._contracts = contracts
         self.postprocess: InferenceServicer | None = None
 
@@ -79,7 +79,7 @@ class Stages:
 
     def __init__(self) -> None:
         controller: Any = Controller()
-        contracts = ContractStore(controller, 10)
+        contracts = ContractCache(controller, 10)
         upstreams: Any = Upstreams(contracts)
         self._thread_pool = ThreadPool(2, 16_384)
         finishing, counted = PostprocessSettings(), StageMetrics("postprocess", Tracing())

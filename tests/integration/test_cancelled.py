@@ -17,7 +17,7 @@ from local.stack import LocalStack
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
-from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 
 PARTS = ("preprocess", "postprocess", "controller")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.lease_server import LeaseServer
 from tests.integration.leader_change import Goes, change_leader_under_load
-from tests.integration.leases import LeaseServer
 from tests.integration.replicas import Replicas
 
 

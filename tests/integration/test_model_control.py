@@ -17,7 +17,7 @@ from tests.integration.conftest import Caller, MakeChain
 from tests.integration.messages import infer_request, outputs_of, sales
 
 MODEL, KEY = "sales_forecast_de", "a-key-of-this-test"
-# The option of the chart (helm/triptych/templates/_control.tpl).
+# The option of the chart (helm/triptych/templates/predictor/_pod.tpl).
 RESTRICTED = f"--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:key={KEY}"
 HEADER = "triton-grpc-protocol-key"
 SHARED = {"name": "region", "key": "/region", "byte_size": 8}

@@ -146,7 +146,7 @@ def test_once_ends_non_zero_if_an_example_fails(start_run: StartRun, change: dic
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_told_to_stop_and_leaves_nothing(start_run: StartRun, number: signal.Signals) -> None:
+def test_it_serves_until_a_signal_stops_it_and_leaves_nothing(start_run: StartRun, number: signal.Signals) -> None:
     run = start_run()
     run.until("Ctrl-C stops")
     components = run.components()
@@ -167,7 +167,7 @@ def test_a_component_that_dies_is_reported_and_everything_else_is_stopped(start_
     assert not [name for name, process in components.items() if process.is_running()]
 
 
-def test_a_port_in_use_is_told_in_one_line_before_anything_is_started(
+def test_a_port_in_use_is_reported_in_one_line_before_anything_is_started(
     start_run: StartRun, endpoints: Endpoints
 ) -> None:
     with socket.socket() as listener:

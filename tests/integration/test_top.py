@@ -1,4 +1,4 @@
-"""`triptych top` beside the real chain."""
+"""`triptych top` with a running chain."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def top(chain: LocalStack, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def frame(chain: LocalStack, caller: Caller) -> dict[str, Any]:
-    """What is shown after a digit was read and a forecast made."""
+def snapshot(chain: LocalStack, caller: Caller) -> dict[str, Any]:
+    """The output after one picture and one forecast were requested."""
     caller.infer(infer_request("digits_gb", {"image": objects(noise_picture())}, id="a"))
     caller.infer(infer_request("sales_forecast_de", sales()))
     done = top(chain, "--once", "--json", "--sort", "bytes")
@@ -30,10 +30,10 @@ def frame(chain: LocalStack, caller: Caller) -> dict[str, Any]:
     return shown
 
 
-def test_residents_have_versions_with_traffic_bytes_and_where_they_are(
-    chain: LocalStack, frame: dict[str, Any]
+def test_loaded_models_have_versions_with_traffic_bytes_and_where_they_are(
+    chain: LocalStack, snapshot: dict[str, Any]
 ) -> None:
-    residents = {resident["model"]: resident for resident in frame["residents"]}
+    residents = {resident["model"]: resident for resident in snapshot["residents"]}
     assert {"digits_gb", "sales_forecast_de"} <= residents.keys()
     digits = residents["digits_gb"]
     assert digits["versions"] == [1, 2]
@@ -41,28 +41,30 @@ def test_residents_have_versions_with_traffic_bytes_and_where_they_are(
     assert digits["predictor"] == chain.address("predictor")
     assert digits["bytes"] > 0
     assert digits["bytes_from"] in ("measured", "declared", "estimated")
-    sizes = [resident["bytes"] for resident in frame["residents"]]
+    sizes = [resident["bytes"] for resident in snapshot["residents"]]
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_a_triton_is_shown_with_what_it_holds(chain: LocalStack, frame: dict[str, Any]) -> None:
-    (predictor,) = frame["predictors"]
+def test_a_predictor_is_shown_with_its_loaded_models(chain: LocalStack, snapshot: dict[str, Any]) -> None:
+    (predictor,) = snapshot["predictors"]
     assert (predictor["address"], predictor["answers"]) == (chain.address("predictor"), True)
     assert predictor["models"] >= 2
-    assert predictor["used_bytes"] >= max(resident["bytes"] for resident in frame["residents"])
-    assert frame["models"] > 50
+    assert predictor["used_bytes"] >= max(resident["bytes"] for resident in snapshot["residents"])
+    assert snapshot["models"] > 50
 
 
-def test_a_load_is_among_the_decisions(frame: dict[str, Any]) -> None:
-    loads = [each for each in frame["decisions"] if each["action"] == "load" and "sales_forecast_de" in each["model"]]
+def test_a_load_is_among_the_decisions(snapshot: dict[str, Any]) -> None:
+    loads = [
+        each for each in snapshot["decisions"] if each["action"] == "load" and "sales_forecast_de" in each["model"]
+    ]
     assert [each["outcome"] for each in loads] == ["ok"]
     assert loads[0]["seconds"] > 0
 
 
-def test_a_frame_in_a_pipe_has_every_resident_in_full(chain: LocalStack, frame: dict[str, Any]) -> None:
+def test_a_snapshot_in_a_pipe_has_every_resident_in_full(chain: LocalStack, snapshot: dict[str, Any]) -> None:
     done = top(chain, "--once")
     assert done.returncode == 0, done.stderr
-    for resident in frame["residents"]:
+    for resident in snapshot["residents"]:
         assert resident["model"] in done.stdout
     assert "1: 95 %, 2: 5 %" in done.stdout
     assert "\x1b" not in done.stdout

@@ -11,7 +11,7 @@ import pytest
 
 from local.endpoints import free_endpoints
 from local.stack import IN_PROCESS, LocalStack
-from tests.integration.collector import Collector, Span
+from tests.fakes.span_collector import Collector, Span
 from tests.integration.conftest import Caller
 from tests.integration.load import until
 from tests.integration.messages import infer_request, sales

@@ -1,4 +1,4 @@
-"""The network by its kind: PyTorch's on a GPU or CPU, or a small one in numpy where there is no PyTorch."""
+"""The network: PyTorch on a GPU or CPU, or a small stand-in in numpy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = np.ndarray[Any, Any]
 
 
 def make(parameters: Mapping[str, str]) -> Callable[[Array], Array]:
-    """UINT8 [n,224,224,3] to logits FP32 [n,100], by the parameters of a model's configuration."""
+    """Build the network of a model's parameters: a function from UINT8 [n,224,224,3] to logits FP32 [n,100]."""
     width, depth = int(parameters["width"]), int(parameters["depth"])
     if parameters["network"] == "torch":
         from benchmarks.gpu.programs import torch_network
@@ -24,7 +24,7 @@ def make(parameters: Mapping[str, str]) -> Callable[[Array], Array]:
 
 
 def numpy_network(width: int, depth: int) -> Callable[[Array], Array]:
-    """A perceptron over the means of 8 x 8 fields: stands in for the network where that cannot run."""
+    """A perceptron over the means of 8 x 8 fields, as a stand-in without PyTorch."""
     rng = np.random.default_rng(0)
     fields = SIDE // 8
     sizes = [3 * fields * fields, *[width] * depth, CLASSES]
@@ -44,7 +44,7 @@ def numpy_network(width: int, depth: int) -> Callable[[Array], Array]:
 
 
 def named(logits: Array) -> tuple[Array, Array]:
-    """Words BYTES [n,3] and scores FP32 [n,3], the likeliest first: what the contract does after the model."""
+    """Convert logits to words BYTES [n,3] and scores FP32 [n,3], the likeliest first, like the contract's steps."""
     probability = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probability /= probability.sum(axis=-1, keepdims=True)
     order = np.argsort(-probability, axis=-1, kind="stable")[:, :TOP]

@@ -1,4 +1,4 @@
-"""A vision transformer in PyTorch, with random weights: the work of one whose weights were trained."""
+"""Vision transformer in PyTorch with random weights, which cost as much as trained ones."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import nn
 from torch.nn import functional as F
 
 PATCH, HEAD = 14, 64
-SHARPNESS = 20.0  # random weights tell classes hardly apart; this makes scores that differ
+SHARPNESS = 20.0  # random weights hardly separate classes; this factor spreads the scores
 
 Array = Any
 
 
 class Block(nn.Module):  # type: ignore[misc]
-    """Attention and a perceptron, each around a residual."""
+    """Attention and a perceptron, each with a residual connection."""
 
     def __init__(self, width: int, **kind: Any) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Block(nn.Module):  # type: ignore[misc]
 
 
 class Network(nn.Module):  # type: ignore[misc]
-    """UINT8 [n,side,side,3] to logits [n,classes]."""
+    """Network from UINT8 [n,side,side,3] to logits [n,classes]."""
 
     def __init__(self, width: int, depth: int, classes: int, **kind: Any) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Network(nn.Module):  # type: ignore[misc]
 
 
 def make(device: str, width: int, depth: int, classes: int) -> Callable[[Array], Array]:
-    """The network as a function of numpy arrays. It computes in bfloat16 on a GPU."""
+    """Build the network as a function of numpy arrays. It computes in bfloat16 on a GPU."""
     torch.manual_seed(0)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     network = Network(width, depth, classes, device=device, dtype=dtype).eval()

@@ -1,7 +1,7 @@
-"""A model of Triton's Python backend. The parameters of its config.pbtxt say which `step` it is.
+"""Model for Triton's Python backend. The parameter `step` in its config.pbtxt selects its work.
 
-`predict` is the network alone. `grouped` is all three steps in one process: it decodes the pictures of all requests
-that Triton has grouped, on so many `threads`, runs the network once, and names the classes.
+`predict` is the network alone. `grouped` is all three steps in one process: it decodes the pictures of a batch on
+`threads` threads, runs the network once, and labels the classes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.gpu.programs import network
 
 
 class TritonPythonModel:
-    """One instance."""
+    """One instance of the model."""
 
     def initialize(self, args: dict[str, str]) -> None:
         given = json.loads(args["model_config"])["parameters"]
@@ -34,7 +34,7 @@ class TritonPythonModel:
         self._pool = ThreadPoolExecutor(int(parameters["threads"]))
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Joins the requests' rows, works once, and splits the result."""
+        """Join the rows of the requests, process them once, and split the result."""
         name = "image" if self._grouped else "pixels"
         arrays = [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for request in requests]
         if self._grouped:
@@ -56,7 +56,7 @@ class TritonPythonModel:
 
 
 def decoded(file: bytes) -> Any:
-    """UINT8 [224,224,3], as the contract's steps make it."""
+    """Decode and resize a picture to UINT8 [224,224,3], like the contract's steps."""
     import cv2
 
     cv2.setNumThreads(1)

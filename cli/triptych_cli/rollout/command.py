@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from triptych.runtime.addresses import argument
+from triptych.runtime.addresses import address_argument
 from triptych_cli import tls_options
 from triptych_cli.arguments import argument_type, command_parser, duration, number_between, whole_number
 from triptych_cli.rollout.analysis import Tolerances
@@ -95,7 +95,7 @@ def _add_target(made: argparse.ArgumentParser) -> None:
     where.add_argument("--documents", type=Path, metavar="DIR", help="folder of ServedModel documents")
     where.add_argument(
         "--controller",
-        type=argument_type(argument),
+        type=argument_type(address_argument),
         default="127.0.0.1:9002",
         metavar="HOST:PORT",
         help="the controller that reads the folder; default 127.0.0.1:9002",

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from triptych.runtime.addresses import argument
+from triptych.runtime.addresses import address_argument
 from triptych_cli import tls_options
 from triptych_cli.arguments import argument_type, command_parser, duration
 from triptych_cli.controller_client import ControllerClient, ControllerUnavailable
@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     made = command_parser("top", DESCRIPTION, EPILOG)
     made.add_argument(
         "--address",
-        type=argument_type(argument),
+        type=argument_type(address_argument),
         default="127.0.0.1:9002",
         metavar="HOST:PORT",
         help="the controller; default 127.0.0.1:9002",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from controller.placement.placement import Residency
-from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.client.triton_errors import load_reason
 from triptych.client.upstream import Upstream
 from triptych.errors import LoadFailed, StageUnavailable, Unavailable

@@ -23,14 +23,14 @@ from controller.settings import Settings
 from controller.store.location import ModelSource, StoreIntegrity, model_source
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
-from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.contract.verification.trial_limits import TrialLimits
 from triptych.contract.verification.version import ValidationOptions
 from triptych.protocol.methods import methods_of
 from triptych.runtime.tls import upstream_credentials
 from triptych.server import probes, server_for
 from triptych.server.inference_servicer import SERVICE
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import tracing
 
 if TYPE_CHECKING:  # imported only in a cluster: its client takes a second and tens of megabytes

@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from controller.call_slots import Reservation
 from controller.placement.settings import Limits
 from controller.store.uri import is_uri, split
-from triptych.runtime.addresses import argument, pod_address
+from triptych.runtime.addresses import address_argument, pod_address
 from triptych.runtime.settings import StageSettings
 
 
@@ -114,7 +114,7 @@ class Settings(StageSettings, Limits):
     def _has_addresses(cls, text: str) -> str:
         addresses = _split(text)
         for address in addresses:
-            argument(address)
+            address_argument(address)
         if not addresses or len(set(addresses)) != len(addresses):
             raise ValueError("want at least one address, each of them once")
         return text

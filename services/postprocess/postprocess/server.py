@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings
-from triptych.client.contract_store import CONTROLLER_SERVICE, ContractStore
+from triptych.client.contract_cache import CONTROLLER_SERVICE, ContractCache
 from triptych.client.upstream import Upstream
 from triptych.postprocessing import Postprocessor
 from triptych.protocol.methods import methods_of
@@ -12,7 +12,7 @@ from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server import probes, server_for
 from triptych.server.inference_servicer import SERVICE
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import tracing
 
 
@@ -27,7 +27,7 @@ class PostprocessStage:
             settings, "controller", settings.controller, SERVICE, CONTROLLER_SERVICE, relays=True
         )
         self._thread_pool = ThreadPool(settings.worker_threads, settings.inline_bytes)
-        contracts = ContractStore(self._controller, settings.contract_cache)
+        contracts = ContractCache(self._controller, settings.contract_cache)
         in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
         postprocessor = Postprocessor(self._metrics, self._thread_pool, in_flight_bytes, settings.revision)
         servicer = PostprocessServicer(settings, self._metrics, contracts, postprocessor, self._controller)

@@ -6,7 +6,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from postprocess.checks import check_outputs
 from postprocess.settings import Settings
-from triptych.client.contract_store import ContractStore
+from triptych.client.contract_cache import ContractCache
 from triptych.client.upstream import Upstream
 from triptych.errors import InvalidRequest, clipped, is_version
 from triptych.postprocessing import Postprocessor, PredictedBatch
@@ -15,7 +15,8 @@ from triptych.protocol.infer_request import request_parameters, wanted_outputs
 from triptych.protocol.metadata import ModelInfo, model_side
 from triptych.protocol.tensors import decode_request
 from triptych.server.inference_servicer import InferenceServicer
-from triptych.telemetry.metrics import StageMetrics, current
+from triptych.telemetry.request_record import current_request
+from triptych.telemetry.stage_metrics import StageMetrics
 
 
 class PostprocessServicer(InferenceServicer):
@@ -25,7 +26,7 @@ class PostprocessServicer(InferenceServicer):
         self,
         settings: Settings,
         metrics: StageMetrics,
-        contracts: ContractStore,
+        contracts: ContractCache,
         postprocessor: Postprocessor,
         controller: Upstream,
     ) -> None:
@@ -37,8 +38,8 @@ class PostprocessServicer(InferenceServicer):
         parameters = request_parameters(request, self.limits)
         name = request.model_name
         plan = await self._contracts.get(name, version, call)
-        about = current()
-        about.known(plan.contract.family, name, str(version))
+        about = current_request()
+        about.identify(plan.contract.family, name, str(version))
         wanted = wanted_outputs(request, plan.outputs)
         tensors = decode_request(request, plan.check_model_output)
         values = plan.check_parameters(parameters)

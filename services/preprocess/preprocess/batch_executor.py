@@ -22,7 +22,8 @@ from triptych.postprocessing import PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.status import status_of
 from triptych.protocol.tensors import decode_response, encode_parameter, joined, response_tensors
-from triptych.telemetry.metrics import StageMetrics, Stopwatch
+from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.stopwatch import Stopwatch
 
 T = TypeVar("T")
 

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from triptych.errors import DeadlineExceeded
+from triptych.runtime.ewma import Ewma
 
 SMOOTHING = 0.2  # weight of the newest value in an EWMA
 
@@ -191,7 +192,7 @@ class _Queue(Generic[Request, Result]):
         self._linger_until_s = math.inf  # the earliest of those that wait
         self._in_flight = 0  # batches
         self._last_end_s: float | None = None  # of a batch, if the queue was busy ever since
-        self._end_interval_s = 0.0  # between two batches that end, an EWMA
+        self._end_interval_s = Ewma(SMOOTHING)  # between two batches that end
         self._next_check: asyncio.Handle | None = None
         self._limits = limits(first)
 
@@ -199,7 +200,7 @@ class _Queue(Generic[Request, Result]):
     def expected_wait_s(self) -> float:
         if self._in_flight < self._limits.max_in_flight:
             return 0.0
-        return self._end_interval_s * (1 + self._waiting_rows // self._limits.max_rows)
+        return self._end_interval_s.value * (1 + self._waiting_rows // self._limits.max_rows)
 
     def add(self, queued: QueuedRequest[Request, Result]) -> None:
         self._waiting.append(queued)
@@ -237,7 +238,7 @@ class _Queue(Generic[Request, Result]):
         now_s = time.monotonic()
         if self._last_end_s is not None:
             newest_s = now_s - self._last_end_s
-            self._end_interval_s += (newest_s - self._end_interval_s) * (SMOOTHING if self._end_interval_s else 1.0)
+            self._end_interval_s.add(newest_s)
         self._last_end_s = now_s if self._waiting or self._in_flight else None
         if self._waiting:
             self._schedule_check()

@@ -37,7 +37,7 @@ class InferenceRequest:
     @property
     def batch_key(self) -> BatchKey:
         """Equal for requests that want the same of one version and differ in their rows alone."""
-        shapes: tuple[object, ...] = self.tensors.alike
+        shapes: tuple[object, ...] = self.tensors.row_signature
         if self.model_inputs is not None:
             shapes = tuple([(name, array.dtype, array.shape[1:]) for name, array in self.model_inputs.items()])
         parameters = tuple(self.parameters.items())

@@ -30,14 +30,14 @@ class Pipeline:
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Raises `Overloaded` over a limit, and the errors of the contract, Triton and postprocess."""
         size_bytes = request.size_bytes
-        self._in_flight_bytes.take(size_bytes)
+        self._in_flight_bytes.acquire(size_bytes)
         try:
             work_bytes = self._work_bytes(request)
             if request.rows and work_bytes <= self._settings.inline_bytes:
                 return await self._submit(request)
             return await self._infer_large(request, work_bytes)
         finally:
-            self._in_flight_bytes.give(size_bytes)
+            self._in_flight_bytes.release(size_bytes)
 
     def _work_bytes(self, request: InferenceRequest) -> int:
         """Bytes of the request, its pictures unpacked. In a large request even reading headers can take seconds."""
@@ -49,12 +49,12 @@ class Pipeline:
         """Prepares the request before it joins a batch, beside others: Triton never waits for its pictures."""
         started_s = time.monotonic()
         prepared, made_bytes = await self._prepare(request, work_bytes)
-        self._in_flight_bytes.add(made_bytes)
+        self._in_flight_bytes.acquire_unchecked(made_bytes)
         try:
             prepared_s = time.monotonic() - started_s
             result = await self._submit(prepared, self._linger_s(request, prepared_s))
         finally:
-            self._in_flight_bytes.give(made_bytes)
+            self._in_flight_bytes.release(made_bytes)
         return result.with_earlier("transform", prepared_s)
 
     async def _prepare(self, request: InferenceRequest, work_bytes: int) -> tuple[InferenceRequest, int]:

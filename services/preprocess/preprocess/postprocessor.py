@@ -16,7 +16,9 @@ from triptych.protocol.tensors import encode_parameter, encode_request
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server.inference_servicer import SERVICE
-from triptych.telemetry.metrics import StageMetrics, current
+from triptych.telemetry.request_record import current_request
+from triptych.telemetry.request_scope import RequestScope
+from triptych.telemetry.stage_metrics import StageMetrics
 
 WHERE = "postprocess in preprocess's process"  # in place of an address, in errors
 
@@ -74,15 +76,15 @@ class InProcessPostprocess:
             metrics, thread_pool, InFlightBytes(settings.max_bytes_in_flight), settings.revision
         )
         self._in_flight = 0
-        metrics.watch(lambda: self._in_flight)
+        metrics.watch_in_flight(lambda: self._in_flight)
 
     async def __call__(self, batch: PredictedBatch, call: Call) -> pb.ModelInferResponse:
         limit_s = call.remaining_s(self._limit_s)
         own = Call(call.deadline, call.metadata)  # counted when the work ends, not when the caller's answer is written
         self._in_flight += 1
         try:
-            with self._metrics.request(pb.ModelInferRequest(model_name=batch.model), own):
-                current().known(batch.plan.contract.family, batch.model, batch.version)
+            with RequestScope(self._metrics, pb.ModelInferRequest(model_name=batch.model), own):
+                current_request().identify(batch.plan.contract.family, batch.model, batch.version)
                 try:
                     return await self._postprocessor(batch, limit_s)
                 except TimeoutError:

@@ -10,9 +10,9 @@ from tritonclient.grpc import service_pb2 as pb
 from preprocess.catalog import Target
 from preprocess.settings import Settings
 from triptych.client.triton_errors import inference_error
-from triptych.client.upstream import Inferences, Upstream
+from triptych.client.upstream import InFlightInferences, Upstream
 from triptych.datatypes import Array
-from triptych.errors import DeadlineExceeded, ModelFailing, NotThere, Overloaded, StageUnavailable, Unavailable
+from triptych.errors import DeadlineExceeded, ModelFailing, NotLoaded, Overloaded, StageUnavailable, Unavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import encode_request
@@ -33,10 +33,10 @@ class _Predictor:
             SERVICE,
             relays=False,
             transport=settings.transport,
-            meaning=inference_error,
+            translate=inference_error,
         )
         self.address, self._settings = address, settings
-        self._inferences = Inferences(self.upstream)
+        self._inferences = InFlightInferences(self.upstream)
         self._awaited = 0
 
     @property
@@ -45,7 +45,7 @@ class _Predictor:
         return len(self._inferences)
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        """Raises what `Inferences.infer` raises, and `Overloaded` when too many calls are in flight."""
+        """Raises what `InFlightInferences.infer` raises, and `Overloaded` when too many calls are in flight."""
         limit_s = self._settings.predict_timeout_s
         if self.in_flight >= self._settings.max_in_flight:
             raise Overloaded(f"predictor at {self.address} has {self.in_flight} calls to answer, the limit; try later")
@@ -123,7 +123,7 @@ class Predictors:
         for predictor in self._ranked(addresses):
             try:
                 return await predictor.infer(request, call)
-            except (StageUnavailable, NotThere):  # the placement is behind
+            except (StageUnavailable, NotLoaded):  # the placement is behind
                 continue
             except ModelFailing:
                 failing.append(predictor.address)

@@ -10,13 +10,13 @@ from preprocess.predictors import Predictors
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
-from triptych.client.contract_store import CONTROLLER_SERVICE, ContractStore
+from triptych.client.contract_cache import CONTROLLER_SERVICE, ContractCache
 from triptych.client.upstream import Upstream
 from triptych.protocol.methods import methods_of
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server import probes, server_for
 from triptych.server.inference_servicer import SERVICE
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import tracing
 
 
@@ -42,7 +42,7 @@ class PreprocessStage:
         transform = Transform(self._thread_pool)
         executor = BatchExecutor(self._metrics, transform, self._predictors, self._postprocess, settings.revision)
         pipeline = Pipeline(settings, transform, self._predictors, executor)
-        contracts = ContractStore(self._controller, settings.contract_cache)
+        contracts = ContractCache(self._controller, settings.contract_cache)
         servicer = PreprocessServicer(settings, self._metrics, self._catalog, contracts, pipeline)
         self.server = server_for([methods_of(SERVICE, servicer)], settings)
 

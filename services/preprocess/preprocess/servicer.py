@@ -8,14 +8,15 @@ from preprocess.catalog import Catalog
 from preprocess.inference import InferenceRequest
 from preprocess.pipeline import Pipeline
 from preprocess.settings import Settings
-from triptych.client.contract_store import ContractStore
+from triptych.client.contract_cache import ContractCache
 from triptych.errors import UnknownTarget, UnknownVersion
 from triptych.protocol.call import Call
 from triptych.protocol.infer_request import request_parameters, wanted_outputs
 from triptych.protocol.metadata import ModelInfo, caller_side
 from triptych.protocol.tensors import request_tensors
 from triptych.server.inference_servicer import InferenceServicer
-from triptych.telemetry.metrics import StageMetrics, current
+from triptych.telemetry.request_record import current_request
+from triptych.telemetry.stage_metrics import StageMetrics
 
 
 class PreprocessServicer(InferenceServicer):
@@ -26,7 +27,7 @@ class PreprocessServicer(InferenceServicer):
         settings: Settings,
         metrics: StageMetrics,
         catalog: Catalog,
-        contracts: ContractStore,
+        contracts: ContractCache,
         pipeline: Pipeline,
     ) -> None:
         super().__init__("preprocess", settings, metrics, lambda: catalog.complete)
@@ -35,8 +36,8 @@ class PreprocessServicer(InferenceServicer):
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         parameters = request_parameters(request, self.limits)
         target = self._catalog.target(request.model_name, request.model_version, parameters, request.id)
-        about = current()
-        about.known(target.family, target.model, str(target.version))
+        about = current_request()
+        about.identify(target.family, target.model, str(target.version))
         plan = await self._contracts.get(target.model, target.version, call)
         tensors = request_tensors(request, plan.check_input)
         result = await self._pipeline.infer(

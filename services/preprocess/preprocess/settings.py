@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_settings import SettingsConfigDict
 
-from triptych.runtime.addresses import Address, PodAddress, called
+from triptych.runtime.addresses import Address, PodAddress, checked_address
 from triptych.runtime.settings import MIB, StageSettings
 
 IN_PROCESS = "in-process"
@@ -13,7 +13,7 @@ IN_PROCESS = "in-process"
 
 def _called_or_in_process(address: str) -> str:
     try:
-        return address if address == IN_PROCESS else called(address)
+        return address if address == IN_PROCESS else checked_address(address)
     except ValueError as error:
         raise ValueError(f"{error}; or {IN_PROCESS}") from None
 

@@ -18,7 +18,7 @@
     ├── Overloaded            send less, or later
     └── Internal              report it: two parts of the system disagree
         └── ContractViolation
-            └── NotThere
+            └── NotLoaded
 
 No gRPC here: `triptych.protocol.status` holds the one table from these classes to status codes.
 """
@@ -147,7 +147,7 @@ class ContractViolation(Internal):
     """Model and contract disagree at run time, which publishing should have prevented."""
 
 
-class NotThere(ContractViolation):
+class NotLoaded(ContractViolation):
     """A part does not have what we were told it has: for Triton, a model that is no longer loaded."""
 
 

@@ -14,7 +14,8 @@ from triptych.errors import ContractViolation, InvalidRequest
 from triptych.protocol.tensors import Parameter, encode_parameter, encode_response
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
-from triptych.telemetry.metrics import StageMetrics, current
+from triptych.telemetry.request_record import current_request
+from triptych.telemetry.stage_metrics import StageMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +50,16 @@ class Postprocessor:
         """
         plan, stopwatch = batch.plan, self._metrics.stopwatch()
         size_bytes = sum([array.nbytes for array in batch.outputs.values()])
-        self._in_flight_bytes.take(size_bytes)
+        self._in_flight_bytes.acquire(size_bytes)
         try:
             work = partial(plan.postprocess, batch.outputs, batch.parameters)
             outputs = await self._thread_pool.run_within(work, size_bytes, limit_s)
         except ContractViolation as error:  # the caller sent the model's outputs, so the fault is the caller's
             raise InvalidRequest(str(error)) from error
         finally:
-            self._in_flight_bytes.give(size_bytes)
+            self._in_flight_bytes.release(size_bytes)
         stopwatch.end("transform")
-        about = current()
+        about = current_request()
         about.parts, about.rows = stopwatch.parts, len(next(iter(outputs.values())))
         about.answers = plan.observed(outputs)
         response = pb.ModelInferResponse(model_name=batch.model, model_version=batch.version)

@@ -86,7 +86,7 @@ class Looks(Mirror):
         return super().refresh()
 
 
-def test_a_store_that_is_away_is_told_once_tried_again_and_told_when_it_is_back(
+def test_a_store_that_is_away_is_reported_once_tried_again_and_reported_when_it_is_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, stop = Memory(), threading.Event()

@@ -32,7 +32,7 @@ NO_MARGIN = Tolerances(error_rate_increase=0.0, latency_ratio=1.0, answer_shift=
 
 
 def counted(seconds: Sequence[float] | Array, errors: int = 0, answers: Sequence[int] | Array = ()) -> Counts:
-    """What the stages' metrics would show of these requests."""
+    """Counts of these requests, as the stages' metrics have them."""
     buckets = np.bincount(np.searchsorted(EDGES, seconds), minlength=len(EDGES))
     values, rows = np.unique(np.asarray(answers, int), return_counts=True)
     codes = Counter({"OK": len(seconds), "INTERNAL": errors})

@@ -162,7 +162,7 @@ def test_a_value_that_yaml_cannot_make_is_one_fault_of_its_file(tmp_path: Path, 
 
 
 def test_the_sentence_about_a_value_names_its_line_and_field() -> None:
-    why = "cannot be read (ValueError: month must be in 1..12); put it in quotes, without a tag"
+    why = "put it in quotes: YAML reads it as a date"
     got = contract(CONTRACT.replace("description: first", "description: 2026-99-99").encode())
     assert got == (f"contract.yaml:5: description: {why}",)
 

@@ -19,7 +19,7 @@ LIMITS = Limits(max_models=50, spare_percent=4, spare_max_percent=30, spare_burs
 def loaded(per_s: float, seconds: float = 300.0, size_bytes: int = 1_000) -> Spare:
     """After loads that came evenly, each of which took 0.5 s, and unloads of 1.5 s."""
     spare = Spare()
-    spare.load_s, spare.unload_s = 0.5, 1.5
+    spare.load_s.value, spare.unload_s.value = 0.5, 1.5
     for number in range(int(per_s * seconds)):
         spare.load_begins(size_bytes, number / per_s)
     return spare

@@ -144,7 +144,7 @@ async def test_more_room_is_kept_while_many_loads_come(many: Catalog) -> None:
     await desk.look()
     assert len(triton.loaded) == 19
     spare = desk.pod().spare
-    spare.load_s = 2.0
+    spare.load_s.value = 2.0
     for number in range(120):
         spare.load_begins(1, number / 2)
     desk.now = 60.0

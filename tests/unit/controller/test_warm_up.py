@@ -19,7 +19,7 @@ from triptych.errors import (
     DeadlineExceeded,
     Internal,
     LoadFailed,
-    NotThere,
+    NotLoaded,
     Overloaded,
     StageUnavailable,
     TriptychError,
@@ -120,7 +120,7 @@ async def test_a_version_that_answers_otherwise_than_promised_is_refused_and_the
     "error",
     [
         StageUnavailable("predictor", "triton:8001", "connection refused"),
-        NotThere("predictor at triton:8001: NOT_FOUND: no model"),
+        NotLoaded("predictor at triton:8001: NOT_FOUND: no model"),
         Internal("", "onnx runtime error 6: CUDA out of memory. Tried to allocate 2 GiB"),
         DeadlineExceeded("the deadline of the call has passed"),
     ],

@@ -159,7 +159,7 @@ class Desk:
         )
         self.residency.fleet.set_addresses(self.tritons)
         for pod in self.residency.fleet:
-            pod.spare.unload_s = 0.0  # so that nobody waits for what a fake does at once
+            pod.spare.unload_s.value = 0.0  # so that nobody waits for what a fake does at once
         self.changed: list[set[str]] = []
         self.residency.set_catalog(catalog)
 

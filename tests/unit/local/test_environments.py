@@ -58,7 +58,7 @@ def test_every_requirement_is_pinned_and_no_index_is_named() -> None:
 
 def test_what_trains_the_models_has_what_their_contracts_are_read_with() -> None:
     """The environment of `make models` has pins of its own, and takes the contract from the services."""
-    told = subprocess.run(
+    imported_names = subprocess.run(
         [sys.executable, "-c", "import sys, triptych.contract; print(*sys.modules)"],
         env={**os.environ, "PYTHONPATH": str(environments.ROOT / "services/triptych")},
         capture_output=True,
@@ -66,7 +66,7 @@ def test_what_trains_the_models_has_what_their_contracts_are_read_with() -> None
         check=True,
     )
     known = packages_distributions()
-    imported = {package for name in told.stdout.split() for package in known.get(name.split(".")[0], [])}
+    imported = {package for name in imported_names.stdout.split() for package in known.get(name.split(".")[0], [])}
     needed = {package for package in imported if not package.startswith("triptych")} - {"setuptools"}
     assert "numpy" in needed
     pins = (environments.ROOT / "examples/models/requirements.txt").read_text().splitlines()
@@ -82,12 +82,12 @@ def test_an_environment_that_is_complete_is_only_looked_up(checkout: Path, monke
     assert environments.ensure("services") == environment.python()
 
 
-def test_a_step_that_fails_is_told_with_its_last_lines() -> None:
+def test_a_step_that_fails_is_reported_with_its_last_lines() -> None:
     with pytest.raises(LocalError, match=r"(?s)python.* ended with 3:\nno such package"):
         environments._run([sys.executable, "-c", "print('no such package'); raise SystemExit(3)"])
 
 
-def test_an_old_python_is_told_which_one_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_python_is_answered_with_the_wanted_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "NEWEST", (3, 10))
     with pytest.raises(LocalError, match=r"want Python 3.11 or 3.10, got .*make PYTHON="):
         environments.ensure("services")

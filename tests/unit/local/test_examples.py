@@ -50,7 +50,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         examples.read(tmp_path / "nowhere.json")
 
 
-def test_a_document_that_is_no_example_is_told_with_its_file(tmp_path: Path) -> None:
+def test_a_document_that_is_no_example_is_reported_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="examples.json: not a list of examples: KeyError: 'inputs'"):
         read(tmp_path, {"title": "", "model_name": ""})
 

@@ -43,7 +43,7 @@ def test_without_go_it_says_what_is_missing(tools: Path) -> None:
         ensure_grpcurl()
 
 
-def test_a_build_that_fails_is_told_with_gos_own_reason_and_leaves_nothing(tools: Path) -> None:
+def test_a_build_that_fails_is_reported_with_gos_own_reason_and_leaves_nothing(tools: Path) -> None:
     program(tools / "go", "#!/bin/sh\necho 'no route to proxy' >&2; exit 1\n")
     with pytest.raises(LocalError, match="could not be built: no route to proxy"):
         ensure_grpcurl()

@@ -51,7 +51,7 @@ def test_root_gets_the_package_after_an_update(commands: SetRuns, monkeypatch: p
 
 
 @pytest.mark.parametrize(("user", "apt"), [(1000, "/usr/bin/apt-get"), (0, None)])
-def test_anyone_else_is_told_which_package_to_install(
+def test_anyone_else_is_reported_which_package_to_install(
     commands: SetRuns, monkeypatch: pytest.MonkeyPatch, user: int, apt: str | None
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: user)
@@ -63,7 +63,7 @@ def test_anyone_else_is_told_which_package_to_install(
         prerequisites.check_venv()
 
 
-def test_an_apt_get_that_fails_is_told(commands: SetRuns, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_apt_get_that_fails_is_reported(commands: SetRuns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     commands(lambda command: False)

@@ -61,7 +61,7 @@ def test_a_process_that_was_killed_is_reported_with_the_signal(start_process: St
     assert "preprocess was ended by SIGKILL" in str(died(process))
 
 
-def test_a_process_that_does_not_become_ready_in_time_is_told(start_process: StartProcess) -> None:
+def test_a_process_that_does_not_become_ready_in_time_is_reported(start_process: StartProcess) -> None:
     process = start_process("import time; time.sleep(60)")
     with pytest.raises(LocalError, match="preprocess is not ready after 0 s"):
         process.poll_ready(0)

@@ -47,7 +47,7 @@ def test_a_picture_is_larger_than_what_the_model_sees() -> None:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_ink_can_be_told_from_paper(style: str) -> None:
+def test_ink_has_contrast_to_paper(style: str) -> None:
     draw = random_stream("test", style)
     for _ in range(50):
         paper, ink = colours(STYLES[style], draw)

@@ -33,7 +33,7 @@ from triptych.postprocessing import PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import Tensors, decode_response, encode_request, encode_response, request_tensors
 from triptych.runtime.thread_pool import ThreadPool
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 MODELS = Path("model-repository")
@@ -139,7 +139,7 @@ async def test_requests_over_the_limit_of_bytes_are_refused_until_others_have_en
     trial = Trial(max_bytes_in_flight=2 * size)
     outcomes = await trial.send(*(trial.request(sales(n)) for n in range(3)))
     assert [type(outcome) for outcome in outcomes] == [dict, dict, Overloaded]
-    assert f"{2 * size} bytes of requests are in hand here, and {size} more" in str(outcomes[2])
+    assert f"{2 * size} bytes of requests are in flight here, and {size} more" in str(outcomes[2])
     trial.upstreams.fails = lambda _: Unavailable("gone")
     assert [type(outcome) for outcome in await trial.send(trial.request(sales(3)))] == [Unavailable]
     trial.upstreams.fails = lambda _: None
@@ -159,9 +159,9 @@ async def test_the_model_inputs_of_a_prepared_request_count_as_bytes_in_flight()
     while not trial.upstreams.batches:
         await asyncio.sleep(0.001)
     features = SALES.preprocess(request.tensors.arrays())["features"]
-    assert trial.pipeline._in_flight_bytes.taken_bytes == request.size_bytes + features.nbytes
+    assert trial.pipeline._in_flight_bytes.used_bytes == request.size_bytes + features.nbytes
     await first
-    assert trial.pipeline._in_flight_bytes.taken_bytes == 0
+    assert trial.pipeline._in_flight_bytes.used_bytes == 0
 
 
 async def test_a_request_that_the_contract_refuses_has_its_error_and_the_others_are_one_batch() -> None:
@@ -386,7 +386,7 @@ async def test_a_request_whose_caller_leaves_releases_its_bytes_and_the_next_is_
     left.cancel()
     await asyncio.wait({left})
     assert left.cancelled()
-    assert trial.pipeline._in_flight_bytes.taken_bytes == 0
+    assert trial.pipeline._in_flight_bytes.used_bytes == 0
     assert trial.pipeline._batcher.active_keys == int(abandoned)  # in flight for as long as Triton works
     trial.upstreams.takes_s = 0.0
     (outcome,) = await trial.send(trial.request(sales(2)))

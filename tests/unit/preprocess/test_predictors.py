@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 from preprocess.catalog import Target
 from preprocess.predictors import Predictors, _Predictor
 from preprocess.settings import Settings
-from triptych.errors import ModelFailing, NotThere, StageUnavailable
+from triptych.errors import ModelFailing, NotLoaded, StageUnavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 from triptych.protocol.status import Relayed
@@ -104,7 +104,7 @@ def test_what_the_controller_says_of_such_a_model_is_the_answer(predict: Predict
     assert tritons.asked == ["a"]
 
 
-@pytest.mark.parametrize("gone", [NotThere("gone"), StageUnavailable("predictor", "a", "no")], ids=["gone", "away"])
+@pytest.mark.parametrize("gone", [NotLoaded("gone"), StageUnavailable("predictor", "a", "no")], ids=["gone", "away"])
 def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predict, gone: Exception) -> None:
     tritons, controller = Tritons(a=[gone], b=[None]), Controller("b")
     assert predict(tritons, controller, "a") == "b"

@@ -11,7 +11,7 @@ from triptych.runtime.addresses import (
     Collector,
     ListeningHost,
     PodAddress,
-    argument,
+    address_argument,
     is_numeric,
     join,
     resolve,
@@ -84,7 +84,7 @@ def test_what_cannot_be_called_is_refused_with_what_is_wanted(address: str) -> N
     with pytest.raises(ValidationError, match="want host:port"):
         Given(called=address)
     with pytest.raises(ValueError, match="got '"):
-        argument(address)
+        address_argument(address)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +140,16 @@ def test_a_list_of_other_addresses_is_refused(address: str) -> None:
         Given(called=address)
 
 
-def test_only_a_name_stands_for_replicas_that_are_asked_again() -> None:
+def test_a_name_is_distinguished_from_an_ip_address() -> None:
     assert is_numeric("[::1]:9001")
     assert is_numeric("10.0.0.7:9001")
     assert not is_numeric("postprocess:9001")
     assert not is_numeric("what is this")
-    assert _options("[::1]:9001") == OPTIONS
-    assert RETRYING in _options("postprocess:9001")
+
+
+def test_grpcio_retries_only_where_it_is_asked_to() -> None:
+    assert _options(retries=False) == OPTIONS
+    assert RETRYING in _options(retries=True)
 
 
 def test_a_host_is_resolved_to_addresses_without_brackets() -> None:

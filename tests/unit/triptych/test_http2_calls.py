@@ -10,13 +10,13 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.component.scripted.frames import END_HEADERS, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, frame
-from tests.component.scripted.loop import leaves_nothing
-from tests.unit.triptych.wired import Wire, carry_all, server_of, wire
+from tests.fakes.in_memory_connection import Wire, carry_all, server_of, wire
+from tests.fakes.scripted.frames import END_HEADERS, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, frame
+from tests.leaks import leaves_nothing
 from triptych.errors import Draining, NotSupported
 from triptych.http2.client import CallFailed, ClientConnection
-from triptych.http2.exchange import Exchange, Handler
-from triptych.http2.server import Server, ServerConnection
+from triptych.http2.server import ConnectionManager, ServerConnection
+from triptych.http2.server_stream import Handler, ServerStream
 
 BASE = ((b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"a"), (b"content-type", b"application/grpc"))
 REPEATS = 3
@@ -28,53 +28,53 @@ class Methods:
     def __init__(self) -> None:
         self.released = asyncio.Event()
         self.finished = 0
-        self.settled: Counter[int] = Counter()  # how often each finished call was told its end
+        self.on_settled: Counter[int] = Counter()  # how often each finished call was told its end
 
     def handlers(self) -> dict[bytes, Handler]:
         methods = {"echo": self.echo, "hold": self.hold, "fail": self.fail, "repeat": self.repeat}
         found = {f"/{name}".encode(): Handler(name, _guarded(answer), False) for name, answer in methods.items()}
         return {**found, b"/early": Handler("early", _guarded(self.early), True)}
 
-    async def echo(self, exchange: Exchange) -> None:
-        self.finish(exchange, await exchange.message())
+    async def echo(self, stream: ServerStream) -> None:
+        self.finish(stream, await stream.message())
 
-    async def hold(self, exchange: Exchange) -> None:
-        message = await exchange.message()
+    async def hold(self, stream: ServerStream) -> None:
+        message = await stream.message()
         await self.released.wait()
-        self.finish(exchange, message)
+        self.finish(stream, message)
 
-    async def fail(self, exchange: Exchange) -> None:
+    async def fail(self, stream: ServerStream) -> None:
         raise NotSupported("it fails")
 
-    async def repeat(self, exchange: Exchange) -> None:
-        message = await exchange.message()
+    async def repeat(self, stream: ServerStream) -> None:
+        message = await stream.message()
         for _ in range(REPEATS):
-            await exchange.answer(message)
-        self.finish(exchange, None)
+            await stream.answer(message)
+        self.finish(stream, None)
 
-    async def early(self, exchange: Exchange) -> None:
+    async def early(self, stream: ServerStream) -> None:
         """Ends before its caller has sent all."""
-        self.finish(exchange, b"early" * 1000)
+        self.finish(stream, b"early" * 1000)
 
-    def finish(self, exchange: Exchange, message: bytes | None) -> None:
+    def finish(self, stream: ServerStream, message: bytes | None) -> None:
         self.finished += 1
         number = self.finished
 
-        def settled(_code: str) -> None:
-            self.settled[number] += 1
+        def on_settled(_code: str) -> None:
+            self.on_settled[number] += 1
 
-        exchange.finish(message, settled)
+        stream.finish(message, on_settled)
 
 
 def _guarded(answer: Any) -> Any:
-    async def guarded(exchange: Exchange) -> None:
+    async def guarded(stream: ServerStream) -> None:
         try:
-            await answer(exchange)
+            await answer(stream)
         except asyncio.CancelledError:
-            if exchange.why is not None:
-                exchange.refuse(exchange.why, "x")
+            if stream.abort_reason is not None:
+                stream.refuse(stream.abort_reason, "x")
         except Exception as error:
-            exchange.refuse(error, "x")
+            stream.refuse(error, "x")
 
     return guarded
 
@@ -84,7 +84,7 @@ class Run:
 
     def __init__(self, room_bytes: int) -> None:
         self.methods = Methods()
-        self.server: Server = server_of(
+        self.server: ConnectionManager = server_of(
             self.methods.handlers(), max_bytes_in_flight=room_bytes, max_message_bytes=1 << 20, max_concurrent_streams=8
         )
         self.client = ClientConnection(bytearray(1 << 16), lambda _connection: None)
@@ -115,14 +115,14 @@ class Run:
                 self.cancelled.add(at % len(self.calls))
                 await asyncio.sleep(0)
             case ("end",):
-                for exchange in self.server.exchanges:
-                    exchange.end(Draining("it ends"))
+                for stream in self.server.streams:
+                    stream.abort(Draining("it ends"))
             case ("release",):
                 self.methods.released.set()
-            case ("leave",):
-                self.accepted.leave()
-            case ("leave for good",):
-                self.accepted.leave_for_good()
+            case ("drain",):
+                self.accepted.drain()
+            case ("go away",):
+                self.accepted.go_away()
             case ("retire",):
                 self.client.retire()
             case ("abort", up):
@@ -140,11 +140,11 @@ class Run:
                 wanted = {"repeat": [bytes(size)] * REPEATS, "early": [b"early" * 1000]}.get(name, [bytes(size)])
                 assert call.result() == wanted
                 assert name != "fail"
-        assert (self.server.arriving.taken_bytes, self.server.leaving.taken_bytes) == (0, 0)
-        assert not self.accepted.exchanges
+        assert (self.server.inbound_bytes.used_bytes, self.server.outbound_bytes.used_bytes) == (0, 0)
+        assert not self.accepted.streams
         assert not self.accepted.unsent
         assert not self.client._calls
-        assert self.methods.settled == dict.fromkeys(range(1, self.methods.finished + 1), 1)
+        assert self.methods.on_settled == dict.fromkeys(range(1, self.methods.finished + 1), 1)
         self.client.abort()
         await carry_all(self.up, self.down)
         assert self.client.is_closed
@@ -157,7 +157,7 @@ CALL = st.tuples(st.just("call"), st.sampled_from(["echo", "hold", "fail", "repe
 CARRY = st.tuples(st.just("carry"), st.booleans(), st.sampled_from([1, 9, 100, 5_000, 1 << 16, 1 << 16]))
 ODD = st.one_of(
     st.tuples(st.just("cancel"), st.integers(0, 20)),
-    st.sampled_from([("end",), ("release",), ("leave",), ("leave for good",), ("retire",)]),
+    st.sampled_from([("end",), ("release",), ("drain",), ("go away",), ("retire",)]),
     st.tuples(st.just("abort"), st.booleans()),
 )
 STEPS = st.lists(st.one_of(CALL, CARRY, CARRY, CARRY, ODD), max_size=40)
@@ -192,16 +192,16 @@ async def test_answers_that_go_out_at_once_end_their_calls_one_after_another() -
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert len(accepted.unsent) == 300
-    assert server.leaving.taken_bytes == 300 * 5005
+    assert server.outbound_bytes.used_bytes == 300 * 5005
     _feed(
         accepted,
         frame(SETTINGS, 0, 0, b"\0\4" + (1 << 20).to_bytes(4, "big")),
         frame(WINDOW_UPDATE, 0, 0, b"\x40\0\0\0"),
     )
     assert not accepted.unsent
-    assert not accepted.exchanges
-    assert server.leaving.taken_bytes == 0
-    assert sum(methods.settled.values()) == 300
+    assert not accepted.streams
+    assert server.outbound_bytes.used_bytes == 0
+    assert sum(methods.on_settled.values()) == 300
     accepted.abort()
 
 

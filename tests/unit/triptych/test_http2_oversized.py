@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ngh2 import Configuration, Connection, NGH2Error, RequestReceived, Role
 
-from tests.component.scripted.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame
+from tests.fakes.scripted.frames import DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, SETTINGS, frame
 from triptych.http2.oversized import FRAME_BYTES, MAX_FRAMES, STRING_BYTES, HeaderFilter
 
 PING, GOAWAY, CONTINUATION = 6, 7, 9
@@ -78,7 +78,7 @@ def filtered(data: bytes, sizes: Sequence[int] = (1 << 16,), limit_bytes: int = 
     made = HeaderFilter(limit_bytes)
     given = b"".join(bytes(made.feed(memoryview(piece))) for piece in cut(PREFACE + data, sizes))
     assert given.startswith(PREFACE)
-    return given[len(PREFACE) :], made.left_out
+    return given[len(PREFACE) :], made.removed_bytes
 
 
 def others(data: bytes) -> list[tuple[int, int, int, bytes]]:
@@ -129,10 +129,10 @@ def test_ordinary_requests_pass_unchanged(made: list[Any], sizes: list[int]) -> 
         block = encoder.encode(request(fields), huffman=False)
         sent += block_frames(block, stream, max(size, len(block) // MAX_FRAMES + 1), 0)
         sent += frame(PING, 0, 0, bytes(8)) + frame(DATA, END_STREAM, stream, bytes(body))
-    given, left_out = filtered(sent, sizes)
+    given, removed_bytes = filtered(sent, sizes)
     assert blocks(given) == blocks(sent)
     assert others(given) == others(sent)
-    assert not left_out
+    assert not removed_bytes
 
 
 def test_what_is_whole_is_not_even_copied() -> None:
@@ -158,17 +158,17 @@ def test_the_tables_stay_in_step(made: list[Any], sizes: list[int], limit_bytes:
     encoder, sent = Encoder(), b""
     for number, (fields, size) in enumerate(made):
         sent += block_frames(encoder.encode(request(fields), huffman=False), 2 * number + 1, size)
-    given, left_out = filtered(sent, sizes, limit_bytes)
+    given, removed_bytes = filtered(sent, sizes, limit_bytes)
     original, seen = decoder(), decoder()
     for (stream, block), (given_stream, given_block) in zip(blocks(sent), blocks(given), strict=True):
         assert given_stream == stream
         wanted, got = list(original.decode(block, raw=True)), list(seen.decode(given_block, raw=True))
         assert seen.header_table.dynamic_entries == original.header_table.dynamic_entries
-        unknown = size_of(wanted) - size_of(got) - left_out.get(stream, 0)
+        unknown = size_of(wanted) - size_of(got) - removed_bytes.get(stream, 0)
         assert 0 <= unknown <= (len(wanted) - len(got)) * len("x-request-id")  # names that only the table has
         assert is_part(got, wanted)
         assert max(len(value) for _, value in got) <= STRING_BYTES
-        if stream not in left_out:
+        if stream not in removed_bytes:
             assert got == wanted
         else:
             assert size_of(wanted) > min(limit_bytes, STRING_BYTES)
@@ -244,8 +244,8 @@ def test_libnghttp2_takes_what_is_left_and_goes_on(name: str, sizes: list[int]) 
     plain = b"\x83\x86\x84\x01" + string(b"x")
     sent += block_frames(plain + literal(INDEXED, string(b"x"), string(b"1")), 5)
     sent += block_frames(plain + b"\xbe", 7)  # the field before is the first of the table
-    given, left_out = filtered(sent, sizes)
-    assert left_out == {3: size}
+    given, removed_bytes = filtered(sent, sizes)
+    assert removed_bytes == {3: size}
     connection = server()
     connection.receive_data(PREFACE + frame(SETTINGS, 0, 0, b"") + given)
     calls = received(connection)
@@ -256,9 +256,9 @@ def test_libnghttp2_takes_what_is_left_and_goes_on(name: str, sizes: list[int]) 
 @pytest.mark.parametrize("name", EXACT)
 def test_libnghttp2_takes_what_is_left_as_it_is(name: str) -> None:
     sent = block_frames(Encoder().encode(REQUEST, huffman=False) + EXACT[name])
-    given, left_out = filtered(sent)
+    given, removed_bytes = filtered(sent)
     assert blocks(given) == blocks(sent)
-    assert not left_out
+    assert not removed_bytes
 
 
 def test_padding_and_priority_are_understood() -> None:
@@ -268,8 +268,8 @@ def test_padding_and_priority_are_understood() -> None:
     pieces = [block[at : at + FRAME_BYTES] for at in range(1000, len(block), FRAME_BYTES)]
     for piece in pieces:
         sent += frame(CONTINUATION, END_HEADERS if piece is pieces[-1] else 0, 1, piece)
-    given, left_out = filtered(sent)
-    assert left_out == {1: 70_000 - 4096}
+    given, removed_bytes = filtered(sent)
+    assert removed_bytes == {1: 70_000 - 4096}
     kind, flags, _, payload = frames(given)[0]
     assert (kind, flags, payload[:5]) == (HEADERS, PRIORITY | END_STREAM, b"prior")
     connection = server()
@@ -287,7 +287,7 @@ def test_no_more_than_a_frame_is_held() -> None:
         assert tracemalloc.get_traced_memory()[1] < 1 << 19
     finally:
         tracemalloc.stop()
-    assert made.left_out == {1: (8 << 20) - 4096}
+    assert made.removed_bytes == {1: (8 << 20) - 4096}
 
 
 def ended(data: bytes) -> tuple[list[str], bytes]:
@@ -333,9 +333,9 @@ def test_what_is_forbidden_ends_the_connection_as_before(name: str) -> None:
     answer = ended(sent)
     assert b"\x07" in answer[1], "no GOAWAY"
     for sizes in ([1 << 16], [1]):
-        given, left_out = filtered(sent, sizes)
+        given, removed_bytes = filtered(sent, sizes)
         assert ended(given) == answer
-        assert "over the limit" in name or not left_out
+        assert "over the limit" in name or not removed_bytes
 
 
 @pytest.mark.parametrize(
@@ -394,6 +394,6 @@ def test_of_a_block_that_ends_within_an_integer_and_on_another_stream_the_end_is
 @given(st.binary(max_size=200), reads)
 @settings(deadline=None)
 def test_garbage_passes(garbage: bytes, sizes: list[int]) -> None:
-    given, left_out = filtered(garbage + bytes(2 * FRAME_BYTES), sizes)
+    given, removed_bytes = filtered(garbage + bytes(2 * FRAME_BYTES), sizes)
     assert outcome(given) == outcome(garbage + bytes(2 * FRAME_BYTES))
-    assert not left_out
+    assert not removed_bytes

@@ -13,7 +13,8 @@ from hpack import Decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.component.scripted.frames import (
+from tests.fakes.in_memory_connection import Wire, server_of
+from tests.fakes.scripted.frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
@@ -24,14 +25,13 @@ from tests.component.scripted.frames import (
     WINDOW_UPDATE,
     frame,
 )
-from tests.component.scripted.loop import leaves_nothing
-from tests.unit.triptych.wired import Wire, server_of
+from tests.leaks import leaves_nothing
 from triptych.errors import Draining
 from triptych.http2 import connection as connection_module
 from triptych.http2 import server as server_module
-from triptych.http2.exchange import Exchange, Handler
 from triptych.http2.framing import framed, status_headers
-from triptych.http2.server import Server, ServerConnection
+from triptych.http2.server import ConnectionManager, ServerConnection
+from triptych.http2.server_stream import Handler, ServerStream
 from triptych.server.http2 import _guarded
 
 WINDOW = b"\0\4"  # the name of the setting
@@ -55,7 +55,7 @@ def begun(path: str, flags: int = END_HEADERS, stream: int = 1, **other: str) ->
 class Caller:
     """A connection of which a test writes every byte."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ConnectionManager) -> None:
         self.connection: ServerConnection = server.connect()
         self.wire = Wire(self.connection)
         self.connection.connection_made(self.wire)
@@ -86,19 +86,19 @@ class Caller:
         return fields
 
 
-async def answer_twice(exchange: Exchange) -> None:
-    await exchange.message()
-    await exchange.answer(bytes(1000))
-    exchange.finish(bytes(1000))
+async def answer_twice(stream: ServerStream) -> None:
+    await stream.message()
+    await stream.answer(bytes(1000))
+    stream.finish(bytes(1000))
 
 
-async def take(exchange: Exchange) -> None:
-    exchange.finish(await exchange.message())
+async def take(stream: ServerStream) -> None:
+    stream.finish(await stream.message())
 
 
 def serve(
-    answer: Callable[[Exchange], Coroutine[Any, Any, None]] = take, *, streams: bool = False, **settings: Any
-) -> Server:
+    answer: Callable[[ServerStream], Coroutine[Any, Any, None]] = take, *, streams: bool = False, **settings: Any
+) -> ConnectionManager:
     return server_of({b"/x": Handler("x", _guarded(answer, "x"), streams)}, **settings)
 
 
@@ -118,12 +118,12 @@ async def test_what_is_no_call_may_go_on_while_its_answer_waits_for_windows(firs
     caller = Caller(server := serve())
     await caller.send(opening(0), first, frame(DATA, 0, 1, b"more"), frame(DATA, END_STREAM, 1, b"and more"))
     assert caller.fields[":status"] == "415"
-    assert caller.connection.exchanges
+    assert caller.connection.streams
     assert not caller.wire.is_closing()
     await caller.send(frame(WINDOW_UPDATE, 0, 1, (1000).to_bytes(4, "big")))
     assert b"want a gRPC call" in caller.heard
-    assert not caller.connection.exchanges
-    assert server.leaving.taken_bytes == 0
+    assert not caller.connection.streams
+    assert server.outbound_bytes.used_bytes == 0
 
 
 @pytest.mark.parametrize("content_type", ["application/grpc", "application/grpc+proto", "application/grpc;charset=x"])
@@ -140,12 +140,12 @@ async def test_names_of_grpc_are_taken(content_type: str) -> None:
 async def test_an_answer_that_waits_when_its_call_is_ended_gives_its_room_back_once(window: int) -> None:
     caller = Caller(server := serve(answer_twice))
     await caller.send(opening(window), begun("/x"), frame(DATA, END_STREAM, 1, framed(b"")))
-    assert server.leaving.taken_bytes > 0
-    caller.connection.exchanges[1].end(Draining("it ends"))
+    assert server.outbound_bytes.used_bytes > 0
+    caller.connection.streams[1].abort(Draining("it ends"))
     await asyncio.sleep(0.01)
     await caller.send(frame(WINDOW_UPDATE, 0, 1, (1 << 20).to_bytes(4, "big")))
-    assert not caller.connection.exchanges
-    assert server.leaving.taken_bytes == 0
+    assert not caller.connection.streams
+    assert server.outbound_bytes.used_bytes == 0
 
 
 @pytest.mark.parametrize("leave", ["reset", "lost"])
@@ -155,13 +155,13 @@ async def test_a_message_that_is_unpacked_when_its_caller_leaves_gives_its_room_
     packed = gzip.compress(bytes(8 << 20))
     message = b"\1" + len(packed).to_bytes(4, "big") + packed
     await caller.send(opening(), begun("/x", grpc_encoding="gzip"), frame(DATA, END_STREAM, 1, message))
-    assert server.arriving.taken_bytes > len(message)
+    assert server.inbound_bytes.used_bytes > len(message)
     if leave == "reset":
         await caller.send(frame(RST_STREAM, 0, 1, bytes((0, 0, 0, 8))))
     else:
         caller.connection.abort()
     await asyncio.sleep(0.05)
-    assert server.arriving.taken_bytes == 0
+    assert server.inbound_bytes.used_bytes == 0
 
 
 @pytest.mark.parametrize(
@@ -175,38 +175,38 @@ async def test_a_second_message_of_a_unary_call_ends_it_at_once(pieces: tuple[by
     caller = Caller(server := serve())
     await caller.send(opening(), begun("/x"), *[frame(DATA, 0, 1, piece) for piece in pieces])
     assert caller.fields["grpc-message"] == "want one message, got 2"
-    assert not caller.connection.exchanges
-    assert server.arriving.taken_bytes == 0
+    assert not caller.connection.streams
+    assert server.inbound_bytes.used_bytes == 0
 
 
 @leaves_nothing
 async def test_messages_that_wait_take_room_for_themselves_beside_their_bytes() -> None:
     released = asyncio.Event()
 
-    async def wait(exchange: Exchange) -> None:
+    async def wait(stream: ServerStream) -> None:
         await released.wait()
-        exchange.finish(b"%d" % len([each async for each in exchange.requests()]))
+        stream.finish(b"%d" % len([each async for each in stream.requests()]))
 
     caller = Caller(server := serve(wait, streams=True))
     await caller.send(opening(), begun("/x"), frame(DATA, 0, 1, framed(b"") * 3000))
-    assert server.arriving.taken_bytes > 3000 * 64
+    assert server.inbound_bytes.used_bytes > 3000 * 64
     released.set()
     await caller.send(frame(DATA, END_STREAM, 1, b""))
     await asyncio.sleep(0.01)
     assert b"3000" in caller.heard
-    assert server.arriving.taken_bytes == 0
+    assert server.inbound_bytes.used_bytes == 0
 
 
 @leaves_nothing
 async def test_what_comes_for_a_call_that_has_its_answer_takes_no_room() -> None:
-    async def early(exchange: Exchange) -> None:
-        exchange.finish(bytes(100))
+    async def early(stream: ServerStream) -> None:
+        stream.finish(bytes(100))
 
     caller = Caller(server := serve(early, streams=True))
     await caller.send(opening(0), begun("/x"))
     await caller.send(frame(DATA, 0, 1, framed(bytes(10_000))))
-    assert caller.connection.exchanges
-    assert server.arriving.taken_bytes == 0
+    assert caller.connection.streams
+    assert server.inbound_bytes.used_bytes == 0
 
 
 @leaves_nothing
@@ -214,15 +214,15 @@ async def test_a_call_may_read_and_wait_for_its_caller_to_read_at_once() -> None
     """One future for both: the one that came first was never woken."""
     got: list[bytes] = []
 
-    async def both(exchange: Exchange) -> None:
+    async def both(stream: ServerStream) -> None:
         async def read() -> None:
-            got.extend([each async for each in exchange.requests()])
+            got.extend([each async for each in stream.requests()])
 
         reading = asyncio.create_task(read())
         await asyncio.sleep(0)
-        await exchange.answer(bytes(100))
+        await stream.answer(bytes(100))
         await reading
-        exchange.finish(b"both")
+        stream.finish(b"both")
 
     caller = Caller(serve(both, streams=True))
     await caller.send(opening(0), begun("/x"))
@@ -232,16 +232,16 @@ async def test_a_call_may_read_and_wait_for_its_caller_to_read_at_once() -> None
     await asyncio.sleep(0.01)
     assert got == [b"one", b"two"]
     assert b"both" in caller.heard
-    assert not caller.connection.exchanges
+    assert not caller.connection.streams
 
 
 @leaves_nothing
 async def test_an_answer_that_nobody_reads_is_not_counted_as_given() -> None:
     codes: list[str] = []
 
-    async def large(exchange: Exchange) -> None:
-        await exchange.message()
-        exchange.finish(bytes(1000), codes.append)
+    async def large(stream: ServerStream) -> None:
+        await stream.message()
+        stream.finish(bytes(1000), codes.append)
 
     caller = Caller(server := serve(large, slow_after_s=0.05, min_bytes_per_s=1000))
     await caller.send(opening(0), begun("/x"), frame(DATA, END_STREAM, 1, framed(b"")))
@@ -249,18 +249,18 @@ async def test_an_answer_that_nobody_reads_is_not_counted_as_given() -> None:
         while not codes:
             await asyncio.sleep(0.01)
     assert codes == ["DEADLINE_EXCEEDED"]
-    assert server.leaving.taken_bytes == 0
+    assert server.outbound_bytes.used_bytes == 0
 
 
 @leaves_nothing
 async def test_a_handler_whose_work_is_cancelled_from_within_answers() -> None:
-    async def cancelled(exchange: Exchange) -> None:
+    async def cancelled(stream: ServerStream) -> None:
         raise asyncio.CancelledError
 
     caller = Caller(serve(cancelled))
     await caller.send(opening(), begun("/x"), frame(DATA, END_STREAM, 1, framed(b"")))
     assert caller.fields["grpc-status"] == "13"
-    assert not caller.connection.exchanges
+    assert not caller.connection.streams
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ async def test_a_handler_whose_work_is_cancelled_from_within_answers() -> None:
 @leaves_nothing
 async def test_a_connection_that_does_not_begin_ends(first: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server_module, "BEGIN_S", 0.02)
+        patch.setattr(server_module, "HANDSHAKE_S", 0.02)
         caller = Caller(server := serve())
         if first:
             await caller.send(first)
@@ -291,16 +291,16 @@ async def test_each_connection_over_the_limit_costs_another_its_place() -> None:
 @leaves_nothing
 async def test_a_connection_that_is_new_when_the_server_leaves_leaves_too(begins: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(server_module, "NOTICE_S", 0.02)
+        patch.setattr(server_module, "GOAWAY_ACK_S", 0.02)
         server = serve()
         caller = Caller(server)
         if begins == "never":
-            server.leave()
+            server.drain()
             caller = Caller(server)  # its handshake was not over
         else:
             if begins == "before":
                 await caller.send(opening())
-            server.leave()
+            server.drain()
             if begins == "after":
                 await caller.send(opening())
         caller.wire.waiting.clear()
@@ -353,8 +353,8 @@ async def test_nothing_that_a_caller_sends_raises(window: int, frames: list[byte
             caller.connection.abort()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            assert not caller.connection.exchanges
+            assert not caller.connection.streams
             assert not server.connections
-            assert (server.arriving.taken_bytes, server.leaving.taken_bytes) == (0, 0)
+            assert (server.inbound_bytes.used_bytes, server.outbound_bytes.used_bytes) == (0, 0)
 
     await run()

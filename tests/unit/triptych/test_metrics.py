@@ -1,4 +1,4 @@
-"""What is written about requests that are refused."""
+"""Log lines and counts of refused requests."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from tritonclient.grpc import service_pb2 as pb
 
 from triptych.errors import InvalidInput, Overloaded, TriptychError
 from triptych.protocol.call import Call
-from triptych.telemetry import metrics
-from triptych.telemetry.metrics import StageMetrics, current, together
+from triptych.telemetry import stage_metrics
+from triptych.telemetry.merged_registry import merged_registry
+from triptych.telemetry.request_record import current_request
+from triptych.telemetry.request_scope import RequestScope
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 
@@ -19,7 +22,7 @@ def refuse(stage: StageMetrics, error: TriptychError, times: int) -> None:
     for number in range(times):
         with (
             pytest.raises(type(error)),
-            stage.request(pb.ModelInferRequest(model_name="m", id=f"id-{number}"), Call.within(1)),
+            RequestScope(stage, pb.ModelInferRequest(model_name="m", id=f"id-{number}"), Call.within(1)),
         ):
             raise error
 
@@ -33,7 +36,7 @@ def test_each_wrong_request_has_its_line(caplog: pytest.LogCaptureFixture) -> No
     with caplog.at_level(logging.INFO, "triptych.request"):
         refuse(stage, InvalidInput("x", "FP32[n]", "FP64[n]"), 3)
     assert [record.__dict__["id"] for record in caplog.records] == ["id-0", "id-1", "id-2"]
-    assert counted(stage, "triptych_refused_total") == 0
+    assert counted(stage, "triptych_shed_requests_total") == 0
 
 
 def test_those_for_which_there_is_no_room_have_one_line_together(
@@ -42,11 +45,11 @@ def test_those_for_which_there_is_no_room_have_one_line_together(
     stage = StageMetrics("s", Tracing())
     with caplog.at_level(logging.INFO, "triptych.request"):
         refuse(stage, Overloaded("full"), 5)
-        monkeypatch.setattr(metrics, "TOLD_S", 0.0)
+        monkeypatch.setattr(stage_metrics, "SHED_LOG_INTERVAL_S", 0.0)
         refuse(stage, Overloaded("full"), 1)
-    lines = [(record.__dict__["text"], record.__dict__["and_before"]) for record in caplog.records]
+    lines = [(record.__dict__["text"], record.__dict__["suppressed"]) for record in caplog.records]
     assert lines == [("full", 0), ("full", 4)]
-    assert counted(stage, "triptych_refused_total") == 6
+    assert counted(stage, "triptych_shed_requests_total") == 6
     assert counted(stage, "triptych_requests_total", family="-", version="-", code="RESOURCE_EXHAUSTED") == 6
 
 
@@ -54,9 +57,9 @@ def test_the_series_of_two_stages_stand_together_however_often_they_are_read() -
     first, second = (StageMetrics(stage, Tracing()) for stage in ("preprocess", "postprocess"))
     for stage, times in ((first, 2), (second, 3)):
         for _ in range(times):
-            with stage.request(pb.ModelInferRequest(), Call.within(1)):
-                current().known("f", "m", "1")
-    registry = together(first, second)
+            with RequestScope(stage, pb.ModelInferRequest(), Call.within(1)):
+                current_request().identify("f", "m", "1")
+    registry = merged_registry(first.registry, second.registry)
     pages = [generate_latest(registry).decode() for _ in range(2)]
     assert pages[0] == pages[1]
     assert pages[0].count("# TYPE triptych_requests_total counter") == 1

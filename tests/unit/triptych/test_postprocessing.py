@@ -17,7 +17,8 @@ from triptych.protocol.call import Call
 from triptych.protocol.tensors import decode_response
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.request_scope import RequestScope
+from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 SALES = Plan(load_contract(ROOT / "model-repository/sales_forecast_de/1/contract.yaml"))
@@ -32,7 +33,7 @@ async def test_more_bytes_than_the_limit_are_refused_while_others_are_in_work() 
     postprocessor = Postprocessor(metrics, thread_pool, InFlightBytes(1), "r")
 
     async def totals(value: float) -> list[float]:
-        with metrics.request(pb.ModelInferRequest(), Call.within(20)):
+        with RequestScope(metrics, pb.ModelInferRequest(), Call.within(20)):
             return list(decode_response(await postprocessor(forecast(value)))["total"])
 
     first, second = await asyncio.gather(*(totals(1) for _ in range(2)), return_exceptions=True)

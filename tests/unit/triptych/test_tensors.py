@@ -13,8 +13,8 @@ from triptych.errors import InvalidInput, InvalidParameter, InvalidRequest
 from triptych.protocol.infer_request import wanted_outputs
 from triptych.protocol.tensors import (
     _CONTENTS,
-    LARGEST_KEPT,
-    _remembered,
+    MAX_CACHED_BYTES,
+    _cached_layout,
     decode_parameters,
     decode_request,
     decode_response,
@@ -95,7 +95,7 @@ def test_the_rows_of_many_messages_are_joined_in_order() -> None:
     tensors = [request_tensors(encode_request(pb.ModelInferRequest(), part)) for part in parts]
     assert [each.rows for each in tensors] == [1, 3, 2]
     assert [each.size_bytes for each in tensors] == [8 + 2, 3 * (8 + 2), 2 * (8 + 2)]
-    assert len({each.alike for each in tensors}) == 1
+    assert len({each.row_signature for each in tensors}) == 1
     for name, array in joined(tensors).items():
         assert array.tolist() == np.concatenate([part[name] for part in parts]).tolist()
     assert joined(tensors[:1])["x"].tolist() == [[1, 1]]
@@ -106,8 +106,8 @@ def test_the_rows_of_many_messages_are_joined_in_order() -> None:
 )
 def test_tensors_are_alike_when_they_differ_in_rows_alone(other: pb.ModelInferRequest) -> None:
     own = request_tensors(tensor("FP32", [2, 2], bytes(16)))
-    assert own.alike == request_tensors(tensor("FP32", [9, 2], bytes(72))).alike
-    assert own.alike != request_tensors(other).alike
+    assert own.row_signature == request_tensors(tensor("FP32", [9, 2], bytes(72))).row_signature
+    assert own.row_signature != request_tensors(other).row_signature
 
 
 def test_rows_are_those_of_all_tensors() -> None:
@@ -117,12 +117,12 @@ def test_rows_are_those_of_all_tensors() -> None:
     assert request_tensors(tensor("FP32", [], bytes(4))).rows == 0
 
 
-def test_what_is_too_long_to_be_remembered_is_read_all_the_same() -> None:
+def test_what_is_too_long_to_be_cached_layout_is_read_all_the_same() -> None:
     response = encode_response(pb.ModelInferResponse(), {"t": np.zeros(1, np.float32)})
-    response.outputs[0].parameters["note"].string_param = "x" * LARGEST_KEPT
-    kept = _remembered.cache_info().currsize
+    response.outputs[0].parameters["note"].string_param = "x" * MAX_CACHED_BYTES
+    kept = _cached_layout.cache_info().currsize
     assert decode_response(response)["t"].tolist() == [0.0]
-    assert _remembered.cache_info().currsize == kept
+    assert _cached_layout.cache_info().currsize == kept
 
 
 def test_a_typed_value_outside_of_its_type_is_refused() -> None:

@@ -8,7 +8,7 @@ from triptych.client.triton_errors import NO_SHARED_MEMORY, REFUSED, inference_e
 from triptych.errors import (
     DeadlineExceeded,
     ModelFailing,
-    NotThere,
+    NotLoaded,
     Overloaded,
     StageUnavailable,
     TriptychError,
@@ -40,9 +40,9 @@ INFERENCES: list[tuple[str, type[TriptychError]]] = [
     (GROWN, Overloaded),
     ("Exceeds maximum queue size", Overloaded),
     ("Request timeout expired", DeadlineExceeded),
-    ("Request for unknown model: 'sales_de' is not found", NotThere),
-    ("Request for unknown model: 'sales_de' version 3 is not at ready state", NotThere),
-    ("Request for unknown model: 'sales_de' has no available versions", NotThere),
+    ("Request for unknown model: 'sales_de' is not found", NotLoaded),
+    ("Request for unknown model: 'sales_de' version 3 is not at ready state", NotLoaded),
+    ("Request for unknown model: 'sales_de' has no available versions", NotLoaded),
     ("Server is stopping, scheduler for model has stopped accepting new inference requests", StageUnavailable),
 ]
 PLAIN = [

@@ -14,22 +14,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych.errors import InvalidRequest, NotSupported, Overloaded, TriptychError
-from triptych.http2.framing import FREE_BYTES, Limits, framed, status_headers, timeout_s
-from triptych.http2.inbox import Inbox
+from triptych.http2.framing import FREE_BYTES, MessageLimits, framed, status_headers, timeout_s
+from triptych.http2.message_deframer import MessageDeframer
 from triptych.runtime.in_flight import InFlightBytes
 
 LIMIT, RATIO = 1000, 100
-ROOM, UNPACKING = InFlightBytes(1 << 20), ThreadPoolExecutor(1)
+ROOM, DECOMPRESSION = InFlightBytes(1 << 20), ThreadPoolExecutor(1)
 
 
 async def read(pieces: list[bytes], encoding: str = "identity") -> list[bytes]:
-    inbox = Inbox(Limits(LIMIT, encoding, RATIO), ROOM, UNPACKING)
+    deframer = MessageDeframer(MessageLimits(LIMIT, encoding, RATIO), ROOM, DECOMPRESSION)
     messages = []
     for piece in pieces:
-        inbox.feed(piece)
-        while inbox.waiting:
-            messages.append(await inbox.take())
-    inbox.check_end()
+        deframer.feed(piece)
+        while deframer.waiting:
+            messages.append(await deframer.next_message())
+    deframer.check_end()
     return messages
 
 
@@ -96,7 +96,7 @@ async def test_a_compressed_message_is_all_of_one_member(data: bytes, said: str)
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_what_is_packed_too_tightly_is_refused_before_it_is_unpacked(encoding: str) -> None:
-    limits = Limits(64 << 20, encoding, 100)
+    limits = MessageLimits(64 << 20, encoding, 100)
     pack = gzip.compress if encoding == "gzip" else zlib.compress
     for size in (FREE_BYTES, 3000):
         assert b"".join(limits.pieces(pack(bytes(size)))) == bytes(size)
@@ -112,16 +112,16 @@ def test_what_is_packed_too_tightly_is_refused_before_it_is_unpacked(encoding: s
 async def test_what_is_unpacked_has_room_while_it_is_and_no_longer() -> None:
     data = random.Random(1).randbytes(200_000) + bytes(3 << 20)
     in_flight_bytes = InFlightBytes(1 << 20)
-    in_flight_bytes.take(1)
-    inbox = Inbox(Limits(64 << 20, "gzip", 100), in_flight_bytes, UNPACKING)
-    inbox.feed(packed(data))
-    with pytest.raises(Overloaded, match="in hand here"):
-        await inbox.take()
-    assert in_flight_bytes.taken_bytes == 1
-    in_flight_bytes.give(1)
-    inbox.feed(packed(data))
-    assert await inbox.take() == data
-    assert in_flight_bytes.taken_bytes == 0
+    in_flight_bytes.acquire(1)
+    deframer = MessageDeframer(MessageLimits(64 << 20, "gzip", 100), in_flight_bytes, DECOMPRESSION)
+    deframer.feed(packed(data))
+    with pytest.raises(Overloaded, match="in flight here"):
+        await deframer.next_message()
+    assert in_flight_bytes.used_bytes == 1
+    in_flight_bytes.release(1)
+    deframer.feed(packed(data))
+    assert await deframer.next_message() == data
+    assert in_flight_bytes.used_bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ shows them, and the API server checks them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from triptych.contract.reading.files import FileError, escaped, read_text
-from triptych.contract.reading.yaml_document import yaml_faults
 
 GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
 MAX_BYTES = 64 << 10  # of one file: 300 documents, and at most 4 s to read it
@@ -247,6 +247,26 @@ def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES
         yield DocumentFault("", f"{path}:{line}: not YAML: {error.problem}", nowhere)
     except (YAMLError, RecursionError) as error:
         yield DocumentFault("", f"{path}:1: not YAML: {_shown(str(error).partition(chr(10))[0])}", nowhere)
+
+
+class UnreadableYAML(YAMLError):
+    """Failure of ruamel.yaml at a text with an exception that is not its own."""
+
+
+@contextmanager
+def yaml_faults() -> Iterator[None]:
+    """Raises `YAMLError` for every exception of ruamel.yaml at a text of a stranger, except `RecursionError`.
+
+    It raises ValueError for 2026-99-99, KeyError for `!!bool x`, IndexError for `!!int ''`, TypeError for a key that
+    is a mapping of mappings.
+    """
+    try:
+        yield
+    except (YAMLError, RecursionError):
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise UnreadableYAML(f"cannot be read ({why}); put it in quotes, without a tag") from error
 
 
 def _contents(text: str) -> Iterator[Any]:

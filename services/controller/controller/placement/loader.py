@@ -23,6 +23,7 @@ from controller.placement.warm_up import WarmUp
 from triptych.client.triton_errors import NO_SHARED_MEMORY, PROCESS_LOST
 from triptych.contract import Contract
 from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
+from triptych.runtime.ewma import Ewma
 
 POLL_S = 0.1  # between two looks while something is unloaded
 FIRST_LOOK = 0.9  # of the time that unloads take: a look at the whole index is work for Triton
@@ -98,7 +99,7 @@ class Moves:
         self._unloads: dict[Where, asyncio.Task[None]] = {}
         self._withdrawn: set[Where] = set()  # unloads that have not begun in Triton
         self._machine_bytes = machine_bytes()
-        self._load_s = 1.0  # of a load lately, its wait for a turn left out
+        self._load_s = Ewma(0.2, initial=1.0)  # of a load lately, its wait for a turn left out
 
     def budget(self, pod: Pod) -> Room:
         """Limits of a Triton; 0 is no limit. Without one in bytes, a share of its GPU memory, or of this machine's."""
@@ -145,7 +146,7 @@ class Moves:
     def queue_s(self, pod: Pod) -> float:
         """How long another load would wait for its turn, by the loads of late."""
         at_once = self._limits.max_concurrent_loads
-        return max(0, self.loads_on(pod) - at_once + 1) * self._load_s / at_once
+        return max(0, self.loads_on(pod) - at_once + 1) * self._load_s.value / at_once
 
     def load(self, key: Key, pod: Pod, reason: str) -> asyncio.Task[Outcome]:
         """The running load of the version there, else a new one. Its result is what went wrong.
@@ -157,7 +158,7 @@ class Moves:
         if task is None:
             if self.full:
                 text = f"{len(self._loads)} models, the limit, wait to be loaded; try later"
-                raise Overloaded(text, retry_after_s=self._load_s)
+                raise Overloaded(text, retry_after_s=self._load_s.value)
             pod.arriving[key] = size = self._facts.size_of(key)
             pod.spare.load_begins(size.bytes, self._clock())
             task = self._loads[where] = asyncio.create_task(self._run_load(key, pod, reason))
@@ -219,7 +220,7 @@ class Moves:
         elif isinstance(error, StageUnavailable):
             self._facts.blame(key)
         if error is None:
-            self._load_s += 0.2 * (seconds - self._load_s)
+            self._load_s.add(seconds)
             pod.spare.load_took(seconds)
         self._metrics.loads.labels(outcome_of(error)).inc()
         self._metrics.load_seconds.observe(seconds)
@@ -254,7 +255,7 @@ class Moves:
                 await asyncio.sleep(max(found, POLL_S))
                 continue
             await asyncio.wait([self.unload(victim, pod, f"room in shared memory for {key[0]}") for victim in found])
-        raise no_shared_memory(pod, self._load_s)
+        raise no_shared_memory(pod, self._load_s.value)
 
     async def _load_there(self, key: Key, pod: Pod) -> None:
         """Raises `LoadFailed` when the version is not ready afterwards."""
@@ -358,7 +359,7 @@ class Moves:
                 await pod.unload(key[0], self._facts.config_of(key[0]), self._limits.load_timeout_s)
             remains = pod.says_ready if at_once else pod.in_memory
             if not at_once:
-                await asyncio.sleep(FIRST_LOOK * pod.spare.unload_s - (time.perf_counter() - start))
+                await asyncio.sleep(FIRST_LOOK * pod.spare.unload_s.value - (time.perf_counter() - start))
             await pod.refresh(whole=True)
             while remains(key) and time.perf_counter() - start < UNLOAD_S:
                 await asyncio.sleep(POLL_S)

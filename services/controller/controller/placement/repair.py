@@ -22,7 +22,7 @@ from controller.placement.settings import Limits
 from controller.placement.warm_up import model_inputs
 from triptych.client.triton_errors import inference_error
 from triptych.contract import Contract, Plan
-from triptych.errors import ContractViolation, Internal, ModelFailing, NotThere, TriptychError
+from triptych.errors import ContractViolation, Internal, ModelFailing, NotLoaded, TriptychError
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +192,7 @@ async def _probe(key: Key, pod: Pod, contract: Contract) -> str | None:
     row, plausible = await asyncio.to_thread(model_inputs, Plan(contract), 1)
     try:
         await pod.infer(key, row, PROBE_S)
-    except (ContractViolation, NotThere):  # the row is refused, or the version is gone
+    except (ContractViolation, NotLoaded):  # the row is refused, or the version is gone
         return None
     except Internal as error:
         meaning = inference_error("predictor", pod.address, error.details)

@@ -16,7 +16,7 @@ from tritonclient.grpc import model_config_pb2 as mc
 from tritonclient.grpc import service_pb2 as pb
 
 from controller.placement.policy.popularity import Key
-from triptych.client.upstream import Inferences, Upstream
+from triptych.client.upstream import InFlightInferences, Upstream
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, Internal, LoadFailed
 from triptych.protocol.call import Call
@@ -120,7 +120,7 @@ class Triton:
         self.address = address
         metadata = ((KEY_HEADER, key),) if key else ()
         self._upstream = Upstream("predictor", address, SERVICE, relays=False, transport=transport, metadata=metadata)
-        self._inferences = Inferences(self._upstream)
+        self._inferences = InFlightInferences(self._upstream)
         host, _ = split(address)
         self._metrics = f"http://{join(host, metrics_port)}/metrics" if metrics_port else ""
 

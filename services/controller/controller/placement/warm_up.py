@@ -31,7 +31,7 @@ from triptych.errors import (
     Internal,
     InvalidRequest,
     LoadFailed,
-    NotThere,
+    NotLoaded,
     Overloaded,
     StageUnavailable,
     TriptychError,
@@ -128,7 +128,7 @@ class WarmUp:
         """Raises `_Refused` for what is the model's own doing."""
         try:
             return await pod.infer(key, tensors, call.remaining_s())
-        except NotThere as error:
+        except NotLoaded as error:
             raise Unavailable(f"{key[0]} was loaded and is gone again: {error}") from error
         except StageUnavailable as error:
             await pod.refresh()

@@ -13,7 +13,6 @@ from grpc import aio
 from triptych.http2 import channel as http2
 from triptych.http2.channel import Metadata
 from triptych.http2.client import CallFailed
-from triptych.runtime import addresses
 from triptych.runtime.tls import UpstreamCredentials
 
 LEAVING_S = 60.0  # for the calls of a channel that takes no more
@@ -33,7 +32,7 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     ("grpc.dns_min_time_between_resolutions_ms", 500),
 ]
-# For a name, as `triptych.http2.channel` does it.
+# The retries of `triptych.http2.channel`.
 RETRYING = (
     "grpc.service_config",
     json.dumps(
@@ -72,16 +71,16 @@ class Channel(Protocol):
         """Ends all calls."""
 
 
-def http2_channel(address: str, credentials: UpstreamCredentials | None, server_name: str) -> Channel:
+def http2_channel(address: str, credentials: UpstreamCredentials | None, server_name: str, retries: bool) -> Channel:
     """A channel on libnghttp2. Raises `OSError` for certificates that cannot be used."""
-    return http2.Channel(address, credentials.context() if credentials else None, server_name)
+    return http2.Channel(address, credentials.context() if credentials else None, server_name, retries=retries)
 
 
 class GrpcioChannel:
     """A channel of grpc.aio."""
 
-    def __init__(self, address: str, credentials: UpstreamCredentials | None, server_name: str) -> None:
-        options = _options(address)
+    def __init__(self, address: str, credentials: UpstreamCredentials | None, server_name: str, retries: bool) -> None:
+        options = _options(retries)
         if server_name:
             options = [*options, ("grpc.ssl_target_name_override", server_name)]
         if credentials is None:
@@ -121,7 +120,7 @@ class GrpcioChannel:
             self._closing.cancel()
 
 
-TRANSPORTS: dict[str, Callable[[str, UpstreamCredentials | None, str], Channel]] = {
+TRANSPORTS: dict[str, Callable[[str, UpstreamCredentials | None, str, bool], Channel]] = {
     "http2": http2_channel,
     "grpcio": GrpcioChannel,
 }
@@ -140,7 +139,7 @@ def _unless_cancelled(error: asyncio.CancelledError) -> NoReturn:
     raise CallFailed(grpc.StatusCode.UNAVAILABLE, http2.CLOSED) from None
 
 
-def _options(address: str) -> list[tuple[str, Any]]:
-    if addresses.is_numeric(address):
+def _options(retries: bool) -> list[tuple[str, Any]]:
+    if not retries:
         return OPTIONS
     return [RETRYING if name == RETRYING[0] else (name, value) for name, value in OPTIONS]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from triptych.errors import (
     DeadlineExceeded,
     ModelFailing,
-    NotThere,
+    NotLoaded,
     Overloaded,
     StageUnavailable,
     TriptychError,
@@ -36,7 +36,7 @@ Meaning = Callable[[str, str], TriptychError]  # of a part and its address
 
 # What Triton says to an inference, and the error that it becomes.
 INFERENCE: tuple[tuple[str, Meaning], ...] = (
-    (_GONE, lambda part, at: NotThere(f"{part} at {at} does not have the version ready")),
+    (_GONE, lambda part, at: NotLoaded(f"{part} at {at} does not have the version ready")),
     (_STOPPING, lambda part, at: StageUnavailable(part, at, "it is stopping")),
     (_PROCESS_LOST, lambda part, at: ModelFailing(f"the model's process in {part} at {at} does not answer")),
     (_NO_MEMORY, lambda part, at: Overloaded(f"{part} at {at} has no memory for the request; send less")),

@@ -1,4 +1,4 @@
-"""Calls to other parts. Every one has a deadline, and foreign errors become ours here and nowhere else."""
+"""Calls to upstreams. Every call has a deadline, and foreign errors are translated only here."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from triptych.errors import (
     ContractViolation,
     DeadlineExceeded,
     Internal,
-    NotThere,
+    NotLoaded,
     Overloaded,
     StageUnavailable,
     TriptychError,
 )
 from triptych.http2.client import CallFailed
 from triptych.protocol.call import Call
-from triptych.protocol.status import SAID_BY_US, Relayed, retry_after_of
+from triptych.protocol.status import STAGE_ERROR, Relayed, retry_after_of
 from triptych.runtime.settings import StageSettings
 from triptych.runtime.tls import UpstreamCredentials, upstream_credentials
+from triptych.telemetry.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
 REACH_TIMEOUT_S = 1.0
 REACH_PAUSE_S = 0.2
 
-LOOK_S = 10.0  # between two looks whether the files of TLS are others
+CERTIFICATE_CHECK_S = 10.0  # between two checks whether certificates were renewed
 
-# Codes that a stage of ours answers on purpose, with a sentence for the caller.
+# Codes that a stage answers on purpose, with a sentence for the caller.
 RELAYED = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -49,15 +50,19 @@ RELAYED = frozenset(
     }
 )
 
-ABANDONED_S = 60.0  # an inference that nobody waits for any more may last that much longer
+ABANDONED_S = 60.0  # how much longer an inference may last that nobody awaits any more
 
 
 class Upstream:
-    """One address of another part. `relays` says that its sentences are meant for our caller: a stage of ours.
+    """Calls to one address of a part, such as "predictor".
 
-    `metadata` goes with every call. `credentials` make it TLS, with a certificate that bears `server_name`, or else the
-    host of the address; when they are renewed, calls go over a new connection. `meaning` is asked first what the words
-    of a refusal mean, given the part and its address. `transport` names what carries the calls.
+    relays: pass the part's status and sentence on to our caller, as for a stage.
+    retries: send a call again that failed with UNAVAILABLE, where the address stands for several replicas.
+    transport: "http2" or "grpcio".
+    metadata: sent with every call.
+    credentials: use TLS; renewed certificates open a new connection.
+    server_name: name required in the certificate, by default the host of the address.
+    translate: error for part, address and message of a failed call; None leaves it to the status code.
     """
 
     def __init__(
@@ -66,34 +71,43 @@ class Upstream:
         address: str,
         *services: ServiceDescriptor,
         relays: bool,
+        retries: bool = False,
         transport: str = "http2",
         metadata: tuple[tuple[str, str], ...] = (),
         credentials: UpstreamCredentials | None = None,
         server_name: str = "",
-        meaning: Callable[[str, str, str], TriptychError | None] | None = None,
+        translate: Callable[[str, str, str], TriptychError | None] | None = None,
     ) -> None:
         self.part, self.address, self._relays, self._metadata = part, address, relays, metadata
-        self._meaning, self._credentials = meaning, credentials
-        self._transport, self._server_name = TRANSPORTS[transport], server_name
+        self._translate_message, self._credentials = translate, credentials
+        self._transport, self._server_name, self._retries = TRANSPORTS[transport], server_name, retries
         self._methods = {
             method.name: (f"/{service.full_name}/{method.name}", GetMessageClass(method.output_type).FromString)
             for service in services
             for method in service.methods
         }
-        self._looked_s = time.monotonic()
-        self._channel = self._transport(address, credentials, server_name)
-        self._leaving: list[Channel] = []
+        self._checked_s = time.monotonic()
+        self._channel = self._transport(address, credentials, server_name, retries)
+        self._retired: list[Channel] = []
 
     @classmethod
     def of_stage(
         cls, settings: StageSettings, part: str, address: str, *services: ServiceDescriptor, relays: bool
     ) -> Upstream:
-        """The way to another stage, with the transport and the certificates of the settings. Raises `OSError`."""
+        """The replicas of a stage, with the transport and the certificates of the settings. Raises `OSError`."""
         credentials = upstream_credentials(settings)
-        return cls(part, address, *services, relays=relays, transport=settings.transport, credentials=credentials)
+        return cls(
+            part,
+            address,
+            *services,
+            relays=relays,
+            retries=True,
+            transport=settings.transport,
+            credentials=credentials,
+        )
 
     async def call(self, method: str, request: Any, call: Call, limit_s: float = float("inf")) -> Any:
-        """The answer of a unary method, within the call's deadline and `limit_s`."""
+        """Answer of a unary method within the call's deadline and `limit_s`."""
         timeout_s = call.remaining_s(limit_s)
         if self._credentials is not None:
             self._renew(self._credentials)
@@ -105,7 +119,7 @@ class Upstream:
             self._translate(error, timeout_s)
 
     async def stream(self, method: str, request: Any) -> AsyncIterator[Any]:
-        """The answers of a server-streaming method that lasts until one side ends it."""
+        """Answers of a server-streaming method, until either side ends it."""
         if self._credentials is not None:
             self._renew(self._credentials)
         path, parse = self._methods[method]
@@ -117,43 +131,44 @@ class Upstream:
             self._translate(error, float("inf"))
 
     async def reach(self) -> None:
-        """Returns once the other side, an OIP server, has said that it is live."""
-        said = False
+        """Return once the upstream, an OIP server, is live."""
+        failures = FailureLog(log)
         while True:
             try:
                 await self.call("ServerLive", pb.ServerLiveRequest(), Call.within(REACH_TIMEOUT_S))
                 return
             except TriptychError as error:
-                if not said:
-                    log.info("waiting", extra={"part": self.part, "reason": str(error)})
-                said = True
+                failures.failed(self.part, "waiting for an upstream", logging.INFO, part=self.part, reason=str(error))
                 await asyncio.sleep(REACH_PAUSE_S)
 
     async def close(self) -> None:
-        for channel in (self._channel, *self._leaving):
+        for channel in (self._channel, *self._retired):
             await channel.close()
 
     def _renew(self, credentials: UpstreamCredentials) -> None:
-        if time.monotonic() - self._looked_s < LOOK_S:
+        if time.monotonic() - self._checked_s < CERTIFICATE_CHECK_S:
             return
-        self._looked_s = time.monotonic()
+        self._checked_s = time.monotonic()
         if not credentials.is_renewed():
             return
         try:
-            renewed = self._transport(self.address, credentials, self._server_name)
+            renewed = self._transport(self.address, credentials, self._server_name, self._retries)
         except OSError:
-            return  # in the middle of a renewal; what was read before holds
-        leaving, self._channel = self._channel, renewed
-        leaving.retire()
-        self._leaving = [leaving]
-        log.info("renewed", extra={"part": self.part, "address": self.address})
+            return  # in the middle of a renewal: keep the current channel
+        retired, self._channel = self._channel, renewed
+        retired.retire()
+        self._retired = [retired]
+        log.info("certificates renewed", extra={"part": self.part, "address": self.address})
 
     def _translate(self, error: CallFailed, timeout_s: float) -> NoReturn:
         code, details = error.code, error.details
         where = f"{self.part} at {self.address}"
-        if self._relays and code in RELAYED and SAID_BY_US in error.trailers:
+        if self._relays and code in RELAYED and STAGE_ERROR in error.trailers:
             raise Relayed(code, details, retry_after_of(error.trailers)) from error
-        if self._meaning is not None and (known := self._meaning(self.part, self.address, details)) is not None:
+        if (
+            self._translate_message is not None
+            and (known := self._translate_message(self.part, self.address, details)) is not None
+        ):
             raise known from error
         if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             raise StageUnavailable(self.part, self.address, details) from error
@@ -162,17 +177,17 @@ class Upstream:
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             raise Overloaded(f"{where} is full: {details}") from error
         if code is grpc.StatusCode.NOT_FOUND:
-            raise NotThere(f"{where}: {code.name}: {details}") from error
+            raise NotLoaded(f"{where}: {code.name}: {details}") from error
         if code is grpc.StatusCode.INVALID_ARGUMENT:
             raise ContractViolation(f"{where} refused what the contract made: {code.name}: {details}") from error
         raise Internal(f"{where}: {code.name}: {details}", details) from error
 
 
-class Inferences:
-    """Inferences that one Triton works on. They are never cancelled, and never have the caller's deadline.
+class InFlightInferences:
+    """InFlightInferences in flight on one Triton. They are never cancelled, and do not have the caller's deadline.
 
-    Triton 2.51 may crash when a call ends under it (docs/decisions/2026-11-21-triton-is-not-cancelled.md). Whoever
-    stops waiting leaves the call to itself.
+    Triton 2.51 may crash when a call is cancelled (docs/decisions/2026-11-21-triton-is-not-cancelled.md). If a caller
+    stops waiting, its call runs on.
     """
 
     def __init__(self, upstream: Upstream) -> None:
@@ -181,15 +196,15 @@ class Inferences:
         self.ended_s = time.monotonic()  # when the last one ended
 
     def __len__(self) -> int:
-        """Calls that Triton has not answered, also those that nobody waits for any more."""
+        """Number of calls that Triton has not answered, abandoned ones included."""
         return len(self._tasks)
 
     async def infer(
         self, request: pb.ModelInferRequest, wait_s: float, limit_s: float, metadata: Mapping[str, str] | None = None
     ) -> pb.ModelInferResponse:
-        """Raises what `Upstream.call` raises, and `DeadlineExceeded` after `wait_s`.
+        """Answer within `wait_s`, else `DeadlineExceeded`. Raises also what `Upstream.call` raises.
 
-        `limit_s` is the longest time that anybody may wait; the call itself ends `ABANDONED_S` later.
+        `limit_s` is the longest time that any caller may wait. The call itself ends `ABANDONED_S` later.
         """
         own = Call.within(limit_s + ABANDONED_S, metadata)
         task = asyncio.create_task(self._upstream.call("ModelInfer", request, own))
@@ -205,4 +220,4 @@ class Inferences:
         self._tasks.discard(task)
         self.ended_s = time.monotonic()
         if not task.cancelled():
-            task.exception()  # perhaps nobody waits for it any more
+            task.exception()  # marks it as retrieved: perhaps nobody awaits it

@@ -1,4 +1,4 @@
-"""All connections to what an address stands for, and calls in turn over them."""
+"""Channel: round-robin calls over one connection to each address that a name resolves to."""
 
 from __future__ import annotations
 
@@ -18,36 +18,35 @@ from triptych.http2.framing import Headers
 from triptych.protocol.status import pushback_s
 from triptych.runtime import addresses
 
-CONNECT_S = 5.0  # for a connection, until the server has spoken
-BACKOFF_S, MAX_BACKOFF_S = 0.1, 1.0  # between two tries to connect
-# A headless Service has an address for each pod: all are used, and looked up again soon when one is gone.
-RESOLVE_S = 0.5  # between two looks at what a name stands for
+CONNECT_S = 5.0  # limit for a connection, until the SETTINGS of the server
+BACKOFF_S, MAX_BACKOFF_S = 0.1, 1.0  # between two attempts to connect
+# A headless Service has an address for each pod: all are used, and resolved again soon after one is lost.
+RESOLVE_S = 0.5  # between two resolutions of a name
 
-# For a name, which stands for replicas: what one refuses because it is leaving, another takes; calls are idempotent.
-# Without, 25 of 3,728 calls were lost when the older of two pods was deleted three times, and 0 of 2,917 with it
-# (2026-11-21). CANCELLED is what one that was killed at once said of its last calls, 2 of 1,083 (2026-11-21).
-# A single address is not asked again: who knows several Tritons goes on to the next one.
-TRIES = 5
+# Retries, for an address of several replicas: a call that one replica refuses while it drains goes to another. Calls
+# are idempotent. Of 3,728 calls 25 were lost without retries when the older of two pods was deleted three times, and 0
+# of 2,917 with them (2026-11-21). A pod that was killed answered CANCELLED to its last calls, 2 of 1,083 (2026-11-21).
+MAX_ATTEMPTS = 5
 RETRYABLE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 RETRY_S, MAX_RETRY_S = 0.05, 0.2
 
-CLOSED = "the connection was closed, for it is not used any more"
+CLOSED = "the channel was closed"
 
 Metadata = Sequence[tuple[str, str]]
 
 
 class _Endpoint:
-    """One address: its connection, or what is done to have one."""
+    """One address: its connection, or the attempt to open one."""
 
     def __init__(self) -> None:
         self.connection: ClientConnection | None = None
         self.connecting: asyncio.Task[None] | None = None
-        self.connect_at_s = 0.0  # not before, for the last one that was had
-        self.retry: asyncio.TimerHandle | None = None  # after one that was not had: until then none is tried
+        self.connect_at_s = 0.0  # earliest next attempt, after the last connection
+        self.retry: asyncio.TimerHandle | None = None  # backoff after a failed attempt
         self.backoff_s = BACKOFF_S
 
     def wait(self, seconds: float, retry: Callable[[], None]) -> None:
-        """Calls `retry` when a connection may be tried again."""
+        """Call `retry` after the backoff."""
 
         def over() -> None:
             self.retry = None
@@ -56,7 +55,7 @@ class _Endpoint:
         self.retry = asyncio.get_running_loop().call_later(seconds, over)
 
     def cancel(self) -> None:
-        """Tries no more."""
+        """Cancel the attempt and the backoff."""
         if self.connecting is not None:
             self.connecting.cancel()
             self.connecting = None
@@ -67,22 +66,25 @@ class _Endpoint:
 class Channel:
     """Calls to an address, which is one of gRPC's: `host:port`, `dns:///host:port`, `ipv4:a:1,b:2`.
 
-    Connections are opened with the first call, kept open, and opened again when they are lost.
+    Connections open with the first call, stay open, and open again when they are lost. With `retries`, a call that
+    fails with UNAVAILABLE or CANCELLED is sent again, to the next connection.
     """
 
-    def __init__(self, address: str, context: ssl.SSLContext | None = None, server_name: str = "") -> None:
-        self.address, self._context, self._server_name = address, context, server_name
-        self._is_numeric = addresses.is_numeric(address)  # else a name or a list, which stand for replicas
+    def __init__(
+        self, address: str, context: ssl.SSLContext | None = None, server_name: str = "", *, retries: bool = False
+    ) -> None:
+        self.address, self._context, self._server_name, self._retries = address, context, server_name, retries
+        self._is_numeric = addresses.is_numeric(address)  # else a name or a list, which may change
         self._base: Headers = (
             (b":method", b"POST"),
             (b":scheme", b"http" if context is None else b"https"),
-            (b":authority", (server_name or addresses.join(*addresses.places(address)[0])).encode()),
+            (b":authority", (server_name or addresses.join(*addresses.endpoints(address)[0])).encode()),
             (b"te", b"trailers"),
             (b"content-type", b"application/grpc"),
         )
         self._headers: dict[str, Headers] = {}  # by path
         self._endpoints: dict[tuple[str, int], _Endpoint] = {}
-        self._connections: set[ClientConnection] = set()  # also those that only end their calls
+        self._connections: set[ClientConnection] = set()  # also those that accept no more calls
         self._usable: list[ClientConnection] = []
         self._turn = 0
         self._buffer = bytearray(READ_BYTES)
@@ -92,20 +94,20 @@ class Channel:
         self._is_closed = False
 
     async def unary(self, path: str, data: bytes, timeout_s: float, metadata: Metadata = ()) -> bytes:
-        """The answer to a message, within `timeout_s`. Raises `CallFailed`."""
+        """Answer of a unary call within `timeout_s`. Raises `CallFailed`."""
         end_s, headers = time.monotonic() + timeout_s, self._headers_of(path, metadata)
-        tries = 1
+        attempts = 1
         while True:
             try:
                 connection = self._next() or await self._connected(end_s)
                 return await connection.unary(headers, data, end_s - time.monotonic())
             except CallFailed as error:
-                await self._before_retry(error, tries, end_s)
-            tries += 1
+                await self._before_retry(error, attempts, end_s)
+            attempts += 1
 
     async def stream(self, path: str, data: bytes, metadata: Metadata = ()) -> AsyncGenerator[bytes]:
-        """The answers to a message until one side ends them. Raises `CallFailed`."""
-        end_s, headers, tries, has_begun = float("inf"), self._headers_of(path, metadata), 1, False
+        """Answers of a server-streaming call, until either side ends it. Raises `CallFailed`."""
+        end_s, headers, attempts, has_begun = float("inf"), self._headers_of(path, metadata), 1, False
         while True:
             try:
                 connection = self._next() or await self._connected(end_s)
@@ -117,11 +119,11 @@ class Channel:
             except CallFailed as error:
                 if has_begun:
                     raise
-                await self._before_retry(error, tries, end_s)
-            tries += 1
+                await self._before_retry(error, attempts, end_s)
+            attempts += 1
 
     def retire(self) -> None:
-        """Opens no connection any more, and closes each behind its last call."""
+        """Open no more connections, and close each after its last call."""
         self._is_closed = True
         for endpoint in self._endpoints.values():
             endpoint.cancel()
@@ -132,7 +134,7 @@ class Channel:
             connection.retire()
 
     async def close(self) -> None:
-        """Ends all calls and connections."""
+        """End all calls and connections."""
         connections, tasks = list(self._connections), self._tasks()
         self.retire()
         for connection in connections:
@@ -157,7 +159,7 @@ class Channel:
         return usable[self._turn]
 
     async def _connected(self, end_s: float) -> ClientConnection:
-        """The first connection that can be had. Raises `CallFailed`."""
+        """Wait for a usable connection. Raises `CallFailed`."""
         while (connection := self._next()) is None:
             if self._is_closed:
                 raise CallFailed(grpc.StatusCode.UNAVAILABLE, CLOSED)
@@ -171,15 +173,15 @@ class Channel:
             await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         return connection
 
-    async def _before_retry(self, error: CallFailed, tries: int, end_s: float) -> None:
-        """Returns when the call may be tried again; raises the error when it may not."""
+    async def _before_retry(self, error: CallFailed, attempts: int, end_s: float) -> None:
+        """Return when the call may be retried. Raise the error if it may not."""
         left_s = end_s - time.monotonic()
-        may = error.is_unsent or (not self._is_numeric and error.code in RETRYABLE)
-        if not may or tries >= TRIES or left_s <= 0 or self._is_closed:
+        may = error.is_unsent or (self._retries and error.code in RETRYABLE)
+        if not may or attempts >= MAX_ATTEMPTS or left_s <= 0 or self._is_closed:
             raise error
-        if error.is_unsent and tries == 1:
+        if error.is_unsent and attempts == 1:
             return
-        pause_s = min(RETRY_S * 2 ** (tries - 1), MAX_RETRY_S) * random.uniform(0.8, 1.2)
+        pause_s = min(RETRY_S * 2 ** (attempts - 1), MAX_RETRY_S) * random.uniform(0.8, 1.2)
         asked_s = pushback_s(error.trailers)
         if asked_s is not None:
             pause_s = asked_s
@@ -192,7 +194,7 @@ class Channel:
         return connecting if self._resolving is None else [*connecting, self._resolving]
 
     def _advance(self) -> None:
-        """Looks up what the address stands for and connects, where that is due."""
+        """Start every resolution and connection that is due."""
         if self._is_closed:
             return
         now_s, missing = time.monotonic(), not self._endpoints
@@ -206,7 +208,7 @@ class Channel:
 
     async def _resolve(self) -> None:
         try:
-            found = [where for host, port in addresses.places(self.address) for where in await _resolved(host, port)]
+            found = [where for host, port in addresses.endpoints(self.address) for where in await _resolved(host, port)]
         except OSError as error:
             self._fault = f"cannot resolve {self.address}: {error.strerror}"
             found = []
@@ -221,7 +223,7 @@ class Channel:
         self._advance()
 
     def _drop(self, endpoint: _Endpoint) -> None:
-        """Leaves an address that is no longer one of the name's."""
+        """Retire an address that the name no longer resolves to."""
         endpoint.cancel()
         if endpoint.connection is not None:
             endpoint.connection.retire()
@@ -259,13 +261,13 @@ class Channel:
             endpoint.connecting = None
 
     def _checked_name(self, host: str) -> str | None:
-        """The name that the server's certificate has to bear; None without TLS."""
+        """Name required in the server's certificate; None without TLS."""
         if self._context is None:
             return None
-        return self._server_name or (addresses.places(self.address)[0][0] if not self._is_numeric else host)
+        return self._server_name or (addresses.endpoints(self.address)[0][0] if not self._is_numeric else host)
 
     def _changed(self, connection: ClientConnection) -> None:
-        """A connection takes no more calls, and the next one is made at once; or it is gone."""
+        """Handle a connection that accepts no more calls: replace it at once."""
         if connection.is_closed:
             self._connections.discard(connection)
         if connection in self._usable:
@@ -286,6 +288,6 @@ def _check_alpn(transport: asyncio.Transport) -> None:
 
 
 async def _resolved(host: str, port: int) -> list[tuple[str, int]]:
-    """The addresses of a name; an IP address is its own."""
+    """Addresses of a host name, or the IP address itself."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys((str(where[0]), port) for *_, where in found))

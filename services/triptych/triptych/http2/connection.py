@@ -1,4 +1,4 @@
-"""One HTTP/2 connection: libnghttp2's state between a transport of asyncio and whoever has the calls."""
+"""One HTTP/2 connection: libnghttp2's protocol state on a transport of asyncio."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ngh2 import Configuration, Event, Role, Setting
 from triptych.http2.oversized import FRAME_BYTES
 from triptych.runtime.settings import METADATA_ENTRY_BYTES, MIB
 
-READ_BYTES = 1 << 16  # of one read: what a flood of frames can make before others have their turn
-WRITE_BYTES = 1 << 18  # at once, and waiting in the transport before it says that it is full
+READ_BYTES = 1 << 16  # of one read: bounds the time that a flood of frames keeps the loop
+WRITE_BYTES = 1 << 18  # of one write, and the high-water mark of the transport
 
-# What a peer may have in flight: for one stream, and for the connection, which bounds what waits here unread.
+# Flow-control windows of a stream and of the connection: they bound what waits here unread.
 STREAM_WINDOW_BYTES = 4 * MIB
 CONNECTION_WINDOW_BYTES = 16 * MIB
 
-# Resets are cheap here and closing a connection harms its patient calls; the bound is only on what is absurd.
-RESETS = (1_000_000, 100_000)  # burst, and per second
+# Resets are cheap here, and closing a connection ends its other calls: the bound stops only floods.
+RESETS = (1_000_000, 100_000)  # token bucket: burst, tokens per second
 
-CLOSE_S = 10.0  # for the last bytes of a connection that is closed, until what its peer does not read is dropped
+CLOSE_S = 10.0  # limit for the last bytes of a closing connection
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Reads into a buffer that all connections of a loop share, and writes what libnghttp2 has to say."""
+    """Reads into a buffer that all connections of a loop share, and writes the frames of libnghttp2."""
 
     def __init__(self, role: Role, buffer: bytearray, settings: dict[Setting, int], max_headers_bytes: int) -> None:
         self._view = memoryview(buffer)
@@ -47,23 +47,23 @@ class Connection(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport | None = None
         self.is_closed = False
         self._closing: asyncio.TimerHandle | None = None
-        self.is_full = False  # the transport takes no more now
+        self.is_full = False  # the transport is above its high-water mark
         self.full_since_s = 0.0
 
     @abstractmethod
     def handle(self, events: list[Event]) -> None:
-        """Acts on what came in one read, or on what was ended by what went out."""
+        """Handle the events of one read or of one write."""
 
     @abstractmethod
     def lost(self) -> None:
-        """The connection is gone, with all calls on it."""
+        """Handle the loss of the connection, and of all calls on it."""
 
     def receive(self, data: memoryview) -> None:
-        """Gives libnghttp2 what came. Raises what it raises."""
+        """Pass received bytes to libnghttp2. Raises its errors."""
         self.protocol.receive_data(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's transports are no subclass
         self.transport.set_write_buffer_limits(high=WRITE_BYTES)
         self.protocol.initiate_connection(self._settings)
         self.protocol.set_local_window_size(CONNECTION_WINDOW_BYTES)
@@ -76,7 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         self.lost()
 
     def get_buffer(self, _size: int) -> memoryview:
-        return self._view  # asyncio's TLS reads into slices of it, which have to be no copies
+        return self._view  # asyncio's TLS reads into slices of it, which must not be copies
 
     def buffer_updated(self, size: int) -> None:
         if self.is_closed:
@@ -84,7 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self.receive(self._view[:size])
         except (ngh2.NGH2Error, MemoryError):
-            self.close()  # libnghttp2 gave the connection up: nothing more can be said on it
+            self.close()  # libnghttp2 gave up the connection: nothing more can be sent on it
             return
         self.handle(self.protocol.events())
         self.flush()
@@ -97,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         self.flush()
 
     def flush(self) -> None:
-        """Writes as much as the transport takes and the peer's windows allow."""
+        """Write as much as the transport takes and the peer's windows allow."""
         if self.transport is None or self.is_closed:
             return
         try:
@@ -112,32 +112,32 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
 
     def acknowledge(self, stream_id: int, size: int) -> None:
-        """Opens the windows again for bytes that have their place."""
+        """Give consumed bytes back to the flow-control windows."""
         if size:
-            self.say(self.protocol.acknowledge_received_data, size, stream_id)
+            self.submit(self.protocol.acknowledge_received_data, size, stream_id)
 
     def reset(self, stream_id: int, code: int) -> None:
-        """Ends a stream at once."""
-        self.say(self.protocol.reset_stream, stream_id, code)
+        """Reset a stream at once."""
+        self.submit(self.protocol.reset_stream, stream_id, code)
         self.flush()
 
-    def say(self, word: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """The result of a method of `protocol`; None when the connection or the stream has just ended."""
+    def submit(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Result of a method of `protocol`; None if the connection or the stream has just ended."""
         if self.is_closed:
             return None
         try:
-            return word(*arguments, **named)
+            return method(*arguments, **named)
         except ngh2.NGH2Error:
             return None
 
     def close(self) -> None:
-        """Closes the transport once all is written that it has taken, or after `CLOSE_S`."""
+        """Close the transport once its buffer is written, or after `CLOSE_S`."""
         if self.transport is None or self.transport.is_closing():
             return
         self._closing = asyncio.get_running_loop().call_later(CLOSE_S, self.abort)
         self.transport.close()
 
     def abort(self) -> None:
-        """Drops the connection and what has not been written."""
+        """Close the connection at once, with on_settled bytes lost."""
         if self.transport is not None and not self.is_closed:
             self.transport.abort()

@@ -1,4 +1,4 @@
-"""gRPC's words on HTTP/2: the prefix of a message, the timeout, the status (gRPC over HTTP2, PROTOCOL-HTTP2.md)."""
+"""gRPC's framing on HTTP/2: message prefix, compression, timeout, status (gRPC over HTTP2, PROTOCOL-HTTP2.md)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from triptych.errors import InvalidRequest, NotSupported, Overloaded
 from triptych.http2.oversized import STRING_BYTES
 from triptych.runtime.settings import METADATA_ENTRY_BYTES
 
-PREFIX = 5  # one byte says whether the message is compressed, four are its length
+PREFIX = 5  # one byte for the compressed flag, four for the length
 
 _UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_WINDOW_BITS = {"gzip": 31, "deflate": 15}  # zlib's names for the two formats
+_WINDOW_BITS = {"gzip": 31, "deflate": 15}  # zlib's numbers of the two formats
 ACCEPTED = "identity,deflate,gzip"
-FIRST_BYTES = 1 << 16  # so much is unpacked in place: 0.1 ms
+FIRST_BYTES = 1 << 16  # decompressed on the loop: 0.1 ms
 PIECE_BYTES = 1 << 20
 SLICE_BYTES = 1 << 16
 FREE_BYTES = 1 << 20
@@ -34,24 +34,24 @@ def timeout_s(text: str) -> float:
 
 
 def metadata_fault(
-    fields: Collection[tuple[str | bytes, str | bytes]], limit_bytes: int, left_out_bytes: int = 0
+    fields: Collection[tuple[str | bytes, str | bytes]], limit_bytes: int, removed_bytes: int = 0
 ) -> Overloaded | None:
-    """The refusal of metadata that is too large; `left_out_bytes` are of fields too long for the transport."""
+    """The error for metadata over the limit, or None. `removed_bytes` counts fields too long for the transport."""
     size_bytes = METADATA_ENTRY_BYTES * len(fields) + sum([len(name) + len(value) for name, value in fields])
-    if left_out_bytes:
-        size_bytes, limit_bytes = size_bytes + left_out_bytes, min(limit_bytes, STRING_BYTES)
+    if removed_bytes:
+        size_bytes, limit_bytes = size_bytes + removed_bytes, min(limit_bytes, STRING_BYTES)
     elif size_bytes <= limit_bytes:
         return None
     return Overloaded(f"received metadata larger than max ({size_bytes} vs. {limit_bytes})")
 
 
 def framed(message: bytes) -> bytes:
-    """A message as it travels, not compressed."""
+    """A message with its prefix, not compressed."""
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 def status_headers(code: grpc.StatusCode, text: str, trailers: Iterable[tuple[str, str]]) -> Headers:
-    """The end of a call that failed, as trailers or, before any message, in place of the headers."""
+    """Trailers of a failed call; before any message they stand in place of the headers."""
     return [
         (b"grpc-status", b"%d" % code.value[0]),
         (b"grpc-message", quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~", errors="replace").encode()),
@@ -59,23 +59,23 @@ def status_headers(code: grpc.StatusCode, text: str, trailers: Iterable[tuple[st
     ]
 
 
-class Limits:
-    """What one call may send: how large a message, in which encoding, and how many times larger when unpacked."""
+class MessageLimits:
+    """Limits of the messages of one call: size, encoding, and compression ratio."""
 
     def __init__(self, max_bytes: int, encoding: str, max_ratio: int) -> None:
         self._max_bytes, self._encoding, self._max_ratio = max_bytes, encoding, max_ratio
 
     def length(self, prefix: bytes | bytearray) -> int:
-        """How long the message behind a prefix is."""
+        """Length of the message behind a prefix. Raises `Overloaded` over the limit."""
         length = int.from_bytes(prefix[1:PREFIX], "big")
         if length > self._max_bytes:
             raise Overloaded(f"received message larger than max ({length} vs. {self._max_bytes})")
         return length
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """A compressed message, unpacked piece by piece. Raises `NotSupported` for an encoding that is not known here.
+        """Decompress a message piece by piece. Raises `NotSupported` for an unknown encoding.
 
-        The ratio counts above `FREE_BYTES` only: less costs nothing, whatever it was packed to.
+        The ratio is checked above `FREE_BYTES` only: smaller messages are harmless at any ratio.
         """
         bits = _WINDOW_BITS.get(self._encoding)
         if bits is None:
@@ -97,7 +97,7 @@ class Limits:
 
 
 def _inflated(data: bytes, bits: int) -> Iterator[bytes]:
-    """Pieces of at most `PIECE_BYTES`, the first of `FIRST_BYTES`. Input goes in by slices: what is left is copied."""
+    """Pieces of at most `PIECE_BYTES`, the first of `FIRST_BYTES`. Input goes in by slices: zlib copies the rest."""
     decoder, most = zlib.decompressobj(bits), FIRST_BYTES
     for at in range(0, len(data), SLICE_BYTES):
         if decoder.eof:

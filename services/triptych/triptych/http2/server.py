@@ -1,4 +1,4 @@
-"""The server's side: connections of callers, and what all of them share."""
+"""Server side of HTTP/2: one connection for each caller, and the manager of all connections."""
 
 from __future__ import annotations
 
@@ -13,130 +13,128 @@ from urllib.parse import quote
 from ngh2 import DataReceived, Event, PingAcknowledged, RequestReceived, Role, Setting, StreamClosed, TrailersReceived
 
 from triptych.http2.connection import READ_BYTES, Connection
-from triptych.http2.exchange import Exchange, Handler
 from triptych.http2.framing import Headers
 from triptych.http2.oversized import STRING_BYTES, HeaderFilter
+from triptych.http2.server_stream import Handler, ServerStream
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.settings import METADATA_FACTOR, StageSettings
 
-LOOK_S = 0.1  # between two looks at calls that may be late or slow
-# After the notice that a connection will end comes a PING: its answer is behind all that the caller sent before it had
-# heard of it, however late the loop is. A caller that does not answer has this long.
-NOTICE_S = 10.0
-LEAVING = b"leaving."
-JITTER = 0.1  # of the age of a connection, so that callers do not come back all at once
-BEGIN_S = 10.0  # until a new connection must have spoken HTTP/2
+CHECK_PERIOD_S = 0.1  # between two checks for calls that are late or slow
+# A PING follows the first GOAWAY. Its answer comes behind everything that the caller sent before it read the GOAWAY.
+# A caller that does not answer gets the final GOAWAY after this time.
+GOAWAY_ACK_S = 10.0
+DRAIN_PING = b"draining"
+JITTER = 0.1  # share of the connection age, so that callers do not reconnect all at once
+HANDSHAKE_S = 10.0  # limit for TLS and the first HTTP/2 frames of a new connection
 
 
-class Server:
-    """The state that the connections of one server share: settings, handlers, and the room for bytes on their way."""
+class ConnectionManager:
+    """All connections of one server, with their shared settings, handlers and bytes in flight."""
 
     def __init__(
         self,
         settings: StageSettings,
         handlers: dict[bytes, Handler],
         refuse: Callable[[Exception, str], Headers],
-        unpacking: Executor,
+        decompression: Executor,
     ) -> None:
-        """`refuse` makes the end of a call that failed out of the error and the method's name."""
-        self.settings, self.handlers, self.refuse, self.unpacking = settings, handlers, refuse, unpacking
+        """`refuse` returns the trailers of a failed call, from its error and the name of the method."""
+        self.settings, self.handlers, self.refuse, self.decompression = settings, handlers, refuse, decompression
         self.loop = asyncio.get_running_loop()
         self.buffer = bytearray(READ_BYTES)
-        self.arriving, self.leaving = (
-            InFlightBytes(settings.max_bytes_in_flight),
-            InFlightBytes(settings.max_bytes_in_flight),
-        )
-        self.connections: dict[ServerConnection, None] = {}  # in the order in which they came
-        self._look_handle: asyncio.TimerHandle | None = None
-        self.is_leaving = False
+        self.inbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
+        self.outbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
+        self.connections: dict[ServerConnection, None] = {}  # oldest first
+        self._check_handle: asyncio.TimerHandle | None = None
+        self.is_draining = False
 
     def connect(self) -> ServerConnection:
         """A protocol for a new transport."""
         return ServerConnection(self)
 
     def admit(self, connection: ServerConnection) -> None:
-        """Counts a new connection in. One over the limit costs the oldest without a call its place, or its own."""
+        """Add a new connection. Over the limit, close the oldest one without a call, or else the new one."""
         self.connections[connection] = None
         if len(self.connections) > self.settings.max_connections:
-            leaving = next((each for each in self.connections if not each.exchanges), connection)
-            del self.connections[leaving]  # at once, so that the next that comes finds another
-            leaving.abort()
+            evicted = next((each for each in self.connections if not each.streams), connection)
+            del self.connections[evicted]  # at once, so that the next admission chooses another
+            evicted.abort()
 
-    def leave(self) -> None:
-        """Tells all callers to connect elsewhere, also those whose handshake is not over."""
-        self.is_leaving = True
+    def drain(self) -> None:
+        """Send GOAWAY to all callers. A connection still in its handshake gets it at its first frames."""
+        self.is_draining = True
         for connection in tuple(self.connections):
-            connection.leave()
+            connection.drain()
 
     @property
-    def exchanges(self) -> list[Exchange]:
+    def streams(self) -> list[ServerStream]:
         """All calls in flight."""
-        return [exchange for connection in self.connections for exchange in connection.exchanges.values()]
+        return [stream for connection in self.connections for stream in connection.streams.values()]
 
-    def look_soon(self) -> None:
-        """Makes sure that what is in flight is looked at."""
-        if self._look_handle is None:
-            self._look_handle = self.loop.call_later(LOOK_S, self._look)
+    def schedule_check(self) -> None:
+        """Schedule the next check of the calls in flight."""
+        if self._check_handle is None:
+            self._check_handle = self.loop.call_later(CHECK_PERIOD_S, self._check)
 
-    def _look(self) -> None:
-        self._look_handle, now_s = None, time.monotonic()
-        busy = [connection for connection in self.connections if connection.exchanges or connection.is_full]
+    def _check(self) -> None:
+        self._check_handle, now_s = None, time.monotonic()
+        busy = [connection for connection in self.connections if connection.streams or connection.is_full]
         for connection in busy:
-            connection.look(now_s)
+            connection.check_progress(now_s)
         if busy:
-            self.look_soon()
+            self.schedule_check()
 
 
 class ServerConnection(Connection):
     """One caller's connection."""
 
-    def __init__(self, server: Server) -> None:
-        settings = server.settings
+    def __init__(self, manager: ConnectionManager) -> None:
+        settings = manager.settings
         super().__init__(
             Role.SERVER,
-            server.buffer,
+            manager.buffer,
             {
                 Setting.MAX_CONCURRENT_STREAMS: settings.max_concurrent_streams,
                 Setting.MAX_HEADER_LIST_SIZE: settings.max_metadata_bytes,
             },
-            METADATA_FACTOR * max(settings.max_metadata_bytes, STRING_BYTES),  # the filter lets one such string pass
+            METADATA_FACTOR * max(settings.max_metadata_bytes, STRING_BYTES),  # the filter passes one such string
         )
-        self.server = server
+        self.manager = manager
         self._filter = HeaderFilter(settings.max_metadata_bytes)
-        self._left_out = self._filter.left_out
-        self.exchanges: dict[int, Exchange] = {}
-        self.unsent: set[Exchange] = set()  # those with an answer that waits for the transport or for windows
+        self._removed = self._filter.removed_bytes
+        self.streams: dict[int, ServerStream] = {}
+        self.unsent: set[ServerStream] = set()  # streams whose answer waits for the transport or for windows
         self.peer = ""  # as gRPC names it
-        self.certificate: dict[str, Any] = {}  # the caller's, as `ssl` has it; empty without one
+        self.certificate: dict[str, Any] = {}  # the caller's, in the form of `ssl`; empty without one
         self._timer: asyncio.TimerHandle | None = None
-        self._has_begun = self._is_leaving = False
+        self._is_established = self._is_draining = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.peer = _peer(transport.get_extra_info("peername"))
         self.certificate = transport.get_extra_info("peercert") or {}
-        self._timer = self.server.loop.call_later(BEGIN_S, self.abort)
-        self.server.admit(self)
-        if self.server.is_leaving:
-            self.leave()
+        self._timer = self.manager.loop.call_later(HANDSHAKE_S, self.abort)
+        self.manager.admit(self)
+        if self.manager.is_draining:
+            self.drain()
 
     def receive(self, data: memoryview) -> None:
-        self._left_out.clear()
+        self._removed.clear()
         self.protocol.receive_data(self._filter.feed(data))
 
     def lost(self) -> None:
-        self.server.connections.pop(self, None)
+        self.manager.connections.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
-        for exchange in tuple(self.exchanges.values()):
-            exchange.leave()
+        for stream in tuple(self.streams.values()):
+            stream.cancel()
 
-    # A caller that does not read is not read: what it asks for would have no place to go.
+    # Backpressure: a caller that does not read its answers is not read either.
     def pause_writing(self) -> None:
         super().pause_writing()
         assert self.transport is not None
         self.transport.pause_reading()
-        self.server.look_soon()
+        self.manager.schedule_check()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -144,87 +142,87 @@ class ServerConnection(Connection):
             self.transport.resume_reading()
 
     def handle(self, events: list[Event]) -> None:
-        if events and not self._has_begun:
-            self._begin()
-        begun: list[Exchange] = []
+        if events and not self._is_established:
+            self._establish()
+        ready: list[ServerStream] = []
         for event in events:
             kind = type(event)
             if kind is DataReceived:
                 data = cast("DataReceived", event)
-                exchange = self.exchanges.get(data.stream_id)
-                if exchange is None:
+                stream = self.streams.get(data.stream_id)
+                if stream is None:
                     self.acknowledge(data.stream_id, len(data.data))
-                elif exchange.receive(data.data, data.end_stream):
-                    begun.append(exchange)
+                elif stream.receive(data.data, data.end_stream):
+                    ready.append(stream)
             elif kind is RequestReceived:
                 request = cast("RequestReceived", event)
-                exchange = self.exchanges[request.stream_id] = Exchange(self, request.stream_id, request.headers)
-                if request.stream_id in self._left_out:
-                    exchange.end_oversized(request.headers, self._left_out[request.stream_id], request.end_stream)
-                elif exchange.open(request.end_stream):
-                    begun.append(exchange)
+                stream = self.streams[request.stream_id] = ServerStream(self, request.stream_id, request.headers)
+                if request.stream_id in self._removed:
+                    stream.abort_oversized(request.headers, self._removed[request.stream_id], request.end_stream)
+                elif stream.open(request.end_stream):
+                    ready.append(stream)
             elif kind is StreamClosed:
-                exchange = self.exchanges.get(cast("StreamClosed", event).stream_id)
-                if exchange is not None:
-                    exchange.leave()
+                stream = self.streams.get(cast("StreamClosed", event).stream_id)
+                if stream is not None:
+                    stream.cancel()
             elif kind is TrailersReceived:
                 trailers = cast("TrailersReceived", event)
-                exchange = self.exchanges.get(trailers.stream_id)
-                if exchange is not None and trailers.stream_id in self._left_out:
-                    exchange.end_oversized(trailers.headers, self._left_out[trailers.stream_id], True)
-                elif exchange is not None and exchange.receive(b"", True):
-                    begun.append(exchange)
-            elif kind is PingAcknowledged and cast("PingAcknowledged", event).opaque_data == LEAVING:
-                self.leave_for_good()
-        for exchange in begun:
-            if exchange.stream_id in self.exchanges:  # what is reset in the same read never begins
-                exchange.begin()
+                stream = self.streams.get(trailers.stream_id)
+                if stream is not None and trailers.stream_id in self._removed:
+                    stream.abort_oversized(trailers.headers, self._removed[trailers.stream_id], True)
+                elif stream is not None and stream.receive(b"", True):
+                    ready.append(stream)
+            elif kind is PingAcknowledged and cast("PingAcknowledged", event).opaque_data == DRAIN_PING:
+                self.go_away()
+        for stream in ready:
+            if stream.stream_id in self.streams:  # a stream that was reset in the same read never starts
+                stream.start()
 
     def flush(self) -> None:
         super().flush()
         if self.unsent:
-            for exchange in tuple(self.unsent):
-                exchange.check_sent()
-            super().flush()  # what tells callers to stop
+            for stream in tuple(self.unsent):
+                stream.check_sent()
+            super().flush()  # resets of streams whose callers still send
 
-    def look(self, now_s: float) -> None:
-        """Ends what is late or slow."""
-        for exchange in tuple(self.exchanges.values()):
-            exchange.look(now_s)
-        if self.is_full and now_s - self.full_since_s > self.server.settings.request_timeout_s:
+    def check_progress(self, now_s: float) -> None:
+        """End calls that are late or slow, and the connection if its caller reads nothing."""
+        for stream in tuple(self.streams.values()):
+            stream.check_progress(now_s)
+        if self.is_full and now_s - self.full_since_s > self.manager.settings.request_timeout_s:
             self.abort()
 
-    def leave(self) -> None:
-        """Tells the caller to connect elsewhere; what it sends before it has heard that is answered."""
-        self._is_leaving = True
+    def drain(self) -> None:
+        """Send the first GOAWAY. Calls that the caller sends before it reads the GOAWAY are still answered."""
+        self._is_draining = True
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.server.loop.call_later(NOTICE_S, self.leave_for_good)
-        self.say(self.protocol.send_shutdown_notice)
-        self.say(self.protocol.ping, LEAVING)
+        self._timer = self.manager.loop.call_later(GOAWAY_ACK_S, self.go_away)
+        self.submit(self.protocol.send_shutdown_notice)
+        self.submit(self.protocol.ping, DRAIN_PING)
         self.flush()
 
-    def leave_for_good(self) -> None:
-        """Takes no call any more, and closes behind the last one."""
+    def go_away(self) -> None:
+        """Send the final GOAWAY: accept no more calls, and close after the last one."""
         if self._timer is not None:
             self._timer.cancel()
-        self.say(self.protocol.send_goaway)
+        self.submit(self.protocol.send_goaway)
         self.flush()
 
-    def _begin(self) -> None:
-        self._has_begun = True
-        if self._is_leaving:
+    def _establish(self) -> None:
+        self._is_established = True
+        if self._is_draining:
             return
         assert self._timer is not None
         self._timer.cancel()
-        age_s = self.server.settings.connection_age_s
+        age_s = self.manager.settings.connection_age_s
         if age_s:
             age_s *= random.uniform(1 - JITTER, 1 + JITTER)
-            self._timer = self.server.loop.call_later(age_s, self.leave)
+            self._timer = self.manager.loop.call_later(age_s, self.drain)
 
 
 def _peer(address: Any) -> str:
-    """`ipv4:10.0.0.1:5000` or `ipv6:%5B::1%5D:5000`, as gRPC has it."""
+    """Address in gRPC's form: `ipv4:10.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
     if not isinstance(address, tuple):
         return ""
     host, port = address[:2]

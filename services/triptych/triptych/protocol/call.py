@@ -1,4 +1,4 @@
-"""What a servicer may know about the call that it answers, whatever server took it."""
+"""Context of a call for its servicer: deadline, metadata, caller. The same for every server."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ TRACE_KEYS = ("traceparent", "tracestate")
 
 @dataclass(slots=True)
 class Call:
-    """One call: the moment by which it must be answered, and the caller's metadata.
+    """One call: its deadline, and the caller's metadata.
 
-    `deadline` is on the clock of `time.monotonic`, in seconds. `unwritten` holds what counts the call, until whoever
-    writes the answer says by `settle` how that ended; with None a call is counted when its answer is made.
+    `deadline` is in seconds by `time.monotonic`. `on_settled` holds the callback that counts the call. The server calls
+    it through `settle` once the answer is written or lost. With None a call is counted when its answer is made.
     """
 
     deadline: float
     metadata: Mapping[str, str] = field(default_factory=dict)
-    ask_peer: Callable[[], str] | None = None  # as gRPC names it; asked only where it matters, for it costs
-    ask_identity: Callable[[], Collection[str]] | None = None  # names in the certificate that the server has verified
-    unwritten: list[Callable[[str], None]] | None = None
+    ask_peer: Callable[[], str] | None = None  # in gRPC's form; called only where it matters, for it costs
+    ask_identity: Callable[[], Collection[str]] | None = None  # names in the verified certificate
+    on_settled: list[Callable[[str], None]] | None = None
 
     @classmethod
     def within(cls, seconds: float, metadata: Mapping[str, str] | None = None) -> Call:
+        """A call whose deadline is `seconds` from now."""
         return cls(time.monotonic() + seconds, metadata or {})
 
     @property
     def peer(self) -> str:
-        """The caller's host; empty where the server does not tell it."""
+        """Host of the caller; empty if the server does not know it."""
         return peer_host(self.ask_peer()) if self.ask_peer is not None else ""
 
     @property
     def identity(self) -> Collection[str]:
-        """Names in the caller's certificate; empty without mutual TLS, and where the server does not tell them."""
+        """Names in the caller's certificate; empty without mutual TLS."""
         return self.ask_identity() if self.ask_identity is not None else ()
 
     def settle(self, code: str) -> None:
-        """Counts the call with its gRPC code, once."""
-        if self.unwritten:
-            self.unwritten.pop()(code)
+        """Count the call with its gRPC code, once."""
+        if self.on_settled:
+            self.on_settled.pop()(code)
 
     @property
     def is_late(self) -> bool:
@@ -58,11 +59,11 @@ class Call:
         return min(left, limit_s)
 
     def shorten(self, limit_s: float) -> None:
-        """Moves the deadline to at most `limit_s` from now."""
+        """Move the deadline to at most `limit_s` from now."""
         self.deadline = min(self.deadline, time.monotonic() + limit_s)
 
     def check_wait_budget(self, wait_s: float, share: float, queue: str) -> None:
-        """Raises `Overloaded` when a wait that is to be expected takes more than `share` of the time left."""
+        """Raises `Overloaded` if the expected wait is more than `share` of the time left."""
         allowed_s = self.remaining_s() * share
         if wait_s > allowed_s:
             raise Overloaded(
@@ -72,5 +73,5 @@ class Call:
             )
 
     def trace_metadata(self) -> tuple[tuple[str, str], ...]:
-        """The caller's trace context, to be sent along with outbound calls."""
+        """Trace context of the caller, for the metadata of outbound calls."""
         return tuple((key, self.metadata[key]) for key in TRACE_KEYS if key in self.metadata)

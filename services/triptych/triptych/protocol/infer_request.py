@@ -1,6 +1,6 @@
-"""A ModelInferRequest taken apart: every field is served, or refused by name; lengths and counts come first.
+"""Fields of a ModelInferRequest: each one is served, or refused by name. Lengths and counts are checked first.
 
-tests/unit/triptych/test_fields.py goes over the descriptors, so that a field of a newer protocol has to be decided on.
+tests/unit/triptych/test_fields.py reads the descriptors, so that a field of a newer protocol fails a test.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from triptych.contract.specs import RESERVED_PREFIXES
 from triptych.errors import InvalidParameter, InvalidRequest, clipped
 from triptych.protocol.tensors import SHARED_MEMORY, Parameter, decode_parameters, unknown_field
 
-# Parameters that Triton gives a meaning and this server does not; zero, false and "" mean the same as none at all.
+# Parameters of Triton that this server does not serve. Zero, false and "" mean the same as no parameter.
 _NOT_SERVED: Final[Mapping[str, str]] = {
     "priority": "none: requests of a model are answered in the order in which they come",
     "sequence_id": "none: models here keep no state from one request to the next",
@@ -31,13 +31,13 @@ _MAX_TIMEOUT_US: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """How many inputs, outputs and parameters a request may have, and how many characters each of their texts."""
+    """Limits of a request: the number of inputs, outputs and parameters, and the characters of each text."""
 
     items: int
     text: int
 
     def check(self, request: pb.ModelInferRequest) -> None:
-        """Raises `InvalidRequest`. Costs the same for every request, 1.5 us: nothing here reads contents."""
+        """Raises `InvalidRequest`. Takes 1.5 us for any request: no contents are read."""
         items, text = self.items, self.text
         if (
             len(request.inputs) > items
@@ -60,7 +60,7 @@ class RequestLimits:
             self.check_text(field, getattr(request, field))
 
     def check_text(self, field: str, text: str) -> None:
-        """Raises `InvalidRequest` for a text that is too long to be looked at."""
+        """Raises `InvalidRequest` for a text over the limit."""
         if len(text) > self.text:
             raise InvalidRequest(f"{field}: want at most {self.text} characters, got {len(text)}")
 
@@ -73,7 +73,7 @@ def refuse_unknown_fields(message: Message) -> None:
 
 
 def request_parameters(request: pb.ModelInferRequest, limits: RequestLimits) -> dict[str, Parameter]:
-    """The request's parameters, those of the protocol checked."""
+    """Parameters of the request. Raises `InvalidParameter` for one of the protocol that is not served here."""
     parameters = decode_parameters(request.parameters)
     for name, value in parameters.items():
         if isinstance(value, str) and len(value) > limits.text:
@@ -86,7 +86,7 @@ def request_parameters(request: pb.ModelInferRequest, limits: RequestLimits) -> 
 
 
 def wanted_outputs(request: pb.ModelInferRequest, known: Sequence[str]) -> Sequence[str]:
-    """The outputs that the request names; all of `known` when it names none. Raises `InvalidRequest`."""
+    """Outputs that the request names, or all of `known` if it names none. Raises `InvalidRequest`."""
     names: list[str] = []
     for output in request.outputs:
         name = output.name
@@ -119,7 +119,7 @@ def _check_reserved(name: str, value: Parameter) -> None:
 
 
 def own_timeout_s(request: pb.ModelInferRequest) -> float | None:
-    """The request's parameter `timeout`, which Triton has in microseconds; None where there is none, or 0.
+    """Parameter `timeout` of the request, which is in microseconds as in Triton; None without one, or for 0.
 
     Raises `InvalidParameter`.
     """
@@ -132,5 +132,5 @@ def own_timeout_s(request: pb.ModelInferRequest) -> float | None:
 
 
 def mark_final(response: pb.ModelInferResponse) -> None:
-    """Marks the only response to a request of a stream as the last one, as Triton does."""
+    """Mark the only response to a request of a stream as the last one, as Triton does."""
     response.parameters[FINAL_RESPONSE].bool_param = True

@@ -1,4 +1,4 @@
-"""Metadata of a model as the Open Inference Protocol shows it: a contract seen by callers, or by postprocess."""
+"""Model metadata of the Open Inference Protocol, made from a contract: for preprocess, and for postprocess."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from triptych.contract import Contract
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor as metadata shows it: shape with -1 for the rows and for what varies."""
+    """Metadata of one tensor. In its shape -1 stands for the rows and for any other open dimension."""
 
     name: str
     datatype: str
@@ -22,7 +22,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a stage says about a model it serves."""
+    """Metadata of a model that a stage serves."""
 
     name: str
     versions: Sequence[str]
@@ -32,24 +32,24 @@ class ModelInfo:
 
 
 def caller_side(contract: Contract, name: str, versions: Sequence[str]) -> ModelInfo:
-    """What preprocess takes and what the chain answers."""
+    """Metadata of preprocess: the contract's inputs and outputs."""
     inputs = [TensorInfo(t.name, t.datatype, t.shape, optional=not t.required) for t in contract.inputs]
     outputs = [TensorInfo(t.name, t.datatype, t.shape) for t in contract.outputs]
     return ModelInfo(name, versions, contract.max_rows, inputs, outputs)
 
 
 def model_side(contract: Contract, name: str, versions: Sequence[str]) -> ModelInfo:
-    """What postprocess takes (the model's outputs) and what the chain answers."""
+    """Metadata of postprocess: its inputs are the model's outputs."""
     inputs = [TensorInfo(t.name, t.datatype, t.shape) for t in contract.model.outputs]
     outputs = [TensorInfo(t.name, t.datatype, t.shape) for t in contract.outputs]
     return ModelInfo(name, versions, contract.max_rows, inputs, outputs)
 
 
 def config_of(name: str, model: ModelInfo) -> mc.ModelConfig:
-    """The stage's view of a model in Triton's terms: dims without the rows, which `max_batch_size` stands for.
+    """Model configuration in Triton's form: `max_batch_size` stands for the rows, `dims` are the other dimensions.
 
-    An input that has rows and nothing else would be left without dims, which Triton's terms do not know (and
-    perf_analyzer refuses): the rows are then among the dims of all tensors, and `max_batch_size` is 0.
+    If an input has no dimension but the rows, `dims` would be empty, which perf_analyzer refuses. Then `max_batch_size`
+    is 0, and the rows are the first of the `dims` of all tensors.
     """
     batched = all(len(tensor.shape) > 1 for tensor in model.inputs)
     config = mc.ModelConfig(name=name, platform="triptych", max_batch_size=model.max_rows if batched else 0)

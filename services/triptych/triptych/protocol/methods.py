@@ -1,7 +1,7 @@
-"""A servicer's methods as one table, for any server that can carry gRPC.
+"""Methods of a servicer as one table, for any gRPC server.
 
-`methods_of` reads the service's own descriptor, so every method of the protocol is there: those that a servicer does
-not define answer UNIMPLEMENTED with a sentence, to which its `not_offered` adds what to do instead.
+`methods_of` reads the descriptor of the service, so that every method of the protocol is present. A method that the
+servicer does not define answers UNIMPLEMENTED; the servicer's `not_offered` adds what to do instead.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from triptych.protocol.call import Call
 
 @dataclass(frozen=True)
 class Method:
-    """One method: how it is called on the wire, and what answers it.
+    """One method: its name and message on the wire, and its handler.
 
-    `answer(request, call)` is a coroutine for unary methods and an async generator for streaming ones; with
-    `client_streaming` it gets an async iterator in place of the request, in which a message that cannot be parsed
-    arrives as an `InvalidRequest` instance.
+    `answer(request, call)` is a coroutine for unary methods and an async generator for streaming ones. With
+    `client_streaming` it gets an async iterator of requests. A message that cannot be parsed arrives in it as an
+    `InvalidRequest` instance.
     """
 
     name: str
@@ -37,12 +37,14 @@ class Method:
 
 @dataclass(frozen=True)
 class Service:
+    """A service by its full name, with all of its methods."""
+
     full_name: str
     methods: tuple[Method, ...]
 
 
 def methods_of(descriptor: ServiceDescriptor, servicer: object) -> Service:
-    """The service as its descriptor names it, answered by `servicer.model_infer` and so on."""
+    """Service of a descriptor. Its method ModelInfer is answered by `servicer.model_infer`, and so on."""
     return Service(descriptor.full_name, tuple(_methods(descriptor, servicer)))
 
 

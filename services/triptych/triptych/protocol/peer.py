@@ -1,4 +1,4 @@
-"""Who calls, as far as a limit for each caller needs it: the host, whatever its port, and names in a certificate."""
+"""Identity of a caller, for limits by caller: its host, and the names in its certificate."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from urllib.parse import unquote
 
 
 def peer_host(peer: str) -> str:
-    """The host of a gRPC peer such as `ipv4:10.0.0.1:5000` or `ipv6:%5B::1%5D:5000`; other kinds by their name.
+    """Host of a gRPC peer such as `ipv4:10.0.0.1:5000` or `ipv6:%5B::1%5D:5000`; the kind for any other peer.
 
-    Of an IPv6 address the network of 64 bits counts, for one host has all addresses of it.
+    An IPv6 address becomes its /64 network, because one host has all addresses of it.
     """
     kind, _, rest = unquote(peer).partition(":")
     if kind not in ("ipv4", "ipv6"):
@@ -29,9 +29,9 @@ def peer_host(peer: str) -> str:
 
 
 def certificate_names(certificate: Mapping[str, Any]) -> frozenset[str]:
-    """Subject alternative names and common name of a verified certificate, as `ssl.SSLSocket.getpeercert` gives it.
+    """Subject alternative names and common name of a verified certificate, in the form of `SSLSocket.getpeercert`.
 
-    It is empty for a caller that showed none.
+    Empty for a caller without a certificate.
     """
     alternative = (name for _, name in certificate.get("subjectAltName", ()))
     common = (value for part in certificate.get("subject", ()) for key, value in part if key == "commonName")

@@ -1,6 +1,6 @@
-"""The one table from errors to gRPC status, and back again for a stage that calls another.
+"""Table from errors to gRPC status, and the way back for a stage that calls another.
 
-UNKNOWN never leaves a process: an error without a row is a bug, answers INTERNAL with a fixed text and is logged whole.
+A stage never answers UNKNOWN: an error without a row is a bug, answered as INTERNAL with a fixed text and logged whole.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from triptych.protocol.call import Call
 
 INTERNAL_TEXT = "internal error; the stage's log has the cause under this request's id"
 
-# Trailing metadata of every error that a stage of ours answers: tells it from one that the connection made up.
-SAID_BY_US = "triptych-said"
+# Trailing metadata of every error that a stage answers. An error made by a connection or a proxy lacks it.
+STAGE_ERROR = "triptych-error"
 
-# When the caller should try again, in milliseconds: gRPC's own name, which its retry policies understand (gRFC A6).
+# Milliseconds until the caller should retry: gRPC's own key, which its retry policies understand (gRFC A6).
 RETRY_AFTER = "grpc-retry-pushback-ms"
 
-# gRPC's clients take 8 KiB of metadata unless told otherwise, and a byte that is not ASCII takes three in a status. A
-# longer text would turn every code into RESOURCE_EXHAUSTED.
+# gRPC's clients accept 8 KiB of metadata by default, and a byte that is not ASCII takes three in a status. A longer
+# text would turn every code into RESOURCE_EXHAUSTED.
 MAX_TEXT_BYTES = 2_000
 
 CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
@@ -44,12 +44,12 @@ CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Internal: grpc.StatusCode.INTERNAL,
     errors.ContractViolation: grpc.StatusCode.INTERNAL,
-    errors.NotThere: grpc.StatusCode.INTERNAL,
+    errors.NotLoaded: grpc.StatusCode.INTERNAL,
 }
 
 
 class Relayed(errors.TriptychError):
-    """Another stage of ours already said what is wrong: its code and sentence go on to the caller."""
+    """Error of another stage: its code and sentence are passed on to the caller."""
 
     def __init__(self, code: grpc.StatusCode, text: str, retry_after_s: float = 0.0) -> None:
         super().__init__(text)
@@ -57,7 +57,7 @@ class Relayed(errors.TriptychError):
 
 
 def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
-    """The code and the text that the caller gets for an error, the text cut to `MAX_TEXT_BYTES`."""
+    """Code and text of an error for the caller, the text cut to `MAX_TEXT_BYTES`."""
     if isinstance(error, Relayed):
         return error.code, _cut(str(error))
     code = CODES.get(type(error)) if isinstance(error, errors.TriptychError) else None
@@ -72,24 +72,24 @@ def _cut(text: str) -> str:
     return encoded[:MAX_TEXT_BYTES].decode(errors="ignore") + "..."
 
 
-def ended_as(error: BaseException, call: Call) -> str:
-    """The name of the code that a call is counted with. A cancelled task is nobody's any more, or too late."""
+def outcome_code(error: BaseException, call: Call) -> str:
+    """Name of the code that a call is counted with. A cancelled task was late, or its caller has gone."""
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return (grpc.StatusCode.DEADLINE_EXCEEDED if call.is_late else grpc.StatusCode.CANCELLED).name
     return status_of(error)[0].name
 
 
 def trailers_of(error: BaseException) -> tuple[tuple[str, str], ...]:
-    """The trailing metadata of an error."""
+    """Trailing metadata of an error."""
     after_s = getattr(error, "retry_after_s", 0.0)
     hint = ((RETRY_AFTER, str(math.ceil(after_s * 1000))),) if after_s else ()
-    return ((SAID_BY_US, "1"), *hint)
+    return ((STAGE_ERROR, "1"), *hint)
 
 
 def pushback_s(trailers: Mapping[str, str]) -> float | None:
-    """Seconds after which the other side wants to be tried again; None when it does not say.
+    """Seconds until a retry, as the server asks; None if it does not ask.
 
-    Anything but a number says never (gRFC A6), which is infinite.
+    Anything but a number means never (gRFC A6): infinity.
     """
     text = trailers.get(RETRY_AFTER)
     if not text:
@@ -98,6 +98,6 @@ def pushback_s(trailers: Mapping[str, str]) -> float | None:
 
 
 def retry_after_of(trailers: Mapping[str, str]) -> float:
-    """The same as a hint for a caller; 0 for none."""
+    """Retry hint in seconds for our own caller; 0 for none."""
     after_s = pushback_s(trailers)
     return after_s if after_s is not None and math.isfinite(after_s) else 0.0

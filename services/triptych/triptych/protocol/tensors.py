@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's tensors to numpy and back. No gRPC, no contract: only what the message itself says.
+"""Codec between tensors of the Open Inference Protocol and numpy arrays. It knows neither gRPC nor contracts.
 
 BYTES tensors are numpy object arrays of `bytes`. Raw contents are little-endian and row-major; a raw BYTES element is
 its length (uint32) and then its bytes (Triton, "Binary tensor data extension").
@@ -24,11 +24,11 @@ from triptych.errors import MAX_WORD, InvalidInput, InvalidParameter, InvalidReq
 Parameter = int | float | bool | str
 
 MAX_RANK = 8
-MAX_ELEMENTS = 1 << 40  # also of a tensor without rows: numpy counts the others, too
+MAX_ELEMENTS = 1 << 40  # also for a tensor without rows: numpy multiplies its other sizes
 SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 BINARY_DATA_SIZE = "binary_data_size"
-KEPT = 4096  # declarations that are remembered
-LARGEST_KEPT = 512  # bytes; a tensor's name and shape take a few dozen
+LAYOUT_CACHE_SIZE = 4096  # message layouts in the cache
+MAX_CACHED_BYTES = 512  # of a cached layout, encoded; name and shape of a tensor take a few dozen
 _CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -46,12 +46,12 @@ _CONTENTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
-    """What a message says about a tensor beside its contents. `size_bytes` is None for BYTES, which differ in size.
+class TensorDeclaration:
+    """A tensor of a message without its contents. `size_bytes` is None for BYTES, which differ in size.
 
-    `alike` is the same for tensors that differ in their rows alone. Raw contents of one that `is_plain` can have no
-    fault but a wrong size. `stated_bytes` is the parameter `binary_data_size`, which KServe's client sends with raw
-    contents; None without it.
+    `row_signature` is equal for tensors that differ only in their number of rows. If `is_plain`, a wrong size is the
+    only possible fault of raw contents. `stated_bytes` is the parameter `binary_data_size`, which KServe's client sends
+    with raw contents; None without it.
     """
 
     name: str
@@ -59,70 +59,70 @@ class Declared:
     shape: tuple[int, ...]
     rows: int
     size_bytes: int | None
-    alike: str
+    row_signature: str
     is_plain: bool
     stated_bytes: int | None = None
 
 
-Check = Callable[[Declared], None]  # raises for a tensor that the contract does not have
+Check = Callable[[TensorDeclaration], None]  # raises `InvalidInput` for a tensor outside of the contract
 
 
-def _any(_declared: Declared) -> None:
+def _any(_declared: TensorDeclaration) -> None:
     pass
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class MessageLayout:
     """Declarations of all tensors of a message, without their contents.
 
-    `rows` are those of all; 0 when they differ, or there are none. `alike` is the same for all whose rows may be
-    `joined`. `size_bytes` is None where one is of BYTES. `twice` is the first name that two tensors have.
+    `rows` is the number of rows of each; 0 if they differ, or without tensors. Messages with equal `row_signature` can
+    be `joined`. `size_bytes` is None if a tensor is of BYTES. `duplicate` is the first name that two tensors share.
     """
 
-    declared: tuple[Declared, ...]
+    declared: tuple[TensorDeclaration, ...]
     rows: int
-    alike: tuple[str, ...]
+    row_signature: tuple[str, ...]
     size_bytes: int | None
-    twice: str | None
+    duplicate: str | None
 
 
-def _layout(declared: Iterable[Declared]) -> Layout:
+def _layout(declared: Iterable[TensorDeclaration]) -> MessageLayout:
     each = tuple(declared)
     rows, names = {one.rows for one in each}, [one.name for one in each]
     sizes = [one.size_bytes for one in each if one.size_bytes is not None]
-    return Layout(
+    return MessageLayout(
         each,
         rows.pop() if len(rows) == 1 else 0,
-        tuple([one.alike for one in each]),
+        tuple([one.row_signature for one in each]),
         sum(sizes) if len(sizes) == len(each) else None,
         next((name for at, name in enumerate(names) if name in names[:at]), None),
     )
 
 
 class Tensors:
-    """A message's tensors: numbers stay as they came, so that those of many messages can become one array at once.
+    """Tensors of a message. Numbers stay encoded, so that those of many messages become one array at once.
 
-    `contents` has raw contents for numbers, arrays for BYTES.
+    `contents` holds raw bytes for numbers, arrays for BYTES.
     """
 
     __slots__ = ("contents", "layout")
 
-    def __init__(self, layout: Layout, contents: Sequence[bytes | Array]) -> None:
+    def __init__(self, layout: MessageLayout, contents: Sequence[bytes | Array]) -> None:
         self.layout, self.contents = layout, contents
 
     @property
     def rows(self) -> int:
-        """The rows of all tensors; 0 when they differ, or there are none."""
+        """Rows of each tensor; 0 if they differ, or without tensors."""
         return self.layout.rows
 
     @property
-    def alike(self) -> tuple[str, ...]:
-        """The same for all whose rows may be `joined`."""
-        return self.layout.alike
+    def row_signature(self) -> tuple[str, ...]:
+        """Messages with equal signatures can be `joined`."""
+        return self.layout.row_signature
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the contents; for BYTES those of the elements."""
+        """Bytes of the contents; for BYTES the sum of the elements."""
         if self.layout.size_bytes is not None:
             return self.layout.size_bytes
         return sum([sum(map(len, data.flat)) if isinstance(data, np.ndarray) else len(data) for data in self.contents])
@@ -135,7 +135,7 @@ class Tensors:
         }
 
     def raw(self, start: int, end: int) -> list[bytes]:
-        """The raw contents of the rows from `start` to `end`, of each tensor."""
+        """Raw contents of rows `start` to `end` of each tensor."""
         return [
             data[start * (len(data) // each.rows) : end * (len(data) // each.rows)]
             if isinstance(data, bytes)
@@ -145,7 +145,7 @@ class Tensors:
 
 
 def joined(parts: Sequence[Tensors]) -> dict[str, Array]:
-    """The rows of all, in order, by name; `parts` are alike, and the tensors of each have the same rows."""
+    """Rows of all parts in order, by name. The parts have the same `row_signature`, and `rows` is not 0 in any."""
     if len(parts) == 1:
         return parts[0].arrays()
     rows = sum([part.layout.rows for part in parts])
@@ -161,19 +161,19 @@ def joined(parts: Sequence[Tensors]) -> dict[str, Array]:
 def request_tensors(request: pb.ModelInferRequest, check: Check = _any) -> Tensors:
     """The input tensors of a request. Raises `InvalidInput` or `InvalidRequest`.
 
-    `check` comes before contents are decoded element by element, so that the contract bounds their number.
+    `check` runs before contents are decoded element by element, so that the contract bounds their number.
     """
     inputs, raw = request.inputs, request.raw_input_contents
     if raw and len(raw) != len(inputs):
         _refuse_count(inputs, raw)
     tensors = _tensors(inputs, raw, check, of_caller=True)
-    if tensors.layout.twice is not None:
-        raise InvalidInput(tensors.layout.twice, "one tensor of that name", "a second one")
+    if tensors.layout.duplicate is not None:
+        raise InvalidInput(tensors.layout.duplicate, "one tensor of that name", "a second one")
     return tensors
 
 
 def _refuse_count(inputs: Sequence[Any], raw: Sequence[bytes]) -> None:
-    """An input in shared memory has no contents: the sentence is about it, and not about their number."""
+    """Refuse a wrong number of raw contents. An input in shared memory has none: then the error names that."""
     for tensor in inputs:
         _declared(tensor, of_caller=True)
     raise InvalidRequest(f"want one raw_input_contents for each of the {len(inputs)} inputs (or none), got {len(raw)}")
@@ -195,7 +195,7 @@ def decode_response(response: pb.ModelInferResponse) -> dict[str, Array]:
 
 
 def unknown_field(message: Message) -> int | None:
-    """The number of a field that this version of the protocol does not have; None when there is none."""
+    """Number of a field that this version of the protocol does not have; None without one."""
     unknown = UnknownFieldSet(message)
     return int(unknown[0].field_number) if len(unknown) else None
 
@@ -255,15 +255,15 @@ def _tensors(tensors: Sequence[Any], raw: Sequence[bytes], check: Check, *, of_c
     """`tensors` are ModelInferRequest.InferInputTensor or ModelInferResponse.InferOutputTensor: they encode alike."""
     contents: list[bytes | Array] = []
     if not raw:
-        declared: list[Declared] = []
+        declared: list[TensorDeclaration] = []
         for tensor in tensors:
             declared.append(each := _declared(tensor, of_caller))
             check(each)
             contents.append(_from_typed(tensor, each))
         return Tensors(_layout(declared), contents)
-    # What a response lacks, its contract misses.
+    # A missing output of a response is found by its contract.
     encoded = tuple([tensor.SerializeToString() for tensor, _ in zip(tensors, raw, strict=False)])
-    layout = (_remembered if sum(map(len, encoded)) <= LARGEST_KEPT else _read_encoded)(encoded, of_caller)
+    layout = (_cached_layout if sum(map(len, encoded)) <= MAX_CACHED_BYTES else _read_encoded)(encoded, of_caller)
     for each, data in zip(layout.declared, raw, strict=False):
         if not each.is_plain or len(data) != each.size_bytes:
             contents.append(_from_raw(data, each, check))
@@ -272,7 +272,7 @@ def _tensors(tensors: Sequence[Any], raw: Sequence[bytes], check: Check, *, of_c
     return Tensors(layout, contents)
 
 
-def _read_encoded(encoded: Sequence[bytes], of_caller: bool) -> Layout:
+def _read_encoded(encoded: Sequence[bytes], of_caller: bool) -> MessageLayout:
     """The declarations of tensors with raw contents."""
     declared = []
     for each in encoded:
@@ -283,10 +283,10 @@ def _read_encoded(encoded: Sequence[bytes], of_caller: bool) -> Layout:
     return _layout(declared)
 
 
-_remembered = lru_cache(KEPT)(_read_encoded)
+_cached_layout = lru_cache(LAYOUT_CACHE_SIZE)(_read_encoded)
 
 
-def _declared(tensor: Any, of_caller: bool) -> Declared:
+def _declared(tensor: Any, of_caller: bool) -> TensorDeclaration:
     name, datatype = tensor.name, tensor.datatype
     if len(name) > MAX_WORD:
         raise InvalidInput(name, f"a name of at most {MAX_WORD} characters", f"{len(name)}")
@@ -302,13 +302,14 @@ def _declared(tensor: Any, of_caller: bool) -> Declared:
         raise InvalidInput(name, f"a shape of at most {MAX_ELEMENTS} elements", str(list(shape)))
     stated_bytes = _stated_bytes(tensor, name) if of_caller else None
     size_bytes = None if dtype == np.object_ else math.prod(shape) * dtype.itemsize
-    alike = f"{name}\0{datatype}\0{shape[1:] if shape else None}"
+    row_signature = f"{name}\0{datatype}\0{shape[1:] if shape else None}"
     is_plain = dtype not in (np.object_, np.bool_) and stated_bytes is None
-    return Declared(name, dtype, shape, shape[0] if shape else 0, size_bytes, alike, is_plain, stated_bytes)
+    rows = shape[0] if shape else 0
+    return TensorDeclaration(name, dtype, shape, rows, size_bytes, row_signature, is_plain, stated_bytes)
 
 
 def _stated_bytes(tensor: Any, name: str) -> int | None:
-    """The parameter `binary_data_size`. No other is served, nor a field that this version of the protocol lacks."""
+    """Parameter `binary_data_size`. Raises `InvalidInput` for any other parameter, and for unknown fields."""
     stated_bytes = None
     for parameter, value in tensor.parameters.items():
         if parameter in SHARED_MEMORY:
@@ -323,11 +324,11 @@ def _stated_bytes(tensor: Any, name: str) -> int | None:
     return stated_bytes
 
 
-def _described(tensor: Declared) -> str:
+def _described(tensor: TensorDeclaration) -> str:
     return describe(name_of(tensor.dtype), tensor.shape)
 
 
-def _from_raw(raw: bytes, declared: Declared, check: Check) -> bytes | Array:
+def _from_raw(raw: bytes, declared: TensorDeclaration, check: Check) -> bytes | Array:
     if declared.stated_bytes is not None and declared.stated_bytes != len(raw):
         want = f"{declared.stated_bytes} bytes, as its {BINARY_DATA_SIZE} says"
         raise InvalidInput(declared.name, want, f"{len(raw)} bytes")
@@ -360,7 +361,7 @@ def _from_raw_bytes(raw: bytes, name: str, shape: tuple[int, ...]) -> Array:
     return _objects(elements, shape)
 
 
-def _from_typed(tensor: Any, declared: Declared) -> bytes | Array:
+def _from_typed(tensor: Any, declared: TensorDeclaration) -> bytes | Array:
     field = _CONTENTS.get(tensor.datatype)
     if declared.stated_bytes is not None:
         raise InvalidInput(declared.name, f"raw contents beside {BINARY_DATA_SIZE}", "typed contents")

@@ -1,1 +1,1 @@
-"""The process: settings, addresses, TLS files, the thread pool and the bytes in flight."""
+"""Process-wide parts: settings, addresses, TLS files, thread pool, bytes in flight, moving averages."""

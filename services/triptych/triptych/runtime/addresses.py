@@ -1,7 +1,7 @@
-"""Addresses in settings: where a service listens, and where it finds another. IPv6 addresses stand in brackets.
+"""Addresses in settings: of listeners and of upstreams. IPv6 addresses are in brackets.
 
 An address for a call is `host:port`, as gRPC takes it: `postprocess:9001`, `10.0.0.7:9001`, `[fd00::7]:9001`.
-`dns:///host:port` says the same in gRPC's longer form, and `ipv4:` or `ipv6:` begins a list of several, with commas.
+`dns:///host:port` is the same in gRPC's longer form. `ipv4:` or `ipv6:` starts a list, separated by commas.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 DNS = "dns:///"
-_FAMILIES: dict[str, type[IPv4Address | IPv6Address]] = {"ipv4": IPv4Address, "ipv6": IPv6Address}  # gRPC's of lists
+_FAMILIES: dict[str, type[IPv4Address | IPv6Address]] = {"ipv4": IPv4Address, "ipv6": IPv6Address}  # schemes of lists
 WILDCARD6 = "::"  # all addresses of both families
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 
@@ -29,8 +29,8 @@ def split(address: str) -> tuple[str, int]:
     return _parts(address, bare=False)
 
 
-def argument(address: str) -> str:
-    """An address for a call, for argparse. Raises `ValueError` with a sentence."""
+def address_argument(address: str) -> str:
+    """Check an address for a call, as a type for argparse. Raises `ValueError` with a sentence."""
     try:
         split(address)
     except ValueError as error:
@@ -39,21 +39,21 @@ def argument(address: str) -> str:
 
 
 def is_numeric(address: str) -> bool:
-    """Whether an address for a call has an IP address and not a name, which may stand for many."""
+    """Whether an address for a call is one IP address: neither a name nor a list."""
     try:
         return _is_ip(split(address)[0])
     except ValueError:
         return False
 
 
-def places(address: str) -> list[tuple[str, int]]:
-    """Hosts and ports that an address for a call names: one, or those of a list."""
+def endpoints(address: str) -> list[tuple[str, int]]:
+    """Hosts and ports of an address for a call: one, or those of a list."""
     scheme, _, several = address.partition(":")
     return [split(each) for each in several.split(",")] if scheme in _FAMILIES else [split(address)]
 
 
 def resolve(host: str) -> list[str]:
-    """The addresses that a host to listen on stands for: itself, or what a name such as `localhost` has.
+    """Addresses of a host to listen on: an IP address itself, or those of a name such as `localhost`.
 
     Raises `OSError`.
     """
@@ -68,8 +68,8 @@ def _listening_host(host: str) -> str:
     return plain
 
 
-def called(address: str) -> str:
-    """An address for a call, or a list of them. Raises `ValueError` with a sentence."""
+def checked_address(address: str) -> str:
+    """Check an address for a call, or a list of them. Raises `ValueError` with a sentence."""
     scheme, _, several = address.partition(":")
     if scheme not in _FAMILIES:
         split(address)
@@ -93,18 +93,18 @@ def _called_of_pod(address: str) -> str:
     return dns + join(*_parts(address, bare=True))
 
 
-# Where a service listens; brackets are taken off.
+# Host of a listener; brackets are removed.
 ListeningHost = Annotated[str, AfterValidator(_listening_host)]
-# Where another is called.
-Address = Annotated[str, AfterValidator(called)]
-# Where spans go: an address, or a URL as OpenTelemetry has it. Empty: nowhere.
+# Address of an upstream.
+Address = Annotated[str, AfterValidator(checked_address)]
+# Destination of spans: an address, or a URL in the form of OpenTelemetry. Empty: none.
 Collector = Annotated[str, AfterValidator(_collector)]
-# One that is made of a pod's address, which Kubernetes writes without brackets: they are added. Empty: none.
+# Address made from a pod IP, which Kubernetes writes without brackets: they are added. Empty: none.
 PodAddress = Annotated[str, AfterValidator(_called_of_pod)]
 
 
 def pod_address(address: str) -> str:
-    """The address with brackets where it needs them. Raises `ValueError` with a sentence."""
+    """Address with brackets added where needed. Raises `ValueError` with a sentence."""
     return _called_of_pod(address)
 
 

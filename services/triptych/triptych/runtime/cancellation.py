@@ -1,4 +1,4 @@
-"""Cancellation of work in a thread: long work asks between its parts whether anybody still waits for it."""
+"""Cancellation of work in a thread: long work checks between its parts whether its caller still waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CANCELLED: ContextVar[Event | None] = ContextVar("cancelled", default=None)
 
 
 def check_cancelled() -> None:
-    """Raises `DeadlineExceeded` when the caller's deadline has passed or the caller has gone."""
+    """Raises `DeadlineExceeded` if the caller's deadline has passed, or the caller has gone."""
     cancelled = CANCELLED.get()
     if cancelled is not None and cancelled.is_set():
         raise DeadlineExceeded("the call was given up before its work was done")

@@ -1,4 +1,4 @@
-"""Admission by bytes in flight: a request that does not fit is refused, and costs no other request its place."""
+"""Admission control by bytes in flight: a request that does not fit is refused, and affects no other request."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from triptych.errors import Overloaded
 
 
 class InFlightBytes:
-    """Whoever takes room gives it back. One that is alone always has room, however large it is."""
+    """Counter of bytes in flight with a limit. A request that is alone is admitted at any size."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
-        self.taken_bytes = 0
+        self.used_bytes = 0
 
-    def take(self, size_bytes: int, own_bytes: int = 0) -> None:
-        """Raises `Overloaded` when so much more is too much. Of what is taken, `own_bytes` are the same request's."""
-        if self.taken_bytes > own_bytes and self.taken_bytes + size_bytes > self._limit_bytes:
+    def acquire(self, size_bytes: int, own_bytes: int = 0) -> None:
+        """Count more bytes, of a request that already has `own_bytes`. Raises `Overloaded` over the limit."""
+        if self.used_bytes > own_bytes and self.used_bytes + size_bytes > self._limit_bytes:
             raise Overloaded(
-                f"{self.taken_bytes} bytes of requests are in hand here, and {size_bytes} more are over the limit of "
+                f"{self.used_bytes} bytes of requests are in flight here, and {size_bytes} more are over the limit of "
                 f"{self._limit_bytes}; try again later"
             )
-        self.taken_bytes += size_bytes
+        self.used_bytes += size_bytes
 
-    def add(self, size_bytes: int) -> None:
-        """What has been made already takes room in any case."""
-        self.taken_bytes += size_bytes
+    def acquire_unchecked(self, size_bytes: int) -> None:
+        """Count bytes that exist already, even over the limit."""
+        self.used_bytes += size_bytes
 
-    def give(self, size_bytes: int) -> None:
-        """Gives room back."""
-        self.taken_bytes -= size_bytes
+    def release(self, size_bytes: int) -> None:
+        """Stop counting bytes."""
+        self.used_bytes -= size_bytes

@@ -1,4 +1,4 @@
-"""The thread pool for CPU work, as large as the CPUs that this process may use."""
+"""Thread pool for CPU work, with as many threads as the process may use CPUs."""
 
 from __future__ import annotations
 
@@ -15,51 +15,52 @@ from threading import Event
 from typing import TypeVar
 
 from triptych.runtime.cancellation import CANCELLED
+from triptych.runtime.ewma import Ewma
 
 T = TypeVar("T")
 
-LEARNT = 0.1  # of what is new, when a mean follows it
+LATEST_WEIGHT = 0.1  # of the latest work in the average
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cpu_limit(cpu_max: Path = CPU_MAX) -> int:
-    """CPUs of this process: the smaller of its affinity and its cgroup quota (v2 `cpu.max`), rounded up, at least 1."""
+    """Number of CPUs: the smaller of the affinity and the cgroup quota (v2 `cpu.max`), rounded up, at least 1."""
     cpus = len(os.sched_getaffinity(0))
     try:
         quota, period = cpu_max.read_text().split()
         if quota != "max":
             cpus = min(cpus, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError):
-        pass  # no cgroup v2 here: the affinity stands
+        pass  # no cgroup v2: only the affinity counts
     return max(1, cpus)
 
 
 class ThreadPool:
-    """Runs CPU work off the event loop. Small work runs in place: a thread would cost more than it.
+    """Runs CPU work off the event loop. Small work runs in place, because a thread would cost more than the work.
 
-    A decoder cannot be stopped within a picture. A thread whose work nobody waits for any more does not count, so that
-    other work gets a thread at once; there are as many spare threads as counted ones.
+    A decoder cannot be stopped within a picture. A thread with abandoned work does not count, so that other work gets a
+    thread at once. There are as many spare threads as counted ones.
     """
 
     def __init__(self, threads: int, inline_bytes: int) -> None:
         self._threads = threads or cpu_limit()
         self._pool = ThreadPoolExecutor(2 * self._threads, thread_name_prefix="worker")
         self._free = asyncio.Semaphore(self._threads)
-        self._abandoned = 0  # threads that go on with abandoned work and do not count
+        self._abandoned = 0  # threads with abandoned work that do not count
         self._inline_bytes = inline_bytes
-        self._bytes = 0  # in hand
-        self._s_per_byte = 0.0
+        self._bytes = 0  # of queued and running work
+        self._s_per_byte = Ewma(LATEST_WEIGHT)
 
     @property
     def wait_s(self) -> float:
-        """How long work that comes now would wait for a thread, by what the last work took for its size."""
-        return self._bytes * self._s_per_byte / self._threads
+        """Expected wait for a thread, from the queued bytes and the average duration per byte."""
+        return self._bytes * self._s_per_byte.value / self._threads
 
     async def run_within(self, work: Callable[[], T], size_bytes: int, limit_s: float | None) -> T:
-        """The same as `run`, but raises `TimeoutError` after `limit_s`, if that is not None.
+        """Same as `run`, but raises `TimeoutError` after `limit_s` seconds, if that is not None.
 
-        Work in place has no limit: nothing can end it, and a timer would only cost.
+        Work in place has no limit: it cannot be interrupted, and a timer would only cost.
         """
         if size_bytes <= self._inline_bytes:
             return work()
@@ -67,10 +68,9 @@ class ThreadPool:
             return await self.run(work, size_bytes)
 
     async def run(self, work: Callable[[], T], size_bytes: int) -> T:
-        """The result of `work`; `size_bytes` is how much data it goes through.
+        """Result of `work`; `size_bytes` is the amount of data that it processes.
 
-        When nobody waits for it any more, work that has not begun never does, and other work ends at its next
-        `check_cancelled`.
+        If the caller is cancelled, queued work never starts, and running work ends at its next `check_cancelled`.
         """
         if size_bytes <= self._inline_bytes:
             return work()
@@ -80,11 +80,11 @@ class ThreadPool:
             result, took_s = await self._in_thread(work)
         finally:
             self._bytes -= size_bytes
-        self._s_per_byte += (took_s / size_bytes - self._s_per_byte) * (LEARNT if self._s_per_byte else 1.0)
+        self._s_per_byte.add(took_s / size_bytes)
         return result
 
     async def _in_thread(self, work: Callable[[], T]) -> tuple[T, float]:
-        """Runs it in a thread that was free, and gives the thread back."""
+        """Run work in a free thread. Return the result and its seconds."""
         context, cancelled = copy_context(), Event()
         context.run(CANCELLED.set, cancelled)
         running = self._pool.submit(context.run, _timed, work)
@@ -98,7 +98,7 @@ class ThreadPool:
                 self._abandon(running)
 
     def _abandon(self, running: Future[tuple[T, float]]) -> None:
-        """Gives the thread back before its work has ended, while there are spare ones, or else at that moment."""
+        """Free the thread at once while there are spare ones, else when its work has ended."""
         loop, spare = asyncio.get_running_loop(), self._abandoned < self._threads
         if spare:
             self._abandoned += 1
@@ -110,11 +110,11 @@ class ThreadPool:
             else:
                 self._free.release()
 
-        def tell(_running: Future[tuple[T, float]]) -> None:
-            with suppress(RuntimeError):  # the loop was closed before
+        def notify(_running: Future[tuple[T, float]]) -> None:
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(ended)
 
-        running.add_done_callback(tell)
+        running.add_done_callback(notify)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

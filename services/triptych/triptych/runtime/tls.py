@@ -1,4 +1,4 @@
-"""TLS from files: the certificates of a server, and what a client trusts and shows."""
+"""TLS from files: certificates of a server, and certificates and authorities of a client."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ import grpc
 from triptych.runtime.settings import StageSettings
 
 
-class Files:
-    """Files that are renewed in place, such as those of a Kubernetes Secret."""
+class WatchedFiles:
+    """Contents of files that are renewed in place, such as those of a Kubernetes Secret."""
 
     def __init__(self, *paths: str) -> None:
         self._paths = [Path(path) if path else None for path in paths]
         self._seen: tuple[bytes | None, ...] = ()
 
     def read(self) -> tuple[bytes | None, ...]:
-        """Their contents, None for a name that is empty. Raises `OSError` with the file's name."""
+        """Contents of the files, None for an empty name. Raises `OSError` with the name of the file."""
         self._seen = tuple(path.read_bytes() if path else None for path in self._paths)
         return self._seen
 
-    def news(self) -> tuple[bytes | None, ...] | None:
-        """Their contents if they are others than last time, and None if not or while one cannot be read."""
+    def changed_contents(self) -> tuple[bytes | None, ...] | None:
+        """Contents of the files if they changed since the last read; None if not, or if one cannot be read."""
         before = self._seen
         try:
             contents = self.read()
         except OSError:
-            return None  # in the middle of a renewal; what was read before holds
+            return None  # in the middle of a renewal: the last contents stay in use
         return None if contents == before else contents
 
 
 def server_credentials(settings: StageSettings) -> grpc.ServerCredentials | None:
-    """For grpc; None means plaintext. The files are looked at with every new connection."""
+    """Credentials for a server of grpcio; None for plaintext. The files are checked at every new connection."""
     if not settings.tls_cert:
         return None
-    files = Files(settings.tls_key, settings.tls_cert, settings.tls_client_ca)
+    files = WatchedFiles(settings.tls_key, settings.tls_cert, settings.tls_client_ca)
 
     def configuration(contents: Sequence[bytes | None]) -> grpc.ServerCertificateConfiguration:
         key, chain, authority = contents
         return grpc.ssl_server_certificate_configuration([(key or b"", chain or b"")], authority)
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
-        contents = files.news()
+        contents = files.changed_contents()
         return None if contents is None else configuration(contents)
 
     try:
@@ -53,14 +53,14 @@ def server_credentials(settings: StageSettings) -> grpc.ServerCredentials | None
     except OSError as error:
         raise _unreadable(error, settings, "TLS_CERT") from error
     mutual = bool(settings.tls_client_ca)
-    return grpc.dynamic_ssl_server_credentials(first, renewed, mutual)  # type: ignore[arg-type]  # None: no news
+    return grpc.dynamic_ssl_server_credentials(first, renewed, mutual)  # type: ignore[arg-type]  # None: unchanged
 
 
 def server_context(settings: StageSettings) -> ssl.SSLContext | None:
-    """For asyncio; None means plaintext. The files are looked at with every new connection."""
+    """TLS context for a server of asyncio; None for plaintext. The files are checked at every new connection."""
     if not settings.tls_cert:
         return None
-    files = Files(settings.tls_key, settings.tls_cert, settings.tls_client_ca)
+    files = WatchedFiles(settings.tls_key, settings.tls_cert, settings.tls_client_ca)
     try:
         files.read()
         current = _server_context(settings)
@@ -69,18 +69,18 @@ def server_context(settings: StageSettings) -> ssl.SSLContext | None:
 
     def renew(tls: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         nonlocal current
-        if files.news() is not None:
-            with suppress(OSError):  # in the middle of a renewal; what was read before holds
+        if files.changed_contents() is not None:
+            with suppress(OSError):  # in the middle of a renewal: the last contents stay in use
                 current = _server_context(settings)
         tls.context = current
 
     first = current
-    first.sni_callback = renew  # is called for every client, also without a name
+    first.sni_callback = renew  # called for every client, also for one without SNI
     return first
 
 
 def _server_context(settings: StageSettings) -> ssl.SSLContext:
-    """Raises `OSError`, of which `ssl.SSLError` is one."""
+    """TLS context from the files. Raises `OSError`, of which `ssl.SSLError` is a subclass."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
@@ -92,17 +92,17 @@ def _server_context(settings: StageSettings) -> ssl.SSLContext:
 
 
 class UpstreamCredentials:
-    """What a stage trusts when it calls another, and shows to it, for one channel."""
+    """Authorities that a stage trusts, and the certificate that it presents, for one channel."""
 
     def __init__(self, authorities: str, key: str = "", certificate: str = "") -> None:
-        """Takes names of files; raises `OSError` for one that cannot be read."""
+        """The arguments are names of files. Raises `OSError` for one that cannot be read."""
         self._authorities, self._key, self._certificate = authorities, key, certificate
-        self._files = Files(authorities, key, certificate)
+        self._files = WatchedFiles(authorities, key, certificate)
         self._contents = self._files.read()
 
     def is_renewed(self) -> bool:
-        """Whether the files are others than last time."""
-        contents = self._files.news()
+        """Whether the files changed since the last check."""
+        contents = self._files.changed_contents()
         if contents is not None:
             self._contents = contents
         return contents is not None
@@ -119,14 +119,14 @@ class UpstreamCredentials:
             context.load_verify_locations(cadata=(self._contents[0] or b"").decode("ascii"))
             if self._certificate:
                 context.load_cert_chain(self._certificate, self._key)
-        except (ValueError, ssl.SSLError) as error:  # of a file that is empty, or no PEM
+        except (ValueError, ssl.SSLError) as error:  # from a file that is empty or not PEM
             files = ", ".join(filter(None, (self._authorities, self._certificate, self._key)))
             raise OSError(f"cannot use {files}: {error}") from error
         return context
 
 
 def upstream_credentials(settings: StageSettings) -> UpstreamCredentials | None:
-    """None means plaintext."""
+    """Credentials from the settings; None for plaintext."""
     if not settings.upstream_ca:
         return None
     try:

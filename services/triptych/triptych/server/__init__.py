@@ -1,6 +1,7 @@
-"""The gRPC server in front of a servicer: bytes become messages, errors become a status.
+"""gRPC servers in front of a servicer: they decode messages and turn errors into a status.
 
-A servicer reaches its server as a table of methods (`triptych.protocol.methods`), so a setting can change the server.
+A servicer is passed to its server as a table of methods (`triptych.protocol.methods`), so that a setting chooses the
+server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the servers share: which calls are taken, health and reflection beside the services, the end of streams."""
+"""Base of the gRPC servers: admission of calls, health, reflection, and graceful shutdown."""
 
 from __future__ import annotations
 
@@ -20,82 +20,82 @@ from triptych.server import health, reflection
 
 log = logging.getLogger("triptych.server")
 
-# A call that was sent before its caller read the GOAWAY is here by then. Of 7,900 to 9,000 calls of a client 138 to 209
-# were lost in four restarts while the port stayed open and calls were refused, and 0 of 9,100 to 11,700 without
+# Time for calls that were sent before their caller read the GOAWAY. Of 7,900 to 9,000 calls of a client 138 to 209 were
+# lost in four restarts while the port stayed open and calls were refused, and 0 of 9,100 to 11,700 without refusals
 # (grpc-go, grpc-java, grpc-js, grpcio, 8 callers, 2026-11-28).
-SETTLE_S = 0.5
+GOAWAY_GRACE_S = 0.5
 
 STOPPING = "this replica is stopping; send the request again"
 
 
 class GrpcServer(ABC):
-    """Serves services beside grpc.health.v1 and reflection on one port. Raises `OSError` when it cannot."""
+    """Serves services, grpc.health.v1 and reflection on one port. Raises `OSError` if the port is not available."""
 
     def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
         self.settings = settings
-        self.port = settings.port  # where it listens
+        self.port = settings.port  # the listening port, once it is open
         self._closing = asyncio.Event()
         names = [service.full_name for service in services]
         self._health = health.Health(names)
         own = methods_of(health.SERVICE, self._health)
         self.services = (*services, own, *reflection.reflection([*names, own.full_name]))
-        self._unstoppable = own.full_name
+        self._health_service = own.full_name
 
     @abstractmethod
     async def open(self) -> None:
-        """Serves, at first as NOT_SERVING."""
+        """Listen and serve. Readiness is NOT_SERVING until `set_ready`."""
 
     @property
     def ready(self) -> bool:
-        """What the readiness voice says."""
+        """Whether readiness is SERVING."""
         return self._health.ready
 
     async def set_ready(self, ready: bool) -> None:
-        """The readiness voice, for the whole server (empty name) and for each service by name."""
+        """Set the readiness of the whole server (empty name) and of each service by name."""
         self._health.set_ready(ready)
 
     async def close(self, grace_s: float) -> None:
-        """Sends callers away, serves what they sent before they heard it, and gives calls in flight `grace_s` seconds.
+        """Shut down: send GOAWAY, serve calls sent before it was read, and give calls in flight `grace_s` seconds.
 
-        A unary call is never refused here: no client by its defaults sends a call again that was answered with a
-        status. A stream may have no end; it ends with UNAVAILABLE after `SETTLE_S`.
+        A unary call is never refused here, because no client by default retries a call that was answered with a status.
+        A stream may be endless, so it ends with UNAVAILABLE after `GOAWAY_GRACE_S`.
         """
         self._health.close()
-        settle_s = min(SETTLE_S, grace_s)
-        await self.send_away(grace_s)
-        await asyncio.sleep(settle_s)
+        goaway_grace_s = min(GOAWAY_GRACE_S, grace_s)
+        await self.send_goaway(grace_s)
+        await asyncio.sleep(goaway_grace_s)
         self._closing.set()
-        await self.end(grace_s - settle_s)
+        await self.stop(grace_s - goaway_grace_s)
 
     @abstractmethod
-    async def send_away(self, grace_s: float) -> None:
-        """Sends GOAWAY and closes the listener, so that callers connect elsewhere; serves open connections on."""
+    async def send_goaway(self, grace_s: float) -> None:
+        """Send GOAWAY and close the listener, so that callers connect elsewhere. Open connections are still served."""
 
     @abstractmethod
-    async def end(self, grace_s: float) -> None:
-        """Lets calls in flight end for `grace_s` seconds and then stops."""
+    async def stop(self, grace_s: float) -> None:
+        """Wait up to `grace_s` seconds for calls in flight, then stop."""
 
     def check_metadata(self, entries: Collection[tuple[str | bytes, str | bytes]]) -> None:
-        """Raises `Overloaded` when a call's metadata is over the limit."""
+        """Raises `Overloaded` if the metadata of a call is over the limit."""
         if fault := metadata_fault(entries, self.settings.max_metadata_bytes):
             raise fault
 
     def admit(self, service: str, left_s: float | None, metadata: Mapping[str, str], *, endless: bool = False) -> Call:
-        """The call, with its own deadline or ours; raises `Draining` for a stream when this process is stopping.
+        """Context of a call, with the earlier of the caller's deadline and our limit.
 
-        `left_s` is None when the caller set no deadline; 0.0 is a deadline.
+        `left_s` is None if the caller set no deadline; 0.0 is one. Raises `Draining` for a stream during shutdown.
         """
-        if endless and self._closing.is_set() and service != self._unstoppable:
+        if endless and self._closing.is_set() and service != self._health_service:
             raise Draining(STOPPING)
         limit_s = float("inf") if endless else self.settings.request_timeout_s
         call = Call.within(limit_s if left_s is None else min(left_s, limit_s), metadata)
-        call.unwritten = []
+        call.on_settled = []
         return call
 
     async def until_closing(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The messages of a caller's stream; raises `Draining` in place of the next when this process is stopping.
+        """Messages of a client stream. During shutdown it raises `Draining` in place of the next message.
 
-        A stream has no end that one could wait for: this way what was taken is answered before it ends.
+        A stream may be endless; this way every message that was read is answered before the stream ends.
         """
         closing = asyncio.ensure_future(self._closing.wait())
         reading = asyncio.ensure_future(anext(stream))
@@ -114,12 +114,12 @@ class GrpcServer(ABC):
         finally:
             closing.cancel()
             if not reading.cancel() and not reading.cancelled():
-                reading.exception()  # nobody reads on: what was wrong with the next message is nobody's concern
+                reading.exception()  # marks it as retrieved: nobody reads the next message
 
     async def parsed(
         self, stream: AsyncIterator[bytes], parse: Callable[[bytes], Message]
     ) -> AsyncIterator[Message | InvalidRequest]:
-        """A caller's stream as the method table wants it, until this process is stopping."""
+        """Client stream in the form of the method table: parsed messages, and errors as items."""
         async for data in self.until_closing(stream):
             try:
                 yield parse(data)
@@ -128,7 +128,7 @@ class GrpcServer(ABC):
 
 
 def parser(message: type[Message]) -> Callable[[bytes], Message]:
-    """Turns bytes into a message; raises `InvalidRequest`."""
+    """A function from bytes to a message. It raises `InvalidRequest`."""
 
     def parse(data: bytes) -> Message:
         try:
@@ -141,7 +141,7 @@ def parser(message: type[Message]) -> Callable[[bytes], Message]:
 
 
 def refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
-    """Code, text and trailers of the table; what is our fault is logged whole."""
+    """Code, text and trailers of an error. An internal error is logged with its traceback."""
     code, text = status_of(error)
     if code is grpc.StatusCode.INTERNAL:
         log.error("internal error", exc_info=error, extra={"method": method})

@@ -1,4 +1,4 @@
-"""The server that is a grpc.aio server in our own process: the reference."""
+"""gRPC server on grpc.aio: the reference implementation."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from triptych.runtime.settings import METADATA_FACTOR, StageSettings
 from triptych.runtime.tls import server_credentials
 from triptych.server.base import GrpcServer, parser, refusal
 
-# gRPC counts a stream that was reset until its call has ended, and refuses what is over the limit. Resets by the
-# thousand took 2.1 GB without one. Clients of the C core do not send again what was refused: 1,363 of 5,000 calls at
-# once were lost with 1,024, and none with 4,096 (docs/decisions/2026-11-28-resets.md).
+# gRPC counts a reset stream until its call has ended, and refuses streams over the limit. Without a limit, thousands of
+# resets took 2.1 GB. Clients of the C core do not retry a refused stream: of 5,000 calls at once 1,363 were lost with a
+# limit of 1,024, and none with 4,096 (docs/decisions/2026-11-28-resets.md).
 STREAMS_FACTOR = 4
 MAX_STREAMS = (1 << 31) - 1
 
@@ -29,14 +29,14 @@ MAX_STREAMS = (1 << 31) - 1
 _NAMES = ("x509_subject_alternative_name", "x509_common_name")
 
 
-class _CallIsOver(logging.Filter):
-    """Drops what grpc.aio logs as an error when a write fails before it has heard that the caller left."""
+class _CallerGone(logging.Filter):
+    """Drops the error that grpc.aio logs when a write fails because the caller has just left."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], aio.InternalError))
 
 
-_CALL_IS_OVER = _CallIsOver()
+_CALLER_GONE = _CallerGone()
 
 
 class GrpcioServer(GrpcServer):
@@ -65,27 +65,28 @@ class GrpcioServer(GrpcServer):
         if bound == 0:
             raise OSError(fault)
         self.port = bound
-        logging.getLogger("grpc._cython.cygrpc").addFilter(_CALL_IS_OVER)
+        logging.getLogger("grpc._cython.cygrpc").addFilter(_CALLER_GONE)
         await self._server.start()
 
-    async def send_away(self, grace_s: float) -> None:
-        """Begins to stop. grpc.aio answers CANCELLED to what comes in this moment, and nobody retries that.
+    async def send_goaway(self, grace_s: float) -> None:
+        """Start to stop. grpc.aio answers CANCELLED to calls that arrive at this moment, and no client retries that.
 
-        1 to 3 of 7,500 calls in four restarts (grpc#41785); none where connections have aged before, as in the chart.
+        1 to 3 of 7,500 calls were lost so in four restarts (grpc#41785), and none if connections had aged, as in the
+        chart.
         """
         self._stopped = asyncio.create_task(self._server.stop(grace_s))
 
-    async def end(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float) -> None:
         if self._stopped is not None:
             await self._stopped
 
 
-# A connection is closed after `connection_age_s` (streams on it go on), so that callers of a Service find new replicas,
-# and have left one that is going before it refuses them: the chart's preStopSeconds and drainSeconds are longer
-# together. Of 5,705 calls of one client 22 were lost without it while all stages were replaced, and 0 of 9,709 with it
-# (2026-11-21, two replicas of each). Not behind Knative's queue-proxy, which stands in the same pod: a proxy in Go
-# cannot send a request again that it wrote while the connection was closing, and answers 502 (1 of 3,750 requests with
-# an age of 0.1 s, "cannot rewind body after connection loss").
+# A connection is closed after `connection_age_s` (streams on it continue), so that callers of a Service find new
+# replicas, and leave a draining one before it refuses them: the chart's preStopSeconds and drainSeconds together are
+# longer. While all stages were replaced, 22 of 5,705 calls of one client were lost without it, and 0 of 9,709 with it
+# (2026-11-21, two replicas of each). It is off behind Knative's queue-proxy, which runs in the same pod: a proxy in Go
+# cannot retry a request that it wrote while the connection was closing, and answers 502 (1 of 3,750 requests with an
+# age of 0.1 s, "cannot rewind body after connection loss").
 def _options(settings: StageSettings) -> list[tuple[str, int]]:
     metadata_bytes = METADATA_FACTOR * settings.max_metadata_bytes
     age = [("grpc.max_connection_age_ms", int(settings.connection_age_s * 1000))] if settings.connection_age_s else []
@@ -93,13 +94,13 @@ def _options(settings: StageSettings) -> list[tuple[str, int]]:
         *age,
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        # Between these two gRPC refuses by chance, by default from 8 KiB on; ours refuses always, and below.
+        # Between these two values gRPC refuses at random, by default from 8 KiB on. Our own check refuses below both.
         ("grpc.max_metadata_size", metadata_bytes),
         ("grpc.absolute_max_metadata_size", metadata_bytes),
         ("grpc.max_concurrent_streams", min(STREAMS_FACTOR * settings.max_concurrent_streams, MAX_STREAMS)),
         ("grpc.so_reuseport", 0),  # a second process on the port is an error, not half of the traffic
         ("grpc.keepalive_permit_without_calls", 1),
-        # Clients in Go and Java ping every 10 s at most, but those of Node and Python as often as they are told.
+        # Clients in Go and Java ping at most every 10 s, those of Node and Python as often as they are configured.
         ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ]
 
@@ -174,13 +175,13 @@ def _call(server: GrpcioServer, service: str, context: aio.ServicerContext[Any, 
 
 
 def _certificate_names(context: aio.ServicerContext[Any, Any]) -> frozenset[str]:
-    """Subject alternative names and common name of the caller's certificate, which gRPC has verified."""
+    """Subject alternative names and common name of the caller's verified certificate."""
     properties = context.auth_context()
     return frozenset(name.decode() for key in _NAMES for name in properties.get(key, ()))
 
 
 async def _refuse(context: aio.ServicerContext[Any, Any], error: BaseException, method: str) -> bytes:
-    """Ends the call with the status of the table."""
+    """End the call with the status of its error."""
     if not isinstance(error, Exception):
         raise error
     await context.abort(*refusal(error, method))

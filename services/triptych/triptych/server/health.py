@@ -1,6 +1,6 @@
-"""grpc.health.v1 as a table of methods, for every server.
+"""grpc.health.v1 as a servicer for any of the servers.
 
-`grpcio-health-checking` has the messages; its servicer forgets all watchers of a name when one of them leaves.
+`grpcio-health-checking` supplies the messages. Its own servicer drops all watchers of a name when one of them leaves.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from triptych.protocol.call import Call
 SERVICE = pb.DESCRIPTOR.services_by_name["Health"]
 State = pb.HealthCheckResponse
 
-LIVE = "live"  # a probe names it to tell the two voices apart
+LIVE = "live"  # the service name that a liveness probe sends
 
 
 class Health:
-    """Two voices: `live` speaks as long as the loop turns, every other name says whether this process is ready."""
+    """Liveness and readiness: `live` is SERVING while the loop runs, every other name once the process is ready."""
 
     def __init__(self, services: Iterable[str]) -> None:
         self._names = frozenset(("", *services))
@@ -37,7 +37,7 @@ class Health:
         self._wake()
 
     def close(self) -> None:
-        """Ends the streams of watchers, which have no end of their own."""
+        """End the streams of watchers, which are endless."""
         self._closed = True
         self._wake()
 
@@ -48,11 +48,11 @@ class Health:
         return pb.HealthCheckResponse(status=state)
 
     async def watch(self, request: pb.HealthCheckRequest, _call: Call) -> AsyncIterator[pb.HealthCheckResponse]:
-        said = None
+        sent = None
         while not self._closed:
             changed, state = self._changed, self._state(request.service)
-            if state != said:
-                said = state
+            if state != sent:
+                sent = state
                 yield pb.HealthCheckResponse(status=state)
             await changed.wait()
 

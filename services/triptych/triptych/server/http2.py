@@ -1,4 +1,4 @@
-"""The server on libnghttp2: all connections on the loop of the process, so that a call wakes no thread."""
+"""gRPC server on libnghttp2. All connections are on the loop of the process, so that a call wakes no thread."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from contextlib import aclosing
 from typing import Any
 
 from triptych.errors import Draining, Internal
-from triptych.http2.exchange import Answer, Exchange, Handler
 from triptych.http2.framing import Headers, status_headers
-from triptych.http2.server import BEGIN_S, Server
+from triptych.http2.server import HANDSHAKE_S, ConnectionManager
+from triptych.http2.server_stream import Answer, Handler, ServerStream
 from triptych.protocol.call import Call
 from triptych.protocol.methods import Method, Service
 from triptych.protocol.peer import certificate_names
@@ -22,8 +22,8 @@ from triptych.runtime.settings import StageSettings
 from triptych.runtime.tls import server_context
 from triptych.server.base import STOPPING, GrpcServer, parser, refusal
 
-IDLE_S = 0.02  # between two looks whether all calls have ended
-WRITTEN_S = 1.0  # for the last bytes of connections that are closed
+POLL_S = 0.02  # between two checks whether all calls have ended
+FLUSH_S = 1.0  # limit for the last bytes of closing connections
 BACKLOG = 1024
 
 
@@ -32,7 +32,7 @@ class Http2Server(GrpcServer):
 
     def __init__(self, services: Sequence[Service], settings: StageSettings) -> None:
         super().__init__(services, settings)
-        self._unpacking = ThreadPoolExecutor(1, thread_name_prefix="unpacking")
+        self._decompression = ThreadPoolExecutor(1, thread_name_prefix="decompression")
         self._handlers = {
             f"/{service.full_name}/{method.name}".encode(): Handler(
                 method.name, self._answerer(service.full_name, method), method.client_streaming
@@ -40,50 +40,50 @@ class Http2Server(GrpcServer):
             for service in self.services
             for method in service.methods
         }
-        self._server: Server | None = None
+        self._manager: ConnectionManager | None = None
         self._listeners: list[asyncio.Server] = []
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
         context = server_context(self.settings)
-        self._server = Server(self.settings, self._handlers, _end, self._unpacking)
+        self._manager = ConnectionManager(self.settings, self._handlers, _trailers, self._decompression)
         for listening in self._bind():
             listener = await loop.create_server(
-                self._server.connect,
+                self._manager.connect,
                 sock=listening,
                 ssl=context,
                 backlog=BACKLOG,
-                ssl_handshake_timeout=BEGIN_S if context else None,
+                ssl_handshake_timeout=HANDSHAKE_S if context else None,
             )
             self._listeners.append(listener)
 
-    async def send_away(self, grace_s: float) -> None:
-        assert self._server is not None
-        self._server.leave()
+    async def send_goaway(self, grace_s: float) -> None:
+        assert self._manager is not None
+        self._manager.drain()
         for listener in self._listeners:
             listener.close()
 
-    async def end(self, grace_s: float) -> None:
-        assert self._server is not None
-        server, last_s = self._server, time.monotonic() + grace_s
-        while server.exchanges and time.monotonic() < last_s:
-            await asyncio.sleep(IDLE_S)
-        left = server.exchanges
-        for exchange in left:
-            exchange.end(Draining(STOPPING))
-        await asyncio.gather(*(exchange.task for exchange in left if exchange.task), return_exceptions=True)
-        for connection in tuple(server.connections):
-            connection.leave_for_good()
+    async def stop(self, grace_s: float) -> None:
+        assert self._manager is not None
+        manager, until_s = self._manager, time.monotonic() + grace_s
+        while manager.streams and time.monotonic() < until_s:
+            await asyncio.sleep(POLL_S)
+        left = manager.streams
+        for stream in left:
+            stream.abort(Draining(STOPPING))
+        await asyncio.gather(*(stream.task for stream in left if stream.task), return_exceptions=True)
+        for connection in tuple(manager.connections):
+            connection.go_away()
             connection.close()
-        last_s = time.monotonic() + WRITTEN_S
-        while server.connections and time.monotonic() < last_s:
-            await asyncio.sleep(IDLE_S)
-        for connection in tuple(server.connections):
+        until_s = time.monotonic() + FLUSH_S
+        while manager.connections and time.monotonic() < until_s:
+            await asyncio.sleep(POLL_S)
+        for connection in tuple(manager.connections):
             connection.abort()
-        self._unpacking.shutdown(wait=False)
+        self._decompression.shutdown(wait=False)
 
     def _bind(self) -> list[socket.socket]:
-        """Sockets for all addresses of the host, with one port. Raises `OSError` with a sentence."""
+        """Listening sockets for all addresses of the host, on one port. Raises `OSError` with a sentence."""
         settings, bound = self.settings, list[socket.socket]()
         try:
             for host in resolve(settings.host):
@@ -105,55 +105,55 @@ class Http2Server(GrpcServer):
             raise OSError(fault) from error
         return bound
 
-    def _call(self, service: str, exchange: Exchange, *, endless: bool) -> Call:
-        self.check_metadata(exchange.headers)
+    def _call(self, service: str, stream: ServerStream, *, endless: bool) -> Call:
+        self.check_metadata(stream.headers)
         metadata = {
-            key.decode("latin-1"): value.decode("latin-1") for key, value in exchange.headers if key[-4:] != b"-bin"
+            key.decode("latin-1"): value.decode("latin-1") for key, value in stream.headers if key[-4:] != b"-bin"
         }
-        call = self.admit(service, exchange.left_s(metadata.get("grpc-timeout")), metadata, endless=endless)
-        call.ask_peer = lambda: exchange.peer
-        call.ask_identity = lambda: certificate_names(exchange.certificate)
+        call = self.admit(service, stream.left_s(metadata.get("grpc-timeout")), metadata, endless=endless)
+        call.ask_peer = lambda: stream.peer
+        call.ask_identity = lambda: certificate_names(stream.certificate)
         return call
 
     def _answerer(self, service: str, method: Method) -> Answer:
         parse = parser(method.request)
 
-        async def unary(exchange: Exchange) -> None:
-            call = self._call(service, exchange, endless=False)
-            request = parse(await exchange.message())
+        async def unary(stream: ServerStream) -> None:
+            call = self._call(service, stream, endless=False)
+            request = parse(await stream.message())
             response = await method.answer(request, call)
-            exchange.finish(response.SerializeToString(), call.settle)
+            stream.finish(response.SerializeToString(), call.settle)
 
-        async def streaming(exchange: Exchange) -> None:
-            call = self._call(service, exchange, endless=True)
+        async def streaming(stream: ServerStream) -> None:
+            call = self._call(service, stream, endless=True)
             if method.client_streaming:
-                asked: Any = self.parsed(exchange.requests(), parse)
+                asked: Any = self.parsed(stream.requests(), parse)
             else:
-                asked = parse(await exchange.message())
+                asked = parse(await stream.message())
             async with aclosing(method.answer(asked, call)) as answers:
                 async for response in answers:
-                    await exchange.answer(response.SerializeToString())
-            exchange.finish(None)
+                    await stream.answer(response.SerializeToString())
+            stream.finish(None)
 
         return _guarded(streaming if method.client_streaming or method.server_streaming else unary, method.name)
 
 
 def _guarded(answer: Answer, name: str) -> Answer:
-    """The same, with errors as the end of the call."""
+    """Wrap a handler: errors end the call with their status."""
 
-    async def guarded(exchange: Exchange) -> None:
+    async def guarded(stream: ServerStream) -> None:
         try:
-            await answer(exchange)
+            await answer(stream)
         except asyncio.CancelledError:
-            if exchange.why is not None:
-                exchange.refuse(exchange.why, name)
-            elif not exchange.is_over:  # something that it waited for was cancelled, not it: its caller is still there
-                exchange.refuse(Internal(f"{name} was cancelled from within"), name)
+            if stream.abort_reason is not None:
+                stream.refuse(stream.abort_reason, name)
+            elif not stream.is_over:  # an awaited task was cancelled, not this one: the caller still waits
+                stream.refuse(Internal(f"{name} was cancelled from within"), name)
         except Exception as error:
-            exchange.refuse(error, name)
+            stream.refuse(error, name)
 
     return guarded
 
 
-def _end(error: Exception, method: str) -> Headers:
+def _trailers(error: Exception, method: str) -> Headers:
     return status_headers(*refusal(error, method))

@@ -1,6 +1,6 @@
-"""The Open Inference Protocol as our stages answer it: what does not depend on the stage.
+"""Servicer of the Open Inference Protocol: everything that does not depend on the stage.
 
-A stage derives from `InferenceServicer` and says what it knows about models (`describe`) and how it infers (`infer`).
+A stage derives from `InferenceServicer` and implements `describe`, `model_available` and `infer`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,17 @@ from triptych.errors import DeadlineExceeded, InvalidRequest, Overloaded, clippe
 from triptych.protocol.call import Call
 from triptych.protocol.infer_request import RequestLimits, mark_final, own_timeout_s, refuse_unknown_fields
 from triptych.protocol.metadata import ModelInfo, config_of
-from triptych.protocol.status import ended_as, status_of
+from triptych.protocol.status import outcome_code, status_of
+from triptych.runtime.ewma import Ewma
 from triptych.runtime.settings import StageSettings
 from triptych.server.base import refusal
-from triptych.telemetry.metrics import StageMetrics
+from triptych.telemetry.request_scope import RequestScope
+from triptych.telemetry.stage_metrics import StageMetrics
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _NO_SHARED_MEMORY = "tensors travel in the message here, there is no shared memory between this server and its callers"
-_NO_CONTROL = "the model repository says what is served; the controller's own service (port 9002) shows and loads it"
-# Methods of Triton's that this server does not offer, and what to do instead.
+_NO_CONTROL = "the model repository defines what is served; the controller's own service (port 9002) shows and loads it"
+# Methods of Triton that this server does not offer, and what to do instead.
 NOT_OFFERED: Final[Mapping[str, str]] = MappingProxyType(
     {
         "RepositoryIndex": _NO_CONTROL,
@@ -45,21 +47,21 @@ NOT_OFFERED: Final[Mapping[str, str]] = MappingProxyType(
         "LogSettings": "the setting log_level says what is logged",
     }
 )
-LEAST_HINT_S = 0.05  # as long as nobody knows what a request takes
-LEARNT = 0.1  # of what is new, when a mean follows it
-STREAM_WINDOW = 16  # requests of one stream that are worked on at once; answers keep their order
+MIN_RETRY_HINT_S = 0.05  # before the first request has been timed
+LATEST_WEIGHT = 0.1  # of the latest request in the average
+STREAM_WINDOW = 16  # requests of one stream in flight; answers keep their order
 
 
 @dataclass(frozen=True)
-class _InStream:
-    """A request of a stream that is being answered."""
+class _StreamedRequest:
+    """A request of a stream that is in flight."""
 
     task: asyncio.Task[pb.ModelStreamInferResponse]
     call: Call
 
 
 class InferenceServicer:
-    """OIP for a stage. Subclasses implement `describe`, `model_available` and `infer`."""
+    """Open Inference Protocol of a stage. Subclasses implement `describe`, `model_available` and `infer`."""
 
     extensions: Sequence[str] = ("model_configuration", "parameters", "statistics")
     not_offered = NOT_OFFERED
@@ -71,22 +73,22 @@ class InferenceServicer:
         self.limits = RequestLimits(settings.max_request_items, settings.max_text_length)
         self._is_ready = is_ready
         self._in_flight = 0
-        self._request_s = 0.0  # a mean that follows the last requests
-        metrics.watch(lambda: self._in_flight)
+        self._request_s = Ewma(LATEST_WEIGHT, initial=0.0)
+        metrics.watch_in_flight(lambda: self._in_flight)
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         """Metadata of a model. Raises the errors of `UnknownTarget`."""
         raise NotImplementedError
 
     async def model_available(self, name: str, version: str, call: Call) -> bool:
-        """Whether a request for that model would be taken."""
+        """Whether a request for that model would be accepted."""
         raise NotImplementedError
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        """Answers one request."""
+        """Answer one request."""
         raise NotImplementedError
 
-    # The protocol, one method each.
+    # Methods of the protocol.
 
     async def server_live(self, request: pb.ServerLiveRequest, _call: Call) -> pb.ServerLiveResponse:
         self.check(request)
@@ -97,7 +99,7 @@ class InferenceServicer:
         return pb.ServerReadyResponse(ready=self._is_ready())
 
     async def server_metadata(self, request: pb.ServerMetadataRequest, _call: Call) -> pb.ServerMetadataResponse:
-        """`extensions` by the names that Triton's documentation gives them."""
+        """Name, version and `extensions`, which have the names of Triton's documentation."""
         self.check(request)
         return pb.ServerMetadataResponse(name=f"triptych-{self.stage}", version=__version__, extensions=self.extensions)
 
@@ -130,10 +132,10 @@ class InferenceServicer:
         return self.metrics.statistics(request.name, [request.version] if request.version else model.versions)
 
     async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        """One request, counted and within the bound of requests at once."""
+        """Answer one request, with metrics and within the limit of requests in flight."""
         self._in_flight += 1
         try:
-            with self.metrics.request(request, call):
+            with RequestScope(self.metrics, request, call):
                 if self._in_flight > self.settings.max_in_flight:
                     raise self._full()
                 self.limits.check(request)
@@ -142,13 +144,13 @@ class InferenceServicer:
                 answer = await (
                     self.infer(request, call) if limit_s is None else self._infer_in_time(request, call, limit_s)
                 )
-                self._request_s += (time.monotonic() - started_s - self._request_s) * LEARNT
+                self._request_s.add(time.monotonic() - started_s)
                 return answer
         finally:
             self._in_flight -= 1
 
     async def _infer_in_time(self, request: pb.ModelInferRequest, call: Call, limit_s: float) -> pb.ModelInferResponse:
-        """Within the deadline that the request has as a parameter: no transport watches over that."""
+        """Answer within the request's parameter `timeout`, which no transport enforces."""
         call.shorten(limit_s)
         try:
             async with asyncio.timeout(call.remaining_s()):
@@ -157,12 +159,12 @@ class InferenceServicer:
             raise DeadlineExceeded(f"the request's timeout of {limit_s * 1e6:.0f} us has passed") from None
 
     def _full(self) -> Overloaded:
-        """The hint is about the time of one request, and differs, so that not all come back at once."""
+        """Error of load shedding. Its retry hint is the time of one request with jitter, so that retries spread out."""
         text = f"{self.stage} already works on {self.settings.max_in_flight} requests, its limit; try again later"
-        return Overloaded(text, max(self._request_s, LEAST_HINT_S) * random.uniform(0.5, 1.5))
+        return Overloaded(text, max(self._request_s.value, MIN_RETRY_HINT_S) * random.uniform(0.5, 1.5))
 
     def check(self, request: Message, name: str = "", version: str = "") -> None:
-        """Raises `InvalidRequest` for what no request of the protocol has: unknown fields, texts of any length."""
+        """Raises `InvalidRequest` for unknown fields, and for a name or version over the limit."""
         self.limits.check_text("name", name)
         self.limits.check_text("version", version)
         refuse_unknown_fields(request)
@@ -170,11 +172,11 @@ class InferenceServicer:
     async def model_stream_infer(
         self, requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest], call: Call
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        """Answers in the order of the requests; an error answers its own request and the stream goes on."""
+        """Answer in the order of the requests. An error answers its own request, and the stream continues."""
         window = asyncio.Semaphore(STREAM_WINDOW)
-        pending: asyncio.Queue[_InStream | None] = asyncio.Queue()
+        pending: asyncio.Queue[_StreamedRequest | None] = asyncio.Queue()
         reader = asyncio.create_task(self._read_stream(requests, call, window, pending))
-        one: _InStream | None = None
+        one: _StreamedRequest | None = None
         try:
             while (one := await pending.get()) is not None:
                 window.release()
@@ -184,9 +186,9 @@ class InferenceServicer:
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            while one is not None:  # not written
+            while one is not None:  # was not sent
                 one.task.cancel()
-                one.call.settle(ended_as(asyncio.CancelledError(), call))
+                one.call.settle(outcome_code(asyncio.CancelledError(), call))
                 one = None if pending.empty() else pending.get_nowait()
 
     async def _read_stream(
@@ -194,21 +196,21 @@ class InferenceServicer:
         requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest],
         call: Call,
         window: asyncio.Semaphore,
-        pending: asyncio.Queue[_InStream | None],
+        pending: asyncio.Queue[_StreamedRequest | None],
     ) -> None:
         try:
             async for request in requests:
                 await window.acquire()
-                within = Call(call.deadline, call.metadata, unwritten=[])
+                within = Call(call.deadline, call.metadata, on_settled=[])
                 task = asyncio.create_task(self._answer_in_stream(request, within))
-                pending.put_nowait(_InStream(task, within))
+                pending.put_nowait(_StreamedRequest(task, within))
         finally:
             pending.put_nowait(None)
 
     async def _answer_in_stream(
         self, request: pb.ModelInferRequest | InvalidRequest, call: Call
     ) -> pb.ModelStreamInferResponse:
-        """Triton's form: `error_message`, with the id of the request that it answers."""
+        """Answer one request of a stream. An error has Triton's form: `error_message` with the id of the request."""
         if isinstance(request, InvalidRequest):
             code, text = status_of(request)
             return pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")

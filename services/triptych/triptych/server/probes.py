@@ -1,7 +1,7 @@
-"""The HTTP port of a stage: its metrics, and for probes that cannot speak TLS to its server, `/live` and `/ready`.
+"""HTTP port of a stage: `/metrics`, and `/live` and `/ready` for probes, which cannot speak mutual TLS.
 
-One thread has an event loop of its own, so that a page answers while the stage's loop does not turn. Whatever is asked,
-a connection lasts for no more than `timeout_s`, and beyond `max_connections` the oldest one is closed.
+A thread runs its own event loop, so that it answers while the stage's loop is blocked. A connection lasts at most
+`timeout_s`. Beyond `max_connections` the oldest connection is closed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from prometheus_client.exposition import choose_encoder
 from triptych.runtime.addresses import WILDCARD6, join, resolve
 from triptych.runtime.settings import StageSettings
 from triptych.server.base import GrpcServer
-from triptych.telemetry.metrics import StageMetrics, together
+from triptych.telemetry.merged_registry import merged_registry
+from triptych.telemetry.stage_metrics import StageMetrics
 
-TURN_S = 4.0  # a loop that does not turn for so long is not live; the probe itself waits for 5
+LOOP_TIMEOUT_S = 4.0  # a loop blocked for longer is not live; the probe itself waits 5 s
 HEAD_BYTES = 16 << 10
 PLAIN = "text/plain; charset=utf-8"
 
 Answer = tuple[HTTPStatus, str, bytes]
 
 
-class ProbePages:
-    """What each path answers. `loop` is the server's."""
+class ProbeHandler:
+    """Answers each path. `loop` is the loop of the gRPC server."""
 
     def __init__(self, registry: CollectorRegistry, server: GrpcServer, loop: asyncio.AbstractEventLoop) -> None:
         self._registry, self._server, self._loop = registry, server, loop
@@ -44,31 +45,31 @@ class ProbePages:
         if path == "/metrics":
             encode, kind = choose_encoder(headers.get("Accept", ""))
             return HTTPStatus.OK, kind, encode(self._registry)
-        well = await self._turns() and (path == "/live" or self._server.ready)
-        return (HTTPStatus.OK, PLAIN, b"yes\n") if well else (HTTPStatus.SERVICE_UNAVAILABLE, PLAIN, b"no\n")
+        healthy = await self._is_loop_running() and (path == "/live" or self._server.ready)
+        return (HTTPStatus.OK, PLAIN, b"yes\n") if healthy else (HTTPStatus.SERVICE_UNAVAILABLE, PLAIN, b"no\n")
 
-    async def _turns(self) -> bool:
-        asked, turned = asyncio.get_running_loop(), asyncio.Event()
+    async def _is_loop_running(self) -> bool:
+        own_loop, answered = asyncio.get_running_loop(), asyncio.Event()
         try:
-            self._loop.call_soon_threadsafe(lambda: asked.call_soon_threadsafe(turned.set))
+            self._loop.call_soon_threadsafe(lambda: own_loop.call_soon_threadsafe(answered.set))
         except RuntimeError:  # it is closed
             return False
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(turned.wait(), TURN_S)
-        return turned.is_set()
+            await asyncio.wait_for(answered.wait(), LOOP_TIMEOUT_S)
+        return answered.is_set()
 
 
-class Server:
-    """Speaks HTTP/1.1, one request for each connection."""
+class ProbeServer:
+    """HTTP/1.1 server, with one request for each connection."""
 
-    def __init__(self, pages: ProbePages, timeout_s: float, max_connections: int) -> None:
-        self._pages, self._timeout_s, self._max_connections = pages, timeout_s, max_connections
-        self._open: dict[asyncio.Task[None], None] = {}  # the oldest first
+    def __init__(self, handler: ProbeHandler, timeout_s: float, max_connections: int) -> None:
+        self._handler, self._timeout_s, self._max_connections = handler, timeout_s, max_connections
+        self._open: dict[asyncio.Task[None], None] = {}  # oldest first
 
     def start(self, host: str, port: int) -> None:
-        """Listens, and serves in a thread. Raises `OSError` when it cannot listen."""
+        """Listen, and serve in a thread. Raises `OSError` if the address is not available."""
         sockets = [_listening(address, port) for address in resolve(host)]
-        threading.Thread(target=lambda: asyncio.run(self._serve(sockets)), name="pages", daemon=True).start()
+        threading.Thread(target=lambda: asyncio.run(self._serve(sockets)), name="probes", daemon=True).start()
 
     async def _serve(self, sockets: list[socket.socket]) -> None:
         servers = [await asyncio.start_server(self._accept, sock=each, limit=HEAD_BYTES) for each in sockets]
@@ -84,13 +85,13 @@ class Server:
         self._open[task] = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._exchange(reader, writer)
+                await self._answer(reader, writer)
         except (TimeoutError, OSError, asyncio.CancelledError):
             writer.transport.abort()
         finally:
             self._open.pop(task, None)
 
-    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method = ""
         try:
             line, _, rest = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
@@ -99,7 +100,7 @@ class Server:
         except (asyncio.LimitOverrunError, asyncio.IncompleteReadError, ValueError, HTTPException):
             status, kind, body = HTTPStatus.BAD_REQUEST, PLAIN, b"want a request of HTTP/1.1 with a short head\n"
         else:
-            status, kind, body = await self._pages.answer(method, target.partition("?")[0], headers)
+            status, kind, body = await self._handler.answer(method, target.partition("?")[0], headers)
         head = [
             f"HTTP/1.1 {status} {status.phrase}",
             f"Content-Type: {kind}",
@@ -113,22 +114,22 @@ class Server:
 
 
 def serve(settings: StageSettings, server: GrpcServer, *stages: StageMetrics) -> None:
-    """Serves the metrics of the stages in this process and the probes, from the server's loop. Port 0 is none.
+    """Serve the metrics of the stages in this process, and the probes. Port 0 switches them off.
 
-    Raises `OSError` when the address cannot be had.
+    Called on the loop of the gRPC server. Raises `OSError` if the address is not available.
     """
     host, port = settings.host, settings.metrics_port
     if not port:
         return
-    registry = together(*stages) if len(stages) > 1 else stages[0].registry
-    answers = ProbePages(registry, server, asyncio.get_running_loop())
+    registry = merged_registry(*(stage.registry for stage in stages)) if len(stages) > 1 else stages[0].registry
+    handler = ProbeHandler(registry, server, asyncio.get_running_loop())
     try:
-        Server(answers, settings.metrics_timeout_s, settings.metrics_max_connections).start(host, port)
+        ProbeServer(handler, settings.metrics_timeout_s, settings.metrics_max_connections).start(host, port)
     except OSError as error:
         raise OSError(f"cannot serve metrics on {join(host, port)}: {error.strerror}") from error
 
 
 def _listening(address: str, port: int) -> socket.socket:
-    """`::` is for both families."""
+    """A listening socket; `::` listens on IPv4 as well."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return socket.create_server((address, port), family=family, dualstack_ipv6=address == WILDCARD6)

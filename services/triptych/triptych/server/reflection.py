@@ -1,4 +1,4 @@
-"""Server reflection as a table of methods, for every server: grpcurl, evans and ghz ask it for the protocol."""
+"""Server reflection as services for any of the servers. grpcurl, evans and ghz read the protocol from it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from triptych.errors import InvalidRequest
 from triptych.protocol.call import Call
 from triptych.protocol.methods import Method, Service
 
-# Version 1 has the messages of v1alpha under another name. grpcurl asks for it first, evans before 0.10 for v1alpha.
+# Version 1 has the messages of v1alpha in another package. grpcurl calls it first, evans before 0.10 only v1alpha.
 NAMES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
-MAX_REQUEST_BYTES = 16_384  # every answer has its request in it
+MAX_REQUEST_BYTES = 16_384  # every answer repeats its request
 
 
 def reflection(services: Sequence[str]) -> list[Service]:
-    """Both versions; they show `services` and themselves."""
+    """Both versions of the service. They list `services` and themselves."""
     _describe_v1()
     servicer: Any = aio.ReflectionServicer([*services, *NAMES])
 
     async def answer(requests: AsyncIterator[Any], _call: Call) -> AsyncIterator[pb.ServerReflectionResponse]:
-        async for response in servicer.ServerReflectionInfo(_only_good(requests), None):
+        async for response in servicer.ServerReflectionInfo(_checked(requests), None):
             yield response
 
     method = Method("ServerReflectionInfo", pb.ServerReflectionRequest, answer, True, True)
@@ -32,7 +32,7 @@ def reflection(services: Sequence[str]) -> list[Service]:
 
 
 def _describe_v1() -> None:
-    """Makes the descriptors of version 1, which the package does not have, out of those of v1alpha."""
+    """Add the descriptors of version 1, which the package lacks, from those of v1alpha."""
     pool = pb.DESCRIPTOR.pool
     name = "grpc/reflection/v1/reflection.proto"
     try:
@@ -58,7 +58,7 @@ def _renamed(type_name: str) -> str:
     return type_name.replace(".grpc.reflection.v1alpha.", ".grpc.reflection.v1.")
 
 
-async def _only_good(requests: AsyncIterator[Any]) -> AsyncIterator[pb.ServerReflectionRequest]:
+async def _checked(requests: AsyncIterator[Any]) -> AsyncIterator[pb.ServerReflectionRequest]:
     async for request in requests:
         if isinstance(request, InvalidRequest):
             raise request

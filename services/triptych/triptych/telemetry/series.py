@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 
-class Count:
+class CounterSeries:
     """One series of a counter: add to `value`."""
 
     __slots__ = ("value",)
@@ -25,7 +25,7 @@ class Count:
         self.value = 0
 
 
-class Distribution:
+class HistogramSeries:
     """One series of a histogram."""
 
     __slots__ = ("_bounds", "counts", "total")
@@ -45,11 +45,11 @@ class Counter(Collector):
 
     def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._name, self._text, self._labels = name, text, labels
-        self._series: dict[tuple[str, ...], Count] = {}
+        self._series: dict[tuple[str, ...], CounterSeries] = {}
         registry.register(self)
 
-    def labels(self, *values: str) -> Count:
-        return self._series.setdefault(values, Count())
+    def labels(self, *values: str) -> CounterSeries:
+        return self._series.setdefault(values, CounterSeries())
 
     def describe(self) -> Iterator[Metric]:
         yield CounterMetricFamily(self._name, self._text, labels=self._labels)
@@ -69,11 +69,11 @@ class Histogram(Collector):
     ) -> None:
         self._name, self._text, self._labels, self._bounds = name, text, labels, buckets
         self._names = [floatToGoString(bound) for bound in (*buckets, float("inf"))]  # type: ignore[no-untyped-call]
-        self._series: dict[tuple[str, ...], Distribution] = {}
+        self._series: dict[tuple[str, ...], HistogramSeries] = {}
         registry.register(self)
 
-    def labels(self, *values: str) -> Distribution:
-        return self._series.setdefault(values, Distribution(self._bounds))
+    def labels(self, *values: str) -> HistogramSeries:
+        return self._series.setdefault(values, HistogramSeries(self._bounds))
 
     def describe(self) -> Iterator[Metric]:
         yield HistogramMetricFamily(self._name, self._text, labels=self._labels)

@@ -77,7 +77,7 @@ def test_norway_is_a_country_and_not_false(data: Path) -> None:
         ("a: b".encode("utf-16"), "c.yaml:1: is UTF-16; save it as UTF-8"),
         ("a: b".encode("utf-16-be"), "c.yaml:1: holds the control character 0x00"),
         ("a: b\nc: fünf".encode("latin-1"), "c.yaml:2: not UTF-8: byte 0xfc at 9; save it as UTF-8"),
-        (b"a: !!python/object:os.system x", "c.yaml:1: not YAML: could not determine"),
+        (b"a: !!python/object:os.system x", "c.yaml:1: a: the tag !!python/object:os.system is not allowed"),
         (b"a: " + b"[" * 500, "c.yaml:1: nested too deeply"),
         (b"#" * ((1 << 20) + 1), "c.yaml:1: larger than 1048576 bytes"),
         (b"a: &a [*a]", "not allowed"),
@@ -103,8 +103,8 @@ def test_a_large_contract_is_read_and_a_fault_in_it_costs_no_minute(data: Path) 
     for more, line, fault in (
         ("a: [1\n", last + 1, "not YAML: "),
         ("a: }\n", last, "not YAML: "),
-        ("made: 2026-01-01\n", 1, "has more than plain mappings, lists and words"),
-        ("".join(f"k{n}: v\n" for n in range(1000)), 1, "k0: Extra inputs are not permitted"),
+        ("made: 2026-01-01\n", last, "made: put it in quotes: YAML reads it as a date"),
+        ("".join(f"k{n}: v\n" for n in range(1000)), last, "k0: Extra inputs are not permitted"),
     ):
         with pytest.raises(ContractError) as caught:
             parse_contract((large + more).encode(), "c.yaml")

@@ -12,31 +12,33 @@ import math
 
 from controller.placement.policy.eviction import Room
 from controller.placement.settings import Limits
+from triptych.runtime.ewma import Ewma
 
 RATE_S = 30.0  # half-life of the rate of loads
-LEARNT = 0.2  # weight of the latest duration
+LATEST_WEIGHT = 0.2  # of the latest sample in each average
 
 
 class Spare:
     """What one Triton's loads and unloads were like lately. `now_s` is any clock that never goes back."""
 
     def __init__(self) -> None:
-        self.load_s, self.unload_s = 0.3, 1.4  # until they have been measured
+        # the initial values hold until the first measurement
+        self.load_s, self.unload_s = Ewma(LATEST_WEIGHT, 0.3), Ewma(LATEST_WEIGHT, 1.4)
         self._rate, self._seen_s = 0.0, -math.inf
-        self._bytes = 0.0  # of a load
+        self._bytes = Ewma(LATEST_WEIGHT)  # of a load
 
     def load_begins(self, size_bytes: int, now_s: float) -> None:
         """A load takes room from now on."""
-        self._bytes += (size_bytes - self._bytes) * (LEARNT if self._bytes else 1.0)
+        self._bytes.add(size_bytes)
         self._rate = self.loads_per_s(now_s) + math.log(2) / RATE_S
         self._seen_s = now_s
 
     def load_took(self, seconds: float) -> None:
-        self.load_s += LEARNT * (seconds - self.load_s)
+        self.load_s.add(seconds)
 
     def unload_took(self, seconds: float) -> None:
         """From the decision until Triton's index says that the room is free."""
-        self.unload_s += LEARNT * (seconds - self.unload_s)
+        self.unload_s.add(seconds)
 
     def loads_per_s(self, now_s: float) -> float:
         """The rate lately."""
@@ -46,9 +48,10 @@ class Spare:
         """What is to be free of the budget: within the two shares of it that the settings name."""
         least = budget.share(limits.spare_percent)
         most = budget.share(max(limits.spare_percent, limits.spare_max_percent))
-        wanted = places(self.loads_per_s(now_s) * (self.load_s + self.unload_s), limits.spare_bursts)
+        wanted = places(self.loads_per_s(now_s) * (self.load_s.value + self.unload_s.value), limits.spare_bursts)
         return Room(
-            min(max(wanted, least.models), most.models), min(max(int(wanted * self._bytes), least.bytes), most.bytes)
+            min(max(wanted, least.models), most.models),
+            min(max(int(wanted * self._bytes.value), least.bytes), most.bytes),
         )
 
 

@@ -1,11 +1,10 @@
-"""Reads contract.yaml so that every fault is told with its file, line and field."""
+"""Loader of contract.yaml. Every fault has its file, line and field."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,42 +12,39 @@ from pydantic import ValidationError
 
 from triptych.contract.errors import ContractError, Location, Problem, spell
 from triptych.contract.reading.files import MAX_BYTES, FileError, decode, printable_path, read_bytes
-from triptych.contract.reading.yaml_document import first_fault, quickly, thoroughly
+from triptych.contract.reading.yaml_reader import read_yaml
 from triptych.contract.schema.contract import Contract
 
-MAX_THOROUGH_BYTES: Final = 64 << 10  # ruamel.yaml takes up to 4 s for so many: 67 s for 1 MiB (2026-11-28)
 MAX_FAULTS: Final = 50  # of one contract
 
 
-class Located(NamedTuple):
-    """A contract, the file it came from, and what stands there."""
+class LocatedContract(NamedTuple):
+    """A contract with its file, its identity, and the line of each field."""
 
     contract: Contract
     file: str
-    data: bytes
-    identity: str  # `sha256:<hex>` of its values as they stand, the same whatever the comments and the order
+    identity: str  # `sha256:<hex>` of its values, independent of comments and order
+    field_lines: Mapping[Location, int]
 
-    def tell(self, problems: Iterable[Problem]) -> Iterator[str]:
+    def lines_of(self, problems: Iterable[Problem]) -> Iterator[str]:
         """The problems as `file:line: field: problem`."""
-        found = list(problems)
-        has_lines = found and len(self.data) <= MAX_THOROUGH_BYTES
-        return _tell(found, self.file, thoroughly(self.data, self.file)[1] if has_lines else {})
+        return _located(problems, self.file, self.field_lines)
 
 
 def load_contract(path: str | Path) -> Contract:
-    """The contract in a file; ContractError lists every fault as `file:line: field: problem`."""
+    """The contract in a file. ContractError lists every fault as `file:line: field: problem`."""
     return load_located(path).contract
 
 
 def parse_contract(data: bytes, file: str = "contract.yaml") -> Contract:
-    """The same from bytes in hand; `file` is only named in faults."""
+    """The contract in bytes. `file` is only named in faults."""
     return _parse(data, file).contract
 
 
-def load_located(path: str | Path, within: Path | None = None, most: int = MAX_BYTES) -> Located:
-    """The contract in a file with what tells the line of every field, for checks that come later.
+def load_located(path: str | Path, within: Path | None = None, most: int = MAX_BYTES) -> LocatedContract:
+    """The contract in a file with the lines of its fields, for later checks.
 
-    `within` is the folder that the file has to lie in, after its links were followed.
+    `within` is the folder that the file has to lie in, after links were resolved.
     """
     try:
         return _parse(read_bytes(Path(path), within, most), printable_path(path))
@@ -56,35 +52,18 @@ def load_located(path: str | Path, within: Path | None = None, most: int = MAX_B
         raise ContractError([f"{printable_path(path)}:{error.line}: {error}"]) from None
 
 
-def _parse(data: bytes, file: str) -> Located:
+def _parse(data: bytes, file: str) -> LocatedContract:
     if len(data) > MAX_BYTES:
         raise ContractError([f"{file}:1: larger than {MAX_BYTES} bytes"])
     try:
-        data = decode(data).encode()
+        text = decode(data)
     except FileError as error:
         raise ContractError([f"{file}:{error.line}: {error}"]) from None
-    document = quickly(data)
-    if document is not None:
-        with suppress(ValidationError):
-            return Located(_contract(document), file, data, _identity(document))
-    document, lines = _slowly(data, document, file)
+    document, lines = read_yaml(text, file)
     try:
-        return Located(_contract(document), file, data, _identity(document))
+        return LocatedContract(_contract(document), file, _identity(document), lines)
     except ValidationError as error:
-        raise ContractError(_tell(_problems(error), file, lines)) from None
-
-
-def _slowly(data: bytes, document: Any, file: str) -> tuple[Any, dict[Location, int]]:
-    """The values and the line of each; of a large document, which would take a minute, only the values.
-
-    Raises `ContractError`.
-    """
-    if len(data) <= MAX_THOROUGH_BYTES:
-        return thoroughly(data, file)
-    if document is None:
-        line, fault = first_fault(data)
-        raise ContractError([f"{file}:{line}: {fault}; it is larger than {MAX_THOROUGH_BYTES} bytes"])
-    return document, {}
+        raise ContractError(_located(_problems(error), file, lines)) from None
 
 
 def _identity(document: Any) -> str:
@@ -101,7 +80,7 @@ def _problems(error: ValidationError) -> Iterator[Problem]:
         yield Problem(where, fault["msg"].removeprefix("Value error, "))
 
 
-def _tell(problems: Iterable[Problem], file: str, lines: dict[Location, int]) -> Iterator[str]:
+def _located(problems: Iterable[Problem], file: str, lines: Mapping[Location, int]) -> Iterator[str]:
     found = list(problems)
     if len(found) > MAX_FAULTS:
         found[MAX_FAULTS:] = [Problem((), f"and {len(found) - MAX_FAULTS} more faults")]
@@ -110,8 +89,8 @@ def _tell(problems: Iterable[Problem], file: str, lines: dict[Location, int]) ->
         yield f"{file}:{_line(where, lines)}: {field}{text}"
 
 
-def _line(where: Location, lines: dict[Location, int]) -> int:
-    """Line of the innermost part of the location that is in the document."""
+def _line(where: Location, lines: Mapping[Location, int]) -> int:
+    """Line of the innermost part of a location that is in the document."""
     while where and where not in lines:
         where = where[:-1]
     return lines.get(where, 1)

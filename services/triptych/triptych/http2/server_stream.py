@@ -1,0 +1,379 @@
+"""One stream of a server's connection, which is one call: its messages, its answer, its cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ngh2 import ErrorCode
+
+from triptych.errors import DeadlineExceeded, InvalidRequest, NotSupported, Overloaded, TriptychError
+from triptych.http2.framing import PREFIX, Headers, MessageLimits, framed, metadata_fault, timeout_s
+from triptych.http2.message_deframer import MessageDeframer, MinDataRate
+
+if TYPE_CHECKING:
+    from triptych.http2.server import ServerConnection
+
+GRPC = b"application/grpc"
+HEADERS: Headers = ((b":status", b"200"), (b"content-type", GRPC))
+OK: Headers = ((b"grpc-status", b"0"),)
+NO_GRPC: Headers = ((b":status", b"415"), (b"content-type", b"text/plain; charset=utf-8"))
+NO_GRPC_TEXT = b"want a gRPC call: POST with content-type application/grpc\n"
+
+
+Answer = Callable[["ServerStream"], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """One method. `answer` ends with `finish` or `refuse`; with `client_streaming` it starts before the input ends."""
+
+    name: str
+    answer: Answer
+    client_streaming: bool
+
+
+class ServerStream:
+    """A call: opened by the connection, run by `handler.answer`, over when its whole answer is written."""
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_fields",
+        "_deframer",
+        "_is_complete",
+        "_is_started",
+        "_data_rate",
+        "_manager",
+        "_on_settled",
+        "_unacknowledged_bytes",
+        "_unsent_bytes",
+        "_until_s",
+        "_wakeup",
+        "handler",
+        "headers",
+        "stream_id",
+        "task",
+        "abort_reason",
+    )
+
+    def __init__(self, connection: ServerConnection, stream_id: int, headers: Headers) -> None:
+        self._connection, self._manager = connection, connection.manager
+        self.stream_id, self.headers, self._fields = stream_id, headers, dict(headers)
+        self.handler: Handler | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.abort_reason: TriptychError | None = None  # set when the server ended the call and its caller still waits
+        self._body: bytes | None = None  # the only message, with its prefix, of a call that came in one frame
+        self._deframer: MessageDeframer | None = None  # for every other call
+        self._is_complete = False  # the caller has ended its side
+        self._is_started = False  # the answer's headers were sent
+        self._until_s = float("inf")  # the caller's deadline, by time.monotonic
+        self._data_rate: MinDataRate | None = None
+        self._unacknowledged_bytes = self._unsent_bytes = 0
+        self._wakeup: asyncio.Event | None = None  # awaited for the next message, and until a message is sent
+        self._on_settled: Callable[[str], None] | None = None
+
+    @property
+    def peer(self) -> str:
+        """The caller's address, as gRPC names it."""
+        return self._connection.peer
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """The caller's certificate, as `ssl` has it; empty without one."""
+        return self._connection.certificate
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream is closed, so that nothing can be sent on it."""
+        return self.stream_id not in self._connection.streams
+
+    def left_s(self, timeout: str | None) -> float | None:
+        """Seconds until the caller's deadline, from the text of `grpc-timeout`. None without one."""
+        if timeout is None:
+            return None
+        left_s = timeout_s(timeout)
+        self._until_s = time.monotonic() + left_s
+        return left_s
+
+    # Called by the connection.
+
+    def open(self, is_complete: bool) -> bool:
+        """Take the headers. Return whether the call can start."""
+        self._manager.schedule_check()
+        self._is_complete = is_complete
+        fields = self._fields
+        if fields.get(b":method") != b"POST" or not _is_grpc(fields.get(b"content-type", b"")):
+            self._submit(self._connection.protocol.send_response, NO_GRPC)
+            self._submit(self._connection.protocol.send_data, NO_GRPC_TEXT, end_stream=True)
+            self._send_end()
+            return False
+        path = fields.get(b":path", b"")
+        self.handler = self._manager.handlers.get(path)
+        if self.handler is None:
+            text = path.decode("latin-1")
+            self.refuse(NotSupported(f"there is no method {text} here"), text)
+            return False
+        return is_complete or self.handler.client_streaming
+
+    def receive(self, data: bytes, is_last: bool) -> bool:
+        """Take a piece of the body. Return whether the call can start."""
+        if self.handler is None or self.abort_reason is not None or self._on_settled is not None:
+            # The call is ending: drop its input.
+            self._is_complete = is_last
+            self._connection.acknowledge(self.stream_id, len(data))
+            return False
+        client_streaming = self.handler.client_streaming
+        if self._deframer is None and is_last and not client_streaming and self._is_message(data):
+            self._body, self._is_complete = data, True
+            self._connection.acknowledge(self.stream_id, len(data))
+            return True
+        deframer = self._deframer or self._open_deframer()
+        self._unacknowledged_bytes += len(data)
+        try:
+            deframer.feed(data)
+            if not client_streaming and deframer.waiting > 1:
+                raise _not_one(deframer.waiting)
+        except TriptychError as error:
+            self._acknowledge()
+            self.abort(error)
+            return False
+        self._is_complete = is_last
+        if not client_streaming or not deframer.waiting:
+            self._acknowledge()
+        self._wake_up()
+        return is_last and not client_streaming
+
+    def start(self) -> None:
+        """Start the handler."""
+        assert self.handler is not None
+        self.task = self._manager.loop.create_task(self.handler.answer(self))
+
+    def cancel(self) -> None:
+        """End the call because its caller has gone."""
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+        self._close("CANCELLED")
+
+    def abort(self, reason: TriptychError) -> None:
+        """End the call with an error that its caller gets."""
+        if self._on_settled is not None:
+            return
+        if self.task is None:
+            self.refuse(reason, self.handler.name if self.handler else "")
+        elif self.abort_reason is None and not self.task.done():
+            self.abort_reason = reason
+            self.task.cancel()
+
+    def abort_oversized(self, fields: Headers, left_out_bytes: int, is_complete: bool) -> None:
+        """End a call whose headers or trailers are too large for libnghttp2, which got only `fields` of them."""
+        self._is_complete = is_complete
+        if fault := metadata_fault(fields, self._manager.settings.max_metadata_bytes, left_out_bytes):
+            self.abort(fault)
+
+    def check_progress(self, now_s: float) -> None:
+        """End a call past its deadline, or one whose caller sends or reads too slowly."""
+        fault = None
+        if self in self._connection.unsent:
+            self._data_rate = self._data_rate or MinDataRate(self._manager.settings)
+            if self._data_rate.fault(now_s, -2, -self._connection.protocol.queued_body_size(self.stream_id)):
+                self._abandon("DEADLINE_EXCEEDED")
+        elif now_s > self._until_s:
+            fault = DeadlineExceeded("the deadline of the call has passed")
+        elif self._is_within_message():
+            deframer, self._data_rate = self._deframer, self._data_rate or MinDataRate(self._manager.settings)
+            count, received_bytes = (deframer.count, deframer.received_bytes) if deframer else (0, 0)
+            fault = self._data_rate.fault(now_s, count, received_bytes)
+        if fault is not None:
+            self.abort(fault)
+
+    def check_sent(self) -> None:
+        """After each write: settle an answer that waited for windows or for the transport."""
+        if self._connection.protocol.queued_body_size(self.stream_id):
+            return
+        self._connection.unsent.discard(self)
+        self._manager.outbound_bytes.release(self._unsent_bytes)
+        self._unsent_bytes, self._data_rate = 0, None
+        if self._on_settled is not None:
+            self._close("OK")
+        self._wake_up()
+
+    # Called by the handler.
+
+    async def message(self) -> bytes:
+        """The message of a call that has exactly one."""
+        if self._body is not None:
+            return self._body[PREFIX:]
+        deframer = self._deframer
+        if deframer is not None:
+            deframer.check_end()
+        if deframer is None or deframer.waiting != 1:
+            raise _not_one(deframer.waiting if deframer else 0)
+        return await deframer.next_message()
+
+    async def requests(self) -> AsyncGenerator[bytes]:
+        """The messages of a client stream. Unread messages keep the flow-control windows closed (backpressure)."""
+        deframer = self._deframer or self._open_deframer()
+        while True:
+            while deframer.waiting:
+                message = await deframer.next_message()
+                if not deframer.waiting:
+                    self._acknowledge()
+                    self._connection.flush()
+                yield message
+            if self._is_complete:
+                deframer.check_end()
+                return
+            await self._wait_for_wakeup()
+
+    async def answer(self, message: bytes) -> None:
+        """Send one message of a server stream. Return when the next may be sent."""
+        data = self._fitting(message)
+        if self.is_over:
+            raise asyncio.CancelledError
+        self._start()
+        self._submit(self._connection.protocol.send_data, data)
+        self._connection.flush()
+        if self._is_unsent():
+            while self in self._connection.unsent:
+                await self._wait_for_wakeup()
+
+    def finish(self, message: bytes | None, on_settled: Callable[[str], None] = lambda code: None) -> None:
+        """End the call with OK, after a last message or none. `on_settled` gets the code once all is written."""
+        data = None if message is None else self._fitting(message)
+        if self.is_over:
+            on_settled("CANCELLED")
+            return
+        self._on_settled = on_settled
+        self._start()
+        if data is not None:
+            self._submit(self._connection.protocol.send_data, data)
+        self._submit(self._connection.protocol.send_trailers, OK)
+        self._send_end()
+
+    def refuse(self, error: Exception, method: str) -> None:
+        """End the call with an error's status, as a trailers-only response when no headers were sent."""
+        end = self._manager.refuse(error, method)
+        if self.is_over:
+            return
+        if self._is_started:
+            self._submit(self._connection.protocol.send_trailers, end)
+        else:
+            self._submit(self._connection.protocol.send_response, (*HEADERS, *end), end_stream=True)
+        self._send_end()
+
+    def _start(self) -> None:
+        if not self._is_started:
+            self._is_started = True
+            self._submit(self._connection.protocol.send_response, HEADERS)
+
+    def _submit(self, method: Callable[..., None], *arguments: Any, **named: Any) -> None:
+        self._connection.submit(method, self.stream_id, *arguments, **named)
+
+    def _send_end(self) -> None:
+        self._on_settled = self._on_settled or _ignore
+        self._connection.flush()
+        if not self._is_unsent():
+            self._close("OK")
+            if not self._is_complete:
+                self._connection.flush()
+
+    def _is_unsent(self) -> bool:
+        """Whether bytes wait to be sent. If so, count them as in flight."""
+        if self.is_over:
+            return False
+        self._manager.outbound_bytes.release(self._unsent_bytes)  # of a handler cancelled while it waited
+        self._unsent_bytes = self._connection.protocol.queued_body_size(self.stream_id)
+        if not self._unsent_bytes:
+            return False
+        try:
+            self._manager.outbound_bytes.acquire(self._unsent_bytes)
+        except Overloaded:
+            self._unsent_bytes = 0
+            self._abandon("RESOURCE_EXHAUSTED")
+            return False
+        self._connection.unsent.add(self)
+        self._data_rate = None
+        return True
+
+    def _abandon(self, code: str) -> None:
+        """Reset a stream that its caller does not read."""
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+        self._close(code)
+        self._connection.reset(self.stream_id, ErrorCode.CANCEL)
+
+    def _close(self, code: str) -> None:
+        """Remove the call. Reset the stream if its caller has not sent everything."""
+        connection = self._connection
+        if connection.streams.pop(self.stream_id, None) is None:
+            return
+        connection.unsent.discard(self)
+        self._manager.outbound_bytes.release(self._unsent_bytes)
+        if self._deframer is not None:
+            self._deframer.close()
+        self._acknowledge()
+        if code == "OK" and not self._is_complete and not connection.is_full:
+            connection.submit(connection.protocol.reset_stream, self.stream_id, ErrorCode.NO_ERROR)
+        if self._on_settled is not None:
+            on_settled, self._on_settled = self._on_settled, None  # breaks a reference cycle with the connection
+            on_settled(code)
+
+    def _is_within_message(self) -> bool:
+        """Whether the caller still has to send the rest of a message."""
+        if self._is_complete or self.handler is None:
+            return False
+        if not self.handler.client_streaming:
+            return True
+        deframer = self._deframer
+        return deframer is not None and deframer.partial_bytes > 0 and not deframer.waiting
+
+    def _open_deframer(self) -> MessageDeframer:
+        manager = self._manager
+        encoding = self._fields.get(b"grpc-encoding", b"identity").decode("latin-1")
+        limits = MessageLimits(manager.settings.max_message_bytes, encoding, manager.settings.max_unpacked_ratio)
+        self._deframer = MessageDeframer(limits, manager.inbound_bytes, manager.decompression)
+        return self._deframer
+
+    def _is_message(self, data: bytes) -> bool:
+        """Whether the data is one whole, uncompressed message within the limit."""
+        size = len(data) - PREFIX
+        return (
+            0 <= size <= self._manager.settings.max_message_bytes
+            and not data[0]
+            and int.from_bytes(data[1:PREFIX], "big") == size
+        )
+
+    def _fitting(self, message: bytes) -> bytes:
+        if len(message) > (limit := self._manager.settings.max_message_bytes):
+            raise Overloaded(f"sent message larger than max ({len(message)} vs. {limit})")
+        return framed(message)
+
+    def _acknowledge(self) -> None:
+        if self._unacknowledged_bytes:
+            self._connection.acknowledge(self.stream_id, self._unacknowledged_bytes)
+            self._unacknowledged_bytes = 0
+
+    async def _wait_for_wakeup(self) -> None:
+        self._wakeup = self._wakeup or asyncio.Event()
+        self._wakeup.clear()
+        await self._wakeup.wait()
+
+    def _wake_up(self) -> None:
+        if self._wakeup is not None:
+            self._wakeup.set()
+
+
+def _is_grpc(content_type: bytes) -> bool:
+    return content_type == GRPC or content_type.startswith((GRPC + b"+", GRPC + b";"))
+
+
+def _not_one(count: int) -> InvalidRequest:
+    return InvalidRequest(f"want one message, got {count or 'none'}")
+
+
+def _ignore(_code: str) -> None:
+    """Default for a call that nobody counts."""

@@ -1,0 +1,49 @@
+"""Record of the request that a task works on: what its metrics, span and log line need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+from types import MappingProxyType
+from typing import Final
+
+_NONE: Final[Mapping[str, int]] = MappingProxyType({})
+
+
+class RequestRecord:
+    """Facts of one request. The servicer fills them in as it learns them.
+
+    Family, model and version are label values: they are set only after the catalog knew them, so their set is closed.
+    """
+
+    __slots__ = ("answers", "family", "id", "model", "parts", "rows", "version")
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.family = self.version = "-"
+        self.model = ""
+        self.rows = 0
+        self.parts: Mapping[str, float] = _NONE  # seconds of each part of the work
+        self.answers: Mapping[str, int] = _NONE  # rows by value, where the contract observes one
+
+    def identify(self, family: str, model: str, version: str) -> None:
+        """Set the labels, which the catalog has confirmed."""
+        self.family, self.model, self.version = family, model, version
+
+
+_current: ContextVar[RequestRecord] = ContextVar("request")
+
+
+def current_request() -> RequestRecord:
+    """Record of the request that this task works on."""
+    return _current.get()
+
+
+def enter(record: RequestRecord) -> Token[RequestRecord]:
+    """Make the record the current one. `leave` ends that."""
+    return _current.set(record)
+
+
+def leave(token: Token[RequestRecord]) -> None:
+    """Restore the record before `enter`."""
+    _current.reset(token)

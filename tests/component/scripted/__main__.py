@@ -1,8 +1,0 @@
-import sys
-
-from tests.component.scripted.settings import Settings
-from triptych.runtime import settings
-from triptych.server import lifecycle
-
-if __name__ == "__main__":
-    sys.exit(lifecycle.run("tests.component.scripted", settings.load(Settings)))
