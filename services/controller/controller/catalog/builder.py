@@ -158,8 +158,8 @@ class _CatalogBuilder:
         )
         for folder in folders:
             self._warnings += folder.warnings
-            for number, text in folder.invalid.items():
-                self._invalid[folder.name, number] = text
+            for number, fault in folder.invalid.items():
+                self._invalid[folder.name, number] = fault
         self._invalid.update(self._check.faults)
         for folder in folders:
             name = folder.name
