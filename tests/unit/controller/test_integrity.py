@@ -181,7 +181,7 @@ def test_a_changed_version_is_not_loaded_and_is_whole_again_with_its_files(
     assert changed.versions[1].contract is before.contract
     assert changed.versions[1].files_digest == before.files_digest
     assert changed.versions[1].fault == (
-        f"version 1 is not what was published: {what}; what is loaded goes on being served; put the published files "
+        f"version 1 is not what was published: {what}; what is loaded stays served; put the published files "
         "back, or publish the new ones as a new version"
     )
     assert what in changed.invalid[1]

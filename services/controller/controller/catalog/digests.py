@@ -52,7 +52,7 @@ def difference(published: FileDigests, now: FileDigests) -> str:
 def refusal(number: int, what: str) -> str:
     """The sentence about a version whose files differ from the published ones."""
     return (
-        f"version {number} is not what was published: {what}; what is loaded goes on being served; "
+        f"version {number} is not what was published: {what}; what is loaded stays served; "
         "put the published files back, or publish the new ones as a new version"
     )
 

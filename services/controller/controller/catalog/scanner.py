@@ -84,7 +84,7 @@ class Scanner:
         files = list_documents(self._documents) if self._documents is not None else FolderListing()
         self.listing_s = time.monotonic() - start
         if settle and not listed.fingerprints and any(each.present for each in self._read_folders.values()):
-            # An empty folder cannot be told from a lost mount (tensorflow/serving#1480).
+            # An empty folder is the same as a lost mount (tensorflow/serving#1480).
             raise OSError(errno.ENODATA, f"no model is there any more; {STAYS}", os.fspath(self._models))
         self._forget_ensembles(listed)
         changed, gone = self._folders.update(listed.fingerprints, settle)
@@ -103,7 +103,7 @@ class Scanner:
         return Scan(tuple(folder for _, folder in sorted(self._read_folders.items())), tuple(documents))
 
     def _forget_ensembles(self, listed: FolderListing) -> None:
-        """Has ensembles read again if a model came or went: it may be one of their steps."""
+        """Has ensembles read again if a model was added or removed: it may be one of their steps."""
         names = listed.fingerprints.keys() - listed.faults.keys()
         if names != self._model_names:
             self._model_names = names

@@ -115,8 +115,8 @@ def _fetch(url: str) -> bytes:
             return data
         except HTTPError as error:
             if error.code not in BUSY or not left:
-                said = error.read(2000).decode(errors="replace")
-                raise OSError(f"status code: {error.code} {error.reason}: {said}") from None
+                body = error.read(2000).decode(errors="replace")
+                raise OSError(f"status code: {error.code} {error.reason}: {body}") from None
         except URLError as error:
             if not left:
                 cause = error.reason

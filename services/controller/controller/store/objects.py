@@ -212,8 +212,8 @@ def _s3(uri: str, bucket: str, path: str) -> Store:
         signer = S3Store(bucket, endpoint=url, virtual_hosted_style_request=True, client_options=_client(where))
         return obstore.sign(signer, "GET", "list", listing.SIGNED_FOR)
 
-    say = "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY say where it is and who asks"
-    store = Store(uri, connect, where, say)
+    settings = "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY configure it"
+    store = Store(uri, connect, where, settings)
     store.pages = _below(path, sign)
     return store
 

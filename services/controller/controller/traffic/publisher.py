@@ -8,7 +8,7 @@ from controller.catalog.entities import Catalog, Model
 from controller.journal import Journal
 from controller.placement.placement import Residency
 from controller.traffic.gate import TrafficDecision, TrafficGate
-from controller.traffic.model_state import ModelState
+from controller.traffic.model_state import ModelState, format_split
 from controller.traffic.watch_hub import WatchHub
 from triptych.protocol import controller_pb2 as cp
 
@@ -25,7 +25,7 @@ class Publisher:
         self._listeners: list[Callable[[set[str]], None]] = []
 
     def attach(self, residency: Residency) -> None:
-        """Who loads; it tells `models_changed` in turn."""
+        """Set the placement, which calls `models_changed`."""
         self._residency = residency
 
     def add_listener(self, listener: Callable[[set[str]], None]) -> None:
@@ -92,8 +92,8 @@ class Publisher:
             shares = {version: percent for version, percent in now.in_force.items() if percent}
             self._residency.serve(model.name, shares, now.to_prove)
         if before is not None and before.in_force != now.in_force:
-            words = f"{_format_split(before.in_force)} to {_format_split(now.in_force)}"
-            self._journal.write("traffic", model.name, reason=words)
+            change = f"{_split(before)} to {_split(now)}"
+            self._journal.write("traffic", model.name, reason=change)
         versions = [
             cp.Version(version=number, percent=now.in_force.get(number, 0), predictors=ready.get(number, ()))
             for number in sorted(model.versions)
@@ -101,5 +101,5 @@ class Publisher:
         return cp.Model(name=model.name, family=model.family, route=model.route, versions=versions)
 
 
-def _format_split(shares: Mapping[int, int]) -> str:
-    return " ".join(f"{version}:{percent}%" for version, percent in sorted(shares.items()) if percent)
+def _split(decision: TrafficDecision) -> str:
+    return format_split({version: percent for version, percent in decision.in_force.items() if percent})

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final
 from triptych.contract.schema.contract import Contract
 from triptych.contract.verification.triton_config import PLATFORMS, datatype_of, missing_file, model_file
 
-# TensorProto.DataType, in the words of the Open Inference Protocol.
+# TensorProto.DataType, by the names of the Open Inference Protocol.
 _DATATYPES: Final = {
     **{1: "FP32", 2: "UINT8", 3: "INT8", 4: "UINT16", 5: "INT16", 6: "INT32", 7: "INT64", 8: "BYTES", 9: "BOOL"},
     **{10: "FP16", 11: "FP64", 12: "UINT32", 13: "UINT64", 16: "BF16"},
@@ -165,12 +165,12 @@ class _Walk:
 
 def _problems(contract: Contract, config: Any, header: Header) -> Iterator[str]:
     batching = config.max_batch_size > 0
-    said = {spec.name: spec.shape for spec in (*contract.model.inputs, *contract.model.outputs)}
+    contract_shapes = {spec.name: spec.shape for spec in (*contract.model.inputs, *contract.model.outputs)}
     for kind, tensors, declared in (("input", header.inputs, config.input), ("output", header.outputs, config.output)):
         there = {tensor.name: tensor for tensor in tensors}
         for wanted in declared:
             if wanted.name in there:
-                yield from _compare(kind, wanted, there[wanted.name], batching, said.get(wanted.name))
+                yield from _compare(kind, wanted, there[wanted.name], batching, contract_shapes.get(wanted.name))
             elif wanted.name not in header.optional:
                 names = ", ".join(there) or "none"
                 yield f"has no {kind} '{wanted.name}', which config.pbtxt declares; there are: {names}"
@@ -181,7 +181,9 @@ def _problems(contract: Contract, config: Any, header: Header) -> Iterator[str]:
                 yield f"input '{tensor.name}' is not declared in config.pbtxt"
 
 
-def _compare(kind: str, wanted: Any, there: Tensor, batching: bool, said: Sequence[int] | None) -> Iterator[str]:
+def _compare(
+    kind: str, wanted: Any, there: Tensor, batching: bool, contract_shape: Sequence[int] | None
+) -> Iterator[str]:
     what = f"{kind} '{wanted.name}'"
     if not there.datatype:
         yield f"{what} is no tensor but a sequence or a map; export it as a tensor (skl2onnx: zipmap=False)"
@@ -199,15 +201,15 @@ def _compare(kind: str, wanted: Any, there: Tensor, batching: bool, said: Sequen
     elif batching and there.shape[0] is not None:
         fixed = f"a fixed batch of {there.shape[0]}, but max_batch_size above 0 joins requests"
         yield f"{what} has dims {_spell(there.shape)}, {fixed}: export it with an open first dimension, or want 0"
-    elif not all(map(_agrees, there.shape, _narrowed(expected, said), [kind] * len(expected))):
+    elif not all(map(_agrees, there.shape, _narrowed(expected, contract_shape), [kind] * len(expected))):
         yield f"{what} has dims {shown}"
 
 
-def _narrowed(expected: Sequence[int], said: Sequence[int] | None) -> Sequence[int]:
+def _narrowed(expected: Sequence[int], contract_shape: Sequence[int] | None) -> Sequence[int]:
     """Dimensions with those of the contract where config.pbtxt leaves them open."""
-    if said is None or len(said) != len(expected):
+    if contract_shape is None or len(contract_shape) != len(expected):
         return expected
-    return [promised if dim == -1 else dim for dim, promised in zip(expected, said, strict=True)]
+    return [promised if dim == -1 else dim for dim, promised in zip(expected, contract_shape, strict=True)]
 
 
 def _agrees(there: int | None, expected: int, kind: str) -> bool:

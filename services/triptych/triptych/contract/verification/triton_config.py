@@ -182,7 +182,7 @@ def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
     """Whether a shape fits. The contract may narrow config.pbtxt, 32 for -1, never the reverse."""
     if len(shape) != len(dims):
         return False
-    return all(there in (-1, said) for said, there in zip(shape, dims, strict=True))
+    return all(declared in (-1, size) for size, declared in zip(shape, dims, strict=True))
 
 
 def datatype_of(number: int) -> str:
