@@ -78,7 +78,7 @@ def test_an_object_whose_file_is_gone_under_the_gateway_leaves_the_others(gatewa
     }
 
 
-def test_a_published_version_is_sealed_by_its_tags_through_a_real_store(gateway: Gateway, tmp_path: Path) -> None:
+def test_a_published_version_is_recognized_by_its_tags_through_a_real_store(gateway: Gateway, tmp_path: Path) -> None:
     upload(gateway, tmp_path / "scratch", "sales_de")
     whole = Mirror(open_store("s3://models/eu"), tmp_path / "triton" / "models", whole=True)
     whole.refresh()
