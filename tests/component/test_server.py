@@ -21,7 +21,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.fakes.scripted.process import COMMAND, ScriptedStage, request, scripted, variables
 from tests.fakes.scripted.samples import ERRORS, SAMPLES
-from triptych.protocol.status import CODES, INTERNAL_TEXT, RETRY_AFTER, SAID_BY_US
+from triptych.protocol.status import CODES, INTERNAL_TEXT, RETRY_AFTER, STAGE_ERROR
 from triptych.server import SERVERS
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"

@@ -24,6 +24,7 @@ from controller.kubernetes.status import status_of
 from controller.store.keys import MAX_PART_BYTES, classify, folders_of
 from controller.store.listing import ListingPage
 from controller.store.objects import Object
+from tests.fuzz.yaml_reference import check_against_reference
 from tests.unit.controller import folders
 from triptych.contract import Contract, ContractError, parse_contract
 from triptych.contract.plan import Plan

@@ -23,7 +23,7 @@ from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import Load, answers, until
 from tests.integration.messages import infer_request, outputs_of, sales
 from tests.onnx_files import linear, unloadable
-from triptych.client.contract_store import CONTROLLER_SERVICE
+from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 
 SALES = sorted(path.name for path in (ROOT / "model-repository").glob("sales_forecast_*"))

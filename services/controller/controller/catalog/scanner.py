@@ -29,7 +29,7 @@ from controller.catalog.served_model import MAX_BYTES as MAX_DOCUMENT_BYTES
 from controller.catalog.served_model import Document, DocumentFault, DocumentSource, read_documents
 from triptych.contract import ContractError
 from triptych.contract.reading.files import cause
-from triptych.contract.reading.loader import Located
+from triptych.contract.reading.loader import LocatedContract
 from triptych.contract.verification.model_folder import NO_VERSION, ModelFolder, read_model_folder
 from triptych.contract.verification.tree import CONTRACT, UnreadableFiles
 from triptych.contract.verification.triton_config import ConfigError
@@ -256,7 +256,7 @@ class Scanner:
         return published, _contract_warning(model.path / str(number) / CONTRACT, published, valid.located)
 
 
-def _contract_warning(path: Path, published: Version, located: Located | None) -> str:
+def _contract_warning(path: Path, published: Version, located: LocatedContract | None) -> str:
     """The warning about a contract that differs from the published one; '' if it is the same."""
     if located is None:
         return f"{path}: cannot be read any more; what was published stays in force"

@@ -89,7 +89,8 @@ class _Reader:
             raise ContractError([f"{self._file}:1: want YAML 1.2, got 1.1"])
         if type(root) is not MappingStartEvent:
             raise ContractError([f"{self._file}:1: a contract is a mapping"])
-        self._lines[()] = int(root.start_mark.line) + 1
+        mark: Any = root.start_mark
+        self._lines[()] = mark.line + 1
         values = self._mapping(root, (), MAX_DEPTH)
         self._expect(DocumentEndEvent)
         self._expect(StreamEndEvent)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from triptych.contract.errors import ContractError
 from triptych.contract.reading.files import MAX_BYTES, cause, printable_path
-from triptych.contract.reading.loader import Located, load_located
+from triptych.contract.reading.loader import LocatedContract, load_located
 from triptych.contract.schema.contract import Contract
 from triptych.contract.verification.model_folder import ModelFolder
 from triptych.contract.verification.onnx_file import check_model_file
@@ -49,7 +49,7 @@ class ValidVersion:
     """
 
     contract: Contract
-    located: Located | None
+    located: LocatedContract | None
     tree: Tree
 
 
@@ -92,13 +92,13 @@ def missing_model_file(model: ModelFolder, number: int) -> list[str]:
     return [f"{model.path}/{missing}"] if missing else []
 
 
-def _read_contract(path: Path, root: Path, options: ValidationOptions) -> tuple[Located | None, list[str]]:
+def _read_contract(path: Path, root: Path, options: ValidationOptions) -> tuple[LocatedContract | None, list[str]]:
     """The contract, and its faults with those of its steps on made-up rows."""
     try:
         located = load_located(path, root, options.max_file_bytes)
     except ContractError as error:
         return None, list(error.lines)
-    return located, list(located.tell(trial(located.contract, options.trial)))
+    return located, list(located.lines_of(trial(located.contract, options.trial)))
 
 
 def _policy_faults(model: ModelFolder, number: int) -> Iterator[str]:
