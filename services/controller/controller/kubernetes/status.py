@@ -11,6 +11,7 @@ from controller.catalog.digests import are_comparable, is_durable
 from controller.catalog.entities import Catalog, DocumentResult, Model
 from controller.catalog.served_model import RecordedDigests
 from controller.traffic.model_state import ModelState
+from controller.traffic.split import format_split
 
 MAX_MESSAGE = 4096
 DIGEST_FIELDS = ("files", "contract")
@@ -142,12 +143,8 @@ def dated(status: Json, before: Json, now: str) -> Json:
 def summary(in_force: Mapping[int, int], asked: Mapping[int, int]) -> str:
     """`3:95% 4:5%`, or `3:100% -> 3:95% 4:5%` while the spec differs."""
     if not asked or in_force == asked:
-        return _format_split(in_force)
-    return f"{_format_split(in_force)} -> {_format_split(asked)}"
-
-
-def _format_split(shares: Mapping[int, int]) -> str:
-    return " ".join(f"{version}:{percent}%" for version, percent in sorted(shares.items())) or "none"
+        return format_split(in_force)
+    return f"{format_split(in_force)} -> {format_split(asked)}"
 
 
 def _conditions(result: DocumentResult, model_state: ModelState | None) -> tuple[Condition, ...]:
@@ -192,7 +189,7 @@ def _ready(result: DocumentResult, model_state: ModelState | None, valid: Condit
     silent = any(result.asked.get(number) for number in _failed(result, model_state))
     if model_state.traffic == result.asked and not silent:
         return Condition(type="Ready", status="True", reason="InForce")
-    in_force = f"in force is {_format_split(model_state.traffic)}"
+    in_force = f"in force is {format_split(model_state.traffic)}"
     message = f"{in_force}; {why.message}" if why.message else in_force
     return Condition(type="Ready", status="False", reason=why.reason, message=_cut(message))
 
