@@ -23,6 +23,7 @@ from triptych.errors import (
 )
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.tensors import Parameter
+from triptych.telemetry.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
@@ -138,16 +139,14 @@ class Catalog:
             del self._families[model.family]
 
     async def _follow(self) -> None:
-        is_connected = True
+        failures = FailureLog(log)
         while True:
             try:
                 async for update in self._controller.stream("Watch", cp.WatchRequest()):
                     self.apply(update)
-                    is_connected = True
+                    failures.recovered("controller")
                 reason = "the stream ended"
             except TriptychError as error:
                 reason = str(error)
-            if is_connected:  # logged once, not on every attempt
-                log.warning("controller lost", extra={"reason": reason, "models_kept": len(self._models)})
-            is_connected = False
+            failures.failed("controller", "controller lost", reason=reason, models_kept=len(self._models))
             await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))

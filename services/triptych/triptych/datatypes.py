@@ -1,4 +1,4 @@
-"""Datatypes of the Open Inference Protocol and numpy's names for them."""
+"""Datatypes of the Open Inference Protocol, and their numpy dtypes."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ FROM_NUMPY: Final[MappingProxyType[np.dtype[Any], str]] = MappingProxyType(
 
 
 def name_of(dtype: np.dtype[Any]) -> str:
-    """The protocol's name of a numpy dtype; numpy's own where the protocol has none."""
+    """The protocol's name of a numpy dtype; numpy's own name if the protocol has none."""
     return FROM_NUMPY.get(dtype) or str(dtype)
 
 
 def describe(datatype: str, shape: Sequence[int]) -> str:
-    """`FP32[n,28]`: the first -1 reads `n` (rows), others `?`."""
+    """Text such as `FP32[n,28]`: the first -1 is shown as `n` (rows), others as `?`."""
     dims = ["n" if i == 0 and d == -1 else "?" if d == -1 else str(d) for i, d in enumerate(shape)]
     return f"{datatype}[{','.join(dims)}]"
 
 
 def describe_array(array: Array) -> str:
-    """`FP64[3,27]` for an array in hand."""
+    """Text such as `FP64[3,27]` for an array."""
     return describe(name_of(array.dtype), array.shape)

@@ -16,11 +16,11 @@
     ├── LoadFailed            mend the model; trying again does not help
     ├── DeadlineExceeded      allow more time
     ├── Overloaded            send less, or later
-    └── Internal              report it: two parts of the system disagree
+    └── Internal              report it: a fault of the system
         └── ContractViolation
             └── NotLoaded
 
-No gRPC here: `triptych.protocol.status` holds the one table from these classes to status codes.
+`triptych.protocol.status` holds the table from these classes to gRPC status codes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
-MAX_WORD = 128  # characters of a caller's word in a sentence; a name in a contract has as many
+MAX_WORD = 128  # characters of a caller's word in a sentence, as in a contract's names
 MAX_GOT = 512  # characters of what a caller sent, where a sentence shows it
 
 
@@ -59,7 +59,7 @@ class InvalidParameter(InvalidRequest):
 
 
 class UnknownTarget(TriptychError):
-    """What the request names does not exist."""
+    """The request names a target that does not exist."""
 
 
 class UnknownModel(UnknownTarget):
@@ -93,7 +93,7 @@ class Unavailable(TriptychError):
 
 
 class StageUnavailable(Unavailable):
-    """Another part of the chain does not answer."""
+    """Another stage, or Triton, does not answer."""
 
     def __init__(self, stage: str, address: str, reason: str) -> None:
         super().__init__(f"{stage} at {address} does not answer: {reason}")
@@ -101,7 +101,7 @@ class StageUnavailable(Unavailable):
 
 
 class ModelFailing(Unavailable):
-    """A loaded model cannot run, whatever it is asked. `retry_after_s`: when it is worth trying again; 0: unknown."""
+    """A loaded model cannot run for any request. `retry_after_s` is the time until a retry may succeed; 0: unknown."""
 
     def __init__(self, text: str, retry_after_s: float = 0.0) -> None:
         super().__init__(text)
@@ -113,7 +113,7 @@ class Draining(Unavailable):
 
 
 class LoadFailed(TriptychError):
-    """Triton refused to load the model; carries Triton's reason."""
+    """Triton refused to load the model. The text has Triton's reason."""
 
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(f"model '{model}' could not be loaded: {reason}")
@@ -121,11 +121,11 @@ class LoadFailed(TriptychError):
 
 
 class DeadlineExceeded(TriptychError):
-    """The time allowed for the call is over."""
+    """The deadline of the call has passed."""
 
 
 class Overloaded(TriptychError):
-    """A bounded queue is full. `retry_after_s` is when it is worth trying again; 0: nobody knows."""
+    """A limit of queued or in-flight work is reached. `retry_after_s` is a retry hint; 0: unknown."""
 
     def __init__(self, text: str, retry_after_s: float = 0.0) -> None:
         super().__init__(text)
@@ -133,9 +133,9 @@ class Overloaded(TriptychError):
 
 
 class Internal(TriptychError):
-    """A fault of ours. The caller gets a fixed text, the log gets this one.
+    """Fault of the system. The caller gets a fixed text, the log gets this one.
 
-    `details` is what another part said, in its own words.
+    `details` is the original message of another process.
     """
 
     def __init__(self, text: str, details: str = "") -> None:
@@ -144,20 +144,20 @@ class Internal(TriptychError):
 
 
 class ContractViolation(Internal):
-    """Model and contract disagree at run time, which publishing should have prevented."""
+    """Model and contract disagree at run time, although the checks at publication passed."""
 
 
 class NotLoaded(ContractViolation):
-    """A part does not have what we were told it has: for Triton, a model that is no longer loaded."""
+    """An upstream lacks what the catalog lists for it: Triton has unloaded the model."""
 
 
 def clipped(text: str, limit: int = MAX_WORD) -> str:
-    """A text that is safe to show: what is over `limit` characters is left out, and the whole length said."""
+    """Text of at most `limit` characters, with the whole length added if it is cut."""
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
 
 
 def is_version(text: str) -> bool:
-    """Whether a text is a version as this project writes it: "1", and neither "01", " 1", "-1" nor "latest"."""
+    """Whether a text is a version number such as "1"; not "01", " 1", "-1" or "latest"."""
     return len(text) <= MAX_VERSION_DIGITS and text.isascii() and text.isdecimal() and text[0] != "0"
 
 

@@ -59,9 +59,9 @@ class Postprocessor:
         finally:
             self._in_flight_bytes.release(size_bytes)
         stopwatch.end("transform")
-        about = current_request()
-        about.parts, about.rows = stopwatch.parts, len(next(iter(outputs.values())))
-        about.answers = plan.observed(outputs)
+        record = current_request()
+        record.parts, record.rows = stopwatch.parts, len(next(iter(outputs.values())))
+        record.answers = plan.observed(outputs)
         response = pb.ModelInferResponse(model_name=batch.model, model_version=batch.version)
         response.parameters["triptych_postprocess_revision"].CopyFrom(self._revision)
         return encode_response(response, {name: outputs[name] for name in batch.output_names})

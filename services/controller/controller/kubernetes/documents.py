@@ -27,6 +27,7 @@ from controller.catalog.served_model import (
 )
 from controller.kubernetes.api import Api, ApiError, ApiExpired, Json, Kind, part
 from controller.kubernetes.backoff import exponential_backoff
+from triptych.telemetry.failure_log import FailureLog
 
 SHORTEST_S = 1.0  # a watch that ends sooner is not restarted at once
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -38,6 +39,8 @@ _ENTRIES: Mapping[str, tuple[tuple[str, type], ...]] = {  # required fields of l
 }
 
 log = logging.getLogger(__name__)
+
+_WATCH = ("watch",)  # key of its failures, beside the names of objects
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,7 @@ class KubernetesDocuments:
         self._on_change: Callable[[], None] = lambda: None
         self._listed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._disconnected = False
-        self._skipped: set[str] = set()  # names that are logged already
+        self._failures = FailureLog(log)  # by name, and of the watch
 
     async def start(self, on_change: Callable[[], None]) -> None:
         """Start to watch. Returns after the first list, however long it takes: none is no valid answer."""
@@ -168,13 +170,11 @@ class KubernetesDocuments:
             where = f"servedmodel/{self.kind.namespace}/{name}"
             fault = DocumentFault("", f"{where}: cannot be read: {type(error).__name__}", DocumentSource(where))
             return ObservedServedModel(name, uid, fault.source, "", (fault,), {})
-        self._skipped.discard(repr(name))
+        self._failures.recovered(repr(name))
         return observed
 
     def _leave_out(self, name: str, why: str) -> None:
-        if name not in self._skipped:
-            log.warning("ServedModel skipped", extra={"served_model": name[:200], "reason": why})
-        self._skipped.add(name)
+        self._failures.failed(name, "ServedModel skipped", served_model=name[:200], reason=why)
 
     def _read(self, content: Json, metadata: Json, name: str, uid: str) -> ObservedServedModel:
         """Read an object; of a known one, only the changed parts."""
@@ -201,16 +201,17 @@ class KubernetesDocuments:
 
     def _log_disconnected(self, error: ApiError) -> None:
         """Log once that the watch is disconnected."""
-        facts = {"namespace": self.kind.namespace, "served_models": len(self._seen), "reason": str(error)}
-        if not self._disconnected:
-            text = "the last documents stay in force" if self._listed.is_set() else "waiting for the first list"
-            log.warning("watch of ServedModels lost: %s", text, extra=facts)
-        self._disconnected = True
+        text = "the last documents stay in force" if self._listed.is_set() else "waiting for the first list"
+        self._failures.failed(
+            _WATCH,
+            f"watch of ServedModels lost: {text}",
+            namespace=self.kind.namespace,
+            served_models=len(self._seen),
+            reason=str(error),
+        )
 
     def _log_reconnected(self) -> None:
-        if self._disconnected:
-            log.info("watch of ServedModels restored", extra={"served_models": len(self._seen)})
-        self._disconnected = False
+        self._failures.recovered(_WATCH, "watch of ServedModels restored", served_models=len(self._seen))
 
 
 def _documents(observed: Mapping[str, ObservedServedModel]) -> list[tuple[Document | DocumentFault, ...]]:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from controller.kubernetes.api import Api, ApiConflict, ApiError, ApiNotFound, Json, Kind, part
 from controller.kubernetes.timestamps import now_micro
+from triptych.telemetry.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Election:
         self._lease: Json = {}  # as last read or written
         self._changed_at = clock()  # when this process saw it change
         self._renewed_at: float | None = None  # start of the last successful renewal
-        self._failure_logged = False
+        self._failures = FailureLog(log)
 
     @property
     def is_leader(self) -> bool:
@@ -156,11 +157,9 @@ class Election:
         except ApiConflict:
             return False  # another replica was first; the next read shows which
         except ApiError as error:
-            if not self._failure_logged:
-                log.warning("lease unavailable", extra={"reason": str(error), "leader": self.leader})
-            self._failure_logged = True
+            self._failures.failed("lease", "lease unavailable", reason=str(error), leader=self.leader)
             return False
-        self._failure_logged = False
+        self._failures.recovered("lease")
         if held:
             self._renewed_at = began
         return held

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from controller.catalog.digests import are_comparable, is_durable
 from controller.catalog.entities import Catalog, DocumentResult, Model
 from controller.catalog.served_model import RecordedDigests
-from controller.traffic.model_state import ModelState, format_split
+from controller.traffic.model_state import ModelState
+from controller.traffic.split import format_split
 
 MAX_MESSAGE = 4096
 DIGEST_FIELDS = ("files", "contract")

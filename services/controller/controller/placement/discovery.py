@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 
 from triptych.runtime.addresses import is_numeric, join, split
+from triptych.telemetry.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ class Discovery:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._last: dict[str, tuple[str, ...]] = dict.fromkeys(names, ())
-        self._lost: set[str] = set()
+        self._failures = FailureLog(log)
 
     async def addresses(self) -> tuple[str, ...]:
         """host:port of each Triton, each once, in a stable order."""
@@ -35,11 +36,9 @@ class Discovery:
             host, port = split(name)
             found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, ValueError) as error:
-            if name not in self._lost:
-                log.warning("predictor cannot be resolved", extra={"predictor": name, "reason": str(error)})
-            self._lost.add(name)
+            self._failures.failed(name, "predictor cannot be resolved", predictor=name, reason=str(error))
             return self._last[name]
-        self._lost.discard(name)
+        self._failures.recovered(name)
         families = {family for family, *_ in found}
         wanted = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6  # not both for one pod
         hosts = sorted({str(where[0]) for family, _, _, _, where in found if family == wanted})

@@ -6,11 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-def format_split(shares: Mapping[int, int]) -> str:
-    """`3:95% 4:5%`, or `none` without a share."""
-    return " ".join(f"{version}:{percent}%" for version, percent in sorted(shares.items())) or "none"
-
-
 @dataclass(frozen=True)
 class ModelState:
     """The state of one model, for the status of its document."""

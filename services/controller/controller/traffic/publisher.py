@@ -8,7 +8,8 @@ from controller.catalog.entities import Catalog, Model
 from controller.journal import Journal
 from controller.placement.placement import Residency
 from controller.traffic.gate import TrafficDecision, TrafficGate
-from controller.traffic.model_state import ModelState, format_split
+from controller.traffic.model_state import ModelState
+from controller.traffic.split import format_split
 from controller.traffic.watch_hub import WatchHub
 from triptych.protocol import controller_pb2 as cp
 
@@ -89,10 +90,9 @@ class Publisher:
         before, now = self._traffic.get(model.name), self._gate.decide(model, ready, failures)
         self._traffic[model.name] = now
         if self._residency is not None:
-            shares = {version: percent for version, percent in now.in_force.items() if percent}
-            self._residency.serve(model.name, shares, now.to_prove)
+            self._residency.serve(model.name, _active(now.in_force), now.to_prove)
         if before is not None and before.in_force != now.in_force:
-            change = f"{_split(before)} to {_split(now)}"
+            change = " to ".join(format_split(_active(each.in_force)) for each in (before, now))
             self._journal.write("traffic", model.name, reason=change)
         versions = [
             cp.Version(version=number, percent=now.in_force.get(number, 0), predictors=ready.get(number, ()))
@@ -101,5 +101,6 @@ class Publisher:
         return cp.Model(name=model.name, family=model.family, route=model.route, versions=versions)
 
 
-def _split(decision: TrafficDecision) -> str:
-    return format_split({version: percent for version, percent in decision.in_force.items() if percent})
+def _active(shares: Mapping[int, int]) -> dict[int, int]:
+    """Shares of the versions with traffic."""
+    return {version: percent for version, percent in shares.items() if percent}

@@ -1,1 +1,1 @@
-"""Outbound calls to other parts."""
+"""Outbound calls: upstreams, transports, cached contracts, and the meaning of Triton's errors."""

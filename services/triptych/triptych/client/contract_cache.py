@@ -1,4 +1,4 @@
-"""The contracts that a stage has fetched from the controller. They never change, so none is ever stale."""
+"""Cache of the contracts that a stage has fetched from the controller. They never change, so no entry is ever stale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FETCH_S = 5.0
 
 
 class ContractCache:
-    """Plans by model and version, fetched once however many ask at once; the least recently used make room."""
+    """Plans by model and version. Concurrent requests share one fetch; the least recently used plan is evicted."""
 
     def __init__(self, controller: Upstream, limit: int) -> None:
         self._controller, self._limit = controller, limit
@@ -24,7 +24,7 @@ class ContractCache:
         self._fetches: dict[tuple[str, int], asyncio.Task[Plan]] = {}
 
     async def get(self, model: str, version: int, call: Call) -> Plan:
-        """The plan of a version. Raises what the controller answers: NOT_FOUND, or that it is away."""
+        """Plan of a version. Raises the errors of the controller: not found, or unavailable."""
         key = (model, version)
         plan = self._plans.get(key)
         if plan is not None:
@@ -52,4 +52,4 @@ class ContractCache:
     def _forget(self, key: tuple[str, int], done: asyncio.Task[Plan]) -> None:
         del self._fetches[key]
         if not done.cancelled():
-            done.exception()  # every waiter has it; nobody waiting is no fault
+            done.exception()  # marks it as retrieved: perhaps nobody awaits it

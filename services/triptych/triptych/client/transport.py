@@ -1,4 +1,4 @@
-"""Transports for calls to other parts: our own HTTP/2, or grpcio as the reference. A setting chooses."""
+"""Transports of outbound calls: our own HTTP/2, or grpcio as the reference. A setting chooses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from triptych.http2.channel import Metadata
 from triptych.http2.client import CallFailed
 from triptych.runtime.tls import UpstreamCredentials
 
-LEAVING_S = 60.0  # for the calls of a channel that takes no more
+RETIRE_S = 60.0  # limit for the calls in flight of a retired channel
 
 
 OPTIONS: list[tuple[str, Any]] = [
@@ -27,8 +27,8 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.use_local_subchannel_pool", 1),
-    # A headless Service has an address for each pod: use them all, and look again soon when one is gone. The default,
-    # 30 s between two looks, is longer than a rolling update takes to replace every address.
+    # A headless Service has an address for each pod: use all of them, and resolve again soon after one is lost. The
+    # default of 30 s is longer than a rolling update takes to replace every address.
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
     ("grpc.dns_min_time_between_resolutions_ms", 500),
 ]
@@ -59,16 +59,16 @@ class Channel(Protocol):
     """Calls to one address. Methods raise `CallFailed`."""
 
     async def unary(self, path: str, data: bytes, timeout_s: float, metadata: Metadata) -> bytes:
-        """The answer to a message, within `timeout_s`."""
+        """Answer of a unary call, within `timeout_s`."""
 
     def stream(self, path: str, data: bytes, metadata: Metadata) -> AsyncGenerator[bytes]:
-        """The answers to a message until one side ends them."""
+        """Answers of a server-streaming call, until either side ends it."""
 
     def retire(self) -> None:
-        """Takes no more calls and closes behind the last one."""
+        """Accept no more calls, and close after the last one."""
 
     async def close(self) -> None:
-        """Ends all calls."""
+        """End all calls."""
 
 
 def http2_channel(address: str, credentials: UpstreamCredentials | None, server_name: str, retries: bool) -> Channel:
@@ -98,7 +98,7 @@ class GrpcioChannel:
         except aio.UsageError as error:
             raise CallFailed(grpc.StatusCode.UNAVAILABLE, http2.CLOSED) from error
         except asyncio.CancelledError as error:
-            _unless_cancelled(error)
+            _raise_cancelled(error)
         return answer
 
     async def stream(self, path: str, data: bytes, metadata: Metadata) -> AsyncGenerator[bytes]:
@@ -109,10 +109,10 @@ class GrpcioChannel:
         except aio.AioRpcError as error:
             raise _failed(error) from error
         except asyncio.CancelledError as error:
-            _unless_cancelled(error)
+            _raise_cancelled(error)
 
     def retire(self) -> None:
-        self._closing = asyncio.create_task(self._channel.close(LEAVING_S))
+        self._closing = asyncio.create_task(self._channel.close(RETIRE_S))
 
     async def close(self) -> None:
         await self._channel.close()
@@ -131,8 +131,8 @@ def _failed(error: aio.AioRpcError) -> CallFailed:
     return CallFailed(error.code(), error.details() or "", trailers)
 
 
-def _unless_cancelled(error: asyncio.CancelledError) -> NoReturn:
-    """Raises the cancellation of our own task on, and `CallFailed` for that of a closed channel."""
+def _raise_cancelled(error: asyncio.CancelledError) -> NoReturn:
+    """Re-raise if our own task was cancelled. Else the channel was closed: raise `CallFailed`."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise error

@@ -1,7 +1,7 @@
-"""Triton's error messages and what each means here.
+"""Table of Triton's error messages, with the error that each becomes.
 
-Triton's own words go to the log and to the status of a model, never to a caller: they name paths and options of a
-machine that is not the caller's. Messages are those of Triton 2.51 (24.10), its Python backend, ONNX Runtime and CUDA.
+The messages go to the log and to the status of a model, never to a caller, because they name paths and options of the
+machine. They are those of Triton 2.51 (24.10), its Python backend, ONNX Runtime and CUDA.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _GPU_FAULT = (
 )
 _NO_MEMORY = r"out of memory|Failed to allocate memory|bad_alloc|CUDA_ERROR_OUT_OF_MEMORY|CUDA failure 2\b"
 
-Meaning = Callable[[str, str], TriptychError]  # of a part and its address
+ErrorFor = Callable[[str, str], TriptychError]  # of a part and its address
 
-# What Triton says to an inference, and the error that it becomes.
-INFERENCE: tuple[tuple[str, Meaning], ...] = (
+# Messages of failed inferences, and the error that each becomes.
+INFERENCE: tuple[tuple[str, ErrorFor], ...] = (
     (_GONE, lambda part, at: NotLoaded(f"{part} at {at} does not have the version ready")),
     (_STOPPING, lambda part, at: StageUnavailable(part, at, "it is stopping")),
     (_PROCESS_LOST, lambda part, at: ModelFailing(f"the model's process in {part} at {at} does not answer")),
@@ -47,7 +47,7 @@ INFERENCE: tuple[tuple[str, Meaning], ...] = (
 )
 _INFERENCE = tuple((re.compile(text, re.IGNORECASE | re.DOTALL), error) for text, error in INFERENCE)
 
-# What Triton says when it refuses a load, and the reason that a caller reads; the first that is found.
+# Messages of failed loads, and the reason for a caller; the first match counts.
 LOAD: tuple[tuple[str, str], ...] = (
     (r"does not fit config\.pbtxt: (.*?)(?: At: |$)", r"its file does not fit config.pbtxt: \1"),
     (r"unable to (find|load|get) (backend|shared library)", "the predictor does not have its backend"),
@@ -61,23 +61,23 @@ LOAD: tuple[tuple[str, str], ...] = (
 _LOAD = tuple((re.compile(text, re.IGNORECASE | re.DOTALL), reason) for text, reason in LOAD)
 REFUSED = "Triton refuses to load it; the model's status and the controller's log have Triton's words"
 
-# How Triton's refusals begin: the code of a status, or a sentence about the whole model.
+# Start of Triton's load errors: the code of a status, or a sentence about the whole model.
 _BY_TRITON = re.compile(
     r"^(Internal|Invalid argument|Not found|Unavailable|Unsupported|Already exists|Unknown|Cancelled): "
     r"|^(load failed for model|failed to load|failed to poll|Poll failed|unexpected platform|model .* is not found)"
 )
 
 
-def inference_error(part: str, address: str, words: str) -> TriptychError | None:
-    """The error that Triton's answer to an inference means; None when its status code says it all."""
-    return next((error(part, address) for pattern, error in _INFERENCE if pattern.search(words)), None)
+def inference_error(part: str, address: str, message: str) -> TriptychError | None:
+    """Error for Triton's message to an inference; None if the status code is enough."""
+    return next((error(part, address) for pattern, error in _INFERENCE if pattern.search(message)), None)
 
 
-def load_reason(words: str) -> str:
-    """The reason of a failed load for a caller. What the controller itself says stays as it is."""
-    if not _BY_TRITON.search(words):
-        return words
+def load_reason(message: str) -> str:
+    """Reason of a failed load for a caller. A message of the controller itself stays unchanged."""
+    if not _BY_TRITON.search(message):
+        return message
     for pattern, reason in _LOAD:
-        if match := pattern.search(words):
+        if match := pattern.search(message):
             return match.expand(reason)
     return REFUSED

@@ -138,7 +138,9 @@ class Upstream:
                 await self.call("ServerLive", pb.ServerLiveRequest(), Call.within(REACH_TIMEOUT_S))
                 return
             except TriptychError as error:
-                failures.failed(self.part, "waiting for an upstream", logging.INFO, part=self.part, reason=str(error))
+                failures.failed(
+                    self.part, "waiting for an upstream", level=logging.INFO, part=self.part, reason=str(error)
+                )
                 await asyncio.sleep(REACH_PAUSE_S)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The contract of a model version: read it, check it, run it.
+"""Contract of a model version: its schema, its reader, its checks, and the plan that runs it.
 
     contract = load_contract("model-repository/digits_de/1/contract.yaml")
     plan = Plan(contract)
@@ -6,8 +6,8 @@
     tensors = plan.preprocess(inputs)
     answer = plan.postprocess(outputs, plan.check_parameters(parameters))
 
-This package needs only numpy and OpenCV. `verification` compares a contract with Triton's config.pbtxt, and is
-imported by itself because it needs Triton's protobuf classes.
+The package needs no gRPC: numpy, OpenCV, pydantic and PyYAML. `verification` compares a contract with Triton's
+config.pbtxt. It is imported separately, because it needs Triton's protobuf classes.
 """
 
 from triptych.contract.errors import ContractError

@@ -1,4 +1,4 @@
-"""Checks of tensors and parameters against a contract, compiled once and cheap per request."""
+"""Checks of tensors and parameters against a contract: compiled once, cheap for each request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from triptych.errors import ContractViolation, InvalidInput, InvalidParameter, I
 
 
 class Shaped(Protocol):
-    """A tensor by what is declared of it, whether its contents are there or not."""
+    """Name, datatype and shape of a tensor, with or without its contents."""
 
     @property
     def name(self) -> str: ...
@@ -25,13 +25,13 @@ class Shaped(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
 
-ShapeTest = Callable[[Any], bool]  # of an array, or of what is `Shaped`
+ShapeTest = Callable[[Any], bool]  # of an array, or of a `Shaped`
 ValueTest = Callable[[Array], None]
 _BOOL = np.dtype(np.bool_)
 
 
 def shape_test(spec: TensorSpec) -> ShapeTest:
-    """Whether an array has the datatype and shape, whatever its number of rows."""
+    """Test of datatype and shape, for any number of rows."""
     dtype, ndim, tail = TO_NUMPY[spec.datatype], len(spec.shape), spec.shape[1:]
     if tail and -1 not in tail:
         return lambda array: array.shape[1:] == tail and array.dtype == dtype
@@ -42,7 +42,7 @@ def shape_test(spec: TensorSpec) -> ShapeTest:
 
 
 def value_test(spec: InputSpec) -> ValueTest | None:
-    """What raises InvalidInput for a value that the input forbids; None when it forbids none."""
+    """Test that raises InvalidInput for a forbidden value; None if the input forbids none."""
     if spec.datatype == "BYTES":
         return None if spec.max_bytes is None else _length_test(spec.name, spec.max_bytes)
     if spec.datatype == "BOOL":
@@ -53,7 +53,7 @@ def value_test(spec: InputSpec) -> ValueTest | None:
 
 
 def _number_test(spec: InputSpec) -> ValueTest:
-    """The extremes answer for all values; only when they fail is the bad one searched."""
+    """Test of the extremes, which bound all values. Only if they fail is the bad value searched."""
     limits, finite = spec.limits, spec.finite
     in_range = range_check(spec.name, limits) if limits else None
     want = "finite values" + (f" {interval_text(limits)}" if limits else "")
@@ -104,7 +104,7 @@ def _length_test(name: str, max_bytes: int) -> ValueTest:
 
 
 class InputCheck:
-    """All that can be wrong with the tensors of a request."""
+    """Check of the input tensors of a request."""
 
     def __init__(self, specs: Iterable[InputSpec], max_rows: int) -> None:
         self._specs = {spec.name: spec for spec in specs}
@@ -113,7 +113,7 @@ class InputCheck:
         self._max_rows = max_rows
 
     def __call__(self, inputs: Mapping[str, Array]) -> int:
-        """Number of rows; InvalidInput or InvalidRequest says what to change."""
+        """Number of rows. Raises InvalidInput or InvalidRequest."""
         rows, found = -1, 0
         for name, spec, has_shape, check_values in self._tests:
             array = inputs.get(name)
@@ -135,7 +135,7 @@ class InputCheck:
         return rows if rows != -1 else self._checked_rows(rows)
 
     def declared(self, tensor: Shaped) -> None:
-        """The same as far as it can be said of one tensor without its contents."""
+        """Check one tensor without its contents: name, datatype, shape and rows."""
         found = self._shapes.get(tensor.name)
         if found is None:
             self._refuse_extra([tensor.name])
@@ -161,7 +161,7 @@ class InputCheck:
 
 
 class TensorCheck:
-    """Tensors between our own stages and the model: a fault here is ours, never the caller's."""
+    """Check of tensors between the stages and the model. A fault here is internal, never the caller's."""
 
     def __init__(self, what: str, specs: Iterable[TensorSpec]) -> None:
         self._what = what
@@ -169,7 +169,7 @@ class TensorCheck:
         self._shapes = {name: (spec, has_shape) for name, spec, has_shape in self._tests}
 
     def declared(self, tensor: Shaped, max_rows: int) -> None:
-        """The same as far as it can be said of one tensor without its contents."""
+        """Check one tensor without its contents: name, datatype, shape and rows."""
         found = self._shapes.get(tensor.name)
         if found is None:
             known = f"one of {', '.join(self._shapes)}"
@@ -183,23 +183,23 @@ class TensorCheck:
             array = tensors.get(name)
             if array is None or not has_shape(array) or len(array) != rows:
                 want = f"{spec.text} with n = {rows}"
-                got = "nothing" if array is None else _describe(array)
+                got = "nothing" if array is None else _got(array)
                 raise ContractViolation(f"{self._what} '{name}': want {want}, got {got}")
 
 
-def _describe(value: object) -> str:
+def _got(value: object) -> str:
     return describe_array(value) if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 class ParameterCheck:
-    """Request parameters: defaults filled in, unknown ones refused."""
+    """Check of request parameters: sets defaults and refuses unknown names."""
 
     def __init__(self, specs: Iterable[ParameterSpec]) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._defaults: dict[str, Scalar] = {name: spec.default for name, spec in self._specs.items()}
 
     def __call__(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """The contract's own parameters; those that are reserved for the stages are left out."""
+        """Parameters of the contract. Those that are reserved for the stages are left out."""
         checked = dict(self._defaults)
         for name, value in parameters.items():
             spec = self._specs.get(name)

@@ -1,4 +1,4 @@
-"""What is wrong with a contract, as lines that an editor can jump to."""
+"""Faults of a contract, as lines that an editor can jump to."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Location = tuple[str | int, ...]
 
 
 class Problem(NamedTuple):
-    """One fault: where it is in the document, and what it is."""
+    """One fault with its location in the document."""
 
     location: Location
     text: str
 
 
 class ContractError(ValueError):
-    """A contract that cannot be used; `lines` holds one `file:line: field: problem` per fault."""
+    """A contract that cannot be used. `lines` holds one `file:line: field: problem` for each fault."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = tuple(lines)

@@ -1,4 +1,4 @@
-"""A contract made ready to run: steps compiled, checks compiled, nothing interpreted per request."""
+"""Plan: a contract compiled to functions. No request interprets the contract."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from triptych.contract.checks import InputCheck, ParameterCheck, Shaped, TensorCheck
 from triptych.contract.schema.contract import Contract
-from triptych.contract.schema.observe import nothing
+from triptych.contract.schema.observe import observe_nothing
 from triptych.contract.specs import Scalar
 from triptych.contract.steps.base import Environment, Run, Scope, Step
 from triptych.datatypes import Array
@@ -20,7 +20,7 @@ _NO_PARAMETERS: Final[Mapping[str, Scalar]] = MappingProxyType({})
 
 
 class Plan:
-    """Both halves of the work around a model, for one contract. Stateless, so any thread may use it."""
+    """Preprocessing, postprocessing and checks of one contract. Stateless, so any thread may use it."""
 
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
@@ -35,39 +35,39 @@ class Plan:
         self._check_model_inputs = TensorCheck("model input", contract.model.inputs)
         self._check_model_outputs = TensorCheck("model output", contract.model.outputs)
         self._check_outputs = TensorCheck("output", contract.outputs)
-        self._observe = contract.observe.compile(contract.labels) if contract.observe else nothing
+        self._observe = contract.observe.compile(contract.labels) if contract.observe else observe_nothing
 
     def check_inputs(self, inputs: Mapping[str, Array]) -> int:
-        """Number of rows of a request; InvalidInput or InvalidRequest when it breaks the contract."""
+        """Number of rows of a request. Raises InvalidInput or InvalidRequest."""
         return self._check_inputs(inputs)
 
     def check_parameters(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """The contract's parameters with defaults filled in; InvalidParameter for a wrong or unknown one."""
+        """Parameters of the contract, with defaults. Raises InvalidParameter."""
         return self._check_parameters(parameters)
 
     def check_input(self, tensor: Shaped) -> None:
-        """Raises `InvalidInput` or `InvalidRequest` for a tensor that no request has, before its contents are read."""
+        """Raises `InvalidInput` or `InvalidRequest` for a wrong input tensor, before its contents are read."""
         self._check_inputs.declared(tensor)
 
     def check_model_output(self, tensor: Shaped) -> None:
-        """The same for a tensor that is said to be an output of the model."""
+        """Raises `InvalidInput` for a wrong output tensor of the model, before its contents are read."""
         self._check_model_outputs.declared(tensor, self.contract.max_rows)
 
     def check_model_outputs(self, outputs: Mapping[str, Array], rows: int) -> None:
-        """ContractViolation when the model did not answer what its contract says."""
+        """Raises ContractViolation if the model's outputs do not match the contract."""
         self._check_model_outputs(outputs, rows)
 
     @property
     def unpacks(self) -> bool:
-        """Whether there is more work than the bytes of the inputs show."""
+        """Whether a step decodes files, so that its work exceeds the bytes of the inputs."""
         return bool(self._unpacking)
 
     def unpacked_bytes(self, inputs: Mapping[str, Array]) -> int:
-        """How many bytes more `preprocess` goes through than these inputs have, which nobody has checked yet."""
+        """Bytes that `preprocess` makes by decoding these inputs, which may still be unchecked."""
         return sum(step.unpacked_bytes(inputs) for step in self._unpacking)
 
     def preprocess(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The model's inputs, from inputs that `check_inputs` has passed."""
+        """Inputs of the model, from inputs that passed `check_inputs`."""
         rows = len(next(iter(inputs.values())))
         env = Environment(inputs, rows, _NO_PARAMETERS)
         self._before(env)
@@ -78,19 +78,19 @@ class Plan:
     def postprocess(
         self, outputs: Mapping[str, Array], parameters: Mapping[str, Scalar] = _NO_PARAMETERS
     ) -> dict[str, Array]:
-        """The answer, from what `check_model_outputs` and `check_parameters` have passed."""
+        """Outputs of the contract, from outputs and parameters that passed their checks."""
         rows = len(next(iter(outputs.values())))
         env = Environment(outputs, rows, parameters)
         try:
             self._after(env)
-        except InvalidInput as error:  # the "input" is the model's answer, which the caller did not send
+        except InvalidInput as error:  # the input is the model's output, which the caller did not send
             raise ContractViolation(f"postprocess: {error}") from error
         answer = {name: env[name] for name in self.outputs}
         self._check_outputs(answer, rows)
         return answer
 
     def observed(self, answer: Mapping[str, Array]) -> Mapping[str, int]:
-        """Rows by the value that the contract observes; empty where it observes none."""
+        """Number of rows by observed value; empty if the contract observes nothing."""
         return self._observe(answer)
 
 
@@ -104,9 +104,9 @@ class _Stage:
     def __call__(self, env: Environment) -> None:
         at = 0
         try:
-            # NaN and infinity are found by the checks; numpy's warnings about them would only fill the log.
+            # The checks find NaN and infinity; numpy's warnings would only fill the log.
             with np.errstate(all="ignore"):
-                for at, run in enumerate(self._runs):  # noqa: B007 - the fault's place, read below
+                for at, run in enumerate(self._runs):  # noqa: B007 - read below, in the error
                     run(env)
         except TriptychError:
             raise

@@ -1,4 +1,4 @@
-"""The nouns of a contract: tensors and parameters. No step is known here."""
+"""Declarations of tensors and parameters. This module knows no steps."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _scalar(value: object) -> Scalar:
     raise ValueError("Input should be a number, text, true or false")
 
 
-# A tag in brackets says which alternative was tried: one fault for a wrong value and not one for each. It is
-# no part of the document, and the loader leaves it out of the fault's place.
+# A tag in brackets selects the alternative, so that a wrong value has one fault and not one for each. The loader leaves
+# the tag out of the location of the fault.
 Number = Annotated[
     Annotated[int, Tag("(whole)")] | Annotated[float, Tag("(number)")],
     Discriminator(_number),
@@ -48,8 +48,8 @@ AnyScalar = Annotated[
 ]
 ParameterType = Literal["int64", "double", "bool", "string"]
 
-# A request parameter of these names belongs to the stages or to the protocol, whatever the contract says
-# (`triptych.protocol.infer_request` serves or refuses each). Triton's own clients add `triton_...` ones unasked.
+# Request parameters of the stages and of the protocol, which no contract may declare. `triptych.protocol.infer_request`
+# serves or refuses each. Triton's own clients add `triton_...` parameters by themselves.
 RESERVED_PARAMETERS: Final = frozenset(
     {"route", "traffic_key", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"}
 )
@@ -65,18 +65,18 @@ _INT64: Final = range(-(2**63), 2**63)
 
 
 def reserved(name: str) -> bool:
-    """Whether a request parameter is addressed to the stages themselves."""
+    """Whether a request parameter is reserved for the stages."""
     return name in RESERVED_PARAMETERS or name.startswith(RESERVED_PREFIXES)
 
 
 class Document(BaseModel):
-    """Base of everything written in a contract: closed, immutable, no silent conversion."""
+    """Base of all parts of a contract: closed, immutable, without silent conversion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class TensorSpec(Document):
-    """A tensor by name, datatype and shape. The first dimension is the rows, always -1."""
+    """Tensor by name, datatype and shape. The first dimension is the rows, always -1."""
 
     name: Name
     datatype: Datatype
@@ -98,7 +98,7 @@ class TensorSpec(Document):
 
 
 class ModelOutputSpec(TensorSpec):
-    """A tensor that the model answers."""
+    """Output tensor of the model."""
 
     finite: Annotated[
         bool | None,
@@ -115,7 +115,7 @@ class ModelOutputSpec(TensorSpec):
 
 
 class InputSpec(TensorSpec):
-    """A tensor that the caller sends, with what its values must satisfy."""
+    """Input tensor of the caller, with the limits of its values."""
 
     required: bool = True
     minimum: Number | None = None
@@ -130,7 +130,7 @@ class InputSpec(TensorSpec):
 
     @property
     def limits(self) -> dict[str, int | float]:
-        """The limits that are set, by field name."""
+        """Limits that are set, by field name."""
         names = ("minimum", "maximum", "exclusive_minimum", "exclusive_maximum")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
@@ -148,7 +148,7 @@ class InputSpec(TensorSpec):
 
 
 class ParameterSpec(Document):
-    """A request parameter that the caller may send."""
+    """Request parameter that the caller may send."""
 
     name: Name
     type: ParameterType
@@ -185,7 +185,7 @@ class ParameterSpec(Document):
         return text
 
     def refusal(self, value: object) -> str | None:
-        """How to name a value that does not fit; None when it does."""
+        """Text of a value that does not fit; None if it fits."""
         is_bool = isinstance(value, bool)  # which Python counts as an int
         if not isinstance(value, _PYTHON_TYPES[self.type]) or is_bool != (self.type == "bool"):
             return f"{value!r:.80}"
@@ -202,7 +202,7 @@ class ParameterSpec(Document):
 
 
 def check_interval(limits: dict[str, int | float]) -> None:
-    """ValueError when a limit is given twice or nothing lies between the two."""
+    """Raises ValueError if a limit is given twice, or if no value lies between the limits."""
     for end in ("minimum", "maximum"):
         if end in limits and f"exclusive_{end}" in limits:
             raise ValueError(f"{end} and exclusive_{end} exclude each other")

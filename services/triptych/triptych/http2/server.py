@@ -12,11 +12,10 @@ from urllib.parse import quote
 
 from ngh2 import DataReceived, Event, PingAcknowledged, RequestReceived, Role, Setting, StreamClosed, TrailersReceived
 
-from triptych.http2.connection import READ_BYTES, Connection
+from triptych.http2.connection import READ_BYTES
 from triptych.http2.framing import Headers
 from triptych.http2.oversized import STRING_BYTES, HeaderFilter
-from triptych.http2.server_stream import Handler, ServerStream
-from triptych.runtime.in_flight import InFlightBytes
+from triptych.http2.server_stream import Handler, ServerContext, ServerStream, StreamConnection
 from triptych.runtime.settings import METADATA_FACTOR, StageSettings
 
 CHECK_PERIOD_S = 0.1  # between two checks for calls that are late or slow
@@ -28,8 +27,8 @@ JITTER = 0.1  # share of the connection age, so that callers do not reconnect al
 HANDSHAKE_S = 10.0  # limit for TLS and the first HTTP/2 frames of a new connection
 
 
-class ConnectionManager:
-    """All connections of one server, with their shared settings, handlers and bytes in flight."""
+class ConnectionManager(ServerContext):
+    """All connections of one server, and the state that they share."""
 
     def __init__(
         self,
@@ -38,12 +37,8 @@ class ConnectionManager:
         refuse: Callable[[Exception, str], Headers],
         decompression: Executor,
     ) -> None:
-        """`refuse` returns the trailers of a failed call, from its error and the name of the method."""
-        self.settings, self.handlers, self.refuse, self.decompression = settings, handlers, refuse, decompression
-        self.loop = asyncio.get_running_loop()
+        super().__init__(settings, handlers, refuse, decompression)
         self.buffer = bytearray(READ_BYTES)
-        self.inbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
-        self.outbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
         self.connections: dict[ServerConnection, None] = {}  # oldest first
         self._check_handle: asyncio.TimerHandle | None = None
         self.is_draining = False
@@ -85,7 +80,7 @@ class ConnectionManager:
             self.schedule_check()
 
 
-class ServerConnection(Connection):
+class ServerConnection(StreamConnection):
     """One caller's connection."""
 
     def __init__(self, manager: ConnectionManager) -> None:
@@ -99,13 +94,11 @@ class ServerConnection(Connection):
             },
             METADATA_FACTOR * max(settings.max_metadata_bytes, STRING_BYTES),  # the filter passes one such string
         )
-        self.manager = manager
+        self.context, self._manager = manager, manager
         self._filter = HeaderFilter(settings.max_metadata_bytes)
         self._removed = self._filter.removed_bytes
-        self.streams: dict[int, ServerStream] = {}
-        self.unsent: set[ServerStream] = set()  # streams whose answer waits for the transport or for windows
-        self.peer = ""  # as gRPC names it
-        self.certificate: dict[str, Any] = {}  # the caller's, in the form of `ssl`; empty without one
+        self.streams, self.unsent = {}, set()
+        self.peer, self.certificate = "", {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_established = self._is_draining = False
 
@@ -113,9 +106,9 @@ class ServerConnection(Connection):
         super().connection_made(transport)
         self.peer = _peer(transport.get_extra_info("peername"))
         self.certificate = transport.get_extra_info("peercert") or {}
-        self._timer = self.manager.loop.call_later(HANDSHAKE_S, self.abort)
-        self.manager.admit(self)
-        if self.manager.is_draining:
+        self._timer = self._manager.loop.call_later(HANDSHAKE_S, self.abort)
+        self._manager.admit(self)
+        if self._manager.is_draining:
             self.drain()
 
     def receive(self, data: memoryview) -> None:
@@ -123,7 +116,7 @@ class ServerConnection(Connection):
         self.protocol.receive_data(self._filter.feed(data))
 
     def lost(self) -> None:
-        self.manager.connections.pop(self, None)
+        self._manager.connections.pop(self, None)
         if self._timer is not None:
             self._timer.cancel()
         for stream in tuple(self.streams.values()):
@@ -134,7 +127,7 @@ class ServerConnection(Connection):
         super().pause_writing()
         assert self.transport is not None
         self.transport.pause_reading()
-        self.manager.schedule_check()
+        self._manager.schedule_check()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -189,7 +182,7 @@ class ServerConnection(Connection):
         """End calls that are late or slow, and the connection if its caller reads nothing."""
         for stream in tuple(self.streams.values()):
             stream.check_progress(now_s)
-        if self.is_full and now_s - self.full_since_s > self.manager.settings.request_timeout_s:
+        if self.is_full and now_s - self.full_since_s > self._manager.settings.request_timeout_s:
             self.abort()
 
     def drain(self) -> None:
@@ -197,7 +190,7 @@ class ServerConnection(Connection):
         self._is_draining = True
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.manager.loop.call_later(GOAWAY_ACK_S, self.go_away)
+        self._timer = self._manager.loop.call_later(GOAWAY_ACK_S, self.go_away)
         self.submit(self.protocol.send_shutdown_notice)
         self.submit(self.protocol.ping, DRAIN_PING)
         self.flush()
@@ -215,10 +208,10 @@ class ServerConnection(Connection):
             return
         assert self._timer is not None
         self._timer.cancel()
-        age_s = self.manager.settings.connection_age_s
+        age_s = self._manager.settings.connection_age_s
         if age_s:
             age_s *= random.uniform(1 - JITTER, 1 + JITTER)
-            self._timer = self.manager.loop.call_later(age_s, self.drain)
+            self._timer = self._manager.loop.call_later(age_s, self.drain)
 
 
 def _peer(address: Any) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ngh2 import ErrorCode
 
 from triptych.errors import DeadlineExceeded, InvalidRequest, NotSupported, Overloaded, TriptychError
+from triptych.http2.connection import Connection
 from triptych.http2.framing import PREFIX, Headers, MessageLimits, framed, metadata_fault, timeout_s
 from triptych.http2.message_deframer import MessageDeframer, MinDataRate
-
-if TYPE_CHECKING:
-    from triptych.http2.server import ServerConnection
+from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.settings import StageSettings
 
 GRPC = b"application/grpc"
 HEADERS: Headers = ((b":status", b"200"), (b"content-type", GRPC))
@@ -36,6 +37,37 @@ class Handler:
     client_streaming: bool
 
 
+class ServerContext:
+    """State that all connections of a server share: settings, handlers, bytes in flight."""
+
+    def __init__(
+        self,
+        settings: StageSettings,
+        handlers: dict[bytes, Handler],
+        refuse: Callable[[Exception, str], Headers],
+        decompression: Executor,
+    ) -> None:
+        """`refuse` returns the trailers of a failed call, from its error and the name of the method."""
+        self.settings, self.handlers, self.refuse, self.decompression = settings, handlers, refuse, decompression
+        self.loop = asyncio.get_running_loop()
+        self.inbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
+        self.outbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
+
+    def schedule_check(self) -> None:
+        """Schedule the next check of the calls in flight."""
+        raise NotImplementedError
+
+
+class StreamConnection(Connection):
+    """Connection in the view of its streams."""
+
+    context: ServerContext
+    streams: dict[int, ServerStream]
+    unsent: set[ServerStream]  # streams whose answer waits for the transport or for windows
+    peer: str  # in gRPC's form
+    certificate: dict[str, Any]  # the caller's, in the form of `ssl`; empty without one
+
+
 class ServerStream:
     """A call: opened by the connection, run by `handler.answer`, over when its whole answer is written."""
 
@@ -47,7 +79,7 @@ class ServerStream:
         "_is_complete",
         "_is_started",
         "_data_rate",
-        "_manager",
+        "_context",
         "_on_settled",
         "_unacknowledged_bytes",
         "_unsent_bytes",
@@ -60,8 +92,8 @@ class ServerStream:
         "abort_reason",
     )
 
-    def __init__(self, connection: ServerConnection, stream_id: int, headers: Headers) -> None:
-        self._connection, self._manager = connection, connection.manager
+    def __init__(self, connection: StreamConnection, stream_id: int, headers: Headers) -> None:
+        self._connection, self._context = connection, connection.context
         self.stream_id, self.headers, self._fields = stream_id, headers, dict(headers)
         self.handler: Handler | None = None
         self.task: asyncio.Task[None] | None = None
@@ -103,7 +135,7 @@ class ServerStream:
 
     def open(self, is_complete: bool) -> bool:
         """Take the headers. Return whether the call can start."""
-        self._manager.schedule_check()
+        self._context.schedule_check()
         self._is_complete = is_complete
         fields = self._fields
         if fields.get(b":method") != b"POST" or not _is_grpc(fields.get(b"content-type", b"")):
@@ -112,7 +144,7 @@ class ServerStream:
             self._send_end()
             return False
         path = fields.get(b":path", b"")
-        self.handler = self._manager.handlers.get(path)
+        self.handler = self._context.handlers.get(path)
         if self.handler is None:
             text = path.decode("latin-1")
             self.refuse(NotSupported(f"there is no method {text} here"), text)
@@ -150,7 +182,7 @@ class ServerStream:
     def start(self) -> None:
         """Start the handler."""
         assert self.handler is not None
-        self.task = self._manager.loop.create_task(self.handler.answer(self))
+        self.task = self._context.loop.create_task(self.handler.answer(self))
 
     def cancel(self) -> None:
         """End the call because its caller has gone."""
@@ -171,20 +203,20 @@ class ServerStream:
     def abort_oversized(self, fields: Headers, left_out_bytes: int, is_complete: bool) -> None:
         """End a call whose headers or trailers are too large for libnghttp2, which got only `fields` of them."""
         self._is_complete = is_complete
-        if fault := metadata_fault(fields, self._manager.settings.max_metadata_bytes, left_out_bytes):
+        if fault := metadata_fault(fields, self._context.settings.max_metadata_bytes, left_out_bytes):
             self.abort(fault)
 
     def check_progress(self, now_s: float) -> None:
         """End a call past its deadline, or one whose caller sends or reads too slowly."""
         fault = None
         if self in self._connection.unsent:
-            self._data_rate = self._data_rate or MinDataRate(self._manager.settings)
+            self._data_rate = self._data_rate or MinDataRate(self._context.settings)
             if self._data_rate.fault(now_s, -2, -self._connection.protocol.queued_body_size(self.stream_id)):
                 self._abandon("DEADLINE_EXCEEDED")
         elif now_s > self._until_s:
             fault = DeadlineExceeded("the deadline of the call has passed")
         elif self._is_within_message():
-            deframer, self._data_rate = self._deframer, self._data_rate or MinDataRate(self._manager.settings)
+            deframer, self._data_rate = self._deframer, self._data_rate or MinDataRate(self._context.settings)
             count, received_bytes = (deframer.count, deframer.received_bytes) if deframer else (0, 0)
             fault = self._data_rate.fault(now_s, count, received_bytes)
         if fault is not None:
@@ -195,7 +227,7 @@ class ServerStream:
         if self._connection.protocol.queued_body_size(self.stream_id):
             return
         self._connection.unsent.discard(self)
-        self._manager.outbound_bytes.release(self._unsent_bytes)
+        self._context.outbound_bytes.release(self._unsent_bytes)
         self._unsent_bytes, self._data_rate = 0, None
         if self._on_settled is not None:
             self._close("OK")
@@ -256,7 +288,7 @@ class ServerStream:
 
     def refuse(self, error: Exception, method: str) -> None:
         """End the call with an error's status, as a trailers-only response when no headers were sent."""
-        end = self._manager.refuse(error, method)
+        end = self._context.refuse(error, method)
         if self.is_over:
             return
         if self._is_started:
@@ -285,12 +317,12 @@ class ServerStream:
         """Whether bytes wait to be sent. If so, count them as in flight."""
         if self.is_over:
             return False
-        self._manager.outbound_bytes.release(self._unsent_bytes)  # of a handler cancelled while it waited
+        self._context.outbound_bytes.release(self._unsent_bytes)  # of a handler cancelled while it waited
         self._unsent_bytes = self._connection.protocol.queued_body_size(self.stream_id)
         if not self._unsent_bytes:
             return False
         try:
-            self._manager.outbound_bytes.acquire(self._unsent_bytes)
+            self._context.outbound_bytes.acquire(self._unsent_bytes)
         except Overloaded:
             self._unsent_bytes = 0
             self._abandon("RESOURCE_EXHAUSTED")
@@ -312,7 +344,7 @@ class ServerStream:
         if connection.streams.pop(self.stream_id, None) is None:
             return
         connection.unsent.discard(self)
-        self._manager.outbound_bytes.release(self._unsent_bytes)
+        self._context.outbound_bytes.release(self._unsent_bytes)
         if self._deframer is not None:
             self._deframer.close()
         self._acknowledge()
@@ -332,23 +364,23 @@ class ServerStream:
         return deframer is not None and deframer.partial_bytes > 0 and not deframer.waiting
 
     def _open_deframer(self) -> MessageDeframer:
-        manager = self._manager
+        context = self._context
         encoding = self._fields.get(b"grpc-encoding", b"identity").decode("latin-1")
-        limits = MessageLimits(manager.settings.max_message_bytes, encoding, manager.settings.max_unpacked_ratio)
-        self._deframer = MessageDeframer(limits, manager.inbound_bytes, manager.decompression)
+        limits = MessageLimits(context.settings.max_message_bytes, encoding, context.settings.max_unpacked_ratio)
+        self._deframer = MessageDeframer(limits, context.inbound_bytes, context.decompression)
         return self._deframer
 
     def _is_message(self, data: bytes) -> bool:
         """Whether the data is one whole, uncompressed message within the limit."""
         size = len(data) - PREFIX
         return (
-            0 <= size <= self._manager.settings.max_message_bytes
+            0 <= size <= self._context.settings.max_message_bytes
             and not data[0]
             and int.from_bytes(data[1:PREFIX], "big") == size
         )
 
     def _fitting(self, message: bytes) -> bytes:
-        if len(message) > (limit := self._manager.settings.max_message_bytes):
+        if len(message) > (limit := self._context.settings.max_message_bytes):
             raise Overloaded(f"sent message larger than max ({len(message)} vs. {limit})")
         return framed(message)
 

@@ -14,12 +14,12 @@ from triptych import __version__
 from triptych.runtime.addresses import Collector, ListeningHost
 
 MIB = 1 << 20
-METADATA_FACTOR = 4  # a server ends a call over its own limit without a sentence: that is so much higher than ours
-METADATA_ENTRY_BYTES = 32  # what HTTP/2 counts for an entry beside its name and value (RFC 9113, 6.5.2)
+METADATA_FACTOR = 4  # HTTP/2 limit over ours: beyond that one a call ends without a sentence
+METADATA_ENTRY_BYTES = 32  # overhead of an entry beside its name and value in HTTP/2 (RFC 9113, 6.5.2)
 
 
 class StageSettings(BaseSettings):
-    """What every service has. A subclass sets `env_prefix`, ports and its own."""
+    """Settings of every service. A subclass sets `env_prefix`, ports and its own settings."""
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
@@ -32,7 +32,7 @@ class StageSettings(BaseSettings):
         5.0, gt=0, description="longest time for one page of the Prometheus endpoint, from connection to its end"
     )
     metrics_max_connections: int = Field(
-        64, ge=1, description="connections to the Prometheus endpoint at once; with one more the oldest is closed"
+        64, ge=1, description="connections to the Prometheus endpoint at once; beyond that the oldest is closed"
     )
     revision: str = Field(__version__, description="name of this revision, returned with every answer")
     request_timeout_s: float = Field(30.0, gt=0, description="longest time for one call, if the caller sets none")
@@ -54,7 +54,7 @@ class StageSettings(BaseSettings):
     max_connections: int = Field(
         20_000,
         ge=1,
-        description="connections at once; one more costs the oldest without a call its place",
+        description="connections at once; beyond that the oldest one without a call is closed",
     )
     max_request_items: int = Field(
         1024, ge=1, description="inputs, outputs and parameters that a request may have, of each"
@@ -62,14 +62,14 @@ class StageSettings(BaseSettings):
     max_text_length: int = Field(
         16_384, ge=128, description="characters of a request's id, model name, version and of each text parameter"
     )
-    # A request takes up to three times its bytes: the message, its tensors, a copy on the way. With this, two threads,
-    # and 64 callers with photographs of 12 megapixels (3.4 MB) preprocess took 890 MiB; 16 with 18 of them each, 780
-    # (2.3 GiB without, 2026-11-22).
+    # A request takes up to three times its bytes: the message, its tensors, and a copy. With this limit and two threads
+    # preprocess took 890 MiB for 64 callers with photographs of 12 megapixels (3.4 MB), and 780 MiB for 16 callers with
+    # 18 photographs each (2.3 GiB without the limit, 2026-11-22).
     max_bytes_in_flight: int = Field(
         128 * MIB,
         ge=1,
-        description="bytes of requests at once, on their way in and in work; more are refused with RESOURCE_EXHAUSTED, "
-        "but never one that is alone",
+        description="bytes of requests in flight, arriving or in work; more are refused with "
+        "RESOURCE_EXHAUSTED, but never a request that is alone",
     )
     max_unpacked_ratio: int = Field(
         100,
@@ -80,18 +80,18 @@ class StageSettings(BaseSettings):
     min_bytes_per_s: int = Field(
         16_384,
         ge=0,
-        description="how fast a caller has to send a message, over slow_after_s; 0: at any pace; with the server http2",
+        description="lowest rate of a message's bytes, measured over slow_after_s; 0: any; with the server http2",
     )
     slow_after_s: float = Field(
-        5.0, gt=0, description="seconds over which a caller's pace is measured; under min_bytes_per_s its call ends"
+        5.0, gt=0, description="seconds over which a caller's rate is measured; below min_bytes_per_s its call ends"
     )
-    drain_s: float = Field(0.5, ge=0, description="on SIGTERM: go on serving that long while not ready")
+    drain_s: float = Field(0.5, ge=0, description="on SIGTERM: serve for so long while not ready")
     grace_s: float = Field(20.0, ge=0, description="after draining: time for calls in flight to end")
     connection_age_s: float = Field(
         10.0,
         ge=0,
-        description="a connection gets GOAWAY after that long, so that its caller finds new replicas; calls on it end "
-        "as they would; 0: never",
+        description="a connection gets GOAWAY after that time, so that its caller finds new replicas; calls in flight "
+        "end normally; 0: never",
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG logs every request")
     otlp_endpoint: Collector = Field(
@@ -101,13 +101,15 @@ class StageSettings(BaseSettings):
         "http2", description="the gRPC server: our own on HTTP/2 (libnghttp2), or grpc.aio, the reference"
     )
     transport: Literal["http2", "grpcio"] = Field(
-        "http2", description="what calls to other parts go over: our own HTTP/2 (libnghttp2), or grpcio"
+        "http2", description="transport of calls to other services: our own HTTP/2 (libnghttp2), or grpcio"
     )
     tls_cert: str = Field("", description="file with the certificate chain to serve with (PEM); empty: plaintext")
     tls_key: str = Field("", description="file with its private key", validate_default=True)
-    tls_client_ca: str = Field("", description="file with the authorities of callers; nobody else is let in then")
-    upstream_ca: str = Field("", description="file with the authorities of our other stages; empty: plaintext to them")
-    upstream_cert: str = Field("", description="file with the certificate chain to show to them")
+    tls_client_ca: str = Field("", description="file with the authorities of callers; other callers are refused then")
+    upstream_ca: str = Field(
+        "", description="file with the authorities of the other services; empty: plaintext to them"
+    )
+    upstream_cert: str = Field("", description="file with the certificate chain for calls to them")
     upstream_key: str = Field("", description="file with its private key", validate_default=True)
 
     @field_validator("tls_key", "upstream_key")
@@ -128,7 +130,7 @@ class StageSettings(BaseSettings):
 
     @classmethod
     def prefix(cls) -> str:
-        """What the names of their variables begin with."""
+        """Prefix of the environment variables."""
         return str(cls.model_config.get("env_prefix", ""))
 
 
@@ -136,7 +138,7 @@ S = TypeVar("S", bound=StageSettings)
 
 
 def load(cls: type[S], arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> S:
-    """Reads the settings. Ends the process on `--help` (0) and on what is wrong (2), with one line for each fault."""
+    """Read the settings. Exit on `--help` (0), and on faults (2) with one line for each."""
     environment = os.environ if environment is None else environment
     if arguments:
         sys.stdout.write(describe(cls))
@@ -155,7 +157,7 @@ def load(cls: type[S], arguments: Sequence[str] = (), environment: Mapping[str, 
 
 
 def unknown_variables(cls: type[StageSettings], environment: Mapping[str, str]) -> list[str]:
-    """A sentence for every variable that has the service's prefix and is none of its settings."""
+    """Sentence for every variable that has the service's prefix but is not one of its settings."""
     prefix = cls.model_config.get("env_prefix", "")
     known = {prefix + name.upper() for name in cls.model_fields}
     return [f"{name}: no such setting" for name in sorted(environment) if name.startswith(prefix) and name not in known]

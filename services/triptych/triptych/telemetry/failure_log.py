@@ -16,7 +16,7 @@ class FailureLog:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._failed
 
-    def failed(self, key: Hashable, event: str, level: int = logging.WARNING, **fields: object) -> None:
+    def failed(self, key: Hashable, event: str, *, level: int = logging.WARNING, **fields: object) -> None:
         """Log the event if the key had not failed before."""
         if key not in self._failed:
             self._failed.add(key)

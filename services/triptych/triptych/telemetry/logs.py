@@ -1,4 +1,4 @@
-"""JSON logs on standard error: one object a line, with the request's id where there is one."""
+"""JSON logs on standard error: one object for each line."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pythonjsonlogger.json import JsonFormatter
 
 from triptych.errors import clipped
 
-MAX_FIELD = 4_096  # characters; what came from outside may be of any length
+MAX_FIELD = 4_096  # characters of a field; texts of callers may be of any length
 MAX_TRACEBACK = 16_384
 
 
-class _Bounded(JsonFormatter):
-    """A line whose length is bounded: long texts are clipped, in whatever field they stand."""
+class _BoundedFormatter(JsonFormatter):
+    """Formatter that clips long texts in any field."""
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         for name, value in log_data.items():
@@ -24,14 +24,14 @@ class _Bounded(JsonFormatter):
 
 
 def _ends(traceback: str) -> str:
-    """The first and the last part: where it came from, and what it was."""
+    """First and last part of a long traceback: the entry point and the error."""
     half = MAX_TRACEBACK // 2
     return traceback if len(traceback) <= MAX_TRACEBACK else f"{traceback[:half]}\n...\n{traceback[-half:]}"
 
 
 def formatter(stage: str) -> logging.Formatter:
-    """One JSON object for each record."""
-    return _Bounded(
+    """Formatter of one JSON object for each record."""
+    return _BoundedFormatter(
         "{levelname}{name}{message}",
         style="{",
         timestamp=True,
@@ -41,7 +41,7 @@ def formatter(stage: str) -> logging.Formatter:
 
 
 def configure(stage: str, level: str) -> None:
-    """Sends all logs of the process to standard error as JSON."""
+    """Send all logs of the process to standard error as JSON."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(stage))
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -1,7 +1,7 @@
-"""Prometheus counters and histograms that one thread counts, the event loop's, and another may read.
+"""Prometheus counters and histograms without locks: only the event loop writes them, and any thread may read.
 
-prometheus_client's own take a lock for each number and try the buckets one by one: a lone request spent a fifth of its
-bytecodes there (2026-11-29). Here a series is a few plain attributes, and the library makes the page of them.
+Those of prometheus_client take a lock for each number and try buckets one by one: a lone request spent a fifth of its
+bytecodes there (2026-11-29). Here a series is a few plain attributes, which the library turns into the metrics page.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class HistogramSeries:
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)  # by bucket, the last for what is above all bounds
+        self.counts = [0] * (len(bounds) + 1)  # by bucket; the last is for values above all bounds
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        self.counts[bisect_left(self._bounds, value)] += 1  # a bound belongs to its bucket
+        self.counts[bisect_left(self._bounds, value)] += 1  # a bound is inclusive
         self.total += value
 
 
 class Counter(Collector):
-    """A counter by labels. Its series stay, so whoever counts one often keeps it."""
+    """Counter by labels. Its series are permanent, so callers can keep a reference."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._name, self._text, self._labels = name, text, labels
@@ -62,7 +62,7 @@ class Counter(Collector):
 
 
 class Histogram(Collector):
-    """A histogram by labels. Its series stay, so whoever counts one often keeps it."""
+    """Histogram by labels. Its series are permanent, so callers can keep a reference."""
 
     def __init__(
         self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float], registry: CollectorRegistry

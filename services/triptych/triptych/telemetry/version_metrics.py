@@ -1,8 +1,8 @@
-"""Series by model and version, made only where two versions of a model answer: what a rollout compares.
+"""Series by model and version, for models with two versions in use: a rollout compares them.
 
-Thousands of models with one version each make no series here. The cardinality follows the rollouts that this
-process has seen: at most MAX_MODELS models, each with its versions, their gRPC codes, SECONDS_BUCKETS, and the
-values that a contract's `observe` names (a closed set of at most 65).
+Models with one version make no series here, so that the cardinality follows the rollouts that this process has seen:
+at most MAX_MODELS models, each with its versions, gRPC codes, SECONDS_BUCKETS, and the values that the contract's
+`observe` names (a closed set of at most 65).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 MAX_MODELS = 100
-# Half as wide as those of all requests: a version twice as slow is at least two buckets away.
+# Half as wide as LATENCY_BUCKETS: a version twice as slow is at least two buckets away.
 SECONDS_BUCKETS = tuple(
     round(step * 10**power, 5) for power in range(-3, 1) for step in (1, 1.5, 2, 3, 5, 7.5)
 )  # 1 ms to 7.5 s
 
 
 class VersionMetrics:
-    """Counts requests by model and version from the moment that a second version of the model is asked."""
+    """Counts requests by model and version, once a second version of the model gets requests."""
 
     def __init__(self, stage: str, registry: CollectorRegistry) -> None:
         self._stage = stage
@@ -47,7 +47,7 @@ class VersionMetrics:
         )
 
     def count(self, model: str, version: str, code: str, seconds: float, answers: Mapping[str, int]) -> None:
-        """One request. Model and version are known to the catalog; `answers` are rows by value."""
+        """Count a request. The catalog knows its model and version; `answers` are rows by value."""
         if not self._is_compared(model, version):
             return
         self._requests.labels(self._stage, model, version, code).inc()

@@ -1,1 +1,1 @@
-"""Reading of contract.yaml: files of strangers, YAML with lines, and the loader that names every fault."""
+"""Reading of contract.yaml: untrusted files, YAML with lines, and the loader that names every fault."""

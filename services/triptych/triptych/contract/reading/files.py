@@ -1,7 +1,7 @@
-"""Reads files that strangers wrote: regular ones, within their folder, up to a size, as UTF-8 text.
+"""Reading of untrusted files: regular files within a folder, up to a size, as UTF-8 text.
 
-A link is followed as long as it stays within the folder: a mounted ConfigMap and git-sync are made of such links.
-Nothing but a regular file is opened: a FIFO would block, and a device may act when it is opened.
+A link is followed if it stays within the folder, since a mounted ConfigMap and git-sync consist of such links. Only
+regular files are opened: a FIFO would block, and a device may act when it is opened.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 class FileError(Exception):
-    """A file that is not read; the text says why, without its name. `line` is where the fault is."""
+    """A file that cannot be read. The text gives the reason without the name; `line` is the place of the fault."""
 
     def __init__(self, text: str, line: int = 1) -> None:
         super().__init__(text)
@@ -77,19 +77,19 @@ def decode(data: bytes) -> str:
 
 
 def cause(error: OSError) -> str:
-    """What the operating system says, in one phrase."""
+    """Reason of an operating system error, in one phrase."""
     return error.strerror or type(error).__name__
 
 
 def kind_fault(mode: int) -> str:
-    """The sentence about something that is neither a regular file nor a folder; '' when it is one."""
+    """Sentence about an entry that is neither a regular file nor a folder; '' if it is one."""
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return ""
     return f"is {_kind(mode)}; want regular files"
 
 
 def resolved(path: str | Path) -> str:
-    """The path without links, as the kernel follows them. Raises `OSError`.
+    """Path with links resolved by the kernel. Raises `OSError`.
 
     `os.path.realpath` cannot follow `/proc/125/root/models`, where KServe puts a model image (kserve#4753).
     """
@@ -106,18 +106,18 @@ def is_within(real: str, folder: str) -> bool:
 
 
 def printable(name: str | Path) -> str:
-    """A name for logs and messages: every byte that is no printable character as an escape, and clipped."""
+    """Name for logs and messages: clipped, with unprintable characters and bytes escaped."""
     text = escaped(str(name))
     return text if len(text) <= MAX_NAME else f"{text[: MAX_NAME - 4]} ..."
 
 
 def printable_path(path: str | Path) -> str:
-    """A path for logs and messages, part by part."""
+    """Path for logs and messages, escaped and clipped part by part."""
     return "/".join(printable(part) for part in str(path).split("/"))
 
 
 def escaped(text: str) -> str:
-    """A text of somebody else's in one line: every character that cannot be shown as an escape."""
+    """Untrusted text in one line, with unprintable characters escaped."""
     return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
@@ -130,7 +130,7 @@ def _escape(char: str) -> str:
 
 
 def _check_place(handle: int, within: Path | None) -> None:
-    """Raises `FileError` for what is not a regular file, and for one outside of the folder."""
+    """Raises `FileError` for anything but a regular file within the folder."""
     mode = os.fstat(handle).st_mode
     if not stat.S_ISREG(mode):
         raise FileError(f"is {_kind(mode)}; want a regular file")

@@ -89,7 +89,7 @@ class _Reader:
             raise ContractError([f"{self._file}:1: want YAML 1.2, got 1.1"])
         if type(root) is not MappingStartEvent:
             raise ContractError([f"{self._file}:1: a contract is a mapping"])
-        self._lines[()] = int(root.start_mark.line) + 1
+        self._lines[()] = _line(root)
         values = self._mapping(root, (), MAX_DEPTH)
         self._expect(DocumentEndEvent)
         self._expect(StreamEndEvent)
@@ -121,7 +121,7 @@ class _Reader:
             place = (*where, key)
             if key in values:
                 raise self._fault(event, place, "given twice")
-            self._lines[place] = event.start_mark.line + 1
+            self._lines[place] = _line(event)
             values[key] = self._value(self._next(), place, depth - 1)
         return values
 
@@ -130,7 +130,7 @@ class _Reader:
         values: list[Any] = []
         while type(event := self._next()) is not SequenceEndEvent:
             place = (*where, len(values))
-            self._lines[place] = event.start_mark.line + 1
+            self._lines[place] = _line(event)
             values.append(self._value(event, place, depth - 1))
         return values
 
@@ -149,7 +149,11 @@ class _Reader:
 
     def _fault(self, event: Any, where: Location, text: str) -> ContractError:
         field = f"{spell(where)}: " if where else ""
-        return ContractError([f"{self._file}:{event.start_mark.line + 1}: {field}{text}"])
+        return ContractError([f"{self._file}:{_line(event)}: {field}{text}"])
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
 
 
 @lru_cache(maxsize=4096)

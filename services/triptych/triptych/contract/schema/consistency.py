@@ -1,4 +1,4 @@
-"""Does a contract hold together? Every name has a value when it is read, and every promise is kept."""
+"""Checks across the fields of a contract: data flow between steps, outputs, observation, examples."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Stage = Literal["preprocess", "postprocess"]
 
 
 def problems(contract: Declarations) -> list[Problem]:
-    """All faults between the parts of a contract, in the order of the document."""
+    """Faults across the fields of a contract, in the order of the document."""
     scope = contract.scope
-    found = list(_doubles(contract))
+    found = list(_duplicates(contract))
     before = _DataFlow("preprocess", scope, contract.inputs, {s.name for s in contract.inputs if not s.required})
     after = _DataFlow("postprocess", scope, contract.model.outputs, set())
     found += before.walk(contract.preprocess)
@@ -33,7 +33,7 @@ def problems(contract: Declarations) -> list[Problem]:
     return found + list(_examples(contract))
 
 
-def _doubles(contract: Declarations) -> Iterator[Problem]:
+def _duplicates(contract: Declarations) -> Iterator[Problem]:
     groups: tuple[tuple[tuple[str, ...], Sequence[object]], ...] = (
         (("inputs",), contract.inputs),
         (("parameters",), contract.parameters),
@@ -51,7 +51,7 @@ def _doubles(contract: Declarations) -> Iterator[Problem]:
 
 
 def _examples(contract: Declarations) -> Iterator[Problem]:
-    """Examples that no caller could send, or whose answer the contract does not promise."""
+    """Faults of examples that no caller could send, or whose outputs the contract does not declare."""
     check_inputs = InputCheck(contract.inputs, contract.max_rows)
     check_parameters = ParameterCheck(contract.parameters)
     names = set[str]()
@@ -70,7 +70,7 @@ def _examples(contract: Declarations) -> Iterator[Problem]:
 
 
 class _DataFlow:
-    """The names that exist as the steps of one stage go by, and what is known of their values."""
+    """Data flow of one stage: the values that exist after each step, and the known facts about them."""
 
     def __init__(self, stage: Stage, scope: Scope, start: Iterable[TensorSpec], maybe: set[str]) -> None:
         self.stage, self.scope, self.maybe = stage, scope, maybe

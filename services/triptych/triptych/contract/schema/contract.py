@@ -1,4 +1,4 @@
-"""The contract: what a model version promises, and how pre- and post-processing are done for it."""
+"""Contract of a model version: its interface for callers, and its pre- and postprocessing."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Contract(Declarations):
         return self
 
     def canonical_json(self) -> bytes:
-        """The one spelling of this contract: sorted keys, defaults written out, unset fields left out."""
+        """Canonical JSON: sorted keys, defaults written out, unset fields left out."""
         document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
     def signature(self) -> str:
-        """What callers of the family rely on, as a line: equal for all members and versions."""
+        """Interface for callers of the family, as a line: equal for all of its models and versions."""
         inputs = [f"{spec.name} {spec.text}{'' if spec.required else ' optional'}" for spec in self.inputs]
         parameters = [f"{spec.name} {spec.type}" for spec in self.parameters]
         outputs = [f"{spec.name} {spec.text}" for spec in self.outputs]

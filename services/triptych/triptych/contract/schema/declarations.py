@@ -18,7 +18,7 @@ STEP_MARK: Final = {"$comment": "a step"}
 
 
 class _StepReference:
-    """A step in JSON Schema is a mark; `json_schema` puts a reference in its place."""
+    """Stands for a step in JSON Schema; `json_schema` replaces it by a reference."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return dict(STEP_MARK)
@@ -35,7 +35,7 @@ Labels = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
 class ModelSpec(Document):
-    """The tensors of Triton's config.pbtxt, with the rows in front."""
+    """Tensors of Triton's config.pbtxt, with the rows as first dimension."""
 
     inputs: Annotated[tuple[TensorSpec, ...], Field(strict=False, min_length=1)]
     outputs: Annotated[tuple[ModelOutputSpec, ...], Field(strict=False, min_length=1)]
@@ -84,7 +84,7 @@ class Declarations(Document):
 
     @property
     def scope(self) -> Scope:
-        """What the steps may refer to."""
+        """Names that the steps may refer to."""
         return Scope(
             inputs={spec.name: spec for spec in self.inputs},
             parameters={spec.name: spec for spec in self.parameters},

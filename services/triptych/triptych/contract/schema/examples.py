@@ -1,4 +1,4 @@
-"""Examples with the answers expected: a version that misses one takes no traffic. Arrays of what a contract writes."""
+"""Examples of a contract: requests with expected outputs. A version that misses one gets no traffic."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Values = Annotated[Any, PlainValidator(_list), WithJsonSchema({"type": "array", 
 
 
 class Example(Document):
-    """A request and what has to be answered. Text stands for its UTF-8 bytes, `{base64: ...}` for other bytes."""
+    """A request with its expected outputs. Text stands for its UTF-8 bytes, `{base64: ...}` for other bytes."""
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
     inputs: Annotated[dict[Name, Values], Field(min_length=1, description="the rows of each input, as lists")]
@@ -79,7 +79,7 @@ def _array(spec: TensorSpec, rows: list[Any]) -> Array:
 
 
 def _flattened(rows: Any) -> tuple[tuple[int, ...], list[Any]]:
-    """Shape and elements of nested lists. Raises ValueError for uneven ones."""
+    """Shape and elements of nested lists. Raises ValueError if they are uneven."""
     if not isinstance(rows, list):
         return (), [rows]
     parts = [_flattened(row) for row in rows]
@@ -89,7 +89,7 @@ def _flattened(rows: Any) -> tuple[tuple[int, ...], list[Any]]:
 
 
 def _element(datatype: str, value: Any) -> Any:
-    """Raises TypeError for a value of another kind: nothing is converted silently."""
+    """Value of an element. Raises TypeError for a value of another type: nothing is converted silently."""
     if datatype == "BYTES":
         if isinstance(value, str):
             return value.encode()

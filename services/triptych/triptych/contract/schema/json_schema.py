@@ -1,4 +1,4 @@
-"""JSON Schema of a contract, for editors, and the table of steps, for people; both from the classes."""
+"""JSON Schema of a contract for editors, and the table of steps for the documentation, both from the classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
 def contract_schema() -> dict[str, Any]:
-    """The schema of contract.yaml, with every step that is known here."""
+    """Schema of contract.yaml, with every installed step."""
     schema = Contract.model_json_schema(by_alias=True)
     definitions: dict[str, Any] = schema["$defs"]
     for op, step in vocabulary().items():
@@ -29,19 +29,19 @@ def contract_schema() -> dict[str, Any]:
 
 
 def contract_schema_text() -> str:
-    """The same as the file docs/contract.schema.json."""
+    """Text of the file docs/contract.schema.json."""
     return json.dumps(contract_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _step_schema(steps: Mapping[str, type[Step]]) -> dict[str, Any]:
-    """By `op`, with if and then: an editor complains of the one step that is meant, not of all the others."""
+    """Schema of a step by `op`, with if and then, so that an editor reports faults of that step only."""
     cases = [{"if": {"properties": {"op": {"const": op}}}, "then": {"$ref": f"#/$defs/step_{op}"}} for op in steps]
     names = {"enum": list(steps), "description": "name of the step"}
     return {"type": "object", "required": ["op"], "properties": {"op": names}, "allOf": cases}
 
 
 def _plain(node: Any) -> Any:
-    """References in place of marks, and docstrings as lines that a tooltip can show."""
+    """Replace step marks by references, and dedent docstrings for tooltips."""
     if node == STEP_MARK:
         return {"$ref": "#/$defs/Step"}
     if isinstance(node, dict):
@@ -53,7 +53,7 @@ def _plain(node: Any) -> Any:
 
 
 def steps_table() -> str:
-    """Every step with its fields, as Markdown."""
+    """Table of every step with its fields, as Markdown."""
     return "\n".join(_section(op, step) for op, step in vocabulary().items())
 
 
@@ -77,7 +77,7 @@ def _default(field: Mapping[str, Any]) -> str:
 
 
 def _value(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
-    """A field's values in a few words: `whole number, 1 to 16384`."""
+    """Values of a field in a few words: `whole number, 1 to 16384`."""
     if "$ref" in field:
         return "`{parameter: name}`"
     for alternatives in ("anyOf", "oneOf"):

@@ -1,4 +1,4 @@
-"""What a version is seen to answer: which output's values are counted, so that two versions can be compared."""
+"""Observation of outputs: values of one output are counted, so that two versions can be compared."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pydantic import Field, model_validator
 from triptych.contract.specs import Document, Name, Number, TensorSpec
 from triptych.datatypes import Array
 
-MAX_VALUES: Final = 64  # each is a label value in Prometheus, for each version
+MAX_VALUES: Final = 64  # each is a label value in Prometheus for each version
 OTHER: Final = "other"
 
-Count = Callable[[Mapping[str, Array]], Mapping[str, int]]
+CountRows = Callable[[Mapping[str, Array]], Mapping[str, int]]
 
 
 class Observe(Document):
@@ -40,7 +40,7 @@ class Observe(Document):
         return self
 
     def faults(self, outputs: Sequence[TensorSpec], labels: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
-        """What does not fit to the rest of the contract, by field."""
+        """Faults across the rest of the contract, by field."""
         spec = next((spec for spec in outputs if spec.name == self.output), None)
         if spec is None:
             yield "output", f"no output '{self.output}'; there are: {', '.join(sorted(s.name for s in outputs))}"
@@ -55,8 +55,8 @@ class Observe(Document):
             elif len(set(table)) > MAX_VALUES:
                 yield "labels", f"want at most {MAX_VALUES} words to count, table '{self.labels}' has {len(set(table))}"
 
-    def compile(self, labels: Mapping[str, Sequence[str]]) -> Count:
-        """A function from the outputs of a request to rows by value; a word outside of the table is `other`."""
+    def compile(self, labels: Mapping[str, Sequence[str]]) -> CountRows:
+        """Function from the outputs of a request to rows by value. A word outside of the table is `other`."""
         value = self._words(labels[self.labels]) if self.labels is not None else self._limits()
 
         def count(outputs: Mapping[str, Array]) -> Mapping[str, int]:
@@ -78,6 +78,6 @@ class Observe(Document):
         return lambda number: names[int(np.searchsorted(limits, number))]
 
 
-def nothing(_outputs: Mapping[str, Array]) -> Mapping[str, int]:
-    """The count of a contract that observes nothing."""
+def observe_nothing(_outputs: Mapping[str, Array]) -> Mapping[str, int]:
+    """Counting function of a contract that observes nothing."""
     return {}

@@ -1,1 +1,1 @@
-"""The vocabulary of steps: `images`, `tables`, `answers`, `boxes`, and what `registry` finds installed."""
+"""Steps of a contract: `images`, `tables`, `answers`, `boxes`, and those that `registry` finds installed."""

@@ -1,4 +1,4 @@
-"""What a step is: fields that validate, names it reads and writes, and a function it compiles to."""
+"""Base of all steps: validated fields, names of the values read and written, and a compiled function."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pydantic import Discriminator, Field, Tag
 from triptych.contract.specs import AnyScalar, Document, InputSpec, Name, ParameterSpec, Scalar
 from triptych.datatypes import Array
 
-FEW: Final = 64  # elements up to which Python's own functions are faster than numpy's
+FEW: Final = 64  # elements up to which Python's min and max are faster than numpy's
 
 
 class Environment(dict[str, Any]):
-    """Values by name while a request is worked on.
+    """Values of a request by name.
 
     A value is a numpy array of `rows` rows or, from `decode_image` to `resize`, a sequence of `rows` pictures.
-    Steps replace values and never write into one: it may be the caller's buffer.
+    Steps replace values and never write into one, since it may be the caller's buffer.
     """
 
     __slots__ = ("parameters", "rows")
@@ -66,7 +66,7 @@ ScalarOrList = Annotated[
 
 
 def value_of(setting: float | str | ParameterRef) -> Callable[[Environment], Any]:
-    """How to get at a setting when the request is there: a constant, or its parameter."""
+    """Function from a request to the value of a setting: a constant, or a request parameter."""
     if isinstance(setting, ParameterRef):
         name = setting.parameter
         return lambda env: env.parameters[name]
@@ -75,7 +75,7 @@ def value_of(setting: float | str | ParameterRef) -> Callable[[Environment], Any
 
 @dataclass(frozen=True)
 class Scope:
-    """What a contract declares beside its steps."""
+    """Declarations of a contract that its steps refer to."""
 
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
     parameters: Mapping[str, ParameterSpec] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a value before any request: its last dimension, and how many classes its ids name."""
+    """Facts about a value that are known without a request: its last dimension, and its number of classes."""
 
     width: int | None = None
     classes: int | None = None
@@ -93,71 +93,72 @@ class Facts:
 class Step(Document):
     """One operation. A subclass sets `op: Literal["its_name"]`, its fields, and `compile`.
 
-    The class variables say which fields hold names of values: read, read if there, written.
+    The class variables name the fields that hold names of values: read, read if present, written.
     """
 
     READS: ClassVar[tuple[str, ...]] = ("input",)
-    READS_IF_THERE: ClassVar[tuple[str, ...]] = ()
+    READS_IF_PRESENT: ClassVar[tuple[str, ...]] = ()
     WRITES: ClassVar[tuple[str, ...]] = ("output",)
     PARAMETER_TYPES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     op: str
 
     def compile(self, scope: Scope) -> Run:
-        """The function that is called per request; everything that can be worked out before it, is."""
+        """Function that runs for each request. Everything independent of the request is computed here."""
         raise NotImplementedError(f"step '{self.op}' has no compile method")
 
     def reads(self) -> Iterator[tuple[str, str, bool]]:
-        """(field, name of the value, whether it must be there)."""
-        for fields, needed in ((self.READS, True), (self.READS_IF_THERE, False)):
+        """(field, name of the value, whether it is required)."""
+        for fields, needed in ((self.READS, True), (self.READS_IF_PRESENT, False)):
             for field_ in fields:
                 for name in _names(getattr(self, field_)):
                     yield field_, name, needed
 
     def writes(self) -> Iterator[str]:
+        """Names of the values written."""
         for field_ in self.WRITES:
             yield from _names(getattr(self, field_))
 
     def parameters(self) -> Iterator[tuple[str, ParameterRef]]:
-        """(field, reference) for every field that comes with the request."""
+        """(field, reference) for every field whose value is a request parameter."""
         for field_ in type(self).model_fields:
             value = getattr(self, field_)
             if isinstance(value, ParameterRef):
                 yield field_, value
 
     def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
-        """(field, fault) for what can be wrong only together with the rest of the contract."""
+        """(field, fault) for faults that depend on the rest of the contract."""
         return iter(())
 
     def examples(self) -> dict[str, object]:
-        """For values it reads, an element (or row) that it accepts, for the trial run of `verify`."""
+        """An acceptable element or row for some values that it reads, for the trial run."""
         return {}
 
     def unpacked_bytes(self, inputs: Mapping[str, Array]) -> int:
-        """How many bytes of memory it goes through beyond those of the inputs, by a quick look at them.
+        """Estimate of the bytes that it makes by decoding these inputs, which are not checked yet.
 
-        The inputs have not been checked yet. Small work is done at once, and keeps everybody waiting meanwhile.
+        Small work runs on the event loop and blocks it, so decoding has to count.
         """
         return 0
 
     def row_bytes(self) -> int:
-        """Bytes of one row of its result, as far as its fields alone say; 0 where they do not."""
+        """Bytes of one row of its result by its fields alone; 0 if they do not determine it."""
         return 0
 
     def made_bytes(self, env: Environment) -> int:
-        """Most bytes that it makes of these values: no datatype is wider than 8 bytes."""
+        """Upper bound of the bytes that it allocates for these values: no datatype is wider than 8 bytes."""
         return 8 * self.elements(env)
 
     def work(self, env: Environment) -> int:
-        """About how many elements it goes through."""
+        """Estimate of the number of elements that it processes."""
         return self.elements(env)
 
     def elements(self, env: Environment) -> int:
-        """Elements of the arrays that it reads, each as often as it is read."""
+        """Number of elements of the arrays that it reads, each counted as often as it is read."""
         return sum(np.size(env[name]) for _, name, _ in self.reads() if isinstance(env.get(name), np.ndarray))
 
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
-        """What is known of the values written."""
+        """Facts about the values written."""
         return dict.fromkeys(self.writes(), Facts())
 
 
@@ -168,20 +169,21 @@ def _names(value: object) -> tuple[str, ...]:
 
 
 class MapStep(Step):
-    """A step from one value to one value: `output` is `input` unless said otherwise."""
+    """A step from one value to one value. `output` is `input` by default."""
 
     input: Name
     output: Annotated[Name | None, Field(description="name of the result; replaces `input` when left out")] = None
 
     @property
     def result(self) -> str:
+        """Name of the value written."""
         return self.output or self.input
 
     def writes(self) -> Iterator[str]:
         yield self.result
 
     def function(self, scope: Scope) -> Callable[[Any], Any]:
-        """The map itself, for steps that need no more than the value."""
+        """Function of the value, for steps that need nothing else."""
         raise NotImplementedError(f"step '{self.op}' has neither function nor compile")
 
     def compile(self, scope: Scope) -> Run:
@@ -194,24 +196,24 @@ class MapStep(Step):
 
 
 class ElementwiseStep(MapStep):
-    """A map that keeps the shape, so what was known stays known."""
+    """A map that keeps the shape, and so the facts."""
 
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
         return {self.result: facts.get(self.input, Facts())}
 
 
 def extremes(array: Array) -> tuple[Any, Any]:
-    """The smallest and the largest value of an array that has some; a NaN among them is both.
+    """Smallest and largest value of a non-empty array; both are NaN if it has one.
 
-    A reduction of numpy takes 2 us, however few values there are; Python needs 1 us for both of 28 (2026-11-29).
+    A reduction of numpy takes 2 us for any number of values; Python needs 1 us for both of 28 (2026-11-29).
     """
     if array.size <= FEW:
         values = array.ravel().tolist()
-        if math.isfinite(sum(values)):  # otherwise one may be NaN, which min and max pass over
+        if math.isfinite(sum(values)):  # else one may be NaN, which min and max ignore
             return min(values), max(values)
     return np.minimum.reduce(array, axis=None), np.maximum.reduce(array, axis=None)
 
 
 def first_row(bad: Array) -> int:
-    """The first row with a True anywhere in it."""
+    """Index of the first row with a True in it."""
     return int(bad.reshape(bad.shape[0], -1).any(axis=1).argmax())

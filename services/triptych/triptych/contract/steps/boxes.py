@@ -14,7 +14,7 @@ from triptych.datatypes import Array
 
 
 class Nms(Step):
-    """Non-maximum suppression: of boxes that overlap, the one with the best score stays.
+    """Non-maximum suppression: of overlapping boxes only the one with the best score stays.
 
     `boxes` is [n,m,4]; `scores` [n,m], or [n,m,c] for c classes, of which each box takes its best and
     competes only within it. All results have `maximum` places per row, best first, the unused ones 0
@@ -60,10 +60,10 @@ class Nms(Step):
             class_id = np.full((rows, places), -1, np.int32)
             count = np.zeros(rows, np.int32)
             for row in range(rows):
-                kept = _suppress(boxes[row], best[row], classes[row], score_of(env), iou_of(env), places)
-                used = count[row] = len(kept)
-                out[row, :used], score[row, :used] = boxes[row, kept], best[row, kept]
-                class_id[row, :used] = classes[row, kept]
+                selected = _suppress(boxes[row], best[row], classes[row], score_of(env), iou_of(env), places)
+                used = count[row] = len(selected)
+                out[row, :used], score[row, :used] = boxes[row, selected], best[row, selected]
+                class_id[row, :used] = classes[row, selected]
             env.update(self._named(out, score, class_id, count))
 
         return run
@@ -99,16 +99,16 @@ def _best(scores: Array) -> tuple[Array, Array]:
 def _suppress(
     boxes: Array, scores: Array, classes: Array, score_threshold: float, iou_threshold: float, most: int
 ) -> list[int]:
-    """Indices of the boxes of one row that stay, best first; the lower index when scores are equal."""
+    """Indices of the boxes of one row that stay, best first. Of equal scores the lower index wins."""
     order = np.argsort(-scores, kind="stable")
     order = order[scores[order] >= score_threshold]
-    kept: list[int] = []
-    while order.size and len(kept) < most:
+    selected: list[int] = []
+    while order.size and len(selected) < most:
         first, rest = int(order[0]), order[1:]
-        kept.append(first)
+        selected.append(first)
         rival = (classes[rest] == classes[first]) & (_overlap(boxes[first], boxes[rest]) > iou_threshold)
         order = rest[~rival]
-    return kept
+    return selected
 
 
 def _overlap(box: Array, others: Array) -> Array:

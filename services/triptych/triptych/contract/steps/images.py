@@ -1,4 +1,4 @@
-"""Steps on pictures: from an encoded file to the model's pixels."""
+"""Steps on pictures: from encoded files to the pixels of the model."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ Pixels = Annotated[int, Field(ge=1, le=16384)]
 
 
 class Pictures(Sequence[Array]):
-    """Pictures of their own sizes, each made at the moment that it is asked for, and not kept.
+    """Lazy sequence of pictures of different sizes. Each is made when it is read, and is not stored.
 
-    A picture of 12 million pixels is 36 MB unpacked: those of one request are never in memory together.
+    A picture of 12 million pixels takes 36 MB, so the pictures of a request are never in memory together.
     """
 
     def __init__(self, rows: int, make: Callable[[int], Array]) -> None:
@@ -87,7 +87,7 @@ class DecodeImage(MapStep):
         return sum(self._bytes_of(data) for data in files.flat)
 
     def _bytes_of(self, data: bytes) -> int:
-        """0 for what will be refused before a pixel is unpacked."""
+        """Bytes of the decoded picture; 0 for a file that will be refused by its header."""
         kind = format_of(data)
         if kind is None or kind not in self.formats:
             return 0
@@ -99,17 +99,17 @@ class DecodeImage(MapStep):
 
     def function(self, scope: Scope) -> Callable[[Array], Pictures]:
         def pictures(files: Array) -> Pictures:
-            looked = [self._look(data, row) for row, data in enumerate(files)]
-            counted = sum(pixels for _, _, pixels in looked)
+            inspected = [self._inspect(data, row) for row, data in enumerate(files)]
+            counted = sum(pixels for _, _, pixels in inspected)
             if counted > self.max_request_pixels:
                 most = f"at most {self.max_request_pixels} pixels in one request"
                 raise InvalidInput(self.input, most, f"{counted} in {len(files)} pictures")
-            return Pictures(len(files), lambda row: self._decode(files[row], row, *looked[row][:2]))
+            return Pictures(len(files), lambda row: self._decode(files[row], row, *inspected[row][:2]))
 
         return pictures
 
-    def _look(self, data: bytes, row: int) -> tuple[Format, Header, int]:
-        """The format, the header, and the pixels that count. Decodes nothing."""
+    def _inspect(self, data: bytes, row: int) -> tuple[Format, Header, int]:
+        """Format, header and counted pixels of a file, without decoding it."""
         kind = format_of(data)
         if kind is None or kind not in self.formats:
             raise InvalidInput(self.input, f"a {self._names} file", f"row {row}: {self._other(data, kind)}")
@@ -154,7 +154,7 @@ class Crop(MapStep):
     Nothing happens when `box` is an optional input that the request left out.
     """
 
-    READS_IF_THERE = ("box",)
+    READS_IF_PRESENT = ("box",)
 
     op: Literal["crop"]
     box: Name

@@ -1,4 +1,4 @@
-"""The vocabulary: the steps here, and those that installed packages add.
+"""Registry of steps: those of this package, and those of installed packages.
 
 A package adds steps with entry points of the group `triptych.steps`, each naming a subclass of Step:
 
@@ -25,12 +25,12 @@ BUILT_IN: Final[tuple[type[Step], ...]] = (*images.STEPS, *tables.STEPS, *answer
 
 
 class StepConflict(TypeError):
-    """An installed package offers something that cannot join the vocabulary."""
+    """An entry point of an installed package is not a step, or has the name of another."""
 
 
 @cache
 def vocabulary() -> Mapping[str, type[Step]]:
-    """Every known step by its op. Read when first needed: a package with steps imports this one."""
+    """Every known step by its op. Read at first use, because a package with steps imports this one."""
     steps = {op_of(step): step for step in BUILT_IN}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         step = _load(entry)
@@ -40,7 +40,7 @@ def vocabulary() -> Mapping[str, type[Step]]:
 
 
 def op_of(step: type[Step]) -> str:
-    """The one word of `op: Literal["..."]`."""
+    """Name of a step, from its `op: Literal["..."]`."""
     words = get_args(step.model_fields["op"].annotation)
     if len(words) != 1 or not isinstance(words[0], str):
         raise StepConflict(f'{step.__module__}.{step.__qualname__}: op must be Literal["one_name"]')
@@ -55,7 +55,7 @@ def _load(entry: EntryPoint) -> type[Step]:
 
 
 def parse_step(value: Any) -> Step:
-    """A step from its fields, by `op`. Faults carry their place within the step."""
+    """Parse a step from its fields, by `op`. Faults have their location within the step."""
     if isinstance(value, Step):
         return value
     if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Steps on columns of numbers and words: from what callers send to the model's features."""
+"""Steps on columns of numbers and words: from the inputs to the features of the model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from triptych.contract.steps.base import (
 from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array, name_of
 from triptych.errors import ContractViolation, InvalidInput
 
-TABLE_VALUES = 1024  # of one_hot: a table of so many values takes 4 MiB, of 100,000 it would take 40 GB
+TABLE_VALUES = 1024  # of one_hot, for which a table is made: it takes 4 MiB for so many, and 40 GB for 100,000
 
 Integers = Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
 Words = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
@@ -39,7 +39,7 @@ class Require(Step):
     """Makes an optional input present: fills in `default` when it was left out, or refuses the request."""
 
     READS = ()
-    READS_IF_THERE = ("input",)
+    READS_IF_PRESENT = ("input",)
     WRITES = ("input",)
 
     op: Literal["require"]
@@ -129,7 +129,7 @@ class Cast(ElementwiseStep):
 
 
 def _cast_to_float(values: Array, dtype: np.dtype[Any], name: str) -> Array:
-    """Refuses a number that would become infinite; one that is infinite already stays so."""
+    """Cast to a float. Refuse a finite number that would become infinite."""
     if values.dtype.itemsize <= 1 or (dtype.itemsize >= 4 and values.dtype.itemsize <= dtype.itemsize):
         return values.astype(dtype)
     with np.errstate(over="ignore"):
@@ -176,7 +176,7 @@ _OUTSIDE: Final[Mapping[str, Callable[[Array, Any], Array]]] = {
 
 
 def range_check(name: str, limits: dict[str, int | float]) -> Callable[[Array], Array]:
-    """A function that passes values through, or names the first row and value outside the limits."""
+    """Function that returns its values, or raises InvalidInput with the first row and value outside of the limits."""
     tests = [(_OUTSIDE[end], limit) for end, limit in limits.items()]
     want = f"values {interval_text(limits)}"
 
@@ -274,22 +274,22 @@ class OneHot(MapStep):
 
 
 def _one_hot_rows(count: int) -> Callable[[Array], Array]:
-    """From places to rows of 0 and 1, all zeros for place `count`: a table where it is small, for it is faster."""
+    """Function from column indices to rows of 0 and 1; index `count` gives zeros. A small table is faster."""
     if count <= TABLE_VALUES:
         table = np.vstack([np.eye(count, dtype=np.float32), np.zeros((1, count), np.float32)])
-        return lambda places: table[places]
+        return lambda indices: table[indices]
 
-    def rows(places: Array) -> Array:
-        out = np.zeros((*places.shape, count), np.float32)
-        known = np.nonzero(places < count)
-        out[(*known, places[known])] = 1
+    def rows(indices: Array) -> Array:
+        out = np.zeros((*indices.shape, count), np.float32)
+        known = np.nonzero(indices < count)
+        out[(*known, indices[known])] = 1
         return out
 
     return rows
 
 
 def _first_object(row: Any, bad: Any) -> Any:
-    """The first bad word or number of a row, as Python has it."""
+    """The first bad word or number of a row, as a Python value."""
     value = row[bad].tolist()[0] if isinstance(row, np.ndarray) else row
     if isinstance(value, bytes):
         return value.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Decoding: every pixel of an answer comes from its file, or the file is refused."""
+"""Decoder of PNG and JPEG files. A file is refused unless every pixel comes from it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from triptych.contract.steps.image_files.exif import orientation_of, upright
 from triptych.contract.steps.image_files.formats import BrokenImage, Format, Header, cut_off
 from triptych.datatypes import Array
 
-# Threads belong to the stage's pool: with OpenCV's own on top, every request would fight for every core.
+# The stage's thread pool has a thread for each core; OpenCV's own threads would compete with them.
 cv2.setNumThreads(1)
-# A broken picture is answered to the caller; OpenCV's warnings about it would let anyone fill the log.
+# The caller gets an error for a broken picture; OpenCV's warnings about it would let callers fill the log.
 if "OPENCV_LOG_LEVEL" not in os.environ:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-# Bytes other than 00 that a camera may leave between the last pixel and the end marker; more of them are damage.
+# Non-zero bytes that a camera may leave between the last pixel and the end marker; more of them are damage.
 MAX_PADDING_BYTES: Final = 16
 _ROWS_AT_ONCE: Final = 16
 
-# libjpeg's warnings that concern no pixel: of a header, and of bytes between the last pixel and the end marker.
+# libjpeg's warnings that concern no pixel: about headers, and about bytes between the last pixel and the end marker.
 _IN_HEADER: Final = re.compile(
     "unknown JFIF revision|Unknown Adobe color transform|bad ICC marker|Invalid SOS parameters for sequential JPEG|"
     "extraneous bytes before marker 0x(?!d[0-79])"
@@ -36,17 +36,17 @@ _RARE_SAMPLING: Final = "Could not determine subsampling"
 
 
 def header_of(data: bytes, kind: Format) -> Header:
-    """The size of the picture, read without decoding a pixel. Raises BrokenImage."""
+    """Header of a picture, read without decoding a pixel. Raises BrokenImage."""
     return png.header_of(data) if kind == "png" else jpeg.header_of(data)
 
 
 def passes_of(data: bytes, kind: Format) -> int:
-    """How often a decoder goes over the pixels. Raises BrokenImage for too often."""
+    """Number of passes of a decoder over the pixels. Raises BrokenImage for too many."""
     return jpeg.scans_of(data).number if kind == "jpeg" else 1
 
 
 def decode(data: bytes, kind: Format, header: Header) -> Array:
-    """The upright picture, uint8 [height,width,3] in RGB. Raises BrokenImage unless all of it is in the file."""
+    """Upright picture, uint8 [height,width,3] in RGB. Raises BrokenImage unless the file has all of it."""
     if kind == "png":
         whole = png.whole_png(data)
         picture, orientation = _png(whole.data, header), orientation_of(whole.exif)
@@ -56,7 +56,7 @@ def decode(data: bytes, kind: Format, header: Header) -> Array:
 
 
 def _png(data: bytes, header: Header) -> Array:
-    """libpng refuses a still picture that lacks a row, has a wrong checksum or breaks off."""
+    """Decode a PNG. libpng refuses a picture that lacks a row, has a wrong checksum or is cut off."""
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
@@ -67,9 +67,9 @@ def _png(data: bytes, header: Header) -> Array:
 
 
 def _jpeg(data: bytes, header: Header) -> Array:
-    """libjpeg's warnings are errors here: after most of them it makes up the pixels.
+    """Decode a JPEG. libjpeg's warnings are errors, because after most of them it invents pixels.
 
-    After a warning that concerns no pixel, the file is decoded again without its cause, so that no second one hides.
+    After a warning that concerns no pixel, the file is decoded again without its cause, as it may hide another.
     """
     out = np.zeros((header.height, header.width, 4 if header.channels == 4 else 3), np.uint8)
     rest = data
@@ -84,7 +84,7 @@ def _jpeg(data: bytes, header: Header) -> Array:
 
 
 def _without_cause(data: bytes, warning: str) -> bytes:
-    """The same picture without what the warning is about. Raises BrokenImage where that concerns pixels."""
+    """The file without the cause of a warning. Raises BrokenImage if the warning concerns pixels."""
     if _IN_HEADER.search(warning):
         return jpeg.plain(data)
     if (found := _BEFORE_END.search(warning)) is not None:
@@ -94,13 +94,13 @@ def _without_cause(data: bytes, warning: str) -> bytes:
             return data[:start] + jpeg.EOI
     if _CUT_OFF in warning:
         raise cut_off(data)
-    if _RARE_SAMPLING in warning:  # TurboJPEG has no name for it; libjpeg would, but fills what is damaged
+    if _RARE_SAMPLING in warning:  # TurboJPEG does not support it; libjpeg does, but invents damaged pixels
         raise BrokenImage("of a rare chroma subsampling; served are 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1 and 4:4:1")
     raise _damaged(data)
 
 
 def _rgb(inks: Array) -> Array:
-    """RGB of CMYK as Adobe stores it, and as all decoders take it: inverted, so 255 is no ink."""
+    """RGB of CMYK in Adobe's inverted form, which all decoders assume: 255 is no ink."""
     out = np.zeros((*inks.shape[:2], 3), np.uint8)
     for row in range(0, len(inks), _ROWS_AT_ONCE):
         some = inks[row : row + _ROWS_AT_ONCE].astype(np.uint16)

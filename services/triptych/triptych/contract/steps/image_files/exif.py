@@ -1,4 +1,4 @@
-"""The orientation of a photograph, from its EXIF data (TIFF 6.0; EXIF 2.3, tag 274)."""
+"""Orientation of a photograph from its EXIF data (TIFF 6.0; EXIF 2.3, tag 274)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SIZES: Final = {1: 1, 3: 2, 4: 4}  # bytes of the whole numbers of TIFF: BYTE, 
 
 
 def orientation_of(exif: bytes) -> int:
-    """The orientation from 1 to 8; 1, which is upright, where EXIF data says none or cannot be read.
+    """Orientation from 1 to 8; 1 (upright) if the EXIF data has none or cannot be read.
 
     The last of several tags counts, as in Pillow.
     """
@@ -33,12 +33,12 @@ def orientation_of(exif: bytes) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 
-# What cv2.flip is to do, behind a transposition for the orientations from 5 on.
+# Argument of cv2.flip, after a transposition for orientations from 5.
 _FLIPS: Final = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 
 
 def upright(picture: Array, orientation: int) -> Array:
-    """The picture as its photographer saw it; `picture` itself may be overwritten."""
+    """The upright picture. `picture` itself may be overwritten."""
     if orientation >= 5:
         picture = cv2.transpose(picture)
     if orientation in _FLIPS:

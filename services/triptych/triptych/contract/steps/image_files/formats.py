@@ -1,4 +1,4 @@
-"""Formats of encoded pictures by their first bytes, and what a decoder must know before it unpacks a pixel."""
+"""Formats of image files by their first bytes, and the header that is read before decoding."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _OTHERS: Final = (
 
 
 class Header(NamedTuple):
-    """A picture as its file's header says: stored size in pixels, before any EXIF rotation."""
+    """Header of an image file: stored size in pixels, before any EXIF rotation."""
 
     width: int
     height: int
@@ -60,23 +60,23 @@ class Header(NamedTuple):
 
     @property
     def unpacked_bytes(self) -> int:
-        """RGB; a JPEG of four colours is unpacked beside it."""
+        """Bytes of the decoded picture: RGB, and the CMYK pixels of a JPEG of four colours."""
         return self.pixels * (7 if self.channels == 4 else 3)
 
 
 class BrokenImage(ValueError):
-    """The file ends early, contradicts itself or is of a kind that is not served; the text says how."""
+    """The file is cut off, inconsistent, or of a variant that is not served; the text says which."""
 
 
 def format_of(data: bytes) -> Format | None:
-    """The format by its first bytes, or None."""
+    """Format by the first bytes, or None."""
     if data.startswith(PNG_SIGNATURE):
         return "png"
     return "jpeg" if data.startswith(JPEG_SIGNATURE) else None
 
 
 def other_format(data: bytes) -> str | None:
-    """The name of a known format that is not served, or None."""
+    """Name of a known format that is not served, or None."""
     for offset, signature, name in _OTHERS:
         if data.startswith(signature, offset):
             return name
@@ -84,5 +84,5 @@ def other_format(data: bytes) -> str | None:
 
 
 def cut_off(data: bytes) -> BrokenImage:
-    """The fault of a file that ends before its picture does."""
+    """Error for a file that ends before its picture."""
     return BrokenImage(f"cut off after {len(data)} bytes")

@@ -1,4 +1,4 @@
-"""JPEG files: their segments, the number of their scans, and the header that a strict decoder takes.
+"""JPEG files: segments, number of scans, and a header that a strict decoder accepts.
 
 ITU-T T.81 annex B (markers and segments), JFIF 1.02, and Adobe technical note 5116 (APP14).
 """
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from triptych.contract.steps.image_files.formats import BrokenImage, Header, cut_off
 
-# Every scan goes over all pixels. Encoders make 1 to 20; a small file of thousands is an attack.
+# Each scan passes over all pixels. Encoders make 1 to 20; a small file with thousands is an attack.
 MAX_SCANS: Final = 100
 # Cameras write some ten segments, and one for each 64 KiB of a profile, thumbnail or depth map.
 MAX_SEGMENTS: Final = 10_000
@@ -26,14 +26,14 @@ _NOT_SERVED: Final = {
     0xC3: "coded without loss",
     0xCB: "coded without loss",
 }
-# Within coded data an FF is followed by 00 or RSTn; before a marker there may be more FF, which are fill.
+# Within coded data FF is followed by 00 or RSTn. More FF before a marker are fill bytes.
 _MARKER: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _JFIF: Final = b"\xff\xe0\x00\x10JFIF\0\x01\x02\0\0\x01\0\x01\0\0"
 _ADOBE: Final = b"\xff\xee\x00\x0eAdobe\0d\0\0\0\0"
 
 
 class Segment(NamedTuple):
-    """A segment of the header: its marker, its place in the file, and that of its body."""
+    """Segment of the header: its marker, and its position in the file."""
 
     marker: int
     start: int
@@ -42,14 +42,14 @@ class Segment(NamedTuple):
 
 
 class Scans(NamedTuple):
-    """How often a decoder goes over the pixels, and where the end marker is."""
+    """Number of passes over the pixels, and position of the end marker."""
 
     number: int
     end: int
 
 
 def header_of(data: bytes) -> Header:
-    """The size of the picture and the number of its colours. Raises BrokenImage."""
+    """Size of the picture and number of its colours. Raises BrokenImage."""
     for segment in _segments(data):
         if segment.marker in _SOF:
             return _frame(data, segment)
@@ -59,9 +59,9 @@ def header_of(data: bytes) -> Header:
 
 
 def scans_of(data: bytes, most: int = MAX_SCANS) -> Scans:
-    """The scans of the picture. Raises BrokenImage for a file without an end, and for one of more than `most` scans.
+    """Scans of the picture. Raises BrokenImage for a file without an end, or with more than `most` scans.
 
-    Nothing behind the end marker counts: phones append a video there, and stereo cameras a second picture.
+    Bytes behind the end marker are ignored: phones append a video there, and stereo cameras a second picture.
     """
     first = next((segment for segment in _segments(data) if segment.marker == _SOS), None)
     if first is None:
@@ -85,7 +85,7 @@ def scans_of(data: bytes, most: int = MAX_SCANS) -> Scans:
 
 
 def exif_of(data: bytes) -> bytes:
-    """The TIFF structure of the first EXIF segment before the pixels, or nothing."""
+    """TIFF structure of the first EXIF segment before the pixels, or empty bytes."""
     for marker, _, body, end in _segments(data):
         if marker == _APP1 and data.startswith(b"Exif\0\0", body):
             return data[body + 6 : end]
@@ -93,25 +93,25 @@ def exif_of(data: bytes) -> bytes:
 
 
 def plain(data: bytes) -> bytes:
-    """The same picture with a header of no more than a decoder needs: no profiles, no comments, no stray bytes.
+    """The picture with a minimal header: no profiles, no comments, no stray bytes.
 
-    The markers of JFIF and Adobe say what the colours are; they are written anew, with known values. A sequential
-    scan has all coefficients at once, whatever its header says.
+    The markers of JFIF and Adobe define the colour space; they are rewritten with known values. A sequential scan
+    always has all coefficients, so its header is corrected.
     """
-    kept = [SOI]
+    output = [SOI]
     components, sequential = header_of(data).channels, False
     for marker, start, body, end in _segments(data):
         if marker == _APP0 and data.startswith(b"JFIF\0", body):
-            kept.append(_JFIF)
+            output.append(_JFIF)
         elif marker == _APP14 and data.startswith(b"Adobe", body) and end - body >= 12:
             coded = 2 if components == 4 else 1  # YCCK, YCbCr
-            kept.append(_ADOBE + bytes([0 if data[body + 11] == 0 else coded]))
+            output.append(_ADOBE + bytes([0 if data[body + 11] == 0 else coded]))
         elif marker == _SOS:
             head = data[start : end - 3] + b"\0\x3f\0" if sequential else data[start:end]
-            return b"".join([*kept, head, memoryview(data)[end:]])
+            return b"".join([*output, head, memoryview(data)[end:]])
         elif not (_APP0 <= marker <= _APP15 or marker == _COM):
             sequential = sequential or marker in _SEQUENTIAL
-            kept.append(data[start:end])
+            output.append(data[start:end])
     raise cut_off(data)
 
 
@@ -135,9 +135,9 @@ def _frame(data: bytes, segment: Segment) -> Header:
 
 
 def _segments(data: bytes) -> Iterator[Segment]:
-    """The segments up to and with the first scan's header; ends early where the file does.
+    """Segments up to the first scan's header; fewer if the file is cut off.
 
-    Stray bytes between two segments are passed over, as every decoder does.
+    Stray bytes between segments are skipped, as in every decoder.
     """
     at = 2
     for _ in range(MAX_SEGMENTS):

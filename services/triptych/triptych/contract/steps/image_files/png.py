@@ -1,4 +1,4 @@
-"""PNG files: their chunks, checked one by one, and what of them a decoder needs.
+"""PNG files: check of the chunks, and a minimal file for the decoder.
 
 https://www.w3.org/TR/png-3/, chapters 5 (chunks) and 11 (their contents).
 """
@@ -13,19 +13,19 @@ from triptych.contract.steps.image_files.formats import PNG_SIGNATURE, BrokenIma
 # A PNG of more chunks than this was not made by any encoder: a 25 megapixel file has about 3,000 of 8 KiB.
 MAX_CHUNKS: Final = 100_000
 
-_KEPT: Final = frozenset({b"IHDR", b"PLTE", b"IDAT"})
+_NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"IDAT"})
 _IEND: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class Png(NamedTuple):
-    """A whole PNG file: what a decoder needs of it, and its EXIF data where there are some."""
+    """PNG file with the chunks that a decoder needs, and its EXIF data or empty bytes."""
 
     data: bytes
     exif: bytes
 
 
 def header_of(data: bytes) -> Header:
-    """The size of the picture. Raises BrokenImage."""
+    """Size of the picture. Raises BrokenImage."""
     if len(data) < 26:
         raise cut_off(data)
     if data[12:16] == b"CgBI":
@@ -39,13 +39,13 @@ def header_of(data: bytes) -> Header:
 
 
 def whole_png(data: bytes) -> Png:
-    """The file without ancillary chunks and without what follows IEND. Raises BrokenImage when a part is missing.
+    """The file without ancillary chunks, and without bytes after IEND. Raises BrokenImage if a part is missing.
 
-    The picture is that of the IDAT chunks, as for every decoder without APNG. OpenCV would take an animation's first
-    frame, and rows that the frame lacks were memory that nobody wrote (opencv#27074). No other ancillary chunk
-    changes an RGB pixel, and libpng writes a line to standard error for many of them.
+    The picture is that of the IDAT chunks, as in every decoder without APNG. OpenCV would decode the first frame of an
+    animation, whose missing rows were uninitialised memory (opencv#27074). No other ancillary chunk changes an RGB
+    pixel, and libpng writes a line to standard error for many of them.
     """
-    spans: list[tuple[int, int]] = []  # of the file, to be kept
+    spans: list[tuple[int, int]] = []  # of the file, for the output
     exif = last = b""
     has_pixels = False
     for kind, start, end in _chunks(data):
@@ -53,7 +53,7 @@ def whole_png(data: bytes) -> Png:
             if has_pixels and last != b"IDAT":
                 raise BrokenImage("whose IDAT chunks are not consecutive")
             has_pixels = True
-        if kind in _KEPT:
+        if kind in _NEEDED:
             if spans and spans[-1][1] == start:
                 spans[-1] = (spans[-1][0], end)
             else:
@@ -72,7 +72,7 @@ def whole_png(data: bytes) -> Png:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, start, end) up to and with IEND. Raises BrokenImage when the file ends before that."""
+    """(kind, start, end) of each chunk, IEND included. Raises BrokenImage if the file ends before it."""
     at = len(PNG_SIGNATURE)
     for _ in range(MAX_CHUNKS):
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
