@@ -59,10 +59,10 @@ def catalog_of(scanner: Scanner, previous: Catalog | None = None, *documents: Do
     return build_catalog([folder(scanner)], documents, previous or Catalog(), serve_undeclared=True)
 
 
-# The seal itself
+# The digests
 
 
-def test_a_seal_is_of_all_files_and_knows_no_order() -> None:
+def test_a_digest_is_of_all_files_and_independent_of_their_order() -> None:
     files = {"a": "sha256:1", "b": "sha256:2"}
     assert combined_digest(files) == combined_digest(dict(reversed(files.items())))
     assert combined_digest(files) != combined_digest({"a": "sha256:2", "b": "sha256:1"})
@@ -96,7 +96,7 @@ def test_a_version_is_published_when_everything_below_it_rests(scanner: Scanner,
     assert folder(scanner, settle=True).versions[1].file_bytes == len(model_file(b"m" * 1000)) + 3000
 
 
-def test_what_is_written_while_a_process_starts_is_sealed_when_it_rests(scanner: Scanner, publish: Publish) -> None:
+def test_what_is_written_while_a_process_starts_is_recorded_when_it_rests(scanner: Scanner, publish: Publish) -> None:
     model = publish("sales_de") / "model.onnx"
     model.write_bytes(model_file(b"half"))
     found = scanner.scan(settle=False, young_s=60)
@@ -241,7 +241,7 @@ async def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
     scanner = Scanner(models, documents)
     watcher = CatalogWatcher(scanner, ControllerMetrics(registry), told.append, serve_undeclared=True)
     await watcher.start()
-    for _ in range(3):  # what was written this moment is sealed once it rests
+    for _ in range(3):  # what was written this moment is recorded once it rests
         await watcher.scan()
     change_weights(version)
     for _ in range(3):
@@ -288,7 +288,9 @@ async def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scann
     assert triton.loaded == set()
 
 
-async def test_what_was_loaded_before_it_was_sealed_is_what_was_published(scanner: Scanner, publish: Publish) -> None:
+async def test_what_was_loaded_before_its_digests_were_recorded_is_what_was_published(
+    scanner: Scanner, publish: Publish
+) -> None:
     version = publish("sales_de")
     found = scanner.scan(settle=False, young_s=60)
     assert found is not None
@@ -299,7 +301,7 @@ async def test_what_was_loaded_before_it_was_sealed_is_what_was_published(scanne
     assert "model.onnx changed" in folder(scanner, settle=True).versions[1].fault
 
 
-async def test_a_load_that_failed_seals_nothing(scanner: Scanner, publish: Publish) -> None:
+async def test_a_failed_load_records_no_digests(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
     (version / "model.onnx").write_bytes(model_file(b"half"))
     found = scanner.scan(settle=False, young_s=60)
@@ -314,7 +316,7 @@ async def test_a_load_that_failed_seals_nothing(scanner: Scanner, publish: Publi
 
 
 @pytest.mark.parametrize(("mends", "loads"), [(False, 1), (True, 2)])
-async def test_a_look_that_only_seals_does_not_forget_a_failed_load(
+async def test_a_scan_that_only_records_digests_does_not_forget_a_failed_load(
     scanner: Scanner, publish: Publish, mends: bool, loads: int
 ) -> None:
     version = publish("sales_de")
@@ -448,14 +450,14 @@ def document(recorded_digests: dict[int, RecordedDigests], shares: dict[int, int
     )
 
 
-def sealed_now(version: Version) -> dict[int, RecordedDigests]:
+def digests_now(version: Version) -> dict[int, RecordedDigests]:
     return {version.number: RecordedDigests(version.files_digest, version.source_digest)}
 
 
 def test_files_that_changed_while_nobody_looked_are_found_by_the_status(models: Path, publish: Publish) -> None:
     version = publish("sales_de")
     first = catalog_of(Scanner(models, None))
-    recorded_digests = sealed_now(first.model("sales_de").versions[1])
+    recorded_digests = digests_now(first.model("sales_de").versions[1])
     same = catalog_of(Scanner(models, None), None, document(recorded_digests, {1: 100}))
     assert same.document_results["servedmodel/here/sales-de"].problems == ()
     change_weights(version)
@@ -473,14 +475,14 @@ def test_files_that_changed_while_nobody_looked_are_found_by_the_status(models: 
 def test_a_contract_that_changed_while_nobody_looked_takes_the_version_out(models: Path, publish: Publish) -> None:
     publish("sales_de", 1)
     publish("sales_de", 2, description="first")
-    recorded_digests = sealed_now(catalog_of(Scanner(models, None)).model("sales_de").versions[2])
+    recorded_digests = digests_now(catalog_of(Scanner(models, None)).model("sales_de").versions[2])
     publish("sales_de", 2, description="second")
     catalog = catalog_of(Scanner(models, None), None, document(recorded_digests, {1: 50, 2: 50}))
     assert catalog.model("sales_de").traffic == {1: 100}
     assert "contract.yaml changed before this process started" in catalog.invalid["sales_de", 2]
 
 
-def test_a_seal_of_another_kind_says_nothing(models: Path, publish: Publish) -> None:
+def test_digests_of_another_kind_are_not_compared(models: Path, publish: Publish) -> None:
     publish("sales_de")
     catalog = catalog_of(Scanner(models, None), None, document({1: RecordedDigests("stat:00", "")}, {1: 100}))
     assert catalog.document_results["servedmodel/here/sales-de"].problems == ()
@@ -496,7 +498,7 @@ def test_the_status_keeps_what_was_written_down_first(models: Path, publish: Pub
     files_digest = first.model("sales_de").versions[1].files_digest
     assert (entry["files"], entry["contract"][:7]) == (files_digest, "sha256:")
     change_weights(version)
-    recorded_digests = sealed_now(first.model("sales_de").versions[1])
+    recorded_digests = digests_now(first.model("sales_de").versions[1])
     after = catalog_of(Scanner(models, None), None, document(recorded_digests, {1: 100}))
     (entry,) = status_of(after.document_results[where], after, None)["versions"]
     assert entry["files"] == files_digest
@@ -559,7 +561,7 @@ def test_digests_of_a_folder_that_is_not_there_are_a_sentence(
     assert "cannot be read: No such file or directory" in capsys.readouterr().err
 
 
-def test_a_seal_that_cannot_be_taken_names_the_file(
+def test_a_digest_that_cannot_be_computed_names_the_file(
     scanner: Scanner, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = publish("sales_de")

@@ -81,14 +81,14 @@ def test_a_file_that_was_damaged_here_comes_again(store: Memory, folder: Path) -
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": [1, 2]}', "\0"])
-def test_seals_that_cannot_be_read_are_told_and_taken_anew(
+def test_published_objects_that_cannot_be_read_are_logged_and_recorded_again(
     store: Memory, folder: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     mirrored(store, folder).close()
-    seals = folder.parent / ".models.mirror" / "published.json"
-    seals.write_text(text)
+    published = folder.parent / ".models.mirror" / "published.json"
+    published.write_text(text)
     mirrored(store, folder)
-    assert MODEL in json.loads(seals.read_text())
+    assert MODEL in json.loads(published.read_text())
     assert "published objects of the mirror unreadable" in caplog.text
 
 
