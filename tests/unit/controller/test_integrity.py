@@ -288,7 +288,7 @@ async def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scann
     assert triton.loaded == set()
 
 
-async def test_what_was_loaded_before_its_digests_were_recorded_is_what_was_published(
+async def test_what_was_loaded_before_the_digests_is_what_was_published(
     scanner: Scanner, publish: Publish
 ) -> None:
     version = publish("sales_de")
