@@ -288,9 +288,7 @@ async def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scann
     assert triton.loaded == set()
 
 
-async def test_what_was_loaded_before_the_digests_is_what_was_published(
-    scanner: Scanner, publish: Publish
-) -> None:
+async def test_what_was_loaded_before_the_digests_is_what_was_published(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
     found = scanner.scan(settle=False, young_s=60)
     assert found is not None
