@@ -10,7 +10,7 @@ from tests.fakes.scripted.settings import Settings
 from triptych.http2.connection import Connection
 from triptych.http2.framing import Headers, status_headers
 from triptych.http2.server import ConnectionManager
-from triptych.http2.server_stream import Handler
+from triptych.http2.server_context import Handler
 from triptych.server.base import refusal
 
 DECOMPRESSION = ThreadPoolExecutor(1)

@@ -1,3 +1,3 @@
-"""What the stages share: the protocol, the contract, errors, health, metrics and the life of a process."""
+"""Shared package of the stages: contract, protocol, servers, clients, telemetry and process-wide parts."""
 
 __version__ = "0.1.0"

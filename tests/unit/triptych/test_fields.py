@@ -102,7 +102,7 @@ FIELDS: dict[str, Case] = {
     f"{INPUT}.shape": Case(lambda request: request.inputs[0].shape.append(1), "got FP32[1,28,1]"),
     f"{INPUT}.parameters": Case(
         lambda request: setattr(request.inputs[0].parameters["binary_data_size"], "int64_param", 113),
-        "input 'history': want 113 bytes, as its binary_data_size says, got 112 bytes",
+        "input 'history': want 113 bytes, as in its binary_data_size, got 112 bytes",
     ),
     f"{INPUT}.contents": Case(
         lambda request: request.inputs[0].contents.fp32_contents.append(1), "want typed contents or raw ones, got both"

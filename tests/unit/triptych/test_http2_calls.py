@@ -16,7 +16,8 @@ from tests.leaks import leaves_nothing
 from triptych.errors import Draining, NotSupported
 from triptych.http2.client import CallFailed, ClientConnection
 from triptych.http2.server import ConnectionManager, ServerConnection
-from triptych.http2.server_stream import Handler, ServerStream
+from triptych.http2.server_context import Handler
+from triptych.http2.server_stream import ServerStream
 
 BASE = ((b":method", b"POST"), (b":scheme", b"http"), (b":authority", b"a"), (b"content-type", b"application/grpc"))
 REPEATS = 3

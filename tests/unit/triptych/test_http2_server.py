@@ -31,7 +31,8 @@ from triptych.http2 import connection as connection_module
 from triptych.http2 import server as server_module
 from triptych.http2.framing import framed, status_headers
 from triptych.http2.server import ConnectionManager, ServerConnection
-from triptych.http2.server_stream import Handler, ServerStream
+from triptych.http2.server_context import Handler
+from triptych.http2.server_stream import ServerStream
 from triptych.server.http2 import _guarded
 
 WINDOW = b"\0\4"  # the name of the setting

@@ -61,7 +61,7 @@ async def test_packed_and_plain_messages_may_be_mixed() -> None:
         (framed(bytes(LIMIT + 1))[:5], "identity", Overloaded, "larger than max (1001 vs. 1000)"),
         (packed(bytes(LIMIT + 1)), "gzip", Overloaded, "when unpacked"),
         (packed(b"a"), "snappy", NotSupported, "want one of identity,deflate,gzip, got 'snappy'"),
-        (packed(b"a"), "deflate", InvalidRequest, "is not what grpc-encoding says, deflate"),
+        (packed(b"a"), "deflate", InvalidRequest, "does not match its grpc-encoding, deflate"),
     ],
 )
 async def test_what_is_wrong_is_named(data: bytes, encoding: str, error: type[TriptychError], said: str) -> None:

@@ -199,7 +199,7 @@ class ParameterCheck:
         self._defaults: dict[str, Scalar] = {name: spec.default for name, spec in self._specs.items()}
 
     def __call__(self, parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """Parameters of the contract. Those that are reserved for the stages are left out."""
+        """Parameters of the contract. Parameters reserved for the stages are omitted."""
         checked = dict(self._defaults)
         for name, value in parameters.items():
             spec = self._specs.get(name)

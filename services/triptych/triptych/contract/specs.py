@@ -124,7 +124,7 @@ class InputSpec(TensorSpec):
     exclusive_maximum: Number | None = None
     finite: bool = Field(
         default_factory=lambda fields: fields.get("datatype") in FLOATS,
-        description="refuse NaN and infinity; true for floating datatypes unless said otherwise",
+        description="refuse NaN and infinity; by default true for floating datatypes",
     )
     max_bytes: Annotated[int | None, Field(ge=1, description="limit of each element; BYTES only")] = None
 

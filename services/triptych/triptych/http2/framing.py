@@ -24,6 +24,17 @@ FREE_BYTES = 1 << 20
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+_GRPC = b"application/grpc"
+RESPONSE_HEADERS: Headers = ((b":status", b"200"), (b"content-type", _GRPC))
+OK_TRAILERS: Headers = ((b"grpc-status", b"0"),)
+NOT_GRPC_HEADERS: Headers = ((b":status", b"415"), (b"content-type", b"text/plain; charset=utf-8"))
+NOT_GRPC_TEXT = b"want a gRPC call: POST with content-type application/grpc\n"
+
+
+def is_grpc(content_type: bytes) -> bool:
+    """Whether a content type is that of gRPC."""
+    return content_type == _GRPC or content_type.startswith((_GRPC + b"+", _GRPC + b";"))
+
 
 def timeout_s(text: str) -> float:
     """The seconds of a `grpc-timeout`, such as "250m"."""
@@ -93,7 +104,7 @@ class MessageLimits:
                     )
                 yield piece
         except zlib.error as error:
-            raise InvalidRequest(f"the message is not what grpc-encoding says, {self._encoding}: {error}") from error
+            raise InvalidRequest(f"the message does not match its grpc-encoding, {self._encoding}: {error}") from error
 
 
 def _inflated(data: bytes, bits: int) -> Iterator[bytes]:

@@ -15,7 +15,8 @@ from ngh2 import DataReceived, Event, PingAcknowledged, RequestReceived, Role, S
 from triptych.http2.connection import READ_BYTES
 from triptych.http2.framing import Headers
 from triptych.http2.oversized import STRING_BYTES, HeaderFilter
-from triptych.http2.server_stream import Handler, ServerContext, ServerStream, StreamConnection
+from triptych.http2.server_context import Handler, ServerContext
+from triptych.http2.server_stream import ServerStream, StreamConnection
 from triptych.runtime.settings import METADATA_FACTOR, StageSettings
 
 CHECK_PERIOD_S = 0.1  # between two checks for calls that are late or slow

@@ -4,58 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from ngh2 import ErrorCode
 
 from triptych.errors import DeadlineExceeded, InvalidRequest, NotSupported, Overloaded, TriptychError
 from triptych.http2.connection import Connection
-from triptych.http2.framing import PREFIX, Headers, MessageLimits, framed, metadata_fault, timeout_s
+from triptych.http2.framing import (
+    NOT_GRPC_HEADERS,
+    NOT_GRPC_TEXT,
+    OK_TRAILERS,
+    PREFIX,
+    RESPONSE_HEADERS,
+    Headers,
+    MessageLimits,
+    framed,
+    is_grpc,
+    metadata_fault,
+    timeout_s,
+)
 from triptych.http2.message_deframer import MessageDeframer, MinDataRate
-from triptych.runtime.in_flight import InFlightBytes
-from triptych.runtime.settings import StageSettings
-
-GRPC = b"application/grpc"
-HEADERS: Headers = ((b":status", b"200"), (b"content-type", GRPC))
-OK: Headers = ((b"grpc-status", b"0"),)
-NO_GRPC: Headers = ((b":status", b"415"), (b"content-type", b"text/plain; charset=utf-8"))
-NO_GRPC_TEXT = b"want a gRPC call: POST with content-type application/grpc\n"
-
-
-Answer = Callable[["ServerStream"], Coroutine[Any, Any, None]]
-
-
-@dataclass(frozen=True)
-class Handler:
-    """One method. `answer` ends with `finish` or `refuse`; with `client_streaming` it starts before the input ends."""
-
-    name: str
-    answer: Answer
-    client_streaming: bool
-
-
-class ServerContext:
-    """State that all connections of a server share: settings, handlers, bytes in flight."""
-
-    def __init__(
-        self,
-        settings: StageSettings,
-        handlers: dict[bytes, Handler],
-        refuse: Callable[[Exception, str], Headers],
-        decompression: Executor,
-    ) -> None:
-        """`refuse` returns the trailers of a failed call, from its error and the name of the method."""
-        self.settings, self.handlers, self.refuse, self.decompression = settings, handlers, refuse, decompression
-        self.loop = asyncio.get_running_loop()
-        self.inbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
-        self.outbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
-
-    def schedule_check(self) -> None:
-        """Schedule the next check of the calls in flight."""
-        raise NotImplementedError
+from triptych.http2.server_context import Handler, ServerContext
 
 
 class StreamConnection(Connection):
@@ -138,9 +108,9 @@ class ServerStream:
         self._context.schedule_check()
         self._is_complete = is_complete
         fields = self._fields
-        if fields.get(b":method") != b"POST" or not _is_grpc(fields.get(b"content-type", b"")):
-            self._submit(self._connection.protocol.send_response, NO_GRPC)
-            self._submit(self._connection.protocol.send_data, NO_GRPC_TEXT, end_stream=True)
+        if fields.get(b":method") != b"POST" or not is_grpc(fields.get(b"content-type", b"")):
+            self._submit(self._connection.protocol.send_response, NOT_GRPC_HEADERS)
+            self._submit(self._connection.protocol.send_data, NOT_GRPC_TEXT, end_stream=True)
             self._send_end()
             return False
         path = fields.get(b":path", b"")
@@ -283,7 +253,7 @@ class ServerStream:
         self._start()
         if data is not None:
             self._submit(self._connection.protocol.send_data, data)
-        self._submit(self._connection.protocol.send_trailers, OK)
+        self._submit(self._connection.protocol.send_trailers, OK_TRAILERS)
         self._send_end()
 
     def refuse(self, error: Exception, method: str) -> None:
@@ -294,13 +264,13 @@ class ServerStream:
         if self._is_started:
             self._submit(self._connection.protocol.send_trailers, end)
         else:
-            self._submit(self._connection.protocol.send_response, (*HEADERS, *end), end_stream=True)
+            self._submit(self._connection.protocol.send_response, (*RESPONSE_HEADERS, *end), end_stream=True)
         self._send_end()
 
     def _start(self) -> None:
         if not self._is_started:
             self._is_started = True
-            self._submit(self._connection.protocol.send_response, HEADERS)
+            self._submit(self._connection.protocol.send_response, RESPONSE_HEADERS)
 
     def _submit(self, method: Callable[..., None], *arguments: Any, **named: Any) -> None:
         self._connection.submit(method, self.stream_id, *arguments, **named)
@@ -397,10 +367,6 @@ class ServerStream:
     def _wake_up(self) -> None:
         if self._wakeup is not None:
             self._wakeup.set()
-
-
-def _is_grpc(content_type: bytes) -> bool:
-    return content_type == GRPC or content_type.startswith((GRPC + b"+", GRPC + b";"))
 
 
 def _not_one(count: int) -> InvalidRequest:

@@ -330,7 +330,7 @@ def _described(tensor: TensorDeclaration) -> str:
 
 def _from_raw(raw: bytes, declared: TensorDeclaration, check: Check) -> bytes | Array:
     if declared.stated_bytes is not None and declared.stated_bytes != len(raw):
-        want = f"{declared.stated_bytes} bytes, as its {BINARY_DATA_SIZE} says"
+        want = f"{declared.stated_bytes} bytes, as in its {BINARY_DATA_SIZE}"
         raise InvalidInput(declared.name, want, f"{len(raw)} bytes")
     if declared.size_bytes is None:
         check(declared)

@@ -13,7 +13,8 @@ from typing import Any
 from triptych.errors import Draining, Internal
 from triptych.http2.framing import Headers, status_headers
 from triptych.http2.server import HANDSHAKE_S, ConnectionManager
-from triptych.http2.server_stream import Answer, Handler, ServerStream
+from triptych.http2.server_context import Answer, Handler
+from triptych.http2.server_stream import ServerStream
 from triptych.protocol.call import Call
 from triptych.protocol.methods import Method, Service
 from triptych.protocol.peer import certificate_names

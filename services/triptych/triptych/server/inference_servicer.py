@@ -44,7 +44,7 @@ NOT_OFFERED: Final[Mapping[str, str]] = MappingProxyType(
         "CudaSharedMemoryRegister": _NO_SHARED_MEMORY,
         "CudaSharedMemoryUnregister": _NO_SHARED_MEMORY,
         "TraceSetting": "spans go to the collector that the setting otlp_endpoint names",
-        "LogSettings": "the setting log_level says what is logged",
+        "LogSettings": "the setting log_level selects what is logged",
     }
 )
 MIN_RETRY_HINT_S = 0.05  # before the first request has been timed

@@ -39,11 +39,11 @@ def current_request() -> RequestRecord:
     return _current.get()
 
 
-def enter(record: RequestRecord) -> Token[RequestRecord]:
-    """Make the record the current one. `leave` ends that."""
+def set_current(record: RequestRecord) -> Token[RequestRecord]:
+    """Make the record the current one until `reset_current`."""
     return _current.set(record)
 
 
-def leave(token: Token[RequestRecord]) -> None:
-    """Restore the record before `enter`."""
+def reset_current(token: Token[RequestRecord]) -> None:
+    """Restore the record before `set_current`."""
     _current.reset(token)

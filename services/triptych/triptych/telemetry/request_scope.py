@@ -28,7 +28,7 @@ class RequestScope:
         self._span_scope = metrics.tracing.span(metrics.stage, call)
 
     def __enter__(self) -> None:
-        self._token = request_record.enter(self._record)
+        self._token = request_record.set_current(self._record)
         self._start = time.perf_counter()
         self._span = self._span_scope.__enter__()
 
@@ -36,7 +36,7 @@ class RequestScope:
         record, code = self._record, "OK"
         if error is not None:
             code = self._fail(error) if isinstance(error, Exception) else outcome_code(error, self._call)
-        request_record.leave(self._token)
+        request_record.reset_current(self._token)
         self._span.describe(record.model, record.version, record.rows)
         self._span_scope.__exit__(None, None, None)
         seconds = time.perf_counter() - self._start

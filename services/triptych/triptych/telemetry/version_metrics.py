@@ -1,8 +1,8 @@
 """Series by model and version, for models with two versions in use: a rollout compares them.
 
-Models with one version make no series here, so that the cardinality follows the rollouts that this process has seen:
-at most MAX_MODELS models, each with its versions, gRPC codes, SECONDS_BUCKETS, and the values that the contract's
-`observe` names (a closed set of at most 65).
+Models with one version make no series here, so that the cardinality follows the rollouts that this process has seen.
+It is bounded by MAX_MODELS models, each with its versions, gRPC codes, SECONDS_BUCKETS and observed values. The
+contract's `observe` names a closed set of at most 65 values.
 """
 
 from __future__ import annotations

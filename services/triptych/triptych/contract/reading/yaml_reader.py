@@ -103,7 +103,7 @@ class _Reader:
     def _value(self, event: Any, where: Location, depth: int) -> Any:
         if type(event) is ScalarEvent:
             return self._scalar(event, where)
-        if type(event) is AliasEvent:  # convenient to write, but it hides what a contract says
+        if type(event) is AliasEvent:  # convenient to write, but it hides the contract's values
             raise self._fault(event, where, "YAML anchors and aliases are not allowed")
         if not depth:
             raise self._fault(event, (), "nested too deeply")
