@@ -247,7 +247,7 @@ def _shapes(tensors: Mapping[str, Array]) -> _Shapes:
     return tuple([(name, array.dtype, array.shape) for name, array in tensors.items()])
 
 
-@lru_cache(MAX_CACHED)
+@lru_cache(LAYOUT_CACHE_SIZE)
 def _encoded_inputs(shapes: _Shapes) -> bytes:
     """An encoded request of nothing but the declarations of these tensors."""
     tensor = pb.ModelInferRequest.InferInputTensor
@@ -255,7 +255,7 @@ def _encoded_inputs(shapes: _Shapes) -> bytes:
     return pb.ModelInferRequest(inputs=inputs).SerializeToString()
 
 
-@lru_cache(MAX_CACHED)
+@lru_cache(LAYOUT_CACHE_SIZE)
 def _encoded_outputs(shapes: _Shapes) -> bytes:
     """An encoded response of nothing but the declarations of these tensors."""
     tensor = pb.ModelInferResponse.InferOutputTensor
