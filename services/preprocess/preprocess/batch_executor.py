@@ -66,7 +66,9 @@ class BatchExecutor:
         return await self._infer_together(requests, inputs, stopwatch)
 
     async def _infer_alone(self, request: InferenceRequest, stopwatch: Stopwatch) -> InferenceResult:
-        inputs = await self._model_inputs((request,))
+        inputs = request.model_inputs
+        if inputs is None:
+            inputs = await self._transform(request.plan, request.tensors.arrays(), request.size_bytes)
         stopwatch.end("transform")
         response = await self._infer(request, inputs, request.rows, request.call, stopwatch)
         response.id = request.id
@@ -163,10 +165,10 @@ def _stacked(parts: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
 
 
 def _check_rows(response: pb.ModelInferResponse, rows: int) -> None:
-    for tensor in response.outputs:
-        shape = tensor.shape
+    for tensor in response.outputs[:]:
+        shape = tensor.shape[:]
         if not shape or shape[0] != rows:
-            got = f"'{tensor.name}' with shape {list(shape)}"
+            got = f"'{tensor.name}' with shape {shape}"
             raise ContractViolation(f"want {rows} rows in all outputs from postprocess, got {got}")
 
 

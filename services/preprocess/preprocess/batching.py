@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Generic, Protocol, TypeVar
 
 from triptych.errors import DeadlineExceeded
@@ -112,10 +111,10 @@ class Batcher(Generic[Request, Result]):
     """
 
     def __init__(self, execute: Execute[Request, Result], limits: Callable[[Request], BatchLimits]) -> None:
-        self._execute, self._limits = execute, limits
+        self._execute, self.limits = execute, limits
         self._queues: dict[BatchKey, _Queue[Request, Result]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.get_running_loop()  # read once: each read is a system call
+        self.loop = asyncio.get_running_loop()  # read once: each read is a system call
 
     @property
     def active_keys(self) -> int:
@@ -138,14 +137,13 @@ class Batcher(Generic[Request, Result]):
         queued: QueuedRequest[Request, Result] = QueuedRequest(request, linger_s)
         queue, may_run_alone = self._queues.get(key), False
         if queue is None:
-            remove = partial(self._queues.pop, key, None)
-            queue = self._queues[key] = _Queue(self._start, self._limits, remove, self._loop, request)
+            queue = self._queues[key] = _Queue(self, key, request)
             may_run_alone = linger_s <= 0 and not detached
         if not may_run_alone:
             queue.add(queued)
         elif await queue.is_alone(queued):
             return await self._run_alone(queued, queue)
-        return await queued.wait(timeout_s, self._loop)
+        return await queued.wait(timeout_s, self.loop)
 
     async def _run_alone(self, queued: QueuedRequest[Request, Result], queue: _Queue[Request, Result]) -> Result:
         try:
@@ -156,17 +154,22 @@ class Batcher(Generic[Request, Result]):
             raise outcome
         return outcome
 
-    def _start(self, batch: list[QueuedRequest[Request, Result]], end: Callable[[], None]) -> None:
-        task = self._loop.create_task(self._run(batch, end))
+    def start(self, batch: list[QueuedRequest[Request, Result]], queue: _Queue[Request, Result]) -> None:
+        """Answers the batch in a task of its own."""
+        task = self.loop.create_task(self._run(batch, queue))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, batch: list[QueuedRequest[Request, Result]], end: Callable[[], None]) -> None:
+    def remove(self, key: BatchKey) -> None:
+        """Forgets a queue that is empty and has no batch in flight."""
+        self._queues.pop(key, None)
+
+    async def _run(self, batch: list[QueuedRequest[Request, Result]], queue: _Queue[Request, Result]) -> None:
         try:
             for queued, outcome in zip(batch, await self._outcomes(batch), strict=True):
                 queued.resolve(outcome)
         finally:
-            end()
+            queue.end_batch()
 
     async def _outcomes(self, batch: list[QueuedRequest[Request, Result]]) -> Sequence[Result | Exception]:
         try:
@@ -178,15 +181,21 @@ class Batcher(Generic[Request, Result]):
 class _Queue(Generic[Request, Result]):
     """The queued requests of one key, and the number of its batches in flight. Removed when there is neither."""
 
-    def __init__(
-        self,
-        start: Callable[[list[QueuedRequest[Request, Result]], Callable[[], None]], None],
-        limits: Callable[[Request], BatchLimits],
-        remove: Callable[[], object],
-        loop: asyncio.AbstractEventLoop,
-        first: Request,
-    ) -> None:
-        self._start, self._limits_of, self._remove, self._loop = start, limits, remove, loop
+    __slots__ = (
+        "_batcher",
+        "_end_interval_s",
+        "_in_flight",
+        "_key",
+        "_last_end_s",
+        "_limits",
+        "_linger_until_s",
+        "_next_check",
+        "_waiting",
+        "_waiting_rows",
+    )
+
+    def __init__(self, batcher: Batcher[Request, Result], key: BatchKey, first: Request) -> None:
+        self._batcher, self._key = batcher, key
         self._waiting: deque[QueuedRequest[Request, Result]] = deque()
         self._waiting_rows = 0
         self._linger_until_s = math.inf  # the earliest of those that wait
@@ -194,7 +203,7 @@ class _Queue(Generic[Request, Result]):
         self._last_end_s: float | None = None  # of a batch, if the queue was busy ever since
         self._end_interval_s = Ewma(SMOOTHING)  # between two batches that end
         self._next_check: asyncio.Handle | None = None
-        self._limits = limits(first)
+        self._limits = batcher.limits(first)
 
     @property
     def expected_wait_s(self) -> float:
@@ -233,7 +242,7 @@ class _Queue(Generic[Request, Result]):
         """Counts one batch fewer in flight."""
         self._in_flight -= 1
         if not self._waiting and not self._in_flight and self._next_check is None:
-            self._remove()
+            self._batcher.remove(self._key)
             return
         now_s = time.monotonic()
         if self._last_end_s is not None:
@@ -245,18 +254,18 @@ class _Queue(Generic[Request, Result]):
 
     def _schedule_check(self) -> None:
         """Checks at the end of this turn of the loop, so that requests of the same turn are in one batch."""
+        loop = self._batcher.loop
         if self._next_check is not None:
             self._next_check.cancel()
             self._next_check = None
         if self._waiting:
-            self._limits = self._limits_of(self._waiting[-1].request)
+            self._limits = self._batcher.limits(self._waiting[-1].request)
         if self._in_flight < self._limits.max_in_flight:
             delay_s = self._remaining_linger_s()
-            later = self._loop.call_later(delay_s, self._check) if delay_s > 0 else self._loop.call_soon(self._check)
-            self._next_check = later
+            self._next_check = loop.call_later(delay_s, self._check) if delay_s > 0 else loop.call_soon(self._check)
         elif self._waiting and self._in_flight < 2 * self._limits.max_in_flight:
             remaining_s = self._waiting[0].queued_at_s + self._limits.max_wait_s - time.monotonic()
-            self._next_check = self._loop.call_later(max(0.0, remaining_s), self._check)
+            self._next_check = loop.call_later(max(0.0, remaining_s), self._check)
 
     def _check(self) -> None:
         """Starts the batches that may start now."""
@@ -264,11 +273,11 @@ class _Queue(Generic[Request, Result]):
         while self._waiting and self._may_start():
             if batch := self._take_batch():
                 self._in_flight += 1
-                self._start(batch, self.end_batch)
+                self._batcher.start(batch, self)
         if self._waiting:
             self._schedule_check()
         elif not self._in_flight:
-            self._remove()
+            self._batcher.remove(self._key)
 
     def _may_start(self) -> bool:
         if self._in_flight < self._limits.max_in_flight:

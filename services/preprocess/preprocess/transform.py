@@ -23,4 +23,6 @@ class Transform:
     async def __call__(self, plan: Plan, tensors: Mapping[str, Array], size_bytes: int) -> Mapping[str, Array]:
         """Returns the model's inputs. Raises `InvalidInput` or `InvalidRequest`."""
         plan.check_inputs(tensors)
+        if self._thread_pool.is_inline(size_bytes):
+            return plan.preprocess(tensors)
         return await self._thread_pool.run(lambda: plan.preprocess(tensors), size_bytes)

@@ -18,7 +18,7 @@ from triptych.telemetry.request_record import current_request
 from triptych.telemetry.stage_metrics import StageMetrics
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PredictedBatch:
     """A batch with the outputs that a version of a model has predicted.
 

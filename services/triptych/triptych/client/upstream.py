@@ -194,12 +194,13 @@ class InFlightInferences:
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._tasks: set[asyncio.Task[pb.ModelInferResponse]] = set()
+        self._waiters: dict[asyncio.Task[pb.ModelInferResponse], asyncio.Future[None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None  # read once: each read is a system call
         self.ended_s = time.monotonic()  # when the last one ended
 
     def __len__(self) -> int:
         """Number of calls that Triton has not answered, abandoned ones included."""
-        return len(self._tasks)
+        return len(self._waiters)
 
     async def infer(
         self, request: pb.ModelInferRequest, wait_s: float, limit_s: float, metadata: Mapping[str, str] | None = None
@@ -209,17 +210,27 @@ class InFlightInferences:
         `limit_s` is the longest time that any caller may wait. The call itself ends `ABANDONED_S` later.
         """
         own = Call.within(limit_s + ABANDONED_S, metadata)
-        task = asyncio.create_task(self._upstream.call("ModelInfer", request, own))
-        self._tasks.add(task)
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        task, waiter = loop.create_task(self._upstream.call("ModelInfer", request, own)), loop.create_future()
+        self._waiters[task] = waiter  # whose cancellation leaves the task as it is
         task.add_done_callback(self._ended)
-        done, _ = await asyncio.wait({task}, timeout=wait_s)
-        if not done:
+        timer = loop.call_later(wait_s, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+        if not task.done():
             address = self._upstream.address
             raise DeadlineExceeded(f"predictor at {address} did not answer within {wait_s:.3f} s")
         return task.result()
 
     def _ended(self, task: asyncio.Task[pb.ModelInferResponse]) -> None:
-        self._tasks.discard(task)
+        _wake(self._waiters.pop(task))
         self.ended_s = time.monotonic()
         if not task.cancelled():
             task.exception()  # marks it as retrieved: perhaps nobody awaits it
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

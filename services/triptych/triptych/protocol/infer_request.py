@@ -87,6 +87,8 @@ def request_parameters(request: pb.ModelInferRequest, limits: RequestLimits) -> 
 
 def wanted_outputs(request: pb.ModelInferRequest, known: Sequence[str]) -> Sequence[str]:
     """Outputs that the request names, or all of `known` if it names none. Raises `InvalidRequest`."""
+    if not request.outputs:
+        return known
     names: list[str] = []
     for output in request.outputs:
         name = output.name
@@ -98,7 +100,7 @@ def wanted_outputs(request: pb.ModelInferRequest, known: Sequence[str]) -> Seque
             _refuse_output_parameter(name, next(iter(output.parameters)))
         refuse_unknown_fields(output)
         names.append(name)
-    return names or known
+    return names
 
 
 def _refuse_output_parameter(output: str, parameter: str) -> None:

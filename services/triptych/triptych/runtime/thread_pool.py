@@ -57,6 +57,10 @@ class ThreadPool:
         """Expected wait for a thread, from the queued bytes and the average duration per byte."""
         return self._bytes * self._s_per_byte.value / self._threads
 
+    def is_inline(self, size_bytes: int) -> bool:
+        """Whether work on so many bytes runs in place."""
+        return size_bytes <= self._inline_bytes
+
     async def run_within(self, work: Callable[[], T], size_bytes: int, limit_s: float | None) -> T:
         """Same as `run`, but raises `TimeoutError` after `limit_s` seconds, if that is not None.
 

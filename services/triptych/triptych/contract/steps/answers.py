@@ -222,7 +222,7 @@ class Sum(MapStep):
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         axis = self.axis
-        return lambda values: np.asarray(values.sum(axis=axis))
+        return lambda values: np.asarray(np.add.reduce(values, axis))
 
 
 class Label(MapStep):
