@@ -98,7 +98,7 @@ def sentence(refused: ProgramFailed) -> str:
     """What a person reads: of the chart's own checks, or of its schema."""
     text = str(refused)
     assert "nil pointer" not in text, text
-    assert "error calling fail" in text or "don't meet the specifications of the schema" in text, text
+    assert "execution error at" in text or "don't meet the specifications of the schema" in text, text
     return text
 
 
