@@ -1,4 +1,4 @@
-"""What the chart makes, with the questions that tests ask of it."""
+"""The objects of a render, and queries on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Render = Callable[..., "Objects"]
 
 
 def with_process(mode: str, stages: Iterable[str]) -> list[str]:
-    """Those of the stages that have a container in that mode: in Grouped preprocess does the work of postprocess."""
+    """The stages that have a container in a mode. In Grouped preprocess does the work of postprocess."""
     return [stage for stage in stages if (mode, stage) != ("Grouped", "postprocess")]
 
 

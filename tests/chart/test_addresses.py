@@ -1,4 +1,4 @@
-"""IP families: of the Services, and where the containers listen."""
+"""IP families of the Services, and listening addresses of the containers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STAGES = ("preprocess", "postprocess", "controller")
 BACKEND = {"backend": {"enabled": True}}
 
 
-def test_without_a_word_the_cluster_decides_and_containers_listen_as_their_images_do(render: Render) -> None:
+def test_by_default_the_cluster_decides_and_containers_listen_as_their_images_do(render: Render) -> None:
     made = render({"mode": "Deployment", **BACKEND})
     for service in made.of("Service").values():
         assert not {"ipFamilies", "ipFamilyPolicy"} & service["spec"].keys()

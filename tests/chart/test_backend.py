@@ -1,4 +1,4 @@
-"""The example of a backend: off, on, with each store, and what contradicts it."""
+"""The example of a backend: off, on, with each store, and contradictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second lane: off, on, at its edges, and what contradicts it."""
+"""The canary lane: off, on, at its limits, and contradictions."""
 
 from __future__ import annotations
 

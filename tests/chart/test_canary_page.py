@@ -1,4 +1,4 @@
-"""docs/guides/canary.md: each command of it is run by a test on a cluster."""
+"""Each command of docs/guides/canary.md is run by a test on a cluster."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ CHANGING = sorted(name for name, leaf in LEAVES.items() if leaf.default != EMPTY
 
 
 def assert_whole(made: Objects) -> None:
-    """Without traces of a missing value, and without a field that is null."""
+    """No trace of a missing value, and no field that is null."""
     assert not re.search(r"<nil>|<no value>|%!", made.text)
     for each in made.all:
         assert each["apiVersion"], each
@@ -95,10 +95,10 @@ def outcome(render: Render, values: dict[str, Any]) -> str:
 
 
 def sentence(refused: ProgramFailed) -> str:
-    """What a person reads: of the chart's own checks, or of its schema."""
+    """The text of a refusal by the chart's checks or its schema."""
     text = str(refused)
     assert "nil pointer" not in text, text
-    assert "error calling fail" in text or "don't meet the specifications of the schema" in text, text
+    assert "execution error at" in text or "don't meet the specifications of the schema" in text, text
     return text
 
 

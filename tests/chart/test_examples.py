@@ -1,4 +1,4 @@
-"""The example objects in manifests/examples are what the controller would take."""
+"""The example objects in manifests/examples are valid for the controller."""
 
 from __future__ import annotations
 

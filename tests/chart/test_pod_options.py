@@ -27,6 +27,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "Standard, store": {"mode": "Standard", "models": STORE},
     "Grouped, store": {"mode": "Grouped", "models": STORE},
     "Standard, canary": {"mode": "Standard", "canary": CANARY, "gateway": GATEWAY},
+    "Knative, canary": {"mode": "Knative", "canary": CANARY},
     "Deployment, canary, store": {"mode": "Deployment", "canary": CANARY, "gateway": GATEWAY, "models": STORE},
 }
 

@@ -1,4 +1,4 @@
-"""What every pod promises, in every mode."""
+"""Properties of every pod, in every mode."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def test_the_controller_may_do_what_its_own_tests_run_with_and_no_more(render: R
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_service_of_ours_is_probed_by_grpc_in_both_voices(render: Render, mode: str) -> None:
+def test_every_stage_is_probed_by_grpc_for_liveness_and_readiness(render: Render, mode: str) -> None:
     made = render({"mode": mode})
     for stage in with_process(mode, STAGES):
         container = made.container(stage)
-        voice = {} if stage == "predictor" else {"service": "live"}
+        live = {} if stage == "predictor" else {"service": "live"}
         port = container["ports"][0]["containerPort"]
-        assert container["startupProbe"]["grpc"] == {"port": port} | voice
-        assert container["livenessProbe"]["grpc"] == {"port": port} | voice
+        assert container["startupProbe"]["grpc"] == {"port": port} | live
+        assert container["livenessProbe"]["grpc"] == {"port": port} | live
         assert container["readinessProbe"]["grpc"] == {"port": port}
 
 
@@ -111,7 +111,7 @@ def test_a_pod_waits_before_sigterm_and_has_the_time_that_it_needs(render: Rende
 
 
 def serving_s(made: Objects, stage: str) -> float:
-    """How long a stage takes new calls after its pod was told to go."""
+    """Seconds for which a stage takes new calls after its pod began to terminate."""
     sleep_s = float(made.container(stage)["lifecycle"]["preStop"]["sleep"]["seconds"])
     return sleep_s + float(made.environment(stage)[f"{stage.upper()}_DRAIN_S"])
 

@@ -1,4 +1,4 @@
-"""Contradictions, and what the cluster lacks, end with a sentence."""
+"""A contradiction, or an API that the cluster lacks, is refused with a sentence."""
 
 from __future__ import annotations
 

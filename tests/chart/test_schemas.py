@@ -1,4 +1,4 @@
-"""How committed manifests are checked against the schemas that a cluster serves."""
+"""Validation of the committed manifests by the schemas of a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS by value: what is mounted and set, which names the certificate bears, and what is refused."""
+"""TLS: mounts, settings, names of the certificate, and contradictions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_every_stage_serves_and_calls_with_the_files_of_the_secret(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_probes_hear_both_voices_where_there_is_no_tls(render: Render, mode: str) -> None:
+def test_probes_use_the_port_of_the_metrics_which_speaks_no_tls(render: Render, mode: str) -> None:
     made = render(with_secret("mutual", mode=mode))
     for stage in with_process(mode, STAGES):
         container = made.container(stage)

@@ -1,10 +1,11 @@
-"""Every value does something, and the files that are made from the values are as they would be made now."""
+"""Every value has an effect, and the files that are generated from the values are up to date."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -37,11 +38,56 @@ def test_the_readme_and_the_schema_are_made_from_the_values() -> None:
     assert (CHART / "README.md").read_text() == describe.readme(top, (CHART / "README.tpl").read_text())
 
 
-def test_a_list_without_a_word_about_what_it_holds_is_refused(tmp_path: Path) -> None:
+def test_a_list_without_a_schema_of_its_items_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text("# Names.\nnames: []\n")
     with pytest.raises(describe.Undescribed, match=re.escape(f"{file}:2: names: say what the list holds")):
         describe.read(file)
+
+
+VALUES = """\
+# Labels.
+# @ {additionalProperties: {type: string}}
+labels: {}
+
+# A stage.
+stage:
+  # How many.
+  # @ {minimum: 1}
+  replicas: 1
+  # Where. Empty: anywhere.
+  # @ {pattern: "^[a-z]*$"}
+  zone: a
+  labels: {}
+
+# A canary.
+# @ {$ref: "#/definitions/stage"}
+canary: {}
+"""
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> dict[str, Any]:
+    file = tmp_path / "values.yaml"
+    file.write_text(VALUES)
+    schema: dict[str, Any] = json.loads(describe.schema(describe.read(file)))
+    return schema
+
+
+def test_a_key_without_a_comment_is_described_by_the_same_key_at_the_top(
+    described: dict[str, Any], tmp_path: Path
+) -> None:
+    assert described["properties"]["stage"]["properties"]["labels"] == {"$ref": "#/properties/labels"}
+    readme = describe.readme(describe.read(tmp_path / "values.yaml"), "{values}")
+    assert "| `stage.labels` | `{}` | Like `labels`, for these pods. |" in readme
+
+
+def test_keys_that_may_not_be_empty_are_required_but_not_of_a_canary(described: dict[str, Any]) -> None:
+    assert described["required"] == ["stage"]
+    assert described["properties"]["stage"]["required"] == ["replicas"]
+    differences = described["definitions"]["stage"]
+    assert "required" not in differences
+    assert differences["properties"] == described["properties"]["stage"]["properties"]
 
 
 def test_the_picture_of_helm_test_is_that_of_the_examples() -> None:

@@ -20,6 +20,10 @@ OPTIONS = (
     "backend.enabled=true,backend.autoscaling.maxReplicas=2,preprocess.autoscaling.maxReplicas=2",
     "gateway.enabled=true,gateway.parents[0].name=public,gateway.hostnames[0]=a.example.com,gateway.retries=2",
     "servedModels[0].model=digits_gb,servedModels[0].traffic[0].version=1,servedModels[0].traffic[0].percent=100",
+    "nodeSelector.disk=ssd,tolerations[0].key=gpu,tolerations[0].operator=Exists,podLabels.team=red,podAnnotations.note=a",
+    "extraEnv[0].name=PROXY,extraEnv[0].value=http://proxy,extraVolumes[0].name=extra,extraVolumes[0].emptyDir.medium=Memory",
+    "extraVolumeMounts[0].name=extra,extraVolumeMounts[0].mountPath=/extra,imagePullSecrets[0].name=registry",
+    "serviceAccount.annotations.note=a,models.mirror.resources.limits.cpu=1",
     "models.store=s3,models.uri=s3://bucket/models,predictor.gpus=1,predictor.image=nvcr.io/nvidia/tritonserver:25.10-py3",
 )
 

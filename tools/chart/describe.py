@@ -104,7 +104,7 @@ def read(file: Path) -> Value:
 
 
 def _inherited(top: Value, parent: Value, name: str) -> Value | None:
-    """The value of a stage's key that has the description of the same key at the top; None if there is no such key."""
+    """The value of a key of a stage, described by the same key at the top. None if there is no such key."""
     path = (*parent.path, name)
     same: Value | None = top
     for word in path[1:]:

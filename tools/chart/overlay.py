@@ -24,7 +24,7 @@ class Overlay:
 
 
 def overlay(base: str, wanted: str) -> Overlay:
-    """The way from the objects of `base` to those of `wanted`, both streams of YAML documents."""
+    """Compare two streams of YAML documents. Objects are the same if kind and name are."""
     old = {_key(made): made for _, made in _documents(base)}
     difference = Overlay()
     for text, made in _documents(wanted):

@@ -43,7 +43,7 @@ labels:
 {{ ternary "grouped" .stage (eq (index .lane.modes .stage) "Grouped") }}
 {{- end }}
 
-{{/* The Deployment that runs a stage: KServe appends a word to the name. Arguments: lane, stage. */}}
+{{/* The Deployment that runs a stage: KServe appends `-predictor` to the name. Arguments: lane, stage. */}}
 {{- define "triptych.deployment" -}}
 {{- $name := include "triptych.name" (dict "lane" .lane "name" (include "triptych.component" .)) -}}
 {{ ternary $name (printf "%s-predictor" $name) (eq (index .lane.modes .stage) "Deployment") }}

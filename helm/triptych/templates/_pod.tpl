@@ -19,7 +19,7 @@
 {{- end -}}
 {{- if and (eq .component "backend") (eq .lane.values.backend.features.store "embedded") }}
 {{- /* The embedded store is filled when a pod starts, so other articles need other pods. */ -}}
-{{- $_ := set $annotations "triptych.dev/articles" (toJson .lane.values.backend.features.articles | sha256sum | trunc 16) -}}
+{{- $_ := set $annotations "triptych.dev/articles" (.lane.values.backend.features.articles | default dict | toJson | sha256sum | trunc 16) -}}
 {{- end -}}
 {{- toYaml (merge dict (index .lane.pods .component).podAnnotations $annotations) }}
 {{- end }}
