@@ -26,17 +26,17 @@ run: ## start the chain, send it examples and serve until Ctrl-C; ONCE=1 ends af
 .PHONY: test
 test: lint verify ## everything: lint, types, layers, verify, then all tests (TESTS="tests/unit -k name" for some)
 	@$(ENVIRONMENT) predictor kserve backend >/dev/null
-	@$(PYTHON) -m local.grpcurl >/dev/null || true
+	@$(PYTHON) -m local.programs.grpcurl >/dev/null || true
 	@$(SERVICES) -m pytest $(TESTS)
 
 .PHONY: test-clients
 test-clients: ## build the gRPC clients of other languages, and prove that a restart costs none of them a call
-	@$(PYTHON) -m local.clients
+	@$(PYTHON) -m local.programs.clients
 	@$(SERVICES) -m pytest tests/component/test_clients.py
 
 .PHONY: conformance
 conformance: ## build h2spec and gRPC's interop clients (Go, Node), and prove each server of ours against them
-	@$(PYTHON) -m local.clients conformance
+	@$(PYTHON) -m local.programs.clients conformance
 	@$(SERVICES) -m pytest tests/component/test_h2spec.py tests/component/test_interop.py
 
 .PHONY: hostile
@@ -173,7 +173,7 @@ kind-down: ## delete the kind cluster
 
 .PHONY: perf-analyzer
 perf-analyzer: ## bring NVIDIA's load generator here and print a command line for each stage
-	@$(SERVICES) -m local.perf
+	@$(SERVICES) -m local.programs.perf
 
 .PHONY: bench
 bench: ## the chain against its peers, into benchmarks/results/serving: an hour on a machine with nothing else to do (BENCH="--workloads W1")
