@@ -15,36 +15,36 @@ $(error $(PYTHON) is missing: install Python 3.11 or 3.12, or name another one a
 endif
 
 .PHONY: help
-help: ## this list
+help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## start the chain, send it examples and serve until Ctrl-C; ONCE=1 ends after the examples
+run: ## start the chain, send it the examples and serve until Ctrl-C (ONCE=1: end after the examples)
 	@$(ENVIRONMENT) predictor >/dev/null
 	@$(SERVICES) -m local $(if $(ONCE),--once)
 
 .PHONY: test
-test: lint verify ## everything: lint, types, layers, verify, then all tests (TESTS="tests/unit -k name" for some)
+test: lint verify ## run lint and verify, then all tests (TESTS="tests/unit -k name": some)
 	@$(ENVIRONMENT) predictor kserve backend >/dev/null
-	@$(PYTHON) -m local.grpcurl >/dev/null || true
+	@$(PYTHON) -m local.programs.grpcurl >/dev/null || true
 	@$(SERVICES) -m pytest $(TESTS)
 
 .PHONY: test-clients
-test-clients: ## build the gRPC clients of other languages, and prove that a restart costs none of them a call
-	@$(PYTHON) -m local.clients
+test-clients: ## build gRPC clients of other languages, and test that a restart costs them no call
+	@$(PYTHON) -m local.programs.clients
 	@$(SERVICES) -m pytest tests/component/test_clients.py
 
 .PHONY: conformance
-conformance: ## build h2spec and gRPC's interop clients (Go, Node), and prove each server of ours against them
-	@$(PYTHON) -m local.clients conformance
+conformance: ## build h2spec and gRPC's interop clients (Go, Node), and run them against each server
+	@$(PYTHON) -m local.programs.clients conformance
 	@$(SERVICES) -m pytest tests/component/test_h2spec.py tests/component/test_interop.py
 
 .PHONY: hostile
-hostile: ## each attack on a server's HTTP/2 for SECONDS (60), beside good calls; what it took is printed
+hostile: ## attack a server's HTTP/2 for SECONDS (60) each, beside good calls, and print its time and memory
 	@HOSTILE_SECONDS=$(SECONDS) && export HOSTILE_SECONDS && $(SERVICES) -m pytest tests/component/test_hostile_streams.py -rP
 
 .PHONY: lint
-lint: ## style (ruff), retired words, types (mypy --strict) and import layers (import-linter)
+lint: ## check style (ruff), retired words, types (mypy --strict) and import layers (import-linter)
 	@$(SERVICES) -m ruff check .
 	@$(SERVICES) -m tools.words
 	@$(SERVICES) -m mypy
@@ -52,7 +52,7 @@ lint: ## style (ruff), retired words, types (mypy --strict) and import layers (i
 	@python=$$($(ENVIRONMENT) services) && "$$(dirname "$$python")/lint-imports"
 
 .PHONY: verify
-verify: ## contracts against their models, and generated files against what they are generated from
+verify: ## check the model repository, the version, and that generated files are up to date
 	@$(SERVICES) -m triptych_cli verify model-repository
 	@$(SERVICES) -m tools.version >/dev/null
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli.plan.costs benchmarks/results/serving/results.json \
@@ -69,21 +69,21 @@ verify: ## contracts against their models, and generated files against what they
 	  diff -u "helm/triptych/$$file" "$$made/$$file" || { echo "helm/triptych/$$file is old: make chart"; exit 1; }; done
 	@$(SERVICES) -m tools.reference --check
 
-# Most of their time is waiting: for pods, and for autoscalers. WORKERS=0 runs them one after the other.
+# The tests mostly wait, for pods and autoscalers. WORKERS=0 runs them one after the other.
 WORKERS ?= 2
 .PHONY: e2e
-e2e: ## the tests that need a Kubernetes cluster: the one that KUBECONFIG names, each test in a namespace of its own
+e2e: ## run the tests on the cluster of KUBECONFIG, each in a namespace of its own
 	@$(CLUSTER_ENV); $(SERVICES) -m pytest tests/e2e $(TESTS) --numprocesses $(WORKERS) --dist loadfile
 
-# Packages that the service of vulnerabilities does not know fail it too: what was not looked up is not known to be safe.
+# A package that the vulnerability service does not know fails it too.
 .PHONY: audit
-audit: ## known vulnerabilities of every pinned package (needs the JSON pages of PyPI; AUDIT="-s osv" asks OSV instead)
+audit: ## look up known vulnerabilities of every pinned package (needs the JSON pages of PyPI; AUDIT="-s osv": by OSV)
 	@python=$$($(ENVIRONMENT) audit) && "$$python" -m pip_audit --strict --no-deps --disable-pip --progress-spinner off $(AUDIT) \
 	  $$(git ls-files '*requirements*.txt' | sed 's/^/-r /')
 
 SBOM ?= build/sbom
 .PHONY: sbom
-sbom: ## bills of materials (CycloneDX) of the Python packages in the images, into SBOM=build/sbom
+sbom: ## write bills of materials (CycloneDX) of the images' Python packages into SBOM=build/sbom
 	@python=$$($(ENVIRONMENT) audit) && mkdir -p "$(SBOM)" \
 	  && for folder in services/triptych services/controller services/predictor examples/backend; do \
 	  "$$python" -m cyclonedx_py requirements "$$folder/requirements.txt" --of JSON -o "$(SBOM)/$${folder##*/}.cdx.json" \
@@ -92,59 +92,59 @@ sbom: ## bills of materials (CycloneDX) of the Python packages in the images, in
 SECONDS ?= 60
 FUZZ ?= pictures wire http2 config contracts documents listings
 .PHONY: fuzz
-fuzz: ## nearly right inputs by the thousand, for SECONDS each; finds are kept in fuzz-found (FUZZ="pictures wire config")
+fuzz: ## run each fuzzer for SECONDS; finds are kept in fuzz-found (FUZZ="pictures wire config": some)
 	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz $$name --seconds $(SECONDS); done
 
 SERVER ?= http2
 .PHONY: soak
-soak: ## good and bad clients of one server at once for SECONDS (an hour: SECONDS=3600); memory flat, no good call lost (SERVER=)
+soak: ## run good and bad clients of one server for SECONDS (3600: an hour); memory must stay flat, no good call fail (SERVER=)
 	@$(SERVICES) -m tests.fuzz.soak --seconds $(SECONDS) --server $(SERVER)
 
 .PHONY: models
-models: ## train and export all example models again (minutes; deterministic)
+models: ## train and export all example models (minutes; deterministic)
 	@python=$$($(ENVIRONMENT) models) && PYTHONPATH=services/triptych exec "$$python" -m examples.models build
 
 .PHONY: accuracy
-accuracy: ## accuracy on pictures that were not trained on, through a running chain (make run beside it)
+accuracy: ## measure the accuracy on held-out pictures through a running chain (beside make run)
 	@$(SERVICES) -m examples.models evaluate
 
 PROTO_OUT ?= services/triptych
 .PHONY: proto
-proto: ## generate the stubs of triptych.proto again
+proto: ## generate the stubs of controller.proto
 	@$(SERVICES) -m grpc_tools.protoc -I services/triptych --python_out="$(PROTO_OUT)" --pyi_out="$(PROTO_OUT)" \
 	  services/triptych/triptych/protocol/controller.proto
 
 .PHONY: schema
-schema: ## generate docs/contract.schema.json again
+schema: ## generate docs/contract.schema.json
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema > docs/contract.schema.json
 
 .PHONY: reference
-reference: ## generate the tables of docs/reference again: settings, errors, metrics, contract steps
+reference: ## generate the tables of docs/reference: settings, errors, metrics, contract steps
 	@$(SERVICES) -m tools.reference
 
 .PHONY: crd
-crd: ## generate the Kubernetes definition of ServedModel again
+crd: ## generate the CRD of ServedModel
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m controller.kubernetes.crd > helm/triptych/crds/servedmodels.yaml
 
 .PHONY: images
-images: ## build all container images (docker, podman, buildah or the development cluster; TAG= BASE= BUILD= change it)
+images: ## build all container images (docker, podman, buildah or the development cluster; TAG= BASE= BUILD=)
 	@tools/images.sh
 
 .PHONY: chart
-chart: ## generate the chart's README.md and values.schema.json again, out of the comments of its values.yaml
+chart: ## generate the chart's README.md and values.schema.json from the comments of its values.yaml
 	@$(SERVICES) -m tools.chart.describe helm/triptych
 
 .PHONY: manifests
-manifests: chart ## render the chart into manifests/ again (needs helm)
+manifests: chart ## render the chart into manifests/ (needs helm)
 	@$(SERVICES) -m tools.chart.render
 
 .PHONY: version-set
 version-set: ## set the version of packages, chart and image tags: make version-set VERSION=0.2.0 (needs helm)
-	@$(SERVICES) -m tools.version "$(or $(VERSION),$(error say which: make version-set VERSION=0.2.0))"
+	@$(SERVICES) -m tools.version "$(or $(VERSION),$(error want a version: make version-set VERSION=0.2.0))"
 	@$(MAKE) manifests
 
 .PHONY: schemas
-schemas: ## manifests/ against the schemas of the cluster of KUBECONFIG (needs kubeconform)
+schemas: ## validate manifests/ by the schemas of the cluster of KUBECONFIG (needs kubeconform)
 	@$(CLUSTER_ENV); $(SERVICES) -m tools.chart.schemas
 
 # The cluster of KUBECONFIG, else the development cluster (TRIPTYCH_CLUSTER).
@@ -152,16 +152,16 @@ CLUSTER_ENV = if [[ -z "$${KUBECONFIG:-}" ]] && tools/cluster.sh exists; then ev
 NAMESPACE ?= triptych
 MODE ?= Standard
 .PHONY: deploy
-deploy: ## install or upgrade the chart on the cluster of KUBECONFIG, and prove it (NAMESPACE= MODE= HELM_OPTIONS=)
+deploy: ## install or upgrade the chart on the cluster of KUBECONFIG, and test it (NAMESPACE= MODE= HELM_OPTIONS=)
 	@$(CLUSTER_ENV); helm upgrade --install triptych helm/triptych --namespace $(NAMESPACE) --create-namespace \
 	  --set mode=$(MODE) $(HELM_OPTIONS) && helm test triptych --namespace $(NAMESPACE)
 
 .PHONY: undeploy
-undeploy: ## take the chart off the cluster again
+undeploy: ## uninstall the chart
 	@$(CLUSTER_ENV); helm uninstall triptych --namespace $(NAMESPACE) --wait
 
 .PHONY: kind-up
-kind-up: ## a kind cluster with the images in it (then: make deploy MODE=Deployment, or install KServe first)
+kind-up: ## create a kind cluster and load the images (then: make deploy MODE=Deployment, or install KServe first)
 	@kind create cluster --name triptych
 	@BUILD="docker build" tools/images.sh
 	@tag=$$(sed -n 's/^version: //p' helm/triptych/Chart.yaml); for image in preprocess postprocess controller triton-cpu models backend; do \
@@ -172,29 +172,29 @@ kind-down: ## delete the kind cluster
 	@kind delete cluster --name triptych
 
 .PHONY: perf-analyzer
-perf-analyzer: ## bring NVIDIA's load generator here and print a command line for each stage
-	@$(SERVICES) -m local.perf
+perf-analyzer: ## download NVIDIA's load generator, and print a command line for each stage
+	@$(SERVICES) -m local.programs.perf
 
 .PHONY: bench
-bench: ## the chain against its peers, into benchmarks/results/serving: an hour on a machine with nothing else to do (BENCH="--workloads W1")
+bench: ## measure the chain and its peers into benchmarks/results/serving: an hour on an idle machine (BENCH="--workloads W1")
 	@$(ENVIRONMENT) predictor bench-ensemble bench-kserve bench-ray >/dev/null
 	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks serving $(BENCH)
 
 .PHONY: bench-quick
-bench-quick: ## has a request become dearer? CPU of every process against the committed figures, under 3 minutes (KEEP=1: keep new ones)
+bench-quick: ## compare CPU per request with the committed figures, under 3 minutes (KEEP=1: keep the new ones)
 	@$(ENVIRONMENT) predictor >/dev/null
 	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks quick $(if $(KEEP),--keep)
 
 .PHONY: plan
-plan: ## replicas for a load, grouped or separate (PLAN="--requests 500 --p99 50ms --workload sales", --help for more)
+plan: ## compute replicas for a load, grouped and separate (PLAN="--requests 500 --p99 50ms --workload sales")
 	@$(SERVICES) -m triptych_cli plan $(PLAN)
 
 .PHONY: costs
-costs: ## generate the costs that `triptych plan` comes with again, out of the results of make bench
+costs: ## generate the costs of `triptych plan` from the results of make bench
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli.plan.costs benchmarks/results/serving/results.json > cli/triptych_cli/plan/costs.json
 
 .PHONY: bench-placement
-bench-placement: ## figures of many models in few places, into benchmarks/results: 40 minutes on a machine with nothing else to do
+bench-placement: ## measure many models on few predictors into benchmarks/results: 40 minutes on an idle machine
 	@$(ENVIRONMENT) predictor >/dev/null
 	@python=$$($(ENVIRONMENT) benchmarks) && for name in policy control-plane cost placement; do "$$python" -m benchmarks $$name; done
 

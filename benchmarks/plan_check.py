@@ -12,7 +12,7 @@ from benchmarks.serving import workloads as serving
 from benchmarks.serving.measure import Run
 from benchmarks.serving.systems.triptych import Triptych
 from local.errors import LocalError
-from local.perf import PerfAnalyzer, ensure_perf_analyzer
+from local.programs.perf import PerfAnalyzer, ensure_perf_analyzer
 from triptych_cli.plan import command as plan
 from triptych_cli.plan import costs
 from triptych_cli.plan.costs import STAGES, WORKLOADS, Costs, CostsError

@@ -19,7 +19,7 @@ from benchmarks.serving.systems.ray_serve import RayServe
 from benchmarks.serving.systems.triptych import Triptych, TriptychGrouped
 from benchmarks.serving.workloads import MODELS, Workload
 from local.errors import LocalError
-from local.perf import PerfAnalyzer
+from local.programs.perf import PerfAnalyzer
 
 REFERENCE = Triptych.name
 STAGES = ("preprocess", "postprocess")

@@ -18,7 +18,7 @@ from benchmarks.serving.goals import Goal
 from benchmarks.serving.progress_line import ProgressLine
 from benchmarks.serving.workloads import WORKLOADS
 from local.errors import LocalError
-from local.perf import ensure_perf_analyzer
+from local.programs.perf import ensure_perf_analyzer
 
 HELP = "the chain against KServe's transformer, Triton's ensemble and others, on the same requests"
 TITLE = "Serving, against peers"

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from local.errors import LocalError
-from local.perf import PerfAnalyzer
+from local.programs.perf import PerfAnalyzer
 from triptych.datatypes import Array
 
 TIMEOUT_S = 60.0  # on top of the expected duration

@@ -13,7 +13,7 @@ from benchmarks.serving.answers import batches, check
 from benchmarks.serving.load import Ask, Seen
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.workloads import Workload, write_data
-from local.perf import PerfAnalyzer
+from local.programs.perf import PerfAnalyzer
 
 WARM_REQUESTS = 200
 

@@ -27,7 +27,7 @@ from benchmarks.serving.systems.triptych import Triptych
 from benchmarks.serving.workloads import WORKLOADS, Workload
 from local.environments import ROOT
 from local.errors import LocalError
-from local.perf import ensure_perf_analyzer
+from local.programs.perf import ensure_perf_analyzer
 
 HELP = "CPU per request of every process against the committed figures; ends with 1 if something is worse"
 TITLE = "Serving, in short"

@@ -15,8 +15,8 @@ from typing import Any
 import grpc
 import pytest
 
-from local.clients import CLIENTS, SOURCES, find_client
 from local.endpoints import free_endpoints
+from local.programs.clients import CLIENTS, SOURCES, find_client
 from local.server_process import ServerProcess
 from tests.fakes.scripted.process import request, start
 

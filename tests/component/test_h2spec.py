@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from local.clients import find_client
+from local.programs.clients import find_client
 from tests.fakes.scripted.process import ScriptedStage, scripted
 from triptych.server import SERVERS
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.clients import find_client
+from local.programs.clients import find_client
 from tests.fakes.interop.server import PROTO
 from tests.fakes.scripted.process import ScriptedStage, scripted
 from triptych.server import SERVERS

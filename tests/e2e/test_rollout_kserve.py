@@ -24,7 +24,7 @@ from tests.e2e.kubectl import Kubectl, wait_for
 from tests.integration.conftest import INFER, UNBOUNDED, Caller
 from tests.integration.load import Load, answers
 from tests.integration.messages import infer_request, sales
-from triptych_cli.rollout.pods import model_metrics
+from triptych_cli.rollout.metrics.pods import model_metrics
 
 GOOD = infer_request("sales_forecast_de", sales())
 SERVICE = """\

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from local.environments import ROOT
-from local.grpcurl import find_grpcurl
-from local.perf import LOADS, ensure_perf_analyzer
+from local.programs.grpcurl import find_grpcurl
+from local.programs.perf import LOADS, ensure_perf_analyzer
 from local.stack import LocalStack
 from tests.integration.conftest import Caller
 from tests.integration.messages import infer_request, noise_picture, objects, sales

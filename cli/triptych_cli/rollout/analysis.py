@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from triptych_cli.rollout.counts import Counts
+from triptych_cli.rollout.metrics.counts import Counts
 
 
 @dataclass(frozen=True)

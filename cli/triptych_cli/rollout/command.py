@@ -16,7 +16,7 @@ from triptych_cli.rollout.analysis import Tolerances
 from triptych_cli.rollout.components import METRICS, Components, build_components, build_reporter
 from triptych_cli.rollout.controller import RolloutController
 from triptych_cli.rollout.spec import ExitStatus, RolloutSpec
-from triptych_cli.rollout.target import RolloutTarget, TargetError
+from triptych_cli.rollout.targets.target import RolloutTarget, TargetError
 from triptych_cli.rollout.traffic_split import (
     TrafficSplit,
     UsageError,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from triptych_cli import tls_options
 from triptych_cli.controller_client import ControllerClient
-from triptych_cli.rollout.document import DocumentTarget
-from triptych_cli.rollout.line_reporters import JsonReporter, LineReporter
-from triptych_cli.rollout.metric_sources import EndpointSource, MetricSource, PrometheusSource, fetch
+from triptych_cli.rollout.metrics.sources import EndpointSource, MetricSource, PrometheusSource, fetch
+from triptych_cli.rollout.reporters.lines import JsonReporter, LineReporter
 from triptych_cli.rollout.spec import Reporter
-from triptych_cli.rollout.target import RolloutTarget, TargetError
+from triptych_cli.rollout.targets.document import DocumentTarget
+from triptych_cli.rollout.targets.target import RolloutTarget, TargetError
 from triptych_cli.rollout.traffic_split import UsageError
 
 METRICS = ("http://127.0.0.1:9100/metrics", "http://127.0.0.1:9101/metrics")
@@ -44,7 +44,7 @@ def build_reporter(options: argparse.Namespace) -> Reporter:
         return LineReporter(sys.stdout)
     from rich.console import Console  # importing it takes 100 ms
 
-    from triptych_cli.rollout.live_reporter import LiveReporter
+    from triptych_cli.rollout.reporters.live import LiveReporter
 
     return LiveReporter(Console())
 
@@ -79,8 +79,8 @@ def _document(options: argparse.Namespace) -> Components:
 def _object(options: argparse.Namespace) -> Components:
     # Importing the Kubernetes client takes a second, which a folder of documents does not need.
     from controller.kubernetes.blocking import BlockingApi
-    from triptych_cli.rollout.pods import model_metrics
-    from triptych_cli.rollout.served_model_object import ServedModelObject
+    from triptych_cli.rollout.metrics.pods import model_metrics
+    from triptych_cli.rollout.targets.served_model_object import ServedModelObject
 
     api = BlockingApi.connect(options.kubeconfig)
     try:
@@ -95,8 +95,8 @@ def _object(options: argparse.Namespace) -> Components:
 
 def _inference_service(options: argparse.Namespace) -> Components:
     from controller.kubernetes.blocking import BlockingApi
-    from triptych_cli.rollout.inference_service import InferenceServiceTarget
-    from triptych_cli.rollout.pods import RevisionMetrics
+    from triptych_cli.rollout.metrics.pods import RevisionMetrics
+    from triptych_cli.rollout.targets.inference_service import InferenceServiceTarget
 
     api = BlockingApi.connect(options.kubeconfig)
     try:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from triptych_cli.rollout.analysis import FINAL_LOOK, INTERIM_LOOK, find_regressions
-from triptych_cli.rollout.counts import Counts, Window
-from triptych_cli.rollout.metric_sources import MetricSource, MetricSourceError
+from triptych_cli.rollout.metrics.counts import Counts, Window
+from triptych_cli.rollout.metrics.sources import MetricSource, MetricSourceError
 from triptych_cli.rollout.spec import AnalysisResult, ExitStatus, Reporter, RolloutResult, RolloutSpec, RolloutStatus
-from triptych_cli.rollout.target import ConcurrentChange, EffectiveTraffic, RolloutTarget, TargetError
+from triptych_cli.rollout.targets.target import ConcurrentChange, EffectiveTraffic, RolloutTarget, TargetError
 from triptych_cli.rollout.traffic_split import TrafficSplit, active_shares, format_split, promoted, split
 
 TICK_S = 1.0

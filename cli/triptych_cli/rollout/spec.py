@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from triptych_cli.rollout.analysis import Tolerances
-from triptych_cli.rollout.counts import Counts
+from triptych_cli.rollout.metrics.counts import Counts
 from triptych_cli.rollout.traffic_split import TrafficSplit
 
 

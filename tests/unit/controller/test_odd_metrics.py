@@ -14,11 +14,11 @@ from rich.console import Console
 from controller.kubernetes.api import ApiUnavailable
 from controller.kubernetes.blocking import BlockingApi
 from triptych.protocol import controller_pb2 as cp
-from triptych_cli.rollout.counts import Window
-from triptych_cli.rollout.metric_sources import EndpointSource, MetricSourceError, PrometheusSource
-from triptych_cli.rollout.pods import RevisionMetrics, model_metrics
-from triptych_cli.rollout.served_model_object import ServedModelObject
-from triptych_cli.rollout.target import TargetError
+from triptych_cli.rollout.metrics.counts import Window
+from triptych_cli.rollout.metrics.pods import RevisionMetrics, model_metrics
+from triptych_cli.rollout.metrics.sources import EndpointSource, MetricSourceError, PrometheusSource
+from triptych_cli.rollout.targets.served_model_object import ServedModelObject
+from triptych_cli.rollout.targets.target import TargetError
 from triptych_cli.top.snapshot import take_snapshot
 from triptych_cli.top.tables import render
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
-from triptych_cli.rollout.counts import Counts
+from triptych_cli.rollout.metrics.counts import Counts
 from triptych_cli.rollout.spec import AnalysisResult, ExitStatus, RolloutResult, RolloutSpec, RolloutStatus
 from triptych_cli.rollout.traffic_split import TrafficSplit, format_split
 

@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 from rich.console import Console, RenderableType
 
-from triptych_cli.rollout.counts import Counts
-from triptych_cli.rollout.line_reporters import LineReporter
-from triptych_cli.rollout.live_reporter import LiveReporter, render, sparkline
+from triptych_cli.rollout.metrics.counts import Counts
+from triptych_cli.rollout.reporters.lines import LineReporter
+from triptych_cli.rollout.reporters.live import LiveReporter, render, sparkline
 from triptych_cli.rollout.spec import AnalysisResult, ExitStatus, RolloutResult, RolloutSpec, RolloutStatus
 
 OLD = Counts(Counter(OK=950), Counter({0.01: 950, 0.02: 0}), Counter(one=950))

@@ -1,6 +1,6 @@
 """Clients of other languages (`tests/clients`), built once into the cache for the tests that need them.
 
-    python -m local.clients [ordinary|conformance]
+    python -m local.programs.clients [ordinary|conformance]
 
 builds the clients whose toolchain is there: Go, Java with Maven, Node with npm.
 """

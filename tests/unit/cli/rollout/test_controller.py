@@ -11,11 +11,11 @@ import pytest
 
 from triptych_cli.rollout.analysis import Tolerances
 from triptych_cli.rollout.controller import RolloutController, TimeSource
-from triptych_cli.rollout.counts import REQUESTS, SECONDS, Reading, Sample
-from triptych_cli.rollout.line_reporters import JsonReporter, LineReporter
-from triptych_cli.rollout.metric_sources import MetricSourceError
+from triptych_cli.rollout.metrics.counts import REQUESTS, SECONDS, Reading, Sample
+from triptych_cli.rollout.metrics.sources import MetricSourceError
+from triptych_cli.rollout.reporters.lines import JsonReporter, LineReporter
 from triptych_cli.rollout.spec import ExitStatus, RolloutResult, RolloutSpec
-from triptych_cli.rollout.target import ConcurrentChange, EffectiveTraffic, TargetError
+from triptych_cli.rollout.targets.target import ConcurrentChange, EffectiveTraffic, TargetError
 from triptych_cli.rollout.traffic_split import TrafficSplit
 
 BEFORE = {"3": 100}

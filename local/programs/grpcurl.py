@@ -1,6 +1,6 @@
 """`grpcurl`, the usual command line for gRPC: the one on PATH, else one that Go builds into the cache.
 
-    python -m local.grpcurl
+    python -m local.programs.grpcurl
 
 prints its path.
 """
@@ -69,7 +69,7 @@ def _install(go: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Print the path, for a shell: `$(python -m local.grpcurl) --help`."""
+    """Print the path, for a shell: `$(python -m local.programs.grpcurl) --help`."""
     try:
         print(ensure_grpcurl())
     except LocalError as error:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from triptych_cli.rollout.command import main, parser
-from triptych_cli.rollout.metrics_page import parse_page
-from triptych_cli.rollout.pods import _addresses, _stage_samples
+from triptych_cli.rollout.metrics.page import parse_page
+from triptych_cli.rollout.metrics.pods import _addresses, _stage_samples
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from urllib.error import URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-from triptych_cli.rollout.counts import ANSWERS, REQUESTS, SECONDS, Reading, Sample
-from triptych_cli.rollout.metrics_page import MetricsPage, parse_page, with_required_labels
+from triptych_cli.rollout.metrics.counts import ANSWERS, REQUESTS, SECONDS, Reading, Sample
+from triptych_cli.rollout.metrics.page import MetricsPage, parse_page, with_required_labels
 
 FETCH_S = 2.0
 # Preprocess counts whole requests; only postprocess knows the answers.

@@ -8,9 +8,9 @@ from typing import Any
 
 from controller.kubernetes.api import ApiError, Json, part
 from controller.kubernetes.blocking import BlockingApi
-from triptych_cli.rollout.counts import REQUESTS, SECONDS, Reading, Sample
-from triptych_cli.rollout.metric_sources import EndpointSource, MetricSource, MetricSourceError
-from triptych_cli.rollout.metrics_page import MetricsPage, parse_page, with_required_labels
+from triptych_cli.rollout.metrics.counts import REQUESTS, SECONDS, Reading, Sample
+from triptych_cli.rollout.metrics.page import MetricsPage, parse_page, with_required_labels
+from triptych_cli.rollout.metrics.sources import EndpointSource, MetricSource, MetricSourceError
 
 COMPONENT = "app.kubernetes.io/component"
 REVISION = "serving.knative.dev/revision"

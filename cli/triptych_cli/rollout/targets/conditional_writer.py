@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from controller.kubernetes.api import ApiConflict, ApiError, Json, Kind
 from controller.kubernetes.blocking import BlockingApi
-from triptych_cli.rollout.target import ConcurrentChange, TargetError
+from triptych_cli.rollout.targets.target import ConcurrentChange, TargetError
 from triptych_cli.rollout.traffic_split import TrafficSplit, format_split
 
 ATTEMPTS = 5  # the status changes often, and each change is a new resourceVersion

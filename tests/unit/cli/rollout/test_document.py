@@ -11,8 +11,8 @@ import pytest
 from controller.catalog.served_model import Document, read_documents
 from triptych.protocol import controller_pb2 as cp
 from triptych_cli.controller_client import ControllerClient, ControllerUnavailable
-from triptych_cli.rollout.document import DocumentTarget, rewrite_traffic
-from triptych_cli.rollout.target import ConcurrentChange, TargetError
+from triptych_cli.rollout.targets.document import DocumentTarget, rewrite_traffic
+from triptych_cli.rollout.targets.target import ConcurrentChange, TargetError
 
 TEXT = """\
 # two documents in one file

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from triptych_cli.rollout.analysis import total_variation_distance
-from triptych_cli.rollout.counts import Counts
-from triptych_cli.rollout.line_reporters import EXIT_TEXT, format_counts, format_ms
+from triptych_cli.rollout.metrics.counts import Counts
+from triptych_cli.rollout.reporters.lines import EXIT_TEXT, format_counts, format_ms
 from triptych_cli.rollout.spec import AnalysisResult, ExitStatus, RolloutResult, RolloutSpec, RolloutStatus
 from triptych_cli.rollout.traffic_split import TrafficSplit, format_split
 

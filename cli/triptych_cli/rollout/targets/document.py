@@ -19,7 +19,7 @@ from ruamel.yaml.error import YAMLError
 from controller.catalog.served_model import DocumentFault, read_documents
 from triptych.protocol import controller_pb2 as cp
 from triptych_cli.controller_client import ControllerClient, ControllerUnavailable
-from triptych_cli.rollout.target import ConcurrentChange, EffectiveTraffic, TargetError
+from triptych_cli.rollout.targets.target import ConcurrentChange, EffectiveTraffic, TargetError
 from triptych_cli.rollout.traffic_split import TrafficSplit, active_shares, format_split
 
 

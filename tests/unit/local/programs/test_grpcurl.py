@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local.errors import LocalError
-from local.grpcurl import VERSION, ensure_grpcurl, find_grpcurl
+from local.programs.grpcurl import VERSION, ensure_grpcurl, find_grpcurl
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from triptych.telemetry.version_metrics import VersionMetrics
-from triptych_cli.rollout.counts import Counts, Reading, Window
-from triptych_cli.rollout.metric_sources import EndpointSource, MetricSourceError, PrometheusSource
+from triptych_cli.rollout.metrics.counts import Counts, Reading, Window
+from triptych_cli.rollout.metrics.sources import EndpointSource, MetricSourceError, PrometheusSource
 
 URL, OTHER = "http://a/metrics", "http://b/metrics"
 

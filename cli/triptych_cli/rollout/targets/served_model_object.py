@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from controller.kubernetes.api import ApiError, Json, Kind
 from controller.kubernetes.blocking import BlockingApi
-from triptych_cli.rollout.conditional_writer import ConditionalWriter
-from triptych_cli.rollout.target import EffectiveTraffic, TargetError
+from triptych_cli.rollout.targets.conditional_writer import ConditionalWriter
+from triptych_cli.rollout.targets.target import EffectiveTraffic, TargetError
 from triptych_cli.rollout.traffic_split import TrafficSplit
 
 

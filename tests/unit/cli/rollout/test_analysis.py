@@ -25,7 +25,7 @@ from triptych_cli.rollout.analysis import (
     total_variation_distance,
     wilson,
 )
-from triptych_cli.rollout.counts import Counts
+from triptych_cli.rollout.metrics.counts import Counts
 
 EDGES = (*SECONDS_BUCKETS, math.inf)
 NO_MARGIN = Tolerances(error_rate_increase=0.0, latency_ratio=1.0, answer_shift=0.0)

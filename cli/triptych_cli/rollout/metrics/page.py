@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from triptych_cli.rollout.counts import ANSWERS, REQUESTS, SECONDS, Sample
+from triptych_cli.rollout.metrics.counts import ANSWERS, REQUESTS, SECONDS, Sample
 
 REQUIRED_LABELS = {REQUESTS: ("version", "code"), SECONDS: ("version", "le"), ANSWERS: ("version", "value")}
 MAX_SHOWN = 80  # characters of a line

@@ -1,6 +1,6 @@
 """`perf_analyzer`, NVIDIA's load generator: the program inside an old wheel of `tritonclient`.
 
-    python -m local.perf
+    python -m local.programs.perf
 
 prints a command line for each stage of a chain on this machine.
 """

@@ -10,8 +10,8 @@ from collections import Counter
 
 from controller.kubernetes.api import Json, Kind
 from controller.kubernetes.blocking import BlockingApi
-from triptych_cli.rollout.conditional_writer import ConditionalWriter, read
-from triptych_cli.rollout.target import ConcurrentChange, EffectiveTraffic, TargetError
+from triptych_cli.rollout.targets.conditional_writer import ConditionalWriter, read
+from triptych_cli.rollout.targets.target import ConcurrentChange, EffectiveTraffic, TargetError
 from triptych_cli.rollout.traffic_split import TrafficSplit
 
 FIELD = "canaryTrafficPercent"

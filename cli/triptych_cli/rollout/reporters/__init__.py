@@ -1,0 +1,1 @@
+"""Reporters of a rollout: lines, JSON, or a live panel."""

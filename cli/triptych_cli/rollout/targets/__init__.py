@@ -1,0 +1,1 @@
+"""Targets of a rollout: the documents and objects whose traffic it writes."""
