@@ -18,8 +18,8 @@ from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
-from controller.placement.placement import Residency
-from controller.placement.settings import Limits
+from controller.placement.placement import Placement
+from controller.placement.settings import PlacementSettings
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
 from tests.unit.controller.folders import declare, publish
@@ -35,21 +35,21 @@ class Stand:
         metrics, self.journal, self.now = ControllerMetrics(CollectorRegistry()), Journal(), 0.0
         self.watch_hub = WatchHub(metrics, CallSlots(10, 10, "watchers"))
         self.publisher = Publisher(self.watch_hub, self.journal)
-        bounds = Limits(**{"withdraw_s": 0, "warm_up": False} | limits)
+        bounds = PlacementSettings(**{"withdraw_s": 0, "warm_up": False} | limits)
         known = {triton.address: triton for triton in tritons}
-        self.residency = Residency(
+        self.placement = Placement(
             known.__getitem__, bounds, metrics, self.journal, self.publisher.models_changed, lambda: self.now
         )
-        self.publisher.attach(self.residency)
-        self.residency.fleet.set_addresses(known)
+        self.publisher.attach(self.placement)
+        self.placement.fleet.set_addresses(known)
         self.told: list[set[str]] = []
         self.publisher.add_listener(self.told.append)
 
     async def look(self, now: float | None = None) -> None:
         self.now = self.now if now is None else now
-        for pod in self.residency.fleet:
-            await self.residency.upkeep.look(pod)
-        self.residency.upkeep.balance()
+        for predictor in self.placement.fleet:
+            await self.placement.reconciler.observe(predictor)
+        self.placement.reconciler.reconcile()
         await turn()
 
     async def shares(self) -> dict[int, int]:
@@ -72,7 +72,7 @@ async def test_a_new_share_comes_into_force_when_the_version_has_been_loaded(two
     stand = Stand(triton)
     stand.publisher.set_catalog(before := read(*two))
     await stand.look()
-    await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
+    await stand.placement.ensure_loaded("sales_de", 1, Call.within(5))
     triton.finish.clear()
     declare(two[1], "sales_de", {1: 90, 2: 10})
     stand.publisher.set_catalog(read(*two, before))
@@ -129,7 +129,7 @@ async def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_
     stand.publisher.set_catalog(read(*two))
     await stand.look()
     with pytest.raises(LoadFailed, match="out of memory"):
-        await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
+        await stand.placement.ensure_loaded("sales_de", 1, Call.within(5))
     for now in (1, 31, 3_000):
         await stand.look(now)
         model_state = stand.publisher.model_state("sales_de")
@@ -140,7 +140,7 @@ async def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_
             why,
         )
     triton.refuses.clear()
-    await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
+    await stand.placement.ensure_loaded("sales_de", 1, Call.within(5))
     model_state = stand.publisher.model_state("sales_de")
     assert model_state is not None
     assert model_state.failures == {}
@@ -234,7 +234,7 @@ async def test_too_many_waiting_loads_keep_no_catalog_from_being_published(model
     stand.publisher.set_catalog(before := read(models, documents))
     await stand.look(1)
     triton.finish.clear()
-    asking = asyncio.create_task(stand.residency.ensure_loaded("sales_fr", 1, Call.within(60)))
+    asking = asyncio.create_task(stand.placement.ensure_loaded("sales_fr", 1, Call.within(60)))
     await triton.started.wait()
     declare(documents, "sales_de", {1: 100}, pin=True)
     publish(models, "sales_it")
@@ -243,7 +243,7 @@ async def test_too_many_waiting_loads_keep_no_catalog_from_being_published(model
     assert names == ["sales_de", "sales_fr", "sales_it"]
     triton.finish.set()
     await asking
-    await stand.residency.close()
+    await stand.placement.close()
 
 
 async def test_a_version_that_takes_over_all_traffic_gets_as_many_copies_as_the_old_one_had(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -21,7 +20,6 @@ def machine_bytes(limits: tuple[Path, ...] = CGROUP_LIMITS, meminfo: Path = MEMI
     return min((number for number in found if number), default=0)
 
 
-@lru_cache(maxsize=256)
 def is_here(address: str) -> bool:
     """Whether host:port is a port of this machine's loopback."""
     host, _ = split(address)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from triptych.runtime.settings import MIB
 
 
-class Limits(BaseModel):
+class PlacementSettings(BaseModel):
     """Part of the settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,17 +27,17 @@ class Limits(BaseModel):
         "that run on it without a GPU; 0: no limit",
     )
     gpu_percent: float = Field(85.0, gt=0, le=100, description="share of the GPU memory that models may take")
-    spare_percent: float = Field(
+    headroom_percent: float = Field(
         5.0, ge=0, lt=100, description="share of the limits of each Triton that is kept free at least ..."
     )
-    spare_max_percent: float = Field(
+    headroom_max_percent: float = Field(
         30.0,
         ge=0,
         lt=100,
         description="... and at most; between the two, room is kept for as many loads as come while one model is "
-        "loaded and another unloaded, so that no load waits for an unload; 0: always spare_percent",
+        "loaded and another unloaded, so that no load waits for an unload; 0: always headroom_percent",
     )
-    spare_bursts: float = Field(
+    headroom_bursts: float = Field(
         2.5,
         ge=0,
         description="room for bursts beside that, in square roots of that number of loads: "
@@ -55,14 +55,14 @@ class Limits(BaseModel):
     )
     busy_s: float = Field(3.0, ge=0, description="a version used within that time keeps its place ...")
     min_residence_s: float = Field(30.0, ge=0, description="... until it has had it for that long")
-    room_wait_s: float = Field(
+    capacity_wait_s: float = Field(
         5.0, ge=0, description="a load waits that long for room, else it is refused with RESOURCE_EXHAUSTED"
     )
-    copies_up_waiting: float = Field(
+    replicas_up_waiting: float = Field(
         1.0, gt=0, description="one more Triton gets a version when so many requests wait in each of its queues ..."
     )
-    copies_up_s: float = Field(5.0, ge=0, description="... on average for that long")
-    copies_down_s: float = Field(60.0, ge=0, description="one less when it has not needed it for that long")
+    replicas_up_s: float = Field(5.0, ge=0, description="... on average for that long")
+    replicas_down_s: float = Field(60.0, ge=0, description="one less when it has not needed it for that long")
     estimate_factor: float = Field(
         1.5, ge=0, description="memory of a version that is neither measured nor declared: size of its files times this"
     )
