@@ -36,14 +36,15 @@ class Publisher:
     def set_catalog(self, catalog: Catalog) -> None:
         """Take a new catalog, and publish the models that changed."""
         before, self._catalog = self._catalog, catalog
-        self._gate.prune(catalog.models)
+        gone = before.models.keys() - catalog.models.keys()
+        if gone:
+            self._gate.prune(catalog.models)
         self._watch_hub.catalog = catalog
         if self._placement is not None:
             self._placement.set_catalog(catalog)
-        gone = before.models.keys() - catalog.models.keys()
         for name in gone:
             self._traffic.pop(name, None)
-        changed = {name for name, model in catalog.models.items() if before.models.get(name) != model}
+        changed = {name for name, model in catalog.models.items() if before.models.get(name) is not model}
         self._publish(changed, gone)
 
     def models_changed(self, names: set[str]) -> None:
