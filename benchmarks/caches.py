@@ -76,7 +76,7 @@ class Ours:
 
     @property
     def loaded(self) -> frozenset[int]:
-        """What is loaded."""
+        """The loaded models."""
         return frozenset(self._loaded)
 
     def request(self, model: int, now_s: float) -> bool:

@@ -98,7 +98,7 @@ async def _measure(scene: Scene, given: argparse.Namespace, progress: Progress) 
         filled = await _fill(channel, order[: given.tritons * given.places])
         figures["fill_failed"] = sum(bool(call.error) for call in filled)
         watchers = [asyncio.create_task(_watch(scene.controller.address)) for _ in range(given.watchers)]
-        await asyncio.sleep(5)  # unloads that make spare room come to their end
+        await asyncio.sleep(5)  # until evictions for headroom have ended
         progress.begin(f"control-plane: {given.idle_s:g} s of nothing")
         figures["idle_cores"] = await _cores(pid, given.idle_s)
         progress.begin("control-plane: requests for what is loaded")

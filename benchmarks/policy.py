@@ -21,7 +21,7 @@ Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 HELP = "hit rate: the controller's rule, least recently used, the best possible; simulated"
-TITLE = "Who keeps a place: hit rates"
+TITLE = "Eviction policies: hit rates"
 
 WARM_UP = 1 / 3  # of a trace, not counted
 HALF_LIFE_S = 300.0
@@ -34,7 +34,7 @@ HEADROOMS = {
     "5 % of the slots": {"headroom_max_percent": 0},
     "20 % of the slots": {"headroom_percent": 20, "headroom_max_percent": 0},
     "as many as loads come in a turn": {"headroom_percent": 0, "headroom_bursts": 0},
-    "the same and room for bursts (ours)": {},
+    "the same and a reserve for bursts (ours)": {},
 }
 
 
@@ -106,7 +106,7 @@ class HeadroomCase:
 
 @dataclass(frozen=True)
 class HeadroomOutcome:
-    """What it costs and what it saves: hit rate, and the share of the loads that found no place free."""
+    """Its cost and its gain: hit rate, and the share of the loads that found no slot free."""
 
     name: str
     rate_per_s: float

@@ -17,7 +17,7 @@ Publish = Callable[..., Path]
 LIMITS = {"max_models": 4, "max_bytes": 10_000, "estimate_base_bytes": 100, "estimate_factor": 0}
 
 
-async def test_each_triton_is_described_with_its_room_and_its_models(models: Path, publish: Publish) -> None:
+async def test_each_triton_is_described_with_its_capacity_and_its_models(models: Path, publish: Publish) -> None:
     publish("sales_de", 1)
     publish("sales_de", 2)
     one, two = FakeTriton("a:1"), FakeTriton("b:1")

@@ -14,7 +14,7 @@ waits = st.one_of(st.just(0.0), st.floats(0.1, 60), st.just(math.inf))
 candidates = st.lists(st.tuples(st.integers(0, 50), waits, st.integers(0, 5)), max_size=9).map(
     lambda rows: [Candidate((f"m{i}", 1), size, wait, (cold, 0.0)) for i, (size, wait, cold) in enumerate(rows)]
 )
-rooms = st.builds(Capacity, st.integers(0, 6), st.integers(0, 200))
+capacities = st.builds(Capacity, st.integers(0, 6), st.integers(0, 200))
 budgets = st.builds(Capacity, st.integers(0, 6), st.integers(0, 200))
 
 
@@ -26,9 +26,9 @@ def freed(chosen: list[Candidate]) -> Capacity:
     return Capacity(len(chosen), sum(each.bytes for each in chosen))
 
 
-def enough(chosen: list[Candidate], lack: Capacity) -> bool:
+def enough(chosen: list[Candidate], deficit: Capacity) -> bool:
     room = freed(chosen)
-    return room.models >= lack.models and room.bytes >= lack.bytes
+    return room.models >= deficit.models and room.bytes >= deficit.bytes
 
 
 def test_the_coldest_go_first() -> None:
@@ -68,36 +68,36 @@ def test_what_stays_for_ever_makes_the_wait_infinite() -> None:
     assert choose_victims(Capacity(models=1), []) == math.inf
 
 
-@given(rooms, candidates)
-def test_who_goes_frees_what_lacks_is_needed_for_it_and_may_go(lack: Capacity, there: list[Candidate]) -> None:
-    found = choose_victims(lack, there)
+@given(capacities, candidates)
+def test_who_goes_frees_what_lacks_is_needed_for_it_and_may_go(deficit: Capacity, there: list[Candidate]) -> None:
+    found = choose_victims(deficit, there)
     if isinstance(found, float):
         return
     by_key = {each.key: each for each in there}
     chosen = [by_key[key] for key in found]
     assert len(set(found)) == len(found)
     assert all(each.evictable_in_s == 0 for each in chosen)
-    assert enough(chosen, lack)
+    assert enough(chosen, deficit)
     for each in chosen:
-        assert not enough([other for other in chosen if other is not each], lack)
+        assert not enough([other for other in chosen if other is not each], deficit)
 
 
-@given(rooms, candidates)
-def test_nobody_colder_could_go_in_place_of_all_that_are_warmer(lack: Capacity, there: list[Candidate]) -> None:
+@given(capacities, candidates)
+def test_nobody_colder_could_go_in_place_of_all_that_are_warmer(deficit: Capacity, there: list[Candidate]) -> None:
     """The warmest that goes is needed: the colder ones that may go would not do, even all together."""
-    found = choose_victims(lack, there)
+    found = choose_victims(deficit, there)
     if isinstance(found, float) or not found:
         return
     warmest = max(each.coldness for each in there if each.key in found)
     colder = [each for each in there if each.evictable_in_s == 0 and each.coldness < warmest]
-    assert not enough(colder, lack)
+    assert not enough(colder, deficit)
 
 
-@given(rooms, candidates)
-def test_the_wait_is_the_shortest_after_which_enough_may_go(lack: Capacity, there: list[Candidate]) -> None:
-    found = choose_victims(lack, there)
+@given(capacities, candidates)
+def test_the_wait_is_the_shortest_after_which_enough_may_go(deficit: Capacity, there: list[Candidate]) -> None:
+    found = choose_victims(deficit, there)
     moments = sorted({0.0, *(each.evictable_in_s for each in there if math.isfinite(each.evictable_in_s))})
-    enough_at = next((at for at in moments if enough([e for e in there if e.evictable_in_s <= at], lack)), math.inf)
+    enough_at = next((at for at in moments if enough([e for e in there if e.evictable_in_s <= at], deficit)), math.inf)
     assert (found if isinstance(found, float) else 0.0) == enough_at
 
 
@@ -109,12 +109,12 @@ def test_for_places_alone_just_as_many_go_and_these_are_the_coldest(models: int,
         assert sorted(each.coldness for each in there if each.key in found) == coldest
 
 
-@given(rooms, budgets)
+@given(capacities, budgets)
 def test_what_lacks_is_what_has_to_go_to_be_within_the_budget(taken: Capacity, budget: Capacity) -> None:
-    lack = taken.excess_over(budget)
-    left = Capacity(taken.models - lack.models, taken.bytes - lack.bytes)
+    deficit = taken.excess_over(budget)
+    left = Capacity(taken.models - deficit.models, taken.bytes - deficit.bytes)
     assert left.excess_over(budget).is_zero
-    assert lack.is_zero or left.models == budget.models or left.bytes == budget.bytes
+    assert deficit.is_zero or left.models == budget.models or left.bytes == budget.bytes
 
 
 def test_a_budget_of_0_is_no_limit() -> None:
@@ -134,6 +134,6 @@ def test_of_what_is_not_limited_there_is_no_share() -> None:
 
 
 @given(st.integers(1, 1000), st.sampled_from([0.0, 5.0, 50.0]))
-def test_spare_room_never_takes_the_only_place(models: int, percent: float) -> None:
+def test_headroom_never_takes_the_only_place(models: int, percent: float) -> None:
     """Else a Triton of one model unloads it as soon as it is quiet, although nobody asks for its place."""
     assert Capacity(models=models).share(percent).models < models

@@ -1,4 +1,4 @@
-"""All Tritons together: where a model belongs, who has it, and what is told when one comes or goes."""
+"""All Tritons together: where a model belongs, who has it, and what is reported when one comes or goes."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ addresses = st.lists(st.integers(0, 255).map(lambda n: f"10.0.0.{n}:8001"), min_
 )
 
 
-def fleet_of(*tritons: FakeTriton, told: Callable[[set[VersionKey]], None] = lambda _: None) -> Fleet:
-    fleet = Fleet({triton.address: triton for triton in tritons}.__getitem__, 2, told, lambda: 0.0)
+def fleet_of(*tritons: FakeTriton, reported: Callable[[set[VersionKey]], None] = lambda _: None) -> Fleet:
+    fleet = Fleet({triton.address: triton for triton in tritons}.__getitem__, 2, reported, lambda: 0.0)
     fleet.set_addresses([triton.address for triton in tritons])
     return fleet
 
@@ -127,35 +127,35 @@ async def test_addresses_that_come_and_go_are_told_and_the_others_stay_as_they_a
 
 
 async def test_the_versions_whose_replicas_changed_are_told_and_no_others() -> None:
-    told: list[set[VersionKey]] = []
+    reported: list[set[VersionKey]] = []
     one, two = FakeTriton("a:1"), FakeTriton("b:1")
     one.loaded, two.loaded = {DE}, {DE, FR}
-    fleet = fleet_of(one, two, told=told.append)
+    fleet = fleet_of(one, two, reported=reported.append)
     await fleet.refresh()
-    assert told == [{DE}, {DE, FR}]
-    told.clear()
+    assert reported == [{DE}, {DE, FR}]
+    reported.clear()
     two.loaded.discard(FR)
     await fleet.refresh()
-    assert told == [{FR}]
-    told.clear()
+    assert reported == [{FR}]
+    reported.clear()
     fleet.set_addresses(["a:1"])
-    assert told == [{DE}]
+    assert reported == [{DE}]
     assert fleet.ready_addresses("sales_de") == {1: ("a:1",)}
     await fleet.close()
 
 
 async def test_what_a_triton_says_after_it_went_is_not_told() -> None:
-    told: list[set[VersionKey]] = []
+    reported: list[set[VersionKey]] = []
     one = FakeTriton("a:1")
-    fleet = fleet_of(one, told=told.append)
+    fleet = fleet_of(one, reported=reported.append)
     await fleet.refresh()
     (predictor,) = fleet
     fleet.set_addresses([])
     await turn()
-    told.clear()
+    reported.clear()
     one.loaded = {DE}
     await predictor.refresh()
-    assert told == []
+    assert reported == []
     assert fleet.holders(DE) == []
     await fleet.close()
 

@@ -16,7 +16,9 @@ from tests.unit.controller.tritons import HERE, FakeTriton, PlacementHarness, mo
 from triptych.errors import LoadFailed, Overloaded
 
 
-async def test_the_coldest_makes_room_and_its_room_is_free_only_when_the_index_says_so(catalog: Catalog) -> None:
+async def test_the_coldest_makes_capacity_and_its_capacity_is_free_only_when_the_index_says_so(
+    catalog: Catalog,
+) -> None:
     triton = FakeTriton()
     harness = PlacementHarness(catalog, triton, max_models=2, headroom_percent=0, busy_s=0)
     await harness.ensure("sales_de")
@@ -67,7 +69,7 @@ async def test_what_is_in_use_may_be_pushed_out_once_it_has_had_its_time(catalog
     assert await harness.ensure("sales_fr") == HERE
 
 
-async def test_a_full_triton_of_pins_says_that_it_needs_more_room(models: Path, documents: Path) -> None:
+async def test_a_full_triton_of_pins_says_that_it_needs_more_capacity(models: Path, documents: Path) -> None:
     for name in ("sales_de", "sales_fr"):
         publish(models, name)
     declare(documents, "sales_fr", {1: 100}, pin=True)
@@ -90,7 +92,7 @@ async def test_a_model_larger_than_every_budget_fails_with_both_figures(models: 
     assert triton.loads == []
 
 
-async def test_room_is_counted_in_bytes_too(models: Path, documents: Path) -> None:
+async def test_capacity_is_counted_in_bytes_too(models: Path, documents: Path) -> None:
     for name in ("sales_de", "sales_fr", "sales_it"):
         publish(models, name)
         declare(documents, name, {1: 100}, placement="memory: 400Mi")
@@ -198,7 +200,7 @@ class SmallShm(FakeTriton):
         await super().load(model, config, versions, timeout_s)
 
 
-async def test_the_coldest_makes_room_in_shared_memory(catalog: Catalog) -> None:
+async def test_the_coldest_makes_capacity_in_shared_memory(catalog: Catalog) -> None:
     triton = SmallShm(2)
     harness = PlacementHarness(catalog, triton, busy_s=0)
     for _ in range(3):
@@ -237,7 +239,7 @@ async def test_a_load_pushes_only_a_few_out_of_a_shared_memory_that_others_fill(
     assert harness.placement.failures("sales_it", [1]) == {}
 
 
-async def test_two_versions_of_one_model_make_room_for_each_other(catalog: Catalog) -> None:
+async def test_two_versions_of_one_model_make_capacity_for_each_other(catalog: Catalog) -> None:
     triton = SmallShm(1)
     harness = PlacementHarness(catalog, triton, busy_s=0)
     for version in (1, 2, 1):

@@ -40,13 +40,13 @@ def test_the_rate_of_loads_is_that_of_late() -> None:
     assert headroom.loads_per_s(900.0) < 0.001
 
 
-def test_room_is_free_for_the_loads_that_come_in_the_time_of_a_load_and_an_unload_and_for_bursts() -> None:
+def test_capacity_is_free_for_the_loads_that_come_in_the_time_of_a_load_and_an_unload_and_for_bursts() -> None:
     headroom = loaded(per_s=2.0)
     assert headroom.capacity(BUDGET, SETTINGS, 300.0).models == free_slots(4, bursts=2) == 9
     assert headroom.capacity(BUDGET, SETTINGS, 330.0).models == free_slots(2, bursts=2) == 6
 
 
-def test_slower_unloads_want_more_room() -> None:
+def test_slower_unloads_want_more_capacity() -> None:
     headroom = loaded(per_s=1.0)
     before = headroom.capacity(BUDGET, SETTINGS, 300.0).models
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""Bytes of a version: measured before declared before estimated, and measured only where that can be told."""
+"""Bytes of a version: measured before declared before estimated, and measured only where that can be reported."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ class Clocked:
 
     def scan(self, *ready: tuple[str, int], used: int, seconds: int = 1, settled: bool = True) -> list[object]:
         """What it tells in so many looks."""
-        told = []
+        reported = []
         for _ in range(seconds):
             self.now_s += 1
-            told.append(self.meter.observe(frozenset(ready), used, self.now_s, settled=settled))
-        return [each for each in told if each]
+            reported.append(self.meter.observe(frozenset(ready), used, self.now_s, settled=settled))
+        return [each for each in reported if each]
 
 
 SETTLED = int(SETTLE_S) + 1
@@ -162,10 +162,10 @@ def test_whatever_is_told_is_the_difference_of_two_rests(
         if not settled or ready != last:
             since_s = now_s
         last = ready
-        told = meter.observe(ready, used, now_s, settled=settled)
+        reported = meter.observe(ready, used, now_s, settled=settled)
         rested = settled and since_s is not None and now_s - since_s >= SETTLE_S
-        if told:
-            key, grown = told
+        if reported:
+            key, grown = reported
             assert rested
             assert rests[-1] == (ready - {key}, used - grown)
         if rested:

@@ -178,7 +178,7 @@ async def test_a_restarted_triton_is_noticed_by_the_next_caller(catalog: Catalog
     assert triton.loads == [("sales_de", 1)] * 2
 
 
-async def test_a_new_triton_is_not_blamed_for_what_the_old_one_could_not_load(catalog: Catalog) -> None:
+async def test_a_new_triton_does_not_inherit_for_what_the_old_one_could_not_load(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.refuses["sales_de", 1] = "out of memory"
     harness = PlacementHarness(catalog, triton)

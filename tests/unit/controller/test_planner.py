@@ -75,10 +75,10 @@ async def test_a_request_is_planned_as_a_load_or_as_a_refusal(catalog: Catalog) 
     triton = FakeTriton()
     harness = await observed(catalog, triton, max_models=1, headroom_percent=0, busy_s=5)
     state = harness.placement.state
-    assert plan_request(state, DE, patience_s=1, remaining_s=60) == Load(DE, triton.address, "request")
+    assert plan_request(state, DE, max_wait_s=1, remaining_s=60) == Load(DE, triton.address, "request")
     harness.placement.reconciler.leads = True
     await harness.ensure("sales_fr")
-    refused = plan_request(state, DE, patience_s=1, remaining_s=60)
+    refused = plan_request(state, DE, max_wait_s=1, remaining_s=60)
     assert isinstance(refused, Refuse)
     assert refused.is_overload
     assert "try again in 5 s" in str(refused.error)

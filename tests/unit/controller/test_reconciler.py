@@ -65,7 +65,7 @@ async def test_a_pin_that_fails_is_tried_again_only_after_a_while(catalog: Catal
         assert len(triton.loads) == loads
 
 
-async def test_many_pins_leave_room_for_a_callers_load(many: Catalog, models: Path, documents: Path) -> None:
+async def test_many_pins_leave_capacity_for_a_callers_load(many: Catalog, models: Path, documents: Path) -> None:
     names = sorted(many.models)[:20]
     for name in names:
         declare(documents, name, {1: 100}, pin=True)
@@ -125,7 +125,7 @@ async def test_an_idle_time_of_nothing_keeps_everything(catalog: Catalog) -> Non
     assert triton.unloads == []
 
 
-async def test_spare_room_is_kept_so_that_a_load_need_not_wait_for_an_unload(many: Catalog) -> None:
+async def test_headroom_is_kept_so_that_a_load_need_not_wait_for_an_unload(many: Catalog) -> None:
     triton = FakeTriton()
     harness = PlacementHarness(many, triton, max_models=10, headroom_percent=20, busy_s=0)
     for number, name in enumerate(sorted(many.models)[:12]):
@@ -137,7 +137,7 @@ async def test_spare_room_is_kept_so_that_a_load_need_not_wait_for_an_unload(man
     assert {reason for _, reason in harness.decisions("unload")} == {"headroom for the next load"}
 
 
-async def test_more_room_is_kept_while_many_loads_come(many: Catalog) -> None:
+async def test_more_headroom_is_kept_while_many_loads_come(many: Catalog) -> None:
     triton = FakeTriton()
     triton.loaded = {(name, 1) for name in sorted(many.models)[:19]}
     harness = PlacementHarness(
@@ -157,7 +157,7 @@ async def test_more_room_is_kept_while_many_loads_come(many: Catalog) -> None:
 
 
 @pytest.mark.parametrize("limits", [{"max_models": 1}, {"max_bytes": 100}])
-async def test_the_only_model_of_a_triton_stays_until_its_room_is_wanted(
+async def test_the_only_model_of_a_triton_stays_until_its_capacity_is_wanted(
     catalog: Catalog, limits: dict[str, int]
 ) -> None:
     triton = FakeTriton()
@@ -208,7 +208,7 @@ async def test_a_busy_model_gets_a_copy_and_loses_it_when_it_cools(catalog: Cata
         harness.tritons[first].serve(key, 100, queue_s=3.0, total_s=4.0)
         await harness.look()
     assert len(homes(harness)["sales_de"]) == 2
-    assert harness.decisions("copies")[0][1].startswith("1 to 2: 3.0 requests wait")
+    assert harness.decisions("replicas")[0][1].startswith("1 to 2: 3.0 requests wait")
     for second in range(9, 80):
         harness.now = float(second)
         harness.tritons[first].serve(key, 1, total_s=0.01)

@@ -99,7 +99,7 @@ async def test_two_busy_moments_with_quiet_between_them_are_not_a_while(models: 
         if now in (2, 12):
             holder.serve(KEY, 10, queue_s=9.0, total_s=9.0)
         await harness.look()
-    assert harness.decisions("copies") == []
+    assert harness.decisions("replicas") == []
 
 
 async def test_a_version_whose_requests_keep_waiting_gets_another_triton(models: Path, publish: Publish) -> None:
@@ -114,5 +114,5 @@ async def test_a_version_whose_requests_keep_waiting_gets_another_triton(models:
         if now < 10:
             holder.serve(KEY, 10, queue_s=9.0, total_s=9.0)
         await harness.look()
-    assert harness.decisions("copies")[0] == ("sales_de", "1 to 2: 9.0 requests wait, 9.0 in all")
+    assert harness.decisions("replicas")[0] == ("sales_de", "1 to 2: 9.0 requests wait, 9.0 in all")
     assert first.loaded == second.loaded == {KEY}

@@ -152,7 +152,7 @@ class DesiredState:
         self._required.pop(model.name, None)
         if not model.placement.replicas:
             return set()
-        serving = self._shares.get(model.name, model.in_traffic)
-        required = dict.fromkeys(((model.name, version) for version in serving), model.placement.replicas)
+        with_traffic = self._shares.get(model.name, model.in_traffic)
+        required = dict.fromkeys(((model.name, version) for version in with_traffic), model.placement.replicas)
         self._required[model.name] = required
         return set(required)

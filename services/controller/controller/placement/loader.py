@@ -119,13 +119,13 @@ class Loader:
 
     async def _wait_for_capacity(self, key: VersionKey, predictor: Predictor) -> None:
         """Return when the predictor has capacity for its reservations up to this one. Raises `Overloaded`."""
-        patience_s, state = self._settings.capacity_wait_s, self._state
+        max_wait_s, state = self._settings.capacity_wait_s, self._state
         while not state.deficit(predictor, key).is_zero:
             evictions = plan_capacity(state, key, predictor)
             if isinstance(evictions, float):
-                if evictions > patience_s:
+                if evictions > max_wait_s:
                     raise full(predictor, evictions)
-                patience_s -= evictions
+                max_wait_s -= evictions
                 await asyncio.sleep(max(evictions, POLL_INTERVAL_S))
                 continue
             self._executor.evict(evictions)
@@ -140,7 +140,7 @@ class Loader:
 
         A load whose process was lost is tried once more: the kernel may have ended it for want of memory.
         """
-        patience_s, lost = self._settings.capacity_wait_s, False
+        max_wait_s, lost = self._settings.capacity_wait_s, False
         for _ in range(1 + MAX_VICTIMS):
             if unloading := self._in_progress.unloads.get((key, predictor.address)):
                 await asyncio.wait([unloading])
@@ -155,22 +155,22 @@ class Loader:
                     continue
                 if not NO_SHARED_MEMORY.search(error.reason):
                     raise
-            patience_s = await self._free_shared_memory(key, predictor, patience_s)
+            max_wait_s = await self._free_shared_memory(key, predictor, max_wait_s)
         raise no_shared_memory(predictor, self._in_progress.load_s.value)
 
-    async def _free_shared_memory(self, key: VersionKey, predictor: Predictor, patience_s: float) -> float:
-        """Evict one version, or wait until that is possible; return the rest of the patience. Raises `Overloaded`."""
+    async def _free_shared_memory(self, key: VersionKey, predictor: Predictor, max_wait_s: float) -> float:
+        """Evict one version, or wait until that is possible; return the rest of the wait. Raises `Overloaded`."""
         evictions = plan_shared_memory(self._state, key, predictor)
         if isinstance(evictions, float):
-            if evictions > patience_s:
+            if evictions > max_wait_s:
                 raise no_shared_memory(predictor, evictions)
             await asyncio.sleep(max(evictions, POLL_INTERVAL_S))
-            return patience_s - evictions
+            return max_wait_s - evictions
         self._executor.evict(evictions)
         unloads = self._in_progress.unloading(predictor.address)
         if running := [unloads[eviction.key] for eviction in evictions if eviction.key in unloads]:
             await asyncio.wait(running)
-        return patience_s
+        return max_wait_s
 
     async def _load_once(self, key: VersionKey, predictor: Predictor) -> None:
         """Raises `LoadFailed` when the version is not ready and warm afterwards."""

@@ -1,4 +1,4 @@
-"""The memory of this machine, of which Tritons without a GPU that run on it take theirs."""
+"""The memory of this machine, which predictors without a GPU on it share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from triptych.runtime.addresses import split
 
-# What the cgroup of a container may have: version 2, and version 1.
+# Memory limits of a container's cgroup: version 2, and version 1.
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 MEMINFO = Path("/proc/meminfo")
 

@@ -151,8 +151,8 @@ class Placement:
             return next(iter(running.values()))
         if not self.fleet.available():
             await self.fleet.refresh()
-        patience_s = call.remaining_s(self._settings.capacity_wait_s)
-        action = plan_request(self.state, key, patience_s, call.remaining_s())
+        max_wait_s = call.remaining_s(self._settings.capacity_wait_s)
+        action = plan_request(self.state, key, max_wait_s, call.remaining_s())
         if isinstance(action, Refuse):
             raise self._record_refusal(key, action)
         self.reconciler.execute([action])

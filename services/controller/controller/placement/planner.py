@@ -61,7 +61,7 @@ Action = Load | Evict
 
 @dataclass
 class Due:
-    """What the next turn looks at: versions that may lack a replica, and predictors with new observations."""
+    """The work of the next turn: versions that may lack a replica, and predictors with new observations."""
 
     keys: set[VersionKey] = field(default_factory=set)
     addresses: set[str] = field(default_factory=set)
@@ -84,10 +84,10 @@ def plan(state: State, due: Due, underloaded: Sequence[tuple[Predictor, Collecti
     return planned.actions
 
 
-def plan_request(state: State, key: VersionKey, patience_s: float, remaining_s: float) -> Load | Refuse:
+def plan_request(state: State, key: VersionKey, max_wait_s: float, remaining_s: float) -> Load | Refuse:
     """The predictor for a requested load: the first with capacity in the model's order, else the soonest to have it.
 
-    `patience_s` is the longest wait for capacity, `remaining_s` the rest of the caller's deadline.
+    `max_wait_s` is the longest wait for capacity, `remaining_s` the rest of the caller's deadline.
     """
     eligible = _eligible(state, key)
     if isinstance(eligible, Refuse):
@@ -99,7 +99,7 @@ def plan_request(state: State, key: VersionKey, patience_s: float, remaining_s: 
     chosen = next((each for each in fitting if state.deficit(each, key).is_zero), None)
     if chosen is None:
         wait_s, chosen = _soonest(state, key, fitting)
-        if wait_s > patience_s:
+        if wait_s > max_wait_s:
             return Refuse(full(chosen, wait_s), is_overload=True)
     if (queue_s := state.queue_s(chosen)) > remaining_s:
         text = f"{state.in_progress.loads_on[chosen.address]} loads are waiting at predictor {chosen.address}"

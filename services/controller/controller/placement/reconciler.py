@@ -295,7 +295,7 @@ class Reconciler:
             self._state.desired.scale(key, wanted)
             self._due.keys.add(key)
             load = f"{concurrency.waiting:.1f} requests wait, {concurrency.in_flight:.1f} in all"
-            self._journal.write("copies", *key, reason=f"{replicas} to {wanted}: {load}")
+            self._journal.write("replicas", *key, reason=f"{replicas} to {wanted}: {load}")
 
     def _underloaded(self) -> list[tuple[Predictor, list[VersionKey]]]:
         """Predictors that came, or came back empty, each with the next few versions that others hold."""

@@ -1,4 +1,4 @@
-"""All calls to Triton. Each has a deadline; Triton itself has none for a load that hangs."""
+"""All calls of the controller to Triton. Each has a deadline; Triton itself has none for a load that hangs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_BATCHED = 8  # a request of more rows is one large one rather than many smal
 YIELD_EVERY = 500  # entries of an index
 KEY_HEADER = "triton-grpc-protocol-key"  # --grpc-restricted-protocol=model-repository:key=...
 GPU_MEMORY = "nv_gpu_memory_"  # of Triton's metrics
-DIRECT = build_opener(ProxyHandler({}))  # a proxy knows nothing of pods
+DIRECT = build_opener(ProxyHandler({}))  # a proxy cannot reach pods
 
 _VERSION_FAILED = re.compile(r"version (\d+) is at UNAVAILABLE state: (.*?);\s*(?=version \d+ is at |$)")
 
@@ -45,7 +45,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Count:
-    """What Triton counted for a version since it was loaded; durations are sums over its requests.
+    """Statistics of a version since it was loaded; durations are sums over its requests.
 
     A request of preprocess may stand for several of its callers' (adaptive batching); `rows` are those of all.
     """
@@ -71,16 +71,16 @@ class GpuMemory:
 
 
 class TritonApi(Protocol):
-    """One Triton, as residency sees it. Every method raises `StageUnavailable` or `DeadlineExceeded`."""
+    """The calls of placement to one Triton. Every method raises `StageUnavailable` or `DeadlineExceeded`."""
 
     address: str
 
     async def index(self, *, whole: bool) -> Index:
-        """What it holds. Only `whole` shows what is loading and unloading; it makes Triton list its folder."""
+        """Its versions. Only `whole` includes those that are loading or unloading; it makes Triton list its folder."""
         ...
 
     async def counts(self) -> Mapping[VersionKey, Count]:
-        """Its statistics, for what is loaded."""
+        """Statistics of the loaded versions."""
         ...
 
     async def gpu_memory(self) -> GpuMemory | None:
@@ -92,15 +92,15 @@ class TritonApi(Protocol):
         ...
 
     async def reason(self, model: str, version: int) -> str:
-        """Why a version is not ready, in Triton's words; empty when it gives none."""
+        """Triton's reason for a version that is not ready; empty without one."""
         ...
 
     async def load(self, model: str, config: mc.ModelConfig, versions: Iterable[int], timeout_s: float) -> None:
-        """Makes just these versions of the model ready. Raises `LoadFailed` too."""
+        """Make exactly these versions of the model ready. Raises `LoadFailed` too."""
         ...
 
     async def unload(self, model: str) -> None:
-        """Begins to unload all versions. It answers what it has taken before, and refuses what comes."""
+        """Begin to unload all versions. Triton answers accepted requests and refuses new ones."""
         ...
 
     async def infer(self, model: str, version: int, tensors: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:

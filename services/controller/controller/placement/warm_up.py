@@ -46,11 +46,11 @@ _PATH: Final = re.compile(r"(?:/[\w.@+-]+)+/([\w.@+-]+)")
 
 
 class _Refused(Exception):
-    """Triton answered made-up rows with an error, in its own words."""
+    """Triton answered made-up rows with an error, which is the message."""
 
 
 class WarmUp:
-    """Sends made-up rows to one version on one Triton. Nothing of it is kept between two calls."""
+    """Sends made-up rows to one version on one predictor. Keeps no state between two calls."""
 
     def __init__(self, settings: PlacementSettings, metrics: ControllerMetrics) -> None:
         self._settings, self._metrics = settings, metrics
@@ -58,7 +58,7 @@ class WarmUp:
     async def check(self, key: VersionKey, predictor: Predictor, contract: Contract, config: mc.ModelConfig) -> None:
         """Raises `LoadFailed` when the version does not answer as its contract says.
 
-        Raises `Unavailable` or `DeadlineExceeded` when the Triton is gone or too busy, which is not the model's fault.
+        Raises `Unavailable` or `DeadlineExceeded` if the predictor is gone or too busy, which is not the model's fault.
         """
         start, outcome, reason = time.perf_counter(), "unavailable", ""
         try:
@@ -85,7 +85,7 @@ class WarmUp:
             log.log(level, "warm-up", extra={k: v for k, v in facts.items() if v} | {"seconds": round(seconds, 4)})
 
     async def _check(self, key: VersionKey, predictor: Predictor, contract: Contract, config: mc.ModelConfig) -> str:
-        """Why the warm-up says nothing about the model; empty when it has passed."""
+        """Why the warm-up proves nothing about the model; empty when it has passed."""
         call, plan = Call.within(self._settings.warm_up_timeout_s), Plan(contract)
         most = min(self._settings.warm_up_rows, config.max_batch_size or contract.max_rows)
         unclear = await self._send_made_up(key, predictor, plan, 1, call)
@@ -101,7 +101,7 @@ class WarmUp:
     async def _send_made_up(
         self, key: VersionKey, predictor: Predictor, plan: Plan, rows: int, call: Call, answered: str = ""
     ) -> str:
-        """Why the answer says nothing; empty when it is good."""
+        """Why the answer proves nothing; empty when it is good."""
         tensors, plausible = await asyncio.to_thread(model_inputs, plan, rows)
         sent = f"{rows} made-up row{'s' * (rows > 1)}"
         try:
@@ -137,7 +137,7 @@ class WarmUp:
     async def _infer(
         self, key: VersionKey, predictor: Predictor, tensors: Mapping[str, Array], call: Call
     ) -> dict[str, Array]:
-        """Raises `_Refused` for what is the model's own doing."""
+        """Raises `_Refused` for a fault of the model itself."""
         try:
             return await predictor.infer(key, tensors, call.remaining_s())
         except NotLoaded as error:
@@ -159,9 +159,9 @@ class WarmUp:
 
 
 def model_inputs(plan: Plan, rows: int) -> tuple[dict[str, Array], bool]:
-    """What preprocess makes of made-up rows, and whether a model that refuses it is at fault.
+    """Model inputs from made-up rows, and whether a model that refuses them is at fault.
 
-    Nobody can make up text, pictures, or a size that the contract leaves open.
+    Text, pictures and open sizes cannot be made up.
     """
     contract = plan.contract
     known = all(spec.datatype != "BYTES" and -1 not in spec.shape[1:] for spec in contract.model.inputs)
@@ -183,7 +183,7 @@ def _answer(plan: Plan, outputs: Mapping[str, Array], rows: int, parameters: Map
 
 
 def _bad_values(plan: Plan, outputs: Mapping[str, Array]) -> str:
-    """What is wrong with values of the right shapes: they are not finite, or postprocess cannot take them."""
+    """The fault of values with the right shapes: they are not finite, or postprocess cannot take them."""
     for spec in plan.contract.model.outputs:
         if spec.datatype in FLOATS and spec.finite is not False and not np.isfinite(outputs[spec.name]).all():
             return f"model output '{spec.name}': want finite values, got NaN or infinity (`finite: false` allows them)"
@@ -205,5 +205,5 @@ def _described(contract: Contract, tensors: Mapping[str, Array]) -> str:
 
 
 def _tidy(text: str) -> str:
-    """One line; of a path, which is the Triton's own, the last part."""
+    """One line; of Triton's own paths only the last part."""
     return _PATH.sub(r"\1", " ".join(text.split()))
