@@ -6,7 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import control_plane, cost, instructions, placement, plan_check, policy, stage_cpu, start
+from benchmarks import (
+    control_plane,
+    cost,
+    instructions,
+    placement,
+    placement_scale,
+    plan_check,
+    policy,
+    stage_cpu,
+    start,
+)
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
 from benchmarks.serving import quick
@@ -17,6 +27,7 @@ COMMANDS = {
     "control-plane": control_plane,
     "cost": cost,
     "placement": placement,
+    "placement-scale": placement_scale,
     "serving": serving,
     "quick": quick,
     "plan-check": plan_check,

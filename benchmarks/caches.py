@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from benchmarks.traces import Trace
-from controller.placement.policy.eviction import Occupant, Room, make_room
-from controller.placement.policy.headroom import Spare
-from controller.placement.policy.popularity import Key, Usage
-from controller.placement.settings import Limits
+from controller.placement.policy.eviction import Candidate, Capacity, choose_victims
+from controller.placement.policy.headroom import Headroom
+from controller.placement.policy.popularity import Popularity, VersionKey
+from controller.placement.settings import PlacementSettings
 
 NEVER = 1 << 60
 
@@ -30,72 +30,71 @@ class Cache(Protocol):
 class Lru:
     """Evicts the least recently used model."""
 
-    def __init__(self, places: int) -> None:
-        self._places = places
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
         self._loaded: OrderedDict[int, None] = OrderedDict()
 
     def request(self, model: int, now_s: float) -> bool:
         if model in self._loaded:
             self._loaded.move_to_end(model)
             return True
-        if len(self._loaded) >= self._places:
+        if len(self._loaded) >= self._slots:
             self._loaded.popitem(last=False)
         self._loaded[model] = None
         return False
 
 
 class Ours:
-    """The controller's own code: `Usage` keeps the scores, `Spare` the free places, and `make_room` chooses who goes.
+    """The controller's own code: `Popularity` scores, `Headroom` sizes the free slots, `choose_victims` evicts.
 
-    `spare` places are kept free, or as many as follow from the `limits` and the loads of late; what is idle for
-    `idle_ttl_s` goes by itself (0: nothing does), as in a running controller. With `requests_per_place` a request
-    counts half after the half-life or after so many requests for each place, whichever is later: little traffic is
-    remembered for longer. A place is free again `turn_s` after somebody was chosen to go; `waited` counts the loads
-    that found none free.
+    `headroom` slots are kept free, or, with `settings`, as many as follow from the recent loads. A model idle for
+    `idle_ttl_s` is evicted (0: never). With `requests_per_slot` a request counts half after the half-life or after that
+    many requests for each slot, whichever is later. A slot is free again `turn_s` after the eviction began; `waited`
+    counts the loads that found none free.
     """
 
     def __init__(
         self,
-        places: int,
+        slots: int,
         half_life_s: float,
-        spare: int = 0,
+        headroom: int = 0,
         idle_ttl_s: float = 0.0,
-        requests_per_place: float = 0.0,
-        limits: Limits | None = None,
+        requests_per_slot: float = 0.0,
+        settings: PlacementSettings | None = None,
         turn_s: float = 0.0,
     ) -> None:
-        self._places, self._limits, self._turn_s = Room(models=places), limits, turn_s
-        self._budget = Room(models=places - spare)
-        self._spare = Spare()
-        self._spare.load_s.value, self._spare.unload_s.value = 0.0, turn_s
-        self._free_at: deque[float] = deque()  # when evicted models free their places
+        self._slots, self._settings, self._turn_s = Capacity(models=slots), settings, turn_s
+        self._budget = Capacity(models=slots - headroom)
+        self._headroom = Headroom()
+        self._headroom.load_s.value, self._headroom.unload_s.value = 0.0, turn_s
+        self._free_at: deque[float] = deque()  # when evicted models free their slots
         self.loads = self.waited = 0
-        self._usage = Usage(half_life_s, requests_per_place)
-        self._usage.places = places
+        self._popularity = Popularity(half_life_s, requests_per_slot)
+        self._popularity.loaded_versions = slots
         self._idle_ttl_s = idle_ttl_s
-        self._loaded: dict[int, Key] = {}
+        self._loaded: dict[int, VersionKey] = {}
 
     @property
-    def resident(self) -> frozenset[int]:
-        """What is loaded."""
+    def loaded(self) -> frozenset[int]:
+        """The loaded models."""
         return frozenset(self._loaded)
 
     def request(self, model: int, now_s: float) -> bool:
         key = self._loaded.get(model)
-        hit = key is not None and not (self._idle_ttl_s and self._usage.idle_s(key, now_s) >= self._idle_ttl_s)
+        hit = key is not None and not (self._idle_ttl_s and self._popularity.idle_s(key, now_s) >= self._idle_ttl_s)
         if not hit:
             key = self._load(model, now_s)
         assert key is not None
-        self._usage.record(key, 1, now_s)
+        self._popularity.record(key, 1, now_s)
         return hit
 
-    def _load(self, model: int, now_s: float) -> Key:
+    def _load(self, model: int, now_s: float) -> VersionKey:
         self._loaded.pop(model, None)
         self._note_load(now_s)
-        lack = Room(models=len(self._loaded) + 1).lacks(self._budget)
-        if not lack.nothing:
-            coldness = self._usage.coldness
-            found = make_room(lack, [Occupant(key, 1, 0.0, coldness(key)) for key in self._loaded.values()])
+        deficit = Capacity(models=len(self._loaded) + 1).excess_over(self._budget)
+        if not deficit.is_zero:
+            coldness = self._popularity.coldness
+            found = choose_victims(deficit, [Candidate(key, 1, 0.0, coldness(key)) for key in self._loaded.values()])
             assert not isinstance(found, float)
             for name, _ in found:
                 del self._loaded[int(name)]
@@ -107,18 +106,18 @@ class Ours:
         while self._free_at and self._free_at[0] <= now_s:
             self._free_at.popleft()
         self.loads += 1
-        self.waited += len(self._loaded) + len(self._free_at) >= self._places.models
-        if self._limits is not None:
-            self._spare.load_begins(0, now_s)
-            spare = self._spare.room(self._places, self._limits, now_s)
-            self._budget = Room(models=self._places.models - spare.models)
+        self.waited += len(self._loaded) + len(self._free_at) >= self._slots.models
+        if self._settings is not None:
+            self._headroom.load_begins(0, now_s)
+            headroom = self._headroom.capacity(self._slots, self._settings, now_s)
+            self._budget = Capacity(models=self._slots.models - headroom.models)
 
 
 class Belady:
     """Evicts the model whose next request is farthest away: the optimum (Belady, 1966). Needs the whole trace."""
 
-    def __init__(self, places: int, models: Sequence[int]) -> None:
-        self._places = places
+    def __init__(self, slots: int, models: Sequence[int]) -> None:
+        self._slots = slots
         self._next = _next_uses(models)
         self._at = 0
         self._loaded: dict[int, int] = {}  # index of the next request for each
@@ -128,7 +127,7 @@ class Belady:
         again = self._next[self._at]
         self._at += 1
         hit = model in self._loaded
-        if not hit and len(self._loaded) >= self._places:
+        if not hit and len(self._loaded) >= self._slots:
             self._drop_latest()
         self._loaded[model] = again
         heapq.heappush(self._latest, (-again, model))
@@ -142,7 +141,7 @@ class Belady:
                 return
 
 
-Make = Callable[[int, Trace], Cache]  # from a number of places and the whole trace
+Make = Callable[[int, Trace], Cache]  # from a number of slots and the whole trace
 
 
 def hit_rate(cache: Cache, trace: Trace, warm_up: int) -> float:

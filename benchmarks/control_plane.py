@@ -1,4 +1,4 @@
-"""The controller's own work: thousands of models over many simulated Tritons that speak the real protocol."""
+"""The controller's own work: thousands of models over many simulated predictors that speak the real protocol."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from local.health import stage_is_ready
 from local.server_process import ServerProcess
 from triptych.protocol import controller_pb2 as cp
 
-HELP = "the controller's memory, CPU and decisions with 5,000 models over 20 simulated Tritons"
+HELP = "the controller's memory, CPU and decisions with 5,000 models over 20 simulated predictors"
 TITLE = "The controller's own work"
 
 PREFIX = "/triptych.v1.Controller/"
 CALL_S = 60.0
 READY_S = 600.0
-FILLERS = 40  # callers at once while the places are filled
+FILLERS = 40  # callers at once while the slots are filled
 WARM_CALLS = 300
 UNBOUNDED = [("grpc.max_receive_message_length", -1)]
 
@@ -43,7 +43,7 @@ class Scene:
     """The controller under test, with what it is told and who watches it."""
 
     controller: ServerProcess
-    tritons: int
+    predictors: int
     ready_s: float
     figures: dict[str, Any] = field(default_factory=dict)
 
@@ -57,9 +57,9 @@ class Call:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--models", type=int, default=5_000)
-    parser.add_argument("--tritons", type=int, default=20)
-    parser.add_argument("--places", type=int, default=50, help="models in each Triton at most")
+    parser.add_argument("--models", type=int, default=5_000, help="models in the repository")
+    parser.add_argument("--predictors", type=int, default=20, help="simulated predictors")
+    parser.add_argument("--slots", type=int, default=50, help="versions in each predictor at most")
     parser.add_argument(
         "--watchers", type=int, default=10, help="streams that follow the catalog: replicas of preprocess"
     )
@@ -71,16 +71,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace, report: Report) -> None:
-    """Start, fill the places, look at it idle, send cold requests."""
+    """Start, fill the slots, measure it idle, send cold requests."""
     with tempfile.TemporaryDirectory(prefix="triptych-control-plane-") as folder:
         scene_folder = Path(folder)
         progress = Progress()
         progress.begin(f"control-plane: {given.models} model folders")
         publish(scene_folder / "models", given.models)
-        progress.begin(f"control-plane: {given.tritons} simulated Tritons")
-        with _tritons(scene_folder / "models", given) as addresses, _controller(scene_folder, addresses, given) as part:
+        progress.begin(f"control-plane: {given.predictors} simulated predictors")
+        with (
+            _simulated(scene_folder / "models", given) as addresses,
+            _controller(scene_folder, addresses, given) as part,
+        ):
             progress.begin("control-plane: the controller gets ready")
-            scene = Scene(part, given.tritons, _wait_ready(part))
+            scene = Scene(part, given.predictors, _wait_ready(part))
             progress.end()
             asyncio.run(_measure(scene, given, progress))
     _tell(scene, given, report)
@@ -94,11 +97,11 @@ async def _measure(scene: Scene, given: argparse.Namespace, progress: Progress) 
         figures["snapshot_bytes"], figures["snapshot_s"] = await _snapshot(channel)
         rng = np.random.default_rng(1)
         order = [int(number) for number in rng.permutation(given.models)]
-        progress.begin("control-plane: the places are filled")
-        filled = await _fill(channel, order[: given.tritons * given.places])
+        progress.begin("control-plane: the slots are filled")
+        filled = await _fill(channel, order[: given.predictors * given.slots])
         figures["fill_failed"] = sum(bool(call.error) for call in filled)
         watchers = [asyncio.create_task(_watch(scene.controller.address)) for _ in range(given.watchers)]
-        await asyncio.sleep(5)  # unloads that make spare room come to their end
+        await asyncio.sleep(5)  # until evictions for headroom have ended
         progress.begin(f"control-plane: {given.idle_s:g} s of nothing")
         figures["idle_cores"] = await _cores(pid, given.idle_s)
         progress.begin("control-plane: requests for what is loaded")
@@ -118,15 +121,15 @@ async def _measure(scene: Scene, given: argparse.Namespace, progress: Progress) 
 
 def _cold(order: list[int], given: argparse.Namespace) -> list[int]:
     """Models that are not loaded, as many as the stream needs."""
-    rest = order[given.tritons * given.places :]
+    rest = order[given.predictors * given.slots :]
     count = int(given.rate * given.seconds)
     if len(rest) < count:
-        raise LocalError(f"want {count} models beside those that fill the places, got {len(rest)}; take fewer seconds")
+        raise LocalError(f"want {count} models beside those that fill the slots, got {len(rest)}; take fewer seconds")
     return rest[:count]
 
 
 async def _fill(channel: aio.Channel, numbers: Sequence[int]) -> list[Call]:
-    """As fast as the Tritons load."""
+    """As fast as the predictors load."""
     gate = asyncio.Semaphore(FILLERS)
 
     async def one(number: int) -> Call:
@@ -209,16 +212,16 @@ async def _cores(pid: int, seconds: float) -> float:
 
 
 @contextmanager
-def _tritons(models: Path, given: argparse.Namespace) -> Iterator[list[str]]:
-    words = ["--models", str(models), "--count", str(given.tritons), "--load-s", str(given.load_s)]
+def _simulated(models: Path, given: argparse.Namespace) -> Iterator[list[str]]:
+    words = ["--models", str(models), "--count", str(given.predictors), "--load-s", str(given.load_s)]
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.simulated", *words], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
-        addresses = [process.stdout.readline().strip() for _ in range(given.tritons)]
+        addresses = [process.stdout.readline().strip() for _ in range(given.predictors)]
         if not all(addresses):
-            raise LocalError("the simulated Tritons did not start")
+            raise LocalError("the simulated predictors did not start")
         yield addresses
     finally:
         process.kill()
@@ -234,7 +237,7 @@ def _controller(folder: Path, addresses: list[str], given: argparse.Namespace) -
         "CONTROLLER_MODEL_REPOSITORY": str(folder / "models"),
         "CONTROLLER_TRITON": ",".join(addresses),
         "CONTROLLER_TRITON_METRICS_PORT": "0",
-        "CONTROLLER_MAX_MODELS": str(given.places),
+        "CONTROLLER_MAX_MODELS": str(given.slots),
         "CONTROLLER_IDLE_TTL_S": "0",
         "CONTROLLER_LOG_LEVEL": "WARNING",
     }
@@ -301,14 +304,12 @@ def _tell(scene: Scene, given: argparse.Namespace, report: Report) -> None:
         ["until it is there", f"{1000 * figures['snapshot_s']:.0f} ms", ""],
         ["calls that were not answered", str(unanswered), "0"],
     ]
-    title = (
-        f"{given.models} models over {given.tritons} Tritons with {given.places} places each, {given.watchers} watchers"
-    )
+    title = f"{given.models} models on {given.predictors} predictors of {given.slots} slots, {given.watchers} watchers"
     report.table(title, ["what", "measured", "goal"], rows)
     report.text(
         f"A load's decision is the time of `EnsureLoaded` without the {1000 * given.load_s:g} ms that the simulated "
-        f"Triton takes: choosing the Triton and who has to go, the calls, and whether it is ready then. "
-        f"Every model asked for was cold and every place taken."
+        f"Triton takes: the choice of the predictor and the victim, the calls, and the check that it is ready. "
+        f"Every model asked for was cold and every slot taken."
     )
     report.figures("control_plane", figures)
     _draw(report, figures)

@@ -32,8 +32,8 @@ from local.environments import ensure
 from local.errors import LocalError
 from local.stack import LocalStack
 
-HELP = "1,000 models in 50 places of a real Triton, against a Triton that has all that is asked for loaded"
-TITLE = "Residency on a real Triton"
+HELP = "1,000 models in 50 slots of a real Triton, against a Triton that has every requested model loaded"
+TITLE = "Placement on a real Triton"
 
 TRIPTYCH, LOADED, LOADING = "triptych", "all loaded", "all loaded, same loads by hand"
 AT_ONCE = 2  # loads while chains are prepared
@@ -191,13 +191,15 @@ def _tell_cold(seen: Seen, report: Report) -> None:
     load_ms = np.array([1000 * move.seconds for _, move in seen.cold])
     beyond = np.array([1000 * (answer.seconds - move.seconds) for answer, move in seen.cold])
     before = np.array([1000 * (move.began_s - answer.sent_s) for answer, move in seen.cold])
-    room = np.array([controller_log.waited_for_unload(seen.moves, move, answer.sent_s) for answer, move in seen.cold])
-    turn = np.array([loads.running(answer.sent_s) >= AT_ONCE for answer, _ in seen.cold]) & ~room
+    waits_for_unload = np.array(
+        [controller_log.waited_for_unload(seen.moves, move, answer.sent_s) for answer, move in seen.cold]
+    )
+    turn = np.array([loads.running(answer.sent_s) >= AT_ONCE for answer, _ in seen.cold]) & ~waits_for_unload
     groups = {
         "Triton's load": load_ms,
-        "beyond it, with room and a turn free": beyond[~room & ~turn],
+        "beyond it, with capacity and a slot free": beyond[~waits_for_unload & ~turn],
         "beyond it, with the wait for a turn": beyond[turn],
-        "beyond it, with the wait for an unload": beyond[room],
+        "beyond it, with the wait for an unload": beyond[waits_for_unload],
         "beyond it, all": beyond,
         "of that, before the load began": before,
         "of that, after it had ended": beyond - before,

@@ -14,62 +14,62 @@ from benchmarks import traces
 from benchmarks.caches import Belady, Cache, Lru, Ours, hit_rate
 from benchmarks.report import Report
 from benchmarks.traces import Trace, Traffic
-from controller.placement.settings import Limits
+from controller.placement.settings import PlacementSettings
 from examples.models.progress import Progress
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 
 HELP = "hit rate: the controller's rule, least recently used, the best possible; simulated"
-TITLE = "Who keeps a place: hit rates"
+TITLE = "Eviction policies: hit rates"
 
 WARM_UP = 1 / 3  # of a trace, not counted
 HALF_LIFE_S = 300.0
-PER_PLACE = 10.0
-PLACES = (10, 25, 50, 100, 150, 200)
+PER_SLOT = 10.0
+SLOTS = (10, 25, 50, 100, 150, 200)
 TURN_S = 1.65  # a load and an unload, as measured by `python -m benchmarks placement`
-SPARE_RATES = (0.5, 1.0, 3.0, 10.0)
-SPARES = {
-    "none": {"spare_percent": 0, "spare_max_percent": 0},
-    "5 % of the places": {"spare_max_percent": 0},
-    "20 % of the places": {"spare_percent": 20, "spare_max_percent": 0},
-    "as many as loads come in a turn": {"spare_percent": 0, "spare_bursts": 0},
-    "the same and room for bursts (ours)": {},
+HEADROOM_RATES = (0.5, 1.0, 3.0, 10.0)
+HEADROOMS = {
+    "none": {"headroom_percent": 0, "headroom_max_percent": 0},
+    "5 % of the slots": {"headroom_max_percent": 0},
+    "20 % of the slots": {"headroom_percent": 20, "headroom_max_percent": 0},
+    "as many as loads come in a turn": {"headroom_percent": 0, "headroom_bursts": 0},
+    "the same and a reserve for bursts (ours)": {},
 }
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A way to choose who goes. `make` is told the number of places and the trace."""
+    """A way to choose who goes. `make` is told the number of slots and the trace."""
 
     name: str
     make: Callable[[int, Trace], Cache]
 
 
-def _ours(half_life_s: float, per_place: float = 0.0) -> Callable[[int, Trace], Cache]:
-    return lambda places, trace: Ours(places, half_life_s, requests_per_place=per_place)
+def _ours(half_life_s: float, per_slot: float = 0.0) -> Callable[[int, Trace], Cache]:
+    return lambda slots, trace: Ours(slots, half_life_s, requests_per_slot=per_slot)
 
 
-def _deployed(places: int, trace: Trace) -> Cache:
-    """The defaults of the controller: the half-life, places kept free for the loads that come, 15 minutes of idling."""
-    return _with_defaults(places, Limits())
+def _deployed(slots: int, trace: Trace) -> Cache:
+    """The defaults of the controller: the half-life, slots kept free for the loads that come, 15 minutes of idling."""
+    return _with_defaults(slots, PlacementSettings())
 
 
-def _with_defaults(places: int, limits: Limits) -> Ours:
+def _with_defaults(slots: int, settings: PlacementSettings) -> Ours:
     return Ours(
-        places,
-        limits.half_life_s,
-        idle_ttl_s=limits.idle_ttl_s,
-        requests_per_place=limits.half_life_requests,
-        limits=limits,
+        slots,
+        settings.half_life_s,
+        idle_ttl_s=settings.idle_ttl_s,
+        requests_per_slot=settings.half_life_requests,
+        settings=settings,
         turn_s=TURN_S,
     )
 
 
-LRU = Rule("least recently used", lambda places, trace: Lru(places))
-BEST = Rule("best possible (Belady)", lambda places, trace: Belady(places, trace.models))
+LRU = Rule("least recently used", lambda slots, trace: Lru(slots))
+BEST = Rule("best possible (Belady)", lambda slots, trace: Belady(slots, trace.models))
 OURS = Rule("ours, half-life 300 s", _ours(HALF_LIFE_S))
-PACED = Rule("ours, 300 s or 10 requests a place", _ours(HALF_LIFE_S, PER_PLACE))
+PACED = Rule("ours, 300 s or 10 requests a slot", _ours(HALF_LIFE_S, PER_SLOT))
 RULES = (
     LRU,
     Rule("ours, half-life 60 s", _ours(60.0)),
@@ -77,7 +77,7 @@ RULES = (
     Rule("ours, half-life 1800 s", _ours(1800.0)),
     Rule("ours, half-life 4 h", _ours(14_400.0)),
     PACED,
-    Rule("ours, 300 s or 10, with spare places and idle end", _deployed),
+    Rule("ours, 300 s or 10, with headroom and idle timeout", _deployed),
     BEST,
 )
 BY_NAME = {rule.name: rule for rule in RULES}
@@ -85,28 +85,28 @@ BY_NAME = {rule.name: rule for rule in RULES}
 
 @dataclass(frozen=True)
 class Case:
-    """One trace of one kind through one number of places."""
+    """One trace of one kind through one number of slots."""
 
     kind: str
     traffic: Traffic
-    places: int
+    slots: int
     seed: int
     rules: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class SpareCase:
-    """One way to keep places free, on one steady trace."""
+class HeadroomCase:
+    """One way to keep slots free, on one steady trace."""
 
     name: str
     traffic: Traffic
-    places: int
+    slots: int
     seed: int
 
 
 @dataclass(frozen=True)
-class SpareOutcome:
-    """What it costs and what it saves: hit rate, and the share of the loads that found no place free."""
+class HeadroomOutcome:
+    """Its cost and its gain: hit rate, and the share of the loads that found no slot free."""
 
     name: str
     rate_per_s: float
@@ -127,22 +127,20 @@ def run(case: Case) -> Outcome:
     """Replays the trace of the case through each of its rules."""
     trace = traces.KINDS[case.kind](case.traffic, case.seed)
     warm_up = int(WARM_UP * len(trace))
-    return Outcome(
-        case, {name: hit_rate(BY_NAME[name].make(case.places, trace), trace, warm_up) for name in case.rules}
-    )
+    return Outcome(case, {name: hit_rate(BY_NAME[name].make(case.slots, trace), trace, warm_up) for name in case.rules})
 
 
-def spare(case: SpareCase) -> SpareOutcome:
-    """Replays a steady trace with places kept free in one way."""
+def headroom(case: HeadroomCase) -> HeadroomOutcome:
+    """Replays a steady trace with slots kept free in one way."""
     trace = traces.steady(case.traffic, case.seed)
-    cache = _with_defaults(case.places, Limits.model_validate(SPARES[case.name]))
+    cache = _with_defaults(case.slots, PlacementSettings.model_validate(HEADROOMS[case.name]))
     rate = hit_rate(cache, trace, int(WARM_UP * len(trace)))
-    return SpareOutcome(case.name, case.traffic.rate_per_s, case.seed, rate, cache.waited / cache.loads)
+    return HeadroomOutcome(case.name, case.traffic.rate_per_s, case.seed, rate, cache.waited / cache.loads)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", type=int, default=1_000)
-    parser.add_argument("--places", type=int, default=50, help="models that are loaded at once, in the table")
+    parser.add_argument("--slots", type=int, default=50, help="models that are loaded at once, in the table")
     parser.add_argument("--exponent", type=float, default=1.1, help="of Zipf's law")
     parser.add_argument("--requests", type=int, default=30_000, help="in each trace; the first third is not counted")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.5, 5.0, 50.0], help="requests per second")
@@ -151,43 +149,43 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace, report: Report) -> None:
-    """The table over kinds of traffic and rates, then the plot over places."""
+    """The table over kinds of traffic and rates, then the plot over slots."""
     seeds = range(1, given.repeats + 1)
     with ProcessPoolExecutor(given.workers) as pool:
-        spares = list(_over(pool, "spare places", spare, _spare_cases(given, seeds)))
+        headrooms = list(_over(pool, "headroom", headroom, _headroom_cases(given, seeds)))
         outcomes = list(_all(pool, "kinds and rates", _table_cases(given, seeds)))
-        over_places = list(_all(pool, "places", _place_cases(given, seeds)))
+        over_slots = list(_all(pool, "slots", _slot_cases(given, seeds)))
     for kind in traces.KINDS:
         _tell(report, kind, [each for each in outcomes if each.case.kind == kind], given)
     _tell_gains(report, outcomes)
-    _tell_spares(report, spares, given)
-    _draw(report, over_places, given)
+    _report_headroom(report, headrooms, given)
+    _draw(report, over_slots, given)
     report.figures("by_kind_and_rate", [_plain(outcome) for outcome in outcomes])
-    report.figures("spare_places", [asdict(each) for each in spares])
-    report.figures("over_places", [_plain(outcome) for outcome in over_places])
+    report.figures("headroom", [asdict(each) for each in headrooms])
+    report.figures("over_slots", [_plain(outcome) for outcome in over_slots])
 
 
 def _table_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[Case]:
     names = tuple(BY_NAME)
     return [
-        Case(kind, _traffic(given, rate), given.places, seed, names)
+        Case(kind, _traffic(given, rate), given.slots, seed, names)
         for kind, rate, seed in product(traces.KINDS, given.rates, seeds)
     ]
 
 
-def _place_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[Case]:
+def _slot_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[Case]:
     names = (LRU.name, OURS.name, PACED.name, BEST.name)
     rate = sorted(given.rates)[len(given.rates) // 2]
     return [
-        Case(kind, _traffic(given, rate), places, seed, names)
-        for kind, places, seed in product(traces.KINDS, PLACES, seeds)
+        Case(kind, _traffic(given, rate), slots, seed, names)
+        for kind, slots, seed in product(traces.KINDS, SLOTS, seeds)
     ]
 
 
-def _spare_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[SpareCase]:
+def _headroom_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[HeadroomCase]:
     return [
-        SpareCase(name, _traffic(given, rate), given.places, seed)
-        for name, rate, seed in product(SPARES, SPARE_RATES, seeds)
+        HeadroomCase(name, _traffic(given, rate), given.slots, seed)
+        for name, rate, seed in product(HEADROOMS, HEADROOM_RATES, seeds)
     ]
 
 
@@ -212,7 +210,7 @@ def _tell(report: Report, kind: str, outcomes: list[Outcome], given: argparse.Na
         [name, *(_spread([o.rates[name] for o in outcomes if o.case.traffic.rate_per_s == r]) for r in given.rates)]
         for name in BY_NAME
     ]
-    title = f"{kind}: hit rate in %, {given.models} models, {given.places} places, {given.repeats} traces each"
+    title = f"{kind}: hit rate in %, {given.models} models, {given.slots} slots, {given.repeats} traces each"
     report.text(f"**{kind}**: {meaning}")
     report.table(title, head, rows)
 
@@ -231,18 +229,18 @@ def _tell_gains(report: Report, outcomes: list[Outcome]) -> None:
     report.table("Points of hit rate gained over least recently used, over all traces", head, rows)
 
 
-def _tell_spares(report: Report, outcomes: list[SpareOutcome], given: argparse.Namespace) -> None:
-    """Free places are not used, and a load that finds none waits for an unload, which takes Triton a second."""
+def _report_headroom(report: Report, outcomes: list[HeadroomOutcome], given: argparse.Namespace) -> None:
+    """Free slots are not used, and a load that finds none waits for an unload, which takes Triton a second."""
     rows = []
-    for name in SPARES:
+    for name in HEADROOMS:
         row = [name]
-        for rate in SPARE_RATES:
+        for rate in HEADROOM_RATES:
             found = [each for each in outcomes if (each.name, each.rate_per_s) == (name, rate)]
             hits, waited = fmean(each.hit_rate for each in found), fmean(each.waited for each in found)
             row.append(f"{100 * hits:.1f} % hits, {100 * waited:.1f} % wait")
         rows.append(row)
-    title = f"Places kept free of {given.places}, steady traffic: hit rate, and loads that wait for an unload"
-    report.table(title, ["free", *(f"{rate:g}/s" for rate in SPARE_RATES)], rows)
+    title = f"Slots kept free of {given.slots}, steady traffic: hit rate, and loads that wait for an unload"
+    report.table(title, ["free", *(f"{rate:g}/s" for rate in HEADROOM_RATES)], rows)
 
 
 def _draw(report: Report, outcomes: list[Outcome], given: argparse.Namespace) -> None:
@@ -252,18 +250,18 @@ def _draw(report: Report, outcomes: list[Outcome], given: argparse.Namespace) ->
     names = (BEST.name, PACED.name, OURS.name, LRU.name)
     for kind, axis in zip(traces.KINDS, axes, strict=True):
         for name, colour in zip(names, plots.COLOURS, strict=False):
-            points = [_rates(outcomes, kind, places, name) for places in PLACES]
+            points = [_rates(outcomes, kind, slots, name) for slots in SLOTS]
             mean = [100 * fmean(each) for each in points]
             low, high = [100 * min(each) for each in points], [100 * max(each) for each in points]
-            axis.plot(PLACES, mean, "o-", color=colour, ms=3, label=name)
-            axis.fill_between(PLACES, low, high, color=colour, alpha=0.2, lw=0)
-        plots.dress(axis, kind, f"places for {given.models} models", "hit rate, %")
+            axis.plot(SLOTS, mean, "o-", color=colour, ms=3, label=name)
+            axis.fill_between(SLOTS, low, high, color=colour, alpha=0.2, lw=0)
+        plots.dress(axis, kind, f"slots for {given.models} models", "hit rate, %")
     axes[0].legend(frameon=False, fontsize=8, loc="lower right")
-    plots.save(figure, report.plot("hit-rate.png", "hit rate over the number of places, by kind of traffic"))
+    plots.save(figure, report.plot("hit-rate.png", "hit rate over the number of slots, by kind of traffic"))
 
 
-def _rates(outcomes: list[Outcome], kind: str, places: int, name: str) -> list[float]:
-    return [o.rates[name] for o in outcomes if o.case.kind == kind and o.case.places == places]
+def _rates(outcomes: list[Outcome], kind: str, slots: int, name: str) -> list[float]:
+    return [o.rates[name] for o in outcomes if o.case.kind == kind and o.case.slots == slots]
 
 
 def _spread(rates: list[float]) -> str:
@@ -276,7 +274,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     return {
         "kind": case.kind,
         "rate_per_s": case.traffic.rate_per_s,
-        "places": case.places,
+        "slots": case.slots,
         "seed": case.seed,
         "hit_rate": {name: round(rate, 5) for name, rate in outcome.rates.items()},
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ Entry = pb.RepositoryIndexResponse.ModelIndex
 class SimulatedTriton:
     """The calls that the controller makes of a Triton."""
 
-    def __init__(self, names: list[str], load_s: float, unload_s: float) -> None:
+    def __init__(self, listed: Mapping[str, bytes], load_s: float, unload_s: float) -> None:
         self._load_s, self._unload_s = load_s, unload_s
-        self._listed = {name: _bytes([Entry(name=name)]) for name in names}  # as long as Triton does not hold it
+        self._listed = listed  # index entries of models that are not loaded
         self._states: dict[Key, str] = {}
         self._requests: dict[Key, int] = {}
         self._forgetting: set[asyncio.Task[None]] = set()
@@ -110,6 +111,11 @@ class SimulatedTriton:
             del self._states[key]
 
 
+def listing(names: Iterable[str]) -> Mapping[str, bytes]:
+    """Index entry of each model that is not loaded; all simulated Tritons share it."""
+    return {name: _bytes([Entry(name=name)]) for name in names}
+
+
 def _bytes(entries: list[pb.RepositoryIndexResponse.ModelIndex]) -> bytes:
     data: bytes = pb.RepositoryIndexResponse(models=entries).SerializeToString()
     return data
@@ -137,7 +143,8 @@ async def serve(triton: SimulatedTriton, host: str = "127.0.0.1", port: int = 0)
 
 async def _run(models: Path, count: int, load_s: float, unload_s: float) -> None:
     names = sorted(folder.name for folder in models.iterdir())
-    started = [await serve(SimulatedTriton(names, load_s, unload_s)) for _ in range(count)]
+    listed = listing(names)
+    started = [await serve(SimulatedTriton(listed, load_s, unload_s)) for _ in range(count)]
     print("\n".join(address for _, address in started), flush=True)
     await asyncio.gather(*(server.wait_for_termination() for server, _ in started))
 

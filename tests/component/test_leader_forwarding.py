@@ -13,10 +13,10 @@ import pytest
 from grpc import aio
 
 from controller.leader_forwarding import LoadForwarder
-from controller.placement.placement import Residency
+from controller.placement.placement import Placement
 from tests.component.running_controller import running
 from tests.unit.controller.folders import publish
-from tests.unit.controller.tritons import Desk, FakeTriton, read
+from tests.unit.controller.tritons import FakeTriton, PlacementHarness, read
 from triptych.errors import DeadlineExceeded, Unavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
@@ -30,12 +30,12 @@ class Told:
 
 
 @asynccontextmanager
-async def follower(models: Path, told: Told) -> AsyncIterator[tuple[LoadForwarder, Residency]]:
-    residency = Desk(read(models), FakeTriton()).residency
-    loads = LoadForwarder(residency, told)
-    yield loads, residency
+async def follower(models: Path, told: Told) -> AsyncIterator[tuple[LoadForwarder, Placement]]:
+    placement = PlacementHarness(read(models), FakeTriton()).placement
+    loads = LoadForwarder(placement, told)
+    yield loads, placement
     await loads.close()
-    await residency.close()
+    await placement.close()
 
 
 @pytest.fixture

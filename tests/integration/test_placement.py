@@ -27,7 +27,7 @@ from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 
 SALES = sorted(path.name for path in (ROOT / "model-repository").glob("sales_forecast_*"))
-NO_SPARE = {"CONTROLLER_SPARE_PERCENT": "0", "CONTROLLER_SPARE_MAX_PERCENT": "0"}
+NO_SPARE = {"CONTROLLER_HEADROOM_PERCENT": "0", "CONTROLLER_HEADROOM_MAX_PERCENT": "0"}
 DOCUMENT = """\
 apiVersion: triptych.dev/v1alpha1
 kind: ServedModel
@@ -95,7 +95,7 @@ def two_tritons(make_chain: MakeChain, **more: Any) -> tuple[LocalStack, dict[st
 
 
 def test_more_models_than_places_are_all_answered_and_never_more_are_loaded(make_chain: MakeChain) -> None:
-    limits = {"CONTROLLER_MAX_MODELS": "4", "CONTROLLER_BUSY_S": "0", "CONTROLLER_SPARE_PERCENT": "25"}
+    limits = {"CONTROLLER_MAX_MODELS": "4", "CONTROLLER_BUSY_S": "0", "CONTROLLER_HEADROOM_PERCENT": "25"}
     chain = make_chain(variables=limits)
     caller = caller_of(chain)
     alone = {model: outputs_of(caller.infer(infer_request(model, sales())))["units"] for model in SALES[:8]}
@@ -134,7 +134,7 @@ def test_requests_for_a_model_are_answered_while_another_is_loaded_and_unloaded(
 
 
 def test_hot_models_that_do_not_fit_are_refused_with_a_hint_and_the_others_are_served(make_chain: MakeChain) -> None:
-    limits = {"CONTROLLER_MAX_MODELS": "1", "CONTROLLER_ROOM_WAIT_S": "0.1", **NO_SPARE}
+    limits = {"CONTROLLER_MAX_MODELS": "1", "CONTROLLER_CAPACITY_WAIT_S": "0.1", **NO_SPARE}
     chain = make_chain(variables=limits)
     caller = caller_of(chain)
     with Load(caller, infer_request(SALES[0], sales()), callers=2) as load, pytest.raises(grpc.RpcError) as caught:

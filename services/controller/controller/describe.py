@@ -1,56 +1,58 @@
-"""What each Triton holds and what was decided lately, as a message."""
+"""The predictors with their versions, and the recent decisions, as a message."""
 
 from __future__ import annotations
 
 import math
 
 from controller.journal import Decision, Journal
-from controller.placement.placement import Residency
-from controller.placement.policy.popularity import Key
-from controller.placement.predictor import Pod
+from controller.placement.placement import Placement
+from controller.placement.policy.popularity import VersionKey
+from controller.placement.predictor import Predictor
+from controller.placement.state import State
 from triptych.protocol import controller_pb2 as cp
 
 
-def describe(residency: Residency, journal: Journal) -> cp.DescribeReply:
+def describe(placement: Placement, journal: Journal) -> cp.DescribeReply:
     """Everything at this moment."""
-    pods = list(residency.fleet)
+    state, predictors = placement.state, list(placement.fleet)
     return cp.DescribeReply(
-        predictors=[_predictor(residency, pod) for pod in pods],
+        predictors=[_predictor(state, each) for each in predictors],
         residents=[
-            _resident(residency, pod, model) for pod in pods for model in sorted({name for name, _ in pod.ready})
+            _resident(state, each, model) for each in predictors for model in sorted({name for name, _ in each.ready})
         ],
         decisions=[_decision(each) for each in journal.latest],
     )
 
 
-def _predictor(residency: Residency, pod: Pod) -> cp.Predictor:
-    taken, budget = pod.occupied(residency.needs.size_of), residency.moves.budget(pod)
+def _predictor(state: State, predictor: Predictor) -> cp.Predictor:
+    taken, budget = state.taken(predictor), state.budget(predictor)
     return cp.Predictor(
-        address=pod.address,
-        answers=pod.answers,
+        address=predictor.address,
+        answers=predictor.available,
         used_bytes=taken.bytes,
         budget_bytes=budget.bytes,
         models=taken.models,
         max_models=budget.models,
-        loading=residency.moves.loads_on(pod),
+        loading=state.in_progress.loads_on[predictor.address],
     )
 
 
-def _resident(residency: Residency, pod: Pod, model: str) -> cp.Resident:
-    needs, now_s = residency.needs, residency.clock()
-    keys: list[Key] = [(model, version) for version in sorted(pod.ready_versions(model))]
-    sizes = [needs.size_of(key) for key in keys]
-    idle_s = min(needs.usage.idle_s(key, now_s) for key in keys)
+def _resident(state: State, predictor: Predictor, model: str) -> cp.Resident:
+    now_s = state.now_s
+    keys: list[VersionKey] = [(model, version) for version in sorted(predictor.ready_versions(model))]
+    sizes = [state.versions.size_of(key) for key in keys]
+    idle_s = min(state.popularity.idle_s(key, now_s) for key in keys)
+    ready_s = now_s - min(predictor.ready_since.get(key, now_s) for key in keys)
     return cp.Resident(
         model=model,
-        predictor=pod.address,
+        predictor=predictor.address,
         versions=[version for _, version in keys],
         bytes=sum(size.bytes for size in sizes),
         bytes_from=sizes[0].source,
-        idle_s=idle_s if math.isfinite(idle_s) else now_s - min(pod.since.get(key, now_s) for key in keys),
-        requests_per_s=sum(needs.usage.requests_per_s(key, now_s) for key in keys),
-        pinned=any(needs.stays(key) for key in keys),
-        copies=max(needs.target(key) for key in keys),
+        idle_s=idle_s if math.isfinite(idle_s) else ready_s,
+        requests_per_s=sum(state.popularity.requests_per_s(key, now_s) for key in keys),
+        pinned=any(state.desired.minimum(key) for key in keys),
+        copies=max(state.desired.target(key) for key in keys),
     )
 
 

@@ -1,4 +1,4 @@
-"""Every decision about a Triton, once: a log line, a count, and the latest ones for `top`."""
+"""The journal: each decision about a predictor as a log line, and the latest ones for `triptych top`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Literal
 
 log = logging.getLogger(__name__)
 
-KEPT = 200
-REFUSED_S = 10.0
+MAX_DECISIONS = 200
+REFUSAL_INTERVAL_S = 10.0  # between two refusals of one version in the journal
 
-Action = Literal["load", "unload", "refuse", "copies", "traffic", "predictor"]
+Action = Literal["load", "unload", "refuse", "replicas", "traffic", "predictor"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What was done or refused, where, why, how long it took, and how it ended (`ok`, or what went wrong)."""
+    """An action or a refusal: place, reason, duration, and outcome (`ok`, or the error)."""
 
     action: Action
     model: str
@@ -32,10 +32,10 @@ class Decision:
 
 
 class Journal:
-    """The latest decisions. `listeners` hear each of them."""
+    """The latest decisions. Calls each of `listeners` with every decision."""
 
     def __init__(self, listeners: Iterable[Callable[[Decision], None]] = ()) -> None:
-        self._latest: deque[Decision] = deque(maxlen=KEPT)
+        self._latest: deque[Decision] = deque(maxlen=MAX_DECISIONS)
         self._listeners = list(listeners)
         self._refused: dict[tuple[str, int], float] = {}
 
@@ -57,7 +57,7 @@ class Journal:
         seconds: float = 0.0,
         outcome: str = "ok",
     ) -> None:
-        """One decision; what did not end well is a warning."""
+        """Write one decision; one with an error is a warning."""
         decision = Decision(action, model, version, predictor, reason, seconds, outcome, time.time())
         self._latest.append(decision)
         facts = {"model": model, "version": version, "predictor": predictor, "reason": reason, "outcome": outcome}
@@ -66,17 +66,17 @@ class Journal:
         for listener in self._listeners:
             try:
                 listener(decision)
-            except Exception as error:  # what was decided stands
+            except Exception as error:  # the decision stays in force
                 self.fault(error, model)
 
     def refused(self, model: str, version: int, reason: str) -> None:
-        """The refusal of a load; only the first of a version in a while, for callers come back."""
+        """Write the refusal of a load; repeated ones of a version are left out, for callers retry."""
         now = time.monotonic()
-        self._refused = {key: at for key, at in self._refused.items() if now - at < REFUSED_S}
+        self._refused = {key: at for key, at in self._refused.items() if now - at < REFUSAL_INTERVAL_S}
         if (model, version) not in self._refused:
             self._refused[model, version] = now
             self.write("refuse", model, version, reason=reason, outcome="refused")
 
     def fault(self, error: BaseException, model: str) -> None:
-        """Something that nobody foresaw."""
+        """Log an unforeseen error."""
         log.error("internal error", exc_info=error, extra={"model": model})

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from controller.placement.placement import Residency
+from controller.placement.placement import Placement
 from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.client.triton_errors import load_reason
 from triptych.client.upstream import Upstream
@@ -51,20 +51,20 @@ class LoadForwarder:
 
     def __init__(
         self,
-        residency: Residency,
+        placement: Placement,
         leader: Leader,
         credentials: Callable[[], UpstreamCredentials | None] = lambda: None,
         server_name: str = "",
         transport: str = "http2",
     ) -> None:
-        self._residency, self._leader = residency, leader
+        self._placement, self._leader = placement, leader
         self._credentials, self._server_name, self._transport = credentials, server_name, transport
         self._upstream: Upstream | None = None
 
     async def ensure_loaded(
         self, model: str, version: int, call: Call, *, forwarded: bool = False, failing: Sequence[str] = ()
     ) -> tuple[str, ...]:
-        """As `Residency.ensure_loaded`, with reasons for callers. While the leader changes the call waits."""
+        """As `Placement.ensure_loaded`, with reasons for callers. While the leader changes the call waits."""
         give_up = time.monotonic() + HANDOVER_S
         while not self._leader.in_charge:
             if forwarded:
@@ -82,7 +82,7 @@ class LoadForwarder:
                         raise
             await asyncio.sleep(call.remaining_s(PAUSE_S))
         try:
-            return await self._residency.ensure_loaded(model, version, call, failing)
+            return await self._placement.ensure_loaded(model, version, call, failing)
         except LoadFailed as error:  # the journal and the status keep the error of Triton
             raise LoadFailed(error.model, load_reason(error.reason)) from error
 

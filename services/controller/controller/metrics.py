@@ -8,7 +8,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 OUTCOMES = ("ok", "failed", "unavailable", "refused")
-REASONS = ("room", "spare", "idle", "surplus", "removed", "changed", "warm-up", "failing")
+REASONS = ("capacity", "headroom", "idle", "surplus", "removed", "changed", "warm-up", "failing")
 WARM_UPS = ("ok", "failed", "unclear", "unavailable")
 WARM_UP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
 LOAD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)

@@ -15,9 +15,9 @@ from controller.journal import Journal
 from controller.leader_forwarding import LoadForwarder, SingleReplica
 from controller.metrics import ControllerMetrics
 from controller.placement.discovery import Discovery
-from controller.placement.placement import Residency
+from controller.placement.placement import Placement
 from controller.placement.reconciler import every
-from controller.placement.triton_client import Triton
+from controller.placement.triton_client import TritonClient
 from controller.servicer import CatalogServicer, ControllerServicer
 from controller.settings import Settings
 from controller.store.location import ModelSource, StoreIntegrity, model_source
@@ -51,13 +51,13 @@ class Controller:
         watchers = (settings.max_watchers, settings.max_watchers_per_peer, "watchers follow the catalog")
         self.watch_hub = WatchHub(metrics, CallSlots(*watchers, stages))
         self.publisher = Publisher(self.watch_hub, journal)
-        self.residency = Residency(self._connect, settings, metrics, journal, self.publisher.models_changed)
-        self.publisher.attach(self.residency)
+        self.placement = Placement(self._connect, settings, metrics, journal, self.publisher.models_changed)
+        self.publisher.attach(self.placement)
         self._discovery = Discovery(settings.predictors)
         self._cluster = self._join(api) if api is not None else None
         source = model_source(settings.model_repository, settings.mirror)
         scanner = Scanner(source.folder, settings.served_models, scan_options(settings, source))
-        self.residency.needs.seals = (
+        self.placement.versions.seals = (
             StoreIntegrity(source, scanner.integrity) if source.digest_of else scanner.integrity
         )
         self._catalog_watcher = CatalogWatcher(
@@ -75,30 +75,30 @@ class Controller:
         leader = self._cluster.election if self._cluster else SingleReplica()
         upstream_credentials(settings)  # a file that cannot be read stops the start
         credentials = partial(upstream_credentials, settings)
-        self._forwarder = LoadForwarder(self.residency, leader, credentials, settings.replica_name, settings.transport)
+        self._forwarder = LoadForwarder(self.placement, leader, credentials, settings.replica_name, settings.transport)
         waiting = CallSlots(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads", stages)
-        own = ControllerServicer(self.watch_hub, self.residency, self._forwarder, journal, self._tracing, waiting)
+        own = ControllerServicer(self.watch_hub, self.placement, self._forwarder, journal, self._tracing, waiting)
         inference = CatalogServicer(
-            settings, self._stage, self.watch_hub, self.residency, self._forwarder, waiting, lambda: self._ready
+            settings, self._stage, self.watch_hub, self.placement, self._forwarder, waiting, lambda: self._ready
         )
         self.server = server_for([methods_of(CONTROLLER_SERVICE, own), methods_of(SERVICE, inference)], settings)
 
     async def start(self) -> None:
         """Read the catalog; predictors may come later. Raises `OSError` if the folder cannot be read."""
-        settings, upkeep = self._settings, self.residency.upkeep
+        settings, reconciler = self._settings, self.placement.reconciler
         probes.serve(settings, self.server, self._stage)
         try:
             await self._catalog_watcher.start()
         except OSError as error:
             where = "CONTROLLER_MODEL_REPOSITORY and CONTROLLER_SERVED_MODELS name the folders"
             raise OSError(f"cannot read {error.filename}: {error.strerror}; {where}") from error
-        await upkeep.find(self._discovery)
+        await reconciler.discover(self._discovery)
         self._tasks = [
             asyncio.create_task(every(0.0, partial(self._catalog_watcher.next_scan, settings.poll_s))),
-            asyncio.create_task(upkeep.run(self._discovery, settings.sync_s)),
+            asyncio.create_task(reconciler.run(self._discovery, settings.sync_s)),
         ]
         if self._cluster is not None:
-            await self.residency.fleet.refresh()  # the leader writes its observations into the status
+            await self.placement.fleet.refresh()  # the leader writes its observations into the status
             self._election = asyncio.create_task(self._cluster.run())
         self._ready = True
 
@@ -114,27 +114,27 @@ class Controller:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._forwarder.close()
-        await self.residency.close()
+        await self.placement.close()
         if self._cluster is not None:
             await self._cluster.close()
         self._tracing.close()
 
-    def _connect(self, address: str) -> Triton:
+    def _connect(self, address: str) -> TritonClient:
         settings = self._settings
-        return Triton(address, settings.triton_metrics_port, settings.triton_key, settings.transport)
+        return TritonClient(address, settings.triton_metrics_port, settings.triton_key, settings.transport)
 
     def _join(self, api: Api) -> Cluster:
         from controller.kubernetes.cluster import Cluster, ClusterOptions
 
-        settings, upkeep = self._settings, self.residency.upkeep
-        upkeep.leads = False
+        settings, reconciler = self._settings, self.placement.reconciler
+        reconciler.leads = False
         options = ClusterOptions(settings.identity, settings.namespace, settings.lease, settings.kubeconfig)
         cluster = Cluster(
             api,
             options,
             self.publisher.model_state,
-            on_started=lambda: upkeep.lead(True),
-            on_stopped=lambda: upkeep.lead(False),
+            on_started=lambda: reconciler.lead(True),
+            on_stopped=lambda: reconciler.lead(False),
         )
         self.publisher.add_listener(cluster.models_changed)
         return cluster

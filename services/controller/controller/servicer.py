@@ -11,7 +11,7 @@ from controller.catalog.entities import Model, Version
 from controller.describe import describe
 from controller.journal import Journal
 from controller.leader_forwarding import LoadForwarder
-from controller.placement.placement import Residency
+from controller.placement.placement import Placement
 from controller.traffic.watch_hub import WatchHub
 from triptych.errors import NotSupported, Unavailable, UnknownVersion, is_version
 from triptych.protocol import controller_pb2 as cp
@@ -33,13 +33,13 @@ class ControllerServicer:
     def __init__(
         self,
         watch_hub: WatchHub,
-        residency: Residency,
+        placement: Placement,
         forwarder: LoadForwarder,
         journal: Journal,
         tracing: Tracing,
         slots: CallSlots,
     ) -> None:
-        self._watch_hub, self._residency, self._forwarder = watch_hub, residency, forwarder
+        self._watch_hub, self._placement, self._forwarder = watch_hub, placement, forwarder
         self._journal, self._tracing = journal, tracing
         self._slots = slots
 
@@ -61,7 +61,7 @@ class ControllerServicer:
         return cp.EnsureLoadedReply(predictors=holders)
 
     async def describe(self, _request: cp.DescribeRequest, _call: Call) -> cp.DescribeReply:
-        return describe(self._residency, self._journal)
+        return describe(self._placement, self._journal)
 
 
 class CatalogServicer(InferenceServicer):
@@ -74,13 +74,13 @@ class CatalogServicer(InferenceServicer):
         settings: StageSettings,
         metrics: StageMetrics,
         watch_hub: WatchHub,
-        residency: Residency,
+        placement: Placement,
         forwarder: LoadForwarder,
         slots: CallSlots,
         is_ready: Callable[[], bool],
     ) -> None:
         super().__init__("controller", settings, metrics, is_ready)
-        self._watch_hub, self._residency, self._forwarder, self._slots = watch_hub, residency, forwarder, slots
+        self._watch_hub, self._placement, self._forwarder, self._slots = watch_hub, placement, forwarder, slots
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         """The inputs and outputs of a version for callers, by its contract."""
@@ -91,7 +91,7 @@ class CatalogServicer(InferenceServicer):
         """Whether a predictor has the version ready; without a version, all versions in traffic."""
         model = _published(self._watch_hub).catalog.model(name)
         versions = {self._version(name, version)[1].number} if version else model.in_traffic
-        return all(self._residency.serves((name, number)) for number in versions)
+        return all(self._placement.serves((name, number)) for number in versions)
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         raise NotSupported(_NO_INFERENCE)
@@ -144,13 +144,13 @@ class CatalogServicer(InferenceServicer):
             yield entry(name=name, version=str(version or ""), state="UNAVAILABLE", reason=text)
 
     def _state(self, name: str, version: int) -> tuple[str, str]:
-        if failing := self._residency.failing(name, [version]):
+        if failing := self._placement.failing(name, [version]):
             return "UNAVAILABLE", failing[version]
-        if self._residency.fleet.holders((name, version)):
+        if self._placement.fleet.holders((name, version)):
             return "READY", ""
-        if self._residency.moves.loading((name, version)):
+        if self._placement.state.in_progress.loading((name, version)):
             return "LOADING", ""
-        failures = self._residency.failures(name, [version])
+        failures = self._placement.failures(name, [version])
         return "UNAVAILABLE", failures.get(version, "not loaded; it is when asked for")
 
 

@@ -9,13 +9,13 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from pydantic_settings import SettingsConfigDict
 
 from controller.call_slots import Reservation
-from controller.placement.settings import Limits
+from controller.placement.settings import PlacementSettings
 from controller.store.uri import is_uri, split
 from triptych.runtime.addresses import address_argument, pod_address
 from triptych.runtime.settings import StageSettings
 
 
-class Settings(StageSettings, Limits):
+class Settings(StageSettings, PlacementSettings):
     """controller: models, contracts and traffic for the stages, and the placement of models on predictors."""
 
     model_config = SettingsConfigDict(env_prefix="CONTROLLER_", frozen=True, extra="forbid")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.caches import Belady, Lru, Ours, hit_rate
 from benchmarks.traces import Trace
-from controller.placement.settings import Limits
+from controller.placement.settings import PlacementSettings
 
 requests = st.lists(st.integers(0, 9), min_size=2, max_size=200)
 places = st.integers(1, 6)
@@ -73,7 +73,7 @@ def test_belady_has_at_least_the_hits_of_the_others(
     trace = trace_of(models)
     best = hit_rate(Belady(places, models), trace, 0)
     assert hit_rate(Lru(places), trace, 0) <= best
-    assert hit_rate(Ours(places, half_life_s, requests_per_place=per_place), trace, 0) <= best
+    assert hit_rate(Ours(places, half_life_s, requests_per_slot=per_place), trace, 0) <= best
 
 
 @given(requests)
@@ -98,12 +98,12 @@ def test_what_is_idle_for_too_long_is_a_miss() -> None:
 
 
 def test_spare_places_are_not_used() -> None:
-    cache = Ours(3, half_life_s=300, spare=1)
+    cache = Ours(3, half_life_s=300, headroom=1)
     assert [cache.request(model, at) for at, model in enumerate([1, 2, 3, 2, 1])] == [False, False, False, True, False]
 
 
 def test_a_load_waits_when_the_places_of_those_that_went_are_not_free_yet() -> None:
-    prompt, late = Ours(2, half_life_s=300, spare=1, turn_s=0.5), Ours(2, half_life_s=300, spare=1, turn_s=3.0)
+    prompt, late = Ours(2, half_life_s=300, headroom=1, turn_s=0.5), Ours(2, half_life_s=300, headroom=1, turn_s=3.0)
     for cache in (prompt, late):
         for at, model in enumerate([1, 2, 3, 4]):
             cache.request(model, float(at))
@@ -112,19 +112,21 @@ def test_a_load_waits_when_the_places_of_those_that_went_are_not_free_yet() -> N
 
 
 def test_places_that_follow_the_loads_are_given_back_when_loads_are_few() -> None:
-    cache = Ours(10, half_life_s=300, limits=Limits(spare_percent=0, spare_max_percent=50), turn_s=2.0)
+    cache = Ours(
+        10, half_life_s=300, settings=PlacementSettings(headroom_percent=0, headroom_max_percent=50), turn_s=2.0
+    )
     for number in range(40):
         cache.request(number, number / 2)
-    assert len(cache.resident) == 5
+    assert len(cache.loaded) == 5
     for number in range(40):
         cache.request(number, 20.0 + 60.0 * number)
-    assert len(cache.resident) == 8
+    assert len(cache.loaded) == 8
 
 
-def test_with_requests_per_place_a_quiet_night_makes_nobody_forget() -> None:
+def test_with_requests_per_slot_a_quiet_night_makes_nobody_forget() -> None:
     """Asked for three times in the evening, then once each in the morning: the favourite is still the favourite."""
     evening, morning = [(0, 0.0), (0, 1.0), (0, 2.0)], [(1, 50_000.0), (2, 50_001.0), (0, 50_002.0)]
-    forgetful, paced = Ours(2, 300), Ours(2, 300, requests_per_place=10)
+    forgetful, paced = Ours(2, 300), Ours(2, 300, requests_per_slot=10)
     for cache, expected in ((forgetful, False), (paced, True)):
         assert [cache.request(model, at) for model, at in evening + morning][-1] is expected
 

@@ -9,17 +9,17 @@ from contextlib import asynccontextmanager
 import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
-from benchmarks.simulated import SimulatedTriton, serve
-from controller.placement.triton_client import Index, Triton
+from benchmarks.simulated import SimulatedTriton, listing, serve
+from controller.placement.triton_client import Index, TritonClient
 from triptych.errors import LoadFailed
 
 A1, A2 = ("a", 1), ("a", 2)
 
 
 @asynccontextmanager
-async def simulated(unload_s: float = 60.0) -> AsyncIterator[Triton]:
-    server, address = await serve(SimulatedTriton(["a", "b"], load_s=0.0, unload_s=unload_s))
-    triton = Triton(address)
+async def simulated(unload_s: float = 60.0) -> AsyncIterator[TritonClient]:
+    server, address = await serve(SimulatedTriton(listing(["a", "b"]), load_s=0.0, unload_s=unload_s))
+    triton = TritonClient(address)
     try:
         yield triton
     finally:

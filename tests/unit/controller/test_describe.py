@@ -9,22 +9,22 @@ from prometheus_client import CollectorRegistry
 
 from controller.describe import describe
 from controller.metrics import OUTCOMES, REASONS, ControllerMetrics
-from controller.placement.policy.eviction import Room
-from tests.unit.controller.tritons import Desk, FakeTriton, read
+from controller.placement.policy.eviction import Capacity
+from tests.unit.controller.tritons import FakeTriton, PlacementHarness, read
 from triptych.protocol import controller_pb2 as cp
 
 Publish = Callable[..., Path]
 LIMITS = {"max_models": 4, "max_bytes": 10_000, "estimate_base_bytes": 100, "estimate_factor": 0}
 
 
-async def test_each_triton_is_described_with_its_room_and_its_models(models: Path, publish: Publish) -> None:
+async def test_each_triton_is_described_with_its_capacity_and_its_models(models: Path, publish: Publish) -> None:
     publish("sales_de", 1)
     publish("sales_de", 2)
     one, two = FakeTriton("a:1"), FakeTriton("b:1")
     one.loaded, two.away = {("sales_de", 2), ("sales_de", 1)}, True
-    desk = Desk(read(models), one, two, **LIMITS)
-    await desk.look()
-    reply = describe(desk.residency, desk.journal)
+    harness = PlacementHarness(read(models), one, two, **LIMITS)
+    await harness.look()
+    reply = describe(harness.placement, harness.journal)
     assert list(reply.predictors) == [
         cp.Predictor(address="a:1", answers=True, used_bytes=200, budget_bytes=10_000, models=2, max_models=4),
         cp.Predictor(address="b:1", budget_bytes=10_000, max_models=4),
@@ -37,11 +37,11 @@ async def test_each_triton_is_described_with_its_room_and_its_models(models: Pat
 async def test_decisions_are_described_oldest_first_with_the_version(models: Path, publish: Publish) -> None:
     publish("sales_de")
     triton = FakeTriton()
-    desk = Desk(read(models), triton)
-    await desk.look()
-    await desk.ensure()
-    desk.journal.write("predictor", predictor="triton:8001", reason="went")
-    load, went = describe(desk.residency, desk.journal).decisions
+    harness = PlacementHarness(read(models), triton)
+    await harness.look()
+    await harness.ensure()
+    harness.journal.write("predictor", predictor="triton:8001", reason="went")
+    load, went = describe(harness.placement, harness.journal).decisions
     assert (load.action, load.model, load.predictor) == ("load", "sales_de version 1", "triton:8001")
     assert (load.reason, load.outcome) == ("request", "ok")
     assert load.time_s > 0
@@ -51,8 +51,8 @@ async def test_decisions_are_described_oldest_first_with_the_version(models: Pat
 def test_a_triton_has_its_series_as_long_as_it_is_there() -> None:
     registry = CollectorRegistry()
     metrics = ControllerMetrics(registry)
-    metrics.show("a:1", True, Room(3, 300), Room(4, 1000))
-    metrics.show("b:1", False, Room(), Room())
+    metrics.show("a:1", True, Capacity(3, 300), Capacity(4, 1000))
+    metrics.show("b:1", False, Capacity(), Capacity())
 
     def shown(predictor: str) -> list[float | None]:
         names = ("up", "models", "models_budget", "bytes", "bytes_budget")
@@ -81,15 +81,17 @@ async def test_every_unload_is_counted_by_one_of_the_reasons_that_are_known(mode
         publish(name)
     triton = FakeTriton()
     triton.loaded = {("gone_de", 1), ("sales_de", 1)}
-    desk = Desk(read(models), triton, max_models=2, spare_percent=0, idle_ttl_s=900, min_residence_s=0, busy_s=0)
-    await desk.look()
-    await desk.settle()
+    harness = PlacementHarness(
+        read(models), triton, max_models=2, headroom_percent=0, idle_ttl_s=900, min_residence_s=0, busy_s=0
+    )
+    await harness.look()
+    await harness.settle()
     for name in ("sales_fr", "sales_it"):
-        desk.now += 10
-        await desk.ensure(name)
-    desk.now += 1000
-    await desk.look()
-    await desk.settle()
-    reasons = {reason.partition(" ")[0] for _, reason in desk.decisions("unload")}
-    assert reasons == {"removed", "room", "idle"}
+        harness.now += 10
+        await harness.ensure(name)
+    harness.now += 1000
+    await harness.look()
+    await harness.settle()
+    reasons = {reason.partition(" ")[0] for _, reason in harness.decisions("unload")}
+    assert reasons == {"removed", "capacity", "idle"}
     assert reasons <= set(REASONS)

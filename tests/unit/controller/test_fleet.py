@@ -1,4 +1,4 @@
-"""All Tritons together: where a model belongs, who has it, and what is told when one comes or goes."""
+"""All Tritons together: where a model belongs, who has it, and what is reported when one comes or goes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from controller.catalog.entities import Catalog
 from controller.placement.fleet import Fleet, rendezvous
+from controller.placement.policy.popularity import VersionKey
 from controller.placement.triton_client import Index
-from tests.unit.controller.tritons import Desk, FakeTriton, turn
+from tests.unit.controller.tritons import FakeTriton, PlacementHarness, turn
 from triptych.errors import StageUnavailable, TriptychError
 
 models = st.integers(0, 10**6).map(lambda n: f"sales_forecast_{n}")
@@ -25,8 +26,8 @@ addresses = st.lists(st.integers(0, 255).map(lambda n: f"10.0.0.{n}:8001"), min_
 )
 
 
-def fleet_of(*tritons: FakeTriton, told: Callable[[set[str]], None] = lambda _: None) -> Fleet:
-    fleet = Fleet({triton.address: triton for triton in tritons}.__getitem__, 2, told, lambda: 0.0)
+def fleet_of(*tritons: FakeTriton, reported: Callable[[set[VersionKey]], None] = lambda _: None) -> Fleet:
+    fleet = Fleet({triton.address: triton for triton in tritons}.__getitem__, 2, reported, lambda: 0.0)
     fleet.set_addresses([triton.address for triton in tritons])
     return fleet
 
@@ -80,14 +81,14 @@ def test_the_second_choices_of_a_tritons_models_are_spread_over_all_others() -> 
 async def test_only_tritons_that_answer_have_a_claim() -> None:
     one, two = FakeTriton("a:1"), FakeTriton("b:1")
     fleet = fleet_of(one, two)
-    assert fleet.ranked("sales_de") == fleet.answering() == []
+    assert fleet.ranked("sales_de") == fleet.available() == []
     two.away = True
     await fleet.refresh()
-    assert [pod.address for pod in fleet.ranked("sales_de")] == ["a:1"]
-    assert [pod.address for pod in fleet] == ["a:1", "b:1"]
+    assert [predictor.address for predictor in fleet.ranked("sales_de")] == ["a:1"]
+    assert [predictor.address for predictor in fleet] == ["a:1", "b:1"]
     two.away = False
     await fleet.refresh()
-    assert {pod.address for pod in fleet.ranked("sales_de")} == {"a:1", "b:1"}
+    assert {predictor.address for predictor in fleet.ranked("sales_de")} == {"a:1", "b:1"}
     await fleet.close()
 
 
@@ -95,11 +96,11 @@ async def test_who_has_what_is_read_from_every_index() -> None:
     one, two = FakeTriton("a:1"), FakeTriton("b:1")
     one.loaded, two.loaded = {DE, ("sales_de", 2)}, {DE, FR}
     fleet = fleet_of(one, two)
-    assert fleet.placement("sales_de") == {}
+    assert fleet.ready_addresses("sales_de") == {}
     await fleet.refresh()
-    assert [pod.address for pod in fleet.holders(DE)] == ["a:1", "b:1"]
-    assert fleet.placement("sales_de") == {1: ("a:1", "b:1"), 2: ("a:1",)}
-    assert fleet.placement("sales_it") == {}
+    assert [predictor.address for predictor in fleet.holders(DE)] == ["a:1", "b:1"]
+    assert fleet.ready_addresses("sales_de") == {1: ("a:1", "b:1"), 2: ("a:1",)}
+    assert fleet.ready_addresses("sales_it") == {}
     await fleet.close()
 
 
@@ -116,45 +117,45 @@ async def test_addresses_that_come_and_go_are_told_and_the_others_stay_as_they_a
     one, two, three = FakeTriton("a:1"), FakeTriton("b:1"), FakeTriton("c:1")
     fleet = Fleet({t.address: t for t in (one, two, three)}.__getitem__, 2, lambda _: None, lambda: 0.0)
     came, gone = fleet.set_addresses(["a:1", "b:1"])
-    assert ([pod.address for pod in came], gone) == (["a:1", "b:1"], [])
+    assert ([predictor.address for predictor in came], gone) == (["a:1", "b:1"], [])
     kept = came[1]
     came, gone = fleet.set_addresses(["b:1", "c:1"])
-    assert ([pod.address for pod in came], [pod.address for pod in gone]) == (["c:1"], ["a:1"])
+    assert ([predictor.address for predictor in came], [predictor.address for predictor in gone]) == (["c:1"], ["a:1"])
     assert list(fleet)[0] is kept
     assert (fleet.has(kept), fleet.has(gone[0])) == (True, False)
     await fleet.close()
 
 
-async def test_the_models_whose_place_changed_are_told_and_no_others() -> None:
-    told: list[set[str]] = []
+async def test_the_versions_whose_replicas_changed_are_told_and_no_others() -> None:
+    reported: list[set[VersionKey]] = []
     one, two = FakeTriton("a:1"), FakeTriton("b:1")
     one.loaded, two.loaded = {DE}, {DE, FR}
-    fleet = fleet_of(one, two, told=told.append)
+    fleet = fleet_of(one, two, reported=reported.append)
     await fleet.refresh()
-    assert told == [{"sales_de"}, {"sales_de", "sales_fr"}]
-    told.clear()
+    assert reported == [{DE}, {DE, FR}]
+    reported.clear()
     two.loaded.discard(FR)
     await fleet.refresh()
-    assert told == [{"sales_fr"}]
-    told.clear()
+    assert reported == [{FR}]
+    reported.clear()
     fleet.set_addresses(["a:1"])
-    assert told == [{"sales_de"}]
-    assert fleet.placement("sales_de") == {1: ("a:1",)}
+    assert reported == [{DE}]
+    assert fleet.ready_addresses("sales_de") == {1: ("a:1",)}
     await fleet.close()
 
 
 async def test_what_a_triton_says_after_it_went_is_not_told() -> None:
-    told: list[set[str]] = []
+    reported: list[set[VersionKey]] = []
     one = FakeTriton("a:1")
-    fleet = fleet_of(one, told=told.append)
+    fleet = fleet_of(one, reported=reported.append)
     await fleet.refresh()
-    (pod,) = fleet
+    (predictor,) = fleet
     fleet.set_addresses([])
     await turn()
-    told.clear()
+    reported.clear()
     one.loaded = {DE}
-    await pod.refresh()
-    assert told == []
+    await predictor.refresh()
+    assert reported == []
     assert fleet.holders(DE) == []
     await fleet.close()
 
@@ -184,20 +185,20 @@ async def test_a_triton_that_goes_during_a_look_cancels_nobody_who_waits_for_it(
     fleet = fleet_of(triton)
     await fleet.refresh()
     triton.stuck = True
-    (pod,) = fleet
+    (predictor,) = fleet
     waiting = []
     for _ in range(looks):
-        waiting.append(asyncio.create_task(pod.refresh()))
+        waiting.append(asyncio.create_task(predictor.refresh()))
         await turn()
     fleet.set_addresses([])
     await turn()
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [each for each in outcomes if not isinstance(each, TriptychError | None)] == []
-    assert not pod.answers
+    assert not predictor.available
 
 
 async def test_a_fleet_without_tritons_has_nothing_and_closes() -> None:
-    desk = Desk(Catalog())
-    assert list(desk.residency.fleet) == desk.residency.fleet.ranked("sales_de") == []
-    await desk.residency.fleet.refresh()
-    await desk.residency.close()
+    harness = PlacementHarness(Catalog())
+    assert list(harness.placement.fleet) == harness.placement.fleet.ranked("sales_de") == []
+    await harness.placement.fleet.refresh()
+    await harness.placement.close()

@@ -27,7 +27,7 @@ from controller.metrics import ControllerMetrics
 from tests.onnx_files import linear
 from tests.unit.controller.api_server import spec
 from tests.unit.controller.folders import declare, model_file
-from tests.unit.controller.tritons import Desk, FakeTriton
+from tests.unit.controller.tritons import FakeTriton, PlacementHarness
 from triptych.contract.verification.tree import sha256_of
 from triptych.errors import LoadFailed
 from triptych_cli.__main__ import main
@@ -256,9 +256,9 @@ async def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
 # Loads
 
 
-def desk(scanner: Scanner, triton: FakeTriton, catalog: Catalog, **limits: float) -> Desk:
-    made = Desk(catalog, triton, **limits)
-    made.residency.needs.seals = scanner.integrity
+def harness(scanner: Scanner, triton: FakeTriton, catalog: Catalog, **limits: float) -> PlacementHarness:
+    made = PlacementHarness(catalog, triton, **limits)
+    made.placement.versions.seals = scanner.integrity
     return made
 
 
@@ -269,22 +269,22 @@ async def test_a_load_of_a_changed_version_is_refused_before_triton_is_asked(
     catalog, triton = catalog_of(scanner), FakeTriton()
     change_weights(version)
     with pytest.raises(LoadFailed, match=r"not what was published: model.onnx changed"):
-        await desk(scanner, triton, catalog).ensure()
+        await harness(scanner, triton, catalog).ensure()
     assert triton.loads == []
 
 
 async def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
     catalog, triton = catalog_of(scanner), FakeTriton()
-    stand = desk(scanner, triton, catalog)
+    placed_harness = harness(scanner, triton, catalog)
     triton.finish.clear()
-    asked = stand.ask()
+    asked = placed_harness.ask()
     await triton.started.wait()
     change_weights(version)
     triton.finish.set()
     with pytest.raises(LoadFailed, match=r"not what was published: model.onnx changed"):
         await asked
-    await stand.settle()
+    await placed_harness.settle()
     assert triton.loaded == set()
 
 
@@ -293,7 +293,7 @@ async def test_what_was_loaded_before_the_digests_is_what_was_published(scanner:
     found = scanner.scan(settle=False, young_s=60)
     assert found is not None
     catalog = build_catalog(found.folders, [], Catalog(), serve_undeclared=True)
-    await desk(scanner, FakeTriton(), catalog).ensure()
+    await harness(scanner, FakeTriton(), catalog).ensure()
     (version / "model.onnx").write_bytes(model_file(b"other weights"))
     assert scanner.scan() is None
     assert "model.onnx changed" in folder(scanner, settle=True).versions[1].fault
@@ -307,7 +307,7 @@ async def test_a_failed_load_records_no_digests(scanner: Scanner, publish: Publi
     catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
     triton.refuses["sales_de", 1] = "no model"
     with pytest.raises(LoadFailed):
-        await desk(scanner, triton, catalog).ensure()
+        await harness(scanner, triton, catalog).ensure()
     (version / "model.onnx").write_bytes(model_file(b"half and half"))
     assert scanner.scan() is None
     assert folder(scanner, settle=True).versions[1].fault == ""
@@ -322,10 +322,10 @@ async def test_a_scan_that_only_records_digests_does_not_forget_a_failed_load(
     assert found is not None
     catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
     assert catalog.model("sales_de").versions[1].files is None
-    stand = desk(scanner, triton, catalog)
+    placed_harness = harness(scanner, triton, catalog)
     triton.refuses["sales_de", 1] = "no model"
     with pytest.raises(LoadFailed):
-        await stand.ensure()
+        await placed_harness.ensure()
     if mends:
         (version / "model.onnx").write_bytes(model_file(b"other weights, and more"))
     recorded_digests = catalog
@@ -336,25 +336,25 @@ async def test_a_scan_that_only_records_digests_does_not_forget_a_failed_load(
             if observed
             else recorded_digests
         )
-    stand.residency.set_catalog(recorded_digests)
+    placed_harness.placement.set_catalog(recorded_digests)
     with pytest.raises(LoadFailed):
-        await stand.ensure()
+        await placed_harness.ensure()
     assert triton.loads == [("sales_de", 1)] * loads
 
 
 async def test_a_version_that_never_was_loaded_may_be_mended_in_place(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
     catalog, triton = catalog_of(scanner), FakeTriton()
-    stand = desk(scanner, triton, catalog)
+    placed_harness = harness(scanner, triton, catalog)
     triton.refuses["sales_de", 1] = "no model"
     with pytest.raises(LoadFailed):
-        await stand.ensure()
+        await placed_harness.ensure()
     change_weights(version)
     catalog = catalog_of(scanner, catalog)
     assert catalog.model("sales_de").versions[1].fault == ""
     triton.refuses.clear()
-    stand.residency.set_catalog(catalog)
-    assert await stand.ensure()
+    placed_harness.placement.set_catalog(catalog)
+    assert await placed_harness.ensure()
     overwrite(version / "model.onnx", model_file(b"onnx"))
     assert "model.onnx changed" in folder(scanner).versions[1].fault
 
@@ -362,12 +362,12 @@ async def test_a_version_that_never_was_loaded_may_be_mended_in_place(scanner: S
 async def test_a_version_that_was_loaded_once_may_not(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
     catalog, triton = catalog_of(scanner), FakeTriton()
-    stand = desk(scanner, triton, catalog)
-    await stand.ensure()
+    placed_harness = harness(scanner, triton, catalog)
+    await placed_harness.ensure()
     triton.refuses["sales_de", 1] = "no memory"
     triton.restart()
     with pytest.raises(LoadFailed, match="no memory"):
-        await stand.ensure()
+        await placed_harness.ensure()
     change_weights(version)
     assert "model.onnx changed" in folder(scanner).versions[1].fault
 
@@ -379,27 +379,27 @@ async def test_a_load_of_another_version_does_not_make_triton_read_the_changed_o
     first = publish("sales_de", 1)
     publish("sales_de", 2)
     catalog, triton = catalog_of(scanner), FakeTriton()
-    stand = desk(scanner, triton, catalog)
-    await stand.ensure(version=1)
+    placed_harness = harness(scanner, triton, catalog)
+    await placed_harness.ensure(version=1)
     change_weights(first)
     with pytest.raises(LoadFailed, match=r"version 1 is not what was published"):
-        await stand.ensure(version=2)
+        await placed_harness.ensure(version=2)
     assert triton.loads == [("sales_de", 1)]
-    assert stand.placement == {"sales_de": {1: ("triton:8001",)}}
+    assert placed_harness.placed == {"sales_de": {1: ("triton:8001",)}}
 
 
 async def test_an_unload_of_another_version_does_not_either(scanner: Scanner, publish: Publish) -> None:
     first = publish("sales_de", 1)
     publish("sales_de", 2)
     catalog, triton = catalog_of(scanner), FakeTriton()
-    stand = desk(scanner, triton, catalog)
-    await stand.ensure(version=1)
-    await stand.ensure(version=2)
+    placed_harness = harness(scanner, triton, catalog)
+    await placed_harness.ensure(version=1)
+    await placed_harness.ensure(version=2)
     change_weights(first)
-    await stand.residency.moves.unload(("sales_de", 2), stand.pod(), "idle for 1 s")
+    await placed_harness.unload("sales_de", 2, "idle for 1 s")
     assert triton.unloads == []
-    stand.residency.set_catalog(catalog_of(scanner, catalog))
-    assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == ""
+    placed_harness.placement.set_catalog(catalog_of(scanner, catalog))
+    assert placed_harness.eviction_reason("sales_de", 2, now_s=1e9) == ""
 
 
 async def test_nor_does_one_beside_a_version_that_has_not_passed_its_warm_up(
@@ -409,18 +409,18 @@ async def test_nor_does_one_beside_a_version_that_has_not_passed_its_warm_up(
     first = publish("sales_de", 1)
     publish("sales_de", 2)
     catalog, triton = catalog_of(scanner), FakeTriton()
-    stand = desk(scanner, triton, catalog, warm_up=True, idle_ttl_s=100)
-    await stand.ensure(version=2)
+    placed_harness = harness(scanner, triton, catalog, warm_up=True, idle_ttl_s=100)
+    await placed_harness.ensure(version=2)
     triton.answering.clear()
-    caller = stand.ask(version=1)
+    caller = placed_harness.ask(version=1)
     while ("sales_de", 1) not in triton.loaded:
         await asyncio.sleep(0)
-    await stand.pod().refresh()
-    assert stand.pod().unproven == {("sales_de", 1)}
-    assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == "idle for 100 s"
+    await placed_harness.predictor().refresh()
+    assert placed_harness.predictor().not_warm == {("sales_de", 1)}
+    assert placed_harness.eviction_reason("sales_de", 2, now_s=1e9) == "idle for 100 s"
     change_weights(first)
-    stand.residency.set_catalog(catalog_of(scanner, catalog))
-    assert stand.residency.needs.why_unload(("sales_de", 2), stand.pod(), 1e9) == ""
+    placed_harness.placement.set_catalog(catalog_of(scanner, catalog))
+    assert placed_harness.eviction_reason("sales_de", 2, now_s=1e9) == ""
     triton.answering.set()
     await asyncio.gather(caller, return_exceptions=True)
 
@@ -431,10 +431,10 @@ async def test_a_version_whose_folder_is_gone_does_not_keep_another_from_coming(
     first = publish("sales_de", 1)
     publish("sales_de", 2)
     catalog, triton = catalog_of(scanner), FakeTriton()
-    stand = desk(scanner, triton, catalog)
-    await stand.ensure(version=1)
+    placed_harness = harness(scanner, triton, catalog)
+    await placed_harness.ensure(version=1)
     shutil.rmtree(first)
-    assert await stand.ensure(version=2)
+    assert await placed_harness.ensure(version=2)
 
 
 # Over a restart

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from controller import journal as module
-from controller.journal import KEPT, REFUSED_S, Decision, Journal
+from controller.journal import MAX_DECISIONS, REFUSAL_INTERVAL_S, Decision, Journal
 
 FACTS = ("model", "version", "predictor", "reason", "outcome", "seconds")
 
@@ -58,9 +58,9 @@ def test_listeners_hear_each_decision_with_its_time() -> None:
 
 def test_the_latest_are_kept_oldest_first_and_no_more_than_that() -> None:
     journal = Journal()
-    for number in range(KEPT + 10):
+    for number in range(MAX_DECISIONS + 10):
         journal.write("load", f"m{number}")
-    assert [each.model for each in journal.latest] == [f"m{number}" for number in range(10, KEPT + 10)]
+    assert [each.model for each in journal.latest] == [f"m{number}" for number in range(10, MAX_DECISIONS + 10)]
 
 
 def test_callers_that_come_back_are_one_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_callers_that_come_back_are_one_refusal(monkeypatch: pytest.MonkeyPatch)
         journal.refused("sales_de", 1, "full")
         journal.refused("sales_de", 2, "full")
     assert [(each.version, each.outcome) for each in journal.latest] == [(1, "refused"), (2, "refused")]
-    now[0] += REFUSED_S - 1
+    now[0] += REFUSAL_INTERVAL_S - 1
     journal.refused("sales_de", 1, "full")
     assert len(journal.latest) == 2
     now[0] += 1

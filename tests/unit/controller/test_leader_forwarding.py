@@ -6,7 +6,7 @@ import pytest
 
 from controller.catalog.entities import Catalog
 from controller.leader_forwarding import LoadForwarder, SingleReplica
-from tests.unit.controller.tritons import Desk, FakeTriton
+from tests.unit.controller.tritons import FakeTriton, PlacementHarness
 from triptych.errors import LoadFailed
 
 WORDS = "Internal: TritonModelException: /srv/models/sales_de/1/model.onnx: no such file At: /srv/cache/model.py(113)"
@@ -15,16 +15,16 @@ WORDS = "Internal: TritonModelException: /srv/models/sales_de/1/model.onnx: no s
 async def test_a_caller_reads_no_path_of_triton_and_the_operator_all_of_its_words(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.refuses["sales_de", 1] = WORDS
-    desk = Desk(catalog, triton)
-    forwarder = LoadForwarder(desk.residency, SingleReplica())
+    harness = PlacementHarness(catalog, triton)
+    forwarder = LoadForwarder(harness.placement, SingleReplica())
     for _ in range(2):  # the second is told what is remembered
         with pytest.raises(LoadFailed, match="^model 'sales_de' could not be loaded: a file of it is missing$"):
-            await forwarder.ensure_loaded("sales_de", 1, desk.call())
-    assert desk.residency.failures("sales_de", [1]) == {1: WORDS}
-    assert any(WORDS in each.outcome for each in desk.journal.latest)
+            await forwarder.ensure_loaded("sales_de", 1, harness.call())
+    assert harness.placement.failures("sales_de", [1]) == {1: WORDS}
+    assert any(WORDS in each.outcome for each in harness.journal.latest)
 
 
 async def test_what_the_controller_says_of_a_load_reaches_the_caller(catalog: Catalog) -> None:
-    desk = Desk(catalog, FakeTriton(), max_bytes=1)
+    harness = PlacementHarness(catalog, FakeTriton(), max_bytes=1)
     with pytest.raises(LoadFailed, match="no predictor has a budget of more than 1$"):
-        await LoadForwarder(desk.residency, SingleReplica()).ensure_loaded("sales_de", 1, desk.call())
+        await LoadForwarder(harness.placement, SingleReplica()).ensure_loaded("sales_de", 1, harness.call())

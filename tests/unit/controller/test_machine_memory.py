@@ -8,7 +8,7 @@ import pytest
 
 from controller.catalog.entities import Catalog
 from controller.placement.machine_memory import is_here, machine_bytes
-from tests.unit.controller.tritons import Desk, FakeTriton
+from tests.unit.controller.tritons import FakeTriton, PlacementHarness
 from triptych.runtime.settings import MIB
 
 MEMINFO = "MemTotal:        8388608 kB\nMemFree:         1048576 kB\n"
@@ -51,9 +51,9 @@ def test_a_triton_is_here_when_its_address_is_of_the_loopback(address: str, here
 
 
 async def budgets(catalog: Catalog, *addresses: str, **limits: float) -> list[int]:
-    desk = Desk(catalog, *map(FakeTriton, addresses), **limits)
-    desk.residency.moves._machine_bytes = 1000 * MIB
-    return [desk.residency.moves.budget(pod).bytes // MIB for pod in desk.residency.fleet]
+    harness = PlacementHarness(catalog, *map(FakeTriton, addresses), **limits)
+    harness.placement.state._machine_bytes = 1000 * MIB
+    return [harness.placement.state.budget(predictor).bytes // MIB for predictor in harness.placement.fleet]
 
 
 async def test_tritons_here_share_half_of_the_memory_and_others_have_no_limit(catalog: Catalog) -> None:

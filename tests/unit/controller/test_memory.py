@@ -1,4 +1,4 @@
-"""Bytes of a version: measured before declared before estimated, and measured only where that can be told."""
+"""Bytes of a version: measured before declared before estimated, and measured only where that can be reported."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller.placement.policy.eviction import Room
-from controller.placement.policy.memory import REST_S, Memory, Meter, Size
-from controller.placement.settings import Limits
-from controller.placement.triton_client import GpuMemory, Triton, _gpu_memory
-from tests.unit.controller.tritons import Desk, FakeTriton, read
+from controller.placement.policy.eviction import Capacity
+from controller.placement.policy.memory import SETTLE_S, MemoryMeter, MemorySizes, Size
+from controller.placement.settings import PlacementSettings
+from controller.placement.triton_client import GpuMemory, TritonClient, _gpu_memory
+from tests.unit.controller.tritons import FakeTriton, PlacementHarness, read
 
 A, B, C = ("a", 1), ("b", 1), ("c", 1)
 GB = 10**9
@@ -48,15 +48,15 @@ TWO_GPUS = GpuMemory(1073741824 + 524288000, 2 * 85520809984)
 Publish = Callable[..., Path]
 
 
-def sizes(factor: float = 1.5, base: int = 100) -> Memory:
-    return Memory(Limits(estimate_factor=factor, estimate_base_bytes=base))
+def sizes(factor: float = 1.5, base: int = 100) -> MemorySizes:
+    return MemorySizes(PlacementSettings(estimate_factor=factor, estimate_base_bytes=base))
 
 
 def test_what_was_measured_stands_before_what_is_declared_before_the_estimate() -> None:
     memory = sizes()
     assert memory.size(A, 0, 1000) == Size(1600, "estimated")
     assert memory.size(A, 700, 1000) == Size(700, "declared")
-    memory.measured(A, 900)
+    memory.record(A, 900)
     assert memory.size(A, 700, 1000) == Size(900, "measured")
     assert memory.size(B, 700, 1000) == Size(700, "declared")
 
@@ -64,15 +64,15 @@ def test_what_was_measured_stands_before_what_is_declared_before_the_estimate() 
 def test_the_most_that_was_measured_stands() -> None:
     memory = sizes()
     for grown in (900, 800, 0, -50):
-        memory.measured(A, grown)
+        memory.record(A, grown)
     assert memory.size(A, 0, 0) == Size(900, "measured")
 
 
 def test_what_was_measured_is_forgotten_with_its_model() -> None:
     memory = sizes()
-    memory.measured(A, 900)
-    memory.measured(B, 900)
-    memory.keep({"b": None})
+    memory.record(A, 900)
+    memory.record(B, 900)
+    memory.prune({"b": None})
     assert (memory.size(A, 0, 0).source, memory.size(B, 0, 0).source) == ("estimated", "measured")
 
 
@@ -86,52 +86,52 @@ class Clocked:
     """A meter that looks every second."""
 
     def __init__(self) -> None:
-        self.meter, self.now_s = Meter(), 1000.0
+        self.meter, self.now_s = MemoryMeter(), 1000.0
 
     def scan(self, *ready: tuple[str, int], used: int, seconds: int = 1, settled: bool = True) -> list[object]:
         """What it tells in so many looks."""
-        told = []
+        reported = []
         for _ in range(seconds):
             self.now_s += 1
-            told.append(self.meter.see(frozenset(ready), used, self.now_s, settled=settled))
-        return [each for each in told if each]
+            reported.append(self.meter.observe(frozenset(ready), used, self.now_s, settled=settled))
+        return [each for each in reported if each]
 
 
-REST = int(REST_S) + 1
+SETTLED = int(SETTLE_S) + 1
 
 
 def test_a_version_takes_what_the_memory_grew_by_from_rest_to_rest() -> None:
     clocked = Clocked()
-    assert clocked.scan(A, used=5 * GB, seconds=REST) == []
+    assert clocked.scan(A, used=5 * GB, seconds=SETTLED) == []
     assert clocked.scan(A, used=6 * GB, settled=False) == []
-    assert clocked.scan(A, B, used=6 * GB, seconds=REST - 1) == []
-    assert clocked.scan(A, B, used=7 * GB, seconds=REST) == [(B, 2 * GB)]
+    assert clocked.scan(A, B, used=6 * GB, seconds=SETTLED - 1) == []
+    assert clocked.scan(A, B, used=7 * GB, seconds=SETTLED) == [(B, 2 * GB)]
 
 
 def test_the_memory_before_is_that_of_the_last_look_at_rest() -> None:
     """Requests make a Triton's memory grow too, and that is no version's."""
     clocked = Clocked()
-    clocked.scan(A, used=5 * GB, seconds=REST)
+    clocked.scan(A, used=5 * GB, seconds=SETTLED)
     clocked.scan(A, used=6 * GB)
-    assert clocked.scan(A, B, used=7 * GB, seconds=REST) == [(B, GB)]
+    assert clocked.scan(A, B, used=7 * GB, seconds=SETTLED) == [(B, GB)]
 
 
 @pytest.mark.parametrize("after", [(A, B, C), (B,), (A,), (B, C), ()])
 def test_nothing_is_told_unless_one_version_came_and_none_went(after: tuple[tuple[str, int], ...]) -> None:
     clocked = Clocked()
-    clocked.scan(A, used=GB, seconds=REST)
-    assert clocked.scan(*after, used=3 * GB, seconds=2 * REST) == []
+    clocked.scan(A, used=GB, seconds=SETTLED)
+    assert clocked.scan(*after, used=3 * GB, seconds=2 * SETTLED) == []
 
 
 def test_the_first_rest_tells_nothing() -> None:
-    assert Clocked().scan(A, used=GB, seconds=3 * REST) == []
+    assert Clocked().scan(A, used=GB, seconds=3 * SETTLED) == []
 
 
 def test_whatever_comes_and_goes_meanwhile_starts_the_rest_anew() -> None:
     clocked = Clocked()
-    clocked.scan(A, used=GB, seconds=REST)
+    clocked.scan(A, used=GB, seconds=SETTLED)
     for _ in range(3):
-        assert clocked.scan(A, B, used=3 * GB, seconds=REST - 2) == []
+        assert clocked.scan(A, B, used=3 * GB, seconds=SETTLED - 2) == []
         assert clocked.scan(A, B, used=4 * GB, settled=False) == []
 
 
@@ -140,7 +140,7 @@ def test_an_empty_triton_that_was_never_looked_at_before_is_not_at_rest_yet() ->
     clocked = Clocked()
     clocked.scan(used=50 * GB)
     clocked.scan(used=GB)
-    assert clocked.scan(A, used=2 * GB, seconds=2 * REST) == []
+    assert clocked.scan(A, used=2 * GB, seconds=2 * SETTLED) == []
 
 
 looks = st.lists(
@@ -153,7 +153,7 @@ looks = st.lists(
 def test_whatever_is_told_is_the_difference_of_two_rests(
     history: list[tuple[frozenset[tuple[str, int]], int, bool, int]],
 ) -> None:
-    meter, now_s = Meter(), 1000.0
+    meter, now_s = MemoryMeter(), 1000.0
     since_s: float | None = None
     last: frozenset[tuple[str, int]] | None = None
     rests: list[tuple[frozenset[tuple[str, int]], int]] = []
@@ -162,10 +162,10 @@ def test_whatever_is_told_is_the_difference_of_two_rests(
         if not settled or ready != last:
             since_s = now_s
         last = ready
-        told = meter.see(ready, used, now_s, settled=settled)
-        rested = settled and since_s is not None and now_s - since_s >= REST_S
-        if told:
-            key, grown = told
+        reported = meter.observe(ready, used, now_s, settled=settled)
+        rested = settled and since_s is not None and now_s - since_s >= SETTLE_S
+        if reported:
+            key, grown = reported
             assert rested
             assert rests[-1] == (ready - {key}, used - grown)
         if rested:
@@ -222,13 +222,13 @@ def test_what_a_page_says_of_thousands_of_models_is_not_parsed(monkeypatch: pyte
 
 async def test_a_triton_is_asked_at_its_own_host_and_the_port_of_the_metrics() -> None:
     with server(METRICS.encode()) as port:
-        triton = Triton("127.0.0.1:1", metrics_port=port)
+        triton = TritonClient("127.0.0.1:1", metrics_port=port)
         assert await triton.gpu_memory() == TWO_GPUS
         await triton.close()
-        six = Triton("[::1]:1", metrics_port=8002)
+        six = TritonClient("[::1]:1", metrics_port=8002)
         assert six._metrics == "http://[::1]:8002/metrics"
         await six.close()
-        unasked = Triton("127.0.0.1:1")
+        unasked = TritonClient("127.0.0.1:1")
         assert await unasked.gpu_memory() is None
         await unasked.close()
 
@@ -268,10 +268,10 @@ async def test_a_budget_that_comes_from_the_gpu_stays_when_its_metrics_do_not_an
     """Else a slow answer of the metrics takes every limit away, and Triton runs out of memory."""
     publish("sales_de")
     triton = FakeTriton()
-    desk = Desk(read(models), triton, gpu_percent=50)
+    harness = PlacementHarness(read(models), triton, gpu_percent=50)
     triton.gpu = GpuMemory(GB, 80 * GB)
-    await desk.look()
-    assert desk.residency.moves.budget(desk.pod()) == Room(bytes=40 * GB)
+    await harness.look()
+    assert harness.placement.state.budget(harness.predictor()) == Capacity(bytes=40 * GB)
     triton.gpu = None
-    await desk.look()
-    assert desk.residency.moves.budget(desk.pod()) == Room(bytes=40 * GB)
+    await harness.look()
+    assert harness.placement.state.budget(harness.predictor()) == Capacity(bytes=40 * GB)

@@ -8,31 +8,31 @@ from pathlib import Path
 import pytest
 
 from controller.catalog.entities import Catalog
-from tests.unit.controller.tritons import HERE, Desk, FakeTriton, read, turn
+from tests.unit.controller.tritons import HERE, FakeTriton, PlacementHarness, read, turn
 from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, Unavailable
 
 
 async def test_a_hundred_callers_wait_for_one_load(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.finish.clear()
-    desk = Desk(catalog, triton)
-    callers = [desk.ask() for _ in range(100)]
+    harness = PlacementHarness(catalog, triton)
+    callers = [harness.ask() for _ in range(100)]
     await triton.started.wait()
     triton.finish.set()
     assert set(await asyncio.gather(*callers)) == {HERE}
     assert triton.loads == [("sales_de", 1)]
-    assert desk.placement == {"sales_de": {1: HERE}}
+    assert harness.placed == {"sales_de": {1: HERE}}
 
 
 async def test_a_caller_that_gives_up_does_not_end_the_load_for_the_others(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.finish.clear()
-    desk = Desk(catalog, triton)
-    first, second = desk.ask(), desk.ask()
+    harness = PlacementHarness(catalog, triton)
+    first, second = harness.ask(), harness.ask()
     await triton.started.wait()
     first.cancel()
     with pytest.raises(DeadlineExceeded, match="model 'sales_de' was not loaded before the call's deadline"):
-        await desk.ensure(within_s=0.001)
+        await harness.ensure(within_s=0.001)
     triton.finish.set()
     assert await second == HERE
     assert first.cancelled()
@@ -42,76 +42,76 @@ async def test_a_caller_that_gives_up_does_not_end_the_load_for_the_others(catal
 async def test_a_deadline_that_has_passed_starts_no_load(catalog: Catalog) -> None:
     triton = FakeTriton()
     with pytest.raises(DeadlineExceeded):
-        await Desk(catalog, triton).ensure(within_s=-1)
+        await PlacementHarness(catalog, triton).ensure(within_s=-1)
     assert triton.loads == []
 
 
 async def test_what_triton_has_ready_at_the_start_is_not_loaded_again(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.loaded = {("sales_de", 1)}
-    desk = Desk(catalog, triton)
-    await desk.look()
-    assert desk.placement == {"sales_de": {1: HERE}}
-    assert await desk.ensure() == HERE
+    harness = PlacementHarness(catalog, triton)
+    await harness.look()
+    assert harness.placed == {"sales_de": {1: HERE}}
+    assert await harness.ensure() == HERE
     assert triton.loads == []
 
 
 async def test_only_the_version_that_is_asked_for_is_loaded_and_the_others_stay(catalog: Catalog) -> None:
     triton = FakeTriton()
-    desk = Desk(catalog, triton)
-    await desk.ensure(version=2)
+    harness = PlacementHarness(catalog, triton)
+    await harness.ensure(version=2)
     assert triton.loaded == {("sales_de", 2)}
-    await desk.ensure(version=1)
+    await harness.ensure(version=1)
     assert triton.loads == [("sales_de", 2), ("sales_de", 1)]
-    assert desk.placement == {"sales_de": {1: HERE, 2: HERE}}
+    assert harness.placed == {"sales_de": {1: HERE, 2: HERE}}
 
 
 async def test_a_refusal_carries_tritons_reason_and_is_remembered_for_a_while(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.refuses["sales_de", 1] = "no such file model.onnx"
-    desk = Desk(catalog, triton, failure_ttl_s=30)
+    harness = PlacementHarness(catalog, triton, failure_ttl_s=30)
     for _ in range(3):
         with pytest.raises(LoadFailed, match="^model 'sales_de' could not be loaded: no such file model.onnx$"):
-            await desk.ensure()
+            await harness.ensure()
     assert triton.loads == [("sales_de", 1)]
-    assert desk.residency.failures("sales_de", [1, 2]) == {1: "no such file model.onnx"}
-    assert {"sales_de"} in desk.changed
+    assert harness.placement.failures("sales_de", [1, 2]) == {1: "no such file model.onnx"}
+    assert {"sales_de"} in harness.changed
     triton.refuses.clear()
-    desk.now = 31
-    assert await desk.ensure() == HERE
+    harness.now = 31
+    assert await harness.ensure() == HERE
 
 
 async def test_a_corrupt_version_takes_no_other_version_with_it(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.refuses["sales_de", 2] = "corrupt"
-    desk = Desk(catalog, triton)
-    assert await desk.ensure(version=1) == HERE
+    harness = PlacementHarness(catalog, triton)
+    assert await harness.ensure(version=1) == HERE
     with pytest.raises(LoadFailed, match="could not be loaded: corrupt$"):
-        await desk.ensure(version=2)
-    assert desk.placement == {"sales_de": {1: HERE}}
+        await harness.ensure(version=2)
+    assert harness.placed == {"sales_de": {1: HERE}}
 
 
 async def test_a_mended_folder_is_tried_again_at_once(models: Path, catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.refuses["sales_de", 1] = "no such file"
-    desk = Desk(catalog, triton)
+    harness = PlacementHarness(catalog, triton)
     with pytest.raises(LoadFailed):
-        await desk.ensure()
+        await harness.ensure()
     triton.refuses.clear()
-    desk.residency.set_catalog(read(models))
-    assert await desk.ensure() == HERE
+    harness.placement.set_catalog(read(models))
+    assert await harness.ensure() == HERE
 
 
 async def test_a_load_that_hangs_holds_up_no_other_model(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.hangs.add("sales_de")
-    desk = Desk(catalog, triton, max_concurrent_loads=2)
-    hanging = desk.ask()
+    harness = PlacementHarness(catalog, triton, max_concurrent_loads=2)
+    hanging = harness.ask()
     await triton.started.wait()
-    assert await desk.ensure("sales_fr") == HERE
-    assert await desk.ensure("sales_it") == HERE
-    assert desk.residency.moves.loading(("sales_de", 1))
-    await desk.residency.close()
+    assert await harness.ensure("sales_fr") == HERE
+    assert await harness.ensure("sales_it") == HERE
+    assert harness.placement.state.in_progress.loading(("sales_de", 1))
+    await harness.placement.close()
     with pytest.raises(asyncio.CancelledError):
         await hanging
 
@@ -119,12 +119,12 @@ async def test_a_load_that_hangs_holds_up_no_other_model(catalog: Catalog) -> No
 async def test_loads_at_once_and_loads_that_wait_are_bounded(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.finish.clear()
-    desk = Desk(catalog, triton, max_concurrent_loads=1, max_waiting_loads=2)
-    running, waiting = desk.ask("sales_de"), desk.ask("sales_fr")
+    harness = PlacementHarness(catalog, triton, max_concurrent_loads=1, max_waiting_loads=2)
+    running, waiting = harness.ask("sales_de"), harness.ask("sales_fr")
     await triton.started.wait()
     await turn()
     with pytest.raises(Overloaded, match="2 models, the limit, wait to be loaded") as refusal:
-        await desk.ensure("sales_it")
+        await harness.ensure("sales_it")
     assert refusal.value.retry_after_s > 0
     triton.finish.set()
     await asyncio.gather(running, waiting)
@@ -134,13 +134,13 @@ async def test_loads_at_once_and_loads_that_wait_are_bounded(catalog: Catalog) -
 async def test_a_load_whose_turn_comes_after_the_deadline_is_refused_at_once(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.finish.clear()
-    desk = Desk(catalog, triton, max_concurrent_loads=1)
-    callers = [desk.ask("sales_de"), desk.ask("sales_fr")]
+    harness = PlacementHarness(catalog, triton, max_concurrent_loads=1)
+    callers = [harness.ask("sales_de"), harness.ask("sales_fr")]
     await triton.started.wait()
     await turn()
     with pytest.raises(Overloaded, match="2 loads are waiting at predictor triton:8001; try again in 2 s"):
-        await desk.ensure("sales_it", within_s=0.5)
-    assert desk.decisions("refuse")[0][0] == "sales_it"
+        await harness.ensure("sales_it", within_s=0.5)
+    assert harness.decisions("refuse")[0][0] == "sales_it"
     triton.finish.set()
     await asyncio.gather(*callers)
 
@@ -148,76 +148,76 @@ async def test_a_load_whose_turn_comes_after_the_deadline_is_refused_at_once(cat
 async def test_a_triton_that_is_away_is_told_at_once_and_found_when_it_is_back(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.away = True
-    desk = Desk(catalog, triton)
+    harness = PlacementHarness(catalog, triton)
     with pytest.raises(Unavailable, match="predictor at triton:8001 does not answer: connection refused"):
-        await desk.ensure()
+        await harness.ensure()
     triton.away = False
-    assert await desk.ensure() == HERE
+    assert await harness.ensure() == HERE
 
 
 async def test_a_triton_that_goes_away_during_a_load_is_no_failure_of_the_model(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.finish.clear()
-    desk = Desk(catalog, triton)
-    caller = desk.ask()
+    harness = PlacementHarness(catalog, triton)
+    caller = harness.ask()
     await triton.started.wait()
     triton.away = True
     triton.finish.set()
     with pytest.raises(Unavailable):
         await caller
     triton.away = False
-    assert await desk.ensure() == HERE
+    assert await harness.ensure() == HERE
 
 
 async def test_a_restarted_triton_is_noticed_by_the_next_caller(catalog: Catalog) -> None:
     triton = FakeTriton()
-    desk = Desk(catalog, triton)
-    await desk.ensure()
+    harness = PlacementHarness(catalog, triton)
+    await harness.ensure()
     triton.restart()
-    assert await desk.ensure() == HERE
+    assert await harness.ensure() == HERE
     assert triton.loads == [("sales_de", 1)] * 2
 
 
-async def test_a_new_triton_is_not_blamed_for_what_the_old_one_could_not_load(catalog: Catalog) -> None:
+async def test_a_new_triton_does_not_inherit_for_what_the_old_one_could_not_load(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.refuses["sales_de", 1] = "out of memory"
-    desk = Desk(catalog, triton)
+    harness = PlacementHarness(catalog, triton)
     with pytest.raises(LoadFailed):
-        await desk.ensure()
+        await harness.ensure()
     triton.refuses.clear()
     triton.away = True
-    await desk.look()
+    await harness.look()
     triton.away = False
-    assert await desk.ensure() == HERE
+    assert await harness.ensure() == HERE
 
 
 async def test_a_triton_too_busy_to_answer_in_time_keeps_its_placement_for_a_while(catalog: Catalog) -> None:
     triton = FakeTriton()
-    desk = Desk(catalog, triton)
-    await desk.ensure()
+    harness = PlacementHarness(catalog, triton)
+    await harness.ensure()
     triton.busy = True
-    await desk.look()
-    await desk.look()
-    assert desk.placement == {"sales_de": {1: HERE}}
-    await desk.look()
-    assert desk.placement == {}
+    await harness.look()
+    await harness.look()
+    assert harness.placed == {"sales_de": {1: HERE}}
+    await harness.look()
+    assert harness.placed == {}
 
 
 async def test_each_model_has_its_triton_and_another_when_that_one_is_gone(catalog: Catalog) -> None:
     tritons = {address: FakeTriton(address) for address in ("a:1", "b:1", "c:1")}
-    desk = Desk(catalog, *tritons.values())
-    await desk.look()
-    first, second, _ = (pod.address for pod in desk.residency.fleet.ranked("sales_de"))
-    assert await desk.ensure() == (first,)
+    harness = PlacementHarness(catalog, *tritons.values())
+    await harness.look()
+    first, second, _ = (predictor.address for predictor in harness.placement.fleet.ranked("sales_de"))
+    assert await harness.ensure() == (first,)
     tritons[first].away = True
-    assert await desk.ensure() == (second,)
+    assert await harness.ensure() == (second,)
 
 
 async def test_callers_at_the_same_time_share_the_looks_at_the_index(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.loaded = {("sales_de", 1)}
-    desk = Desk(catalog, triton)
-    await desk.look()
+    harness = PlacementHarness(catalog, triton)
+    await harness.look()
     before = triton.looks
-    await asyncio.gather(*(desk.ensure() for _ in range(100)))
+    await asyncio.gather(*(harness.ensure() for _ in range(100)))
     assert triton.looks - before <= 2

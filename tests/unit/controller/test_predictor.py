@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from controller.placement.predictor import Pod
-from controller.placement.triton_client import MAX_JOINED, Count, Index
+from controller.placement.predictor import Predictor
+from controller.placement.triton_client import MAX_BATCHED, Count, Index
 from tests.unit.controller.tritons import FakeTriton, turn
 
 DE = ("sales_de", 1)
@@ -27,55 +27,55 @@ class SlowIndex(FakeTriton):
         return index
 
 
-async def known(triton: FakeTriton) -> Pod:
-    pod = Pod(triton, 2, lambda pod: None, lambda: 0.0)
-    await pod.refresh()
-    return pod
+async def known(triton: FakeTriton) -> Predictor:
+    predictor = Predictor(triton, 2, lambda predictor: None, lambda: 0.0)
+    await predictor.refresh()
+    return predictor
 
 
 async def test_what_triton_has_just_loaded_counts_without_a_look_at_the_index() -> None:
     triton = FakeTriton()
-    pod = await known(triton)
+    predictor = await known(triton)
     triton.loaded.add(DE)
     looks = triton.looks
-    assert await pod.confirm(DE)
-    assert (set(pod.ready), pod.ready_versions("sales_de"), triton.looks) == ({DE}, {1}, looks)
+    assert await predictor.confirm(DE)
+    assert (set(predictor.ready), predictor.ready_versions("sales_de"), triton.looks) == ({DE}, {1}, looks)
 
 
 async def test_a_look_that_began_before_does_not_take_it_away_again_and_a_later_one_does() -> None:
     triton = SlowIndex()
-    pod = await known(triton)
+    predictor = await known(triton)
     triton.say.clear()
-    look = asyncio.create_task(pod.refresh(whole=True))
+    look = asyncio.create_task(predictor.refresh(whole=True))
     await turn()
     triton.loaded.add(DE)
-    assert await pod.confirm(DE)
+    assert await predictor.confirm(DE)
     triton.say.set()
     await look
-    assert pod.ready == {DE}
+    assert predictor.ready == {DE}
     triton.loaded.discard(DE)
-    await pod.refresh()
-    assert pod.ready == frozenset()
+    await predictor.refresh()
+    assert predictor.ready == frozenset()
 
 
 @pytest.mark.parametrize("spoil", ["busy", "away"])
 async def test_without_tritons_word_nothing_is_confirmed(spoil: str) -> None:
     triton = FakeTriton()
-    pod = await known(triton)
-    assert not await pod.confirm(DE)
+    predictor = await known(triton)
+    assert not await predictor.confirm(DE)
     triton.loaded.add(DE)
     setattr(triton, spoil, True)
-    assert not await pod.confirm(DE)
-    assert pod.ready == frozenset()
+    assert not await predictor.confirm(DE)
+    assert predictor.ready == frozenset()
 
 
 async def test_what_is_about_to_be_unloaded_is_not_confirmed() -> None:
     triton = FakeTriton()
     triton.loaded.add(DE)
-    pod = await known(triton)
-    pod.withdraw(DE)
-    assert not await pod.confirm(DE)
-    assert pod.ready == frozenset()
+    predictor = await known(triton)
+    predictor.withdraw(DE)
+    assert not await predictor.confirm(DE)
+    assert predictor.ready == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ async def test_what_is_about_to_be_unloaded_is_not_confirmed() -> None:
     [
         (10, 10, 10),  # one row each
         (10, 45, 45),  # joined on the way
-        (1, 256, MAX_JOINED),  # one large one
+        (1, 256, MAX_BATCHED),  # one large one
         (10, 0, 10),  # all failed
         (0, 0, 0),
     ],
@@ -96,8 +96,8 @@ def test_use_follows_rows_as_far_as_they_may_be_requests_that_were_joined(reques
 async def test_joined_requests_count_as_many_in_the_use_of_a_version() -> None:
     triton = FakeTriton()
     triton.loaded.add(DE)
-    pod = await known(triton)
+    predictor = await known(triton)
     triton.requests[DE] = Count(2, rows=2)
-    await pod.count()
+    await predictor.count()
     triton.requests[DE] = Count(4, rows=10)
-    assert await pod.count() == {DE: 8}
+    assert await predictor.count() == {DE: 8}

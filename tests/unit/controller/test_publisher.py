@@ -18,8 +18,8 @@ from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
-from controller.placement.placement import Residency
-from controller.placement.settings import Limits
+from controller.placement.placement import Placement
+from controller.placement.settings import PlacementSettings
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
 from tests.unit.controller.folders import declare, publish
@@ -28,32 +28,32 @@ from triptych.errors import LoadFailed, StageUnavailable
 from triptych.protocol.call import Call
 
 
-class Stand:
+class PublisherHarness:
     """All of the controller that does not read files or listen."""
 
     def __init__(self, *tritons: FakeTriton, **limits: Any) -> None:
         metrics, self.journal, self.now = ControllerMetrics(CollectorRegistry()), Journal(), 0.0
         self.watch_hub = WatchHub(metrics, CallSlots(10, 10, "watchers"))
         self.publisher = Publisher(self.watch_hub, self.journal)
-        bounds = Limits(**{"withdraw_s": 0, "warm_up": False} | limits)
+        bounds = PlacementSettings(**{"withdraw_s": 0, "warm_up": False} | limits)
         known = {triton.address: triton for triton in tritons}
-        self.residency = Residency(
+        self.placement = Placement(
             known.__getitem__, bounds, metrics, self.journal, self.publisher.models_changed, lambda: self.now
         )
-        self.publisher.attach(self.residency)
-        self.residency.fleet.set_addresses(known)
-        self.told: list[set[str]] = []
-        self.publisher.add_listener(self.told.append)
+        self.publisher.attach(self.placement)
+        self.placement.fleet.set_addresses(known)
+        self.reported: list[set[str]] = []
+        self.publisher.add_listener(self.reported.append)
 
     async def look(self, now: float | None = None) -> None:
         self.now = self.now if now is None else now
-        for pod in self.residency.fleet:
-            await self.residency.upkeep.look(pod)
-        self.residency.upkeep.balance()
+        for predictor in self.placement.fleet:
+            await self.placement.reconciler.observe(predictor)
+        self.placement.reconciler.reconcile()
         await turn()
 
     async def shares(self) -> dict[int, int]:
-        """What a watcher that comes now is told of sales_de."""
+        """What a watcher that comes now is reported of sales_de."""
         update = await anext(self.watch_hub.updates(Call.within(60)))
         model = next(model for model in update.models if model.name == "sales_de")
         return {version.version: version.percent for version in model.versions if version.percent}
@@ -69,23 +69,23 @@ def two(models: Path, documents: Path) -> tuple[Path, Path]:
 
 async def test_a_new_share_comes_into_force_when_the_version_has_been_loaded(two: tuple[Path, Path]) -> None:
     triton = FakeTriton()
-    stand = Stand(triton)
-    stand.publisher.set_catalog(before := read(*two))
-    await stand.look()
-    await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
+    harness = PublisherHarness(triton)
+    harness.publisher.set_catalog(before := read(*two))
+    await harness.look()
+    await harness.placement.ensure_loaded("sales_de", 1, Call.within(5))
     triton.finish.clear()
     declare(two[1], "sales_de", {1: 90, 2: 10})
-    stand.publisher.set_catalog(read(*two, before))
+    harness.publisher.set_catalog(read(*two, before))
     await turn()
-    assert await stand.shares() == {1: 100}
-    model_state = stand.publisher.model_state("sales_de")
+    assert await harness.shares() == {1: 100}
+    model_state = harness.publisher.model_state("sales_de")
     assert model_state is not None
     assert model_state.held_back == {2: "it has not been loaded yet; its share comes into force when it has"}
     triton.finish.set()
     await turn()
-    assert await stand.shares() == {1: 90, 2: 10}
-    assert [each.reason for each in stand.journal.latest if each.action == "traffic"] == ["1:100% to 1:90% 2:10%"]
-    assert stand.told[-1] == {"sales_de"}
+    assert await harness.shares() == {1: 90, 2: 10}
+    assert [each.reason for each in harness.journal.latest if each.action == "traffic"] == ["1:100% to 1:90% 2:10%"]
+    assert harness.reported[-1] == {"sales_de"}
 
 
 async def test_a_version_that_does_not_load_leaves_what_was_good_in_force_and_is_tried_again(
@@ -93,29 +93,29 @@ async def test_a_version_that_does_not_load_leaves_what_was_good_in_force_and_is
 ) -> None:
     triton = FakeTriton()
     triton.refuses["sales_de", 2] = "invalid graph"
-    stand = Stand(triton)
-    stand.publisher.set_catalog(before := read(*two))
-    await stand.look()
+    harness = PublisherHarness(triton)
+    harness.publisher.set_catalog(before := read(*two))
+    await harness.look()
     declare(two[1], "sales_de", {2: 100})
-    stand.publisher.set_catalog(read(*two, before))
+    harness.publisher.set_catalog(read(*two, before))
     await turn()
-    assert await stand.shares() == {1: 100}
-    model_state = stand.publisher.model_state("sales_de")
+    assert await harness.shares() == {1: 100}
+    model_state = harness.publisher.model_state("sales_de")
     assert model_state is not None
     assert model_state.failures[2].startswith("invalid graph (fails since 20")
     assert model_state.trying == frozenset()
     triton.refuses.clear()
     triton.finish.clear()
-    stand.now = 31
-    await stand.look()
-    model_state = stand.publisher.model_state("sales_de")
+    harness.now = 31
+    await harness.look()
+    model_state = harness.publisher.model_state("sales_de")
     assert model_state is not None
     assert set(model_state.failures) == {2}
     assert model_state.trying == {2}
     triton.finish.set()
     await turn()
-    assert await stand.shares() == {2: 100}
-    model_state = stand.publisher.model_state("sales_de")
+    assert await harness.shares() == {2: 100}
+    model_state = harness.publisher.model_state("sales_de")
     assert model_state is not None
     assert model_state.failures == {}
 
@@ -125,14 +125,14 @@ async def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_
 ) -> None:
     triton = FakeTriton()
     triton.refuses["sales_de", 1] = "out of memory"
-    stand = Stand(triton, failure_ttl_s=30)
-    stand.publisher.set_catalog(read(*two))
-    await stand.look()
+    harness = PublisherHarness(triton, failure_ttl_s=30)
+    harness.publisher.set_catalog(read(*two))
+    await harness.look()
     with pytest.raises(LoadFailed, match="out of memory"):
-        await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
+        await harness.placement.ensure_loaded("sales_de", 1, Call.within(5))
     for now in (1, 31, 3_000):
-        await stand.look(now)
-        model_state = stand.publisher.model_state("sales_de")
+        await harness.look(now)
+        model_state = harness.publisher.model_state("sales_de")
         assert model_state is not None
         (why,) = model_state.failures.values()
         assert re.fullmatch(
@@ -140,43 +140,43 @@ async def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_
             why,
         )
     triton.refuses.clear()
-    await stand.residency.ensure_loaded("sales_de", 1, Call.within(5))
-    model_state = stand.publisher.model_state("sales_de")
+    await harness.placement.ensure_loaded("sales_de", 1, Call.within(5))
+    model_state = harness.publisher.model_state("sales_de")
     assert model_state is not None
     assert model_state.failures == {}
 
 
 async def test_a_model_that_is_gone_has_no_situation_and_no_place_on_the_board(two: tuple[Path, Path]) -> None:
-    stand = Stand(FakeTriton())
-    stand.publisher.set_catalog(read(*two))
-    stand.publisher.set_catalog(Catalog())
-    assert stand.publisher.model_state("sales_de") is None
-    assert not (await anext(stand.watch_hub.updates(Call.within(60)))).models
+    harness = PublisherHarness(FakeTriton())
+    harness.publisher.set_catalog(read(*two))
+    harness.publisher.set_catalog(Catalog())
+    assert harness.publisher.model_state("sales_de") is None
+    assert not (await anext(harness.watch_hub.updates(Call.within(60)))).models
 
 
 async def test_a_version_that_serves_stays_when_its_files_go_and_the_new_one_fails(two: tuple[Path, Path]) -> None:
     triton = FakeTriton()
     triton.loaded = {("sales_de", 1)}
     triton.refuses["sales_de", 2] = "corrupt"
-    stand, scanner, catalog = Stand(triton), Scanner(*two), Catalog()
+    harness, scanner, catalog = PublisherHarness(triton), Scanner(*two), Catalog()
 
     def read_again(before: Catalog) -> Catalog:
         scan = scanner.scan(settle=False)
         assert scan is not None
         return build_catalog(
-            scan.folders, scan.documents, before, serve_undeclared=True, versions_in_traffic=stand.publisher.versions
+            scan.folders, scan.documents, before, serve_undeclared=True, versions_in_traffic=harness.publisher.versions
         )
 
-    stand.publisher.set_catalog(catalog := read_again(catalog))
-    await stand.look(1)
+    harness.publisher.set_catalog(catalog := read_again(catalog))
+    await harness.look(1)
     declare(two[1], "sales_de", {2: 100})
-    stand.publisher.set_catalog(catalog := read_again(catalog))
-    await stand.look(2)
+    harness.publisher.set_catalog(catalog := read_again(catalog))
+    await harness.look(2)
     shutil.rmtree(two[0] / "sales_de" / "1")
-    stand.publisher.set_catalog(catalog := read_again(catalog))
+    harness.publisher.set_catalog(catalog := read_again(catalog))
     for now in range(3, 10):
-        await stand.look(now)
-    assert await stand.shares() == {1: 100}
+        await harness.look(now)
+    assert await harness.shares() == {1: 100}
     assert ("sales_de", 1) in triton.loaded
 
 
@@ -184,15 +184,15 @@ async def test_what_is_pinned_stays_loaded_while_a_new_version_fails(two: tuple[
     triton = FakeTriton()
     triton.loaded = {("sales_de", 1)}
     triton.refuses["sales_de", 2] = "corrupt"
-    stand = Stand(triton, idle_ttl_s=60)
+    harness = PublisherHarness(triton, idle_ttl_s=60)
     declare(two[1], "sales_de", {1: 100}, pin=True)
-    stand.publisher.set_catalog(before := read(*two))
-    await stand.look(1)
+    harness.publisher.set_catalog(before := read(*two))
+    await harness.look(1)
     declare(two[1], "sales_de", {2: 100}, pin=True)
-    stand.publisher.set_catalog(read(*two, before))
+    harness.publisher.set_catalog(read(*two, before))
     for now in range(2, 100):
-        await stand.look(now)
-    assert await stand.shares() == {1: 100}
+        await harness.look(now)
+    assert await harness.shares() == {1: 100}
     assert ("sales_de", 1) in triton.loaded
 
 
@@ -213,37 +213,37 @@ class Killed(FakeTriton):
 
 async def test_a_version_whose_load_kills_triton_is_left_alone_for_a_while(two: tuple[Path, Path]) -> None:
     tritons = [Killed(f"{name}:1") for name in "abcd"]
-    stand = Stand(*tritons, failure_ttl_s=30)
+    harness = PublisherHarness(*tritons, failure_ttl_s=30)
     for triton in tritons:
         triton.loaded = {("sales_de", 1)}
-    stand.publisher.set_catalog(before := read(*two))
-    await stand.look(1)
+    harness.publisher.set_catalog(before := read(*two))
+    await harness.look(1)
     declare(two[1], "sales_de", {1: 90, 2: 10})
-    stand.publisher.set_catalog(read(*two, before))
+    harness.publisher.set_catalog(read(*two, before))
     for now in range(2, 22):
-        await stand.look(now)
+        await harness.look(now)
     assert sum(triton.deaths for triton in tritons) <= 2
-    assert await stand.shares() == {1: 100}
+    assert await harness.shares() == {1: 100}
 
 
 async def test_too_many_waiting_loads_keep_no_catalog_from_being_published(models: Path, documents: Path) -> None:
     for name in ("sales_de", "sales_fr"):
         publish(models, name)
     triton = FakeTriton()
-    stand = Stand(triton, max_waiting_loads=1)
-    stand.publisher.set_catalog(before := read(models, documents))
-    await stand.look(1)
+    harness = PublisherHarness(triton, max_waiting_loads=1)
+    harness.publisher.set_catalog(before := read(models, documents))
+    await harness.look(1)
     triton.finish.clear()
-    asking = asyncio.create_task(stand.residency.ensure_loaded("sales_fr", 1, Call.within(60)))
+    asking = asyncio.create_task(harness.placement.ensure_loaded("sales_fr", 1, Call.within(60)))
     await triton.started.wait()
     declare(documents, "sales_de", {1: 100}, pin=True)
     publish(models, "sales_it")
-    stand.publisher.set_catalog(read(models, documents, before))
-    names = [model.name for model in (await anext(stand.watch_hub.updates(Call.within(60)))).models]
+    harness.publisher.set_catalog(read(models, documents, before))
+    names = [model.name for model in (await anext(harness.watch_hub.updates(Call.within(60)))).models]
     assert names == ["sales_de", "sales_fr", "sales_it"]
     triton.finish.set()
     await asking
-    await stand.residency.close()
+    await harness.placement.close()
 
 
 async def test_a_version_that_takes_over_all_traffic_gets_as_many_copies_as_the_old_one_had(
@@ -252,12 +252,12 @@ async def test_a_version_that_takes_over_all_traffic_gets_as_many_copies_as_the_
     tritons = [FakeTriton(f"{name}:1") for name in "abc"]
     for triton in tritons:
         triton.loaded = {("sales_de", 1)}
-    stand = Stand(*tritons)
-    stand.publisher.set_catalog(before := read(*two))
-    await stand.look(1)
+    harness = PublisherHarness(*tritons)
+    harness.publisher.set_catalog(before := read(*two))
+    await harness.look(1)
     declare(two[1], "sales_de", {2: 100})
-    stand.publisher.set_catalog(read(*two, before))
+    harness.publisher.set_catalog(read(*two, before))
     for now in range(2, 6):
-        await stand.look(now)
-    assert await stand.shares() == {2: 100}
+        await harness.look(now)
+    assert await harness.shares() == {2: 100}
     assert [("sales_de", 2) in triton.loaded for triton in tritons] == [True] * 3

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import pytest
 
 from controller.catalog.entities import Catalog
-from controller.placement.policy.popularity import Key
+from controller.placement.policy.popularity import VersionKey
 from controller.placement.triton_client import Count
-from tests.unit.controller.tritons import HERE, Desk, FakeTriton, models_of, turn
+from tests.unit.controller.tritons import HERE, FakeTriton, PlacementHarness, models_of, turn
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, DeadlineExceeded, Internal, ModelFailing, Overloaded
 
@@ -22,7 +22,7 @@ def invalid(triton: FakeTriton, *, for_good: bool = False, words: str = DEAD) ->
     """The version's process is gone: a new one, which the next load starts, is well unless `for_good`."""
     loads = len(triton.loads)
 
-    def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    def answer(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         if key == KEY and (for_good or len(triton.loads) == loads):
             raise Internal(f"predictor at {triton.address}: INTERNAL: {words}", words)
         return {"y": tensors["x"]}
@@ -30,66 +30,66 @@ def invalid(triton: FakeTriton, *, for_good: bool = False, words: str = DEAD) ->
     triton.answer = answer
 
 
-def count(triton: FakeTriton, good: int, bad: int, key: Key = KEY) -> None:
+def count(triton: FakeTriton, good: int, bad: int, key: VersionKey = KEY) -> None:
     """So many more requests of callers."""
     old = triton.requests.get(key, Count())
     triton.requests[key] = Count(requests=old.requests + good + bad, failures=old.failures + bad)
 
 
-async def checked(desk: Desk) -> None:
+async def checked(harness: PlacementHarness) -> None:
     """A look, and time for the checks that it starts and what follows from them."""
-    await desk.look()
-    while desk.residency.repair._checks:
+    await harness.look()
+    while harness.placement.reconciler.repair._checks:
         await asyncio.sleep(0.01)
-    await desk.settle()
+    await harness.settle()
 
 
-def reloads(desk: Desk) -> list[str]:
-    return [name for name, reason in desk.decisions("load") if reason.startswith("cannot run")]
+def reloads(harness: PlacementHarness) -> list[str]:
+    return [name for name, reason in harness.decisions("load") if reason.startswith("cannot run")]
 
 
-async def loaded(catalog: Catalog, **limits: float) -> tuple[Desk, FakeTriton]:
+async def loaded(catalog: Catalog, **limits: float) -> tuple[PlacementHarness, FakeTriton]:
     triton = FakeTriton()
-    desk = Desk(catalog, triton, **limits)
-    await desk.ensure("sales_de")
-    await desk.ensure("sales_fr")
-    await desk.look()
-    return desk, triton
+    harness = PlacementHarness(catalog, triton, **limits)
+    await harness.ensure("sales_de")
+    await harness.ensure("sales_fr")
+    await harness.look()
+    return harness, triton
 
 
 async def test_a_version_that_answers_only_with_failures_is_loaded_anew_and_no_other(catalog: Catalog) -> None:
-    desk, triton = await loaded(catalog)
+    harness, triton = await loaded(catalog)
     invalid(triton)
     count(triton, 0, 2)
     count(triton, 5, 0, ("sales_fr", 1))
-    await checked(desk)
-    assert reloads(desk) == []
+    await checked(harness)
+    assert reloads(harness) == []
     count(triton, 0, 1)
-    await checked(desk)
-    assert reloads(desk) == ["sales_de"]
+    await checked(harness)
+    assert reloads(harness) == ["sales_de"]
     assert models_of(triton.unloads) == ["sales_de"]
-    assert desk.placement == {"sales_de": {1: HERE}, "sales_fr": {1: HERE}}
-    assert desk.metrics.reloads._value.get() == 1
+    assert harness.placed == {"sales_de": {1: HERE}, "sales_fr": {1: HERE}}
+    assert harness.metrics.reloads._value.get() == 1
 
 
 async def test_bad_input_of_one_caller_gets_nothing_loaded_anew(catalog: Catalog) -> None:
     """The model answers a made-up row, so what fails is the caller's own."""
-    desk, triton = await loaded(catalog)
+    harness, triton = await loaded(catalog)
     for _ in range(20):
         count(triton, 0, 50)
-        desk.now += 1
-        await checked(desk)
-    assert (reloads(desk), triton.unloads) == ([], [])
-    assert desk.residency.repair.failing("sales_de", [1]) == {}
+        harness.now += 1
+        await checked(harness)
+    assert (reloads(harness), triton.unloads) == ([], [])
+    assert harness.placement.reconciler.repair.failing("sales_de", [1]) == {}
 
 
 async def test_one_success_among_failures_is_enough(catalog: Catalog) -> None:
-    desk, triton = await loaded(catalog)
+    harness, triton = await loaded(catalog)
     invalid(triton, for_good=True)
     for _ in range(5):
         count(triton, 1, 40)
-        await checked(desk)
-    assert (reloads(desk), triton.inferences) == ([], [])
+        await checked(harness)
+    assert (reloads(harness), triton.inferences) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -103,116 +103,118 @@ async def test_one_success_among_failures_is_enough(catalog: Catalog) -> None:
     ids=lambda error: type(error).__name__,
 )
 async def test_a_check_that_says_nothing_about_the_model_changes_nothing(catalog: Catalog, error: Exception) -> None:
-    desk, triton = await loaded(catalog)
+    harness, triton = await loaded(catalog)
 
-    def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    def answer(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         raise error
 
     triton.answer = answer
     count(triton, 0, 3)
-    await checked(desk)
+    await checked(harness)
     assert triton.inferences
-    assert reloads(desk) == []
+    assert reloads(harness) == []
 
 
 async def test_whoever_finds_it_waits_for_the_reload_and_sixteen_cause_one(catalog: Catalog) -> None:
-    desk, triton = await loaded(catalog)
+    harness, triton = await loaded(catalog)
     invalid(triton)
-    asked = [desk.residency.ensure_loaded(*KEY, desk.call(), HERE) for _ in range(16)]
+    asked = [harness.placement.ensure_loaded(*KEY, harness.call(), HERE) for _ in range(16)]
     assert await asyncio.gather(*asked) == [HERE] * 16
-    assert reloads(desk) == ["sales_de"]
+    assert reloads(harness) == ["sales_de"]
     assert len(triton.inferences) == 1
 
 
 async def test_a_stage_that_is_wrong_gets_nothing_loaded_anew(catalog: Catalog) -> None:
-    desk, triton = await loaded(catalog)
+    harness, triton = await loaded(catalog)
     for _ in range(3):
-        assert await desk.residency.ensure_loaded(*KEY, desk.call(), (*HERE, "elsewhere:8001")) == HERE
+        assert await harness.placement.ensure_loaded(*KEY, harness.call(), (*HERE, "elsewhere:8001")) == HERE
     assert triton.unloads == []
 
 
 async def test_the_end_of_the_old_process_is_not_waited_for(catalog: Catalog) -> None:
-    desk, triton = await loaded(catalog)
+    harness, triton = await loaded(catalog)
     invalid(triton)
     triton.forget.clear()  # the old one stays in the state UNLOADING
-    assert await desk.residency.ensure_loaded(*KEY, desk.call(), HERE) == HERE
+    assert await harness.placement.ensure_loaded(*KEY, harness.call(), HERE) == HERE
 
 
 async def test_where_another_triton_has_it_nobody_is_refused(catalog: Catalog) -> None:
     tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
-    desk = Desk(catalog, *tritons, reload_backoff_s=100, reload_backoff_max_s=100)
+    harness = PlacementHarness(catalog, *tritons, reload_backoff_s=100, reload_backoff_max_s=100)
     for triton in tritons:
         triton.loaded.add(KEY)
-    await desk.look()
+    await harness.look()
     invalid(tritons[0], for_good=True)
-    await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
-    await desk.settle()
-    found = await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
+    await harness.placement.ensure_loaded(*KEY, harness.call(), ["a:8001"])
+    await harness.settle()
+    found = await harness.placement.ensure_loaded(*KEY, harness.call(), ["a:8001"])
     await turn()
     assert "b:8001" in found
-    assert await desk.residency.ensure_loaded(*KEY, desk.call(), ["a:8001"])
+    assert await harness.placement.ensure_loaded(*KEY, harness.call(), ["a:8001"])
     assert tritons[1].unloads == []
 
 
 async def test_reloads_that_do_not_help_get_rarer_and_pause_in_the_end(catalog: Catalog) -> None:
-    desk, triton = await loaded(catalog, reload_backoff_s=1, reload_backoff_max_s=4, reload_tries=4, reload_pause_s=100)
+    harness, triton = await loaded(
+        catalog, reload_backoff_s=1, reload_backoff_max_s=4, reload_tries=4, reload_pause_s=100
+    )
     invalid(triton, for_good=True)
     times = []
     for _ in range(1000):
-        before = len(reloads(desk))
+        before = len(reloads(harness))
         count(triton, 0, 10)
-        await checked(desk)
-        if len(reloads(desk)) > before:
-            times.append(desk.now)
-        desk.now += 0.25
+        await checked(harness)
+        if len(reloads(harness)) > before:
+            times.append(harness.now)
+        harness.now += 0.25
     waits = [after - before for before, after in zip(times, times[1:], strict=False)]
     assert waits[:3] == [pytest.approx(wait, abs=0.5) for wait in (1, 2, 4)]
     assert all(wait >= 100 for wait in waits[3:])
-    assert DEAD in desk.residency.repair.failing("sales_de", [1])[1]
-    assert desk.metrics.failing._value.get() == 1
+    assert DEAD in harness.placement.reconciler.repair.failing("sales_de", [1])[1]
+    assert harness.metrics.failing._value.get() == 1
     with pytest.raises(ModelFailing, match="cannot run; it is loaded anew in") as refusal:
-        await desk.residency.ensure_loaded(*KEY, desk.call(), HERE)
+        await harness.placement.ensure_loaded(*KEY, harness.call(), HERE)
     assert 0 < refusal.value.retry_after_s <= 100
 
 
 async def test_a_version_that_runs_again_is_as_good_as_any(catalog: Catalog) -> None:
-    desk, triton = await loaded(catalog, reload_tries=1, reload_pause_s=1000)
+    harness, triton = await loaded(catalog, reload_tries=1, reload_pause_s=1000)
     for _ in range(4):
         invalid(triton)
-        assert await desk.residency.ensure_loaded(*KEY, desk.call(), HERE) == HERE
+        assert await harness.placement.ensure_loaded(*KEY, harness.call(), HERE) == HERE
         count(triton, 1, 0)
-        desk.now += 100
-        await checked(desk)
-        assert desk.residency.repair.failing("sales_de", [1]) == {}
-    assert len(reloads(desk)) == 4
+        harness.now += 100
+        await checked(harness)
+        assert harness.placement.reconciler.repair.failing("sales_de", [1]) == {}
+    assert len(reloads(harness)) == 4
 
 
 async def test_a_triton_that_went_away_leaves_nothing_behind(catalog: Catalog) -> None:
-    desk, triton = await loaded(catalog, reload_backoff_s=100, reload_backoff_max_s=100)
+    harness, triton = await loaded(catalog, reload_backoff_s=100, reload_backoff_max_s=100)
     invalid(triton, for_good=True)
-    await desk.residency.ensure_loaded(*KEY, desk.call(), HERE)
+    await harness.placement.ensure_loaded(*KEY, harness.call(), HERE)
     count(triton, 0, 3)
-    desk.now += 200
-    await checked(desk)
-    desk.residency.repair.forget(triton.address)
-    assert desk.residency.repair.failing("sales_de", [1]) == {}
-    assert desk.metrics.failing._value.get() == 0
+    harness.now += 200
+    await checked(harness)
+    harness.placement.reconciler.repair.forget(triton.address)
+    assert harness.placement.reconciler.repair.failing("sales_de", [1]) == {}
+    assert harness.metrics.failing._value.get() == 0
 
 
 async def test_a_version_is_not_ready_when_it_runs_nowhere(catalog: Catalog) -> None:
     """kserve#1791, triton#8604: what answers only with faults says READY."""
     tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
-    desk = Desk(catalog, *tritons, reload_backoff_s=1000, reload_backoff_max_s=1000)
+    harness = PlacementHarness(catalog, *tritons, reload_backoff_s=1000, reload_backoff_max_s=1000)
     for triton in tritons:
         triton.loaded.add(KEY)
         invalid(triton, for_good=True)
-    await desk.look()
+    await harness.look()
     broken_ones: list[str] = []
     for triton in tritons:
         for _ in range(2):  # the second finds that the reload has not helped
             count(triton, 0, 3)
-            await checked(desk)
+            await checked(harness)
         broken_ones.append(triton.address)
         runs = len(broken_ones) < len(tritons)
-        assert desk.residency.serves(KEY) is runs
-        assert bool(desk.residency.failing("sales_de", [1])) is not runs
+        assert harness.placement.serves(KEY) is runs
+        assert bool(harness.placement.failing("sales_de", [1])) is not runs

@@ -8,61 +8,61 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.placement.policy.replica_count import Busy, CopyCount
-from controller.placement.settings import Limits
-from tests.unit.controller.tritons import Desk, FakeTriton, read
+from controller.placement.policy.replica_count import Concurrency, ReplicaCount
+from controller.placement.settings import PlacementSettings
+from tests.unit.controller.tritons import FakeTriton, PlacementHarness, read
 
 KEY = ("sales_de", 1)
-LIMITS = Limits(copies_up_waiting=1, copies_up_s=5, copies_down_s=60)
-WAITING, QUIET, IDLE = Busy(waiting=9, in_flight=9), Busy(waiting=0, in_flight=3), Busy()
+SETTINGS = PlacementSettings(replicas_up_waiting=1, replicas_up_s=5, replicas_down_s=60)
+WAITING, QUIET, IDLE = Concurrency(waiting=9, in_flight=9), Concurrency(waiting=0, in_flight=3), Concurrency()
 
 Publish = Callable[..., Path]
 
 
-def changes(count: CopyCount, busy: Busy, copies: int, *moments: float) -> list[int]:
+def changes(count: ReplicaCount, busy: Concurrency, copies: int, *moments: float) -> list[int]:
     return [count.change(KEY, copies, busy, now_s) for now_s in moments]
 
 
 def test_another_copy_comes_after_requests_have_waited_for_a_while() -> None:
-    assert changes(CopyCount(LIMITS), WAITING, 1, 0, 1, 4.9, 5) == [0, 0, 0, 1]
+    assert changes(ReplicaCount(SETTINGS), WAITING, 1, 0, 1, 4.9, 5) == [0, 0, 0, 1]
 
 
 def test_after_a_change_the_time_starts_anew() -> None:
-    count = CopyCount(LIMITS)
+    count = ReplicaCount(SETTINGS)
     assert changes(count, WAITING, 1, 0, 5) == [0, 1]
     assert changes(count, WAITING, 2, 6, 10, 11) == [0, 0, 1]
 
 
 def test_a_look_without_a_queue_starts_the_time_anew() -> None:
-    count = CopyCount(LIMITS)
+    count = ReplicaCount(SETTINGS)
     assert changes(count, WAITING, 1, 0, 4) == [0, 0]
     assert changes(count, QUIET, 1, 4.5) == [0]
     assert changes(count, WAITING, 1, 5, 9.9, 10) == [0, 0, 1]
 
 
 def test_requests_that_wait_are_spread_over_the_copies_there_are() -> None:
-    busy = Busy(waiting=3, in_flight=9)
-    assert changes(CopyCount(LIMITS), busy, 2, 0, 5) == [0, 1]
-    assert changes(CopyCount(LIMITS), busy, 3, 0, 5) == [0, 0]
+    busy = Concurrency(waiting=3, in_flight=9)
+    assert changes(ReplicaCount(SETTINGS), busy, 2, 0, 5) == [0, 1]
+    assert changes(ReplicaCount(SETTINGS), busy, 3, 0, 5) == [0, 0]
 
 
 def test_a_copy_goes_when_those_that_remain_would_still_be_idle_half_of_the_time() -> None:
-    assert changes(CopyCount(LIMITS), Busy(in_flight=0.9), 3, 0, 59, 60) == [0, 0, -1]
-    assert changes(CopyCount(LIMITS), Busy(in_flight=1.0), 3, 0, 59, 60) == [0, 0, 0]
+    assert changes(ReplicaCount(SETTINGS), Concurrency(in_flight=0.9), 3, 0, 59, 60) == [0, 0, -1]
+    assert changes(ReplicaCount(SETTINGS), Concurrency(in_flight=1.0), 3, 0, 59, 60) == [0, 0, 0]
 
 
 def test_the_last_copy_is_not_taken_for_being_idle() -> None:
-    assert changes(CopyCount(LIMITS), IDLE, 1, 0, 60, 1000) == [0, 0, 0]
+    assert changes(ReplicaCount(SETTINGS), IDLE, 1, 0, 60, 1000) == [0, 0, 0]
 
 
 def test_going_from_too_busy_to_too_idle_starts_the_time_anew() -> None:
-    count = CopyCount(LIMITS)
+    count = ReplicaCount(SETTINGS)
     changes(count, WAITING, 2, 0)
     assert changes(count, IDLE, 2, 4, 63, 64) == [0, 0, -1]
 
 
 def test_versions_are_counted_apart_and_can_be_forgotten() -> None:
-    count = CopyCount(LIMITS)
+    count = ReplicaCount(SETTINGS)
     assert count.change(("other", 1), 1, WAITING, 0) == 0
     assert changes(count, WAITING, 1, 4) == [0]
     assert count.change(("other", 1), 1, WAITING, 5) == 1
@@ -74,45 +74,45 @@ def test_versions_are_counted_apart_and_can_be_forgotten() -> None:
 @given(st.floats(0, 50), st.floats(0, 50), st.integers(1, 20))
 def test_a_change_is_never_taken_back_by_the_same_load(waiting: float, running: float, copies: int) -> None:
     """No copies that come and go in a circle: what asks for one more does not ask for one less with it there."""
-    limits = Limits(copies_up_s=0, copies_down_s=0)
-    busy = Busy(waiting, waiting + running)
-    change = CopyCount(limits).change(KEY, copies, busy, 0)
+    limits = PlacementSettings(replicas_up_s=0, replicas_down_s=0)
+    busy = Concurrency(waiting, waiting + running)
+    change = ReplicaCount(limits).change(KEY, copies, busy, 0)
     assert copies + change >= 1
     if change:
-        assert CopyCount(limits).change(KEY, copies + change, busy, 0) != -change
+        assert ReplicaCount(limits).change(KEY, copies + change, busy, 0) != -change
 
 
 def test_busy_is_summed_over_the_tritons() -> None:
-    assert Busy(1, 2) + Busy(0.5, 3) == Busy(1.5, 5)
+    assert Concurrency(1, 2) + Concurrency(0.5, 3) == Concurrency(1.5, 5)
 
 
 async def test_two_busy_moments_with_quiet_between_them_are_not_a_while(models: Path, publish: Publish) -> None:
     """A version without requests between two looks is not busy, so its time starts anew."""
     publish("sales_de")
     first, second = FakeTriton("a:1"), FakeTriton("b:1")
-    desk = Desk(read(models), first, second, copies_up_s=5)
-    await desk.look()
-    await desk.ensure()
+    harness = PlacementHarness(read(models), first, second, replicas_up_s=5)
+    await harness.look()
+    await harness.ensure()
     holder = first if first.loaded else second
     for now in range(1, 20):
-        desk.now = now
+        harness.now = now
         if now in (2, 12):
             holder.serve(KEY, 10, queue_s=9.0, total_s=9.0)
-        await desk.look()
-    assert desk.decisions("copies") == []
+        await harness.look()
+    assert harness.decisions("replicas") == []
 
 
 async def test_a_version_whose_requests_keep_waiting_gets_another_triton(models: Path, publish: Publish) -> None:
     publish("sales_de")
     first, second = FakeTriton("a:1"), FakeTriton("b:1")
-    desk = Desk(read(models), first, second, copies_up_s=5)
-    await desk.look()
-    await desk.ensure()
+    harness = PlacementHarness(read(models), first, second, replicas_up_s=5)
+    await harness.look()
+    await harness.ensure()
     holder = first if first.loaded else second
     for now in range(1, 20):
-        desk.now = now
+        harness.now = now
         if now < 10:
             holder.serve(KEY, 10, queue_s=9.0, total_s=9.0)
-        await desk.look()
-    assert desk.decisions("copies")[0] == ("sales_de", "1 to 2: 9.0 requests wait, 9.0 in all")
+        await harness.look()
+    assert harness.decisions("replicas")[0] == ("sales_de", "1 to 2: 9.0 requests wait, 9.0 in all")
     assert first.loaded == second.loaded == {KEY}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from controller.placement.settings import Limits
+from controller.placement.settings import PlacementSettings
 from controller.settings import Settings
 from triptych.runtime.settings import load
 
@@ -49,7 +49,7 @@ def test_an_address_that_is_none_stops_the_start(text: str) -> None:
         "load_timeout_s",
         "max_concurrent_loads",
         "max_waiting_loads",
-        "copies_up_waiting",
+        "replicas_up_waiting",
         "gpu_percent",
     ],
 )
@@ -58,7 +58,7 @@ def test_nothing_that_repeats_waits_or_divides_may_be_zero(name: str) -> None:
         Settings.model_validate({name: 0})
 
 
-@pytest.mark.parametrize("name", Limits.model_fields)
+@pytest.mark.parametrize("name", PlacementSettings.model_fields)
 def test_no_limit_may_be_negative(name: str) -> None:
     with pytest.raises(ValidationError, match=name):
         Settings.model_validate({name: -1})
@@ -67,7 +67,7 @@ def test_no_limit_may_be_negative(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("max_models", "max_bytes", "spare_percent", "spare_max_percent", "spare_bursts"),
+        *("max_models", "max_bytes", "headroom_percent", "headroom_max_percent", "headroom_bursts"),
         *("idle_ttl_s", "half_life_s", "triton_metrics_port"),
     ],
 )
@@ -76,19 +76,19 @@ def test_what_has_an_off_is_switched_off_by_zero(name: str) -> None:
 
 
 def test_something_has_to_be_left_beside_the_spare_room() -> None:
-    for name in ("spare_percent", "spare_max_percent"):
+    for name in ("headroom_percent", "headroom_max_percent"):
         with pytest.raises(ValidationError, match=name):
             Settings.model_validate({name: 100})
 
 
-@pytest.mark.parametrize("name", Limits.model_fields)
+@pytest.mark.parametrize("name", PlacementSettings.model_fields)
 def test_every_limit_is_a_variable_of_the_environment_and_described(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    text = "0" if Limits.model_fields[name].annotation is bool else "7"
+    text = "0" if PlacementSettings.model_fields[name].annotation is bool else "7"
     monkeypatch.setenv(f"CONTROLLER_{name.upper()}", text)
     assert getattr(load(Settings), name) == int(text)
     with pytest.raises(SystemExit):
         load(Settings, ["--help"])
     assert f"CONTROLLER_{name.upper()}" in capsys.readouterr().out
-    assert Limits.model_fields[name].description
+    assert PlacementSettings.model_fields[name].description

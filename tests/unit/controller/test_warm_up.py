@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from controller.catalog.entities import Catalog
-from controller.placement.policy.popularity import Key
+from controller.placement.policy.popularity import VersionKey
 from controller.placement.triton_client import Count
-from tests.unit.controller.tritons import HERE, Answer, Desk, FakeTriton, read, turn
+from tests.unit.controller.tritons import HERE, Answer, FakeTriton, PlacementHarness, read, turn
 from triptych.datatypes import Array
 from triptych.errors import (
     ContractViolation,
@@ -32,7 +32,7 @@ DE, NEW = ("sales_de", 1), ("sales_de", 2)
 def bad(answer: Callable[[Array], Mapping[str, Array]], rows: int = 1) -> Answer:
     """Version 1 is good; version 2 answers so, to requests of at least so many rows."""
 
-    def give(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    def give(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         x = tensors["x"]
         return answer(x) if key == NEW and len(x) >= rows else {"y": x}
 
@@ -46,30 +46,30 @@ def fails(error: TriptychError) -> Callable[[Array], Mapping[str, Array]]:
     return answer
 
 
-def warm(catalog: Catalog, *tritons: FakeTriton, **limits: float) -> Desk:
-    return Desk(catalog, *tritons, warm_up=True, **limits)
+def warm(catalog: Catalog, *tritons: FakeTriton, **limits: float) -> PlacementHarness:
+    return PlacementHarness(catalog, *tritons, warm_up=True, **limits)
 
 
-def outcomes(desk: Desk) -> dict[str, float]:
-    (family,) = desk.metrics.warm_ups.collect()
+def outcomes(harness: PlacementHarness) -> dict[str, float]:
+    (family,) = harness.metrics.warm_ups.collect()
     return {each.labels["outcome"]: each.value for each in family.samples if each.name.endswith("total") and each.value}
 
 
 async def test_a_version_is_placed_when_it_has_answered_one_row_and_several(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.answering.clear()
-    desk = warm(catalog, triton)
-    caller = desk.ask()
+    harness = warm(catalog, triton)
+    caller = harness.ask()
     while not triton.inferences:
         await asyncio.sleep(0)
-    await desk.look()
+    await harness.look()
     assert triton.loaded == {DE}
-    assert desk.placement == {}
+    assert harness.placed == {}
     assert not caller.done()
     triton.answering.set()
     assert await caller == HERE
     assert triton.inferences == [(DE, 1), (DE, 4)]
-    assert outcomes(desk) == {"ok": 1}
+    assert outcomes(harness) == {"ok": 1}
 
 
 @pytest.mark.parametrize(
@@ -101,18 +101,18 @@ async def test_a_version_that_answers_otherwise_than_promised_is_refused_and_the
 ) -> None:
     triton = FakeTriton()
     triton.answer = bad(answer, rows)
-    desk = warm(catalog, triton)
-    await desk.ensure()
+    harness = warm(catalog, triton)
+    await harness.ensure()
     with pytest.raises(LoadFailed, match=sentence):
-        await desk.ensure(version=2)
-    await desk.settle()
+        await harness.ensure(version=2)
+    await harness.settle()
     assert triton.loaded == {DE}
-    assert desk.placement == {"sales_de": {1: HERE}}
-    assert "fails its warm-up" in desk.residency.last_failures("sales_de", [1, 2])[2]
+    assert harness.placed == {"sales_de": {1: HERE}}
+    assert "fails its warm-up" in harness.placement.last_failures("sales_de", [1, 2])[2]
     tries = 2 if "not healthy" in sentence else 1  # a process that ended may have wanted memory for once
-    assert outcomes(desk) == {"ok": 1, "failed": tries}
+    assert outcomes(harness) == {"ok": 1, "failed": tries}
     with pytest.raises(LoadFailed, match=sentence):  # remembered: nothing is loaded again
-        await desk.ensure(version=2)
+        await harness.ensure(version=2)
     assert triton.loads == [DE, *[NEW] * tries]
 
 
@@ -127,21 +127,21 @@ async def test_a_version_that_answers_otherwise_than_promised_is_refused_and_the
 )
 async def test_a_triton_that_is_gone_or_busy_is_not_the_models_failure(catalog: Catalog, error: TriptychError) -> None:
     triton = FakeTriton()
-    desk = warm(catalog, triton)
+    harness = warm(catalog, triton)
 
-    def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    def answer(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         triton.busy = isinstance(error, DeadlineExceeded)
         raise error
 
     triton.answer = answer
     with pytest.raises((Unavailable, DeadlineExceeded, Overloaded)):
-        await desk.ensure()
-    assert desk.placement == {}
-    assert not desk.residency.last_failures("sales_de", [1])
+        await harness.ensure()
+    assert harness.placed == {}
+    assert not harness.placement.last_failures("sales_de", [1])
     assert not triton.unloads
     triton.busy, triton.answer = False, lambda key, tensors: {"y": tensors["x"]}
-    assert await desk.ensure() == HERE
-    assert outcomes(desk) == {"unavailable": 1, "ok": 1}
+    assert await harness.ensure() == HERE
+    assert outcomes(harness) == {"unavailable": 1, "ok": 1}
 
 
 async def test_a_model_that_hangs_on_its_first_request_is_refused(catalog: Catalog) -> None:
@@ -154,10 +154,10 @@ async def test_a_model_that_hangs_on_its_first_request_is_refused(catalog: Catal
 async def test_what_triton_had_before_and_what_is_not_to_be_warmed_up_gets_no_request(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.loaded = {DE}
-    desk = warm(catalog, triton)
-    await desk.look()
-    assert desk.placement == {"sales_de": {1: HERE}}
-    cold = Desk(catalog, triton, warm_up=False)
+    harness = warm(catalog, triton)
+    await harness.look()
+    assert harness.placed == {"sales_de": {1: HERE}}
+    cold = PlacementHarness(catalog, triton, warm_up=False)
     await cold.ensure(version=2)
     assert triton.inferences == []
 
@@ -166,20 +166,20 @@ async def test_what_triton_had_before_and_what_is_not_to_be_warmed_up_gets_no_re
 async def test_what_somebody_else_loads_is_hidden_until_it_has_answered(catalog: Catalog, leads: bool) -> None:
     triton = FakeTriton()
     triton.answer = bad(lambda x: {"y": x[:, :1]})
-    desk = warm(catalog, triton)
-    desk.residency.upkeep.lead(leads)
-    await desk.look()
+    harness = warm(catalog, triton)
+    harness.placement.reconciler.lead(leads)
+    await harness.look()
     triton.loaded = {DE, NEW}
-    await desk.residency.upkeep.look(desk.pod())
-    while sum(outcomes(desk).values()) < 2:
+    await harness.placement.reconciler.observe(harness.predictor())
+    while sum(outcomes(harness).values()) < 2:
         await asyncio.sleep(0.01)
-    await desk.settle()
-    await desk.residency.upkeep.look(desk.pod())
+    await harness.settle()
+    await harness.placement.reconciler.observe(harness.predictor())
     await asyncio.sleep(0.01)
-    assert desk.placement == {"sales_de": {1: HERE}}
+    assert harness.placed == {"sales_de": {1: HERE}}
     assert triton.loaded == ({DE} if leads else {DE, NEW})
     assert [key for key, _ in triton.inferences].count(NEW) == 1  # remembered
-    assert "fails its warm-up" in desk.residency.failures("sales_de", [1, 2])[2]
+    assert "fails its warm-up" in harness.placement.failures("sales_de", [1, 2])[2]
 
 
 async def test_a_version_that_failed_stays_hidden_when_it_cannot_be_unloaded(catalog: Catalog) -> None:
@@ -189,25 +189,25 @@ async def test_a_version_that_failed_stays_hidden_when_it_cannot_be_unloaded(cat
 
     triton = Stubborn()
     triton.answer = bad(lambda x: {"y": x[:, :1]})
-    desk = warm(catalog, triton)
+    harness = warm(catalog, triton)
     with pytest.raises(LoadFailed):
-        await desk.ensure(version=2)
-    await desk.settle()
-    await desk.look()
+        await harness.ensure(version=2)
+    await harness.settle()
+    await harness.look()
     assert NEW in triton.loaded
-    assert desk.placement == {}
+    assert harness.placed == {}
 
 
 async def test_rows_of_a_warm_up_are_no_use_of_the_version(catalog: Catalog) -> None:
     triton = FakeTriton()
-    desk = warm(catalog, triton)
-    await desk.look()
-    await desk.ensure()
+    harness = warm(catalog, triton)
+    await harness.look()
+    await harness.ensure()
     triton.requests[DE] = Count(2, rows=5)
     await turn()
-    assert await desk.pod().count() == {}
+    assert await harness.predictor().count() == {}
     triton.requests[DE] = Count(5, rows=8)
-    assert await desk.pod().count() == {DE: 3}
+    assert await harness.predictor().count() == {DE: 3}
 
 
 @pytest.mark.parametrize(("most", "rows"), [(1, [1]), (3, [1, 3]), (100, [1, 4])])
@@ -233,13 +233,13 @@ async def test_a_model_that_refuses_what_nobody_can_make_up_is_let_through(
     config.write_text(text)
     triton = FakeTriton()
 
-    def answer(key: Key, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    def answer(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         raise Internal("", "no such text")
 
     triton.answer = answer
-    desk = warm(read(models), triton)
-    assert await desk.ensure() == HERE
-    assert outcomes(desk) == {"unclear": 1}
+    harness = warm(read(models), triton)
+    assert await harness.ensure() == HERE
+    assert outcomes(harness) == {"unclear": 1}
 
 
 def with_examples(folder: Path, *lines: str) -> None:
@@ -266,12 +266,12 @@ async def test_a_version_that_misses_an_example_is_refused(
     with_examples(publish("sales_de"), example)
 
     async def test() -> None:
-        desk = warm(read(models), FakeTriton())
+        harness = warm(read(models), FakeTriton())
         if not sentence:
-            assert await desk.ensure() == HERE
+            assert await harness.ensure() == HERE
             return
         with pytest.raises(LoadFailed, match=sentence):
-            await desk.ensure()
+            await harness.ensure()
 
     await test()
 

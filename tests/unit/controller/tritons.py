@@ -1,4 +1,4 @@
-"""A Triton in memory, and residency over some of them with a clock that a test moves."""
+"""A Triton in memory, and placement over some of them with a clock that a test moves."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
-from controller.placement.placement import Residency
-from controller.placement.policy.popularity import Key
-from controller.placement.predictor import Pod
-from controller.placement.settings import Limits
+from controller.placement.placement import Placement
+from controller.placement.planner import Evict
+from controller.placement.policy.popularity import VersionKey
+from controller.placement.predictor import Predictor
+from controller.placement.settings import PlacementSettings
 from controller.placement.triton_client import Count, GpuMemory, Index
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, LoadFailed, StageUnavailable
 from triptych.protocol.call import Call
 
-Answer = Callable[[Key, Mapping[str, Array]], Mapping[str, Array]]
+Answer = Callable[[VersionKey, Mapping[str, Array]], Mapping[str, Array]]
 
 HERE = ("triton:8001",)  # where a `FakeTriton` is, unless told otherwise
 
@@ -34,17 +35,17 @@ class FakeTriton:
 
     def __init__(self, address: str = "triton:8001") -> None:
         self.address = address
-        self.loaded: set[Key] = set()
-        self.unloading: set[Key] = set()
-        self.requests: dict[Key, Count] = {}
+        self.loaded: set[VersionKey] = set()
+        self.unloading: set[VersionKey] = set()
+        self.requests: dict[VersionKey, Count] = {}
         self.gpu: GpuMemory | None = None
-        self.loads: list[Key] = []
-        self.unloads: list[Key] = []
+        self.loads: list[VersionKey] = []
+        self.unloads: list[VersionKey] = []
         self.running = 0
         self.most_running = 0
         self.most_held = 0
         self.looks = 0
-        self.refuses: dict[Key, str] = {}
+        self.refuses: dict[VersionKey, str] = {}
         self.hangs: set[str] = set()
         self.away = False
         self.busy = False
@@ -54,7 +55,7 @@ class FakeTriton:
         self.forget = asyncio.Event()
         self.forget.set()
         self.started = asyncio.Event()
-        self.inferences: list[tuple[Key, int]] = []  # version and rows
+        self.inferences: list[tuple[VersionKey, int]] = []  # version and rows
         self.answer: Answer = lambda key, tensors: {"y": tensors["x"]}
         self.answering = asyncio.Event()  # clear: requests for inference wait
         self.answering.set()
@@ -69,7 +70,7 @@ class FakeTriton:
             self.unloading.clear()
         return Index(frozenset(self.loaded), frozenset(), frozenset(self.unloading) if whole else frozenset())
 
-    async def counts(self) -> Mapping[Key, Count]:
+    async def counts(self) -> Mapping[VersionKey, Count]:
         self._answer()
         return {key: self.requests.get(key, Count()) for key in self.loaded}
 
@@ -121,7 +122,7 @@ class FakeTriton:
 
     async def close(self) -> None: ...
 
-    def serve(self, key: Key, requests: int, queue_s: float = 0.0, total_s: float = 0.0) -> None:
+    def serve(self, key: VersionKey, requests: int, queue_s: float = 0.0, total_s: float = 0.0) -> None:
         """So many more requests, and the time that they all spent."""
         old = self.requests.get(key, Count())
         self.requests[key] = Count(
@@ -133,7 +134,7 @@ class FakeTriton:
         self.unloading.clear()
         self.requests.clear()
 
-    def _go(self, keys: set[Key]) -> None:
+    def _go(self, keys: set[VersionKey]) -> None:
         self.loaded -= keys
         self.unloading |= keys
         self.unloads += sorted(keys)
@@ -145,32 +146,32 @@ class FakeTriton:
             raise DeadlineExceeded(f"predictor at {self.address} did not answer within 2.000 s")
 
 
-class Desk:
-    """Residency over fakes that are all known from the start."""
+class PlacementHarness:
+    """Placement over fakes that are all known from the start."""
 
     def __init__(self, catalog: Catalog, *tritons: FakeTriton, **limits: Any) -> None:
         self.now = 0.0
         self.tritons = {triton.address: triton for triton in tritons}
         self.journal = Journal()
         self.metrics = ControllerMetrics(CollectorRegistry())
-        bounds = Limits(**{"withdraw_s": 0, "spare_max_percent": 0, "warm_up": False} | limits)
-        self.residency = Residency(
-            self.tritons.__getitem__, bounds, self.metrics, self.journal, self._changed, lambda: self.now
+        settings = PlacementSettings(**{"withdraw_s": 0, "headroom_max_percent": 0, "warm_up": False} | limits)
+        self.placement = Placement(
+            self.tritons.__getitem__, settings, self.metrics, self.journal, self._changed, lambda: self.now
         )
-        self.residency.fleet.set_addresses(self.tritons)
-        for pod in self.residency.fleet:
-            pod.spare.unload_s.value = 0.0  # so that nobody waits for what a fake does at once
+        self.placement.fleet.set_addresses(self.tritons)
+        for predictor in self.placement.fleet:
+            predictor.headroom.unload_s.value = 0.0  # so that nobody waits for what a fake does at once
         self.changed: list[set[str]] = []
-        self.residency.set_catalog(catalog)
+        self.placement.set_catalog(catalog)
 
     @property
-    def placement(self) -> dict[str, dict[int, tuple[str, ...]]]:
+    def placed(self) -> dict[str, dict[int, tuple[str, ...]]]:
         """What is ready where."""
-        names = {name for pod in self.residency.fleet for name, _ in pod.ready}
-        return {name: self.residency.fleet.placement(name) for name in sorted(names)}
+        names = {name for predictor in self.placement.fleet for name, _ in predictor.ready}
+        return {name: self.placement.fleet.ready_addresses(name) for name in sorted(names)}
 
     async def ensure(self, model: str = "sales_de", version: int = 1, within_s: float = 60.0) -> tuple[str, ...]:
-        return await self.residency.ensure_loaded(model, version, Call.within(within_s))
+        return await self.placement.ensure_loaded(model, version, Call.within(within_s))
 
     def call(self, within_s: float = 60.0) -> Call:
         return Call.within(within_s)
@@ -179,18 +180,33 @@ class Desk:
         return asyncio.create_task(self.ensure(model, version))
 
     async def look(self) -> None:
-        """One round of upkeep, and time for what follows from it."""
-        await asyncio.gather(*(self.residency.upkeep.look(pod) for pod in self.residency.fleet))
-        self.residency.upkeep.balance()
+        """One observation of each predictor, a periodic turn, and time for what follows."""
+        await asyncio.gather(*(self.placement.reconciler.observe(predictor) for predictor in self.placement.fleet))
+        self.placement.reconciler.reconcile()
         await turn()
 
     async def settle(self) -> None:
         """Until no load and no unload runs."""
-        while any(pod.unsettled for pod in self.residency.fleet):
+        await turn()
+        while any(predictor.unsettled for predictor in self.placement.fleet):
             await asyncio.sleep(0.01)
 
-    def pod(self, address: str = "triton:8001") -> Pod:
-        return next(pod for pod in self.residency.fleet if pod.address == address)
+    def unload(self, model: str, version: int, reason: str) -> asyncio.Task[None]:
+        """The running unload on the first predictor."""
+        eviction = Evict((model, version), self.predictor().address, reason)
+        self.placement.reconciler.execute([eviction])
+        return self.placement.state.in_progress.unloads[eviction.key, eviction.address]
+
+    def eviction_reason(self, model: str, version: int, now_s: float) -> str:
+        """Why the version would be evicted from the first predictor at a time in the future."""
+        state, key, before = self.placement.state, (model, version), self.now
+        self.now = now_s
+        reason = state.eviction_reason(key, self.predictor(), replicas=state.replicas(key))
+        self.now = before
+        return reason
+
+    def predictor(self, address: str = "triton:8001") -> Predictor:
+        return next(predictor for predictor in self.placement.fleet if predictor.address == address)
 
     def decisions(self, action: str) -> list[tuple[str, str]]:
         """Model and reason of each decision of that kind."""
@@ -212,5 +228,5 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-def models_of(keys: Collection[Key]) -> list[str]:
+def models_of(keys: Collection[VersionKey]) -> list[str]:
     return [name for name, _ in keys]

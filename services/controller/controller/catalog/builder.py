@@ -78,7 +78,7 @@ class _CatalogBuilder:
             each.folder.name: self._served(each, owners.get(each.folder.name))
             for each in self._candidates(unchanged, owners)
         }
-        models = {name: model for name, model in served.items() if model is not None}
+        models = {name: self._reused(model) for name, model in served.items() if model is not None}
         self._check_declared_models(owners, {folder.name for folder in folders})
         return Catalog(
             models,
@@ -87,6 +87,11 @@ class _CatalogBuilder:
             {each.source.where: self._document_result(each) for each in declarations},
             self._check.signatures,
         )
+
+    def _reused(self, model: Model) -> Model:
+        """The previous model if it is equal: followers of the catalog compare by identity."""
+        previous = self._previous.models.get(model.name)
+        return previous if previous is not None and previous == model else model
 
     def _declarations(self, documents: Collection[Document | DocumentFault]) -> list[_Declaration]:
         """One declaration for each document, whatever the number of its faults."""

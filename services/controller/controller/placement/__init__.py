@@ -1,1 +1,1 @@
-"""What each Triton holds: who is loaded where, who goes, how many copies, on request and unasked."""
+"""Placement: the versions that each predictor holds, loaded on request or by the reconcile loop."""

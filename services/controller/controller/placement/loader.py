@@ -1,245 +1,153 @@
-"""Loads and unloads under way: each version once on each Triton, its room reserved from the first moment."""
+"""Loads and unloads in progress: single-flight for each version on each predictor, capacity reserved from the start."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
-
-from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
-from controller.placement.machine_memory import is_here, machine_bytes
-from controller.placement.policy.eviction import Occupant, Room, make_room
-from controller.placement.policy.memory import Size
-from controller.placement.policy.popularity import Key
-from controller.placement.predictor import Pod
+from controller.placement.planner import Evict, plan_capacity, plan_shared_memory
+from controller.placement.policy.popularity import VersionKey
+from controller.placement.predictor import Predictor
 from controller.placement.refusals import MAX_REASON, full, no_shared_memory, outcome_of
-from controller.placement.settings import Limits
+from controller.placement.settings import PlacementSettings
+from controller.placement.state import Outcome, Replica, State
 from controller.placement.triton_client import version_reason
 from controller.placement.warm_up import WarmUp
 from triptych.client.triton_errors import NO_SHARED_MEMORY, PROCESS_LOST
-from triptych.contract import Contract
-from triptych.errors import LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
-from triptych.runtime.ewma import Ewma
+from triptych.errors import LoadFailed, TriptychError, Unavailable
 
-POLL_S = 0.1  # between two looks while something is unloaded
-FIRST_LOOK = 0.9  # of the time that unloads take: a look at the whole index is work for Triton
-MAX_VICTIMS = 4  # versions that one load may push out of shared memory, of which most take 1 MiB
-UNLOAD_S = 30.0  # a request in flight may be that long; afterwards the room still counts as taken
-
-Where = tuple[Key, str]  # version and address
-Outcome = TriptychError | None
+POLL_INTERVAL_S = 0.1  # between two looks while something is unloaded
+FIRST_LOOK_SHARE = 0.9  # of the usual duration of an unload: a look at the whole index is work for Triton
+MAX_VICTIMS = 4  # versions that one load may evict from shared memory, of which most take 1 MiB
+UNLOAD_TIMEOUT_S = 30.0  # a request in flight may take that long; afterwards the capacity still counts as taken
 
 
-class Facts(Protocol):
-    """What moves have to know about models."""
+class Executor(Protocol):
+    """Carries out what a load plans, and learns its outcome."""
 
-    def size_of(self, key: Key) -> Size: ...
+    def evict(self, evictions: Sequence[Evict]) -> None: ...
 
-    def config_of(self, model: str) -> mc.ModelConfig | None:
-        """None when the model is not in the catalog."""
-        ...
-
-    async def changed(self, model: str, versions: Iterable[int], *, loaded: bool = False) -> str:
-        """Why one of these versions must not be loaded: its files are not what was published. '' if all may be.
-
-        `loaded`: Triton has read them meanwhile.
-        """
-        ...
-
-    def could_not_load(self, key: Key) -> None:
-        """Triton refused its files, or the warm-up what it answers."""
-        ...
-
-    def contract_of(self, key: Key) -> Contract | None:
-        """None when the version is not in the catalog."""
-        ...
-
-    def let_go(self, key: Key) -> None:
-        """One copy fewer is wanted: it is about to be unloaded."""
-        ...
-
-    def blame(self, key: Key) -> None:
-        """Its Triton went away while it was loaded."""
-        ...
-
-    def failed(self, key: Key, reason: str) -> None:
-        """Triton could not load it."""
-        ...
-
-    def tritons_here(self) -> int:
-        """How many Tritons run on this machine."""
-        ...
-
-    def occupants(self, pod: Pod, now_s: float) -> list[Occupant]:
-        """What is ready there, and when it may go."""
-        ...
+    def load_ended(self, key: VersionKey, predictor: Predictor, error: Outcome) -> None: ...
 
 
-class Moves:
-    """Starts loads and unloads and sees them through. `ended` is told each load, and whether it went well."""
+class Loader:
+    """Starts loads and unloads and follows each to its end."""
 
     def __init__(
         self,
-        limits: Limits,
+        settings: PlacementSettings,
         metrics: ControllerMetrics,
         journal: Journal,
-        facts: Facts,
-        ended: Callable[[Key, Pod, bool], None],
-        clock: Callable[[], float],
+        state: State,
+        executor: Executor,
     ) -> None:
-        self._limits, self._metrics, self._journal, self._facts = limits, metrics, journal, facts
-        self._ended, self._clock = ended, clock
-        self._warm_up = WarmUp(limits, metrics)
-        self._proofs: dict[Where, asyncio.Task[None]] = {}  # warm-ups of what somebody else has loaded
-        self._loads: dict[Where, asyncio.Task[Outcome]] = {}
-        self._unloads: dict[Where, asyncio.Task[None]] = {}
-        self._withdrawn: set[Where] = set()  # unloads that have not begun in Triton
-        self._machine_bytes = machine_bytes()
-        self._load_s = Ewma(0.2, initial=1.0)  # of a load lately, its wait for a turn left out
+        self._settings, self._metrics, self._journal = settings, metrics, journal
+        self._state, self._versions, self._in_progress = state, state.versions, state.in_progress
+        self._executor = executor
+        self._warm_up = WarmUp(settings, metrics)
+        self._found_warm_ups: dict[Replica, asyncio.Task[None]] = {}  # of versions that somebody else has loaded
+        self._cancellable: set[Replica] = set()  # unloads that have not begun in Triton
 
-    def budget(self, pod: Pod) -> Room:
-        """Limits of a Triton; 0 is no limit. Without one in bytes, a share of its GPU memory, or of this machine's."""
-        limits = self._limits
-        max_bytes = limits.max_bytes
-        if not max_bytes and pod.gpu is not None:
-            max_bytes = int(pod.gpu.total_bytes * limits.gpu_percent / 100)
-        elif not max_bytes and is_here(pod.address):
-            max_bytes = int(self._machine_bytes * limits.memory_percent / 100 / max(1, self._facts.tritons_here()))
-        return Room(limits.max_models, max_bytes)
-
-    def lack(self, pod: Pod, key: Key) -> Room:
-        """What is over the budget if the version were loaded."""
-        taken = pod.occupied(self._facts.size_of, key)
-        if not pod.takes_room(key):
-            taken += Room(1, self._facts.size_of(key).bytes)
-        return taken.lacks(self.budget(pod))
-
-    def shortage(self, pod: Pod, spare: Room) -> Room:
-        """What is over the budget if so much is to be free, beside what is being freed."""
-        over = (pod.occupied(self._facts.size_of) + spare).lacks(self.budget(pod))
-        return self._not_being_freed(over, pod)
-
-    def wait_s(self, pod: Pod, key: Key) -> float:
-        """Seconds until there may be room for the version; 0 when there is, or can be made."""
-        lack = self.lack(pod, key)
-        if lack.nothing:
-            return 0.0
-        found = make_room(lack, self._facts.occupants(pod, self._clock()))
-        return found if isinstance(found, float) else 0.0
-
-    def loading(self, key: Key) -> Mapping[str, asyncio.Task[Outcome]]:
-        """Loads of the version by address."""
-        return {address: task for (each, address), task in self._loads.items() if each == key}
-
-    @property
-    def full(self) -> bool:
-        """Whether as many loads run or wait as may."""
-        return len(self._loads) >= self._limits.max_waiting_loads
-
-    def loads_on(self, pod: Pod) -> int:
-        return sum(address == pod.address for _, address in self._loads)
-
-    def queue_s(self, pod: Pod) -> float:
-        """How long another load would wait for its turn, by the loads of late."""
-        at_once = self._limits.max_concurrent_loads
-        return max(0, self.loads_on(pod) - at_once + 1) * self._load_s.value / at_once
-
-    def load(self, key: Key, pod: Pod, reason: str) -> asyncio.Task[Outcome]:
-        """The running load of the version there, else a new one. Its result is what went wrong.
-
-        Raises `Overloaded` when too many wait.
-        """
-        where = (key, pod.address)
-        task = self._loads.get(where)
-        if task is None:
-            if self.full:
-                text = f"{len(self._loads)} models, the limit, wait to be loaded; try later"
-                raise Overloaded(text, retry_after_s=self._load_s.value)
-            pod.arriving[key] = size = self._facts.size_of(key)
-            pod.spare.load_begins(size.bytes, self._clock())
-            task = self._loads[where] = asyncio.create_task(self._run_load(key, pod, reason))
-            self._metrics.loading.set(len(self._loads))
-            task.add_done_callback(lambda done: self._load_ended(where, pod, done))
+    def load(self, key: VersionKey, predictor: Predictor, reason: str) -> asyncio.Task[Outcome]:
+        """The running load of the version there, else a new one. Its result is the error."""
+        if (task := self._in_progress.loading(key).get(predictor.address)) is None:
+            replica = (key, predictor.address)
+            predictor.reserved[key] = size = self._versions.size_of(key)
+            predictor.headroom.load_begins(size.bytes, self._state.now_s)
+            task = asyncio.create_task(self._run_load(key, predictor, reason))
+            self._in_progress.add_load(replica, task)
+            self._metrics.loading.set(len(self._in_progress.loads))
+            task.add_done_callback(partial(self._load_done, replica, predictor))
         return task
 
-    def unload(self, key: Key, pod: Pod, reason: str, *, at_once: bool = False) -> asyncio.Task[None]:
-        """The running unload of the version there, else a new one; it ends when the index has it no more.
-
-        `at_once`: for a version that cannot run. The stages need not hear of it first, nobody can take it back, and it
-        ends when Triton has begun: of a process that is gone the end may never come.
-        """
-        where = (key, pod.address)
-        task = self._unloads.get(where)
-        if task is None:
-            published = key in pod.ready
-            if published:
-                self._facts.let_go(key)
-            pod.withdraw(key)
-            work = self._run_unload(key, pod, reason, told=published and not at_once, at_once=at_once)
-            task = self._unloads[where] = asyncio.create_task(work)
-            task.add_done_callback(lambda done: self._forget(self._unloads, where, done))
+    def unload(self, eviction: Evict, predictor: Predictor) -> asyncio.Task[None]:
+        """The running unload of the version there, else a new one. It ends when the index no longer has the version."""
+        replica = (eviction.key, predictor.address)
+        if (task := self._in_progress.unloads.get(replica)) is None:
+            announced = eviction.key in predictor.ready and not eviction.immediate
+            predictor.withdraw(eviction.key)
+            task = asyncio.create_task(self._run_unload(eviction, predictor, announced=announced))
+            self._in_progress.add_unload(replica, task)
+            task.add_done_callback(partial(self._unload_done, replica))
         return task
 
-    def prove_found(self, pod: Pod, leads: bool) -> None:
-        """Warms up what somebody else has loaded there. A version that fails is unloaded by who leads."""
-        for key in pod.unproven - pod.arriving.keys():
-            where = (key, pod.address)
-            if where not in self._proofs and not pod.failure(key):
-                task = self._proofs[where] = asyncio.create_task(self._prove_found(key, pod, leads))
-                task.add_done_callback(lambda done, where=where: self._forget(self._proofs, where, done))  # type: ignore[misc]
+    def warm_up_found(self, predictor: Predictor, leads: bool) -> None:
+        """Warm up versions that somebody else has loaded there. Only the leader unloads one that fails."""
+        for key in predictor.not_warm - predictor.reserved.keys():
+            replica = (key, predictor.address)
+            if replica not in self._found_warm_ups and not predictor.failure(key):
+                task = asyncio.create_task(self._warm_up_one_found(key, predictor, leads))
+                self._found_warm_ups[replica] = task
+                task.add_done_callback(partial(self._warm_up_done, replica))
 
-    async def keep(self, key: Key) -> None:
-        """Takes back the unloads of a version that Triton has not been asked for yet."""
-        taken_back = [task for where, task in self._unloads.items() if where[0] == key and where in self._withdrawn]
-        for task in taken_back:
+    async def cancel_unloads(self, key: VersionKey) -> None:
+        """Cancel the unloads of a version that Triton has not been asked for yet."""
+        pending = [self._in_progress.unloads[replica] for replica in self._cancellable if replica[0] == key]
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*taken_back, return_exceptions=True)
+        await asyncio.gather(*pending, return_exceptions=True)
 
     async def close(self) -> None:
-        """Ends what runs here; Triton finishes by itself what it has begun."""
-        tasks = [*self._loads.values(), *self._unloads.values(), *self._proofs.values()]
+        """Cancel everything here; Triton finishes by itself what it has begun."""
+        in_progress = self._in_progress
+        tasks = [*in_progress.loads.values(), *in_progress.unloads.values(), *self._found_warm_ups.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run_load(self, key: Key, pod: Pod, reason: str) -> Outcome:
-        """One load from its turn to its outcome, which is counted, written down and remembered."""
+    async def _run_load(self, key: VersionKey, predictor: Predictor, reason: str) -> Outcome:
+        """One load, from the reservation to its outcome, which is counted and written down."""
         start, error = time.perf_counter(), None
         try:
-            await self._take_room(key, pod)
-            start = await self._load_in_turn(key, pod)
+            await self._wait_for_capacity(key, predictor)
+            start = await self._load_in_slot(key, predictor)
         except TriptychError as raised:
             error = raised
         seconds = time.perf_counter() - start
-        if isinstance(error, LoadFailed):
-            self._remember(key, pod, error)
-        elif isinstance(error, StageUnavailable):
-            self._facts.blame(key)
         if error is None:
-            self._load_s.add(seconds)
-            pod.spare.load_took(seconds)
+            self._in_progress.load_s.add(seconds)
+            predictor.headroom.load_took(seconds)
         self._metrics.loads.labels(outcome_of(error)).inc()
         self._metrics.load_seconds.observe(seconds)
-        self._journal.write("load", *key, pod.address, reason, seconds, str(error) if error else "ok")
+        self._journal.write("load", *key, predictor.address, reason, seconds, str(error) if error else "ok")
         return error
 
-    async def _load_in_turn(self, key: Key, pod: Pod) -> float:
-        """Returns when the load began. Others make room in shared memory, of which nobody knows how much each takes.
+    async def _wait_for_capacity(self, key: VersionKey, predictor: Predictor) -> None:
+        """Return when the predictor has capacity for its reservations up to this one. Raises `Overloaded`."""
+        max_wait_s, state = self._settings.capacity_wait_s, self._state
+        while not state.deficit(predictor, key).is_zero:
+            evictions = plan_capacity(state, key, predictor)
+            if isinstance(evictions, float):
+                if evictions > max_wait_s:
+                    raise full(predictor, evictions)
+                max_wait_s -= evictions
+                await asyncio.sleep(max(evictions, POLL_INTERVAL_S))
+                continue
+            self._executor.evict(evictions)
+            if unloads := self._in_progress.unloading(predictor.address):
+                await asyncio.wait(list(unloads.values()), return_when=asyncio.FIRST_COMPLETED)
+            else:  # Triton unloads for somebody else
+                await asyncio.sleep(POLL_INTERVAL_S)
+                await predictor.refresh()
 
-        A load whose process ended is tried once more: the kernel may have ended it for want of memory.
+    async def _load_in_slot(self, key: VersionKey, predictor: Predictor) -> float:
+        """Load in a slot of the predictor, and return the start. Evict others if shared memory is full.
+
+        A load whose process was lost is tried once more: the kernel may have ended it for want of memory.
         """
-        patience_s, lost = self._limits.room_wait_s, False
+        max_wait_s, lost = self._settings.capacity_wait_s, False
         for _ in range(1 + MAX_VICTIMS):
-            if unloading := self._unloads.get((key, pod.address)):
+            if unloading := self._in_progress.unloads.get((key, predictor.address)):
                 await asyncio.wait([unloading])
             try:
-                async with pod.slots, pod.locks[key[0]]:
+                async with predictor.load_slots, predictor.locks[key[0]]:
                     start = time.perf_counter()
-                    await self._load_there(key, pod)
+                    await self._load_once(key, predictor)
                     return start
             except LoadFailed as error:
                 if PROCESS_LOST.search(error.reason) and not lost:
@@ -247,153 +155,158 @@ class Moves:
                     continue
                 if not NO_SHARED_MEMORY.search(error.reason):
                     raise
-            found = make_room(Room(1), self._facts.occupants(pod, self._clock()))
-            if isinstance(found, float):
-                if found > patience_s:
-                    raise no_shared_memory(pod, found)
-                patience_s -= found
-                await asyncio.sleep(max(found, POLL_S))
-                continue
-            await asyncio.wait([self.unload(victim, pod, f"room in shared memory for {key[0]}") for victim in found])
-        raise no_shared_memory(pod, self._load_s.value)
+            max_wait_s = await self._free_shared_memory(key, predictor, max_wait_s)
+        raise no_shared_memory(predictor, self._in_progress.load_s.value)
 
-    async def _load_there(self, key: Key, pod: Pod) -> None:
-        """Raises `LoadFailed` when the version is not ready afterwards."""
-        end = time.perf_counter() + self._limits.load_timeout_s
-        while key in pod.loading:  # somebody before us, who was restarted meanwhile
-            if time.perf_counter() > end:  # or a load that hangs: the other models want their turn
-                raise LoadFailed(key[0], f"Triton has been loading it for {self._limits.load_timeout_s:g} s")
-            await asyncio.sleep(POLL_S)
-            await pod.refresh(whole=True)
-        config = self._facts.config_of(key[0])
+    async def _free_shared_memory(self, key: VersionKey, predictor: Predictor, max_wait_s: float) -> float:
+        """Evict one version, or wait until that is possible; return the rest of the wait. Raises `Overloaded`."""
+        evictions = plan_shared_memory(self._state, key, predictor)
+        if isinstance(evictions, float):
+            if evictions > max_wait_s:
+                raise no_shared_memory(predictor, evictions)
+            await asyncio.sleep(max(evictions, POLL_INTERVAL_S))
+            return max_wait_s - evictions
+        self._executor.evict(evictions)
+        unloads = self._in_progress.unloading(predictor.address)
+        if running := [unloads[eviction.key] for eviction in evictions if eviction.key in unloads]:
+            await asyncio.wait(running)
+        return max_wait_s
+
+    async def _load_once(self, key: VersionKey, predictor: Predictor) -> None:
+        """Raises `LoadFailed` when the version is not ready and warm afterwards."""
+        await self._wait_for_foreign_load(key, predictor)
+        config = self._versions.config_of(key[0])
         if config is None:
             raise LoadFailed(key[0], "it was removed from the catalog")
-        if key in pod.ready:
+        if key in predictor.ready:
             return
-        if why := await self._facts.changed(key[0], pod.held_versions(key[0]) | {key[1]}):
+        if why := await self._versions.changed(key[0], predictor.held_versions(key[0]) | {key[1]}):
             raise LoadFailed(key[0], why)
         try:
-            await pod.load(key[0], config, key[1], self._limits.load_timeout_s)
+            await predictor.load(key[0], config, key[1], self._settings.load_timeout_s)
         except TriptychError as error:
-            await pod.refresh()
+            await predictor.refresh()
             if not isinstance(error, LoadFailed):
                 raise
-            self._facts.could_not_load(key)
+            self._record_refusal(key)
             raise LoadFailed(key[0], version_reason(error.reason, key[1])[:MAX_REASON]) from error
-        if why := await self._facts.changed(key[0], {key[1]}, loaded=True):
-            self.unload(key, pod, "changed while it was loaded")
+        if why := await self._versions.changed(key[0], {key[1]}, loaded=True):
+            self._executor.evict([Evict(key, predictor.address, "changed while it was loaded")])
             raise LoadFailed(key[0], why)
-        if not await pod.confirm(key):
-            await pod.refresh()
-            while pod.blind and pod.answers:  # Triton said yes, and is too busy to be asked about it
-                await asyncio.sleep(POLL_S)
-                await pod.refresh()
-            if not pod.holds(key):
-                if not pod.answers:
-                    raise Unavailable(pod.silence)
-                self._facts.could_not_load(key)
-                raise LoadFailed(key[0], await pod.reason(key))
-        await self._prove(key, pod, leads=True)
+        await self._confirm(key, predictor)
+        await self._check_warm_up(key, predictor, leads=True)
 
-    async def _prove(self, key: Key, pod: Pod, *, leads: bool) -> None:
-        """Raises what `WarmUp.check` raises; a version that fails is unloaded and never gets a request."""
-        contract, config = self._facts.contract_of(key), self._facts.config_of(key[0])
-        if key in pod.unproven and contract is not None and config is not None:
+    async def _wait_for_foreign_load(self, key: VersionKey, predictor: Predictor) -> None:
+        """Wait while Triton loads the version for an earlier process of the controller. Raises `LoadFailed`."""
+        end = time.perf_counter() + self._settings.load_timeout_s
+        while key in predictor.loading:
+            if time.perf_counter() > end:  # it hangs, and the other models need the slot
+                raise LoadFailed(key[0], f"Triton has been loading it for {self._settings.load_timeout_s:g} s")
+            await asyncio.sleep(POLL_INTERVAL_S)
+            await predictor.refresh(whole=True)
+
+    async def _confirm(self, key: VersionKey, predictor: Predictor) -> None:
+        """Raises `LoadFailed` or `Unavailable` when Triton does not report the loaded version as ready."""
+        if await predictor.confirm(key):
+            return
+        await predictor.refresh()
+        while predictor.stale and predictor.available:  # Triton loaded it, and is too busy to answer
+            await asyncio.sleep(POLL_INTERVAL_S)
+            await predictor.refresh()
+        if predictor.holds(key):
+            return
+        if not predictor.available:
+            raise Unavailable(predictor.unavailable_reason)
+        self._record_refusal(key)
+        raise LoadFailed(key[0], await predictor.not_ready_reason(key))
+
+    async def _check_warm_up(self, key: VersionKey, predictor: Predictor, *, leads: bool) -> None:
+        """Raises the errors of `WarmUp.check`; a version that fails is unloaded and never gets a request."""
+        contract, config = self._versions.contract_of(key), self._versions.config_of(key[0])
+        if key in predictor.not_warm and contract is not None and config is not None:
             try:
-                await self._warm_up.check(key, pod, contract, config)
+                await self._warm_up.check(key, predictor, contract, config)
             except LoadFailed as error:
-                self._facts.could_not_load(key)
-                if leads:  # of a process that is gone the end of an unload may never come
-                    self.unload(key, pod, "warm-up failed", at_once=bool(PROCESS_LOST.search(error.reason)))
+                self._record_refusal(key)
+                if leads:
+                    lost = bool(PROCESS_LOST.search(error.reason))  # the end of its unload may never come
+                    self._executor.evict([Evict(key, predictor.address, "warm-up failed", immediate=lost)])
                 raise
-        pod.prove(key)
+        predictor.mark_warm(key)
 
-    async def _prove_found(self, key: Key, pod: Pod, leads: bool) -> None:
+    async def _warm_up_one_found(self, key: VersionKey, predictor: Predictor, leads: bool) -> None:
         try:
-            await self._prove(key, pod, leads=leads)
+            await self._check_warm_up(key, predictor, leads=leads)
         except LoadFailed as error:
-            self._remember(key, pod, error)
-            self._ended(key, pod, False)
+            self._executor.load_ended(key, predictor, error)
         except TriptychError:  # not the model's fault: the next look tries again
             return
 
-    def _remember(self, key: Key, pod: Pod, error: LoadFailed) -> None:
-        pod.remember_failure(key, error.reason, self._limits.failure_ttl_s)
-        self._facts.failed(key, error.reason)
+    def _record_refusal(self, key: VersionKey) -> None:
+        self._versions.record_refusal(key, loaded=self._state.replicas(key) > 0)
 
-    async def _take_room(self, key: Key, pod: Pod) -> None:
-        """Returns when there is room for what is arriving. Raises `Overloaded`."""
-        patience_s = self._limits.room_wait_s
-        while not (lack := self.lack(pod, key)).nothing:
-            found = make_room(self._not_being_freed(lack, pod), self._facts.occupants(pod, self._clock()))
-            if isinstance(found, float):
-                if found > patience_s:
-                    raise full(pod, found)
-                patience_s -= found
-                await asyncio.sleep(max(found, POLL_S))
-                continue
-            for victim in found:
-                self.unload(victim, pod, f"room for {key[0]} version {key[1]}")
-            leaving = [task for (_, address), task in self._unloads.items() if address == pod.address]
-            if leaving:
-                await asyncio.wait(leaving, return_when=asyncio.FIRST_COMPLETED)
-            else:  # Triton unloads what somebody else asked it to
-                await asyncio.sleep(POLL_S)
-                await pod.refresh()
-
-    def _not_being_freed(self, lack: Room, pod: Pod) -> Room:
-        """What lacks beside the room that unloads under way will free."""
-        keys = [key for key, address in self._unloads if address == pod.address]
-        freed = sum(self._facts.size_of(key).bytes for key in keys)
-        return Room(max(0, lack.models - len(keys)), max(0, lack.bytes - freed))
-
-    async def _run_unload(self, key: Key, pod: Pod, reason: str, *, told: bool, at_once: bool) -> None:
-        """One unload to its end. `told`: the stages are told of it first, for they know of the version."""
-        start, outcome = time.perf_counter(), "ok"
+    async def _run_unload(self, eviction: Evict, predictor: Predictor, *, announced: bool) -> None:
+        """One unload to its end. `announced`: the stages know the version as ready and hear of its end first."""
+        key, start, outcome = eviction.key, time.perf_counter(), "ok"
         try:
-            if told:
-                await self._withdraw(key, pod)
-            async with pod.locks[key[0]]:
-                if why := await self._facts.changed(key[0], pod.held_versions(key[0])):
+            if announced:
+                await self._announce((key, predictor.address))
+            async with predictor.locks[key[0]]:
+                if why := await self._versions.changed(key[0], predictor.held_versions(key[0])):
                     raise LoadFailed(key[0], f"the unload would load other versions anew: {why}")
-                await pod.unload(key[0], self._facts.config_of(key[0]), self._limits.load_timeout_s)
-            remains = pod.says_ready if at_once else pod.in_memory
-            if not at_once:
-                await asyncio.sleep(FIRST_LOOK * pod.spare.unload_s.value - (time.perf_counter() - start))
-            await pod.refresh(whole=True)
-            while remains(key) and time.perf_counter() - start < UNLOAD_S:
-                await asyncio.sleep(POLL_S)
-                await pod.refresh(whole=True)
-            outcome = f"not gone after {UNLOAD_S:.0f} s" if remains(key) else "ok"
-            if not at_once:
-                pod.spare.unload_took(time.perf_counter() - start)
+                config = self._versions.config_of(key[0])
+                await predictor.unload(key[0], config, self._settings.load_timeout_s)
+            outcome = await self._wait_unloaded(eviction, predictor, start)
         except TriptychError as error:
             outcome = str(error)
         finally:
-            pod.left(key)
-        self._metrics.unloads.labels(reason.partition(" ")[0]).inc()
-        self._journal.write("unload", *key, pod.address, reason, time.perf_counter() - start, outcome)
+            predictor.end_withdrawal(key)
+        self._metrics.unloads.labels(eviction.reason.partition(" ")[0]).inc()
+        seconds = time.perf_counter() - start
+        self._journal.write("unload", *key, predictor.address, eviction.reason, seconds, outcome)
 
-    async def _withdraw(self, key: Key, pod: Pod) -> None:
-        """Waits until the stages have heard that the version goes. Meanwhile it may still be kept."""
-        self._withdrawn.add((key, pod.address))
+    async def _wait_unloaded(self, eviction: Evict, predictor: Predictor, start: float) -> str:
+        """Wait until the index no longer has the version; return the outcome."""
+        key = eviction.key
+        remains = predictor.is_indexed_ready if eviction.immediate else predictor.in_memory
+        if not eviction.immediate:
+            await asyncio.sleep(FIRST_LOOK_SHARE * predictor.headroom.unload_s.value - (time.perf_counter() - start))
+        await predictor.refresh(whole=True)
+        while remains(key) and time.perf_counter() - start < UNLOAD_TIMEOUT_S:
+            await asyncio.sleep(POLL_INTERVAL_S)
+            await predictor.refresh(whole=True)
+        if not eviction.immediate:
+            predictor.headroom.unload_took(time.perf_counter() - start)
+        return f"not gone after {UNLOAD_TIMEOUT_S:.0f} s" if remains(key) else "ok"
+
+    async def _announce(self, replica: Replica) -> None:
+        """Wait until the stages know that the version is withdrawn. Until then `cancel_unloads` works."""
+        self._cancellable.add(replica)
         try:
-            await asyncio.sleep(self._limits.withdraw_s)
+            await asyncio.sleep(self._settings.withdraw_s)
         finally:
-            self._withdrawn.discard((key, pod.address))
+            self._cancellable.discard(replica)
 
-    def _load_ended(self, where: Where, pod: Pod, task: asyncio.Task[Outcome]) -> None:
-        del self._loads[where]
-        pod.arriving.pop(where[0], None)
-        self._metrics.loading.set(len(self._loads))
+    def _load_done(self, replica: Replica, predictor: Predictor, task: asyncio.Task[Outcome]) -> None:
+        key, _ = replica
+        self._in_progress.remove_load(replica)
+        predictor.reserved.pop(key, None)
+        self._metrics.loading.set(len(self._in_progress.loads))
         if task.cancelled():
             return
         if error := task.exception():
-            self._journal.fault(error, where[0][0])
+            self._journal.fault(error, key[0])
         else:
-            self._ended(where[0], pod, task.result() is None)
+            self._executor.load_ended(key, predictor, task.result())
 
-    def _forget(self, tasks: dict[Where, asyncio.Task[None]], where: Where, task: asyncio.Task[None]) -> None:
-        del tasks[where]
+    def _unload_done(self, replica: Replica, task: asyncio.Task[None]) -> None:
+        self._in_progress.remove_unload(replica)
+        self._report_fault(replica, task)
+
+    def _warm_up_done(self, replica: Replica, task: asyncio.Task[None]) -> None:
+        del self._found_warm_ups[replica]
+        self._report_fault(replica, task)
+
+    def _report_fault(self, replica: Replica, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
-            self._journal.fault(error, where[0][0])
+            self._journal.fault(error, replica[0][0])

@@ -1,14 +1,13 @@
-"""The memory of this machine, of which Tritons without a GPU that run on it take theirs."""
+"""The memory of this machine, which predictors without a GPU on it share."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
 from triptych.runtime.addresses import split
 
-# What the cgroup of a container may have: version 2, and version 1.
+# Memory limits of a container's cgroup: version 2, and version 1.
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 MEMINFO = Path("/proc/meminfo")
 
@@ -21,7 +20,6 @@ def machine_bytes(limits: tuple[Path, ...] = CGROUP_LIMITS, meminfo: Path = MEMI
     return min((number for number in found if number), default=0)
 
 
-@lru_cache(maxsize=256)
 def is_here(address: str) -> bool:
     """Whether host:port is a port of this machine's loopback."""
     host, _ = split(address)

@@ -1,81 +1,76 @@
-"""Loads a version when a request comes for it, on the Triton where it belongs, within that Triton's budget.
+"""Placement: a version is loaded when a request comes for it, on the predictor that its model prefers.
 
-State lives in Triton: what is loaded is read from its index, after a restart of either side too. What is counted here
-(who is used how much, how many copies are wanted) only makes better choices, and builds up again.
+The observed state is Triton's own: what is loaded is read from its index, also after a restart of either side. Counts
+kept here (popularity, desired replicas) only improve decisions, and build up again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from controller.catalog.builder import Catalog, Model
+from controller.catalog.entities import Catalog, Model
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
-from controller.placement.desired_state import Needs
 from controller.placement.fleet import Fleet
-from controller.placement.loader import Moves
-from controller.placement.policy.eviction import Room
-from controller.placement.policy.popularity import Key
-from controller.placement.predictor import Pod
-from controller.placement.reconciler import Upkeep
-from controller.placement.refusals import full, hung
-from controller.placement.repair import Repair
-from controller.placement.settings import Limits
-from controller.placement.triton_client import Predictor
-from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, StageUnavailable, TriptychError, Unavailable
+from controller.placement.planner import Refuse, plan_request
+from controller.placement.policy.popularity import VersionKey
+from controller.placement.reconciler import Reconciler
+from controller.placement.settings import PlacementSettings
+from controller.placement.state import Outcome, State
+from controller.placement.triton_client import TritonApi
+from controller.placement.version_facts import VersionFacts
+from triptych.errors import DeadlineExceeded, StageUnavailable, Unavailable
 from triptych.protocol.call import Call
 
-TRIES = 2  # Tritons on which one request has a version loaded, when the first goes away
+MAX_ATTEMPTS = 2  # predictors on which one request has a version loaded, when the first becomes unavailable
 
 
-class Residency:
-    """What is loaded where. `on_change` is told the models whose placement or failures changed."""
+class Placement:
+    """The versions that each predictor holds. Calls `publish` with the models whose replicas or failures changed."""
 
     def __init__(
         self,
-        connect: Callable[[str], Predictor],
-        limits: Limits,
+        connect: Callable[[str], TritonApi],
+        settings: PlacementSettings,
         metrics: ControllerMetrics,
         journal: Journal,
-        on_change: Callable[[set[str]], None],
+        publish: Callable[[set[str]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._limits, self._metrics, self._journal, self._on_change = limits, metrics, journal, on_change
-        self.clock = clock
-        self.fleet = Fleet(connect, limits.max_concurrent_loads, on_change, clock, warms_up=limits.warm_up)
-        self.needs = Needs(limits, self.fleet, clock)
-        self.moves = Moves(limits, metrics, journal, self.needs, self._load_ended, clock)
-        self.repair = Repair(limits, metrics, self.needs, self.moves, on_change, clock)
-        self.upkeep = Upkeep(limits, metrics, journal, self.fleet, self.needs, self.moves, self.repair, clock)
+        self._settings, self._metrics, self._journal = settings, metrics, journal
+        slots, warms_up = settings.max_concurrent_loads, settings.warm_up
+        self.versions = VersionFacts(settings)
+        self.fleet = Fleet(connect, slots, self._replicas_changed, clock, warms_up=warms_up)
+        self.state = State(settings, self.fleet, self.versions, clock)
+        self.reconciler = Reconciler(settings, metrics, journal, self.state, publish)
+        self._repair = self.reconciler.repair
 
     def set_catalog(self, catalog: Catalog) -> None:
-        """What may be loaded, and what stays loaded, from now on."""
-        before = self.needs.catalog.models
-        self.needs.set_catalog(catalog)
-        for name, model in catalog.models.items():
-            if name in before and _was_read_again(before[name], model):
-                self.fleet.forget_failures(name)
-        self.upkeep.complete()
+        """Follow a catalog: its models may be loaded, and some stay loaded."""
+        before, now = self.versions.catalog.models, catalog.models
+        changed = {name for name, model in now.items() if before.get(name) is not model} | (before.keys() - now.keys())
+        self.reconciler.set_catalog(catalog, changed)
+        for name in changed & before.keys() & now.keys():
+            if _was_read_again(before[name], now[name]) and self.fleet.forget_failures(name):
+                self.reconciler.models_changed({name})
 
-    def serve(self, model: str, in_force: Mapping[int, int], to_prove: frozenset[int]) -> None:
-        """Shares of the versions that have traffic now, and versions to be loaded once before they get some."""
-        if self.needs.set_traffic(model, in_force, to_prove):
-            self.upkeep.complete()
+    def serve(self, model: str, shares: Mapping[int, int], gated: frozenset[int]) -> None:
+        """Follow the shares of the versions in force, and the versions that are loaded before they get one."""
+        self.reconciler.set_traffic(model, shares, gated)
 
     async def ensure_loaded(
         self, model: str, version: int, call: Call, failing: Collection[str] = ()
     ) -> tuple[str, ...]:
-        """Addresses that have the version ready, after loading it where needed.
+        """Addresses that have the version ready, after a load where needed.
 
         `failing` are addresses where a stage found that it cannot run. The caller's deadline ends its wait, never the
         load. Raises `LoadFailed`, `Unavailable`, `Overloaded`, `DeadlineExceeded`.
         """
         key = (model, version)
-        with self.needs.asked(key):
+        with self.reconciler.waiting(key):
             try:
                 async with asyncio.timeout(call.remaining_s()):
                     return await self._ensure(key, call, failing)
@@ -83,139 +78,108 @@ class Residency:
                 raise DeadlineExceeded(f"model '{model}' was not loaded before the call's deadline") from None
 
     def failures(self, model: str, versions: Collection[int]) -> dict[int, str]:
-        """Why versions could not be loaded lately, so that it is not tried at this moment."""
+        """Reasons of recently failed loads, which are not tried at this moment."""
         return self.fleet.failures(model, versions)
 
     def last_failures(self, model: str, versions: Collection[int]) -> dict[int, str]:
-        """Why versions could not be loaded when it was tried last."""
-        self.needs.loaded([(model, version) for version in self.fleet.placement(model)])
-        return self.needs.last_failures(model, versions)
+        """Reasons of versions whose last load failed."""
+        self.state.history.record_ready([(model, version) for version in self.fleet.ready_addresses(model)])
+        return self.state.history.last_failures(model, versions)
 
     def trying(self, model: str, versions: Collection[int]) -> frozenset[int]:
-        """The versions that are loaded at this moment, or will be without being asked for."""
-        failed = self.failures(model, versions)
-        proving = {version for version in versions if (model, version) in self.needs.proving and version not in failed}
-        return frozenset(proving | {version for version in versions if self.moves.loading((model, version))})
+        """Versions that are being loaded, or will be without a request."""
+        failed, state = self.failures(model, versions), self.state
+        gated = {each for each in versions if state.desired.is_gated((model, each)) and each not in failed}
+        return frozenset(gated | {each for each in versions if state.in_progress.loading((model, each))})
 
     def failing(self, model: str, versions: Collection[int]) -> dict[int, str]:
-        """Why versions cannot run on any of the Tritons that have them ready."""
+        """Reasons of versions that cannot run on any predictor that has them ready."""
         found = {}
-        for version, why in self.repair.failing(model, versions).items():
+        for version, why in self._repair.failing(model, versions).items():
             key = (model, version)
             if self.fleet.holders(key) and not self.serves(key):
                 found[version] = why
         return found
 
-    def serves(self, key: Key) -> bool:
-        """Whether a Triton has the version ready, and nothing is known against it there."""
-        return any(self.repair.runs(key, pod) for pod in self.fleet.holders(key))
+    def target(self, key: VersionKey) -> int:
+        """Replicas that the version is to have."""
+        return self.state.desired.target(key)
+
+    def serves(self, key: VersionKey) -> bool:
+        """Whether a predictor has the version ready and no known failure of it."""
+        return any(self._repair.runs(key, each) for each in self.fleet.holders(key))
 
     async def close(self) -> None:
-        """Ends the moves that run (Triton finishes them by itself) and closes the channels."""
-        await self.repair.close()
-        await self.moves.close()
+        """Cancel loads and unloads, which Triton finishes by itself, and close the connections."""
+        await self._repair.close()
+        await self.reconciler.loader.close()
         await self.fleet.close()
 
-    async def _ensure(self, key: Key, call: Call, failing: Collection[str]) -> tuple[str, ...]:
+    async def _ensure(self, key: VersionKey, call: Call, failing: Collection[str]) -> tuple[str, ...]:
         if holders := self.fleet.holders(key):
-            # Whoever asks for what is loaded did not find it there: Triton may have restarted meanwhile.
-            await asyncio.gather(*(pod.refresh() for pod in holders))
-            await self.repair.check(key, [pod for pod in holders if pod.address in failing])
-        self.needs.usage.record(key, 0, self.clock())  # it is in use; Triton will count the request
+            # A caller that asks for a ready version did not find it there: Triton may have restarted meanwhile.
+            await asyncio.gather(*(each.refresh() for each in holders))
+            await self._repair.check(key, [each for each in holders if each.address in failing])
+        self.state.popularity.record(key, 0, self.state.now_s)  # it is in use; Triton will count the request
         if addresses := self._addresses(key):
             return addresses
-        self.needs.wanted[key] = max(1, self.needs.wanted[key])
-        await self.moves.keep(key)
+        self.reconciler.use(key)
+        await self.reconciler.loader.cancel_unloads(key)
         if addresses := self._addresses(key):
             return addresses
         self._metrics.cold_requests.inc()
-        error: TriptychError | None = None
-        for _ in range(TRIES):
-            under_way = list(self.moves.loading(key).values())
-            task = under_way[0] if under_way else self.moves.load(key, await self._choose(key, call), "request")
-            error = await asyncio.shield(task)
+        error: Outcome = None
+        for _ in range(MAX_ATTEMPTS):
+            error = await asyncio.shield(await self._load(key, call))
             if addresses := self._addresses(key):
                 return addresses
-            if not isinstance(error, StageUnavailable):  # else another Triton may have it
+            if not isinstance(error, StageUnavailable):  # else another predictor may load it
                 break
         raise (error or Unavailable(f"{key[0]} was loaded and is gone again; try again")).with_traceback(None)
 
-    def _addresses(self, key: Key) -> tuple[str, ...]:
-        """Raises `ModelFailing` when the version cannot run wherever it is."""
+    def _addresses(self, key: VersionKey) -> tuple[str, ...]:
+        """Raises `ModelFailing` when the version cannot run on any predictor that has it ready."""
         holders = self.fleet.holders(key)
-        running = tuple(pod.address for pod in holders if self.repair.runs(key, pod))
+        running = tuple(each.address for each in holders if self._repair.runs(key, each))
         if holders and not running:
-            raise self.repair.refusal(key, holders)
+            raise self._repair.refusal(key, holders)
         return running
 
-    async def _choose(self, key: Key, call: Call) -> Pod:
-        """The Triton to load on: the first with room in the order of their claim, else where room is made soonest."""
-        ranked = await self._candidates(key)
-        chosen = next((pod for pod in ranked if self.moves.lack(pod, key).nothing), None)
-        if chosen is None:
-            wait_s, chosen = self._soonest(key, ranked)
-            if wait_s > call.remaining_s(self._limits.room_wait_s):
-                raise self._refused(key, full(chosen, wait_s))
-        if (queue_s := self.moves.queue_s(chosen)) > call.remaining_s():
-            text = f"{self.moves.loads_on(chosen)} loads are waiting at predictor {chosen.address}"
-            raise self._refused(key, Overloaded(f"{text}; try again in {math.ceil(queue_s)} s", retry_after_s=queue_s))
-        return chosen
-
-    def _soonest(self, key: Key, ranked: Sequence[Pod]) -> tuple[float, Pod]:
-        """The Triton where room is made soonest, and when; of equal ones the first."""
-        waits = []
-        for pod in ranked:
-            waits.append((self.moves.wait_s(pod, key), pod))
-            if not waits[-1][0]:
-                break
-        return min(waits, key=lambda each: each[0])
-
-    async def _candidates(self, key: Key) -> Sequence[Pod]:
-        """The Tritons that could hold the version if they were empty, in the order of their claim."""
-        if not self.fleet.answering():
+    async def _load(self, key: VersionKey, call: Call) -> asyncio.Task[Outcome]:
+        """The load of the version that already runs, else a new one. Raises the error of a refusal."""
+        if running := self.state.in_progress.loading(key):
+            return next(iter(running.values()))
+        if not self.fleet.available():
             await self.fleet.refresh()
-        ranked = self.fleet.ranked(key[0])
-        if not ranked:
-            raise Unavailable(next((pod.silence for pod in self.fleet), "no predictor is known yet"))
-        ranked = [pod for pod in ranked if not hung(pod.failure(key))] or ranked
-        if reason := next((reason for pod in ranked if (reason := pod.failure(key))), ""):
-            raise LoadFailed(key[0], reason)
-        if (deaths := self.needs.blamed(key, self.clock())) >= TRIES:
-            raise LoadFailed(key[0], f"{deaths} Tritons went away while they loaded it; it is left alone for a while")
-        if not self.needs.can_load(key):
-            raise LoadFailed(key[0], self.needs.cannot_load(key))
-        size = self.needs.size_of(key)
-        fitting = [pod for pod in ranked if Room(1, size.bytes).lacks(self.moves.budget(pod)).nothing]
-        if not fitting:
-            most = max(self.moves.budget(pod).bytes for pod in ranked)
-            reason = f"it takes {size.bytes} bytes ({size.source}), and no predictor has a budget of more than {most}"
-            for pod in ranked:
-                pod.remember_failure(key, reason, self._limits.failure_ttl_s)
-            self.needs.failed(key, reason)
-            self._on_change({key[0]})
-            raise LoadFailed(key[0], reason)
-        return fitting
+        max_wait_s = call.remaining_s(self._settings.capacity_wait_s)
+        action = plan_request(self.state, key, max_wait_s, call.remaining_s())
+        if isinstance(action, Refuse):
+            raise self._record_refusal(key, action)
+        self.reconciler.execute([action])
+        return self.state.in_progress.loading(key)[action.address]
 
-    def _refused(self, key: Key, error: Overloaded) -> Overloaded:
-        self._metrics.loads.labels("refused").inc()
-        self._journal.refused(*key, str(error))
-        return error
+    def _record_refusal(self, key: VersionKey, refusal: Refuse) -> Exception:
+        if refusal.is_overload:
+            self._metrics.loads.labels("refused").inc()
+            self._journal.refused(*key, str(refusal.error))
+        if refusal.remember:
+            for each in self.fleet.available():
+                each.remember_failure(key, refusal.remember, self._settings.failure_ttl_s)
+            self.state.history.record_failure(key, refusal.remember)
+            self.reconciler.models_changed({key[0]})
+        return refusal.error
 
-    def _load_ended(self, key: Key, pod: Pod, good: bool) -> None:
-        if not good:  # nothing is tried in a circle: the next look goes on
-            self._on_change({key[0]})
-            return
-        self.upkeep.keep_spare(pod)
-        self.upkeep.complete()
+    def _replicas_changed(self, keys: set[VersionKey]) -> None:
+        self.reconciler.replicas_changed(keys)
 
 
 def _was_read_again(before: Model, now: Model) -> bool:
-    """Whether something in the model's folder changed: perhaps what made a load fail has been mended."""
+    """Whether something in the model's folder changed: perhaps the reason of a failed load was repaired."""
     return before.config is not now.config and not _was_sealed_alone(before, now)
 
 
 def _was_sealed_alone(before: Model, now: Model) -> bool:
-    """Whether the folder was read again for its seal, which the first look leaves to the next."""
+    """Whether the folder was read again for its digests, which the first scan leaves to the next."""
     unsealed = {number: replace(each, files=None) for number, each in now.versions.items()}
     is_new = any(each.files is None and now.versions[n].files for n, each in before.versions.items() if n in unsealed)
     return is_new and before.config == now.config and before.versions == unsealed

@@ -1,4 +1,4 @@
-"""One Triton: what it holds by its own index, whether it answers, what it failed to load, and its work in progress."""
+"""One predictor, a Triton: its versions by its own index, its availability, failed loads, and capacity in use."""
 
 from __future__ import annotations
 
@@ -7,140 +7,165 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.placement.policy.eviction import Room
-from controller.placement.policy.headroom import Spare
+from controller.placement.machine_memory import is_here
+from controller.placement.policy.eviction import Capacity
+from controller.placement.policy.headroom import Headroom
 from controller.placement.policy.memory import Size
-from controller.placement.policy.popularity import Key
-from controller.placement.policy.replica_count import Busy
-from controller.placement.triton_client import Count, GpuMemory, Index, Predictor
+from controller.placement.policy.popularity import VersionKey
+from controller.placement.policy.replica_count import Concurrency
+from controller.placement.triton_client import Count, GpuMemory, Index, TritonApi
 from triptych.datatypes import Array
 from triptych.errors import Internal, StageUnavailable, TriptychError
 
 log = logging.getLogger(__name__)
 
-MISSES = 3  # a Triton too busy to answer in time still serves; after so many looks in a row it counts as gone
+MAX_MISSES = (
+    3  # a Triton too busy to answer in time still serves; after so many missed looks in a row it is unavailable
+)
 
 
-class Pod:
-    """Bookkeeping for one predictor. `on_change` is told whenever `ready` or `answers` changes.
+class Sizes(Protocol):
+    """Bytes of each version. `revision` changes with any of them."""
 
-    `ready` leaves out what is about to be unloaded, and with `warms_up` also what has not been proven. What a Triton
-    had at the first look counts as proven: it has served. A version takes room from the start of its load until
-    Triton's index has it no more.
+    revision: int
+
+    def size_of(self, key: VersionKey) -> Size: ...
+
+
+class Predictor:
+    """State of one predictor. Calls `on_change` whenever `ready` or `available` changes.
+
+    `ready` excludes versions that are about to be unloaded and, with `warms_up`, versions without a passed warm-up.
+    The versions of the first index count as warm: they have served. A version takes capacity from the start of its
+    load until Triton's index no longer has it.
     """
 
     def __init__(
         self,
-        predictor: Predictor,
+        triton: TritonApi,
         slots: int,
-        on_change: Callable[[Pod], None],
+        on_change: Callable[[Predictor], None],
         clock: Callable[[], float],
         *,
         warms_up: bool = False,
     ) -> None:
-        self.address = predictor.address
-        self.ready: frozenset[Key] = frozenset()  # what requests may be sent to
-        self.answers = False
-        self.adopted = False  # whether what it had when it began to answer has been taken note of
-        self.silence = "no answer yet"  # why it does not answer
-        self.slots = asyncio.Semaphore(slots)
+        self.address = triton.address
+        self.on_this_machine = is_here(triton.address)
+        self.ready: frozenset[VersionKey] = frozenset()  # requests may be sent to these
+        self.available = False
+        self.adopted = False  # whether the versions of its first index are part of the desired state
+        self.unavailable_reason = "no answer yet"
+        self.load_slots = asyncio.Semaphore(slots)
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one load or unload of a model at once
         self.gpu: GpuMemory | None = None
-        self.busy: Mapping[Key, Busy] = {}  # over the last look
-        self.failing: dict[Key, int] = {}  # failures since the last success
-        self.succeeded: frozenset[Key] = frozenset()  # over the last look
-        self.since: dict[Key, float] = {}  # when a version was first seen ready
-        self.arriving: dict[Key, Size] = {}  # loads that run or wait
-        self.spare = Spare()
-        self._confirmed: set[Key] = set()  # came since the look under way began
-        self._leaving: set[Key] = set()  # withdrawn, and unloaded in a moment
-        self._proven: set[Key] = set()  # may take requests; all that is in the index without `warms_up`
+        self.concurrency: Mapping[VersionKey, Concurrency] = {}  # since the last statistics
+        self.failing: dict[VersionKey, int] = {}  # failures since the last success
+        self.succeeded: frozenset[VersionKey] = frozenset()  # since the last statistics
+        self.ready_since: dict[VersionKey, float] = {}
+        self.reserved: dict[VersionKey, Size] = {}  # capacity of loads that run or wait, in their order
+        self.headroom = Headroom()
+        self._confirmed: set[VersionKey] = set()  # loaded since the look in progress began
+        self._withdrawn: set[VersionKey] = set()  # no longer ready, and unloaded in a moment
+        self._warm: set[VersionKey] = set()  # may get requests; without `warms_up` all of the index
         self._warms_up = warms_up
-        self._own: dict[Key, Count] = {}  # requests of this process, which are no use
-        self._held: dict[str, set[int]] = {}  # what Triton has ready, proven or not, by model
+        self._own: dict[VersionKey, Count] = {}  # requests of this process, which are no use
+        self._held: dict[str, set[int]] = {}  # ready in Triton, warm or not, by model
         self._index = Index()
-        self._predictor, self._on_change, self._clock = predictor, on_change, clock
-        self._failures: dict[Key, tuple[str, float]] = {}  # reason, and until when it counts
-        self._counts: Mapping[Key, Count] = {}
-        self._counted_s: float | None = None  # when that was
+        self._triton, self._on_change, self._clock = triton, on_change, clock
+        self._failures: dict[VersionKey, tuple[str, float]] = {}  # reason, and the end of its validity
+        self._counts: Mapping[VersionKey, Count] = {}
+        self._counted_s: float | None = None  # time of these counts
         self._misses = 0
         self._whole = False
         self._looking = asyncio.Lock()
         self._next_look: asyncio.Task[None] | None = None
+        self._indexed: tuple[int, frozenset[VersionKey], Capacity] | None = None  # revision of sizes, keys, their sum
 
     @property
-    def loading(self) -> frozenset[Key]:
-        """What Triton itself says that it loads, whoever asked."""
+    def loading(self) -> frozenset[VersionKey]:
+        """Versions that Triton loads by its index, whoever asked."""
         return self._index.loading
 
     @property
-    def unproven(self) -> frozenset[Key]:
-        """What Triton says is ready, and what no request is sent to before its warm-up has passed."""
-        return self._index.ready - self._proven - self._leaving
+    def not_warm(self) -> frozenset[VersionKey]:
+        """Versions ready in Triton that get no requests before their warm-up has passed."""
+        return self._index.ready - self._warm - self._withdrawn
 
     @property
-    def blind(self) -> bool:
-        """Whether the last look failed, so that nothing can be said about what has changed since."""
+    def stale(self) -> bool:
+        """Whether the last look failed, so that the index may have changed since."""
         return self._misses > 0
 
     @property
     def unsettled(self) -> bool:
-        """Whether something comes or goes."""
-        return bool(self.arriving or self._leaving or self._index.loading or self._index.unloading)
+        """Whether a load or unload is in progress."""
+        return bool(self.reserved or self._withdrawn or self._index.loading or self._index.unloading)
 
-    def occupied(self, size_of: Callable[[Key], Size], last: Key | None = None) -> Room:
-        """Room that is taken, by what comes and what goes too; of what comes, up to `last` in the order of asking."""
-        index = self._index
-        keys = index.ready | index.loading | index.unloading | self._leaving
-        room = Room(len(keys), sum(size_of(key).bytes for key in keys))
-        for key, size in self.arriving.items():
+    @property
+    def has_failures(self) -> bool:
+        """Whether failed loads are remembered."""
+        return bool(self._failures)
+
+    def taken(self, sizes: Sizes, last: VersionKey | None = None) -> Capacity:
+        """Capacity in use, also by versions that are loaded or unloaded; of reserved ones up to `last`."""
+        if self._indexed is None or self._indexed[0] != sizes.revision:
+            index = self._index
+            keys = index.ready | index.loading | index.unloading | self._withdrawn
+            total = Capacity(len(keys), sum(sizes.size_of(key).bytes for key in keys))
+            self._indexed = (sizes.revision, keys, total)
+        _, keys, total = self._indexed
+        for key, size in self.reserved.items():
             if key not in keys:
-                room += Room(1, size.bytes)
+                total += Capacity(1, size.bytes)
             if key == last:
                 break
-        return room
+        return total
 
     def ready_versions(self, model: str) -> set[int]:
         """Versions that requests may be sent to."""
-        return {version for version in self.held_versions(model) if (model, version) in self._proven}
+        return {version for version in self.held_versions(model) if (model, version) in self._warm}
 
-    def in_memory(self, key: Key) -> bool:
-        """Whether Triton has the version, perhaps while it is unloaded."""
+    def in_memory(self, key: VersionKey) -> bool:
+        """Whether Triton has the version, even while it is unloaded."""
         return key in self._index.ready or key in self._index.unloading
 
-    def says_ready(self, key: Key) -> bool:
-        """Whether Triton says that the version is ready, withdrawn or not."""
+    def is_indexed_ready(self, key: VersionKey) -> bool:
+        """Whether Triton's index has the version ready, withdrawn or not."""
         return key in self._index.ready
 
-    def takes_room(self, key: Key) -> bool:
-        """Whether the version is counted already, in whatever state."""
-        return self.in_memory(key) or key in self._leaving or key in self.arriving
+    def takes_capacity(self, key: VersionKey) -> bool:
+        """Whether `taken` counts the version, in whatever state."""
+        return self.in_memory(key) or key in self._withdrawn or key in self.reserved
 
     async def refresh(self, *, whole: bool = False) -> None:
-        """Returns after a look at the index that began after this call; all who wait share one.
+        """Return after a look at the index that began after this call; all waiting callers share one.
 
-        Only a look at the whole index shows what has been unloaded; it is more work for Triton.
+        Only the whole index shows the end of an unload; it is more work for Triton.
         """
         self._whole |= whole
         if self._next_look is None:
             self._next_look = asyncio.create_task(self._look())
         await asyncio.shield(self._next_look)
 
-    async def count(self) -> dict[Key, int] | None:
-        """Use of each version since the last count; sets `busy` and `gpu`. None when it does not answer."""
+    async def count(self) -> dict[VersionKey, int] | None:
+        """Requests of each version since the last call; None without an answer.
+
+        Sets `concurrency`, `failing`, `succeeded` and `gpu`.
+        """
         try:
-            counts = await self._predictor.counts()
-            gpu = await self._predictor.gpu_memory()
+            counts = await self._triton.counts()
+            gpu = await self._triton.gpu_memory()
         except TriptychError:
             return None
-        self.gpu = gpu or self.gpu  # metrics that are late for once are no Triton without a GPU
+        self.gpu = gpu or self.gpu  # metrics that are late once do not mean a Triton without a GPU
         now_s = self._clock()
         first, since_s = self._counted_s is None, self._counted_s or 0.0
         elapsed_ns = max(now_s - since_s, 1e-3) * 1e9
-        requests, busy, succeeded = {}, {}, set()
+        requests, concurrency, succeeded = {}, {}, set()
         for key, count in counts.items():
             before, own = self._counts.get(key, Count()), self._own.get(key, Count())
             if count.requests < before.requests or before.requests < own.requests:  # it was loaded anew
@@ -148,81 +173,82 @@ class Pod:
             if count.requests > before.requests:
                 requests[key] = count.use_since(before)
                 waiting, total = count.queue_ns - before.queue_ns, count.total_ns - before.total_ns
-                busy[key] = Busy(waiting / elapsed_ns, total / elapsed_ns)
+                concurrency[key] = Concurrency(waiting / elapsed_ns, total / elapsed_ns)
                 failures = count.failures - before.failures
                 if count.requests - before.requests > failures:
                     succeeded.add(key)
                 elif not first:
                     self.failing[key] = self.failing.get(key, 0) + failures
-        self._counts, self._counted_s, self.busy = counts, now_s, {} if first else busy
-        self.failing = {key: n for key, n in self.failing.items() if key in counts and key not in succeeded}
+        self._counts, self._counted_s, self.concurrency = counts, now_s, {} if first else concurrency
+        if self.failing:
+            self.failing = {key: n for key, n in self.failing.items() if key in counts and key not in succeeded}
         self.succeeded = frozenset() if first else frozenset(succeeded)
         return {} if first else requests
 
-    async def confirm(self, key: Key) -> bool:
-        """Takes note of a version that Triton has just loaded. False when Triton does not say that it is ready.
+    async def confirm(self, key: VersionKey) -> bool:
+        """Record a version that Triton has just loaded. False unless Triton reports it as ready.
 
         One question about one version: a look at the index may have to wait for another that takes long.
         """
         try:
-            ready = await self._predictor.is_ready(*key)
+            ready = await self._triton.is_ready(*key)
         except TriptychError:
             return False
-        if ready and self.answers:
+        if ready and self.available:
             index = self._index
             self._confirmed.add(key)
-            self._set(Index(index.ready | {key}, index.loading - {key}, index.unloading - {key}), answers=True)
+            self._set(Index(index.ready | {key}, index.loading - {key}, index.unloading - {key}), available=True)
         return self.holds(key)
 
-    def holds(self, key: Key) -> bool:
-        """Whether Triton has the version ready, proven or not."""
-        return key in self._index.ready and key not in self._leaving
+    def holds(self, key: VersionKey) -> bool:
+        """Whether Triton has the version ready, warm or not."""
+        return key in self._index.ready and key not in self._withdrawn
 
-    def prove(self, key: Key) -> None:
-        """Requests may be sent to the version from now on."""
-        self._proven.add(key)
-        self._set(self._index, answers=self.answers)
+    def mark_warm(self, key: VersionKey) -> None:
+        """Allow requests to the version."""
+        self._warm.add(key)
+        self._set(self._index, available=self.available)
 
-    async def infer(self, key: Key, tensors: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:
-        """The version's outputs, in place of a caller. Raises what `Predictor.infer` raises."""
+    async def infer(self, key: VersionKey, tensors: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:
+        """The version's outputs for a request of this process. Raises the errors of `TritonApi.infer`."""
         own, rows = self._own.get(key, Count()), len(next(iter(tensors.values())))
         own = self._own[key] = Count(own.requests + 1, rows=own.rows + rows, failures=own.failures)
         try:
-            return await self._predictor.infer(*key, tensors, timeout_s)
+            return await self._triton.infer(*key, tensors, timeout_s)
         except Internal:  # Triton counts it as a failure
             self._own[key] = replace(own, failures=own.failures + 1)
             raise
 
     async def load(self, model: str, config: mc.ModelConfig, version: int, timeout_s: float) -> None:
-        """Adds a version to what is ready of the model. Raises what `Predictor.load` raises."""
-        await self._predictor.load(model, config, self.held_versions(model) | {version}, timeout_s)
+        """Add a version to the ready ones of the model. Raises the errors of `TritonApi.load`."""
+        await self._triton.load(model, config, self.held_versions(model) | {version}, timeout_s)
 
     async def unload(self, model: str, config: mc.ModelConfig | None, timeout_s: float) -> None:
-        """Takes out of Triton what is withdrawn of the model. Raises what the `Predictor` raises."""
+        """Take the withdrawn versions of the model out of Triton. Raises the errors of `TritonApi`."""
         rest = self.held_versions(model)
         if rest and config is not None:
-            await self._predictor.load(model, config, rest, timeout_s)
+            await self._triton.load(model, config, rest, timeout_s)
         else:
-            await self._predictor.unload(model)
+            await self._triton.unload(model)
 
     def held_versions(self, model: str) -> set[int]:
-        """Versions that Triton has ready, proven or not."""
+        """Versions that Triton has ready, warm or not."""
         return self._held.get(model, set())
 
-    async def reason(self, key: Key) -> str:
-        """Why Triton has the version not ready."""
+    async def not_ready_reason(self, key: VersionKey) -> str:
+        """Triton's reason for a version that is not ready."""
         try:
-            reason = await self._predictor.reason(*key)
+            reason = await self._triton.reason(*key)
             return reason or f"Triton left version {key[1]} out and gives no reason"
         except TriptychError as error:
             return str(error)
 
-    def failure(self, key: Key) -> str:
+    def failure(self, key: VersionKey) -> str:
         """The reason of a failed load, as long as it is remembered."""
         reason, until = self._failures.get(key, ("", 0.0))
         return reason if self._clock() < until else ""
 
-    def remember_failure(self, key: Key, reason: str, ttl_s: float) -> None:
+    def remember_failure(self, key: VersionKey, reason: str, ttl_s: float) -> None:
         self._failures[key] = (reason, self._clock() + ttl_s)
 
     def forget_failures(self, model: str) -> bool:
@@ -230,73 +256,77 @@ class Pod:
         before, self._failures = self._failures, {k: kept for k, kept in self._failures.items() if k[0] != model}
         return len(before) != len(self._failures)
 
-    def forget_old_failures(self) -> set[str]:
-        """The models of failures that do not count any more."""
+    def expire_failures(self) -> set[str]:
+        """Drop failures that no longer count; return their models."""
+        if not self._failures:
+            return set()
         now = self._clock()
         old = {key for key, (_, until) in self._failures.items() if until <= now}
         for key in old:
             del self._failures[key]
         return {name for name, _ in old}
 
-    def withdraw(self, key: Key) -> None:
-        """No more requests for the version: it is unloaded in a moment."""
-        self._leaving.add(key)
+    def withdraw(self, key: VersionKey) -> None:
+        """Send no more requests to the version: it is unloaded in a moment."""
+        self._withdrawn.add(key)
         self._confirmed.discard(key)
-        self._set(self._index, answers=self.answers)
+        self._set(self._index, available=self.available)
 
-    def left(self, key: Key) -> None:
-        """The end of `withdraw`, whether the version is gone or stays."""
-        self._leaving.discard(key)
-        self._set(self._index, answers=self.answers)
+    def end_withdrawal(self, key: VersionKey) -> None:
+        """End `withdraw`, whether the version is unloaded or stays."""
+        self._withdrawn.discard(key)
+        self._set(self._index, available=self.available)
 
     async def close(self) -> None:
-        """Looks under way end as with a Triton that does not answer."""
-        await self._predictor.close()
+        """End looks in progress as for an unavailable Triton."""
+        await self._triton.close()
 
     async def _look(self) -> None:
         async with self._looking:
             self._next_look = None
             before = self._index
-            whole = self._whole or not self.answers or bool(before.loading or before.unloading - self._leaving)
+            whole = self._whole or not self.available or bool(before.loading or before.unloading - self._withdrawn)
             self._whole = False
             self._confirmed.clear()
             try:
-                index = await self._predictor.index(whole=whole)
+                index = await self._triton.index(whole=whole)
             except TriptychError as error:
                 self._missed(error)
             else:
                 self._misses = 0
                 ready = index.ready | self._confirmed
-                if not whole:  # what is being unloaded stays that until a whole look says otherwise
-                    unloading = before.unloading | (before.ready & self._leaving)
+                if not whole:  # a version being unloaded stays that until a whole index no longer has it
+                    unloading = before.unloading | (before.ready & self._withdrawn)
                     index = Index(ready, before.loading, unloading)
-                self._set(Index(ready, index.loading - ready, index.unloading - ready), answers=True)
+                self._set(Index(ready, index.loading - ready, index.unloading - ready), available=True)
 
     def _missed(self, error: TriptychError) -> None:
         self._misses += 1
-        self.silence = str(error)
-        if isinstance(error, StageUnavailable) or self._misses >= MISSES or not self.answers:
-            self._failures.clear()  # whoever comes back there is a new process
-            self.busy, self.adopted, self.failing = {}, False, {}
-            self._set(Index(), answers=False)
+        self.unavailable_reason = str(error)
+        if isinstance(error, StageUnavailable) or self._misses >= MAX_MISSES or not self.available:
+            self._failures.clear()  # a Triton that returns there is a new process
+            self.concurrency, self.adopted, self.failing = {}, False, {}
+            self._set(Index(), available=False)
 
-    def _set(self, index: Index, *, answers: bool) -> None:
-        before = (self.ready, self.answers)
-        if answers and not self.answers:
-            log.info("predictor answers", extra={"predictor": self.address, "versions_ready": len(index.ready)})
-        elif self.answers and not answers:
-            log.warning("predictor does not answer", extra={"predictor": self.address, "reason": self.silence})
-        if not self._warms_up or (answers and not self.answers):
-            self._proven = set(index.ready - self.arriving.keys() if self._warms_up else index.ready)
-        self._proven &= index.ready
-        self._own = {key: count for key, count in self._own.items() if key in index.ready}
-        self._index, self.answers = index, answers
-        held = index.ready - self._leaving
-        self.ready = held & self._proven
+    def _set(self, index: Index, *, available: bool) -> None:
+        before = (self.ready, self.available)
+        if available and not self.available:
+            log.info("predictor available", extra={"predictor": self.address, "versions_ready": len(index.ready)})
+        elif self.available and not available:
+            facts = {"predictor": self.address, "reason": self.unavailable_reason}
+            log.warning("predictor unavailable", extra=facts)
+        if not self._warms_up or (available and not self.available):
+            self._warm = set(index.ready - self.reserved.keys() if self._warms_up else index.ready)
+        self._warm &= index.ready
+        if self._own:
+            self._own = {key: count for key, count in self._own.items() if key in index.ready}
+        self._index, self.available, self._indexed = index, available, None
+        held = index.ready - self._withdrawn
+        self.ready = held & self._warm
         self._held = {}
         for name, version in held:
             self._held.setdefault(name, set()).add(version)
         now_s = self._clock()
-        self.since = {key: self.since.get(key, now_s) for key in index.ready}
-        if (self.ready, self.answers) != before:
+        self.ready_since = {key: self.ready_since.get(key, now_s) for key in index.ready}
+        if (self.ready, self.available) != before:
             self._on_change(self)

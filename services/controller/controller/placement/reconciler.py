@@ -1,212 +1,334 @@
-"""What is done without being asked: follow every Triton, unload what nobody needs, keep copies and spare room."""
+"""The reconcile loop: observe, plan, execute, publish. The only writer of the desired state.
+
+Events only mark what is due: a version whose replicas or target changed, a predictor with a new observation, a model to
+publish. One turn then plans everything that is due, executes the plan and publishes once, so no event re-enters the
+code that raised it. Turns look at what is due, never at all versions. What a turn could not satisfy stays due and is
+tried again by the periodic turn, a bounded number of versions at a time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections import defaultdict
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+from controller.catalog.entities import Catalog
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
-from controller.placement.desired_state import Needs
 from controller.placement.discovery import Discovery
-from controller.placement.fleet import Fleet
-from controller.placement.loader import Moves
-from controller.placement.policy.eviction import make_room
-from controller.placement.policy.memory import Meter
-from controller.placement.policy.popularity import Key
-from controller.placement.policy.replica_count import Busy, CopyCount
-from controller.placement.predictor import Pod
+from controller.placement.loader import Loader
+from controller.placement.planner import REBALANCE_BELOW, REBALANCED_KEYS, Action, Due, Evict, Load, plan
+from controller.placement.policy.memory import MemoryMeter
+from controller.placement.policy.popularity import VersionKey
+from controller.placement.policy.replica_count import Concurrency, ReplicaCount
+from controller.placement.predictor import Predictor
 from controller.placement.repair import Repair
-from controller.placement.settings import Limits
+from controller.placement.settings import PlacementSettings
+from controller.placement.state import Outcome, State
+from triptych.errors import LoadFailed, StageUnavailable
 
 log = logging.getLogger(__name__)
 
-EMPTY_HALF = 0.5  # a Triton that holds less than this share of what the others hold takes its models home
+KEYS_PER_TURN = 100  # unsatisfied versions that one turn tries again: ranking 500 predictors takes 0.5 ms for each
+OBSERVATIONS_PER_S = 60  # of all predictors: an observation takes about 1 ms of a core
+PRUNE_INTERVAL_S = 30.0  # a pass over all remembered versions takes 20 ms with 100,000
 
 
-class Upkeep:
-    """Looks at each Triton on its own, so that one that hangs delays none, and then at all of them together."""
+class Reconciler:
+    """Observes each predictor on its own, so that one that hangs delays none, and plans for all of them together."""
 
     def __init__(
         self,
-        limits: Limits,
+        settings: PlacementSettings,
         metrics: ControllerMetrics,
         journal: Journal,
-        fleet: Fleet,
-        needs: Needs,
-        moves: Moves,
-        repair: Repair,
-        clock: Callable[[], float],
+        state: State,
+        publish: Callable[[set[str]], None],
     ) -> None:
-        self._limits, self._metrics, self._journal, self._clock = limits, metrics, journal, clock
-        self._fleet, self._needs, self._moves, self._repair = fleet, needs, moves, repair
-        self._copies = CopyCount(limits)
-        self._meters: dict[str, Meter] = {}
-        self._looks: dict[str, asyncio.Task[None]] = {}
-        self.leads = True  # of several controllers one moves models, the others only look
+        self._settings, self._metrics, self._journal, self._state = settings, metrics, journal, state
+        self._publish = publish
+        self.loader = Loader(settings, metrics, journal, state, self)
+        self.repair = Repair(settings, metrics, state, self.execute, self.models_changed)
+        self.leads = True  # of several controllers one loads and unloads, the others only observe
+        self._replica_count = ReplicaCount(settings)
+        self._meters: dict[str, MemoryMeter] = {}
+        self._observers: dict[str, asyncio.Task[None]] = {}
+        self._due = Due()
+        self._unsatisfied: dict[VersionKey, None] = {}  # may have fewer replicas than their target; tried in turn
+        self._unpublished: set[str] = set()
+        self._turn_handle: asyncio.Handle | None = None
+        self._rebalance_cursor = 0
+        self._pruned_s = state.now_s
+
+    # Events: each marks what is due.
+
+    def set_catalog(self, catalog: Catalog, changed: Collection[str]) -> None:
+        """Follow a catalog; `changed` are the models that are new, different or gone."""
+        self._state.versions.set_catalog(catalog, changed)
+        self._state.history.prune(catalog.models, self._state.now_s)
+        self._mark_keys(self._state.desired.set_catalog(changed))
+
+    def set_traffic(self, model: str, shares: Mapping[int, int], gated: frozenset[int]) -> None:
+        """Follow the shares of the versions in force, and the versions that are loaded before they get one."""
+        change = self._state.desired.set_traffic(model, shares, gated)
+        if change is not None:
+            for key in change.gaining:
+                self._state.popularity.record(key, 0, self._state.now_s)
+            self._mark_keys([*change.minimums, *change.gaining])
+
+    def waiting(self, key: VersionKey) -> AbstractContextManager[None]:
+        """Protect the version from eviction while a call waits for it."""
+        return self._state.desired.waiting(key)
+
+    def use(self, key: VersionKey) -> None:
+        """A request asks for a version that is not ready."""
+        self._state.desired.use(key)
+
+    def replicas_changed(self, keys: Collection[VersionKey]) -> None:
+        """Versions became ready on a predictor, or no longer are."""
+        self._mark_keys(keys)
+        self.models_changed({name for name, _ in keys})
+
+    def models_changed(self, models: Iterable[str]) -> None:
+        """Publish these models in the next turn."""
+        self._unpublished.update(models)
+        if self._unpublished:
+            self._schedule()
+
+    def load_ended(self, key: VersionKey, predictor: Predictor, error: Outcome) -> None:
+        """Record the outcome of a load. A failed one is not tried again before the next periodic turn."""
+        state = self._state
+        if isinstance(error, LoadFailed):
+            predictor.remember_failure(key, error.reason, self._settings.failure_ttl_s)
+            state.history.record_failure(key, error.reason)
+        elif isinstance(error, StageUnavailable):
+            state.history.record_crash(key, state.now_s)
+        self._unsatisfied[key] = None
+        if error is not None:
+            self.models_changed({key[0]})
+        elif state.fleet.has(predictor):
+            self._due.addresses.add(predictor.address)
+            self._schedule()
+            self._mark_keys(other for other in self._next_unsatisfied() if state.desired.minimum(other))
 
     def lead(self, leads: bool) -> None:
-        """Whether this controller is the one that moves models, from now on."""
+        """Whether this controller loads and unloads, from now on."""
         self.leads = leads
-        self.complete()
+        self._mark_keys(self._state.desired.minimums)
+
+    # Observation.
 
     async def run(self, discovery: Discovery, sync_s: float) -> None:
-        """Until cancelled."""
+        """Discover and observe predictors, and reconcile, until cancelled."""
         try:
-            await every(sync_s, partial(self._step, discovery, sync_s))
+            await every(sync_s, partial(self._sync, discovery, sync_s))
         finally:
-            for task in self._looks.values():
+            for task in self._observers.values():
                 task.cancel()
-            await asyncio.gather(*self._looks.values(), return_exceptions=True)
+            await asyncio.gather(*self._observers.values(), return_exceptions=True)
 
-    async def find(self, discovery: Discovery) -> None:
-        """Takes up Tritons that came, and drops those that went."""
-        came, gone = self._fleet.set_addresses(await discovery.addresses())
-        for pod in came:
-            self._journal.write("predictor", predictor=pod.address, reason="came")
-        for pod in gone:
-            self._journal.write("predictor", predictor=pod.address, reason="went")
-            self._metrics.forget(pod.address)
-            self._meters.pop(pod.address, None)
-            self._repair.forget(pod.address)
-            if task := self._looks.pop(pod.address, None):
+    async def discover(self, discovery: Discovery) -> None:
+        """Follow the predictors that exist."""
+        new, gone = self._state.fleet.set_addresses(await discovery.addresses())
+        for predictor in new:
+            self._journal.write("predictor", predictor=predictor.address, reason="came")
+        for predictor in gone:
+            self._journal.write("predictor", predictor=predictor.address, reason="went")
+            self._metrics.forget(predictor.address)
+            self._meters.pop(predictor.address, None)
+            self._due.addresses.discard(predictor.address)
+            self.repair.forget(predictor.address)
+            if task := self._observers.pop(predictor.address, None):
                 task.cancel()
 
-    async def look(self, pod: Pod) -> None:
-        """Reads a Triton's index and counts, and then unloads what is not needed there."""
-        await pod.refresh()
-        self._metrics.show(pod.address, pod.answers, pod.occupied(self._needs.size_of), self._moves.budget(pod))
-        if not pod.answers:
+    async def observe(self, predictor: Predictor) -> None:
+        """Read the index and the statistics of a predictor; the next turn plans for it."""
+        state, address = self._state, predictor.address
+        await predictor.refresh()
+        self._metrics.show(address, predictor.available, state.taken(predictor), state.budget(predictor))
+        if not predictor.available:
             return
-        self._moves.prove_found(pod, self.leads)
-        self._needs.loaded(pod.ready)
-        requests, now_s = await pod.count(), self._clock()
+        self.loader.warm_up_found(predictor, self.leads)
+        state.history.record_ready(predictor.ready)
+        requests, now_s = await predictor.count(), state.now_s
         for key, count in (requests or {}).items():
-            self._needs.usage.record(key, count, now_s)
+            state.popularity.record(key, count, now_s)
         if requests is not None:
-            self._measure(pod, now_s)
-        self._adopt(pod, now_s)
+            self._measure(predictor, now_s)
+        self._adopt(predictor, now_s)
         if self.leads:
-            for key in pod.ready:
-                if reason := self._needs.why_unload(key, pod, now_s):
-                    self._moves.unload(key, pod, reason)
-            self._repair.look(pod)
-            self.keep_spare(pod)
+            self.repair.observe(predictor)
+        if state.fleet.has(predictor):
+            self._due.addresses.add(address)
+            self._schedule()
 
-    def keep_spare(self, pod: Pod) -> None:
-        """Unloads the coldest ahead of need: a load need not wait then, for Triton takes a second to unload."""
-        spare = pod.spare.room(self._moves.budget(pod), self._limits, self._clock())
-        lack = self._moves.shortage(pod, spare)
-        if lack.nothing or not self.leads:
-            return
-        found = make_room(lack, self._needs.occupants(pod, self._clock()))
-        if not isinstance(found, float) and len(found) < len(pod.ready):  # an empty Triton helps nobody
-            for key in found:
-                self._moves.unload(key, pod, "spare room for the next load")
+    # Turns.
 
-    def complete(self) -> None:
-        """Starts loads for copies that must be there and are not, few at once: a caller's load comes first."""
-        if not self.leads:
-            return
-        for key in [*self._needs.required, *self._needs.proving]:
-            reason = "stays loaded" if key in self._needs.required else "new version"
-            self._add_copies(key, reason, free_only=False)
+    def reconcile(self) -> None:
+        """The periodic turn: follow the demand, and try again what could not be satisfied."""
+        state, now_s = self._state, self._state.now_s
+        state.popularity.loaded_versions = sum(len(predictor.ready) for predictor in state.fleet)
+        if now_s - self._pruned_s >= PRUNE_INTERVAL_S:
+            self._pruned_s = now_s
+            state.popularity.prune(self._settings.idle_ttl_s, now_s)
+        self.models_changed(state.fleet.expire_failures())
+        if self.leads:
+            self._scale(now_s)
+            self._due.keys.update(self._next_unsatisfied())
+        self._turn(self._underloaded() if self.leads else ())
 
-    def balance(self) -> None:
-        """More copies of what is too busy, fewer of what cooled down; and what a lost Triton had, on the others."""
-        now_s = self._clock()
-        busy: dict[Key, Busy] = {}
-        for pod in self._fleet:
-            for key, there in pod.busy.items():
-                busy[key] = busy.get(key, Busy()) + there
-        self._needs.usage.places = sum(len(pod.ready) for pod in self._fleet)
-        self._needs.usage.forget_idle(self._limits.idle_ttl_s, now_s)
-        self._fleet.forget_old_failures()
-        if not self.leads:
-            return
-        wanted = self._needs.wanted
-        for key in {*busy, *self._copies.watched, *(key for key, copies in wanted.items() if copies > 1)}:
-            self._count_copies(key, busy.get(key, Busy()), now_s)
-        self.complete()
-        held = Counter(key for pod in self._fleet for key in pod.ready)
-        for key in [key for key, copies in wanted.items() if copies > held[key] and self._needs.in_use(key, now_s)]:
-            self._add_copies(key, "in use", free_only=True)
-        self._bring_home(now_s)
-
-    async def _step(self, discovery: Discovery, sync_s: float) -> None:
-        await self.find(discovery)
-        for pod in self._fleet:
-            if pod.address not in self._looks:
-                self._looks[pod.address] = asyncio.create_task(every(sync_s, partial(self.look, pod)))
-        self.balance()
-
-    def _adopt(self, pod: Pod, now_s: float) -> None:
-        """What a Triton has that was not loaded by this process is wanted there, until it proves otherwise."""
-        for key in [key for key in pod.ready if not (pod.adopted and key in self._needs.wanted)]:
-            self._needs.wanted[key] = max(self._needs.wanted[key], len(self._fleet.holders(key)))
-            self._needs.usage.record(key, 0, now_s)
-        pod.adopted = True
-
-    def _count_copies(self, key: Key, busy: Busy, now_s: float) -> None:
-        copies = len(self._fleet.holders(key))
-        if not copies:
-            self._copies.forget(key)
-            return
-        change = self._copies.change(key, copies, busy, now_s)
-        wanted = min(max(1, copies + change), len(self._fleet.answering()))
-        if change and wanted != copies:
-            self._needs.wanted[key] = wanted
-            words = f"{copies} to {wanted}: {busy.waiting:.1f} requests wait, {busy.in_flight:.1f} in all"
-            self._journal.write("copies", *key, reason=words)
-
-    def _add_copies(self, key: Key, reason: str, *, free_only: bool) -> None:
-        """Loads until the version is on as many Tritons as it is to be, as far as there is room."""
-        there = {pod.address for pod in self._fleet.holders(key)} | self._moves.loading(key).keys()
-        missing = self._needs.target(key) - len(there)
-        if missing <= 0 or not self._needs.can_load(key) or self._needs.blamed(key, self._clock()):
-            return
-        for pod in self._fleet.ranked(key[0]):
-            if missing and pod.address not in there and self._may_load(key, pod, free_only=free_only):
-                self._moves.load(key, pod, reason)
-                missing -= 1
-
-    def _may_load(self, key: Key, pod: Pod, *, free_only: bool) -> bool:
-        if pod.failure(key) or self._moves.full or self._moves.loads_on(pod) >= self._limits.max_concurrent_loads:
-            return False
-        free = self._moves.lack(pod, key).nothing
-        return free if free_only else free or not self._moves.wait_s(pod, key)
-
-    def _bring_home(self, now_s: float) -> None:
-        """A Triton that came, or came back empty, takes the models that belong to it, a few at a time."""
-        answering = self._fleet.answering()
-        for pod in answering:
-            others = [len(each.ready) for each in answering if each is not pod]
-            if not others or len(pod.ready) >= EMPTY_HALF * sum(others) / len(others):
+    def execute(self, actions: Iterable[Action]) -> None:
+        """Start each load and eviction. A load that already runs goes on."""
+        for action in actions:
+            predictor = self._state.fleet.get(action.address)
+            if predictor is None:  # it went during a load, which finds out by itself
                 continue
-            for other in answering:
-                for key in other.ready - pod.ready:
-                    home = self._fleet.ranked(key[0])[0] is pod
-                    if home and self._needs.in_use(key, now_s) and self._may_load(key, pod, free_only=True):
-                        self._moves.load(key, pod, "moves home")  # the other copy is one too many then
+            if isinstance(action, Load):
+                self.loader.load(action.key, predictor, action.reason)
+                continue
+            key = action.key
+            is_new = (key, action.address) not in self._state.in_progress.unloads
+            if action.replaced:
+                self._state.desired.use(key)
+            elif is_new and key in predictor.ready:
+                self._state.desired.release(key)
+            self.loader.unload(action, predictor)
 
-    def _measure(self, pod: Pod, now_s: float) -> None:
-        """Learns the memory of a version from the GPU's, when nothing else changed there."""
-        if pod.gpu is None:
+    def evict(self, evictions: Sequence[Evict]) -> None:
+        """Execute what a load in progress has planned for its own capacity."""
+        self.execute(evictions)
+
+    def _schedule(self) -> None:
+        if self._turn_handle is None:
+            try:
+                self._turn_handle = asyncio.get_running_loop().call_soon(self._scheduled_turn)
+            except RuntimeError:  # no loop yet: the first periodic turn finds what is due
+                return
+
+    def _scheduled_turn(self) -> None:
+        self._turn_handle = None
+        try:
+            self._turn()
+        except Exception:
+            log.exception("internal error")
+
+    def _turn(self, underloaded: Sequence[tuple[Predictor, Collection[VersionKey]]] = ()) -> None:
+        due, self._due = self._due, Due()
+        if self.leads:
+            self.execute(plan(self._state, due, underloaded))
+        for key in due.keys:
+            self._note_satisfaction(key)
+        models, self._unpublished = self._unpublished, set()
+        if models:
+            self._publish(models)
+
+    def _mark_keys(self, keys: Iterable[VersionKey]) -> None:
+        """Plan for versions with a minimum in the next turn, and for the others in the next periodic one."""
+        for key in keys:
+            if self._state.desired.minimum(key):
+                self._due.keys.add(key)
+            else:
+                self._unsatisfied[key] = None
+        if self._due.keys:
+            self._schedule()
+
+    def _next_unsatisfied(self) -> list[VersionKey]:
+        """The next versions to try again; each has its turn before one has it twice."""
+        keys = list(self._unsatisfied)[:KEYS_PER_TURN]
+        for key in keys:
+            del self._unsatisfied[key]
+            self._unsatisfied[key] = None
+        return keys
+
+    def _note_satisfaction(self, key: VersionKey) -> None:
+        """Keep trying a version as long as it lacks a replica that it needs without a request."""
+        state = self._state
+        lacks = state.replicas(key) < state.desired.target(key)
+        if lacks and (not self.leads or state.desired.minimum(key) or state.is_in_use(key)):
+            self._unsatisfied[key] = None
+        else:
+            self._unsatisfied.pop(key, None)
+
+    async def _sync(self, discovery: Discovery, sync_s: float) -> None:
+        await self.discover(discovery)
+        fleet = self._state.fleet
+        for predictor in fleet:
+            if predictor.address not in self._observers:
+                task = asyncio.create_task(every(partial(self._interval_s, sync_s), partial(self.observe, predictor)))
+                self._observers[predictor.address] = task
+        self.reconcile()
+
+    def _interval_s(self, sync_s: float) -> float:
+        """Seconds between two observations of a predictor: many predictors are observed less often."""
+        return max(sync_s, len(self._state.fleet) / OBSERVATIONS_PER_S)
+
+    def _adopt(self, predictor: Predictor, now_s: float) -> None:
+        """Want what a predictor has and this process did not load, until it proves otherwise."""
+        state = self._state
+        for key in predictor.ready:
+            if not (predictor.adopted and state.desired.is_tracked(key)):
+                state.desired.adopt(key)
+                state.popularity.record(key, 0, now_s)
+        predictor.adopted = True
+
+    def _scale(self, now_s: float) -> None:
+        """Want more replicas of versions with waiting requests, and fewer of those that cooled down."""
+        concurrency: defaultdict[VersionKey, Concurrency] = defaultdict(Concurrency)
+        for predictor in self._state.fleet:
+            for key, there in predictor.concurrency.items():
+                concurrency[key] += there
+        for key in {*concurrency, *self._replica_count.pending, *self._state.desired.scaled}:
+            self._scale_one(key, concurrency.get(key, Concurrency()), now_s)
+
+    def _scale_one(self, key: VersionKey, concurrency: Concurrency, now_s: float) -> None:
+        replicas = self._state.replicas(key)
+        if not replicas:
+            self._replica_count.forget(key)
             return
-        meter = self._meters.setdefault(pod.address, Meter())
-        if measured := meter.see(pod.ready, pod.gpu.used_bytes, now_s, settled=not pod.unsettled):
-            self._needs.measured(*measured)
+        change = self._replica_count.change(key, replicas, concurrency, now_s)
+        wanted = min(max(1, replicas + change), len(self._state.fleet.available()))
+        if change and wanted != replicas:
+            self._state.desired.scale(key, wanted)
+            self._due.keys.add(key)
+            load = f"{concurrency.waiting:.1f} requests wait, {concurrency.in_flight:.1f} in all"
+            self._journal.write("replicas", *key, reason=f"{replicas} to {wanted}: {load}")
+
+    def _underloaded(self) -> list[tuple[Predictor, list[VersionKey]]]:
+        """Predictors that came, or came back empty, each with the next few versions that others hold."""
+        available = self._state.fleet.available()
+        total, others = sum(len(each.ready) for each in available), len(available) - 1
+        if others < 1:
+            return []
+        underloaded = [
+            each for each in available if len(each.ready) < REBALANCE_BELOW * (total - len(each.ready)) / others
+        ]
+        if not underloaded:
+            return []
+        keys = [key for each in available if each not in underloaded for key in each.ready]
+        start = self._rebalance_cursor % max(1, len(keys))
+        self._rebalance_cursor = start + REBALANCED_KEYS
+        keys = [*keys[start:], *keys[:start]][:REBALANCED_KEYS]
+        return [(each, keys) for each in underloaded]
+
+    def _measure(self, predictor: Predictor, now_s: float) -> None:
+        """Learn the memory of a version from the GPU's, when nothing else changed there."""
+        if predictor.gpu is None:
+            return
+        meter = self._meters.setdefault(predictor.address, MemoryMeter())
+        used_bytes, settled = predictor.gpu.used_bytes, not predictor.unsettled
+        if measured := meter.observe(predictor.ready, used_bytes, now_s, settled=settled):
+            self._state.versions.record_size(*measured)
 
 
-async def every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Does the work again and again; an error is logged and does not end it."""
+async def every(seconds: float | Callable[[], float], work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Repeat the work; an error is logged and does not end it."""
     while True:
         try:
             await work()
         except Exception:
             log.exception("internal error")
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds() if callable(seconds) else seconds)

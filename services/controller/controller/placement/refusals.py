@@ -1,34 +1,33 @@
-"""The outcomes of a load that did not succeed: refusals for want of room, and what each counts as."""
+"""Errors of refused loads, and the outcome label of each load."""
 
 from __future__ import annotations
 
 import math
 
-from controller.placement.predictor import Pod
+from controller.placement.predictor import Predictor
 from triptych.client.triton_errors import SHARED_MEMORY_HINT
 from triptych.errors import LoadFailed, Overloaded, TriptychError
 
 MAX_REASON = 1000  # characters: a refusal travels in HTTP/2 trailers, which clients limit to 8 KiB
 
 
-def full(pod: Pod, wait_s: float) -> Overloaded:
-    """The refusal of a load for which there is no room and will not be for a while."""
+def full(predictor: Predictor, wait_s: float) -> Overloaded:
+    """The refusal of a load that has to wait too long for capacity; `wait_s` is infinite for never."""
+    text = f"predictor {predictor.address} is full of models"
     if math.isinf(wait_s):
-        text = f"predictor {pod.address} is full of models that are to stay loaded; give it more room or add one"
-        return Overloaded(text)
-    text = f"predictor {pod.address} is full of models that are in use; try again in {math.ceil(wait_s)} s, or add one"
-    return Overloaded(text, retry_after_s=wait_s)
+        return Overloaded(f"{text} that are to stay loaded; give it more memory or add one")
+    return Overloaded(f"{text} that are in use; try again in {math.ceil(wait_s)} s, or add one", retry_after_s=wait_s)
 
 
 def hung(reason: str) -> bool:
-    """Whether a load failed for want of an answer, which another Triton may give."""
+    """Whether a load failed for want of an answer, which another predictor may give."""
     return reason.startswith(("Triton did not finish", "Triton has been loading"))
 
 
-def no_shared_memory(pod: Pod, wait_s: float) -> Overloaded:
-    """The refusal of a load for which there is no shared memory, when no other model may make room."""
+def no_shared_memory(predictor: Predictor, wait_s: float) -> Overloaded:
+    """The refusal of a load without shared memory, when no other version may be evicted for it."""
     again_s = 0.0 if math.isinf(wait_s) else wait_s
-    return Overloaded(f"predictor {pod.address} has no room for another model: {SHARED_MEMORY_HINT}", again_s)
+    return Overloaded(f"predictor {predictor.address} cannot hold another model: {SHARED_MEMORY_HINT}", again_s)
 
 
 def outcome_of(error: TriptychError | None) -> str:

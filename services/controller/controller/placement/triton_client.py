@@ -1,4 +1,4 @@
-"""All calls to Triton. Each has a deadline; Triton itself has none for a load that hangs."""
+"""All calls of the controller to Triton. Each has a deadline; Triton itself has none for a load that hangs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import model_config_pb2 as mc
 from tritonclient.grpc import service_pb2 as pb
 
-from controller.placement.policy.popularity import Key
+from controller.placement.policy.popularity import VersionKey
 from triptych.client.upstream import InFlightInferences, Upstream
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, Internal, LoadFailed
@@ -24,12 +24,12 @@ from triptych.protocol.tensors import decode_response, encode_request
 from triptych.runtime.addresses import join, split
 from triptych.server.inference_servicer import SERVICE
 
-LOOK_S = 2.0
-MAX_JOINED = 8  # a request of more rows is one large one rather than many small ones: a report, not popularity
-AT_ONCE = 500  # entries of an index
+CALL_TIMEOUT_S = 2.0
+MAX_BATCHED = 8  # a request of more rows is one large one rather than many small ones: a report, not popularity
+YIELD_EVERY = 500  # entries of an index
 KEY_HEADER = "triton-grpc-protocol-key"  # --grpc-restricted-protocol=model-repository:key=...
 GPU_MEMORY = "nv_gpu_memory_"  # of Triton's metrics
-DIRECT = build_opener(ProxyHandler({}))  # a proxy knows nothing of pods
+DIRECT = build_opener(ProxyHandler({}))  # a proxy cannot reach pods
 
 _VERSION_FAILED = re.compile(r"version (\d+) is at UNAVAILABLE state: (.*?);\s*(?=version \d+ is at |$)")
 
@@ -38,14 +38,14 @@ _VERSION_FAILED = re.compile(r"version (\d+) is at UNAVAILABLE state: (.*?);\s*(
 class Index:
     """The versions in a Triton's memory by their state."""
 
-    ready: frozenset[Key] = frozenset()
-    loading: frozenset[Key] = frozenset()
-    unloading: frozenset[Key] = frozenset()
+    ready: frozenset[VersionKey] = frozenset()
+    loading: frozenset[VersionKey] = frozenset()
+    unloading: frozenset[VersionKey] = frozenset()
 
 
 @dataclass(frozen=True)
 class Count:
-    """What Triton counted for a version since it was loaded; durations are sums over its requests.
+    """Statistics of a version since it was loaded; durations are sums over its requests.
 
     A request of preprocess may stand for several of its callers' (adaptive batching); `rows` are those of all.
     """
@@ -59,7 +59,7 @@ class Count:
     def use_since(self, before: Count) -> int:
         """About how many requests of callers came since then."""
         requests = self.requests - before.requests
-        return max(requests, min(self.rows - before.rows, requests * MAX_JOINED))
+        return max(requests, min(self.rows - before.rows, requests * MAX_BATCHED))
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,17 @@ class GpuMemory:
     total_bytes: int
 
 
-class Predictor(Protocol):
-    """One Triton, as residency sees it. Every method raises `StageUnavailable` or `DeadlineExceeded`."""
+class TritonApi(Protocol):
+    """The calls of placement to one Triton. Every method raises `StageUnavailable` or `DeadlineExceeded`."""
 
     address: str
 
     async def index(self, *, whole: bool) -> Index:
-        """What it holds. Only `whole` shows what is loading and unloading; it makes Triton list its folder."""
+        """Its versions. Only `whole` includes those that are loading or unloading; it makes Triton list its folder."""
         ...
 
-    async def counts(self) -> Mapping[Key, Count]:
-        """Its statistics, for what is loaded."""
+    async def counts(self) -> Mapping[VersionKey, Count]:
+        """Statistics of the loaded versions."""
         ...
 
     async def gpu_memory(self) -> GpuMemory | None:
@@ -92,15 +92,15 @@ class Predictor(Protocol):
         ...
 
     async def reason(self, model: str, version: int) -> str:
-        """Why a version is not ready, in Triton's words; empty when it gives none."""
+        """Triton's reason for a version that is not ready; empty without one."""
         ...
 
     async def load(self, model: str, config: mc.ModelConfig, versions: Iterable[int], timeout_s: float) -> None:
-        """Makes just these versions of the model ready. Raises `LoadFailed` too."""
+        """Make exactly these versions of the model ready. Raises `LoadFailed` too."""
         ...
 
     async def unload(self, model: str) -> None:
-        """Begins to unload all versions. It answers what it has taken before, and refuses what comes."""
+        """Begin to unload all versions. Triton answers accepted requests and refuses new ones."""
         ...
 
     async def infer(self, model: str, version: int, tensors: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:
@@ -110,7 +110,7 @@ class Predictor(Protocol):
     async def close(self) -> None: ...
 
 
-class Triton:
+class TritonClient:
     """A Triton by its gRPC address, host:port. `metrics_port` is that of its Prometheus endpoint, 0 for none.
 
     `key` is what a Triton wants from who loads and unloads; one that wants nothing ignores it.
@@ -125,17 +125,17 @@ class Triton:
         self._metrics = f"http://{join(host, metrics_port)}/metrics" if metrics_port else ""
 
     async def index(self, *, whole: bool) -> Index:
-        states: dict[str, set[Key]] = {"READY": set(), "LOADING": set(), "UNLOADING": set()}
+        states: dict[str, set[VersionKey]] = {"READY": set(), "LOADING": set(), "UNLOADING": set()}
         for number, model in enumerate((await self._index(only_ready=not whole)).models, start=1):
             if model.state in states and model.version:
                 states[model.state].add((model.name, int(model.version)))
-            if not number % AT_ONCE:  # 5,000 models are 5 ms, too long for whoever else has something to do
+            if not number % YIELD_EVERY:  # 5,000 models are 5 ms, too long for whoever else has something to do
                 await asyncio.sleep(0)
         return Index(*(frozenset(keys) for keys in states.values()))
 
-    async def counts(self) -> Mapping[Key, Count]:
+    async def counts(self) -> Mapping[VersionKey, Count]:
         response: pb.ModelStatisticsResponse = await self._upstream.call(
-            "ModelStatistics", pb.ModelStatisticsRequest(), Call.within(LOOK_S)
+            "ModelStatistics", pb.ModelStatisticsRequest(), Call.within(CALL_TIMEOUT_S)
         )
         return {(model.name, int(model.version)): _count(model) for model in response.model_stats}
 
@@ -146,7 +146,7 @@ class Triton:
 
     async def is_ready(self, model: str, version: int) -> bool:
         request = pb.ModelReadyRequest(name=model, version=str(version))
-        response: pb.ModelReadyResponse = await self._upstream.call("ModelReady", request, Call.within(LOOK_S))
+        response: pb.ModelReadyResponse = await self._upstream.call("ModelReady", request, Call.within(CALL_TIMEOUT_S))
         return bool(response.ready)
 
     async def reason(self, model: str, version: int) -> str:
@@ -167,7 +167,7 @@ class Triton:
 
     async def unload(self, model: str) -> None:
         request = pb.RepositoryModelUnloadRequest(model_name=model)
-        await self._upstream.call("RepositoryModelUnload", request, Call.within(LOOK_S))
+        await self._upstream.call("RepositoryModelUnload", request, Call.within(CALL_TIMEOUT_S))
 
     async def infer(self, model: str, version: int, tensors: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:
         request = encode_request(pb.ModelInferRequest(model_name=model, model_version=str(version)), tensors)
@@ -179,7 +179,7 @@ class Triton:
     async def _index(self, *, only_ready: bool) -> pb.RepositoryIndexResponse:
         request = pb.RepositoryIndexRequest(ready=only_ready)
         response: pb.RepositoryIndexResponse = await self._upstream.call(
-            "RepositoryIndex", request, Call.within(LOOK_S)
+            "RepositoryIndex", request, Call.within(CALL_TIMEOUT_S)
         )
         return response
 
@@ -211,7 +211,7 @@ def _count(model: pb.ModelStatistics) -> Count:
 def _gpu_memory(url: str) -> GpuMemory | None:
     sums = {"nv_gpu_memory_used_bytes": 0.0, "nv_gpu_memory_total_bytes": 0.0}
     try:
-        with DIRECT.open(url, timeout=LOOK_S) as response:
+        with DIRECT.open(url, timeout=CALL_TIMEOUT_S) as response:
             text: str = response.read().decode()
         # The rest is 12 lines for each model: to parse them took 37 ms of each second with 200 models (2026-11-29).
         lines = [line for line in text.splitlines(keepends=True) if GPU_MEMORY in line]

@@ -17,10 +17,10 @@ import numpy as np
 from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.metrics import ControllerMetrics
-from controller.placement.policy.popularity import Key
-from controller.placement.predictor import Pod
+from controller.placement.policy.popularity import VersionKey
+from controller.placement.predictor import Predictor
 from controller.placement.refusals import MAX_REASON
-from controller.placement.settings import Limits
+from controller.placement.settings import PlacementSettings
 from triptych.client.triton_errors import inference_error
 from triptych.contract import Contract, Plan, Scalar
 from triptych.contract.schema.examples import Example, arrays_of, mismatch
@@ -46,23 +46,23 @@ _PATH: Final = re.compile(r"(?:/[\w.@+-]+)+/([\w.@+-]+)")
 
 
 class _Refused(Exception):
-    """Triton answered made-up rows with an error, in its own words."""
+    """Triton answered made-up rows with an error, which is the message."""
 
 
 class WarmUp:
-    """Sends made-up rows to one version on one Triton. Nothing of it is kept between two calls."""
+    """Sends made-up rows to one version on one predictor. Keeps no state between two calls."""
 
-    def __init__(self, limits: Limits, metrics: ControllerMetrics) -> None:
-        self._limits, self._metrics = limits, metrics
+    def __init__(self, settings: PlacementSettings, metrics: ControllerMetrics) -> None:
+        self._settings, self._metrics = settings, metrics
 
-    async def check(self, key: Key, pod: Pod, contract: Contract, config: mc.ModelConfig) -> None:
+    async def check(self, key: VersionKey, predictor: Predictor, contract: Contract, config: mc.ModelConfig) -> None:
         """Raises `LoadFailed` when the version does not answer as its contract says.
 
-        Raises `Unavailable` or `DeadlineExceeded` when the Triton is gone or too busy, which is not the model's fault.
+        Raises `Unavailable` or `DeadlineExceeded` if the predictor is gone or too busy, which is not the model's fault.
         """
         start, outcome, reason = time.perf_counter(), "unavailable", ""
         try:
-            reason = await self._check(key, pod, contract, config)
+            reason = await self._check(key, predictor, contract, config)
             outcome = "unclear" if reason else "ok"
         except LoadFailed as error:
             outcome, reason = "failed", error.reason
@@ -74,30 +74,38 @@ class WarmUp:
             seconds = time.perf_counter() - start
             self._metrics.warm_ups.labels(outcome).inc()
             self._metrics.warm_up_seconds.observe(seconds)
-            facts = {"model": key[0], "version": key[1], "predictor": pod.address, "outcome": outcome, "reason": reason}
+            facts = {
+                "model": key[0],
+                "version": key[1],
+                "predictor": predictor.address,
+                "outcome": outcome,
+                "reason": reason,
+            }
             level = logging.INFO if outcome == "ok" else logging.WARNING
             log.log(level, "warm-up", extra={k: v for k, v in facts.items() if v} | {"seconds": round(seconds, 4)})
 
-    async def _check(self, key: Key, pod: Pod, contract: Contract, config: mc.ModelConfig) -> str:
-        """Why the warm-up says nothing about the model; empty when it has passed."""
-        call, plan = Call.within(self._limits.warm_up_timeout_s), Plan(contract)
-        most = min(self._limits.warm_up_rows, config.max_batch_size or contract.max_rows)
-        unclear = await self._send_made_up(key, pod, plan, 1, call)
+    async def _check(self, key: VersionKey, predictor: Predictor, contract: Contract, config: mc.ModelConfig) -> str:
+        """Why the warm-up proves nothing about the model; empty when it has passed."""
+        call, plan = Call.within(self._settings.warm_up_timeout_s), Plan(contract)
+        most = min(self._settings.warm_up_rows, config.max_batch_size or contract.max_rows)
+        unclear = await self._send_made_up(key, predictor, plan, 1, call)
         several = min(most, max(2, MAX_BYTES // _row_bytes(contract)))
         if several > 1 and not unclear:
             answered = f"; one row is answered, {several} are not: is the first dimension fixed?"
-            unclear = await self._send_made_up(key, pod, plan, several, call, answered)
+            unclear = await self._send_made_up(key, predictor, plan, several, call, answered)
         for example in contract.examples or ():
-            await self._send_example(key, pod, plan, example, call)
+            await self._send_example(key, predictor, plan, example, call)
             unclear = ""
         return unclear
 
-    async def _send_made_up(self, key: Key, pod: Pod, plan: Plan, rows: int, call: Call, answered: str = "") -> str:
-        """Why the answer says nothing; empty when it is good."""
+    async def _send_made_up(
+        self, key: VersionKey, predictor: Predictor, plan: Plan, rows: int, call: Call, answered: str = ""
+    ) -> str:
+        """Why the answer proves nothing; empty when it is good."""
         tensors, plausible = await asyncio.to_thread(model_inputs, plan, rows)
         sent = f"{rows} made-up row{'s' * (rows > 1)}"
         try:
-            outputs = await self._infer(key, pod, tensors, call)
+            outputs = await self._infer(key, predictor, tensors, call)
             plan.check_model_outputs(outputs, rows)
         except _Refused as error:
             text = f"want {_described(plan.contract, tensors)}, Triton answers: {error}{answered}"
@@ -110,12 +118,14 @@ class WarmUp:
             raise _failed(key, text)
         return text and f"made-up rows may be none for this model: {text}"[:MAX_REASON]
 
-    async def _send_example(self, key: Key, pod: Pod, plan: Plan, example: Example, call: Call) -> None:
+    async def _send_example(
+        self, key: VersionKey, predictor: Predictor, plan: Plan, example: Example, call: Call
+    ) -> None:
         what = f"example '{example.name}'"
         try:
             sent = arrays_of(plan.contract.inputs, example.inputs)
             rows, tensors = plan.check_inputs(sent), await asyncio.to_thread(plan.preprocess, sent)
-            outputs = await self._infer(key, pod, tensors, call)
+            outputs = await self._infer(key, predictor, tensors, call)
             answer = await asyncio.to_thread(_answer, plan, outputs, rows, example.parameters)
         except _Refused as error:
             raise _failed(key, f"{what}: Triton answers: {error}") from error
@@ -124,32 +134,34 @@ class WarmUp:
         if difference := mismatch(plan.contract.outputs, example, answer):
             raise _failed(key, f"{what}: {difference}")
 
-    async def _infer(self, key: Key, pod: Pod, tensors: Mapping[str, Array], call: Call) -> dict[str, Array]:
-        """Raises `_Refused` for what is the model's own doing."""
+    async def _infer(
+        self, key: VersionKey, predictor: Predictor, tensors: Mapping[str, Array], call: Call
+    ) -> dict[str, Array]:
+        """Raises `_Refused` for a fault of the model itself."""
         try:
-            return await pod.infer(key, tensors, call.remaining_s())
+            return await predictor.infer(key, tensors, call.remaining_s())
         except NotLoaded as error:
             raise Unavailable(f"{key[0]} was loaded and is gone again: {error}") from error
         except StageUnavailable as error:
-            await pod.refresh()
-            raise Unavailable(str(error)) if pod.answers else error from error
+            await predictor.refresh()
+            raise Unavailable(str(error)) if predictor.available else error from error
         except Overloaded:
             raise
         except Internal as error:
-            if isinstance(meaning := inference_error("predictor", pod.address, error.details), Overloaded):
+            if isinstance(meaning := inference_error("predictor", predictor.address, error.details), Overloaded):
                 raise meaning from error
             raise _Refused(_tidy(error.details)) from error
         except DeadlineExceeded as error:
-            await pod.refresh()
-            if pod.blind or not pod.answers:  # it answers nobody at this moment
+            await predictor.refresh()
+            if predictor.stale or not predictor.available:  # it answers nobody at this moment
                 raise
-            raise _Refused(f"nothing within {self._limits.warm_up_timeout_s:g} s, the limit of a warm-up") from error
+            raise _Refused(f"nothing within {self._settings.warm_up_timeout_s:g} s, the limit of a warm-up") from error
 
 
 def model_inputs(plan: Plan, rows: int) -> tuple[dict[str, Array], bool]:
-    """What preprocess makes of made-up rows, and whether a model that refuses it is at fault.
+    """Model inputs from made-up rows, and whether a model that refuses them is at fault.
 
-    Nobody can make up text, pictures, or a size that the contract leaves open.
+    Text, pictures and open sizes cannot be made up.
     """
     contract = plan.contract
     known = all(spec.datatype != "BYTES" and -1 not in spec.shape[1:] for spec in contract.model.inputs)
@@ -171,7 +183,7 @@ def _answer(plan: Plan, outputs: Mapping[str, Array], rows: int, parameters: Map
 
 
 def _bad_values(plan: Plan, outputs: Mapping[str, Array]) -> str:
-    """What is wrong with values of the right shapes: they are not finite, or postprocess cannot take them."""
+    """The fault of values with the right shapes: they are not finite, or postprocess cannot take them."""
     for spec in plan.contract.model.outputs:
         if spec.datatype in FLOATS and spec.finite is not False and not np.isfinite(outputs[spec.name]).all():
             return f"model output '{spec.name}': want finite values, got NaN or infinity (`finite: false` allows them)"
@@ -182,7 +194,7 @@ def _bad_values(plan: Plan, outputs: Mapping[str, Array]) -> str:
     return ""
 
 
-def _failed(key: Key, text: str) -> LoadFailed:
+def _failed(key: VersionKey, text: str) -> LoadFailed:
     return LoadFailed(key[0], f"version {key[1]} fails its warm-up: {text}"[:MAX_REASON])
 
 
@@ -193,5 +205,5 @@ def _described(contract: Contract, tensors: Mapping[str, Array]) -> str:
 
 
 def _tidy(text: str) -> str:
-    """One line; of a path, which is the Triton's own, the last part."""
+    """One line; of Triton's own paths only the last part."""
     return _PATH.sub(r"\1", " ".join(text.split()))

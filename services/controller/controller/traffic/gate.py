@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from controller.catalog.entities import Model
-from controller.placement.policy.popularity import Key
+from controller.placement.policy.popularity import VersionKey
 
 WAITING = "it has not been loaded yet; its share comes into force when it has"
 WAITS_FOR_OTHERS = "it is loaded, and its share comes into force with those of the versions that are not yet"
@@ -32,8 +32,8 @@ class TrafficGate:
     """Remembers successful loads, failed loads, and the previous shares of each model."""
 
     def __init__(self) -> None:
-        self._proven: dict[Key, str] = {}  # digest of the contract of a successful load
-        self._failed: set[Key] = set()  # and not ready since
+        self._proven: dict[VersionKey, str] = {}  # digest of the contract of a successful load
+        self._failed: set[VersionKey] = set()  # and not ready since
         self._before: dict[str, Shares] = {}
 
     def decide(self, model: Model, ready: Mapping[int, object], failures: Mapping[int, str]) -> TrafficDecision:

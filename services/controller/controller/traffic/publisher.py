@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from controller.catalog.entities import Catalog, Model
 from controller.journal import Journal
-from controller.placement.placement import Residency
+from controller.placement.placement import Placement
 from controller.traffic.gate import TrafficDecision, TrafficGate
 from controller.traffic.model_state import ModelState
 from controller.traffic.split import format_split
@@ -22,12 +22,12 @@ class Publisher:
         self._gate = TrafficGate()
         self._catalog = Catalog()
         self._traffic: dict[str, TrafficDecision] = {}
-        self._residency: Residency | None = None
+        self._placement: Placement | None = None
         self._listeners: list[Callable[[set[str]], None]] = []
 
-    def attach(self, residency: Residency) -> None:
+    def attach(self, placement: Placement) -> None:
         """Set the placement, which calls `models_changed`."""
-        self._residency = residency
+        self._placement = placement
 
     def add_listener(self, listener: Callable[[set[str]], None]) -> None:
         """Call `listener` with the names of models whose state changed."""
@@ -36,14 +36,15 @@ class Publisher:
     def set_catalog(self, catalog: Catalog) -> None:
         """Take a new catalog, and publish the models that changed."""
         before, self._catalog = self._catalog, catalog
-        self._gate.prune(catalog.models)
-        self._watch_hub.catalog = catalog
-        if self._residency is not None:
-            self._residency.set_catalog(catalog)
         gone = before.models.keys() - catalog.models.keys()
+        if gone:
+            self._gate.prune(catalog.models)
+        self._watch_hub.catalog = catalog
+        if self._placement is not None:
+            self._placement.set_catalog(catalog)
         for name in gone:
             self._traffic.pop(name, None)
-        changed = {name for name, model in catalog.models.items() if before.models.get(name) != model}
+        changed = {name for name, model in catalog.models.items() if before.models.get(name) is not model}
         self._publish(changed, gone)
 
     def models_changed(self, names: set[str]) -> None:
@@ -60,19 +61,17 @@ class Publisher:
     def model_state(self, name: str) -> ModelState | None:
         """The state of one model; None if it is not served."""
         model = self._catalog.models.get(name)
-        if model is None or self._residency is None:
+        if model is None or self._placement is None:
             return None
         traffic = self._traffic[name]
         return ModelState(
             traffic=traffic.in_force,
-            ready=self._residency.fleet.placement(name),
-            failures=self._residency.last_failures(name, model.versions),
+            ready=self._placement.fleet.ready_addresses(name),
+            failures=self._placement.last_failures(name, model.versions),
             held_back=traffic.held_back,
-            desired_replicas=max(
-                (self._residency.needs.target((name, version)) for version in model.versions), default=0
-            ),
-            failing=self._residency.failing(name, model.versions),
-            trying=self._residency.trying(name, model.versions),
+            desired_replicas=max((self._placement.target((name, version)) for version in model.versions), default=0),
+            failing=self._placement.failing(name, model.versions),
+            trying=self._placement.trying(name, model.versions),
         )
 
     def _publish(self, changed: Iterable[str], gone: Iterable[str]) -> None:
@@ -84,13 +83,13 @@ class Publisher:
     def _message(self, model: Model) -> cp.Model:
         ready: Mapping[int, tuple[str, ...]] = {}
         failures: Mapping[int, str] = {}
-        if self._residency is not None:
-            ready = self._residency.fleet.placement(model.name)
-            failures = self._residency.failures(model.name, model.versions)
+        if self._placement is not None:
+            ready = self._placement.fleet.ready_addresses(model.name)
+            failures = self._placement.failures(model.name, model.versions)
         before, now = self._traffic.get(model.name), self._gate.decide(model, ready, failures)
         self._traffic[model.name] = now
-        if self._residency is not None:
-            self._residency.serve(model.name, _active(now.in_force), now.to_prove)
+        if self._placement is not None:
+            self._placement.serve(model.name, _active(now.in_force), now.to_prove)
         if before is not None and before.in_force != now.in_force:
             change = " to ".join(format_split(_active(each.in_force)) for each in (before, now))
             self._journal.write("traffic", model.name, reason=change)

@@ -1,4 +1,4 @@
-"""Who has to go when something is to be loaded. Pure."""
+"""Choice of the versions that are evicted when a predictor lacks capacity. Pure."""
 
 from __future__ import annotations
 
@@ -6,71 +6,81 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from controller.placement.policy.popularity import Key
+from controller.placement.policy.popularity import VersionKey
 
 
 @dataclass(frozen=True)
-class Room:
-    """An amount of room, or a limit of it: loaded versions and bytes."""
+class Capacity:
+    """An amount of loaded versions and of bytes, or a limit of both."""
 
     models: int = 0
     bytes: int = 0
 
-    def __add__(self, other: Room) -> Room:
-        return Room(self.models + other.models, self.bytes + other.bytes)
+    def __add__(self, other: Capacity) -> Capacity:
+        return Capacity(self.models + other.models, self.bytes + other.bytes)
 
-    def lacks(self, budget: Room) -> Room:
-        """How much this is over a budget in which 0 is no limit."""
-        return Room(
+    def __sub__(self, other: Capacity) -> Capacity:
+        """The rest after `other`, at least 0."""
+        return Capacity(max(0, self.models - other.models), max(0, self.bytes - other.bytes))
+
+    def excess_over(self, budget: Capacity) -> Capacity:
+        """The part of this above a budget in which 0 is no limit."""
+        return Capacity(
             max(0, self.models - budget.models) if budget.models else 0,
             max(0, self.bytes - budget.bytes) if budget.bytes else 0,
         )
 
     @property
-    def nothing(self) -> bool:
+    def is_zero(self) -> bool:
         return not (self.models or self.bytes)
 
-    def share(self, percent: float) -> Room:
-        """So many percent of a budget: at least one model of a limited number, and never all of them."""
+    def share(self, percent: float) -> Capacity:
+        """A percentage of a budget: at least one model of a limited number, and never all of them."""
         models = min(math.ceil(self.models * percent / 100), max(0, self.models - 1))
-        return Room(models, int(self.bytes * percent / 100))
+        return Capacity(models, int(self.bytes * percent / 100))
 
 
-@dataclass(frozen=True)
-class Occupant:
-    """A loaded version that might go. `goes_in_s` is 0 for now, infinite for never; `coldness` is sorted by."""
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A loaded version that eviction may choose, the least `coldness` first.
 
-    key: Key
+    `evictable_in_s` is 0 for now and infinite for never.
+    """
+
+    key: VersionKey
     bytes: int
-    goes_in_s: float
+    evictable_in_s: float
     coldness: tuple[float, float]
 
 
-def make_room(lack: Room, occupants: Collection[Occupant]) -> Sequence[Key] | float:
-    """The coldest that free what lacks; or the seconds until enough may go, infinite if they never will."""
-    candidates = sorted((each for each in occupants if each.goes_in_s <= 0), key=lambda each: each.coldness)
-    chosen: list[Occupant] = []
-    for candidate in candidates:
-        if _covers(chosen, lack):
+def choose_victims(deficit: Capacity, candidates: Collection[Candidate]) -> Sequence[VersionKey] | float:
+    """The coldest candidates that free the deficit.
+
+    If they are not enough: the seconds until enough of them are evictable, infinite for never.
+    """
+    evictable = sorted((each for each in candidates if each.evictable_in_s <= 0), key=lambda each: each.coldness)
+    victims: list[Candidate] = []
+    for candidate in evictable:
+        if _covers(victims, deficit):
             break
-        chosen.append(candidate)
-    if not _covers(chosen, lack):
-        return _wait_s(lack, occupants)
-    for candidate in reversed(chosen):  # a large one makes smaller, warmer ones unnecessary
-        without = [each for each in chosen if each is not candidate]
-        if _covers(without, lack):
-            chosen = without
-    return [each.key for each in chosen]
+        victims.append(candidate)
+    if not _covers(victims, deficit):
+        return _wait_s(deficit, candidates)
+    for victim in reversed(victims):  # a large one makes smaller, warmer ones unnecessary
+        others = [each for each in victims if each is not victim]
+        if _covers(others, deficit):
+            victims = others
+    return [each.key for each in victims]
 
 
-def _covers(chosen: Collection[Occupant], lack: Room) -> bool:
-    return len(chosen) >= lack.models and sum(each.bytes for each in chosen) >= lack.bytes
+def _covers(victims: Collection[Candidate], deficit: Capacity) -> bool:
+    return len(victims) >= deficit.models and sum(each.bytes for each in victims) >= deficit.bytes
 
 
-def _wait_s(lack: Room, occupants: Collection[Occupant]) -> float:
-    may_go: list[Occupant] = []
-    for each in sorted(occupants, key=lambda each: each.goes_in_s):
-        may_go.append(each)
-        if _covers(may_go, lack):
-            return each.goes_in_s
+def _wait_s(deficit: Capacity, candidates: Collection[Candidate]) -> float:
+    evictable: list[Candidate] = []
+    for each in sorted(candidates, key=lambda each: each.evictable_in_s):
+        evictable.append(each)
+        if _covers(evictable, deficit):
+            return each.evictable_in_s
     return math.inf

@@ -1,73 +1,77 @@
-"""How much memory a loaded version takes: measured, else declared, else estimated. Pure.
+"""The memory of a loaded version: measured, else declared, else estimated. Pure.
 
-Measured: the change of a Triton's GPU memory over a load during which nothing else was loaded or unloaded there.
-Declared: `placement.memory` of the ServedModel. Estimated: size of the version's files times `estimate_factor` plus
-`estimate_base_bytes`; the defaults are those of a small ONNX model in a Triton without GPU, a process of 32 MiB for
-each version.
+Measured: the growth of a predictor's GPU memory over a load during which nothing else was loaded or unloaded there.
+Declared: `placement.memory` of the ServedModel. Estimated: the size of the version's files times `estimate_factor` plus
+`estimate_base_bytes`. The defaults fit a small ONNX model in a Triton without GPU, with a process of 32 MiB for each
+version.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Literal
 
-from controller.placement.policy.popularity import Key
-from controller.placement.settings import Limits
+from controller.placement.policy.popularity import VersionKey
+from controller.placement.settings import PlacementSettings
 
 Source = Literal["measured", "declared", "estimated"]
-REST_S = 5.0  # Triton reads its GPU's memory every 2 s
+SETTLE_S = 5.0  # Triton reads its GPU's memory every 2 s
 
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of one loaded version, and how they are known."""
+    """Bytes of one loaded version, and their source."""
 
     bytes: int
     source: Source
 
 
-class Memory:
+class MemorySizes:
     """Sizes of versions."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._measured: dict[Key, Size] = {}
+    def __init__(self, settings: PlacementSettings) -> None:
+        self._settings = settings
+        self._measured: dict[VersionKey, Size] = {}
 
-    def size(self, key: Key, declared_bytes: int, file_bytes: int) -> Size:
-        """`declared_bytes` 0: nothing is declared."""
+    def size(self, key: VersionKey, declared_bytes: int, file_bytes: int) -> Size:
+        """`declared_bytes` is 0 if nothing is declared."""
         if measured := self._measured.get(key):
             return measured
         if declared_bytes:
             return Size(declared_bytes, "declared")
-        return Size(int(file_bytes * self._limits.estimate_factor) + self._limits.estimate_base_bytes, "estimated")
+        settings = self._settings
+        return Size(int(file_bytes * settings.estimate_factor) + settings.estimate_base_bytes, "estimated")
 
-    def measured(self, key: Key, grown_bytes: int) -> None:
-        """What the memory of a Triton grew by: the most of all times, for a pool of memory may hide a part."""
+    def record(self, key: VersionKey, grown_bytes: int) -> None:
+        """Record the growth of a predictor's memory. The largest counts, for a memory pool may hide a part."""
         known = self._measured.get(key)
         if grown_bytes > (known.bytes if known else 0):
             self._measured[key] = Size(grown_bytes, "measured")
 
-    def keep(self, known: Mapping[str, object]) -> None:
-        """Forgets models that are gone."""
-        self._measured = {key: size for key, size in self._measured.items() if key[0] in known}
+    def prune(self, models: Container[str]) -> None:
+        """Forget models that are not among these."""
+        self._measured = {key: size for key, size in self._measured.items() if key[0] in models}
 
 
-class Meter:
-    """Compares the memory of one Triton at rest before and after one version came."""
+class MemoryMeter:
+    """Compares the memory of one predictor at rest before and after one version was loaded."""
 
     def __init__(self) -> None:
-        self._rest: tuple[frozenset[Key], int] | None = None  # what was ready, and the bytes in use
-        self._same: tuple[frozenset[Key] | None, float] = (None, 0.0)  # what is ready, and since when
+        self._at_rest: tuple[frozenset[VersionKey], int] | None = None  # the ready versions, and the bytes in use
+        self._ready: frozenset[VersionKey] | None = None
+        self._since_s = 0.0
 
-    def see(self, ready: frozenset[Key], used_bytes: int, now_s: float, *, settled: bool) -> tuple[Key, int] | None:
-        """A version and the bytes that it took, when that can be told."""
-        if not settled or ready != self._same[0]:
-            self._same = (ready, now_s)
+    def observe(
+        self, ready: frozenset[VersionKey], used_bytes: int, now_s: float, *, settled: bool
+    ) -> tuple[VersionKey, int] | None:
+        """The version that was loaded and the bytes that it took, if that is certain."""
+        if not settled or ready != self._ready:
+            self._ready, self._since_s = ready, now_s
             return None
-        if now_s - self._same[1] < REST_S:
+        if now_s - self._since_s < SETTLE_S:
             return None
-        before, self._rest = self._rest, (ready, used_bytes)
+        before, self._at_rest = self._at_rest, (ready, used_bytes)
         if before is None or not before[0] < ready or len(ready - before[0]) != 1:
             return None
         (key,) = ready - before[0]

@@ -1,9 +1,9 @@
-"""How much each version is used: what decides who keeps its place. Pure.
+"""Popularity of each version: the versions with the least are evicted first. Pure.
 
-A request counts one, and half as much after `half_life_s`, or after `half_life_requests` for each loaded version,
-whichever is later. So the score is the number of requests lately, and by it the version with the fewest goes first:
-popular models stay through a burst of rare ones, which least-recently-used forgets, and a quiet night is not forgotten
-popularity. With `half_life_s` 0 it is least-recently-used. `python -m benchmarks policy` compares them.
+A request counts one. It counts half after `half_life_s`, or after `half_life_requests` for each loaded version,
+whichever is later. So the score is the number of recent requests. Popular models survive a burst of rare ones, which
+defeats least-recently-used, and a quiet night does not erase popularity. With `half_life_s` 0 the order is
+least-recently-used. `python -m benchmarks policy` compares them.
 """
 
 from __future__ import annotations
@@ -11,77 +11,82 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-Key = tuple[str, int]  # model and version
+VersionKey = tuple[str, int]  # model and version
 
-DECAYED = 40  # half-lives after which a count is nothing
-RATE_S = 60.0  # half-life of the rate that is shown
+DECAYED = 40  # half-lives after which a count is negligible
+RATE_HALF_LIFE_S = 60.0  # of the rate that is shown
 
 
 @dataclass(slots=True)
-class _Use:
+class _Score:
     score: float = 0.0
     scored_s: float = 0.0  # on the clock of the scores
     rate: float = 0.0
     last_s: float = -math.inf
 
 
-class Usage:
-    """Counts of use by version, over all Tritons. `now_s` is any clock that never goes back.
+class Popularity:
+    """Request counts by version, over all predictors. `now_s` is any clock that never goes back.
 
-    `places` is the number of versions that are loaded; whoever knows it sets it.
+    `loaded_versions` is the number of loaded versions, which the reconciler sets.
     """
 
     def __init__(self, half_life_s: float, half_life_requests: float = 0.0) -> None:
-        self.places = 0
+        self.loaded_versions = 0
         self._half_life_s, self._half_life_requests = half_life_s, half_life_requests
-        self._uses: dict[Key, _Use] = {}
-        self._clock_s = 0.0  # what scores fade by: never faster than time, and slower with little traffic
-        self._seen_s = -math.inf  # when it was looked at last
-        self._elapsed_s = 0.0  # since the look before, as far as no request has used it up
+        self._scores: dict[VersionKey, _Score] = {}
+        self._clock_s = 0.0  # by which scores decay: never faster than time, and slower with little traffic
+        self._seen_s = -math.inf  # the time of the last record
+        self._elapsed_s = 0.0  # since the record before, as far as no request has used it up
 
-    def record(self, key: Key, requests: float, now_s: float) -> None:
-        """So many requests were seen for the version."""
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def record(self, key: VersionKey, requests: float, now_s: float) -> None:
+        """Add requests for the version; 0 marks it as used."""
         self._advance(requests, now_s)
-        use = self._uses.setdefault(key, _Use())
-        use.score = self._faded(use) + requests
-        use.rate = _decayed(use.rate, now_s - use.last_s, RATE_S) + requests
-        use.scored_s, use.last_s = self._clock_s, now_s
+        score = self._scores.setdefault(key, _Score())
+        score.score = self._faded(score) + requests
+        score.rate = _decayed(score.rate, now_s - score.last_s, RATE_HALF_LIFE_S) + requests
+        score.scored_s, score.last_s = self._clock_s, now_s
 
-    def coldness(self, key: Key) -> tuple[float, float]:
-        """What to sort by: the first goes first."""
-        use = self._uses.get(key)
-        return (self._faded(use), use.last_s) if use else (0.0, -math.inf)
+    def coldness(self, key: VersionKey) -> tuple[float, float]:
+        """The sort key of eviction: the least is evicted first."""
+        score = self._scores.get(key)
+        return (self._faded(score), score.last_s) if score else (0.0, -math.inf)
 
-    def requests_per_s(self, key: Key, now_s: float) -> float:
-        """The rate lately; 0 when nothing is remembered."""
-        use = self._uses.get(key)
-        return _decayed(use.rate, now_s - use.last_s, RATE_S) * math.log(2) / RATE_S if use else 0.0
+    def requests_per_s(self, key: VersionKey, now_s: float) -> float:
+        """The recent rate; 0 for an unknown version."""
+        score = self._scores.get(key)
+        if score is None:
+            return 0.0
+        return _decayed(score.rate, now_s - score.last_s, RATE_HALF_LIFE_S) * math.log(2) / RATE_HALF_LIFE_S
 
-    def idle_s(self, key: Key, now_s: float) -> float:
+    def idle_s(self, key: VersionKey, now_s: float) -> float:
         """Seconds since the last request; infinite when there was none."""
-        use = self._uses.get(key)
-        return now_s - use.last_s if use else math.inf
+        score = self._scores.get(key)
+        return now_s - score.last_s if score else math.inf
 
-    def forget_idle(self, longer_than_s: float, now_s: float) -> None:
-        """Drops what no longer matters to any decision; 0 is never."""
-        limit_s, limit = longer_than_s or math.inf, self._half_life_s * DECAYED
-        self._uses = {
-            key: use
-            for key, use in self._uses.items()
-            if now_s - use.last_s < limit_s or self._clock_s - use.scored_s < limit
+    def prune(self, idle_s: float, now_s: float) -> None:
+        """Forget versions whose score no longer matters and that were idle for that long; 0 is never."""
+        limit_s, limit = idle_s or math.inf, self._half_life_s * DECAYED
+        self._scores = {
+            key: score
+            for key, score in self._scores.items()
+            if now_s - score.last_s < limit_s or self._clock_s - score.scored_s < limit
         }
 
     def _advance(self, requests: float, now_s: float) -> None:
         if now_s > self._seen_s:
             self._elapsed_s = now_s - self._seen_s if math.isfinite(self._seen_s) else 0.0
             self._seen_s = now_s
-        places = self.places * self._half_life_requests
-        step_s = min(self._elapsed_s, requests * self._half_life_s / places if places else math.inf)
+        per_half_life = self.loaded_versions * self._half_life_requests
+        step_s = min(self._elapsed_s, requests * self._half_life_s / per_half_life if per_half_life else math.inf)
         self._clock_s += step_s
         self._elapsed_s -= step_s
 
-    def _faded(self, use: _Use) -> float:
-        return _decayed(use.score, self._clock_s - use.scored_s, self._half_life_s)
+    def _faded(self, score: _Score) -> float:
+        return _decayed(score.score, self._clock_s - score.scored_s, self._half_life_s)
 
 
 def _decayed(score: float, after_s: float, half_life_s: float) -> float:

@@ -1,0 +1,107 @@
+"""Facts of the versions in the catalog: configuration, contract, memory, and whether the files are as published."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+from tritonclient.grpc import model_config_pb2 as mc
+
+from controller.catalog.entities import Catalog, Model, Version
+from controller.placement.policy.memory import MemorySizes, Size
+from controller.placement.policy.popularity import VersionKey
+from controller.placement.settings import PlacementSettings
+from triptych.contract import Contract
+
+
+class Seals(Protocol):
+    """Tells whether the files of versions are as published."""
+
+    def check(self, model: str, number: int, loaded: bool) -> str:
+        """Why the version must not be loaded, '' if it may be. Called before and after (`loaded`) a load; blocks."""
+        ...
+
+    def load_failed(self, model: str, number: int) -> None:
+        """Triton could not load it."""
+        ...
+
+
+class VersionFacts:
+    """Facts of all versions in the catalog."""
+
+    def __init__(self, settings: PlacementSettings) -> None:
+        self.catalog = Catalog()
+        self.seals: Seals | None = None  # None: any files may be loaded
+        self.revision = 0  # changes with any size
+        self._memory = MemorySizes(settings)
+        self._sizes: dict[VersionKey, Size] = {}  # computed since they changed last
+
+    def set_catalog(self, catalog: Catalog, changed: Collection[str]) -> None:
+        """Replace the catalog; `changed` are the models that are new, different or gone."""
+        self.catalog = catalog
+        if changed:
+            self.revision += 1
+            self._sizes = {key: size for key, size in self._sizes.items() if key[0] not in changed}
+            self._memory.prune(catalog.models)
+
+    def model(self, name: str) -> Model | None:
+        return self.catalog.models.get(name)
+
+    def version(self, key: VersionKey) -> Version | None:
+        """None when it is not in the catalog."""
+        model = self.catalog.models.get(key[0])
+        return model.versions.get(key[1]) if model else None
+
+    def is_loadable(self, key: VersionKey) -> bool:
+        """Whether its files are there."""
+        version = self.version(key)
+        return version is not None and not version.removed
+
+    def not_loadable_reason(self, key: VersionKey) -> str:
+        """Why it cannot be loaded, for a version that is not loadable."""
+        version = self.version(key)
+        fault = version.fault if version is not None else ""
+        return fault or f"the files of version {key[1]} were removed"
+
+    def size_of(self, key: VersionKey) -> Size:
+        """Bytes of the version when it is loaded."""
+        if (size := self._sizes.get(key)) is None:
+            model, version = self.catalog.models.get(key[0]), self.version(key)
+            declared = (model.placement.memory_bytes if model else 0) or 0
+            size = self._sizes[key] = self._memory.size(key, declared, version.file_bytes if version else 0)
+        return size
+
+    def record_size(self, key: VersionKey, grown_bytes: int) -> None:
+        """Record the growth of a predictor's memory when the version was loaded."""
+        self._memory.record(key, grown_bytes)
+        self._sizes.pop(key, None)
+        self.revision += 1
+
+    def config_of(self, model: str) -> mc.ModelConfig | None:
+        """None when the model is not in the catalog."""
+        known = self.catalog.models.get(model)
+        return known.config if known else None
+
+    def contract_of(self, key: VersionKey) -> Contract | None:
+        """None when the version is not in the catalog."""
+        version = self.version(key)
+        return version.contract if version else None
+
+    async def changed(self, model: str, versions: Iterable[int], *, loaded: bool = False) -> str:
+        """Why one of these versions must not be loaded: its files are not as published. '' if all may be.
+
+        `loaded`: Triton has read them meanwhile. Once a file of a model was written, Triton reads the files of all its
+        loaded versions again.
+        """
+        if self.seals is None:
+            return ""
+        for version in sorted(versions):
+            if why := await asyncio.to_thread(self.seals.check, model, version, loaded):
+                return why
+        return ""
+
+    def record_refusal(self, key: VersionKey, *, loaded: bool) -> None:
+        """Triton refused the files. As long as no predictor has the version `loaded`, they may be repaired."""
+        if self.seals is not None and not loaded:
+            self.seals.load_failed(*key)
