@@ -1,4 +1,4 @@
-"""Rendering the chart without a cluster. Needs helm: on PATH, or that of the development cluster."""
+"""Renders of the chart without a cluster. They need helm, on PATH or of the development cluster."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def _rendered(values: str, apis: tuple[str, ...], release: str) -> Objects:
 
 @pytest.fixture
 def render() -> Render:
-    """The objects that these values make: `render({"mode": "Grouped"}, apis=...)`. Raises `ProgramFailed`.
+    """Render values into objects: `render({"mode": "Grouped"}, apis=...)`. Raises `ProgramFailed`.
 
-    The key that the chart makes, another one each time, is `made by the chart`.
+    The random key of each render is replaced by `made by the chart`.
     """
 
     def made(

@@ -1,4 +1,4 @@
-"""IP families: of the Services, and where the containers listen."""
+"""IP families of the Services and of the addresses that containers listen on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example of a backend: off, on, with each store, and what contradicts it."""
+"""The example backend: off, on, with each store, and in contradiction to other values."""
 
 from __future__ import annotations
 

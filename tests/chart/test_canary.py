@@ -1,4 +1,4 @@
-"""The second lane: off, on, at its edges, and what contradicts it."""
+"""The canary lane: off, on, at its limits, and in contradiction to other values."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def values(canary: dict[str, Any], mode: str = "Standard") -> dict[str, Any]:
 
 
 def container(made: Objects, name: str) -> Object:
-    """The first container of a workload by its name."""
+    """First container of a workload by name."""
     (found,) = [pod["containers"][0] for each, pod in made.pods() if each.rpartition("/")[2] == name]
     first: Object = found
     return first

@@ -1,4 +1,4 @@
-"""docs/guides/canary.md: each command of it is run by a test on a cluster."""
+"""Coverage of docs/guides/canary.md: a test on a cluster runs each of its commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example objects in manifests/examples are what the controller would take."""
+"""Example objects in manifests/examples, read by the controller."""
 
 from __future__ import annotations
 

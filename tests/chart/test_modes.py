@@ -1,4 +1,4 @@
-"""Each mode makes the objects that it is to make."""
+"""Objects of each mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each option on, off and at the edge."""
+"""Each option on, off and at its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every pod promises, in every mode."""
+"""Properties of every pod in every mode: rights, resources, probes, shutdown."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_pod_waits_before_sigterm_and_has_the_time_that_it_needs(render: Rende
 
 
 def serving_s(made: Objects, stage: str) -> float:
-    """How long a stage takes new calls after its pod was told to go."""
+    """Seconds in which a stage accepts new calls after its pod was told to terminate."""
     sleep_s = float(made.container(stage)["lifecycle"]["preStop"]["sleep"]["seconds"])
     return sleep_s + float(made.environment(stage)[f"{stage.upper()}_DRAIN_S"])
 

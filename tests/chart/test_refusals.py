@@ -1,4 +1,4 @@
-"""Contradictions, and what the cluster lacks, end with a sentence."""
+"""Refusals: contradicting values, and APIs that the cluster lacks, fail with a sentence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How committed manifests are checked against the schemas that a cluster serves."""
+"""Check of committed manifests against the schemas that a cluster serves."""
 
 from __future__ import annotations
 

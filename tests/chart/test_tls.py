@@ -1,4 +1,4 @@
-"""TLS by value: what is mounted and set, which names the certificate bears, and what is refused."""
+"""TLS values: mounts, settings, names in certificates, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every value does something, and the files that are made from the values are as they would be made now."""
+"""Every value has an effect, and files generated from the values are up to date."""
 
 from __future__ import annotations
 

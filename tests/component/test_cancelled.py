@@ -1,4 +1,4 @@
-"""Calls that nobody waits for any more: counted as that, without a word in the log, and nothing of them stays."""
+"""Cancelled calls: counted as such, not logged, and leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STREAMED = 40  # more than are worked on at once
 
 @dataclass(frozen=True)
 class Watched:
-    """A stage, what it counted, and what it logged."""
+    """A stage with its counters and its log."""
 
     stage: ScriptedStage
     metrics_port: int
@@ -86,7 +86,7 @@ def test_a_request_whose_caller_leaves_is_counted_as_not_answered(watched: Watch
 
 
 def test_an_answer_that_comes_too_late_to_be_written_is_not_counted_as_one(watched: Watched) -> None:
-    """It may be ready before anybody noticed that the caller had left."""
+    """The answer may be ready before the server notices that the caller has left."""
     before = watched.codes()
     for _ in range(50):
         call = watched.stage.oip.ModelInfer.future(request("sleep", seconds="0.05"), timeout=60)

@@ -1,4 +1,4 @@
-"""The controller over a real socket, with a Triton that is a real gRPC server and a fake inside."""
+"""The controller over a socket, with a fake Triton behind a real gRPC server."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
 
 
 def shares(update: cp.CatalogUpdate) -> list[tuple[int, int]]:
-    """Percent of each version of the first model."""
+    """Percent of each version of the first model in an update."""
     return [(version.version, version.percent) for version in update.models[0].versions]
 
 

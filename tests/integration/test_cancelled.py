@@ -1,4 +1,4 @@
-"""Hundreds of calls that are cancelled on their way through the chain, and others beside them that are not."""
+"""Hundreds of cancelled calls in the chain, beside others that are not cancelled."""
 
 from __future__ import annotations
 

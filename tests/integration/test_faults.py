@@ -1,4 +1,4 @@
-"""Parts that die and come back; many callers, and noise. Each test has a chain of its own."""
+"""Faults: parts that crash and restart, many callers, and noise. Each test has a new chain."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_ten_thousand_malformed_requests_leave_no_trace(make_chain: MakeChain) -
 
 
 def test_a_request_of_many_large_pictures_needs_the_memory_of_one(make_chain: MakeChain) -> None:
-    """Unpacked together they would be 576 MiB, and the chart gives preprocess 1 GiB."""
+    """Decoded together the pictures take 576 MiB; the chart gives preprocess 1 GiB."""
     chain = make_chain()
     caller = caller_of(chain)
     caller.infer(infer_request("digits_de", {"image": objects(noise_picture())}))
@@ -159,7 +159,7 @@ def test_a_request_of_many_large_pictures_needs_the_memory_of_one(make_chain: Ma
 
 
 def peak_bytes(chain: LocalStack) -> int:
-    """The most memory that preprocess ever had."""
+    """Peak memory of preprocess in bytes."""
     status = Path(f"/proc/{chain.pids()['preprocess']}/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
@@ -200,7 +200,7 @@ spec:
 
 
 def processes_of(chain: LocalStack, model: str, predictor: str = "predictor") -> list[psutil.Process]:
-    """The processes in which a Triton runs a model."""
+    """Processes in which Triton runs a model."""
     found = []
     for process in psutil.Process(chain.pids()[predictor]).children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ends at this moment, or has ended and nobody has waited for it
@@ -213,7 +213,7 @@ def processes_of(chain: LocalStack, model: str, predictor: str = "predictor") ->
 def test_a_model_whose_process_dies_or_hangs_comes_back_and_its_neighbour_notices_nothing(
     make_chain: MakeChain, number: signal.Signals
 ) -> None:
-    """triton#5381: every request to it was INTERNAL for ever, and everything said READY."""
+    """triton#5381: every request failed with INTERNAL, while the model's state stayed READY."""
     chain = make_chain()
     caller = caller_of(chain)
     right = outputs_of(caller.infer(GOOD))
@@ -241,7 +241,7 @@ def test_two_models_that_die_at_once_come_back_both(make_chain: MakeChain) -> No
 
 
 def test_of_a_model_that_died_nothing_stays_in_shared_memory_when_the_chain_has_stopped(make_chain: MakeChain) -> None:
-    """triton#7481: Triton leaves the memory of a process that was killed behind."""
+    """triton#7481: Triton does not free the shared memory of a killed process."""
     chain = make_chain()
     caller_of(chain).infer(GOOD)
     for process in processes_of(chain, "sales_forecast_de"):
@@ -269,7 +269,7 @@ DIED_IN_ITS_LOAD = ("Triton did not finish within 3 s", "its process ended while
 
 
 def test_a_process_killed_while_its_model_is_loaded_keeps_nothing_from_the_other_models(make_chain: MakeChain) -> None:
-    """Triton 2.51 waits for such a process for ever, and keeps one of its threads for loads: by default there are 4."""
+    """Triton 2.51 waits forever for such a process, with one of its 4 load threads."""
     chain = make_chain(variables={"CONTROLLER_LOAD_TIMEOUT_S": "3"})
     caller = caller_of(chain)
     until(lambda: answers(caller, FR))  # the controller has found its Triton
@@ -296,7 +296,7 @@ def can_mount() -> bool:
 
 @pytest.mark.skipif(not can_mount(), reason="a /dev/shm of its own for Triton takes the right to mount")
 def test_in_a_full_shared_memory_others_make_room(tmp_path: Path, predictor_python: Path) -> None:
-    """Six models fit; 16 of 30 were loaded once and the rest refused for good."""
+    """Six models fit. Before the fix, 16 of 30 were loaded and the others refused permanently."""
     small = tmp_path / "python"
     mount = "mount -t tmpfs -o size=6m tmpfs /dev/shm"
     small.write_text(f'#!/bin/sh\nexec unshare -m sh -c \'{mount} && exec {predictor_python} "$@"\' sh "$@"\n')

@@ -1,4 +1,4 @@
-"""The benchmark for a GPU runs on the CPU, with a small network in numpy in the place of PyTorch's."""
+"""The GPU benchmark on the CPU, with a small network in numpy."""
 
 from __future__ import annotations
 

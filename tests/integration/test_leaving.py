@@ -1,4 +1,4 @@
-"""SIGTERM for one part under load: what was taken is answered, and what comes too late is told so."""
+"""SIGTERM of one part under load: accepted requests are answered, later ones are refused."""
 
 from __future__ import annotations
 
