@@ -19,7 +19,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.fuzz.wire_stages import Stages
 from tests.integration.messages import infer_request, objects, sales
-from tests.unit.triptych.test_fields import ask, good, infer
+from tests.unit.triptych.protocol.test_fields import ask, good, infer
 from triptych.errors import (
     InvalidInput,
     InvalidParameter,

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from triptych.contract.schema.json_schema import contract_schema, contract_schema_text, steps_table
 from triptych_cli.__main__ import main
 
-DOCS = Path(__file__).parents[4] / "docs"
+DOCS = Path(__file__).parents[5] / "docs"
 
 
 def test_the_committed_schema_is_current(capsys: pytest.CaptureFixture[str]) -> None:
