@@ -10,17 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import grpc
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from local.endpoints import free_endpoints
 from tests.e2e.kubectl import wait_for
 from tests.fakes.scripted.process import ScriptedStage, request, scripted
+from tests.metric_samples import samples_by_label
 from triptych.server import SERVERS
 
 NOT_ANSWERED = {"CANCELLED", "DEADLINE_EXCEEDED"}
@@ -35,14 +34,7 @@ class Watched:
     metrics_port: int
 
     def series(self, name: str, label: str) -> Counter[str]:
-        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as page:
-            families = text_string_to_metric_families(page.read().decode())
-        found = Counter[str]()
-        for family in families:
-            for sample in family.samples:
-                if sample.name == name:
-                    found[sample.labels[label]] += int(sample.value)
-        return found
+        return samples_by_label(f"http://127.0.0.1:{self.metrics_port}/metrics", name, label)
 
     def codes(self) -> Counter[str]:
         return self.series("triptych_requests_total", "code")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from typing import Any
-from urllib.request import urlopen
 
 import grpc
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 
 from local.stack import LocalStack
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
+from tests.metric_samples import samples_by_label
 from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 
@@ -44,17 +42,6 @@ COUNTRIES = [
     "fr",
     "gb",
 ]
-
-
-def series(chain: LocalStack, part: str, name: str, label: str) -> Counter[str]:
-    with urlopen(chain.metrics_url(part), timeout=10) as page:
-        families = text_string_to_metric_families(page.read().decode())
-    found = Counter[str]()
-    for family in families:
-        for sample in family.samples:
-            if sample.name == name:
-                found[sample.labels[label]] += int(sample.value)
-    return found
 
 
 def test_cancelled_calls_harm_no_other_and_leave_nothing(make_chain: MakeChain) -> None:
@@ -103,8 +90,8 @@ def test_cancelled_loads_leave_nothing_in_the_controller(make_chain: MakeChain) 
 
 def _assert_nothing_stays(chain: LocalStack) -> None:
     for part in PARTS:
-        until(lambda part=part: series(chain, part, "triptych_in_flight", "stage").total() == 0)  # type: ignore[misc]
+        until(lambda part=part: samples_by_label(chain.metrics_url(part), "triptych_in_flight", "stage").total() == 0)  # type: ignore[misc]
         log = chain.log(part).read_text()
         assert '"ERROR"' not in log, log
         assert "Traceback" not in log
-        assert series(chain, part, "triptych_requests_total", "code").keys() <= CODES
+        assert samples_by_label(chain.metrics_url(part), "triptych_requests_total", "code").keys() <= CODES
