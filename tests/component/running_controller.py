@@ -90,14 +90,14 @@ class Stub:
         raise AttributeError(name)
 
 
-class Setting:
+class RunningController:
     """A running controller with its folders, its Triton, and stubs of both protocols."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.models, self.documents = folder / "models", folder / "served"
         self.triton = FakeTriton(self.models)
         self.triton_settings = StageSettings(port=free_port())
-        self.server = self.triton_door()
+        self.server = self.triton_server()
         self.settings = Settings(
             port=free_port(),
             metrics_port=0,
@@ -119,7 +119,7 @@ class Setting:
     def predictor(self) -> str:
         return f"127.0.0.1:{self.triton_settings.port}"
 
-    def triton_door(self) -> GrpcioServer:
+    def triton_server(self) -> GrpcioServer:
         return GrpcioServer([methods_of(SERVICE, self.triton)], self.triton_settings)
 
     async def updates(self) -> AsyncIterator[cp.CatalogUpdate]:
@@ -148,16 +148,16 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, triton: bool = True, **settings: Any) -> AsyncIterator[Setting]:
-    setting = Setting(folder, **settings)
+async def running(folder: Path, *, triton: bool = True, **settings: Any) -> AsyncIterator[RunningController]:
+    system = RunningController(folder, **settings)
     if triton:
-        await setting.server.open()
-    await setting.controller.server.open()
+        await system.server.open()
+    await system.controller.server.open()
     try:
-        await setting.controller.start()
-        await setting.controller.server.set_ready(True)
-        yield setting
+        await system.controller.start()
+        await system.controller.server.set_ready(True)
+        yield system
     finally:  # a server that is left open takes the tests behind it down
-        await setting.channel.close()
-        await shut_down(setting.controller, setting.settings)
-        await setting.server.close(0)
+        await system.channel.close()
+        await shut_down(system.controller, system.settings)
+        await system.server.close(0)
