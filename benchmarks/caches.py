@@ -77,7 +77,7 @@ class Ours:
 
     @property
     def resident(self) -> frozenset[int]:
-        """What is loaded."""
+        """Loaded models."""
         return frozenset(self._loaded)
 
     def request(self, model: int, now_s: float) -> bool:

@@ -95,7 +95,7 @@ def outcome(render: Render, values: dict[str, Any]) -> str:
 
 
 def sentence(refused: ProgramFailed) -> str:
-    """What a person reads: of the chart's own checks, or of its schema."""
+    """Error text of the chart's checks, or of its schema."""
     text = str(refused)
     assert "nil pointer" not in text, text
     assert "error calling fail" in text or "don't meet the specifications of the schema" in text, text

@@ -83,7 +83,7 @@ def resident(stage: ScriptedStage) -> float:
     return stage.resident_bytes() / MIB
 
 
-def test_what_is_announced_and_not_sent_takes_no_room(tmp_path: Path) -> None:
+def test_what_is_announced_and_not_sent_takes_no_bytes_in_flight(tmp_path: Path) -> None:
     with scripted("http2", tmp_path) as stage, open_calls(stage, INFER, 4) as calls:
         for call in calls:
             call.send(prefix(64 * MIB) + b"12345")

@@ -53,7 +53,7 @@ async def until(happened: Callable[[], Any]) -> None:
 
 
 @asynccontextmanager
-async def stranger(said: bytes) -> AsyncIterator[str]:
+async def outsider(said: bytes) -> AsyncIterator[str]:
     """Address of a server that sends these bytes to every client and nothing else."""
     serving: set[asyncio.Task[None] | None] = set()
 
@@ -138,7 +138,7 @@ async def test_answers_of_a_stream_that_end_within_a_message_are_an_error() -> N
 async def test_a_server_that_does_not_speak_http2_is_unavailable(said: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(channel_module, "CONNECT_S", 0.05)
-        async with stranger(said) as address, channel_to(address) as channel:
+        async with outsider(said) as address, channel_to(address) as channel:
             error = await failure(channel.unary(PATH, b"", TIMEOUT_S))
             assert error.code is StatusCode.UNAVAILABLE
             assert ("no answer in time" if not said else "before the server sent its settings") in error.details
@@ -341,7 +341,7 @@ async def test_a_channel_that_is_closed_leaves_nothing(state: str) -> None:
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(peers(silent if state == "calling" else echo))
         if state == "connecting":
-            address = await stack.enter_async_context(stranger(b""))
+            address = await stack.enter_async_context(outsider(b""))
         else:
             address = "127.0.0.1:1" if state == "away" else served.address
         channel = Channel(address)

@@ -81,7 +81,7 @@ async def test_a_change_of_traffic_needs_no_restart(folder: Path) -> None:
             pass
 
 
-async def test_a_removed_model_is_told(folder: Path) -> None:
+async def test_a_removed_model_is_reported(folder: Path) -> None:
     async with running(folder) as system:
         updates = system.updates()
         await anext(updates)
@@ -291,8 +291,8 @@ async def test_one_host_has_a_limit_of_watchers_and_gets_its_place_back_when_one
         with pytest.raises(aio.AioRpcError) as caught:
             await anext(system.updates())
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        told = str(caught.value.details())
-        assert "2 watchers follow the catalog from 127.0.0.1, the limit for one peer" in told
+        reported = str(caught.value.details())
+        assert "2 watchers follow the catalog from 127.0.0.1, the limit for one peer" in reported
         await streams.pop().aclose()  # type: ignore[attr-defined]
         async with asyncio.timeout(20):
             while True:  # the server hears of it a moment later

@@ -44,7 +44,7 @@ def status(port: int, path: str) -> int:
         return 0
 
 
-def test_a_stage_that_starts_is_live_and_becomes_ready_with_its_door(server: str, tmp_path: Path) -> None:
+def test_a_stage_that_starts_is_live_and_becomes_ready_with_its_server(server: str, tmp_path: Path) -> None:
     port = free_endpoints()["preprocess"].metrics_port
     said: list[tuple[int, int]] = []  # live and ready, from the start on
     part, _ = start(server, tmp_path, metrics_port=port, start_s=4)

@@ -20,7 +20,7 @@ from tests.component.running_controller import RunningController, Stub, running
 from tests.unit.controller.folders import declare, publish
 from triptych.protocol import controller_pb2 as cp
 
-STRANGERS = ("client", "preprocess.elsewhere.example")
+OUTSIDERS = ("client", "preprocess.elsewhere.example")
 
 
 @pytest.fixture
@@ -87,11 +87,11 @@ async def test_strangers_cannot_take_the_last_places_of_watchers(
         running(folder, **mutual(authority, folder, server=server, max_watchers=2)) as system,
         AsyncExitStack() as opened,
     ):
-        stranger = Stub(await opened.enter_async_context(channel_of(system, authority, *STRANGERS)))
-        held = stranger.Watch(cp.WatchRequest(), timeout=30)
+        outsider = Stub(await opened.enter_async_context(channel_of(system, authority, *OUTSIDERS)))
+        held = outsider.Watch(cp.WatchRequest(), timeout=30)
         await held.read()
-        told = await full(stranger.Watch(cp.WatchRequest(), timeout=30).read())
-        assert "1 watchers follow the catalog without a certificate of a stage, the limit for them" in told
+        reported = await full(outsider.Watch(cp.WatchRequest(), timeout=30).read())
+        assert "1 watchers follow the catalog without a certificate of a stage, the limit for them" in reported
         names, common = shown["names"], shown.get("common")
         stage = Stub(await opened.enter_async_context(channel_of(system, authority, *names, common=common)))
         assert (await stage.Watch(cp.WatchRequest(), timeout=30).read()).full
@@ -116,13 +116,13 @@ async def test_strangers_cannot_take_the_last_places_of_loads(
         running(folder, **mutual(authority, folder, server=server, max_in_flight=2)) as system,
         AsyncExitStack() as opened,
     ):
-        stranger = await opened.enter_async_context(channel_of(system, authority, *STRANGERS))
+        outsider = await opened.enter_async_context(channel_of(system, authority, *OUTSIDERS))
         system.triton.may_finish.clear()
-        waiting = asyncio.ensure_future(load(stranger, "sales_de"))
+        waiting = asyncio.ensure_future(load(outsider, "sales_de"))
         while "sales_de" not in system.triton.loads:
             await asyncio.sleep(0.01)
-        told = await full(load(stranger, "sales_fr"))
-        assert "1 calls already wait for loads without a certificate of a stage" in told
+        reported = await full(load(outsider, "sales_fr"))
+        assert "1 calls already wait for loads without a certificate of a stage" in reported
         stage = await opened.enter_async_context(channel_of(system, authority, "preprocess"))
         asked = asyncio.ensure_future(load(stage, "sales_de"))
         system.triton.may_finish.set()

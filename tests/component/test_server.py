@@ -141,14 +141,14 @@ def test_a_call_ends_when_its_caller(stage: ScriptedStage, leaves: str) -> None:
     stage.until("cancelled", before["cancelled"] + 1)
 
 
-def test_callers_without_patience_do_not_cost_others_their_connection(server: str, tmp_path: Path) -> None:
+def test_callers_without_retries_do_not_cost_others_their_connection(server: str, tmp_path: Path) -> None:
     with scripted(server, tmp_path, connection_age_s=0) as stage:
-        patient = stage.oip.ModelInfer.future(request("hold"), timeout=60)
+        persistent = stage.oip.ModelInfer.future(request("hold"), timeout=60)
         for _wave in range(15):
             impatient = [stage.oip.ModelInfer.future(request("hold"), timeout=0.05) for _ in range(100)]
             assert {call.code() for call in impatient} == {grpc.StatusCode.DEADLINE_EXCEEDED}
         stage.release()
-        assert patient.result().model_name == "hold"
+        assert persistent.result().model_name == "hold"
 
 
 def test_a_stream_that_is_silent_ends_when_its_caller_cancels(stage: ScriptedStage) -> None:
@@ -310,7 +310,7 @@ def test_when_the_grace_is_over_what_is_left_is_told(server: str, tmp_path: Path
         assert process.wait(20) == 0
 
 
-def test_a_stage_that_drains_ends_its_streams_before_the_door_waits_for_them(server: str, tmp_path: Path) -> None:
+def test_a_stage_that_drains_ends_its_streams_before_the_server_waits_for_them(server: str, tmp_path: Path) -> None:
     with scripted(server, tmp_path, grace_s=3600) as stage:
         stream = stage.watch(b"", timeout=60)
         assert next(stream).revision == 1

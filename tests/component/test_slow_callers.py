@@ -233,7 +233,7 @@ def test_a_client_cannot_renegotiate(with_tls: ScriptedStage) -> None:
     """A renegotiation of TLS 1.2 costs the server ten times as much as the client."""
     command = ["openssl", "s_client", "-tls1_2", "-alpn", "h2", "-connect", with_tls.part.address]
     done = subprocess.run(command, input=b"R\n", capture_output=True, timeout=60)
-    told = done.stdout + done.stderr
-    assert b"RENEGOTIATING" in told, told
-    assert b"no renegotiation" in told or b"error" in told.lower(), told
+    output = done.stdout + done.stderr
+    assert b"RENEGOTIATING" in output, output
+    assert b"no renegotiation" in output or b"error" in output.lower(), output
     with_tls.infer(timeout=30)

@@ -59,7 +59,7 @@ class Certificates:
         chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
         return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), issued.private_key_pem.bytes(), chain)
 
-    def stranger(self) -> grpc.ChannelCredentials:
+    def outsider(self) -> grpc.ChannelCredentials:
         """Credentials that trust the authority and present no certificate."""
         return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes())
 
@@ -83,10 +83,10 @@ def refused(stage: ScriptedStage, credentials: grpc.ChannelCredentials | None) -
 def test_a_certificate_makes_it_tls_and_nothing_else_is_let_in(
     server: str, tmp_path: Path, certificates: Certificates
 ) -> None:
-    with scripted(server, tmp_path, certificates.stranger(), **certificates.serve()) as stage:
+    with scripted(server, tmp_path, certificates.outsider(), **certificates.serve()) as stage:
         assert stage.infer().id == "1"
         assert refused(stage, None) is grpc.StatusCode.UNAVAILABLE
-        assert refused(stage, Certificates(tmp_path, trustme.CA()).stranger()) is grpc.StatusCode.UNAVAILABLE
+        assert refused(stage, Certificates(tmp_path, trustme.CA()).outsider()) is grpc.StatusCode.UNAVAILABLE
 
 
 def test_with_an_authority_of_callers_only_these_are_let_in(
@@ -95,17 +95,17 @@ def test_with_an_authority_of_callers_only_these_are_let_in(
     mutual = {**certificates.serve(), "tls_client_ca": certificates.trusted()}
     with scripted(server, tmp_path, certificates.caller(), **mutual) as stage:
         assert stage.infer().id == "1"
-        assert refused(stage, certificates.stranger()) is grpc.StatusCode.UNAVAILABLE
+        assert refused(stage, certificates.outsider()) is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(
     server: str, tmp_path: Path, certificates: Certificates
 ) -> None:
-    with scripted(server, tmp_path, certificates.stranger(), **certificates.serve()) as stage:
+    with scripted(server, tmp_path, certificates.outsider(), **certificates.serve()) as stage:
         assert stage.infer().id == "1"
         renewed = Certificates(certificates.folder, trustme.CA())
         renewed.serve()
-        reopened: Any = grpc.secure_channel(stage.part.address, renewed.stranger())
+        reopened: Any = grpc.secure_channel(stage.part.address, renewed.outsider())
         with reopened as channel:
             grpc.channel_ready_future(channel).result(20)
             assert channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=10)

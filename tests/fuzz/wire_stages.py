@@ -103,8 +103,8 @@ class Stages:
             return "OK", "", answer.SerializeToString()
         except Exception as error:
             code, text, _ = refusal(error, "ModelInfer")
-            told = "".join(traceback.format_exception(error)[-6:]) if code.name == "INTERNAL" else text
-            return code.name, told, b""
+            reported = "".join(traceback.format_exception(error)[-6:]) if code.name == "INTERNAL" else text
+            return code.name, reported, b""
 
     async def stream(self, servicer: InferenceServicer, messages: list[bytes]) -> list[pb.ModelStreamInferResponse]:
         async def requests() -> AsyncIterator[pb.ModelInferRequest | InvalidRequest]:

@@ -46,9 +46,9 @@ def change_leader_under_load(replicas: Replicas, goes: Goes) -> None:
     assert load.refusals == [], [f"{each}" for each in load.refusals]
     if goes == "killed":  # one that is stopped sees its loads through
         assert _loaded_by(replicas, "controller-1") & set(COLD)
-    told = replicas.log("predictor")
+    reported = replicas.log("predictor")
     for model in (WARM, *COLD):
-        assert told.count(f"successfully loaded '{model}'") == 1, model
+        assert reported.count(f"successfully loaded '{model}'") == 1, model
 
 
 def _loaded_by(replicas: Replicas, name: str) -> set[str]:

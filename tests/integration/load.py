@@ -35,13 +35,15 @@ def answers(caller: Caller, request: pb.ModelInferRequest) -> bool:
 class Load:
     """Callers that repeat one request until the block ends, and record `answers` and `refusals`.
 
-    `patient` callers continue after a refusal; the others stop.
+    `persistent` callers continue after a refusal; the others stop.
     """
 
-    def __init__(self, caller: Caller, request: pb.ModelInferRequest, patient: bool = True, callers: int = 8) -> None:
+    def __init__(
+        self, caller: Caller, request: pb.ModelInferRequest, persistent: bool = True, callers: int = 8
+    ) -> None:
         self.answers: list[dict[str, Any]] = []
         self.refusals: list[tuple[grpc.StatusCode, str]] = []
-        self._caller, self._request, self._patient = caller, request, patient
+        self._caller, self._request, self._persistent = caller, request, persistent
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send) for _ in range(callers)]
 
@@ -75,5 +77,5 @@ class Load:
             except grpc.RpcError as raised:
                 error: Any = raised
                 self.refusals.append((error.code(), error.details()))
-                if not self._patient:
+                if not self._persistent:
                     return

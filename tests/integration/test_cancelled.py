@@ -51,10 +51,10 @@ def test_cancelled_calls_harm_no_other_and_leave_nothing(make_chain: MakeChain) 
     good = infer_request("sales_forecast_de", sales())
     right = outputs_of(caller.infer(good))
     infer: Any = caller.channel.unary_unary(INFER)
-    patient, leaving = [], []
+    persistent, leaving = [], []
     for number in range(400):
         if number % 4 == 0:
-            patient.append(infer.future(good.SerializeToString(), timeout=60))
+            persistent.append(infer.future(good.SerializeToString(), timeout=60))
             continue
         one = infer_request("digits_fr", {"image": objects(picture)})
         if number % 4 == 1:  # cold: it waits for a load
@@ -69,7 +69,7 @@ def test_cancelled_calls_harm_no_other_and_leave_nothing(make_chain: MakeChain) 
             leaving[moments.randrange(len(leaving))].cancel()
     for call in leaving:
         call.cancel()
-    for call in patient:
+    for call in persistent:
         answer = outputs_of(pb.ModelInferResponse.FromString(call.result(60)))
         for name, values in right.items():
             np.testing.assert_allclose(answer[name], values, rtol=1e-5)

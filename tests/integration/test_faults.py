@@ -248,7 +248,7 @@ def test_a_model_that_dies_on_one_of_two_tritons_is_answered_by_the_other(make_c
     caller = caller_of(chain)
     until(lambda: bool(processes_of(chain, "sales_forecast_de")) and answers(caller, GOOD))
     until(lambda: bool(processes_of(chain, "sales_forecast_de", "predictor-2")))
-    with Load(caller, GOOD, patient=False, callers=16) as callers:
+    with Load(caller, GOOD, persistent=False, callers=16) as callers:
         for process in processes_of(chain, "sales_forecast_de"):
             process.kill()
         callers.wait_for_answers(300)
@@ -285,7 +285,7 @@ def can_mount() -> bool:
 
 
 @pytest.mark.skipif(not can_mount(), reason="a /dev/shm of its own for Triton takes the right to mount")
-def test_in_a_full_shared_memory_others_make_room(tmp_path: Path, predictor_python: Path) -> None:
+def test_in_a_full_shared_memory_others_cause_an_eviction(tmp_path: Path, predictor_python: Path) -> None:
     """Six models fit. Before the fix, 16 of 30 were loaded and the others refused permanently."""
     small = tmp_path / "python"
     mount = "mount -t tmpfs -o size=6m tmpfs /dev/shm"

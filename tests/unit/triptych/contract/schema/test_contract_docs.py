@@ -1,4 +1,4 @@
-"""What is committed of the schema and the table of steps is what the classes say."""
+"""The committed schema and table of steps agree with the classes."""
 
 from __future__ import annotations
 
