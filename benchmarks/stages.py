@@ -101,8 +101,8 @@ async def in_process(contract: Contract) -> Answer:
 async def postprocess(contract: Contract) -> Answer:
     settings, metrics = PostprocessSettings(), StageMetrics("postprocess", Tracing())
     controller: Any = Controller(contract)
-    room = InFlightBytes(settings.max_bytes_in_flight)
-    postprocessor = Postprocessor(metrics, ThreadPool(1, settings.inline_bytes), room, settings.revision)
+    in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
+    postprocessor = Postprocessor(metrics, ThreadPool(1, settings.inline_bytes), in_flight_bytes, settings.revision)
     contracts = ContractCache(controller, settings.contract_cache)
     return _answer(PostprocessServicer(settings, metrics, contracts, postprocessor, controller))
 

@@ -37,7 +37,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--pictures", nargs="+", choices=tuple(pictures.SIZES), default=list(pictures.SIZES))
     parser.add_argument("--seconds", type=float, default=8.0, help="of each point")
     parser.add_argument("--warm-s", type=float, default=2.0, help="under load before each point")
-    parser.add_argument("--rest-s", type=float, default=14.0, help="before and after each load that is measured")
+    parser.add_argument("--pause-s", type=float, default=14.0, help="before and after each load that is measured")
     parser.add_argument("--limit-s", type=float, default=480.0, help="no point begins after so many seconds")
     parser.add_argument("--threads", type=int, default=12, help="that decode in the second of the grouped models")
     parser.add_argument("--instances", type=int, default=2, help="of the separate model and of the second grouped one")

@@ -40,17 +40,17 @@ class Loaded:
     after: Look
 
 
-def measure(system: Separate, models: Sequence[str], picture: bytes, rest_s: float) -> list[Loaded]:
+def measure(system: Separate, models: Sequence[str], picture: bytes, pause_s: float) -> list[Loaded]:
     """Load the models in sequence, with a rest after each in which the controller measures its size."""
     address = system.addresses("preprocess")[0]
-    time.sleep(rest_s)
+    time.sleep(pause_s)
     found, before = [], look(system)
     for model in models:
         start = time.monotonic()
         load.once(address, Ask([address], model, [picture], whole=False))
         seconds = time.monotonic() - start
         _until_other(system, before.controller, SHOWN_S)
-        after = _until_other(system, look(system).controller, rest_s)
+        after = _until_other(system, look(system).controller, pause_s)
         found.append(Loaded(model, seconds, before, after))
         before = after
     return found

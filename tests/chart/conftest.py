@@ -33,7 +33,7 @@ def _rendered(values: str, apis: tuple[str, ...], release: str) -> Objects:
 def render() -> Render:
     """Render values: `render({"mode": "Grouped"}, apis=...)`. Raises `ProgramFailed`.
 
-    The key that the chart makes, another one each time, is `made by the chart`.
+    The random key of each render is replaced by `made by the chart`.
     """
 
     def made(

@@ -18,18 +18,18 @@ def with_process(mode: str, stages: Iterable[str]) -> list[str]:
 
 
 class Objects:
-    """The objects of one render."""
+    """Objects of one render."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     @cached_property
     def all(self) -> list[Object]:
-        """Parsed when asked for: that takes ten times as long as rendering."""
+        """All objects, parsed on first use, since that takes ten times as long as rendering."""
         return [each for each in YAML(typ="safe", pure=True).load_all(self.text) if each]
 
     def of(self, kind: str) -> dict[str, Object]:
-        """The objects of a kind by name."""
+        """Objects of a kind by name."""
         return {each["metadata"]["name"]: each for each in self.all if each["kind"] == kind}
 
     def one(self, kind: str, name: str) -> Object:
@@ -38,7 +38,7 @@ class Objects:
         return found[name]
 
     def pods(self) -> Iterator[tuple[str, Object]]:
-        """Every pod spec with the name of what makes it."""
+        """Every pod spec with the name of its owner."""
         for each in self.all:
             name = f"{each['kind']}/{each['metadata']['name']}"
             if each["kind"] == "Deployment":
@@ -49,7 +49,7 @@ class Objects:
                 yield name, each["spec"]
 
     def containers(self) -> Iterator[tuple[str, Object]]:
-        """Every container with its place."""
+        """Every container with its path."""
         for name, pod in self.pods():
             for container in (*pod.get("initContainers", ()), *pod["containers"]):
                 yield f"{name}/{container['name']}", container

@@ -29,7 +29,7 @@ def values(canary: dict[str, Any], mode: str = "Standard") -> dict[str, Any]:
 
 
 def container(made: Objects, name: str) -> Object:
-    """The first container of a workload by its name."""
+    """First container of a workload by name."""
     (found,) = [pod["containers"][0] for each, pod in made.pods() if each.rpartition("/")[2] == name]
     first: Object = found
     return first

@@ -1,4 +1,4 @@
-"""A controller that runs on a free port, with a Triton that is a real gRPC server and a fake inside."""
+"""A controller on a free port, with a fake Triton behind a real gRPC server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from triptych.server.lifecycle import shut_down
 
 
 class FakeTriton:
-    """Answers index and load from a folder of models."""
+    """Servicer that answers index and load from a folder of models."""
 
     def __init__(self, models: Path) -> None:
         self.models = models
@@ -62,7 +62,7 @@ class FakeTriton:
         return pb.RepositoryModelUnloadResponse()
 
     async def model_infer(self, request: Any, _call: Call) -> Any:
-        """Output y is input x: what `publish` declares."""
+        """Return input x as output y, as `publish` declares."""
         (given,) = request.inputs
         response = pb.ModelInferResponse(model_name=request.model_name, model_version=request.model_version)
         response.outputs.add(name="y", datatype=given.datatype, shape=given.shape)
@@ -74,7 +74,7 @@ class FakeTriton:
 
 
 class Stub:
-    """triptych.v1.Controller from the outside."""
+    """Client stub of triptych.v1.Controller."""
 
     def __init__(self, channel: aio.Channel) -> None:
         for method in CONTROLLER_SERVICE.methods:
@@ -90,14 +90,14 @@ class Stub:
         raise AttributeError(name)
 
 
-class Setting:
-    """A running controller, its folders, its Triton, and the stubs of both protocols."""
+class RunningController:
+    """A running controller with its folders, its Triton, and stubs of both protocols."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.models, self.documents = folder / "models", folder / "served"
         self.triton = FakeTriton(self.models)
         self.triton_settings = StageSettings(port=free_port())
-        self.server = self.triton_door()
+        self.server = self.triton_server()
         self.settings = Settings(
             port=free_port(),
             metrics_port=0,
@@ -119,7 +119,7 @@ class Setting:
     def predictor(self) -> str:
         return f"127.0.0.1:{self.triton_settings.port}"
 
-    def triton_door(self) -> GrpcioServer:
+    def triton_server(self) -> GrpcioServer:
         return GrpcioServer([methods_of(SERVICE, self.triton)], self.triton_settings)
 
     async def updates(self) -> AsyncIterator[cp.CatalogUpdate]:
@@ -131,7 +131,7 @@ class Setting:
             call.cancel()
 
     async def until(self, wanted: Any) -> cp.CatalogUpdate:
-        """The first update of a new stream for which `wanted` is true."""
+        """First update of a new stream for which `wanted` is true."""
         async for update in self.updates():
             if wanted(update):
                 return update
@@ -148,16 +148,16 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def running(folder: Path, *, triton: bool = True, **settings: Any) -> AsyncIterator[Setting]:
-    setting = Setting(folder, **settings)
+async def running(folder: Path, *, triton: bool = True, **settings: Any) -> AsyncIterator[RunningController]:
+    system = RunningController(folder, **settings)
     if triton:
-        await setting.server.open()
-    await setting.controller.server.open()
+        await system.server.open()
+    await system.controller.server.open()
     try:
-        await setting.controller.start()
-        await setting.controller.server.set_ready(True)
-        yield setting
+        await system.controller.start()
+        await system.controller.server.set_ready(True)
+        yield system
     finally:  # a server that is left open takes the tests behind it down
-        await setting.channel.close()
-        await shut_down(setting.controller, setting.settings)
-        await setting.server.close(0)
+        await system.channel.close()
+        await shut_down(system.controller, system.settings)
+        await system.server.close(0)

@@ -1,4 +1,4 @@
-"""Each server and its metrics on every kind of address: IPv6, both families at once, names."""
+"""Addresses of each server and of its metrics: IPv6, both families, names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that are large when unpacked, or stop on their way in: over real connections, beside good ones."""
+"""Requests that are large when decompressed, or stall while they arrive, beside good ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INFER, STREAM = "/inference.GRPCInferenceService/ModelInfer", "/inference.GRPCIn
 
 
 class RawCall:
-    """A call of gRPC made of HTTP/2 frames, so that it can stop anywhere."""
+    """A gRPC call of HTTP/2 frames, which can stop at any byte."""
 
     def __init__(self, address: str, path: str) -> None:
         host, _, port = address.rpartition(":")
@@ -31,7 +31,7 @@ class RawCall:
         self._socket.sendall(opening() + frame(SETTINGS, ACK, 0, b"") + frame(HEADERS, END_HEADERS, 1, block))
 
     def send(self, data: bytes) -> None:
-        """As far as the other side lets: what it does not take within a second is dropped."""
+        """Send as far as the server reads; drop what it does not take within a second."""
         self._socket.settimeout(1)
         with suppress(TimeoutError):
             for at in range(0, len(data), 16_384):
@@ -39,7 +39,7 @@ class RawCall:
         self._socket.settimeout(60)
 
     def is_answered(self) -> bool:
-        """Waits until headers come, in which the status is where there was no answer before."""
+        """Wait for headers; they carry the status if there was no answer before."""
         got = b""
         while HEADERS not in kinds(got):
             piece = self._socket.recv(1 << 16)
@@ -53,7 +53,7 @@ class RawCall:
 
 
 def kinds(data: bytes) -> Iterator[int]:
-    """The types of the whole frames in some bytes."""
+    """Types of the complete frames in some bytes."""
     at = 0
     while at + 9 <= len(data) and at + 9 + int.from_bytes(data[at : at + 3], "big") <= len(data):
         yield data[at + 3]
@@ -83,7 +83,7 @@ def resident(stage: ScriptedStage) -> float:
     return stage.resident_bytes() / MIB
 
 
-def test_what_is_announced_and_not_sent_takes_no_room(tmp_path: Path) -> None:
+def test_what_is_announced_and_not_sent_takes_no_bytes_in_flight(tmp_path: Path) -> None:
     with scripted("http2", tmp_path) as stage, open_calls(stage, INFER, 4) as calls:
         for call in calls:
             call.send(prefix(64 * MIB) + b"12345")

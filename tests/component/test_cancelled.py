@@ -1,4 +1,4 @@
-"""Calls that nobody waits for any more: counted as that, without a word in the log, and nothing of them stays."""
+"""Cancelled calls: counted as such, not logged, and leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import grpc
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from local.endpoints import free_endpoints
 from tests.e2e.kubectl import wait_for
 from tests.fakes.scripted.process import ScriptedStage, request, scripted
+from tests.metric_samples import samples_by_label
 from triptych.server import SERVERS
 
 NOT_ANSWERED = {"CANCELLED", "DEADLINE_EXCEEDED"}
@@ -29,20 +28,13 @@ STREAMED = 40  # more than are worked on at once
 
 @dataclass(frozen=True)
 class Watched:
-    """A stage, what it counted, and what it logged."""
+    """A stage with its counters and its log."""
 
     stage: ScriptedStage
     metrics_port: int
 
     def series(self, name: str, label: str) -> Counter[str]:
-        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as page:
-            families = text_string_to_metric_families(page.read().decode())
-        found = Counter[str]()
-        for family in families:
-            for sample in family.samples:
-                if sample.name == name:
-                    found[sample.labels[label]] += int(sample.value)
-        return found
+        return samples_by_label(f"http://127.0.0.1:{self.metrics_port}/metrics", name, label)
 
     def codes(self) -> Counter[str]:
         return self.series("triptych_requests_total", "code")
@@ -86,7 +78,7 @@ def test_a_request_whose_caller_leaves_is_counted_as_not_answered(watched: Watch
 
 
 def test_an_answer_that_comes_too_late_to_be_written_is_not_counted_as_one(watched: Watched) -> None:
-    """It may be ready before anybody noticed that the caller had left."""
+    """The answer may be ready before the server notices that the caller has left."""
     before = watched.codes()
     for _ in range(50):
         call = watched.stage.oip.ModelInfer.future(request("sleep", seconds="0.05"), timeout=60)

@@ -1,4 +1,4 @@
-"""The channel against servers that do what servers do: refuse, leave, fall silent, and say what is no answer."""
+"""The HTTP/2 client channel against servers that refuse, leave, stall or answer wrongly."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ async def until(happened: Callable[[], Any]) -> None:
 
 
 @asynccontextmanager
-async def stranger(said: bytes) -> AsyncIterator[str]:
-    """The address of a server that says this to everybody and no more."""
+async def outsider(said: bytes) -> AsyncIterator[str]:
+    """Address of a server that sends these bytes to every client and nothing else."""
     serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -76,7 +76,7 @@ def echo(peer: Peer, stream: int) -> None:
 
 
 def silent(peer: Peer, stream: int) -> None:
-    """Takes a call and says nothing."""
+    """Script that accepts a call and never answers."""
 
 
 HTML = ((b":status", b"200"), (b"content-type", b"text/html"))
@@ -138,7 +138,7 @@ async def test_answers_of_a_stream_that_end_within_a_message_are_an_error() -> N
 async def test_a_server_that_does_not_speak_http2_is_unavailable(said: bytes) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(channel_module, "CONNECT_S", 0.05)
-        async with stranger(said) as address, channel_to(address) as channel:
+        async with outsider(said) as address, channel_to(address) as channel:
             error = await failure(channel.unary(PATH, b"", TIMEOUT_S))
             assert error.code is StatusCode.UNAVAILABLE
             assert ("no answer in time" if not said else "before the server sent its settings") in error.details
@@ -180,7 +180,7 @@ async def test_a_call_that_the_server_has_not_begun_is_sent_again(how: str) -> N
 
 @leaves_nothing
 async def test_calls_that_wait_for_others_when_the_server_leaves_are_sent_elsewhere() -> None:
-    """libnghttp2 gives them back with what it sends next, and not with what comes."""
+    """libnghttp2 reports these calls with its next send, not with the received frame."""
     first: list[tuple[Peer, int]] = []
 
     def script(peer: Peer, stream: int) -> None:
@@ -266,7 +266,7 @@ async def test_a_server_that_falls_silent_is_asked_and_then_left() -> None:
 
 @leaves_nothing
 async def test_an_address_that_was_away_for_long_is_used_when_it_is_back() -> None:
-    """It is tried again at the time that was set for it, also when no call needs it and that time is at its longest."""
+    """The address is retried when its backoff ends, even without calls and at the longest backoff."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(channel_module, "MAX_BACKOFF_S", channel_module.BACKOFF_S)
         async with peers(echo) as here:
@@ -341,7 +341,7 @@ async def test_a_channel_that_is_closed_leaves_nothing(state: str) -> None:
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(peers(silent if state == "calling" else echo))
         if state == "connecting":
-            address = await stack.enter_async_context(stranger(b""))
+            address = await stack.enter_async_context(outsider(b""))
         else:
             address = "127.0.0.1:1" if state == "away" else served.address
         channel = Channel(address)
@@ -383,7 +383,7 @@ async def test_a_channel_that_takes_no_more_calls_ends_those_that_it_has() -> No
 
 @pytest.mark.parametrize("authorities", [b"", b"none\n", b"\xff", b"-----BEGIN CERTIFICATE-----\n"])
 def test_authorities_that_are_none_are_named(authorities: bytes, tmp_path: Path) -> None:
-    """What an empty file raises is no `OSError`, which those wait for who take up renewed files."""
+    """An empty file does not raise `OSError`, the error that the reload of renewed files expects."""
     path = tmp_path / "authorities.pem"
     path.write_bytes(authorities)
     with pytest.raises(OSError, match=r"cannot use .*authorities\.pem"):

@@ -1,4 +1,4 @@
-"""Calls to other parts over a real socket, when the connection ends under them."""
+"""Calls to upstreams over a socket whose connection ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIVE = pb.ServerLiveRequest()
 
 
 class Stuck:
-    """Takes calls and never answers."""
+    """Handler that never answers."""
 
     def __init__(self) -> None:
         self.taken = asyncio.Event()
@@ -73,7 +73,7 @@ async def test_a_part_that_does_not_answer_in_time_is_named_with_the_time() -> N
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
 async def test_what_a_replica_that_is_leaving_drops_is_asked_for_again(code: grpc.StatusCode) -> None:
-    """By a name, which stands for replicas; the one here drops its first call."""
+    """The address is a name, which may have replicas; this server drops its first call."""
     asked = 0
 
     async def answer(_request: bytes, context: Any) -> bytes:

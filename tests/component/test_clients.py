@@ -1,4 +1,4 @@
-"""A restart under load costs clients of other languages no call: their default settings, no retry policy."""
+"""A restart under load loses no call of clients in other languages, with default settings and no retry policy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def until_live(address: str) -> None:
 
 
 class Pair:
-    """Two replicas of a stage; the first can be restarted."""
+    """Two replicas of a stage, the first of which can be restarted."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -61,7 +61,7 @@ class Pair:
         self._first, _ = self._start(self._port)
 
     def answered(self) -> None:
-        """Returns when the first has answered some calls of the client."""
+        """Wait until the first replica has answered some calls of the client."""
         with grpc.insecure_channel(self.addresses[0]) as channel:
             for _ in range(20):
                 channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(REQUEST, timeout=30)
@@ -80,7 +80,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 @contextmanager
 def calling(command: list[str], addresses: list[str], mode: str) -> Iterator[dict[str, Any]]:
-    """A client that calls while the block runs; what became of its calls is in the dictionary afterwards."""
+    """Run a client during the block; the dictionary has the outcomes of its calls afterwards."""
     arguments = ["--addresses", ",".join(addresses), "--mode", mode, "--request", REQUEST.hex()]
     counted: dict[str, Any] = {}
     with subprocess.Popen([*command, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:

@@ -1,4 +1,4 @@
-"""h2spec, the public conformance suite of HTTP/2 (RFC 9113, RFC 7541), against each server."""
+"""Conformance of each server to HTTP/2 (RFC 9113, RFC 7541), by the public suite h2spec."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def results(report: Path) -> dict[str, str]:
-    """By case "section/number: description": empty for passed, else "skipped" or what came in place of what."""
+    """Results by case "section/number: description": empty if passed, else "skipped" or the difference."""
     found: dict[str, str] = {}
     text = NO_XML.sub("?", report.read_text(errors="replace"))  # h2spec writes the bytes of frames as they are
     for case in ElementTree.fromstring(text).iter("testcase"):

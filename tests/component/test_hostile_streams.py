@@ -1,4 +1,4 @@
-"""Bytes by the million that no client of good will sends, beside good calls on another connection.
+"""Attacks of millions of bytes on one connection, beside good calls on another.
 
 Each attack lasts HOSTILE_SECONDS, 2 by default: `make hostile SECONDS=60` takes longer.
 """
@@ -33,7 +33,7 @@ SERVER = "http2"
 
 
 class Running:
-    """A stage for many attacks, started again when one has left it large."""
+    """A stage for many attacks, restarted after one that has left its memory large."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._open = folder, ExitStack()
@@ -58,9 +58,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def attack(stage: ScriptedStage, made: Attack, over: Event) -> int:
-    """Sends until the time is over; how many bytes were taken.
+    """Send until the time is over, and return the number of bytes that the server took.
 
-    A connection that was closed is followed by another, and so is one that the server does not read from any more.
+    A new connection replaces one that was closed, or that the server no longer reads.
     """
     sent = 0
     with ExitStack() as held:
@@ -81,7 +81,7 @@ def attack(stage: ScriptedStage, made: Attack, over: Event) -> int:
 
 
 def send(connection: socket.socket, made: Attack) -> Iterator[int]:
-    """The size of each piece that was taken. Raises `OSError` when the connection is closed."""
+    """Size of each piece that the server took. Raises `OSError` if the connection is closed."""
     for piece in made.pieces():
         connection.sendall(piece)
         yield len(piece)
@@ -91,7 +91,7 @@ def send(connection: socket.socket, made: Attack) -> Iterator[int]:
 
 
 def beside(stage: ScriptedStage, end: float) -> int:
-    """Good calls until the time is over; how many. Fails at once when memory is over its limit."""
+    """Send good calls until the time is over, and return their number. Fail once memory exceeds its limit."""
     good = 0
     while time.monotonic() < end:
         stage.infer(timeout=30)

@@ -1,7 +1,7 @@
-"""gRPC's public interop cases against each server, by grpc-go's own client and by one of ours on @grpc/grpc-js.
+"""gRPC's public interop cases against each server, by grpc-go's client and by one of ours on @grpc/grpc-js.
 
-Not served here, and so not run: response metadata of a call that succeeded (custom_metadata), for the method table has
-none; compression that a servicer sees or chooses (client_compressed_*, server_compressed_*); credentials of Google.
+Cases of features that are not served are left out: response metadata of a successful call (custom_metadata),
+compression by the servicer (client_compressed_*, server_compressed_*), and Google's credentials.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Callers that no ordinary client is: what they do wrong costs themselves, and nobody else on their connection."""
+"""Calls with protocol errors: each fails alone, and others on its connection are answered."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def with_path(path: str) -> Headers:
-    """In its place: a pseudo-header behind the others is forbidden by itself."""
+    """Headers with another path, at its position, since pseudo-headers must come first."""
     return [(name, path if name == ":path" else value) for name, value in INFER]
 
 
@@ -87,7 +87,7 @@ TOO_LARGE_AND_ODD: dict[str, Headers] = {
 
 
 def between_neighbours(stage: ScriptedStage, odd: Headers) -> tuple[str, str, int | None]:
-    """Sends an odd call while another is held, and one behind it; status, text and reset of the odd one."""
+    """Send an invalid call between two good ones, and return its status, text and reset."""
     with connected(stage.part.address) as connection:
         before = stage.seen()["held"]
         held = connection.send(INFER, HELD)

@@ -1,4 +1,4 @@
-"""Liveness and readiness over HTTP, for probes that cannot speak TLS: each server, in a process as in production."""
+"""HTTP probes of liveness and readiness, for each server in a process as in production."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 
 def status(port: int, path: str) -> int:
-    """0 where nobody answers."""
+    """HTTP status of a path; 0 if the port does not answer."""
     try:
         with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as page:
             return int(page.status)
@@ -44,7 +44,7 @@ def status(port: int, path: str) -> int:
         return 0
 
 
-def test_a_stage_that_starts_is_live_and_becomes_ready_with_its_door(server: str, tmp_path: Path) -> None:
+def test_a_stage_that_starts_is_live_and_becomes_ready_with_its_server(server: str, tmp_path: Path) -> None:
     port = free_endpoints()["preprocess"].metrics_port
     said: list[tuple[int, int]] = []  # live and ready, from the start on
     part, _ = start(server, tmp_path, metrics_port=port, start_s=4)
@@ -96,7 +96,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def reply(port: int, *sent: bytes) -> bytes:
-    """All that comes until the connection ends; b"" where it ends without a word."""
+    """All bytes until the connection ends; empty if it ends without an answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         with suppress(OSError):
             for piece in sent:

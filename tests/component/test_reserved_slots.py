@@ -16,11 +16,11 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from controller.settings import Settings
-from tests.component.running_controller import Setting, Stub, running
+from tests.component.running_controller import RunningController, Stub, running
 from tests.unit.controller.folders import declare, publish
 from triptych.protocol import controller_pb2 as cp
 
-STRANGERS = ("client", "preprocess.elsewhere.example")
+OUTSIDERS = ("client", "preprocess.elsewhere.example")
 
 
 @pytest.fixture
@@ -57,13 +57,13 @@ def mutual(authority: trustme.CA, folder: Path, **more: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def channel_of(
-    setting: Setting, authority: trustme.CA, *names: str, common: str | None = None
+    system: RunningController, authority: trustme.CA, *names: str, common: str | None = None
 ) -> AsyncIterator[aio.Channel]:
     """Shows a certificate with these names."""
     issued = authority.issue_cert(*names, common_name=common)
     chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
     shown = grpc.ssl_channel_credentials(authority.cert_pem.bytes(), issued.private_key_pem.bytes(), chain)
-    async with aio.secure_channel(setting.address, shown) as channel:
+    async with aio.secure_channel(system.address, shown) as channel:
         yield channel
 
 
@@ -84,16 +84,16 @@ async def test_strangers_cannot_take_the_last_places_of_watchers(
     folder: Path, authority: trustme.CA, server: str, shown: dict[str, Any]
 ) -> None:
     async with (
-        running(folder, **mutual(authority, folder, server=server, max_watchers=2)) as setting,
+        running(folder, **mutual(authority, folder, server=server, max_watchers=2)) as system,
         AsyncExitStack() as opened,
     ):
-        stranger = Stub(await opened.enter_async_context(channel_of(setting, authority, *STRANGERS)))
-        held = stranger.Watch(cp.WatchRequest(), timeout=30)
+        outsider = Stub(await opened.enter_async_context(channel_of(system, authority, *OUTSIDERS)))
+        held = outsider.Watch(cp.WatchRequest(), timeout=30)
         await held.read()
-        told = await full(stranger.Watch(cp.WatchRequest(), timeout=30).read())
-        assert "1 watchers follow the catalog without a certificate of a stage, the limit for them" in told
+        reported = await full(outsider.Watch(cp.WatchRequest(), timeout=30).read())
+        assert "1 watchers follow the catalog without a certificate of a stage, the limit for them" in reported
         names, common = shown["names"], shown.get("common")
-        stage = Stub(await opened.enter_async_context(channel_of(setting, authority, *names, common=common)))
+        stage = Stub(await opened.enter_async_context(channel_of(system, authority, *names, common=common)))
         assert (await stage.Watch(cp.WatchRequest(), timeout=30).read()).full
         held.cancel()
 
@@ -113,32 +113,32 @@ async def test_strangers_cannot_take_the_last_places_of_loads(
         return asked
 
     async with (
-        running(folder, **mutual(authority, folder, server=server, max_in_flight=2)) as setting,
+        running(folder, **mutual(authority, folder, server=server, max_in_flight=2)) as system,
         AsyncExitStack() as opened,
     ):
-        stranger = await opened.enter_async_context(channel_of(setting, authority, *STRANGERS))
-        setting.triton.may_finish.clear()
-        waiting = asyncio.ensure_future(load(stranger, "sales_de"))
-        while "sales_de" not in setting.triton.loads:
+        outsider = await opened.enter_async_context(channel_of(system, authority, *OUTSIDERS))
+        system.triton.may_finish.clear()
+        waiting = asyncio.ensure_future(load(outsider, "sales_de"))
+        while "sales_de" not in system.triton.loads:
             await asyncio.sleep(0.01)
-        told = await full(load(stranger, "sales_fr"))
-        assert "1 calls already wait for loads without a certificate of a stage" in told
-        stage = await opened.enter_async_context(channel_of(setting, authority, "preprocess"))
+        reported = await full(load(outsider, "sales_fr"))
+        assert "1 calls already wait for loads without a certificate of a stage" in reported
+        stage = await opened.enter_async_context(channel_of(system, authority, "preprocess"))
         asked = asyncio.ensure_future(load(stage, "sales_de"))
-        setting.triton.may_finish.set()
+        system.triton.may_finish.set()
         await asyncio.gather(waiting, asked)
 
 
 async def test_a_load_by_either_protocol_takes_one_of_the_places(folder: Path) -> None:
-    async with running(folder, max_loads_per_peer=1) as setting:
-        setting.triton.may_finish.clear()
+    async with running(folder, max_loads_per_peer=1) as system:
+        system.triton.may_finish.clear()
         request = pb.RepositoryModelLoadRequest(model_name="sales_de")
-        waiting = asyncio.ensure_future(setting.oip.RepositoryModelLoad(request, timeout=20))
-        while not setting.triton.loads:
+        waiting = asyncio.ensure_future(system.oip.RepositoryModelLoad(request, timeout=20))
+        while not system.triton.loads:
             await asyncio.sleep(0.01)
-        for call in (setting.ensure("sales_fr"), setting.oip.RepositoryModelLoad(request, timeout=20)):
+        for call in (system.ensure("sales_fr"), system.oip.RepositoryModelLoad(request, timeout=20)):
             assert "1 calls already wait for loads from 127.0.0.1, the limit for one peer" in await full(call)
-        setting.triton.may_finish.set()
+        system.triton.may_finish.set()
         await waiting
 
 

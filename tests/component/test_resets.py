@@ -1,4 +1,4 @@
-"""Calls that are begun and reset by the thousand on one connection, beside good ones of another (CVE-2023-44487)."""
+"""Rapid reset (CVE-2023-44487): thousands of calls begun and reset on one connection, beside good ones on another."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def reset_without_a_message(stream: int, block: bytes) -> bytes:
 
 
 def reset_by_the_server(stream: int, block: bytes) -> bytes:
-    """A window that grows by nothing is an error of its stream (CVE-2025-8671)."""
+    """A WINDOW_UPDATE of 0, which makes the server reset the stream (CVE-2025-8671)."""
     return frame(HEADERS, END_HEADERS, stream, block) + frame(WINDOW_UPDATE, 0, stream, bytes(4))
 
 
 def batches(call: Call) -> Iterator[bytes]:
-    """What one connection sends: after the first call its header fields are one byte each."""
+    """Bytes of one connection; after the first call, each header field is one byte."""
     block = b"".join(literal(name, value, indexed=True) for name, value in fields(PATH).items())
     yield opening() + call(1, block)
     named = bytes(0x80 | 61 + len(fields(PATH)) - at for at in range(len(fields(PATH))))
@@ -69,7 +69,7 @@ def batches(call: Call) -> Iterator[bytes]:
 
 
 def attack(stage: ScriptedStage, call: Call) -> int:
-    """Begins calls until there were enough, on a new connection when one was closed; how many it began."""
+    """Begin calls until there are enough, over new connections if closed, and return their number."""
     end, sent = time.monotonic() + ATTACK_S, 0
     while sent < RESETS and time.monotonic() < end:
         with suppress(OSError), stage.connect(10) as connection:
@@ -101,16 +101,16 @@ def test_resets_by_the_thousand_take_no_memory_and_no_call_of_others(server: str
 @BOTH_SERVERS
 def test_calls_whose_deadlines_pass_cost_no_other_call_of_their_connection(server: str, tmp_path: Path) -> None:
     with scripted(server, tmp_path) as stage:
-        patient = []
+        persistent = []
         for _ in range(12):
-            patient.append(stage.oip.ModelInfer.future(request("sleep", seconds="2"), timeout=60))
+            persistent.append(stage.oip.ModelInfer.future(request("sleep", seconds="2"), timeout=60))
             late = [stage.oip.ModelInfer.future(request("sleep", seconds="30"), timeout=0.05) for _ in range(100)]
             assert {call.code() for call in late} == {grpc.StatusCode.DEADLINE_EXCEEDED}
-        assert {call.code() for call in patient} == {grpc.StatusCode.OK}
+        assert {call.code() for call in persistent} == {grpc.StatusCode.OK}
 
 
 @pytest.mark.parametrize(("server", "streams"), [("grpcio", 28), ("http2", 7)])
-def test_a_client_is_told_how_many_calls_one_connection_may_have(server: str, streams: int, tmp_path: Path) -> None:
+def test_a_client_is_reported_how_many_calls_one_connection_may_have(server: str, streams: int, tmp_path: Path) -> None:
     with scripted(server, tmp_path, max_concurrent_streams=7) as stage:
         with stage.connect() as connection:
             connection.sendall(opening())
@@ -118,8 +118,8 @@ def test_a_client_is_told_how_many_calls_one_connection_may_have(server: str, st
             assert head[3] == SETTINGS
             payload = connection.recv(int.from_bytes(head[:3], "big"), socket.MSG_WAITALL)
         pairs = [payload[at : at + 6] for at in range(0, len(payload), 6)]
-        told = {int.from_bytes(pair[:2], "big"): int.from_bytes(pair[2:], "big") for pair in pairs}
-        assert told[MAX_CONCURRENT_STREAMS] == streams
+        reported = {int.from_bytes(pair[:2], "big"): int.from_bytes(pair[2:], "big") for pair in pairs}
+        assert reported[MAX_CONCURRENT_STREAMS] == streams
 
 
 def test_more_calls_than_one_connection_may_have_wait_in_the_client(tmp_path: Path) -> None:

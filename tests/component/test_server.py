@@ -1,4 +1,4 @@
-"""Each server over a real socket, in a process as in production: status, streams, limits, health, reflection, drain."""
+"""Each server in a process as in production: status, streams, limits, health, reflection, drain."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module", params=sorted(SERVERS))
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedStage]:
-    """Shared by the tests that leave it whole."""
+    """A stage shared by tests that leave it intact."""
     with scripted(request.param, tmp_path_factory.mktemp("stage")) as running:
         yield running
 
@@ -141,14 +141,14 @@ def test_a_call_ends_when_its_caller(stage: ScriptedStage, leaves: str) -> None:
     stage.until("cancelled", before["cancelled"] + 1)
 
 
-def test_callers_without_patience_do_not_cost_others_their_connection(server: str, tmp_path: Path) -> None:
+def test_callers_without_retries_do_not_cost_others_their_connection(server: str, tmp_path: Path) -> None:
     with scripted(server, tmp_path, connection_age_s=0) as stage:
-        patient = stage.oip.ModelInfer.future(request("hold"), timeout=60)
+        persistent = stage.oip.ModelInfer.future(request("hold"), timeout=60)
         for _wave in range(15):
             impatient = [stage.oip.ModelInfer.future(request("hold"), timeout=0.05) for _ in range(100)]
             assert {call.code() for call in impatient} == {grpc.StatusCode.DEADLINE_EXCEEDED}
         stage.release()
-        assert patient.result().model_name == "hold"
+        assert persistent.result().model_name == "hold"
 
 
 def test_a_stream_that_is_silent_ends_when_its_caller_cancels(stage: ScriptedStage) -> None:
@@ -273,7 +273,7 @@ def test_an_age_of_zero_closes_none(server: str, tmp_path: Path) -> None:
 
 
 def until_refused(stage: ScriptedStage) -> Any:
-    """Sends until the stage refuses; what it refuses with."""
+    """Send until the stage refuses, and return the error."""
     while True:
         try:
             stage.infer()
@@ -310,7 +310,7 @@ def test_when_the_grace_is_over_what_is_left_is_told(server: str, tmp_path: Path
         assert process.wait(20) == 0
 
 
-def test_a_stage_that_drains_ends_its_streams_before_the_door_waits_for_them(server: str, tmp_path: Path) -> None:
+def test_a_stage_that_drains_ends_its_streams_before_the_server_waits_for_them(server: str, tmp_path: Path) -> None:
     with scripted(server, tmp_path, grace_s=3600) as stage:
         stream = stage.watch(b"", timeout=60)
         assert next(stream).revision == 1

@@ -1,4 +1,4 @@
-"""Connections that are slow or silent on purpose, and windows that open byte by byte."""
+"""Slow and idle connections, and windows that open byte by byte."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def descriptors(stage: ScriptedStage) -> int:
 
 @contextmanager
 def connections(stage: ScriptedStage, count: int, first: bytes = b"") -> Iterator[list[socket.socket]]:
-    """Connections that have sent the same, and their end: all descriptors of them come back."""
+    """Connections that have sent the same bytes; at the end all their descriptors must be closed."""
     before = descriptors(stage)
     with ExitStack() as stack:
         made = [stack.enter_context(stage.connect()) for _ in range(count)]
@@ -118,7 +118,7 @@ def test_thousands_of_idle_connections_cost_nobody_else(stage: ScriptedStage) ->
 
 
 def answer(connection: socket.socket, opens: Callable[[int], bytes]) -> tuple[bytes, int]:
-    """The answer's DATA on stream 1 and the number of frames that it came in; `opens` says what follows a frame."""
+    """DATA of the answer on stream 1 and its number of frames; `opens` gives the reply to each frame."""
     got, frames = b"", 0
     while True:
         kind, flags, stream, payload = read_frame(connection)
@@ -134,7 +134,7 @@ def call(sent: pb.ModelInferRequest) -> bytes:
 
 
 def echo(size: int) -> tuple[bytes, bytes]:
-    """A call as frames, and what its answer has in it."""
+    """Frames of a call, and the content of its answer."""
     sent = request()
     sent.raw_input_contents.append(bytes(range(256)) * (size // 256))
     return call(sent), sent.raw_input_contents[0]
@@ -150,7 +150,7 @@ def test_an_answer_comes_through_a_window_of_one_byte(stage: ScriptedStage) -> N
 
 
 def test_an_answer_comes_through_a_small_window_of_the_connection(stage: ScriptedStage) -> None:
-    """It is 65,535 bytes at first."""
+    """The window is initially 65,535 bytes."""
     with stage.connect() as connection:
         connection.sendall(opening(INITIAL_WINDOW_SIZE=MAX_WINDOW) + call(request("large", bytes="131072")))
         got, frames = answer(connection, lambda size: window(0, min(size, 1_000)) if size else b"")
@@ -190,7 +190,7 @@ def test_data_behind_a_refusal_that_waits_for_a_window_is_dropped(what: str, sta
 
 
 def test_a_call_that_is_on_its_way_when_the_connection_ends_is_answered(server: str, tmp_path: Path) -> None:
-    """A caller whose PING is not answered yet has not heard of the end, however long that takes."""
+    """Until its PING is answered, a caller may not know that the connection ends."""
     sent, wanted = echo(512)
     with scripted(server, tmp_path, connection_age_s=0.5) as stage, stage.connect() as connection:
         connection.sendall(opening())
@@ -230,10 +230,10 @@ def test_handshakes_that_are_never_finished_cost_nobody_else(first: bytes, with_
 
 
 def test_a_client_cannot_renegotiate(with_tls: ScriptedStage) -> None:
-    """With TLS 1.2 a new handshake on an old connection costs a server ten times what it costs a client."""
+    """A renegotiation of TLS 1.2 costs the server ten times as much as the client."""
     command = ["openssl", "s_client", "-tls1_2", "-alpn", "h2", "-connect", with_tls.part.address]
     done = subprocess.run(command, input=b"R\n", capture_output=True, timeout=60)
-    told = done.stdout + done.stderr
-    assert b"RENEGOTIATING" in told, told
-    assert b"no renegotiation" in told or b"error" in told.lower(), told
+    output = done.stdout + done.stderr
+    assert b"RENEGOTIATING" in output, output
+    assert b"no renegotiation" in output or b"error" in output.lower(), output
     with_tls.infer(timeout=30)

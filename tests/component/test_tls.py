@@ -1,4 +1,4 @@
-"""TLS at each server, with certificates that the test makes: what is let in, what is not, and what is renewed."""
+"""TLS of each server with certificates of the test: admission, refusal and renewal."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def server(request: pytest.FixtureRequest) -> str:
 
 @dataclass
 class Certificates:
-    """An authority, and the files of a server that it knows."""
+    """An authority, and the files of its certificates."""
 
     folder: Path
     authority: trustme.CA
 
     def serve(self, name: str = "server") -> dict[str, str]:
-        """Settings of a server. Written as Kubernetes does: the names move, the contents never change."""
+        """Settings of a server. Files are replaced as Kubernetes does it: by symbolic links."""
         issued, draft = self.authority.issue_cert("127.0.0.1"), self.folder / f"{name}.draft"
         settings = {}
         for setting, blob in (("tls_cert", issued.cert_chain_pems[0]), ("tls_key", issued.private_key_pem)):
@@ -54,13 +54,13 @@ class Certificates:
         return str(path)
 
     def caller(self) -> grpc.ChannelCredentials:
-        """Trusts the authority and shows a certificate of it."""
+        """Credentials that trust the authority and present its certificate."""
         issued = self.authority.issue_cert("caller@here")
         chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
         return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), issued.private_key_pem.bytes(), chain)
 
-    def stranger(self) -> grpc.ChannelCredentials:
-        """Trusts the authority and shows nothing."""
+    def outsider(self) -> grpc.ChannelCredentials:
+        """Credentials that trust the authority and present no certificate."""
         return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes())
 
 
@@ -83,10 +83,10 @@ def refused(stage: ScriptedStage, credentials: grpc.ChannelCredentials | None) -
 def test_a_certificate_makes_it_tls_and_nothing_else_is_let_in(
     server: str, tmp_path: Path, certificates: Certificates
 ) -> None:
-    with scripted(server, tmp_path, certificates.stranger(), **certificates.serve()) as stage:
+    with scripted(server, tmp_path, certificates.outsider(), **certificates.serve()) as stage:
         assert stage.infer().id == "1"
         assert refused(stage, None) is grpc.StatusCode.UNAVAILABLE
-        assert refused(stage, Certificates(tmp_path, trustme.CA()).stranger()) is grpc.StatusCode.UNAVAILABLE
+        assert refused(stage, Certificates(tmp_path, trustme.CA()).outsider()) is grpc.StatusCode.UNAVAILABLE
 
 
 def test_with_an_authority_of_callers_only_these_are_let_in(
@@ -95,17 +95,17 @@ def test_with_an_authority_of_callers_only_these_are_let_in(
     mutual = {**certificates.serve(), "tls_client_ca": certificates.trusted()}
     with scripted(server, tmp_path, certificates.caller(), **mutual) as stage:
         assert stage.infer().id == "1"
-        assert refused(stage, certificates.stranger()) is grpc.StatusCode.UNAVAILABLE
+        assert refused(stage, certificates.outsider()) is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_renewed_certificate_is_served_without_a_restart(
     server: str, tmp_path: Path, certificates: Certificates
 ) -> None:
-    with scripted(server, tmp_path, certificates.stranger(), **certificates.serve()) as stage:
+    with scripted(server, tmp_path, certificates.outsider(), **certificates.serve()) as stage:
         assert stage.infer().id == "1"
         renewed = Certificates(certificates.folder, trustme.CA())
         renewed.serve()
-        reopened: Any = grpc.secure_channel(stage.part.address, renewed.stranger())
+        reopened: Any = grpc.secure_channel(stage.part.address, renewed.outsider())
         with reopened as channel:
             grpc.channel_ready_future(channel).result(20)
             assert channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=10)
@@ -142,7 +142,7 @@ async def test_a_stage_takes_up_what_it_shows_and_trusts_when_it_is_renewed(
 
     @contextmanager
     def serving(issued: Certificates) -> Iterator[ScriptedStage]:
-        """As whoever has the files of now."""
+        """Serve with the current files."""
         mutual = {**issued.serve(), "tls_client_ca": issued.trusted()}
         with scripted(server, tmp_path, issued.caller(), port=port, **mutual) as stage:
             yield stage

@@ -129,11 +129,11 @@ class Release:
     def wait_for_event(self, *words: str) -> str:
         """Wait up to a minute for an event whose message has all these words, and return the message."""
 
-        def told() -> str | None:
+        def reported() -> str | None:
             messages = [event.get("message", "") for event in self.events()]
             return next((each for each in messages if all(word in each for word in words)), None)
 
-        return wait_for(told, f"an event says {' and '.join(words)}", 60)
+        return wait_for(reported, f"an event says {' and '.join(words)}", 60)
 
     def objects(self) -> list[str]:
         """Names of all objects in the namespace, except events and those that every namespace has."""

@@ -35,7 +35,7 @@ class Replica:
         self._failing = models.parent / "fail"
         self._catalog = Catalog()
         self._in_force: dict[str, dict[int, int]] = {}
-        self._told: dict[str, dict[int, str]] = {}
+        self._reported: dict[str, dict[int, str]] = {}
         self.cluster = Cluster(api, options, self._model_state)
         metrics = ControllerMetrics(CollectorRegistry())
         self.watcher = CatalogWatcher(
@@ -67,8 +67,8 @@ class Replica:
         for name, model in self._catalog.models.items():
             if not failures[name] or name not in self._in_force:
                 self._in_force[name] = dict(model.traffic)
-        changed = {name for name, failed in failures.items() if failed != self._told.get(name)}
-        self._told = failures
+        changed = {name for name, failed in failures.items() if failed != self._reported.get(name)}
+        self._reported = failures
         self.cluster.models_changed(changed)
 
     def _failed(self, model: str) -> dict[int, str]:

@@ -14,7 +14,7 @@ from tests.e2e.release import NAME, START_S, Release
 PORTS = {"preprocess": 9000, "postprocess": 9001, "controller": 9002, "predictor": 8001}
 # What each part may reach. (The controller calls a Triton, postprocess asks the controller for contracts.)
 MAY = {
-    "stranger": {"preprocess"},
+    "outsider": {"preprocess"},
     "preprocess": {"preprocess", "postprocess", "controller", "predictor"},
     "postprocess": {"preprocess", "controller"},
     "controller": {"preprocess", "predictor"},
@@ -47,7 +47,7 @@ def pod(name: str, tag: str, command: list[str], labels: dict[str, str]) -> dict
 def waiting(release: Release, component: str) -> dict[str, Any]:
     """Manifest of an idle pod with the labels of a component."""
     labels = (
-        {"app.kubernetes.io/name": "triptych", "app.kubernetes.io/instance": NAME} if component != "stranger" else {}
+        {"app.kubernetes.io/name": "triptych", "app.kubernetes.io/instance": NAME} if component != "outsider" else {}
     )
     command = ["-c", "import time; time.sleep(3600)"]
     return pod(f"as-{component}", release.tag, command, labels | {"app.kubernetes.io/component": component})
@@ -79,7 +79,7 @@ def skip_unless_enforced(release: Release) -> None:
         "metadata": {"name": "closed"},
         "spec": spec,
     }
-    for each in (policy, server, waiting(release, "stranger")):
+    for each in (policy, server, waiting(release, "outsider")):
         kubectl.apply(json.dumps(each))
     address = running(kubectl, "closed")
     running(kubectl, "as-stranger")

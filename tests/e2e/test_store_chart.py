@@ -115,10 +115,10 @@ def test_a_store_that_cannot_be_reached_is_named_and_what_was_served_goes_on(sto
     before = release.uids("predictor")
     stocked.apply(endpoint="http://nowhere.storage:9000")
 
-    def told(component: str) -> bool:
+    def reported(component: str) -> bool:
         return "http://nowhere.storage:9000 does not answer" in json.dumps(release.pods(component))
 
-    wait_for(lambda: told("predictor") and told("controller"), "the status of both pods names the store", 60)
+    wait_for(lambda: reported("predictor") and reported("controller"), "the status of both pods names the store", 60)
     assert before < release.uids("predictor")
     assert outputs_of(stocked.caller.infer(SALES, 60))["units"]
     stocked.apply()

@@ -117,7 +117,7 @@ def code_without(served: Served, credentials: grpc.ChannelCredentials | None) ->
 
 @pytest.mark.slow
 @pytest.mark.timeout(500)
-def test_every_promise_is_kept_over_mutual_tls(served: Served) -> None:
+def test_every_helm_test_passes_over_mutual_tls(served: Served) -> None:
     said = served.release.helm_test()
     assert said.count("TEST SUITE:     test-") == said.count("Succeeded") - 1 == 7, said
 

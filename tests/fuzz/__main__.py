@@ -1,4 +1,4 @@
-"""One fuzzer by its name: python -m tests.fuzz contracts --seconds 60."""
+"""Run one fuzzer by its name: python -m tests.fuzz contracts --seconds 60."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Files that strangers write, by kind: good ones, words that matter in them, and a check that any bytes must pass.
+"""Untrusted files by kind: good samples, dictionary words, and a check that any bytes must pass.
 
-The property tests (`tests/unit/controller/test_fuzz_files.py`) and the coverage-guided fuzzer (`tests.fuzz.files`)
-share the checks. A check raises `AssertionError`, or what the code under test should not have raised.
+The property tests (`tests/unit/controller/catalog/test_fuzz_files.py`) and the coverage-guided fuzzer
+(`tests.fuzz.files`) share the checks. A check raises `AssertionError`, or what the code under test should not have
+raised.
 """
 
 from __future__ import annotations

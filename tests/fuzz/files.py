@@ -1,8 +1,8 @@
-"""Fuzzing of files that strangers write: python -m tests.fuzz.files contracts --seconds 60.
+"""Fuzzer of untrusted files: python -m tests.fuzz.files contracts --seconds 60.
 
-Coverage of our code and of the parsers, which are Python, guides it (atheris, libFuzzer). Each input must pass the
-check of its kind in `tests.fuzz.file_checks`. A configuration that we take must also be taken by protobuf's reader in
-C++, which is Triton's. Inputs that covered more are kept in the cache, and the next run starts with them.
+It is guided by the coverage of our code and of the parsers, which are in Python (atheris, libFuzzer). Each input must
+pass the check of its kind in `tests.fuzz.file_checks`. A configuration that we accept must also be accepted by
+protobuf's C++ parser, which Triton uses. Inputs that increase coverage are cached for the next run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STATUS = re.compile(r"^#(\d+)\s+(\w+).*\bcov: (\d+).*\bcorp: (\d+)/(\S+).*\brss
 
 
 def child(name: str, options: list[str]) -> None:
-    """Runs inputs until libFuzzer ends the process: with 0 at the end of its time, with 77 at a find."""
+    """Run inputs until libFuzzer ends the process, with 0 after its time and with 77 at a finding."""
     import atheris
 
     with atheris.instrument_imports(include=COUNTED, enable_loader_override=False):
@@ -49,7 +49,7 @@ def child(name: str, options: list[str]) -> None:
 
 
 def timed(checks: Sequence[Callable[[bytes], None]]) -> Callable[[bytes], None]:
-    """All checks; raises `AssertionError` when they take too much CPU."""
+    """Run all checks. Raises `AssertionError` if they take too much CPU."""
 
     def check(data: bytes) -> None:
         started_s = time.thread_time()
@@ -62,7 +62,7 @@ def timed(checks: Sequence[Callable[[bytes], None]]) -> Callable[[bytes], None]:
 
 
 def run(name: str, seconds: float, runs: int = -1, covered: Path | None = None) -> int:
-    """The number of finds, 0 or 1: the first is kept as a file and ends the run. 1 also when memory has grown."""
+    """Return 1 after a finding, which is saved and ends the run, or if memory has grown; else 0."""
     if find_spec("atheris") is None:
         print("atheris is not installed: it has wheels for Linux on x86-64 alone; `make fuzz` runs there")
         return 1
@@ -81,7 +81,7 @@ def run(name: str, seconds: float, runs: int = -1, covered: Path | None = None) 
 
 
 def _options(name: str, scratch: Path, covered: Path) -> list[str]:
-    """Arguments of libFuzzer. The seeds and the words are written where it can read them."""
+    """Arguments of libFuzzer. Seeds and dictionary are written to files."""
     from tests.fuzz.file_checks import KINDS
 
     kind, seeds, words = KINDS[name], scratch / "seeds", scratch / "words"
@@ -102,12 +102,12 @@ def _options(name: str, scratch: Path, covered: Path) -> list[str]:
 
 
 def _escaped(word: str) -> str:
-    """Word in the form of libFuzzer's dictionaries."""
+    """Word escaped for libFuzzer's dictionary."""
     return "".join(f"\\x{byte:02x}" for byte in word.encode())
 
 
 def _followed(running: subprocess.Popen[str]) -> str:
-    """All that it says; the lines of its progress are shown as they come."""
+    """Output of the process; progress lines are printed as they come."""
     assert running.stdout is not None
     said = []
     for line in running.stdout:
@@ -118,7 +118,7 @@ def _followed(running: subprocess.Popen[str]) -> str:
 
 
 def summary(name: str, code: int, said: str) -> int:
-    """Prints what was done. 1 when there is a find, or memory has grown."""
+    """Print a summary. Return 1 after a finding, or if memory has grown."""
     states = _STATUS.findall(said)
     if code or not states:
         print(f"{name}: ended with {code}\n{said[-6000:]}", flush=True)

@@ -1,10 +1,10 @@
-"""Fuzzes a server's HTTP/2: conversations of gRPC's own client, recorded and changed, on many connections.
+"""Fuzzer of a server's HTTP/2: recorded and mutated conversations of grpcio's client on many connections.
 
     python -m tests.fuzz.http2 --seconds 60 --server http2                a scripted stage behind that server
-    python -m tests.fuzz.http2 --replay fuzz-found/http2-1.hex          what was kept, again
+    python -m tests.fuzz.http2 --replay fuzz-found/http2-1.hex          a saved finding
 
-Ends with 1 when a good call beside is not answered, the process ends, its memory or log grows, or what it sends is no
-HTTP/2. The seed is printed; what was sent last is kept in `--keep`.
+The exit status is 1 if a good call beside is not answered, the process ends, its memory or log grows, or it sends
+invalid HTTP/2. The seed is printed; the last conversations are saved in `--keep`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Finding(Exception):
 
 @dataclass
 class Fuzzer:
-    """Sends conversations to one stage and looks after it."""
+    """Sends conversations to one stage and monitors it."""
 
     stage: ScriptedStage
     rng: random.Random
@@ -59,7 +59,7 @@ class Fuzzer:
     _log_bytes: int = 0
 
     def send(self, data: bytes) -> None:
-        """One conversation in pieces, some of them read, on a connection that stays open for a while."""
+        """Send one conversation in pieces, with reads in between, on a connection that stays open for a while."""
         self.last.append(data)
         self.sent += 1
         try:
@@ -81,7 +81,7 @@ class Fuzzer:
             self._close(self._open.popleft())
 
     def look(self) -> None:
-        """A good call, the process, its memory and its log."""
+        """Check a good call, the process, its memory and its log."""
         try:
             self.stage.infer(timeout=30)
         except grpc.RpcError as error:
@@ -132,7 +132,7 @@ class Fuzzer:
 
 
 def fuzz(stage: ScriptedStage, seed: int, seconds: float, most: int = sys.maxsize) -> Fuzzer:
-    """Conversations until the time is over. Raises `Finding`."""
+    """Send conversations until the time is over. Raises `Finding`."""
     rng = random.Random(seed)
     corpus = recorded(stage.part.address)
     fuzzer, until = Fuzzer(stage, rng), time.monotonic() + seconds
@@ -151,7 +151,7 @@ def fuzz(stage: ScriptedStage, seed: int, seconds: float, most: int = sys.maxsiz
 
 
 def replay(stage: ScriptedStage, conversations: list[bytes]) -> Fuzzer:
-    """Sends again what was kept of a finding."""
+    """Send the conversations of a saved finding again."""
     fuzzer = Fuzzer(stage, random.Random(0))
     for data in conversations:
         fuzzer.send(data)
@@ -161,7 +161,7 @@ def replay(stage: ScriptedStage, conversations: list[bytes]) -> Fuzzer:
 
 
 def keep(finding: Finding, file: Path) -> str:
-    """Writes the conversations to a file; says so."""
+    """Write the conversations to a file and print its name."""
     file.parent.mkdir(exist_ok=True)
     file.write_text("".join(f"{data.hex()}\n" for data in finding.conversations))
     return f"the last {len(finding.conversations)} conversations are in {file}"

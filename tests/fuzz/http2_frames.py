@@ -1,4 +1,4 @@
-"""Conversations of real clients as frames of HTTP/2, and ways to make them nearly right."""
+"""Conversations of real clients as HTTP/2 frames, and their mutations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame; `length` is what its head says, None for the truth."""
+    """One frame; `length` is the length in its header, None for the real one."""
 
     kind: int
     flags: int
@@ -53,7 +53,7 @@ class Frame:
 
 
 def split(data: bytes) -> list[Frame]:
-    """The whole frames behind the preface; raises `ValueError` for a frame that HTTP/2 does not have."""
+    """Complete frames after the preface. Raises `ValueError` for an invalid frame."""
     at, found = len(PREFACE) if data.startswith(PREFACE) else 0, []
     while at + HEAD_BYTES <= len(data):
         length = int.from_bytes(data[at : at + 3], "big")
@@ -73,7 +73,7 @@ Change = Callable[[random.Random, Frames], None]
 
 
 def changed(rng: random.Random, corpus: list[Frames]) -> bytes:
-    """One conversation of the corpus with up to 8 changes; sometimes bytes that were never frames."""
+    """One conversation of the corpus with up to 8 mutations; sometimes random bytes."""
     frames = list(rng.choice(corpus))
     if rng.random() < 0.2:
         other = rng.choice(corpus)
@@ -135,7 +135,7 @@ def _payload(rng: random.Random, frames: Frames) -> None:
 
 
 def _fields(rng: random.Random, frames: Frames) -> None:
-    """More HPACK in a header block: odd fields, references, sizes of the table, numbers without an end."""
+    """Additional HPACK in a header block: invalid fields, references, table sizes, endless integers."""
     of_headers = [at for at, frame in enumerate(frames) if frame.kind in (HEADERS, CONTINUATION)]
     if not of_headers:
         return
@@ -155,7 +155,7 @@ def _fields(rng: random.Random, frames: Frames) -> None:
 
 
 def _continue(rng: random.Random, frames: Frames) -> None:
-    """A header block in pieces."""
+    """Split a header block into CONTINUATION frames."""
     of_headers = [at for at, frame in enumerate(frames) if frame.kind == HEADERS and frame.payload]
     if not of_headers:
         return
@@ -190,12 +190,12 @@ CHANGES: tuple[Change, ...] = (_drop, _repeat, _swap, _head, _head, _payload, _p
 
 
 def recorded(address: str) -> list[Frames]:
-    """Bytes of gRPC's own client for calls of several kinds, each on a connection of its own."""
+    """Bytes of grpcio's client for calls of several kinds, each on a new connection."""
     return [split(_record(address, talk)) for talk in (_unary, _packed, _large, _streamed, _late, _unknown)]
 
 
 def _record(address: str, talk: Callable[[grpc.Channel], None]) -> bytes:
-    """The client's bytes, as they pass through a socket between it and the stage."""
+    """Record the client's bytes through a relay between it and the stage."""
     host, _, port = address.rpartition(":")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         heard = bytearray()

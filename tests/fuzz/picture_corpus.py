@@ -1,4 +1,4 @@
-"""Small files of every kind that the decoder of pictures can be sent, and what mutation makes of them."""
+"""Small picture files of every kind, and their mutations."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _jpegs() -> Iterator[bytes]:
 
 
 def mutated(data: bytes, files: list[bytes], rng: random.Random) -> bytes:
-    """One to four changes; half of the PNGs are changed as chunks, with checksums that are right."""
+    """Apply one to four mutations. Half of the PNGs are mutated by chunk, with valid checksums."""
     if data.startswith(PNG_SIGNATURE) and rng.random() < 0.6:
         data = _changed_chunks(data, rng)
         if rng.random() < 0.6:
@@ -106,7 +106,7 @@ def _changed_chunks(data: bytes, rng: random.Random) -> bytes:
 
 
 def _changed_pixels(chunks: list[tuple[bytes, bytes]], rng: random.Random) -> list[tuple[bytes, bytes]]:
-    """Scanlines that are too few, too many or have other filters, in a stream that is right."""
+    """Valid zlib stream with too few or too many scanlines, or with other filters."""
     try:
         raw = zlib.decompress(b"".join(body for kind, body in chunks if kind == b"IDAT"))
     except zlib.error:

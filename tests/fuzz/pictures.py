@@ -1,8 +1,8 @@
-"""Fuzzing of the decoder of pictures: python -m tests.fuzz.pictures --seconds 60.
+"""Fuzzer of the picture decoder: python -m tests.fuzz.pictures --seconds 60.
 
-Two child processes decode the same files. In one, memory from the allocator is filled with one byte, in the other with
-another (glibc's MALLOC_PERTURB_), so a pixel that nobody wrote is a difference. Each answer is compared with Pillow's.
-Files are made by mutation: coverage would guide nothing here, for the decoders are compiled.
+Two child processes decode the same files. Their allocators fill memory with different bytes (glibc's MALLOC_PERTURB_),
+so an unwritten pixel is a difference. Each result is compared with Pillow's. Files are made by mutation without
+coverage, since the decoders are compiled.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _decode = DecodeImage(op="decode_image", input="image", max_pixels=MAX_PIXELS).f
 
 
 def ours(data: bytes) -> tuple[Array | None, str]:
-    """The picture, or the sentence of a refusal. Anything else that is raised is a find."""
+    """Decoded picture, or the text of a refusal. Any other exception is a finding."""
     files = np.empty(1, np.object_)
     files[0] = data
     try:
@@ -53,7 +53,7 @@ def ours(data: bytes) -> tuple[Array | None, str]:
 
 
 def pillows(data: bytes) -> tuple[Array | None, str]:
-    """The picture as Pillow reads it, or its refusal."""
+    """Picture decoded by Pillow, or its refusal."""
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -76,7 +76,7 @@ def _has_tiff(exif: bytes) -> bool:
 
 
 def fault_of(data: bytes) -> tuple[str, str, str]:
-    """(what is wrong, our outcome, how it compares with Pillow)."""
+    """Fault, our outcome, and its comparison with Pillow."""
     started_s = time.thread_time()
     picture, refusal = ours(data)
     took_s = time.thread_time() - started_s
@@ -96,7 +96,7 @@ def fault_of(data: bytes) -> tuple[str, str, str]:
 
 
 def child(seed: int) -> None:
-    """Decodes for ever, a line for each batch: memory, digest of all outcomes, counts, finds."""
+    """Decode endlessly, and print a line per batch: memory, digest of the outcomes, counts, findings."""
     warnings.simplefilter("ignore")
     files, process = corpus(), psutil.Process()
     batch = 0
@@ -120,7 +120,7 @@ def file_of(seed: int, number: int, files: list[bytes]) -> bytes:
 
 
 def child_process(filling: int, *arguments: str) -> subprocess.Popen[str]:
-    """This Python in a process in which memory from the allocator is filled, even large pieces of it."""
+    """Start this Python with an allocator that fills all memory, large pieces included."""
     environ = {**os.environ, "MALLOC_PERTURB_": str(filling), "MALLOC_MMAP_THRESHOLD_": str(2**30)}
     command = [sys.executable, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environ)
@@ -131,7 +131,7 @@ def output_of(code: str, filling: int) -> str:
 
 
 def run(seconds: float, seed: int, batches: float = float("inf")) -> int:
-    """The number of finds; each is kept as a file."""
+    """Run the fuzzer, and return the number of findings; each is saved as a file."""
     arguments = ("-m", "tests.fuzz.pictures", "--child", "--seed", str(seed))
     children = [child_process(filling, *arguments) for filling in FILLINGS]
     files, counts, finds = corpus(), Counter[str](), 0
@@ -161,7 +161,7 @@ def run(seconds: float, seed: int, batches: float = float("inf")) -> int:
 
 
 def summary(counts: Counter[str], memory: list[int]) -> int:
-    """Prints what was done. 1 when memory has grown."""
+    """Print a summary. Return 1 if memory has grown."""
     print(f"{len(memory) * BATCH} files, each decoded twice")
     for name, count in counts.most_common():
         print(f"{count:10} {name}")

@@ -1,8 +1,8 @@
-"""Good and bad clients of a running stage for an hour: memory and file descriptors stay flat, good calls are answered.
+"""Soak test of a running stage with good and bad clients: flat memory and descriptors, every good call answered.
 
     python -m tests.fuzz.soak --seconds 3600 --server http2
 
-prints a line a minute, and ends with 1 when a good call was lost or something grew.
+It prints a line per minute. The exit status is 1 if a good call was lost, or if memory or descriptors grew.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from triptych.server import SERVERS
 
 MIB = 1 << 20
 WARM_UP = 0.2  # of the time, after which nothing grows
-REST_S = 20.0  # without bad clients, before the first measure and before the last
+PAUSE_S = 20.0  # without bad clients, before the first measure and before the last
 GROWTH_BYTES = 64 * MIB
 GROWTH_DESCRIPTORS = 20
 CALL_S = 60.0
@@ -45,7 +45,7 @@ TOO_MUCH = {"grpcio": {"references to one large field", "answers that are never 
 
 @dataclass
 class Soak:
-    """The state that all clients share."""
+    """State shared by all clients."""
 
     stage: ScriptedStage
     over: threading.Event = field(default_factory=threading.Event)
@@ -54,7 +54,7 @@ class Soak:
     lost: list[str] = field(default_factory=list)
 
     def good(self, name: str, call: Callable[[ScriptedStage], None]) -> None:
-        """One kind of good client, again and again."""
+        """Repeat one kind of good client."""
         while not self.over.is_set():
             try:
                 call(self.stage)
@@ -64,7 +64,7 @@ class Soak:
             time.sleep(PAUSE_S)
 
     def bad(self, name: str, harm: Callable[[ScriptedStage], None]) -> None:
-        """One kind of bad client."""
+        """Repeat one kind of bad client."""
         while not self.over.is_set():
             if self.resting.wait(PAUSE_S):
                 time.sleep(PAUSE_S)
@@ -74,9 +74,9 @@ class Soak:
             self.counts[name] += 1
 
     def measure(self) -> tuple[int, int]:
-        """Resident bytes and descriptors of the stage, after a rest."""
+        """Resident bytes and descriptors of the stage after a pause."""
         self.resting.set()
-        self.over.wait(REST_S)
+        self.over.wait(PAUSE_S)
         process = psutil.Process(self.stage.part.pid)
         found = int(process.memory_info().rss), int(process.num_fds())
         self.resting.clear()
@@ -115,7 +115,7 @@ def impatient(stage: ScriptedStage) -> None:
 
 
 def refused(stage: ScriptedStage) -> None:
-    """An error is an answer, too."""
+    """Whether a call was refused; a refusal counts as an answer."""
     try:
         stage.infer("raise", error="UnknownModel", timeout=CALL_S)
     except grpc.RpcError as error:
@@ -127,7 +127,7 @@ GOOD = (small, small, large, streamed, new_connection, impatient, refused)
 
 
 def attack(stage: ScriptedStage, made: Attack) -> None:
-    """For a second, on one connection."""
+    """Attack for a second on one connection."""
     until = time.monotonic() + ATTACK_S
     with stage.connect(ATTACK_S) as connection:
         for piece in made.pieces():
@@ -141,7 +141,7 @@ def attack(stage: ScriptedStage, made: Attack) -> None:
 
 
 def slow(stage: ScriptedStage) -> None:
-    """Connections that say a byte at a time, or nothing."""
+    """Open connections that send a byte at a time, or nothing."""
     with ExitStack() as stack:
         made = [stack.enter_context(stage.connect(ATTACK_S)) for _ in range(50)]
         for byte in PREFACE:
@@ -164,7 +164,7 @@ def bad_clients(stage: ScriptedStage, corpus: list[Frames]) -> Iterator[tuple[st
 
 
 def soak(stage: ScriptedStage, seconds: float, say: Callable[[str], None] = print) -> list[str]:
-    """The faults, in sentences."""
+    """Run the soak test and return its faults as sentences."""
     made = Soak(stage)
     end, warm = time.monotonic() + seconds, time.monotonic() + WARM_UP * seconds
     bad = list(bad_clients(stage, recorded(stage.part.address)))
@@ -175,8 +175,8 @@ def soak(stage: ScriptedStage, seconds: float, say: Callable[[str], None] = prin
     try:
         made.over.wait(warm - time.monotonic())
         first = made.measure()
-        while time.monotonic() < end - REST_S and not made.lost:
-            made.over.wait(min(SAMPLE_S, max(0.0, end - REST_S - time.monotonic())))
+        while time.monotonic() < end - PAUSE_S and not made.lost:
+            made.over.wait(min(SAMPLE_S, max(0.0, end - PAUSE_S - time.monotonic())))
             process = psutil.Process(stage.part.pid)
             say(f"{process.memory_info().rss // MIB} MiB, {process.num_fds()} descriptors, {dict(made.counts)}")
         last = made.measure()

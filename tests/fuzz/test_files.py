@@ -1,4 +1,4 @@
-"""A short run of the fuzzer of files, and proof that it finds what it is for."""
+"""Short run of the file fuzzer, and a check that it finds planted faults."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_changed_files_are_taken_or_refused(
 
 
 def test_a_find_is_kept_and_told(finds: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """What the fuzzer makes of a child that ends as libFuzzer does at a find, or that was killed."""
+    """The child process ends as libFuzzer does at a finding, or is killed."""
     assert files.summary("config", 77, "#9\tINITED cov: 1 ft: 1 corp: 1/9b exec/s: 0 rss: 9Mb\nValueError: b\n") == 1
     assert "ValueError: b" in capfd.readouterr().out
     assert files.summary("config", -9, "") == 1

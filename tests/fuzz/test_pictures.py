@@ -1,4 +1,4 @@
-"""A short run of the fuzzer of pictures, and proof that it finds what it is for."""
+"""Short run of the picture fuzzer, and a check that it finds planted faults."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_fuzzer_finds_a_wrong_pixel_and_a_missing_one(monkeypatch: pytest.Mo
 
 
 def test_the_fuzzer_finds_memory_that_nobody_wrote() -> None:
-    """Each child sees other bytes in memory that it has not written."""
+    """Each child process has other bytes in unwritten memory."""
     code = "import numpy as np, sys; sys.stdout.write(np.empty(5_000, np.uint8)[2_000:4_000].tobytes().hex())"
     seen = {pictures.output_of(code, filling) for filling in pictures.FILLINGS}
     assert len(seen) == 2

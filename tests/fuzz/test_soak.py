@@ -1,4 +1,4 @@
-"""A short soak, and proof that it sees a call that is lost."""
+"""Short soak test, and a check that it reports a lost call."""
 
 from __future__ import annotations
 

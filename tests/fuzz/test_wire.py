@@ -1,4 +1,4 @@
-"""A short run of the fuzzer of the protocol, and proof that it finds what it is for."""
+"""Short run of the protocol fuzzer, and a check that it finds planted faults."""
 
 from __future__ import annotations
 

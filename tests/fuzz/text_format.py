@@ -1,4 +1,4 @@
-"""Protobuf's reader of text in C++, as in Triton: protoc of grpcio-tools, in this process."""
+"""Protobuf's text parser in C++, as used by Triton: protoc of grpcio-tools, in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fuzz.file_checks import configuration
 
 
 class TextReader:
-    """Encodes a text as `inference.ModelConfig`. Standard input, output and error are taken for each call."""
+    """Parses text as `inference.ModelConfig`. Each call redirects standard input, output and error."""
 
     def __init__(self) -> None:
         self._files = [os.memfd_create(name) for name in ("text", "message", "errors")]
@@ -31,7 +31,7 @@ class TextReader:
         return [word.encode() for word in ("protoc", *options, model_config_pb2.DESCRIPTOR.name)]
 
     def read(self, text: bytes) -> Any:
-        """The message, or as `str` what is wrong with the text."""
+        """The message, or the error as `str`."""
         for file in self._files:
             os.ftruncate(file, 0)
             os.lseek(file, 0, os.SEEK_SET)
@@ -55,7 +55,7 @@ _READER = TextReader()
 
 
 def check_as_triton(data: bytes) -> None:
-    """Raises `AssertionError` for a configuration that we take and Triton does not, or takes for another one."""
+    """Raise `AssertionError` for a configuration that we accept and Triton refuses or reads differently."""
     found = configuration(data)
     if not isinstance(found, str):
         read = _READER.read(found[0].encode())

@@ -1,10 +1,10 @@
-"""Fuzzes the protocol: nearly right messages through the real servicers, or to a running stage.
+"""Fuzzer of the protocol: nearly valid messages through the real servicers, or to a running stage.
 
     python -m tests.fuzz.wire --seconds 60                              both stages in this process
     python -m tests.fuzz.wire --seconds 60 --address 127.0.0.1:9000     a running one (`make run`)
 
-Ends with 1 and the message when an answer is INTERNAL, a sentence or the log grows with the message, an answer
-contradicts itself, or memory does not stay flat. The seed is printed, and a number of it is one message.
+The exit status is 1, and the message is printed, if an answer is INTERNAL or inconsistent, if an error text or the log
+grows with the message, or if memory grows. The seed is printed; seed and number identify a message.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WRONG_CODES = frozenset({"INTERNAL", "UNKNOWN", "DATA_LOSS"})
 
 
 class Finding(Exception):
-    """What must not be, with the message that made it so."""
+    """A fault, with the message that caused it."""
 
     def __init__(self, text: str, data: bytes) -> None:
         super().__init__(f"{text}; message ({len(data)} bytes): {data[:2_000].hex()}")
@@ -47,7 +47,7 @@ class Finding(Exception):
 
 @dataclass
 class Count:
-    """What happened so far."""
+    """Counters of a run."""
 
     codes: dict[str, int] = field(default_factory=dict)
     messages: int = 0
@@ -64,7 +64,7 @@ class Count:
 
 
 class LogMeter(logging.Handler):
-    """How many bytes the log would have got."""
+    """Log handler that counts bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class LogMeter(logging.Handler):
 
 
 def check(code: str, text: str, answer: bytes, data: bytes) -> None:
-    """Raises `Finding`."""
+    """Check an answer. Raises `Finding`."""
     if code in WRONG_CODES:
         raise Finding(f"{code}: {text}", data)
     if len(text.encode()) > MAX_TEXT_BYTES + 100:
@@ -91,7 +91,7 @@ def check(code: str, text: str, answer: bytes, data: bytes) -> None:
 
 
 async def fuzz(seed: int, seconds: float, most: int = sys.maxsize) -> Count:
-    """Both stages in this process."""
+    """Fuzz both stages in this process."""
     rng, count, meter = random.Random(seed), Count(), LogMeter()
     meter.setFormatter(logs.formatter("fuzz"))
     logging.basicConfig(level="INFO", handlers=[meter], force=True)
@@ -139,7 +139,7 @@ async def _stream(stages: Stages, rng: random.Random, count: Count) -> None:
 
 
 def fuzz_address(seed: int, seconds: float, address: str, process: int) -> Count:
-    """A running preprocess; `process` is the one whose memory has to stay flat, 0 for none."""
+    """Fuzz a running preprocess; `process` is the id of the process whose memory must stay flat, 0 for none."""
     rng, count = random.Random(seed), Count()
     stage = psutil.Process(process) if process else None
     with grpc.insecure_channel(address) as channel:

@@ -1,4 +1,4 @@
-"""ModelInferRequests that are nearly right: valid ones, changed by structure and by byte, from a seed."""
+"""Nearly valid ModelInferRequests: valid ones, mutated by structure and by byte, from a seed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Change = Callable[[random.Random, pb.ModelInferRequest], None]
 
 
 def valid(rng: random.Random) -> pb.ModelInferRequest:
-    """A request that is answered; for postprocess when it names a version and a model output."""
+    """A valid request; it is for postprocess if it names a version and a model output."""
     rows = rng.choice([1, 1, 1, 2, 5])
     match rng.randrange(4):
         case 0:
@@ -47,7 +47,7 @@ def valid(rng: random.Random) -> pb.ModelInferRequest:
 
 
 def for_postprocess(rng: random.Random) -> pb.ModelInferRequest:
-    """A model's outputs, as preprocess sends them."""
+    """A request with a model's outputs, as preprocess sends it."""
     rows = rng.choice([1, 2, 5])
     if rng.random() < 0.5:
         return infer_request("digits_de", {"logits": np.ones((rows, 10), np.float32)}, version="1", top_k=3)
@@ -55,7 +55,7 @@ def for_postprocess(rng: random.Random) -> pb.ModelInferRequest:
 
 
 def changed(rng: random.Random, request: pb.ModelInferRequest) -> bytes:
-    """The request with some changes, as it goes over the wire."""
+    """Serialised request with some mutations."""
     for _ in range(rng.choice([0, 1, 1, 1, 2, 3, 6])):
         rng.choice(CHANGES)(rng, request)
         if request.ByteSize() > MAX_BYTES:
@@ -199,7 +199,7 @@ def _output(rng: random.Random, request: pb.ModelInferRequest) -> None:
 
 
 def _odd_values(rng: random.Random, request: pb.ModelInferRequest) -> None:
-    """Numbers that are not numbers, negative zero, the largest and the smallest."""
+    """Special values: NaN, infinities, negative zero, the largest and the smallest."""
     request.ClearField("inputs")
     request.ClearField("raw_input_contents")
     tensors = sales(2)

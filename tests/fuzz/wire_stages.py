@@ -1,6 +1,6 @@
-"""Preprocess and postprocess in one process, from the bytes of a message to the bytes of its answer.
+"""Preprocess and postprocess in one process, from the bytes of a request to the bytes of its answer.
 
-The catalog, the contracts and Triton are scripted: everything a caller's bytes go through is real.
+Catalog, contracts and Triton are fakes; all code that handles a caller's bytes is real.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ PARSE = parser(pb.ModelInferRequest)
 
 
 class Controller:
-    """Knows the contracts of some models."""
+    """Fake controller with the contracts of some models."""
 
     async def call(self, method: str, request: Any, _call: Call, _limit_s: float = 0.0) -> Any:
         if method != "GetContract" or request.model not in SERVED or request.version != 1:
@@ -75,7 +75,7 @@ class Upstreams:
 
 
 class Stages:
-    """Both stages. Made inside a running event loop."""
+    """Both stages; must be created in a running event loop."""
 
     def __init__(self) -> None:
         controller: Any = Controller()
@@ -97,14 +97,14 @@ class Stages:
         self.preprocess = PreprocessServicer(settings, metrics, catalog, contracts, pipeline)
 
     async def infer(self, servicer: InferenceServicer, data: bytes) -> tuple[str, str, bytes]:
-        """The code, the sentence and the answer, as a server makes them."""
+        """Code, error text and answer, as a server sends them."""
         try:
             answer = await servicer.model_infer(PARSE(data), Call.within(20))
             return "OK", "", answer.SerializeToString()
         except Exception as error:
             code, text, _ = refusal(error, "ModelInfer")
-            told = "".join(traceback.format_exception(error)[-6:]) if code.name == "INTERNAL" else text
-            return code.name, told, b""
+            reported = "".join(traceback.format_exception(error)[-6:]) if code.name == "INTERNAL" else text
+            return code.name, reported, b""
 
     async def stream(self, servicer: InferenceServicer, messages: list[bytes]) -> list[pb.ModelStreamInferResponse]:
         async def requests() -> AsyncIterator[pb.ModelInferRequest | InvalidRequest]:

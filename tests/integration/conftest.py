@@ -1,4 +1,4 @@
-"""The real chain on ports of its own: one for all tests that leave it whole, one for each that does not."""
+"""Fixtures of the real chain on free ports: one shared by tests that leave it intact, and new ones for others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MakeChain = Callable[..., LocalStack]
 
 
 class Caller:
-    """A plain gRPC client of one stage."""
+    """Plain gRPC client of one stage."""
 
     def __init__(self, address: str) -> None:
         self.channel: Any = grpc.insecure_channel(address, options=UNBOUNDED)
@@ -48,7 +48,7 @@ def predictor_python() -> Path:
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[LocalStack]:
-    """Shared: a test that stops, kills or fills a part makes its own with `make_chain`."""
+    """A shared chain. A test that stops, kills or fills a part creates its own with `make_chain`."""
     variables = {"CONTROLLER_IDLE_TTL_S": "0"}  # nothing is idle for too long
     with LocalStack(
         free_endpoints(), tmp_path_factory.mktemp("chain"), predictor_python, variables=variables
@@ -85,7 +85,7 @@ def make_chain(tmp_path: Path, predictor_python: Path) -> Iterator[MakeChain]:
 
 @pytest.fixture
 def copied_models(tmp_path: Path) -> Callable[..., Path]:
-    """A model repository of the test's own with some of the example models."""
+    """Copies of example models in a new model repository."""
 
     def copy(*names: str) -> Path:
         for name in names:

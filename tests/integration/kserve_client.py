@@ -1,4 +1,4 @@
-"""Calls with KServe's own client, in a process of its own: it and `tritonclient` register one protobuf package."""
+"""Calls by KServe's client, in a separate process, since it and `tritonclient` register the same protobuf package."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ MODEL = "sales_forecast_de"
 
 
 def request(binary_data: bool, **more: object) -> InferRequest:
-    """`binary_data` false: typed contents; true: raw ones."""
+    """Build a request with raw contents if `binary_data`, else with typed ones."""
     inputs = []
     for name, (datatype, array) in TENSORS.items():
         tensor = InferInput(name, list(array.shape), datatype)

@@ -1,4 +1,4 @@
-"""The leader of two replicas goes while a real Triton loads for it, under traffic."""
+"""Change of leader of two controllers under load, while Triton loads models."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Goes = Literal["killed", "stopped"]
 
 
 def change_leader_under_load(replicas: Replicas, goes: Goes) -> None:
-    """Fails when a request is lost or a model is loaded twice."""
+    """Stop the leader under load. Fails if a request is lost or a model is loaded twice."""
     replicas.start("predictor", "controller-0")
     until(partial(replicas.leads, "controller-0"))
     replicas.start("controller-1", "postprocess", "preprocess")
@@ -46,12 +46,12 @@ def change_leader_under_load(replicas: Replicas, goes: Goes) -> None:
     assert load.refusals == [], [f"{each}" for each in load.refusals]
     if goes == "killed":  # one that is stopped sees its loads through
         assert _loaded_by(replicas, "controller-1") & set(COLD)
-    told = replicas.log("predictor")
+    reported = replicas.log("predictor")
     for model in (WARM, *COLD):
-        assert told.count(f"successfully loaded '{model}'") == 1, model
+        assert reported.count(f"successfully loaded '{model}'") == 1, model
 
 
 def _loaded_by(replicas: Replicas, name: str) -> set[str]:
-    """Models whose load the replica saw through to a good end."""
+    """Models that the replica has loaded successfully."""
     said = (json.loads(line) for line in replicas.log(name).splitlines() if line.startswith("{"))
     return {each["model"] for each in said if each["message"] == "load" and each["outcome"] == "ok"}

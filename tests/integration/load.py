@@ -1,4 +1,4 @@
-"""Load from many callers, and waiting for a state."""
+"""Load by many callers, and polling for a state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.integration.messages import outputs_of
 
 
 def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
-    """Waits for a state, and fails when it does not come."""
+    """Poll until a condition holds; fail after the timeout."""
     end = time.monotonic() + within_s
     while not holds():
         assert time.monotonic() < end, "the state did not come"
@@ -24,7 +24,7 @@ def until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
 
 
 def answers(caller: Caller, request: pb.ModelInferRequest) -> bool:
-    """Whether the request is answered at this moment."""
+    """Whether the request is answered now."""
     try:
         caller.infer(request)
     except grpc.RpcError:
@@ -33,15 +33,17 @@ def answers(caller: Caller, request: pb.ModelInferRequest) -> bool:
 
 
 class Load:
-    """Callers that send one request over and over until the block ends.
+    """Callers that repeat one request until the block ends, and record `answers` and `refusals`.
 
-    `answers` and `refusals` say what came; `patient` callers go on after a refusal, the others leave.
+    `persistent` callers continue after a refusal; the others stop.
     """
 
-    def __init__(self, caller: Caller, request: pb.ModelInferRequest, patient: bool = True, callers: int = 8) -> None:
+    def __init__(
+        self, caller: Caller, request: pb.ModelInferRequest, persistent: bool = True, callers: int = 8
+    ) -> None:
         self.answers: list[dict[str, Any]] = []
         self.refusals: list[tuple[grpc.StatusCode, str]] = []
-        self._caller, self._request, self._patient = caller, request, patient
+        self._caller, self._request, self._persistent = caller, request, persistent
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send) for _ in range(callers)]
 
@@ -58,12 +60,12 @@ class Load:
         self.join()
 
     def wait_for_answers(self, more: int) -> None:
-        """Returns when that many more have come."""
+        """Wait for `more` further answers."""
         wanted = len(self.answers) + more
         until(lambda: len(self.answers) >= wanted)
 
     def join(self) -> None:
-        """Waits until every caller has left."""
+        """Wait until every caller has stopped."""
         for thread in self._threads:
             thread.join(30)
             assert not thread.is_alive(), "a caller got neither an answer nor a refusal"
@@ -75,5 +77,5 @@ class Load:
             except grpc.RpcError as raised:
                 error: Any = raised
                 self.refusals.append((error.code(), error.details()))
-                if not self._patient:
+                if not self._persistent:
                     return

@@ -1,4 +1,4 @@
-"""Requests as callers write them, for the tests of the running chain."""
+"""Requests of callers, for tests of the running chain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def infer_request(
 
 
 def sales(rows: int = 1, seed: int = 0) -> dict[str, Array]:
-    """Rows of `sales_forecast`, each different from the others."""
+    """Inputs of `sales_forecast`; all rows differ."""
     random = np.random.default_rng(seed)
     return {
         "history": random.uniform(50, 150, (rows, 28)).astype(np.float32),
@@ -46,7 +46,7 @@ def noise_picture(width: int = 40, height: int = 30, seed: int = 0, format: str 
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """A PNG with a declared size and almost no data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

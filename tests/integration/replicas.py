@@ -1,4 +1,4 @@
-"""Two replicas of the controller over one real Triton, and the stages in front of them."""
+"""Two replicas of the controller with one real Triton, and the stages."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ STOP_S = 20.0
 
 
 class Replicas:
-    """`controller-0`, which leads, and `controller-1`; the stages know both, as by the name of a Service.
+    """Replicas `controller-0`, the leader, and `controller-1`. The stages know both, as through a Service.
 
-    `kubeconfig` and `namespace` say where the lease is.
+    `kubeconfig` and `namespace` locate the lease.
     """
 
     def __init__(self, folder: Path, predictor_python: Path, kubeconfig: Path, namespace: str = "test") -> None:
@@ -54,7 +54,7 @@ class Replicas:
 
     @property
     def address(self) -> str:
-        """Where callers ask."""
+        """Address of preprocess."""
         return self._address("preprocess")
 
     @property
@@ -65,14 +65,14 @@ class Replicas:
         return self.parts[part].log.read_text(errors="replace")
 
     def start(self, *names: str) -> None:
-        """Returns when they are ready."""
+        """Start parts and wait until they are ready."""
         for name in names:
             self.parts[name].start()
         for name in names:
             until(partial(self.parts[name].poll_ready, READY_S), READY_S)
 
     def leads(self, name: str) -> bool:
-        """Whether the replica has said that it leads."""
+        """Whether the replica has logged that it leads."""
         return '"leadership acquired"' in self.log(name)
 
     def __enter__(self) -> Replicas:

@@ -1,4 +1,4 @@
-"""A real S3 store on this machine: the Versity gateway over a folder, one process for a test."""
+"""A real S3 store on this machine: one process of the Versity gateway over a folder per test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHERE = "VERSITYGW names the program; go install github.com/versity/versitygw/cm
 
 @dataclass(frozen=True)
 class Gateway:
-    """The bucket `models` of a store at `endpoint`, whose objects are files of `folder`."""
+    """The bucket `models` of a store at `endpoint`; its objects are files in `folder`."""
 
     endpoint: str
     folder: Path
@@ -40,7 +40,7 @@ class Gateway:
         return S3Store("models", endpoint=self.endpoint, client_options={"allow_http": True})
 
     def put_raw(self, key: str, content: bytes = b"") -> None:
-        """Under a key that obstore would not take."""
+        """Put an object under a key that obstore refuses."""
         url = f"{self.endpoint}/models/{quote(key)}#"
         signer = S3Store("models", endpoint=url, virtual_hosted_style_request=True, client_options={"allow_http": True})
         signed = obstore.sign(signer, "PUT", "put", timedelta(minutes=1))
@@ -50,7 +50,7 @@ class Gateway:
 
 @contextmanager
 def s3_gateway(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
-    """Running, its variables set; skips the test where the program is missing."""
+    """Run the gateway and set its environment variables. Skips the test if the program is missing."""
     program = os.environ.get("VERSITYGW") or shutil.which("versitygw")
     if not program:
         pytest.skip(f"needs a store of S3: {WHERE}")

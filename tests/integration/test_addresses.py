@@ -1,4 +1,4 @@
-"""The whole chain where there is nothing but IPv6, and on both families."""
+"""The whole chain on IPv6 alone, and on both families."""
 
 from __future__ import annotations
 

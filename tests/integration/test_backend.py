@@ -1,4 +1,4 @@
-"""The example of a backend, as its own process, in front of the real chain."""
+"""The example backend as a process in front of the real chain."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ StartBackend = Callable[..., Get]
 
 
 def token(key: str = KEY, **claims: Any) -> str:
-    """A JSON Web Token of HS256; a claim of None is left out."""
+    """JSON Web Token of HS256; claims of None are left out."""
     given = {"sub": "shop", "aud": "forecasts", "exp": time.time() + 60} | claims
     parts = ({"alg": "HS256", "typ": "JWT"}, {name: value for name, value in given.items() if value is not None})
     signed = b".".join(_word(json.dumps(part).encode()) for part in parts)
@@ -48,7 +48,7 @@ def _word(data: bytes) -> bytes:
 
 @pytest.fixture
 def features(tmp_path: Path) -> Path:
-    """One article in two countries, of which the chain knows one."""
+    """Features of one article in two countries, one of which has a model."""
     file = tmp_path / "features.db"
     known = json.dumps({name: array[0].tolist() for name, array in sales().items()})
     with sqlite3.connect(file) as connection:
@@ -99,7 +99,7 @@ def start(features: Path, tmp_path: Path) -> Iterator[StartBackend]:
 
 
 class Flaky:
-    """A preprocess that is being replaced: it refuses some calls first. It never answers one that it takes."""
+    """Fake preprocess that refuses some calls first, like one being replaced, and never answers the others."""
 
     def __init__(self, refusals: int) -> None:
         self.refusals, self.calls = refusals, 0

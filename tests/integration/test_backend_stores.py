@@ -1,4 +1,4 @@
-"""The feature stores of the example of a backend: embedded, a real Redis, and Feast's feature server."""
+"""Feature stores of the example backend: embedded, a real Redis, and Feast's feature server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def asked_for(path: str, get: test_backend.Get) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[int]:
-    """A port where a Redis answers."""
+    """Port of a running Redis."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not on the PATH")
@@ -53,7 +53,7 @@ def answers(port: int) -> bool:
 
 
 def command(port: int, *words: str) -> bytes:
-    """A command in Redis's own protocol, and what it says."""
+    """Send a command in Redis's protocol and return the reply."""
     given = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words)
     with socket.create_connection(("127.0.0.1", port), 5) as connection:
         connection.sendall(b"*%d\r\n" % len(words) + given)
@@ -61,7 +61,7 @@ def command(port: int, *words: str) -> bytes:
 
 
 class FeatureServer(BaseHTTPRequestHandler):
-    """`feast serve`, as its endpoint answers (Feast 0.67): one article is known, by the feature service `articles`."""
+    """Fake of `feast serve` (Feast 0.67) with one article in the feature service `articles`."""
 
     asked: dict[str, Any] = {}
     names = ("history", "price", "promotion")
@@ -96,7 +96,7 @@ def column(value: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def feast() -> Iterator[str]:
-    """The address of a feature server."""
+    """Address of a feature server."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), FeatureServer)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -175,7 +175,7 @@ def test_a_file_of_articles_that_is_wrong_ends_the_start_with_its_fault(tmp_path
 
 
 def refused(environment: dict[str, str]) -> str:
-    """What a start that ends at once says."""
+    """Output of a start that fails."""
     done = subprocess.run(
         [str(ensure("backend")), "-m", "backend"],
         cwd=ROOT / "examples/backend",

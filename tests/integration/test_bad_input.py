@@ -1,4 +1,4 @@
-"""Bad input, one row each, over a real socket to the real chain: the status, and what the sentence names."""
+"""Invalid inputs to the real chain, one row each: status, and the names in the error text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many requests at once through the real chain: each answer is the one that its request would get alone."""
+"""Concurrent requests through the real chain: each gets the answer that it would get alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Outcome = dict[str, Any] | grpc.StatusCode
 
 
 def requests() -> list[pb.ModelInferRequest]:
-    """Of two families and several countries, of different sizes, with different wishes, some of them wrong."""
+    """Requests of two families and several countries, with different sizes and outputs, some invalid."""
     made = []
     for seed in range(60):
         country = ("de", "fr", "jp")[seed % 3]
@@ -48,7 +48,7 @@ def test_in_company_each_request_is_answered_as_if_it_were_alone(chain: LocalSta
 
 
 def assert_same(got: Outcome, want: Outcome) -> None:
-    """Scores may differ in their last digits: a model may add in another order when it has more rows at once."""
+    """Compare answers; scores may differ in the last digits, since the order of additions depends on the batch."""
     if isinstance(got, dict) and isinstance(want, dict):
         np.testing.assert_allclose(got.pop("score", 0), want.get("score", 0), atol=1e-5)
         want = {name: value for name, value in want.items() if name != "score"}

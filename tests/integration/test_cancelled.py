@@ -1,22 +1,20 @@
-"""Hundreds of calls that are cancelled on their way through the chain, and others beside them that are not."""
+"""Hundreds of cancelled calls in the chain, beside others that are not cancelled."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from typing import Any
-from urllib.request import urlopen
 
 import grpc
 import numpy as np
-from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import service_pb2 as pb
 
 from local.stack import LocalStack
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
+from tests.metric_samples import samples_by_label
 from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 
@@ -46,17 +44,6 @@ COUNTRIES = [
 ]
 
 
-def series(chain: LocalStack, part: str, name: str, label: str) -> Counter[str]:
-    with urlopen(chain.metrics_url(part), timeout=10) as page:
-        families = text_string_to_metric_families(page.read().decode())
-    found = Counter[str]()
-    for family in families:
-        for sample in family.samples:
-            if sample.name == name:
-                found[sample.labels[label]] += int(sample.value)
-    return found
-
-
 def test_cancelled_calls_harm_no_other_and_leave_nothing(make_chain: MakeChain) -> None:
     chain = make_chain()
     caller, moments = Caller(chain.address("preprocess")), random.Random(13)
@@ -64,10 +51,10 @@ def test_cancelled_calls_harm_no_other_and_leave_nothing(make_chain: MakeChain) 
     good = infer_request("sales_forecast_de", sales())
     right = outputs_of(caller.infer(good))
     infer: Any = caller.channel.unary_unary(INFER)
-    patient, leaving = [], []
+    persistent, leaving = [], []
     for number in range(400):
         if number % 4 == 0:
-            patient.append(infer.future(good.SerializeToString(), timeout=60))
+            persistent.append(infer.future(good.SerializeToString(), timeout=60))
             continue
         one = infer_request("digits_fr", {"image": objects(picture)})
         if number % 4 == 1:  # cold: it waits for a load
@@ -82,7 +69,7 @@ def test_cancelled_calls_harm_no_other_and_leave_nothing(make_chain: MakeChain) 
             leaving[moments.randrange(len(leaving))].cancel()
     for call in leaving:
         call.cancel()
-    for call in patient:
+    for call in persistent:
         answer = outputs_of(pb.ModelInferResponse.FromString(call.result(60)))
         for name, values in right.items():
             np.testing.assert_allclose(answer[name], values, rtol=1e-5)
@@ -103,8 +90,8 @@ def test_cancelled_loads_leave_nothing_in_the_controller(make_chain: MakeChain) 
 
 def _assert_nothing_stays(chain: LocalStack) -> None:
     for part in PARTS:
-        until(lambda part=part: series(chain, part, "triptych_in_flight", "stage").total() == 0)  # type: ignore[misc]
+        until(lambda part=part: samples_by_label(chain.metrics_url(part), "triptych_in_flight", "stage").total() == 0)  # type: ignore[misc]
         log = chain.log(part).read_text()
         assert '"ERROR"' not in log, log
         assert "Traceback" not in log
-        assert series(chain, part, "triptych_requests_total", "code").keys() <= CODES
+        assert samples_by_label(chain.metrics_url(part), "triptych_requests_total", "code").keys() <= CODES

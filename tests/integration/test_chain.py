@@ -1,4 +1,4 @@
-"""The chain answers: rows, order, versions, callers of every kind."""
+"""Answers of the chain: rows, order, versions, and kinds of callers."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_logs_are_json_with_the_id_of_the_request(chain: LocalStack, caller: Cal
 def test_handwriting_that_was_not_trained_on_is_read_as_well_as_promised(
     chain: LocalStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At least 0.96 of each version's pictures; `make accuracy` prints it of a running chain."""
+    """Accuracy is at least 0.96 for each version; `make accuracy` prints that of a running chain."""
     assert evaluate(chain.address("preprocess"), PICTURES) == 0, capsys.readouterr().out
 
 
@@ -185,7 +185,7 @@ spec:
 
 
 def test_no_answer_mixes_two_versions(make_chain: MakeChain) -> None:
-    """The versions number their classes differently: only the labels of the one that predicted are right."""
+    """The versions number their classes differently, so only the labels of the predicting version are right."""
     chain = make_chain({"digits-gb.yaml": SPLIT})
     caller = Caller(chain.address("preprocess"))
     pictures = [noise_picture(seed=seed) for seed in range(8)]

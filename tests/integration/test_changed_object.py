@@ -20,7 +20,7 @@ from tests.integration.messages import infer_request, noise_picture, objects
 from tests.integration.s3_gateway import Gateway, s3_gateway
 
 MODELS = ROOT / "model-repository"
-PATIENCE_S = 90.0
+ANSWER_LIMIT_S = 90.0
 
 
 class StoreChain(LocalStack):
@@ -47,7 +47,7 @@ def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway
 
 
 def until(look: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + ANSWER_LIMIT_S
     while not look():
         assert time.monotonic() < end, what
         time.sleep(0.1)
@@ -65,7 +65,7 @@ def test_weights_that_are_overwritten_in_the_store_are_never_answered_under_the_
     gateway.put_raw("eu/digits_de/new\nline")
     folder, log = tmp_path / "pod" / "models", tmp_path / "mirror.log"
     command = [sys.executable, "-m", "triptych_cli", "mirror", "s3://models/eu", str(folder)]
-    subprocess.run([*command, "--once"], cwd=ROOT, env=dict(os.environ), check=True, timeout=PATIENCE_S)
+    subprocess.run([*command, "--once"], cwd=ROOT, env=dict(os.environ), check=True, timeout=ANSWER_LIMIT_S)
     chain = StoreChain(tmp_path / "run", folder)
     with log.open("wb") as lines:
         beside = subprocess.Popen([*command, "--every", "0.3s"], cwd=ROOT, env=dict(os.environ), stderr=lines)
@@ -77,8 +77,8 @@ def test_weights_that_are_overwritten_in_the_store_are_never_answered_under_the_
         published = (folder / "digits_de/1/model.onnx").read_bytes()
         gateway.store.put("eu/digits_de/1/model.onnx", (MODELS / "digits_gb/1/model.onnx").read_bytes())
         until(lambda: "changed after its version was published" in log.read_text(), "the mirror names the change")
-        told = "version 1 is not what was published: model.onnx changed"
-        until(lambda: told in chain.log("controller").read_text(), "the controller names the change")
+        reported = "version 1 is not what was published: model.onnx changed"
+        until(lambda: reported in chain.log("controller").read_text(), "the controller names the change")
         assert (folder / "digits_de/1/model.onnx").read_bytes() == published
         after = caller.infer(request, 60)
         assert (after.model_version, after.outputs, after.raw_output_contents) == (
@@ -88,7 +88,7 @@ def test_weights_that_are_overwritten_in_the_store_are_never_answered_under_the_
         )
         with InferenceServerClient(chain.address("controller")) as client:
             reasons = [model.reason for model in client.get_model_repository_index().models]
-        assert any(told in reason for reason in reasons), reasons
+        assert any(reported in reason for reason in reasons), reasons
         assert "has a character that cannot be shown" in chain.log("controller").read_text()
         caller.channel.close()
     finally:

@@ -1,4 +1,4 @@
-"""The benchmark for a GPU runs on the CPU, with a small network in numpy in the place of PyTorch's."""
+"""The GPU benchmark on the CPU, with a small network in numpy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from local.environments import ROOT, ensure
 
 WORDS = [
     *("--device", "cpu", "--network", "numpy", "--width", "16", "--depth", "1", "--pictures", "640x480"),
-    *("--processes", "1", "2", "--seconds", "1", "--warm-s", "0.5", "--rest-s", "0.5", "--senders", "1"),
+    *("--processes", "1", "2", "--seconds", "1", "--warm-s", "0.5", "--pause-s", "0.5", "--senders", "1"),
     *("--threads", "2", "--instances", "1"),
 ]
 

@@ -1,4 +1,4 @@
-"""Postprocess's work within preprocess's process: callers and scrapers notice no difference."""
+"""Postprocess in preprocess's process: the same answers and metrics as with a separate process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Ways = dict[str, tuple[LocalStack, Caller]]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`scale` in version 1 refuses after the model what is over 1e5."""
+    """Models; `scale` in version 1 refuses outputs over 1e5."""
     folder = tmp_path_factory.mktemp("models")
     for name in MODELS:
         shutil.copytree(ROOT / name, folder / Path(name).name)

@@ -1,4 +1,4 @@
-"""Two replicas of the controller and a real Triton: the leader goes in the middle of loads."""
+"""Two replicas of the controller with a real Triton: the leader stops during loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On one machine: what the chain makes in files, sockets and ports is for its user alone."""
+"""Files, sockets and ports of the chain on one machine are accessible to its user only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OTHERS = 0o077
 
 @pytest.fixture
 def homes(tmp_path: Path) -> dict[str, str]:
-    """A cache and a folder for temporary files, which anybody may enter, as /tmp."""
+    """A cache folder, and a world-accessible folder for temporary files such as /tmp."""
     homes = {"XDG_CACHE_HOME": tmp_path / "cache", "TMPDIR": tmp_path / "tmp"}
     for folder in homes.values():
         folder.mkdir()
@@ -29,7 +29,7 @@ def homes(tmp_path: Path) -> dict[str, str]:
 
 
 def reachable(folder: Path) -> Iterator[Path]:
-    """Files that another user finds in a folder: nothing below one that only its user may enter."""
+    """Files in a folder that another user can reach."""
     for path in folder.iterdir():
         if path.is_symlink():
             continue
@@ -40,7 +40,7 @@ def reachable(folder: Path) -> Iterator[Path]:
 
 
 def is_loopback(text: str) -> bool:
-    """Python 3.11 does not count `::ffff:127.0.0.1`."""
+    """Whether an address is of the loopback; Python 3.11 does not recognise `::ffff:127.0.0.1`."""
     address = ip_address(text)
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 

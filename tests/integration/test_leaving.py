@@ -1,4 +1,4 @@
-"""SIGTERM for one part under load: what was taken is answered, and what comes too late is told so."""
+"""SIGTERM of one part under load: accepted requests are answered, later ones are refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_preprocess_loses_no_answer(make_chain: MakeChain) -> None:
     chain = make_chain()
     caller = Caller(chain.address("preprocess"))
     right = outputs_of(caller.infer(GOOD))
-    with Load(caller, GOOD, patient=False) as load:
+    with Load(caller, GOOD, persistent=False) as load:
         assert chain.stop_component("preprocess"), "SIGTERM was not enough"
         load.join()
     assert all(answer == right for answer in load.answers)

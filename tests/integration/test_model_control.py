@@ -1,4 +1,4 @@
-"""Models are loaded into Triton and out of it by whoever has the key: the controller, and nobody else."""
+"""Model control of Triton: only the controller, which has the key, can load and unload models."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CONTROL: list[tuple[str, Message]] = [
 
 
 def asked(chain: LocalStack, method: str, request: Message, key: str = "") -> Any:
-    """Triton's answer to a call past all stages."""
+    """Call Triton directly and return its answer."""
     with grpc.insecure_channel(chain.address("predictor")) as channel:
         stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         return getattr(stub, method)(request, timeout=5, metadata=((HEADER, key),) if key else ())
@@ -78,7 +78,7 @@ def refused(chain: LocalStack, method: str, request: Message, key: str = "") -> 
 
 
 def test_on_one_machine_no_other_user_has_a_model_of_theirs_loaded(make_chain: MakeChain) -> None:
-    """`make run` sets a key by itself; a load with a `model.py` in its request would run as the user of `make run`."""
+    """`make run` sets a key. Without it, a load with a `model.py` in its request would run as its user."""
     chain = make_chain()
     caller = Caller(chain.address("preprocess"))
     assert outputs_of(caller.infer(infer_request(MODEL, sales())))["units"]
@@ -109,7 +109,7 @@ def test_a_key_that_is_set_is_the_one_that_counts(make_chain: MakeChain) -> None
 
 
 def test_what_one_machine_writes_is_for_its_user_alone(make_chain: MakeChain) -> None:
-    """Shared memory holds the tensors of requests; logs name models and callers."""
+    """Shared memory holds tensors of requests, and logs name models and callers."""
     chain = make_chain()
     Caller(chain.address("preprocess")).infer(infer_request(MODEL, sales()))
     port = chain.address("predictor").rpartition(":")[2]

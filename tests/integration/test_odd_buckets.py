@@ -65,7 +65,7 @@ def test_three_pages_of_objects_are_one_listing(gateway: Gateway, tmp_path: Path
 
 
 def test_an_object_whose_file_is_gone_under_the_gateway_leaves_the_others(gateway: Gateway, tmp_path: Path) -> None:
-    """Whatever the store answers: one object that cannot be read is not a store that is away."""
+    """For any answer of the store, an unreadable object does not count as an unavailable store."""
     wanted = upload(gateway, tmp_path / "scratch", "sales_de")
     upload(gateway, tmp_path / "scratch", "sales_fr")
     (gateway.folder / "eu/sales_fr/1/model.onnx").unlink()

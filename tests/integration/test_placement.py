@@ -1,4 +1,4 @@
-"""Many models in few places, on real Triton: loaded on request, unloaded for others, nothing lost over it."""
+"""More models than capacity on a real Triton: loads on request, evictions, and no lost request."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TritonPythonModel:
 
 
 def document(model: str, placement: str = "", **traffic: int) -> str:
-    """Of a model with its traffic, as `v1=95, v2=5`."""
+    """ServedModel document of a model, with traffic as `v1=95, v2=5`."""
     shares = ", ".join(f"{{version: {name[1:]}, percent: {percent}}}" for name, percent in traffic.items())
     return DOCUMENT.format(name=model.replace("_", "-"), model=model, traffic=shares, placement=placement)
 
@@ -62,7 +62,7 @@ def caller_of(chain: LocalStack) -> Caller:
 
 
 def describe(chain: LocalStack) -> cp.DescribeReply:
-    """What the controller says that each Triton holds."""
+    """Placement by the controller's Describe method."""
     method = CONTROLLER_SERVICE.methods_by_name["Describe"]
     with grpc.insecure_channel(chain.address("controller")) as channel:
         call: Any = channel.unary_unary(
@@ -75,7 +75,7 @@ def describe(chain: LocalStack) -> cp.DescribeReply:
 
 
 def held(chain: LocalStack, part: str = "predictor") -> dict[tuple[str, str], str]:
-    """What a Triton itself says that takes memory there, with its state."""
+    """Models in memory by Triton's index, with their states."""
     with grpc.insecure_channel(chain.address(part)) as channel:
         stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         key = (("triton-grpc-protocol-key", chain.triton_key),)

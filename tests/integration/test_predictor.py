@@ -1,4 +1,4 @@
-"""Real Triton with the python-based backend `onnxruntime`, on the tiny models of tests/data."""
+"""Triton with the Python-based backend `onnxruntime`, on the tiny models of tests/data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.integration.tiny_triton import MODELS, copied, running
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tiny models, for tests that add broken ones."""
+    """Copy of the tiny models, to which tests add broken ones."""
     return copied(tmp_path_factory.mktemp("models"), "scale", "pick")
 
 

@@ -1,4 +1,4 @@
-"""`triptych rollout` over the real chain, under load: a good version is promoted, a bad one taken back."""
+"""`triptych rollout` on the real chain under load: a good version is promoted, a bad one rolled back."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def document(model: str) -> dict[str, str]:
 
 
 def folder_of(chain: LocalStack) -> Path:
-    """Where `make_chain` has put the documents."""
+    """Folder of the documents of `make_chain`."""
     return chain.run_folder.parent / "served-models"
 
 
@@ -63,7 +63,7 @@ def start(chain: LocalStack, model: str, *options: str) -> subprocess.Popen[str]
 
 @contextmanager
 def started(chain: LocalStack, model: str, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A rollout that runs within the block and not after it."""
+    """Run a rollout within the block."""
     with start(chain, model, *options) as process:
         try:
             yield process
@@ -80,7 +80,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, list[Mapping[str, Any]]
 def roll_out(
     chain: LocalStack, request: pb.ModelInferRequest, options: Sequence[str], callers: int = 4
 ) -> tuple[int, list[Mapping[str, Any]], Load]:
-    """Exit status, the lines, and the load that ran meanwhile."""
+    """Run a rollout under load; return its exit status, its lines, and the load."""
     caller = Caller(chain.address("preprocess"))
     with Load(caller, request, callers=callers) as load, started(chain, request.model_name, *options) as process:
         status, lines = finish(process)
@@ -89,7 +89,7 @@ def roll_out(
 
 @pytest.fixture
 def models(tmp_path: Path) -> Callable[[str, Callable[[Path], None]], Path]:
-    """A model repository of one model, whose second version is changed before it is published."""
+    """Model repository of one model, whose second version is changed before it is published."""
 
     def make(source: str, change: Callable[[Path], None]) -> Path:
         folder = tmp_path / "models" / Path(source).name
@@ -101,7 +101,7 @@ def models(tmp_path: Path) -> Callable[[str, Callable[[Path], None]], Path]:
 
 
 def replace(old: str, new: str) -> Callable[[Path], None]:
-    """Changes the contract of a version."""
+    """Change the contract of a version."""
 
     def change(version: Path) -> None:
         contract = version / "contract.yaml"

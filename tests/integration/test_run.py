@@ -1,4 +1,4 @@
-"""`python -m local`, the command behind `make run`, with the tiny models and ports of its own."""
+"""`python -m local`, the command behind `make run`, with the tiny models on free ports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXAMPLE = {
 
 
 class Run:
-    """One `python -m local`; its lines as they come."""
+    """A process of `python -m local`, with its output lines."""
 
     def __init__(self, endpoints: Endpoints, folder: Path, example: dict[str, Any], *arguments: str) -> None:
         (folder / "served").mkdir(exist_ok=True)

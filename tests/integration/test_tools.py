@@ -1,4 +1,4 @@
-"""The field's own tools against the chain: `perf_analyzer` and `grpcurl`."""
+"""Standard tools against the chain: `perf_analyzer` and `grpcurl`."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_grpcurl_gets_an_answer(chain: LocalStack, grpcurl: Callable[..., str]) 
 def test_grpcurl_asks_triton_with_what_preprocess_describes(
     chain: LocalStack, caller: Caller, grpcurl: Callable[..., str], tmp_path: Path
 ) -> None:
-    """Triton 2.51 has no reflection; preprocess speaks the same protocol and lends its own."""
+    """Triton 2.51 has no reflection; grpcurl takes that of preprocess, which has the same protocol."""
     caller.infer(infer_request("digits_de", {"image": objects(noise_picture())}))  # Triton describes what is loaded
     triton, lent = chain.address("predictor"), str(tmp_path / "oip.protoset")
     assert "server does not support the reflection API" in grpcurl(triton, "list")

@@ -1,4 +1,4 @@
-"""Spans of the running processes, as a collector gets them: one trace through all stages."""
+"""Spans of the running processes at a collector: one trace through all stages."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def traced(
     tmp_path_factory: pytest.TempPathFactory,
     predictor_python: Path,
 ) -> Iterator[Caller]:
-    """preprocess of a chain in which every part sends its spans, also one without a process for postprocess."""
+    """Preprocess of a chain whose parts all send spans, with and without a process for postprocess."""
     variables = {
         **request.param,
         **{f"{stage}_OTLP_ENDPOINT": collector.address for stage in ("PREPROCESS", "POSTPROCESS", "CONTROLLER")},
@@ -49,7 +49,7 @@ def traced(
 
 
 class Trace:
-    """A trace that a caller began."""
+    """A trace that a caller has started."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector
@@ -57,7 +57,7 @@ class Trace:
         self.parent = f"00-{self.id}-{self.root}-01"
 
     def spans(self, count: int) -> dict[tuple[str, str], Span]:
-        """By service and name, once all have come; the controller's apart, which is asked until a load is known."""
+        """Wait for all spans, and return them by service and name, without those of the controller."""
         until(lambda: len(self._on_the_path()) >= count)
         spans = self._on_the_path()
         assert len(spans) == count, spans

@@ -31,7 +31,7 @@ PAGE = ROOT / "docs/guides/triton-clients.md"
 
 @dataclass(frozen=True)
 class Target:
-    """A server, and a request that it answers."""
+    """A server with a request that it answers."""
 
     address: str
     model: str
@@ -51,7 +51,7 @@ class Target:
         return self.client.infer(self.model, more.pop("inputs", None) or self.inputs(), **more)
 
     def message(self) -> pb.ModelInferRequest:
-        """What `infer` sends."""
+        """The request that `infer` sends."""
         request = pb.ModelInferRequest(model_name=self.model)
         for name, array in self.tensors.items():
             request.inputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
@@ -59,7 +59,7 @@ class Target:
         return request
 
     def send(self, change: Callable[[pb.ModelInferRequest], object]) -> Any:
-        """A message that tritonclient does not write, but its stubs send."""
+        """Send a message through tritonclient's stubs that its client does not support."""
         request = self.message()
         change(request)
         with grpc.insecure_channel(self.address) as channel:
@@ -88,7 +88,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> 
 
 
 def streamed(target: Target, *models: str, **more: Any) -> list[tuple[Any, str]]:
-    """The answers of a stream: the message, and the error."""
+    """Answers of a stream: message and error of each."""
     got: queue.Queue[tuple[Any, Any]] = queue.Queue()
     with triton.InferenceServerClient(target.address) as client:
         client.start_stream(lambda result, error: got.put((result, error)))
@@ -298,7 +298,7 @@ ROWS: dict[str, tuple[Ask, str, str]] = {
 
 
 def outcome(ask: Ask, target: Target) -> str:
-    """The answer, or the status and its text."""
+    """The answer, or status and error text."""
     try:
         return str(ask(target))
     except InferenceServerException as error:

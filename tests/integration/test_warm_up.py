@@ -1,4 +1,4 @@
-"""The warm-up on the real Triton: a version that cannot answer takes no request, and nobody loses one over it."""
+"""Warm-up on a real Triton: a version that cannot answer gets no request, and no request is lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TritonPythonModel:
 
 
 def use_python(models: Path, body: str) -> None:
-    """All versions of sales_de are Python; version 1 is good."""
+    """Make all versions of sales_de Python models; version 1 is good."""
     config = models / "sales_de" / "config.pbtxt"
     config.write_text(config.read_text().replace("onnxruntime", "python"))
     for version, text in ((1, "pass"), (2, body)):
@@ -52,7 +52,7 @@ def published(models: Path, first: bytes, second: bytes) -> None:
 
 
 def refuse_second(make_chain: MakeChain, models: Path) -> str:
-    """Version 2 should take half, and none of 60 callers notices; returns why it does not."""
+    """Give version 2 half of the traffic under load of 60 callers; return the reason why it gets none."""
     chain = make_chain(
         model_repository=models,
         documents={"s.yaml": document("sales_de", v1=50, v2=50)},

@@ -1,4 +1,4 @@
-"""A real Triton on some of the tiny models, for tests that ask it alone."""
+"""A real Triton with some of the tiny models, for tests of Triton alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODELS = ROOT / "tests/data/tiny-models"
 
 
 def copied(folder: Path, *names: str) -> Path:
-    """A model repository of the test's own."""
+    """Copy tiny models into a new model repository."""
     for name in names:
         shutil.copytree(MODELS / name, folder / name)
     return folder

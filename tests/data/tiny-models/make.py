@@ -1,4 +1,4 @@
-"""How the models beside this file were made: `python make.py` in the environment of models/."""
+"""Generator of the models in this folder: `python make.py` in the environment of examples/models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def model(path: Path, node: str, inputs: list[str], datatype: int, constant: np.ndarray) -> None:
-    """One operation on the constant and the one input, whose rows are the first dimension."""
+    """Model of one operation on a constant and the input, whose first dimension is the rows."""
     name = next(name for name in inputs if name != "constant")
     width = {"features": 4, "index": 1}[name]
     graph = helper.make_graph(

@@ -194,7 +194,7 @@ MADE_RESETS = {
     "trailers with a pseudo-header": Attack(
         lambda: each_call(lambda stream: frame(HEADERS, END_HEADERS | END_STREAM, stream, literal(":path", "/")))
     ),
-    "a promise from a client": Attack(
+    "a server push from a client": Attack(
         lambda: each_call(lambda stream: frame(PUSH_PROMISE, END_HEADERS, stream, bytes(4) + literal("a", "b")))
     ),
 }

@@ -1,4 +1,4 @@
-"""The simulated caches: the optimum is one, least recently used is what it says, ours is the controller's rule."""
+"""Simulated eviction policies: Belady is optimal, LRU evicts the least recently used, ours is the controller's."""
 
 from __future__ import annotations
 

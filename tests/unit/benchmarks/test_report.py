@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind can be made again: command, machine and versions are in it."""
+"""Reports of benchmarks name command, machine and versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller sends comes back bit by bit, where neither contract nor model changes anything."""
+"""Values pass the chain bit by bit if neither contract nor model changes them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Fields of a ModelInferRequest: each one is served, or refused by name. Lengths and counts are checked first.
 
-tests/unit/triptych/test_fields.py reads the descriptors, so that a field of a newer protocol fails a test.
+tests/unit/triptych/protocol/test_fields.py reads the descriptors, so that a field of a newer protocol fails a test.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What counts as worse."""
+"""Comparison with the committed figures: which changes count as worse."""
 
 from __future__ import annotations
 

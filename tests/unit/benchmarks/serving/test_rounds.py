@@ -1,4 +1,4 @@
-"""What a failure costs a measurement of several systems."""
+"""Failures in a measurement of several systems."""
 
 from __future__ import annotations
 

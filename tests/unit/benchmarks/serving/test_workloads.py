@@ -1,4 +1,4 @@
-"""What is asked and what peers do: the same work as the contracts describe, and data as load generators read it."""
+"""Workloads: the peers' work equals that of the contracts, and load generators can read the data."""
 
 from __future__ import annotations
 

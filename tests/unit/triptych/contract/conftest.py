@@ -1,4 +1,4 @@
-"""What the tests of contracts share: documents to change, steps to run alone, pictures to send."""
+"""Fixtures for tests of contracts: documents to change, steps to run alone, pictures to send."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What callers send is checked before anything is done with it."""
+"""Checks of callers' inputs before any other work."""
 
 from __future__ import annotations
 
@@ -196,6 +196,6 @@ def test_what_the_model_promised_passes(sales_plan: Plan) -> None:
         ({"forecast": np.zeros((2, 7))}, r"FP64\[2,7\]"),
     ],
 )
-def test_what_it_did_not_promise_is_a_fault_of_ours(sales_plan: Plan, outputs: Tensors, got: str) -> None:
+def test_what_it_does_not_accept_is_a_fault_of_ours(sales_plan: Plan, outputs: Tensors, got: str) -> None:
     with pytest.raises(ContractViolation, match=rf"want FP32\[n,7\] with n = 2, got {got}"):
         sales_plan.check_model_outputs(outputs, 2)

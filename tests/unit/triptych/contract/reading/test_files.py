@@ -1,4 +1,4 @@
-"""Files that strangers wrote: read when they are regular, within their folder, small enough and UTF-8; else named."""
+"""Untrusted files: read if they are regular, within their folder, small enough and UTF-8; else named."""
 
 from __future__ import annotations
 

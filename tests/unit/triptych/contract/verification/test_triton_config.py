@@ -51,7 +51,7 @@ def test_each_disagreement_is_told_with_its_line(digits: Contract, old: str, new
     assert any(line.startswith(f"config.pbtxt:{problem}") for line in problems), problems
 
 
-def test_triton_may_allow_more_than_the_contract_promises(digits: Contract) -> None:
+def test_triton_may_allow_more_than_the_contract_allows(digits: Contract) -> None:
     wide = CONFIG.replace("[3, 32, 32]", "[3, -1, -1]").replace(
         "output [", 'output [\n  { name: "embedding" data_type: TYPE_FP32 dims: [64] },'
     )

@@ -19,11 +19,11 @@ from triptych.http2.message_deframer import MessageDeframer
 from triptych.runtime.in_flight import InFlightBytes
 
 LIMIT, RATIO = 1000, 100
-ROOM, DECOMPRESSION = InFlightBytes(1 << 20), ThreadPoolExecutor(1)
+IN_FLIGHT_BYTES, DECOMPRESSION = InFlightBytes(1 << 20), ThreadPoolExecutor(1)
 
 
 async def read(pieces: list[bytes], encoding: str = "identity") -> list[bytes]:
-    deframer = MessageDeframer(MessageLimits(LIMIT, encoding, RATIO), ROOM, DECOMPRESSION)
+    deframer = MessageDeframer(MessageLimits(LIMIT, encoding, RATIO), IN_FLIGHT_BYTES, DECOMPRESSION)
     messages = []
     for piece in pieces:
         deframer.feed(piece)
@@ -109,7 +109,7 @@ def test_what_is_packed_too_tightly_is_refused_before_it_is_unpacked(encoding: s
         list(pieces)
 
 
-async def test_what_is_unpacked_has_room_while_it_is_and_no_longer() -> None:
+async def test_what_is_unpacked_counts_while_it_is_and_no_longer() -> None:
     data = random.Random(1).randbytes(200_000) + bytes(3 << 20)
     in_flight_bytes = InFlightBytes(1 << 20)
     in_flight_bytes.acquire(1)

@@ -24,14 +24,14 @@ def test_what_is_too_much_beside_others_is_refused_until_they_have_gone() -> Non
     assert in_flight_bytes.used_bytes == 100
 
 
-def test_one_that_is_alone_has_room_however_large() -> None:
+def test_one_that_is_alone_is_admitted_however_large() -> None:
     in_flight_bytes = InFlightBytes(100)
     in_flight_bytes.acquire(1000)
     in_flight_bytes.release(1000)
     in_flight_bytes.acquire(1000)
 
 
-def test_what_was_made_already_takes_room_from_the_next() -> None:
+def test_what_was_made_already_counts_against_the_next() -> None:
     in_flight_bytes = InFlightBytes(100)
     in_flight_bytes.acquire(10)
     in_flight_bytes.acquire_unchecked(200)
@@ -46,7 +46,7 @@ def inbox_within(in_flight_bytes: InFlightBytes) -> MessageDeframer:
     return deframer
 
 
-async def test_a_message_has_room_by_what_has_arrived_and_not_by_what_it_announces() -> None:
+async def test_a_message_is_counted_by_what_has_arrived_and_not_by_what_it_announces() -> None:
     in_flight_bytes = InFlightBytes(100)
     coming = [inbox_within(in_flight_bytes) for _ in range(6)]
     assert in_flight_bytes.used_bytes == 6 * 15
@@ -59,7 +59,7 @@ async def test_a_message_has_room_by_what_has_arrived_and_not_by_what_it_announc
     assert in_flight_bytes.used_bytes == 0
 
 
-def test_a_caller_that_leaves_within_its_message_leaves_its_room() -> None:
+def test_a_caller_that_leaves_within_its_message_releases_its_bytes() -> None:
     deframer = inbox_within(in_flight_bytes := InFlightBytes(100))
     deframer.close()
     assert in_flight_bytes.used_bytes == 0

@@ -1,4 +1,4 @@
-"""Examples in a contract: what no caller could send, or nothing promises, is a fault of the contract."""
+"""Examples in a contract: one that no caller could send, or no step returns, is a fault of the contract."""
 
 from __future__ import annotations
 

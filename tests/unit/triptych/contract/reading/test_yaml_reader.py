@@ -13,7 +13,7 @@ from tests.fuzz.yaml_reference import check_against_reference
 from triptych.contract import ContractError
 from triptych.contract.reading.yaml_reader import MAX_DEPTH, read_yaml
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 GOOD = sorted([*DATA.glob("*.yaml"), *(ROOT / "model-repository").glob("*/*/contract.yaml")])
 TEXTS = [path.read_text(encoding="utf-8") for path in sorted(DATA.glob("*.yaml"))]
 

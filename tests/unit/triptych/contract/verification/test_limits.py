@@ -1,4 +1,4 @@
-"""What a contract costs is worked out before anything of that size is made."""
+"""Sizes of a contract's trial are computed before anything of that size is allocated."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ async def test_names_of_grpc_are_taken(content_type: str) -> None:
 
 @pytest.mark.parametrize("window", [0, 1, 500, 1500])
 @leaves_nothing
-async def test_an_answer_that_waits_when_its_call_is_ended_gives_its_room_back_once(window: int) -> None:
+async def test_an_answer_that_waits_when_its_call_is_ended_releases_its_bytes_once(window: int) -> None:
     caller = Caller(server := serve(answer_twice))
     await caller.send(opening(window), begun("/x"), frame(DATA, END_STREAM, 1, framed(b"")))
     assert server.outbound_bytes.used_bytes > 0
@@ -151,7 +151,7 @@ async def test_an_answer_that_waits_when_its_call_is_ended_gives_its_room_back_o
 
 @pytest.mark.parametrize("leave", ["reset", "lost"])
 @leaves_nothing
-async def test_a_message_that_is_unpacked_when_its_caller_leaves_gives_its_room_back_once(leave: str) -> None:
+async def test_a_message_that_is_unpacked_when_its_caller_leaves_releases_its_bytes_once(leave: str) -> None:
     caller = Caller(server := serve(max_unpacked_ratio=100_000))
     packed = gzip.compress(bytes(8 << 20))
     message = b"\1" + len(packed).to_bytes(4, "big") + packed
@@ -181,7 +181,7 @@ async def test_a_second_message_of_a_unary_call_ends_it_at_once(pieces: tuple[by
 
 
 @leaves_nothing
-async def test_messages_that_wait_take_room_for_themselves_beside_their_bytes() -> None:
+async def test_messages_that_wait_count_their_overhead_beside_their_bytes() -> None:
     released = asyncio.Event()
 
     async def wait(stream: ServerStream) -> None:
@@ -199,7 +199,7 @@ async def test_messages_that_wait_take_room_for_themselves_beside_their_bytes() 
 
 
 @leaves_nothing
-async def test_what_comes_for_a_call_that_has_its_answer_takes_no_room() -> None:
+async def test_what_comes_for_a_call_that_has_its_answer_takes_no_limit() -> None:
     async def early(stream: ServerStream) -> None:
         stream.finish(bytes(100))
 

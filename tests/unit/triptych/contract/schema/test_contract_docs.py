@@ -1,4 +1,4 @@
-"""What is committed of the schema and the table of steps is what the classes say."""
+"""The committed schema and table of steps agree with the classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from triptych.contract.schema.json_schema import contract_schema, contract_schema_text, steps_table
 from triptych_cli.__main__ import main
 
-DOCS = Path(__file__).parents[4] / "docs"
+DOCS = Path(__file__).parents[5] / "docs"
 
 
 def test_the_committed_schema_is_current(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a contract may say, and the one spelling it has as JSON."""
+"""Valid and invalid contracts, and their canonical JSON."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_parameter_that_contradicts_itself_is_refused(wrong: Document) -> None
         ParameterSpec.model_validate({**top_k, **wrong})
 
 
-# --- what the parts of a contract promise each other
+# --- consistency between the parts of a contract
 
 NOT_TOGETHER: list[tuple[str, Spoil, str]] = [
     ("lower-case route", lambda d: d.update(route="de"), "route: String should match"),

@@ -1,4 +1,4 @@
-"""What Triton says, what each of its messages means here, and that no caller reads its words."""
+"""Translation of Triton's errors: meaning of each message, and no text of Triton in answers to callers."""
 
 from __future__ import annotations
 

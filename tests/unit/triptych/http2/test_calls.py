@@ -83,10 +83,13 @@ def _guarded(answer: Any) -> Any:
 class Run:
     """A server, a client, and the calls between them."""
 
-    def __init__(self, room_bytes: int) -> None:
+    def __init__(self, limit_bytes: int) -> None:
         self.methods = Methods()
         self.server: ConnectionManager = server_of(
-            self.methods.handlers(), max_bytes_in_flight=room_bytes, max_message_bytes=1 << 20, max_concurrent_streams=8
+            self.methods.handlers(),
+            max_bytes_in_flight=limit_bytes,
+            max_message_bytes=1 << 20,
+            max_concurrent_streams=8,
         )
         self.client = ClientConnection(bytearray(1 << 16), lambda _connection: None)
         self.accepted: ServerConnection = self.server.connect()
@@ -165,13 +168,13 @@ STEPS = st.lists(st.one_of(CALL, CARRY, CARRY, CARRY, ODD), max_size=40)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps=STEPS, room_bytes=st.sampled_from([1 << 10, 1 << 20, 1 << 27]))
+@given(steps=STEPS, limit_bytes=st.sampled_from([1 << 10, 1 << 20, 1 << 27]))
 async def test_every_call_ends_once_with_its_answer_or_an_error_and_leaves_nothing(
-    steps: list[tuple[Any, ...]], room_bytes: int
+    steps: list[tuple[Any, ...]], limit_bytes: int
 ) -> None:
     @leaves_nothing
     async def run() -> None:
-        made = Run(room_bytes)
+        made = Run(limit_bytes)
         for step in steps:
             await made.do(step)
         await made.check()

@@ -1,4 +1,4 @@
-"""What is counted of a version's answers."""
+"""Counts of a version's answers."""
 
 from __future__ import annotations
 

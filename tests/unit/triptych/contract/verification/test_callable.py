@@ -1,4 +1,4 @@
-"""What the chain cannot call is refused when it is published, not when a request comes (triton#4994)."""
+"""A model that the chain cannot call is refused when it is published, not at a request (triton#4994)."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.fuzz.wire_stages import Stages
 from tests.integration.messages import infer_request, objects, sales
-from tests.unit.triptych.test_fields import ask, good, infer
+from tests.unit.triptych.protocol.test_fields import ask, good, infer
 from triptych.errors import (
     InvalidInput,
     InvalidParameter,
@@ -265,7 +265,7 @@ TOO_MUCH: dict[str, Change] = {
 
 @pytest.fixture
 def lines() -> Any:
-    """What a stage's log would get."""
+    """Lines of a stage's log."""
     written: list[str] = []
 
     class Keep(logging.Handler):
@@ -285,7 +285,7 @@ def lines() -> Any:
 
 @pytest.mark.parametrize("name", TOO_MUCH)
 @pytest.mark.parametrize("stage", ["preprocess", "postprocess"])
-async def test_too_many_or_too_long_is_named_and_takes_no_room_in_the_log(
+async def test_too_many_or_too_long_is_named_and_stays_short_in_the_log(
     stage: str, name: str, lines: list[str]
 ) -> None:
     request = good() if stage == "preprocess" else infer_request("sales_forecast_de", {"history": np.ones((1, 7))})

@@ -39,7 +39,7 @@ def test_each_wrong_request_has_its_line(caplog: pytest.LogCaptureFixture) -> No
     assert counted(stage, "triptych_shed_requests_total") == 0
 
 
-def test_those_for_which_there_is_no_room_have_one_line_together(
+def test_those_for_which_there_is_no_capacity_have_one_line_together(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = StageMetrics("s", Tracing())

@@ -51,7 +51,7 @@ def test_top_k_comes_with_the_request(apply: Any) -> None:
     assert apply(step, {"values": {"n": 1}}, x=np.array([[1, 2]], F))["id"].tolist() == [[1]]
 
 
-def test_more_than_there_is_blames_the_parameter_or_the_contract(apply: Any) -> None:
+def test_more_than_there_is_names_the_parameter_or_the_contract(apply: Any) -> None:
     with pytest.raises(InvalidParameter, match="parameter 'n': want at most 2, got 3"):
         apply({**TOP, "k": {"parameter": "n"}}, {"values": {"n": 3}}, x=np.zeros((1, 2), F))
     with pytest.raises(ContractViolation, match="k is 3"):
