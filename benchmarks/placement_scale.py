@@ -34,6 +34,7 @@ from controller.journal import Journal
 from controller.metrics import ControllerMetrics
 from controller.placement.placement import Placement
 from controller.placement.policy.popularity import VersionKey
+from controller.placement.reconciler import QUIET_OBSERVATIONS_PER_S
 from controller.placement.settings import PlacementSettings
 from controller.placement.triton_client import Count, GpuMemory, Index
 from controller.traffic.publisher import Publisher
@@ -46,7 +47,6 @@ TITLE = "Placement at scale"
 
 CALL_S = 60.0
 PAUSE_S = 0.01  # between two cold requests
-OBSERVATIONS_PER_TURN = 60  # as the controller's own bound for each second
 
 
 class InstantPredictor:
@@ -198,7 +198,7 @@ async def _quiet(plane: ControlPlane) -> float:
     """Cores that a second costs in which nothing changes."""
     start, seconds = time.process_time(), 3
     for _ in range(seconds):
-        await plane.observe(OBSERVATIONS_PER_TURN)
+        await plane.observe(QUIET_OBSERVATIONS_PER_S)
     return (time.process_time() - start) / seconds
 
 
