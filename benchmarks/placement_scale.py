@@ -39,6 +39,7 @@ from controller.placement.settings import PlacementSettings
 from controller.placement.triton_client import Count, GpuMemory, Index
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
+from local.errors import LocalError
 from triptych.datatypes import Array
 from triptych.protocol.call import Call
 
@@ -142,6 +143,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace, report: Report) -> None:
     """Build the catalog, fill the predictors, then measure decisions, changes and quiet seconds."""
+    if (needed := given.predictors * given.slots + given.loads) > given.models:
+        raise LocalError(f"want {needed} models to fill the predictors and to load, got {given.models}")
     logging.disable(logging.INFO)
     figures = asyncio.run(_measure(given))
     _tell(given, figures, report)
