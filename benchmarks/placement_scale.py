@@ -34,10 +34,12 @@ from controller.journal import Journal
 from controller.metrics import ControllerMetrics
 from controller.placement.placement import Placement
 from controller.placement.policy.popularity import VersionKey
+from controller.placement.reconciler import QUIET_OBSERVATIONS_PER_S
 from controller.placement.settings import PlacementSettings
 from controller.placement.triton_client import Count, GpuMemory, Index
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
+from local.errors import LocalError
 from triptych.datatypes import Array
 from triptych.protocol.call import Call
 
@@ -46,7 +48,6 @@ TITLE = "Placement at scale"
 
 CALL_S = 60.0
 PAUSE_S = 0.01  # between two cold requests
-OBSERVATIONS_PER_TURN = 60  # as the controller's own bound for each second
 
 
 class InstantPredictor:
@@ -142,6 +143,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace, report: Report) -> None:
     """Build the catalog, fill the predictors, then measure decisions, changes and quiet seconds."""
+    if (needed := given.predictors * given.slots + given.loads) > given.models:
+        raise LocalError(f"want {needed} models to fill the predictors and to load, got {given.models}")
     logging.disable(logging.INFO)
     figures = asyncio.run(_measure(given))
     _tell(given, figures, report)
@@ -198,7 +201,7 @@ async def _quiet(plane: ControlPlane) -> float:
     """Cores that a second costs in which nothing changes."""
     start, seconds = time.process_time(), 3
     for _ in range(seconds):
-        await plane.observe(OBSERVATIONS_PER_TURN)
+        await plane.observe(QUIET_OBSERVATIONS_PER_S)
     return (time.process_time() - start) / seconds
 
 

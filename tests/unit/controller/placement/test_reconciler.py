@@ -8,6 +8,7 @@ import pytest
 
 from controller.catalog.entities import Catalog
 from controller.placement.policy.headroom import free_slots
+from controller.placement.policy.replica_count import Concurrency
 from controller.placement.predictor import Predictor
 from controller.placement.triton_client import GpuMemory
 from tests.fakes.triton import HERE, FakeTriton
@@ -321,3 +322,15 @@ async def test_use_is_counted_from_the_first_look_on_and_again_after_a_reload(ca
     triton.requests.clear()
     triton.serve(("sales_de", 1), 3)
     assert await predictor.count() == {("sales_de", 1): 3}
+
+
+@pytest.mark.parametrize(("predictors", "quiet_s", "busy_s"), [(1, 1, 1), (25, 1, 1), (100, 4, 1), (500, 20, 5)])
+async def test_a_large_fleet_is_observed_less_often_without_traffic_most_of_all(
+    catalog: Catalog, predictors: int, quiet_s: float, busy_s: float
+) -> None:
+    harness = PlacementHarness(catalog, *fleet_of(*(f"p{number}:1" for number in range(predictors))))
+    await harness.look()
+    predictor, interval_s = harness.predictor("p0:1"), harness.placement.reconciler._interval_s
+    assert interval_s(predictor, 1.0) == quiet_s
+    predictor.concurrency = {("sales_de", 1): Concurrency(0.0, 0.1)}
+    assert interval_s(predictor, 1.0) == busy_s
