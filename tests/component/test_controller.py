@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from tests.component.running_controller import RunningController, running
-from tests.unit.controller.folders import declare, publish
+from tests.model_folders import declare, publish
 from triptych.contract import Contract
 from triptych.protocol import controller_pb2 as cp
 from triptych.server.lifecycle import shut_down

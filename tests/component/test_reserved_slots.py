@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from controller.settings import Settings
 from tests.component.running_controller import RunningController, Stub, running
-from tests.unit.controller.folders import declare, publish
+from tests.model_folders import declare, publish
 from triptych.protocol import controller_pb2 as cp
 
 OUTSIDERS = ("client", "preprocess.elsewhere.example")

@@ -19,11 +19,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from local.environments import ROOT
+from tests import model_folders
 from tests.e2e import images
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.e2e.release import Release
 from tests.fakes.tcp_relay import Relay
-from tests.unit.controller import folders
 from tools.chart import program
 
 HERE = Path(__file__).parent
@@ -177,7 +177,7 @@ def models(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def publish(models: Path) -> Callable[..., Path]:
-    return partial(folders.publish, models)
+    return partial(model_folders.publish, models)
 
 
 @pytest.fixture

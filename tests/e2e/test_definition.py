@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.e2e.kubectl import Kubectl
-from tests.unit.controller.served_models import BAD, FINE, GOOD, SHARES, UNKNOWN_FIELDS, Json
+from tests.served_models import BAD, FINE, GOOD, SHARES, UNKNOWN_FIELDS, Json
 
 DRY_RUN = ("apply", "--dry-run=server", "--filename=-")
 

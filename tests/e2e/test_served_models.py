@@ -14,23 +14,14 @@ import pytest
 from tests.e2e.conftest import StartReplica
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.fakes.tcp_relay import Relay
+from tests.model_folders import served_model
 
 Publish = Callable[..., Path]
 Json = dict[str, Any]
 
-DOCUMENT = """\
-apiVersion: triptych.dev/v1alpha1
-kind: ServedModel
-metadata: {{name: {name}}}
-spec:
-  model: {model}
-  traffic: [{traffic}]
-"""
-
 
 def document(traffic: dict[int, int], model: str = "sales_de", name: str = "") -> str:
-    shares = ", ".join(f"{{version: {version}, percent: {percent}}}" for version, percent in traffic.items())
-    return DOCUMENT.format(name=name or model.replace("_", "-"), model=model, traffic=shares)
+    return served_model(model, traffic, name=name)
 
 
 @pytest.fixture(autouse=True)

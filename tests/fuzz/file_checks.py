@@ -25,8 +25,8 @@ from controller.kubernetes.status import status_of
 from controller.store.keys import MAX_PART_BYTES, classify, folders_of
 from controller.store.listing import ListingPage
 from controller.store.objects import Object
+from tests import model_folders
 from tests.fuzz.yaml_reference import check_against_reference
-from tests.unit.controller import folders
 from triptych.contract import Contract, ContractError, parse_contract
 from triptych.contract.plan import Plan
 from triptych.contract.reading.files import FileError, decode, printable_path
@@ -46,11 +46,9 @@ from triptych.contract.verification.triton_config import (
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS = Path(__file__).with_name("corpus")
 
-CONFIG = folders.CONFIG.format(name="sales_de")
-CONTRACT = folders.CONTRACT.format(family="sales", route="DE", description="first")
-DOCUMENT = folders.DOCUMENT.format(
-    name="sales-de", model="sales_de", traffic="{version: 1, percent: 100}", pin="false", more=""
-)
+CONFIG = model_folders.CONFIG.format(name="sales_de")
+CONTRACT = model_folders.CONTRACT.format(family="sales", route="DE", description="first")
+DOCUMENT = model_folders.served_model("sales_de", {1: 100}, placement="pin: false")
 LISTING = (
     "<?xml version='1.0'?><ListBucketResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'><IsTruncated>true"
     "</IsTruncated><EncodingType>url</EncodingType><NextContinuationToken>m%2F1</NextContinuationToken><Contents><Key>"

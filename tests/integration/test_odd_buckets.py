@@ -13,9 +13,9 @@ from controller.catalog.scanner import Scanner, ScanOptions
 from controller.store.location import model_source
 from controller.store.mirror import Mirror
 from controller.store.objects import open_store
+from tests.fakes.memory_store import contents
 from tests.integration.s3_gateway import Gateway, s3_gateway
-from tests.unit.controller.folders import publish
-from tests.unit.controller.stores import contents
+from tests.model_folders import publish
 from triptych.contract.verification.version import ValidationOptions
 
 

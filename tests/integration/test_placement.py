@@ -22,21 +22,13 @@ from local.stack import LocalStack
 from tests.integration.conftest import INFER, Caller, MakeChain
 from tests.integration.load import Load, answers, until
 from tests.integration.messages import infer_request, outputs_of, sales
+from tests.model_folders import served_model
 from tests.onnx_files import linear, unloadable
 from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 
 SALES = sorted(path.name for path in (ROOT / "model-repository").glob("sales_forecast_*"))
 NO_SPARE = {"CONTROLLER_HEADROOM_PERCENT": "0", "CONTROLLER_HEADROOM_MAX_PERCENT": "0"}
-DOCUMENT = """\
-apiVersion: triptych.dev/v1alpha1
-kind: ServedModel
-metadata: {{name: {name}}}
-spec:
-  model: {model}
-  traffic: [{traffic}]
-  placement: {{{placement}}}
-"""
 
 # The kernel ends in this way whoever takes more memory than there is.
 EATS_MEMORY = """\
@@ -53,8 +45,8 @@ class TritonPythonModel:
 
 def document(model: str, placement: str = "", **traffic: int) -> str:
     """ServedModel document of a model, with traffic as `v1=95, v2=5`."""
-    shares = ", ".join(f"{{version: {name[1:]}, percent: {percent}}}" for name, percent in traffic.items())
-    return DOCUMENT.format(name=model.replace("_", "-"), model=model, traffic=shares, placement=placement)
+    shares = {int(name.removeprefix("v")): percent for name, percent in traffic.items()}
+    return served_model(model, shares, placement=placement)
 
 
 def caller_of(chain: LocalStack) -> Caller:

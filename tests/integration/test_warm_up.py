@@ -12,8 +12,8 @@ from tests.integration.conftest import MakeChain
 from tests.integration.load import Load, until
 from tests.integration.messages import infer_request
 from tests.integration.test_placement import caller_of, describe, document, held
+from tests.model_folders import publish
 from tests.onnx_files import linear
-from tests.unit.controller.folders import publish
 
 ANSWERS = """\
 import os, signal, sys, time

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from controller.store.mirror import Mirror, MirrorChange, Progress
-from tests.unit.controller.folders import model_file, publish
-from tests.unit.controller.stores import Memory, contents
+from tests.fakes.memory_store import InMemoryStore, contents
+from tests.model_folders import model_file, publish
 from triptych_cli.__main__ import COMMANDS
 from triptych_cli.mirror import command
 from triptych_cli.mirror.command import ProgressReporter, Stopped, format_bytes, run
@@ -74,7 +74,7 @@ def test_help_shows_how_it_is_used_and_the_command_line_lists_it() -> None:
 class Looks(Mirror):
     """Ends the command after so many looks, each of which can be prepared."""
 
-    def __init__(self, store: Memory, folder: Path, stop: threading.Event, looks: int) -> None:
+    def __init__(self, store: InMemoryStore, folder: Path, stop: threading.Event, looks: int) -> None:
         super().__init__(store, folder, whole=True)
         self.memory, self.stop, self.looks = store, stop, looks
 
@@ -89,7 +89,7 @@ class Looks(Mirror):
 def test_a_store_that_is_away_is_reported_once_tried_again_and_reported_when_it_is_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store, stop = Memory(), threading.Event()
+    store, stop = InMemoryStore(), threading.Event()
     store.put("sales_de/config.pbtxt")
     folder = tmp_path / "here"
     assert run(Looks(store, folder, stop, 5), ProgressReporter(stop.is_set), stop, every_s=0.001) == 0
@@ -112,7 +112,7 @@ def test_a_long_download_says_how_far_it_is_but_not_at_every_chunk(capsys: pytes
 
 
 def test_ending_the_command_ends_a_download_and_leaves_nothing_half(tmp_path: Path) -> None:
-    store, stop = Memory(), threading.Event()
+    store, stop = InMemoryStore(), threading.Event()
     store.put("sales_de/1/model.onnx", b"x" * 9_000_000)
     received: list[int] = []
 

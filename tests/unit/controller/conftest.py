@@ -1,4 +1,4 @@
-"""What the tests of the controller share: empty folders to publish into."""
+"""Fixtures for tests of the controller: empty folders to publish into."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from controller.catalog.entities import Catalog
-from tests.unit.controller import folders
-from tests.unit.controller.tritons import read
+from tests import model_folders
+from tests.unit.controller.placement.harness import read
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def documents(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def publish(models: Path) -> Callable[..., Path]:
-    return partial(folders.publish, models)
+    return partial(model_folders.publish, models)
 
 
 @pytest.fixture
 def catalog(models: Path) -> Catalog:
     """Three models without documents, one of them with two versions."""
     for name in ("sales_de", "sales_fr", "sales_it"):
-        folders.publish(models, name)
-    folders.publish(models, "sales_de", 2)
+        model_folders.publish(models, name)
+    model_folders.publish(models, "sales_de", 2)
     return read(models)

@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 from controller.describe import describe
 from controller.metrics import OUTCOMES, REASONS, ControllerMetrics
 from controller.placement.policy.eviction import Capacity
-from tests.unit.controller.tritons import FakeTriton, PlacementHarness, read
+from tests.fakes.triton import FakeTriton
+from tests.unit.controller.placement.harness import PlacementHarness, read
 from triptych.protocol import controller_pb2 as cp
 
 Publish = Callable[..., Path]

@@ -6,7 +6,8 @@ import pytest
 
 from controller.catalog.entities import Catalog
 from controller.leader_forwarding import LoadForwarder, SingleReplica
-from tests.unit.controller.tritons import FakeTriton, PlacementHarness
+from tests.fakes.triton import FakeTriton
+from tests.unit.controller.placement.harness import PlacementHarness
 from triptych.errors import LoadFailed
 
 WORDS = "Internal: TritonModelException: /srv/models/sales_de/1/model.onnx: no such file At: /srv/cache/model.py(113)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Final
 
@@ -31,19 +31,9 @@ class RequestRecord:
         self.family, self.model, self.version = family, model, version
 
 
-_current: ContextVar[RequestRecord] = ContextVar("request")
+CURRENT_REQUEST: ContextVar[RequestRecord] = ContextVar("request")
 
 
 def current_request() -> RequestRecord:
     """Record of the request that this task works on."""
-    return _current.get()
-
-
-def set_current(record: RequestRecord) -> Token[RequestRecord]:
-    """Make the record the current one until `reset_current`."""
-    return _current.set(record)
-
-
-def reset_current(token: Token[RequestRecord]) -> None:
-    """Restore the record before `set_current`."""
-    _current.reset(token)
+    return CURRENT_REQUEST.get()

@@ -10,8 +10,7 @@ from tritonclient.grpc import service_pb2 as pb
 from triptych.errors import Overloaded, clipped
 from triptych.protocol.call import Call
 from triptych.protocol.status import outcome_code, status_of
-from triptych.telemetry import request_record
-from triptych.telemetry.request_record import RequestRecord
+from triptych.telemetry.request_record import CURRENT_REQUEST, RequestRecord
 from triptych.telemetry.stage_metrics import StageMetrics
 
 log = logging.getLogger("triptych.request")
@@ -28,7 +27,7 @@ class RequestScope:
         self._span_scope = metrics.tracing.span(metrics.stage, call)
 
     def __enter__(self) -> None:
-        self._token = request_record.set_current(self._record)
+        self._token = CURRENT_REQUEST.set(self._record)
         self._start = time.perf_counter()
         self._span = self._span_scope.__enter__()
 
@@ -36,7 +35,7 @@ class RequestScope:
         record, code = self._record, "OK"
         if error is not None:
             code = self._fail(error) if isinstance(error, Exception) else outcome_code(error, self._call)
-        request_record.reset_current(self._token)
+        CURRENT_REQUEST.reset(self._token)
         self._span.describe(record.model, record.version, record.rows)
         self._span_scope.__exit__(None, None, None)
         seconds = time.perf_counter() - self._start

@@ -25,8 +25,8 @@ from controller.metrics import ControllerMetrics
 from controller.server import scan_options
 from controller.settings import Settings
 from controller.store.location import ModelSource
-from tests.unit.controller import folders
-from tests.unit.controller.folders import declare
+from tests import model_folders
+from tests.model_folders import declare
 from triptych.contract.verification.model_folder import ModelFolder, read_model_folder
 from triptych.contract.verification.trial_limits import TrialLimits
 from triptych.contract.verification.version import ValidationOptions
@@ -65,7 +65,7 @@ def public() -> Iterator[Path]:
 
 
 def test_what_may_not_be_read_is_left_out_and_a_model_that_comes_later_is_seen(public: Path) -> None:
-    publish = partial(folders.publish, public)
+    publish = partial(model_folders.publish, public)
     publish("sales_de")
     closed = publish("sales_fr")
     (public / "lost+found").mkdir(mode=0o700)

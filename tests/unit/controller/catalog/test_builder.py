@@ -13,7 +13,7 @@ from controller.catalog.builder import build_catalog
 from controller.catalog.entities import Catalog, Reason
 from controller.catalog.scanner import Scanner
 from controller.catalog.served_model import Document, DocumentSource, ServedModel
-from tests.unit.controller.folders import declare
+from tests.model_folders import declare
 from triptych.errors import UnknownModel, UnknownVersion
 
 Read = Callable[..., Catalog]

@@ -19,6 +19,7 @@ from controller.catalog.builder import build_catalog
 from controller.catalog.entities import Catalog
 from controller.catalog.scanner import Scanner
 from controller.catalog.served_model import DocumentFault, read_documents
+from tests import model_folders
 from tests.fuzz.file_checks import (
     CONFIG,
     CONTRACT,
@@ -35,7 +36,6 @@ from tests.fuzz.file_checks import (
     contract,
 )
 from tests.fuzz.text_format import check_as_triton
-from tests.unit.controller import folders
 from triptych.contract import Contract, parse_contract
 from triptych.contract.verification.triton_config import ConfigError, parse_config
 
@@ -180,8 +180,8 @@ def test_what_was_found_before_is_handled(name: str, data: bytes) -> None:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("models")
-    folders.publish(models, "sales_de")
-    folders.publish(models, "sales_fr")
+    model_folders.publish(models, "sales_de")
+    model_folders.publish(models, "sales_fr")
     return models
 
 

@@ -24,10 +24,11 @@ from controller.catalog.served_model import Document, DocumentSource, RecordedDi
 from controller.catalog.watcher import CatalogWatcher
 from controller.kubernetes.status import dated, status_of
 from controller.metrics import ControllerMetrics
+from tests.fakes.api_server import spec
+from tests.fakes.triton import FakeTriton
+from tests.model_folders import declare, model_file
 from tests.onnx_files import linear
-from tests.unit.controller.api_server import spec
-from tests.unit.controller.folders import declare, model_file
-from tests.unit.controller.tritons import FakeTriton, PlacementHarness
+from tests.unit.controller.placement.harness import PlacementHarness
 from triptych.contract.verification.tree import sha256_of
 from triptych.errors import LoadFailed
 from triptych_cli.__main__ import main

@@ -13,9 +13,9 @@ import pytest
 from controller.catalog.builder import build_catalog
 from controller.catalog.entities import Catalog, Reason
 from controller.catalog.scanner import Scanner
+from tests.model_folders import declare
 from tests.onnx_files import linear
-from tests.unit.controller.folders import declare
-from tests.unit.controller.tritons import read
+from tests.unit.controller.placement.harness import read
 from triptych_cli.__main__ import main
 
 Publish = Callable[..., Path]

@@ -11,7 +11,7 @@ import pytest
 
 from controller.catalog.entities import ScannedModel
 from controller.catalog.scanner import Scan, Scanner
-from tests.unit.controller.folders import model_file
+from tests.model_folders import model_file
 
 Publish = Callable[..., Path]
 

@@ -13,7 +13,7 @@ from controller.catalog.scanner import Scanner
 from controller.catalog.skipped import MAX_LOGGED, log_lines, with_skipped
 from controller.catalog.watcher import CatalogWatcher
 from controller.metrics import ControllerMetrics
-from tests.unit.controller.folders import publish
+from tests.model_folders import publish
 from triptych_cli.mirror.command import ProgressReporter
 
 

@@ -16,7 +16,7 @@ from controller.catalog.scanner import Scanner
 from controller.catalog.served_model import Document, DocumentSource, ServedModel
 from controller.catalog.watcher import CatalogWatcher
 from controller.metrics import ControllerMetrics
-from tests.unit.controller.api_server import settle, spec
+from tests.fakes.api_server import settle, spec
 
 Publish = Callable[..., Path]
 

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from controller.catalog.served_model import ServedModel
 from controller.kubernetes.crd import definition
 from local.environments import ROOT
-from tests.unit.controller.served_models import BAD, FINE, GOOD, SHARES, UNKNOWN_FIELDS, Json
+from tests.served_models import BAD, FINE, GOOD, SHARES, UNKNOWN_FIELDS, Json
 
 
 @pytest.fixture(scope="module")

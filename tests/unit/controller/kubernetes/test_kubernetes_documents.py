@@ -10,7 +10,7 @@ from controller.catalog.served_model import Document, DocumentFault, RecordedDig
 from controller.kubernetes import documents as documents_module
 from controller.kubernetes.api import ApiExpired, ApiUnavailable
 from controller.kubernetes.documents import KubernetesDocuments
-from tests.unit.controller.api_server import ApiServer, settle, spec
+from tests.fakes.api_server import ApiServer, settle, spec
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from controller.kubernetes.documents import KubernetesDocuments
 from controller.kubernetes.election import Election
 from controller.kubernetes.events import Decision, EventRecorder
 from controller.kubernetes.status import dated
-from tests.unit.controller.api_server import ApiServer, settle, spec
+from tests.fakes.api_server import ApiServer, settle, spec
 
 GOOD = spec("good", {1: 100})
 HEAD = {"name": "odd", "uid": "u", "generation": 1, "creationTimestamp": "2026-11-21", "resourceVersion": "7"}

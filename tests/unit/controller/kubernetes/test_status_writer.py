@@ -19,7 +19,7 @@ from controller.kubernetes.documents import KubernetesDocuments
 from controller.kubernetes.events import Decision, EventRecorder
 from controller.kubernetes.writer import StatusWriter
 from controller.traffic.model_state import ModelState
-from tests.unit.controller.api_server import ApiServer, Json, settle, spec
+from tests.fakes.api_server import ApiServer, Json, settle, spec
 
 
 class Writing:

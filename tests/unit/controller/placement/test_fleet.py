@@ -14,7 +14,8 @@ from controller.catalog.entities import Catalog
 from controller.placement.fleet import Fleet, rendezvous
 from controller.placement.policy.popularity import VersionKey
 from controller.placement.triton_client import Index
-from tests.unit.controller.tritons import FakeTriton, PlacementHarness, turn
+from tests.fakes.triton import FakeTriton
+from tests.unit.controller.placement.harness import PlacementHarness, turn
 from triptych.errors import StageUnavailable, TriptychError
 
 models = st.integers(0, 10**6).map(lambda n: f"sales_forecast_{n}")

@@ -11,8 +11,9 @@ from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.entities import Catalog
 from controller.placement.triton_client import Index
-from tests.unit.controller.folders import declare, publish
-from tests.unit.controller.tritons import HERE, FakeTriton, PlacementHarness, models_of, read, turn
+from tests.fakes.triton import HERE, FakeTriton
+from tests.model_folders import declare, publish
+from tests.unit.controller.placement.harness import PlacementHarness, models_of, read, turn
 from triptych.errors import LoadFailed, Overloaded
 
 

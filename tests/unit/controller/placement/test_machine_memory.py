@@ -8,7 +8,8 @@ import pytest
 
 from controller.catalog.entities import Catalog
 from controller.placement.machine_memory import is_here, machine_bytes
-from tests.unit.controller.tritons import FakeTriton, PlacementHarness
+from tests.fakes.triton import FakeTriton
+from tests.unit.controller.placement.harness import PlacementHarness
 from triptych.runtime.settings import MIB
 
 MEMINFO = "MemTotal:        8388608 kB\nMemFree:         1048576 kB\n"

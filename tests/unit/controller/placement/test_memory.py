@@ -18,7 +18,8 @@ from controller.placement.policy.eviction import Capacity
 from controller.placement.policy.memory import SETTLE_S, MemoryMeter, MemorySizes, Size
 from controller.placement.settings import PlacementSettings
 from controller.placement.triton_client import GpuMemory, TritonClient, _gpu_memory
-from tests.unit.controller.tritons import FakeTriton, PlacementHarness, read
+from tests.fakes.triton import FakeTriton
+from tests.unit.controller.placement.harness import PlacementHarness, read
 
 A, B, C = ("a", 1), ("b", 1), ("c", 1)
 GB = 10**9

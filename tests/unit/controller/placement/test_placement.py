@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from controller.catalog.entities import Catalog
-from tests.unit.controller.tritons import HERE, FakeTriton, PlacementHarness, read, turn
+from tests.fakes.triton import HERE, FakeTriton
+from tests.unit.controller.placement.harness import PlacementHarness, read, turn
 from triptych.errors import DeadlineExceeded, LoadFailed, Overloaded, Unavailable
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from controller.placement.predictor import Predictor
 from controller.placement.triton_client import MAX_BATCHED, Count, Index
-from tests.unit.controller.tritons import FakeTriton, turn
+from tests.fakes.triton import FakeTriton
+from tests.unit.controller.placement.harness import turn
 
 DE = ("sales_de", 1)
 

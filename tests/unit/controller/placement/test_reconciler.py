@@ -10,8 +10,9 @@ from controller.catalog.entities import Catalog
 from controller.placement.policy.headroom import free_slots
 from controller.placement.predictor import Predictor
 from controller.placement.triton_client import GpuMemory
-from tests.unit.controller.folders import declare, publish
-from tests.unit.controller.tritons import HERE, FakeTriton, PlacementHarness, models_of, read, turn
+from tests.fakes.triton import HERE, FakeTriton
+from tests.model_folders import declare, publish
+from tests.unit.controller.placement.harness import PlacementHarness, models_of, read, turn
 
 MIB = 1 << 20
 

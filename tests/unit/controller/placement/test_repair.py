@@ -10,7 +10,8 @@ import pytest
 from controller.catalog.entities import Catalog
 from controller.placement.policy.popularity import VersionKey
 from controller.placement.triton_client import Count
-from tests.unit.controller.tritons import HERE, FakeTriton, PlacementHarness, models_of, turn
+from tests.fakes.triton import HERE, FakeTriton
+from tests.unit.controller.placement.harness import PlacementHarness, models_of, turn
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, DeadlineExceeded, Internal, ModelFailing, Overloaded
 

@@ -12,7 +12,8 @@ import pytest
 from controller.catalog.entities import Catalog
 from controller.placement.policy.popularity import VersionKey
 from controller.placement.triton_client import Count
-from tests.unit.controller.tritons import HERE, Answer, FakeTriton, PlacementHarness, read, turn
+from tests.fakes.triton import HERE, Answer, FakeTriton
+from tests.unit.controller.placement.harness import PlacementHarness, read, turn
 from triptych.datatypes import Array
 from triptych.errors import (
     ContractViolation,

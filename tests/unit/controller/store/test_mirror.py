@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from controller.catalog.scanner import Scanner, ScanOptions
 from controller.store.mirror import FolderError, Mirror, MirrorChange, Progress
 from controller.store.objects import Object, StoreError
-from tests.unit.controller.stores import URI, Memory, contents, mirrored
+from tests.fakes.memory_store import URI, InMemoryStore, contents, mirrored
 from triptych.contract.verification.version import ValidationOptions
 
 CONTRACTS_ONLY = ScanOptions(ValidationOptions(has_content=False))
 
 
 @pytest.fixture
-def store() -> Memory:
-    return Memory()
+def store() -> InMemoryStore:
+    return InMemoryStore()
 
 
 @pytest.fixture
@@ -35,7 +35,9 @@ def scratch(tmp_path: Path) -> Path:
     return tmp_path / "scratch"
 
 
-def test_a_whole_mirror_has_every_file_of_a_model_and_its_time(store: Memory, folder: Path, scratch: Path) -> None:
+def test_a_whole_mirror_has_every_file_of_a_model_and_its_time(
+    store: InMemoryStore, folder: Path, scratch: Path
+) -> None:
     store.upload(scratch, "sales_de", 1)
     store.put("sales_de/1/deep/er/weights.bin", b"w" * 3_000_000)
     assert Mirror(store, folder, whole=True).refresh() == MirrorChange(downloaded=4)
@@ -48,7 +50,7 @@ def test_a_whole_mirror_has_every_file_of_a_model_and_its_time(store: Memory, fo
 
 @pytest.mark.parametrize(("whole", "mode"), [(False, 0o700), (True, 0o755)])
 def test_a_mirror_is_read_by_its_user_alone_unless_a_triton_of_another_user_may_read_it(
-    store: Memory, folder: Path, whole: bool, mode: int
+    store: InMemoryStore, folder: Path, whole: bool, mode: int
 ) -> None:
     before = os.umask(0o022)
     try:
@@ -59,7 +61,7 @@ def test_a_mirror_is_read_by_its_user_alone_unless_a_triton_of_another_user_may_
 
 
 def test_the_controllers_mirror_reads_only_what_it_needs_and_knows_the_size_of_the_rest(
-    store: Memory, folder: Path, scratch: Path
+    store: InMemoryStore, folder: Path, scratch: Path
 ) -> None:
     store.upload(scratch, "sales_de", 1)
     store.put("sales_de/1/model.onnx", b"w" * 70_000_000)
@@ -73,7 +75,7 @@ def test_the_controllers_mirror_reads_only_what_it_needs_and_knows_the_size_of_t
     assert (dict(model.invalid), model.versions[1].file_bytes) == ({}, 70_000_000)
 
 
-def test_only_what_changed_is_read_again(store: Memory, folder: Path, scratch: Path) -> None:
+def test_only_what_changed_is_read_again(store: InMemoryStore, folder: Path, scratch: Path) -> None:
     for name in ("sales_de", "sales_fr"):
         store.upload(scratch, name)
     mirror = mirrored(store, folder)
@@ -87,7 +89,7 @@ def test_only_what_changed_is_read_again(store: Memory, folder: Path, scratch: P
 
 
 def test_after_a_restart_nothing_is_read_again_but_what_changed_meanwhile(
-    store: Memory, folder: Path, scratch: Path
+    store: InMemoryStore, folder: Path, scratch: Path
 ) -> None:
     for name in ("sales_de", "sales_fr", "sales_it"):
         store.upload(scratch, name)
@@ -101,7 +103,9 @@ def test_after_a_restart_nothing_is_read_again_but_what_changed_meanwhile(
     assert contents(folder) == store.contents()
 
 
-def test_versions_and_models_that_are_deleted_leave_no_empty_folder(store: Memory, folder: Path, scratch: Path) -> None:
+def test_versions_and_models_that_are_deleted_leave_no_empty_folder(
+    store: InMemoryStore, folder: Path, scratch: Path
+) -> None:
     store.upload(scratch, "sales_de", 1)
     store.upload(scratch, "sales_de", 2)
     store.upload(scratch, "sales_fr", 1)
@@ -114,7 +118,9 @@ def test_versions_and_models_that_are_deleted_leave_no_empty_folder(store: Memor
     assert sorted(path.name for path in folder.rglob("*") if path.is_dir()) == ["1", "sales_de"]
 
 
-def test_a_model_that_is_renamed_is_there_under_its_new_name_only(store: Memory, folder: Path, scratch: Path) -> None:
+def test_a_model_that_is_renamed_is_there_under_its_new_name_only(
+    store: InMemoryStore, folder: Path, scratch: Path
+) -> None:
     store.upload(scratch, "sales_de")
     mirror = mirrored(store, folder)
     for path in store.list():
@@ -123,7 +129,7 @@ def test_a_model_that_is_renamed_is_there_under_its_new_name_only(store: Memory,
     assert contents(folder) == store.contents()
 
 
-def test_nobody_sees_half_of_a_new_version(store: Memory, folder: Path, scratch: Path) -> None:
+def test_nobody_sees_half_of_a_new_version(store: InMemoryStore, folder: Path, scratch: Path) -> None:
     observed: list[set[str]] = []
 
     def scan(progress: Progress) -> None:
@@ -142,7 +148,7 @@ def test_nobody_sees_half_of_a_new_version(store: Memory, folder: Path, scratch:
 
 
 def test_into_a_version_that_is_there_the_contract_comes_as_the_last_and_goes_as_the_first(
-    store: Memory, folder: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
+    store: InMemoryStore, folder: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.upload(scratch, "sales_de", 1)
     store.put("sales_de/1/left.bin")
@@ -171,7 +177,9 @@ def test_into_a_version_that_is_there_the_contract_comes_as_the_last_and_goes_as
     assert order == ["contract.yaml", "model.onnx", "a.bin"]
 
 
-def test_half_of_an_upload_is_no_version_until_the_rest_is_there(store: Memory, folder: Path, scratch: Path) -> None:
+def test_half_of_an_upload_is_no_version_until_the_rest_is_there(
+    store: InMemoryStore, folder: Path, scratch: Path
+) -> None:
     store.upload(scratch, "sales_de", 1)
     store.put("sales_de/2/contract.yaml", store.contents()["sales_de/1/contract.yaml"])
     mirror = mirrored(store, folder, whole=False)
@@ -189,7 +197,7 @@ def test_half_of_an_upload_is_no_version_until_the_rest_is_there(store: Memory, 
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_store_that_does_not_answer_or_is_suddenly_empty_changes_nothing(
-    store: Memory, folder: Path, scratch: Path, whole: bool
+    store: InMemoryStore, folder: Path, scratch: Path, whole: bool
 ) -> None:
     store.upload(scratch, "sales_de")
     mirror = mirrored(store, folder, whole=whole)
@@ -204,14 +212,14 @@ def test_a_store_that_does_not_answer_or_is_suddenly_empty_changes_nothing(
     assert contents(folder) == before
 
 
-def test_a_store_that_is_empty_from_the_start_is_no_fault(store: Memory, folder: Path, scratch: Path) -> None:
+def test_a_store_that_is_empty_from_the_start_is_no_fault(store: InMemoryStore, folder: Path, scratch: Path) -> None:
     mirror = mirrored(store, folder)
     store.upload(scratch, "sales_de")
     assert mirror.refresh() == MirrorChange(downloaded=3)
 
 
 def test_a_version_that_cannot_be_read_is_named_and_left_out_and_all_the_others_come_and_go(
-    store: Memory, folder: Path, scratch: Path
+    store: InMemoryStore, folder: Path, scratch: Path
 ) -> None:
     for name in ("sales_de", "sales_fr"):
         store.upload(scratch, name)
@@ -232,7 +240,7 @@ def test_a_version_that_cannot_be_read_is_named_and_left_out_and_all_the_others_
 
 
 def test_a_store_lost_in_the_middle_leaves_whole_models_only_and_the_next_look_brings_the_rest(
-    store: Memory, folder: Path, scratch: Path
+    store: InMemoryStore, folder: Path, scratch: Path
 ) -> None:
     for number in range(20):
         store.upload(scratch, f"sales_{number}")
@@ -250,10 +258,10 @@ def test_a_store_lost_in_the_middle_leaves_whole_models_only_and_the_next_look_b
     assert not (folder.parent / ".models.mirror" / "draft").exists()
 
 
-def test_what_changes_while_it_is_read_is_listed_again(store: Memory, folder: Path, scratch: Path) -> None:
+def test_what_changes_while_it_is_read_is_listed_again(store: InMemoryStore, folder: Path, scratch: Path) -> None:
     store.upload(scratch, "sales_de")
 
-    class Written(Memory):
+    class Written(InMemoryStore):
         """Somebody writes right after it was listed."""
 
         writes = 1
@@ -272,9 +280,9 @@ def test_what_changes_while_it_is_read_is_listed_again(store: Memory, folder: Pa
 
 
 def test_a_version_that_goes_on_changing_is_named_and_the_others_come(
-    store: Memory, folder: Path, scratch: Path
+    store: InMemoryStore, folder: Path, scratch: Path
 ) -> None:
-    class Written(Memory):
+    class Written(InMemoryStore):
         writes = 0
 
         def list(self, below: str = "") -> dict[str, Object]:
@@ -296,7 +304,7 @@ def test_a_version_that_goes_on_changing_is_named_and_the_others_come(
 
 
 def test_a_name_that_is_also_a_folder_is_left_out_and_so_is_what_belongs_to_no_model(
-    store: Memory, folder: Path
+    store: InMemoryStore, folder: Path
 ) -> None:
     for path in ("README.md", "sales_de/1", "sales_de/1/model.onnx"):
         store.put(path)
@@ -304,7 +312,7 @@ def test_a_name_that_is_also_a_folder_is_left_out_and_so_is_what_belongs_to_no_m
     assert set(contents(folder)) == {"sales_de/1/model.onnx"}
 
 
-def test_a_folder_with_files_of_somebody_else_is_left_alone(store: Memory, folder: Path) -> None:
+def test_a_folder_with_files_of_somebody_else_is_left_alone(store: InMemoryStore, folder: Path) -> None:
     store.put("sales_de/config.pbtxt")
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("five years")
@@ -313,12 +321,12 @@ def test_a_folder_with_files_of_somebody_else_is_left_alone(store: Memory, folde
     assert contents(folder) == {"thesis.tex": b"five years"}
 
 
-def test_a_mirror_of_another_store_or_kind_is_not_taken_over(store: Memory, folder: Path) -> None:
+def test_a_mirror_of_another_store_or_kind_is_not_taken_over(store: InMemoryStore, folder: Path) -> None:
     store.put("sales_de/config.pbtxt")
     mirrored(store, folder, whole=False).close()
     with pytest.raises(FolderError, match=f"is a mirror of {URI} contracts, want .* {URI} whole"):
         Mirror(store, folder, whole=True).refresh()
-    other = Memory()
+    other = InMemoryStore()
     other.uri = "s3://models/us"
     other.put("sales_us/config.pbtxt")
     with pytest.raises(FolderError, match=f"is a mirror of {URI} contracts, want .* s3://models/us contracts"):
@@ -326,7 +334,7 @@ def test_a_mirror_of_another_store_or_kind_is_not_taken_over(store: Memory, fold
     assert set(contents(folder)) == {"sales_de/config.pbtxt"}
 
 
-def test_two_processes_do_not_keep_one_folder(store: Memory, folder: Path) -> None:
+def test_two_processes_do_not_keep_one_folder(store: InMemoryStore, folder: Path) -> None:
     store.put("sales_de/config.pbtxt")
     first, second = mirrored(store, folder), Mirror(store, folder, whole=True)
     with pytest.raises(FolderError, match="another process keeps it in step"):
@@ -343,7 +351,7 @@ STEPS = st.lists(st.dictionaries(st.sampled_from(PATHS), st.sampled_from([None, 
 @settings(max_examples=25, deadline=None)
 def test_whatever_happens_in_the_store_the_folder_is_the_same_afterwards(steps: list[dict[str, str | None]]) -> None:
     for folder in _temporary():
-        store = Memory()
+        store = InMemoryStore()
         store.put("stays/config.pbtxt")
         mirror = mirrored(store, folder)
         for step in steps:

@@ -10,8 +10,8 @@ import pytest
 
 from controller.store.mirror import Mirror
 from controller.store.objects import Store, StoreError, open_store
-from tests.unit.controller.odd_store import OddStore, invalid, odd_store, refused, unpacked
-from tests.unit.controller.stores import contents
+from tests.fakes.faulty_store import FaultyStore, faulty_store, invalid, refused, unpacked
+from tests.fakes.memory_store import contents
 
 GOOD = {"m/config.pbtxt": b"c", "m/1/model.onnx": b"one", "z/config.pbtxt": b"z", "z/1/model.onnx": b"last"}
 
@@ -22,10 +22,10 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[OddStore]:
+def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_"))]:
         monkeypatch.delenv(name)
-    with odd_store() as store:
+    with faulty_store() as store:
         monkeypatch.setenv("AWS_ENDPOINT_URL", store.endpoint)
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -63,7 +63,7 @@ S3_ALONE = {  # obstore, which lists GCS, gives the first as a file
     [("gs", key, why) for key, why in ODD.items()] + [("s3", key, why) for key, why in (ODD | S3_ALONE).items()],
 )
 def test_a_key_that_cannot_be_a_file_is_named_and_left_out(
-    odd: OddStore, tmp_path: Path, scheme: str, key: str, why: str
+    odd: FaultyStore, tmp_path: Path, scheme: str, key: str, why: str
 ) -> None:
     odd.put(key, b"stray")
     mirror = Mirror(opened(scheme), tmp_path / "models", whole=True)
@@ -81,7 +81,7 @@ def test_a_key_that_cannot_be_a_file_is_named_and_left_out(
 
 @pytest.mark.parametrize("answer", [unpacked, refused, invalid], ids=["gzip", "403", "400"])
 def test_an_object_that_cannot_be_read_leaves_out_its_version_alone(
-    odd: OddStore, tmp_path: Path, scheme: str, answer: object
+    odd: FaultyStore, tmp_path: Path, scheme: str, answer: object
 ) -> None:
     """`Content-Encoding: gzip` in GCS is arrow-rs-object-store#774."""
     mirror = Mirror(opened(scheme), tmp_path / "models", whole=True)
@@ -101,7 +101,7 @@ def test_an_object_that_cannot_be_read_leaves_out_its_version_alone(
     assert (mirror.faults, (tmp_path / "models/m/2/a.gz").read_text()) == ({}, "12345678")
 
 
-def test_what_cannot_be_read_is_tried_again_more_and_more_seldom(odd: OddStore, tmp_path: Path, scheme: str) -> None:
+def test_what_cannot_be_read_is_tried_again_more_and_more_seldom(odd: FaultyStore, tmp_path: Path, scheme: str) -> None:
     now_s = 0.0
     odd.put("eu/m/2/secret", "x", answer=refused)
     mirror = Mirror(opened(scheme), tmp_path / "models", whole=True, clock=lambda: now_s)
@@ -117,14 +117,16 @@ def test_what_cannot_be_read_is_tried_again_more_and_more_seldom(odd: OddStore, 
 @pytest.mark.parametrize(
     "size", ["3", "900", "", "many", "-1", "9" * 400], ids=["less", "more", "no", "word", "-1", "huge"]
 )
-def test_a_size_that_is_not_what_comes_leaves_out_the_version_alone(odd: OddStore, tmp_path: Path, size: str) -> None:
+def test_a_size_that_is_not_what_comes_leaves_out_the_version_alone(
+    odd: FaultyStore, tmp_path: Path, size: str
+) -> None:
     odd.put("eu/m/2/model.onnx", "12345678", listed_size=size or "none")
     mirror = Mirror(opened("s3"), tmp_path / "models", whole=True)
     mirror.refresh()
     assert (list(mirror.faults), contents(tmp_path / "models")) == (["m/2/model.onnx"], GOOD)
 
 
-def test_empty_objects_and_objects_without_a_tag_are_files(odd: OddStore, tmp_path: Path) -> None:
+def test_empty_objects_and_objects_without_a_tag_are_files(odd: FaultyStore, tmp_path: Path) -> None:
     odd.put("eu/m/1/empty.bin", b"")
     odd.put("eu/m/1/untagged.bin", b"x", tag="")
     mirror = Mirror(opened("s3"), tmp_path / "models", whole=True)
@@ -135,7 +137,7 @@ def test_empty_objects_and_objects_without_a_tag_are_files(odd: OddStore, tmp_pa
     assert odd.read == []
 
 
-def test_keys_that_mean_something_elsewhere_are_names_here(odd: OddStore, tmp_path: Path) -> None:
+def test_keys_that_mean_something_elsewhere_are_names_here(odd: FaultyStore, tmp_path: Path) -> None:
     names = ["a+b c.txt", "%2e%2e", "100%", "ü#?.bin", "Model.ONNX", "model.onnx", "~!*'()", "a&b<c>", ";", "日本"]
     for name in names:
         odd.put(f"eu/m/1/{name}", name)
@@ -147,7 +149,7 @@ def test_keys_that_mean_something_elsewhere_are_names_here(odd: OddStore, tmp_pa
 
 
 @pytest.mark.parametrize("escapes", [True, False])
-def test_a_listing_of_many_pages_is_one(odd: OddStore, escapes: bool) -> None:
+def test_a_listing_of_many_pages_is_one(odd: FaultyStore, escapes: bool) -> None:
     odd.page, odd.escapes = 7, escapes
     for number in range(100):
         odd.put(f"eu/m/{number}/x y", str(number))
@@ -167,7 +169,7 @@ def test_a_listing_of_many_pages_is_one(odd: OddStore, escapes: bool) -> None:
     ids=["page", "nothing", "no end"],
 )
 def test_an_answer_that_is_no_listing_is_a_fault_of_the_store_and_the_folder_stays(
-    odd: OddStore, tmp_path: Path, raw: bytes
+    odd: FaultyStore, tmp_path: Path, raw: bytes
 ) -> None:
     mirror = Mirror(opened("s3"), tmp_path / "models", whole=True)
     mirror.refresh()
@@ -178,7 +180,7 @@ def test_an_answer_that_is_no_listing_is_a_fault_of_the_store_and_the_folder_sta
 
 
 def test_a_control_character_that_the_store_does_not_escape_takes_out_its_key_alone(
-    odd: OddStore, tmp_path: Path
+    odd: FaultyStore, tmp_path: Path
 ) -> None:
     odd.escapes = False
     odd.put("eu/m/1/a\x01b")
@@ -187,7 +189,7 @@ def test_a_control_character_that_the_store_does_not_escape_takes_out_its_key_al
     assert (len(mirror.faults), contents(tmp_path / "models")) == (1, GOOD)
 
 
-def test_a_store_that_refuses_the_listing_is_told_without_the_signature(odd: OddStore) -> None:
+def test_a_store_that_refuses_the_listing_is_told_without_the_signature(odd: FaultyStore) -> None:
     with pytest.raises(StoreError) as caught:
         open_store("s3://elsewhere/eu").list()
     assert "refuses a list of what is there: 403 Forbidden, AccessDenied" in str(caught.value)
@@ -195,7 +197,7 @@ def test_a_store_that_refuses_the_listing_is_told_without_the_signature(odd: Odd
 
 
 def test_a_folders_marker_is_no_file_before_and_after_something_is_in_it(
-    odd: OddStore, tmp_path: Path, scheme: str
+    odd: FaultyStore, tmp_path: Path, scheme: str
 ) -> None:
     """kserve#817"""
     for key in ("eu/", "eu/n/", "eu/n/2/", "eu/m/2/"):
@@ -212,7 +214,7 @@ def test_a_folders_marker_is_no_file_before_and_after_something_is_in_it(
     assert contents(folder) == GOOD
 
 
-def test_a_file_becomes_a_folder_and_a_folder_becomes_a_file(odd: OddStore, tmp_path: Path, scheme: str) -> None:
+def test_a_file_becomes_a_folder_and_a_folder_becomes_a_file(odd: FaultyStore, tmp_path: Path, scheme: str) -> None:
     folder = tmp_path / "models"
     odd.put("eu/m/1/data", "file")
     mirror = Mirror(opened(scheme), folder, whole=True)
@@ -228,7 +230,7 @@ def test_a_file_becomes_a_folder_and_a_folder_becomes_a_file(odd: OddStore, tmp_
 
 
 def test_what_only_begins_like_the_uri_and_names_that_come_again_below_are_told_apart(
-    odd: OddStore, tmp_path: Path, scheme: str
+    odd: FaultyStore, tmp_path: Path, scheme: str
 ) -> None:
     """kserve#2473, kserve#4120"""
     for key in ("eu", "eu-logs/m/config.pbtxt", "eu.bak/m/1/model.onnx", "europe/m/1/model.onnx"):

@@ -12,16 +12,16 @@ import pytest
 from controller.catalog.scanner import Scanner, ScanOptions
 from controller.store.location import model_source
 from controller.store.mirror import Mirror
-from tests.unit.controller.folders import publish
-from tests.unit.controller.stores import URI, Memory, Tagged, contents, mirrored
+from tests.fakes.memory_store import URI, ContentTaggedStore, InMemoryStore, contents, mirrored
+from tests.model_folders import publish
 from triptych.contract.verification.version import ValidationOptions
 
 MODEL = "sales_de/1/model.onnx"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Memory:
-    store = Tagged()
+def store(tmp_path: Path) -> InMemoryStore:
+    store = ContentTaggedStore()
     store.upload(tmp_path / "scratch", "sales_de")
     store.put(MODEL, "y = 1x")
     return store
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "mirror" / "models"
 
 
-def test_the_bytes_of_then_stay_and_the_change_is_named(store: Memory, folder: Path) -> None:
+def test_the_bytes_of_then_stay_and_the_change_is_named(store: InMemoryStore, folder: Path) -> None:
     """tensorflow/serving#1822"""
     mirror = mirrored(store, folder)
     store.put(MODEL, "y = 5x")  # of the same length
@@ -48,7 +48,7 @@ def test_the_bytes_of_then_stay_and_the_change_is_named(store: Memory, folder: P
     assert mirror.faults == {}
 
 
-def test_a_file_that_is_deleted_goes_and_does_not_come_back_as_another(store: Memory, folder: Path) -> None:
+def test_a_file_that_is_deleted_goes_and_does_not_come_back_as_another(store: InMemoryStore, folder: Path) -> None:
     mirror = mirrored(store, folder)
     store.delete(MODEL)
     mirror.refresh()
@@ -62,7 +62,7 @@ def test_a_file_that_is_deleted_goes_and_does_not_come_back_as_another(store: Me
 
 
 @pytest.mark.parametrize("same_time", [True, False])
-def test_a_restart_knows_what_was_published(store: Memory, folder: Path, same_time: bool) -> None:
+def test_a_restart_knows_what_was_published(store: InMemoryStore, folder: Path, same_time: bool) -> None:
     mirrored(store, folder).close()
     before = store.list()[MODEL]
     store.put(MODEL, "y = 5x")
@@ -73,7 +73,7 @@ def test_a_restart_knows_what_was_published(store: Memory, folder: Path, same_ti
     assert ((folder / MODEL).read_text(), list(mirror.faults)) == ("y = 1x", [MODEL])
 
 
-def test_a_file_that_was_damaged_here_comes_again(store: Memory, folder: Path) -> None:
+def test_a_file_that_was_damaged_here_comes_again(store: InMemoryStore, folder: Path) -> None:
     mirrored(store, folder).close()
     (folder / MODEL).write_text("damaged")
     mirror = mirrored(store, folder)
@@ -82,7 +82,7 @@ def test_a_file_that_was_damaged_here_comes_again(store: Memory, folder: Path) -
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": [1, 2]}', "\0"])
 def test_published_objects_that_cannot_be_read_are_logged_and_recorded_again(
-    store: Memory, folder: Path, text: str, caplog: pytest.LogCaptureFixture
+    store: InMemoryStore, folder: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     mirrored(store, folder).close()
     published = folder.parent / ".models.mirror" / "published.json"
@@ -93,7 +93,7 @@ def test_published_objects_that_cannot_be_read_are_logged_and_recorded_again(
 
 
 def test_what_comes_later_is_added_and_what_is_published_anew_is_replaced_as_a_whole(
-    store: Memory, folder: Path
+    store: InMemoryStore, folder: Path
 ) -> None:
     mirror = mirrored(store, folder)
     store.put("sales_de/1/weights.bin", "late")
@@ -105,7 +105,7 @@ def test_what_comes_later_is_added_and_what_is_published_anew_is_replaced_as_a_w
     assert (mirror.faults, contents(folder)) == ({}, store.contents())
 
 
-def test_an_upload_without_a_contract_yet_may_change(store: Memory, folder: Path) -> None:
+def test_an_upload_without_a_contract_yet_may_change(store: InMemoryStore, folder: Path) -> None:
     mirror = mirrored(store, folder)
     for text in ("half", "whole"):
         store.put("sales_de/2/onnx/model.onnx", text)
@@ -113,7 +113,7 @@ def test_an_upload_without_a_contract_yet_may_change(store: Memory, folder: Path
         assert (folder / "sales_de/2/onnx/model.onnx").read_text() == text
 
 
-def test_the_same_content_uploaded_once_more_is_no_change(store: Memory, folder: Path) -> None:
+def test_the_same_content_uploaded_once_more_is_no_change(store: InMemoryStore, folder: Path) -> None:
     mirror = mirrored(store, folder)
     before = store.list()[MODEL]
     store.put(MODEL, "y = 1x")
@@ -129,7 +129,7 @@ def recorded_digests(text: str, **files: str) -> str:
 
 
 def test_a_version_whose_files_are_not_as_its_contract_states_does_not_come(
-    store: Memory, folder: Path, tmp_path: Path
+    store: InMemoryStore, folder: Path, tmp_path: Path
 ) -> None:
     good = hashlib.sha256(b"y = 1x").hexdigest()
     contract = store.contents()["sales_de/1/contract.yaml"].decode()
@@ -170,7 +170,7 @@ def test_the_controller_sees_a_change_in_the_store_by_its_tag_and_asks_it_before
     assert source.changed_files("sales_de", 1) == "", "a store that is away takes nothing away"
 
 
-def test_a_mirror_of_contracts_follows_every_change(store: Memory, folder: Path) -> None:
+def test_a_mirror_of_contracts_follows_every_change(store: InMemoryStore, folder: Path) -> None:
     mirror = Mirror(store, folder, whole=False)
     mirror.refresh()
     before = mirror.digest(MODEL)
@@ -182,7 +182,9 @@ def test_a_mirror_of_contracts_follows_every_change(store: Memory, folder: Path)
     assert mirror.changed_files("sales_de", 1) == ""
 
 
-def test_the_controller_does_not_compare_digests_of_files_that_it_never_read(store: Memory, folder: Path) -> None:
+def test_the_controller_does_not_compare_digests_of_files_that_it_never_read(
+    store: InMemoryStore, folder: Path
+) -> None:
     contract = store.contents()["sales_de/1/contract.yaml"].decode()
     digest = hashlib.sha256(b"y = 1x").hexdigest()
     store.put("sales_de/2/contract.yaml", recorded_digests(contract, **{"model.onnx": digest}))

@@ -14,8 +14,8 @@ from controller.settings import Settings
 from controller.store.location import STORE, default_folder, model_source
 from controller.store.objects import ObjectChanged, Store, StoreError, open_store
 from controller.store.uri import split
-from tests.unit.controller.folders import publish
-from tests.unit.controller.stores import Memory
+from tests.fakes.memory_store import InMemoryStore
+from tests.model_folders import publish
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_folder_is_a_store_too(tmp_path: Path) -> None:
 
 
 def test_an_object_is_read_only_if_it_is_still_what_was_listed(tmp_path: Path) -> None:
-    store, came = Memory(), list[int]()
+    store, came = InMemoryStore(), list[int]()
     store.put("sales_de/1/model.onnx", b"x" * 2_500_000)
     listed = store.list()["sales_de/1/model.onnx"]
     store.read("sales_de/1/model.onnx", listed, tmp_path / "file", came.append)
@@ -80,7 +80,7 @@ def test_an_object_is_read_only_if_it_is_still_what_was_listed(tmp_path: Path) -
 def test_an_answer_is_known_again_by_its_tag_and_without_one_by_its_second(
     tag: str, later_s: int, same: bool, tmp_path: Path
 ) -> None:
-    store = Memory()
+    store = InMemoryStore()
     store.put("sales_de/1/model.onnx")
     now = store.list()["sales_de/1/model.onnx"]
     assert now.tag == '"0"'

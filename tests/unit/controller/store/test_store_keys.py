@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from controller.store.keys import classify
 from controller.store.mirror import Mirror
 from controller.store.objects import Object
+from tests.fakes.memory_store import InMemoryStore, contents
 from tests.fuzz.file_checks import check_listed
-from tests.unit.controller.stores import Memory, contents
 
 PARTS = st.one_of(
     st.sampled_from(["m", "1", "2", "config.pbtxt", "contract.yaml", "", ".", "..", ".hidden", "a\\b", "ä" * 130]),
@@ -40,7 +40,7 @@ def test_files_become_folders_and_folders_files_and_the_mirror_follows(
     tmp_path_factory: object, steps: list[dict[str, str | None]]
 ) -> None:
     folder = Path(tmp_path_factory.mktemp("mirror")) / "models"  # type: ignore[attr-defined]
-    store = Memory()
+    store = InMemoryStore()
     store.put("stays/config.pbtxt")
     mirror = Mirror(store, folder, whole=True)
     for step in steps:

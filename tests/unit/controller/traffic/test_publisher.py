@@ -22,8 +22,9 @@ from controller.placement.placement import Placement
 from controller.placement.settings import PlacementSettings
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
-from tests.unit.controller.folders import declare, publish
-from tests.unit.controller.tritons import FakeTriton, read, turn
+from tests.fakes.triton import FakeTriton
+from tests.model_folders import declare, publish
+from tests.unit.controller.placement.harness import read, turn
 from triptych.errors import LoadFailed, StageUnavailable
 from triptych.protocol.call import Call
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from controller.placement.policy.replica_count import Concurrency, ReplicaCount
 from controller.placement.settings import PlacementSettings
-from tests.unit.controller.tritons import FakeTriton, PlacementHarness, read
+from tests.fakes.triton import FakeTriton
+from tests.unit.controller.placement.harness import PlacementHarness, read
 
 KEY = ("sales_de", 1)
 SETTINGS = PlacementSettings(replicas_up_waiting=1, replicas_up_s=5, replicas_down_s=60)

@@ -11,8 +11,9 @@ from controller.catalog.entities import Catalog
 from controller.placement import planner
 from controller.placement.planner import Due, Evict, Load, Refuse, plan, plan_request
 from controller.traffic import publisher
-from tests.unit.controller.folders import declare, publish
-from tests.unit.controller.tritons import FakeTriton, PlacementHarness, read, turn
+from tests.fakes.triton import FakeTriton
+from tests.model_folders import declare, publish
+from tests.unit.controller.placement.harness import PlacementHarness, read, turn
 
 PLACEMENT = Path(planner.__file__).parent
 WRITES = {"set_catalog", "set_traffic", "waiting", "use", "adopt", "release", "scale"}

@@ -1,4 +1,4 @@
-"""Model folders and ServedModel documents as small as Triton, the contract and the schema allow."""
+"""Minimal model folders and ServedModel documents for tests."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ metadata: {{name: {name}}}
 spec:
   model: {model}
   traffic: [{traffic}]
-  placement: {{pin: {pin}{more}}}
+  placement: {{{placement}}}
 """
 
 
 def model_file(mark: bytes = b"onnx") -> bytes:
-    """A small ONNX model; its bytes differ with the mark, and its size with the length of the mark."""
+    """A small ONNX model; its bytes depend on the mark, and its size on the length of the mark."""
     return linear() + field(DOC_STRING, mark)
 
 
 def publish(models: Path, name: str, version: int = 1, route: str | None = None, description: str = "first") -> Path:
-    """Writes one version of a model and returns the version's own folder."""
+    """Write one version of a model and return the folder of the version."""
     folder = models / name / str(version)
     folder.mkdir(parents=True, exist_ok=True)
     (models / name / "config.pbtxt").write_text(CONFIG.format(name=name))
@@ -58,6 +58,13 @@ def publish(models: Path, name: str, version: int = 1, route: str | None = None,
     text = CONTRACT.format(family="sales", route=route, description=description)
     (folder / "contract.yaml").write_text(text)
     return folder
+
+
+def served_model(model: str, traffic: dict[int, int], *, name: str = "", placement: str = "") -> str:
+    """ServedModel document of a model with its traffic. `placement` is the content of that mapping, in YAML."""
+    shares = ", ".join(f"{{version: {version}, percent: {percent}}}" for version, percent in traffic.items())
+    name = name or model.replace("_", "-")
+    return DOCUMENT.format(name=name, model=model, traffic=shares, placement=placement)
 
 
 def declare(
@@ -70,10 +77,6 @@ def declare(
     pin: bool = False,
     placement: str = "",
 ) -> None:
-    """Writes one ServedModel document in a file of its own. `placement` is more of that mapping, as YAML."""
-    shares = ", ".join(f"{{version: {version}, percent: {percent}}}" for version, percent in traffic.items())
-    name = name or model.replace("_", "-")
-    text = DOCUMENT.format(
-        name=name, model=model, traffic=shares, pin=str(pin).lower(), more=f", {placement}" if placement else ""
-    )
-    (documents / f"{file or model}.yaml").write_text(text)
+    """Write one ServedModel document to its own file. `placement` is added to that mapping, in YAML."""
+    more = f"pin: {str(pin).lower()}" + (f", {placement}" if placement else "")
+    (documents / f"{file or model}.yaml").write_text(served_model(model, traffic, name=name, placement=more))

@@ -1,29 +1,16 @@
-"""A Triton in memory, and placement over some of them with a clock that a test moves."""
+"""A Triton in memory. A test decides when loads and unloads end, and what fails."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.catalog.builder import build_catalog
-from controller.catalog.entities import Catalog
-from controller.catalog.scanner import Scanner
-from controller.journal import Journal
-from controller.metrics import ControllerMetrics
-from controller.placement.placement import Placement
-from controller.placement.planner import Evict
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.predictor import Predictor
-from controller.placement.settings import PlacementSettings
 from controller.placement.triton_client import Count, GpuMemory, Index
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, LoadFailed, StageUnavailable
-from triptych.protocol.call import Call
 
 Answer = Callable[[VersionKey, Mapping[str, Array]], Mapping[str, Array]]
 
@@ -31,7 +18,7 @@ HERE = ("triton:8001",)  # where a `FakeTriton` is, unless told otherwise
 
 
 class FakeTriton:
-    """Loads what it is told to, once `finish` is set; unloads once `forget` is; can be refused, hung and restarted."""
+    """A Triton in memory. Loads end once `finish` is set, unloads once `forget` is; faults can be set by attribute."""
 
     def __init__(self, address: str = "triton:8001") -> None:
         self.address = address
@@ -123,7 +110,7 @@ class FakeTriton:
     async def close(self) -> None: ...
 
     def serve(self, key: VersionKey, requests: int, queue_s: float = 0.0, total_s: float = 0.0) -> None:
-        """So many more requests, and the time that they all spent."""
+        """Count more requests, with the time that all of them spent."""
         old = self.requests.get(key, Count())
         self.requests[key] = Count(
             old.requests + requests, old.queue_ns + int(queue_s * 1e9), old.total_ns + int(total_s * 1e9)
@@ -144,89 +131,3 @@ class FakeTriton:
             raise StageUnavailable("predictor", self.address, "connection refused")
         if self.busy:
             raise DeadlineExceeded(f"predictor at {self.address} did not answer within 2.000 s")
-
-
-class PlacementHarness:
-    """Placement over fakes that are all known from the start."""
-
-    def __init__(self, catalog: Catalog, *tritons: FakeTriton, **limits: Any) -> None:
-        self.now = 0.0
-        self.tritons = {triton.address: triton for triton in tritons}
-        self.journal = Journal()
-        self.metrics = ControllerMetrics(CollectorRegistry())
-        settings = PlacementSettings(**{"withdraw_s": 0, "headroom_max_percent": 0, "warm_up": False} | limits)
-        self.placement = Placement(
-            self.tritons.__getitem__, settings, self.metrics, self.journal, self._changed, lambda: self.now
-        )
-        self.placement.fleet.set_addresses(self.tritons)
-        for predictor in self.placement.fleet:
-            predictor.headroom.unload_s.value = 0.0  # so that nobody waits for what a fake does at once
-        self.changed: list[set[str]] = []
-        self.placement.set_catalog(catalog)
-
-    @property
-    def placed(self) -> dict[str, dict[int, tuple[str, ...]]]:
-        """What is ready where."""
-        names = {name for predictor in self.placement.fleet for name, _ in predictor.ready}
-        return {name: self.placement.fleet.ready_addresses(name) for name in sorted(names)}
-
-    async def ensure(self, model: str = "sales_de", version: int = 1, within_s: float = 60.0) -> tuple[str, ...]:
-        return await self.placement.ensure_loaded(model, version, Call.within(within_s))
-
-    def call(self, within_s: float = 60.0) -> Call:
-        return Call.within(within_s)
-
-    def ask(self, model: str = "sales_de", version: int = 1) -> asyncio.Task[tuple[str, ...]]:
-        return asyncio.create_task(self.ensure(model, version))
-
-    async def look(self) -> None:
-        """One observation of each predictor, a periodic turn, and time for what follows."""
-        await asyncio.gather(*(self.placement.reconciler.observe(predictor) for predictor in self.placement.fleet))
-        self.placement.reconciler.reconcile()
-        await turn()
-
-    async def settle(self) -> None:
-        """Until no load and no unload runs."""
-        await turn()
-        while any(predictor.unsettled for predictor in self.placement.fleet):
-            await asyncio.sleep(0.01)
-
-    def unload(self, model: str, version: int, reason: str) -> asyncio.Task[None]:
-        """The running unload on the first predictor."""
-        eviction = Evict((model, version), self.predictor().address, reason)
-        self.placement.reconciler.execute([eviction])
-        return self.placement.state.in_progress.unloads[eviction.key, eviction.address]
-
-    def eviction_reason(self, model: str, version: int, now_s: float) -> str:
-        """Why the version would be evicted from the first predictor at a time in the future."""
-        state, key, before = self.placement.state, (model, version), self.now
-        self.now = now_s
-        reason = state.eviction_reason(key, self.predictor(), replicas=state.replicas(key))
-        self.now = before
-        return reason
-
-    def predictor(self, address: str = "triton:8001") -> Predictor:
-        return next(predictor for predictor in self.placement.fleet if predictor.address == address)
-
-    def decisions(self, action: str) -> list[tuple[str, str]]:
-        """Model and reason of each decision of that kind."""
-        return [(each.model, each.reason) for each in self.journal.latest if each.action == action]
-
-    def _changed(self, models: set[str]) -> None:
-        self.changed.append(models)
-
-
-def read(models: Path, documents: Path | None = None, previous: Catalog | None = None) -> Catalog:
-    scan = Scanner(models, documents).scan(settle=False)
-    assert scan is not None
-    return build_catalog(scan.folders, scan.documents, previous or Catalog(), serve_undeclared=True)
-
-
-async def turn() -> None:
-    """Lets everything that can run without waiting for an event do so."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
-def models_of(keys: Collection[VersionKey]) -> list[str]:
-    return [name for name, _ in keys]

@@ -1,4 +1,4 @@
-"""An object store in memory, with models in it and faults on demand."""
+"""An object store in memory with models, and with faults on demand."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from obstore.store import MemoryStore
 
 from controller.store.mirror import Mirror
 from controller.store.objects import Object, Store, StoreError
-from tests.unit.controller.folders import publish
+from tests.model_folders import publish
 
 URI = "s3://models/eu"
 
 
-class Memory(Store):
-    """Counts what is read; `refuse` and `unavailable` fail as a real store would."""
+class InMemoryStore(Store):
+    """A store in memory that records reads, refuses some objects, and can become unavailable."""
 
     def __init__(self) -> None:
         self.memory = MemoryStore()
@@ -53,7 +53,7 @@ class Memory(Store):
         self.memory.delete(list(paths))
 
     def upload(self, scratch: Path, model: str, version: int = 1) -> None:
-        """A version as the scanner takes it, in the order of its files' names."""
+        """Upload a version that the scanner accepts, in order of its file names."""
         folder = publish(scratch, model, version)
         for file in (folder.parent / "config.pbtxt", *sorted(folder.iterdir())):
             self.put(file.relative_to(scratch).as_posix(), file.read_bytes())
@@ -62,8 +62,8 @@ class Memory(Store):
         return {path: bytes(self.memory.get(path).bytes()) for path in super().list() if "/" in path}
 
 
-class Tagged(Memory):
-    """As S3: the tag is that of the content, so what is put back is what it was."""
+class ContentTaggedStore(InMemoryStore):
+    """A store whose tags depend on the content, like S3, so that restored content has its old tag."""
 
     def list(self, below: str = "") -> dict[str, Object]:
         listed = super().list(below)
@@ -82,7 +82,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def mirrored(store: Store, folder: Path, *, whole: bool = True) -> Mirror:
-    """After its first refresh."""
+    """A mirror after its first refresh."""
     mirror = Mirror(store, folder, whole=whole)
     mirror.refresh()
     return mirror

@@ -1,4 +1,4 @@
-"""A store of S3 and GCS over HTTP, for what a real one cannot be made to do."""
+"""Fake of S3 and GCS over HTTP, for faults that a real store cannot be made to show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIME = "2026-11-28T22:00:00.000Z", "Sat, 28 Nov 2026 22:00:00 GMT"
 
 @dataclass
 class Kept:
-    """One object; `tag` and `listed_size` as the listing says, `answer` instead of the content."""
+    """One object; `tag` and `listed_size` appear in the listing, and `answer` replaces the content."""
 
     content: bytes
     tag: str | None = None
@@ -24,8 +24,8 @@ class Kept:
 
 
 @dataclass
-class OddStore:
-    """The bucket `models`. Keys are any text; `page` of them are in one answer."""
+class FaultyStore:
+    """The bucket `models`. Keys are arbitrary text; a listing has `page` keys per answer."""
 
     port: int
     objects: dict[str, Kept] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class OddStore:
         self.objects[key] = Kept(content.encode() if isinstance(content, str) else content, **more)  # type: ignore[arg-type]
 
     def listing(self, prefix: str, token: str, *, asked: bool) -> bytes:
-        """Keys are escaped if that is asked for and the store can."""
+        """Listing in XML. Keys are escaped if the client asks for it and the store supports it."""
         self.listings += 1
         escapes = asked and self.escapes
         if self.raw is not None:
@@ -69,11 +69,11 @@ class OddStore:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    store: OddStore
+    store: FaultyStore
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Suppress the request log."""
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
@@ -110,17 +110,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def refused(handler: BaseHTTPRequestHandler) -> None:
-    """403 for this object alone."""
+    """Answer this object with 403."""
     handler.answer(403, b"<Error><Code>AccessDenied</Code></Error>", {})  # type: ignore[attr-defined]
 
 
 def invalid(handler: BaseHTTPRequestHandler) -> None:
-    """A fault of the server for this object alone; not 500, which obstore tries for ten seconds."""
+    """Answer this object with a server fault; not with 500, which obstore retries for ten seconds."""
     handler.answer(400, b"<Error><Code>KMS.DisabledException</Code></Error>", {})  # type: ignore[attr-defined]
 
 
 def unpacked(handler: BaseHTTPRequestHandler) -> None:
-    """As GCS sends an object with `Content-Encoding: gzip`: unpacked, in chunks, without a length."""
+    """Answer like GCS for an object with `Content-Encoding: gzip`: decompressed, in chunks, without a length."""
     handler.send_response(200)
     for name, value in (("Transfer-Encoding", "chunked"), ("ETag", '"1"'), ("Last-Modified", TIME[1])):
         handler.send_header(name, value)
@@ -129,10 +129,10 @@ def unpacked(handler: BaseHTTPRequestHandler) -> None:
 
 
 @contextmanager
-def odd_store() -> Iterator[OddStore]:
+def faulty_store() -> Iterator[FaultyStore]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
-    store = OddStore(server.server_address[1])
+    store = FaultyStore(server.server_address[1])
     server.RequestHandlerClass = type("Handler", (_Handler,), {"store": store})
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""An API server in memory, for failures that a real one does not show on request."""
+"""A Kubernetes API server in memory, for failures that a real one does not show on request."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class ApiServer:
         self._watchers: list[asyncio.Queue[tuple[str, Json] | Exception]] = []
 
     def api(self) -> Api:
-        """As what uses it wants it."""
+        """This server with the type of its client."""
         return cast(Api, self)
 
     def put(self, name: str, spec: Json, **metadata: Any) -> None:
-        """Somebody applies a ServedModel."""
+        """Apply a ServedModel as another client."""
         old = self.objects["servedmodels"].get(name)
         generation = old["metadata"]["generation"] + (old["spec"] != spec) if old else 1
         head = {"name": name, "uid": f"uid-{name}", "generation": generation, "creationTimestamp": "2026-11-21"}
@@ -44,7 +44,7 @@ class ApiServer:
         return found
 
     def break_watches(self, error: Exception) -> None:
-        """Every watch that is open ends with this."""
+        """End every open watch with this error."""
         for watcher in self._watchers:
             watcher.put_nowait(error)
 
@@ -105,6 +105,6 @@ def spec(model: str, shares: dict[int, int]) -> Json:
 
 
 async def settle() -> None:
-    """Lets everything that can go on now go on."""
+    """Run all tasks that do not wait for an event."""
     for _ in range(50):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Good and bad ServedModel documents: what the schema of a folder's documents refuses, the API server refuses too."""
+"""Valid and invalid ServedModel documents, for the schema of documents in a folder and for the API server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GOOD: Json = {
 
 
 def changed(*path: Any, to: Any = None) -> Json:
-    """The good document with something else at one place, or without it."""
+    """The valid document with one value replaced, or removed."""
     document = copy.deepcopy(GOOD)
     node = document
     for part in path[:-1]:
