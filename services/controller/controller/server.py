@@ -57,7 +57,7 @@ class Controller:
         self._cluster = self._join(api) if api is not None else None
         source = model_source(settings.model_repository, settings.mirror)
         scanner = Scanner(source.folder, settings.served_models, scan_options(settings, source))
-        self.placement.versions.seals = (
+        self.placement.versions.integrity = (
             StoreIntegrity(source, scanner.integrity) if source.digest_of else scanner.integrity
         )
         self._catalog_watcher = CatalogWatcher(

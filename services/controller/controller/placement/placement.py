@@ -175,11 +175,13 @@ class Placement:
 
 def _was_read_again(before: Model, now: Model) -> bool:
     """Whether something in the model's folder changed: perhaps the reason of a failed load was repaired."""
-    return before.config is not now.config and not _was_sealed_alone(before, now)
+    return before.config is not now.config and not _only_recorded_digests(before, now)
 
 
-def _was_sealed_alone(before: Model, now: Model) -> bool:
+def _only_recorded_digests(before: Model, now: Model) -> bool:
     """Whether the folder was read again for its digests, which the first scan leaves to the next."""
-    unsealed = {number: replace(each, files=None) for number, each in now.versions.items()}
-    is_new = any(each.files is None and now.versions[n].files for n, each in before.versions.items() if n in unsealed)
-    return is_new and before.config == now.config and before.versions == unsealed
+    without_digests = {number: replace(each, files=None) for number, each in now.versions.items()}
+    is_new = any(
+        each.files is None and now.versions[n].files for n, each in before.versions.items() if n in without_digests
+    )
+    return is_new and before.config == now.config and before.versions == without_digests

@@ -15,7 +15,7 @@ from controller.placement.settings import PlacementSettings
 from triptych.contract import Contract
 
 
-class Seals(Protocol):
+class Integrity(Protocol):
     """Tells whether the files of versions are as published."""
 
     def check(self, model: str, number: int, loaded: bool) -> str:
@@ -32,7 +32,7 @@ class VersionFacts:
 
     def __init__(self, settings: PlacementSettings) -> None:
         self.catalog = Catalog()
-        self.seals: Seals | None = None  # None: any files may be loaded
+        self.integrity: Integrity | None = None  # None: any files may be loaded
         self.revision = 0  # changes with any size
         self._memory = MemorySizes(settings)
         self._sizes: dict[VersionKey, Size] = {}  # computed since they changed last
@@ -94,14 +94,14 @@ class VersionFacts:
         `loaded`: Triton has read them meanwhile. Once a file of a model was written, Triton reads the files of all its
         loaded versions again.
         """
-        if self.seals is None:
+        if self.integrity is None:
             return ""
         for version in sorted(versions):
-            if why := await asyncio.to_thread(self.seals.check, model, version, loaded):
+            if why := await asyncio.to_thread(self.integrity.check, model, version, loaded):
                 return why
         return ""
 
     def record_refusal(self, key: VersionKey, *, loaded: bool) -> None:
         """Triton refused the files. As long as no predictor has the version `loaded`, they may be repaired."""
-        if self.seals is not None and not loaded:
-            self.seals.load_failed(*key)
+        if self.integrity is not None and not loaded:
+            self.integrity.load_failed(*key)

@@ -259,7 +259,7 @@ async def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
 
 def harness(scanner: Scanner, triton: FakeTriton, catalog: Catalog, **limits: float) -> PlacementHarness:
     made = PlacementHarness(catalog, triton, **limits)
-    made.placement.versions.seals = scanner.integrity
+    made.placement.versions.integrity = scanner.integrity
     return made
 
 
