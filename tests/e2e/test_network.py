@@ -82,8 +82,8 @@ def skip_unless_enforced(release: Release) -> None:
     for each in (policy, server, waiting(release, "outsider")):
         kubectl.apply(json.dumps(each))
     address = running(kubectl, "closed")
-    running(kubectl, "as-stranger")
-    if reached(kubectl, "as-stranger", f"{address}:8080"):
+    running(kubectl, "as-outsider")
+    if reached(kubectl, "as-outsider", f"{address}:8080"):
         pytest.skip("this cluster's network does not enforce NetworkPolicies; tests/chart looks at the objects")
 
 

@@ -1,4 +1,4 @@
-"""What `top` and the metrics show of each Triton: its room, its models with their last use, and what was decided."""
+"""Description of each Triton for `top` and the metrics: capacity, models with their last use, and decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller reads of a load that failed, and what the status and the journal keep."""
+"""Text of a failed load for the caller, and in the status and the journal."""
 
 from __future__ import annotations
 

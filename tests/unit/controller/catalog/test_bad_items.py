@@ -340,7 +340,7 @@ def test_bad_documents_are_named_and_the_others_are_read(documents: Path, models
 
 
 @pytest.mark.parametrize("text", ["---\na: b\n" * 1000, "".join(f"k{n}: v\n" for n in range(1000))])
-def test_the_faults_of_one_file_of_documents_are_counted_and_not_all_told(
+def test_the_faults_of_one_file_of_documents_are_counted_and_not_all_reported(
     documents: Path, models: Path, text: str
 ) -> None:
     (documents / "many.yaml").write_text(text)
@@ -367,19 +367,19 @@ def test_the_settings_reach_whoever_reads(models: Path, monkeypatch: pytest.Monk
     assert not scan_options(Settings(), of_store).validation.has_content
 
 
-async def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_told_once(
+async def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_reported_once(
     models: Path, publish: Publish, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish("sales_de")
     (models / "bad").symlink_to("bad")
     registry = CollectorRegistry()
-    told: list[Catalog] = []
-    watcher = CatalogWatcher(Scanner(models, None), ControllerMetrics(registry), told.append, serve_undeclared=True)
+    reported: list[Catalog] = []
+    watcher = CatalogWatcher(Scanner(models, None), ControllerMetrics(registry), reported.append, serve_undeclared=True)
     await watcher.start()
     publish("sales_fr")
     for _ in range(3):
         await watcher.scan()
-    assert set(told[-1].models) == {"sales_de", "sales_fr"}
+    assert set(reported[-1].models) == {"sales_de", "sales_fr"}
     faults = [getattr(record, "fault", "") for record in caplog.records if record.levelname == "WARNING"]
     assert faults == [f"bad: {models}/bad: cannot be read: Too many levels of symbolic links"]
     assert registry.get_sample_value("triptych_versions_invalid") == 1

@@ -35,7 +35,7 @@ def read(models: Path, documents: Path) -> Read:
 
 
 def reasons(catalog: Catalog) -> dict[str, list[Reason]]:
-    """What is wrong with each document, by its file's name and line."""
+    """Faults of each document, by file name and line."""
     document_results = catalog.document_results.items()
     return {Path(where).name: [reason for reason, _ in result.problems] for where, result in document_results}
 

@@ -1,4 +1,4 @@
-"""Whatever stands in a file of the models' folder or of the documents: a value or a sentence, never anything else.
+"""Fuzzed files of models and documents: each is read as a value or refused with a sentence.
 
 The cases are few here; FUZZ_EXAMPLES=20000 tries as many for each test.
 """

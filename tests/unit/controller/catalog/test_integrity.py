@@ -237,18 +237,18 @@ async def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
 ) -> None:
     version = publish("sales_de")
     declare(documents, "sales_de", {1: 100})
-    told: list[Catalog] = []
+    reported: list[Catalog] = []
     registry = CollectorRegistry()
     scanner = Scanner(models, documents)
-    watcher = CatalogWatcher(scanner, ControllerMetrics(registry), told.append, serve_undeclared=True)
+    watcher = CatalogWatcher(scanner, ControllerMetrics(registry), reported.append, serve_undeclared=True)
     await watcher.start()
     for _ in range(3):  # what was written this moment is recorded once it rests
         await watcher.scan()
     change_weights(version)
     for _ in range(3):
         await watcher.scan()
-    assert told[-1].model("sales_de").traffic == {1: 100}
-    (problem,) = told[-1].document_results[f"{documents}/sales_de.yaml:1"].problems
+    assert reported[-1].model("sales_de").traffic == {1: 100}
+    (problem,) = reported[-1].document_results[f"{documents}/sales_de.yaml:1"].problems
     assert problem[0] is Reason.VERSION_CHANGED
     assert problem[1].startswith("version 1 is not what was published: model.onnx changed; ")
     assert registry.get_sample_value("triptych_versions_changed") == 1

@@ -1,4 +1,4 @@
-"""What a store holds and the folder does not is shown with the model and version that it belongs to."""
+"""Skipped objects of a store are shown with their model and version."""
 
 from __future__ import annotations
 

@@ -41,9 +41,9 @@ class Elsewhere:
         self._on_change()
 
 
-def watcher(models: Path, elsewhere: Elsewhere, told: list[Catalog]) -> CatalogWatcher:
+def watcher(models: Path, elsewhere: Elsewhere, reported: list[Catalog]) -> CatalogWatcher:
     metrics = ControllerMetrics(CollectorRegistry())
-    return CatalogWatcher(Scanner(models, None), metrics, told.append, serve_undeclared=False, documents=elsewhere)
+    return CatalogWatcher(Scanner(models, None), metrics, reported.append, serve_undeclared=False, documents=elsewhere)
 
 
 async def test_documents_that_change_together_are_one_new_catalog(
@@ -52,48 +52,48 @@ async def test_documents_that_change_together_are_one_new_catalog(
     monkeypatch.setattr(watcher_module, "DEBOUNCE_S", 0.001)
     publish("sales_de", 1)
     publish("sales_de", 2)
-    elsewhere, told = Elsewhere(), list[Catalog]()
-    followed = watcher(models, elsewhere, told)
+    elsewhere, reported = Elsewhere(), list[Catalog]()
+    followed = watcher(models, elsewhere, reported)
     await followed.start()
-    assert [set(catalog.models) for catalog in told] == [set()]
+    assert [set(catalog.models) for catalog in reported] == [set()]
     elsewhere.put({1: 100})
     elsewhere.put({1: 90, 2: 10})
     async with asyncio.timeout(10):
-        while len(told) == 1:
+        while len(reported) == 1:
             await asyncio.sleep(0.001)
-    assert [catalog.model("sales_de").traffic for catalog in told[1:]] == [{1: 90, 2: 10}]
+    assert [catalog.model("sales_de").traffic for catalog in reported[1:]] == [{1: 90, 2: 10}]
 
 
 async def test_a_folder_that_is_lost_leaves_everything_as_it_was(
     models: Path, publish: Publish, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish("sales_de", 1)
-    elsewhere, told = Elsewhere(), list[Catalog]()
-    followed = watcher(models, elsewhere, told)
+    elsewhere, reported = Elsewhere(), list[Catalog]()
+    followed = watcher(models, elsewhere, reported)
     elsewhere.put({1: 100})
     await followed.start()
     shutil.rmtree(models)
     await followed.scan()
     await settle()
-    assert [catalog.model("sales_de").traffic for catalog in told] == [{1: 100}]
+    assert [catalog.model("sales_de").traffic for catalog in reported] == [{1: 100}]
     assert any("cannot be read" in str(getattr(record, "fault", "")) for record in caplog.records)
 
 
-async def test_a_store_that_is_away_is_told_once_and_what_was_brought_is_still_read(
+async def test_a_store_that_is_away_is_reported_once_and_what_was_brought_is_still_read(
     models: Path, publish: Publish, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = "s3://models/eu: cannot be read: nobody there"
-    told = list[Catalog]()
+    reported = list[Catalog]()
     answers = iter([{}, {"": away}, {"": away}, {"": away}])
     metrics = ControllerMetrics(CollectorRegistry())
     followed = CatalogWatcher(
-        Scanner(models, None), metrics, told.append, serve_undeclared=True, refresh=lambda: next(answers)
+        Scanner(models, None), metrics, reported.append, serve_undeclared=True, refresh=lambda: next(answers)
     )
     await followed.start()
     publish("sales_de", 1)
     for _ in range(3):
         await followed.scan()
-    assert [set(catalog.models) for catalog in told] == [set(), {"sales_de"}]
+    assert [set(catalog.models) for catalog in reported] == [set(), {"sales_de"}]
     assert [getattr(record, "fault", "") for record in caplog.records if record.levelname == "WARNING"] == [away]
 
 
@@ -103,8 +103,8 @@ async def test_a_document_that_asks_for_an_unknown_version_has_the_models_looked
     monkeypatch.setattr(watcher_module, "MIN_SETTLE_S", 0.001)
     monkeypatch.setattr(watcher_module, "DEBOUNCE_S", 0.001)
     publish("sales_de", 1)
-    elsewhere, told = Elsewhere(), list[Catalog]()
-    followed = watcher(models, elsewhere, told)
+    elsewhere, reported = Elsewhere(), list[Catalog]()
+    followed = watcher(models, elsewhere, reported)
     elsewhere.put({1: 100})
     await followed.start()
     publish("sales_de", 2)
@@ -112,7 +112,7 @@ async def test_a_document_that_asks_for_an_unknown_version_has_the_models_looked
     async with asyncio.timeout(10):
         for _ in range(2):  # what is new has to rest between the two
             await followed.next_scan(3600)
-    assert told[-1].model("sales_de").traffic == {2: 100}
+    assert reported[-1].model("sales_de").traffic == {2: 100}
     idle = asyncio.create_task(followed.next_scan(3600))
     await settle()
     assert not idle.done()

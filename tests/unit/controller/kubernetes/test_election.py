@@ -65,13 +65,13 @@ class Replica:
 
     def __init__(self, store: Store, name: str) -> None:
         self.server, self.clock = GrpcServer(store), Clock()
-        self.told: list[str] = []
+        self.reported: list[str] = []
         self.election = Election(
             self.server,
             f"{name}_10.0.0.1:{9000 + len(name)}",
             timing=TIMING,
-            on_started=lambda: self.told.append("started"),
-            on_stopped=lambda: self.told.append("stopped"),
+            on_started=lambda: self.reported.append("started"),
+            on_stopped=lambda: self.reported.append("stopped"),
             clock=self.clock,
         )
         self.task = asyncio.create_task(self.election.run())
@@ -106,7 +106,7 @@ async def test_one_of_two_leads_and_the_other_knows_where() -> None:
     await a_while()
     (leader,) = [each for each in replicas if each.election.is_leader]
     (other,) = [each for each in replicas if each is not leader]
-    assert (leader.told, other.told) == (["started"], [])
+    assert (leader.reported, other.reported) == (["started"], [])
     assert other.election.leader_address == leader.election.leader_address
     assert leader.election.leader_address.startswith("10.0.0.1:900")
     assert not other.election.in_charge
@@ -121,7 +121,7 @@ async def test_a_clean_end_hands_over_though_the_lease_is_not_over() -> None:
     second = Replica(store, "bb")
     await a_while()
     await first.end()
-    assert first.told == ["started", "stopped"]
+    assert first.reported == ["started", "stopped"]
     await until(lambda: second.election.is_leader)  # its clock did not move at all
     assert store.lease is not None
     assert store.lease["spec"]["leaseTransitions"] >= 1
@@ -153,7 +153,7 @@ async def test_a_renewed_lease_never_runs_out_however_late_it_is_by_the_others_c
         other.clock.now += TIMING.lease_duration_s / 2
         await a_while()
     assert leader.election.is_leader
-    assert other.told == []
+    assert other.reported == []
     await leader.end()
     await other.end()
 
@@ -177,13 +177,13 @@ async def test_a_leader_that_cannot_renew_stops_before_anybody_may_follow_and_le
     await until(lambda: replica.election.is_leader)
     replica.server.shut = True
     await a_while()
-    assert replica.told == ["started"]
+    assert replica.reported == ["started"]
     replica.clock.now += TIMING.renew_deadline_s + 0.1
     assert not replica.election.is_leader
-    await until(lambda: replica.told == ["started", "stopped"])
+    await until(lambda: replica.reported == ["started", "stopped"])
     assert replica.election.in_charge
     replica.server.shut = False
-    await until(lambda: replica.told == ["started", "stopped", "started"])
+    await until(lambda: replica.reported == ["started", "stopped", "started"])
     assert replica.election.is_leader
     await replica.end()
 
@@ -196,6 +196,6 @@ async def test_a_process_that_stood_still_does_not_take_itself_for_the_leader() 
     assert not replica.election.is_leader
     assert store.lease is not None
     store.write(store.lease["metadata"]["resourceVersion"], store.lease["spec"] | {"holderIdentity": "bb_10.0.0.2:1"})
-    await until(lambda: replica.told == ["started", "stopped"])
+    await until(lambda: replica.reported == ["started", "stopped"])
     assert replica.election.leader_address == "10.0.0.2:1"
     await replica.kill()

@@ -47,7 +47,7 @@ async def until_called(server: ApiServer, call: str, times: int = 1) -> None:
     await settle()
 
 
-async def test_objects_are_documents_and_changes_are_told() -> None:
+async def test_objects_are_documents_and_changes_are_reported() -> None:
     server = ApiServer()
     server.put("sales-de", spec("sales_de", {1: 100}))
     followed = Followed(server)
@@ -152,8 +152,8 @@ async def test_while_the_api_server_is_away_the_last_documents_stay_and_the_log_
         server.away = False
         await until_called(server, "watch", times=2)
         await followed.documents.close()
-    told = [record.getMessage() for record in caplog.records if "ServedModels" in record.getMessage()]
-    assert told == [
+    reported = [record.getMessage() for record in caplog.records if "ServedModels" in record.getMessage()]
+    assert reported == [
         "watch of ServedModels lost: the last documents stay in force",
         "watch of ServedModels restored",
     ]

@@ -1,4 +1,4 @@
-"""What the status of a ServedModel says in every situation, and what becomes an event."""
+"""Status and events of a ServedModel for every model state."""
 
 from __future__ import annotations
 
@@ -187,11 +187,11 @@ def test_the_summary_shows_what_is_in_force_and_what_is_asked_for(
     assert summary(in_force, asked) == text
 
 
-def told(before: Json, after: Json) -> list[tuple[bool, str, str]]:
+def reported(before: Json, after: Json) -> list[tuple[bool, str, str]]:
     return [(each.warning, each.reason, each.note) for each in decisions(before, after)]
 
 
-def test_each_decision_is_told_once() -> None:
+def test_each_decision_is_reported_once() -> None:
     steps = [
         status_of(result({1: 100}), catalog(), model_state({1: 100})),
         status_of(result({1: 90, 2: 10}), catalog(), model_state({1: 100}, held_back={2: "waits"})),
@@ -202,7 +202,7 @@ def test_each_decision_is_told_once() -> None:
         status_of(result({2: 100}), catalog(), model_state({2: 100})),
     ]
     states = [{}, *(dated(step, {}, NOW) for step in steps)]
-    assert [told(before, after) for before, after in zip(states, states[1:], strict=False)] == [
+    assert [reported(before, after) for before, after in zip(states, states[1:], strict=False)] == [
         [(False, "TrafficApplied", "in force is 1:100%")],
         [],
         [(True, "LoadFailed", "version 2: bad file")],
@@ -211,7 +211,7 @@ def test_each_decision_is_told_once() -> None:
         [(True, "UnknownVersion", "no version 7")],
         [(False, "Accepted", "the document and its versions are good again")],
     ]
-    assert [told(state, state) for state in states[1:]] == [[]] * len(steps)
+    assert [reported(state, state) for state in states[1:]] == [[]] * len(steps)
 
 
 def test_a_removed_version_is_an_event_though_the_traffic_stays() -> None:

@@ -90,7 +90,7 @@ class Clocked:
         self.meter, self.now_s = MemoryMeter(), 1000.0
 
     def scan(self, *ready: tuple[str, int], used: int, seconds: int = 1, settled: bool = True) -> list[object]:
-        """What it tells in so many looks."""
+        """Figures of so many readings."""
         reported = []
         for _ in range(seconds):
             self.now_s += 1

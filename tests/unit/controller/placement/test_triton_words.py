@@ -1,4 +1,4 @@
-"""What Triton says when it refuses a load."""
+"""Triton's messages for refused loads."""
 
 from __future__ import annotations
 

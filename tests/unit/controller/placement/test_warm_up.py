@@ -226,8 +226,8 @@ async def test_a_model_that_refuses_what_nobody_can_make_up_is_let_through(
 ) -> None:
     folder = publish("sales_de")
     contract, config = folder / "contract.yaml", folder.parent / "config.pbtxt"
-    told = contract.read_text().replace("name: x, datatype: FP32, shape: [-1, 2]", f"name: x, {model_input}")
-    contract.write_text(told)
+    reported = contract.read_text().replace("name: x, datatype: FP32, shape: [-1, 2]", f"name: x, {model_input}")
+    contract.write_text(reported)
     text = config.read_text().replace("max_batch_size: 4", "max_batch_size: 0").replace("onnxruntime", "custom")
     dims, datatype = ("-1", "STRING") if "BYTES" in model_input else ("-1, -1", "FP32")
     text = text.replace("dims: [ 2 ]", "dims: [ -1, 2 ]").replace("-1, 2", dims, 1).replace("FP32", datatype, 1)

@@ -108,7 +108,7 @@ BUSY = REFUSED.replace("403 Forbidden", "503 Slow Down").replace("SignatureDoesN
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "detail"),
     [
         (REFUSED, "memory refuses a list of what is there: 403 Forbidden, SignatureDoesNotMatch; "),
         (NO_BUCKET, "memory has no such bucket: 404 Not Found, NoSuchBucket; "),
@@ -118,7 +118,7 @@ BUSY = REFUSED.replace("403 Forbidden", "503 Slow Down").replace("SignatureDoesN
         ("something in 3.4ms new", "memory does not answer: something new; "),
     ],
 )
-def test_a_fault_is_one_sentence_that_is_the_same_from_try_to_try(said: str, told: str) -> None:
+def test_a_fault_is_one_sentence_that_is_the_same_from_try_to_try(said: str, detail: str) -> None:
     class Failing(Store):
         def __init__(self) -> None:
             super().__init__("s3://models/eu", self.fail, "memory", "AWS_ENDPOINT_URL says where it is")
@@ -128,7 +128,7 @@ def test_a_fault_is_one_sentence_that_is_the_same_from_try_to_try(said: str, tol
 
     with pytest.raises(StoreError) as caught:
         Failing().list()
-    assert str(caught.value) == f"s3://models/eu: cannot be read: {told}AWS_ENDPOINT_URL says where it is"
+    assert str(caught.value) == f"s3://models/eu: cannot be read: {detail}AWS_ENDPOINT_URL says where it is"
 
 
 @pytest.mark.parametrize(

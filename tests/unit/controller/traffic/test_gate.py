@@ -169,7 +169,7 @@ def test_when_one_of_two_good_versions_is_removed_the_other_stays_and_the_new_on
 
 
 def test_a_version_that_took_over_for_one_that_failed_is_good_too() -> None:
-    """What is in force and works is not given to a version that nobody has loaded yet."""
+    """Traffic of a working version is not given to a version that is not loaded yet."""
     gate = TrafficGate()
     gate.decide(model({3: 40, 4: 60}), {}, {})
     assert gate.decide(model({3: 40, 4: 60}), ready(3), BROKEN).in_force == {3: 100}

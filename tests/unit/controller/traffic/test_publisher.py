@@ -54,7 +54,7 @@ class PublisherHarness:
         await turn()
 
     async def shares(self) -> dict[int, int]:
-        """What a watcher that comes now is reported of sales_de."""
+        """Shares of sales_de for a new watcher."""
         update = await anext(self.watch_hub.updates(Call.within(60)))
         model = next(model for model in update.models if model.name == "sales_de")
         return {version.version: version.percent for version in model.versions if version.percent}

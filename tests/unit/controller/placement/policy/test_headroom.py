@@ -1,4 +1,4 @@
-"""How many free_slots are kept free: as many as loads come in the time of a load and an unload, and some for bursts."""
+"""Headroom: free slots for the loads that come during a load and an unload, and some for bursts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many Tritons a busy version gets: one more when requests wait, one less when it can do without."""
+"""Replica count of a busy version: one more if requests wait, one less if it is idle enough."""
 
 from __future__ import annotations
 
