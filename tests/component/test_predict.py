@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -85,10 +85,6 @@ async def served(*servers: Server, **settings: Any) -> AsyncIterator[Predictors]
     await controller.close()
     for server in running:
         await server.stop(0)
-
-
-def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(test())
 
 
 def target(*holders: Server) -> Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -50,64 +50,61 @@ class Controller:
         return cp.EnsureLoadedReply(predictors=self.predictors)
 
 
-Predict = Callable[..., str]
+Predict = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture
 def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
     """The address whose answer the caller gets, with the version placed on `placed`."""
 
-    def answered_by(tritons: Tritons, controller: Controller, *placed: str) -> str:
-        async def test() -> str:
-            monkeypatch.setattr(_Predictor, "infer", lambda own, *given: tritons.infer(own, *given))
-            made: Any = controller
-            predictors = Predictors(Settings(transport="grpcio"), made)  # resolves no address
-            tensors = {"x": np.zeros((1, 2), np.float32)}
-            try:
-                answer = await predictors.predict(Target("family", "m", 1, 100, placed), tensors, Call.within(10))
-                return str(answer.id)
-            finally:
-                await predictors.close()
-
-        return asyncio.run(test())
+    async def answered_by(tritons: Tritons, controller: Controller, *placed: str) -> str:
+        monkeypatch.setattr(_Predictor, "infer", lambda own, *given: tritons.infer(own, *given))
+        made: Any = controller
+        predictors = Predictors(Settings(transport="grpcio"), made)  # resolves no address
+        tensors = {"x": np.zeros((1, 2), np.float32)}
+        try:
+            answer = await predictors.predict(Target("family", "m", 1, 100, placed), tensors, Call.within(10))
+            return str(answer.id)
+        finally:
+            await predictors.close()
 
     return answered_by
 
 
-def test_where_the_model_cannot_run_the_next_triton_answers_and_nobody_waits(predict: Predict) -> None:
+async def test_where_the_model_cannot_run_the_next_triton_answers_and_nobody_waits(predict: Predict) -> None:
     tritons, controller = Tritons(a=[LOST], b=[None]), Controller("a", "b")
-    assert predict(tritons, controller, "a", "b") == "b"
+    assert await predict(tritons, controller, "a", "b") == "b"
     assert (tritons.asked, controller.asked) == (["a", "b"], [])
 
 
-def test_the_controller_hears_where_the_model_cannot_run_and_the_request_is_answered(predict: Predict) -> None:
+async def test_the_controller_hears_where_the_model_cannot_run_and_the_request_is_answered(predict: Predict) -> None:
     tritons, controller = Tritons(a=[LOST, None]), Controller("a")
-    assert predict(tritons, controller, "a") == "a"
+    assert await predict(tritons, controller, "a") == "a"
     assert controller.asked == [("a",)]
 
 
-def test_a_request_that_ends_every_process_is_tried_three_times_at_most(predict: Predict) -> None:
+async def test_a_request_that_ends_every_process_is_tried_three_times_at_most(predict: Predict) -> None:
     names = "abcdefgh"
     lost: dict[str, list[Outcome]] = {name: [LOST] for name in names}
     tritons, controller = Tritons(**lost), Controller(*names)
     with pytest.raises(ModelFailing, match="version 1 of model 'm' cannot run now; try again"):
-        predict(tritons, controller, *names)
+        await predict(tritons, controller, *names)
     assert len(tritons.asked) == 3
     assert controller.asked == [("a", "b")]
 
 
-def test_what_the_controller_says_of_such_a_model_is_the_answer(predict: Predict) -> None:
+async def test_what_the_controller_says_of_such_a_model_is_the_answer(predict: Predict) -> None:
     refusal = Relayed(grpc.StatusCode.UNAVAILABLE, "loaded anew in 3 s", 3.0)
     tritons = Tritons(a=[LOST])
     with pytest.raises(Relayed, match="loaded anew in 3 s"):
-        predict(tritons, Controller(refusal=refusal), "a")
+        await predict(tritons, Controller(refusal=refusal), "a")
     assert tritons.asked == ["a"]
 
 
 @pytest.mark.parametrize("gone", [NotLoaded("gone"), StageUnavailable("predictor", "a", "no")], ids=["gone", "away"])
-def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predict, gone: Exception) -> None:
+async def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predict, gone: Exception) -> None:
     tritons, controller = Tritons(a=[gone], b=[None]), Controller("b")
-    assert predict(tritons, controller, "a") == "b"
+    assert await predict(tritons, controller, "a") == "b"
     assert controller.asked == [()]
 
 

@@ -63,20 +63,16 @@ class Same:
         return encode_response(pb.ModelInferResponse(), self._plan.postprocess(tensors))
 
 
-def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
+async def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
     """The raw answers to requests that come at once, so that they are one batch."""
-
-    async def call() -> list[pb.ModelInferResponse]:
-        own, upstreams = plan(datatype), Same(plan(datatype))
-        made: Any = upstreams
-        transform = Transform(ThreadPool(1, 1 << 20))
-        executor = BatchExecutor(StageMetrics("preprocess", Tracing()), transform, made, made, "r")
-        pipeline = Pipeline(Settings(), transform, made, executor)
-        results = await asyncio.gather(*[pipeline.infer(inference_request(own, part)) for part in parts])
-        return [result.response for result in results]
-
+    own, upstreams = plan(datatype), Same(plan(datatype))
+    made: Any = upstreams
+    transform = Transform(ThreadPool(1, 1 << 20))
+    executor = BatchExecutor(StageMetrics("preprocess", Tracing()), transform, made, made, "r")
+    pipeline = Pipeline(Settings(), transform, made, executor)
+    results = await asyncio.gather(*[pipeline.infer(inference_request(own, part)) for part in parts])
     raw = []
-    for answer, part in zip(asyncio.run(call()), parts, strict=True):
+    for answer, part in zip([result.response for result in results], parts, strict=True):
         (tensor,) = response_tensors(answer).layout.declared
         assert (tensor.name, tensor.shape) == ("x", part.shape)
         raw += answer.raw_output_contents
@@ -104,11 +100,11 @@ EDGES: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("datatype", EDGES)
-def test_the_edges_of_a_datatype_come_back(datatype: str) -> None:
+async def test_the_edges_of_a_datatype_come_back(datatype: str) -> None:
     array = np.empty(6, TO_NUMPY[datatype])
     array[:] = EDGES[datatype]
     first, second = array.reshape(2, 3), array[::-1].reshape(2, 3).copy()
-    assert answers(datatype, [first, second]) == [to_raw(first), to_raw(second)]
+    assert await answers(datatype, [first, second]) == [to_raw(first), to_raw(second)]
 
 
 def of(datatype: str) -> st.SearchStrategy[Array]:
@@ -120,7 +116,7 @@ def of(datatype: str) -> st.SearchStrategy[Array]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_whatever_is_sent_comes_back_to_whom_it_belongs(data: st.DataObject) -> None:
+async def test_whatever_is_sent_comes_back_to_whom_it_belongs(data: st.DataObject) -> None:
     datatype = data.draw(st.sampled_from(sorted(TO_NUMPY)))
     parts = data.draw(st.lists(of(datatype), min_size=1, max_size=4))
-    assert answers(datatype, parts) == [to_raw(part) for part in parts]
+    assert await answers(datatype, parts) == [to_raw(part) for part in parts]
