@@ -46,16 +46,9 @@ class Fleet:
 
     def set_addresses(self, addresses: Collection[str]) -> tuple[list[Predictor], list[Predictor]]:
         """Follow the addresses; return the new predictors and those that are gone."""
+        new = [self._new_predictor(address) for address in addresses if address not in self._predictors]
         gone = [self._predictors.pop(address) for address in self._predictors.keys() - set(addresses)]
-        new = []
-        for address in addresses:
-            if address not in self._predictors:
-                connection = self._connect(address)
-                predictor = Predictor(
-                    connection, self._slots, self._predictor_changed, self._clock, warms_up=self._warms_up
-                )
-                self._predictors[address] = predictor
-                new.append(predictor)
+        self._predictors.update({predictor.address: predictor for predictor in new})
         for predictor in gone:
             self._on_change(self._update_index(predictor, frozenset()))
             del self._indexed[predictor.address]
@@ -109,6 +102,10 @@ class Fleet:
 
     async def close(self) -> None:
         await asyncio.gather(*(predictor.close() for predictor in self), *self._closing)
+
+    def _new_predictor(self, address: str) -> Predictor:
+        triton = self._connect(address)
+        return Predictor(triton, self._slots, self._predictor_changed, self._clock, warms_up=self._warms_up)
 
     def _predictor_changed(self, predictor: Predictor) -> None:
         if self.has(predictor):

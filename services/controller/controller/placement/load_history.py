@@ -24,7 +24,9 @@ class LoadHistory:
 
     def record_crash(self, key: VersionKey, now_s: float) -> None:
         """Its predictor became unavailable while it was loaded."""
-        self._crashes.setdefault(key, []).append(now_s)
+        ttl_s = self._settings.failure_ttl_s
+        recent = [at for at in self._crashes.get(key, ()) if now_s - at < ttl_s]
+        self._crashes[key] = [*recent, now_s]
 
     def record_ready(self, keys: Iterable[VersionKey]) -> None:
         """Forget the failures of versions that a predictor has ready."""

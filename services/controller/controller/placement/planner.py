@@ -165,9 +165,9 @@ class _Plan:
         deficit = excess - state.being_freed(predictor) - self._freed.get(address, Capacity())
         if deficit.is_zero:
             return
-        candidates = self._candidates(predictor)
-        victims = choose_victims(deficit, candidates)
-        if not isinstance(victims, float) and len(victims) < len(candidates):  # an empty predictor serves nobody
+        victims = choose_victims(deficit, self._candidates(predictor))
+        kept = sum((key, address) not in self._victims for key in predictor.ready)
+        if not isinstance(victims, float) and len(victims) < kept:  # an empty predictor serves nobody
             for key in victims:
                 self._evict(key, predictor, "headroom for the next load")
 
@@ -203,9 +203,19 @@ class _Plan:
                 self._load(key, predictor, "rebalanced")
 
     def _candidates(self, predictor: Predictor) -> list[Candidate]:
-        """Candidates of an eviction without those that the plan evicts."""
+        """Candidates of an eviction without those that the plan evicts, there or so often that the rest has to stay."""
         candidates = self._state.candidates(predictor)
-        return [each for each in candidates if (each.key, predictor.address) not in self._victims]
+        if not self._evicted:
+            return candidates
+        return [
+            each
+            for each in candidates
+            if (each.key, predictor.address) not in self._victims and self._may_evict_another(each.key)
+        ]
+
+    def _may_evict_another(self, key: VersionKey) -> bool:
+        evicted = self._evicted[key]
+        return not evicted or self._state.replicas(key) - evicted > self._state.desired.minimum(key)
 
     def _may_load(self, key: VersionKey, predictor: Predictor, *, evicts: bool) -> bool:
         state, address = self._state, predictor.address

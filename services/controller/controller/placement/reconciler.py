@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from controller.catalog.entities import Catalog
@@ -34,6 +35,7 @@ from triptych.errors import LoadFailed, StageUnavailable
 log = logging.getLogger(__name__)
 
 KEYS_PER_TURN = 100  # unsatisfied versions that one turn tries again: ranking 500 predictors takes 0.5 ms for each
+KEYS_EXAMINED = 5000  # versions that one turn looks at to find these; each takes 2 us
 OBSERVATIONS_PER_S = 100  # of a fleet with traffic: an observation takes 1 to 2.5 ms of a core
 QUIET_OBSERVATIONS_PER_S = 25  # of a fleet without
 PRUNE_INTERVAL_S = 30.0  # a pass over all remembered versions takes 20 ms with 100,000
@@ -88,6 +90,7 @@ class Reconciler:
     def use(self, key: VersionKey) -> None:
         """A request asks for a version that is not ready."""
         self._state.desired.use(key)
+        self._unsatisfied[key] = None
 
     def replicas_changed(self, keys: Collection[VersionKey]) -> None:
         """Versions became ready on a predictor, or no longer are."""
@@ -113,13 +116,14 @@ class Reconciler:
             self.models_changed({key[0]})
         elif state.fleet.has(predictor):
             self._due.addresses.add(predictor.address)
+            self._due.keys.update(self._next_unsatisfied())
             self._schedule()
-            self._mark_keys(other for other in self._next_unsatisfied() if state.desired.minimum(other))
 
     def lead(self, leads: bool) -> None:
         """Whether this controller loads and unloads, from now on."""
         self.leads = leads
-        self._mark_keys(self._state.desired.minimums)
+        self._due.keys.update(self._next_unsatisfied())
+        self._schedule()
 
     # Observation.
 
@@ -177,9 +181,10 @@ class Reconciler:
             self._pruned_s = now_s
             state.popularity.prune(self._settings.idle_ttl_s, now_s)
         self.models_changed(state.fleet.expire_failures())
+        unsatisfied = self._next_unsatisfied()  # of a follower too, so that those that lack nothing are forgotten
         if self.leads:
             self._scale(now_s)
-            self._due.keys.update(self._next_unsatisfied())
+            self._due.keys.update(unsatisfied)
         self._turn(self._underloaded() if self.leads else ())
 
     def execute(self, actions: Iterable[Action]) -> None:
@@ -219,13 +224,29 @@ class Reconciler:
 
     def _turn(self, underloaded: Sequence[tuple[Predictor, Collection[VersionKey]]] = ()) -> None:
         due, self._due = self._due, Due()
-        if self.leads:
-            self.execute(plan(self._state, due, underloaded))
-        for key in due.keys:
-            self._note_satisfaction(key)
+        self._unsatisfied.update(dict.fromkeys(due.keys))  # an error below loses none of them
+        try:
+            if self.leads:
+                self.execute(plan(self._state, due, underloaded))
+            for key in due.keys:
+                self._note_satisfaction(key)
+        finally:
+            self._publish_changed()
+
+    def _publish_changed(self) -> None:
+        """Publish the changed models together. After an error each alone; those that fail stay due."""
         models, self._unpublished = self._unpublished, set()
-        if models:
-            self._publish(models)
+        try:
+            if models:
+                self._publish(models)
+        except Exception:
+            log.exception("internal error")
+            for name in models:
+                try:
+                    self._publish({name})
+                except Exception:
+                    log.exception("internal error", extra={"model": name})
+                    self._unpublished.add(name)
 
     def _mark_keys(self, keys: Iterable[VersionKey]) -> None:
         """Plan for versions with a minimum in the next turn, and for the others in the next periodic one."""
@@ -238,18 +259,24 @@ class Reconciler:
             self._schedule()
 
     def _next_unsatisfied(self) -> list[VersionKey]:
-        """The next versions to try again; each has its turn before one has it twice."""
-        keys = list(self._unsatisfied)[:KEYS_PER_TURN]
-        for key in keys:
+        """The next versions to try again; each has its turn before one has it twice. Drops those that lack nothing."""
+        keys: list[VersionKey] = []
+        for key in list(islice(self._unsatisfied, KEYS_EXAMINED)):
             del self._unsatisfied[key]
-            self._unsatisfied[key] = None
+            if self._lacks_replica(key):
+                self._unsatisfied[key] = None
+                keys.append(key)
+                if len(keys) == KEYS_PER_TURN:
+                    break
         return keys
+
+    def _lacks_replica(self, key: VersionKey) -> bool:
+        return self._state.replicas(key) < self._state.desired.target(key)
 
     def _note_satisfaction(self, key: VersionKey) -> None:
         """Keep trying a version as long as it lacks a replica that it needs without a request."""
         state = self._state
-        lacks = state.replicas(key) < state.desired.target(key)
-        if lacks and (not self.leads or state.desired.minimum(key) or state.is_in_use(key)):
+        if self._lacks_replica(key) and (not self.leads or state.desired.minimum(key) or state.is_in_use(key)):
             self._unsatisfied[key] = None
         else:
             self._unsatisfied.pop(key, None)
@@ -287,6 +314,9 @@ class Reconciler:
                 concurrency[key] += there
         for key in {*concurrency, *self._replica_count.pending, *self._state.desired.scaled}:
             self._scale_one(key, concurrency.get(key, Concurrency()), now_s)
+        for key in self._state.desired.scaled:  # one that lost a replica while it was idle may be in use again
+            if self._lacks_replica(key) and self._state.is_in_use(key):
+                self._unsatisfied.setdefault(key)
 
     def _scale_one(self, key: VersionKey, concurrency: Concurrency, now_s: float) -> None:
         replicas = self._state.replicas(key)
