@@ -174,6 +174,8 @@ class Loader:
 
     async def _load_once(self, key: VersionKey, predictor: Predictor) -> None:
         """Raises `LoadFailed` when the version is not ready and warm afterwards."""
+        if await predictor.refresh_if_old() and not predictor.available:  # gone before: no fault of the version
+            raise Unavailable(predictor.unavailable_reason)
         await self._wait_for_foreign_load(key, predictor)
         config = self._versions.config_of(key[0])
         if config is None:

@@ -146,17 +146,22 @@ class Placement:
         return running
 
     async def _load(self, key: VersionKey, call: Call) -> asyncio.Task[Outcome]:
-        """The load of the version that already runs, else a new one. Raises the error of a refusal."""
-        if running := self.state.in_progress.loading(key):
-            return next(iter(running.values()))
+        """The load of the version that already runs, else a new one. Raises the error of a refusal.
+
+        A predictor that was not observed lately is looked at first, so that none is chosen that is gone.
+        """
         if not self.fleet.available():
             await self.fleet.refresh()
-        max_wait_s = call.remaining_s(self._settings.capacity_wait_s)
-        action = plan_request(self.state, key, max_wait_s, call.remaining_s())
-        if isinstance(action, Refuse):
-            raise self._record_refusal(key, action)
-        self.reconciler.execute([action])
-        return self.state.in_progress.loading(key)[action.address]
+        while not (running := self.state.in_progress.loading(key)):
+            max_wait_s = call.remaining_s(self._settings.capacity_wait_s)
+            action = plan_request(self.state, key, max_wait_s, call.remaining_s())
+            if isinstance(action, Refuse):
+                raise self._record_refusal(key, action)
+            predictor = self.fleet.get(action.address)
+            if predictor is None or not await predictor.refresh_if_old():  # no pause: the plan still holds
+                self.reconciler.execute([action])
+                return self.state.in_progress.loading(key)[action.address]
+        return next(iter(running.values()))
 
     def _record_refusal(self, key: VersionKey, refusal: Refuse) -> Exception:
         if refusal.is_overload:

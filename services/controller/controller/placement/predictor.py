@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 MAX_MISSES = (
     3  # a Triton too busy to answer in time still serves; after so many missed looks in a row it is unavailable
 )
+MAX_LOOK_AGE_S = 2.0  # before a load: a predictor of a large fleet is observed less often
 
 
 class Sizes(Protocol):
@@ -66,6 +68,8 @@ class Predictor:
         self.failing: dict[VersionKey, int] = {}  # failures since the last success
         self.succeeded: frozenset[VersionKey] = frozenset()  # since the last statistics
         self.ready_since: dict[VersionKey, float] = {}
+        self.looked_s = -math.inf  # time of the last look, whether it had an answer or not
+        self.observed_every_s = 0.0  # seconds between two observations, which the reconciler sets
         self.reserved: dict[VersionKey, Size] = {}  # capacity of loads that run or wait, in their order
         self.headroom = Headroom()
         self._confirmed: set[VersionKey] = set()  # loaded since the look in progress began
@@ -150,6 +154,13 @@ class Predictor:
         if self._next_look is None:
             self._next_look = asyncio.create_task(self._look())
         await asyncio.shield(self._next_look)
+
+    async def refresh_if_old(self) -> bool:
+        """Look at the index if the last look is so long ago that the predictor may be gone. Whether it was."""
+        if self._clock() - self.looked_s <= MAX_LOOK_AGE_S:
+            return False
+        await self.refresh()
+        return True
 
     async def count(self) -> dict[VersionKey, int] | None:
         """Requests of each version since the last call; None without an answer.
@@ -291,9 +302,10 @@ class Predictor:
             try:
                 index = await self._triton.index(whole=whole)
             except TriptychError as error:
+                self.looked_s = self._clock()
                 self._missed(error)
             else:
-                self._misses = 0
+                self.looked_s, self._misses = self._clock(), 0
                 ready = index.ready | self._confirmed
                 if not whole:  # a version being unloaded stays that until a whole index no longer has it
                     unloading = before.unloading | (before.ready & self._withdrawn)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -286,15 +287,31 @@ class Reconciler:
         fleet = self._state.fleet
         for predictor in fleet:
             if predictor.address not in self._observers:
-                task = asyncio.create_task(
-                    every(partial(self._interval_s, predictor, sync_s), partial(self.observe, predictor))
-                )
+                task = asyncio.create_task(self._keep_observing(predictor, sync_s))
                 self._observers[predictor.address] = task
         self.reconcile()
 
+    async def _keep_observing(self, predictor: Predictor, sync_s: float) -> None:
+        """Observe a predictor until cancelled; an error is logged. A load shortens the pause that is running."""
+        while True:
+            try:
+                await self.observe(predictor)
+            except Exception:
+                log.exception("internal error")
+            paused_s = 0.0
+            while paused_s < (interval_s := self._interval_s(predictor, sync_s)):
+                predictor.observed_every_s = interval_s
+                step_s = min(sync_s, interval_s - paused_s)
+                await asyncio.sleep(step_s)
+                paused_s += step_s
+
     def _interval_s(self, predictor: Predictor, sync_s: float) -> float:
         """Seconds between two observations of a predictor: in a large fleet longer, without traffic most of all."""
-        is_quiet = predictor.available and not predictor.concurrency and not predictor.unsettled
+        if predictor.available and predictor.stale:  # busy or gone: a few misses tell
+            return sync_s
+        newest_s = max(predictor.ready_since.values(), default=-math.inf)
+        is_new = self._state.now_s - newest_s < self._settings.min_residence_s  # perhaps its traffic has just begun
+        is_quiet = predictor.available and not predictor.concurrency and not predictor.unsettled and not is_new
         return max(sync_s, len(self._state.fleet) / (QUIET_OBSERVATIONS_PER_S if is_quiet else OBSERVATIONS_PER_S))
 
     def _adopt(self, predictor: Predictor, now_s: float) -> None:
@@ -358,11 +375,11 @@ class Reconciler:
             self._state.versions.record_size(*measured)
 
 
-async def every(seconds: float | Callable[[], float], work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def every(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Repeat the work; an error is logged and does not end it."""
     while True:
         try:
             await work()
         except Exception:
             log.exception("internal error")
-        await asyncio.sleep(seconds() if callable(seconds) else seconds)
+        await asyncio.sleep(seconds)

@@ -176,7 +176,8 @@ class State:
         protected = self.desired.is_awaited(key) or self.replicas(key) <= self.desired.minimum(key)
         if protected or self._would_reload_changed_files(key, predictor):
             return math.inf
-        quiet_s = self.settings.busy_s - self.popularity.idle_s(key, now_s)
+        busy_s = max(self.settings.busy_s, predictor.observed_every_s)  # later requests are not counted yet
+        quiet_s = busy_s - self.popularity.idle_s(key, now_s)
         settled_s = self.settings.min_residence_s - (now_s - predictor.ready_since.get(key, now_s))
         return max(0.0, min(quiet_s, settled_s))
 
