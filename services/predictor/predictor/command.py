@@ -19,7 +19,7 @@ LOAD_THREADS = "--model-load-thread-count=32"
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller chose."""
+    """Options of the command line."""
 
     model_repository: Path
     host: str

@@ -185,7 +185,7 @@ class TritonClient:
 
 
 def version_reason(reason: str, version: int) -> str:
-    """Of Triton's refusal of a load, what it says about one version; all of it where it names none.
+    """The part of Triton's refusal of a load that is about one version; all of it if it names none.
 
     `load failed for model 'm': version 4 is at UNAVAILABLE state: Internal: ...;`
     """

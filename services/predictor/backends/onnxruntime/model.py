@@ -7,7 +7,7 @@ memory here count by the dozen, and what a load takes is taken from requests to 
 - Parts of numpy that nothing here uses are imported when somebody does.
 - So is asyncio, of which the stub wants to know after each request whether `execute` returned a coroutine.
 - Imports and the session are made on a thread of low priority, which then ends.
-- The process ends without taking itself apart: Triton has said goodbye to it by then.
+- The process ends without unloading its modules: Triton has released it by then.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _close_shared_memory() -> None:
 
 
 def _end() -> None:
-    """After the stub has told Triton that it is done: modules taken apart one by one are a third of a load again."""
+    """End the process after the stub has reported to Triton: unloading modules would take a third of a load's time."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -230,7 +230,7 @@ def _options(config: dict[str, Any]) -> Any:
 
 
 def _faults(config: dict[str, Any], session: Any) -> list[str]:
-    """What `config.pbtxt` says of the tensors against what the file has."""
+    """Differences between the tensors in `config.pbtxt` and those in the file."""
     faults = []
     for kind, wanted, found in (
         ("input", config["input"], session.get_inputs()),
