@@ -93,7 +93,7 @@ class ForecastClient:
 
 
 def credentials(ca: str, cert: str, key: str) -> ChannelCredentials | None:
-    """From PEM files, read once; None is plaintext. Raises `OSError`."""
+    """Credentials from PEM files, read once; None is plaintext. Raises `OSError`."""
     authorities, certificates, private = (Path(file).read_bytes() if file else None for file in (ca, cert, key))
     return ssl_channel_credentials(authorities, private, certificates) if authorities else None
 

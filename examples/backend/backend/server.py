@@ -1,4 +1,4 @@
-"""The server: GET /forecasts/COUNTRY/ARTICLE for whoever has a token."""
+"""The server: GET /forecasts/COUNTRY/ARTICLE for callers with a token."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class WrongSetting(Exception):
 class Settings:
     """`BACKEND_*` variables in small letters."""
 
-    jwt_key: str  # HS256, shared with whoever gives the tokens out
+    jwt_key: str  # HS256, shared with the issuer of the tokens
     jwt_audience: str = "forecasts"
     preprocess: str = "127.0.0.1:9000"  # address; in a cluster dns:///preprocess-pods:9000, for all pods
     preprocess_ca: str = ""  # file (PEM) with the authorities; empty: plaintext

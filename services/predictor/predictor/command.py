@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 
 def command(server: Path, backends: Path, options: Options, key: str = "") -> list[str]:
-    """The whole command line. `key` is what whoever loads models has to show; empty: nothing."""
+    """The whole command line. `key` is needed to load models; empty: no key is needed."""
     return [
         str(server),
         f"--model-repository={options.model_repository.resolve()}",
