@@ -19,7 +19,7 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## start the chain, send it the examples and serve until Ctrl-C (ONCE=1: end after the examples)
+run: ## start the stack, send it the examples and serve until Ctrl-C (ONCE=1: end after the examples)
 	@$(ENVIRONMENT) predictor >/dev/null
 	@$(SERVICES) -m local $(if $(ONCE),--once)
 
@@ -105,7 +105,7 @@ models: ## train and export all example models (minutes; deterministic)
 	@python=$$($(ENVIRONMENT) models) && PYTHONPATH=services/triptych exec "$$python" -m examples.models build
 
 .PHONY: accuracy
-accuracy: ## measure the accuracy on held-out pictures through a running chain (beside make run)
+accuracy: ## measure the accuracy on held-out pictures through a running stack (beside make run)
 	@$(SERVICES) -m examples.models evaluate
 
 PROTO_OUT ?= services/triptych
@@ -176,7 +176,7 @@ perf-analyzer: ## download NVIDIA's load generator, and print a command line for
 	@$(SERVICES) -m local.programs.perf
 
 .PHONY: bench
-bench: ## measure the chain and its peers into benchmarks/results/serving: an hour on an idle machine (BENCH="--workloads W1")
+bench: ## measure Triptych and its peers into benchmarks/results/serving: an hour on an idle machine (BENCH="--workloads W1")
 	@$(ENVIRONMENT) predictor bench-ensemble bench-kserve bench-ray >/dev/null
 	@python=$$($(ENVIRONMENT) benchmarks) && exec "$$python" -m benchmarks serving $(BENCH)
 

@@ -1,1 +1,1 @@
-"""The chain on one machine: its environments, its processes, and example requests."""
+"""The stack on one machine: its environments, its processes, and example requests."""

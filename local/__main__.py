@@ -1,4 +1,4 @@
-"""`python -m local [--once]`: start the chain, send it the examples, and serve until Ctrl-C or SIGTERM."""
+"""`python -m local [--once]`: start the stack, send it the examples, and serve until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _run(once: bool, file: Path, logs: Path | None) -> int:
     failed = 0
     stack.start(_print_ready)
     try:
-        _print(f"chain ready after {time.monotonic() - start:.1f} s; logs in {stack.run_folder}\n")
+        _print(f"stack ready after {time.monotonic() - start:.1f} s; logs in {stack.run_folder}\n")
         failed = _send_all(stack, requests)
         if not once:
             _serve(stack)

@@ -76,7 +76,7 @@ def from_environment(variables: Mapping[str, str]) -> Endpoints:
 
 
 def free_endpoints(host: str = "127.0.0.1") -> Endpoints:
-    """Ports that are free at the moment, for tests beside a running chain."""
+    """Ports that are free at the moment, for tests beside a running stack."""
     with ExitStack() as stack:
         ports = []
         for _ in range(2 * len(COMPONENTS)):
@@ -108,7 +108,7 @@ def _reason(host: str, port: int) -> str:
             listener.listen()
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                return f"on {host} is in use: stop what listens there (a chain that runs already?)"
+                return f"on {host} is in use: stop what listens there (a stack that runs already?)"
             return f"cannot be opened on {host} ({error.strerror or error}): mend that"
     return ""
 

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class LocalError(Exception):
-    """The chain cannot run here, or has stopped running; the text says why and what to do."""
+    """The stack cannot run here, or has stopped running; the text says why and what to do."""

@@ -1,4 +1,4 @@
-"""The example requests of `examples/data/examples.json`, read and sent through the chain.
+"""The example requests of `examples/data/examples.json`, read and sent to the stack.
 
 An example is `{"title", "model_name", "parameters", "inputs"}`, and an input is a name, a datatype and either
 `data` (nested lists, rows first) or `files` (for BYTES: one file for each row, beside the JSON file).

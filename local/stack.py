@@ -1,4 +1,4 @@
-"""The chain on one machine as four processes, for `make run` and for the integration tests."""
+"""The stack on one machine as four processes, for `make run` and for the integration tests."""
 
 from __future__ import annotations
 

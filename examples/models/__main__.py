@@ -1,4 +1,4 @@
-"""`python -m examples.models build` trains the example models; `evaluate` measures them through a running chain."""
+"""`python -m examples.models build` trains the example models; `evaluate` measures them through a running stack."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only", default="*", metavar="PATTERN", help="models to train, such as 'digits_*'; default all"
     )
     build.add_argument("--out", type=Path, default=Path(), metavar="DIR", help="output folder; default: here")
-    evaluate = commands.add_parser("evaluate", help="accuracy of the digits models through the running chain")
+    evaluate = commands.add_parser("evaluate", help="accuracy of the digits models through the running stack")
     evaluate.add_argument("--address", default="127.0.0.1:9000", help="address of preprocess; default %(default)s")
     evaluate.add_argument("--pictures", type=int, default=450, help="for each model version; default %(default)s")
     return parser

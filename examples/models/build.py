@@ -25,12 +25,12 @@ def build(only: str, out: Path) -> int:
     if not sales_codes and not digits_codes:
         print(f"no model is called '{only}'; they are sales_forecast_<cc> and digits_<cc>")
         return 2
-    progress, controller = Progress(), out / "model-repository"
+    progress, repository = Progress(), out / "model-repository"
     # spawn, not fork: a forked process with JAX's threads can deadlock
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, min(2, os.cpu_count() or 1)), mp_context=spawn) as pool:
-        digits = digits_build.build(digits_codes, controller, pool, progress) if digits_codes else []
-    sales = sales_build.build(sales_codes, controller, progress) if sales_codes else None
+        digits = digits_build.build(digits_codes, repository, pool, progress) if digits_codes else []
+    sales = sales_build.build(sales_codes, repository, progress) if sales_codes else None
     if sales is not None:
         print(report.sales_table(sales.results), end="")
     if digits:

@@ -40,7 +40,7 @@ class Result(NamedTuple):
     base: float
 
 
-def build(codes: Sequence[str], controller: Path, pool: Executor, progress: Progress) -> list[Result]:
+def build(codes: Sequence[str], repository: Path, pool: Executor, progress: Progress) -> list[Result]:
     """Train and publish digits_<cc> for the countries."""
     jobs = [(style, number) for style in (*DIGIT_WORDS, ANY) for number in range(_renderings(style))]
     drawn = list(progress.over("digits: drawing pictures", pool.map(_draw, *zip(*jobs, strict=True)), len(jobs)))
@@ -52,7 +52,7 @@ def build(codes: Sequence[str], controller: Path, pool: Executor, progress: Prog
     finished = pool.map(_finish, *zip(*own, strict=True))
     results = []
     for weights, result, sample in progress.over("digits: countries", finished, len(codes)):
-        _publish(result.code, weights, sample, controller)
+        _publish(result.code, weights, sample, repository)
         results.append(result)
     return results
 
@@ -89,7 +89,7 @@ def _flat(shown: Floats) -> Floats:
     return shown.reshape(-1, *shown.shape[2:])
 
 
-def _publish(code: str, weights: Weights, sample: Floats, controller: Path) -> None:
+def _publish(code: str, weights: Weights, sample: Floats, repository: Path) -> None:
     name = f"digits_{code.lower()}"
     expected = np.asarray(digits_train.logits(weights, sample))
     files = {}
@@ -98,4 +98,4 @@ def _publish(code: str, weights: Weights, sample: Floats, controller: Path) -> N
         graph = digits_graph(weights, order, name)
         publish.check_same(f"{name} version {version}", graph, sample, expected[:, order])
         files[version] = graph, contracts.digits(code, version)
-    publish.write_model(controller, name, digits_config(name), files)
+    publish.write_model(repository, name, digits_config(name), files)

@@ -73,8 +73,8 @@ def train(weights: Weights, pixels: Floats, digits: Digits, epochs: int, rate: f
 
 def accuracy(weights: Weights, pixels: Floats, digits: Digits) -> float:
     """Share of pictures whose most probable class is right."""
-    said = np.asarray(jax.jit(logits)(weights, pixels)).argmax(axis=1)
-    return float((said == digits).mean())
+    predicted = np.asarray(jax.jit(logits)(weights, pixels)).argmax(axis=1)
+    return float((predicted == digits).mean())
 
 
 def _shifted(pixels: Floats, draw: np.random.Generator) -> Floats:

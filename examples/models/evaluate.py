@@ -1,4 +1,4 @@
-"""Accuracy through the running chain: held-out handwriting is drawn, sent over gRPC and answered in words."""
+"""Accuracy through a running stack: held-out handwriting is drawn, sent over gRPC and answered in words."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 They are the test set of E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998).
 Samples are held out before any is rendered. They are kept in a small file beside this module, so that the accuracy
-through the chain can be measured without scikit-learn.
+through a running stack can be measured without scikit-learn.
 """
 
 from __future__ import annotations

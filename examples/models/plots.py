@@ -77,7 +77,7 @@ def digits_samples(file: Path) -> None:
                 grid[row, digit].set_title(str(digit))
         grid[row, 0].set_ylabel(f"digits_{code.lower()}", fontsize=10)
     upper.suptitle("Held-out handwriting in the style of each country", fontsize=12)
-    _the_way_in(lower, samples)
+    _preparation(lower, samples)
     _save(figure, file, dots_per_inch=80)  # noise does not compress: at 100 it is a megabyte
 
 
@@ -109,7 +109,7 @@ def _forecast(axis: Any, sales: Sales, code: str) -> None:
     axis.set_title(f"{country(code).name} (sales_forecast_{code.lower()})", fontsize=10)
 
 
-def _the_way_in(figure: Any, samples: Handwriting) -> None:
+def _preparation(figure: Any, samples: Handwriting) -> None:
     number = int(np.flatnonzero(samples.digits == 7)[4])
     shot: Rendered = render(samples.images[number], "GB", "the way in 640", boxed=True)
     assert shot.box is not None

@@ -19,9 +19,9 @@ class Differs(RuntimeError):
     """The ONNX file computes something else than the trained network."""
 
 
-def write_model(controller: Path, name: str, config: str, versions: dict[int, tuple[bytes, str]]) -> None:
+def write_model(repository: Path, name: str, config: str, versions: dict[int, tuple[bytes, str]]) -> None:
     """Write a model; `versions` maps a number to (model.onnx, contract.yaml)."""
-    folder = controller / name
+    folder = repository / name
     for number, (graph, contract) in versions.items():
         version = folder / str(number)
         version.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ class Sales(NamedTuple):
     series: dict[str, Series]
 
 
-def build(codes: Sequence[str], controller: Path, progress: Progress) -> Sales:
+def build(codes: Sequence[str], repository: Path, progress: Progress) -> Sales:
     """Train all countries, and publish sales_forecast_<cc> for those named."""
     progress.begin("sales: generating six years for each country")
     series = {code: generate(country(code)) for code in COUNTRY_CODES}
@@ -46,14 +46,14 @@ def build(codes: Sequence[str], controller: Path, progress: Progress) -> Sales:
     results = []
     for code in progress.over("sales: countries", iter(codes), len(codes)):
         unseen = held_out(series[code])
-        _publish(code, networks[code], unseen.features[: contracts.SALES_MAX_ROWS], controller)
+        _publish(code, networks[code], unseen.features[: contracts.SALES_MAX_ROWS], repository)
         errors = (sales_train.error(network, unseen) for network in (networks[code], world, wide))
         results.append(Result(country(code), *errors))
     return Sales(results, networks, world, series)
 
 
-def _publish(code: str, network: sales_train.Network, sample: sales_train.Floats, controller: Path) -> None:
+def _publish(code: str, network: sales_train.Network, sample: sales_train.Floats, repository: Path) -> None:
     name = f"sales_forecast_{code.lower()}"
     graph = sales_graph(network, name)
     publish.check_same(name, graph, sample, sales_train.forecast(network, sample))
-    publish.write_model(controller, name, sales_config(name), {1: (graph, contracts.sales(code))})
+    publish.write_model(repository, name, sales_config(name), {1: (graph, contracts.sales(code))})

@@ -2,7 +2,7 @@
 
     python -m local.programs.perf
 
-prints a command line for each stage of a chain on this machine.
+prints a command line for each stage of the stack on this machine.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _extract(wheel: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Print a command for each stage of a running chain."""
+    """Print a command for each stage of a running stack."""
     try:
         found = ensure_perf_analyzer()
         endpoints = from_environment(os.environ)

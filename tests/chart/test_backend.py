@@ -37,7 +37,7 @@ def test_the_backend_is_off_unless_it_is_asked_for(render: Render, mode: str) ->
 
 
 @pytest.mark.parametrize(
-    ("mode", "chain"),
+    ("mode", "address"),
     [
         ("Standard", "dns:///preprocess-pods:9000"),
         ("Grouped", "dns:///preprocess-pods:9000"),
@@ -45,9 +45,9 @@ def test_the_backend_is_off_unless_it_is_asked_for(render: Render, mode: str) ->
         ("Knative", "preprocess-predictor.triptych:80"),
     ],
 )
-def test_it_calls_every_pod_of_preprocess_or_the_ingress_of_knative(render: Render, mode: str, chain: str) -> None:
+def test_it_calls_every_pod_of_preprocess_or_the_ingress_of_knative(render: Render, mode: str, address: str) -> None:
     made = render({"mode": mode} | values())
-    assert environment(made)["BACKEND_CHAIN"] == chain
+    assert environment(made)["BACKEND_PREPROCESS"] == address
     if mode != "Knative":
         assert made.one("Service", "preprocess-pods")["spec"]["clusterIP"] == "None"
 
@@ -129,7 +129,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"features": {"store": "feast", "url": "http://feast:6566"}}, "and backend.features.service"),
     ({"features": {"store": "feast", "url": "redis://feast", "service": "a"}}, "as in http://feast:6566"),
     ({"features": {"store": "mongo"}}, "value must be one of"),
-    ({"settings": {"chain": "a:1"}}, "backend.settings.chain: the chart sets this itself"),
+    ({"settings": {"preprocess": "a:1"}}, "backend.settings.preprocess: the chart sets this itself"),
     ({"settings": {"jwt_key": "a"}}, "backend.settings.jwt_key: the chart sets this itself"),
     ({"shutdown": {"graceSeconds": 26}}, "backend.shutdown: preStopSeconds"),
     ({"replicas": 0}, "minimum: got 0, want 1"),

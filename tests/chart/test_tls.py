@@ -95,7 +95,7 @@ def test_every_caller_beside_the_stages_has_the_authority_and_a_key_only_to_show
         given = {each["name"]: each.get("value") for each in container["env"]}
         if "test-backend" in name:
             continue  # it calls the backend, over HTTP
-        prefix = "BACKEND_CHAIN_" if "backend/" in name else "TLS_"
+        prefix = "BACKEND_PREPROCESS_" if "backend/" in name else "TLS_"
         files = {name.removeprefix(prefix): file for name, file in given.items() if name.startswith(prefix)}
         shown = {"CERT": "/tls/tls.crt", "KEY": "/tls/tls.key"} if tls == "mutual" else {}
         assert files == {"CA": "/tls/ca.crt"} | shown, name
@@ -172,8 +172,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"preprocess": {"settings": {"tls_cert": "/x"}}}, "preprocess.settings.tls_cert: the chart sets this itself"),
     ({"controller": {"settings": {"replica_name": "x"}}}, "controller.settings.replica_name: the chart sets"),
     (
-        {"backend": {"enabled": True, "settings": {"chain_ca": "/x"}}},
-        "backend.settings.chain_ca: the chart sets this itself",
+        {"backend": {"enabled": True, "settings": {"preprocess_ca": "/x"}}},
+        "backend.settings.preprocess_ca: the chart sets this itself",
     ),
 ]
 

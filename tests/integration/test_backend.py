@@ -60,12 +60,12 @@ def features(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(features: Path, tmp_path: Path) -> Iterator[StartBackend]:
-    """Starts a backend in front of a chain, and gives the way to ask it."""
+    """Start a backend in front of preprocess, and return a function that calls it."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(chain: str, **settings: str) -> Get:
         port = free_endpoints()["preprocess"].port
-        own = {"JWT_KEY": KEY, "CHAIN": chain, "FEATURES": f"sqlite:{features}", "PORT": str(port)} | settings
+        own = {"JWT_KEY": KEY, "PREPROCESS": chain, "FEATURES": f"sqlite:{features}", "PORT": str(port)} | settings
         environment = {f"BACKEND_{name}": value for name, value in own.items()}
         with (tmp_path / "backend.log").open("wb") as log:
             command = [str(ensure("backend")), "-m", "backend"]
@@ -198,10 +198,16 @@ def test_a_refused_call_is_tried_again_with_the_same_trace_within_one_deadline(s
     ("settings", "said"),
     [
         ({"BACKEND_JWT_KEY": "short"}, "BACKEND_JWT_KEY: want a key of 32 characters"),
-        ({"BACKEND_CHAIN": "http://preprocess:9000"}, "BACKEND_CHAIN: want host:port, dns:///host:port, or [::1]:9000"),
+        (
+            {"BACKEND_PREPROCESS": "http://preprocess:9000"},
+            "BACKEND_PREPROCESS: want host:port, dns:///host:port, or [::1]:9000",
+        ),
         ({"BACKEND_HOST": "[::1]"}, "BACKEND_HOST: want an address without brackets"),
-        ({"BACKEND_CHAIN_CERT": "a.pem"}, "BACKEND_CHAIN_CERT: want BACKEND_CHAIN_KEY and BACKEND_CHAIN_CA beside it"),
-        ({"BACKEND_CHAIN_CA": "/no/such.pem"}, "'/no/such.pem'"),
+        (
+            {"BACKEND_PREPROCESS_CERT": "a.pem"},
+            "BACKEND_PREPROCESS_CERT: want BACKEND_PREPROCESS_KEY and BACKEND_PREPROCESS_CA beside it",
+        ),
+        ({"BACKEND_PREPROCESS_CA": "/no/such.pem"}, "'/no/such.pem'"),
     ],
 )
 def test_a_wrong_setting_ends_the_start_with_its_name(settings: dict[str, str], said: str) -> None:

@@ -178,7 +178,7 @@ def test_a_port_in_use_is_reported_in_one_line_before_anything_is_started(
     assert run.lines == []
     assert run.errors.splitlines() == [
         f"local: port {endpoints['postprocess'].port} of postprocess on 127.0.0.1 is in use: stop what listens "
-        "there (a chain that runs already?), or set another: POSTPROCESS_PORT=..."
+        "there (a stack that runs already?), or set another: POSTPROCESS_PORT=..."
     ]
 
 

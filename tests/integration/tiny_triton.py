@@ -26,7 +26,7 @@ def copied(folder: Path, *names: str) -> Path:
 
 @contextmanager
 def running(models: Path, predictor_python: Path) -> Iterator[ServerProcess]:
-    """Triton with that controller, nothing loaded."""
+    """A Triton with this model repository and nothing loaded."""
     endpoint = free_endpoints()["predictor"]
     ports = ["--grpc-port", str(endpoint.port), "--metrics-port", str(endpoint.metrics_port)]
     part = ServerProcess(

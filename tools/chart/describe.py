@@ -41,7 +41,7 @@ class Value:
     members: dict[str, Value] = field(default_factory=dict)
 
     def as_schema(self, *, partial: bool = False) -> dict[str, Any]:
-        """Its JSON Schema. `partial`: no key is required."""
+        """JSON Schema of the value. `partial`: no key is required."""
         made: dict[str, Any] = {"description": self.text} if self.text else {}
         made |= {"type": TYPES[type(self.default)]} | self.schema
         if "$ref" in self.schema:

@@ -127,7 +127,7 @@ def costs_sentence(known: Costs, workload: str) -> str:
     )
     text = f"CPU of one request ({workload}): {stages}. RPC overhead: {1e3 * known.separate.rpc_overhead_s:.2f} ms."
     if known.in_process is None:
-        text += f" The chain in process was not measured (system {costs.IN_PROCESS}): grouped costs less than shown."
+        text += f" Postprocess in process was not measured (system {costs.IN_PROCESS}): grouped costs less than shown."
     return text
 
 

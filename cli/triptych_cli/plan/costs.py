@@ -55,7 +55,7 @@ class ServiceTime:
 
 
 @dataclass(frozen=True)
-class ChainCosts:
+class StageCosts:
     """Costs of each stage and of all together. `rpc_overhead_s` is a lone request's latency beyond its CPU time."""
 
     stages: Mapping[str, ServiceTime]
@@ -67,8 +67,8 @@ class ChainCosts:
 class Costs:
     """Costs of separate stages, of postprocess in process, and of a peer in one process; None: not measured."""
 
-    separate: ChainCosts
-    in_process: ChainCosts | None = None
+    separate: StageCosts
+    in_process: StageCosts | None = None
     one_process: ServiceTime | None = None
 
 
@@ -93,8 +93,8 @@ def costs_of(runs: Runs) -> Costs:
         raise CostsError(f"the results hold no run of {SEPARATE}")
     within, peer = by_system[IN_PROCESS], by_system[ONE_PROCESS]
     return Costs(
-        _chain(by_system[SEPARATE], STAGES),
-        _chain(within, STAGES[:2]) if within else None,
+        _stage_costs(by_system[SEPARATE], STAGES),
+        _stage_costs(within, STAGES[:2]) if within else None,
         _service_time(peer, lambda run: _cpu_s(run, "")) if peer else None,
     )
 
@@ -103,16 +103,16 @@ def as_json(costs: Costs) -> dict[str, Any]:
     """The costs with plain types."""
     one_process = costs.one_process
     return {
-        "separate": _chain_as_json(costs.separate),
-        "in_process": _chain_as_json(costs.in_process) if costs.in_process else None,
+        "separate": _stage_costs_as_json(costs.separate),
+        "in_process": _stage_costs_as_json(costs.in_process) if costs.in_process else None,
         "one_process": _points(one_process) if one_process else None,
     }
 
 
-def _chain(runs: Runs, stages: Sequence[str]) -> ChainCosts:
+def _stage_costs(runs: Runs, stages: Sequence[str]) -> StageCosts:
     alone = [run for run in runs if run["point"] == ALONE]
     overheads = [max(0.0, run["p50_ms"] / 1000 - _cpu_s(run, "")) for run in alone]
-    return ChainCosts(
+    return StageCosts(
         {stage: _service_time(runs, lambda run, stage=stage: _cpu_s(run, stage)) for stage in stages},  # type: ignore[misc]
         _service_time(runs, lambda run: sum(_cpu_s(run, stage) for stage in stages)),
         statistics.median(overheads or [0.0]),
@@ -134,11 +134,11 @@ def _cpu_s(run: Mapping[str, Any], stage: str) -> float:
     return sum(float(run["cpu"][name]) for name in names) / 1000
 
 
-def _chain_as_json(chain: ChainCosts) -> dict[str, Any]:
+def _stage_costs_as_json(costs: StageCosts) -> dict[str, Any]:
     return {
-        "stages": {stage: _points(time) for stage, time in chain.stages.items()},
-        "together": _points(chain.together),
-        "rpc_overhead_s": _rounded(chain.rpc_overhead_s),
+        "stages": {stage: _points(time) for stage, time in costs.stages.items()},
+        "together": _points(costs.together),
+        "rpc_overhead_s": _rounded(costs.rpc_overhead_s),
     }
 
 
@@ -152,12 +152,14 @@ def _rounded(value: float) -> float:
 
 def _from_json(document: Mapping[str, Any]) -> Costs:
     within, peer = document["in_process"], document["one_process"]
-    return Costs(_chain_from_json(document["separate"]), within and _chain_from_json(within), peer and _time(peer))
+    return Costs(
+        _stage_costs_from_json(document["separate"]), within and _stage_costs_from_json(within), peer and _time(peer)
+    )
 
 
-def _chain_from_json(document: Mapping[str, Any]) -> ChainCosts:
+def _stage_costs_from_json(document: Mapping[str, Any]) -> StageCosts:
     stages = {stage: _time(points) for stage, points in document["stages"].items()}
-    return ChainCosts(stages, _time(document["together"]), document["rpc_overhead_s"])
+    return StageCosts(stages, _time(document["together"]), document["rpc_overhead_s"])
 
 
 def _time(points: Sequence[Sequence[float]]) -> ServiceTime:

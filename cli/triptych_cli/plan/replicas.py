@@ -7,7 +7,7 @@ times vary less than in M/M/c. A predictor on a GPU is a queue of the GPU's time
 
 Separate stages have replicas of their own. With postprocess in process, preprocess runs both transforms and the
 predictor is separate. Grouped, a pod has Triton and that preprocess in it: its core serves a request in the sum of
-their times. With a GPU, every such pod needs one, and a core beside it. If the chain in process was not measured,
+their times. With a GPU, every such pod needs one, and a core beside it. If postprocess in process was not measured,
 grouped is computed with the sum of the three separate stages, which is more.
 """
 
@@ -86,15 +86,15 @@ def in_process(costs: Costs, target: LoadTarget) -> ReplicaPlan | None:
 
 def grouped(costs: Costs, target: LoadTarget) -> ReplicaPlan:
     """Pods with Triton, and preprocess with postprocess in process."""
-    chain = costs.in_process or costs.separate
+    measured = costs.in_process or costs.separate
     if not target.gpu_s:
-        return _plan("grouped", {"pod": chain.together}, target, chain.rpc_overhead_s, holder="pod")
+        return _plan("grouped", {"pod": measured.together}, target, measured.rpc_overhead_s, holder="pod")
     # GPU and core of a pod work in parallel: the slower one determines the replicas, and a request takes both times.
-    predictor = chain.stages[PREDICTOR]
-    cores = ServiceTime(tuple((rate, seconds - predictor.at(rate)) for rate, seconds in chain.together.points))
+    predictor = measured.stages[PREDICTOR]
+    cores = ServiceTime(tuple((rate, seconds - predictor.at(rate)) for rate, seconds in measured.together.points))
     slower = ServiceTime(tuple((rate, max(seconds, target.gpu_s)) for rate, seconds in cores.points))
     faster_s = min(target.gpu_s, cores.at(0.0))
-    return _plan("grouped", {"pod": slower}, target, chain.rpc_overhead_s + faster_s, holder="pod", cores_each=2)
+    return _plan("grouped", {"pod": slower}, target, measured.rpc_overhead_s + faster_s, holder="pod", cores_each=2)
 
 
 def one_process(costs: Costs, target: LoadTarget) -> ReplicaPlan | None:

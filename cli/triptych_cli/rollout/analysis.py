@@ -50,7 +50,7 @@ QUANTILES = (0.5, 0.99)
 
 
 def find_regressions(old: Counts, new: Counts, tolerances: Tolerances, confidence: Confidence) -> tuple[str, ...]:
-    """A sentence for each way in which the new version is worse; empty if none is certain."""
+    """A sentence for each respect in which the new version is worse; empty if none is certain."""
     return (
         *_error_rate_regressions(old, new, tolerances, confidence),
         *(text for quantile in QUANTILES for text in _latency_regressions(old, new, quantile, tolerances, confidence)),

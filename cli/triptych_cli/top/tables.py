@@ -80,7 +80,7 @@ def _model(loaded: LoadedModel) -> tuple[str | Text, ...]:
         Text(printable_line(message.bytes_from), "dim"),
         format_age(message.idle_s),
         f"{message.requests_per_s:.1f}" if message.requests_per_s >= 0.05 else "",
-        str(message.copies),
+        str(message.desired_replicas),
         Text("pinned", "cyan") if message.pinned else "",
     )
 

@@ -1,1 +1,1 @@
-"""A backend as teams have one: it knows its callers and its features, and asks the chain for predictions."""
+"""Example of a team's own backend: it authenticates its callers, reads features, and asks Triptych for forecasts."""

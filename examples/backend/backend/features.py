@@ -1,4 +1,4 @@
-"""What is known of an article: 28 days of sales, and the prices and promotions of the next 7."""
+"""Features of an article: 28 days of sales, and the prices and promotions of the next 7."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ class Feast:
         try:
             async with self._session.post(f"{self._url}/get-online-features", json=asked) as response:
                 if response.status != 200:
-                    said = (await response.text())[:200]
-                    raise StoreAway(f"Feast at {self._url} answers {response.status}: {said}")
+                    text = (await response.text())[:200]
+                    raise StoreAway(f"Feast at {self._url} answers {response.status}: {text}")
                 answer = await response.json()
         except (ClientError, TimeoutError, ValueError) as error:
             raise StoreAway(f"Feast at {self._url} does not answer: {str(error) or 'too late'}") from error

@@ -1,4 +1,4 @@
-"""The server: GET /forecasts/COUNTRY/ARTICLE for whoever has a token."""
+"""The server: GET /forecasts/COUNTRY/ARTICLE for callers with a token."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import jwt
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from backend.chain import Chain, ChainError, credentials
 from backend.features import Articles, Store, StoreAway, open_store, read_articles
+from backend.forecast_client import ForecastClient, ForecastError, credentials
 from backend.settings import Settings, WrongSetting
 
 SETTINGS = web.AppKey("settings", Settings)
 STORE: web.AppKey[Store] = web.AppKey("store")
-CHAIN = web.AppKey("chain", Chain)
+CLIENT = web.AppKey("client", ForecastClient)
 OPEN = ("/live", "/ready")
 MAX_NAME = 128
 AGAIN = {"Retry-After": "1"}
@@ -29,15 +29,15 @@ def build(settings: Settings) -> web.Application:
 
     articles = _articles(settings.articles)
     try:
-        shown = credentials(settings.chain_ca, settings.chain_cert, settings.chain_key)
+        shown = credentials(settings.preprocess_ca, settings.preprocess_cert, settings.preprocess_key)
     except OSError as error:
-        raise WrongSetting(f"BACKEND_CHAIN_CA, _CERT and _KEY name files: {error}") from error
+        raise WrongSetting(f"BACKEND_PREPROCESS_CA, _CERT and _KEY name files: {error}") from error
 
     async def parts(app: web.Application) -> AsyncIterator[None]:
         app[STORE] = open_store(settings.features, articles)
-        app[CHAIN] = Chain(settings.chain, settings.timeout_s, shown)
+        app[CLIENT] = ForecastClient(settings.preprocess, settings.timeout_s, shown)
         yield
-        await app[CHAIN].close()
+        await app[CLIENT].close()
         await app[STORE].close()
 
     app.cleanup_ctx.append(parts)
@@ -81,13 +81,13 @@ async def forecast(request: web.Request) -> web.Response:
         return web.json_response({"error": f"article '{article}' is not known in {country}"}, status=404)
     trace = request.headers.get("traceparent", "")
     try:
-        found = await request.app[CHAIN].forecast(country, article, features, trace)
-    except ChainError as error:
+        found = await request.app[CLIENT].forecast(country, article, features, trace)
+    except ForecastError as error:
         headers = AGAIN if error.status == 503 else {}
         return web.json_response({"error": str(error)}, status=error.status, headers=headers)
     return web.json_response({"units": found.units, "model": found.model, "version": found.version})
 
 
 async def well(request: web.Request) -> web.Response:
-    """The chain is asked by requests alone: all replicas share it, and none gets better by leaving."""
+    """Health of this process alone. Triptych is not asked: all replicas share it, so removing one would help nobody."""
     return web.json_response({})

@@ -18,12 +18,12 @@ class WrongSetting(Exception):
 class Settings:
     """`BACKEND_*` variables in small letters."""
 
-    jwt_key: str  # HS256, shared with whoever gives the tokens out
+    jwt_key: str  # HS256, shared with the issuer of the tokens
     jwt_audience: str = "forecasts"
-    chain: str = "127.0.0.1:9000"  # preprocess; dns:///preprocess-pods:9000 in a cluster, for all its pods
-    chain_ca: str = ""  # file (PEM) with the authorities of preprocess; empty: plaintext
-    chain_cert: str = ""  # files with what is shown to it where it wants that
-    chain_key: str = ""
+    preprocess: str = "127.0.0.1:9000"  # address; in a cluster dns:///preprocess-pods:9000, for all pods
+    preprocess_ca: str = ""  # file (PEM) with the authorities; empty: plaintext
+    preprocess_cert: str = ""  # files (PEM) with the own certificate and key, for mutual TLS
+    preprocess_key: str = ""
     timeout_s: float = 5.0  # for one request, retries included
     features: str = "sqlite:features.db"  # or redis://host:6379/0, feast+http://host:6566/FEATURE_SERVICE
     articles: str = ""  # a JSON file that is put into the embedded store at the start
@@ -50,14 +50,18 @@ def read(environment: Mapping[str, str]) -> Settings:
     if not settings.features.startswith(STORES):
         wanted = "sqlite:FILE, redis://HOST or feast+http://HOST/FEATURE_SERVICE"
         raise WrongSetting(f"BACKEND_FEATURES: want {wanted}, got '{settings.features}'")
-    target = settings.chain.removeprefix("dns:///")
+    target = settings.preprocess.removeprefix("dns:///")
     if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^][:/\s]+):[0-9]{1,5}", target):
         wanted = "host:port, dns:///host:port, or [::1]:9000 with an IPv6 address"
-        raise WrongSetting(f"BACKEND_CHAIN: want {wanted}, got '{settings.chain}'")
+        raise WrongSetting(f"BACKEND_PREPROCESS: want {wanted}, got '{settings.preprocess}'")
     if "[" in settings.host:
         raise WrongSetting(f"BACKEND_HOST: want an address without brackets, got '{settings.host}'")
-    if bool(settings.chain_cert) != bool(settings.chain_key) or (settings.chain_cert and not settings.chain_ca):
-        raise WrongSetting("BACKEND_CHAIN_CERT: want BACKEND_CHAIN_KEY and BACKEND_CHAIN_CA beside it, or none of them")
+    if bool(settings.preprocess_cert) != bool(settings.preprocess_key) or (
+        settings.preprocess_cert and not settings.preprocess_ca
+    ):
+        raise WrongSetting(
+            "BACKEND_PREPROCESS_CERT: want BACKEND_PREPROCESS_KEY and BACKEND_PREPROCESS_CA beside it, or none of them"
+        )
     if settings.articles and not settings.features.startswith("sqlite:"):
         raise WrongSetting("BACKEND_ARTICLES: is for the embedded store, and BACKEND_FEATURES names another one")
     return settings

@@ -1,4 +1,4 @@
-"""One check of a running chain: `smoke_test.py NAME SECONDS ADDRESS...`.
+"""One check of a release: `smoke_test.py NAME SECONDS ADDRESS...`.
 
 The check is repeated until it passes or the time is over, because everything may still be starting.
 """
@@ -26,7 +26,7 @@ CALL_S = 30.0
 
 
 class CheckFailed(Exception):
-    """The chain answered, but not as it should."""
+    """A stage answered, but not as it should."""
 
 
 def stages_are_ready(*addresses: str) -> str:

@@ -52,7 +52,7 @@ def _resident(state: State, predictor: Predictor, model: str) -> cp.Resident:
         idle_s=idle_s if math.isfinite(idle_s) else ready_s,
         requests_per_s=sum(state.popularity.requests_per_s(key, now_s) for key in keys),
         pinned=any(state.desired.minimum(key) for key in keys),
-        copies=max(state.desired.target(key) for key in keys),
+        desired_replicas=max(state.desired.target(key) for key in keys),
     )
 
 

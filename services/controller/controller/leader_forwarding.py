@@ -64,7 +64,7 @@ class LoadForwarder:
     async def ensure_loaded(
         self, model: str, version: int, call: Call, *, forwarded: bool = False, failing: Sequence[str] = ()
     ) -> tuple[str, ...]:
-        """As `Placement.ensure_loaded`, with reasons for callers. While the leader changes the call waits."""
+        """Same as `Placement.ensure_loaded`, with reasons for callers. While the leader changes, the call waits."""
         give_up = time.monotonic() + HANDOVER_S
         while not self._leader.in_charge:
             if forwarded:

@@ -103,7 +103,7 @@ class Controller:
         self._ready = True
 
     async def drain(self) -> None:
-        """Hand over to another replica, and end the streams of the watchers, which never end by themselves."""
+        """Give the lease back, and end the streams of the watchers, which never end by themselves."""
         if self._election is not None:
             self._election.cancel()
             await asyncio.gather(self._election, return_exceptions=True)

@@ -23,7 +23,7 @@ from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 MAX_FAILING = 8  # most addresses that one call may name
-_ONE_CONTROLLER = "want no repository_name: there is one model repository here"
+_ONE_REPOSITORY = "want no repository_name: there is one model repository here"
 _NO_INFERENCE = "the controller answers no inference; call preprocess (port 9000 unless set otherwise)"
 
 
@@ -156,7 +156,7 @@ class CatalogServicer(InferenceServicer):
 
 def _refuse_repository_name(name: str) -> None:
     if name:
-        raise NotSupported(_ONE_CONTROLLER)
+        raise NotSupported(_ONE_REPOSITORY)
 
 
 def _published(watch_hub: WatchHub) -> WatchHub:

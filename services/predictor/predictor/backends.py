@@ -14,7 +14,7 @@ OURS = Path(__file__).parent.parent / "backends"
 
 
 def cache_folder() -> Path:
-    """Where made things are kept between starts."""
+    """Folder for files that are kept between starts."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "triptych"
 
 

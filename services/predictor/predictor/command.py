@@ -19,7 +19,7 @@ LOAD_THREADS = "--model-load-thread-count=32"
 
 @dataclass(frozen=True)
 class Options:
-    """What the caller chose."""
+    """Options of the command line."""
 
     model_repository: Path
     host: str
@@ -46,7 +46,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
 
 def command(server: Path, backends: Path, options: Options, key: str = "") -> list[str]:
-    """The whole command line. `key` is what whoever loads models has to show; empty: nothing."""
+    """The whole command line. `key` is needed to load models; empty: no key is needed."""
     return [
         str(server),
         f"--model-repository={options.model_repository.resolve()}",

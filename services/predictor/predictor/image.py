@@ -1,6 +1,6 @@
 """`tritonserver` in the image triton-cpu: NVIDIA's command line, so that one Pod template serves both images.
 
-What is added is where the backends are and that there is no GPU; everything else is said by the options given.
+It adds the location of the backends and that there is no GPU. Everything else is set by the given options.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where things lie in the wheel, and in the Python that runs this."""
+"""Paths in the wheel of Triton, and in the Python that runs this."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from predictor.errors import CannotStart
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{PYTHON}.so.1.0"
 
-# Where Debian and its relatives keep shared libraries.
+# Folders of shared libraries on Debian and its derivatives.
 SYSTEM_LIBRARIES = ("/usr/lib", "/lib", "/usr/lib64", "/usr/local/lib")
 
 
@@ -54,7 +54,7 @@ class Wheel:
 
     @property
     def libraries(self) -> Path:
-        """What the program links."""
+        """Folder of the libraries that the program links."""
         return self.site_packages / "nvidia_pytriton.libs"
 
     def version(self) -> str:

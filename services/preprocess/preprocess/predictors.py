@@ -75,7 +75,7 @@ class Predictors:
     async def predict(self, target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
         """Returns the model's outputs. Asks for a load when no predictor has the model, and again when it is gone.
 
-        If the model cannot run, the request is tried on two predictors, and once more after the controller was told:
+        If the model cannot run, the request is tried on two predictors, and once more after a report to the controller:
         the request itself may be what ends the model's process.
         """
         request = pb.ModelInferRequest(model_name=target.model, model_version=str(target.version))

@@ -12,7 +12,7 @@ import pytest
 from local.environments import ROOT
 from triptych_cli.plan import costs, queueing
 from triptych_cli.plan.command import conclusion, costs_sentence, duration_s, main
-from triptych_cli.plan.costs import ChainCosts, Costs, CostsError, ServiceTime
+from triptych_cli.plan.costs import Costs, CostsError, ServiceTime, StageCosts
 from triptych_cli.plan.replicas import (
     LoadTarget,
     ReplicaPlan,
@@ -23,7 +23,7 @@ from triptych_cli.plan.replicas import (
     separate,
 )
 
-SEPARATE = ChainCosts(
+SEPARATE = StageCosts(
     {
         "preprocess": ServiceTime.constant(0.002),
         "predictor": ServiceTime.constant(0.001),
@@ -33,7 +33,7 @@ SEPARATE = ChainCosts(
     rpc_overhead_s=0.001,
 )
 SALES = Costs(SEPARATE, one_process=ServiceTime.constant(0.003))
-WITHIN = ChainCosts(
+WITHIN = StageCosts(
     {"preprocess": ServiceTime.constant(0.0022), "predictor": ServiceTime.constant(0.001)},
     ServiceTime.constant(0.0032),
     0.0005,

@@ -10,7 +10,7 @@ from examples.models import contracts, triton_config
 from examples.models.countries import COUNTRY_CODES
 from examples.models.labels import DIGIT_WORDS, versions
 
-CONTROLLER = Path(__file__).parents[3] / "model-repository"
+MODEL_REPOSITORY = Path(__file__).parents[3] / "model-repository"
 
 
 def expected() -> dict[str, str]:
@@ -28,12 +28,12 @@ def expected() -> dict[str, str]:
 
 
 def test_contracts_and_configurations_are_as_their_templates_write_them() -> None:
-    old = [file for file, text in expected().items() if (CONTROLLER / file).read_text(encoding="utf-8") != text]
+    old = [file for file, text in expected().items() if (MODEL_REPOSITORY / file).read_text(encoding="utf-8") != text]
     assert not old, "make models"
 
 
 def test_every_version_has_a_network_and_no_other_file_lies_there() -> None:
-    found = {str(file.relative_to(CONTROLLER)) for file in CONTROLLER.glob("*/**/*") if file.is_file()}
+    found = {str(file.relative_to(MODEL_REPOSITORY)) for file in MODEL_REPOSITORY.glob("*/**/*") if file.is_file()}
     networks = {file.replace("contract.yaml", "model.onnx") for file in expected() if file.endswith("contract.yaml")}
     assert found == set(expected()) | networks
 

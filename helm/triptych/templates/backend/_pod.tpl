@@ -41,8 +41,8 @@ securityContext:
 {{ .lane.values.backend.jwt.secret | default (include "triptych.name" (dict "lane" .lane "name" "backend")) }}
 {{- end }}
 
-{{/* The address of the chain: every pod of preprocess, or the ingress of Knative, which balances. Arguments: root, lane. */}}
-{{- define "triptych.backend-chain" -}}
+{{/* The address of preprocess: every pod, or the ingress of Knative, which balances. Arguments: root, lane. */}}
+{{- define "triptych.backend-preprocess" -}}
 {{- if eq .lane.modes.preprocess "Knative" -}}
 {{ include "triptych.address" (dict "root" .root "lane" .lane "stage" "preprocess") }}
 {{- else -}}
@@ -55,7 +55,7 @@ dns:///{{ include "triptych.name" (dict "lane" .lane "name" "preprocess-pods") }
 {{- $values := .lane.values.backend -}}
 {{- $features := $values.features -}}
 {{- $settings := dict
-      "chain" (include "triptych.backend-chain" .)
+      "preprocess" (include "triptych.backend-preprocess" .)
       "jwt_audience" $values.jwt.audience
       "grace_s" $values.shutdown.graceSeconds -}}
 {{- if eq $features.store "embedded" -}}
@@ -74,7 +74,7 @@ dns:///{{ include "triptych.name" (dict "lane" .lane "name" "preprocess-pods") }
 {{- with $values.features.secret }}
 - {name: BACKEND_FEATURES, valueFrom: {secretKeyRef: {name: {{ . }}, key: url}}}
 {{- end }}
-{{- with include "triptych.tls-caller-env" (dict "lane" .lane "ca" "BACKEND_CHAIN_CA" "cert" "BACKEND_CHAIN_CERT" "key" "BACKEND_CHAIN_KEY") }}
+{{- with include "triptych.tls-caller-env" (dict "lane" .lane "ca" "BACKEND_PREPROCESS_CA" "cert" "BACKEND_PREPROCESS_CERT" "key" "BACKEND_PREPROCESS_KEY") }}
 {{ . }}
 {{- end }}
 {{- $settings := include "triptych.backend-settings" . | fromJson }}

@@ -37,7 +37,7 @@
 {{- $reserved := list "host" "port" "metrics_port" "otlp_endpoint" "triton_key" "tls_cert" "tls_key" "tls_client_ca" "upstream_ca" "upstream_cert" "upstream_key" "replica_name" -}}
 {{- $settings := dict -}}
 {{- if eq .stage "backend" -}}
-{{- $reserved = list "host" "port" "jwt_key" "features" "articles" "chain_ca" "chain_cert" "chain_key" -}}
+{{- $reserved = list "host" "port" "jwt_key" "features" "articles" "preprocess_ca" "preprocess_cert" "preprocess_key" -}}
 {{- $settings = include "triptych.backend-settings" . | fromJson -}}
 {{- else if ne .stage "predictor" -}}
 {{- $settings = include "triptych.chart-settings" . | fromJson -}}

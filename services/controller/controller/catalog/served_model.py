@@ -36,7 +36,7 @@ _SUM_RULE: JsonDict = {
     "rule": "self.map(share, share.percent).sum() == 100",
     "message": "percents must sum to 100",  # with the sum in it, the rule would cost more than the API server allows
 }
-_COPIES_RULE: JsonDict = {
+_REPLICAS_RULE: JsonDict = {
     "rule": "!has(self.maxReplicas) || self.maxReplicas >= self.minReplicas",
     "message": "maxReplicas is less than minReplicas",
     "fieldPath": ".maxReplicas",
@@ -81,7 +81,7 @@ class TrafficShare(_Closed):
 class PlacementSpec(_Closed):
     """Replicas that stay loaded without requests, and the memory of the model."""
 
-    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_COPIES_RULE]})
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_REPLICAS_RULE]})
 
     pin: Annotated[
         bool, Field(description="Keep the model loaded on at least one predictor, even without requests.")
@@ -255,7 +255,7 @@ class UnreadableYAML(YAMLError):
 
 @contextmanager
 def yaml_faults() -> Iterator[None]:
-    """Raises `YAMLError` for every exception of ruamel.yaml at a text of a stranger, except `RecursionError`.
+    """Raise `YAMLError` for every exception of ruamel.yaml at an untrusted text, except `RecursionError`.
 
     It raises ValueError for 2026-99-99, KeyError for `!!bool x`, IndexError for `!!int ''`, TypeError for a key that
     is a mapping of mappings.

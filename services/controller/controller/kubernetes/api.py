@@ -88,7 +88,7 @@ class Api:
             else:
                 await config.load_kube_config(str(kubeconfig), client_configuration=configuration)
         except config.ConfigException as error:
-            raise OSError(f"no way to the Kubernetes API: {error}") from error
+            raise OSError(f"cannot reach the Kubernetes API: {error}") from error
         client = ApiClient(configuration)
         client.user_agent = "triptych-controller"  # the manager of the fields that we write
         return cls(client)

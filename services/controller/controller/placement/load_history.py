@@ -18,12 +18,12 @@ class LoadHistory:
         self._crashes: dict[VersionKey, list[float]] = {}
 
     def record_failure(self, key: VersionKey, reason: str) -> None:
-        """Triton could not load it."""
+        """Record that Triton could not load the version."""
         since = self._failed.get(key, ("", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))[1]
         self._failed[key] = (reason, since)
 
     def record_crash(self, key: VersionKey, now_s: float) -> None:
-        """Its predictor became unavailable while it was loaded."""
+        """Record that a predictor became unavailable while it loaded the version."""
         ttl_s = self._settings.failure_ttl_s
         recent = [at for at in self._crashes.get(key, ()) if now_s - at < ttl_s]
         self._crashes[key] = [*recent, now_s]

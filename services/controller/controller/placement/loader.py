@@ -50,7 +50,7 @@ class Loader:
         self._state, self._versions, self._in_progress = state, state.versions, state.in_progress
         self._executor = executor
         self._warm_up = WarmUp(settings, metrics)
-        self._found_warm_ups: dict[Replica, asyncio.Task[None]] = {}  # of versions that somebody else has loaded
+        self._found_warm_ups: dict[Replica, asyncio.Task[None]] = {}  # of versions that another client has loaded
         self._cancellable: set[Replica] = set()  # unloads that have not begun in Triton
 
     def load(self, key: VersionKey, predictor: Predictor, reason: str) -> asyncio.Task[Outcome]:
@@ -77,7 +77,7 @@ class Loader:
         return task
 
     def warm_up_found(self, predictor: Predictor, leads: bool) -> None:
-        """Warm up versions that somebody else has loaded there. Only the leader unloads one that fails."""
+        """Warm up versions that another client has loaded there. Only the leader unloads one that fails."""
         for key in predictor.not_warm - predictor.reserved.keys():
             replica = (key, predictor.address)
             if replica not in self._found_warm_ups and not predictor.failure(key):
@@ -131,7 +131,7 @@ class Loader:
             self._executor.evict(evictions)
             if unloads := self._in_progress.unloading(predictor.address):
                 await asyncio.wait(list(unloads.values()), return_when=asyncio.FIRST_COMPLETED)
-            else:  # Triton unloads for somebody else
+            else:  # Triton unloads for another client
                 await asyncio.sleep(POLL_INTERVAL_S)
                 await predictor.refresh()
 

@@ -91,7 +91,7 @@ class Predictor:
 
     @property
     def loading(self) -> frozenset[VersionKey]:
-        """Versions that Triton loads by its index, whoever asked."""
+        """Versions that Triton loads by its index, for any client."""
         return self._index.loading
 
     @property

@@ -89,7 +89,7 @@ class Reconciler:
         return self._state.desired.waiting(key)
 
     def use(self, key: VersionKey) -> None:
-        """A request asks for a version that is not ready."""
+        """Note that a request asks for a version that is not ready."""
         self._state.desired.use(key)
         self._unsatisfied[key] = None
 

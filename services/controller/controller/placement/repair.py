@@ -58,7 +58,7 @@ class Repair:
         self._checks: dict[Replica, asyncio.Task[None]] = {}  # single-flight
 
     def observe(self, predictor: Predictor) -> None:
-        """After new statistics: probe suspect versions, and forget those that recovered or were unloaded."""
+        """Probe suspect versions after new statistics, and forget those that recovered or were unloaded."""
         for replica, known in list(self._failing.items()):
             key, address = replica
             if address != predictor.address:

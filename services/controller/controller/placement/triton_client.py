@@ -64,7 +64,7 @@ class Count:
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """Of all GPUs that a Triton sees."""
+    """Memory of all GPUs that a Triton sees, together."""
 
     used_bytes: int
     total_bytes: int
@@ -76,7 +76,7 @@ class TritonApi(Protocol):
     address: str
 
     async def index(self, *, whole: bool) -> Index:
-        """Its versions. Only `whole` includes those that are loading or unloading; it makes Triton list its folder."""
+        """Versions by Triton's index. `whole` adds those that load or unload, for which Triton lists its folder."""
         ...
 
     async def counts(self) -> Mapping[VersionKey, Count]:
@@ -129,7 +129,7 @@ class TritonClient:
         for number, model in enumerate((await self._index(only_ready=not whole)).models, start=1):
             if model.state in states and model.version:
                 states[model.state].add((model.name, int(model.version)))
-            if not number % YIELD_EVERY:  # 5,000 models are 5 ms, too long for whoever else has something to do
+            if not number % YIELD_EVERY:  # 5,000 models are 5 ms, too long for other tasks
                 await asyncio.sleep(0)
         return Index(*(frozenset(keys) for keys in states.values()))
 
@@ -185,7 +185,7 @@ class TritonClient:
 
 
 def version_reason(reason: str, version: int) -> str:
-    """Of Triton's refusal of a load, what it says about one version; all of it where it names none.
+    """The part of Triton's refusal of a load that is about one version; all of it if it names none.
 
     `load failed for model 'm': version 4 is at UNAVAILABLE state: Internal: ...;`
     """

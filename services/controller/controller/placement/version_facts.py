@@ -16,14 +16,14 @@ from triptych.contract import Contract
 
 
 class Integrity(Protocol):
-    """Tells whether the files of versions are as published."""
+    """Check of the files of versions against the published ones."""
 
     def check(self, model: str, number: int, loaded: bool) -> str:
         """Why the version must not be loaded, '' if it may be. Called before and after (`loaded`) a load; blocks."""
         ...
 
     def load_failed(self, model: str, number: int) -> None:
-        """Triton could not load it."""
+        """Record that Triton could not load the version."""
         ...
 
 

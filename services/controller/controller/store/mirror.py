@@ -114,7 +114,7 @@ class Mirror:
     def refresh(self) -> MirrorChange:
         """Sync the folder, and set `faults` to the skipped objects. Raises `StoreError` or `OSError`.
 
-        An empty store is a fault: it is not taken for the wish to have no models.
+        An empty store is a fault: it does not mean that no models are wanted.
         """
         total = MirrorChange()
         for last in (False,) * (LISTINGS - 1) + (True,):

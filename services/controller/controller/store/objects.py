@@ -98,7 +98,7 @@ class Object:
 
 
 Page = list[Item]
-ProbePages = Callable[[str], Iterator[Page]]  # pages of the items whose path below the URI begins with a text
+ListPages = Callable[[str], Iterator[Page]]  # lists the items whose path below the URI begins with a text
 
 
 class Store:
@@ -109,7 +109,7 @@ class Store:
 
     def __init__(self, uri: str, connect: Callable[[], ObjectStore], endpoint: str, settings: str) -> None:
         self.uri, self.endpoint = uri, endpoint
-        self.pages: ProbePages = self.obstore_pages
+        self.pages: ListPages = self.obstore_pages
         self._connect, self._settings = connect, settings
 
     @cached_property
@@ -248,7 +248,7 @@ def _gcs(uri: str, bucket: str, path: str) -> Store:
     return store
 
 
-def _below(folder: str, sign: listing.Sign) -> ProbePages:
+def _below(folder: str, sign: listing.Sign) -> ListPages:
     """List a folder of the bucket, with paths relative to it."""
     prefix = f"{folder}/" if folder else ""
 

@@ -4,10 +4,10 @@ It serves the same `config.pbtxt` and `model.onnx` as the backend of that name i
 Triton starts one process for each instance of each model version and runs this file in it, so imports and
 memory here count by the dozen, and what a load takes is taken from requests to other models. Therefore:
 - OpenBLAS, which nothing here uses, starts no threads: each would spin for as long as numpy is imported.
-- Parts of numpy that nothing here uses are imported when somebody does.
+- Parts of numpy that nothing here uses are imported at their first use.
 - So is asyncio, of which the stub wants to know after each request whether `execute` returned a coroutine.
 - Imports and the session are made on a thread of low priority, which then ends.
-- The process ends without taking itself apart: Triton has said goodbye to it by then.
+- The process ends without unloading its modules: Triton has released it by then.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ def _session(path: str, options: Any) -> Any:
     def make() -> Any:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    # Threads that a session starts keep the priority of whoever made it.
+    # Threads that a session starts keep the priority of the thread that made it.
     alone = options.intra_op_num_threads == options.inter_op_num_threads == 1
     return _unhurried(make) if alone else make()
 
@@ -200,7 +200,7 @@ def _close_shared_memory() -> None:
 
 
 def _end() -> None:
-    """After the stub has told Triton that it is done: modules taken apart one by one are a third of a load again."""
+    """End the process after the stub has reported to Triton: unloading modules would take a third of a load's time."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
@@ -230,7 +230,7 @@ def _options(config: dict[str, Any]) -> Any:
 
 
 def _faults(config: dict[str, Any], session: Any) -> list[str]:
-    """What `config.pbtxt` says of the tensors against what the file has."""
+    """Differences between the tensors in `config.pbtxt` and those in the file."""
     faults = []
     for kind, wanted, found in (
         ("input", config["input"], session.get_inputs()),

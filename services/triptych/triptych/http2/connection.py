@@ -138,6 +138,6 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.close()
 
     def abort(self) -> None:
-        """Close the connection at once, with on_settled bytes lost."""
+        """Close the connection at once, with unsent bytes lost."""
         if self.transport is not None and not self.is_closed:
             self.transport.abort()

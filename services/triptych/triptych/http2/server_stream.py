@@ -193,7 +193,7 @@ class ServerStream:
             self.abort(fault)
 
     def check_sent(self) -> None:
-        """After each write: settle an answer that waited for windows or for the transport."""
+        """Settle an answer that waited for windows or for the transport; called after each write."""
         if self._connection.protocol.queued_body_size(self.stream_id):
             return
         self._connection.unsent.discard(self)

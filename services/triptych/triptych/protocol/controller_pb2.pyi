@@ -111,7 +111,7 @@ class Predictor(_message.Message):
     def __init__(self, address: _Optional[str] = ..., answers: _Optional[bool] = ..., used_bytes: _Optional[int] = ..., budget_bytes: _Optional[int] = ..., models: _Optional[int] = ..., max_models: _Optional[int] = ..., loading: _Optional[int] = ...) -> None: ...
 
 class Resident(_message.Message):
-    __slots__ = ("model", "predictor", "versions", "bytes", "bytes_from", "idle_s", "requests_per_s", "pinned", "copies")
+    __slots__ = ("model", "predictor", "versions", "bytes", "bytes_from", "idle_s", "requests_per_s", "pinned", "desired_replicas")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PREDICTOR_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -120,7 +120,7 @@ class Resident(_message.Message):
     IDLE_S_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_PER_S_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
-    COPIES_FIELD_NUMBER: _ClassVar[int]
+    DESIRED_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     model: str
     predictor: str
     versions: _containers.RepeatedScalarFieldContainer[int]
@@ -129,8 +129,8 @@ class Resident(_message.Message):
     idle_s: float
     requests_per_s: float
     pinned: bool
-    copies: int
-    def __init__(self, model: _Optional[str] = ..., predictor: _Optional[str] = ..., versions: _Optional[_Iterable[int]] = ..., bytes: _Optional[int] = ..., bytes_from: _Optional[str] = ..., idle_s: _Optional[float] = ..., requests_per_s: _Optional[float] = ..., pinned: _Optional[bool] = ..., copies: _Optional[int] = ...) -> None: ...
+    desired_replicas: int
+    def __init__(self, model: _Optional[str] = ..., predictor: _Optional[str] = ..., versions: _Optional[_Iterable[int]] = ..., bytes: _Optional[int] = ..., bytes_from: _Optional[str] = ..., idle_s: _Optional[float] = ..., requests_per_s: _Optional[float] = ..., pinned: _Optional[bool] = ..., desired_replicas: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("time_s", "action", "model", "predictor", "reason", "seconds", "outcome")

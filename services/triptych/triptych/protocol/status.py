@@ -1,4 +1,4 @@
-"""Table from errors to gRPC status, and the way back for a stage that calls another.
+"""Table from errors to gRPC status, and back for a stage that calls another.
 
 A stage never answers UNKNOWN: an error without a row is a bug, answered as INTERNAL with a fixed text and logged whole.
 """

@@ -40,7 +40,7 @@ class ThreadPool:
     """Runs CPU work off the event loop. Small work runs in place, because a thread would cost more than the work.
 
     A decoder cannot be stopped within a picture. A thread with abandoned work does not count, so that other work gets a
-    thread at once. There are as many spare threads as counted ones.
+    thread at once. There are as many reserve threads as counted ones.
     """
 
     def __init__(self, threads: int, inline_bytes: int) -> None:
@@ -102,14 +102,14 @@ class ThreadPool:
                 self._abandon(running)
 
     def _abandon(self, running: Future[tuple[T, float]]) -> None:
-        """Free the thread at once while there are spare ones, else when its work has ended."""
-        loop, spare = asyncio.get_running_loop(), self._abandoned < self._threads
-        if spare:
+        """Free the thread at once while the reserve lasts, else when its work has ended."""
+        loop, replaced = asyncio.get_running_loop(), self._abandoned < self._threads
+        if replaced:
             self._abandoned += 1
             self._free.release()
 
         def ended() -> None:
-            if spare:
+            if replaced:
                 self._abandoned -= 1
             else:
                 self._free.release()

@@ -95,7 +95,7 @@ class GrpcServer(ABC):
     async def until_closing(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Messages of a client stream. During shutdown it raises `Draining` in place of the next message.
 
-        A stream may be endless; this way every message that was read is answered before the stream ends.
+        A stream may be endless. So every message that was read is answered before the stream ends.
         """
         closing = asyncio.ensure_future(self._closing.wait())
         reading = asyncio.ensure_future(anext(stream))

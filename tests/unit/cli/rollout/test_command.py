@@ -31,7 +31,7 @@ def _own_signals() -> Iterator[None]:
         (["m", "--inferenceservice", "x", "--namespace", "b"], "it takes no model and no --to"),
         (["--inferenceservice", "x"], "--inferenceservice needs --namespace"),
         (["--inferenceservice", "x", "--namespace", "b", "--metrics", "http://x"], "no --metrics, no --prometheus"),
-        (["m", "--to", "2", "--namespace", "b", "--kubeconfig", "/nowhere"], "no way to the Kubernetes API"),
+        (["m", "--to", "2", "--namespace", "b", "--kubeconfig", "/nowhere"], "cannot reach the Kubernetes API"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(

@@ -19,10 +19,22 @@ REPLY = cp.DescribeReply(
     ],
     residents=[
         cp.Resident(
-            model="sales_de", predictor="a:8001", versions=[3, 4], bytes=1 << 28, idle_s=5, requests_per_s=2.5, copies=1
+            model="sales_de",
+            predictor="a:8001",
+            versions=[3, 4],
+            bytes=1 << 28,
+            idle_s=5,
+            requests_per_s=2.5,
+            desired_replicas=1,
         ),
         cp.Resident(
-            model="digits_de", predictor="a:8001", versions=[1], bytes=1 << 27, idle_s=400, pinned=True, copies=2
+            model="digits_de",
+            predictor="a:8001",
+            versions=[1],
+            bytes=1 << 27,
+            idle_s=400,
+            pinned=True,
+            desired_replicas=2,
         ),
     ],
     decisions=[
@@ -89,7 +101,7 @@ def test_the_tables_name_everything() -> None:
 
 
 def test_what_does_not_fit_is_counted() -> None:
-    many = cp.DescribeReply(residents=[cp.Resident(model=f"m{number:03}", copies=1) for number in range(100)])
+    many = cp.DescribeReply(residents=[cp.Resident(model=f"m{number:03}", desired_replicas=1) for number in range(100)])
     text = drawn(take_snapshot("r:9002", many, {}, "model"), height=30)
     assert len(text.splitlines()) <= 30
     assert "m000" in text

@@ -43,7 +43,7 @@ class Argmax(MapStep):
 class TopK(MapStep):
     """The `k` largest values along the last dimension, largest first, and their indices (INT32).
 
-    Equal values keep the order of their indices, so a row's answer does not depend on its neighbours.
+    Equal values keep the order of their indices, so a row's answer does not depend on the other rows of its batch.
     """
 
     WRITES = ("output", "indices")
@@ -187,7 +187,7 @@ class Clip(ElementwiseStep):
 
 
 class Round(ElementwiseStep):
-    """To the nearest whole number, or to `decimals` places; a half goes to the even neighbour (IEEE 754)."""
+    """To the nearest whole number, or to `decimals` places; a half goes to the even one (IEEE 754)."""
 
     op: Literal["round"]
     decimals: Annotated[int, Field(ge=0, le=15)] = 0

@@ -211,7 +211,7 @@ class ConvertColor(MapStep):
 
 
 class Resize(MapStep):
-    """Brings all pictures to one size, so that the rows become one UINT8 array [n,height,width,channels]."""
+    """Scales all pictures to one size, so that the rows become one UINT8 array [n,height,width,channels]."""
 
     op: Literal["resize"]
     width: Pixels

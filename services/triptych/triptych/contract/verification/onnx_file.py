@@ -209,7 +209,7 @@ def _narrowed(expected: Sequence[int], contract_shape: Sequence[int] | None) -> 
     """Dimensions with those of the contract where config.pbtxt leaves them open."""
     if contract_shape is None or len(contract_shape) != len(expected):
         return expected
-    return [promised if dim == -1 else dim for dim, promised in zip(expected, contract_shape, strict=True)]
+    return [declared if dim == -1 else dim for dim, declared in zip(expected, contract_shape, strict=True)]
 
 
 def _agrees(there: int | None, expected: int, kind: str) -> bool:

@@ -110,7 +110,7 @@ def _spread(spec: InputSpec, count: int) -> Array:
     """Different numbers within the limits, for a model may divide by their deviation; the same in every row."""
     low = spec.limits.get("minimum", spec.limits.get("exclusive_minimum"))
     high = spec.limits.get("maximum", spec.limits.get("exclusive_maximum"))
-    parts = (np.arange(count) * 0.618034 % 1.0 + 0.5) / 2  # from 1/4 to 3/4, no two neighbours alike
+    parts = (np.arange(count) * 0.618034 % 1.0 + 0.5) / 2  # from 1/4 to 3/4, no two adjacent ones alike
     if low is not None and high is not None:
         return low * (1 - parts) + high * parts
     if low is not None:

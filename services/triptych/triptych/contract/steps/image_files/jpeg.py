@@ -126,7 +126,7 @@ def _frame(data: bytes, segment: Segment) -> Header:
     if bits != 8:
         raise BrokenImage(f"of {bits} bits for each colour, not 8")
     if not height:
-        raise BrokenImage("without a height in its header")  # a DNL marker behind the first scan may say it
+        raise BrokenImage("without a height in its header")  # a DNL marker behind the first scan may have it
     if not width:
         raise BrokenImage(f"of {width}x{height} pixels")
     if components not in (1, 3, 4):

@@ -1,4 +1,4 @@
-"""The call to the chain: Open Inference Protocol over gRPC, with a deadline, retries and the caller's trace."""
+"""Client of Triptych: Open Inference Protocol over gRPC, with a deadline, retries and the caller's trace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from backend.features import Features
 
-# What is being replaced answers UNAVAILABLE, and another pod takes the call; the deadline holds over all tries.
+# A pod that is being replaced answers UNAVAILABLE, and another one takes the call. One deadline covers all tries.
 RETRY = {
     "maxAttempts": 4,
     "initialBackoff": "0.05s",
@@ -28,7 +28,7 @@ RETRY = {
 CONFIG = {"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [{"name": [{}], "retryPolicy": RETRY}]}
 TYPES = {"history": ("FP32", np.float32), "price": ("FP32", np.float32), "promotion": ("BOOL", np.bool_)}
 
-# What a caller of ours is told: HTTP status by gRPC code. All others are 502.
+# HTTP status by gRPC code; 502 for all others.
 HTTP = {
     StatusCode.NOT_FOUND: 404,
     StatusCode.RESOURCE_EXHAUSTED: 503,
@@ -37,12 +37,12 @@ HTTP = {
 }
 
 
-# W3C: another begins where a caller's is none. gRPC refuses the call for metadata that is not printable.
+# W3C. A caller's text in another form is replaced by a new trace: gRPC refuses metadata that is not printable.
 TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-class ChainError(Exception):
-    """The chain gave no forecast: the text is its sentence, `status` an HTTP status."""
+class ForecastError(Exception):
+    """Triptych answered with an error. The text is its sentence, `status` is the HTTP status for the caller."""
 
     def __init__(self, code: StatusCode, details: str) -> None:
         super().__init__(details)
@@ -51,14 +51,14 @@ class ChainError(Exception):
 
 @dataclass(frozen=True)
 class Forecast:
-    """Units for each of the next days, and who said so."""
+    """Units for each of the next days, with the model and the version that forecast them."""
 
     units: list[int]
     model: str
     version: str
 
 
-class Chain:
+class ForecastClient:
     """One channel for all requests, over all pods that the address has."""
 
     def __init__(self, address: str, timeout_s: float, credentials: ChannelCredentials | None = None) -> None:
@@ -71,7 +71,7 @@ class Chain:
         self._timeout_s = timeout_s
 
     async def forecast(self, country: str, article: str, features: Features, traceparent: str) -> Forecast:
-        """Raises `ChainError`. An article always meets the same version while the traffic stands."""
+        """Raises `ForecastError`. An article always meets the same version while the traffic stands."""
         request = pb.ModelInferRequest(model_name="sales_forecast")
         request.parameters["route"].string_param = country
         request.parameters["traffic_key"].string_param = article
@@ -83,7 +83,7 @@ class Chain:
         try:
             answer = await self._stub.ModelInfer(request, timeout=self._timeout_s, metadata=metadata)
         except aio.AioRpcError as error:
-            raise ChainError(error.code(), error.details() or error.code().name) from error
+            raise ForecastError(error.code(), error.details() or error.code().name) from error
         outputs = zip(answer.outputs, answer.raw_output_contents, strict=True)
         units = next(np.frombuffer(raw, np.int64) for output, raw in outputs if output.name == "units")
         return Forecast([int(each) for each in units], answer.model_name, answer.model_version)
@@ -93,9 +93,9 @@ class Chain:
 
 
 def credentials(ca: str, cert: str, key: str) -> ChannelCredentials | None:
-    """From PEM files, read once; None is plaintext. Raises `OSError`."""
-    authorities, chain, private = (Path(file).read_bytes() if file else None for file in (ca, cert, key))
-    return ssl_channel_credentials(authorities, private, chain) if authorities else None
+    """Credentials from PEM files, read once; None is plaintext. Raises `OSError`."""
+    authorities, certificates, private = (Path(file).read_bytes() if file else None for file in (ca, cert, key))
+    return ssl_channel_credentials(authorities, private, certificates) if authorities else None
 
 
 def new_trace() -> str:
