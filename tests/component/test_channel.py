@@ -302,7 +302,7 @@ async def test_a_connection_that_ends_as_soon_as_it_is_there_is_made_again() -> 
 
 
 @leaves_nothing
-async def test_a_name_that_stands_for_others_later_is_followed() -> None:
+async def test_a_name_whose_addresses_change_is_followed() -> None:
     async with peers(echo) as one, peers(echo) as other:
         found = [("127.0.0.1", one.port)]
 
@@ -328,7 +328,7 @@ async def test_a_name_that_stands_for_others_later_is_followed() -> None:
 
 
 @leaves_nothing
-async def test_a_name_that_stands_for_nothing_says_so() -> None:
+async def test_a_name_without_addresses_is_unavailable_and_named() -> None:
     async with channel_to("nowhere.invalid:9001") as channel:
         error = await failure(channel.unary(PATH, b"", TIMEOUT_S))
         assert error.code is StatusCode.UNAVAILABLE

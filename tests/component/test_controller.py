@@ -212,7 +212,7 @@ async def test_a_load_by_tritons_own_method_makes_the_model_ready(folder: Path) 
         assert system.triton.loads == ["sales_de"]
 
 
-async def test_what_the_controller_does_not_do_says_so(folder: Path) -> None:
+async def test_a_method_that_the_controller_does_not_serve_is_refused_by_name(folder: Path) -> None:
     async with running(folder) as system:
         infer = system.oip.ModelInfer(pb.ModelInferRequest(model_name="sales_de"), timeout=5)
         code, text = await refusal(infer)
@@ -261,7 +261,7 @@ async def test_a_request_is_bounded_and_its_fields_are_served_or_refused(folder:
             assert (got.name, words in text) == (code, True), text
 
 
-async def test_nothing_is_said_before_the_catalog_was_read(folder: Path) -> None:
+async def test_nothing_is_published_before_the_catalog_was_read(folder: Path) -> None:
     system = RunningController(folder)
     await system.controller.server.open()
     code, text = await refusal(system.ensure("sales_de"))

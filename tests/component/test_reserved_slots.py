@@ -80,7 +80,7 @@ async def full(call: Awaitable[Any]) -> str:
     [{"names": ("preprocess",)}, {"names": ("a", "preprocess")}, {"names": ("a",), "common": "preprocess"}],
     ids=str,
 )
-async def test_strangers_cannot_take_the_last_places_of_watchers(
+async def test_outside_callers_cannot_take_the_reserved_slots_of_watchers(
     folder: Path, authority: trustme.CA, server: str, shown: dict[str, Any]
 ) -> None:
     async with (
@@ -99,7 +99,7 @@ async def test_strangers_cannot_take_the_last_places_of_watchers(
 
 
 @pytest.mark.parametrize("way", ["EnsureLoaded", "RepositoryModelLoad"])
-async def test_strangers_cannot_take_the_last_places_of_loads(
+async def test_outside_callers_cannot_take_the_reserved_slots_of_loads(
     folder: Path, authority: trustme.CA, server: str, way: str
 ) -> None:
     def load(channel: aio.Channel, model: str) -> Awaitable[Any]:

@@ -51,7 +51,7 @@ def test_when_the_leader_is_killed_the_other_takes_over_and_nothing_is_doubled(
     assert not any("series" in event for event in events(kubectl, "TrafficApplied"))
 
 
-def test_a_leader_that_stops_cleanly_hands_over_before_its_lease_is_over(
+def test_a_leader_that_stops_cleanly_releases_its_lease_before_it_expires(
     kubectl: Kubectl, replica: StartReplica
 ) -> None:
     first = replica("controller-0")

@@ -98,7 +98,7 @@ def test_a_refused_document_is_good_once_its_version_is_published(
     wait_for(partial(events, kubectl, "Accepted"), "an event says that it is good again")
 
 
-def test_a_promotion_is_told_as_one(kubectl: Kubectl, replica: StartReplica) -> None:
+def test_a_promotion_is_reported_as_one(kubectl: Kubectl, replica: StartReplica) -> None:
     replica()
     kubectl.apply(document({1: 75, 2: 25}))
     settled(kubectl, "InForce")

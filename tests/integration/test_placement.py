@@ -166,7 +166,7 @@ def test_a_model_of_a_dead_triton_is_served_by_the_other_without_an_error(make_c
     assert holders(chain, SALES[0]) == set(part_of) - {home}
 
 
-def test_a_triton_that_hangs_holds_up_only_what_nobody_else_has(make_chain: MakeChain) -> None:
+def test_a_triton_that_hangs_delays_only_models_without_another_replica(make_chain: MakeChain) -> None:
     chain, part_of = two_tritons(
         make_chain,
         documents={"a.yaml": document(SALES[0], "minReplicas: 2", v1=100)},
@@ -234,7 +234,7 @@ def test_a_model_that_the_kernel_kills_while_it_loads_is_named_and_no_other_noti
     assert chain.log("predictor").read_text().count(f"loading: {SALES[1]}") == 1  # remembered for a while
 
 
-def test_a_new_version_that_cannot_be_loaded_takes_no_traffic_and_the_reason_is_told(
+def test_a_new_version_that_cannot_be_loaded_takes_no_traffic_and_the_reason_is_reported(
     make_chain: MakeChain, copied_models: Callable[..., Path]
 ) -> None:
     models = copied_models("digits_gb", SALES[0])

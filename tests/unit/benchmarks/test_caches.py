@@ -84,7 +84,7 @@ def test_with_a_place_for_each_only_the_first_request_of_a_model_misses(models: 
         assert hit_rate(cache, trace, 0) == pytest.approx(expected)
 
 
-def test_what_is_popular_stays_through_a_walk_of_rare_ones() -> None:
+def test_popular_models_stay_loaded_through_a_sequence_of_rare_ones() -> None:
     models = [0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 0, 1]
     ours, lru = Ours(3, half_life_s=300), Lru(3)
     trace = trace_of(models)
@@ -97,7 +97,7 @@ def test_what_is_idle_for_too_long_is_a_miss() -> None:
     assert [cache.request(1, now_s) for now_s in (0, 899, 1799, 1800)] == [False, True, False, True]
 
 
-def test_spare_places_are_not_used() -> None:
+def test_headroom_is_not_used() -> None:
     cache = Ours(3, half_life_s=300, headroom=1)
     assert [cache.request(model, at) for at, model in enumerate([1, 2, 3, 2, 1])] == [False, False, False, True, False]
 
@@ -123,7 +123,7 @@ def test_places_that_follow_the_loads_are_given_back_when_loads_are_few() -> Non
     assert len(cache.loaded) == 8
 
 
-def test_with_requests_per_slot_a_quiet_night_makes_nobody_forget() -> None:
+def test_with_requests_per_slot_a_quiet_night_does_not_decay_popularity() -> None:
     """Asked for three times in the evening, then once each in the morning: the favourite is still the favourite."""
     evening, morning = [(0, 0.0), (0, 1.0), (0, 2.0)], [(1, 50_000.0), (2, 50_001.0), (0, 50_002.0)]
     forgetful, paced = Ours(2, 300), Ours(2, 300, requests_per_slot=10)

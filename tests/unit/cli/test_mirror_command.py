@@ -22,7 +22,7 @@ def there(tmp_path: Path) -> Path:
     return tmp_path / "there"
 
 
-def test_once_brings_the_folder_in_step_and_says_so(
+def test_once_synchronizes_the_folder_and_reports_it(
     there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = tmp_path / "here"

@@ -25,7 +25,7 @@ async def test_a_caller_reads_no_path_of_triton_and_the_operator_all_of_its_word
     assert any(WORDS in each.outcome for each in harness.journal.latest)
 
 
-async def test_what_the_controller_says_of_a_load_reaches_the_caller(catalog: Catalog) -> None:
+async def test_the_controllers_error_of_a_load_reaches_the_caller(catalog: Catalog) -> None:
     harness = PlacementHarness(catalog, FakeTriton(), max_bytes=1)
     with pytest.raises(LoadFailed, match="no predictor has a budget of more than 1$"):
         await LoadForwarder(harness.placement, SingleReplica()).ensure_loaded("sales_de", 1, harness.call())

@@ -75,7 +75,7 @@ def test_what_has_an_off_is_switched_off_by_zero(name: str) -> None:
     assert getattr(Settings.model_validate({name: 0}), name) == 0
 
 
-def test_something_has_to_be_left_beside_the_spare_room() -> None:
+def test_headroom_of_all_memory_is_refused() -> None:
     for name in ("headroom_percent", "headroom_max_percent"):
         with pytest.raises(ValidationError, match=name):
             Settings.model_validate({name: 100})

@@ -110,7 +110,7 @@ def test_busy_time_is_that_of_executions_and_not_of_requests() -> None:
     assert (nanoseconds, executions, rows) == (240_000_000, 12, 302)
 
 
-def test_goals_are_judged_by_the_median_and_only_where_there_are_figures() -> None:
+def test_goals_are_checked_by_the_median_and_only_where_there_are_figures() -> None:
     rates = ((900.0, 400.0), (700.0, 400.0), (1000.0, 400.0))
     ours = [replace(RUN, round=at, rate=rate) for at, (rate, _) in enumerate(rates)]
     theirs = [replace(RUN, system="ensemble", round=at, rate=rate) for at, (_, rate) in enumerate(rates)]

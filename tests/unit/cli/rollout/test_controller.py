@@ -240,7 +240,7 @@ def test_a_second_interrupt_leaves_it_and_says_what_to_do() -> None:
     assert "interrupted while rolling back; write 3: 100 % into served/de.yaml yourself" in result.reason
 
 
-def test_traffic_that_someone_else_changed_is_left_to_them() -> None:
+def test_traffic_that_another_client_changed_is_left_alone() -> None:
     simulation = Simulation()
     simulation.at[5.0] = lambda: setattr(simulation, "asked", {"2": 100})
     result, _ = run_rollout(simulation)

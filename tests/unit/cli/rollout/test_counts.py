@@ -138,7 +138,7 @@ def test_other_models_do_not_count() -> None:
     assert all(not counts.requests for counts in window.counts().values())
 
 
-def test_no_endpoint_at_all_is_said_with_the_reason() -> None:
+def test_no_endpoint_at_all_is_reported_with_the_reason() -> None:
     def refused() -> str:
         raise ConnectionRefusedError("Connection refused")
 

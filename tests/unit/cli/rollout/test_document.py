@@ -127,7 +127,7 @@ def test_permissions_and_a_link_survive_and_nothing_is_left_beside_it(tmp_path: 
     assert os.listdir(real) == ["both.yaml"]
 
 
-def test_in_force_is_what_the_controller_says(folder: Path) -> None:
+def test_in_force_is_what_the_controller_reports(folder: Path) -> None:
     controller = FakeController({3: 100, 4: 0})
     there = target(folder, controller)
     there.write({"3": 95, "4": 5})

@@ -56,7 +56,7 @@ def test_something_new_is_read_once_it_rests(scanner: Scanner, publish: Publish)
     assert set(folder(scanner, settle=True).versions) == {1, 2}
 
 
-def test_a_removed_model_is_told_at_once_with_what_was_published(
+def test_a_removed_model_is_reported_at_once_with_what_was_published(
     scanner: Scanner, publish: Publish, models: Path
 ) -> None:
     publish("sales_de")
@@ -69,7 +69,7 @@ def test_a_removed_model_is_told_at_once_with_what_was_published(
     assert not french.removed
 
 
-def test_a_removed_version_is_told_as_removed_until_it_is_put_back(scanner: Scanner, publish: Publish) -> None:
+def test_a_removed_version_is_reported_as_removed_until_it_is_put_back(scanner: Scanner, publish: Publish) -> None:
     publish("sales_de", 1)
     second = publish("sales_de", 2)
     before = folder(scanner).versions[2]

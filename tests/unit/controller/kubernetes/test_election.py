@@ -114,7 +114,7 @@ async def test_one_of_two_leads_and_the_other_knows_where() -> None:
         await each.end()
 
 
-async def test_a_clean_end_hands_over_though_the_lease_is_not_over() -> None:
+async def test_a_clean_stop_releases_the_lease_before_it_expires() -> None:
     store = Store()
     first = Replica(store, "a")
     await until(lambda: first.election.is_leader)
@@ -188,7 +188,7 @@ async def test_a_leader_that_cannot_renew_stops_before_anybody_may_follow_and_le
     await replica.end()
 
 
-async def test_a_process_that_stood_still_does_not_take_itself_for_the_leader() -> None:
+async def test_a_process_that_was_suspended_does_not_act_as_the_leader() -> None:
     store = Store()
     replica = Replica(store, "a")
     await until(lambda: replica.election.is_leader)

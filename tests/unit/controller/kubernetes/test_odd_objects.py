@@ -83,7 +83,7 @@ async def test_an_odd_object_leaves_the_others(odd: Any, by_watch: bool) -> None
     await documents.close()
 
 
-async def test_what_is_no_object_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_no_object_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     server = ApiServer()
     documents = KubernetesDocuments(server.api(), "here")
     await documents.start(lambda: None)

@@ -88,7 +88,7 @@ async def test_a_status_is_written_once_and_its_own_echo_is_no_reason_to_write_a
         assert writing.writes() == 1
 
 
-async def test_what_somebody_else_wrote_into_the_status_is_put_right() -> None:
+async def test_a_foreign_change_of_the_status_is_overwritten() -> None:
     async with scene() as (server, writing):
         await server.patch_status(writing.documents.kind, "sales-de", {"status": {"summary": "nonsense"}})
         await settle()

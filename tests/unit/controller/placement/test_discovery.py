@@ -32,7 +32,7 @@ class Dns:
         return found
 
 
-async def test_a_name_stands_for_all_its_addresses_in_a_stable_order(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_resolves_to_all_its_addresses_in_a_stable_order(monkeypatch: pytest.MonkeyPatch) -> None:
     dns = Dns(monkeypatch, triton=["10.0.0.2", "10.0.0.1"])
     discovery = Discovery(["triton:8001"])
     first = await discovery.addresses()
@@ -56,7 +56,7 @@ async def test_an_address_that_two_names_have_is_one_triton(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1:8001", "[::1]:8001", "[fd00::17]:8001"])
-async def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+async def test_an_address_is_not_resolved(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     dns = Dns(monkeypatch)
     assert await Discovery([address]).addresses() == (address,)
     assert dns.asked == []

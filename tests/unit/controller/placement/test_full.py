@@ -70,7 +70,7 @@ async def test_what_is_in_use_may_be_pushed_out_once_it_has_had_its_time(catalog
     assert await harness.ensure("sales_fr") == HERE
 
 
-async def test_a_full_triton_of_pins_says_that_it_needs_more_capacity(models: Path, documents: Path) -> None:
+async def test_a_triton_full_of_pins_reports_that_it_needs_more_capacity(models: Path, documents: Path) -> None:
     for name in ("sales_de", "sales_fr"):
         publish(models, name)
     declare(documents, "sales_fr", {1: 100}, pin=True)
@@ -169,7 +169,7 @@ async def test_a_request_for_a_version_that_is_being_unloaded_loads_it_again(cat
     assert len(triton.loads) == 2
 
 
-async def test_a_triton_too_busy_to_be_looked_at_after_a_load_is_asked_again(catalog: Catalog) -> None:
+async def test_a_triton_too_busy_to_answer_after_a_load_is_asked_again(catalog: Catalog) -> None:
     triton = FakeTriton()
     harness = PlacementHarness(catalog, triton)
     await harness.look()

@@ -103,7 +103,7 @@ async def test_one_success_among_failures_is_enough(catalog: Catalog) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_a_check_that_says_nothing_about_the_model_changes_nothing(catalog: Catalog, error: Exception) -> None:
+async def test_an_inconclusive_check_changes_nothing(catalog: Catalog, error: Exception) -> None:
     harness, triton = await loaded(catalog)
 
     def answer(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -116,7 +116,7 @@ async def test_a_check_that_says_nothing_about_the_model_changes_nothing(catalog
     assert reloads(harness) == []
 
 
-async def test_whoever_finds_it_waits_for_the_reload_and_sixteen_cause_one(catalog: Catalog) -> None:
+async def test_callers_that_find_it_wait_for_the_reload_and_sixteen_cause_one(catalog: Catalog) -> None:
     harness, triton = await loaded(catalog)
     invalid(triton)
     asked = [harness.placement.ensure_loaded(*KEY, harness.call(), HERE) for _ in range(16)]

@@ -94,14 +94,14 @@ def test_it_gets_its_share_again_when_it_has_been_loaded_well() -> None:
     assert gate.decide(asked, ready(3, 4), {}) == TrafficDecision({3: 50, 4: 50})
 
 
-def test_it_does_not_get_its_share_again_because_its_failure_was_forgotten() -> None:
+def test_it_does_not_get_its_share_again_because_its_failure_has_expired() -> None:
     """Else half of the requests fail again, every time that the reason of a failed load is not remembered longer."""
     gate, asked = good({3: 50, 4: 50}), model({3: 50, 4: 50})
     gate.decide(asked, ready(3), BROKEN)
     assert gate.decide(asked, ready(3), {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset({4}))
 
 
-def test_when_nothing_is_known_the_largest_share_stands_for_those_that_are_not_loaded() -> None:
+def test_when_nothing_is_known_the_largest_share_replaces_those_that_are_not_loaded() -> None:
     assert TrafficGate().decide(model({3: 95, 4: 5}), {}, {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset())
 
 
@@ -133,7 +133,7 @@ def test_a_version_of_that_number_with_another_contract_has_to_be_loaded_anew() 
     assert gate.decide(other, ready(3), {}).in_force == {3: 100}
 
 
-def test_models_that_are_gone_are_forgotten() -> None:
+def test_removed_models_are_dropped() -> None:
     gate = good({3: 100})
     gate.prune({"sales_de": None})
     assert gate.decide(model({4: 100}), {}, {}).in_force == {3: 100}

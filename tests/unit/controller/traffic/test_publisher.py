@@ -121,7 +121,7 @@ async def test_a_version_that_does_not_load_leaves_what_was_good_in_force_and_is
     assert model_state.failures == {}
 
 
-async def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_tried_again(
+async def test_a_failure_is_reported_until_a_load_has_succeeded_also_when_it_may_be_tried_again(
     two: tuple[Path, Path],
 ) -> None:
     triton = FakeTriton()
@@ -147,7 +147,7 @@ async def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_
     assert model_state.failures == {}
 
 
-async def test_a_model_that_is_gone_has_no_situation_and_no_place_on_the_board(two: tuple[Path, Path]) -> None:
+async def test_a_removed_model_has_no_state_and_is_not_published(two: tuple[Path, Path]) -> None:
     harness = PublisherHarness(FakeTriton())
     harness.publisher.set_catalog(read(*two))
     harness.publisher.set_catalog(Catalog())

@@ -372,7 +372,7 @@ BASE = (
 
 @given(st.lists(st.tuples(st.integers(0, len(BASE) - 1), st.integers(0, 255)), max_size=4), reads)
 @settings(max_examples=200, deadline=None)
-def test_libnghttp2_says_the_same_of_garbage(changed: list[tuple[int, int]], sizes: list[int]) -> None:
+def test_libnghttp2_decides_the_same_on_random_bytes(changed: list[tuple[int, int]], sizes: list[int]) -> None:
     data = bytearray(BASE)
     for at, byte in changed:
         data[at] = byte

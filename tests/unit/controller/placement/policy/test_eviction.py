@@ -27,11 +27,11 @@ def freed(chosen: list[Candidate]) -> Capacity:
 
 
 def enough(chosen: list[Candidate], deficit: Capacity) -> bool:
-    room = freed(chosen)
-    return room.models >= deficit.models and room.bytes >= deficit.bytes
+    capacity = freed(chosen)
+    return capacity.models >= deficit.models and capacity.bytes >= deficit.bytes
 
 
-def test_the_coldest_go_first() -> None:
+def test_the_coldest_are_evicted_first() -> None:
     there = [occupant("warm", 10, 3), occupant("cold", 10, 1), occupant("hot", 10, 9)]
     assert choose_victims(Capacity(models=2), there) == [("cold", 1), ("warm", 1)]
 
@@ -41,7 +41,7 @@ def test_the_last_use_decides_between_equal_counts() -> None:
     assert choose_victims(Capacity(models=1), there) == [("early", 1)]
 
 
-def test_a_large_one_spares_smaller_and_colder_ones_that_do_not_help() -> None:
+def test_a_large_one_is_evicted_in_place_of_smaller_and_colder_ones_that_do_not_help() -> None:
     there = [occupant("tiny", 1, 0), occupant("large", 100, 1), occupant("hot", 100, 2)]
     assert choose_victims(Capacity(bytes=90), there) == [("large", 1)]
 
@@ -51,7 +51,7 @@ def test_bytes_and_places_can_both_lack_and_then_the_warmer_of_two_stays() -> No
     assert choose_victims(Capacity(models=2, bytes=85), there) == [("a", 1), ("c", 1)]
 
 
-def test_nobody_goes_when_nothing_lacks() -> None:
+def test_nothing_is_evicted_when_nothing_lacks() -> None:
     assert choose_victims(Capacity(), [occupant("a", 10, 0)]) == []
     assert choose_victims(Capacity(), []) == []
 
@@ -83,7 +83,7 @@ def test_who_goes_frees_what_lacks_is_needed_for_it_and_may_go(deficit: Capacity
 
 
 @given(capacities, candidates)
-def test_nobody_colder_could_go_in_place_of_all_that_are_warmer(deficit: Capacity, there: list[Candidate]) -> None:
+def test_no_colder_model_could_replace_the_warmer_victims(deficit: Capacity, there: list[Candidate]) -> None:
     """The warmest that goes is needed: the colder ones that may go would not do, even all together."""
     found = choose_victims(deficit, there)
     if isinstance(found, float) or not found:

@@ -151,7 +151,7 @@ def test_idle_is_the_time_since_the_last_request() -> None:
     assert (popularity.idle_s(A, 130), popularity.idle_s(B, 130)) == (30, math.inf)
 
 
-def test_what_matters_to_no_decision_is_forgotten_and_nothing_else() -> None:
+def test_counts_that_matter_to_no_decision_are_dropped_and_no_others() -> None:
     popularity = Popularity(half_life_s=10)
     popularity.record(A, 1, 0)
     popularity.record(B, 1, 1)
@@ -164,7 +164,7 @@ def test_what_matters_to_no_decision_is_forgotten_and_nothing_else() -> None:
 
 
 @given(histories, st.sampled_from([0, 30, 300]), st.sampled_from([0, 30, 900]))
-def test_forgetting_never_changes_who_goes_first(
+def test_dropped_counts_never_change_the_order_of_eviction(
     history: list[tuple[VersionKey, int, int]], half_life_s: int, idle_ttl_s: int
 ) -> None:
     """Of those that may still be loaded: all of them, when the idle time-to-live is 0, which is none."""

@@ -34,7 +34,7 @@ def test_after_a_change_the_time_starts_anew() -> None:
     assert changes(count, WAITING, 2, 6, 10, 11) == [0, 0, 1]
 
 
-def test_a_look_without_a_queue_starts_the_time_anew() -> None:
+def test_an_observation_without_a_queue_restarts_the_time() -> None:
     count = ReplicaCount(SETTINGS)
     assert changes(count, WAITING, 1, 0, 4) == [0, 0]
     assert changes(count, QUIET, 1, 4.5) == [0]
@@ -62,7 +62,7 @@ def test_going_from_too_busy_to_too_idle_starts_the_time_anew() -> None:
     assert changes(count, IDLE, 2, 4, 63, 64) == [0, 0, -1]
 
 
-def test_versions_are_counted_apart_and_can_be_forgotten() -> None:
+def test_versions_are_counted_separately_and_can_be_dropped() -> None:
     count = ReplicaCount(SETTINGS)
     assert count.change(("other", 1), 1, WAITING, 0) == 0
     assert changes(count, WAITING, 1, 4) == [0]

@@ -69,7 +69,7 @@ def test_more_scans_than_any_encoder_makes_are_refused_by_their_number(apply: An
 
 
 @pytest.mark.usefixtures("decodes_nothing")
-def test_a_fault_of_the_last_header_is_told_before_a_pixel_is_decoded(apply: Any, files: Any) -> None:
+def test_a_fault_of_the_last_header_is_reported_before_a_pixel_is_decoded(apply: Any, files: Any) -> None:
     with pytest.raises(InvalidInput, match="row 2: 3 bytes that are neither"):
         apply(DECODE, image=files(png(PICTURE), jpeg(PICTURE), b"abc"))
 
