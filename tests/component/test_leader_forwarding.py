@@ -24,7 +24,7 @@ from triptych.protocol.call import Call
 
 
 class FakeLeadership:
-    """Who leads, as a test says."""
+    """The leader that a test has set."""
 
     def __init__(self, leader_address: str = "", in_charge: bool = False) -> None:
         self.leader_address, self.in_charge = leader_address, in_charge

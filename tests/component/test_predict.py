@@ -1,4 +1,4 @@
-"""Preprocess's calls to Triton, over a real socket: the next holder, the least busy one, and none cancelled."""
+"""Preprocess's calls to Triton, over a real socket: the next replica, the least busy one, and none cancelled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GONE = "Request for unknown model: 'm' version 1 is not at ready state"
 
 
 class Server:
-    """A gRPC server with one method, that a test lets answer, wait, or refuse."""
+    """A gRPC server with one method; the test decides whether it answers, waits or refuses."""
 
     def __init__(self) -> None:
         self.calls = self.cancelled = self.answered = 0

@@ -1,4 +1,4 @@
-"""With mutual TLS the controller keeps places for callers whose certificate bears the name of a stage."""
+"""With mutual TLS the controller reserves slots for callers whose certificate has the name of a stage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 
 def mutual(authority: trustme.CA, folder: Path, **more: Any) -> dict[str, Any]:
-    """Settings of a controller that lets in who has a certificate of the authority."""
+    """Settings of a controller that accepts callers with a certificate of the authority."""
     issued = authority.issue_cert("127.0.0.1")
     files = {
         "tls_cert": issued.cert_chain_pems[0],
@@ -68,7 +68,7 @@ async def channel_of(
 
 
 async def full(call: Awaitable[Any]) -> str:
-    """The sentence of a refusal for want of places."""
+    """The text of a refusal because all slots are taken."""
     with pytest.raises(aio.AioRpcError) as caught:
         await call
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -60,7 +60,7 @@ def features(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(features: Path, tmp_path: Path) -> Iterator[StartBackend]:
-    """Starts a backend in front of a chain, and gives the way to ask it."""
+    """Start a backend in front of a chain, and return a function that calls it."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(chain: str, **settings: str) -> Get:

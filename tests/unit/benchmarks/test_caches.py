@@ -30,7 +30,7 @@ def naive_lru(models: list[int], places: int) -> list[bool]:
 
 
 def most_hits(models: list[int], places: int) -> int:
-    """Every choice of who goes, tried: the loaded sets that can be reached, each with its most hits."""
+    """Try every eviction: the loaded sets that can be reached, each with its largest number of hits."""
     reached: dict[frozenset[int], int] = {frozenset(): 0}
     for model in models:
         after: dict[frozenset[int], int] = {}
@@ -124,7 +124,7 @@ def test_places_that_follow_the_loads_are_given_back_when_loads_are_few() -> Non
 
 
 def test_with_requests_per_slot_a_quiet_night_does_not_decay_popularity() -> None:
-    """Asked for three times in the evening, then once each in the morning: the favourite is still the favourite."""
+    """After three requests in the evening and one each in the morning, the most popular model is the same."""
     evening, morning = [(0, 0.0), (0, 1.0), (0, 2.0)], [(1, 50_000.0), (2, 50_001.0), (0, 50_002.0)]
     forgetful, paced = Ours(2, 300), Ours(2, 300, requests_per_slot=10)
     for cache, expected in ((forgetful, False), (paced, True)):

@@ -1,4 +1,4 @@
-"""The simulated Triton answers as a real one, as far as it is asked: through the controller's own client."""
+"""The simulated Triton answers the controller's client as a real one does."""
 
 from __future__ import annotations
 

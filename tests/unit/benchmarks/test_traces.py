@@ -1,4 +1,4 @@
-"""The traces are what they are called."""
+"""The traces have the properties of their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`triptych mirror`: what it says, and how it ends."""
+"""`triptych mirror`: its output, and its exit status."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_help_shows_how_it_is_used_and_the_command_line_lists_it() -> None:
 
 
 class Looks(Mirror):
-    """Ends the command after so many looks, each of which can be prepared."""
+    """End the command after so many scans, each of which can be prepared."""
 
     def __init__(self, store: InMemoryStore, folder: Path, stop: threading.Event, looks: int) -> None:
         super().__init__(store, folder, whole=True)

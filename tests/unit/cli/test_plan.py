@@ -1,4 +1,4 @@
-"""`triptych plan`: its queues against known values, plans that meet their targets, and the costs that come with it."""
+"""`triptych plan`: its queues against known values, plans that meet their targets, and the installed costs."""
 
 from __future__ import annotations
 

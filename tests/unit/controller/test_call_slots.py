@@ -1,4 +1,4 @@
-"""One peer cannot take all places of watchers or of loads, and many peers cannot keep the stages out."""
+"""One peer cannot take all slots of watchers or of loads, and many peers cannot exclude the stages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_peer_is_its_host_whatever_its_port(peer: str, host: str) -> None:
 
 
 def test_names_of_a_certificate_are_those_that_grpc_gives() -> None:
-    """A connection of `ssl` through memory; the contract tests hold the same for grpc.aio."""
+    """A connection of `ssl` through memory; the component tests check the same with grpc.aio."""
     authority = trustme.CA()
     server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(server)

@@ -1,4 +1,4 @@
-"""Every decision once: a log line with the facts, the latest for `top`, and whoever listens."""
+"""Every decision once: a log line with the facts, the latest for `top`, and each listener."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments: when another one is due. That they can be made is shown by every test that runs in one."""
+"""Environments: the conditions for another one. Every test that runs in one shows that they can be made."""
 
 from __future__ import annotations
 

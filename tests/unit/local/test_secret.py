@@ -1,4 +1,4 @@
-"""A secret is taken out of the process list once its process has read it."""
+"""A secret is removed from the process list once its process has read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches form under load, and a request alone waits for nothing."""
+"""Batches form under load, and a lone request is sent at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Request:
 
 
 class Executions:
-    """Gathers batches and answers them when the test says so: with each request's name, in capitals."""
+    """Collect batches and answer them when the test decides: with each request's name, in capitals."""
 
     def __init__(
         self, max_in_flight: int = 2, max_wait_s: float = LONG_S, max_rows: int = 100, max_bytes: int = 1000
@@ -59,7 +59,7 @@ class Executions:
 
 
 async def turn() -> None:
-    """Lets everything happen that needs no time."""
+    """Run all tasks that do not wait for time."""
     for _ in range(5):
         await asyncio.sleep(0)
 

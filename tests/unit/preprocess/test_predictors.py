@@ -38,7 +38,7 @@ class Tritons:
 
 
 class Controller:
-    """Where the version is, however often it is asked."""
+    """A controller that always names the same predictors of the version."""
 
     def __init__(self, *predictors: str, refusal: BaseException | None = None) -> None:
         self.predictors, self.refusal, self.asked = predictors, refusal, list[tuple[str, ...]]()

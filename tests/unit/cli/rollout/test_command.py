@@ -1,4 +1,4 @@
-"""The command line: what does not fit together is refused with a sentence, and nothing is changed."""
+"""The command line: contradictory options are refused with a sentence, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from triptych_cli.rollout.metrics.pods import _addresses, _stage_samples
 
 @pytest.fixture(autouse=True)
 def _own_signals() -> Iterator[None]:
-    """The command takes SIGTERM for an interrupt, which the test runner shall not."""
+    """Restore the handler of SIGTERM, which the command treats as an interrupt."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)

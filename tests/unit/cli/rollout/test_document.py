@@ -1,4 +1,4 @@
-"""The document of a rollout: rewrite_traffic with its comments, in one step, and never over someone else's change."""
+"""The document of a rollout is rewritten atomically, with its comments, and never over another client's change."""
 
 from __future__ import annotations
 

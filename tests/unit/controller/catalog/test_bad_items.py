@@ -41,7 +41,7 @@ def scan(scanner: Scanner, *, settle: bool = False) -> dict[str, ScannedModel]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root reads everything, so a test that runs as root gives that up for a while."""
+    """Give up root for a while, since root may read everything."""
     if os.geteuid():
         yield
         return
@@ -56,7 +56,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A models' folder that any user may read, for those of pytest are closed."""
+    """A folder of models that any user may read, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
@@ -256,7 +256,7 @@ def test_a_file_where_a_version_would_be_is_noted(models: Path, publish: Publish
 
 @pytest.mark.parametrize("name", ["v1", "01", "0", "1.0", "latest"])
 def test_a_folder_that_is_meant_for_a_version_is_noted(models: Path, publish: Publish, name: str) -> None:
-    """tensorflow/serving#1250: versions of other names are not found, and nobody says why."""
+    """tensorflow/serving#1250: versions of other names are not found, and no message gives the reason."""
     publish("sales_de").rename(models / "sales_de" / name)
     found = scan(Scanner(models, None))["sales_de"]
     assert found.warnings == (f"{models}/sales_de/{name}: is no version; want a whole number from 1",)
@@ -275,7 +275,7 @@ def test_a_model_that_never_was_valid_is_dropped_when_it_is_gone(models: Path, p
 def test_a_folder_that_goes_away_while_it_is_read_ends_nothing(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
-    """MLServer#657: a folder that disappears during a look."""
+    """MLServer#657: a folder that disappears during a scan."""
     publish("sales_de")
     publish("bad")
     scandir = os.scandir

@@ -1,4 +1,4 @@
-"""From folders and documents to the catalog: what receives traffic, and what a fault takes out of it."""
+"""The catalog of folders and documents: versions with traffic, and versions that a fault leaves out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Publish = Callable[..., Path]
 
 @pytest.fixture
 def read(models: Path, documents: Path) -> Read:
-    """Reads both folders anew, after an earlier catalog if one is given."""
+    """Read both folders again, after an earlier catalog if one is given."""
     scanner = Scanner(models, documents)
 
     def scan(previous: Catalog | None = None, serve_undeclared: bool = True) -> Catalog:

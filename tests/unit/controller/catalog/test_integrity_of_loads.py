@@ -140,7 +140,7 @@ async def test_a_version_that_was_loaded_once_may_not(scanner: Scanner, publish:
 async def test_a_load_of_another_version_does_not_make_triton_read_the_changed_one(
     scanner: Scanner, publish: Publish
 ) -> None:
-    """Triton reads every version that it is told to keep again once one of their files was written."""
+    """A load makes Triton read all its versions of the model again if one of their files was written."""
     first = publish("sales_de", 1)
     publish("sales_de", 2)
     catalog, triton = catalog_of(scanner), FakeTriton()
@@ -170,7 +170,7 @@ async def test_an_unload_of_another_version_does_not_either(scanner: Scanner, pu
 async def test_nor_does_one_beside_a_version_that_has_not_passed_its_warm_up(
     scanner: Scanner, publish: Publish
 ) -> None:
-    """Triton has it, though no request is sent to it, and would read its changed files."""
+    """Triton holds the version, though no request is sent to it, and would read its changed files."""
     first = publish("sales_de", 1)
     publish("sales_de", 2)
     catalog, triton = catalog_of(scanner), FakeTriton()

@@ -1,4 +1,4 @@
-"""Reading the folders: what is new is picked up, what was published stays, what is half there waits."""
+"""Scans of folders: new versions are found, published ones stay, incomplete ones wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the catalog comes from: folders, and documents from elsewhere."""
+"""Sources of the catalog: folders, and documents from elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Publish = Callable[..., Path]
 
 
 class Elsewhere:
-    """Documents that are set by hand."""
+    """Documents that the test sets."""
 
     def __init__(self) -> None:
         self.documents: tuple[Document, ...] = ()

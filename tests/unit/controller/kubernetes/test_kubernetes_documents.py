@@ -1,4 +1,4 @@
-"""ServedModels followed by list and watch: what changes is told, and what is lost stays in force."""
+"""ServedModels followed by list and watch: changes are reported, and objects stay in force without the server."""
 
 from __future__ import annotations
 

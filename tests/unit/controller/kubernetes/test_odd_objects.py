@@ -108,7 +108,7 @@ async def test_an_object_of_a_thousand_faults_has_a_few_and_says_how_many_more()
 
 
 class Answers:
-    """A client whose list and watch answer what they are told to."""
+    """A client whose list and watch return the answers that the test sets."""
 
     def __init__(self, listed: Any = None, chunks: tuple[bytes, ...] = ()) -> None:
         self._listed, self._chunks = listed, chunks

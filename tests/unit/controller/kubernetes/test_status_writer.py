@@ -1,4 +1,4 @@
-"""Writing status and events: only what changed, as soon as it may be, and again after a failure."""
+"""Status and events are written only on changes, as early as the limit allows, and again after a failure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fakes.api_server import ApiServer, Json, settle, spec
 
 
 class Writing:
-    """A writer that leads, over a server in memory; what is in force is set by hand."""
+    """A writer that leads, over a server in memory; the test sets the model state."""
 
     def __init__(self, server: ApiServer) -> None:
         self.server, self.ready = server, 1
@@ -46,7 +46,7 @@ class Writing:
         await self.documents.close()
 
     def read(self, *problems: tuple[Reason, str]) -> None:
-        """A catalog of what is there now."""
+        """Build a catalog of the present files."""
         models, document_results = {}, {}
         for item in self.documents.now():
             assert isinstance(item, Document)

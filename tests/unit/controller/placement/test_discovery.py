@@ -1,4 +1,4 @@
-"""Which Tritons there are: all addresses of each name, in a stable order, and the last ones known when DNS is away."""
+"""Discovery of Tritons: all addresses of each name, in a stable order; the last known ones if DNS does not answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controller.placement.discovery import Discovery
 
 
 class Dns:
-    """Answers in place of the resolver: addresses by name; what is not there cannot be resolved."""
+    """Fake of the resolver: addresses by name; other names cannot be resolved."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **hosts: Sequence[str]) -> None:
         self.hosts: dict[str, Sequence[str]] = dict(hosts)
@@ -106,7 +106,7 @@ async def test_a_name_that_was_never_resolved_has_no_addresses_yet(monkeypatch: 
 async def test_a_name_that_cannot_be_one_is_reported_and_the_others_go_on(
     host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By the real resolver, which says so in another way."""
+    """Use the real resolver, whose error differs."""
     with caplog.at_level(logging.WARNING):
         assert await Discovery([f"{host}:8001", "10.0.0.2:8001"]).addresses() == ("10.0.0.2:8001",)
     assert [vars(record)["predictor"] for record in caplog.records] == [f"{host}:8001"]

@@ -1,4 +1,4 @@
-"""All Tritons together: where a model belongs, who has it, and what is reported when one comes or goes."""
+"""All Tritons together: preferred and present replicas of a model, and reports of added and removed Tritons."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_model_has_an_order_of_all_tritons_whatever_order_they_are_known_in(
 def test_when_a_triton_goes_the_order_of_the_others_stays(
     there: tuple[str, ...], model: str, data: st.DataObject
 ) -> None:
-    """So only the models that it had move, and each of them to the next in its order."""
+    """Only models of the removed Triton move, each to the next Triton in its order."""
     gone = data.draw(st.sampled_from(there))
     left = tuple(each for each in there if each != gone)
     assert rendezvous(model, left) == tuple(each for each in rendezvous(model, there) if each != gone)

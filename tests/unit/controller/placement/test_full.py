@@ -1,4 +1,4 @@
-"""Load on request into a Triton that is full: who goes, who waits, who is refused."""
+"""Load on request into a Triton that is full: evictions, waits and refusals."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ async def test_two_versions_of_one_model_make_capacity_for_each_other(catalog: C
 
 
 async def test_a_model_that_triton_loads_for_ever_does_not_keep_the_turn_of_others(catalog: Catalog) -> None:
-    """Somebody before us asked for it, and it hangs: with two turns, two such models would stop every load."""
+    """A load of another client hangs. If it took one of two slots, two such models would stop every load."""
 
     class Hangs(FakeTriton):
         async def index(self, *, whole: bool) -> Index:
@@ -266,7 +266,7 @@ async def test_a_model_that_triton_loads_for_ever_does_not_keep_the_turn_of_othe
 
 
 async def test_a_process_that_ends_while_it_is_loaded_is_given_a_second_chance(catalog: Catalog) -> None:
-    """triton#5381: the kernel ends it for want of memory, which is there again a moment later."""
+    """triton#5381: the kernel kills it when memory is short, and the memory is free again a moment later."""
 
     class Dies(FakeTriton):
         times = 1

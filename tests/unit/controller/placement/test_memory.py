@@ -1,4 +1,4 @@
-"""Bytes of a version: measured before declared before estimated, and measured only where that can be reported."""
+"""Bytes of a version: measured before declared before estimated, and measured only if the figure is reliable."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_estimate_follows_its_stated_rule(file_bytes: int, factor: float, ba
 
 
 class Clocked:
-    """A meter that looks every second."""
+    """A meter that observes every second."""
 
     def __init__(self) -> None:
         self.meter, self.now_s = MemoryMeter(), 1000.0
@@ -110,7 +110,7 @@ def test_a_version_takes_what_the_memory_grew_by_from_rest_to_rest() -> None:
 
 
 def test_the_memory_before_is_that_of_the_last_idle_observation() -> None:
-    """Requests make a Triton's memory grow too, and that is no version's."""
+    """Requests make a Triton's memory grow too, and that growth belongs to no version."""
     clocked = Clocked()
     clocked.scan(A, used=5 * GB, seconds=SETTLED)
     clocked.scan(A, used=6 * GB)
@@ -139,7 +139,7 @@ def test_a_load_or_unload_in_between_restarts_the_idle_period() -> None:
 
 
 def test_an_empty_triton_that_was_never_observed_is_not_idle_yet() -> None:
-    """Its memory may still be that of what was unloaded a moment ago."""
+    """Memory may still include a version that was just unloaded."""
     clocked = Clocked()
     clocked.scan(used=50 * GB)
     clocked.scan(used=GB)
@@ -268,7 +268,7 @@ def test_without_a_listener_no_memory_is_reported() -> None:
 async def test_a_budget_that_comes_from_the_gpu_stays_when_its_metrics_do_not_answer(
     models: Path, publish: Publish
 ) -> None:
-    """Else a slow answer of the metrics takes every limit away, and Triton runs out of memory."""
+    """Otherwise a slow answer of the metrics would remove every limit, and Triton would run out of memory."""
     publish("sales_de")
     triton = FakeTriton()
     harness = PlacementHarness(read(models), triton, gpu_percent=50)

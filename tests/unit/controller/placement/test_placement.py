@@ -1,4 +1,4 @@
-"""Load on request: one load however many wait, none twice, none for ever, none that holds up another."""
+"""Load on request: one load for any number of callers, none twice, none for ever, none that delays another."""
 
 from __future__ import annotations
 

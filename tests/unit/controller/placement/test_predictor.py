@@ -1,4 +1,4 @@
-"""One Triton's bookkeeping: what it says that it has just loaded, and how much each version is used."""
+"""One Triton's bookkeeping: versions that it has just loaded, and the use of each version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DE = ("sales_de", 1)
 
 
 class SlowIndex(FakeTriton):
-    """Its index says what held when it was asked, and says it when told to."""
+    """A Triton whose index has the state at the time of the call, and answers when the test allows it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A version that Triton says is ready and that cannot run: it is loaded anew, with a limit, and nobody else is."""
+"""A version that Triton reports as ready and that cannot run is loaded again, with a limit, and no other is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEAD = "Stub process 'sales_de_0_0' is not healthy."
 
 
 def invalid(triton: FakeTriton, *, for_good: bool = False, words: str = DEAD) -> None:
-    """The version's process is gone: a new one, which the next load starts, is well unless `for_good`."""
+    """End the version's process; the next load starts one that works, unless `for_good`."""
     loads = len(triton.loads)
 
     def answer(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -32,13 +32,13 @@ def invalid(triton: FakeTriton, *, for_good: bool = False, words: str = DEAD) ->
 
 
 def count(triton: FakeTriton, good: int, bad: int, key: VersionKey = KEY) -> None:
-    """So many more requests of callers."""
+    """Count so many more requests of callers."""
     old = triton.requests.get(key, Count())
     triton.requests[key] = Count(requests=old.requests + good + bad, failures=old.failures + bad)
 
 
 async def checked(harness: PlacementHarness) -> None:
-    """A look, and time for the checks that it starts and what follows from them."""
+    """Observe once, and wait for the checks that it starts and their results."""
     await harness.look()
     while harness.placement.reconciler.repair._checks:
         await asyncio.sleep(0.01)
@@ -74,7 +74,7 @@ async def test_a_version_that_answers_only_with_failures_is_loaded_anew_and_no_o
 
 
 async def test_bad_input_of_one_caller_gets_nothing_loaded_anew(catalog: Catalog) -> None:
-    """The model answers a made-up row, so what fails is the caller's own."""
+    """The model answers a made-up row, so the fault is in the caller's request."""
     harness, triton = await loaded(catalog)
     for _ in range(20):
         count(triton, 0, 50)
@@ -203,7 +203,7 @@ async def test_a_triton_that_went_away_leaves_nothing_behind(catalog: Catalog) -
 
 
 async def test_a_version_is_not_ready_when_it_runs_nowhere(catalog: Catalog) -> None:
-    """kserve#1791, triton#8604: what answers only with faults says READY."""
+    """kserve#1791, triton#8604: a model that answers only with errors is reported as READY."""
     tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
     harness = PlacementHarness(catalog, *tritons, reload_backoff_s=1000, reload_backoff_max_s=1000)
     for triton in tritons:

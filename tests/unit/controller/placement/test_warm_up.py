@@ -1,4 +1,4 @@
-"""The warm-up: what Triton has loaded takes no request before it has answered made-up rows as its contract says."""
+"""The warm-up: a loaded version gets no request before it has answered made-up rows as its contract declares."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DE, NEW = ("sales_de", 1), ("sales_de", 2)
 
 
 def bad(answer: Callable[[Array], Mapping[str, Array]], rows: int = 1) -> Answer:
-    """Version 1 is good; version 2 answers so, to requests of at least so many rows."""
+    """Version 1 is good; version 2 gives this answer to requests of at least so many rows."""
 
     def give(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         x = tensors["x"]

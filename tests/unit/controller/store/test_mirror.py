@@ -262,7 +262,7 @@ def test_what_changes_while_it_is_read_is_listed_again(store: InMemoryStore, fol
     store.upload(scratch, "sales_de")
 
     class Written(InMemoryStore):
-        """Somebody writes right after it was listed."""
+        """Another client writes right after the object was listed."""
 
         writes = 1
 

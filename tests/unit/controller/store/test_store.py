@@ -1,4 +1,4 @@
-"""Stores by their URI, what is said when they fail, and where the controller finds its models."""
+"""Stores by their URI, their errors, and the location of the controller's models."""
 
 from __future__ import annotations
 

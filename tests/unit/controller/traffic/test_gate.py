@@ -1,4 +1,4 @@
-"""Who really gets traffic: a version that is good keeps it until all new ones have been loaded well."""
+"""The traffic in force: a good version keeps its share until all new ones have been loaded."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_it_gets_its_share_again_when_it_has_been_loaded_well() -> None:
 
 
 def test_it_does_not_get_its_share_again_because_its_failure_has_expired() -> None:
-    """Else half of the requests fail again, every time that the reason of a failed load is not remembered longer."""
+    """Otherwise half of the requests fail again whenever the reason of a failed load expires."""
     gate, asked = good({3: 50, 4: 50}), model({3: 50, 4: 50})
     gate.decide(asked, ready(3), BROKEN)
     assert gate.decide(asked, ready(3), {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset({4}))
@@ -182,7 +182,7 @@ def test_a_dark_launch_does_not_get_traffic_while_another_version_answers() -> N
 
 
 def test_every_version_that_lacks_its_share_says_why() -> None:
-    """Also one that is loaded and waits for another one of the same document."""
+    """The same holds for a loaded version that waits for another one of the same document."""
     held = good({3: 100}).decide(model({4: 50, 5: 50}), ready(3, 4), {}).held_back
     assert set(held) == {4, 5}
     assert held[4] != held[5] == WAITING
@@ -286,7 +286,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(number=st.sampled_from(VERSIONS))
     def remove(self, number: int) -> None:
-        """As the catalog does: what a document names is kept."""
+        """Keep versions that a document names, as the catalog does."""
         if number not in self.asked:
             self.versions.discard(number)
             self.ready.discard(number)

@@ -1,4 +1,4 @@
-"""Catalog, gate and placement together, as the stages see them."""
+"""Catalog, gate and placement together, as published to the stages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from triptych.protocol.call import Call
 
 
 class PublisherHarness:
-    """All of the controller that does not read files or listen."""
+    """The controller without files and without a server."""
 
     def __init__(self, *tritons: FakeTriton, **limits: Any) -> None:
         metrics, self.journal, self.now = ControllerMetrics(CollectorRegistry()), Journal(), 0.0
@@ -198,7 +198,7 @@ async def test_what_is_pinned_stays_loaded_while_a_new_version_fails(two: tuple[
 
 
 class Killed(FakeTriton):
-    """A load of version 2 kills the process; it is back, empty, at once."""
+    """A load of version 2 kills the process, which restarts empty at once."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address)

@@ -173,7 +173,7 @@ steps = st.lists(
 @settings(max_examples=50, deadline=None)
 @given(steps)
 async def test_a_watcher_that_applies_the_updates_in_order_has_what_was_published_last(steps: list[Any]) -> None:
-    """However seldom the watcher looks."""
+    """Memory is bounded however rarely the watcher reads."""
     watch_hub, truth = make_board(), dict[str, cp.Model]()
     watch_hub.publish({})
     streams, copies = [watch(watch_hub), watch(watch_hub)], [dict[str, cp.Model](), dict[str, cp.Model]()]

@@ -1,4 +1,4 @@
-"""Both halves of the work, from the contract alone."""
+"""Pre- and postprocessing by the contract alone."""
 
 from __future__ import annotations
 

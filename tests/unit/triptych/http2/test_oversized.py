@@ -1,4 +1,4 @@
-"""Header fields that libnghttp2 does not take are left out; all others pass, and the tables of HPACK stay in step."""
+"""Header fields that libnghttp2 does not accept are left out; all others pass, and the tables of HPACK stay equal."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_no_more_than_a_frame_is_held() -> None:
 
 
 def ended(data: bytes) -> tuple[list[str], bytes]:
-    """The events of libnghttp2, and what it answers."""
+    """The events of libnghttp2, and its answers."""
     connection, names = server(), []
     try:
         connection.receive_data(PREFACE + frame(SETTINGS, 0, 0, b"") + data)

@@ -1,4 +1,4 @@
-"""The server's side of a connection, without a socket, with callers that leave things half done."""
+"""The server's side of a connection, without a socket, with callers that stop halfway."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_a_message_that_is_unpacked_when_its_caller_leaves_releases_its_by
 )
 @leaves_nothing
 async def test_a_second_message_of_a_unary_call_ends_it_at_once(pieces: tuple[bytes, ...]) -> None:
-    """Empty messages had no end: each began a new pace, and took five bytes of room."""
+    """Empty messages had no limit: each restarted the minimum rate, and took five bytes of the limit in flight."""
     caller = Caller(server := serve())
     await caller.send(opening(), begun("/x"), *[frame(DATA, 0, 1, piece) for piece in pieces])
     assert caller.fields["grpc-message"] == "want one message, got 2"

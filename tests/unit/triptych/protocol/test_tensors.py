@@ -1,4 +1,4 @@
-"""The protocol's tensors: round trips, and what is refused."""
+"""The protocol's tensors: round trips and refusals."""
 
 from __future__ import annotations
 

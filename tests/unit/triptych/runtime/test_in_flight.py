@@ -1,4 +1,4 @@
-"""Bytes that are held at once: what has in_flight_bytes, what has not, and what is on its way in."""
+"""Bytes in flight: messages within the limit, messages over it, and messages that are arriving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: what is read, and what stops the start."""
+"""Settings: their sources, and values that stop the start."""
 
 import pytest
 from pydantic import ValidationError

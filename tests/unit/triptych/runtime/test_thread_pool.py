@@ -118,7 +118,7 @@ async def test_work_that_somebody_waits_for_is_not_cancelled_by_that_of_others()
 
 
 class Picture:
-    """Work that cannot be stopped: it has begun, and ends when it is told to."""
+    """Work that cannot be stopped: it has begun, and ends when the test decides."""
 
     def __init__(self) -> None:
         self.begun, self.ends = threading.Event(), threading.Event()
@@ -129,7 +129,7 @@ class Picture:
         return "decoded"
 
     async def abandoned(self, thread_pool: ThreadPool) -> None:
-        """Given up when it has begun; its thread goes on."""
+        """Abandon work that has begun; its thread goes on."""
         task = asyncio.ensure_future(thread_pool.run(self, 1))
         assert await asyncio.to_thread(self.begun.wait, 60)
         task.cancel()

@@ -1,4 +1,4 @@
-"""Who goes to make room: the coldest, no more than needed, and nobody who may not."""
+"""Victims of an eviction: the coldest, no more than needed, and only those that may be evicted."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_who_goes_frees_what_lacks_is_needed_for_it_and_may_go(deficit: Capacity
 
 @given(capacities, candidates)
 def test_no_colder_model_could_replace_the_warmer_victims(deficit: Capacity, there: list[Candidate]) -> None:
-    """The warmest that goes is needed: the colder ones that may go would not do, even all together."""
+    """The warmest victim is needed: all colder candidates together would not free enough."""
     found = choose_victims(deficit, there)
     if isinstance(found, float) or not found:
         return
@@ -135,5 +135,5 @@ def test_of_what_is_not_limited_there_is_no_share() -> None:
 
 @given(st.integers(1, 1000), st.sampled_from([0.0, 5.0, 50.0]))
 def test_headroom_never_takes_the_only_place(models: int, percent: float) -> None:
-    """Else a Triton of one model unloads it as soon as it is quiet, although nobody asks for its place."""
+    """Otherwise a Triton of one model would unload it once it is idle, although no model needs its slot."""
     assert Capacity(models=models).share(percent).models < models

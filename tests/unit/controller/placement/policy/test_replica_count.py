@@ -74,7 +74,7 @@ def test_versions_are_counted_separately_and_can_be_dropped() -> None:
 
 @given(st.floats(0, 50), st.floats(0, 50), st.integers(1, 20))
 def test_a_change_is_never_taken_back_by_the_same_load(waiting: float, running: float, copies: int) -> None:
-    """No copies that come and go in a circle: what asks for one more does not ask for one less with it there."""
+    """The replica count does not oscillate: a load that adds a replica does not remove it again."""
     limits = PlacementSettings(replicas_up_s=0, replicas_down_s=0)
     busy = Concurrency(waiting, waiting + running)
     change = ReplicaCount(limits).change(KEY, copies, busy, 0)
@@ -88,7 +88,7 @@ def test_busy_is_summed_over_the_tritons() -> None:
 
 
 async def test_two_busy_moments_with_quiet_between_them_are_not_a_while(models: Path, publish: Publish) -> None:
-    """A version without requests between two looks is not busy, so its time starts anew."""
+    """A version without requests between two observations is not busy, so its time restarts."""
     publish("sales_de")
     first, second = FakeTriton("a:1"), FakeTriton("b:1")
     harness = PlacementHarness(read(models), first, second, replicas_up_s=5)

@@ -1,4 +1,4 @@
-"""Faults are told with file, line and field."""
+"""Faults are reported with file, line and field."""
 
 from __future__ import annotations
 

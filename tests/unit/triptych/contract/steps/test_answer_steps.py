@@ -1,4 +1,4 @@
-"""From the model's numbers to the answer."""
+"""Steps from the model's outputs to the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures: what is decoded, what is refused, and what each step makes of the pixels."""
+"""Pictures: decoded and refused files, and the result of each step."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ def test_resize_makes_one_array_of_pictures_of_any_size(apply: Any) -> None:
 
 @pytest.mark.parametrize("other", [PICTURE[..., 0], PICTURE.astype(np.float32)])
 def test_resize_refuses_pictures_of_different_kinds(apply: Any, other: Any) -> None:
-    """OpenCV would not write into the row that such a picture is to have: the answer would be zeros."""
+    """OpenCV would not write into the row of such a picture, and the answer would be zeros."""
     step = {"op": "resize", "input": "p", "width": 4, "height": 3}
     with pytest.raises(ContractViolation, match=r"want pictures of one kind, got .* after uint8\[height,width,3\]"):
         apply(step, p=[PICTURE, other])

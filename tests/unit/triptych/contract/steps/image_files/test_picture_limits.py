@@ -109,7 +109,7 @@ OTHERS = [
 @pytest.mark.usefixtures("decodes_nothing")
 @pytest.mark.parametrize(("data", "name"), OTHERS)
 def test_a_known_format_that_is_not_served_is_refused_by_name(apply: Any, files: Any, data: bytes, name: str) -> None:
-    """The decoder never sees it: OpenCV would read most of these."""
+    """The file is refused before the decoder, since OpenCV would read most of these."""
     with pytest.raises(InvalidInput) as caught:
         apply(DECODE, image=files(data))
     want = "input 'image': want a PNG or JPEG file, got row 0: a file of the format "
