@@ -211,10 +211,10 @@ def _tell_cold(seen: Seen, report: Report) -> None:
             rows.append([name, str(len(ms)), *(f"{np.percentile(ms, q):.0f} ms" for q in (50, 90, 99))])
     report.table("Requests that met a cold model (goal: 50 ms beyond the load)", ["", "n", "p50", "p90", "p99"], rows)
     report.text(
-        "A Triton loads two models at once (`CONTROLLER_MAX_CONCURRENT_LOADS`): a third waits for its turn. As many "
-        "places are spare as loads come while one unload runs, and some for bursts: when they are taken, a load waits "
-        "for an unload, which takes Triton a second. The load is Triton's answer to it and its word that the version "
-        "is ready; beyond it is everything else, the first inference too."
+        "A Triton loads two models at once (`CONTROLLER_MAX_CONCURRENT_LOADS`): a third waits in the queue. Headroom "
+        "has slots for the loads that come during one unload, and more for bursts. Once they are taken, a load waits "
+        "for an unload, which takes Triton a second. The time of a load ends when Triton's index has the version as "
+        "ready; everything else is beyond the load, the first inference too."
     )
     report.figures("cold", figures)
 

@@ -295,7 +295,7 @@ async def test_one_host_has_a_limit_of_watchers_and_gets_its_place_back_when_one
         assert "2 watchers follow the catalog from 127.0.0.1, the limit for one peer" in reported
         await streams.pop().aclose()  # type: ignore[attr-defined]
         async with asyncio.timeout(20):
-            while True:  # the server hears of it a moment later
+            while True:  # the server notices it a moment later
                 try:
                     await anext(system.updates())
                     break

@@ -28,9 +28,9 @@ from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 
 SALES = sorted(path.name for path in (ROOT / "model-repository").glob("sales_forecast_*"))
-NO_SPARE = {"CONTROLLER_HEADROOM_PERCENT": "0", "CONTROLLER_HEADROOM_MAX_PERCENT": "0"}
+NO_HEADROOM = {"CONTROLLER_HEADROOM_PERCENT": "0", "CONTROLLER_HEADROOM_MAX_PERCENT": "0"}
 
-# The kernel ends in this way whoever takes more memory than there is.
+# The kernel kills a process in this way when it takes more memory than there is.
 EATS_MEMORY = """\
 import os, signal
 
@@ -113,7 +113,7 @@ def test_a_model_not_used_for_a_while_is_off_loaded_and_comes_back_on_request(ma
 
 
 def test_requests_for_a_model_are_answered_while_another_is_loaded_and_unloaded(make_chain: MakeChain) -> None:
-    limits = {"CONTROLLER_MAX_MODELS": "2", "CONTROLLER_BUSY_S": "0.5", **NO_SPARE}
+    limits = {"CONTROLLER_MAX_MODELS": "2", "CONTROLLER_BUSY_S": "0.5", **NO_HEADROOM}
     chain = make_chain(variables=limits)
     caller = caller_of(chain)
     with Load(caller, infer_request(SALES[0], sales()), callers=2) as load:
@@ -126,7 +126,7 @@ def test_requests_for_a_model_are_answered_while_another_is_loaded_and_unloaded(
 
 
 def test_hot_models_that_do_not_fit_are_refused_with_a_hint_and_the_others_are_served(make_chain: MakeChain) -> None:
-    limits = {"CONTROLLER_MAX_MODELS": "1", "CONTROLLER_CAPACITY_WAIT_S": "0.1", **NO_SPARE}
+    limits = {"CONTROLLER_MAX_MODELS": "1", "CONTROLLER_CAPACITY_WAIT_S": "0.1", **NO_HEADROOM}
     chain = make_chain(variables=limits)
     caller = caller_of(chain)
     with Load(caller, infer_request(SALES[0], sales()), callers=2) as load, pytest.raises(grpc.RpcError) as caught:

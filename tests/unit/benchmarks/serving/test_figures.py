@@ -137,7 +137,7 @@ def test_grouped_has_goals_of_its_own() -> None:
 def test_the_overview_has_a_column_for_ordinary_load(tmp_path: Path) -> None:
     runs = [replace(RUN, workload="W5", point="Poisson, 30 %", system=name, p50_ms=p50) for name, p50 in SYSTEMS]
     report = Report("serving", "Serving", {}, tmp_path)
-    overview.tell(report, [*runs, RUN])
+    overview.add_to(report, [*runs, RUN])
     report.write()
     lines = (tmp_path / "results.md").read_text().splitlines()
     assert "| system | p50 at 30 % load | requests/s, 64 callers |" in lines

@@ -1,4 +1,4 @@
-"""Analysis of a rollout: equal versions are rarely rolled back, clearly worse ones always, at any number of requests."""
+"""Analysis of a rollout: equal versions are rarely rolled back, clearly worse ones always, by any number of calls."""
 
 from __future__ import annotations
 

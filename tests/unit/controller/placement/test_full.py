@@ -33,7 +33,7 @@ async def test_the_coldest_makes_capacity_and_its_capacity_is_free_only_when_the
     caller = harness.ask("sales_it")
     await asyncio.sleep(0.15)
     assert models_of(triton.unloads) == ["sales_fr"]
-    assert models_of(triton.loads) == ["sales_de", "sales_fr"]  # its room is not free yet
+    assert models_of(triton.loads) == ["sales_de", "sales_fr"]  # its slot is not free yet
     assert "sales_fr" not in harness.placed
     triton.forget.set()
     assert await caller == HERE

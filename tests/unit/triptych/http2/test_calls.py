@@ -29,7 +29,7 @@ class Methods:
     def __init__(self) -> None:
         self.released = asyncio.Event()
         self.finished = 0
-        self.on_settled: Counter[int] = Counter()  # how often each finished call was told its end
+        self.on_settled: Counter[int] = Counter()  # number of notifications of the end by finished call
 
     def handlers(self) -> dict[bytes, Handler]:
         methods = {"echo": self.echo, "hold": self.hold, "fail": self.fail, "repeat": self.repeat}

@@ -123,9 +123,11 @@ def test_a_budget_of_0_is_no_limit() -> None:
     assert Capacity(10**6, 30).excess_over(Capacity(bytes=20)) == Capacity(bytes=10)
 
 
-@pytest.mark.parametrize(("models", "percent", "spare"), [(50, 5, 3), (20, 5, 1), (10, 5, 1), (2, 5, 1), (50, 0, 0)])
-def test_a_share_of_a_limited_number_is_at_least_one_unless_it_is_none(models: int, percent: float, spare: int) -> None:
-    assert Capacity(models=models).share(percent) == Capacity(models=spare)
+@pytest.mark.parametrize(("models", "percent", "headroom"), [(50, 5, 3), (20, 5, 1), (10, 5, 1), (2, 5, 1), (50, 0, 0)])
+def test_a_share_of_a_limited_number_is_at_least_one_unless_it_is_none(
+    models: int, percent: float, headroom: int
+) -> None:
+    assert Capacity(models=models).share(percent) == Capacity(models=headroom)
 
 
 def test_of_what_is_not_limited_there_is_no_share() -> None:
