@@ -270,7 +270,7 @@ def test_models_without_a_servedmodel_are_served_unless_that_is_switched_off(ren
     assert render({"controller": {"serveUndeclared": False}}).environment("controller")[name] == "false"
 
 
-def test_in_a_group_preprocess_knows_the_triton_of_its_own_pod(render: Render) -> None:
+def test_in_grouped_mode_preprocess_knows_the_triton_of_its_own_pod(render: Render) -> None:
     made = render({"mode": "Grouped"})
     assert made.environment("preprocess")["PREPROCESS_OWN_PREDICTOR"] == "$(POD_IP):8001"
     names = [each["name"] for each in made.container("preprocess")["env"]]

@@ -146,7 +146,7 @@ def test_the_services_that_kserve_makes_are_among_the_names(render: Render) -> N
     ],
     ids=str,
 )
-def test_the_controller_keeps_places_for_the_stages_where_it_sees_their_certificates(
+def test_the_controller_reserves_slots_for_the_stages_where_it_sees_their_certificates(
     render: Render, values: dict[str, Any], reserved: bool
 ) -> None:
     names = render(values).environment("controller").get("CONTROLLER_STAGE_NAMES", "")

@@ -265,7 +265,7 @@ async def test_a_server_that_falls_silent_is_asked_and_then_left() -> None:
 
 
 @leaves_nothing
-async def test_an_address_that_was_away_for_long_is_used_when_it_is_back() -> None:
+async def test_an_address_that_was_unreachable_for_long_is_used_when_it_is_back() -> None:
     """The address is retried when its backoff ends, even without calls and at the longest backoff."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(channel_module, "MAX_BACKOFF_S", channel_module.BACKOFF_S)

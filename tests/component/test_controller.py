@@ -283,7 +283,7 @@ async def test_leaving_ends_the_watchers_and_does_not_wait_for_them(folder: Path
         await leaving
 
 
-async def test_one_host_has_a_limit_of_watchers_and_gets_its_place_back_when_one_leaves(folder: Path) -> None:
+async def test_one_host_has_a_limit_of_watchers_and_gets_a_slot_back_when_one_leaves(folder: Path) -> None:
     async with running(folder, max_watchers_per_peer=2) as system:
         streams = [system.updates() for _ in range(2)]
         for stream in streams:

@@ -129,7 +129,7 @@ async def test_outside_callers_cannot_take_the_reserved_slots_of_loads(
         await asyncio.gather(waiting, asked)
 
 
-async def test_a_load_by_either_protocol_takes_one_of_the_places(folder: Path) -> None:
+async def test_a_load_by_either_protocol_takes_a_slot(folder: Path) -> None:
     async with running(folder, max_loads_per_peer=1) as system:
         system.triton.may_finish.clear()
         request = pb.RepositoryModelLoadRequest(model_name="sales_de")

@@ -95,7 +95,7 @@ def test_a_version_that_is_uploaded_is_served_without_a_restart(bucket: Bucket, 
     assert version_of(chain, "digits_de") == "1"
 
 
-def test_a_store_that_is_away_takes_nothing_away(bucket: Bucket, chain: LocalStack, tmp_path: Path) -> None:
+def test_an_unreachable_store_removes_nothing(bucket: Bucket, chain: LocalStack, tmp_path: Path) -> None:
     assert version_of(chain, "digits_de") == "1"
     bucket.relay.cut()
     away = f"{bucket.uri}: cannot be read: {bucket.variables['AWS_ENDPOINT_URL']} does not answer"

@@ -86,7 +86,7 @@ def two_tritons(make_chain: MakeChain, **more: Any) -> tuple[LocalStack, dict[st
     return chain, {chain.address(part): part for part in ("predictor", "predictor-2")}
 
 
-def test_more_models_than_places_are_all_answered_and_never_more_are_loaded(make_chain: MakeChain) -> None:
+def test_more_models_than_slots_are_all_answered_and_never_more_are_loaded(make_chain: MakeChain) -> None:
     limits = {"CONTROLLER_MAX_MODELS": "4", "CONTROLLER_BUSY_S": "0", "CONTROLLER_HEADROOM_PERCENT": "25"}
     chain = make_chain(variables=limits)
     caller = caller_of(chain)
@@ -138,7 +138,7 @@ def test_hot_models_that_do_not_fit_are_refused_with_a_hint_and_the_others_are_s
     assert load.refusals == []
 
 
-def test_a_triton_that_dies_under_load_loses_no_request_of_a_model_with_two_copies(make_chain: MakeChain) -> None:
+def test_a_triton_that_crashes_under_load_loses_no_request_of_a_model_with_two_replicas(make_chain: MakeChain) -> None:
     chain, part_of = two_tritons(make_chain, documents={"a.yaml": document(SALES[0], "minReplicas: 2", v1=100)})
     caller = caller_of(chain)
     until(lambda: len(holders(chain, SALES[0])) == 2)
@@ -257,7 +257,7 @@ def test_a_new_version_that_cannot_be_loaded_takes_no_traffic_and_the_reason_is_
     assert all(answer == load.answers[0] for answer in load.answers)  # both versions are the same model
 
 
-def test_a_version_whose_files_are_taken_away_goes_on_being_served(
+def test_a_version_whose_files_are_removed_is_served_on(
     make_chain: MakeChain, copied_models: Callable[..., Path]
 ) -> None:
     models = copied_models("digits_gb", SALES[0])

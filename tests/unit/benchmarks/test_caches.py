@@ -61,7 +61,7 @@ def test_ours_without_a_half_life_is_least_recently_used(models: list[int], plac
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 4))
-def test_no_choice_of_who_goes_has_more_hits_than_belady(models: list[int], places: int) -> None:
+def test_no_choice_of_victims_has_more_hits_than_belady(models: list[int], places: int) -> None:
     cache = Belady(places, models)
     assert sum(cache.request(model, 0.0) for model in models) == most_hits(models, places)
 
@@ -77,7 +77,7 @@ def test_belady_has_at_least_the_hits_of_the_others(
 
 
 @given(requests)
-def test_with_a_place_for_each_only_the_first_request_of_a_model_misses(models: list[int]) -> None:
+def test_with_a_slot_for_each_only_the_first_request_of_a_model_misses(models: list[int]) -> None:
     trace = trace_of(models)
     expected = 1 - len(set(models)) / len(models)
     for cache in (Lru(10), Ours(10, 300), Belady(10, models)):
@@ -102,7 +102,7 @@ def test_headroom_is_not_used() -> None:
     assert [cache.request(model, at) for at, model in enumerate([1, 2, 3, 2, 1])] == [False, False, False, True, False]
 
 
-def test_a_load_waits_when_the_places_of_those_that_went_are_not_free_yet() -> None:
+def test_a_load_waits_when_the_slots_of_the_victims_are_not_free_yet() -> None:
     prompt, late = Ours(2, half_life_s=300, headroom=1, turn_s=0.5), Ours(2, half_life_s=300, headroom=1, turn_s=3.0)
     for cache in (prompt, late):
         for at, model in enumerate([1, 2, 3, 4]):
@@ -111,7 +111,7 @@ def test_a_load_waits_when_the_places_of_those_that_went_are_not_free_yet() -> N
     assert (late.loads, late.waited) == (4, 2)
 
 
-def test_places_that_follow_the_loads_are_given_back_when_loads_are_few() -> None:
+def test_slots_that_follow_the_loads_are_released_when_loads_are_few() -> None:
     cache = Ours(
         10, half_life_s=300, settings=PlacementSettings(headroom_percent=0, headroom_max_percent=50), turn_s=2.0
     )

@@ -39,5 +39,5 @@ def test_the_chain_pays_for_its_stages_and_for_what_is_loaded() -> None:
     assert bill.mib == 2 * 80 + 60 + 2 * 10 + 100 * 30
 
 
-def test_a_triton_pod_more_comes_when_the_places_are_taken() -> None:
+def test_a_triton_pod_is_added_when_the_slots_are_taken() -> None:
     assert this_chain(SIZES, GIVEN, rate=1e9)(101).pods - this_chain(SIZES, GIVEN, rate=1e9)(100).pods == 1

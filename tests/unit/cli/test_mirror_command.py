@@ -86,7 +86,7 @@ class Looks(Mirror):
         return super().refresh()
 
 
-def test_a_store_that_is_away_is_reported_once_tried_again_and_reported_when_it_is_back(
+def test_an_unreachable_store_is_reported_once_tried_again_and_reported_when_it_is_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, stop = InMemoryStore(), threading.Event()

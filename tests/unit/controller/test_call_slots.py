@@ -149,7 +149,7 @@ def test_stages_may_take_every_slot_and_a_released_one_is_free_for_all() -> None
         (Reservation(frozenset({"a"}), 99), 1, 1),
     ],
 )
-def test_the_reserved_share_is_of_all_places_and_at_least_one(reservation: Reservation, most: int, kept: int) -> None:
+def test_the_reserved_share_is_of_all_slots_and_at_least_one(reservation: Reservation, most: int, kept: int) -> None:
     assert reservation.slots(most) == kept
 
 

@@ -27,7 +27,7 @@ def test_a_replica_with_an_ipv6_address_can_be_called_by_its_identity(given: str
 
 
 @pytest.mark.parametrize("text", ["pod-1_", "pod-1_fd00::7", "pod-1_http://a:9002", "pod-1_a:0"])
-def test_an_identity_that_nobody_could_call_stops_the_start(text: str) -> None:
+def test_an_identity_that_no_caller_could_call_stops_the_start(text: str) -> None:
     with pytest.raises(ValidationError, match="identity"):
         Settings(identity=text)
 

@@ -64,7 +64,7 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_request_alone_leaves_at_once_and_others_of_its_turn_go_with_it() -> None:
+async def test_a_lone_request_is_sent_at_once_with_those_of_the_same_turn() -> None:
     executions = Executions()
     first = executions.send("a")
     await turn()
@@ -212,7 +212,7 @@ async def test_each_request_gets_its_own_outcome_of_the_batch() -> None:
     assert not executions.batcher.active_keys
 
 
-async def test_a_deadline_ends_the_wait_and_the_request_joins_no_batch() -> None:
+async def test_a_deadline_ends_the_wait_and_the_request_is_in_no_batch() -> None:
     executions = Executions(max_in_flight=1)
     first = executions.send("a")
     await turn()
@@ -290,7 +290,7 @@ async def test_a_detached_request_goes_on_without_its_caller_and_counts_as_in_fl
 
 
 @pytest.mark.parametrize("others", ["", "b", "bc"], ids=["nobody", "one", "two"])
-async def test_requests_that_joined_one_whose_caller_left_in_the_same_turn_are_answered(others: str) -> None:
+async def test_requests_in_a_batch_with_one_whose_caller_left_in_the_same_turn_are_answered(others: str) -> None:
     executions = Executions(max_in_flight=1)
     executions.go.set()
     first = executions.send("a")

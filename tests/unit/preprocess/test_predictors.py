@@ -71,7 +71,7 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
     return answered_by
 
 
-async def test_where_the_model_cannot_run_the_next_triton_answers_and_nobody_waits(predict: Predict) -> None:
+async def test_where_the_model_cannot_run_the_next_triton_answers_without_a_wait(predict: Predict) -> None:
     tritons, controller = Tritons(a=[LOST], b=[None]), Controller("a", "b")
     assert await predict(tritons, controller, "a", "b") == "b"
     assert (tritons.asked, controller.asked) == (["a", "b"], [])

@@ -104,7 +104,7 @@ def test_traffic_in_one_line_stays_in_one_line() -> None:
     )
 
 
-def test_a_file_that_someone_else_changed_is_left_alone(folder: Path) -> None:
+def test_a_file_that_another_client_changed_is_left_alone(folder: Path) -> None:
     there = target(folder)
     changed = TEXT.replace("{version: 3, percent: 100}", "{version: 2, percent: 100}")
     (folder / "both.yaml").write_text(changed)

@@ -272,7 +272,7 @@ def test_a_model_that_never_was_valid_is_dropped_when_it_is_gone(models: Path, p
 
 
 @pytest.mark.parametrize("left", ["", "config.pbtxt", "1", "1/model.onnx"])
-def test_a_folder_that_goes_away_while_it_is_read_ends_nothing(
+def test_a_folder_that_disappears_while_it_is_read_ends_nothing(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
     """MLServer#657: a folder that disappears during a scan."""

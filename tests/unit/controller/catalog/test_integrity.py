@@ -54,7 +54,7 @@ def test_a_difference_names_a_few_files_and_counts_the_others() -> None:
 # Published when it is whole
 
 
-def test_a_version_is_published_when_everything_below_it_rests(scanner: Scanner, publish: Publish) -> None:
+def test_a_version_is_published_when_no_file_below_it_changes_any_more(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
     config = version.parent / "config.pbtxt"
     config.write_text(config.read_text() + 'default_model_filename: "onnx/model.onnx"')
@@ -68,7 +68,9 @@ def test_a_version_is_published_when_everything_below_it_rests(scanner: Scanner,
     assert folder(scanner, settle=True).versions[1].file_bytes == len(model_file(b"m" * 1000)) + 3000
 
 
-def test_what_is_written_while_a_process_starts_is_recorded_when_it_rests(scanner: Scanner, publish: Publish) -> None:
+def test_what_is_written_while_a_process_starts_is_recorded_when_it_no_longer_changes(
+    scanner: Scanner, publish: Publish
+) -> None:
     model = publish("sales_de") / "model.onnx"
     model.write_bytes(model_file(b"half"))
     found = scanner.scan(settle=False, young_s=60)

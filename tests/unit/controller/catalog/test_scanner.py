@@ -46,7 +46,7 @@ def test_nothing_changed_is_nothing_read(scanner: Scanner, publish: Publish) -> 
     assert scanner.scan() is None
 
 
-def test_something_new_is_read_once_it_rests(scanner: Scanner, publish: Publish) -> None:
+def test_something_new_is_read_once_it_no_longer_changes(scanner: Scanner, publish: Publish) -> None:
     publish("sales_de", 1)
     scan(scanner)
     new = publish("sales_de", 2)

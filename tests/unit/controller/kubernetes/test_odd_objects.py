@@ -133,7 +133,7 @@ def answering(answers: Answers) -> Api:
 KIND = Kind("triptych.dev", "v1alpha1", "here", "servedmodels")
 
 
-async def test_a_list_of_nothing_may_be_null_and_what_is_no_list_is_an_api_server_that_is_away() -> None:
+async def test_a_list_of_nothing_may_be_null_and_what_is_no_list_is_an_unavailable_api_server() -> None:
     """kubernetes_asyncio#379"""
     answer = {"items": None, "metadata": {"resourceVersion": 5}}
     assert await answering(Answers(answer)).list(KIND) == ([], "5")

@@ -95,7 +95,7 @@ async def test_a_foreign_change_of_the_status_is_overwritten() -> None:
         assert server.status("sales-de")["summary"] == "1:100%"
 
 
-async def test_a_change_of_traffic_is_written_at_once_and_tritons_that_come_and_go_are_not() -> None:
+async def test_a_change_of_traffic_is_written_at_once_and_added_and_removed_tritons_are_not() -> None:
     async with scene() as (server, writing):
         writing.ready = 2
         writing.writer.models_changed({"sales_de"})

@@ -41,7 +41,7 @@ async def test_a_name_resolves_to_all_its_addresses_in_a_stable_order(monkeypatc
     assert dns.asked[0] == ("triton", 8001)
 
 
-async def test_pods_come_and_go_with_the_addresses_of_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pods_are_added_and_removed_with_the_addresses_of_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
     dns = Dns(monkeypatch, triton=["10.0.0.1"])
     discovery = Discovery(["triton:8001"])
     await discovery.addresses()

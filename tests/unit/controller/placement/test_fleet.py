@@ -43,7 +43,7 @@ def test_a_model_has_an_order_of_all_tritons_whatever_order_they_are_known_in(
 
 
 @given(addresses, models, st.data())
-def test_when_a_triton_goes_the_order_of_the_others_stays(
+def test_when_a_triton_is_removed_the_order_of_the_others_stays(
     there: tuple[str, ...], model: str, data: st.DataObject
 ) -> None:
     """Only models of the removed Triton move, each to the next Triton in its order."""

@@ -106,7 +106,7 @@ async def test_capacity_is_counted_in_bytes_too(models: Path, documents: Path) -
     assert triton.most_held == 2
 
 
-async def test_a_call_that_waits_for_a_version_keeps_it_from_being_taken_away(catalog: Catalog) -> None:
+async def test_a_call_that_waits_for_a_version_prevents_its_eviction(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.finish.clear()
     harness = PlacementHarness(catalog, triton, max_models=1, headroom_percent=0, busy_s=0, capacity_wait_s=0.2)
@@ -141,7 +141,7 @@ async def test_more_hot_models_than_fit_do_not_push_each_other_out_in_a_circle(m
     assert refused + answered == 120 * len(names)
 
 
-async def test_a_request_for_a_version_that_is_about_to_go_keeps_it(catalog: Catalog) -> None:
+async def test_a_request_for_a_victim_prevents_its_eviction(catalog: Catalog) -> None:
     triton = FakeTriton()
     harness = PlacementHarness(catalog, triton, withdraw_s=5)
     await harness.ensure()
@@ -248,7 +248,7 @@ async def test_two_versions_of_one_model_make_capacity_for_each_other(catalog: C
     assert triton.loaded == {("sales_de", 1)}
 
 
-async def test_a_model_that_triton_loads_for_ever_does_not_keep_the_turn_of_others(catalog: Catalog) -> None:
+async def test_a_model_that_triton_loads_for_ever_does_not_keep_the_slot_of_others(catalog: Catalog) -> None:
     """A load of another client hangs. If it took one of two slots, two such models would stop every load."""
 
     class Hangs(FakeTriton):

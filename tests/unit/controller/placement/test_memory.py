@@ -101,7 +101,7 @@ class Clocked:
 SETTLED = int(SETTLE_S) + 1
 
 
-def test_a_version_takes_what_the_memory_grew_by_from_rest_to_rest() -> None:
+def test_the_memory_of_a_version_is_the_growth_between_two_idle_periods() -> None:
     clocked = Clocked()
     assert clocked.scan(A, used=5 * GB, seconds=SETTLED) == []
     assert clocked.scan(A, used=6 * GB, settled=False) == []

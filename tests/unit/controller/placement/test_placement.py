@@ -156,7 +156,7 @@ async def test_an_unreachable_triton_is_reported_at_once_and_found_when_it_is_ba
     assert await harness.ensure() == HERE
 
 
-async def test_a_triton_that_goes_away_during_a_load_is_no_failure_of_the_model(catalog: Catalog) -> None:
+async def test_a_triton_that_is_removed_during_a_load_is_no_failure_of_the_model(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.finish.clear()
     harness = PlacementHarness(catalog, triton)

@@ -139,7 +139,7 @@ async def test_the_end_of_the_old_process_is_not_waited_for(catalog: Catalog) ->
     assert await harness.placement.ensure_loaded(*KEY, harness.call(), HERE) == HERE
 
 
-async def test_where_another_triton_has_it_nobody_is_refused(catalog: Catalog) -> None:
+async def test_where_another_triton_has_it_no_request_is_refused(catalog: Catalog) -> None:
     tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
     harness = PlacementHarness(catalog, *tritons, reload_backoff_s=100, reload_backoff_max_s=100)
     for triton in tritons:
@@ -190,7 +190,7 @@ async def test_a_version_that_runs_again_is_as_good_as_any(catalog: Catalog) -> 
     assert len(reloads(harness)) == 4
 
 
-async def test_a_triton_that_went_away_leaves_nothing_behind(catalog: Catalog) -> None:
+async def test_a_removed_triton_leaves_no_state(catalog: Catalog) -> None:
     harness, triton = await loaded(catalog, reload_backoff_s=100, reload_backoff_max_s=100)
     invalid(triton, for_good=True)
     await harness.placement.ensure_loaded(*KEY, harness.call(), HERE)

@@ -166,7 +166,7 @@ def test_a_store_is_read_through_a_folder_that_is_kept_up_to_date(tmp_path: Path
     assert (folder / "sales_de/2/contract.yaml").exists()
 
 
-def test_a_store_that_is_away_stops_only_a_start_that_has_nothing_to_go_on_with(tmp_path: Path) -> None:
+def test_an_unreachable_store_stops_only_a_start_without_earlier_copies(tmp_path: Path) -> None:
     publish(tmp_path / "there", "sales_de")
     uri = f"file://{tmp_path}/there"
     refresh = model_source(uri, tmp_path / "here").refresh

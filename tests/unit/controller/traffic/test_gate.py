@@ -105,7 +105,7 @@ def test_when_nothing_is_known_the_largest_share_replaces_those_that_are_not_loa
     assert TrafficGate().decide(model({3: 95, 4: 5}), {}, {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset())
 
 
-def test_nothing_is_loaded_at_the_start_for_the_sake_of_a_share() -> None:
+def test_nothing_is_loaded_at_the_start_because_of_a_share() -> None:
     """A start with thousands of models asks for no load; the first request does, and the others follow."""
     gate, asked = TrafficGate(), model({3: 95, 4: 5})
     assert not gate.decide(asked, {}, {}).to_prove

@@ -183,7 +183,7 @@ async def test_every_call_ends_once_with_its_answer_or_an_error_and_leaves_nothi
 
 
 @leaves_nothing
-async def test_answers_that_go_out_at_once_end_their_calls_one_after_another() -> None:
+async def test_answers_that_are_sent_at_once_end_their_calls_one_after_another() -> None:
     """Each of 300 callers that have not sent all gets a reset, without recursion (once of depth 1,500)."""
 
     methods = Methods()

@@ -393,7 +393,7 @@ def test_of_a_block_that_ends_within_an_integer_and_on_another_stream_the_end_is
 
 @given(st.binary(max_size=200), reads)
 @settings(deadline=None)
-def test_garbage_passes(garbage: bytes, sizes: list[int]) -> None:
+def test_random_bytes_pass(garbage: bytes, sizes: list[int]) -> None:
     given, removed_bytes = filtered(garbage + bytes(2 * FRAME_BYTES), sizes)
     assert outcome(given) == outcome(garbage + bytes(2 * FRAME_BYTES))
     assert not removed_bytes

@@ -281,7 +281,7 @@ async def test_a_connection_that_does_not_begin_ends(first: bytes) -> None:
 
 
 @leaves_nothing
-async def test_each_connection_over_the_limit_costs_another_its_place() -> None:
+async def test_each_connection_over_the_limit_closes_another() -> None:
     server = serve(max_connections=2)
     callers = [Caller(server) for _ in range(6)]  # the loop has not yet reported to any that it is gone
     assert len(server.connections) == 2

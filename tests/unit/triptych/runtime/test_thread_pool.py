@@ -106,7 +106,7 @@ async def test_work_over_its_limit_of_time_ends_at_its_next_part() -> None:
     assert len(parts) <= 1  # on a busy machine it was not even begun
 
 
-async def test_work_that_somebody_waits_for_is_not_cancelled_by_that_of_others() -> None:
+async def test_work_with_a_waiter_is_not_cancelled_by_that_of_others() -> None:
     thread_pool = ThreadPool(2, inline_bytes=0)
     gone = asyncio.ensure_future(thread_pool.run(lambda: time.sleep(0.01), 1))
     stays = asyncio.ensure_future(thread_pool.run(check_cancelled, 1))

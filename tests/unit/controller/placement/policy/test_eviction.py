@@ -46,7 +46,7 @@ def test_a_large_one_is_evicted_in_place_of_smaller_and_colder_ones_that_do_not_
     assert choose_victims(Capacity(bytes=90), there) == [("large", 1)]
 
 
-def test_bytes_and_places_can_both_lack_and_then_the_warmer_of_two_stays() -> None:
+def test_bytes_and_slots_can_both_lack_and_then_the_warmer_of_two_stays() -> None:
     there = [occupant("a", 10, 0), occupant("b", 10, 1), occupant("c", 80, 2)]
     assert choose_victims(Capacity(models=2, bytes=85), there) == [("a", 1), ("c", 1)]
 
@@ -69,7 +69,7 @@ def test_what_stays_for_ever_makes_the_wait_infinite() -> None:
 
 
 @given(capacities, candidates)
-def test_who_goes_frees_what_lacks_is_needed_for_it_and_may_go(deficit: Capacity, there: list[Candidate]) -> None:
+def test_victims_free_the_deficit_are_all_needed_and_may_be_evicted(deficit: Capacity, there: list[Candidate]) -> None:
     found = choose_victims(deficit, there)
     if isinstance(found, float):
         return
@@ -94,7 +94,7 @@ def test_no_colder_model_could_replace_the_warmer_victims(deficit: Capacity, the
 
 
 @given(capacities, candidates)
-def test_the_wait_is_the_shortest_after_which_enough_may_go(deficit: Capacity, there: list[Candidate]) -> None:
+def test_the_wait_is_the_shortest_after_which_enough_may_be_evicted(deficit: Capacity, there: list[Candidate]) -> None:
     found = choose_victims(deficit, there)
     moments = sorted({0.0, *(each.evictable_in_s for each in there if math.isfinite(each.evictable_in_s))})
     enough_at = next((at for at in moments if enough([e for e in there if e.evictable_in_s <= at], deficit)), math.inf)
@@ -102,7 +102,9 @@ def test_the_wait_is_the_shortest_after_which_enough_may_go(deficit: Capacity, t
 
 
 @given(st.integers(0, 6), candidates)
-def test_for_places_alone_just_as_many_go_and_these_are_the_coldest(models: int, there: list[Candidate]) -> None:
+def test_for_slots_alone_just_as_many_are_evicted_and_these_are_the_coldest(
+    models: int, there: list[Candidate]
+) -> None:
     found = choose_victims(Capacity(models=models), there)
     if not isinstance(found, float):
         coldest = sorted(each.coldness for each in there if each.evictable_in_s == 0)[:models]
@@ -110,7 +112,7 @@ def test_for_places_alone_just_as_many_go_and_these_are_the_coldest(models: int,
 
 
 @given(capacities, budgets)
-def test_what_lacks_is_what_has_to_go_to_be_within_the_budget(taken: Capacity, budget: Capacity) -> None:
+def test_the_deficit_is_what_must_be_evicted_to_be_within_the_budget(taken: Capacity, budget: Capacity) -> None:
     deficit = taken.excess_over(budget)
     left = Capacity(taken.models - deficit.models, taken.bytes - deficit.bytes)
     assert left.excess_over(budget).is_zero
@@ -136,6 +138,6 @@ def test_of_what_is_not_limited_there_is_no_share() -> None:
 
 
 @given(st.integers(1, 1000), st.sampled_from([0.0, 5.0, 50.0]))
-def test_headroom_never_takes_the_only_place(models: int, percent: float) -> None:
+def test_headroom_never_takes_the_only_slot(models: int, percent: float) -> None:
     """Otherwise a Triton of one model would unload it once it is idle, although no model needs its slot."""
     assert Capacity(models=models).share(percent).models < models

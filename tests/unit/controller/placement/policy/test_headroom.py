@@ -67,7 +67,7 @@ def test_a_most_of_nothing_leaves_it_at_the_least() -> None:
 @pytest.mark.parametrize(
     ("budget", "free"), [(Capacity(), Capacity()), (Capacity(models=1), Capacity()), (Capacity(models=2), Capacity(1))]
 )
-def test_without_a_limit_nothing_is_free_and_the_only_place_is_used(budget: Capacity, free: Capacity) -> None:
+def test_without_a_limit_nothing_is_free_and_the_only_slot_is_used(budget: Capacity, free: Capacity) -> None:
     assert loaded(per_s=2.0).capacity(budget, SETTINGS, 300.0) == free
 
 
@@ -77,7 +77,7 @@ def test_bytes_are_those_of_as_many_loads_of_late() -> None:
 
 
 @given(st.floats(0.05, 20))
-def test_with_the_default_one_load_in_fifty_at_most_finds_no_place(mean: float) -> None:
+def test_with_the_default_one_load_in_fifty_at_most_finds_no_slot(mean: float) -> None:
     """Assume independent requests for cold models; the load itself has a slot too."""
     free = free_slots(mean, PlacementSettings().headroom_bursts)
     assert poisson_tail(mean, free - 1) < 0.02

@@ -58,7 +58,7 @@ def test_what_was_popular_long_ago_is_not_for_ever() -> None:
     assert coldest_first(popularity, 3000)[1:] == [A, B]
 
 
-def test_what_was_never_asked_for_goes_before_what_was_seen_without_a_request() -> None:
+def test_what_was_never_requested_is_evicted_before_what_was_seen_without_a_request() -> None:
     popularity = Popularity(half_life_s=300)
     popularity.record(B, 0, 5)
     popularity.record(A, 1, 5)
@@ -112,7 +112,7 @@ def test_waiting_alone_changes_no_order(history: list[tuple[VersionKey, int, int
     assert all(coldness(popularity, key, now_s + wait_s)[0] >= 0 for key in scores)
 
 
-def test_with_little_traffic_a_request_counts_half_after_so_many_requests_for_each_place() -> None:
+def test_with_little_traffic_a_request_counts_half_after_so_many_requests_per_slot() -> None:
     popularity = Popularity(half_life_s=300, half_life_requests=10)
     popularity.loaded_versions = 5
     popularity.record(A, 8, 0)

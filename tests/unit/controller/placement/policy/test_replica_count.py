@@ -47,7 +47,7 @@ def test_requests_that_wait_are_spread_over_the_copies_there_are() -> None:
     assert changes(ReplicaCount(SETTINGS), busy, 3, 0, 5) == [0, 0]
 
 
-def test_a_copy_goes_when_those_that_remain_would_still_be_idle_half_of_the_time() -> None:
+def test_a_replica_is_removed_when_the_others_would_still_be_idle_half_of_the_time() -> None:
     assert changes(ReplicaCount(SETTINGS), Concurrency(in_flight=0.9), 3, 0, 59, 60) == [0, 0, -1]
     assert changes(ReplicaCount(SETTINGS), Concurrency(in_flight=1.0), 3, 0, 59, 60) == [0, 0, 0]
 
