@@ -40,7 +40,7 @@ UNBOUNDED = [("grpc.max_receive_message_length", -1)]
 
 @dataclass
 class Scene:
-    """The controller under test, with what it is told and who watches it."""
+    """The controller under test, with its settings and its watchers."""
 
     controller: ServerProcess
     predictors: int
@@ -50,7 +50,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Call:
-    """One EnsureLoaded: how long it took, and what went wrong."""
+    """One EnsureLoaded: its duration, and its error."""
 
     seconds: float
     error: str = ""
@@ -140,7 +140,7 @@ async def _fill(channel: aio.Channel, numbers: Sequence[int]) -> list[Call]:
 
 
 async def _stream(channel: aio.Channel, numbers: Sequence[int], rate: float) -> list[Call]:
-    """Open loop: a request is sent when it is due, whatever became of those before it."""
+    """Open loop: a request is sent when it is due, independent of those before it."""
     due = np.cumsum(np.random.default_rng(2).exponential(1 / rate, len(numbers)))
     start, running = time.perf_counter(), []
     for number, at in zip(numbers, due, strict=True):
@@ -266,7 +266,7 @@ def _wait_ready(part: ServerProcess) -> float:
 
 
 def _summary(calls: Sequence[Call]) -> dict[str, Any]:
-    """Milliseconds of what went well, and what did not."""
+    """Milliseconds of successful calls, and errors of the others."""
     good = np.array([1000 * call.seconds for call in calls if not call.error])
     errors = sorted({call.error for call in calls if call.error})
     if not len(good):

@@ -38,8 +38,8 @@ TITLE = "What N countries cost"
 
 COUNTRIES = (1, 2, 5, 10, 20, 50, 100, 200, 352, 500, 1000)
 KSERVE = """\
-KServe's own benchmark of multi-model serving (KFServing 0.5.1, six nodes of 110 pods each) found room for 352 services
-of one model each, which reserved 387 CPUs and 211 GB, and on the same cluster for about 10,000 models in six services,
+KServe's own benchmark of multi-model serving (KFServing 0.5.1, six nodes of 110 pods each) held 352 services
+of one model each, which reserved 387 CPUs and 211 GB, and on the same cluster about 10,000 models in six services,
 which reserved 66 CPUs and 63 GB ([docs/samples/multimodelserving/benchmark/BENCHMARK.md][kserve]). Most of what the 352
 reserved was for the sidecar of each pod. Here it is memory that processes take, without sidecars and without the
 hundreds of MiB that each process on a GPU takes for its context: with them the distance is larger.

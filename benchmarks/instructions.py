@@ -107,17 +107,17 @@ def _inside(stage: str, requests: int) -> int:
     for _ in range(WARM):
         sys.getsizeof(request)
     others = ctypes.create_string_buffer(OTHERS_BYTES)
-    _tell_valgrind("instrumentation on")  # not earlier: simulating the imports would take a minute
+    _control_valgrind("instrumentation on")  # not earlier: simulating the imports would take a minute
     for phase in PHASES:
         for number in range(requests):
             if phase.endswith("cold"):
                 ctypes.memset(others, number % 256, OTHERS_BYTES)
             sys.getsizeof(empty if phase.startswith("nothing") else request)
-        _tell_valgrind("dump")
+        _control_valgrind("dump")
     return 0
 
 
-def _tell_valgrind(command: str) -> None:
-    told = subprocess.Popen(["vgdb", f"--pid={os.getpid()}", command], stdout=subprocess.DEVNULL)
-    while told.poll() is None:  # valgrind listens while the program runs
+def _control_valgrind(command: str) -> None:
+    client = subprocess.Popen(["vgdb", f"--pid={os.getpid()}", command], stdout=subprocess.DEVNULL)
+    while client.poll() is None:  # valgrind listens while the program runs
         pass

@@ -1,4 +1,4 @@
-"""1,000 models on a real Triton with 50 places: what a request costs when its model is loaded, and when it is not.
+"""1,000 models on a real Triton with 50 slots: the cost of a request to a loaded model, and to another.
 
 Phases alternate. In the first kind the trace goes through the whole chain. In the second its hits, at the same moments,
 go through a chain whose Triton has all their models loaded and whose controller is stopped. In the third it is the
@@ -42,7 +42,7 @@ LOG_S = 0.3  # until the last decision of a phase is in the log
 
 @dataclass
 class Seen:
-    """Everything that came back, by kind of phase; and what it is told apart by."""
+    """Answers by kind of phase, with the data that distinguishes hits from loads."""
 
     answers: dict[str, list[Answer]] = field(default_factory=lambda: {TRIPTYCH: [], LOADED: [], LOADING: []})
     hits: list[Answer] = field(default_factory=list)
@@ -61,7 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace, report: Report) -> None:
-    """Prepare both chains, alternate, tell."""
+    """Prepare both chains, measure them in turns, and report."""
     progress = Progress()
     with tempfile.TemporaryDirectory(prefix="triptych-placement-") as folder, ExitStack() as stack:
         root = Path(folder)
@@ -211,10 +211,10 @@ def _tell_cold(seen: Seen, report: Report) -> None:
             rows.append([name, str(len(ms)), *(f"{np.percentile(ms, q):.0f} ms" for q in (50, 90, 99))])
     report.table("Requests that met a cold model (goal: 50 ms beyond the load)", ["", "n", "p50", "p90", "p99"], rows)
     report.text(
-        "A Triton loads two models at once (`CONTROLLER_MAX_CONCURRENT_LOADS`): a third waits for its turn. As many "
-        "places are spare as loads come while one unload runs, and some for bursts: when they are taken, a load waits "
-        "for an unload, which takes Triton a second. The load is Triton's answer to it and its word that the version "
-        "is ready; beyond it is everything else, the first inference too."
+        "A Triton loads two models at once (`CONTROLLER_MAX_CONCURRENT_LOADS`): a third waits in the queue. Headroom "
+        "has slots for the loads that come during one unload, and more for bursts. Once they are taken, a load waits "
+        "for an unload, which takes Triton a second. The time of a load ends when Triton's index has the version as "
+        "ready; everything else is beyond the load, the first inference too."
     )
     report.figures("cold", figures)
 

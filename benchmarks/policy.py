@@ -40,7 +40,7 @@ HEADROOMS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """A way to choose who goes. `make` is told the number of slots and the trace."""
+    """A rule of eviction. `make` gets the number of slots and the trace."""
 
     name: str
     make: Callable[[int, Trace], Cache]
@@ -216,7 +216,7 @@ def _tell(report: Report, kind: str, outcomes: list[Outcome], given: argparse.Na
 
 
 def _tell_gains(report: Report, outcomes: list[Outcome]) -> None:
-    """Against least recently used on the same trace: what a rule gains, and where it does worst."""
+    """A rule against least recently used on the same trace: its gain, and its worst case."""
     rows = []
     for name in BY_NAME:
         gains = [(100 * (o.rates[name] - o.rates[LRU.name]), o.case) for o in outcomes]

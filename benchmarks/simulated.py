@@ -1,4 +1,4 @@
-"""Tritons that speak the real protocol and hold nothing: what the controller is measured against by the dozen.
+"""Simulated Tritons with the real protocol and no models, for measurements of the controller.
 
     python -m benchmarks.simulated --models FOLDER --count 20 --load-s 0.05 --unload-s 1
 
@@ -48,12 +48,12 @@ class SimulatedTriton:
         return pb.ModelReadyResponse(ready=self._states.get((request.name, int(request.version))) == "READY")
 
     async def model_infer(self, request: pb.ModelInferRequest, _context: Any) -> pb.ModelInferResponse:
-        """A load is warmed up by what its contract makes up; all models are copies of `sales_forecast`."""
+        """Answer the made-up rows of a warm-up; all models are copies of `sales_forecast`."""
         rows = request.inputs[0].shape[0]
         return encode_response(pb.ModelInferResponse(), {"forecast": np.zeros((rows, 7), np.float32)})
 
     async def repository_index(self, request: pb.RepositoryIndexRequest, _context: Any) -> bytes:
-        """As bytes: messages with repeated fields can be put one behind the other."""
+        """Encode as bytes, since messages with repeated fields can be concatenated."""
         held = _bytes(
             [
                 Entry(name=name, version=str(version), state=state)
@@ -126,7 +126,7 @@ def _encoded(answer: bytes | Message) -> bytes:
 
 
 async def serve(triton: SimulatedTriton, host: str = "127.0.0.1", port: int = 0) -> tuple[aio.Server, str]:
-    """A server in front of it, and its address."""
+    """Serve the simulated Triton, and return its address."""
     handlers = {}
     for method in SERVICE.methods:
         if answer := getattr(triton, snake_case(method.name), None):
@@ -150,7 +150,7 @@ async def _run(models: Path, count: int, load_s: float, unload_s: float) -> None
 
 
 def main() -> None:
-    """Until it is killed."""
+    """Serve until the process is killed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulated", description=__doc__)
     parser.add_argument("--models", type=Path, required=True, help="folder of the models")
     parser.add_argument("--count", type=int, default=20, help="Tritons, each on a port of its own")

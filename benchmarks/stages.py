@@ -76,17 +76,17 @@ async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") ->
     controller: Any = Controller(contract)
     catalog = Catalog(controller)
     version = cp.Version(version=1, percent=100, predictors=[TRITON])
-    told = cp.Model(name=WORKLOAD.model, family=contract.family, route="DE", versions=[version])
-    catalog.apply(cp.CatalogUpdate(full=True, models=[told]))
+    model = cp.Model(name=WORKLOAD.model, family=contract.family, route="DE", versions=[version])
+    catalog.apply(cp.CatalogUpdate(full=True, models=[model]))
     predictors = Predictors(settings, controller)
     triton: Any = predictors._predictor(TRITON).upstream
     triton.call = Canned(lambda rows: _filled(contract.model.outputs, rows)).call
-    workers = ThreadPool(1, settings.inline_bytes)
-    last: Any = InProcessPostprocess(settings, StageMetrics("postprocess", Tracing()), workers)
+    thread_pool = ThreadPool(1, settings.inline_bytes)
+    last: Any = InProcessPostprocess(settings, StageMetrics("postprocess", Tracing()), thread_pool)
     if settings.postprocess != IN_PROCESS:
         last = RemotePostprocess(settings)
         last._upstream.call = Canned(lambda rows: _filled(contract.outputs, rows)).call
-    transform = Transform(workers)
+    transform = Transform(thread_pool)
     executor = BatchExecutor(metrics, transform, predictors, last, settings.revision)
     pipeline = Pipeline(settings, transform, predictors, executor)
     contracts = ContractCache(controller, settings.contract_cache)

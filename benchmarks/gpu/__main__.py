@@ -62,7 +62,7 @@ def main() -> int:
                 run.faults.append(str(error))
             tables.figures(report, run.points)
             report.write()  # keep the figures so far
-    tables.tell(report, run.points, run.faults)
+    tables.add_to(report, run.points, run.faults)
     report.write()
     if find_spec("matplotlib"):
         plot.draw(given.results)

@@ -76,7 +76,7 @@ def _sum(port: int, name: str) -> float | None:
     return sum(found) / MIB if found else None
 
 
-def tell(report: Report, loads: Sequence[Loaded]) -> None:
+def add_to(report: Report, loads: Sequence[Loaded]) -> None:
     head = ["model", "load, s", "by Triton's metrics", "by nvidia-smi", "learned by the controller"]
     rows = [
         [
@@ -92,5 +92,5 @@ def tell(report: Report, loads: Sequence[Loaded]) -> None:
 
 def _grown(before: float | None, after: float | None) -> str:
     if before is None or after is None:
-        return "not told"
+        return "not reported"
     return f"{before:,.0f}, {after:,.0f}: {after - before:+,.0f}"

@@ -56,7 +56,7 @@ class Run:
             system.open(repository)
             system.grow(1)
             first = next(iter(self.files.values()))[0]
-            memory.tell(report, memory.measure(system, list(networks), first, self.given.pause_s))
+            memory.add_to(report, memory.measure(system, list(networks), first, self.given.pause_s))
             for count in self.given.processes:
                 system.grow(count)
                 for picture in self.files:

@@ -20,7 +20,7 @@ def figures(report: Report, points: Sequence[Point]) -> None:
     report.figures("points", [asdict(point) for point in points])
 
 
-def tell(report: Report, points: Sequence[Point], faults: Sequence[str]) -> None:
+def add_to(report: Report, points: Sequence[Point], faults: Sequence[str]) -> None:
     """Report a table for each picture size, and the failures."""
     for picture in dict.fromkeys(point.picture for point in points):
         report.table(f"Pictures of {picture}", HEAD, [_row(each) for each in points if each.picture == picture])
@@ -33,6 +33,6 @@ def _row(point: Point) -> list[str | int]:
     return [
         *(TITLES[point.model], point.processes if point.model == SEPARATE else "", point.callers),
         *(f"{point.rate:,.1f}", f"{point.p50_ms:.0f} ms", f"{point.p99_ms:.0f} ms"),
-        "not told" if point.gpu_percent is None else f"{point.gpu_percent:.0f} %",
+        "not reported" if point.gpu_percent is None else f"{point.gpu_percent:.0f} %",
         *(f"{100 * point.busy:.0f} %", f"{point.rows_per_execution:.1f}", cores),
     ]

@@ -27,7 +27,7 @@ def run(bench: Bench, workloads: Sequence[Workload]) -> list[Goal]:
                 runs[workload.name] += _turns(bench, systems, workload, number * bench.repeats)
     bench.progress.clear()
     for workload in workloads:
-        tables.tell(bench.report, workload, runs[workload.name], REFERENCE)
+        tables.add_to(bench.report, workload, runs[workload.name], REFERENCE)
         bench.runs.extend(runs[workload.name])
     return []
 

@@ -66,8 +66,8 @@ def main(given: argparse.Namespace, report: Report) -> None:
                 progress.clear()
                 report.text(f"**{label} could not be measured:** {error}")
                 failed.append(label)
-        overview.tell(report, bench.runs)
-        goals.tell(report, [*goals.of_runs(bench.runs), *reached])
+        overview.add_to(report, bench.runs)
+        goals.add_to(report, [*goals.of_runs(bench.runs), *reached])
     if failed:
         report.write()
         raise LocalError(f"{', '.join(failed)} could not be measured; {report.folder / 'results.md'} says why")

@@ -92,7 +92,7 @@ def of_runs(runs: Sequence[Run]) -> Iterator[Goal]:
             yield Goal(text, wanted.limit, least, found)
 
 
-def tell(report: Report, goals: Sequence[Goal]) -> None:
+def add_to(report: Report, goals: Sequence[Goal]) -> None:
     """Report the goals as a table, if there are any."""
     if goals:
         report.table("Goals", ["", "goal", "measured", "reached"], [goal.row for goal in goals])

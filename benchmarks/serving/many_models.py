@@ -57,7 +57,7 @@ def run(bench: Bench) -> list[Goal]:
                 runs += _turns(bench, systems, each, pair * bench.repeats)
     bench.progress.clear()
     title = f"{bench.countries} countries, Zipf({EXPONENT:g})"
-    tables.tell(bench.report, replace(WORKLOAD, title=title), runs, REFERENCE)
+    tables.add_to(bench.report, replace(WORKLOAD, title=title), runs, REFERENCE)
     bench.runs.extend(runs)
     return []
 

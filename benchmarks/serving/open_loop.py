@@ -48,7 +48,7 @@ def run(bench: Bench) -> list[Goal]:
             bench, "W5, overload", names, lambda at, number: _overload(bench, systems[at], pictures[at], number)
         )
     bench.progress.clear()
-    tables.tell(bench.report, WORKLOAD, runs, REFERENCE)
+    tables.add_to(bench.report, WORKLOAD, runs, REFERENCE)
     bench.runs.extend(runs)
     _tell_tails(bench, runs)
     _tell_overload(bench, shots)

@@ -37,7 +37,7 @@ COLUMNS = (
 )
 
 
-def tell(report: Report, runs: Sequence[Run]) -> None:
+def add_to(report: Report, runs: Sequence[Run]) -> None:
     """Report medians of each system, with their ratio to the ensemble within a round in brackets."""
     columns = [column for column in COLUMNS if _of(runs, column)]
     if columns:

@@ -61,7 +61,7 @@ def run(bench: Bench) -> list[Goal]:
             for number, at in bench.rounds(f"W6, {callers} callers", [system.name for system in systems]):
                 runs.append(_one(bench, prepared[at], callers, number))
     bench.progress.clear()
-    tables.tell(bench.report, WORKLOAD, runs, REFERENCE)
+    tables.add_to(bench.report, WORKLOAD, runs, REFERENCE)
     _tell(bench, runs)
     point = f"{max(bench.callers)} callers"
     ours = [run.more["busy"] for run in runs if (run.system, run.point) == (REFERENCE, point)]

@@ -14,7 +14,7 @@ from benchmarks.serving.statistics import US, cpu_medians, groups, medians, rati
 from benchmarks.serving.workloads import Workload
 
 
-def tell(report: Report, workload: Workload, runs: Sequence[Run], reference: str) -> None:
+def add_to(report: Report, workload: Workload, runs: Sequence[Run], reference: str) -> None:
     """Report one workload: medians, ratios, CPU by process, and a plot."""
     _medians(report, workload, runs)
     _ratios(report, workload, runs, reference)

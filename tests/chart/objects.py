@@ -13,7 +13,7 @@ Render = Callable[..., "Objects"]
 
 
 def with_process(mode: str, stages: Iterable[str]) -> list[str]:
-    """The stages that have a container in a mode. In Grouped preprocess does the work of postprocess."""
+    """Stages with a container in a mode. In Grouped, preprocess does the work of postprocess."""
     return [stage for stage in stages if (mode, stage) != ("Grouped", "postprocess")]
 
 

@@ -81,7 +81,7 @@ def test_a_stage_that_does_not_differ_is_the_stable_one(render: Render, differs:
         assert preprocess[f"PREPROCESS_{stage.upper()}"] == f"{name}:{port}"
 
 
-def test_what_is_not_said_of_the_canary_is_as_in_the_stable_lane(render: Render) -> None:
+def test_the_canary_inherits_other_values_from_the_stable_lane(render: Render) -> None:
     canary = CODE | {"postprocess": {"settings": {"max_in_flight": 7}}}
     made = render(values(canary) | {"postprocess": {"replicas": 3, "settings": {"log_level": "DEBUG"}}})
     assert made.one("InferenceService", "postprocess-canary")["spec"]["predictor"]["minReplicas"] == 3
@@ -126,7 +126,7 @@ def test_without_a_header_no_request_chooses_its_lane(render: Render) -> None:
 
 
 @pytest.mark.parametrize("mode", ["Standard", "Deployment"])
-def test_at_its_end_the_pods_stay_and_the_entrance_is_the_stable_one(render: Render, mode: str) -> None:
+def test_at_its_end_the_pods_stay_and_the_route_goes_to_the_stable_lane(render: Render, mode: str) -> None:
     running = render(values(ALL | {"percent": 100}, mode))
     ending = render(values(ALL | {"percent": 100, "ending": True}, mode))
     assert named_canary(ending) == named_canary(running)
@@ -154,7 +154,7 @@ def test_in_knative_mode_the_end_is_one_more_revision_that_is_the_stable_one(ren
     assert "postprocess-canary" in made.of("InferenceService")
 
 
-def test_the_canary_serves_what_it_is_told_and_writes_nothing_to_kubernetes(render: Render) -> None:
+def test_the_canary_serves_the_models_of_its_values_and_writes_nothing_to_kubernetes(render: Render) -> None:
     made = render(values(ALL))
     document = YAML(typ="safe", pure=True).load(made.one("ConfigMap", "controller-canary")["data"]["digits_gb.yaml"])
     assert document["spec"] == ALL["servedModels"][0]

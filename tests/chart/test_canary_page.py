@@ -15,7 +15,7 @@ def test_every_command_of_the_page_is_run_by_a_test_on_a_cluster() -> None:
     assert set(blocks()) == run
 
 
-def test_no_command_of_the_page_stands_outside_of_a_labelled_block() -> None:
+def test_no_command_of_the_page_is_outside_of_a_labelled_block() -> None:
     text = PAGE.read_text()
     assert text.count("```sh ") == len(blocks()), "two blocks have the same label"
     others = re.findall(

@@ -101,7 +101,7 @@ def test_only_preprocess_has_an_ingress_of_kserve(render: Render, mode: str) -> 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_port_has_a_name_that_a_gateway_speaks_grpc_to(render: Render, mode: str) -> None:
+def test_the_name_of_the_port_makes_a_gateway_use_grpc(render: Render, mode: str) -> None:
     for isvc in render({"mode": mode}).of("InferenceService").values():
         first = isvc["spec"]["predictor"]["containers"][0]["ports"][0]["name"]
         assert first == ("h2c" if kserve_mode(isvc) == "Knative" else "grpc")

@@ -131,7 +131,7 @@ def test_the_gateway_routes_hosts_to_preprocess(render: Render) -> None:
     assert spec["hostnames"] == ["api.example.com"]
 
 
-def test_envoy_gateway_sends_again_what_a_pod_did_not_answer_if_it_is_told_to(render: Render) -> None:
+def test_envoy_gateway_retries_unanswered_requests_if_it_is_configured(render: Render) -> None:
     gateway = {"enabled": True, "parents": [{"name": "public"}]}
     assert not render({"gateway": gateway}).of("BackendTrafficPolicy")
     spec = render({"gateway": gateway | {"retries": 2}}).one("BackendTrafficPolicy", "preprocess")["spec"]
@@ -215,7 +215,7 @@ def test_the_controller_reads_the_contracts_of_an_object_store_itself(render: Re
     assert not {"CONTROLLER_MIRROR", "CONTROLLER_POLL_S", "CONTROLLER_FAILURE_TTL_S"} & folder.keys()
 
 
-def test_keys_of_a_store_reach_whoever_reads_it_and_nobody_else(render: Render) -> None:
+def test_keys_of_a_store_reach_only_its_readers(render: Render) -> None:
     google = {"store": "gs", "uri": "gs://bucket/models", "endpoint": "http://gcs:4443", "secret": "keys"}
     made = render({"models": google})
     readers = {name for name, each in made.containers() if "envFrom" in each}
@@ -228,7 +228,7 @@ def test_keys_of_a_store_reach_whoever_reads_it_and_nobody_else(render: Render) 
 
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative", "Grouped", "Deployment"])
-def test_models_are_loaded_by_whoever_has_the_key_and_the_controller_alone_has_it(render: Render, mode: str) -> None:
+def test_only_a_holder_of_the_key_loads_models_and_only_the_controller_has_it(render: Render, mode: str) -> None:
     made = render({"mode": mode})
     assert made.one("Secret", "model-control")["data"] == {"key": "bWFkZSBieSB0aGUgY2hhcnQ="}
     options = [each for each in made.container("predictor")["args"] if each.startswith("--grpc-restricted")]
@@ -270,7 +270,7 @@ def test_models_without_a_servedmodel_are_served_unless_that_is_switched_off(ren
     assert render({"controller": {"serveUndeclared": False}}).environment("controller")[name] == "false"
 
 
-def test_in_a_group_preprocess_knows_the_triton_of_its_own_pod(render: Render) -> None:
+def test_in_grouped_mode_preprocess_knows_the_triton_of_its_own_pod(render: Render) -> None:
     made = render({"mode": "Grouped"})
     assert made.environment("preprocess")["PREPROCESS_OWN_PREDICTOR"] == "$(POD_IP):8001"
     names = [each["name"] for each in made.container("preprocess")["env"]]

@@ -127,7 +127,7 @@ def test_a_service_account_has_the_annotations_of_its_stage(render: Render, layo
         assert marked("account-", account["metadata"]["annotations"]) == owners(name), name
 
 
-def test_the_value_of_a_stage_wins(render: Render) -> None:
+def test_the_value_of_a_stage_overrides(render: Render) -> None:
     top = {
         "nodeSelector": {"disk": "any", "zone": "a"},
         "podAnnotations": {"note": "top"},
@@ -155,7 +155,7 @@ def test_the_value_of_a_stage_wins(render: Render) -> None:
     assert made.one("InferenceService", "postprocess")["spec"]["predictor"]["nodeSelector"] == top["nodeSelector"]
 
 
-def test_the_value_of_the_canary_wins_in_the_canary_alone(render: Render) -> None:
+def test_the_value_of_the_canary_overrides_only_in_the_canary(render: Render) -> None:
     canary = {"enabled": True, "preprocess": {"nodeSelector": {"disk": "new"}, "tolerations": [{"key": "new"}]}}
     stable = {"nodeSelector": {"disk": "old", "zone": "a"}, "tolerations": [{"key": "old"}]}
     made = render({"preprocess": stable, "canary": canary, "gateway": GATEWAY})

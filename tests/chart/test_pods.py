@@ -116,7 +116,7 @@ def serving_s(made: Objects, stage: str) -> float:
     return sleep_s + float(made.environment(stage)[f"{stage.upper()}_DRAIN_S"])
 
 
-def test_callers_of_a_postprocess_that_goes_have_been_moved_before_it_stops(render: Render) -> None:
+def test_callers_of_a_postprocess_that_stops_have_been_moved_before(render: Render) -> None:
     longest_connection_s = StageSettings.model_fields["connection_age_s"].default * 1.1  # gRPC spreads it by 10 %
     assert serving_s(render(), "postprocess") > longest_connection_s
 

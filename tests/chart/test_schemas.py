@@ -91,13 +91,13 @@ def test_the_charts_own_kinds_are_known_before_the_cluster_knows_them(tmp_path: 
     assert "'trafic' not allowed" in check([typo], with_chart_crds(OPENAPI))
 
 
-def test_without_kubeconform_nothing_is_said_to_be_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_kubeconform_nothing_is_reported_as_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(NotChecked, match="kubeconform is not on the PATH"):
         check(toy(tmp_path, GOOD), OPENAPI)
 
 
-def test_every_committed_object_is_looked_at_and_no_patch_or_kustomization_is() -> None:
+def test_every_committed_object_is_checked_and_no_patch_or_kustomization_is() -> None:
     names = {f"{file.parent.name}/{file.name}" for file in manifests()}
     assert {f"{folder}/triptych.yaml" for folder in RENDERS} | {"lane/added.yaml"} < names
     assert {"crds/servedmodels.yaml", "examples/canary.yaml", "autoscaling/preprocess.yaml"} < names

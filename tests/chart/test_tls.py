@@ -59,7 +59,7 @@ def test_every_stage_serves_and_calls_with_the_files_of_the_secret(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_probes_use_the_port_of_the_metrics_which_speaks_no_tls(render: Render, mode: str) -> None:
+def test_probes_use_the_port_of_the_metrics_which_has_no_tls(render: Render, mode: str) -> None:
     made = render(with_secret("mutual", mode=mode))
     for stage in with_process(mode, STAGES):
         container = made.container(stage)
@@ -79,7 +79,7 @@ def test_services_do_not_say_that_their_ports_are_plaintext(render: Render) -> N
     assert all(plain[name]["spec"]["ports"][0]["appProtocol"] == "kubernetes.io/h2c" for name in names)
 
 
-def test_kserve_makes_no_way_in_from_outside_that_would_answer_nobody(render: Render) -> None:
+def test_kserve_makes_no_ingress_without_a_server_behind_it(render: Render) -> None:
     labels = render(with_secret("tls")).one("InferenceService", "preprocess")["metadata"]["labels"]
     assert labels["networking.kserve.io/visibility"] == "cluster-local"
 
@@ -106,7 +106,7 @@ def test_every_caller_beside_the_stages_has_the_authority_and_a_key_only_to_show
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_certificate_bears_every_name_that_a_stage_is_called_by(render: Render, mode: str) -> None:
+def test_the_certificate_has_every_name_that_a_stage_is_called_by(render: Render, mode: str) -> None:
     made = render({"mode": mode, "fullnameOverride": "two", "tls": {"mode": "mutual", "issuer": ISSUER}})
     spec = made.one("Certificate", "two-tls")["spec"]
     assert spec["issuerRef"] == ISSUER
@@ -146,7 +146,7 @@ def test_the_services_that_kserve_makes_are_among_the_names(render: Render) -> N
     ],
     ids=str,
 )
-def test_the_controller_keeps_places_for_the_stages_where_it_sees_their_certificates(
+def test_the_controller_reserves_slots_for_the_stages_where_it_sees_their_certificates(
     render: Render, values: dict[str, Any], reserved: bool
 ) -> None:
     names = render(values).environment("controller").get("CONTROLLER_STAGE_NAMES", "")

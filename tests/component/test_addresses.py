@@ -49,7 +49,9 @@ def answers(host: str, port: int, metrics_port: int) -> bool:
     ("host", "called"),
     [("::1", ["::1"]), ("[::1]", ["::1"]), ("::", ["::1", "127.0.0.1"]), ("localhost", ["localhost"])],
 )
-def test_a_stage_listens_where_it_is_told(server: str, host: str, called: list[str], tmp_path: Path) -> None:
+def test_a_stage_listens_on_the_address_of_its_setting(
+    server: str, host: str, called: list[str], tmp_path: Path
+) -> None:
     ports = free_endpoints()["preprocess"]
     with scripted(server, tmp_path, host=host, port=ports.port, metrics_port=ports.metrics_port) as stage:
         wait_for(lambda: '"ready"' in stage.part.log.read_text(), "it is ready")

@@ -265,7 +265,7 @@ async def test_a_server_that_falls_silent_is_asked_and_then_left() -> None:
 
 
 @leaves_nothing
-async def test_an_address_that_was_away_for_long_is_used_when_it_is_back() -> None:
+async def test_an_address_that_was_unreachable_for_long_is_used_when_it_is_back() -> None:
     """The address is retried when its backoff ends, even without calls and at the longest backoff."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(channel_module, "MAX_BACKOFF_S", channel_module.BACKOFF_S)
@@ -302,7 +302,7 @@ async def test_a_connection_that_ends_as_soon_as_it_is_there_is_made_again() -> 
 
 
 @leaves_nothing
-async def test_a_name_that_stands_for_others_later_is_followed() -> None:
+async def test_a_name_whose_addresses_change_is_followed() -> None:
     async with peers(echo) as one, peers(echo) as other:
         found = [("127.0.0.1", one.port)]
 
@@ -328,7 +328,7 @@ async def test_a_name_that_stands_for_others_later_is_followed() -> None:
 
 
 @leaves_nothing
-async def test_a_name_that_stands_for_nothing_says_so() -> None:
+async def test_a_name_without_addresses_is_unavailable_and_named() -> None:
     async with channel_to("nowhere.invalid:9001") as channel:
         error = await failure(channel.unary(PATH, b"", TIMEOUT_S))
         assert error.code is StatusCode.UNAVAILABLE

@@ -45,7 +45,7 @@ async def stuck() -> AsyncIterator[tuple[Stuck, Upstream]]:
     await server.stop(0)
 
 
-async def test_a_call_whose_channel_is_closed_says_that_the_part_is_gone_and_cancels_nobody() -> None:
+async def test_a_call_on_a_closed_channel_is_unavailable_and_cancels_no_other() -> None:
     async with stuck() as (handler, upstream):
         call = asyncio.create_task(upstream.call("ServerLive", LIVE, Call.within(20)))
         await handler.taken.wait()

@@ -212,7 +212,7 @@ async def test_a_load_by_tritons_own_method_makes_the_model_ready(folder: Path) 
         assert system.triton.loads == ["sales_de"]
 
 
-async def test_what_the_controller_does_not_do_says_so(folder: Path) -> None:
+async def test_a_method_that_the_controller_does_not_serve_is_refused_by_name(folder: Path) -> None:
     async with running(folder) as system:
         infer = system.oip.ModelInfer(pb.ModelInferRequest(model_name="sales_de"), timeout=5)
         code, text = await refusal(infer)
@@ -261,7 +261,7 @@ async def test_a_request_is_bounded_and_its_fields_are_served_or_refused(folder:
             assert (got.name, words in text) == (code, True), text
 
 
-async def test_nothing_is_said_before_the_catalog_was_read(folder: Path) -> None:
+async def test_nothing_is_published_before_the_catalog_was_read(folder: Path) -> None:
     system = RunningController(folder)
     await system.controller.server.open()
     code, text = await refusal(system.ensure("sales_de"))
@@ -283,7 +283,7 @@ async def test_leaving_ends_the_watchers_and_does_not_wait_for_them(folder: Path
         await leaving
 
 
-async def test_one_host_has_a_limit_of_watchers_and_gets_its_place_back_when_one_leaves(folder: Path) -> None:
+async def test_one_host_has_a_limit_of_watchers_and_gets_a_slot_back_when_one_leaves(folder: Path) -> None:
     async with running(folder, max_watchers_per_peer=2) as system:
         streams = [system.updates() for _ in range(2)]
         for stream in streams:
@@ -295,7 +295,7 @@ async def test_one_host_has_a_limit_of_watchers_and_gets_its_place_back_when_one
         assert "2 watchers follow the catalog from 127.0.0.1, the limit for one peer" in reported
         await streams.pop().aclose()  # type: ignore[attr-defined]
         async with asyncio.timeout(20):
-            while True:  # the server hears of it a moment later
+            while True:  # the server notices it a moment later
                 try:
                     await anext(system.updates())
                     break

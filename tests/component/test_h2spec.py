@@ -20,8 +20,8 @@ NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 RUNS = 3  # cases race with an answer that comes early, or with the end of the connection: each has to pass once
 SILENCE_S = 5  # after which h2spec takes a server for silent
 
-IGNORED = "frames of a stream that is over are ignored: nobody keeps what it would take to tell which are wrong"
-PRIORITIES = "priorities of RFC 7540 are ignored: RFC 9113, 5.3.2 has given them up"
+IGNORED = "frames of a stream that is over are ignored: no state is kept by which to distinguish wrong ones"
+PRIORITIES = "priorities of RFC 7540 are ignored: RFC 9113, 5.3.2 withdrew them"
 RACE = "the first are answered before the limit is reached"
 EARLY = "what is no gRPC is answered by its headers alone, perhaps before the wrong frame comes"
 OVER_THE_LIMIT = "http2/5.1.2: Sends HEADERS frames that causes their advertised concurrent stream limit to be exceeded"

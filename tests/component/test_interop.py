@@ -55,7 +55,7 @@ def run(client: str, stage: ScriptedStage, options: list[str]) -> None:
 
 
 @pytest.mark.parametrize("case", [*CASES, *OF_GO])
-def test_the_client_of_grpc_go_is_content(case: str, stage: ScriptedStage) -> None:
+def test_the_client_of_grpc_go_accepts_every_case(case: str, stage: ScriptedStage) -> None:
     soak = [*SOAK, "--soak_overall_timeout_seconds", str(LIMIT_S)] if case in OF_GO else []
     run("interop-go", stage, ["--test_case", case, *soak])
 

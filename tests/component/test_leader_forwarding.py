@@ -24,7 +24,7 @@ from triptych.protocol.call import Call
 
 
 class FakeLeadership:
-    """Who leads, as a test says."""
+    """The leader that a test has set."""
 
     def __init__(self, leader_address: str = "", in_charge: bool = False) -> None:
         self.leader_address, self.in_charge = leader_address, in_charge
@@ -52,7 +52,7 @@ async def test_a_follower_answers_with_what_the_leader_loaded(folder: Path) -> N
         assert leader.triton.loads == ["sales_fr"]
 
 
-async def test_a_load_waits_for_a_leader_and_goes_to_whoever_it_is_then(folder: Path) -> None:
+async def test_a_load_waits_for_a_leader_and_is_forwarded_to_it(folder: Path) -> None:
     leadership = FakeLeadership()
     async with running(folder) as leader, follower(folder / "models", leadership) as (loads, _):
         waiting = asyncio.create_task(loads.ensure_loaded("sales_fr", 1, Call.within(20)))
@@ -86,7 +86,7 @@ async def test_what_was_passed_on_is_not_passed_on_again(folder: Path) -> None:
             await loads.ensure_loaded("sales_fr", 1, Call.within(5), forwarded=True)
 
 
-async def test_a_refusal_of_the_leader_reaches_the_caller_as_the_leader_said_it(folder: Path) -> None:
+async def test_a_refusal_of_the_leader_reaches_the_caller_unchanged(folder: Path) -> None:
     publish(folder / "models", "broken_de")
     async with running(folder) as leader, follower(folder / "models", FakeLeadership(leader.address)) as (loads, _):
         with pytest.raises(Exception, match="'broken_de' could not be loaded: Triton refuses to load it") as caught:

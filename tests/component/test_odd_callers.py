@@ -136,7 +136,7 @@ def expect_refused(stage: ScriptedStage, odd: Headers) -> None:
 
 @pytest.mark.parametrize("entries", [1, 100])
 @pytest.mark.parametrize("size", [70 * 1024, 200 * 1024, 300 * 1024, 1 << 20])
-def test_a_client_learns_the_limit_of_metadata_and_keeps_its_connection(
+def test_a_client_receives_the_limit_of_metadata_and_keeps_its_connection(
     stage: ScriptedStage, size: int, entries: int
 ) -> None:
     held = stage.oip.ModelInfer.future(request("sleep", seconds="1"), timeout=20)

@@ -66,10 +66,12 @@ class Contracts:
 class Both:
     """Both kinds of postprocess, with the metrics of each."""
 
-    def __init__(self, remote: Postprocess, workers: ThreadPool, contracts: Contracts, counted: StageMetrics) -> None:
+    def __init__(
+        self, remote: Postprocess, thread_pool: ThreadPool, contracts: Contracts, counted: StageMetrics
+    ) -> None:
         self.remote, self._contracts = remote, contracts
         self.metrics = {"remote": counted, "in-process": StageMetrics("postprocess", Tracing())}
-        self.in_process = InProcessPostprocess(Settings(), self.metrics["in-process"], workers)
+        self.in_process = InProcessPostprocess(Settings(), self.metrics["in-process"], thread_pool)
 
     async def __call__(self, batch: PredictedBatch) -> list[pb.ModelInferResponse | BaseException]:
         self._contracts.plan = batch.plan
@@ -78,12 +80,12 @@ class Both:
 
 
 @asynccontextmanager
-async def both(workers: ThreadPool = SMALL) -> AsyncIterator[Both]:
+async def both(thread_pool: ThreadPool = SMALL) -> AsyncIterator[Both]:
     settings = PostprocessSettings(port=0)
     nobody: Any = None
     contracts: Any = Contracts()
     counted = StageMetrics("postprocess", Tracing())
-    postprocessor = Postprocessor(counted, workers, InFlightBytes(settings.max_bytes_in_flight), settings.revision)
+    postprocessor = Postprocessor(counted, thread_pool, InFlightBytes(settings.max_bytes_in_flight), settings.revision)
     servicer = PostprocessServicer(settings, counted, contracts, postprocessor, nobody)
     server = GrpcioServer([methods_of(SERVICE, servicer)], settings)
     await server.open()
@@ -91,7 +93,7 @@ async def both(workers: ThreadPool = SMALL) -> AsyncIterator[Both]:
     remote = RemotePostprocess(Settings(postprocess=f"127.0.0.1:{server.port}"))
     try:
         await remote.reach()
-        yield Both(remote, workers, contracts, counted)
+        yield Both(remote, thread_pool, contracts, counted)
     finally:
         await remote.close()
         await server.close(0)
@@ -125,10 +127,10 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("workers", [SMALL, LARGE], ids=["in place", "in a thread"])
+@pytest.mark.parametrize("thread_pool", [SMALL, LARGE], ids=["in place", "in a thread"])
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-async def test_answers_are_the_same_bytes(make: Callable[[], PredictedBatch], workers: ThreadPool) -> None:
-    async with both(workers) as postprocess:
+async def test_answers_are_the_same_bytes(make: Callable[[], PredictedBatch], thread_pool: ThreadPool) -> None:
+    async with both(thread_pool) as postprocess:
         remote, own = await postprocess(make())
         assert isinstance(remote, pb.ModelInferResponse), remote
         assert isinstance(own, pb.ModelInferResponse), own
@@ -190,8 +192,8 @@ async def test_the_limit_of_time_and_of_bytes_hold_in_process() -> None:
             assert release.wait(60)
             return super().postprocess(outputs, parameters or {})
 
-    workers, metrics = ThreadPool(1, inline_bytes=0), StageMetrics("postprocess", Tracing())
-    postprocess = InProcessPostprocess(Settings(max_bytes_in_flight=1, postprocess_timeout_s=0.5), metrics, workers)
+    thread_pool, metrics = ThreadPool(1, inline_bytes=0), StageMetrics("postprocess", Tracing())
+    postprocess = InProcessPostprocess(Settings(max_bytes_in_flight=1, postprocess_timeout_s=0.5), metrics, thread_pool)
     slow = replace(batch(SALES, rows(1, 7, "forecast")), plan=Slow(SALES.contract))
     first = asyncio.ensure_future(postprocess(slow, Call.within(20)))
     await asyncio.sleep(0)
@@ -204,4 +206,4 @@ async def test_the_limit_of_time_and_of_bytes_hold_in_process() -> None:
     for code in ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "OK"):
         labels = {"stage": "postprocess", "family": "sales_forecast", "version": "1", "code": code}
         assert metrics.registry.get_sample_value("triptych_requests_total", labels) == 1
-    workers.close()
+    thread_pool.close()

@@ -1,4 +1,4 @@
-"""Preprocess's calls to Triton, over a real socket: the next holder, the least busy one, and none cancelled."""
+"""Preprocess's calls to Triton, over a real socket: the next replica, the least busy one, and none cancelled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GONE = "Request for unknown model: 'm' version 1 is not at ready state"
 
 
 class Server:
-    """A gRPC server with one method, that a test lets answer, wait, or refuse."""
+    """A gRPC server with one method; the test decides whether it answers, waits or refuses."""
 
     def __init__(self) -> None:
         self.calls = self.cancelled = self.answered = 0
@@ -92,7 +92,7 @@ def target(*holders: Server) -> Target:
 
 
 @pytest.mark.parametrize("cancels", [True, False], ids=["a caller that goes away", "a deadline that passes"])
-async def test_triton_is_left_to_finish_what_nobody_waits_for_any_more(cancels: bool) -> None:
+async def test_triton_finishes_requests_that_nobody_waits_for_any_more(cancels: bool) -> None:
     triton, controller = Server(), Controller()
     triton.go.clear()
     async with served(triton, controller) as predictors:
@@ -110,7 +110,7 @@ async def test_triton_is_left_to_finish_what_nobody_waits_for_any_more(cancels: 
         assert triton.cancelled == 0
 
 
-async def test_another_holder_answers_for_one_that_has_died_or_dropped_the_model() -> None:
+async def test_another_replica_answers_for_one_that_crashed_or_dropped_the_model() -> None:
     first, second, controller = Server(), Server(), Controller()
     async with served(first, second, controller) as predictors:
         for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND):

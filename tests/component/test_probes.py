@@ -125,7 +125,7 @@ def test_only_known_paths_have_pages(port: int, path: str, expected: int) -> Non
     ],
     ids=["another method", "the head alone", "another protocol", "bytes", "many headers"],
 )
-def test_what_is_no_request_for_a_page_is_told_so(port: int, sent: bytes, said: bytes) -> None:
+def test_what_is_no_request_for_a_page_gets_an_error_status(port: int, sent: bytes, said: bytes) -> None:
     assert said in reply(port, sent).partition(b"\r\n")[0]
 
 
@@ -135,7 +135,7 @@ def test_a_head_without_an_end_is_not_gathered(port: int) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HT"], ids=["nothing", "half a line"])
-def test_a_connection_that_says_too_little_ends(port: int, sent: bytes) -> None:
+def test_a_connection_that_sends_too_little_is_closed(port: int, sent: bytes) -> None:
     assert reply(port, sent) == b""
 
 

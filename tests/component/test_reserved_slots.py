@@ -1,4 +1,4 @@
-"""With mutual TLS the controller keeps places for callers whose certificate bears the name of a stage."""
+"""With mutual TLS the controller reserves slots for callers whose certificate has the name of a stage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def server(request: pytest.FixtureRequest) -> str:
 
 
 def mutual(authority: trustme.CA, folder: Path, **more: Any) -> dict[str, Any]:
-    """Settings of a controller that lets in who has a certificate of the authority."""
+    """Settings of a controller that accepts callers with a certificate of the authority."""
     issued = authority.issue_cert("127.0.0.1")
     files = {
         "tls_cert": issued.cert_chain_pems[0],
@@ -68,7 +68,7 @@ async def channel_of(
 
 
 async def full(call: Awaitable[Any]) -> str:
-    """The sentence of a refusal for want of places."""
+    """The text of a refusal because all slots are taken."""
     with pytest.raises(aio.AioRpcError) as caught:
         await call
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -80,7 +80,7 @@ async def full(call: Awaitable[Any]) -> str:
     [{"names": ("preprocess",)}, {"names": ("a", "preprocess")}, {"names": ("a",), "common": "preprocess"}],
     ids=str,
 )
-async def test_strangers_cannot_take_the_last_places_of_watchers(
+async def test_outside_callers_cannot_take_the_reserved_slots_of_watchers(
     folder: Path, authority: trustme.CA, server: str, shown: dict[str, Any]
 ) -> None:
     async with (
@@ -99,7 +99,7 @@ async def test_strangers_cannot_take_the_last_places_of_watchers(
 
 
 @pytest.mark.parametrize("way", ["EnsureLoaded", "RepositoryModelLoad"])
-async def test_strangers_cannot_take_the_last_places_of_loads(
+async def test_outside_callers_cannot_take_the_reserved_slots_of_loads(
     folder: Path, authority: trustme.CA, server: str, way: str
 ) -> None:
     def load(channel: aio.Channel, model: str) -> Awaitable[Any]:
@@ -129,7 +129,7 @@ async def test_strangers_cannot_take_the_last_places_of_loads(
         await asyncio.gather(waiting, asked)
 
 
-async def test_a_load_by_either_protocol_takes_one_of_the_places(folder: Path) -> None:
+async def test_a_load_by_either_protocol_takes_a_slot(folder: Path) -> None:
     async with running(folder, max_loads_per_peer=1) as system:
         system.triton.may_finish.clear()
         request = pb.RepositoryModelLoadRequest(model_name="sales_de")

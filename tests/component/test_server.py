@@ -62,7 +62,7 @@ def test_the_samples_cover_the_table() -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_each_error_reaches_the_caller_as_its_row_says(stage: ScriptedStage, error: Exception) -> None:
+def test_each_error_reaches_the_caller_as_its_row_in_the_table(stage: ScriptedStage, error: Exception) -> None:
     raised = refusal(stage, request("raise", error=type(error).__name__).SerializeToString())
     code = {**CODES, ValueError: grpc.StatusCode.INTERNAL}[type(error)]
     assert raised.code() is code
@@ -202,7 +202,7 @@ def test_a_method_that_a_stage_does_not_offer_says_so(stage: ScriptedStage) -> N
     assert refusal(stage, path="/no.Such/Method").code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_health_has_two_voices(server: str, tmp_path: Path) -> None:
+def test_health_answers_liveness_and_readiness(server: str, tmp_path: Path) -> None:
     with scripted(server, tmp_path, start_s=6) as stage:
         assert stage.state("live") == STATES.SERVING
         watched = stage.health.Watch(health_pb2.HealthCheckRequest(), timeout=20)
@@ -300,7 +300,7 @@ def test_leaving_answers_what_was_taken_and_takes_no_more(server: str, tmp_path:
         assert process.wait(20) == 0
 
 
-def test_when_the_grace_is_over_what_is_left_is_told(server: str, tmp_path: Path) -> None:
+def test_when_the_grace_is_over_remaining_calls_are_ended(server: str, tmp_path: Path) -> None:
     with scripted(server, tmp_path, grace_s=0.5) as stage:
         taken = stage.oip.ModelInfer.future(request("hold"), timeout=60)
         stage.until("held", 1)

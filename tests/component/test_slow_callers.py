@@ -189,7 +189,7 @@ def test_data_behind_a_refusal_that_waits_for_a_window_is_dropped(what: str, sta
     assert b"Traceback" not in stage.part.log.read_bytes()
 
 
-def test_a_call_that_is_on_its_way_when_the_connection_ends_is_answered(server: str, tmp_path: Path) -> None:
+def test_a_call_in_flight_when_the_connection_ends_is_answered(server: str, tmp_path: Path) -> None:
     """Until its PING is answered, a caller may not know that the connection ends."""
     sent, wanted = echo(512)
     with scripted(server, tmp_path, connection_age_s=0.5) as stage, stage.connect() as connection:

@@ -80,16 +80,14 @@ def refused(stage: ScriptedStage, credentials: grpc.ChannelCredentials | None) -
     return code
 
 
-def test_a_certificate_makes_it_tls_and_nothing_else_is_let_in(
-    server: str, tmp_path: Path, certificates: Certificates
-) -> None:
+def test_with_a_certificate_only_tls_is_accepted(server: str, tmp_path: Path, certificates: Certificates) -> None:
     with scripted(server, tmp_path, certificates.outsider(), **certificates.serve()) as stage:
         assert stage.infer().id == "1"
         assert refused(stage, None) is grpc.StatusCode.UNAVAILABLE
         assert refused(stage, Certificates(tmp_path, trustme.CA()).outsider()) is grpc.StatusCode.UNAVAILABLE
 
 
-def test_with_an_authority_of_callers_only_these_are_let_in(
+def test_with_a_client_ca_only_its_callers_are_accepted(
     server: str, tmp_path: Path, certificates: Certificates
 ) -> None:
     mutual = {**certificates.serve(), "tls_client_ca": certificates.trusted()}

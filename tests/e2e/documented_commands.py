@@ -1,4 +1,4 @@
-"""The commands of docs/guides/canary.md, as they stand there, in the namespace of a test."""
+"""The commands of docs/guides/canary.md, unchanged, in the namespace of a test."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def shares(address: str) -> dict[str, dict[int, int]]:
     return {model.name: {each.version: each.percent for each in model.versions} for model in update.models}
 
 
-def test_a_controller_that_is_killed_is_followed_by_the_other_and_both_tell_the_same(
+def test_a_controller_that_is_killed_is_followed_by_the_other_and_both_publish_the_same(
     kubectl: Kubectl, start: Start, publish: Publish
 ) -> None:
     for version in (1, 2):

@@ -51,7 +51,7 @@ def test_when_the_leader_is_killed_the_other_takes_over_and_nothing_is_doubled(
     assert not any("series" in event for event in events(kubectl, "TrafficApplied"))
 
 
-def test_a_leader_that_stops_cleanly_hands_over_before_its_lease_is_over(
+def test_a_leader_that_stops_cleanly_releases_its_lease_before_it_expires(
     kubectl: Kubectl, replica: StartReplica
 ) -> None:
     first = replica("controller-0")
@@ -80,7 +80,7 @@ def test_a_leader_out_of_reach_of_the_api_server_stops_and_writes_again_when_it_
 
 
 @pytest.mark.parametrize("goes", ["killed", "stopped"])
-def test_when_the_leader_goes_during_real_loads_nothing_is_loaded_twice_and_no_request_is_lost(
+def test_when_the_leader_stops_during_real_loads_none_is_repeated_and_no_request_is_lost(
     kubectl: Kubectl, account: Path, tmp_path: Path, goes: Goes
 ) -> None:
     with Replicas(tmp_path, ensure("predictor"), account, kubectl.namespace) as replicas:

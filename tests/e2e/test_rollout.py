@@ -96,7 +96,7 @@ def test_a_served_model_is_promoted_share_by_share(kubectl: Kubectl, start_chain
 
 
 @pytest.mark.slow
-def test_a_version_that_is_not_there_is_taken_back_with_the_word_of_the_status(
+def test_a_missing_version_is_rolled_back_with_the_reason_of_the_status(
     kubectl: Kubectl, start_chain: StartChain, tmp_path: Path
 ) -> None:
     chain = start_chain(ROOT / "tests/data/tiny-models")

@@ -104,7 +104,7 @@ class Entry:
 
 @pytest.fixture
 def entry(kubectl: Kubectl, images_tag: str, tmp_path: Path) -> Iterator[Entry]:
-    """With one revision that answers."""
+    """The service with one revision that answers."""
     kinds = kubectl.run("api-resources", "--api-group=serving.kserve.io", "--output=name", check=False).stdout
     if "inferenceservices" not in kinds:
         pytest.skip("needs KServe with Knative")
@@ -119,7 +119,7 @@ def entry(kubectl: Kubectl, images_tag: str, tmp_path: Path) -> Iterator[Entry]:
 
 
 def _own_address(kubectl: Kubectl) -> str:
-    """The address of this machine from which it reaches the cluster, and so the other way round."""
+    """The address of this machine from which it reaches the cluster, and by which the cluster reaches it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         nodes = kubectl.get("nodes")["items"]
         (address,) = [each["address"] for each in nodes[0]["status"]["addresses"] if each["type"] == "InternalIP"]

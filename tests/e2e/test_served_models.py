@@ -98,13 +98,13 @@ def test_a_refused_document_is_good_once_its_version_is_published(
     wait_for(partial(events, kubectl, "Accepted"), "an event says that it is good again")
 
 
-def test_a_promotion_is_told_as_one(kubectl: Kubectl, replica: StartReplica) -> None:
+def test_a_promotion_is_reported_as_one(kubectl: Kubectl, replica: StartReplica) -> None:
     replica()
     kubectl.apply(document({1: 75, 2: 25}))
     settled(kubectl, "InForce")
     kubectl.apply(document({2: 100}))
     settled(kubectl, "InForce")
-    (event,) = wait_for(partial(events, kubectl, "Promoted"), "an event tells the promotion")
+    (event,) = wait_for(partial(events, kubectl, "Promoted"), "an event of the promotion")
     assert event["note"] == "version 2 has all of the traffic; before: 1:75% 2:25%"
 
 
@@ -189,7 +189,7 @@ def test_a_change_made_while_the_api_server_was_out_of_reach_is_followed_after_i
     kubectl.apply(document({1: 100}))
     settled(kubectl, "InForce")
     relay.cut()
-    wait_for(lambda: "the last documents stay in force" in log.read_text(), "the log says that it hears nothing")
+    wait_for(lambda: "the last documents stay in force" in log.read_text(), "the log has the lost connection")
     kubectl.apply(document({1: 50, 2: 50}))
     kubectl.apply(document({1: 100}, model="sales_fr"))
     relay.mend()

@@ -1,4 +1,4 @@
-"""Models in a real S3 store: the controller reads contracts from it, a Triton the models from a folder kept in step."""
+"""Models in a real S3 store: the controller reads contracts from it, a Triton the models from a mirrored folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def bucket(kubeconfig: Path) -> Iterator[Bucket]:
 
 
 class StoreChain(LocalStack):
-    """The chain with its models in a store; Triton reads `folder`, which a mirror beside it keeps in step."""
+    """The chain with its models in a store; Triton reads `folder`, which a mirror beside it keeps up to date."""
 
     def __init__(self, bucket: Bucket, run_folder: Path, folder: Path) -> None:
         self._place = bucket.variables | {
@@ -50,7 +50,7 @@ def mirror(bucket: Bucket, folder: Path, *options: str) -> list[str]:
 
 @pytest.fixture
 def chain(bucket: Bucket, tmp_path: Path) -> Iterator[LocalStack]:
-    """Running, with two countries in the store; the log of the mirror is `mirror.log`."""
+    """The running chain, with two countries in the store; the log of the mirror is `mirror.log`."""
     bucket.upload("digits_de")
     bucket.upload("digits_gb")
     folder, environment = tmp_path / "pod" / "models", os.environ | bucket.variables
@@ -68,7 +68,7 @@ def chain(bucket: Bucket, tmp_path: Path) -> Iterator[LocalStack]:
 
 
 def version_of(chain: LocalStack, model: str) -> str:
-    """That answers a request to the model now."""
+    """Version that answers a request to the model now."""
     caller = Caller(chain.address("preprocess"))
     try:
         return str(caller.infer(infer_request(model, {"image": objects(noise_picture())}), 60).model_version)
@@ -77,7 +77,7 @@ def version_of(chain: LocalStack, model: str) -> str:
 
 
 def index(chain: LocalStack) -> set[tuple[str, str]]:
-    """Model and version of all that the controller knows."""
+    """Model and version of each entry in the controller's index."""
     with InferenceServerClient(chain.address("controller")) as client:
         return {(model.name, model.version) for model in client.get_model_repository_index().models}
 
@@ -95,7 +95,7 @@ def test_a_version_that_is_uploaded_is_served_without_a_restart(bucket: Bucket, 
     assert version_of(chain, "digits_de") == "1"
 
 
-def test_a_store_that_is_away_takes_nothing_away(bucket: Bucket, chain: LocalStack, tmp_path: Path) -> None:
+def test_an_unreachable_store_removes_nothing(bucket: Bucket, chain: LocalStack, tmp_path: Path) -> None:
     assert version_of(chain, "digits_de") == "1"
     bucket.relay.cut()
     away = f"{bucket.uri}: cannot be read: {bucket.variables['AWS_ENDPOINT_URL']} does not answer"

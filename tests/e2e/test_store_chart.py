@@ -87,7 +87,7 @@ def test_a_version_that_is_uploaded_is_served_without_a_restart(stocked: Stocked
     assert release.uids("predictor") | release.uids("controller") == before
 
 
-def test_models_are_loaded_by_whoever_has_the_key_that_an_upgrade_keeps(stocked: Stocked) -> None:
+def test_only_a_holder_of_the_key_loads_models_and_an_upgrade_keeps_the_key(stocked: Stocked) -> None:
     release = stocked.release
     secret = release.kubectl.get("secret", "model-control")["data"]
     stocked.apply(pollSeconds=3)

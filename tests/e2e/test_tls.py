@@ -124,7 +124,7 @@ def test_every_helm_test_passes_over_mutual_tls(served: Served) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_who_shows_a_certificate_gets_an_answer_and_nobody_else_does(served: Served) -> None:
+def test_only_a_caller_with_a_certificate_gets_an_answer(served: Served) -> None:
     assert len(outputs_of(served.ask(served.credentials()))["units"][0]) == 7
     assert code_without(served, served.credentials(certificate=False)) is grpc.StatusCode.UNAVAILABLE
     assert code_without(served, None) is grpc.StatusCode.UNAVAILABLE

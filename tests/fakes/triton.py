@@ -14,7 +14,7 @@ from triptych.errors import DeadlineExceeded, LoadFailed, StageUnavailable
 
 Answer = Callable[[VersionKey, Mapping[str, Array]], Mapping[str, Array]]
 
-HERE = ("triton:8001",)  # where a `FakeTriton` is, unless told otherwise
+HERE = ("triton:8001",)  # where a `FakeTriton` is, unless a test sets another
 
 
 class FakeTriton:

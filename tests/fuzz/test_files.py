@@ -39,7 +39,7 @@ def test_changed_files_are_taken_or_refused(
     assert len(list((tmp_path / "covered").iterdir())) > len(list(KINDS[name].seeds())), "coverage has guided it"
 
 
-def test_a_find_is_kept_and_told(finds: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_finding_is_saved_and_reported(finds: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The child process ends as libFuzzer does at a finding, or is killed."""
     assert files.summary("config", 77, "#9\tINITED cov: 1 ft: 1 corp: 1/9b exec/s: 0 rss: 9Mb\nValueError: b\n") == 1
     assert "ValueError: b" in capfd.readouterr().out

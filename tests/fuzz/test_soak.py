@@ -20,7 +20,7 @@ def test_good_clients_beside_bad_ones_lose_no_call(tmp_path: Path, monkeypatch: 
     assert [fault for fault in faults if fault.startswith("lost")] == []
 
 
-def test_a_lost_call_is_told(tmp_path: Path) -> None:
+def test_a_lost_call_is_reported(tmp_path: Path) -> None:
     def loses(stage: ScriptedStage) -> None:
         made.over.set()
         assert stage.infer("raise", error="Internal")

@@ -60,7 +60,7 @@ def features(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(features: Path, tmp_path: Path) -> Iterator[StartBackend]:
-    """Start a backend in front of preprocess, and return a function that calls it."""
+    """Start a backend in front of a chain, and return a function that calls it."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(chain: str, **settings: str) -> Get:
@@ -135,9 +135,7 @@ def test_a_caller_with_a_token_gets_a_forecast_from_the_features_of_the_store(
     assert (answer["model"], answer["version"]) == ("sales_forecast_de", "1")
 
 
-def test_what_is_not_known_is_404_with_the_sentence_of_whoever_does_not_know_it(
-    chain: LocalStack, start: StartBackend
-) -> None:
+def test_an_unknown_name_is_404_with_the_message_of_its_origin(chain: LocalStack, start: StartBackend) -> None:
     get = start(chain.address("preprocess"))
     assert get("/forecasts/DE/hat", token()) == (404, {"error": "article 'hat' is not known in DE"})
     status, answer = get("/forecasts/ZZ/shoe", token())

@@ -147,7 +147,7 @@ def test_more_than_fifty_models_are_registered(chain: LocalStack) -> None:
     assert {"digits_gb", "digits_de", "digits_fr", "digits_es", "digits_jp"} <= names
 
 
-def test_metrics_tell_stage_family_version_and_code(chain: LocalStack, caller: Caller) -> None:
+def test_metrics_have_stage_family_version_and_code(chain: LocalStack, caller: Caller) -> None:
     caller.infer(infer_request("sales_forecast_de", sales()))
     caller.refused(infer_request("nobody_knows_this", sales()))
     with urlopen(chain.metrics_url("preprocess")) as page:
@@ -167,7 +167,7 @@ def test_logs_are_json_with_the_id_of_the_request(chain: LocalStack, caller: Cal
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_handwriting_that_was_not_trained_on_is_read_as_well_as_promised(
+def test_handwriting_that_was_not_trained_on_is_read_as_accurately_as_documented(
     chain: LocalStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Accuracy is at least 0.96 for each version; `make accuracy` prints that of a running chain."""

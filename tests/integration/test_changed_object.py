@@ -1,4 +1,4 @@
-"""A version that changes in a real S3 store: what is loaded is served on, and the change is named everywhere."""
+"""A version that changes in a real S3 store: the loaded one is served on, and the change is named everywhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ANSWER_LIMIT_S = 90.0
 
 
 class StoreChain(LocalStack):
-    """The chain with its models in a store; Triton reads `folder`, which a mirror beside it keeps in step."""
+    """The chain with its models in a store; Triton reads `folder`, which a mirror beside it keeps up to date."""
 
     def __init__(self, run_folder: Path, folder: Path) -> None:
         self._place = {

@@ -1,4 +1,4 @@
-"""Weights overwritten in place (tensorflow/serving#1822): what is loaded answers on, and nothing else is loaded."""
+"""Weights overwritten in place (tensorflow/serving#1822): the loaded version serves on, and no other is loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def units(caller: Caller) -> object:
 
 
 def overwrite(file: Path, content: bytes) -> None:
-    """In place, as `cp` does, and so that only the time of the inode shows it."""
+    """Overwrite in place, as `cp` does, so that only the time of the inode changes."""
     before = file.stat()
     file.write_bytes(content)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))

@@ -200,7 +200,7 @@ def processes_of(chain: LocalStack, model: str, predictor: str = "predictor") ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hangs"])
-def test_a_model_whose_process_dies_or_hangs_comes_back_and_its_neighbour_notices_nothing(
+def test_a_model_whose_process_crashes_or_hangs_comes_back_and_no_other_is_affected(
     make_chain: MakeChain, number: signal.Signals
 ) -> None:
     """triton#5381: every request failed with INTERNAL, while the model's state stayed READY."""
@@ -219,7 +219,7 @@ def test_a_model_whose_process_dies_or_hangs_comes_back_and_its_neighbour_notice
     assert chain.pids()["predictor"] == triton
 
 
-def test_two_models_that_die_at_once_come_back_both(make_chain: MakeChain) -> None:
+def test_two_models_that_crash_at_once_come_back_both(make_chain: MakeChain) -> None:
     chain = make_chain()
     caller = caller_of(chain)
     for request in (GOOD, FR):
@@ -230,7 +230,9 @@ def test_two_models_that_die_at_once_come_back_both(make_chain: MakeChain) -> No
     until(lambda: answers(caller, GOOD) and answers(caller, FR))
 
 
-def test_of_a_model_that_died_nothing_stays_in_shared_memory_when_the_chain_has_stopped(make_chain: MakeChain) -> None:
+def test_of_a_model_that_crashed_nothing_stays_in_shared_memory_when_the_chain_has_stopped(
+    make_chain: MakeChain,
+) -> None:
     """triton#7481: Triton does not free the shared memory of a killed process."""
     chain = make_chain()
     caller_of(chain).infer(GOOD)
@@ -243,7 +245,7 @@ def test_of_a_model_that_died_nothing_stays_in_shared_memory_when_the_chain_has_
     assert list(Path("/dev/shm").glob(regions)) == []
 
 
-def test_a_model_that_dies_on_one_of_two_tritons_is_answered_by_the_other(make_chain: MakeChain) -> None:
+def test_a_model_that_crashes_on_one_of_two_tritons_is_answered_by_the_other(make_chain: MakeChain) -> None:
     chain = make_chain({"de.yaml": ON_TWO}, more_predictors=[free_endpoints()["predictor"]])
     caller = caller_of(chain)
     until(lambda: bool(processes_of(chain, "sales_forecast_de")) and answers(caller, GOOD))

@@ -29,7 +29,7 @@ MODELS = (
 )
 SEPARATE: dict[str, str] = {}
 
-Ways = dict[str, tuple[LocalStack, Caller]]
+Chains = dict[str, tuple[LocalStack, Caller]]
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ways(models: Path, tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[Ways]:
+def chains(models: Path, tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[Chains]:
     """The chain with postprocess as a process of its own, and without."""
-    made: Ways = {}
+    made: Chains = {}
     try:
         for name, variables in (("separate", SEPARATE), ("in-process", IN_PROCESS)):
             folder = tmp_path_factory.mktemp(name)
@@ -89,8 +89,8 @@ GOOD: dict[str, Callable[[], pb.ModelInferRequest]] = {
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-def test_answers_are_the_same_bytes(ways: Ways, make: Callable[[], pb.ModelInferRequest]) -> None:
-    answers = {name: caller.infer(make()).SerializeToString(deterministic=True) for name, (_, caller) in ways.items()}
+def test_answers_are_the_same_bytes(chains: Chains, make: Callable[[], pb.ModelInferRequest]) -> None:
+    answers = {name: caller.infer(make()).SerializeToString(deterministic=True) for name, (_, caller) in chains.items()}
     assert answers["separate"] == answers["in-process"]
     revisions = pb.ModelInferResponse.FromString(answers["in-process"]).parameters
     assert set(revisions) == {"triptych_preprocess_revision", "triptych_postprocess_revision"}
@@ -104,13 +104,13 @@ WRONG: dict[str, Callable[[], pb.ModelInferRequest]] = {
 
 
 @pytest.mark.parametrize("make", WRONG.values(), ids=WRONG)
-def test_refusals_are_the_same_code_and_sentence(ways: Ways, make: Callable[[], pb.ModelInferRequest]) -> None:
-    refusals = {name: caller.refused(make()) for name, (_, caller) in ways.items()}
+def test_refusals_are_the_same_code_and_sentence(chains: Chains, make: Callable[[], pb.ModelInferRequest]) -> None:
+    refusals = {name: caller.refused(make()) for name, (_, caller) in chains.items()}
     assert refusals["separate"] == refusals["in-process"]
 
 
-def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(ways: Ways) -> None:
-    _, caller = ways["in-process"]
+def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(chains: Chains) -> None:
+    _, caller = chains["in-process"]
 
     def outcome(value: float) -> object:
         try:
@@ -126,14 +126,14 @@ def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(ways: W
     assert outcomes == expected
 
 
-def test_there_is_no_such_process_and_nobody_waits_for_one(ways: Ways) -> None:
-    chain, _ = ways["in-process"]
+def test_there_is_no_such_process_and_no_part_waits_for_one(chains: Chains) -> None:
+    chain, _ = chains["in-process"]
     assert set(chain.pids()) == {"predictor", "controller", "preprocess"}
     chain.restart_component("preprocess")
 
 
-def test_its_series_are_on_the_page_of_preprocess_each_metric_once(ways: Ways) -> None:
-    chain, caller = ways["in-process"]
+def test_its_series_are_on_the_page_of_preprocess_each_metric_once(chains: Chains) -> None:
+    chain, caller = chains["in-process"]
     caller.infer(infer_request("sales_forecast_de", sales(2)))
     for version in ("1", "2"):
         caller.infer(infer_request("digits_gb", {"image": objects(PICTURES[0])}, version=version))

@@ -19,7 +19,7 @@ def replicas(tmp_path: Path, predictor_python: Path) -> Iterator[Replicas]:
 
 
 @pytest.mark.parametrize("goes", ["killed", "stopped"])
-def test_when_the_leader_goes_during_loads_nothing_is_loaded_twice_and_no_request_is_lost(
+def test_when_the_leader_stops_during_loads_none_is_repeated_and_no_request_is_lost(
     replicas: Replicas, goes: Goes
 ) -> None:
     change_leader_under_load(replicas, goes)

@@ -26,7 +26,7 @@ def test_preprocess_loses_no_answer(make_chain: MakeChain) -> None:
     assert not [text for text in calls if "Connection reset" in text or "Socket closed" in text]
 
 
-def test_postprocess_is_named_while_it_is_away_and_no_answer_is_wrong(make_chain: MakeChain) -> None:
+def test_postprocess_is_named_while_it_is_unavailable_and_no_answer_is_wrong(make_chain: MakeChain) -> None:
     chain = make_chain()
     caller = Caller(chain.address("preprocess"))
     right = outputs_of(caller.infer(GOOD))

@@ -51,7 +51,7 @@ def restricted(make_chain: MakeChain) -> LocalStack:
     return make_chain(variables={"PREDICTOR_OPTIONS": RESTRICTED, "CONTROLLER_TRITON_KEY": KEY})
 
 
-def test_with_the_key_the_controller_loads_and_whoever_predicts_needs_none(restricted: LocalStack) -> None:
+def test_with_the_key_the_controller_loads_and_prediction_needs_none(restricted: LocalStack) -> None:
     answer = Caller(restricted.address("preprocess")).infer(infer_request(MODEL, sales()))
     assert outputs_of(answer)["units"]
     loaded = pb.ModelReadyRequest(name=MODEL, version=answer.model_version)
@@ -119,7 +119,7 @@ def test_what_one_machine_writes_is_for_its_user_alone(make_chain: MakeChain) ->
         assert not path.stat().st_mode & 0o077, path
 
 
-def test_without_the_key_in_the_controller_a_caller_is_told_what_triton_wants(make_chain: MakeChain) -> None:
+def test_without_the_key_in_the_controller_the_error_names_what_triton_wants(make_chain: MakeChain) -> None:
     chain = make_chain(variables={"PREDICTOR_OPTIONS": RESTRICTED})
     code, details = Caller(chain.address("preprocess")).refused(infer_request(MODEL, sales()))
     assert code is grpc.StatusCode.UNAVAILABLE

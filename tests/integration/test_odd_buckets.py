@@ -1,4 +1,4 @@
-"""Odd buckets in a real S3 store: each object that cannot be read is left out, the rest of the folder is in step."""
+"""Odd buckets in a real S3 store: each object that cannot be read is left out, and the rest is mirrored."""
 
 from __future__ import annotations
 

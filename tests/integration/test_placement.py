@@ -28,9 +28,9 @@ from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 
 SALES = sorted(path.name for path in (ROOT / "model-repository").glob("sales_forecast_*"))
-NO_SPARE = {"CONTROLLER_HEADROOM_PERCENT": "0", "CONTROLLER_HEADROOM_MAX_PERCENT": "0"}
+NO_HEADROOM = {"CONTROLLER_HEADROOM_PERCENT": "0", "CONTROLLER_HEADROOM_MAX_PERCENT": "0"}
 
-# The kernel ends in this way whoever takes more memory than there is.
+# The kernel kills a process in this way when it takes more memory than there is.
 EATS_MEMORY = """\
 import os, signal
 
@@ -86,7 +86,7 @@ def two_tritons(make_chain: MakeChain, **more: Any) -> tuple[LocalStack, dict[st
     return chain, {chain.address(part): part for part in ("predictor", "predictor-2")}
 
 
-def test_more_models_than_places_are_all_answered_and_never_more_are_loaded(make_chain: MakeChain) -> None:
+def test_more_models_than_slots_are_all_answered_and_never_more_are_loaded(make_chain: MakeChain) -> None:
     limits = {"CONTROLLER_MAX_MODELS": "4", "CONTROLLER_BUSY_S": "0", "CONTROLLER_HEADROOM_PERCENT": "25"}
     chain = make_chain(variables=limits)
     caller = caller_of(chain)
@@ -113,7 +113,7 @@ def test_a_model_not_used_for_a_while_is_off_loaded_and_comes_back_on_request(ma
 
 
 def test_requests_for_a_model_are_answered_while_another_is_loaded_and_unloaded(make_chain: MakeChain) -> None:
-    limits = {"CONTROLLER_MAX_MODELS": "2", "CONTROLLER_BUSY_S": "0.5", **NO_SPARE}
+    limits = {"CONTROLLER_MAX_MODELS": "2", "CONTROLLER_BUSY_S": "0.5", **NO_HEADROOM}
     chain = make_chain(variables=limits)
     caller = caller_of(chain)
     with Load(caller, infer_request(SALES[0], sales()), callers=2) as load:
@@ -126,7 +126,7 @@ def test_requests_for_a_model_are_answered_while_another_is_loaded_and_unloaded(
 
 
 def test_hot_models_that_do_not_fit_are_refused_with_a_hint_and_the_others_are_served(make_chain: MakeChain) -> None:
-    limits = {"CONTROLLER_MAX_MODELS": "1", "CONTROLLER_CAPACITY_WAIT_S": "0.1", **NO_SPARE}
+    limits = {"CONTROLLER_MAX_MODELS": "1", "CONTROLLER_CAPACITY_WAIT_S": "0.1", **NO_HEADROOM}
     chain = make_chain(variables=limits)
     caller = caller_of(chain)
     with Load(caller, infer_request(SALES[0], sales()), callers=2) as load, pytest.raises(grpc.RpcError) as caught:
@@ -138,7 +138,7 @@ def test_hot_models_that_do_not_fit_are_refused_with_a_hint_and_the_others_are_s
     assert load.refusals == []
 
 
-def test_a_triton_that_dies_under_load_loses_no_request_of_a_model_with_two_copies(make_chain: MakeChain) -> None:
+def test_a_triton_that_crashes_under_load_loses_no_request_of_a_model_with_two_replicas(make_chain: MakeChain) -> None:
     chain, part_of = two_tritons(make_chain, documents={"a.yaml": document(SALES[0], "minReplicas: 2", v1=100)})
     caller = caller_of(chain)
     until(lambda: len(holders(chain, SALES[0])) == 2)
@@ -166,7 +166,7 @@ def test_a_model_of_a_dead_triton_is_served_by_the_other_without_an_error(make_c
     assert holders(chain, SALES[0]) == set(part_of) - {home}
 
 
-def test_a_triton_that_hangs_holds_up_only_what_nobody_else_has(make_chain: MakeChain) -> None:
+def test_a_triton_that_hangs_delays_only_models_without_another_replica(make_chain: MakeChain) -> None:
     chain, part_of = two_tritons(
         make_chain,
         documents={"a.yaml": document(SALES[0], "minReplicas: 2", v1=100)},
@@ -234,7 +234,7 @@ def test_a_model_that_the_kernel_kills_while_it_loads_is_named_and_no_other_noti
     assert chain.log("predictor").read_text().count(f"loading: {SALES[1]}") == 1  # remembered for a while
 
 
-def test_a_new_version_that_cannot_be_loaded_takes_no_traffic_and_the_reason_is_told(
+def test_a_new_version_that_cannot_be_loaded_takes_no_traffic_and_the_reason_is_reported(
     make_chain: MakeChain, copied_models: Callable[..., Path]
 ) -> None:
     models = copied_models("digits_gb", SALES[0])
@@ -257,7 +257,7 @@ def test_a_new_version_that_cannot_be_loaded_takes_no_traffic_and_the_reason_is_
     assert all(answer == load.answers[0] for answer in load.answers)  # both versions are the same model
 
 
-def test_a_version_whose_files_are_taken_away_goes_on_being_served(
+def test_a_version_whose_files_are_removed_is_served_on(
     make_chain: MakeChain, copied_models: Callable[..., Path]
 ) -> None:
     models = copied_models("digits_gb", SALES[0])

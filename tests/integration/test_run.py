@@ -157,7 +157,7 @@ def test_it_serves_until_a_signal_stops_it_and_leaves_nothing(start_run: StartRu
 
 
 @pytest.mark.parametrize("name", ["predictor", "controller"])
-def test_a_component_that_dies_is_reported_and_everything_else_is_stopped(start_run: StartRun, name: str) -> None:
+def test_a_component_that_crashes_is_reported_and_everything_else_is_stopped(start_run: StartRun, name: str) -> None:
     run = start_run()
     run.until("Ctrl-C stops")
     components = run.components()

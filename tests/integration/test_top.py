@@ -61,7 +61,7 @@ def test_a_load_is_among_the_decisions(snapshot: dict[str, Any]) -> None:
     assert loads[0]["seconds"] > 0
 
 
-def test_a_snapshot_in_a_pipe_has_every_resident_in_full(chain: LocalStack, snapshot: dict[str, Any]) -> None:
+def test_a_snapshot_in_a_pipe_has_every_loaded_model_in_full(chain: LocalStack, snapshot: dict[str, Any]) -> None:
     done = top(chain, "--once")
     assert done.returncode == 0, done.stderr
     for resident in snapshot["residents"]:

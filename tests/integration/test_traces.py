@@ -49,7 +49,7 @@ def traced(
 
 
 class Trace:
-    """A trace that a caller has started."""
+    """A trace that a caller has begun."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector

@@ -309,7 +309,7 @@ def outcome(ask: Ask, target: Target) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_client_of_tritons_gets_what_the_page_says(own: Target, theirs: Target, row: str) -> None:
+def test_a_client_of_tritons_gets_what_the_page_describes(own: Target, theirs: Target, row: str) -> None:
     ask, ours, tritons = ROWS[row]
     for target, want in ((own, ours), (theirs, tritons)):
         got = outcome(ask, target)

@@ -25,7 +25,7 @@ MESSAGES = 3  # of a stream: each is sent after the answer to the one before
 
 
 class Calls:
-    """What became of the calls."""
+    """Outcomes of the calls."""
 
     def __init__(self) -> None:
         self.ok, self.lost, self.over = 0, Counter[str](), False

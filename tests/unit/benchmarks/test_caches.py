@@ -30,7 +30,7 @@ def naive_lru(models: list[int], places: int) -> list[bool]:
 
 
 def most_hits(models: list[int], places: int) -> int:
-    """Every choice of who goes, tried: the loaded sets that can be reached, each with its most hits."""
+    """Try every eviction: the loaded sets that can be reached, each with its largest number of hits."""
     reached: dict[frozenset[int], int] = {frozenset(): 0}
     for model in models:
         after: dict[frozenset[int], int] = {}
@@ -61,7 +61,7 @@ def test_ours_without_a_half_life_is_least_recently_used(models: list[int], plac
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 4))
-def test_no_choice_of_who_goes_has_more_hits_than_belady(models: list[int], places: int) -> None:
+def test_no_choice_of_victims_has_more_hits_than_belady(models: list[int], places: int) -> None:
     cache = Belady(places, models)
     assert sum(cache.request(model, 0.0) for model in models) == most_hits(models, places)
 
@@ -77,14 +77,14 @@ def test_belady_has_at_least_the_hits_of_the_others(
 
 
 @given(requests)
-def test_with_a_place_for_each_only_the_first_request_of_a_model_misses(models: list[int]) -> None:
+def test_with_a_slot_for_each_only_the_first_request_of_a_model_misses(models: list[int]) -> None:
     trace = trace_of(models)
     expected = 1 - len(set(models)) / len(models)
     for cache in (Lru(10), Ours(10, 300), Belady(10, models)):
         assert hit_rate(cache, trace, 0) == pytest.approx(expected)
 
 
-def test_what_is_popular_stays_through_a_walk_of_rare_ones() -> None:
+def test_popular_models_stay_loaded_through_a_sequence_of_rare_ones() -> None:
     models = [0, 0, 0, 1, 1, 1, 2, 3, 4, 5, 0, 1]
     ours, lru = Ours(3, half_life_s=300), Lru(3)
     trace = trace_of(models)
@@ -97,12 +97,12 @@ def test_what_is_idle_for_too_long_is_a_miss() -> None:
     assert [cache.request(1, now_s) for now_s in (0, 899, 1799, 1800)] == [False, True, False, True]
 
 
-def test_spare_places_are_not_used() -> None:
+def test_headroom_is_not_used() -> None:
     cache = Ours(3, half_life_s=300, headroom=1)
     assert [cache.request(model, at) for at, model in enumerate([1, 2, 3, 2, 1])] == [False, False, False, True, False]
 
 
-def test_a_load_waits_when_the_places_of_those_that_went_are_not_free_yet() -> None:
+def test_a_load_waits_when_the_slots_of_the_victims_are_not_free_yet() -> None:
     prompt, late = Ours(2, half_life_s=300, headroom=1, turn_s=0.5), Ours(2, half_life_s=300, headroom=1, turn_s=3.0)
     for cache in (prompt, late):
         for at, model in enumerate([1, 2, 3, 4]):
@@ -111,7 +111,7 @@ def test_a_load_waits_when_the_places_of_those_that_went_are_not_free_yet() -> N
     assert (late.loads, late.waited) == (4, 2)
 
 
-def test_places_that_follow_the_loads_are_given_back_when_loads_are_few() -> None:
+def test_slots_that_follow_the_loads_are_released_when_loads_are_few() -> None:
     cache = Ours(
         10, half_life_s=300, settings=PlacementSettings(headroom_percent=0, headroom_max_percent=50), turn_s=2.0
     )
@@ -123,8 +123,8 @@ def test_places_that_follow_the_loads_are_given_back_when_loads_are_few() -> Non
     assert len(cache.loaded) == 8
 
 
-def test_with_requests_per_slot_a_quiet_night_makes_nobody_forget() -> None:
-    """Asked for three times in the evening, then once each in the morning: the favourite is still the favourite."""
+def test_with_requests_per_slot_a_quiet_night_does_not_decay_popularity() -> None:
+    """After three requests in the evening and one each in the morning, the most popular model is the same."""
     evening, morning = [(0, 0.0), (0, 1.0), (0, 2.0)], [(1, 50_000.0), (2, 50_001.0), (0, 50_002.0)]
     forgetful, paced = Ours(2, 300), Ours(2, 300, requests_per_slot=10)
     for cache, expected in ((forgetful, False), (paced, True)):

@@ -50,14 +50,14 @@ def test_loads_that_run_at_a_moment_are_counted() -> None:
     assert [loads.running(at) for at in (7.9, 8.0, 9.6, 10.0, 10.5, 19.5)] == [0, 1, 2, 1, 0, 1]
 
 
-def test_another_model_stands_for_one_that_is_kept_loaded() -> None:
+def test_another_model_replaces_one_that_is_kept_loaded() -> None:
     names = ["a", "b", "c", "d"]
     assert stand_ins([move("a", 1), move("b", 2)], kept={"a"}, names=names) == {"a": "d", "b": "b"}
 
 
 def test_a_load_that_began_as_an_unload_ended_had_waited_for_it() -> None:
-    moves = [Move("unload", "b", 9.0, 1.0, "spare room for the next load"), move("c", 9.0)]
+    moves = [Move("unload", "b", 9.0, 1.0, "headroom for the next load"), move("c", 9.0)]
     assert waited_for_unload(moves, move("a", 10.01), sent_s=8.5)
-    assert not waited_for_unload(moves, move("a", 10.01), sent_s=9.005), "the room was there when it was sent"
+    assert not waited_for_unload(moves, move("a", 10.01), sent_s=9.005), "the capacity was free when it was sent"
     assert not waited_for_unload(moves, move("a", 10.5), sent_s=8.5), "something else kept it"
     assert not waited_for_unload(moves, move("a", 9.9), sent_s=8.5), "it began before"

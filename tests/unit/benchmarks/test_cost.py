@@ -1,4 +1,4 @@
-"""The bill: how many models are loaded at once, and what they take."""
+"""Costs: the number of models that are loaded at once, and their memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GIVEN = argparse.Namespace(exponent=1.1, idle_s=900.0, places=50, replicas=2)
 
 
 def test_models_loaded_at_once_are_those_asked_for_within_the_idle_time() -> None:
-    """Against draws: the distinct models of many windows."""
+    """Compare with draws: the distinct models of many windows."""
     rng, rate, idle_s = np.random.default_rng(1), 0.5, 900.0
     windows = [rng.choice(300, rng.poisson(rate * idle_s), p=shares(300, 1.1)) for _ in range(300)]
     drawn = np.mean([len(set(window.tolist())) for window in windows])
@@ -39,5 +39,5 @@ def test_the_chain_pays_for_its_stages_and_for_what_is_loaded() -> None:
     assert bill.mib == 2 * 80 + 60 + 2 * 10 + 100 * 30
 
 
-def test_a_triton_pod_more_comes_when_the_places_are_taken() -> None:
+def test_a_triton_pod_is_added_when_the_slots_are_taken() -> None:
     assert this_chain(SIZES, GIVEN, rate=1e9)(101).pods - this_chain(SIZES, GIVEN, rate=1e9)(100).pods == 1

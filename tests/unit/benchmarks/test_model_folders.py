@@ -21,5 +21,5 @@ def test_every_generated_model_is_served_under_a_route_of_its_own(tmp_path: Path
     }
 
 
-def test_a_name_says_its_number() -> None:
+def test_a_name_contains_its_number() -> None:
     assert [number_of(name_of(number)) for number in (0, 7, 4999, 12345)] == [0, 7, 4999, 12345]

@@ -1,4 +1,4 @@
-"""The simulated Triton answers as a real one, as far as it is asked: through the controller's own client."""
+"""The simulated Triton answers the controller's client as a real one does."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_a_load_makes_just_those_versions_ready() -> None:
         assert [await triton.is_ready(*key) for key in (A1, A2)] == [False, True]
 
 
-async def test_what_is_unloaded_is_in_the_whole_index_until_it_is_forgotten() -> None:
+async def test_what_is_unloaded_is_in_the_whole_index_until_it_is_dropped() -> None:
     async with simulated() as triton:
         await triton.load("a", mc.ModelConfig(name="a"), [1], 5.0)
         await triton.unload("a")
@@ -44,7 +44,7 @@ async def test_what_is_unloaded_is_in_the_whole_index_until_it_is_forgotten() ->
         assert await triton.index(whole=True) == Index(unloading=frozenset({A1}))
 
 
-async def test_what_is_forgotten_is_in_no_index() -> None:
+async def test_what_is_dropped_is_in_no_index() -> None:
     async with simulated(unload_s=0.0) as triton:
         await triton.load("a", mc.ModelConfig(name="a"), [1], 5.0)
         await triton.unload("a")

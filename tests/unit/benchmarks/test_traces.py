@@ -1,4 +1,4 @@
-"""The traces are what they are called."""
+"""The traces have the properties of their names."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_only_where_it_drifts_do_the_popular_ones_change() -> None:
     assert kept("drifting") <= 5
 
 
-def test_a_burst_walks_through_rare_models_one_by_one() -> None:
+def test_a_burst_requests_rare_models_one_by_one() -> None:
     with_bursts, without = KINDS["bursts"](TRAFFIC, 1).models, KINDS["steady"](TRAFFIC, 1).models
     changed = [at for at in range(TRAFFIC.requests) if with_bursts[at] != without[at]]
     walked = [with_bursts[at] for at in changed]

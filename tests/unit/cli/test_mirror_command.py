@@ -1,4 +1,4 @@
-"""`triptych mirror`: what it says, and how it ends."""
+"""`triptych mirror`: its output, and its exit status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def there(tmp_path: Path) -> Path:
     return tmp_path / "there"
 
 
-def test_once_brings_the_folder_in_step_and_says_so(
+def test_once_synchronizes_the_folder_and_reports_it(
     there: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = tmp_path / "here"
@@ -72,7 +72,7 @@ def test_help_shows_how_it_is_used_and_the_command_line_lists_it() -> None:
 
 
 class Looks(Mirror):
-    """Ends the command after so many looks, each of which can be prepared."""
+    """End the command after so many scans, each of which can be prepared."""
 
     def __init__(self, store: InMemoryStore, folder: Path, stop: threading.Event, looks: int) -> None:
         super().__init__(store, folder, whole=True)
@@ -86,7 +86,7 @@ class Looks(Mirror):
         return super().refresh()
 
 
-def test_a_store_that_is_away_is_reported_once_tried_again_and_reported_when_it_is_back(
+def test_an_unreachable_store_is_reported_once_tried_again_and_reported_when_it_is_back(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, stop = InMemoryStore(), threading.Event()

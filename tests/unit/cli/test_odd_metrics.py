@@ -53,7 +53,7 @@ UNSAID = [  # is left out, and is no fault of the page
 
 @pytest.mark.parametrize("line", ODD_LINES + UNSAID)
 def test_a_line_that_cannot_be_read_is_left_out_and_the_others_count(line: str) -> None:
-    """prometheus/common#105: there one line ends the scrape."""
+    """prometheus/common#105: one invalid line ended the scrape."""
     source = EndpointSource("m", lambda: ["a"], lambda address: f"{line}\n{GOOD}\n{line}\n")
     assert answered(source) == 3
     faults = source.read().faults

@@ -1,4 +1,4 @@
-"""`triptych plan`: its queues against known values, plans that meet their targets, and the costs that come with it."""
+"""`triptych plan`: its queues against known values, plans that meet their targets, and the installed costs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_servers_that_cannot_keep_up_let_everybody_wait_for_ever() -> None:
     assert queueing.percentile_s(0.99, 200, 0.01, 2) == math.inf
 
 
-def test_the_case_that_the_formula_divides_by_zero_for_is_the_limit_of_its_neighbours() -> None:
+def test_the_case_that_the_formula_divides_by_zero_for_is_the_limit_of_near_ones() -> None:
     exact = queueing.share_above(0.03, 100, 0.01, 2)  # c - 1 = offered
     near = queueing.share_above(0.03, 100.001, 0.01, 2)
     assert exact == pytest.approx(near, rel=1e-3)

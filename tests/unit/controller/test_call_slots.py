@@ -1,4 +1,4 @@
-"""One peer cannot take all places of watchers or of loads, and many peers cannot keep the stages out."""
+"""One peer cannot take all slots of watchers or of loads, and many peers cannot exclude the stages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_peer_is_its_host_whatever_its_port(peer: str, host: str) -> None:
 
 
 def test_names_of_a_certificate_are_those_that_grpc_gives() -> None:
-    """A connection of `ssl` through memory; the contract tests hold the same for grpc.aio."""
+    """A connection of `ssl` through memory; the component tests check the same with grpc.aio."""
     authority = trustme.CA()
     server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
     authority.issue_cert("127.0.0.1").configure_cert(server)
@@ -89,7 +89,7 @@ def test_a_peer_has_its_limit_and_the_others_have_theirs() -> None:
     assert (slots.taken, dict(slots._by_peer)) == (0, {})
 
 
-def test_where_the_server_tells_no_peer_all_share_the_whole() -> None:
+def test_where_the_server_knows_no_peer_all_share_one_limit() -> None:
     slots, unknown = CallSlots(3, 1, "calls"), call_of("")
     with (
         slots.slot(unknown),
@@ -107,7 +107,7 @@ STAGES = Reservation(frozenset({"preprocess", "controller"}), 50)
 @pytest.mark.parametrize(
     "names", [(), ("client",), ("preprocess.evil.example",), ("Preprocess",), ("*",), ("",)], ids=repr
 )
-def test_strangers_with_any_number_of_addresses_leave_a_share_to_the_stages(names: tuple[str, ...]) -> None:
+def test_outside_callers_with_any_number_of_addresses_leave_a_share_to_the_stages(names: tuple[str, ...]) -> None:
     slots = CallSlots(10, 3, "watchers follow the catalog", STAGES)
     with ExitStack() as held:
         for number in range(5):
@@ -127,7 +127,7 @@ def test_strangers_with_any_number_of_addresses_leave_a_share_to_the_stages(name
     assert (slots.taken, slots._others) == (0, 0)
 
 
-def test_stages_may_take_every_place_and_what_is_given_back_is_anybodys() -> None:
+def test_stages_may_take_every_slot_and_a_released_one_is_free_for_all() -> None:
     slots = CallSlots(4, 4, "calls", STAGES)
     with ExitStack() as held:
         for _ in range(4):
@@ -149,7 +149,7 @@ def test_stages_may_take_every_place_and_what_is_given_back_is_anybodys() -> Non
         (Reservation(frozenset({"a"}), 99), 1, 1),
     ],
 )
-def test_the_reserved_share_is_of_all_places_and_at_least_one(reservation: Reservation, most: int, kept: int) -> None:
+def test_the_reserved_share_is_of_all_slots_and_at_least_one(reservation: Reservation, most: int, kept: int) -> None:
     assert reservation.slots(most) == kept
 
 
@@ -163,7 +163,7 @@ def test_names_of_stages_want_certificates_of_callers() -> None:
         Settings(**secret, stage_names="preprocess")  # type: ignore[arg-type]
 
 
-async def test_a_thousand_streams_of_one_peer_leave_room_for_a_new_pod() -> None:
+async def test_a_thousand_streams_of_one_peer_leave_slots_for_a_new_pod() -> None:
     settings = Settings()
     assert settings.max_watchers_per_peer * 2 < settings.max_watchers
     assert settings.max_loads_per_peer < settings.max_in_flight

@@ -1,4 +1,4 @@
-"""Every decision once: a log line with the facts, the latest for `top`, and whoever listens."""
+"""Every decision once: a log line with the facts, the latest for `top`, and each listener."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_did_not_end_well_is_a_warning(caplog: pytest.LogCaptureFixture) ->
     ]
 
 
-def test_listeners_hear_each_decision_with_its_time() -> None:
+def test_listeners_receive_each_decision_with_its_time() -> None:
     early: list[Decision] = []
     late: list[Decision] = []
     journal = Journal([early.append])

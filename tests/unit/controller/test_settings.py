@@ -27,7 +27,7 @@ def test_a_replica_with_an_ipv6_address_can_be_called_by_its_identity(given: str
 
 
 @pytest.mark.parametrize("text", ["pod-1_", "pod-1_fd00::7", "pod-1_http://a:9002", "pod-1_a:0"])
-def test_an_identity_that_nobody_could_call_stops_the_start(text: str) -> None:
+def test_an_identity_that_no_caller_could_call_stops_the_start(text: str) -> None:
     with pytest.raises(ValidationError, match="identity"):
         Settings(identity=text)
 
@@ -75,7 +75,7 @@ def test_what_has_an_off_is_switched_off_by_zero(name: str) -> None:
     assert getattr(Settings.model_validate({name: 0}), name) == 0
 
 
-def test_something_has_to_be_left_beside_the_spare_room() -> None:
+def test_headroom_of_all_memory_is_refused() -> None:
     for name in ("headroom_percent", "headroom_max_percent"):
         with pytest.raises(ValidationError, match=name):
             Settings.model_validate({name: 100})

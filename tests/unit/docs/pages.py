@@ -28,7 +28,7 @@ def slug(heading: str) -> str:
 
 @dataclass(frozen=True)
 class Page:
-    """One file. `links` are relative, as written; `paths` stand in code spans and begin at the top of the tree."""
+    """One file. `links` are relative, as written; `paths` are in code spans and begin at the top of the tree."""
 
     file: Path
 

@@ -1,4 +1,4 @@
-"""Ports: their settings, and one clear line for each that cannot be had."""
+"""Ports: their settings, and one clear line for each that is not available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environments: when another one is due. That they can be made is shown by every test that runs in one."""
+"""Environments: the conditions for another one. Every test that runs in one shows that they can be made."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_what_trains_the_models_has_what_their_contracts_are_read_with() -> None
     assert not {f"{package}=={version(package)}" for package in needed} - set(pins)
 
 
-def test_an_environment_that_is_complete_is_only_looked_up(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_that_is_complete_is_only_found(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(checkout))
     environment = Environment("services", ("pins.txt",))
     monkeypatch.setitem(environments.ENVIRONMENTS, "services", environment)

@@ -1,4 +1,4 @@
-"""The examples: how they are read, and what a person sees of them."""
+"""The examples: their files, and their output for a person."""
 
 from __future__ import annotations
 

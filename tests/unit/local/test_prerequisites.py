@@ -18,7 +18,7 @@ SetRuns = Callable[[Callable[[list[str]], bool]], list[list[str]]]
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> SetRuns:
-    """Runs nothing: records the commands, and answers whether each went well."""
+    """Record commands without running them, and return whether each succeeded."""
 
     def set_answer(answer: Callable[[list[str]], bool]) -> list[list[str]]:
         ran: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""A secret is taken out of the process list once its process has read it."""
+"""A secret is removed from the process list once its process has read it."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def test_a_process_without_the_secret_is_left_as_it_is(process: subprocess.Popen
     assert Path(f"/proc/{process.pid}/cmdline").read_bytes() == before
 
 
-def test_a_process_that_may_not_be_touched_is_said() -> None:
+def test_a_process_that_may_not_be_changed_is_reported() -> None:
     assert not hide_argument(2**22 + 1, KEY)

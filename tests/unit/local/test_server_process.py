@@ -67,11 +67,11 @@ def test_a_process_that_does_not_become_ready_in_time_is_reported(start_process:
         process.poll_ready(0)
 
 
-def test_a_process_that_is_ready_says_so(start_process: StartProcess) -> None:
+def test_a_process_that_is_ready_reports_it(start_process: StartProcess) -> None:
     assert start_process("import time; time.sleep(60)", is_ready=lambda: True).poll_ready(0)
 
 
-def test_a_process_that_heeds_sigterm_is_not_killed(start_process: StartProcess) -> None:
+def test_a_process_that_ends_at_sigterm_is_not_killed(start_process: StartProcess) -> None:
     process = start_process("import time; time.sleep(60)")
     assert process.stop(10)
     assert process.stop(10), "stopping twice does no harm"

@@ -32,7 +32,7 @@ def test_options_of_pip_become_variables_of_uv() -> None:
     }
 
 
-def test_the_environment_wins_over_a_file() -> None:
+def test_the_environment_overrides_a_file() -> None:
     assert translate(":env:.timeout='5'\nglobal.timeout='60'\n") == {"UV_HTTP_TIMEOUT": "5"}
 
 

@@ -1,4 +1,4 @@
-"""Counting right answers, and what a run says when nobody answers."""
+"""Counts of right answers, and the message of a run without answers."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ def test_no_digit_keeps_its_class_number_in_the_permuted_version() -> None:
     assert all(class_id != digit for digit, class_id in enumerate(PERMUTATION))
 
 
-def test_each_version_says_the_right_word_for_its_own_classes() -> None:
+def test_each_version_answers_the_right_word_of_its_own_classes() -> None:
     words = DIGIT_WORDS[PERMUTED_COUNTRY]
     for version in versions(PERMUTED_COUNTRY):
         said = labels(PERMUTED_COUNTRY, version)

@@ -1,4 +1,4 @@
-"""The files that are committed against the code that writes them: no training, so it takes no time."""
+"""The committed files against the code that writes them, without training."""
 
 from __future__ import annotations
 

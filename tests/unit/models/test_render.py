@@ -80,7 +80,7 @@ def test_the_questions_of_the_evaluation_do_not_change_and_half_have_a_box() -> 
     assert [q.box is not None for q in first] == [False, True] * 3
 
 
-def test_the_contracts_steps_bring_pictures_to_the_models_range() -> None:
+def test_the_contracts_steps_scale_pictures_to_the_models_range() -> None:
     shown = pixels(digits_plan(), held_out_questions(SAMPLES, "FR", 6))
     assert shown.shape == (6, 3, 32, 32)
     assert shown.min() >= -1.0

@@ -30,11 +30,11 @@ def test_the_same_country_is_generated_alike_every_time_and_two_countries_differ
     assert (first.units != other.units).any()
 
 
-def test_a_dearer_day_sells_less_and_a_promoted_one_more() -> None:
+def test_a_higher_price_sells_less_and_a_promotion_more() -> None:
     assert all(country(code).elasticity < 0 and country(code).promotion_lift > 1 for code in COUNTRY_CODES)
 
 
-def test_germans_hardly_buy_on_sundays() -> None:
+def test_german_sales_are_low_on_sundays() -> None:
     units = generate(country("DE")).units
     sundays = units[6::7].mean()
     assert sundays < 0.1 * units.mean()

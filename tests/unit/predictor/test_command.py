@@ -1,4 +1,4 @@
-"""The command line of Triton: where it listens."""
+"""The command line of Triton: its addresses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches form under load, and a request alone waits for nothing."""
+"""Batches form under load, and a lone request is sent at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Request:
 
 
 class Executions:
-    """Gathers batches and answers them when the test says so: with each request's name, in capitals."""
+    """Collect batches and answer them when the test decides: with each request's name, in capitals."""
 
     def __init__(
         self, max_in_flight: int = 2, max_wait_s: float = LONG_S, max_rows: int = 100, max_bytes: int = 1000
@@ -59,12 +59,12 @@ class Executions:
 
 
 async def turn() -> None:
-    """Lets everything happen that needs no time."""
+    """Run all tasks that do not wait for time."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_a_request_alone_leaves_at_once_and_others_of_its_turn_go_with_it() -> None:
+async def test_a_lone_request_is_sent_at_once_with_those_of_the_same_turn() -> None:
     executions = Executions()
     first = executions.send("a")
     await turn()
@@ -212,7 +212,7 @@ async def test_each_request_gets_its_own_outcome_of_the_batch() -> None:
     assert not executions.batcher.active_keys
 
 
-async def test_a_deadline_ends_the_wait_and_the_request_joins_no_batch() -> None:
+async def test_a_deadline_ends_the_wait_and_the_request_is_in_no_batch() -> None:
     executions = Executions(max_in_flight=1)
     first = executions.send("a")
     await turn()
@@ -290,7 +290,7 @@ async def test_a_detached_request_goes_on_without_its_caller_and_counts_as_in_fl
 
 
 @pytest.mark.parametrize("others", ["", "b", "bc"], ids=["nobody", "one", "two"])
-async def test_requests_that_joined_one_whose_caller_left_in_the_same_turn_are_answered(others: str) -> None:
+async def test_requests_in_a_batch_with_one_whose_caller_left_in_the_same_turn_are_answered(others: str) -> None:
     executions = Executions(max_in_flight=1)
     executions.go.set()
     first = executions.send("a")

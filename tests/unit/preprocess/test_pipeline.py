@@ -102,13 +102,13 @@ def sent(tensors: Mapping[str, Array]) -> Tensors:
 
 
 def sales(first: float, rows: int = 1) -> dict[str, Array]:
-    """The model that is scripted answers with the first seven days."""
+    """The scripted model answers with the first seven days."""
     history = np.full((rows, 28), first, np.float32) + np.arange(rows, dtype=np.float32)[:, None]
     return {"history": history, "price": np.ones((rows, 7), np.float32), "promotion": np.zeros((rows, 7), np.bool_)}
 
 
 def watched(trial: Trial) -> list[InferenceRequest]:
-    """The requests that come into batches from now on."""
+    """Record the requests that enter batches from now on."""
     executed: list[InferenceRequest] = []
     execute = trial.pipeline._batcher._execute
 
@@ -296,7 +296,7 @@ async def test_a_request_past_its_deadline_releases_its_thread_after_the_current
 
 
 async def test_the_header_of_a_large_file_is_not_read_on_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """10 MB of empty JPEG segments took the reader of headers 2 s (2026-11-22)."""
+    """The reader of headers took 2 s for 10 MB of empty JPEG segments (2026-11-22)."""
     threads: list[str] = []
 
     def recorded(data: bytes, kind: Format) -> Header:
@@ -319,9 +319,9 @@ async def test_large_requests_wait_for_others_in_preparation() -> None:
     assert trial.upstreams.batches == [6]
 
 
-@pytest.mark.parametrize("patience", [0.0, 1e9], ids=["none", "more than there is time"])
-async def test_a_request_in_preparation_delays_others_for_no_longer_than_the_limit(patience: float) -> None:
-    trial = Trial(DIGITS, inline_bytes=0, batch_linger_share=patience)
+@pytest.mark.parametrize("linger_share", [0.0, 1e9], ids=["none", "more than there is time"])
+async def test_a_request_in_preparation_delays_others_for_no_longer_than_the_limit(linger_share: float) -> None:
+    trial = Trial(DIGITS, inline_bytes=0, batch_linger_share=linger_share)
     picture = {"image": np.array([Path("examples/data/two_board.jpg").read_bytes()], np.object_)}
     trial.pipeline._preparing["m", 1] += 1  # one that never ends
     assert len((await trial.send(trial.request(picture, call=Call.within(1))))[0]["label"]) == 1

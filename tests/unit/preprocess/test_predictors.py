@@ -38,7 +38,7 @@ class Tritons:
 
 
 class Controller:
-    """Where the version is, however often it is asked."""
+    """A controller that always names the same predictors of the version."""
 
     def __init__(self, *predictors: str, refusal: BaseException | None = None) -> None:
         self.predictors, self.refusal, self.asked = predictors, refusal, list[tuple[str, ...]]()
@@ -71,13 +71,15 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
     return answered_by
 
 
-async def test_where_the_model_cannot_run_the_next_triton_answers_and_nobody_waits(predict: Predict) -> None:
+async def test_where_the_model_cannot_run_the_next_triton_answers_without_a_wait(predict: Predict) -> None:
     tritons, controller = Tritons(a=[LOST], b=[None]), Controller("a", "b")
     assert await predict(tritons, controller, "a", "b") == "b"
     assert (tritons.asked, controller.asked) == (["a", "b"], [])
 
 
-async def test_the_controller_hears_where_the_model_cannot_run_and_the_request_is_answered(predict: Predict) -> None:
+async def test_the_controller_is_informed_where_the_model_cannot_run_and_the_request_is_answered(
+    predict: Predict,
+) -> None:
     tritons, controller = Tritons(a=[LOST, None]), Controller("a")
     assert await predict(tritons, controller, "a") == "a"
     assert controller.asked == [("a",)]
@@ -93,7 +95,7 @@ async def test_a_request_that_ends_every_process_is_tried_three_times_at_most(pr
     assert controller.asked == [("a", "b")]
 
 
-async def test_what_the_controller_says_of_such_a_model_is_the_answer(predict: Predict) -> None:
+async def test_the_controllers_error_of_such_a_model_is_the_answer(predict: Predict) -> None:
     refusal = Relayed(grpc.StatusCode.UNAVAILABLE, "loaded anew in 3 s", 3.0)
     tritons = Tritons(a=[LOST])
     with pytest.raises(Relayed, match="loaded anew in 3 s"):
@@ -109,7 +111,7 @@ async def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predi
 
 
 @pytest.mark.parametrize("gives_up", ["at its deadline", "as its caller leaves"])
-async def test_a_call_that_nobody_waits_for_is_told_from_one_that_is_waited_for(gives_up: str) -> None:
+async def test_a_call_that_nobody_waits_for_is_distinguished_from_one_that_is_waited_for(gives_up: str) -> None:
     controller: Any = None
     predictors: Any = Predictors(Settings(), controller)
     target, answers = Target("family", "m", 1, 100, ("a:1",)), asyncio.Event()

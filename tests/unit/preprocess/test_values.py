@@ -116,7 +116,7 @@ def of(datatype: str) -> st.SearchStrategy[Array]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-async def test_whatever_is_sent_comes_back_to_whom_it_belongs(data: st.DataObject) -> None:
+async def test_every_request_gets_its_own_answer(data: st.DataObject) -> None:
     datatype = data.draw(st.sampled_from(sorted(TO_NUMPY)))
     parts = data.draw(st.lists(of(datatype), min_size=1, max_size=4))
     assert await answers(datatype, parts) == [to_raw(part) for part in parts]

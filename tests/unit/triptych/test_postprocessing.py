@@ -1,4 +1,4 @@
-"""The work of postprocess: how much of it is in hand at once, and whose fault what is. What it computes is the
+"""The work of postprocess: the limit of concurrent work, and the cause of each fault. What it computes is the
 contract's, and tested there."""
 
 from __future__ import annotations

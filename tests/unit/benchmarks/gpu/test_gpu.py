@@ -46,7 +46,7 @@ def test_the_gpu_is_watched_from_the_beginning_to_the_end_of_a_block(
     assert watched.percent == 50
 
 
-def test_without_a_gpu_nothing_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_gpu_nothing_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with watch.Watch() as watched:
         pass
@@ -153,7 +153,7 @@ def test_stages_import_what_was_carried_and_triton_finds_its_own_python_first() 
     assert str(ROOT / "services/postprocess") in variables["PYTHONPATH"].split(":")
 
 
-def test_a_carried_python_is_told_where_it_lies_and_found_by_the_loader(tmp_path: Path) -> None:
+def test_a_carried_python_gets_its_new_paths_and_is_found_by_the_loader(tmp_path: Path) -> None:
     data = tmp_path / "lib/python3.12/_sysconfigdata__linux_.py"
     data.parent.mkdir(parents=True)
     data.write_text("{'LIBDIR': '/built/here/lib', 'prefix': '/built/here'}")

@@ -110,7 +110,7 @@ def test_busy_time_is_that_of_executions_and_not_of_requests() -> None:
     assert (nanoseconds, executions, rows) == (240_000_000, 12, 302)
 
 
-def test_goals_are_judged_by_the_median_and_only_where_there_are_figures() -> None:
+def test_goals_are_checked_by_the_median_and_only_where_there_are_figures() -> None:
     rates = ((900.0, 400.0), (700.0, 400.0), (1000.0, 400.0))
     ours = [replace(RUN, round=at, rate=rate) for at, (rate, _) in enumerate(rates)]
     theirs = [replace(RUN, system="ensemble", round=at, rate=rate) for at, (_, rate) in enumerate(rates)]
@@ -137,7 +137,7 @@ def test_grouped_has_goals_of_its_own() -> None:
 def test_the_overview_has_a_column_for_ordinary_load(tmp_path: Path) -> None:
     runs = [replace(RUN, workload="W5", point="Poisson, 30 %", system=name, p50_ms=p50) for name, p50 in SYSTEMS]
     report = Report("serving", "Serving", {}, tmp_path)
-    overview.tell(report, [*runs, RUN])
+    overview.add_to(report, [*runs, RUN])
     report.write()
     lines = (tmp_path / "results.md").read_text().splitlines()
     assert "| system | p50 at 30 % load | requests/s, 64 callers |" in lines

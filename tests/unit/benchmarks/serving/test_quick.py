@@ -28,7 +28,7 @@ def verdicts(known: Costs, found: Costs) -> dict[str, bool]:
     return {line.text.split("  ")[0]: line.worse for line in quick.compared(known, found)}
 
 
-def test_a_process_that_became_dearer_than_noise_is_worse() -> None:
+def test_a_process_whose_cost_rose_beyond_noise_is_worse() -> None:
     assert verdicts(costs(3.0), costs(3.6)) == {"W1 all": True, "W1 preprocess": True, "W1 postprocess": False}
 
 
@@ -42,7 +42,7 @@ def test_rounds_that_differ_much_allow_more() -> None:
     assert verdicts(costs(3.0, 0.2), costs(5.0, 0.2))["W1 preprocess"]
 
 
-def test_a_process_that_is_new_is_worse_and_a_small_one_is_not_judged() -> None:
+def test_a_process_that_is_new_is_worse_and_a_small_one_is_not_compared() -> None:
     found = costs(3.0)
     found["W1"]["other"] = Cost(60.0, Spread(0.6, 0.6, 0.6, 5))
     found["W1"]["controller"] = Cost(15.0, Spread(0.15, 0.15, 0.15, 5))
@@ -52,7 +52,7 @@ def test_a_process_that_is_new_is_worse_and_a_small_one_is_not_judged() -> None:
     }
 
 
-def test_costs_are_told_in_terms_of_the_reference_of_the_same_round() -> None:
+def test_costs_are_relative_to_the_reference_of_the_same_round() -> None:
     ours = [replace(RUN, round=at, cpu={"preprocess": 0.3 * (at + 1), "predictor": 0.1 * (at + 1)}) for at in range(3)]
     theirs = [replace(RUN, system="triton", round=at, cpu={"predictor": 0.2 * (at + 1)}) for at in range(3)]
     found = quick.costs_of([*ours, *theirs])["W1, 64 callers"]
@@ -62,7 +62,7 @@ def test_costs_are_told_in_terms_of_the_reference_of_the_same_round() -> None:
     assert found["all"].times.median == pytest.approx(2.0)
 
 
-def test_the_lone_request_is_judged_beside_the_many() -> None:
+def test_the_lone_request_is_compared_beside_many_callers() -> None:
     many = replace(RUN, cpu={"preprocess": 0.2})
     alone = replace(RUN, point="1 caller", cpu={"preprocess": 2.0})
     runs = [many, replace(many, system="triton"), alone, replace(alone, system="triton", cpu={"predictor": 0.5})]

@@ -1,4 +1,4 @@
-"""Is it worse? Equal versions are hardly ever taken back, clearly worse ones always, with few requests and many."""
+"""Analysis of a rollout: equal versions are rarely rolled back, clearly worse ones always, by any number of calls."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def draw(random: np.random.Generator, n: int, errors: float = 0.01, slower: floa
 
 
 def taken_back(random: np.random.Generator, limits: Tolerances, share: float, **new: float) -> bool:
-    """One step of 1,000 requests, looked at four times on the way and once at its end."""
+    """One step of 1,000 requests, analysed four times in between and once at its end."""
     old_sum, new_sum = Counts(), Counts()
     for look in range(5):
         old_sum += draw(random, round(200 * (1 - share)))

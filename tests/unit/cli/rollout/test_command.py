@@ -1,4 +1,4 @@
-"""The command line: what does not fit together is refused with a sentence, and nothing is changed."""
+"""The command line: contradictory options are refused with a sentence, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from triptych_cli.rollout.metrics.pods import _addresses, _stage_samples
 
 @pytest.fixture(autouse=True)
 def _own_signals() -> Iterator[None]:
-    """The command takes SIGTERM for an interrupt, which the test runner shall not."""
+    """Restore the handler of SIGTERM, which the command treats as an interrupt."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
@@ -75,7 +75,7 @@ def pod(component: str, ports: list[str], annotations: dict[str, str] | None = N
     }
 
 
-def test_a_pod_says_where_its_metrics_are_in_one_way_or_another() -> None:
+def test_the_address_of_a_pods_metrics_comes_from_its_ports_or_its_annotation() -> None:
     assert _addresses(pod("grouped", ["metrics", "grpc", "metrics"])) == ["p:9100", "p:9102"]
     assert _addresses(pod("preprocess", ["h2c"], {"prometheus.io/port": "9555"})) == ["p:9555"]
     assert _addresses(pod("postprocess", ["h2c"])) == ["p:9101"]

@@ -240,7 +240,7 @@ def test_a_second_interrupt_leaves_it_and_says_what_to_do() -> None:
     assert "interrupted while rolling back; write 3: 100 % into served/de.yaml yourself" in result.reason
 
 
-def test_traffic_that_someone_else_changed_is_left_to_them() -> None:
+def test_traffic_that_another_client_changed_is_left_alone() -> None:
     simulation = Simulation()
     simulation.at[5.0] = lambda: setattr(simulation, "asked", {"2": 100})
     result, _ = run_rollout(simulation)
@@ -257,7 +257,7 @@ def test_a_target_that_cannot_be_written_any_more_says_what_to_write_by_hand() -
     assert result.traffic == {"3": 90, "4": 10}
 
 
-def test_a_target_that_is_away_for_a_moment_does_not_end_the_rollout() -> None:
+def test_a_target_that_is_briefly_unreachable_does_not_end_the_rollout() -> None:
     simulation = Simulation()
     simulation.at[2.0] = lambda: setattr(simulation, "read_error", TargetError("the API server does not answer"))
     simulation.at[6.0] = lambda: setattr(simulation, "read_error", None)
@@ -265,7 +265,7 @@ def test_a_target_that_is_away_for_a_moment_does_not_end_the_rollout() -> None:
     assert result.exit_status is ExitStatus.PROMOTED
 
 
-def test_a_first_write_that_is_refused_goes_nowhere() -> None:
+def test_a_refused_first_write_changes_nothing() -> None:
     simulation = Simulation(write_error=ConcurrentChange("someone was faster"))
     result, _ = run_rollout(simulation)
     assert (result.exit_status, result.reason) == (ExitStatus.NOTHING_CHANGED, "someone was faster")

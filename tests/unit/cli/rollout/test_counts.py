@@ -1,4 +1,4 @@
-"""From counters that only grow to what happened within a window, and from pages to counters."""
+"""Differences of counters within a window, and counters read from pages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def reader(pages: Mapping[str, Callable[[], str]], model: str = "m") -> Endpoint
 
 
 def compared(stage: str = "preprocess") -> Stage:
-    """A process that both versions of the model have been asked of."""
+    """A process with requests to both versions of the model."""
     made = Stage(stage)
     made.count("1")
     made.count("2")
@@ -138,7 +138,7 @@ def test_other_models_do_not_count() -> None:
     assert all(not counts.requests for counts in window.counts().values())
 
 
-def test_no_endpoint_at_all_is_said_with_the_reason() -> None:
+def test_no_endpoint_at_all_is_reported_with_the_reason() -> None:
     def refused() -> str:
         raise ConnectionRefusedError("Connection refused")
 

@@ -1,4 +1,4 @@
-"""The document of a rollout: rewrite_traffic with its comments, in one step, and never over someone else's change."""
+"""The document of a rollout is rewritten atomically, with its comments, and never over another client's change."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_traffic_in_one_line_stays_in_one_line() -> None:
     )
 
 
-def test_a_file_that_someone_else_changed_is_left_alone(folder: Path) -> None:
+def test_a_file_that_another_client_changed_is_left_alone(folder: Path) -> None:
     there = target(folder)
     changed = TEXT.replace("{version: 3, percent: 100}", "{version: 2, percent: 100}")
     (folder / "both.yaml").write_text(changed)
@@ -127,7 +127,7 @@ def test_permissions_and_a_link_survive_and_nothing_is_left_beside_it(tmp_path: 
     assert os.listdir(real) == ["both.yaml"]
 
 
-def test_in_force_is_what_the_controller_says(folder: Path) -> None:
+def test_in_force_is_what_the_controller_reports(folder: Path) -> None:
     controller = FakeController({3: 100, 4: 0})
     there = target(folder, controller)
     there.write({"3": 95, "4": 5})

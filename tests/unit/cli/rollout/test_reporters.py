@@ -67,7 +67,7 @@ def test_the_end_is_the_same_in_the_live_panel_and_in_lines() -> None:
         assert "served/de.yaml" in text
 
 
-def test_lines_say_a_phase_once() -> None:
+def test_a_phase_is_printed_once() -> None:
     out = io.StringIO()
     lines = LineReporter(out)
     for _ in range(5):

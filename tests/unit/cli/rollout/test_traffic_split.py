@@ -1,4 +1,4 @@
-"""Shares: steps, rounding, and what stays of the old versions."""
+"""Shares: steps, rounding, and the rest of the old versions."""
 
 from __future__ import annotations
 

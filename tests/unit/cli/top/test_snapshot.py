@@ -63,7 +63,7 @@ def drawn(of: Snapshot, height: int | None = None) -> str:
     ("sort", "first"),
     [("model", "digits_de"), ("bytes", "sales_de"), ("rate", "sales_de"), ("used", "sales_de"), ("idle", "digits_de")],
 )
-def test_residents_come_in_the_order_asked_for(sort: str, first: str) -> None:
+def test_loaded_models_come_in_the_order_asked_for(sort: str, first: str) -> None:
     assert shown(sort).residents[0].message.model == first
     assert sort in SORTS
 

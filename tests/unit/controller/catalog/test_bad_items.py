@@ -19,14 +19,12 @@ from controller.catalog import scanner as scan_module
 from controller.catalog.entities import Catalog, ScannedModel
 from controller.catalog.integrity import sha256_digest, stat_digest
 from controller.catalog.scanner import Scanner, ScanOptions
-from controller.catalog.served_model import DocumentFault
 from controller.catalog.watcher import CatalogWatcher
 from controller.metrics import ControllerMetrics
 from controller.server import scan_options
 from controller.settings import Settings
 from controller.store.location import ModelSource
 from tests import model_folders
-from tests.model_folders import declare
 from triptych.contract.verification.model_folder import ModelFolder, read_model_folder
 from triptych.contract.verification.trial_limits import TrialLimits
 from triptych.contract.verification.version import ValidationOptions
@@ -43,7 +41,7 @@ def scan(scanner: Scanner, *, settle: bool = False) -> dict[str, ScannedModel]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root reads everything, so a test that runs as root gives that up for a while."""
+    """Give up root for a while, since root may read everything."""
     if os.geteuid():
         yield
         return
@@ -58,7 +56,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A models' folder that any user may read, for those of pytest are closed."""
+    """A folder of models that any user may read, unlike those of pytest."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
@@ -192,7 +190,7 @@ def test_one_bad_model_is_named_and_left_out(
 @pytest.mark.parametrize(
     "number", [errno.EACCES, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE, errno.EPERM]
 )
-def test_whatever_the_system_says_of_one_folder_the_others_are_read(
+def test_any_system_error_of_one_folder_leaves_the_others_readable(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     publish("sales_de")
@@ -215,7 +213,7 @@ def test_whatever_the_system_says_of_one_folder_the_others_are_read(
     assert set(scan(scanner, settle=True)["bad"].versions) == {1}
 
 
-def test_a_fault_that_nobody_foresaw_is_one_of_its_model(
+def test_an_unforeseen_fault_is_one_of_its_model(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish("sales_de")
@@ -258,13 +256,13 @@ def test_a_file_where_a_version_would_be_is_noted(models: Path, publish: Publish
 
 @pytest.mark.parametrize("name", ["v1", "01", "0", "1.0", "latest"])
 def test_a_folder_that_is_meant_for_a_version_is_noted(models: Path, publish: Publish, name: str) -> None:
-    """tensorflow/serving#1250: versions of other names are not found, and nobody says why."""
+    """tensorflow/serving#1250: versions of other names are not found, and no message gives the reason."""
     publish("sales_de").rename(models / "sales_de" / name)
     found = scan(Scanner(models, None))["sales_de"]
     assert found.warnings == (f"{models}/sales_de/{name}: is no version; want a whole number from 1",)
 
 
-def test_a_model_that_never_was_valid_is_forgotten_when_it_is_gone(models: Path, publish: Publish) -> None:
+def test_a_model_that_never_was_valid_is_dropped_when_it_is_gone(models: Path, publish: Publish) -> None:
     publish("sales_de")
     (models / "bad").mkdir()
     scanner = Scanner(models, None)
@@ -274,10 +272,10 @@ def test_a_model_that_never_was_valid_is_forgotten_when_it_is_gone(models: Path,
 
 
 @pytest.mark.parametrize("left", ["", "config.pbtxt", "1", "1/model.onnx"])
-def test_a_folder_that_goes_away_while_it_is_read_ends_nothing(
+def test_a_folder_that_disappears_while_it_is_read_ends_nothing(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch, left: str
 ) -> None:
-    """MLServer#657: a folder that disappears during a look."""
+    """MLServer#657: a folder that disappears during a scan."""
     publish("sales_de")
     publish("bad")
     scandir = os.scandir
@@ -314,46 +312,7 @@ def test_an_empty_folder_is_a_lost_mount_and_changes_nothing(models: Path, publi
     assert {name for name, folder in found.items() if folder.present} == {"sales_fr"}
 
 
-def test_bad_documents_are_named_and_the_others_are_read(documents: Path, models: Path) -> None:
-    declare(documents, "sales_de", {1: 100})
-    os.mkfifo(documents / "fifo.yaml")
-    (documents / "folder.yaml").mkdir()
-    (documents / "nothing.yaml").symlink_to("gone")
-    (models.parent / "secret").write_text("password: geheim\nx: [")
-    (documents / "outside.yaml").symlink_to(models.parent / "secret")
-    (documents / "wide.yaml").write_text("kind: ServedModel", encoding="utf-16")
-    (documents / "large.yaml").write_text("#" * 2000)
-    (documents / os.fsdecode(b"odd\xff.yaml")).write_text("kind: ServedModel")
-    found = Scanner(models, documents, ScanOptions(max_document_bytes=1500)).scan(settle=False)
-    assert found is not None
-    faults = {item.text.removeprefix(f"{documents}/") for item in found.documents if isinstance(item, DocumentFault)}
-    assert faults == {
-        "fifo.yaml:1: is a FIFO; want a regular file",
-        "folder.yaml:1: is a folder; want a regular file",
-        "nothing.yaml:1: is a link to nothing",
-        "outside.yaml:1: is a link out of its folder; want a file within it",
-        "wide.yaml:1: is UTF-16; save it as UTF-8",
-        "large.yaml:1: larger than 1500 bytes",
-        r"odd\xff.yaml:1: the name of a file of documents is printable UTF-8; rename the file",
-    }
-    assert sum(not isinstance(item, DocumentFault) for item in found.documents) == 1
-
-
-@pytest.mark.parametrize("text", ["---\na: b\n" * 1000, "".join(f"k{n}: v\n" for n in range(1000))])
-def test_the_faults_of_one_file_of_documents_are_counted_and_not_all_reported(
-    documents: Path, models: Path, text: str
-) -> None:
-    (documents / "many.yaml").write_text(text)
-    declare(documents, "sales_de", {1: 100})
-    found = Scanner(models, documents).scan(settle=False)
-    assert found is not None
-    faults = [item.text for item in found.documents if isinstance(item, DocumentFault)]
-    assert 50 <= len(faults) < 60
-    assert "faults" in faults[-1]
-    assert sum(not isinstance(item, DocumentFault) for item in found.documents) == 1
-
-
-def test_the_settings_reach_whoever_reads(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_reach_the_scanner(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("FILE_BYTES", 2000), ("DOCUMENT_BYTES", 3000), ("FILES", 4), ("ROW_BYTES", 5000)):
         monkeypatch.setenv(f"CONTROLLER_MAX_{name}", str(value))
     monkeypatch.setenv("CONTROLLER_TRIAL_S", "6")
@@ -367,7 +326,7 @@ def test_the_settings_reach_whoever_reads(models: Path, monkeypatch: pytest.Monk
     assert not scan_options(Settings(), of_store).validation.has_content
 
 
-async def test_the_first_look_and_all_later_ones_survive_a_bad_item_and_it_is_reported_once(
+async def test_the_first_scan_and_all_later_ones_survive_a_bad_item_and_it_is_reported_once(
     models: Path, publish: Publish, caplog: pytest.LogCaptureFixture
 ) -> None:
     publish("sales_de")
@@ -412,7 +371,7 @@ def test_large_items_come_last_and_hold_up_no_small_one(
     assert not scanner.more
 
 
-async def test_a_slow_item_does_not_put_off_the_next_look(models: Path, publish: Publish) -> None:
+async def test_a_slow_item_does_not_delay_the_next_scan(models: Path, publish: Publish) -> None:
     publish("sales_de")
     seconds: list[float] = []
     scanner = Scanner(models, None)

@@ -1,4 +1,4 @@
-"""From folders and documents to the catalog: what receives traffic, and what a fault takes out of it."""
+"""The catalog of folders and documents: versions with traffic, and versions that a fault leaves out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Publish = Callable[..., Path]
 
 @pytest.fixture
 def read(models: Path, documents: Path) -> Read:
-    """Reads both folders anew, after an earlier catalog if one is given."""
+    """Read both folders again, after an earlier catalog if one is given."""
     scanner = Scanner(models, documents)
 
     def scan(previous: Catalog | None = None, serve_undeclared: bool = True) -> Catalog:
@@ -286,7 +286,7 @@ def test_versions_of_one_model_agree_on_family_and_route(publish: Publish, read:
     assert "route 'DE' as in its other versions" in catalog.invalid["sales_de", 2]
 
 
-def test_what_is_not_there_is_told_with_what_is(publish: Publish, read: Read) -> None:
+def test_what_is_missing_is_reported_with_what_exists(publish: Publish, read: Read) -> None:
     publish("sales_de")
     catalog = read()
     with pytest.raises(UnknownModel, match="unknown model or family 'sales_zz'; known: sales_de"):

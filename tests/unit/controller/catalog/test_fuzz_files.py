@@ -52,7 +52,7 @@ VALUES = st.recursive(
 
 
 def spoilt(text: str) -> st.SearchStrategy[bytes]:
-    """A good file with pieces taken out, doubled, replaced by words or by any bytes."""
+    """A good file with pieces removed, repeated, or replaced by words or any bytes."""
     data = text.encode()
     pieces = st.sampled_from(WORDS).map(str.encode) | st.binary(max_size=6) | st.just(b"")
     places = st.tuples(st.integers(0, len(data)), st.integers(0, 40), pieces)
@@ -83,7 +83,7 @@ def test_an_escape_that_triton_refuses_is_named_with_its_line(escape: str, quote
 @pytest.mark.parametrize("blank", ["\x85", "\xa0", "\u2003", "\u2028", "\u3000"])
 @pytest.mark.parametrize("text", ["name: {}'ä'", "name: 'ä' {}# ä", "{}# ä", "name: 'ä'\n{}"])
 def test_a_blank_that_triton_does_not_take_is_named_with_its_line(text: str, blank: str) -> None:
-    """A no-break space comes from a page on the web; Python's protobuf takes it for a blank."""
+    """A no-break space is copied from web pages; Python's protobuf reads it as a blank."""
     with pytest.raises(ConfigError, match=r"^config\.pbtxt:[23]: want ASCII outside of strings and comments, got '\\"):
         parse_config("# ä\n" + text.format(blank))
 

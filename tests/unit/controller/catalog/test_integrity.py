@@ -1,4 +1,4 @@
-"""A published version never changes: other files are not loaded under its name, and the published ones make it whole.
+"""Files of a published version never change: a changed version is left out until its published files are back.
 
 tensorflow/serving#1822: weights overwritten in place, after a reload other answers as the same version.
 tensorflow/serving#1086: a version is published before its files are whole.
@@ -6,7 +6,6 @@ tensorflow/serving#1086: a version is published before its files are whole.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 from collections.abc import Callable
@@ -15,9 +14,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from controller.catalog.builder import build_catalog
 from controller.catalog.digests import are_comparable, combined_digest, difference
-from controller.catalog.entities import Catalog, Reason, ScannedModel, Version
+from controller.catalog.entities import Catalog, Reason, Version
 from controller.catalog.integrity import stat_digest
 from controller.catalog.scanner import Scanner, ScanOptions
 from controller.catalog.served_model import Document, DocumentSource, RecordedDigests, ServedModel
@@ -25,39 +23,12 @@ from controller.catalog.watcher import CatalogWatcher
 from controller.kubernetes.status import dated, status_of
 from controller.metrics import ControllerMetrics
 from tests.fakes.api_server import spec
-from tests.fakes.triton import FakeTriton
 from tests.model_folders import declare, model_file
-from tests.onnx_files import linear
-from tests.unit.controller.placement.harness import PlacementHarness
+from tests.unit.controller.catalog.published_files import add, catalog_of, change_weights, folder, overwrite
 from triptych.contract.verification.tree import sha256_of
-from triptych.errors import LoadFailed
-from triptych_cli.__main__ import main
 
 Publish = Callable[..., Path]
 DIGEST = "controller.catalog.integrity.sha256_of"
-
-
-@pytest.fixture
-def scanner(models: Path) -> Scanner:
-    return Scanner(models, None)
-
-
-def folder(scanner: Scanner, *, settle: bool = False) -> ScannedModel:
-    found = scanner.scan(settle=settle)
-    assert found is not None
-    return found.folders[0]
-
-
-def overwrite(path: Path, content: bytes) -> None:
-    """In place, with the size, the time and the inode that it had."""
-    before = path.stat()
-    with path.open("r+b") as file:
-        file.write(content)
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
-def catalog_of(scanner: Scanner, previous: Catalog | None = None, *documents: Document) -> Catalog:
-    return build_catalog([folder(scanner)], documents, previous or Catalog(), serve_undeclared=True)
 
 
 # The digests
@@ -83,7 +54,7 @@ def test_a_difference_names_a_few_files_and_counts_the_others() -> None:
 # Published when it is whole
 
 
-def test_a_version_is_published_when_everything_below_it_rests(scanner: Scanner, publish: Publish) -> None:
+def test_a_version_is_published_when_no_file_below_it_changes_any_more(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
     config = version.parent / "config.pbtxt"
     config.write_text(config.read_text() + 'default_model_filename: "onnx/model.onnx"')
@@ -97,7 +68,9 @@ def test_a_version_is_published_when_everything_below_it_rests(scanner: Scanner,
     assert folder(scanner, settle=True).versions[1].file_bytes == len(model_file(b"m" * 1000)) + 3000
 
 
-def test_what_is_written_while_a_process_starts_is_recorded_when_it_rests(scanner: Scanner, publish: Publish) -> None:
+def test_what_is_written_while_a_process_starts_is_recorded_when_it_no_longer_changes(
+    scanner: Scanner, publish: Publish
+) -> None:
     model = publish("sales_de") / "model.onnx"
     model.write_bytes(model_file(b"half"))
     found = scanner.scan(settle=False, young_s=60)
@@ -130,11 +103,6 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(
 # Changed
 
 
-def change_weights(version: Path) -> str:
-    overwrite(version / "model.onnx", model_file(b"ONNX"))
-    return "model.onnx changed"
-
-
 def change_data(version: Path) -> str:
     overwrite(version / "deep" / "model.onnx.data", b"DATA")
     return "deep/model.onnx.data changed"
@@ -149,11 +117,6 @@ def replace_file(version: Path) -> str:
 def take_away(version: Path) -> str:
     (version / "deep" / "model.onnx.data").unlink()
     return "deep/model.onnx.data is gone"
-
-
-def add(version: Path) -> str:
-    (version / "deep" / "code.py").write_text("import os")
-    return "deep/code.py is new"
 
 
 def turn_into_a_link(version: Path) -> str:
@@ -254,190 +217,6 @@ async def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
     assert registry.get_sample_value("triptych_versions_changed") == 1
 
 
-# Loads
-
-
-def harness(scanner: Scanner, triton: FakeTriton, catalog: Catalog, **limits: float) -> PlacementHarness:
-    made = PlacementHarness(catalog, triton, **limits)
-    made.placement.versions.integrity = scanner.integrity
-    return made
-
-
-async def test_a_load_of_a_changed_version_is_refused_before_triton_is_asked(
-    scanner: Scanner, publish: Publish
-) -> None:
-    version = publish("sales_de")
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    change_weights(version)
-    with pytest.raises(LoadFailed, match=r"not what was published: model.onnx changed"):
-        await harness(scanner, triton, catalog).ensure()
-    assert triton.loads == []
-
-
-async def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scanner: Scanner, publish: Publish) -> None:
-    version = publish("sales_de")
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
-    triton.finish.clear()
-    asked = placed_harness.ask()
-    await triton.started.wait()
-    change_weights(version)
-    triton.finish.set()
-    with pytest.raises(LoadFailed, match=r"not what was published: model.onnx changed"):
-        await asked
-    await placed_harness.settle()
-    assert triton.loaded == set()
-
-
-async def test_what_was_loaded_before_the_digests_is_what_was_published(scanner: Scanner, publish: Publish) -> None:
-    version = publish("sales_de")
-    found = scanner.scan(settle=False, young_s=60)
-    assert found is not None
-    catalog = build_catalog(found.folders, [], Catalog(), serve_undeclared=True)
-    await harness(scanner, FakeTriton(), catalog).ensure()
-    (version / "model.onnx").write_bytes(model_file(b"other weights"))
-    assert scanner.scan() is None
-    assert "model.onnx changed" in folder(scanner, settle=True).versions[1].fault
-
-
-async def test_a_failed_load_records_no_digests(scanner: Scanner, publish: Publish) -> None:
-    version = publish("sales_de")
-    (version / "model.onnx").write_bytes(model_file(b"half"))
-    found = scanner.scan(settle=False, young_s=60)
-    assert found is not None
-    catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
-    triton.refuses["sales_de", 1] = "no model"
-    with pytest.raises(LoadFailed):
-        await harness(scanner, triton, catalog).ensure()
-    (version / "model.onnx").write_bytes(model_file(b"half and half"))
-    assert scanner.scan() is None
-    assert folder(scanner, settle=True).versions[1].fault == ""
-
-
-@pytest.mark.parametrize(("mends", "loads"), [(False, 1), (True, 2)])
-async def test_a_scan_that_only_records_digests_does_not_forget_a_failed_load(
-    scanner: Scanner, publish: Publish, mends: bool, loads: int
-) -> None:
-    version = publish("sales_de")
-    found = scanner.scan(settle=False, young_s=60)
-    assert found is not None
-    catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
-    assert catalog.model("sales_de").versions[1].files is None
-    placed_harness = harness(scanner, triton, catalog)
-    triton.refuses["sales_de", 1] = "no model"
-    with pytest.raises(LoadFailed):
-        await placed_harness.ensure()
-    if mends:
-        (version / "model.onnx").write_bytes(model_file(b"other weights, and more"))
-    recorded_digests = catalog
-    while recorded_digests.model("sales_de").versions[1].files is None:
-        observed = scanner.scan(settle=True)
-        recorded_digests = (
-            build_catalog(observed.folders, [], recorded_digests, serve_undeclared=True)
-            if observed
-            else recorded_digests
-        )
-    placed_harness.placement.set_catalog(recorded_digests)
-    with pytest.raises(LoadFailed):
-        await placed_harness.ensure()
-    assert triton.loads == [("sales_de", 1)] * loads
-
-
-async def test_a_version_that_never_was_loaded_may_be_mended_in_place(scanner: Scanner, publish: Publish) -> None:
-    version = publish("sales_de")
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
-    triton.refuses["sales_de", 1] = "no model"
-    with pytest.raises(LoadFailed):
-        await placed_harness.ensure()
-    change_weights(version)
-    catalog = catalog_of(scanner, catalog)
-    assert catalog.model("sales_de").versions[1].fault == ""
-    triton.refuses.clear()
-    placed_harness.placement.set_catalog(catalog)
-    assert await placed_harness.ensure()
-    overwrite(version / "model.onnx", model_file(b"onnx"))
-    assert "model.onnx changed" in folder(scanner).versions[1].fault
-
-
-async def test_a_version_that_was_loaded_once_may_not(scanner: Scanner, publish: Publish) -> None:
-    version = publish("sales_de")
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
-    await placed_harness.ensure()
-    triton.refuses["sales_de", 1] = "no memory"
-    triton.restart()
-    with pytest.raises(LoadFailed, match="no memory"):
-        await placed_harness.ensure()
-    change_weights(version)
-    assert "model.onnx changed" in folder(scanner).versions[1].fault
-
-
-async def test_a_load_of_another_version_does_not_make_triton_read_the_changed_one(
-    scanner: Scanner, publish: Publish
-) -> None:
-    """Triton reads every version that it is told to keep again once one of their files was written."""
-    first = publish("sales_de", 1)
-    publish("sales_de", 2)
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
-    await placed_harness.ensure(version=1)
-    change_weights(first)
-    with pytest.raises(LoadFailed, match=r"version 1 is not what was published"):
-        await placed_harness.ensure(version=2)
-    assert triton.loads == [("sales_de", 1)]
-    assert placed_harness.placed == {"sales_de": {1: ("triton:8001",)}}
-
-
-async def test_an_unload_of_another_version_does_not_either(scanner: Scanner, publish: Publish) -> None:
-    first = publish("sales_de", 1)
-    publish("sales_de", 2)
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
-    await placed_harness.ensure(version=1)
-    await placed_harness.ensure(version=2)
-    change_weights(first)
-    await placed_harness.unload("sales_de", 2, "idle for 1 s")
-    assert triton.unloads == []
-    placed_harness.placement.set_catalog(catalog_of(scanner, catalog))
-    assert placed_harness.eviction_reason("sales_de", 2, now_s=1e9) == ""
-
-
-async def test_nor_does_one_beside_a_version_that_has_not_passed_its_warm_up(
-    scanner: Scanner, publish: Publish
-) -> None:
-    """Triton has it, though no request is sent to it, and would read its changed files."""
-    first = publish("sales_de", 1)
-    publish("sales_de", 2)
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog, warm_up=True, idle_ttl_s=100)
-    await placed_harness.ensure(version=2)
-    triton.answering.clear()
-    caller = placed_harness.ask(version=1)
-    while ("sales_de", 1) not in triton.loaded:
-        await asyncio.sleep(0)
-    await placed_harness.predictor().refresh()
-    assert placed_harness.predictor().not_warm == {("sales_de", 1)}
-    assert placed_harness.eviction_reason("sales_de", 2, now_s=1e9) == "idle for 100 s"
-    change_weights(first)
-    placed_harness.placement.set_catalog(catalog_of(scanner, catalog))
-    assert placed_harness.eviction_reason("sales_de", 2, now_s=1e9) == ""
-    triton.answering.set()
-    await asyncio.gather(caller, return_exceptions=True)
-
-
-async def test_a_version_whose_folder_is_gone_does_not_keep_another_from_coming(
-    scanner: Scanner, publish: Publish
-) -> None:
-    first = publish("sales_de", 1)
-    publish("sales_de", 2)
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
-    await placed_harness.ensure(version=1)
-    shutil.rmtree(first)
-    assert await placed_harness.ensure(version=2)
-
-
 # Over a restart
 
 
@@ -504,60 +283,6 @@ def test_the_status_keeps_what_was_written_down_first(models: Path, publish: Pub
     unknown = status_of(first.document_results[where], Catalog(), None)
     assert [each["files"] for each in unknown["versions"]] == [""]
     assert dated(unknown, status, "now")["versions"] == status["versions"]
-
-
-# Digests that the contract states
-
-
-def state(version: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """Puts the digests at the end of the contract, as the docs say."""
-    assert main(["digests", str(version)]) == 0
-    printed = capsys.readouterr().out
-    contract = version / "contract.yaml"
-    contract.write_text(contract.read_text() + printed)
-    return printed
-
-
-def test_digests_that_a_contract_states_are_checked_at_publication(
-    models: Path, publish: Publish, capsys: pytest.CaptureFixture[str]
-) -> None:
-    version = publish("sales_de")
-    (version / "model.onnx").write_bytes(linear())
-    (version / "deep").mkdir()
-    (version / "deep" / "a b: c").write_bytes(b"data")
-    printed = state(version, capsys)
-    assert '"deep/a b: c": sha256:' in printed
-    assert set(folder(Scanner(models, None)).versions) == {1}
-    assert main(["verify", str(models)]) == 0
-    capsys.readouterr()
-    for change in (change_weights, add, take_away_named):
-        change(version)
-        invalid = folder(Scanner(models, None, ScanOptions(digest_of=stat_digest))).invalid[1].splitlines()
-        assert main(["verify", str(models)]) == 1
-        printed = capsys.readouterr().out
-        assert invalid
-        assert all(line in printed for line in invalid)
-
-
-def take_away_named(version: Path) -> None:
-    (version / "deep" / "a b: c").unlink()
-
-
-@pytest.mark.parametrize(
-    "text", ["files: {}", "files: {model.onnx: sha256:12}", "files: {model.onnx: md5}", "files: []"]
-)
-def test_digests_that_are_none_are_refused(models: Path, publish: Publish, text: str) -> None:
-    version = publish("sales_de")
-    with (version / "contract.yaml").open("a") as file:
-        file.write(text)
-    assert "files" in folder(Scanner(models, None)).invalid[1]
-
-
-def test_digests_of_a_folder_that_is_not_there_are_a_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["digests", str(tmp_path / "none")]) == 1
-    assert "cannot be read: No such file or directory" in capsys.readouterr().err
 
 
 def test_a_digest_that_cannot_be_computed_names_the_file(

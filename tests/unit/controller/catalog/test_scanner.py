@@ -1,4 +1,4 @@
-"""Reading the folders: what is new is picked up, what was published stays, what is half there waits."""
+"""Scans of folders: new versions are found, published ones stay, incomplete ones wait."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_nothing_changed_is_nothing_read(scanner: Scanner, publish: Publish) -> 
     assert scanner.scan() is None
 
 
-def test_something_new_is_read_once_it_rests(scanner: Scanner, publish: Publish) -> None:
+def test_something_new_is_read_once_it_no_longer_changes(scanner: Scanner, publish: Publish) -> None:
     publish("sales_de", 1)
     scan(scanner)
     new = publish("sales_de", 2)
@@ -56,7 +56,7 @@ def test_something_new_is_read_once_it_rests(scanner: Scanner, publish: Publish)
     assert set(folder(scanner, settle=True).versions) == {1, 2}
 
 
-def test_a_removed_model_is_told_at_once_with_what_was_published(
+def test_a_removed_model_is_reported_at_once_with_what_was_published(
     scanner: Scanner, publish: Publish, models: Path
 ) -> None:
     publish("sales_de")
@@ -69,7 +69,7 @@ def test_a_removed_model_is_told_at_once_with_what_was_published(
     assert not french.removed
 
 
-def test_a_removed_version_is_told_as_removed_until_it_is_put_back(scanner: Scanner, publish: Publish) -> None:
+def test_a_removed_version_is_reported_as_removed_until_it_is_put_back(scanner: Scanner, publish: Publish) -> None:
     publish("sales_de", 1)
     second = publish("sales_de", 2)
     before = folder(scanner).versions[2]

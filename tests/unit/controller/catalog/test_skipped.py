@@ -36,7 +36,7 @@ def test_a_version_that_did_not_come_is_broken_and_the_others_are_served(models:
     assert {name for name, number in catalog.invalid if number is None} == {"sales_fr", "sales_it", "stray"}
 
 
-async def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(
+async def test_each_is_reported_once_and_counted_and_gone_when_it_is_gone(
     models: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     registry = CollectorRegistry()
@@ -65,7 +65,7 @@ async def test_each_is_told_once_and_counted_and_gone_when_it_is_gone(
     assert len(faults) == len(set(faults))
 
 
-def test_a_bucket_full_of_strays_is_a_hundred_lines_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bucket_full_of_unexpected_objects_is_a_hundred_lines_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
     faults = [f"s3://models/eu//{number}: has an empty part" for number in range(100_000)]
     assert len(log_lines(faults)) == MAX_LOGGED + 1
     reporter = ProgressReporter(lambda: False)

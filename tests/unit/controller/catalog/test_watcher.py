@@ -1,4 +1,4 @@
-"""Where the catalog comes from: folders, and documents from elsewhere."""
+"""Sources of the catalog: folders, and documents from elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Publish = Callable[..., Path]
 
 
 class Elsewhere:
-    """Documents that are set by hand."""
+    """Documents that the test sets."""
 
     def __init__(self) -> None:
         self.documents: tuple[Document, ...] = ()
@@ -79,7 +79,7 @@ async def test_a_folder_that_is_lost_leaves_everything_as_it_was(
     assert any("cannot be read" in str(getattr(record, "fault", "")) for record in caplog.records)
 
 
-async def test_a_store_that_is_away_is_reported_once_and_what_was_brought_is_still_read(
+async def test_an_unreachable_store_is_reported_once_and_its_copies_are_still_read(
     models: Path, publish: Publish, caplog: pytest.LogCaptureFixture
 ) -> None:
     away = "s3://models/eu: cannot be read: nobody there"
@@ -97,7 +97,7 @@ async def test_a_store_that_is_away_is_reported_once_and_what_was_brought_is_sti
     assert [getattr(record, "fault", "") for record in caplog.records if record.levelname == "WARNING"] == [away]
 
 
-async def test_a_document_that_asks_for_an_unknown_version_has_the_models_looked_at_now(
+async def test_a_document_that_asks_for_an_unknown_version_starts_a_scan_of_the_models(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher_module, "MIN_SETTLE_S", 0.001)

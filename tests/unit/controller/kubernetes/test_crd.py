@@ -1,4 +1,4 @@
-"""The definition of ServedModel: structural, and of one mind with the schema that folders are read by."""
+"""The definition of ServedModel: structural, and equal to the schema of documents in folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def schema() -> Json:
 
 
 def parts(schema: Json, path: str = "") -> Iterator[tuple[str, Json]]:
-    """Every field with its way there."""
+    """Every field with its path."""
     yield path, schema
     for name, part in schema.get("properties", {}).items():
         yield from parts(part, f"{path}.{name}")

@@ -1,4 +1,4 @@
-"""One leader: who may take the lease, and when. The lease is in memory and the clock is moved by hand."""
+"""One leader: which replica may take the lease, and when. Lease and clock are simulated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 class Store:
-    """The API server's one Lease, and its rule: who writes must have read the newest."""
+    """The API server's one Lease, and its rule: a writer must have read the newest version."""
 
     def __init__(self) -> None:
         self.lease: Json | None = None
@@ -28,7 +28,7 @@ class Store:
 
 
 class GrpcServer:
-    """One replica's way to the store; it can be shut."""
+    """Access of one replica to the store; it can be cut."""
 
     def __init__(self, store: Store) -> None:
         self._store, self.shut = store, False
@@ -61,7 +61,7 @@ class Clock:
 
 
 class Replica:
-    """A candidate with its own way to the store, its own clock, and a note of when it led."""
+    """A candidate with its own access to the store, its own clock, and a record of when it led."""
 
     def __init__(self, store: Store, name: str) -> None:
         self.server, self.clock = GrpcServer(store), Clock()
@@ -81,7 +81,7 @@ class Replica:
         await asyncio.gather(self.task, return_exceptions=True)
 
     async def kill(self) -> None:
-        """Without a last word."""
+        """Stop without releasing the lease."""
         self.server.shut = True
         await self.end()
 
@@ -93,7 +93,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 async def a_while() -> None:
-    """Long enough for every candidate to have looked several times."""
+    """Let time pass until every candidate has looked several times."""
     for _ in range(20):
         await asyncio.sleep(0.001)
 
@@ -114,7 +114,7 @@ async def test_one_of_two_leads_and_the_other_knows_where() -> None:
         await each.end()
 
 
-async def test_a_clean_end_hands_over_though_the_lease_is_not_over() -> None:
+async def test_a_clean_stop_releases_the_lease_before_it_expires() -> None:
     store = Store()
     first = Replica(store, "a")
     await until(lambda: first.election.is_leader)
@@ -188,7 +188,7 @@ async def test_a_leader_that_cannot_renew_stops_before_anybody_may_follow_and_le
     await replica.end()
 
 
-async def test_a_process_that_stood_still_does_not_take_itself_for_the_leader() -> None:
+async def test_a_process_that_was_suspended_does_not_act_as_the_leader() -> None:
     store = Store()
     replica = Replica(store, "a")
     await until(lambda: replica.election.is_leader)

@@ -1,4 +1,4 @@
-"""ServedModels followed by list and watch: what changes is told, and what is lost stays in force."""
+"""ServedModels followed by list and watch: changes are reported, and objects stay in force without the server."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def test_a_change_of_status_alone_is_no_change_of_the_documents() -> None:
     await followed.documents.close()
 
 
-async def test_what_an_older_definition_let_in_is_a_fault_of_its_model() -> None:
+async def test_what_an_older_definition_accepted_is_a_fault_of_its_model() -> None:
     server = ApiServer()
     server.put("sales-de", spec("sales_de", {1: 99}))
     followed = Followed(server)
@@ -137,7 +137,7 @@ async def test_after_a_watch_that_broke_or_is_too_old_all_are_listed_again(error
     await followed.documents.close()
 
 
-async def test_while_the_api_server_is_away_the_last_documents_stay_and_the_log_says_so_once(
+async def test_while_the_api_server_is_unreachable_the_last_documents_stay_and_it_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level("INFO"):

@@ -83,7 +83,7 @@ async def test_an_odd_object_leaves_the_others(odd: Any, by_watch: bool) -> None
     await documents.close()
 
 
-async def test_what_is_no_object_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_no_object_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     server = ApiServer()
     documents = KubernetesDocuments(server.api(), "here")
     await documents.start(lambda: None)
@@ -108,7 +108,7 @@ async def test_an_object_of_a_thousand_faults_has_a_few_and_says_how_many_more()
 
 
 class Answers:
-    """A client whose list and watch answer what they are told to."""
+    """A client whose list and watch return the answers that the test sets."""
 
     def __init__(self, listed: Any = None, chunks: tuple[bytes, ...] = ()) -> None:
         self._listed, self._chunks = listed, chunks
@@ -133,7 +133,7 @@ def answering(answers: Answers) -> Api:
 KIND = Kind("triptych.dev", "v1alpha1", "here", "servedmodels")
 
 
-async def test_a_list_of_nothing_may_be_null_and_what_is_no_list_is_an_api_server_that_is_away() -> None:
+async def test_a_list_of_nothing_may_be_null_and_what_is_no_list_is_an_unavailable_api_server() -> None:
     """kubernetes_asyncio#379"""
     answer = {"items": None, "metadata": {"resourceVersion": 5}}
     assert await answering(Answers(answer)).list(KIND) == ([], "5")

@@ -132,7 +132,7 @@ def test_conditions_say_whether_it_is_as_asked_and_why_not(case: str) -> None:
     assert set(found) == {"Ready", "Valid", "Progressing"}
 
 
-def test_the_status_tells_traffic_copies_and_versions_of_one_generation() -> None:
+def test_the_status_has_traffic_replicas_and_versions_of_one_generation() -> None:
     status = status_of(
         result({1: 90, 2: 10, 3: 0}),
         catalog(),
@@ -148,7 +148,7 @@ def test_the_status_tells_traffic_copies_and_versions_of_one_generation() -> Non
     assert status["versions"][1] == expected
 
 
-def test_a_model_that_follows_another_document_lends_this_one_nothing() -> None:
+def test_the_state_of_a_model_of_another_document_is_not_in_this_status() -> None:
     taken = result({2: 100}, (Reason.ROUTE_TAKEN, "another is one"))
     status = status_of(taken, catalog("servedmodel/here/other"), model_state({1: 100}, {1: 1}))
     assert status["traffic"] == []

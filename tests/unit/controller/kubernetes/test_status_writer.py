@@ -1,4 +1,4 @@
-"""Writing status and events: only what changed, as soon as it may be, and again after a failure."""
+"""Status and events are written only on changes, as early as the limit allows, and again after a failure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fakes.api_server import ApiServer, Json, settle, spec
 
 
 class Writing:
-    """A writer that leads, over a server in memory; what is in force is set by hand."""
+    """A writer that leads, over a server in memory; the test sets the model state."""
 
     def __init__(self, server: ApiServer) -> None:
         self.server, self.ready = server, 1
@@ -46,7 +46,7 @@ class Writing:
         await self.documents.close()
 
     def read(self, *problems: tuple[Reason, str]) -> None:
-        """A catalog of what is there now."""
+        """Build a catalog of the present files."""
         models, document_results = {}, {}
         for item in self.documents.now():
             assert isinstance(item, Document)
@@ -88,14 +88,14 @@ async def test_a_status_is_written_once_and_its_own_echo_is_no_reason_to_write_a
         assert writing.writes() == 1
 
 
-async def test_what_somebody_else_wrote_into_the_status_is_put_right() -> None:
+async def test_a_foreign_change_of_the_status_is_overwritten() -> None:
     async with scene() as (server, writing):
         await server.patch_status(writing.documents.kind, "sales-de", {"status": {"summary": "nonsense"}})
         await settle()
         assert server.status("sales-de")["summary"] == "1:100%"
 
 
-async def test_a_change_of_traffic_is_written_at_once_and_tritons_that_come_and_go_are_not() -> None:
+async def test_a_change_of_traffic_is_written_at_once_and_added_and_removed_tritons_are_not() -> None:
     async with scene() as (server, writing):
         writing.ready = 2
         writing.writer.models_changed({"sales_de"})

@@ -1,4 +1,4 @@
-"""Which Tritons there are: all addresses of each name, in a stable order, and the last ones known when DNS is away."""
+"""Discovery of Tritons: all addresses of each name, in a stable order; the last known ones if DNS does not answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controller.placement.discovery import Discovery
 
 
 class Dns:
-    """Answers in place of the resolver: addresses by name; what is not there cannot be resolved."""
+    """Fake of the resolver: addresses by name; other names cannot be resolved."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **hosts: Sequence[str]) -> None:
         self.hosts: dict[str, Sequence[str]] = dict(hosts)
@@ -32,7 +32,7 @@ class Dns:
         return found
 
 
-async def test_a_name_stands_for_all_its_addresses_in_a_stable_order(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_resolves_to_all_its_addresses_in_a_stable_order(monkeypatch: pytest.MonkeyPatch) -> None:
     dns = Dns(monkeypatch, triton=["10.0.0.2", "10.0.0.1"])
     discovery = Discovery(["triton:8001"])
     first = await discovery.addresses()
@@ -41,7 +41,7 @@ async def test_a_name_stands_for_all_its_addresses_in_a_stable_order(monkeypatch
     assert dns.asked[0] == ("triton", 8001)
 
 
-async def test_pods_come_and_go_with_the_addresses_of_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pods_are_added_and_removed_with_the_addresses_of_their_name(monkeypatch: pytest.MonkeyPatch) -> None:
     dns = Dns(monkeypatch, triton=["10.0.0.1"])
     discovery = Discovery(["triton:8001"])
     await discovery.addresses()
@@ -56,7 +56,7 @@ async def test_an_address_that_two_names_have_is_one_triton(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1:8001", "[::1]:8001", "[fd00::17]:8001"])
-async def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+async def test_an_address_is_not_resolved(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     dns = Dns(monkeypatch)
     assert await Discovery([address]).addresses() == (address,)
     assert dns.asked == []
@@ -106,7 +106,7 @@ async def test_a_name_that_was_never_resolved_has_no_addresses_yet(monkeypatch: 
 async def test_a_name_that_cannot_be_one_is_reported_and_the_others_go_on(
     host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By the real resolver, which says so in another way."""
+    """Use the real resolver, whose error differs."""
     with caplog.at_level(logging.WARNING):
         assert await Discovery([f"{host}:8001", "10.0.0.2:8001"]).addresses() == ("10.0.0.2:8001",)
     assert [vars(record)["predictor"] for record in caplog.records] == [f"{host}:8001"]

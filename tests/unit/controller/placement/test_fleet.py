@@ -1,4 +1,4 @@
-"""All Tritons together: where a model belongs, who has it, and what is reported when one comes or goes."""
+"""All Tritons together: preferred and present replicas of a model, and reports of added and removed Tritons."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_a_model_has_an_order_of_all_tritons_whatever_order_they_are_known_in(
 
 
 @given(addresses, models, st.data())
-def test_when_a_triton_goes_the_order_of_the_others_stays(
+def test_when_a_triton_is_removed_the_order_of_the_others_stays(
     there: tuple[str, ...], model: str, data: st.DataObject
 ) -> None:
-    """So only the models that it had move, and each of them to the next in its order."""
+    """Only models of the removed Triton move, each to the next Triton in its order."""
     gone = data.draw(st.sampled_from(there))
     left = tuple(each for each in there if each != gone)
     assert rendezvous(model, left) == tuple(each for each in rendezvous(model, there) if each != gone)
@@ -61,7 +61,7 @@ def test_models_are_spread_evenly(count: int) -> None:
     assert max(abs(each - mean) for each in homes.values()) < 5 * mean**0.5
 
 
-def test_a_triton_that_comes_takes_its_part_and_nothing_moves_between_the_others() -> None:
+def test_a_new_triton_takes_its_share_and_nothing_moves_between_the_others() -> None:
     there = tuple(f"10.0.{n}.7:8001" for n in range(9))
     known = [f"sales_forecast_{n}" for n in range(5000)]
     before = {model: rendezvous(model, there)[0] for model in known}
@@ -114,7 +114,7 @@ async def test_a_failure_on_any_triton_is_known_with_its_reason() -> None:
     await fleet.close()
 
 
-async def test_addresses_that_come_and_go_are_told_and_the_others_stay_as_they_are() -> None:
+async def test_added_and_removed_addresses_are_reported_and_the_others_stay_as_they_are() -> None:
     one, two, three = FakeTriton("a:1"), FakeTriton("b:1"), FakeTriton("c:1")
     fleet = Fleet({t.address: t for t in (one, two, three)}.__getitem__, 2, lambda _: None, lambda: 0.0)
     came, gone = fleet.set_addresses(["a:1", "b:1"])
@@ -127,7 +127,7 @@ async def test_addresses_that_come_and_go_are_told_and_the_others_stay_as_they_a
     await fleet.close()
 
 
-async def test_the_versions_whose_replicas_changed_are_told_and_no_others() -> None:
+async def test_the_versions_whose_replicas_changed_are_reported_and_no_others() -> None:
     reported: list[set[VersionKey]] = []
     one, two = FakeTriton("a:1"), FakeTriton("b:1")
     one.loaded, two.loaded = {DE}, {DE, FR}
@@ -145,7 +145,7 @@ async def test_the_versions_whose_replicas_changed_are_told_and_no_others() -> N
     await fleet.close()
 
 
-async def test_what_a_triton_says_after_it_went_is_not_told() -> None:
+async def test_an_answer_of_a_removed_triton_is_not_reported() -> None:
     reported: list[set[VersionKey]] = []
     one = FakeTriton("a:1")
     fleet = fleet_of(one, reported=reported.append)
@@ -180,7 +180,7 @@ class HangingTriton(FakeTriton):
 
 
 @pytest.mark.parametrize("looks", [1, 2], ids=["in a call", "before its call"])
-async def test_a_triton_that_goes_during_a_look_cancels_nobody_who_waits_for_it(looks: int) -> None:
+async def test_a_triton_removed_during_a_refresh_cancels_no_waiter(looks: int) -> None:
     """A cancelled wait would end the caller's request, which another Triton could answer."""
     triton = HangingTriton("a:1")
     fleet = fleet_of(triton)

@@ -1,4 +1,4 @@
-"""Load on request into a Triton that is full: who goes, who waits, who is refused."""
+"""Load on request into a Triton that is full: evictions, waits and refusals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_the_coldest_makes_capacity_and_its_capacity_is_free_only_when_the
     caller = harness.ask("sales_it")
     await asyncio.sleep(0.15)
     assert models_of(triton.unloads) == ["sales_fr"]
-    assert models_of(triton.loads) == ["sales_de", "sales_fr"]  # its room is not free yet
+    assert models_of(triton.loads) == ["sales_de", "sales_fr"]  # its slot is not free yet
     assert "sales_fr" not in harness.placed
     triton.forget.set()
     assert await caller == HERE
@@ -70,7 +70,7 @@ async def test_what_is_in_use_may_be_pushed_out_once_it_has_had_its_time(catalog
     assert await harness.ensure("sales_fr") == HERE
 
 
-async def test_a_full_triton_of_pins_says_that_it_needs_more_capacity(models: Path, documents: Path) -> None:
+async def test_a_triton_full_of_pins_reports_that_it_needs_more_capacity(models: Path, documents: Path) -> None:
     for name in ("sales_de", "sales_fr"):
         publish(models, name)
     declare(documents, "sales_fr", {1: 100}, pin=True)
@@ -106,7 +106,7 @@ async def test_capacity_is_counted_in_bytes_too(models: Path, documents: Path) -
     assert triton.most_held == 2
 
 
-async def test_a_call_that_waits_for_a_version_keeps_it_from_being_taken_away(catalog: Catalog) -> None:
+async def test_a_call_that_waits_for_a_version_prevents_its_eviction(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.finish.clear()
     harness = PlacementHarness(catalog, triton, max_models=1, headroom_percent=0, busy_s=0, capacity_wait_s=0.2)
@@ -141,7 +141,7 @@ async def test_more_hot_models_than_fit_do_not_push_each_other_out_in_a_circle(m
     assert refused + answered == 120 * len(names)
 
 
-async def test_a_request_for_a_version_that_is_about_to_go_keeps_it(catalog: Catalog) -> None:
+async def test_a_request_for_a_victim_prevents_its_eviction(catalog: Catalog) -> None:
     triton = FakeTriton()
     harness = PlacementHarness(catalog, triton, withdraw_s=5)
     await harness.ensure()
@@ -169,7 +169,7 @@ async def test_a_request_for_a_version_that_is_being_unloaded_loads_it_again(cat
     assert len(triton.loads) == 2
 
 
-async def test_a_triton_too_busy_to_be_looked_at_after_a_load_is_asked_again(catalog: Catalog) -> None:
+async def test_a_triton_too_busy_to_answer_after_a_load_is_asked_again(catalog: Catalog) -> None:
     triton = FakeTriton()
     harness = PlacementHarness(catalog, triton)
     await harness.look()
@@ -248,8 +248,8 @@ async def test_two_versions_of_one_model_make_capacity_for_each_other(catalog: C
     assert triton.loaded == {("sales_de", 1)}
 
 
-async def test_a_model_that_triton_loads_for_ever_does_not_keep_the_turn_of_others(catalog: Catalog) -> None:
-    """Somebody before us asked for it, and it hangs: with two turns, two such models would stop every load."""
+async def test_a_model_that_triton_loads_for_ever_does_not_keep_the_slot_of_others(catalog: Catalog) -> None:
+    """A load of another client hangs. If it took one of two slots, two such models would stop every load."""
 
     class Hangs(FakeTriton):
         async def index(self, *, whole: bool) -> Index:
@@ -266,7 +266,7 @@ async def test_a_model_that_triton_loads_for_ever_does_not_keep_the_turn_of_othe
 
 
 async def test_a_process_that_ends_while_it_is_loaded_is_given_a_second_chance(catalog: Catalog) -> None:
-    """triton#5381: the kernel ends it for want of memory, which is there again a moment later."""
+    """triton#5381: the kernel kills it when memory is short, and the memory is free again a moment later."""
 
     class Dies(FakeTriton):
         times = 1

@@ -1,4 +1,4 @@
-"""Bytes of a version: measured before declared before estimated, and measured only where that can be reported."""
+"""Bytes of a version: measured before declared before estimated, and measured only if the figure is reliable."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sizes(factor: float = 1.5, base: int = 100) -> MemorySizes:
     return MemorySizes(PlacementSettings(estimate_factor=factor, estimate_base_bytes=base))
 
 
-def test_what_was_measured_stands_before_what_is_declared_before_the_estimate() -> None:
+def test_the_measurement_precedes_the_declaration_and_that_the_estimate() -> None:
     memory = sizes()
     assert memory.size(A, 0, 1000) == Size(1600, "estimated")
     assert memory.size(A, 700, 1000) == Size(700, "declared")
@@ -62,14 +62,14 @@ def test_what_was_measured_stands_before_what_is_declared_before_the_estimate() 
     assert memory.size(B, 700, 1000) == Size(700, "declared")
 
 
-def test_the_most_that_was_measured_stands() -> None:
+def test_the_largest_measurement_is_kept() -> None:
     memory = sizes()
     for grown in (900, 800, 0, -50):
         memory.record(A, grown)
     assert memory.size(A, 0, 0) == Size(900, "measured")
 
 
-def test_what_was_measured_is_forgotten_with_its_model() -> None:
+def test_a_measurement_is_dropped_with_its_model() -> None:
     memory = sizes()
     memory.record(A, 900)
     memory.record(B, 900)
@@ -84,7 +84,7 @@ def test_the_estimate_follows_its_stated_rule(file_bytes: int, factor: float, ba
 
 
 class Clocked:
-    """A meter that looks every second."""
+    """A meter that observes every second."""
 
     def __init__(self) -> None:
         self.meter, self.now_s = MemoryMeter(), 1000.0
@@ -101,7 +101,7 @@ class Clocked:
 SETTLED = int(SETTLE_S) + 1
 
 
-def test_a_version_takes_what_the_memory_grew_by_from_rest_to_rest() -> None:
+def test_the_memory_of_a_version_is_the_growth_between_two_idle_periods() -> None:
     clocked = Clocked()
     assert clocked.scan(A, used=5 * GB, seconds=SETTLED) == []
     assert clocked.scan(A, used=6 * GB, settled=False) == []
@@ -109,8 +109,8 @@ def test_a_version_takes_what_the_memory_grew_by_from_rest_to_rest() -> None:
     assert clocked.scan(A, B, used=7 * GB, seconds=SETTLED) == [(B, 2 * GB)]
 
 
-def test_the_memory_before_is_that_of_the_last_look_at_rest() -> None:
-    """Requests make a Triton's memory grow too, and that is no version's."""
+def test_the_memory_before_is_that_of_the_last_idle_observation() -> None:
+    """Requests make a Triton's memory grow too, and that growth belongs to no version."""
     clocked = Clocked()
     clocked.scan(A, used=5 * GB, seconds=SETTLED)
     clocked.scan(A, used=6 * GB)
@@ -118,17 +118,19 @@ def test_the_memory_before_is_that_of_the_last_look_at_rest() -> None:
 
 
 @pytest.mark.parametrize("after", [(A, B, C), (B,), (A,), (B, C), ()])
-def test_nothing_is_told_unless_one_version_came_and_none_went(after: tuple[tuple[str, int], ...]) -> None:
+def test_nothing_is_measured_unless_one_version_was_loaded_and_none_unloaded(
+    after: tuple[tuple[str, int], ...],
+) -> None:
     clocked = Clocked()
     clocked.scan(A, used=GB, seconds=SETTLED)
     assert clocked.scan(*after, used=3 * GB, seconds=2 * SETTLED) == []
 
 
-def test_the_first_rest_tells_nothing() -> None:
+def test_the_first_idle_period_measures_nothing() -> None:
     assert Clocked().scan(A, used=GB, seconds=3 * SETTLED) == []
 
 
-def test_whatever_comes_and_goes_meanwhile_starts_the_rest_anew() -> None:
+def test_a_load_or_unload_in_between_restarts_the_idle_period() -> None:
     clocked = Clocked()
     clocked.scan(A, used=GB, seconds=SETTLED)
     for _ in range(3):
@@ -136,8 +138,8 @@ def test_whatever_comes_and_goes_meanwhile_starts_the_rest_anew() -> None:
         assert clocked.scan(A, B, used=4 * GB, settled=False) == []
 
 
-def test_an_empty_triton_that_was_never_looked_at_before_is_not_at_rest_yet() -> None:
-    """Its memory may still be that of what was unloaded a moment ago."""
+def test_an_empty_triton_that_was_never_observed_is_not_idle_yet() -> None:
+    """Memory may still include a version that was just unloaded."""
     clocked = Clocked()
     clocked.scan(used=50 * GB)
     clocked.scan(used=GB)
@@ -151,7 +153,7 @@ looks = st.lists(
 
 
 @given(looks)
-def test_whatever_is_told_is_the_difference_of_two_rests(
+def test_every_measurement_is_the_difference_of_two_idle_periods(
     history: list[tuple[frozenset[tuple[str, int]], int, bool, int]],
 ) -> None:
     meter, now_s = MemoryMeter(), 1000.0
@@ -206,7 +208,7 @@ def test_the_memory_of_all_gpus_of_a_triton_is_in_its_metrics() -> None:
         assert _gpu_memory(url(port)) == TWO_GPUS
 
 
-def test_what_a_page_says_of_thousands_of_models_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_of_thousands_of_models_in_a_page_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[str] = []
 
     def parse(text: str) -> Iterator[Metric]:
@@ -234,7 +236,7 @@ async def test_a_triton_is_asked_at_its_own_host_and_the_port_of_the_metrics() -
         await unasked.close()
 
 
-def test_a_triton_without_gpus_tells_nothing() -> None:
+def test_a_triton_without_gpus_reports_no_memory() -> None:
     text = "".join(line for line in METRICS.splitlines(keepends=True) if "nv_gpu" not in line)
     with server(text.encode()) as port:
         assert _gpu_memory(url(port)) is None
@@ -252,12 +254,12 @@ def test_a_triton_without_gpus_tells_nothing() -> None:
     ],
     ids=["not found", "a page", "no text", "no number", "no HTTP", "nothing"],
 )
-def test_an_answer_that_is_not_metrics_tells_nothing(body: bytes, status: int) -> None:
+def test_an_answer_that_is_not_metrics_reports_no_memory(body: bytes, status: int) -> None:
     with server(body, status) as port:
         assert _gpu_memory(url(port)) is None
 
 
-def test_where_nobody_listens_nothing_is_told() -> None:
+def test_without_a_listener_no_memory_is_reported() -> None:
     with server(b"") as port:
         pass
     assert _gpu_memory(url(port)) is None
@@ -266,7 +268,7 @@ def test_where_nobody_listens_nothing_is_told() -> None:
 async def test_a_budget_that_comes_from_the_gpu_stays_when_its_metrics_do_not_answer(
     models: Path, publish: Publish
 ) -> None:
-    """Else a slow answer of the metrics takes every limit away, and Triton runs out of memory."""
+    """Otherwise a slow answer of the metrics would remove every limit, and Triton would run out of memory."""
     publish("sales_de")
     triton = FakeTriton()
     harness = PlacementHarness(read(models), triton, gpu_percent=50)

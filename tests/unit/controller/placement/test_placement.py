@@ -1,4 +1,4 @@
-"""Load on request: one load however many wait, none twice, none for ever, none that holds up another."""
+"""Load on request: one load for any number of callers, none twice, none for ever, none that delays another."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_only_the_version_that_is_asked_for_is_loaded_and_the_others_stay(
     assert harness.placed == {"sales_de": {1: HERE, 2: HERE}}
 
 
-async def test_a_refusal_carries_tritons_reason_and_is_remembered_for_a_while(catalog: Catalog) -> None:
+async def test_a_refusal_carries_tritons_reason_and_is_cached_for_a_while(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.refuses["sales_de", 1] = "no such file model.onnx"
     harness = PlacementHarness(catalog, triton, failure_ttl_s=30)
@@ -146,7 +146,7 @@ async def test_a_load_whose_turn_comes_after_the_deadline_is_refused_at_once(cat
     await asyncio.gather(*callers)
 
 
-async def test_a_triton_that_is_away_is_told_at_once_and_found_when_it_is_back(catalog: Catalog) -> None:
+async def test_an_unreachable_triton_is_reported_at_once_and_found_when_it_is_back(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.away = True
     harness = PlacementHarness(catalog, triton)
@@ -156,7 +156,7 @@ async def test_a_triton_that_is_away_is_told_at_once_and_found_when_it_is_back(c
     assert await harness.ensure() == HERE
 
 
-async def test_a_triton_that_goes_away_during_a_load_is_no_failure_of_the_model(catalog: Catalog) -> None:
+async def test_a_triton_that_is_removed_during_a_load_is_no_failure_of_the_model(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.finish.clear()
     harness = PlacementHarness(catalog, triton)
@@ -214,7 +214,7 @@ async def test_each_model_has_its_triton_and_another_when_that_one_is_gone(catal
     assert await harness.ensure() == (second,)
 
 
-async def test_callers_at_the_same_time_share_the_looks_at_the_index(catalog: Catalog) -> None:
+async def test_concurrent_callers_share_the_reads_of_the_index(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.loaded = {("sales_de", 1)}
     harness = PlacementHarness(catalog, triton)

@@ -1,4 +1,4 @@
-"""The plan: pure functions of the state, whose actions do not get in each other's way."""
+"""The plan: pure functions of the state, whose actions do not conflict."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DE, FR = ("sales_de", 1), ("sales_fr", 1)
 
 
 async def observed(catalog: Catalog, *tritons: FakeTriton, leads: bool = False, **settings: float) -> PlacementHarness:
-    """Placement that has seen each predictor once and, unless it leads, done nothing about it."""
+    """Placement that has observed each predictor once and, unless it leads, has not acted on it."""
     harness = PlacementHarness(catalog, *tritons, **settings)
     harness.placement.reconciler.leads = leads
     await harness.look()

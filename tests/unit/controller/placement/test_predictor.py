@@ -1,4 +1,4 @@
-"""One Triton's bookkeeping: what it says that it has just loaded, and how much each version is used."""
+"""One Triton's bookkeeping: versions that it has just loaded, and the use of each version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DE = ("sales_de", 1)
 
 
 class SlowIndex(FakeTriton):
-    """Its index says what held when it was asked, and says it when told to."""
+    """A Triton whose index has the state at the time of the call, and answers when the test allows it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ async def known(triton: FakeTriton) -> Predictor:
     return predictor
 
 
-async def test_what_triton_has_just_loaded_counts_without_a_look_at_the_index() -> None:
+async def test_what_triton_has_just_loaded_counts_without_a_read_of_the_index() -> None:
     triton = FakeTriton()
     predictor = await known(triton)
     triton.loaded.add(DE)
@@ -43,7 +43,7 @@ async def test_what_triton_has_just_loaded_counts_without_a_look_at_the_index() 
     assert (set(predictor.ready), predictor.ready_versions("sales_de"), triton.looks) == ({DE}, {1}, looks)
 
 
-async def test_a_look_that_began_before_does_not_take_it_away_again_and_a_later_one_does() -> None:
+async def test_a_read_that_began_before_does_not_remove_it_again_and_a_later_one_does() -> None:
     triton = SlowIndex()
     predictor = await known(triton)
     triton.say.clear()
@@ -60,7 +60,7 @@ async def test_a_look_that_began_before_does_not_take_it_away_again_and_a_later_
 
 
 @pytest.mark.parametrize("spoil", ["busy", "away"])
-async def test_without_tritons_word_nothing_is_confirmed(spoil: str) -> None:
+async def test_without_tritons_answer_nothing_is_confirmed(spoil: str) -> None:
     triton = FakeTriton()
     predictor = await known(triton)
     assert not await predictor.confirm(DE)

@@ -246,7 +246,7 @@ async def test_what_a_lost_triton_had_in_use_is_loaded_on_the_others(many: Catal
     assert all("b:1" not in addresses for addresses in after.values())
 
 
-async def test_a_triton_that_comes_takes_home_its_models_and_no_others(many: Catalog) -> None:
+async def test_a_new_triton_gets_its_preferred_models_and_no_others(many: Catalog) -> None:
     tritons = fleet_of("a:1", "b:1", "c:1")
     harness = PlacementHarness(many, *tritons, max_concurrent_loads=2)
     harness.placement.fleet.set_addresses(["a:1", "b:1"])
@@ -265,7 +265,7 @@ async def test_a_triton_that_comes_takes_home_its_models_and_no_others(many: Cat
     assert all(len(addresses) == 1 for addresses in after.values())
 
 
-async def test_a_follower_looks_and_moves_nothing(catalog: Catalog) -> None:
+async def test_a_follower_observes_and_loads_nothing(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.loaded = {("sales_de", 1), ("gone", 1)}
     harness = PlacementHarness(Catalog(), triton, idle_ttl_s=1)
@@ -278,7 +278,7 @@ async def test_a_follower_looks_and_moves_nothing(catalog: Catalog) -> None:
     assert (triton.loads, triton.unloads) == ([], [])
 
 
-async def test_the_memory_of_a_version_is_learned_from_the_gpu(catalog: Catalog) -> None:
+async def test_the_memory_of_a_version_is_measured_on_the_gpu(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.gpu = GpuMemory(1000 * MIB, 10_000 * MIB)
     harness = PlacementHarness(catalog, triton)
@@ -309,7 +309,7 @@ async def test_a_triton_that_hangs_delays_no_other(catalog: Catalog) -> None:
     assert await harness.ensure("sales_de") == ("b:1",)
 
 
-async def test_use_is_counted_from_the_first_look_on_and_again_after_a_reload(catalog: Catalog) -> None:
+async def test_use_is_counted_from_the_first_observation_on_and_again_after_a_reload(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.loaded = {("sales_de", 1)}
     triton.serve(("sales_de", 1), 1000)  # before this process began

@@ -1,4 +1,4 @@
-"""A version that Triton says is ready and that cannot run: it is loaded anew, with a limit, and nobody else is."""
+"""A version that Triton reports as ready and that cannot run is loaded again, with a limit, and no other is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEAD = "Stub process 'sales_de_0_0' is not healthy."
 
 
 def invalid(triton: FakeTriton, *, for_good: bool = False, words: str = DEAD) -> None:
-    """The version's process is gone: a new one, which the next load starts, is well unless `for_good`."""
+    """End the version's process; the next load starts one that works, unless `for_good`."""
     loads = len(triton.loads)
 
     def answer(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -32,13 +32,13 @@ def invalid(triton: FakeTriton, *, for_good: bool = False, words: str = DEAD) ->
 
 
 def count(triton: FakeTriton, good: int, bad: int, key: VersionKey = KEY) -> None:
-    """So many more requests of callers."""
+    """Count so many more requests of callers."""
     old = triton.requests.get(key, Count())
     triton.requests[key] = Count(requests=old.requests + good + bad, failures=old.failures + bad)
 
 
 async def checked(harness: PlacementHarness) -> None:
-    """A look, and time for the checks that it starts and what follows from them."""
+    """Observe once, and wait for the checks that it starts and their results."""
     await harness.look()
     while harness.placement.reconciler.repair._checks:
         await asyncio.sleep(0.01)
@@ -74,7 +74,7 @@ async def test_a_version_that_answers_only_with_failures_is_loaded_anew_and_no_o
 
 
 async def test_bad_input_of_one_caller_gets_nothing_loaded_anew(catalog: Catalog) -> None:
-    """The model answers a made-up row, so what fails is the caller's own."""
+    """The model answers a made-up row, so the fault is in the caller's request."""
     harness, triton = await loaded(catalog)
     for _ in range(20):
         count(triton, 0, 50)
@@ -103,7 +103,7 @@ async def test_one_success_among_failures_is_enough(catalog: Catalog) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_a_check_that_says_nothing_about_the_model_changes_nothing(catalog: Catalog, error: Exception) -> None:
+async def test_an_inconclusive_check_changes_nothing(catalog: Catalog, error: Exception) -> None:
     harness, triton = await loaded(catalog)
 
     def answer(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -116,7 +116,7 @@ async def test_a_check_that_says_nothing_about_the_model_changes_nothing(catalog
     assert reloads(harness) == []
 
 
-async def test_whoever_finds_it_waits_for_the_reload_and_sixteen_cause_one(catalog: Catalog) -> None:
+async def test_callers_that_find_it_wait_for_the_reload_and_sixteen_cause_one(catalog: Catalog) -> None:
     harness, triton = await loaded(catalog)
     invalid(triton)
     asked = [harness.placement.ensure_loaded(*KEY, harness.call(), HERE) for _ in range(16)]
@@ -139,7 +139,7 @@ async def test_the_end_of_the_old_process_is_not_waited_for(catalog: Catalog) ->
     assert await harness.placement.ensure_loaded(*KEY, harness.call(), HERE) == HERE
 
 
-async def test_where_another_triton_has_it_nobody_is_refused(catalog: Catalog) -> None:
+async def test_where_another_triton_has_it_no_request_is_refused(catalog: Catalog) -> None:
     tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
     harness = PlacementHarness(catalog, *tritons, reload_backoff_s=100, reload_backoff_max_s=100)
     for triton in tritons:
@@ -190,7 +190,7 @@ async def test_a_version_that_runs_again_is_as_good_as_any(catalog: Catalog) -> 
     assert len(reloads(harness)) == 4
 
 
-async def test_a_triton_that_went_away_leaves_nothing_behind(catalog: Catalog) -> None:
+async def test_a_removed_triton_leaves_no_state(catalog: Catalog) -> None:
     harness, triton = await loaded(catalog, reload_backoff_s=100, reload_backoff_max_s=100)
     invalid(triton, for_good=True)
     await harness.placement.ensure_loaded(*KEY, harness.call(), HERE)
@@ -203,7 +203,7 @@ async def test_a_triton_that_went_away_leaves_nothing_behind(catalog: Catalog) -
 
 
 async def test_a_version_is_not_ready_when_it_runs_nowhere(catalog: Catalog) -> None:
-    """kserve#1791, triton#8604: what answers only with faults says READY."""
+    """kserve#1791, triton#8604: a model that answers only with errors is reported as READY."""
     tritons = [FakeTriton("a:8001"), FakeTriton("b:8001")]
     harness = PlacementHarness(catalog, *tritons, reload_backoff_s=1000, reload_backoff_max_s=1000)
     for triton in tritons:

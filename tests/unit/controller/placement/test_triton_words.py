@@ -42,8 +42,8 @@ reasons = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S", "
 
 
 @given(st.dictionaries(st.integers(1, 10**17), reasons, min_size=1, max_size=4))
-def test_whatever_triton_says_of_a_version_is_found(said: dict[int, str]) -> None:
-    """Also with semicolons and colons in it, on more lines, as it comes through one line."""
+def test_every_message_of_triton_about_a_version_is_recognized(said: dict[int, str]) -> None:
+    """Messages also contain semicolons and colons and have several lines, in the one line of the log."""
     states = "".join(f"version {number} is at UNAVAILABLE state:\n {text} ;" for number, text in said.items())
     refusal = f"load failed for model 'sales_de': {states}"
     for number, text in said.items():

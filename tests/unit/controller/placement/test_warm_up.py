@@ -1,4 +1,4 @@
-"""The warm-up: what Triton has loaded takes no request before it has answered made-up rows as its contract says."""
+"""The warm-up: a loaded version gets no request before it has answered made-up rows as its contract declares."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DE, NEW = ("sales_de", 1), ("sales_de", 2)
 
 
 def bad(answer: Callable[[Array], Mapping[str, Array]], rows: int = 1) -> Answer:
-    """Version 1 is good; version 2 answers so, to requests of at least so many rows."""
+    """Version 1 is good; version 2 gives this answer to requests of at least so many rows."""
 
     def give(key: VersionKey, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
         x = tensors["x"]
@@ -97,7 +97,7 @@ async def test_a_version_is_placed_when_it_has_answered_one_row_and_several(cata
         (fails(Internal("", "Stub process 'sales_de_0_0' is not healthy.")), 4, "not healthy.; one row is answered"),
     ],
 )
-async def test_a_version_that_answers_otherwise_than_promised_is_refused_and_the_old_one_goes_on(
+async def test_a_version_that_contradicts_its_contract_is_refused_and_the_old_one_goes_on(
     catalog: Catalog, answer: Callable[[Array], Mapping[str, Array]], rows: int, sentence: str
 ) -> None:
     triton = FakeTriton()
@@ -164,7 +164,7 @@ async def test_what_triton_had_before_and_what_is_not_to_be_warmed_up_gets_no_re
 
 
 @pytest.mark.parametrize("leads", [True, False])
-async def test_what_somebody_else_loads_is_hidden_until_it_has_answered(catalog: Catalog, leads: bool) -> None:
+async def test_what_another_client_loads_is_hidden_until_it_has_answered(catalog: Catalog, leads: bool) -> None:
     triton = FakeTriton()
     triton.answer = bad(lambda x: {"y": x[:, :1]})
     harness = warm(catalog, triton)
@@ -221,7 +221,7 @@ async def test_the_rows_are_limited_by_the_setting_and_by_the_model(
 
 
 @pytest.mark.parametrize("model_input", ["datatype: BYTES, shape: [-1]", "datatype: FP32, shape: [-1, -1]"])
-async def test_a_model_that_refuses_what_nobody_can_make_up_is_let_through(
+async def test_a_model_that_refuses_generated_values_is_accepted(
     publish: Callable[..., Path], models: Path, model_input: str
 ) -> None:
     folder = publish("sales_de")

@@ -239,7 +239,7 @@ def test_a_version_that_cannot_be_read_is_named_and_left_out_and_all_the_others_
     assert contents(folder) == store.contents()
 
 
-def test_a_store_lost_in_the_middle_leaves_whole_models_only_and_the_next_look_brings_the_rest(
+def test_a_store_lost_in_the_middle_leaves_whole_models_only_and_the_next_scan_downloads_the_rest(
     store: InMemoryStore, folder: Path, scratch: Path
 ) -> None:
     for number in range(20):
@@ -262,7 +262,7 @@ def test_what_changes_while_it_is_read_is_listed_again(store: InMemoryStore, fol
     store.upload(scratch, "sales_de")
 
     class Written(InMemoryStore):
-        """Somebody writes right after it was listed."""
+        """Another client writes right after the object was listed."""
 
         writes = 1
 
@@ -312,7 +312,7 @@ def test_a_name_that_is_also_a_folder_is_left_out_and_so_is_what_belongs_to_no_m
     assert set(contents(folder)) == {"sales_de/1/model.onnx"}
 
 
-def test_a_folder_with_files_of_somebody_else_is_left_alone(store: InMemoryStore, folder: Path) -> None:
+def test_a_folder_with_foreign_files_is_left_alone(store: InMemoryStore, folder: Path) -> None:
     store.put("sales_de/config.pbtxt")
     folder.mkdir(parents=True)
     (folder / "thesis.tex").write_text("five years")

@@ -189,7 +189,7 @@ def test_a_control_character_that_the_store_does_not_escape_takes_out_its_key_al
     assert (len(mirror.faults), contents(tmp_path / "models")) == (1, GOOD)
 
 
-def test_a_store_that_refuses_the_listing_is_told_without_the_signature(odd: FaultyStore) -> None:
+def test_a_store_that_refuses_the_listing_is_reported_without_the_signature(odd: FaultyStore) -> None:
     with pytest.raises(StoreError) as caught:
         open_store("s3://elsewhere/eu").list()
     assert "refuses a list of what is there: 403 Forbidden, AccessDenied" in str(caught.value)
@@ -229,7 +229,7 @@ def test_a_file_becomes_a_folder_and_a_folder_becomes_a_file(odd: FaultyStore, t
     assert contents(folder) == GOOD | {"m/1/data": b"file"}
 
 
-def test_what_only_begins_like_the_uri_and_names_that_come_again_below_are_told_apart(
+def test_names_that_only_begin_like_the_uri_or_occur_again_below_are_distinguished(
     odd: FaultyStore, tmp_path: Path, scheme: str
 ) -> None:
     """kserve#2473, kserve#4120"""

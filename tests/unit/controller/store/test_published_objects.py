@@ -66,7 +66,7 @@ def test_a_restart_knows_what_was_published(store: InMemoryStore, folder: Path, 
     mirrored(store, folder).close()
     before = store.list()[MODEL]
     store.put(MODEL, "y = 5x")
-    if same_time:  # as in a store that tells seconds
+    if same_time:  # as in a store whose times are whole seconds
         times = (before.modified_ns,) * 2
         os.utime(folder / MODEL, ns=times)
     mirror = mirrored(store, folder)

@@ -1,4 +1,4 @@
-"""Stores by their URI, what is said when they fail, and where the controller finds its models."""
+"""Stores by their URI, their errors, and the location of the controller's models."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_fault_is_one_sentence_that_is_the_same_from_try_to_try(said: str, det
         ({"AWS_ENDPOINT_URL": "http://other", "AWS_ENDPOINT_URL_S3": "http://minio:9000"}, "http://minio:9000"),
     ],
 )
-def test_the_usual_variables_say_where_a_store_is(
+def test_the_usual_variables_set_the_address_of_a_store(
     variables: dict[str, str], endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -155,7 +155,7 @@ def test_a_folder_of_models_is_read_where_it_is() -> None:
     assert (source.folder, source.refresh(), source.digest_of) == (Path("model-repository"), {}, None)
 
 
-def test_a_store_is_read_through_a_folder_that_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_a_store_is_read_through_a_folder_that_is_kept_up_to_date(tmp_path: Path) -> None:
     publish(tmp_path / "there", "sales_de")
     source = model_source(f"file://{tmp_path}/there", tmp_path / "here")
     folder = source.folder
@@ -166,7 +166,7 @@ def test_a_store_is_read_through_a_folder_that_is_brought_up_to_date(tmp_path: P
     assert (folder / "sales_de/2/contract.yaml").exists()
 
 
-def test_a_store_that_is_away_stops_only_a_start_that_has_nothing_to_go_on_with(tmp_path: Path) -> None:
+def test_an_unreachable_store_stops_only_a_start_without_earlier_copies(tmp_path: Path) -> None:
     publish(tmp_path / "there", "sales_de")
     uri = f"file://{tmp_path}/there"
     refresh = model_source(uri, tmp_path / "here").refresh

@@ -1,4 +1,4 @@
-"""Which keys of a bucket are files: any listing can be sorted out, and what is taken fits into a folder."""
+"""Keys of a bucket that are files: any listing can be sorted, and the accepted keys fit into a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who really gets traffic: a version that is good keeps it until all new ones have been loaded well."""
+"""The traffic in force: a good version keeps its share until all new ones have been loaded."""
 
 from __future__ import annotations
 
@@ -94,18 +94,18 @@ def test_it_gets_its_share_again_when_it_has_been_loaded_well() -> None:
     assert gate.decide(asked, ready(3, 4), {}) == TrafficDecision({3: 50, 4: 50})
 
 
-def test_it_does_not_get_its_share_again_because_its_failure_was_forgotten() -> None:
-    """Else half of the requests fail again, every time that the reason of a failed load is not remembered longer."""
+def test_it_does_not_get_its_share_again_because_its_failure_has_expired() -> None:
+    """Otherwise half of the requests fail again whenever the reason of a failed load expires."""
     gate, asked = good({3: 50, 4: 50}), model({3: 50, 4: 50})
     gate.decide(asked, ready(3), BROKEN)
     assert gate.decide(asked, ready(3), {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset({4}))
 
 
-def test_when_nothing_is_known_the_largest_share_stands_for_those_that_are_not_loaded() -> None:
+def test_when_nothing_is_known_the_largest_share_replaces_those_that_are_not_loaded() -> None:
     assert TrafficGate().decide(model({3: 95, 4: 5}), {}, {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset())
 
 
-def test_nothing_is_loaded_at_the_start_for_the_sake_of_a_share() -> None:
+def test_nothing_is_loaded_at_the_start_because_of_a_share() -> None:
     """A start with thousands of models asks for no load; the first request does, and the others follow."""
     gate, asked = TrafficGate(), model({3: 95, 4: 5})
     assert not gate.decide(asked, {}, {}).to_prove
@@ -133,7 +133,7 @@ def test_a_version_of_that_number_with_another_contract_has_to_be_loaded_anew() 
     assert gate.decide(other, ready(3), {}).in_force == {3: 100}
 
 
-def test_models_that_are_gone_are_forgotten() -> None:
+def test_removed_models_are_dropped() -> None:
     gate = good({3: 100})
     gate.prune({"sales_de": None})
     assert gate.decide(model({4: 100}), {}, {}).in_force == {3: 100}
@@ -182,7 +182,7 @@ def test_a_dark_launch_does_not_get_traffic_while_another_version_answers() -> N
 
 
 def test_every_version_that_lacks_its_share_says_why() -> None:
-    """Also one that is loaded and waits for another one of the same document."""
+    """The same holds for a loaded version that waits for another one of the same document."""
     held = good({3: 100}).decide(model({4: 50, 5: 50}), ready(3, 4), {}).held_back
     assert set(held) == {4, 5}
     assert held[4] != held[5] == WAITING
@@ -286,7 +286,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(number=st.sampled_from(VERSIONS))
     def remove(self, number: int) -> None:
-        """As the catalog does: what a document names is kept."""
+        """Keep versions that a document names, as the catalog does."""
         if number not in self.asked:
             self.versions.discard(number)
             self.ready.discard(number)

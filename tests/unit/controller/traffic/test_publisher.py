@@ -1,4 +1,4 @@
-"""Catalog, gate and placement together, as the stages see them."""
+"""Catalog, gate and placement together, as published to the stages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from triptych.protocol.call import Call
 
 
 class PublisherHarness:
-    """All of the controller that does not read files or listen."""
+    """The controller without files and without a server."""
 
     def __init__(self, *tritons: FakeTriton, **limits: Any) -> None:
         metrics, self.journal, self.now = ControllerMetrics(CollectorRegistry()), Journal(), 0.0
@@ -121,7 +121,7 @@ async def test_a_version_that_does_not_load_leaves_what_was_good_in_force_and_is
     assert model_state.failures == {}
 
 
-async def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_tried_again(
+async def test_a_failure_is_reported_until_a_load_has_succeeded_also_when_it_may_be_tried_again(
     two: tuple[Path, Path],
 ) -> None:
     triton = FakeTriton()
@@ -147,7 +147,7 @@ async def test_a_failure_is_told_until_a_load_has_succeeded_also_when_it_may_be_
     assert model_state.failures == {}
 
 
-async def test_a_model_that_is_gone_has_no_situation_and_no_place_on_the_board(two: tuple[Path, Path]) -> None:
+async def test_a_removed_model_has_no_state_and_is_not_published(two: tuple[Path, Path]) -> None:
     harness = PublisherHarness(FakeTriton())
     harness.publisher.set_catalog(read(*two))
     harness.publisher.set_catalog(Catalog())
@@ -198,7 +198,7 @@ async def test_what_is_pinned_stays_loaded_while_a_new_version_fails(two: tuple[
 
 
 class Killed(FakeTriton):
-    """A load of version 2 kills the process; it is back, empty, at once."""
+    """A load of version 2 kills the process, which restarts empty at once."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address)

@@ -89,7 +89,7 @@ async def test_later_updates_hold_only_what_changed() -> None:
     assert (update.full, names(update), list(update.removed)) == (False, [], ["sales_de"])
 
 
-async def test_what_nobody_can_see_is_no_update() -> None:
+async def test_a_change_without_a_visible_effect_is_no_update() -> None:
     watch_hub = make_board()
     watch_hub.publish(models("sales_de"))
     updates = watch(watch_hub)
@@ -172,8 +172,8 @@ steps = st.lists(
 
 @settings(max_examples=50, deadline=None)
 @given(steps)
-async def test_whoever_applies_the_updates_in_order_has_what_was_published_last(steps: list[Any]) -> None:
-    """However seldom the watcher looks."""
+async def test_a_watcher_that_applies_the_updates_in_order_has_what_was_published_last(steps: list[Any]) -> None:
+    """Memory is bounded however rarely the watcher reads."""
     watch_hub, truth = make_board(), dict[str, cp.Model]()
     watch_hub.publish({})
     streams, copies = [watch(watch_hub), watch(watch_hub)], [dict[str, cp.Model](), dict[str, cp.Model]()]

@@ -115,7 +115,7 @@ def test_the_reason_of_a_refused_load_has_no_path_of_the_machine(words: str, rea
         "it takes 4294967296 bytes (declared), and no predictor has a budget of more than 1073741824",
     ],
 )
-def test_what_the_controller_says_itself_stays(words: str) -> None:
+def test_the_controllers_own_error_stays(words: str) -> None:
     assert load_reason(words) == words
 
 

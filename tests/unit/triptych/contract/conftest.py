@@ -54,7 +54,7 @@ def _document(name: str) -> Document:
 
 @pytest.fixture
 def digits_document() -> Document:
-    """The digits contract as plain data, to be spoilt."""
+    """The digits contract as plain data, which tests change."""
     return copy.deepcopy(_document("digits_de.yaml"))
 
 
@@ -65,7 +65,7 @@ def sales_document() -> Document:
 
 @pytest.fixture(scope="session")
 def apply() -> Apply:
-    """Runs one step over values: `apply({"op": ...}, x=array)`."""
+    """Run one step over values: `apply({"op": ...}, x=array)`."""
 
     def run(step: Mapping[str, Any], scope: Mapping[str, Any] | None = None, **values: Any) -> Environment:
         said = dict(scope or {})
@@ -99,7 +99,7 @@ def files() -> Callable[..., np.ndarray[Any, Any]]:
 
 @pytest.fixture(scope="session")
 def png_of() -> Callable[..., bytes]:
-    """A PNG made by hand: any header, any pixel bytes, with nothing but zlib."""
+    """A PNG of any header and any pixel bytes, encoded with zlib alone."""
 
     def png(width: int, height: int, raw: bytes, *, depth: int = 8, colour: int = 2, extra: bytes = b"") -> bytes:
         header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)

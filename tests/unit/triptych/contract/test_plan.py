@@ -1,4 +1,4 @@
-"""Both halves of the work, from the contract alone."""
+"""Pre- and postprocessing by the contract alone."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_pictures_of_a_request_are_never_unpacked_together(
     assert max(alive) <= 1  # the one before, until the next is there
 
 
-def test_digits_pixels_are_what_the_steps_say_one_by_one(digits_plan: Plan, files: Any) -> None:
+def test_digits_pixels_are_the_result_of_the_steps_one_by_one(digits_plan: Plan, files: Any) -> None:
     data = picture(50, 70)
     pixels = digits_plan.preprocess({"image": files(data), "box": np.array([[5, 6, 40, 30]], np.int32)})["pixels"]
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

@@ -183,7 +183,7 @@ def test_a_whole_number_does_for_a_double_but_nan_does_not(sales_document: dict[
 # --- the model's answer
 
 
-def test_what_the_model_promised_passes(sales_plan: Plan) -> None:
+def test_outputs_as_the_contract_declares_pass(sales_plan: Plan) -> None:
     sales_plan.check_model_outputs({"forecast": np.zeros((2, 7), F), "unasked": np.zeros(1)}, 2)
 
 

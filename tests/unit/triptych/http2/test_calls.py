@@ -1,4 +1,4 @@
-"""Calls of our client to our server over any cuts of bytes, while either side cancels, resets and leaves."""
+"""Calls of our client to our server over arbitrary pieces of bytes, while either side cancels, resets and closes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Methods:
     def __init__(self) -> None:
         self.released = asyncio.Event()
         self.finished = 0
-        self.on_settled: Counter[int] = Counter()  # how often each finished call was told its end
+        self.on_settled: Counter[int] = Counter()  # number of notifications of the end by finished call
 
     def handlers(self) -> dict[bytes, Handler]:
         methods = {"echo": self.echo, "hold": self.hold, "fail": self.fail, "repeat": self.repeat}
@@ -54,7 +54,7 @@ class Methods:
         self.finish(stream, None)
 
     async def early(self, stream: ServerStream) -> None:
-        """Ends before its caller has sent all."""
+        """End before the caller has sent all."""
         self.finish(stream, b"early" * 1000)
 
     def finish(self, stream: ServerStream, message: bytes | None) -> None:
@@ -183,8 +183,8 @@ async def test_every_call_ends_once_with_its_answer_or_an_error_and_leaves_nothi
 
 
 @leaves_nothing
-async def test_answers_that_go_out_at_once_end_their_calls_one_after_another() -> None:
-    """Each of 300 callers that has not sent all is told to stop: once one ended the next from within (depth 1,500)."""
+async def test_answers_that_are_sent_at_once_end_their_calls_one_after_another() -> None:
+    """Each of 300 callers that have not sent all gets a reset, without recursion (once of depth 1,500)."""
 
     methods = Methods()
     server = server_of(methods.handlers(), max_concurrent_streams=1000)

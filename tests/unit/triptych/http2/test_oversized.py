@@ -1,4 +1,4 @@
-"""Header fields that libnghttp2 does not take are left out; all others pass, and the tables of HPACK stay in step."""
+"""Header fields that libnghttp2 does not accept are left out; all others pass, and the tables of HPACK stay equal."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_no_more_than_a_frame_is_held() -> None:
 
 
 def ended(data: bytes) -> tuple[list[str], bytes]:
-    """The events of libnghttp2, and what it answers."""
+    """The events of libnghttp2, and its answers."""
     connection, names = server(), []
     try:
         connection.receive_data(PREFACE + frame(SETTINGS, 0, 0, b"") + data)
@@ -372,7 +372,7 @@ BASE = (
 
 @given(st.lists(st.tuples(st.integers(0, len(BASE) - 1), st.integers(0, 255)), max_size=4), reads)
 @settings(max_examples=200, deadline=None)
-def test_libnghttp2_says_the_same_of_garbage(changed: list[tuple[int, int]], sizes: list[int]) -> None:
+def test_libnghttp2_decides_the_same_on_random_bytes(changed: list[tuple[int, int]], sizes: list[int]) -> None:
     data = bytearray(BASE)
     for at, byte in changed:
         data[at] = byte
@@ -393,7 +393,7 @@ def test_of_a_block_that_ends_within_an_integer_and_on_another_stream_the_end_is
 
 @given(st.binary(max_size=200), reads)
 @settings(deadline=None)
-def test_garbage_passes(garbage: bytes, sizes: list[int]) -> None:
+def test_random_bytes_pass(garbage: bytes, sizes: list[int]) -> None:
     given, removed_bytes = filtered(garbage + bytes(2 * FRAME_BYTES), sizes)
     assert outcome(given) == outcome(garbage + bytes(2 * FRAME_BYTES))
     assert not removed_bytes

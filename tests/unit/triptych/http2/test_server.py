@@ -1,4 +1,4 @@
-"""The server's side of a connection, without a socket, with callers that leave things half done."""
+"""The server's side of a connection, without a socket, with callers that stop halfway."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_a_message_that_is_unpacked_when_its_caller_leaves_releases_its_by
 )
 @leaves_nothing
 async def test_a_second_message_of_a_unary_call_ends_it_at_once(pieces: tuple[bytes, ...]) -> None:
-    """Empty messages had no end: each began a new pace, and took five bytes of room."""
+    """Empty messages had no limit: each restarted the minimum rate, and took five bytes of the limit in flight."""
     caller = Caller(server := serve())
     await caller.send(opening(), begun("/x"), *[frame(DATA, 0, 1, piece) for piece in pieces])
     assert caller.fields["grpc-message"] == "want one message, got 2"
@@ -281,9 +281,9 @@ async def test_a_connection_that_does_not_begin_ends(first: bytes) -> None:
 
 
 @leaves_nothing
-async def test_each_connection_over_the_limit_costs_another_its_place() -> None:
+async def test_each_connection_over_the_limit_closes_another() -> None:
     server = serve(max_connections=2)
-    callers = [Caller(server) for _ in range(6)]  # none of which the loop has told that it is gone
+    callers = [Caller(server) for _ in range(6)]  # the loop has not yet reported to any that it is gone
     assert len(server.connections) == 2
     assert [caller.wire.is_closing() for caller in callers] == [True] * 4 + [False] * 2
 

@@ -1,4 +1,4 @@
-"""gRPC's framing, whatever pieces it comes in."""
+"""gRPC's framing, in arbitrary pieces."""
 
 from __future__ import annotations
 

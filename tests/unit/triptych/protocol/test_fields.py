@@ -46,7 +46,7 @@ Make = Callable[[pb.ModelInferRequest], Any]
 
 @dataclass(frozen=True)
 class Case:
-    """A request that differs from a good one in this field: what its refusal says, or what its answer has."""
+    """A request that differs from a good one in this field, with the text of its refusal or a check of its answer."""
 
     change: Make
     refused: str = ""
@@ -66,7 +66,7 @@ def route(kind: str, value: Any) -> Make:
 
 
 def typed(datatype: str, field: str, value: Any) -> Make:
-    """All inputs typed, `history` so; in place of the raw ones."""
+    """Replace raw inputs by typed ones, `history` by these."""
 
     def change(request: pb.ModelInferRequest) -> None:
         del request.raw_input_contents[:]
@@ -81,7 +81,7 @@ def typed(datatype: str, field: str, value: Any) -> Make:
 
 
 def contents_of(datatype: str, field: str, value: Any = 1) -> Case:
-    """The values are read: what is refused is the datatype, by the contract."""
+    """The values are read, and the contract refuses the datatype."""
     return Case(typed(datatype, field, value), f"'history': want FP32[n,28], got {datatype}[1,28]")
 
 

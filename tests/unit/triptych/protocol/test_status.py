@@ -32,7 +32,7 @@ def test_a_callers_fault_reaches_the_caller_in_words() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("secret"), errors.Internal("secret"), errors.ContractViolation("secret")])
-def test_a_fault_of_ours_tells_the_caller_nothing_of_its_inside(error: Exception) -> None:
+def test_an_internal_error_reveals_no_detail_to_the_caller(error: Exception) -> None:
     assert status_of(error) == (grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
 
 

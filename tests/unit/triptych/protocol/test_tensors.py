@@ -1,4 +1,4 @@
-"""The protocol's tensors: round trips, and what is refused."""
+"""The protocol's tensors: round trips and refusals."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_shared_memory_is_refused_by_name() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_make_the_decoder_fail_in_any_other_way(data: bytes) -> None:
+def test_no_bytes_make_the_decoder_fail_otherwise(data: bytes) -> None:
     for datatype in ("BYTES", "FP32", "BOOL"):
         try:
             decode_request(tensor(datatype, [2], data))

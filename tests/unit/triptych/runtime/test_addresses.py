@@ -1,4 +1,4 @@
-"""Addresses in settings: what is taken, and a sentence for each that is not."""
+"""Addresses in settings: accepted ones, and a sentence for each refused one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes that are held at once: what has in_flight_bytes, what has not, and what is on its way in."""
+"""Bytes in flight: messages within the limit, messages over it, and messages that are arriving."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_caller_that_leaves_within_its_message_releases_its_bytes() -> None:
     assert in_flight_bytes.used_bytes == 0
 
 
-def test_a_caller_that_stops_within_its_message_is_told() -> None:
+def test_a_caller_that_stops_within_its_message_gets_an_error() -> None:
     pace = MinDataRate(Settings(min_bytes_per_s=100, slow_after_s=5, request_timeout_s=60))
     assert pace.fault(10.0, 0, 0) is None
     assert pace.fault(14.9, 0, 0) is None

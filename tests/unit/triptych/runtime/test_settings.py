@@ -1,4 +1,4 @@
-"""Settings: what is read, and what stops the start."""
+"""Settings: their sources, and values that stop the start."""
 
 import pytest
 from pydantic import ValidationError
@@ -7,7 +7,7 @@ from preprocess.settings import IN_PROCESS, Settings
 from triptych.runtime.settings import load
 
 
-def test_the_environment_sets_and_defaults_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREPROCESS_PORT", "9900")
     settings = load(Settings)
     assert settings.port == 9900

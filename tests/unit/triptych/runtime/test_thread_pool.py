@@ -18,7 +18,7 @@ def test_the_pool_follows_the_cgroup_and_not_the_host(tmp_path: Path, text: str,
     assert cpu_limit(tmp_path / "cpu.max") == (cpus or len(os.sched_getaffinity(0)))
 
 
-def test_without_a_cgroup_the_affinity_stands(tmp_path: Path) -> None:
+def test_without_a_cgroup_the_affinity_counts(tmp_path: Path) -> None:
     assert cpu_limit(tmp_path / "absent") == len(os.sched_getaffinity(0))
 
 
@@ -31,7 +31,7 @@ async def test_small_work_runs_in_place_and_large_work_in_a_thread() -> None:
     assert large.startswith("worker")
 
 
-async def test_the_wait_to_expect_follows_what_is_in_hand_and_what_the_last_work_took() -> None:
+async def test_the_expected_wait_follows_the_work_in_progress_and_the_duration_of_the_last() -> None:
     thread_pool = ThreadPool(2, inline_bytes=100)
     found = [thread_pool.wait_s]
     await thread_pool.run(lambda: time.sleep(0.02), 1000)
@@ -51,7 +51,7 @@ async def test_the_wait_to_expect_follows_what_is_in_hand_and_what_the_last_work
     assert five == pytest.approx(six * 5 / 6)
 
 
-async def test_work_that_fails_is_not_in_hand_any_more() -> None:
+async def test_failed_work_is_no_longer_in_progress() -> None:
     async def wait_s() -> float:
         thread_pool = ThreadPool(1, inline_bytes=0)
         with pytest.raises(ZeroDivisionError):
@@ -106,7 +106,7 @@ async def test_work_over_its_limit_of_time_ends_at_its_next_part() -> None:
     assert len(parts) <= 1  # on a busy machine it was not even begun
 
 
-async def test_work_that_somebody_waits_for_is_not_cancelled_by_that_of_others() -> None:
+async def test_work_with_a_waiter_is_not_cancelled_by_that_of_others() -> None:
     thread_pool = ThreadPool(2, inline_bytes=0)
     gone = asyncio.ensure_future(thread_pool.run(lambda: time.sleep(0.01), 1))
     stays = asyncio.ensure_future(thread_pool.run(check_cancelled, 1))
@@ -118,7 +118,7 @@ async def test_work_that_somebody_waits_for_is_not_cancelled_by_that_of_others()
 
 
 class Picture:
-    """Work that cannot be stopped: it has begun, and ends when it is told to."""
+    """Work that cannot be stopped: it has begun, and ends when the test decides."""
 
     def __init__(self) -> None:
         self.begun, self.ends = threading.Event(), threading.Event()
@@ -129,7 +129,7 @@ class Picture:
         return "decoded"
 
     async def abandoned(self, thread_pool: ThreadPool) -> None:
-        """Given up when it has begun; its thread goes on."""
+        """Abandon work that has begun; its thread goes on."""
         task = asyncio.ensure_future(thread_pool.run(self, 1))
         assert await asyncio.to_thread(self.begun.wait, 60)
         task.cancel()

@@ -53,7 +53,7 @@ def test_those_for_which_there_is_no_capacity_have_one_line_together(
     assert counted(stage, "triptych_requests_total", family="-", version="-", code="RESOURCE_EXHAUSTED") == 6
 
 
-def test_the_series_of_two_stages_stand_together_however_often_they_are_read() -> None:
+def test_the_series_of_two_stages_are_grouped_however_often_they_are_read() -> None:
     first, second = (StageMetrics(stage, Tracing()) for stage in ("preprocess", "postprocess"))
     for stage, times in ((first, 2), (second, 3)):
         for _ in range(times):

@@ -1,4 +1,4 @@
-"""Counters and histograms of our own make the same page as those of prometheus_client."""
+"""Our counters and histograms write the same page as those of prometheus_client."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_three_stages_make_one_trace_each_under_the_one_before() -> None:
     assert spans["preprocess"].attributes["triptych.model"] == "digits_de"
 
 
-def test_a_failure_is_told_by_its_code() -> None:
+def test_a_failure_is_recorded_with_its_code() -> None:
     exporter = InMemorySpanExporter()
     exported = ExportedSpans("preprocess", "", exporter)
     with exported.span("preprocess", Call.within(1)) as span:

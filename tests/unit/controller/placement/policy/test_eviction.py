@@ -1,4 +1,4 @@
-"""Who goes to make room: the coldest, no more than needed, and nobody who may not."""
+"""Victims of an eviction: the coldest, no more than needed, and only those that may be evicted."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def freed(chosen: list[Candidate]) -> Capacity:
 
 
 def enough(chosen: list[Candidate], deficit: Capacity) -> bool:
-    room = freed(chosen)
-    return room.models >= deficit.models and room.bytes >= deficit.bytes
+    capacity = freed(chosen)
+    return capacity.models >= deficit.models and capacity.bytes >= deficit.bytes
 
 
-def test_the_coldest_go_first() -> None:
+def test_the_coldest_are_evicted_first() -> None:
     there = [occupant("warm", 10, 3), occupant("cold", 10, 1), occupant("hot", 10, 9)]
     assert choose_victims(Capacity(models=2), there) == [("cold", 1), ("warm", 1)]
 
@@ -41,17 +41,17 @@ def test_the_last_use_decides_between_equal_counts() -> None:
     assert choose_victims(Capacity(models=1), there) == [("early", 1)]
 
 
-def test_a_large_one_spares_smaller_and_colder_ones_that_do_not_help() -> None:
+def test_a_large_one_is_evicted_in_place_of_smaller_and_colder_ones_that_do_not_help() -> None:
     there = [occupant("tiny", 1, 0), occupant("large", 100, 1), occupant("hot", 100, 2)]
     assert choose_victims(Capacity(bytes=90), there) == [("large", 1)]
 
 
-def test_bytes_and_places_can_both_lack_and_then_the_warmer_of_two_stays() -> None:
+def test_bytes_and_slots_can_both_lack_and_then_the_warmer_of_two_stays() -> None:
     there = [occupant("a", 10, 0), occupant("b", 10, 1), occupant("c", 80, 2)]
     assert choose_victims(Capacity(models=2, bytes=85), there) == [("a", 1), ("c", 1)]
 
 
-def test_nobody_goes_when_nothing_lacks() -> None:
+def test_nothing_is_evicted_when_nothing_lacks() -> None:
     assert choose_victims(Capacity(), [occupant("a", 10, 0)]) == []
     assert choose_victims(Capacity(), []) == []
 
@@ -69,7 +69,7 @@ def test_what_stays_for_ever_makes_the_wait_infinite() -> None:
 
 
 @given(capacities, candidates)
-def test_who_goes_frees_what_lacks_is_needed_for_it_and_may_go(deficit: Capacity, there: list[Candidate]) -> None:
+def test_victims_free_the_deficit_are_all_needed_and_may_be_evicted(deficit: Capacity, there: list[Candidate]) -> None:
     found = choose_victims(deficit, there)
     if isinstance(found, float):
         return
@@ -83,8 +83,8 @@ def test_who_goes_frees_what_lacks_is_needed_for_it_and_may_go(deficit: Capacity
 
 
 @given(capacities, candidates)
-def test_nobody_colder_could_go_in_place_of_all_that_are_warmer(deficit: Capacity, there: list[Candidate]) -> None:
-    """The warmest that goes is needed: the colder ones that may go would not do, even all together."""
+def test_no_colder_model_could_replace_the_warmer_victims(deficit: Capacity, there: list[Candidate]) -> None:
+    """The warmest victim is needed: all colder candidates together would not free enough."""
     found = choose_victims(deficit, there)
     if isinstance(found, float) or not found:
         return
@@ -94,7 +94,7 @@ def test_nobody_colder_could_go_in_place_of_all_that_are_warmer(deficit: Capacit
 
 
 @given(capacities, candidates)
-def test_the_wait_is_the_shortest_after_which_enough_may_go(deficit: Capacity, there: list[Candidate]) -> None:
+def test_the_wait_is_the_shortest_after_which_enough_may_be_evicted(deficit: Capacity, there: list[Candidate]) -> None:
     found = choose_victims(deficit, there)
     moments = sorted({0.0, *(each.evictable_in_s for each in there if math.isfinite(each.evictable_in_s))})
     enough_at = next((at for at in moments if enough([e for e in there if e.evictable_in_s <= at], deficit)), math.inf)
@@ -102,7 +102,9 @@ def test_the_wait_is_the_shortest_after_which_enough_may_go(deficit: Capacity, t
 
 
 @given(st.integers(0, 6), candidates)
-def test_for_places_alone_just_as_many_go_and_these_are_the_coldest(models: int, there: list[Candidate]) -> None:
+def test_for_slots_alone_just_as_many_are_evicted_and_these_are_the_coldest(
+    models: int, there: list[Candidate]
+) -> None:
     found = choose_victims(Capacity(models=models), there)
     if not isinstance(found, float):
         coldest = sorted(each.coldness for each in there if each.evictable_in_s == 0)[:models]
@@ -110,7 +112,7 @@ def test_for_places_alone_just_as_many_go_and_these_are_the_coldest(models: int,
 
 
 @given(capacities, budgets)
-def test_what_lacks_is_what_has_to_go_to_be_within_the_budget(taken: Capacity, budget: Capacity) -> None:
+def test_the_deficit_is_what_must_be_evicted_to_be_within_the_budget(taken: Capacity, budget: Capacity) -> None:
     deficit = taken.excess_over(budget)
     left = Capacity(taken.models - deficit.models, taken.bytes - deficit.bytes)
     assert left.excess_over(budget).is_zero
@@ -123,9 +125,11 @@ def test_a_budget_of_0_is_no_limit() -> None:
     assert Capacity(10**6, 30).excess_over(Capacity(bytes=20)) == Capacity(bytes=10)
 
 
-@pytest.mark.parametrize(("models", "percent", "spare"), [(50, 5, 3), (20, 5, 1), (10, 5, 1), (2, 5, 1), (50, 0, 0)])
-def test_a_share_of_a_limited_number_is_at_least_one_unless_it_is_none(models: int, percent: float, spare: int) -> None:
-    assert Capacity(models=models).share(percent) == Capacity(models=spare)
+@pytest.mark.parametrize(("models", "percent", "headroom"), [(50, 5, 3), (20, 5, 1), (10, 5, 1), (2, 5, 1), (50, 0, 0)])
+def test_a_share_of_a_limited_number_is_at_least_one_unless_it_is_none(
+    models: int, percent: float, headroom: int
+) -> None:
+    assert Capacity(models=models).share(percent) == Capacity(models=headroom)
 
 
 def test_of_what_is_not_limited_there_is_no_share() -> None:
@@ -134,6 +138,6 @@ def test_of_what_is_not_limited_there_is_no_share() -> None:
 
 
 @given(st.integers(1, 1000), st.sampled_from([0.0, 5.0, 50.0]))
-def test_headroom_never_takes_the_only_place(models: int, percent: float) -> None:
-    """Else a Triton of one model unloads it as soon as it is quiet, although nobody asks for its place."""
+def test_headroom_never_takes_the_only_slot(models: int, percent: float) -> None:
+    """Otherwise a Triton of one model would unload it once it is idle, although no model needs its slot."""
     assert Capacity(models=models).share(percent).models < models

@@ -1,4 +1,4 @@
-"""Headroom: free slots for the loads that come during a load and an unload, and some for bursts."""
+"""Headroom: free slots for the loads that arrive during a load and an unload, and more for bursts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETTINGS = PlacementSettings(max_models=50, headroom_percent=4, headroom_max_per
 
 
 def loaded(per_s: float, seconds: float = 300.0, size_bytes: int = 1_000) -> Headroom:
-    """After loads that came evenly, each of which took 0.5 s, and unloads of 1.5 s."""
+    """Build a headroom after evenly spaced loads of 0.5 s each, and unloads of 1.5 s."""
     headroom = Headroom()
     headroom.load_s.value, headroom.unload_s.value = 0.5, 1.5
     for number in range(int(per_s * seconds)):
@@ -67,7 +67,7 @@ def test_a_most_of_nothing_leaves_it_at_the_least() -> None:
 @pytest.mark.parametrize(
     ("budget", "free"), [(Capacity(), Capacity()), (Capacity(models=1), Capacity()), (Capacity(models=2), Capacity(1))]
 )
-def test_without_a_limit_nothing_is_free_and_the_only_place_is_used(budget: Capacity, free: Capacity) -> None:
+def test_without_a_limit_nothing_is_free_and_the_only_slot_is_used(budget: Capacity, free: Capacity) -> None:
     assert loaded(per_s=2.0).capacity(budget, SETTINGS, 300.0) == free
 
 
@@ -77,7 +77,7 @@ def test_bytes_are_those_of_as_many_loads_of_late() -> None:
 
 
 @given(st.floats(0.05, 20))
-def test_with_the_default_one_load_in_fifty_at_most_finds_no_place(mean: float) -> None:
-    """When requests for cold models know nothing of each other; the load itself has a place too."""
+def test_with_the_default_one_load_in_fifty_at_most_finds_no_slot(mean: float) -> None:
+    """Assume independent requests for cold models; the load itself has a slot too."""
     free = free_slots(mean, PlacementSettings().headroom_bursts)
     assert poisson_tail(mean, free - 1) < 0.02

@@ -1,4 +1,4 @@
-"""Who was asked for lately: the order in which versions go, and the rate that `top` shows."""
+"""Popularity of versions: the order of their eviction, and the rate that `top` shows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def coldest_first(popularity: Popularity, now_s: float) -> list[VersionKey]:
 
 
 def coldness(popularity: Popularity, key: VersionKey, now_s: float) -> tuple[float, float]:
-    """At that time: scores fade when something is recorded."""
+    """Return the scores at that time: they decay when something is recorded."""
     popularity.record(("clock", 1), 0, now_s)
     return popularity.coldness(key)
 
@@ -58,7 +58,7 @@ def test_what_was_popular_long_ago_is_not_for_ever() -> None:
     assert coldest_first(popularity, 3000)[1:] == [A, B]
 
 
-def test_what_was_never_asked_for_goes_before_what_was_seen_without_a_request() -> None:
+def test_what_was_never_requested_is_evicted_before_what_was_seen_without_a_request() -> None:
     popularity = Popularity(half_life_s=300)
     popularity.record(B, 0, 5)
     popularity.record(A, 1, 5)
@@ -102,7 +102,7 @@ def test_the_origin_of_the_clock_does_not_matter(
 
 @given(histories, st.integers(1, 10**7))
 def test_waiting_alone_changes_no_order(history: list[tuple[VersionKey, int, int]], wait_s: int) -> None:
-    """Until counts are too small to be told apart the order stays; then the last use decides."""
+    """The order stays until counts are too small to be distinguished; then the last use decides."""
     popularity, now_s = replay(history, 300)
     scores = {key: coldness(popularity, key, now_s + min(wait_s, 3000))[0] for key in (A, B, C)}
     for one in scores:
@@ -112,7 +112,7 @@ def test_waiting_alone_changes_no_order(history: list[tuple[VersionKey, int, int
     assert all(coldness(popularity, key, now_s + wait_s)[0] >= 0 for key in scores)
 
 
-def test_with_little_traffic_a_request_counts_half_after_so_many_requests_for_each_place() -> None:
+def test_with_little_traffic_a_request_counts_half_after_so_many_requests_per_slot() -> None:
     popularity = Popularity(half_life_s=300, half_life_requests=10)
     popularity.loaded_versions = 5
     popularity.record(A, 8, 0)
@@ -151,7 +151,7 @@ def test_idle_is_the_time_since_the_last_request() -> None:
     assert (popularity.idle_s(A, 130), popularity.idle_s(B, 130)) == (30, math.inf)
 
 
-def test_what_matters_to_no_decision_is_forgotten_and_nothing_else() -> None:
+def test_counts_that_matter_to_no_decision_are_dropped_and_no_others() -> None:
     popularity = Popularity(half_life_s=10)
     popularity.record(A, 1, 0)
     popularity.record(B, 1, 1)
@@ -164,10 +164,10 @@ def test_what_matters_to_no_decision_is_forgotten_and_nothing_else() -> None:
 
 
 @given(histories, st.sampled_from([0, 30, 300]), st.sampled_from([0, 30, 900]))
-def test_forgetting_never_changes_who_goes_first(
+def test_dropped_counts_never_change_the_order_of_eviction(
     history: list[tuple[VersionKey, int, int]], half_life_s: int, idle_ttl_s: int
 ) -> None:
-    """Of those that may still be loaded: all of them, when the idle time-to-live is 0, which is none."""
+    """Versions that may still be loaded: all, if the idle time-to-live is 0, which means none."""
     popularity, now_s = replay(history, half_life_s)
     loaded = [key for key in (A, B, C) if not idle_ttl_s or popularity.idle_s(key, now_s) < idle_ttl_s]
     before = sorted(loaded, key=lambda key: coldness(popularity, key, now_s))

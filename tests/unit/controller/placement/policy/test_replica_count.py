@@ -34,7 +34,7 @@ def test_after_a_change_the_time_starts_anew() -> None:
     assert changes(count, WAITING, 2, 6, 10, 11) == [0, 0, 1]
 
 
-def test_a_look_without_a_queue_starts_the_time_anew() -> None:
+def test_an_observation_without_a_queue_restarts_the_time() -> None:
     count = ReplicaCount(SETTINGS)
     assert changes(count, WAITING, 1, 0, 4) == [0, 0]
     assert changes(count, QUIET, 1, 4.5) == [0]
@@ -47,7 +47,7 @@ def test_requests_that_wait_are_spread_over_the_copies_there_are() -> None:
     assert changes(ReplicaCount(SETTINGS), busy, 3, 0, 5) == [0, 0]
 
 
-def test_a_copy_goes_when_those_that_remain_would_still_be_idle_half_of_the_time() -> None:
+def test_a_replica_is_removed_when_the_others_would_still_be_idle_half_of_the_time() -> None:
     assert changes(ReplicaCount(SETTINGS), Concurrency(in_flight=0.9), 3, 0, 59, 60) == [0, 0, -1]
     assert changes(ReplicaCount(SETTINGS), Concurrency(in_flight=1.0), 3, 0, 59, 60) == [0, 0, 0]
 
@@ -62,7 +62,7 @@ def test_going_from_too_busy_to_too_idle_starts_the_time_anew() -> None:
     assert changes(count, IDLE, 2, 4, 63, 64) == [0, 0, -1]
 
 
-def test_versions_are_counted_apart_and_can_be_forgotten() -> None:
+def test_versions_are_counted_separately_and_can_be_dropped() -> None:
     count = ReplicaCount(SETTINGS)
     assert count.change(("other", 1), 1, WAITING, 0) == 0
     assert changes(count, WAITING, 1, 4) == [0]
@@ -74,7 +74,7 @@ def test_versions_are_counted_apart_and_can_be_forgotten() -> None:
 
 @given(st.floats(0, 50), st.floats(0, 50), st.integers(1, 20))
 def test_a_change_is_never_taken_back_by_the_same_load(waiting: float, running: float, copies: int) -> None:
-    """No copies that come and go in a circle: what asks for one more does not ask for one less with it there."""
+    """The replica count does not oscillate: a load that adds a replica does not remove it again."""
     limits = PlacementSettings(replicas_up_s=0, replicas_down_s=0)
     busy = Concurrency(waiting, waiting + running)
     change = ReplicaCount(limits).change(KEY, copies, busy, 0)
@@ -88,7 +88,7 @@ def test_busy_is_summed_over_the_tritons() -> None:
 
 
 async def test_two_busy_moments_with_quiet_between_them_are_not_a_while(models: Path, publish: Publish) -> None:
-    """A version without requests between two looks is not busy, so its time starts anew."""
+    """A version without requests between two observations is not busy, so its time restarts."""
     publish("sales_de")
     first, second = FakeTriton("a:1"), FakeTriton("b:1")
     harness = PlacementHarness(read(models), first, second, replicas_up_s=5)

@@ -1,4 +1,4 @@
-"""Faults are told with file, line and field."""
+"""Faults are reported with file, line and field."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def spoilt(data: Path, old: str, new: str, name: str = "digits_de.yaml") -> tupl
         ),
     ],
 )
-def test_a_fault_is_told_with_file_line_and_field(data: Path, old: str, new: str, line: str) -> None:
+def test_a_fault_is_reported_with_file_line_and_field(data: Path, old: str, new: str, line: str) -> None:
     assert any(line in fault for fault in spoilt(data, old, new)), spoilt(data, old, new)
 
 

@@ -107,13 +107,13 @@ def test_a_configuration_may_begin_with_a_mark_and_end_lines_as_windows_does(fol
         read_config(folder / "m", folder)
 
 
-def test_what_protobuf_says_of_a_configuration_is_clipped() -> None:
+def test_protobufs_error_of_a_configuration_is_clipped() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_config("x" * 100_000)
     assert len(str(caught.value)) < 400
 
 
-def test_no_line_of_a_linked_file_is_told(folder: Path, tmp_path: Path) -> None:
+def test_no_line_of_a_linked_file_is_reported(folder: Path, tmp_path: Path) -> None:
     os.symlink(tmp_path / "secret", folder / "m" / "config.pbtxt")
     os.symlink(tmp_path / "secret", folder / "m" / "contract.yaml")
     with pytest.raises(ConfigError) as config:
@@ -123,7 +123,7 @@ def test_no_line_of_a_linked_file_is_told(folder: Path, tmp_path: Path) -> None:
     assert "password" not in f"{config.value}{contract.value}"
 
 
-def test_names_are_told_in_printable_characters() -> None:
+def test_names_are_reported_in_printable_characters() -> None:
     assert printable(os.fsdecode(b"a\xff \x1b\n")) == r"a\xff \x1b\x0a"
     assert printable("right\u202eleft") == r"right\u202eleft"
     assert len(printable("n" * 1000)) == 120

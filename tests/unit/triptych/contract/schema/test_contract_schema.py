@@ -230,7 +230,7 @@ NOT_TOGETHER: list[tuple[str, Spoil, str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "text"), [case[1:] for case in NOT_TOGETHER], ids=[case[0] for case in NOT_TOGETHER])
-def test_a_contract_that_does_not_hold_together_says_where(digits_document: Document, spoil: Spoil, text: str) -> None:
+def test_an_inconsistent_contract_names_the_place(digits_document: Document, spoil: Spoil, text: str) -> None:
     spoil(digits_document)
     assert text in faults(digits_document)
 
@@ -247,7 +247,7 @@ def test_request_parameters_do_not_reach_preprocess(sales_document: Document) ->
     assert "preprocess.2.minimum: request parameters reach postprocess only" in faults(sales_document)
 
 
-def test_all_faults_are_told_at_once(digits_document: Document) -> None:
+def test_all_faults_are_reported_at_once(digits_document: Document) -> None:
     digits_document["preprocess"][1]["input"] = "photo"
     digits_document["postprocess"][2]["labels"] = "digits"
     assert faults(digits_document).count("\n") >= 1

@@ -70,7 +70,7 @@ def test_a_good_example_is_no_fault(example: str) -> None:
         (f"{GOOD}}}\n  - {{name: a, {GOOD}", "name: 'a' is used twice"),
     ],
 )
-def test_a_fault_is_told_with_its_line_and_place(example: str, fault: str) -> None:
+def test_a_fault_is_reported_with_its_line_and_place(example: str, fault: str) -> None:
     found = parse(example)
     assert fault in found
     assert "examples[" in found

@@ -1,4 +1,4 @@
-"""From the model's numbers to the answer."""
+"""Steps from the model's outputs to the answer."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_top_k_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
         parse_step({**TOP, **wrong})
 
 
-def test_softmax_by_hand(apply: Any) -> None:
+def test_softmax_of_known_values(apply: Any) -> None:
     out = apply({"op": "softmax", "input": "x"}, x=np.log(np.array([[1, 2, 5]], F)))["x"]
     assert out.dtype == np.float32
     np.testing.assert_allclose(out, [[0.125, 0.25, 0.625]], rtol=1e-6)
@@ -75,13 +75,13 @@ def test_softmax_does_not_overflow(apply: Any) -> None:
     assert out.tolist() == [[0.5, 0.0, 0.5]]
 
 
-def test_sigmoid_by_hand_and_without_overflow(apply: Any) -> None:
+def test_sigmoid_of_known_values_and_without_overflow(apply: Any) -> None:
     out = apply({"op": "sigmoid", "input": "x"}, x=np.array([[0, -1e4, 1e4, np.log(3)]], F))["x"]
     assert out.dtype == np.float32
     np.testing.assert_allclose(out, [[0.5, 0, 1, 0.75]], rtol=1e-6)
 
 
-def test_threshold_says_what_reaches_it(apply: Any) -> None:
+def test_threshold_marks_what_reaches_it(apply: Any) -> None:
     values = np.array([[0.4, 0.5, np.nan]], F)
     assert apply({"op": "threshold", "input": "x", "minimum": 0.5}, x=values)["x"].tolist() == [[False, True, False]]
     step = {"op": "threshold", "input": "x", "minimum": {"parameter": "least"}}
@@ -96,7 +96,7 @@ def test_clip_moves_to_the_limits_and_keeps_the_datatype(apply: Any) -> None:
     assert apply({"op": "clip", "input": "x", "minimum": 0}, x=np.array([-1, 5]))["x"].tolist() == [0, 5]
 
 
-def test_round_takes_halves_to_the_even_neighbour(apply: Any) -> None:
+def test_round_takes_halves_to_the_even_integer(apply: Any) -> None:
     out = apply({"op": "round", "input": "x"}, x=np.array([[0.5, 1.5, 2.5, -0.6]], F))["x"]
     assert out.tolist() == [[0, 2, 2, -1]]
     out = apply({"op": "round", "input": "x", "decimals": 1}, x=np.array([[0.26]]))["x"]

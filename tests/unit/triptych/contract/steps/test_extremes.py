@@ -1,4 +1,4 @@
-"""The smallest and largest value of an array, told by Python for few values and by numpy for many."""
+"""The smallest and largest value of an array: by Python for few values, by numpy for many."""
 
 from __future__ import annotations
 

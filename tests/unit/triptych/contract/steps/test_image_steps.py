@@ -1,4 +1,4 @@
-"""Pictures: what is decoded, what is refused, and what each step makes of the pixels."""
+"""Pictures: decoded and refused files, and the result of each step."""
 
 from __future__ import annotations
 
@@ -228,7 +228,7 @@ def test_a_thumbnail_does_not_pass_for_the_end_of_a_cut_jpeg() -> None:
 
 @settings(deadline=None)
 @given(st.binary(max_size=300))
-def test_no_bytes_upset_the_header_reader(data: bytes) -> None:
+def test_no_bytes_crash_the_header_reader(data: bytes) -> None:
     for start in (b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"):
         kind = format_of(start + data)
         if kind is None:
@@ -322,7 +322,7 @@ def test_resize_makes_one_array_of_pictures_of_any_size(apply: Any) -> None:
 
 @pytest.mark.parametrize("other", [PICTURE[..., 0], PICTURE.astype(np.float32)])
 def test_resize_refuses_pictures_of_different_kinds(apply: Any, other: Any) -> None:
-    """OpenCV would not write into the row that such a picture is to have: the answer would be zeros."""
+    """OpenCV would not write into the row of such a picture, and the answer would be zeros."""
     step = {"op": "resize", "input": "p", "width": 4, "height": 3}
     with pytest.raises(ContractViolation, match=r"want pictures of one kind, got .* after uint8\[height,width,3\]"):
         apply(step, p=[PICTURE, other])

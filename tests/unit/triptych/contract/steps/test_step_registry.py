@@ -29,18 +29,18 @@ class Double(MapStep):
 
 
 class AnotherClip(MapStep):
-    """Has the name of a step that is there."""
+    """A step with the name of an existing one."""
 
     op: Literal["clip"]
 
 
 class Nameless(MapStep):
-    """Says no op of its own."""
+    """A step without an op of its own."""
 
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Makes classes look as if a package offered them."""
+    """Register classes as entry points of a fake package."""
 
     def offer(*offered: object) -> None:
         entries = []

@@ -104,7 +104,7 @@ def test_range_changes_nothing(apply: Any) -> None:
     [{}, {"minimum": 2, "maximum": 1}, {"minimum": 1, "exclusive_maximum": 1},
      {"minimum": 1, "exclusive_minimum": 1}],
 )  # fmt: skip
-def test_a_range_that_lets_nothing_through_is_no_range(limits: dict[str, int]) -> None:
+def test_a_range_that_contains_nothing_is_refused(limits: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
         parse_step({"op": "range", "input": "x", **limits})
 
@@ -148,6 +148,6 @@ def test_one_hot_refuses_a_value_it_does_not_know(apply: Any, values: Any, known
         apply({"op": "one_hot", "input": "x", "values": known}, x=values)
 
 
-def test_one_hot_gives_zeros_for_the_unknown_when_told_to(apply: Any) -> None:
+def test_one_hot_gives_zeros_for_the_unknown_when_configured(apply: Any) -> None:
     step = {"op": "one_hot", "input": "x", "values": [1, 2], "unknown": "zeros"}
     assert apply(step, x=np.array([3, 2]))["x"].tolist() == [[0, 0], [0, 1]]

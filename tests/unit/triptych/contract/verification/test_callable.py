@@ -69,7 +69,7 @@ def test_what_can_be_called_is_none(digits: Contract, more: str) -> None:
     assert check_config(digits, CONFIG + more, "digits_de", models={"digits_de", "other"}) == []
 
 
-def test_without_the_other_models_an_ensemble_is_not_looked_into() -> None:
+def test_without_the_other_models_an_ensemble_is_not_checked() -> None:
     assert list(uncallable(parse_config('ensemble_scheduling { step [{ model_name: "gone" }] }'))) == []
 
 
@@ -78,7 +78,7 @@ def test_the_model_file_follows_an_older_platform_too() -> None:
     assert model_file(parse_config('platform: "ensemble"')) is None
 
 
-def test_a_file_that_leads_out_of_the_model_repository_is_not_looked_for(tmp_path: Path) -> None:
+def test_a_file_outside_of_the_model_repository_is_not_read(tmp_path: Path) -> None:
     version = tmp_path / "models" / "m" / "1"
     version.mkdir(parents=True)
     (tmp_path / "weights").write_text("w")

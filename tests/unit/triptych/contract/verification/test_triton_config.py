@@ -46,7 +46,7 @@ def test_a_configuration_that_agrees_has_no_problems(digits: Contract) -> None:
         ("max_batch_size: 64", "max_batch: 64", '3: Message type "inference.ModelConfig" has no field'),
     ],
 )
-def test_each_disagreement_is_told_with_its_line(digits: Contract, old: str, new: str, problem: str) -> None:
+def test_each_disagreement_is_reported_with_its_line(digits: Contract, old: str, new: str, problem: str) -> None:
     problems = check_config(digits, CONFIG.replace(old, new), "digits_de")
     assert any(line.startswith(f"config.pbtxt:{problem}") for line in problems), problems
 

@@ -56,7 +56,7 @@ def test_a_good_repository_is_one_line(repository: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "OK 3 models, 4 versions: sales_forecast (3 routes)\n"
 
 
-def test_a_fault_in_a_contract_is_told_with_its_line(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_in_a_contract_is_reported_with_its_line(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(repository / "sales_forecast_de/2/contract.yaml", "op: clip", "op: clop")
     found = problems(repository, capsys)
     assert len(found) == 1

@@ -147,7 +147,7 @@ TURNED = np.rot90(PICTURE, -1)  # as orientation 6 wants it
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about some of them
-def test_orientation_is_read_wherever_it_may_stand(apply: Any, files: Any, data: bytes, turned: bool) -> None:
+def test_orientation_is_read_wherever_it_may_be(apply: Any, files: Any, data: bytes, turned: bool) -> None:
     plain = decoded(apply, files, PLAIN)
     np.testing.assert_array_equal(decoded(apply, files, data), np.rot90(plain, -1) if turned else plain)
 

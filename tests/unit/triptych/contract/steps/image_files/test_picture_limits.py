@@ -69,7 +69,7 @@ def test_more_scans_than_any_encoder_makes_are_refused_by_their_number(apply: An
 
 
 @pytest.mark.usefixtures("decodes_nothing")
-def test_a_fault_of_the_last_header_is_told_before_a_pixel_is_decoded(apply: Any, files: Any) -> None:
+def test_a_fault_of_the_last_header_is_reported_before_a_pixel_is_decoded(apply: Any, files: Any) -> None:
     with pytest.raises(InvalidInput, match="row 2: 3 bytes that are neither"):
         apply(DECODE, image=files(png(PICTURE), jpeg(PICTURE), b"abc"))
 
@@ -109,7 +109,7 @@ OTHERS = [
 @pytest.mark.usefixtures("decodes_nothing")
 @pytest.mark.parametrize(("data", "name"), OTHERS)
 def test_a_known_format_that_is_not_served_is_refused_by_name(apply: Any, files: Any, data: bytes, name: str) -> None:
-    """The decoder never sees it: OpenCV would read most of these."""
+    """The file is refused before the decoder, since OpenCV would read most of these."""
     with pytest.raises(InvalidInput) as caught:
         apply(DECODE, image=files(data))
     want = "input 'image': want a PNG or JPEG file, got row 0: a file of the format "

@@ -115,9 +115,7 @@ def test_what_has_no_part_in_the_pixels_changes_none(
     ],
 )
 @pytest.mark.parametrize("behind", [False, True])
-def test_exif_turns_a_png_wherever_it_stands(
-    apply: Any, files: Any, chunks: bytes, orientation: int, behind: bool
-) -> None:
+def test_exif_turns_a_png_wherever_it_is(apply: Any, files: Any, chunks: bytes, orientation: int, behind: bool) -> None:
     upright = {1: PICTURE, 6: np.rot90(PICTURE, -1), 3: np.rot90(PICTURE, 2), 8: np.rot90(PICTURE)}[orientation]
     data = png(PICTURE, after=chunks) if behind else png(PICTURE, before=chunks)
     np.testing.assert_array_equal(decoded(apply, files, data), upright)
