@@ -41,11 +41,11 @@ def test_a_served_model_stays_with_its_model(kubectl: Kubectl) -> None:
 @pytest.mark.parametrize(
     ("field", "text"),
     [
-        ("servedmodel", "How one model of the model repository is served"),
+        ("servedmodel", "its placement"),
         ("servedmodel.spec.traffic", "100 percent in all"),
         ("servedmodel.spec.traffic.percent", "dark launch"),
         ("servedmodel.spec.placement.memory", "as in 300Mi"),
-        ("servedmodel.status.conditions", "the traffic is in force as asked"),
+        ("servedmodel.status.conditions", "the traffic of the spec is in force"),
     ],
 )
 def test_kubectl_explains_each_field(kubectl: Kubectl, field: str, text: str) -> None:
@@ -55,5 +55,5 @@ def test_kubectl_explains_each_field(kubectl: Kubectl, field: str, text: str) ->
 def test_the_short_name_and_the_columns_are_there(kubectl: Kubectl) -> None:
     kubectl.apply(json.dumps(GOOD))
     header, row = kubectl("get", "sm").splitlines()
-    assert header.split() == ["NAME", "MODEL", "TRAFFIC", "COPIES", "READY", "REASON", "AGE"]
+    assert header.split() == ["NAME", "MODEL", "TRAFFIC", "REPLICAS", "READY", "REASON", "AGE"]
     assert row.split()[:2] == ["sales-de", "sales_de"]
