@@ -19,7 +19,7 @@ from tests.model_folders import declare, publish
 from tests.unit.controller.placement.harness import PlacementHarness, read, turn
 
 PLACEMENT = Path(planner.__file__).parent
-WRITES = {"set_catalog", "set_traffic", "waiting", "use", "adopt", "release", "scale"}
+WRITES = {"set_catalog", "set_traffic", "waiting", "use", "adopt", "release", "scale", "forget_gone"}
 DE, FR = ("sales_de", 1), ("sales_fr", 1)
 
 
