@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TypeVar
 
 import grpc
@@ -84,7 +83,8 @@ class BatchExecutor:
         except TriptychError as error:
             if len(requests) == 1 or not _is_by_content(error):
                 raise
-            return await _each_alone(requests, partial(self._infer_alone, stopwatch=stopwatch))
+            stopwatch.end("postprocess" if "predict" in stopwatch.parts else "predict")  # in vain
+            return await _each_alone(requests, lambda request: self._infer_alone(request, stopwatch.fork()))
         timings, responses = dict(stopwatch.parts), _split(response, requests)
         return [InferenceResult(own, each.rows, timings) for own, each in zip(responses, requests, strict=True)]
 

@@ -212,6 +212,15 @@ async def test_when_the_model_refuses_a_batch_each_request_is_tried_alone() -> N
     assert trial.upstreams.batches == [3, 1, 1, 1]
 
 
+async def test_each_request_that_is_tried_alone_has_the_times_of_its_own_calls() -> None:
+    trial = Trial()
+    trial.upstreams.takes_s = 0.1
+    trial.upstreams.fails = lambda tensors: ContractViolation("one by one") if len(tensors["features"]) > 1 else None
+    for result in await trial.infer(trial.request(sales(1)), trial.request(sales(2))):
+        assert result.timings["transform"] < 0.1
+        assert result.timings["predict"] >= 0.2  # the call of the batch and its own
+
+
 async def test_when_triton_does_not_answer_a_batch_is_not_retried_request_by_request() -> None:
     trial = Trial()
     trial.upstreams.fails = lambda _: Unavailable("away")

@@ -72,6 +72,7 @@ class CatalogWatcher:
         self._unknown: set[str] = set()
         self._scan_due = asyncio.Event()
         self._rescans_soon = False
+        self._is_built = False  # whether the catalog is that of the last scan and documents
 
     async def start(self) -> None:
         """Do the first scan. Raises `OSError` if a folder cannot be read."""
@@ -90,7 +91,7 @@ class CatalogWatcher:
             lost = f"{error.filename}: cannot be read: {error.strerror}"
             self._log_faults(self._catalog.faults() | {lost})
             return
-        if scan is None and self._skipped == before:
+        if scan is None and self._skipped == before and self._is_built:
             self._log_faults(self._faults())
             return
         self._scan = scan or self._scan
@@ -130,6 +131,7 @@ class CatalogWatcher:
     async def _rebuild(self) -> None:
         """Rebuild on a thread: with thousands of models it would delay requests."""
         async with self._building:
+            self._is_built = False
             documents = self._documents.now() if self._documents is not None else self._scan.documents
             folders = with_skipped(self._scan.folders, self._skipped)
             arguments = (folders, documents, self._catalog)
@@ -140,6 +142,7 @@ class CatalogWatcher:
                 versions_in_traffic=self._versions_in_traffic,
             )
             self._publish()
+            self._is_built = True
 
     def _publish(self) -> None:
         self._metrics.models.set(len(self._catalog.models))

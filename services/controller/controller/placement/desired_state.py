@@ -139,6 +139,12 @@ class DesiredState:
         else:
             self._scaled.discard(key)
 
+    def forget_gone(self) -> None:
+        """Forget the use of versions that are neither in the catalog nor on a predictor."""
+        gone = [key for key in self._used if self._versions.version(key) is None and not self._holders(key)]
+        for key in gone:
+            self.scale(key, 0)
+
     def _share_replicas(self, model: str, before: Shares, now: Shares) -> set[VersionKey]:
         """Scale versions that take over traffic by their share at once, not when requests have begun to wait."""
         replicas = max(self._holders((model, version)) for version in before)

@@ -181,7 +181,7 @@ class _Plan:
         state = self._state
         existing = {each.address for each in state.fleet.holders(key)} | state.in_progress.loading(key).keys()
         missing = state.desired.target(key) - len(existing | self._loads.get(key, set()))
-        if missing <= 0 or not state.versions.is_loadable(key) or state.history.recent_crashes(key, state.now_s):
+        if missing <= 0 or not self._may_load_unasked(key):
             return
         is_required, is_gated = state.desired.is_required(key), state.desired.is_gated(key)
         if not (is_required or is_gated or state.is_in_use(key)):
@@ -199,10 +199,17 @@ class _Plan:
     def rebalance(self, predictor: Predictor, keys: Iterable[VersionKey]) -> None:
         """Load versions that prefer this predictor; their replica elsewhere is one too many then."""
         for key in keys:
+            if not self._may_load_unasked(key):
+                continue
             exists = key in predictor.ready or predictor.address in self._state.in_progress.loading(key)
             prefers = not exists and self._state.fleet.ranked(key[0])[0] is predictor
             if prefers and self._state.is_in_use(key) and self._may_load(key, predictor, evicts=False):
                 self._load(key, predictor, "rebalanced")
+
+    def _may_load_unasked(self, key: VersionKey) -> bool:
+        """Whether its files are there, and no predictor became unavailable lately while it loaded them."""
+        state = self._state
+        return state.versions.is_loadable(key) and not state.history.recent_crashes(key, state.now_s)
 
     def _candidates(self, predictor: Predictor) -> list[Candidate]:
         """Candidates of an eviction without those that the plan evicts, there or so often that the rest has to stay."""

@@ -181,6 +181,7 @@ class Reconciler:
         if now_s - self._pruned_s >= PRUNE_INTERVAL_S:
             self._pruned_s = now_s
             state.popularity.prune(self._settings.idle_ttl_s, now_s)
+            state.desired.forget_gone()
         self.models_changed(state.fleet.expire_failures())
         unsatisfied = self._next_unsatisfied()  # of a follower too, so that those that lack nothing are forgotten
         if self.leads:

@@ -24,6 +24,7 @@ class Publisher:
         self._traffic: dict[str, TrafficDecision] = {}
         self._placement: Placement | None = None
         self._listeners: list[Callable[[set[str]], None]] = []
+        self._unpublished: set[str] = set()  # models that a catalog changed or removed, until that is published
 
     def attach(self, placement: Placement) -> None:
         """Set the placement, which calls `models_changed`."""
@@ -44,8 +45,11 @@ class Publisher:
             self._placement.set_catalog(catalog)
         for name in gone:
             self._traffic.pop(name, None)
-        changed = {name for name, model in catalog.models.items() if before.models.get(name) is not model}
-        self._publish(changed, gone)
+        self._unpublished.update(gone)
+        self._unpublished.update(name for name, model in catalog.models.items() if before.models.get(name) is not model)
+        unpublished = self._unpublished
+        self._publish(unpublished & catalog.models.keys(), unpublished - catalog.models.keys())
+        self._unpublished = set()
 
     def models_changed(self, names: set[str]) -> None:
         """Publish these models: versions were loaded, unloaded or failed to load."""

@@ -186,7 +186,7 @@ class Upstream:
 
 
 class InFlightInferences:
-    """InFlightInferences in flight on one Triton. They are never cancelled, and do not have the caller's deadline.
+    """Inferences in flight on one Triton. They are never cancelled, and do not have the caller's deadline.
 
     Triton 2.51 may crash when a call is cancelled (docs/decisions/2026-11-21-triton-is-not-cancelled.md). If a caller
     stops waiting, its call runs on.

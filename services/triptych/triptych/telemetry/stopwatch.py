@@ -9,7 +9,7 @@ from triptych.telemetry.series import HistogramSeries
 
 
 class Stopwatch:
-    """Times consecutive parts. Each one goes into its histogram and into `parts`, in seconds."""
+    """Times consecutive parts. Each one goes into its histogram, and their sum into `parts`, in seconds."""
 
     __slots__ = ("_histograms", "_since_s", "parts")
 
@@ -21,6 +21,13 @@ class Stopwatch:
     def end(self, part: str) -> None:
         """End this part and start the next."""
         now_s = time.monotonic()
-        self.parts[part] = took_s = now_s - self._since_s
+        took_s = now_s - self._since_s
+        self.parts[part] = self.parts.get(part, 0.0) + took_s
         self._histograms[part].observe(took_s)
         self._since_s = now_s
+
+    def fork(self) -> Stopwatch:
+        """A stopwatch with the parts so far, for work that is done beside other work."""
+        forked = Stopwatch(self._histograms, self._since_s)
+        forked.parts.update(self.parts)
+        return forked

@@ -117,3 +117,24 @@ async def test_a_document_that_asks_for_an_unknown_version_starts_a_scan_of_the_
     await settle()
     assert not idle.done()
     idle.cancel()
+
+
+async def test_a_catalog_that_could_not_be_built_is_built_at_the_next_scan(
+    models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("sales_de", 1)
+    metrics, reported = ControllerMetrics(CollectorRegistry()), list[Catalog]()
+    followed = CatalogWatcher(Scanner(models, None), metrics, reported.append, serve_undeclared=True)
+    await followed.start()
+    publish("sales_fr", 1)
+    await followed.scan()  # the new folder settles
+
+    def broken(*_: object, **__: object) -> Catalog:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(watcher_module, "build_catalog", broken)
+        with pytest.raises(ZeroDivisionError):
+            await followed.scan()
+    await followed.scan()
+    assert set(reported[-1].models) == {"sales_de", "sales_fr"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,15 @@ import pytest
 from controller.catalog.entities import Catalog
 from controller.placement import planner
 from controller.placement.planner import Due, Evict, Load, Refuse, plan, plan_request
+from controller.placement.policy.eviction import Candidate
+from controller.placement.predictor import Predictor
 from controller.traffic import publisher
 from tests.fakes.triton import FakeTriton
 from tests.model_folders import declare, publish
 from tests.unit.controller.placement.harness import PlacementHarness, read, turn
 
 PLACEMENT = Path(planner.__file__).parent
-WRITES = {"set_catalog", "set_traffic", "waiting", "use", "adopt", "release", "scale"}
+WRITES = {"set_catalog", "set_traffic", "waiting", "use", "adopt", "release", "scale", "forget_gone"}
 DE, FR = ("sales_de", 1), ("sales_fr", 1)
 
 
@@ -138,6 +141,30 @@ async def test_a_full_predictor_is_searched_for_victims_once_in_a_plan(
     harness = await observed(read(models, documents), *tritons, max_models=1)
     state, searched = harness.placement.state, list[str]()
     search = state.candidates
-    monkeypatch.setattr(state, "candidates", lambda each: searched.append(each.address) or search(each))
+
+    def noted(predictor: Predictor) -> list[Candidate]:
+        searched.append(predictor.address)
+        return search(predictor)
+
+    monkeypatch.setattr(state, "candidates", noted)
     assert plan(state, Due(set(state.desired.minimums))) == []
     assert sorted(searched) == ["a:1", "b:1"]
+
+
+async def test_a_version_whose_files_were_removed_is_not_rebalanced(catalog: Catalog) -> None:
+    tritons = [FakeTriton("a:1"), FakeTriton("b:1")]
+    harness = PlacementHarness(catalog, *tritons)
+    for triton in tritons:
+        triton.loaded = {DE, FR}
+    harness.placement.reconciler.leads = False
+    await harness.look()
+    state = harness.placement.state
+    harness.tritons[state.fleet.ranked("sales_de")[0].address].restart()
+    await harness.look()
+    state.popularity.record(DE, 1, 0.0)
+    underloaded = [(state.fleet.ranked("sales_de")[0], [DE])]
+    assert [action.key for action in plan(state, Due(), underloaded)] == [DE]
+    model = catalog.models["sales_de"]
+    versions = {1: replace(model.versions[1], removed=True)}
+    harness.placement.set_catalog(Catalog({**catalog.models, "sales_de": replace(model, versions=versions)}))
+    assert plan(state, Due(), underloaded) == []

@@ -175,3 +175,17 @@ async def test_crashes_of_long_ago_are_forgotten(catalog: Catalog) -> None:
         history.record_crash(DE, float(now))
     assert history.recent_crashes(DE, 2990.0) == 3
     assert len(history._crashes[DE]) == 3
+
+
+async def test_the_replicas_of_a_version_that_is_gone_everywhere_are_forgotten(catalog: Catalog) -> None:
+    triton = FakeTriton()
+    triton.loaded = {DE, FR}
+    harness = PlacementHarness(catalog, triton)
+    harness.placement.reconciler.leads = False
+    await harness.look()
+    harness.placement.set_catalog(Catalog({"sales_de": catalog.models["sales_de"]}))
+    triton.away = True
+    harness.now += reconciler.PRUNE_INTERVAL_S
+    await harness.look()
+    assert harness.placement.state.desired.is_tracked(DE)
+    assert not harness.placement.state.desired.is_tracked(FR)

@@ -6,6 +6,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +263,25 @@ async def test_a_version_that_takes_over_all_traffic_gets_as_many_copies_as_the_
         await harness.look(now)
     assert await harness.shares() == {2: 100}
     assert [("sales_de", 2) in triton.loaded for triton in tritons] == [True] * 3
+
+
+async def test_a_catalog_whose_publication_failed_is_published_when_it_is_passed_on_again(
+    two: tuple[Path, Path],
+) -> None:
+    models, documents = two
+    harness = PublisherHarness(FakeTriton())
+    catalog, faults = read(models, documents), [ZeroDivisionError]
+
+    def broken_once(_models: set[str]) -> None:
+        if faults:
+            raise faults.pop()
+
+    harness.publisher.set_catalog(Catalog({"sales_it": replace(catalog.models["sales_de"], name="sales_it")}))
+    harness.publisher.add_listener(broken_once)
+    with pytest.raises(ZeroDivisionError):
+        harness.publisher.set_catalog(catalog)
+    harness.reported.clear()
+    harness.publisher.set_catalog(catalog)
+    assert harness.reported == [{"sales_de", "sales_it"}]
+    harness.publisher.set_catalog(catalog)
+    assert harness.reported[1:] == [set()]
