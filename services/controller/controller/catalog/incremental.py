@@ -22,6 +22,8 @@ from triptych.contract.verification.families import FamilyCheck, ModelIdentities
 Item = ScannedModel | Document | DocumentFault
 Claim = tuple[str, ...]  # its kind first: "model", "document", "name" or "route"
 
+MAX_CHANGES = 10_000  # with more, all is built: the sets of their claims would take more time and memory
+
 T = TypeVar("T", bound=Item)
 K = TypeVar("K")
 V = TypeVar("V")
@@ -43,7 +45,14 @@ class IncrementalBuilder:
     `versions_in_traffic` returns versions of the last catalog only.
     """
 
-    def __init__(self, *, serve_undeclared: bool, versions_in_traffic: VersionsInTraffic = lambda model: ()) -> None:
+    def __init__(
+        self,
+        *,
+        serve_undeclared: bool,
+        versions_in_traffic: VersionsInTraffic = lambda model: (),
+        max_changes: int = MAX_CHANGES,
+    ) -> None:
+        self._max_changes = max_changes
         self._options = BuildOptions(serve_undeclared, versions_in_traffic)
         self.catalog = Catalog()
         self._reset()
@@ -73,19 +82,33 @@ class IncrementalBuilder:
         added: list[Item] = [*new, *new_documents]
         self._folders, self._documents = folders, documents
         self._claims.replace(removed, added)
+        if len(removed) + len(added) + len(self._due) > self._max_changes:
+            self._result = CatalogPart()
+            return self._merge(self._build(folders, documents, {folder.name for folder in gone}))
         due = {claim for item in (*removed, *added) for claim in _claims(item)}
         due |= {("model", name) for name in self._due}
-        built = self._build(due)
+        built = self._build_components(due)
         if members := _members(folders, built.changed_families) - built.names:
-            built = self._build(due | {("model", name) for name in members})
+            built = self._build_components(due | {("model", name) for name in members})
         return self._merge(built)
 
-    def _build(self, due: Collection[Claim]) -> _Built:
-        """Build the components of these claims."""
+    def _build_components(self, due: Collection[Claim]) -> _Built:
+        """Build all that is connected with these claims."""
         items = self._claims.component(due)
         folders = [folder for folder in self._folders if id(folder) in items]
         documents = [document for document in self._documents if id(document) in items]
-        names = {name for kind, name, *_ in due if kind == "model"} | {folder.name for folder in folders}
+        names, places = ({claim[1] for claim in due if claim[0] == kind} for kind in ("model", "document"))
+        return self._build(folders, documents, names, places)
+
+    def _build(
+        self,
+        folders: Sequence[ScannedModel],
+        documents: Sequence[Document | DocumentFault],
+        names: Set[str],
+        places: Set[str] = frozenset(),
+    ) -> _Built:
+        """Build these models and documents. `names` and `places` may be gone."""
+        names |= {folder.name for folder in folders}
         changed: set[str] = set()
 
         def check(models: Sequence[ModelIdentities]) -> FamilyCheck:
@@ -94,8 +117,7 @@ class IncrementalBuilder:
             return FamilyCheck(routes.routes, {}, check_signatures(routes, self._signatures.chosen))
 
         part = build_part(folders, documents, self.catalog, check, self._options)
-        places = {place for kind, place, *_ in due if kind == "document"} | part.document_results.keys()
-        return _Built(part, names, places, changed)
+        return _Built(part, names, places | part.document_results.keys(), changed)
 
     def _merge(self, built: _Built) -> Catalog:
         """Replace the results of what was built."""

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 
 from triptych.contract.verification.families import (
     ChosenSignature,
+    ModelIdentities,
     RouteCheck,
     SignatureClaim,
     choose_signature,
     signature_claims,
 )
 
-Claims = Mapping[tuple[str, str], SignatureClaim]  # by family and signature
+Claims = tuple[tuple[str, str, SignatureClaim], ...]  # family, signature and claim: the first of each signature
 
 
 class FamilySignatures:
@@ -36,23 +37,23 @@ class FamilySignatures:
 
     def update(self, names: Iterable[str], check: RouteCheck) -> set[str]:
         """Replace the claims of these models by those of `check`; return the families whose choice changed."""
-        new = {model.name: _first_claims(signature_claims(model, check)) for model in check.owners}
-        touched = {family for name in names for family in self._replace(name, new.get(name, {}))}
+        new = {model.name: _first_claims(model, check) for model in check.owners}
+        touched = {family for name in names for family in self._replace(name, new.get(name, ()))}
         return {family for family in touched if self._choose(family)}
 
     def _replace(self, name: str, after: Claims) -> set[str]:
         """Replace the claims of one model; return the families in which they differ."""
-        before = self._by_model.get(name, {})
+        before = self._by_model.get(name, ())
         if before == after:
             return set()
-        for family, signature in before:
+        for family, signature, _ in before:
             del self._by_family[family][signature][name]
-        for (family, signature), claim in after.items():
+        for family, signature, claim in after:
             self._by_family[family][signature][name] = claim
         self._by_model[name] = after
         if not after:
             del self._by_model[name]
-        return {family for family, _ in (*before, *after)}
+        return {family for family, _, _ in (*before, *after)}
 
     def _choose(self, family: str) -> bool:
         """Choose the signature of a family again; return whether it or its holder changed."""
@@ -68,8 +69,8 @@ class FamilySignatures:
         return changed
 
 
-def _first_claims(claims: Iterable[tuple[str, str, SignatureClaim]]) -> Claims:
+def _first_claims(model: ModelIdentities, check: RouteCheck) -> Claims:
     first: dict[tuple[str, str], SignatureClaim] = {}
-    for family, signature, claim in claims:
+    for family, signature, claim in signature_claims(model, check):
         first[family, signature] = min(claim, first.get((family, signature), claim))
-    return first
+    return tuple((family, signature, claim) for (family, signature), claim in first.items())

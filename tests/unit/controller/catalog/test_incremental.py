@@ -128,13 +128,13 @@ def full_step() -> st.SearchStrategy[Step]:
 class Repository:
     """All folders and documents, and both builders."""
 
-    def __init__(self, serve_undeclared: bool) -> None:
+    def __init__(self, serve_undeclared: bool, max_changes: int = 100) -> None:
         self.serve_undeclared, self.traffic = serve_undeclared, dict[str, set[int]]()
         self.folders: dict[str, ScannedModel] = {}
         self.documents: dict[str, Items] = {}
         self.full = Catalog()
         self.incremental = IncrementalBuilder(
-            serve_undeclared=serve_undeclared, versions_in_traffic=self.versions_in_traffic
+            serve_undeclared=serve_undeclared, versions_in_traffic=self.versions_in_traffic, max_changes=max_changes
         )
 
     def versions_in_traffic(self, model: str) -> set[int]:
@@ -167,9 +167,16 @@ def assert_equal(one: Catalog, other: Catalog) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(first=full_step(), later=st.lists(steps(), max_size=8), serve_undeclared=st.booleans())
-def test_each_change_gives_the_catalog_of_a_full_build(first: Step, later: list[Step], serve_undeclared: bool) -> None:
-    repository, before = Repository(serve_undeclared), (Catalog(), Catalog())
+@given(
+    first=full_step(),
+    later=st.lists(steps(), max_size=8),
+    serve_undeclared=st.booleans(),
+    max_changes=st.sampled_from([4, 100, 100]),
+)
+def test_each_change_gives_the_catalog_of_a_full_build(
+    first: Step, later: list[Step], serve_undeclared: bool, max_changes: int
+) -> None:
+    repository, before = Repository(serve_undeclared, max_changes), (Catalog(), Catalog())
     for step in [first, *later, Step({}, {}), Step({}, {})]:
         repository.write(step)
         full, incremental_one = repository.build()
