@@ -7,15 +7,17 @@ the last valid traffic of its model stays in force. A version in traffic stays s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from typing import NamedTuple
 
 from controller.catalog.digests import are_comparable, refusal
 from controller.catalog.entities import Catalog, DocumentResult, Model, Reason, ScannedModel, Version
 from controller.catalog.served_model import Document, DocumentFault, DocumentSource, PlacementSpec, TrafficShare
 from triptych.contract.reading.files import printable
-from triptych.contract.verification.families import FamilyCheck, ModelIdentities, check_families
+from triptych.contract.verification.families import FamilyCheck, Fault, ModelIdentities, check_families
 from triptych.contract.verification.tree import CONTRACT
 
 __all__ = ["Catalog", "DocumentResult", "Model", "Reason", "ScannedModel", "Version", "build_catalog"]
@@ -23,6 +25,7 @@ __all__ = ["Catalog", "DocumentResult", "Model", "Reason", "ScannedModel", "Vers
 _SEVERITY = {reason: number for number, reason in enumerate(Reason)}
 
 VersionsInTraffic = Callable[[str], Collection[int]]
+CheckFamilies = Callable[[Sequence[ModelIdentities]], FamilyCheck]
 
 
 def build_catalog(
@@ -37,7 +40,44 @@ def build_catalog(
 
     `versions_in_traffic` returns the versions of a model that have traffic now, which may differ from its document.
     """
-    return _CatalogBuilder(previous, serve_undeclared, versions_in_traffic).build(folders, documents)
+    check = partial(check_families, signatures=previous.signatures)
+    part = build_part(folders, documents, previous, check, BuildOptions(serve_undeclared, versions_in_traffic))
+    return part.catalog(part.signatures)
+
+
+class BuildOptions(NamedTuple):
+    """Whether models without a document are served, and the versions of a model that have traffic now."""
+
+    serve_undeclared: bool
+    versions_in_traffic: VersionsInTraffic = lambda model: ()
+
+
+@dataclass(frozen=True)
+class CatalogPart:
+    """The result for some models and documents; warnings by model, and by place of the document."""
+
+    models: Mapping[str, Model] = field(default_factory=dict)
+    invalid: Mapping[Fault, str] = field(default_factory=dict)
+    model_warnings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    document_warnings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    document_results: Mapping[str, DocumentResult] = field(default_factory=dict)
+    signatures: Mapping[str, str] = field(default_factory=dict)
+
+    def catalog(self, signatures: Mapping[str, str]) -> Catalog:
+        """The catalog of this part, with the signatures of all families."""
+        warnings = chain(*self.document_warnings.values(), *self.model_warnings.values())
+        return Catalog(self.models, self.invalid, tuple(warnings), self.document_results, signatures)
+
+
+def build_part(
+    folders: Collection[ScannedModel],
+    documents: Collection[Document | DocumentFault],
+    previous: Catalog,
+    check: CheckFamilies,
+    options: BuildOptions,
+) -> CatalogPart:
+    """Build models and documents that no other model or document influences, except by `check`."""
+    return _CatalogBuilder(previous, check, options).build(folders, documents)
 
 
 @dataclass(frozen=True)
@@ -62,15 +102,15 @@ class _Candidate(NamedTuple):
 
 
 class _CatalogBuilder:
-    def __init__(self, previous: Catalog, serve_undeclared: bool, versions_in_traffic: VersionsInTraffic) -> None:
-        self._previous, self._serve_undeclared = previous, serve_undeclared
-        self._versions_in_traffic = versions_in_traffic
-        self._invalid: dict[tuple[str, int | None], str] = {}
-        self._warnings: list[str] = []
+    def __init__(self, previous: Catalog, check: CheckFamilies, options: BuildOptions) -> None:
+        self._previous, self._check_families = previous, check
+        self._serve_undeclared, self._versions_in_traffic = options
+        self._invalid: dict[Fault, str] = {}
+        self._document_warnings: defaultdict[str, list[str]] = defaultdict(list)
         self._check = FamilyCheck()
         self._problems: defaultdict[str, list[tuple[Reason, str]]] = defaultdict(list)
 
-    def build(self, folders: Collection[ScannedModel], documents: Collection[Document | DocumentFault]) -> Catalog:
+    def build(self, folders: Collection[ScannedModel], documents: Collection[Document | DocumentFault]) -> CatalogPart:
         declarations = self._declarations(documents)
         owners = self._owners(declarations)
         unchanged = [self._without_changed(folder, owners.get(folder.name)) for folder in folders]
@@ -80,10 +120,11 @@ class _CatalogBuilder:
         }
         models = {name: self._reused(model) for name, model in served.items() if model is not None}
         self._check_declared_models(owners, {folder.name for folder in folders})
-        return Catalog(
+        return CatalogPart(
             models,
             self._invalid,
-            tuple(self._warnings),
+            {folder.name: folder.warnings for folder in folders if folder.warnings},
+            self._document_warnings,
             {each.source.where: self._document_result(each) for each in declarations},
             self._check.signatures,
         )
@@ -100,7 +141,7 @@ class _CatalogBuilder:
         for item in documents:
             where = item.source.where
             if isinstance(item, DocumentFault):
-                self._warnings.append(item.text)
+                self._document_warnings[where].append(item.text)
                 self._problems[where].append((Reason.INVALID, item.text.removeprefix(f"{where}: ")))
                 declarations[where] = _Declaration(item.source, item.model, None)
                 continue
@@ -158,11 +199,8 @@ class _CatalogBuilder:
         self, folders: Collection[ScannedModel], owners: Mapping[str, _Declaration]
     ) -> Iterator[_Candidate]:
         """Models that have a valid version and agree with all others, by the same check as `triptych verify`."""
-        self._check = check_families(
-            [self._identities(folder, owners.get(folder.name)) for folder in folders], self._previous.signatures
-        )
+        self._check = self._check_families([self._identities(folder, owners.get(folder.name)) for folder in folders])
         for folder in folders:
-            self._warnings += folder.warnings
             for number, fault in folder.invalid.items():
                 self._invalid[folder.name, number] = fault
         self._invalid.update(self._check.faults)
@@ -202,7 +240,7 @@ class _CatalogBuilder:
 
     def _problem(self, source: DocumentSource, reason: Reason, text: str) -> None:
         self._problems[source.where].append((reason, text))
-        self._warnings.append(f"{source.where}: {text}")
+        self._document_warnings[source.where].append(f"{source.where}: {text}")
 
     def _document_result(self, declaration: _Declaration) -> DocumentResult:
         asked = declaration.document.served.spec.shares if declaration.document else {}

@@ -16,6 +16,8 @@ MAX_SHOWN = 1000  # objects shown as faults; a bucket may be full of other objec
 
 def with_skipped(folders: Collection[ScannedModel], skipped: Mapping[str, str]) -> list[ScannedModel]:
     """Add the reasons why versions or models are missing. `skipped` has them by the path of the object."""
+    if not skipped:
+        return list(folders)
     known = {folder.name: folder for folder in folders}
     for path, text in sorted(skipped.items())[:MAX_SHOWN]:
         name, _, rest = path.partition("/")

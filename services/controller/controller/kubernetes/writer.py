@@ -48,8 +48,11 @@ class StatusWriter:
     def set_catalog(self, catalog: Catalog) -> None:
         """Queue the documents whose result changed."""
         before, self._catalog = self._catalog, catalog
+        known = before.document_results
         changed = {
-            where for where, result in catalog.document_results.items() if before.document_results.get(where) != result
+            where
+            for where, result in catalog.document_results.items()
+            if (last := known.get(where)) is not result and last != result
         }
         self._enqueue(where.rpartition("/")[2] for where in changed)
         self._wrote_at = {name: at for name, at in self._wrote_at.items() if self._documents.observed(name)}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from controller.catalog import incremental
 from controller.catalog import watcher as watcher_module
-from controller.catalog.entities import Catalog
+from controller.catalog.builder import CatalogPart, build_part
+from controller.catalog.entities import Catalog, ScannedModel
 from controller.catalog.scanner import Scanner
 from controller.catalog.served_model import Document, DocumentSource, ServedModel
 from controller.catalog.watcher import CatalogWatcher
@@ -41,9 +44,13 @@ class Elsewhere:
         self._on_change()
 
 
-def watcher(models: Path, elsewhere: Elsewhere, reported: list[Catalog]) -> CatalogWatcher:
+def watcher(
+    models: Path, elsewhere: Elsewhere, reported: list[Catalog], serve_undeclared: bool = False
+) -> CatalogWatcher:
     metrics = ControllerMetrics(CollectorRegistry())
-    return CatalogWatcher(Scanner(models, None), metrics, reported.append, serve_undeclared=False, documents=elsewhere)
+    return CatalogWatcher(
+        Scanner(models, None), metrics, reported.append, serve_undeclared=serve_undeclared, documents=elsewhere
+    )
 
 
 async def test_documents_that_change_together_are_one_new_catalog(
@@ -62,6 +69,30 @@ async def test_documents_that_change_together_are_one_new_catalog(
         while len(reported) == 1:
             await asyncio.sleep(0.001)
     assert [catalog.model("sales_de").traffic for catalog in reported[1:]] == [{1: 90, 2: 10}]
+
+
+async def test_the_first_change_after_the_start_builds_its_model_alone(
+    models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "DEBOUNCE_S", 0.001)
+    for model in ("sales_de", "sales_fr", "sales_it"):
+        publish(model)
+    elsewhere, reported, built = Elsewhere(), list[Catalog](), list[list[str]]()
+    followed = watcher(models, elsewhere, reported, serve_undeclared=True)
+    await followed.start()
+
+    def record(folders: Collection[ScannedModel], *arguments: Any) -> CatalogPart:
+        built.append([folder.name for folder in folders])
+        return build_part(folders, *arguments)
+
+    monkeypatch.setattr(incremental, "build_part", record)
+    elsewhere.put({1: 100})
+    async with asyncio.timeout(10):
+        while len(reported) == 1:
+            await asyncio.sleep(0.001)
+    assert built == [["sales_de"]]
+    assert reported[-1].model("sales_de").document
+    assert reported[-1].model("sales_fr") is reported[0].model("sales_fr")
 
 
 async def test_a_folder_that_is_lost_leaves_everything_as_it_was(

@@ -6,7 +6,8 @@ have one signature, on which callers rely: preprocess answers for a family by an
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -52,24 +53,79 @@ class FamilyCheck:
     faults: Mapping[Fault, str] = field(default_factory=dict)
 
 
+class RouteCheck(NamedTuple):
+    """Family and route of each model, the models that own theirs by seniority, and the faults."""
+
+    routes: Mapping[str, FamilyRoute]
+    owners: Sequence[ModelIdentities]
+    faults: Mapping[Fault, str]
+
+
+class SignatureClaim(NamedTuple):
+    """A version that has a signature. The least claim of a family comes first."""
+
+    not_held: bool
+    not_preferred: bool
+    model: str
+    version: int
+
+
+ChosenSignature = tuple[str, SignatureClaim]  # signature of a family, and its holder
+
+
 def check_families(models: Iterable[ModelIdentities], signatures: Mapping[str, str] | None = None) -> FamilyCheck:
-    """Checks all models against each other. `signatures` by family are those in force, which win over new ones."""
+    """Check all models against each other. `signatures` by family are those in force, which win over new ones."""
+    check, in_force = check_routes(models), signatures or {}
+    holders: defaultdict[str, dict[str, SignatureClaim]] = defaultdict(dict)
+    for model in check.owners:
+        for family, signature, claim in signature_claims(model, check):
+            holders[family][signature] = min(claim, holders[family].get(signature, claim))
+    chosen = {family: choose_signature(found, in_force.get(family, "")) for family, found in holders.items()}
+    winners = {family: signature for family, (signature, _) in chosen.items()}
+    return FamilyCheck(check.routes, winners, check_signatures(check, chosen))
+
+
+def check_routes(models: Iterable[ModelIdentities]) -> RouteCheck:
+    """Check that versions agree with their model, and that each family and route has one model."""
     known = [model for model in models if model.versions]
     routes = {model.name: _family_route(model) for model in known}
     faults: dict[Fault, str] = {}
-    owners: dict[FamilyRoute, str] = {}
-    members: list[ModelIdentities] = []
-    for model in sorted(known, key=lambda each: (each.held != routes[each.name], not each.preferred, each.name)):
+    first: dict[FamilyRoute, str] = {}
+    owners: list[ModelIdentities] = []
+    for model in sorted(known, key=lambda each: _seniority(each, routes[each.name])):
         route = routes[model.name]
-        if (owner := owners.setdefault(route, model.name)) != model.name:
+        if (owner := first.setdefault(route, model.name)) != model.name:
             faults[model.name, None] = f"family '{route[0]}', route '{route[1]}' belongs to model '{owner}'"
         else:
-            members.append(model)
+            owners.append(model)
         faults.update(_odd_versions(model, route))
-    chosen = _signatures(members, faults, signatures or {})
-    for model in members:
-        faults.update(_odd_signatures(model, faults, chosen))
-    return FamilyCheck(routes, {family: signature for family, (signature, _) in chosen.items()}, faults)
+    return RouteCheck(routes, owners, faults)
+
+
+def signature_claims(model: ModelIdentities, check: RouteCheck) -> Iterator[tuple[str, str, SignatureClaim]]:
+    """Family, signature and claim of each version that exists and agrees with its model."""
+    seniority = _seniority(model, check.routes[model.name])
+    for number, version in model.versions.items():
+        if number not in model.removed and (model.name, number) not in check.faults:
+            yield version.family, version.signature, SignatureClaim(*seniority, number)
+
+
+def choose_signature(holders: Mapping[str, SignatureClaim], in_force: str) -> ChosenSignature:
+    """The signature in force if a version still has it, else that of the first claim."""
+    signature = in_force if in_force in holders else min(holders, key=lambda each: holders[each])
+    return signature, holders[signature]
+
+
+def check_signatures(check: RouteCheck, chosen: Mapping[str, ChosenSignature]) -> dict[Fault, str]:
+    """All faults: those of `check`, and of versions whose signature is not that of their family."""
+    faults = dict(check.faults)
+    for model in check.owners:
+        faults.update(_odd_signatures(model, check.faults, chosen))
+    return faults
+
+
+def _seniority(model: ModelIdentities, route: FamilyRoute) -> tuple[bool, bool, str]:
+    return model.held != route, not model.preferred, model.name
 
 
 def _family_route(model: ModelIdentities) -> FamilyRoute:
@@ -86,27 +142,8 @@ def _odd_versions(model: ModelIdentities, route: FamilyRoute) -> Iterator[tuple[
             yield (model.name, number), f"{want}, got family '{version.family}', route '{version.route}'"
 
 
-def _signatures(
-    members: Iterable[ModelIdentities], faults: Collection[Fault], in_force: Mapping[str, str]
-) -> dict[str, tuple[str, str]]:
-    """Signature of each family and who has it: the one in force if a version still has it, else the first."""
-    found: dict[str, dict[str, Fault]] = {}
-    for model in members:
-        for number in sorted(model.versions):
-            if number not in model.removed and (model.name, number) not in faults:
-                version = model.versions[number]
-                found.setdefault(version.family, {}).setdefault(version.signature, (model.name, number))
-    return {family: _chosen(holders, in_force.get(family, "")) for family, holders in found.items()}
-
-
-def _chosen(holders: Mapping[str, Fault], in_force: str) -> tuple[str, str]:
-    signature = in_force if in_force in holders else next(iter(holders))
-    model, version = holders[signature]
-    return signature, f"model '{model}' version {version}"
-
-
 def _odd_signatures(
-    model: ModelIdentities, faults: Collection[Fault], chosen: Mapping[str, tuple[str, str]]
+    model: ModelIdentities, faults: Collection[Fault], chosen: Mapping[str, ChosenSignature]
 ) -> Iterator[tuple[Fault, str]]:
     for number, version in model.versions.items():
         if number in model.removed or (model.name, number) in faults:
@@ -114,4 +151,4 @@ def _odd_signatures(
         signature, holder = chosen[version.family]
         if version.signature != signature:
             text = f"family '{version.family}' must look alike to callers: here [{version.signature}]"
-            yield (model.name, number), f"{text}, in {holder} [{signature}]"
+            yield (model.name, number), f"{text}, in model '{holder.model}' version {holder.version} [{signature}]"
