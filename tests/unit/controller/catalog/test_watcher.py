@@ -15,6 +15,7 @@ from controller.catalog import incremental
 from controller.catalog import watcher as watcher_module
 from controller.catalog.builder import CatalogPart, build_part
 from controller.catalog.entities import Catalog, ScannedModel
+from controller.catalog.incremental import IncrementalBuilder
 from controller.catalog.scanner import Scanner
 from controller.catalog.served_model import Document, DocumentSource, ServedModel
 from controller.catalog.watcher import CatalogWatcher
@@ -164,7 +165,7 @@ async def test_a_catalog_that_could_not_be_built_is_built_at_the_next_scan(
         raise ZeroDivisionError
 
     with monkeypatch.context() as patched:
-        patched.setattr(watcher_module, "build_catalog", broken)
+        patched.setattr(IncrementalBuilder, "apply", broken)
         with pytest.raises(ZeroDivisionError):
             await followed.scan()
     await followed.scan()
