@@ -2,7 +2,7 @@
 
 Two models or documents influence each other only if they share a claim: a model, a name, or a family and route. Items
 that are connected by claims form a component, which `build_part` builds without the others. One more thing is shared:
-the signature of a family. If it changes, all members of the family are built.
+the signature of a family. If it changes, the members of the family are built too.
 
 The result is that of `build_catalog`, up to the order of its entries.
 """
@@ -35,7 +35,7 @@ class _Built(NamedTuple):
     part: CatalogPart
     names: Set[str]
     places: Collection[str]
-    changed_families: Collection[str]  # whose signature or its holder changed
+    affected: Set[str]  # models whose family has another signature, or another holder of it
 
 
 class IncrementalBuilder:
@@ -88,7 +88,7 @@ class IncrementalBuilder:
         due = {claim for item in (*removed, *added) for claim in _claims(item)}
         due |= {("model", name) for name in self._due}
         built = self._build_components(due)
-        if members := _members(folders, built.changed_families) - built.names:
+        if members := built.affected - built.names:
             built = self._build_components(due | {("model", name) for name in members})
         return self._merge(built)
 
@@ -109,15 +109,15 @@ class IncrementalBuilder:
     ) -> _Built:
         """Build these models and documents. `names` and `places` may be gone."""
         names |= {folder.name for folder in folders}
-        changed: set[str] = set()
+        affected: set[str] = set()
 
         def check(models: Sequence[ModelIdentities]) -> FamilyCheck:
             routes = check_routes(models)
-            changed.update(self._signatures.update(names, routes))
+            affected.update(self._signatures.update(names, routes))
             return FamilyCheck(routes.routes, {}, check_signatures(routes, self._signatures.chosen))
 
         part = build_part(folders, documents, self.catalog, check, self._options)
-        return _Built(part, names, places | part.document_results.keys(), changed)
+        return _Built(part, names, places | part.document_results.keys(), affected)
 
     def _merge(self, built: _Built) -> Catalog:
         """Replace the results of what was built."""
@@ -187,15 +187,6 @@ def _claims(item: Item) -> Iterator[Claim]:
         yield "name", metadata.namespace, metadata.name
     if model:
         yield "model", model
-
-
-def _members(folders: Iterable[ScannedModel], families: Collection[str]) -> set[str]:
-    """The models that have a version of these families."""
-    if not families:
-        return set()
-    return {
-        folder.name for folder in folders if any(version.family in families for version in folder.identities.values())
-    }
 
 
 def _is_kept_for_traffic(model: Model) -> bool:

@@ -18,7 +18,7 @@ Claims = tuple[tuple[str, str, SignatureClaim], ...]  # family, signature and cl
 
 
 class FamilySignatures:
-    """The chosen signature of each family. A family is looked at again only if the claims of a member changed."""
+    """The chosen signature of each family; chosen again if the claims of a member changed."""
 
     def __init__(self, in_force: Mapping[str, str]) -> None:
         """`in_force` are the signatures of the last catalog, which win over new ones."""
@@ -36,10 +36,10 @@ class FamilySignatures:
         return self._in_force
 
     def update(self, names: Iterable[str], check: RouteCheck) -> set[str]:
-        """Replace the claims of these models by those of `check`; return the families whose choice changed."""
+        """Replace the claims of these models by those of `check`; return the models whose faults may change thereby."""
         new = {model.name: _first_claims(model, check) for model in check.owners}
         touched = {family for name in names for family in self._replace(name, new.get(name, ()))}
-        return {family for family in touched if self._choose(family)}
+        return {name for family in touched for name in self._choose(family)}
 
     def _replace(self, name: str, after: Claims) -> set[str]:
         """Replace the claims of one model; return the families in which they differ."""
@@ -55,18 +55,23 @@ class FamilySignatures:
             del self._by_model[name]
         return {family for family, _, _ in (*before, *after)}
 
-    def _choose(self, family: str) -> bool:
-        """Choose the signature of a family again; return whether it or its holder changed."""
+    def _choose(self, family: str) -> set[str]:
+        """Choose the signature of a family again; return the models whose faults may change.
+
+        Another holder is named in the faults of other signatures, another signature concerns all.
+        """
         claims = self._by_family[family]
         holders = {signature: min(found.values()) for signature, found in claims.items() if found}
-        before = self.chosen.pop(family, None)
+        before, now = self.chosen.pop(family, None), None
         if holders:
-            self.chosen[family] = choose_signature(holders, self._in_force.get(family, ""))
+            now = self.chosen[family] = choose_signature(holders, self._in_force.get(family, ""))
         else:
             del self._by_family[family]
-        changed = self.chosen.get(family) != before
-        self._changed = self._changed or changed
-        return changed
+        if now == before:
+            return set()
+        self._changed = True
+        kept = now[0] if before and now and before[0] == now[0] else None
+        return {name for signature, found in claims.items() if signature != kept for name in found}
 
 
 def _first_claims(model: ModelIdentities, check: RouteCheck) -> Claims:

@@ -238,9 +238,29 @@ def test_a_changed_folder_builds_its_model_and_the_claimants_of_its_route(monkey
 
 
 def test_another_signature_of_a_family_builds_its_members(monkeypatch: pytest.MonkeyPatch) -> None:
-    countries = Countries(monkeypatch, 3)
-    countries.folders = [replace(countries.folders[0], versions={}), *countries.folders[1:]]
-    assert set(countries.apply()) == {"m00", "m01", "m02"}, "the first member named the signature"
+    countries = Countries(monkeypatch, 4)
+    for number in (0, 1):
+        countries.folders[number] = folder(f"m{number:02}", version(1, Identity("f", f"R{number}", "t")))
+    assert countries.apply() == ["m00", "m01"]
+    assert set(countries.builder.catalog.models) == {"m02", "m03"}, "the signature in force has two holders left"
+    countries.apply()
+    for number in (2, 3):
+        countries.folders[number] = folder(f"m{number:02}")
+    assert set(countries.apply()) == {"m00", "m01", "m02", "m03"}
+    assert set(countries.builder.catalog.models) == {"m00", "m01"}
+
+
+def test_another_holder_of_the_signature_builds_the_models_whose_faults_name_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    countries = Countries(monkeypatch)
+    countries.folders[5] = folder("m05", version(1, Identity("f", "R5", "t")))
+    countries.apply()
+    assert "in model 'm00' version 1" in countries.builder.catalog.invalid["m05", 1]
+    countries.apply()
+    del countries.folders[0]
+    assert set(countries.apply()) == {"m05"}
+    assert "in model 'm01' version 1" in countries.builder.catalog.invalid["m05", 1]
 
 
 def test_a_removed_version_leaves_with_its_traffic_though_no_input_changes() -> None:
