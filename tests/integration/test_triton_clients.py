@@ -156,7 +156,7 @@ def doubled(target: Target) -> Any:
 
 ANSWER = r"^<tritonclient.grpc._infer_result.InferResult"
 ANYTHING = ""
-NO_SHM, NO_CONTROL = "^UNIMPLEMENTED: .*no shared memory", "^UNIMPLEMENTED: .*model repository says what is served"
+NO_SHM, NO_CONTROL = "^UNIMPLEMENTED: .*no shared memory", "^UNIMPLEMENTED: .*model repository defines what is served"
 NO_TRACE = "^UNIMPLEMENTED: .*otlp_endpoint"
 REFUSED = "^INVALID_ARGUMENT: .*"
 

@@ -116,7 +116,7 @@ class CatalogServicer(InferenceServicer):
         self.check(request, request.model_name)
         _refuse_repository_name(request.repository_name)
         if request.parameters:
-            raise NotSupported("a load takes no parameters here; the model repository says what is served")
+            raise NotSupported("a load takes no parameters here; the model repository defines what is served")
         model = _published(self._watch_hub).catalog.model(request.model_name)
         with self._slots.slot(call):
             for version in sorted(model.in_traffic):
