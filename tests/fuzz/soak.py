@@ -33,7 +33,7 @@ from triptych.server import SERVERS
 
 MIB = 1 << 20
 WARM_UP = 0.2  # of the time, after which nothing grows
-PAUSE_S = 20.0  # without bad clients, before the first measure and before the last
+RECOVERY_S = 20.0  # without bad clients, before the first measure and before the last
 GROWTH_BYTES = 64 * MIB
 GROWTH_DESCRIPTORS = 20
 CALL_S = 60.0
@@ -76,7 +76,7 @@ class Soak:
     def measure(self) -> tuple[int, int]:
         """Resident bytes and descriptors of the stage after a pause."""
         self.resting.set()
-        self.over.wait(PAUSE_S)
+        self.over.wait(RECOVERY_S)
         process = psutil.Process(self.stage.part.pid)
         found = int(process.memory_info().rss), int(process.num_fds())
         self.resting.clear()
@@ -175,8 +175,8 @@ def soak(stage: ScriptedStage, seconds: float, say: Callable[[str], None] = prin
     try:
         made.over.wait(warm - time.monotonic())
         first = made.measure()
-        while time.monotonic() < end - PAUSE_S and not made.lost:
-            made.over.wait(min(SAMPLE_S, max(0.0, end - PAUSE_S - time.monotonic())))
+        while time.monotonic() < end - RECOVERY_S and not made.lost:
+            made.over.wait(min(SAMPLE_S, max(0.0, end - RECOVERY_S - time.monotonic())))
             process = psutil.Process(stage.part.pid)
             say(f"{process.memory_info().rss // MIB} MiB, {process.num_fds()} descriptors, {dict(made.counts)}")
         last = made.measure()

@@ -14,7 +14,7 @@ from tests.fuzz import soak
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_good_clients_beside_bad_ones_lose_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(soak, "REST_S", 5.0)
+    monkeypatch.setattr(soak, "RECOVERY_S", 5.0)
     with scripted("http2", tmp_path) as stage:
         faults = soak.soak(stage, seconds=20)
     assert [fault for fault in faults if fault.startswith("lost")] == []
