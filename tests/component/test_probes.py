@@ -87,7 +87,7 @@ async def test_a_loop_that_does_not_turn_is_neither_live_nor_ready(monkeypatch: 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Of the metrics of a stage that closes a connection after 1 s, and the oldest of more than 8."""
+    """Metrics port of a stage that closes a connection after 1 s, and the oldest of more than 8."""
     port = free_endpoints()["preprocess"].metrics_port
     limits: dict[str, Any] = {"metrics_timeout_s": 1, "metrics_max_connections": 8}
     with scripted("grpcio", tmp_path_factory.mktemp("stage"), metrics_port=port, **limits):

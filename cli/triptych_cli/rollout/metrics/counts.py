@@ -77,10 +77,10 @@ class Counts:
         buckets.update(other.latency_buckets)  # `+` would drop empty buckets, whose limits matter
         return Counts(self.codes + other.codes, buckets, self.answers + other.answers)
 
-    def quantile(self, quantile: float) -> float | None:
-        """Latency in seconds at that quantile of the answered requests, None without any."""
+    def quantile(self, share: float) -> float | None:
+        """Latency in seconds that the share of the answered requests does not exceed, None without any."""
         total = sum(self.latency_buckets.values())
-        return self.at_rank(quantile * total) if total else None
+        return self.at_rank(share * total) if total else None
 
     def at_rank(self, rank: float) -> float:
         """Latency in seconds of the request with that rank, interpolated linearly within its bucket.

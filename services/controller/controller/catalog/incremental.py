@@ -174,7 +174,7 @@ class ClaimIndex:
 
 
 def _claims(item: Item) -> Iterator[Claim]:
-    """What the item claims: two items without a common claim do not influence each other."""
+    """The claims of an item. Two items without a common claim do not influence each other."""
     if isinstance(item, ScannedModel):
         yield "model", item.name
         yield from {("route", version.family, version.route) for version in item.identities.values()}

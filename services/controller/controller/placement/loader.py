@@ -30,7 +30,7 @@ UNLOAD_TIMEOUT_S = 30.0  # a request in flight may take that long; afterwards th
 class Executor(Protocol):
     """Carries out what a load plans, and learns its outcome."""
 
-    def evict(self, evictions: Sequence[Evict]) -> None: ...
+    def execute(self, actions: Sequence[Evict]) -> None: ...
 
     def load_ended(self, key: VersionKey, predictor: Predictor, error: Outcome) -> None: ...
 
@@ -128,7 +128,7 @@ class Loader:
                 max_wait_s -= evictions
                 await asyncio.sleep(max(evictions, POLL_INTERVAL_S))
                 continue
-            self._executor.evict(evictions)
+            self._executor.execute(evictions)
             if unloads := self._in_progress.unloading(predictor.address):
                 await asyncio.wait(list(unloads.values()), return_when=asyncio.FIRST_COMPLETED)
             else:  # Triton unloads for another client
@@ -166,7 +166,7 @@ class Loader:
                 raise no_shared_memory(predictor, evictions)
             await asyncio.sleep(max(evictions, POLL_INTERVAL_S))
             return max_wait_s - evictions
-        self._executor.evict(evictions)
+        self._executor.execute(evictions)
         unloads = self._in_progress.unloading(predictor.address)
         if running := [unloads[eviction.key] for eviction in evictions if eviction.key in unloads]:
             await asyncio.wait(running)
@@ -193,7 +193,7 @@ class Loader:
             self._record_refusal(key)
             raise LoadFailed(key[0], version_reason(error.reason, key[1])[:MAX_REASON]) from error
         if why := await self._versions.changed(key[0], {key[1]}, loaded=True):
-            self._executor.evict([Evict(key, predictor.address, "changed while it was loaded")])
+            self._executor.execute([Evict(key, predictor.address, "changed while it was loaded")])
             raise LoadFailed(key[0], why)
         await self._confirm(key, predictor)
         await self._check_warm_up(key, predictor, leads=True)
@@ -232,7 +232,7 @@ class Loader:
                 self._record_refusal(key)
                 if leads:
                     lost = bool(PROCESS_LOST.search(error.reason))  # the end of its unload may never come
-                    self._executor.evict([Evict(key, predictor.address, "warm-up failed", immediate=lost)])
+                    self._executor.execute([Evict(key, predictor.address, "warm-up failed", immediate=lost)])
                 raise
         predictor.mark_warm(key)
 

@@ -23,7 +23,7 @@ from controller.journal import Journal
 from controller.metrics import ControllerMetrics
 from controller.placement.discovery import Discovery
 from controller.placement.loader import Loader
-from controller.placement.planner import REBALANCE_BELOW, REBALANCED_KEYS, Action, Due, Evict, Load, plan
+from controller.placement.planner import REBALANCE_BELOW, REBALANCED_KEYS, Action, Due, Load, plan
 from controller.placement.policy.memory import MemoryMeter
 from controller.placement.policy.popularity import VersionKey
 from controller.placement.policy.replica_count import Concurrency, ReplicaCount
@@ -205,10 +205,6 @@ class Reconciler:
             elif is_new and key in predictor.ready:
                 self._state.desired.release(key)
             self.loader.unload(action, predictor)
-
-    def evict(self, evictions: Sequence[Evict]) -> None:
-        """Execute what a load in progress has planned for its own capacity."""
-        self.execute(evictions)
 
     def _schedule(self) -> None:
         if self._turn_handle is None:

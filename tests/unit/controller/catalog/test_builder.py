@@ -25,13 +25,13 @@ def read(models: Path, documents: Path) -> Read:
     """Read both folders again, after an earlier catalog if one is given."""
     scanner = Scanner(models, documents)
 
-    def scan(previous: Catalog | None = None, serve_undeclared: bool = True) -> Catalog:
+    def read_again(previous: Catalog | None = None, serve_undeclared: bool = True) -> Catalog:
         scan = scanner.scan(settle=False)
         assert scan is not None
         previous = previous or Catalog()
         return build_catalog(scan.folders, scan.documents, previous, serve_undeclared=serve_undeclared)
 
-    return scan
+    return read_again
 
 
 def reasons(catalog: Catalog) -> dict[str, list[Reason]]:
