@@ -186,8 +186,11 @@ def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
 
 
 def datatype_of(number: int) -> str:
-    """The name in the protocol of a datatype of Triton."""
-    name = str(model_config_pb2.DataType.Name(number)).removeprefix("TYPE_")
+    """The name in the protocol of a datatype of Triton. The text format allows numbers that have no name."""
+    try:
+        name = str(model_config_pb2.DataType.Name(number)).removeprefix("TYPE_")
+    except ValueError:
+        return f"of the unknown data_type {number}"
     return "BYTES" if name == "STRING" else name
 
 

@@ -41,6 +41,7 @@ def test_a_configuration_that_agrees_has_no_problems(digits: Contract) -> None:
         ("TYPE_FP32 dims: [3", "TYPE_FP16 dims: [3", "5: input 'pixels' is FP16, but FP32 in the contract"),
         ("[3, 32, 32]", "[3, 28, 28]", "5: input 'pixels' has dims [-1, 3, 28, 28] with the rows in front"),
         ("[3, 32, 32]", "[32, 32]", "5: input 'pixels' has dims [-1, 32, 32] with the rows in front"),
+        ("TYPE_FP32 dims: [3", "64 dims: [3", "5: input 'pixels' is of the unknown data_type 64, but FP32"),
         ("[10]", "[11]", "8: output 'logits' has dims [-1, 11] with the rows in front, but [-1, 10]"),
         ("max_batch_size: 64", "max_batch_size: 0", "5: input 'pixels' has dims [3, 32, 32], but"),
         ("max_batch_size: 64", "max_batch: 64", '3: Message type "inference.ModelConfig" has no field'),
