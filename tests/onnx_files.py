@@ -34,6 +34,13 @@ def linear(
     return model(graph + field(12, value(names[1], output_datatype, shape)))
 
 
+def text_identity() -> bytes:
+    """A model `y = x` for strings [n]."""
+    node = _text(1, "x") + _text(2, "y") + _text(4, "Identity")
+    graph = field(1, node) + _text(2, "g") + field(11, value("x", STRING, ("n",)))
+    return model(graph + field(12, value("y", STRING, ("n",))))
+
+
 def unloadable(data: bytes) -> bytes:
     """The model of `linear` with an operator that no runtime has: its header is good, and a load fails."""
     return data.replace(b"MatMul", b"NoSuch")

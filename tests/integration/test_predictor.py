@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from local.environments import ROOT
 from local.server_process import ServerProcess
 from tests.integration.tiny_triton import MODELS, copied, running
+from tests.onnx_files import text_identity
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,11 @@ def test_a_request_that_fails_in_the_model_does_not_fail_those_grouped_with_it(
             "input 'other' is not in the file",
         ),
         (
+            "wrong_width",
+            lambda folder: edit(folder, "TYPE_FP32 dims: [ 4 ]", "TYPE_FP32 dims: [ 5 ]"),
+            "input 'features': want shape .-1, 5., got .*4",
+        ),
+        (
             "wrong_type",
             lambda folder: edit(folder, "TYPE_FP32", "TYPE_INT32"),
             "want tensor.int32., got tensor.float.",
@@ -125,6 +131,48 @@ def test_a_model_that_cannot_be_served_is_refused_at_load_with_the_reason(
 def edit(folder: Path, old: str, new: str) -> None:
     config = folder / "config.pbtxt"
     config.write_text(config.read_text().replace(old, new))
+
+
+TEXT_CONFIG = """\
+name: "text"
+backend: "onnxruntime"
+max_batch_size: 4
+input [{ name: "x" data_type: TYPE_STRING dims: [ 1 ] reshape { shape: [] } }]
+output [{ name: "y" data_type: TYPE_STRING dims: [ 1 ] reshape { shape: [] } }]
+"""
+
+
+@pytest.fixture(scope="module")
+def text_model(client: triton.InferenceServerClient, models: Path) -> str:
+    folder = models / "text"
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(TEXT_CONFIG)
+    (folder / "1/model.onnx").write_bytes(text_identity())
+    client.load_model("text", client_timeout=30)
+    return "text"
+
+
+def ask_text(client: triton.InferenceServerClient, *words: bytes) -> list[bytes]:
+    tensor = triton.InferInput("x", [len(words), 1], "BYTES")
+    tensor.set_data_from_numpy(np.array(words, np.object_).reshape(-1, 1))
+    answer: list[bytes] = client.infer("text", [tensor], client_timeout=10).as_numpy("y").ravel().tolist()
+    return answer
+
+
+@pytest.mark.usefixtures("text_model")
+def test_bytes_reach_the_model_as_text(client: triton.InferenceServerClient) -> None:
+    assert ask_text(client, b"abc", "Grün 漢字 😀".encode(), b"") == [b"abc", "Grün 漢字 😀".encode(), b""]
+
+
+@pytest.mark.usefixtures("text_model")
+@pytest.mark.parametrize(
+    ("word", "want"), [(b"\xff\xfe", "want text in UTF-8"), (b"a\0b", "want text without a zero byte")]
+)
+def test_bytes_that_are_no_text_are_refused_alone(client: triton.InferenceServerClient, word: bytes, want: str) -> None:
+    good, bad = together([partial(ask_text, client, b"good"), partial(ask_text, client, b"first", word)])
+    assert good.result() == [b"good"]
+    with pytest.raises(InferenceServerException, match=f"input 'x', element 1: {want}"):
+        bad.result()
 
 
 def test_a_model_loads_and_answers_again_after_it_was_unloaded(client: triton.InferenceServerClient) -> None:

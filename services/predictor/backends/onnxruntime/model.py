@@ -179,7 +179,24 @@ class TritonPythonModel:
         ]
 
     def _run(self, arrays: Arrays) -> Arrays:
-        return dict(zip(self._outputs, self._session.run(self._outputs, arrays), strict=True))
+        values = {name: _texts(name, array) if array.dtype == np.object_ else array for name, array in arrays.items()}
+        return dict(zip(self._outputs, self._session.run(self._outputs, values), strict=True))
+
+
+def _texts(name: str, array: Any) -> Any:
+    """BYTES as the strings of ONNX, which are UTF-8. Of bytes onnxruntime would take Python's spelling, "b'a'".
+
+    NVIDIA's backend ends a string at a zero byte; here such an element is refused.
+    """
+    texts = np.empty(array.size, np.object_)
+    for index, element in enumerate(array.flat):
+        try:
+            texts[index] = element.decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"input '{name}', element {index}: want text in UTF-8, got {element!r:.80}") from None
+        if b"\0" in element:
+            raise ValueError(f"input '{name}', element {index}: want text without a zero byte, got {element!r:.80}")
+    return texts.reshape(array.shape)
 
 
 def _session(path: str, options: Any) -> Any:
@@ -231,18 +248,43 @@ def _options(config: dict[str, Any]) -> Any:
 
 def _faults(config: dict[str, Any], session: Any) -> list[str]:
     """Differences between the tensors in `config.pbtxt` and those in the file."""
-    faults = []
+    faults, batches = [], config.get("max_batch_size", 0) > 0
     for kind, wanted, found in (
         ("input", config["input"], session.get_inputs()),
         ("output", config["output"], session.get_outputs()),
     ):
-        types = {tensor.name: tensor.type for tensor in found}
+        there = {tensor.name: tensor for tensor in found}
         for tensor in wanted:
             name, want = tensor["name"], ONNX_TYPES.get(tensor["data_type"], tensor["data_type"])
-            if name not in types:
-                faults.append(f"{kind} '{name}' is not in the file, which has {', '.join(sorted(types))}")
-            elif types[name] != want:
-                faults.append(f"{kind} '{name}': want {want}, got {types[name]}")
-        if kind == "input" and (missing := sorted(types.keys() - {tensor["name"] for tensor in wanted})):
+            if name not in there:
+                faults.append(f"{kind} '{name}' is not in the file, which has {', '.join(sorted(there))}")
+            elif there[name].type != want:
+                faults.append(f"{kind} '{name}': want {want}, got {there[name].type}")
+            elif not _fits(shape := _shape(tensor, batches), found_shape := _sizes(there[name]), kind):
+                faults.append(f"{kind} '{name}': want shape {shape}, got {found_shape}")
+        if kind == "input" and (missing := sorted(there.keys() - {tensor["name"] for tensor in wanted})):
             faults.append(f"the file also wants input {', '.join(missing)}")
     return faults
+
+
+def _shape(tensor: dict[str, Any], batches: bool) -> list[int]:
+    """The shape that a configuration wants of the file; -1 is open."""
+    dims = tensor["reshape"]["shape"] if "reshape" in tensor else tensor["dims"]
+    return [-1] * batches + [int(dim) for dim in dims]
+
+
+def _sizes(tensor: Any) -> list[int]:
+    """The shape of a tensor of the file, in which an open dimension has a name or None; -1 is open."""
+    return [size if isinstance(size, int) else -1 for size in tensor.shape]
+
+
+def _fits(wanted: list[int], there: list[int], kind: str) -> bool:
+    """Whether a shape of the file fits, by the rules of NVIDIA's backend (CompareDimsSupported).
+
+    An open dimension of an input takes any size. An output has to be equal. A file without dimensions takes only ones.
+    """
+    if not there:
+        return all(size in (-1, 1) for size in wanted[:1]) and all(size == 1 for size in wanted[1:])
+    return len(wanted) == len(there) and all(
+        want == size or (size == -1 and kind == "input") for want, size in zip(wanted, there, strict=True)
+    )

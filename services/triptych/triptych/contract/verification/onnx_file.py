@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from triptych.contract.schema.contract import Contract
 from triptych.contract.verification.triton_config import PLATFORMS, datatype_of, missing_file, model_file
 
 # TensorProto.DataType, by the names of the Open Inference Protocol.
@@ -50,7 +49,7 @@ class Header:
     outputs: Sequence[Tensor]
 
 
-def check_model_file(contract: Contract, config: Any, folder: Path) -> list[str]:
+def check_model_file(config: Any, folder: Path) -> list[str]:
     """Compare the ONNX file of a version with config.pbtxt: one line `model.onnx:1: problem` for each mismatch.
 
     A file that is no ONNX model is a problem. A file of another kind, or one that does not exist, has no line.
@@ -69,7 +68,7 @@ def check_model_file(contract: Contract, config: Any, folder: Path) -> list[str]
             header = read_header(file)
     except NotOnnx as error:
         return [f"{name}:1: is no ONNX model, or not whole: {error}"]
-    return [f"{name}:1: {problem}" for problem in _problems(contract, config, header)]
+    return [f"{name}:1: {problem}" for problem in _problems(config, header)]
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -163,14 +162,13 @@ class _Walk:
         return Tensor(name, datatype, tuple(d if isinstance(d, int) and 0 < d < 1 << 62 else None for d in dims))
 
 
-def _problems(contract: Contract, config: Any, header: Header) -> Iterator[str]:
+def _problems(config: Any, header: Header) -> Iterator[str]:
     batching = config.max_batch_size > 0
-    contract_shapes = {spec.name: spec.shape for spec in (*contract.model.inputs, *contract.model.outputs)}
     for kind, tensors, declared in (("input", header.inputs, config.input), ("output", header.outputs, config.output)):
         there = {tensor.name: tensor for tensor in tensors}
         for wanted in declared:
             if wanted.name in there:
-                yield from _compare(kind, wanted, there[wanted.name], batching, contract_shapes.get(wanted.name))
+                yield from _compare(kind, wanted, there[wanted.name], batching)
             elif wanted.name not in header.optional:
                 names = ", ".join(there) or "none"
                 yield f"has no {kind} '{wanted.name}', which config.pbtxt declares; there are: {names}"
@@ -181,9 +179,7 @@ def _problems(contract: Contract, config: Any, header: Header) -> Iterator[str]:
                 yield f"input '{tensor.name}' is not declared in config.pbtxt"
 
 
-def _compare(
-    kind: str, wanted: Any, there: Tensor, batching: bool, contract_shape: Sequence[int] | None
-) -> Iterator[str]:
+def _compare(kind: str, wanted: Any, there: Tensor, batching: bool) -> Iterator[str]:
     what = f"{kind} '{wanted.name}'"
     if not there.datatype:
         yield f"{what} is no tensor but a sequence or a map; export it as a tensor (skl2onnx: zipmap=False)"
@@ -201,20 +197,13 @@ def _compare(
     elif batching and there.shape[0] is not None:
         fixed = f"a fixed batch of {there.shape[0]}, but max_batch_size above 0 joins requests"
         yield f"{what} has dims {_spell(there.shape)}, {fixed}: export it with an open first dimension, or want 0"
-    elif not all(map(_agrees, there.shape, _narrowed(expected, contract_shape), [kind] * len(expected))):
+    elif not all(map(_agrees, there.shape, expected)):
         yield f"{what} has dims {shown}"
 
 
-def _narrowed(expected: Sequence[int], contract_shape: Sequence[int] | None) -> Sequence[int]:
-    """Dimensions with those of the contract where config.pbtxt leaves them open."""
-    if contract_shape is None or len(contract_shape) != len(expected):
-        return expected
-    return [declared if dim == -1 else dim for dim, declared in zip(expected, contract_shape, strict=True)]
-
-
-def _agrees(there: int | None, expected: int, kind: str) -> bool:
-    """Whether dimensions agree. An open output may have any size; an open input needs a file that takes all sizes."""
-    return there is None or there == expected or (expected == -1 and kind == "output")
+def _agrees(there: int | None, expected: int) -> bool:
+    """Whether dimensions agree, as NVIDIA's backend compares them: an open one of the file may have any size."""
+    return there in (None, expected)
 
 
 def _spell(shape: Shape) -> str:

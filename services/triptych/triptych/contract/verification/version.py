@@ -113,7 +113,7 @@ def _agreement_faults(
     found = check_config(contract, model.config_text, model.name, model.config, models)
     yield from (f"{model.path}/{fault}" for fault in found)
     if options.has_content:
-        yield from (f"{folder}/{fault}" for fault in check_model_file(contract, model.config, folder))
+        yield from (f"{folder}/{fault}" for fault in check_model_file(model.config, folder))
 
 
 def _digest_faults(folder: Path, contract: Contract, tree: Tree, options: ValidationOptions) -> Iterator[str]:

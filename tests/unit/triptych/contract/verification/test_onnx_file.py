@@ -11,7 +11,6 @@ import pytest
 
 from tests import onnx_files as onnx
 from tests.onnx_files import linear
-from triptych.contract import parse_contract
 from triptych.contract.verification import onnx_file
 from triptych.contract.verification.onnx_file import NotOnnx, Tensor, check_model_file, read_header
 from triptych.contract.verification.triton_config import parse_config
@@ -23,18 +22,6 @@ max_batch_size: 4
 input [{ name: "x" data_type: TYPE_FP32 dims: [ 2 ] }]
 output [{ name: "y" data_type: TYPE_FP32 dims: [ 2 ] }]
 """
-CONTRACT = """\
-apiVersion: triptych.dev/v1
-kind: Contract
-family: sales
-route: DE
-max_rows: 4
-inputs: [{name: x, datatype: FP32, shape: [-1, 2]}]
-model:
-  inputs: [{name: x, datatype: FP32, shape: [-1, 2]}]
-  outputs: [{name: y, datatype: FP32, shape: [-1, 2]}]
-outputs: [{name: y, datatype: FP32, shape: [-1, 2]}]
-"""
 
 
 @pytest.fixture
@@ -42,12 +29,12 @@ def check(tmp_path: Path) -> Callable[..., list[str]]:
     """The problems of a file under a configuration in which some words are others."""
 
     def problems(data: bytes, *changes: tuple[str, str]) -> list[str]:
-        text, contract = CONFIG, CONTRACT
+        text = CONFIG
         for old, new in changes:
             assert old in text
             text = text.replace(old, new, 1)
         (tmp_path / "model.onnx").write_bytes(data)
-        return check_model_file(parse_contract(contract.encode()), parse_config(text), tmp_path)
+        return check_model_file(parse_config(text), tmp_path)
 
     return problems
 
@@ -103,7 +90,9 @@ def test_a_mismatch_is_named(check: Callable[..., list[str]], data: bytes, probl
 def test_without_batching_too_a_fixed_batch_takes_so_many_rows_only(check: Callable[..., list[str]]) -> None:
     wide = ("dims: [ 2 ]", "dims: [ -1, 2 ]")
     found = check(linear(rows=1), ("max_batch_size: 4", "max_batch_size: 0"), wide, wide)
-    assert found == ["model.onnx:1: input 'x' has dims [1, 2], but [-1, 2] in config.pbtxt"]
+    assert found == [
+        f"model.onnx:1: {tensor} has dims [1, 2], but [-1, 2] in config.pbtxt" for tensor in ("input 'x'", "output 'y'")
+    ]
 
 
 def test_dims_that_triton_reshapes_are_those_that_the_file_has_to_have(check: Callable[..., list[str]]) -> None:
@@ -111,12 +100,13 @@ def test_dims_that_triton_reshapes_are_those_that_the_file_has_to_have(check: Ca
     assert "has dims [?, 2], but [-1, 1, 2]" in check(linear(), reshaped)[0]
 
 
-def test_a_dimension_that_the_configuration_leaves_open_is_that_of_the_contract(
-    check: Callable[..., list[str]],
-) -> None:
-    open_input = ("dims: [ 2 ]", "dims: [ -1 ]")
-    assert check(linear(), open_input) == []
-    assert "input 'x' has dims [?, 5]" in check(linear(5), open_input)[0]
+@pytest.mark.parametrize(("old", "tensor"), [("x", "input 'x'"), ("y", "output 'y'")])
+def test_a_dimension_of_the_file_cannot_be_left_open(check: Callable[..., list[str]], old: str, tensor: str) -> None:
+    """NVIDIA's backend refuses it at the load (CompareDimsSupported)."""
+    left_open = (f'name: "{old}" data_type: TYPE_FP32 dims: [ 2 ]', f'name: "{old}" data_type: TYPE_FP32 dims: [ -1 ]')
+    assert check(linear(), left_open) == [
+        f"model.onnx:1: {tensor} has dims [?, 2], but [-1, -1] in config.pbtxt with the rows in front"
+    ]
 
 
 def test_the_platform_says_what_the_file_is_where_no_backend_is_named(check: Callable[..., list[str]]) -> None:
@@ -129,7 +119,7 @@ def test_another_backend_and_a_missing_file_are_not_read(check: Callable[..., li
     (tmp_path / "model.onnx").unlink()
     os.mkfifo(tmp_path / "model.onnx")  # which nobody opens
     config = parse_config(CONFIG)
-    assert check_model_file(parse_contract(CONTRACT.encode()), config, tmp_path) == []
+    assert check_model_file(config, tmp_path) == []
 
 
 @pytest.mark.parametrize(
