@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from triptych.contract import Contract, Plan
-from triptych.contract.steps import images
+from triptych.contract.steps import decode_image
 from triptych.contract.steps.image_files import decoding
 from triptych.contract.verification.trial import trial
 from triptych.errors import ContractViolation, InvalidInput
@@ -73,7 +73,7 @@ def test_the_pictures_of_a_request_are_never_unpacked_together(
         return made
 
     decode = decoding.decode
-    monkeypatch.setattr(images, "decode", watched)
+    monkeypatch.setattr(decode_image, "decode", watched)
     digits_plan.preprocess({"image": files(*(picture(20, 20 + row) for row in range(9))), **boxes})
     assert len(alive) == 9
     assert max(alive) <= 1  # the one before, until the next is there

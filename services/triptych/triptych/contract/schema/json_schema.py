@@ -88,6 +88,8 @@ def _value(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in field["enum"])
     if "const" in field:
         return f"`{field['const']}`"
+    if field.get("type") == "array" and "prefixItems" in field:
+        return f"list of {len(field['prefixItems'])} times {_value(field['prefixItems'][0], definitions)}"
     if field.get("type") == "array":
         return f"list of ({_value(field['items'], definitions)})"
     words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}

@@ -13,7 +13,7 @@ from triptych.contract.steps.base import (
     ElementwiseStep,
     Environment,
     Facts,
-    FloatOrParameter,
+    FloatsOrParameter,
     IntOrParameter,
     MapStep,
     NameOrParameter,
@@ -140,21 +140,33 @@ class Sigmoid(ElementwiseStep):
 
 
 class Threshold(MapStep):
-    """Whether each value reaches the minimum, as BOOL. NaN does not."""
+    """Whether each value reaches the minimum, as BOOL. NaN does not.
+
+    `minimum` is one number, a list with one for each class (the last dimension), or a request parameter.
+    """
 
     PARAMETER_TYPES = {"minimum": ("double", "int64")}
 
     op: Literal["threshold"]
-    minimum: FloatOrParameter
+    minimum: FloatsOrParameter
+
+    def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
+        width = facts.get(self.input, Facts()).width
+        if isinstance(self.minimum, tuple) and width not in (None, len(self.minimum)):
+            yield "minimum", f"{len(self.minimum)} numbers for {width} classes"
 
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
         return {self.result: Facts(width=facts.get(self.input, Facts()).width)}
 
     def compile(self, scope: Scope) -> Run:
-        source, target, minimum = self.input, self.result, value_of(self.minimum)
+        minimum = value_of(np.asarray(self.minimum) if isinstance(self.minimum, tuple) else self.minimum)
+        source, target = self.input, self.result
 
         def run(env: Environment) -> None:
-            env[target] = env[source] >= minimum(env)
+            values, least = env[source], minimum(env)
+            if isinstance(least, np.ndarray) and values.dtype.kind == "f":
+                least = least.astype(values.dtype)  # as numpy compares with a single number
+            env[target] = values >= least
 
         return run
 
@@ -226,12 +238,16 @@ class Sum(MapStep):
 
 
 class Label(MapStep):
-    """Ids to words (BYTES, UTF-8). `labels` names a table, or a parameter whose choices are tables."""
+    """Ids to words (BYTES, UTF-8). `labels` names a table, or a parameter whose choices are tables.
+
+    `none` is the word of id -1, such as that of an unused place of `nms`.
+    """
 
     PARAMETER_TYPES = {"labels": ("string",)}
 
     op: Literal["label"]
     labels: NameOrParameter
+    none: Annotated[str | None, Field(description="the word of id -1, which is refused when left out")] = None
 
     def tables(self, scope: Scope) -> tuple[str, ...]:
         if isinstance(self.labels, str):
@@ -250,13 +266,15 @@ class Label(MapStep):
                 yield "labels", f"table '{name}' has {len(scope.labels[name])} labels for {classes} classes"
 
     def compile(self, scope: Scope) -> Run:
-        tables = {name: _words(scope.labels[name]) for name in self.tables(scope)}
-        source, target, chosen = self.input, self.result, value_of(self.labels)
+        last = () if self.none is None else (self.none,)  # which id -1 finds as numpy counts
+        tables = {name: _words((*scope.labels[name], *last)) for name in self.tables(scope)}
+        source, target, chosen, least = self.input, self.result, value_of(self.labels), -len(last)
 
         def run(env: Environment) -> None:
             ids, table = env[source], tables[chosen(env)]
-            if ids.size and not (ids.min() >= 0 and ids.max() < len(table)):
-                raise ContractViolation(f"label: '{source}' has an id outside 0..{len(table) - 1}")
+            most = len(table) - 1 + least
+            if ids.size and not (ids.min() >= least and ids.max() <= most):
+                raise ContractViolation(f"label: '{source}' has an id outside {least}..{most}")
             env[target] = table[ids]
 
         return run

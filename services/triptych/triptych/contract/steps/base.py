@@ -52,6 +52,12 @@ IntOrParameter = Annotated[
 FloatOrParameter = Annotated[
     Annotated[float, Tag("(value)")] | Annotated[ParameterRef, Tag("(parameter)")], Discriminator(_tag)
 ]
+FloatsOrParameter = Annotated[
+    Annotated[float, Tag("(value)")]
+    | Annotated[tuple[float, ...], Field(strict=False, min_length=1), Tag("(list)")]
+    | Annotated[ParameterRef, Tag("(parameter)")],
+    Discriminator(_tag),
+]
 NameOrParameter = Annotated[
     Annotated[Name, Tag("(value)")] | Annotated[ParameterRef, Tag("(parameter)")], Discriminator(_tag)
 ]
@@ -65,7 +71,7 @@ ScalarOrList = Annotated[
 ]
 
 
-def value_of(setting: float | str | ParameterRef) -> Callable[[Environment], Any]:
+def value_of(setting: float | str | Array | ParameterRef) -> Callable[[Environment], Any]:
     """Function from a request to the value of a setting: a constant, or a request parameter."""
     if isinstance(setting, ParameterRef):
         name = setting.parameter
@@ -135,9 +141,9 @@ class Step(Document):
         return {}
 
     def unpacked_bytes(self, inputs: Mapping[str, Array]) -> int:
-        """Estimate of the bytes that it makes by decoding these inputs, which are not checked yet.
+        """Estimate of the bytes that it makes of these inputs, which are not checked yet.
 
-        Small work runs on the event loop and blocks it, so decoding has to count.
+        Small work runs on the event loop and blocks it, so what grows by a step has to count.
         """
         return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -17,12 +17,12 @@ class Nms(Step):
     """Non-maximum suppression: of overlapping boxes only the one with the best score stays.
 
     `boxes` is [n,m,4]; `scores` [n,m], or [n,m,c] for c classes, of which each box takes its best and
-    competes only within it. All results have `maximum` places per row, best first, the unused ones 0
-    (class -1).
+    competes only within it, or with all others if `class_agnostic`. All results have `maximum` places per row, best
+    first, the unused ones 0 (class and index -1).
     """
 
     READS = ("boxes", "scores")
-    WRITES = ("output", "score", "class_id", "count")
+    WRITES = ("output", "score", "class_id", "count", "indices")
     PARAMETER_TYPES = {"score_threshold": ("double",), "iou_threshold": ("double",)}
 
     op: Literal["nms"]
@@ -31,11 +31,13 @@ class Nms(Step):
     format: Literal["xyxy", "xywh", "cxcywh"] = "xyxy"
     score_threshold: FloatOrParameter = 0.25
     iou_threshold: FloatOrParameter = 0.45
+    class_agnostic: bool = False
     maximum: Annotated[int, Field(ge=1, le=10_000)] = 100
     output: Annotated[Name, Field(description="FP32 [n,maximum,4], x1, y1, x2, y2")]
     score: Annotated[Name, Field(description="FP32 [n,maximum]")]
     class_id: Annotated[Name | None, Field(description="INT32 [n,maximum]")] = None
     count: Annotated[Name | None, Field(description="INT32 [n]: how many places are used")] = None
+    indices: Annotated[Name | None, Field(description="INT32 [n,maximum]: places of the boxes in the input")] = None
 
     def work(self, env: Environment) -> int:
         return int(np.size(env[self.boxes])) // 4 * self.maximum
@@ -48,29 +50,39 @@ class Nms(Step):
         return known
 
     def compile(self, scope: Scope) -> Run:
-        to_corners = _CORNERS[self.format]
+        to_corners, places = _CORNERS[self.format], self.maximum
         score_of, iou_of = value_of(self.score_threshold), value_of(self.iou_threshold)
 
         def run(env: Environment) -> None:
             boxes = to_corners(np.asarray(env[self.boxes], np.float32))
             best, classes = _best(np.asarray(env[self.scores], np.float32))
-            rows, places = len(boxes), self.maximum
-            out = np.zeros((rows, places, 4), np.float32)
-            score = np.zeros((rows, places), np.float32)
-            class_id = np.full((rows, places), -1, np.int32)
-            count = np.zeros(rows, np.int32)
-            for row in range(rows):
-                selected = _suppress(boxes[row], best[row], classes[row], score_of(env), iou_of(env), places)
-                used = count[row] = len(selected)
-                out[row, :used], score[row, :used] = boxes[row, selected], best[row, selected]
-                class_id[row, :used] = classes[row, selected]
-            env.update(self._named(out, score, class_id, count))
+            rivals = np.zeros_like(classes) if self.class_agnostic else classes
+            indices = np.full((len(boxes), places), -1, np.int32)
+            for row in range(len(boxes)):
+                selected = _suppress(boxes[row], best[row], rivals[row], score_of(env), iou_of(env), places)
+                indices[row, : len(selected)] = selected
+            used = indices >= 0
+            self._write(env, indices, used, boxes, np.where(used, _at(best, indices), 0), _at(classes, indices))
 
         return run
 
-    def _named(self, out: Array, score: Array, class_id: Array, count: Array) -> Iterator[tuple[str, Array]]:
-        named = ((self.output, out), (self.score, score), (self.class_id, class_id), (self.count, count))
-        return ((name, value) for name, value in named if name is not None)
+    def _write(self, env: Environment, indices: Array, used: Array, boxes: Array, score: Array, classes: Array) -> None:
+        env[self.output] = np.where(used[..., np.newaxis], _at(boxes, indices), np.float32(0))
+        env[self.score] = np.asarray(score, np.float32)
+        for name, value in (
+            (self.class_id, np.where(used, classes, np.int32(-1))),
+            (self.count, used.sum(axis=1, dtype=np.int32)),
+            (self.indices, indices),
+        ):
+            if name is not None:
+                env[name] = value
+
+
+def _at(values: Array, indices: Array) -> Array:
+    """The values of each row at its indices; any value for index -1, also where there are no values."""
+    if not values.shape[1]:
+        return np.zeros((*indices.shape, *values.shape[2:]), values.dtype)
+    return np.asarray(values[np.arange(len(values))[:, np.newaxis], indices])
 
 
 def _xywh(boxes: Array) -> Array:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from triptych.contract.specs import InputSpec, Name, Number, check_interval, interval_text
 from triptych.contract.steps.base import (
     ElementwiseStep,
     Environment,
     Facts,
-    MapStep,
     Run,
     ScalarOrList,
     Scope,
@@ -23,16 +22,6 @@ from triptych.contract.steps.base import (
 )
 from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array, name_of
 from triptych.errors import ContractViolation, InvalidInput
-
-TABLE_VALUES = 1024  # of one_hot, for which a table is made: it takes 4 MiB for so many, and 40 GB for 100,000
-
-Integers = Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
-Words = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
-
-
-def _kind(values: object) -> str:
-    words = isinstance(values, (list, tuple)) and values and isinstance(values[0], str)
-    return "(words)" if words else "(numbers)"
 
 
 class Require(Step):
@@ -228,72 +217,4 @@ class Concatenate(Step):
         return run
 
 
-class OneHot(MapStep):
-    """Words or whole numbers to FP32 columns of 0 and 1, one for each of `values`; adds a last dimension."""
-
-    op: Literal["one_hot"]
-    values: Annotated[Annotated[Integers, Tag("(numbers)")] | Annotated[Words, Tag("(words)")], Discriminator(_kind)]
-    unknown: Annotated[
-        Literal["refuse", "zeros"], Field(description="what to do with a value that is not in the list")
-    ] = "refuse"
-
-    @model_validator(mode="after")
-    def _values_differ(self) -> Self:
-        if len(set(self.values)) != len(self.values):
-            raise ValueError("values: each may be there once")
-        return self
-
-    def examples(self) -> dict[str, object]:
-        first = self.values[0]
-        return {self.input: first.encode() if isinstance(first, str) else first}
-
-    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
-        return {self.result: Facts(width=len(self.values))}
-
-    def made_bytes(self, env: Environment) -> int:
-        return self.elements(env) * (8 + 4 * len(self.values))
-
-    def function(self, scope: Scope) -> Callable[[Array], Array]:
-        keys = [value.encode() if isinstance(value, str) else value for value in self.values]
-        columns = {key: column for column, key in enumerate(keys)}
-        rows_of = _one_hot_rows(len(columns))
-        name, refuse, unknown = self.input, self.unknown == "refuse", len(columns)
-        want = f"one of {', '.join(map(str, self.values[:8]))}{', ...' if len(self.values) > 8 else ''}"
-
-        def one_hot(values: Array) -> Array:
-            # Words are few per row, so a dict beats sorting them; tolist() makes numbers hashable alike.
-            found = np.array([columns.get(value, unknown) for value in values.ravel().tolist()], np.intp)
-            found = found.reshape(values.shape)
-            if refuse and (found == unknown).any():
-                row = first_row(found == unknown)
-                value = _first_object(values[row], found[row] == unknown)
-                raise InvalidInput(name, want, f"row {row}: {value!r:.80}")
-            return rows_of(found)
-
-        return one_hot
-
-
-def _one_hot_rows(count: int) -> Callable[[Array], Array]:
-    """Function from column indices to rows of 0 and 1; index `count` gives zeros. A small table is faster."""
-    if count <= TABLE_VALUES:
-        table = np.vstack([np.eye(count, dtype=np.float32), np.zeros((1, count), np.float32)])
-        return lambda indices: table[indices]
-
-    def rows(indices: Array) -> Array:
-        out = np.zeros((*indices.shape, count), np.float32)
-        known = np.nonzero(indices < count)
-        out[(*known, indices[known])] = 1
-        return out
-
-    return rows
-
-
-def _first_object(row: Any, bad: Any) -> Any:
-    """The first bad word or number of a row, as a Python value."""
-    value = row[bad].tolist()[0] if isinstance(row, np.ndarray) else row
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return value.item() if isinstance(value, np.generic) else value
-
-
-STEPS: Final[tuple[type[Step], ...]] = (Require, Cast, Range, Concatenate, OneHot)
+STEPS: Final[tuple[type[Step], ...]] = (Require, Cast, Range, Concatenate)

@@ -23,7 +23,7 @@ def spoilt(data: Path, old: str, new: str, name: str = "digits_de.yaml") -> tupl
     [
         ("op: crop", "op: foo", "c.yaml:13: preprocess[1].op: unknown step 'foo'; known: argmax, "),
         ("width: 32,", "width: 32px,", "c.yaml:15: preprocess[3].width: Input should be a valid integer"),
-        ("width: 32, ", "", "c.yaml:15: preprocess[3].width: Field required"),
+        ("source: rgb, ", "", "c.yaml:14: preprocess[2].source: Field required"),
         ("family: digits\n", "", "c.yaml:1: family: Field required"),
         ("route: DE", "route: de", "c.yaml:4: route: String should match"),
         ("k: {parameter: top_k}", "k: none", "c.yaml:23: postprocess[1].k: Input should be a valid integer"),

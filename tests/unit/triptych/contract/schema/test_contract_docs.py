@@ -46,7 +46,7 @@ def test_good_contracts_pass_the_json_schema(data: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"op": "crop", "input": "picture"}, {"op": "foo", "input": "picture"}, {"input": "picture"},
+        {"op": "crop", "input": "picture", "box": 3}, {"op": "foo", "input": "picture"}, {"input": "picture"},
         {"op": "resize", "input": "picture", "width": "32", "height": 32},
         {"op": "resize", "input": "picture", "width": 32, "height": 32, "size": 1},
     ],

@@ -161,6 +161,9 @@ STEPS = [
     {"op": "argmax", "input": "x"},
     {"op": "round", "input": "x", "decimals": 2},
     {"op": "scale", "input": "x", "scale": 0.3, "offset": 0.1},
+    {"op": "l2_normalize", "input": "x"},
+    {"op": "normalize", "input": "x", "mean": 0.3, "std": 1.7},
+    {"op": "exp", "input": "x"},
     {"op": "top_k", "input": "x", "k": 1, "indices": "id"},
     {"op": "top_k", "input": "x", "k": {"parameter": "n"}, "indices": "id"},
 ]
@@ -186,3 +189,26 @@ def test_top_k_agrees_with_sorting_in_python(values: Any) -> None:
     parse_step({**TOP, "k": values.shape[1]}).compile(Scope())(env)
     for row, ids in zip(values.tolist(), env["id"].tolist(), strict=True):
         assert ids == sorted(range(len(row)), key=lambda i: (-row[i], i))
+
+
+def test_each_class_can_have_a_threshold(apply: Any) -> None:
+    values = np.array([[0.7, 0.7], [0.3, 0.3]], np.float32)
+    out = apply({"op": "threshold", "input": "x", "minimum": [0.7, 0.3]}, x=values)["x"]
+    assert out.tolist() == [[True, True], [False, True]]
+
+
+def test_id_minus_1_has_the_word_for_none(apply: Any) -> None:
+    scope = {"labels": {"animal": ["cat", "dog"]}}
+    step = {"op": "label", "input": "x", "labels": "animal", "none": "nothing"}
+    assert apply(step, scope, x=np.array([[1, -1, 0]]))["x"].tolist() == [[b"dog", b"nothing", b"cat"]]
+    for outside in (-2, 2):
+        with pytest.raises(ContractViolation, match=r"label: 'x' has an id outside -1\.\.1"):
+            apply(step, scope, x=np.array([[outside]]))
+
+
+def test_normalize_by_mean_and_std_is_that_of_torchvision(apply: Any) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 4, 5, 3), np.uint8)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    step = {"op": "normalize", "input": "x", "scale": 1 / 255, "mean": mean, "std": std}
+    expected = (pixels.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+    np.testing.assert_allclose(apply(step, x=pixels)["x"], expected, atol=1e-6)

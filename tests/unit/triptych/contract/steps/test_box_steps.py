@@ -67,3 +67,17 @@ def test_a_row_alone_gets_what_it_gets_in_a_batch(apply: Any) -> None:
         alone = apply(NMS, b=boxes[row : row + 1], s=scores[row : row + 1])
         for name in ("box", "score", "class", "count"):
             np.testing.assert_array_equal(batch[name][row : row + 1], alone[name])
+
+
+def test_class_agnostic_boxes_compete_with_all_others(apply: Any) -> None:
+    scores = np.array([[[0.8, 0.1], [0.1, 0.9], [0.5, 0.4], [0.2, 0.1]]], F)
+    env = apply({**NMS, "class_agnostic": True, "indices": "at"}, b=BOXES, s=scores)
+    assert env["class"].tolist() == [[1, 0, -1]]
+    assert env["at"].tolist() == [[1, 2, -1]]
+
+
+def test_no_box_at_all_leaves_all_places_unused(apply: Any) -> None:
+    env = apply({**NMS, "indices": "at"}, b=np.zeros((2, 0, 4), F), s=np.zeros((2, 0), F))
+    assert env["count"].tolist() == [0, 0]
+    assert env["at"].tolist() == [[-1] * 3] * 2
+    assert not env["box"].any()

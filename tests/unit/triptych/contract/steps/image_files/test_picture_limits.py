@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.pictures import PNG_SIGNATURE, chunk, flat_jpeg, ihdr, jpeg, png, smooth
-from triptych.contract.steps import images
+from triptych.contract.steps import decode_image
 from triptych.contract.steps.image_files.formats import other_format
 from triptych.errors import InvalidInput
 
@@ -18,7 +18,7 @@ PICTURE = smooth(20, 10)  # 200 pixels
 
 @pytest.fixture
 def decodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(decode_image, "decode", lambda *_: pytest.fail("decoded"))
 
 
 def test_all_pictures_of_a_request_count_together(apply: Any, files: Any) -> None:
@@ -75,7 +75,7 @@ def test_a_fault_of_the_last_header_is_reported_before_a_pixel_is_decoded(apply:
 
 
 def test_a_jpeg_of_four_colours_is_unpacked_beside_its_pixels(files: Any) -> None:
-    step = images.DecodeImage(op="decode_image", input="image")
+    step = decode_image.DecodeImage(op="decode_image", input="image")
     inks = jpeg(np.dstack([PICTURE, PICTURE[..., 0]]))
     assert step.unpacked_bytes({"image": files(inks)}) == (4 + 3) * 200
 

@@ -1,0 +1,119 @@
+"""Steps on outputs [n,places,...]: one vector or one text for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Final, Literal
+
+import numpy as np
+from pydantic import Field
+
+from triptych.contract.specs import Name
+from triptych.contract.steps.base import ElementwiseStep, Environment, Facts, MapStep, Run, Scope, Step
+from triptych.datatypes import Array, describe_array
+from triptych.errors import ContractViolation
+
+EPSILON: Final = 1e-12  # torch.nn.functional.normalize
+EMPTY: Final = 1e-9  # least divisor of a mean, as in sentence-transformers
+
+
+class L2Normalize(ElementwiseStep):
+    """Divides by the Euclidean norm along the last dimension, so that it is 1; a vector of zeros stays."""
+
+    op: Literal["l2_normalize"]
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        def normalize(values: Array) -> Array:
+            norm = np.sqrt(np.sum(np.square(values), axis=-1, keepdims=True))
+            return np.asarray(values / np.maximum(norm, EPSILON), values.dtype)
+
+        return normalize
+
+
+class MeanPool(MapStep):
+    """The mean over the places of `input` [n,t,d] that `mask` [n,t] marks with a number other than 0, FP32 [n,d].
+
+    A row without such a place gives zeros. Without `mask` all places count.
+    """
+
+    READS_IF_PRESENT = ("mask",)
+
+    op: Literal["mean_pool"]
+    mask: Name | None = None
+
+    def reads(self) -> Iterator[tuple[str, str, bool]]:
+        yield "input", self.input, True
+        if self.mask is not None:
+            yield "mask", self.mask, True
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.result: Facts(width=facts.get(self.input, Facts()).width)}
+
+    def compile(self, scope: Scope) -> Run:
+        source, target, mask = self.input, self.result, self.mask
+
+        def run(env: Environment) -> None:
+            values = env[source]
+            counts = np.ones(values.shape[:2], bool) if mask is None else env[mask] != 0
+            if values.ndim != 3 or counts.shape != values.shape[:2]:
+                got = f"{describe_array(values)} and {describe_array(counts)}"
+                raise ContractViolation(f"mean_pool: want [n,t,d] and a mask [n,t], got {got}")
+            summed = np.einsum("ntd,nt->nd", values.astype(np.float32, copy=False), counts.astype(np.float32))
+            env[target] = summed / np.maximum(counts.sum(axis=1, keepdims=True), EMPTY).astype(np.float32)
+
+        return run
+
+
+class CtcDecode(MapStep):
+    """Scores [n,t,c] of a CTC model to texts (BYTES, UTF-8), by the best symbol of each place.
+
+    A symbol that repeats counts once, then blanks are removed. `labels` has a symbol for each of the c scores, that of
+    the blank included. `score` is the mean of the best values of the symbols that stay, 0 for an empty text.
+    """
+
+    WRITES = ("output", "score")
+
+    op: Literal["ctc_decode"]
+    labels: Name
+    blank: Annotated[int, Field(ge=0)] = 0
+    score: Annotated[Name | None, Field(description="FP32 [n]")] = None
+
+    def writes(self) -> Iterator[str]:
+        yield self.result
+        if self.score is not None:
+            yield self.score
+
+    def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
+        if self.score == self.result:
+            yield "score", f"'{self.score}' is already the name of the texts"
+        table = scope.labels.get(self.labels)
+        width = facts.get(self.input, Facts()).width
+        if table is None:
+            yield "labels", f"no label table '{self.labels}'; known: {', '.join(sorted(scope.labels)) or 'none'}"
+        elif width is not None and len(table) != width:
+            yield "labels", f"table '{self.labels}' has {len(table)} labels for {width} classes"
+        elif self.blank >= len(table):
+            yield "blank", f"{self.blank} is outside of 0..{len(table) - 1}"
+
+    def compile(self, scope: Scope) -> Run:
+        source, target, score, blank = self.input, self.result, self.score, self.blank
+        symbols = [label.encode() for label in scope.labels[self.labels]]
+
+        def run(env: Environment) -> None:
+            values = env[source]
+            if values.ndim != 3 or values.shape[2] != len(symbols):
+                raise ContractViolation(f"ctc_decode: want [n,t,{len(symbols)}], got {describe_array(values)}")
+            best = values.argmax(axis=2)
+            kept = best != blank
+            kept[:, 1:] &= best[:, 1:] != best[:, :-1]
+            texts = np.empty(len(best), np.object_)
+            texts[:] = [b"".join([symbols[each] for each in row[keep]]) for row, keep in zip(best, kept, strict=True)]
+            env[target] = texts
+            if score is not None:
+                top = np.where(kept, values.max(axis=2), 0).astype(np.float32)
+                env[score] = top.sum(axis=1) / np.maximum(kept.sum(axis=1), 1).astype(np.float32)
+
+        return run
+
+
+STEPS: Final[tuple[type[Step], ...]] = (L2Normalize, MeanPool, CtcDecode)
