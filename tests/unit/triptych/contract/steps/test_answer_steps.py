@@ -210,5 +210,5 @@ def test_normalize_by_mean_and_std_is_that_of_torchvision(apply: Any) -> None:
     pixels = np.random.default_rng(3).integers(0, 256, (2, 4, 5, 3), np.uint8)
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     step = {"op": "normalize", "input": "x", "scale": 1 / 255, "mean": mean, "std": std}
-    expected = (pixels.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+    expected = (pixels.astype(np.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
     np.testing.assert_allclose(apply(step, x=pixels)["x"], expected, atol=1e-6)

@@ -19,7 +19,7 @@ F = np.float32
 
 def test_a_vector_gets_the_norm_1_and_zeros_stay(apply: Any) -> None:
     out = apply({"op": "l2_normalize", "input": "x"}, x=np.array([[3, 4], [0, 0]], F))["x"]
-    np.testing.assert_allclose(out, [[0.6, 0.8], [0, 0]], rtol=1e-7)
+    np.testing.assert_allclose(out, np.array([[0.6, 0.8], [0, 0]]), rtol=1e-7)
     assert out.dtype == F
 
 
