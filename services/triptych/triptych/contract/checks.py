@@ -44,7 +44,7 @@ def shape_test(spec: TensorSpec) -> ShapeTest:
 def value_test(spec: InputSpec) -> ValueTest | None:
     """Test that raises InvalidInput for a forbidden value; None if the input forbids none."""
     if spec.datatype == "BYTES":
-        return None if spec.max_bytes is None else _length_test(spec.name, spec.max_bytes)
+        return _element_test(spec) if spec.utf8 or spec.max_bytes is not None else None
     if spec.datatype == "BOOL":
         return _bool_test(spec.name)
     if not spec.limits and not spec.finite:
@@ -93,14 +93,25 @@ def _bool_test(name: str) -> ValueTest:
     return test
 
 
-def _length_test(name: str, max_bytes: int) -> ValueTest:
+def _element_test(spec: InputSpec) -> ValueTest:
+    name, max_bytes, utf8 = spec.name, spec.max_bytes, spec.utf8
+
     def test(array: Array) -> None:
         for row, elements in enumerate(array):
             for element in elements.flat if isinstance(elements, np.ndarray) else (elements,):
-                if len(element) > max_bytes:
+                if max_bytes is not None and len(element) > max_bytes:
                     raise InvalidInput(name, f"at most {max_bytes} bytes", f"row {row}: {len(element)} bytes")
+                if utf8 and not _is_text(element):
+                    raise InvalidInput(name, "text in UTF-8 without a zero byte", f"row {row}: {element!r:.80}")
 
     return test
+
+
+def _is_text(element: bytes) -> bool:
+    try:
+        return "\0" not in element.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 class InputCheck:

@@ -127,6 +127,9 @@ class InputSpec(TensorSpec):
         description="refuse NaN and infinity; by default true for floating datatypes",
     )
     max_bytes: Annotated[int | None, Field(ge=1, description="limit of each element; BYTES only")] = None
+    utf8: Annotated[
+        bool, Field(description="refuse elements that are not text in UTF-8, or have a zero byte; BYTES only")
+    ] = False
 
     @property
     def limits(self) -> dict[str, int | float]:
@@ -143,6 +146,8 @@ class InputSpec(TensorSpec):
             raise ValueError(f"finite: only floating datatypes can be infinite, not {self.datatype}")
         if self.max_bytes is not None and self.datatype != "BYTES":
             raise ValueError(f"max_bytes: only BYTES elements have a length, not {self.datatype}")
+        if self.utf8 and self.datatype != "BYTES":
+            raise ValueError(f"utf8: only BYTES elements can be text, not {self.datatype}")
         check_interval(self.limits)
         return self
 

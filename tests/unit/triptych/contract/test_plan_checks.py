@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from triptych.contract import Contract, Plan, Scalar
+from triptych.contract import Contract, InputSpec, Plan, Scalar
+from triptych.contract.checks import InputCheck
 from triptych.errors import ContractViolation, InvalidInput, InvalidParameter, InvalidRequest
 
 F = np.float32
@@ -130,6 +131,14 @@ def test_an_element_over_the_byte_limit_is_refused(digits_plan: Plan, files: Any
     digits_plan.check_inputs({"image": files(bytes(10485760))})
     with pytest.raises(InvalidInput, match=r"at most 10485760 bytes, got row 1: 10485761 bytes"):
         digits_plan.check_inputs({"image": files(b"", bytes(10485761))})
+
+
+@pytest.mark.parametrize("element", [b"\xff", "ü".encode("latin-1"), b"a\0b"])
+def test_bytes_that_are_no_text_are_refused_where_the_contract_wants_text(files: Any, element: bytes) -> None:
+    check = InputCheck([InputSpec(name="word", datatype="BYTES", shape=(-1,), utf8=True)], max_rows=4)
+    assert check({"word": files(b"", "Grün 漢字 😀".encode())}) == 2
+    with pytest.raises(InvalidInput, match=r"text in UTF-8 without a zero byte, got row 1: b'"):
+        check({"word": files(b"good", element)})
 
 
 def test_dimensions_of_any_size_are_taken(sales_document: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ def test_a_tensor_that_cannot_be_is_refused(wrong: Document) -> None:
     "wrong",
     [
         {"datatype": "BYTES", "minimum": 0}, {"datatype": "BOOL", "maximum": 1},
-        {"datatype": "INT32", "finite": True}, {"datatype": "FP32", "max_bytes": 3},
+        {"datatype": "INT32", "finite": True}, {"datatype": "FP32", "max_bytes": 3}, {"datatype": "FP32", "utf8": True},
         {"datatype": "BYTES", "max_bytes": 0}, {"minimum": 2, "maximum": 1},
         {"minimum": 1, "exclusive_minimum": 1}, {"exclusive_minimum": 1, "maximum": 1},
     ],
