@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from preprocess.routing import choose
 from triptych.client.upstream import Upstream
+from triptych.contract.specs import DEFAULT_ROUTE
 from triptych.errors import (
     InvalidParameter,
     TriptychError,
@@ -94,7 +95,7 @@ class Catalog:
         return choose(model.split, str(parameters.get("traffic_key", "") or request_id))
 
     def model(self, name: str, route: Parameter | None) -> Model:
-        """The model of that name, or the model of that family for the route."""
+        """The model of that name, or the model of that family for the route. A family of one may need no route."""
         if not self.complete:
             raise Unavailable("preprocess has no catalog from the controller yet; try again")
         model = self._models.get(name)
@@ -105,6 +106,8 @@ class Catalog:
         routes = self._families.get(name)
         if routes is None:
             raise UnknownModel(name, [*self._families, *self._models])
+        if route is None and routes.keys() == {DEFAULT_ROUTE}:
+            route = DEFAULT_ROUTE
         if not isinstance(route, str):
             got = "none" if route is None else f"a {type(route).__name__}"
             raise InvalidParameter("route", f"a string that names a model of the family '{name}'", got)

@@ -55,6 +55,14 @@ def test_an_error_for_an_unknown_name_lists_the_known_ones(
         catalog(GERMAN, FRENCH, SILENT).target(name, version, parameters, "")
 
 
+def test_the_only_member_of_a_family_may_be_called_without_a_route() -> None:
+    alone = model("f_one", "DEFAULT", v1=100)
+    assert catalog(alone).target("f", "", {}, "").model == "f_one"
+    assert catalog(alone).target("f", "", {"route": "DEFAULT"}, "").model == "f_one"
+    with pytest.raises(InvalidParameter, match="got none"):
+        catalog(alone, GERMAN).target("f", "", {}, "")
+
+
 def test_an_update_replaces_what_it_names_and_removes_what_is_gone() -> None:
     known = catalog(GERMAN, FRENCH)
     known.apply(cp.CatalogUpdate(models=[model("f_de", "DE", v2=100)], removed=["f_fr"]))

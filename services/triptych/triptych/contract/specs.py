@@ -18,7 +18,10 @@ from pydantic import (
 
 from triptych.datatypes import FLOATS, Datatype, describe
 
-NAME_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_./:-]{0,127}$"
+# Any name that a model file may have, such as `387` or `sepal length (cm)`, but for control characters.
+NAME_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]{1,128}$"
+
+DEFAULT_ROUTE: Final = "DEFAULT"  # of the only member of a family, which is called without a route
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Scalar = bool | int | float | str

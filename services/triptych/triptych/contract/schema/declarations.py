@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema
 
 from triptych.contract.schema.examples import MAX_EXAMPLES, Example
 from triptych.contract.schema.observe import Observe
-from triptych.contract.specs import Document, InputSpec, ModelOutputSpec, Name, ParameterSpec, TensorSpec
+from triptych.contract.specs import DEFAULT_ROUTE, Document, InputSpec, ModelOutputSpec, Name, ParameterSpec, TensorSpec
 from triptych.contract.steps.base import Scope, Step
 from triptych.contract.steps.registry import parse_step
 
@@ -49,7 +49,13 @@ class Declarations(Document):
     family: Annotated[
         str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$", description="what the model is for: sales_forecast")
     ]
-    route: Annotated[str, Field(pattern=r"^[A-Z0-9_-]{1,32}$", description="which member of the family this is: DE")]
+    route: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Z0-9_-]{1,32}$",
+            description="which member of the family this is: DE; may be left out if it is the only one",
+        ),
+    ] = DEFAULT_ROUTE
     description: str = ""
     max_rows: Annotated[int, Field(ge=1, le=65536, description="most rows of one request")]
     inputs: Annotated[tuple[InputSpec, ...], Field(strict=False, min_length=1, description="what a caller sends")]

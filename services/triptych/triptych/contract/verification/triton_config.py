@@ -151,7 +151,8 @@ def _problems(contract: Contract, config: Any, model_name: str) -> Iterator[tupl
         ("input", contract.model.inputs, config.input),
         ("output", contract.model.outputs, config.output),
     ):
-        yield from _tensors(kind, specs, {tensor.name: tensor for tensor in tensors}, batching)
+        there = {tensor.name: tensor for tensor in tensors}
+        yield from _tensors(kind, specs, there, batching, contract.max_rows)
     known = {spec.name for spec in contract.model.inputs}
     for tensor in config.input:
         if tensor.name not in known and not tensor.optional:
@@ -159,7 +160,7 @@ def _problems(contract: Contract, config: Any, model_name: str) -> Iterator[tupl
 
 
 def _tensors(
-    kind: str, specs: Sequence[TensorSpec], tensors: dict[str, Any], batching: bool
+    kind: str, specs: Sequence[TensorSpec], tensors: dict[str, Any], batching: bool, max_rows: int
 ) -> Iterator[tuple[str, str]]:
     for spec in specs:
         tensor = tensors.get(spec.name)
@@ -172,7 +173,7 @@ def _tensors(
         if datatype != spec.datatype:
             yield word, f"{kind} '{spec.name}' is {datatype}, but {spec.datatype} in the contract"
         dims = (-1, *tensor.dims) if batching else tuple(tensor.dims)
-        if not _fits(spec.shape, dims):
+        if not _fits((1, *spec.shape[1:]) if max_rows == 1 and dims[:1] == (1,) else spec.shape, dims):
             rows = " with the rows in front" if batching else ""
             got = f"{list(dims)}{rows}"
             yield word, f"{kind} '{spec.name}' has dims {got}, but {list(spec.shape)} in the contract"

@@ -78,7 +78,8 @@ def test_signature_leaves_out_what_callers_do_not_see(digits: Contract, digits_d
     "wrong",
     [
         {"shape": [3]}, {"shape": []}, {"shape": [-1, 0]}, {"shape": [-1, -2]}, {"shape": [-1, "3"]},
-        {"shape": [-1, 2.0]}, {"name": ""}, {"name": "two words"}, {"datatype": "FP8"}, {"unknown": 1},
+        {"shape": [-1, 2.0]}, {"name": ""}, {"name": "two\nlines"}, {"name": "n" * 129},
+        {"datatype": "FP8"}, {"unknown": 1},
     ],
 )  # fmt: skip
 def test_a_tensor_that_cannot_be_is_refused(wrong: Document) -> None:
@@ -114,6 +115,11 @@ def test_a_parameter_that_contradicts_itself_is_refused(wrong: Document) -> None
     top_k = {"name": "top_k", "type": "int64", "default": 3, "minimum": 1, "maximum": 10}
     with pytest.raises(ValidationError):
         ParameterSpec.model_validate({**top_k, **wrong})
+
+
+@pytest.mark.parametrize("name", ["387", "sepal length (cm)", "größe", "特徴", "a/b:0", "x" * 128])
+def test_any_name_that_a_model_file_has_can_be_declared(name: str) -> None:
+    assert TensorSpec(name=name, datatype="FP32", shape=(-1,)).name == name
 
 
 # --- consistency between the parts of a contract

@@ -66,6 +66,14 @@ def test_without_batching_the_rows_are_in_the_dims(digits: Contract) -> None:
     assert check_config(digits, flat, "digits_de") == []
 
 
+def test_a_fixed_batch_of_1_fits_a_contract_of_one_row(digits_document: Any) -> None:
+    single = CONFIG.replace("max_batch_size: 64", "max_batch_size: 0").replace("dims: [", "dims: [ 1,")
+    found = check_config(Contract.model_validate({**digits_document, "max_rows": 2}), single, "digits_de")
+    assert len(found) == 2
+    assert all("has dims [1, " in problem for problem in found)
+    assert check_config(Contract.model_validate({**digits_document, "max_rows": 1}), single, "digits_de") == []
+
+
 def test_triton_calls_bytes_a_string(digits_document: Any) -> None:
     digits_document["model"]["inputs"][0] = {"name": "pixels", "datatype": "BYTES", "shape": [-1, 1]}
     digits_document["preprocess"][-1:] = [
