@@ -13,6 +13,7 @@ from triptych import __version__
 # Module, function and help of each command. A function takes the arguments and returns the exit status; its module is
 # imported only when the command is called, because some take a second.
 COMMANDS = {
+    "init": ("triptych_cli.init.command", "main", "make a model folder of an ONNX file, with a contract to start from"),
     "verify": ("triptych_cli.verify", "main", "check every model, version and contract of a model repository"),
     "digests": ("triptych_cli.contracts", "digests", "print the field `files` of a version's contract"),
     "schema": ("triptych_cli.contracts", "schema", "print the JSON Schema of contract.yaml"),
@@ -26,6 +27,7 @@ USAGE_ERROR = 2
 
 EPILOG = """\
 examples:
+  triptych init model.onnx --family churn
   triptych verify model-repository
   triptych plan --requests 500 --p99 50ms --workload sales
   triptych rollout digits_gb --to 2 --steps 25,50,100 --hold 60s --documents manifests/served-models

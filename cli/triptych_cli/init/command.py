@@ -1,0 +1,110 @@
+"""The command line of `triptych init`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from triptych.contract.reading.files import cause
+from triptych.contract.specs import DEFAULT_ROUTE
+from triptych.contract.verification.onnx_file import NotOnnx, read_header
+from triptych.contract.verification.repository import validate_repository
+from triptych_cli.arguments import command_parser, whole_number
+from triptych_cli.init.draft import CannotServe, Draft, draft_of
+from triptych_cli.init.patterns import PATTERNS
+from triptych_cli.init.render import config_text, contract_text
+
+DESCRIPTION = """\
+Make a model folder of an ONNX file: config.pbtxt and a contract that `triptych verify` accepts. Names, datatypes and
+dimensions come from the file. Change the contract afterwards: what a caller sends, the steps, the names of classes.
+"""
+EXAMPLES = """\
+examples:
+  triptych init model.onnx --family churn
+  triptych init resnet50.onnx --family animals --like image-classifier
+  triptych init de.onnx --family sales_forecast --route DE --repository model-repository
+  triptych init better.onnx --family churn --version 2
+
+exit status: 0, 1 if the file cannot be served as it is, 2 for a wrong call
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make the folder. Returns 0, or 1 with the reason on standard error."""
+    given = command_line().parse_args(arguments)
+    try:
+        return _init(given)
+    except (CannotServe, NotOnnx) as error:
+        print(f"{given.file}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename or given.file}: {cause(error)}", file=sys.stderr)
+    return 1
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser("init", DESCRIPTION, EXAMPLES)
+    parser.add_argument("file", type=Path, metavar="FILE", help="the ONNX file; it is copied")
+    parser.add_argument("--family", required=True, help="what the model is for, in small letters: churn")
+    parser.add_argument(
+        "--route", default=DEFAULT_ROUTE, help="member of the family, in capitals: DE; not needed for the only one"
+    )
+    parser.add_argument("--name", help="the model's name, by default the family with the route: sales_forecast_de")
+    parser.add_argument("--version", type=whole_number(1, "a version"), default=1, help="number of the version (1)")
+    parser.add_argument(
+        "--repository", type=Path, default=Path("model-repository"), metavar="DIR", help="(model-repository)"
+    )
+    parser.add_argument(
+        "--like", choices=PATTERNS, default="plain", help="the contract to start from (plain: the model's own tensors)"
+    )
+    parser.add_argument("--max-rows", type=whole_number(1, "rows"), default=64, help="most rows of one request (64)")
+    return parser
+
+
+def _init(given: argparse.Namespace) -> int:
+    with given.file.open("rb") as file:
+        draft = draft_of(read_header(file))
+    pattern, max_rows = PATTERNS[given.like](draft), draft.max_rows or given.max_rows
+    name = given.name or _name(given.family, given.route)
+    model: Path = given.repository / name
+    version = model / str(given.version)
+    if version.exists():
+        raise CannotServe(
+            f"{version} is there already; a published version never changes: give --version another number"
+        )
+    config, contract = (
+        config_text(name, draft, max_rows),
+        contract_text(given.family, given.route, max_rows, draft, pattern),
+    )
+    version.mkdir(parents=True)
+    shutil.copyfile(given.file, version / "model.onnx")
+    config_file = model / "config.pbtxt"
+    if not config_file.exists():
+        config_file.write_text(config, encoding="utf-8")
+    elif config_file.read_text(encoding="utf-8") != config:
+        print(f"kept: {config_file}, which other versions use")
+    (version / "contract.yaml").write_text(contract, encoding="utf-8")
+    return _report(given, version, draft)
+
+
+def _name(family: str, route: str) -> str:
+    return family if route == DEFAULT_ROUTE else f"{family}_{re.sub('[^a-z0-9]+', '_', route.lower())}"
+
+
+def _report(given: argparse.Namespace, version: Path, draft: Draft) -> int:
+    """Print what was made, and the problems of the whole repository. Returns the exit status."""
+    print(f"made: {version.parent}/config.pbtxt, {version}/contract.yaml, {version}/model.onnx")
+    for note in draft.notes:
+        print(f"note: {note}")
+    problems = validate_repository(given.repository).problems
+    own = [problem for problem in problems if problem.startswith(f"{version.parent}/")]
+    for problem in own:
+        print(problem, file=sys.stderr)
+    if own:
+        return 1
+    print(f"next: look at {version}/contract.yaml, then triptych verify {given.repository}")
+    return 0

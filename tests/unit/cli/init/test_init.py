@@ -1,0 +1,169 @@
+"""`triptych init`: what it makes passes `verify`, and what cannot be served is named with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import onnx_files as onnx
+from triptych.contract import Plan, load_contract
+from triptych.contract.verification.onnx_file import Header, Tensor
+from triptych.contract.verification.repository import validate_repository
+from triptych_cli.__main__ import main
+from triptych_cli.init.draft import CannotServe, draft_of
+from triptych_cli.init.patterns import plain
+from triptych_cli.init.render import config_text, contract_text
+
+Init = Callable[..., int]
+Named = tuple[str, int, Sequence[int | str] | None]
+
+
+def header_file(inputs: Sequence[Named], outputs: Sequence[Named]) -> bytes:
+    """An ONNX file of a header alone."""
+    fields = [(11, each) for each in inputs] + [(12, each) for each in outputs]
+    return onnx.model(b"".join(onnx.field(number, onnx.value(*each)) for number, each in fields))
+
+
+@pytest.fixture
+def init(tmp_path: Path) -> Init:
+    """Run the command for a file of these bytes; the repository is `models`."""
+
+    def run(data: bytes, *arguments: str) -> int:
+        (tmp_path / "file.onnx").write_bytes(data)
+        words = ["init", str(tmp_path / "file.onnx"), "--repository", str(tmp_path / "models"), "--family", "f"]
+        return main([*words, *arguments])
+
+    return run
+
+
+def test_a_model_folder_passes_verify(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert init(onnx.linear(4, 3)) == 0
+    assert init(onnx.linear(4, 3), "--route", "DE-AT", "--max-rows", "7") == 0
+    assert init(onnx.linear(4, 3), "--version", "2") == 0
+    assert "made: " in capsys.readouterr().out
+    assert (tmp_path / "models/f_de_at/1/model.onnx").read_bytes() == onnx.linear(4, 3)
+    assert load_contract(tmp_path / "models/f/1/contract.yaml").route == "DEFAULT"
+
+
+names = st.text(
+    st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\u2028\u2029"), min_size=1, max_size=20
+)
+datatypes = st.sampled_from(["FP32", "FP16", "FP64", "INT64", "BOOL", "BYTES"])
+dims = st.lists(st.none() | st.integers(1, 50), max_size=3).map(tuple)
+tensors = st.builds(lambda name, datatype, rest: (name, datatype, rest), names, datatypes, dims)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    each=st.lists(tensors, min_size=2, max_size=5, unique_by=lambda tensor: tensor[0]),
+    first=st.sampled_from([None, 1]),
+    count=st.integers(1, 4),
+)
+def test_whatever_a_file_declares_has_a_configuration_and_a_contract(
+    each: list[tuple[str, str, tuple[int | None, ...]]],
+    first: int | None,
+    count: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    made = [Tensor(name, datatype, (first, *rest)) for name, datatype, rest in each]
+    at = min(count, len(made) - 1)
+    draft = draft_of(Header(made[:at], frozenset(), made[at:]))
+    models = tmp_path_factory.mktemp("models")
+    (models / "m/1").mkdir(parents=True)
+    (models / "m/config.pbtxt").write_text(config_text("m", draft, draft.max_rows or 8), encoding="utf-8")
+    text = contract_text("f", "DEFAULT", draft.max_rows or 8, draft, plain(draft))
+    (models / "m/1/contract.yaml").write_text(text, encoding="utf-8")
+    (models / "m/1/model.onnx").write_bytes(b"....ORTM, whose header nobody reads")
+    assert validate_repository(models).problems == []
+
+
+def test_a_single_value_for_each_row_is_reshaped(init: Init, tmp_path: Path) -> None:
+    assert init(onnx.text_identity()) == 0
+    assert "dims: [ 1 ] reshape { shape: [ ] }" in (tmp_path / "models/f/config.pbtxt").read_text()
+    assert load_contract(tmp_path / "models/f/1/contract.yaml").inputs[0].utf8
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (onnx.linear(rows=4), "'x' has the shape [4, 2], whose first dimension is 4 and not the rows"),
+        (onnx.linear(rows=1, output_shape=("n", 2)), "'x' has the shape [1, 2], whose first dimension is 1"),
+        (header_file([("x", 1, ())], [("y", 1, ("n",))]), "'x' is a single value and has no rows"),
+        (header_file([("x", 1, None)], [("y", 1, ("n",))]), "'x' has no shape in the file"),
+        (header_file([("x", 16, ("n",))], [("y", 1, ("n",))]), "'x' is BF16, want one of BOOL"),
+        (header_file([], [("y", 1, ("n",))]), "the file has no input"),
+        (b"no model", "file.onnx: "),
+    ],
+)
+def test_what_cannot_be_served_is_named(
+    init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes, text: str
+) -> None:
+    assert init(data) == 1
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_map_of_probabilities_is_left_out_with_a_word(init: Init, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = [(11, onnx.value("x", 1, ("n", 4))), (12, onnx.value("label", 7, ("n",))), (12, onnx.sequence("scores"))]
+    assert init(onnx.model(b"".join(onnx.field(number, each) for number, each in fields))) == 0
+    assert "left out: output 'scores' is no tensor" in capsys.readouterr().out
+    fields.pop(1)
+    with pytest.raises(CannotServe, match="zipmap"):
+        draft_of(Header([Tensor("x", "FP32", (None, 4))], frozenset(), [Tensor("scores")]))
+
+
+def test_a_published_version_is_not_written_over(
+    init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(onnx.linear()) == 0
+    before = (tmp_path / "models/f/1/contract.yaml").read_bytes()
+    assert init(onnx.linear(), "--like", "tabular") == 1
+    assert "is there already" in capsys.readouterr().err
+    assert (tmp_path / "models/f/1/contract.yaml").read_bytes() == before
+
+
+NETWORK = header_file([("pixels", 1, ("n", 3, 64, 48))], [("logits", 1, ("n", 10))])
+CHANNELS_LAST = header_file([("pixels", 2, ("n", "h", "w", 3))], [("logits", 1, ("n", 10))])
+YOLO = header_file([("images", 1, ("n", 3, 64, 96))], [("output0", 1, ("n", 84, 40))])
+TABLE = header_file(
+    [("age", 1, ("n", 1)), ("city", 8, ("n", 1))], [("label", 7, ("n",)), ("probabilities", 1, ("n", 3))]
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "shape"),
+    [
+        ("image-classifier", NETWORK, (3, 64, 48)),
+        ("image-classifier", CHANNELS_LAST, (224, 224, 3)),
+        ("detector", YOLO, (3, 64, 96)),
+        ("tabular", TABLE, (1,)),
+    ],
+)
+def test_a_contract_to_start_from_makes_the_models_input(
+    init: Init, tmp_path: Path, kind: str, data: bytes, shape: tuple[int, ...]
+) -> None:
+    assert init(data, "--like", kind) == 0
+    assert validate_repository(tmp_path / "models").problems == []
+    plan = Plan(load_contract(tmp_path / "models/f/1/contract.yaml"))
+    assert plan.contract.labels["classes"][1] == "class 1"
+    assert {spec.shape[1:] for spec in plan.contract.model.inputs} >= {shape} or kind != "tabular"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("image-classifier", "want one input FP32 [n,3,height,width] or [n,height,width,3], got 'x' FP32 [-1, 4]"),
+        ("detector", "want one input FP32"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused(
+    init: Init, capsys: pytest.CaptureFixture[str], kind: str, text: str
+) -> None:
+    assert init(onnx.linear(4, 3), "--like", kind) == 1
+    assert text in capsys.readouterr().err
+    assert init(NETWORK, "--like", "detector") == 1
+    assert "want one output FP32 [n,4+classes,boxes], got 'logits' FP32 [-1, 10]" in capsys.readouterr().err
