@@ -14,6 +14,7 @@ from triptych import __version__
 # imported only when the command is called, because some take a second.
 COMMANDS = {
     "init": ("triptych_cli.init.command", "main", "make a model folder of an ONNX file, with a contract to start from"),
+    "try": ("triptych_cli.try_model.command", "main", "run a request through steps and model, and show every value"),
     "verify": ("triptych_cli.verify", "main", "check every model, version and contract of a model repository"),
     "digests": ("triptych_cli.contracts", "digests", "print the field `files` of a version's contract"),
     "schema": ("triptych_cli.contracts", "schema", "print the JSON Schema of contract.yaml"),

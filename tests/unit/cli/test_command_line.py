@@ -30,8 +30,8 @@ def test_every_command_has_help_with_examples(name: str, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["verfy", "models"], "there is no command 'verfy'. Did you mean 'verify'? There are: init, verify, digests"),
-        (["serve"], "there is no command 'serve'. There are: init, verify, digests"),
+        (["verfy", "models"], "there is no command 'verfy'. Did you mean 'verify'? There are: init, try, verify"),
+        (["serve"], "there is no command 'serve'. There are: init, try, verify, digests"),
     ],
 )
 def test_an_unknown_command_is_answered_with_those_that_exist(

@@ -1,0 +1,83 @@
+"""The command line of `triptych try`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from triptych.contract import Contract, ContractError, load_contract
+from triptych.contract.reading.files import cause
+from triptych.contract.verification.model_folder import ModelFolder, read_model_folder
+from triptych.contract.verification.tree import CONTRACT
+from triptych.contract.verification.triton_config import ConfigError
+from triptych.errors import TriptychError
+from triptych_cli.arguments import command_parser, whole_number
+from triptych_cli.try_model.onnx_session import NoRuntime, predict_by
+from triptych_cli.try_model.request import WrongData, request_of
+from triptych_cli.try_model.show import lines_of, write_pictures
+from triptych_cli.try_model.trace import trace
+
+DESCRIPTION = """\
+Run one request through the steps of a contract and the model, without any server, and show the values after every
+step. The model runs by ONNX Runtime. Without data it is the first example of the contract, or a made-up row.
+"""
+EXAMPLES = """\
+examples:
+  triptych try model-repository/digits_de image=eight.png top_k=2
+  triptych try model-repository/digits_de image=eight.png --pictures /tmp/steps
+  triptych try model-repository/churn 'age=[[41], [27]]' 'city=["Bonn", "Ulm"]'
+  triptych try model-repository/churn request.json      {"inputs": {"age": [[41]]}, "parameters": {}}
+
+exit status: 0, 1 if the request or the model fails, 2 for a wrong call
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Try a model. Returns 0, or 1 with the reason on standard error."""
+    given = command_line().parse_args(arguments)
+    try:
+        model = read_model_folder(given.model, given.model.parent)
+        version = given.version or max(model.versions, default=1)
+        _try(given, model, version)
+    except (TriptychError, WrongData, NoRuntime, ConfigError) as error:
+        print(error, file=sys.stderr)
+    except ContractError as error:
+        print("\n".join(error.lines), file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename or given.model}: {cause(error)}", file=sys.stderr)
+    except Exception as error:  # of a step, or of ONNX Runtime
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    else:
+        return 0
+    return 1
+
+
+def command_line() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser("try", DESCRIPTION, EXAMPLES)
+    parser.add_argument("model", type=Path, metavar="MODEL", help="the model's folder")
+    parser.add_argument(
+        "data", nargs="*", metavar="DATA", help="NAME=VALUE for inputs and parameters, or one JSON file"
+    )
+    parser.add_argument("--version", type=whole_number(1, "a version"), help="(the highest)")
+    parser.add_argument("--pictures", type=Path, metavar="DIR", help="write the pictures after each step there")
+    parser.add_argument("--no-model", action="store_true", help="stop before the model")
+    return parser
+
+
+def _try(given: argparse.Namespace, model: ModelFolder, version: int) -> None:
+    folder = model.path / str(version)
+    contract: Contract = load_contract(folder / CONTRACT)
+    request = request_of(contract, given.data)
+    print(f"{model.name}, version {version}, {request.source}")
+    if given.pictures:
+        given.pictures.mkdir(parents=True, exist_ok=True)
+    last = ""
+    predict = None if given.no_model else predict_by(model.config, folder)
+    for number, moment in enumerate(trace(contract, request, predict)):
+        print("\n".join(lines_of(moment, last)))
+        last = moment.part
+        if given.pictures:
+            write_pictures(moment, given.pictures, number)

@@ -1,0 +1,97 @@
+"""The request that is tried: from the command line, a file, an example of the contract, or made up."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.contract import Contract, Scalar
+from triptych.contract.schema.examples import arrays_of
+from triptych.contract.verification.trial import made_up_inputs
+from triptych.datatypes import Array
+
+
+class WrongData(ValueError):
+    """The data of a request cannot be read; the text says what is wanted."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Inputs and parameters as a caller would send them, and where they came from."""
+
+    inputs: Mapping[str, Array]
+    parameters: Mapping[str, Scalar]
+    source: str
+
+
+def request_of(contract: Contract, words: Sequence[str]) -> Request:
+    """The request of `NAME=VALUE` words, or of one JSON file. Without words an example, or one made-up row.
+
+    Raises `WrongData` and `OSError`.
+    """
+    try:
+        if not words:
+            return _without_data(contract)
+        if len(words) == 1 and "=" not in words[0]:
+            return _of_document(contract, _json(Path(words[0]).read_text(encoding="utf-8"), words[0]), words[0])
+        return _of_words(contract, words)
+    except ValueError as error:
+        raise error if isinstance(error, WrongData) else WrongData(str(error)) from None
+
+
+def _without_data(contract: Contract) -> Request:
+    if not contract.examples:
+        return Request(made_up_inputs(contract, 1), {}, "a made-up row")
+    example = contract.examples[0]
+    inputs = arrays_of(contract.inputs, example.inputs)
+    return Request(inputs, example.parameters, f"the example '{example.name}' of the contract")
+
+
+def _of_document(contract: Contract, document: Any, source: str) -> Request:
+    if not isinstance(document, dict) or not isinstance(document.get("inputs"), dict):
+        raise WrongData(f'{source}: want {{"inputs": {{NAME: [rows]}}, "parameters": {{...}}}}')
+    return Request(arrays_of(contract.inputs, document["inputs"]), document.get("parameters") or {}, source)
+
+
+def _of_words(contract: Contract, words: Sequence[str]) -> Request:
+    inputs: dict[str, list[Any]] = {}
+    parameters: dict[str, Scalar] = {}
+    specs = {spec.name: spec for spec in contract.inputs}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign:
+            raise WrongData(f"want NAME=VALUE, or one JSON file alone, got '{word}'")
+        if name in specs:
+            inputs.setdefault(name, []).extend(_rows(specs[name].datatype, value))
+        elif name in {spec.name for spec in contract.parameters}:
+            parameters[name] = _json(value, word)
+        else:
+            known = ", ".join([*specs, *(spec.name for spec in contract.parameters)])
+            raise WrongData(f"'{name}' is no input or parameter of the contract; there are: {known}")
+    return Request(arrays_of(contract.inputs, inputs), parameters, "the command line")
+
+
+def _rows(datatype: str, value: str) -> list[Any]:
+    """The rows of a value: JSON, or for BYTES a file or the text itself."""
+    if datatype == "BYTES":
+        if value.startswith("["):
+            return list(_json(value, value))
+        path = Path(value)
+        return [_bytes(path.read_bytes())] if path.is_file() else [value]
+    rows = _json(value, value)
+    return rows if isinstance(rows, list) else [rows]
+
+
+def _bytes(data: bytes) -> Any:
+    return {"base64": base64.b64encode(data).decode()}
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise WrongData(f"{where}: want JSON: {error}") from None

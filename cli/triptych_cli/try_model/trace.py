@@ -1,0 +1,58 @@
+"""The values after each step of a request, and the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from triptych.contract import Contract, Environment, Plan, Step
+from triptych.contract.steps.pictures import Pictures
+from triptych.datatypes import Array
+from triptych_cli.try_model.request import Request
+
+Predict = Callable[[Mapping[str, Array]], Mapping[str, Array]]  # from the model's inputs to its outputs
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The values that one step wrote. `values` are arrays, or lists of pictures of different sizes."""
+
+    part: str
+    step: str
+    values: Mapping[str, Any]
+
+
+def trace(contract: Contract, request: Request, predict: Predict | None) -> Iterator[Moment]:
+    """The values of a request step by step; without `predict` up to the inputs of the model.
+
+    Raises the errors of the steps and of the checks of the plan.
+    """
+    plan = Plan(contract)
+    rows = plan.check_inputs(request.inputs)
+    parameters = plan.check_parameters(request.parameters)
+    yield Moment("request", "", request.inputs)
+    env = Environment(request.inputs, rows, {})
+    yield from _steps("preprocess", contract.preprocess, contract, env)
+    inputs = {spec.name: env[spec.name] for spec in contract.model.inputs}
+    plan.preprocess(request.inputs)  # the check of the model's inputs
+    if predict is None:
+        return
+    outputs = predict(inputs)
+    plan.check_model_outputs(outputs, rows)
+    yield Moment("model", "", outputs)
+    env = Environment({name: outputs[name] for name in plan.model_outputs}, rows, parameters)
+    yield from _steps("postprocess", contract.postprocess, contract, env)
+    yield Moment("answer", "", plan.postprocess(outputs, parameters))
+
+
+def _steps(part: str, steps: Sequence[Step], contract: Contract, env: Environment) -> Iterator[Moment]:
+    for number, step in enumerate(steps):
+        with np.errstate(all="ignore"):
+            step.compile(contract.scope)(env)
+        for name in step.writes():
+            if isinstance(env.get(name), Pictures):
+                env[name] = list(env[name])
+        yield Moment(part, f"{number} {step.op}", {name: env[name] for name in step.writes() if name in env})

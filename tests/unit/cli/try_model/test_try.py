@@ -1,0 +1,107 @@
+"""`triptych try`: every value of a request on its way through steps and model, without a server."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from local.environments import ROOT
+from tests import onnx_files as onnx
+from tests.model_folders import publish
+from triptych_cli.__main__ import main
+from triptych_cli.try_model.show import summary
+
+DIGITS = str(ROOT / "model-repository/digits_de")
+EIGHT = str(ROOT / "examples/data/eight_board.png")
+
+
+def test_every_step_and_the_answer_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["try", DIGITS, f"image={EIGHT}", "top_k=2"]) == 0
+    printed = capsys.readouterr().out
+    parts = [line for line in printed.splitlines()[1:] if not line.startswith(" ")]
+    assert parts == ["request", "preprocess", "model", "postprocess", "answer"]
+    assert "3 resize           picture          UINT8[1,32,32,3]" in printed
+    assert "'acht', " in printed.partition("answer")[2]
+
+
+def test_the_pictures_after_each_step_are_files(tmp_path: Path) -> None:
+    assert main(["try", DIGITS, f"image={EIGHT}", "--pictures", str(tmp_path), "--no-model"]) == 0
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names[0] == "01_decode_image_picture_0.png"
+    assert names[-1] == "04_resize_picture_0.png"
+    decoded, original = (cv2.imread(str(file)) for file in (tmp_path / names[0], Path(EIGHT)))
+    np.testing.assert_array_equal(decoded, original)
+
+
+def test_without_data_it_is_a_made_up_row_or_an_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = publish(tmp_path, "sales_de")
+    assert main(["try", str(tmp_path / "sales_de")]) == 0
+    assert "a made-up row" in capsys.readouterr().out
+    with (folder / "contract.yaml").open("a") as contract:
+        contract.write("examples: [{name: ones, inputs: {x: [[1, 1]]}, outputs: {y: [[2, 2]]}}]\n")
+    assert main(["try", str(tmp_path / "sales_de")]) == 0
+    printed = capsys.readouterr().out
+    assert "the example 'ones' of the contract" in printed
+    assert "FP32[1,2]  2 to 2  [2, 2]" in printed.partition("answer")[2]
+
+
+def test_a_request_can_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish(tmp_path, "sales_de")
+    (tmp_path / "request.json").write_text(json.dumps({"inputs": {"x": [[1, 2], [3, 4]]}}))
+    assert main(["try", str(tmp_path / "sales_de"), str(tmp_path / "request.json")]) == 0
+    assert "[3, 3, 7, 7]" in capsys.readouterr().out.partition("answer")[2]
+
+
+def test_text_reaches_the_model_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.onnx").write_bytes(onnx.text_identity())
+    models = str(tmp_path / "models")
+    assert main(["init", str(tmp_path / "text.onnx"), "--family", "words", "--repository", models]) == 0
+    assert main(["try", f"{models}/words", 'x=[["Grün"], [""]]']) == 0
+    assert "'Grün', ''" in capsys.readouterr().out.partition("answer")[2]
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (["x=[[1]]"], "'x': want FP32[n,2], got a list of shape [1, 1]"),
+        (["x=[[1, 2"], "[[1, 2: want JSON: "),
+        (["z=1"], "'z' is no input or parameter of the contract; there are: x"),
+        (["x=[[1, 2]]", "word"], "want NAME=VALUE, or one JSON file alone, got 'word'"),
+        (["missing.json"], "missing.json: No such file"),
+        (["x=[[NaN, 2]]"], "input 'x': want finite values, got row 0: nan"),
+    ],
+)
+def test_wrong_data_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], data: list[str], fault: str) -> None:
+    publish(tmp_path, "sales_de")
+    assert main(["try", str(tmp_path / "sales_de"), *data]) == 1
+    assert fault in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_run_here_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = publish(tmp_path, "sales_de")
+    (folder / "model.onnx").write_bytes(onnx.unloadable(onnx.linear()))
+    assert main(["try", str(tmp_path / "sales_de")]) == 1
+    assert "NoSuch" in capsys.readouterr().err
+    config = tmp_path / "sales_de/config.pbtxt"
+    config.write_text(config.read_text().replace("onnxruntime", "tensorrt"))
+    assert main(["try", str(tmp_path / "sales_de")]) == 1
+    assert "only models of the backend onnxruntime run here, not 'tensorrt'" in capsys.readouterr().err
+    assert main(["try", str(tmp_path / "sales_de"), "--no-model"]) == 0
+    assert main(["try", str(tmp_path / "nothing")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.zeros((2, 0), np.float32), "FP32[2,0]"),
+        (np.array([[True, False]]), "BOOL[1,2]  [True, False]"),
+        (np.arange(9), "INT64[9]  0 to 8  [0, 1, 2, 3, 4, 5, ...]"),
+        ([np.zeros((4, 6, 3), np.uint8)], "1 pictures: 6x4 uint8"),
+    ],
+)
+def test_a_value_is_a_line(value: object, text: str) -> None:
+    assert summary(value) == text
