@@ -194,7 +194,7 @@ def _folders(count: int) -> list[ScannedModel]:
         replace(
             original,
             name=f"{original.name}_{number}",
-            versions={1: replace(version, contract=version.contract.model_copy(update={"route": f"R{number}"}))},
+            versions={1: replace(version, identity=version.identity._replace(route=f"R{number}"))},
         )
         for number in range(count)
     ]
@@ -256,7 +256,7 @@ def _document(model: str, pin: bool) -> Document:
     name = model.replace("_", "-")
     spec = {"model": model, "traffic": [{"version": 1, "percent": 100}], "placement": {"pin": pin}}
     content = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": {"name": name}, "spec": spec}
-    return Document(DocumentSource(f"servedmodel/models/{name}"), ServedModel.model_validate(content))
+    return Document.of(DocumentSource(f"servedmodel/models/{name}"), ServedModel.model_validate(content))
 
 
 def _tell(given: argparse.Namespace, figures: dict[str, Any], report: Report) -> None:

@@ -48,9 +48,12 @@ class ApiServer:
         for watcher in self._watchers:
             watcher.put_nowait(error)
 
-    async def list(self, kind: Kind) -> tuple[list[Json], str]:
+    async def pages(self, kind: Kind) -> AsyncGenerator[tuple[list[Json], str], None]:
+        """All objects, by pages of two."""
         self._pass("list")
-        return copy.deepcopy(list(self.objects[kind.plural].values())), str(self.revision)
+        objects, revision = copy.deepcopy(list(self.objects[kind.plural].values())), str(self.revision)
+        for start in range(0, max(1, len(objects)), 2):
+            yield objects[start : start + 2], revision
 
     async def watch(self, kind: Kind, revision: str) -> AsyncGenerator[tuple[str, Json], None]:
         self._pass("watch")

@@ -40,8 +40,8 @@ class DocumentTarget:
         for item in read_documents(self._path):
             if isinstance(item, DocumentFault):
                 raise TargetError(item.text)
-            if item.served.spec.model == self._model:
-                return {str(share.version): share.percent for share in item.served.spec.traffic}
+            if item.model == self._model:
+                return {str(version): percent for version, percent in item.traffic.items()}
         raise TargetError(f"{self._path} has no document about '{self._model}' any more")
 
     def write(self, traffic: TrafficSplit) -> None:
@@ -158,7 +158,7 @@ def _find(folder: Path, model: str) -> Path:
         for item in read_documents(path):
             if isinstance(item, DocumentFault):
                 faults += [item.text] if item.model in ("", model) else []
-            elif item.served.spec.model == model:
+            elif item.model == model:
                 found.append(path)
     if len(found) == 1:
         return found[0]

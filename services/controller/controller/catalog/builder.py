@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 from controller.catalog.digests import are_comparable, refusal
 from controller.catalog.entities import Catalog, DocumentResult, Model, Reason, ScannedModel, Version
-from controller.catalog.served_model import Document, DocumentFault, DocumentSource, PlacementSpec, TrafficShare
+from controller.catalog.served_model import (
+    NO_SHARES,
+    Document,
+    DocumentFault,
+    DocumentSource,
+    PlacementSpec,
+    shared_shares,
+)
 from triptych.contract.reading.files import printable
 from triptych.contract.verification.families import FamilyCheck, Fault, ModelIdentities, check_families
 from triptych.contract.verification.tree import CONTRACT
@@ -90,6 +97,7 @@ class _Declaration:
 
 
 _UNDECLARED = DocumentSource("")
+_NO_PLACEMENT = PlacementSpec()
 
 
 class _Candidate(NamedTuple):
@@ -145,13 +153,12 @@ class _CatalogBuilder:
                 self._problems[where].append((Reason.INVALID, item.text.removeprefix(f"{where}: ")))
                 declarations[where] = _Declaration(item.source, item.model, None)
                 continue
-            metadata = item.served.metadata
-            first = names.setdefault((metadata.namespace, metadata.name), item.source)
+            first = names.setdefault((item.namespace, item.name), item.source)
             document = item if first is item.source else None
             if document is None:
-                text = f"a second document for name '{metadata.name}'; {first.where} is one"
+                text = f"a second document for name '{item.name}'; {first.where} is one"
                 self._problem(item.source, Reason.INVALID, text)
-            declarations[where] = _Declaration(item.source, item.served.spec.model, document)
+            declarations[where] = _Declaration(item.source, item.model, document)
         return list(declarations.values())
 
     def _owners(self, declarations: Iterable[_Declaration]) -> dict[str, _Declaration]:
@@ -206,7 +213,7 @@ class _CatalogBuilder:
         self._invalid.update(self._check.faults)
         for folder in folders:
             name = folder.name
-            versions = {n: folder.versions[n] for n in folder.identities if (name, n) not in self._check.faults}
+            versions = _without(folder.versions, {n for n in folder.versions if (name, n) in self._check.faults})
             if text := self._check.faults.get((name, None)):
                 if name in owners:
                     self._problem(owners[name].source, Reason.ROUTE_TAKEN, text)
@@ -220,7 +227,7 @@ class _CatalogBuilder:
         return ModelIdentities(
             folder.name,
             folder.identities,
-            removed=folder.removed_versions,
+            removed={number for number, version in folder.versions.items() if version.removed},
             held=(known.family, known.route) if known else None,
             preferred=bool(declaration and declaration.source.traffic),
         )
@@ -243,7 +250,7 @@ class _CatalogBuilder:
         self._document_warnings[source.where].append(f"{source.where}: {text}")
 
     def _document_result(self, declaration: _Declaration) -> DocumentResult:
-        asked = declaration.document.served.spec.shares if declaration.document else {}
+        asked = declaration.document.traffic if declaration.document else NO_SHARES
         problems = sorted(self._problems.get(declaration.source.where, ()), key=lambda problem: _SEVERITY[problem[0]])
         return DocumentResult(declaration.source, declaration.model, asked, tuple(problems))
 
@@ -264,9 +271,9 @@ class _CatalogBuilder:
         if not self._serve_undeclared:
             self._invalid[name, None] = "no ServedModel document"
         elif last := self._traffic_with_fault(candidate):
-            return self._model(candidate, last, PlacementSpec())
+            return self._model(candidate, last, _NO_PLACEMENT)
         elif present := [number for number, version in candidate.versions.items() if not version.removed]:
-            return self._model(candidate, {max(present): 100}, PlacementSpec())
+            return self._model(candidate, shared_shares([(max(present), 100)]), _NO_PLACEMENT)
         elif not candidate.folder.removed:
             self._invalid[name, None] = candidate.folder.problem or "no valid version"
         return None
@@ -280,20 +287,18 @@ class _CatalogBuilder:
 
     def _declared(self, candidate: _Candidate, declaration: _Declaration, document: Document) -> Model | None:
         """A model with a valid document serves the traffic of the document if its versions exist."""
-        name, spec = candidate.folder.name, document.served.spec
-        missing = [
-            share.version for share in spec.traffic if not self._may_have_traffic(candidate, share.version, declaration)
-        ]
+        name, traffic, placement = candidate.folder.name, document.traffic, document.placement
+        missing = [number for number in traffic if not self._may_have_traffic(candidate, number, declaration)]
         if not missing:
-            self._warn_of_removed(candidate, declaration, spec.shares)
-            return self._model(candidate, spec.shares, spec.placement, declaration)
+            self._warn_of_removed(candidate, declaration, traffic)
+            return self._model(candidate, traffic, placement, declaration)
         for number in sorted(missing):
             self._problem(declaration.source, *self._version_problem(candidate, number))
         if last := self._last_good(candidate, declaration):
             return last
         usable = {number: version for number, version in candidate.versions.items() if not version.removed}
-        if left := _remaining_shares(spec.traffic, usable):
-            return self._model(candidate, left, spec.placement, declaration)
+        if left := _remaining_shares(traffic, usable):
+            return self._model(candidate, left, placement, declaration)
         self._invalid[name, None] = "no version in its traffic is valid"
         return None
 
@@ -336,11 +341,7 @@ class _CatalogBuilder:
             return None
         self._warn_of_removed(candidate, declaration, traffic)
         placement = (
-            known.placement
-            if known
-            else declaration.document.served.spec.placement
-            if declaration.document
-            else PlacementSpec()
+            known.placement if known else declaration.document.placement if declaration.document else _NO_PLACEMENT
         )
         return self._model(candidate, traffic, placement, declaration)
 
@@ -352,18 +353,31 @@ class _CatalogBuilder:
         declaration: _Declaration | None = None,
     ) -> Model:
         """The served model. A removed version is kept while it is in traffic or has a fault."""
-        name, config = candidate.folder.name, candidate.folder.config
+        name, encoded_config = candidate.folder.name, candidate.folder.encoded_config
         kept = {*traffic, *self._versions_in_traffic(name)}
-        versions = {n: each for n, each in candidate.versions.items() if not each.removed or each.fault or n in kept}
+        gone = {n for n, each in candidate.versions.items() if each.removed and not each.fault and n not in kept}
         source = declaration.source if declaration else _UNDECLARED
         return Model(
-            name, candidate.family, candidate.route, config, versions, traffic, placement, source.where, source.traffic
+            name,
+            candidate.family,
+            candidate.route,
+            encoded_config,
+            _without(candidate.versions, gone),
+            traffic,
+            placement,
+            source.where,
+            source.traffic,
         )
 
 
-def _remaining_shares(traffic: tuple[TrafficShare, ...], versions: Mapping[int, Version]) -> dict[int, int]:
+def _without(versions: Mapping[int, Version], dropped: Collection[int]) -> Mapping[int, Version]:
+    """The versions without some; the same object if none is dropped."""
+    return {number: each for number, each in versions.items() if number not in dropped} if dropped else versions
+
+
+def _remaining_shares(traffic: Mapping[int, int], versions: Mapping[int, Version]) -> dict[int, int]:
     """Shares of the existing versions; the largest one gets those of the others. Empty if none exists."""
-    left = {share.version: share.percent for share in traffic if share.version in versions}
+    left = {number: percent for number, percent in traffic.items() if number in versions}
     if not any(left.values()):
         return {}
     largest = max(left, key=lambda version: (left[version], version))

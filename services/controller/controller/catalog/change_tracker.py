@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from controller.catalog.fingerprints import Fingerprint, newest_s
+from controller.catalog.fingerprints import Fingerprint
 
 
 class ChangeTracker:
@@ -36,4 +36,4 @@ class ChangeTracker:
 
 def is_young(fingerprint: Fingerprint, young_s: float) -> bool:
     """Whether a file was written within the last `young_s` seconds."""
-    return young_s > 0 and newest_s(fingerprint) > time.time() - young_s
+    return young_s > 0 and fingerprint.newest_s > time.time() - young_s

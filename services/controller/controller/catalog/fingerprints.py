@@ -1,24 +1,41 @@
 """Fingerprints of model folders and of documents by size, time and inode: if one changes, its entry is read again.
 
-The fingerprint of an entry that cannot be listed is the sentence of its fault.
+The fingerprint of an entry that cannot be listed is that of the sentence of its fault.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from triptych.contract.reading.files import cause, kind_fault, printable, resolved
 from triptych.contract.verification.model_folder import listing_fault, model_folders
 from triptych.contract.verification.tree import VERSION, Stamp, tree_of
 
 Part = tuple[str, Stamp]  # a file and its stamp, or the sentence of a fault
-Fingerprint = tuple[Part, ...]
 
 _YAML = (".yaml", ".yml")
 _NOTHING: Stamp = (0, 0, 0, 0)
+
+
+class Fingerprint(NamedTuple):
+    """A digest of all parts of an entry, the size of its files, and the time of the last write (seconds since 1970)."""
+
+    digest: bytes
+    total_bytes: int
+    newest_s: float
+
+    @classmethod
+    def of(cls, parts: Iterable[Part]) -> Fingerprint:
+        found = sorted(parts)
+        stamps = [stamp for _, stamp in found]
+        digest = hashlib.blake2b(repr(found).encode(), digest_size=16).digest()
+        newest_ns = max((max(stamp[1], stamp[2]) for stamp in stamps), default=0)
+        return cls(digest, sum(stamp[0] for stamp in stamps), newest_ns / 1e9)
 
 
 @dataclass(frozen=True)
@@ -30,17 +47,7 @@ class FolderListing:
 
     def add_fault(self, name: str, text: str) -> None:
         self.faults[name] = text
-        self.fingerprints[name] = ((text, _NOTHING),)
-
-
-def total_bytes(found: Fingerprint) -> int:
-    """Size of all files of an entry."""
-    return sum(stamp[0] for _, stamp in found)
-
-
-def newest_s(found: Fingerprint) -> float:
-    """Time of the last write, in seconds since 1970; 0 without a file."""
-    return max((max(stamp[1], stamp[2]) for _, stamp in found), default=0) / 1e9
+        self.fingerprints[name] = Fingerprint.of([(text, _NOTHING)])
 
 
 def list_models(root: Path, max_files: int) -> FolderListing:
@@ -50,7 +57,7 @@ def list_models(root: Path, max_files: int) -> FolderListing:
     for entry, fault in model_folders(root):
         if not fault:
             try:
-                found.fingerprints[entry.name] = tuple(sorted(_model(entry.path, within, max_files)))
+                found.fingerprints[entry.name] = Fingerprint.of(_model(entry.path, within, max_files))
             except OSError as error:
                 fault = listing_fault(entry, error)
         if fault:
@@ -69,7 +76,7 @@ def list_documents(root: Path) -> FolderListing:
             try:
                 part = _part(entry)
                 if name == entry.name:
-                    found.fingerprints[name] = (part,)
+                    found.fingerprints[name] = Fingerprint.of([part])
                 else:
                     found.add_fault(name, "the name of a file of documents is printable UTF-8; rename the file")
             except FileNotFoundError:

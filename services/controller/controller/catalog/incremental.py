@@ -145,18 +145,21 @@ class ClaimIndex:
     """The models and documents that have each claim."""
 
     def __init__(self) -> None:
-        self._holders: defaultdict[Claim, list[Item]] = defaultdict(list)
+        self._holders: dict[Claim, tuple[Item, ...]] = {}  # mostly one, and a tuple is half of a list
 
     def replace(self, removed: Iterable[Item], added: Iterable[Item]) -> None:
         """Drop and add models and documents."""
         gone = {id(item): item for item in removed}
         for claim in {claim for item in gone.values() for claim in _claims(item)}:
-            left = [item for item in self._holders.pop(claim) if id(item) not in gone]
+            left = tuple(item for item in self._holders.pop(claim) if id(item) not in gone)
             if left:
                 self._holders[claim] = left
+        new: defaultdict[Claim, list[Item]] = defaultdict(list)
         for item in added:
             for claim in _claims(item):
-                self._holders[claim].append(item)
+                new[claim].append(item)
+        for claim, items in new.items():
+            self._holders[claim] = (*self._holders.get(claim, ()), *items)
 
     def component(self, claims: Iterable[Claim]) -> Collection[int]:
         """The ids of all items that are connected with these claims."""
@@ -177,16 +180,13 @@ def _claims(item: Item) -> Iterator[Claim]:
     """The claims of an item. Two items without a common claim do not influence each other."""
     if isinstance(item, ScannedModel):
         yield "model", item.name
-        yield from {("route", version.family, version.route) for version in item.identities.values()}
+        yield from {("route", *version.identity[:2]) for version in item.versions.values()}
         return
     yield "document", item.source.where
-    if isinstance(item, DocumentFault):
-        model = item.model
-    else:
-        metadata, model = item.served.metadata, item.served.spec.model
-        yield "name", metadata.namespace, metadata.name
-    if model:
-        yield "model", model
+    if isinstance(item, Document):
+        yield "name", item.namespace, item.name
+    if item.model:
+        yield "model", item.model
 
 
 def _is_kept_for_traffic(model: Model) -> bool:

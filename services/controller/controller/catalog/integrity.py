@@ -33,7 +33,7 @@ class IntegrityChecker:
 
     def __init__(self, models: Path, digest_of: DigestFunction = sha256_digest, max_files: int = MAX_FILES) -> None:
         self._models, self._digest_of, self._max_files = models, digest_of, max_files
-        self._known: dict[Key, dict[str, tuple[File, str]]] = {}
+        self._known: dict[Key, tuple[list[File], FileDigests]] = {}  # as last computed
         self._published: dict[Key, FileDigests] = {}
         self._before_load: dict[Key, FileDigests] = {}
         self._loaded: set[Key] = set()
@@ -44,20 +44,23 @@ class IntegrityChecker:
         """The digest of each file of a version. Raises `UnreadableFiles` and `FileChanging`."""
         key, folder = (model, number), self._models / model / str(number)
         found = version_tree(folder, self._models, self._max_files)
-        known = self._known.get(key, {})
-        now = {}
-        for file in found.files:
-            before = known.get(file.path)
-            try:
-                digest = before[1] if before and before[0] == file else self._digest_of(f"{folder}/{file.path}", file)
-            except OSError as error:
-                raise UnreadableFiles([f"{folder}/{file.path}: cannot be read: {cause(error)}"]) from None
-            now[file.path] = (file, digest)
-        if now != known and version_tree(folder, self._models, self._max_files).files != found.files:
+        files, digests = self._known.get(key, ([], {}))
+        if files == found.files:
+            return digests
+        known = {file: digests[file.path] for file in files}
+        digests = {file.path: known.get(file) or self._digest(folder, file) for file in found.files}
+        if version_tree(folder, self._models, self._max_files).files != found.files:
             raise FileChanging
         with self._lock:
-            self._known[key] = now
-        return {path: digest for path, (_, digest) in now.items()}
+            self._known[key] = found.files, digests
+        return digests
+
+    def _digest(self, folder: Path, file: File) -> str:
+        """Raises `UnreadableFiles`."""
+        try:
+            return self._digest_of(f"{folder}/{file.path}", file)
+        except OSError as error:
+            raise UnreadableFiles([f"{folder}/{file.path}: cannot be read: {cause(error)}"]) from None
 
     def record(self, key: Key, files: FileDigests) -> None:
         """Record the digests of a published version."""

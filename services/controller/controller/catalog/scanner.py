@@ -17,19 +17,17 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from google.protobuf.message import Message
-from tritonclient.grpc import model_config_pb2 as mc
-
 from controller.catalog.change_tracker import ChangeTracker, is_young
 from controller.catalog.digests import difference, refusal
 from controller.catalog.entities import ScannedModel, Version
-from controller.catalog.fingerprints import FolderListing, list_documents, list_models, total_bytes
+from controller.catalog.fingerprints import FolderListing, list_documents, list_models
 from controller.catalog.integrity import DigestFunction, FileChanging, IntegrityChecker, sha256_digest
 from controller.catalog.served_model import MAX_BYTES as MAX_DOCUMENT_BYTES
 from controller.catalog.served_model import Document, DocumentFault, DocumentSource, read_documents
 from triptych.contract import ContractError
 from triptych.contract.reading.files import cause
 from triptych.contract.reading.loader import LocatedContract
+from triptych.contract.verification.families import VersionIdentity
 from triptych.contract.verification.model_folder import NO_VERSION, ModelFolder, read_model_folder
 from triptych.contract.verification.tree import CONTRACT, UnreadableFiles
 from triptych.contract.verification.triton_config import ConfigError
@@ -123,7 +121,7 @@ class Scanner:
     ) -> Iterator[str]:
         """The smallest entries first. Entries for which no time is left are read in the next scan."""
         start = time.monotonic()
-        ordered = sorted(names, key=lambda name: total_bytes(listed.fingerprints[name]))
+        ordered = sorted(names, key=lambda name: listed.fingerprints[name].total_bytes)
         for at, name in enumerate(ordered):
             if settle and at and time.monotonic() - start > SCAN_S:
                 self.more = True
@@ -160,7 +158,7 @@ class Scanner:
             return self._read(self._models / name, with_digests)
         except FileChanging:
             self._folders.forget(name)
-            return self._read_folders.get(name) or ScannedModel(name, mc.ModelConfig(), {}, problem="is being written")
+            return self._read_folders.get(name) or ScannedModel(name, b"", {}, problem="is being written")
         except Exception as error:
             log.exception("internal error", extra={"model": name})
             return self._unreadable(name, f"cannot be read: {type(error).__name__}")
@@ -188,7 +186,8 @@ class Scanner:
                 invalid[number] = f"{path / str(number)}: {version.fault}"
             warnings += [warning] if warning else []
         problem = "" if model.versions else f"{path}: {NO_VERSION}"
-        return ScannedModel(path.name, _copy(model.config), versions, invalid, problem, tuple(warnings))
+        encoded_config = model.config.SerializeToString(deterministic=True)
+        return ScannedModel(path.name, encoded_config, versions, invalid, problem, tuple(warnings))
 
     def _publish(self, model: str, version: Version) -> Version:
         """Record a version that is not removed as published; later scans compare with it."""
@@ -209,7 +208,7 @@ class Scanner:
         known = self._read_folders.get(model)
         versions = {number: replace(version, removed=True) for number, version in self._published[model].items()}
         invalid = dict.fromkeys(versions, problem) if problem else {}
-        return ScannedModel(model, known.config if known else mc.ModelConfig(), versions, invalid, problem)
+        return ScannedModel(model, known.encoded_config if known else b"", versions, invalid, problem)
 
     def _version(self, model: ModelFolder, number: int, with_digests: bool) -> tuple[Version, str]:
         """A valid version and a warning about it, or ''. Raises `ContractError` and `FileChanging`."""
@@ -232,7 +231,7 @@ class Scanner:
         files = self.integrity.file_digests(model.name, number) if with_digests or contract.files else None
         return Version(
             number,
-            contract,
+            VersionIdentity.of(contract),
             canonical,
             hashlib.sha256(canonical).hexdigest(),
             file_bytes=valid.tree.total_bytes(),
@@ -243,14 +242,15 @@ class Scanner:
     def _known_version(self, model: ModelFolder, published: Version, with_digests: bool) -> tuple[Version, str]:
         """A published version keeps its contract and its files; with other files it is not loaded again."""
         number = published.number
-        wanted = with_digests or published.contract.files
+        contract = published.contract
+        wanted = with_digests or contract.files
         files = self.integrity.file_digests(model.name, number) if wanted else None
         changed = difference(published.files or {}, files) if files is not None else ""
         if changed and not self.integrity.may_be_replaced(model.name, number):
             if missing := missing_model_file(model, number):
                 raise ContractError(missing)
             return replace(published, removed=True, fault=refusal(number, changed)), ""
-        valid = validate_version(model, number, self._model_names, self._options.validation, published.contract)
+        valid = validate_version(model, number, self._model_names, self._options.validation, contract)
         if changed:
             published = replace(published, files=files, file_bytes=valid.tree.total_bytes())
         return published, _contract_warning(model.path / str(number) / CONTRACT, published, valid.located)
@@ -263,9 +263,3 @@ def _contract_warning(path: Path, published: Version, located: LocatedContract |
     if located.contract.canonical_json() == published.canonical:
         return ""
     return f"{path}: a published contract never changes, what was published stays in force; make a new version"
-
-
-def _copy(message: Message) -> mc.ModelConfig:
-    config = mc.ModelConfig()
-    config.CopyFrom(message)
-    return config

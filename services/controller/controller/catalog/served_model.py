@@ -6,12 +6,12 @@ shows them, and the API server checks them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.config import JsonDict
@@ -25,6 +25,9 @@ MAX_BYTES = 64 << 10  # of one file: 300 documents, and at most 4 s to read it
 MAX_FAULTS = 50  # of one document, and of one file before the rest is skipped
 MAX_VERSIONS = 32
 MAX_FAULT = 500  # characters of one fault: a document may hold any text
+SHARED = 4096  # different traffic splits and placements that documents share
+
+NO_SHARES: Final[Mapping[int, int]] = {}
 
 Location = tuple[int | str, ...]  # keys and indexes of a part of a document
 
@@ -170,11 +173,6 @@ class Spec(_Closed):
             raise ValueError(f"percents must sum to 100, got {total}")
         return traffic
 
-    @property
-    def shares(self) -> dict[int, int]:
-        """Percent by version."""
-        return {share.version: share.percent for share in self.traffic}
-
 
 class ServedModel(_Closed):
     """A model of the model repository as it is served: the traffic split over its versions, and its placement."""
@@ -192,7 +190,7 @@ class RecordedDigests(NamedTuple):
     contract: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class DocumentSource:
     """The source of a document. `where` is `file:line`, or `servedmodel/namespace/name` in Kubernetes.
 
@@ -203,19 +201,50 @@ class DocumentSource:
     where: str
     generation: int = 0
     created: str = ""
-    traffic: Mapping[int, int] = field(default_factory=dict)
-    recorded_digests: Mapping[int, RecordedDigests] = field(default_factory=dict)
+    traffic: Mapping[int, int] = field(default_factory=lambda: NO_SHARES)
+    recorded_digests: Mapping[int, RecordedDigests] = field(default_factory=lambda: _NO_DIGESTS)
 
 
-@dataclass(frozen=True)
+_NO_DIGESTS: Final[Mapping[int, RecordedDigests]] = {}
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
-    """A valid ServedModel and its source."""
+    """The values of a valid ServedModel, and its source. `traffic` is percent by version.
+
+    Equal traffic and equal placements are one object: with 100,000 documents the parsed ServedModels take 250 MiB.
+    """
 
     source: DocumentSource
-    served: ServedModel
+    namespace: str
+    name: str
+    model: str
+    traffic: Mapping[int, int]
+    placement: PlacementSpec
+
+    @classmethod
+    def of(cls, source: DocumentSource, served: ServedModel) -> Document:
+        metadata, spec = served.metadata, served.spec
+        traffic = shared_shares((share.version, share.percent) for share in spec.traffic)
+        return cls(source, metadata.namespace, metadata.name, spec.model, traffic, _shared_placement(spec.placement))
 
 
-@dataclass(frozen=True)
+def shared_shares(shares: Iterable[tuple[int, int]]) -> Mapping[int, int]:
+    """Percent by version; equal ones are the same object."""
+    return _shared_shares(tuple(shares))
+
+
+@lru_cache(SHARED)
+def _shared_shares(shares: tuple[tuple[int, int], ...]) -> Mapping[int, int]:
+    return dict(shares)
+
+
+@lru_cache(SHARED)
+def _shared_placement(placement: PlacementSpec) -> PlacementSpec:
+    return placement
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentFault:
     """One fault of a document, as `place: field: problem`; `model` is empty if the document names none."""
 
@@ -280,7 +309,7 @@ def check_document(
 ) -> Iterator[Document | DocumentFault]:
     """The document, or each of its faults; `place` gives the place of a part of it."""
     try:
-        yield Document(source, ServedModel.model_validate(content))
+        yield Document.of(source, ServedModel.model_validate(content))
     except ValidationError as error:
         model = _model_named(content)
         for number, fault in enumerate(error.errors(include_url=False, include_input=False)):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from tritonclient.grpc import model_config_pb2 as mc
-
 from controller.catalog.entities import ScannedModel
 from triptych.contract.verification.tree import VERSION
 
@@ -22,7 +20,7 @@ def with_skipped(folders: Collection[ScannedModel], skipped: Mapping[str, str]) 
     for path, text in sorted(skipped.items())[:MAX_SHOWN]:
         name, _, rest = path.partition("/")
         number = rest.partition("/")[0] if "/" in rest else ""
-        folder = known.get(name) or ScannedModel(name, mc.ModelConfig(), {}, problem=text)
+        folder = known.get(name) or ScannedModel(name, b"", {}, problem=text)
         if VERSION.fullmatch(number) and int(number) not in folder.versions:
             known[name] = replace(folder, invalid={int(number): text} | dict(folder.invalid))
         elif rest and not folder.versions:

@@ -25,6 +25,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, ApiException, Configuration, CustomObjectsApi
 
 CALL_S = 10.0
+PAGE = 500  # objects of one answer, as kubectl asks: 100,000 at once would take 0.6 GiB
 MAX_EVENT_BYTES = 8 << 20  # etcd keeps objects of 1.5 MiB at most
 WATCH_S = 60  # a watch that died silently is noticed after that long; the next one continues from its revision
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -96,14 +97,20 @@ class Api:
     async def close(self) -> None:
         await self._client.close()
 
-    async def list(self, kind: Kind) -> tuple[list[Json], str]:
-        """All objects, and the revision from which a watch continues."""
-        answer = await self._call(self._objects.list_namespaced_custom_object, **kind.path())
-        try:
-            items, revision = answer.get("items"), answer["metadata"]["resourceVersion"]
-        except (AttributeError, KeyError, TypeError):
-            raise ApiUnavailable(f"the answer is no list of {kind.plural}") from None
-        return list(items) if isinstance(items, list) else [], str(revision)  # an empty list may be null
+    async def pages(self, kind: Kind) -> AsyncGenerator[tuple[list[Json], str], None]:
+        """All objects by pages, each with the revision from which a watch continues after the last one."""
+        token = ""
+        while True:
+            paging = {"limit": PAGE, "_continue": token} if token else {"limit": PAGE}
+            answer = await self._call(self._objects.list_namespaced_custom_object, **kind.path(), **paging)
+            try:
+                items, metadata = answer.get("items"), answer["metadata"]
+                revision, token = str(metadata["resourceVersion"]), metadata.get("continue")
+            except (AttributeError, KeyError, TypeError):
+                raise ApiUnavailable(f"the answer is no list of {kind.plural}") from None
+            yield list(items) if isinstance(items, list) else [], revision  # an empty list may be null
+            if not token:
+                return
 
     async def watch(self, kind: Kind, revision: str) -> AsyncGenerator[tuple[str, Json], None]:
         """Events after a revision, as type and object, until the API server ends the watch. Raises `ApiExpired` too.

@@ -35,7 +35,10 @@ class BlockingApi:
             raise
 
     def list(self, kind: Kind) -> Sequence[Json]:
-        return self._wait(self._api.list(kind))[0]
+        async def collect() -> list[Json]:
+            return [each async for page, _ in self._api.pages(kind) for each in page]
+
+        return self._wait(collect())
 
     def get(self, kind: Kind, name: str) -> Json:
         return self._wait(self._api.get(kind, name))

@@ -180,7 +180,7 @@ class Placement:
 
 def _was_read_again(before: Model, now: Model) -> bool:
     """Whether something in the model's folder changed: perhaps the reason of a failed load was repaired."""
-    return before.config is not now.config and not _only_recorded_digests(before, now)
+    return before.encoded_config is not now.encoded_config and not _only_recorded_digests(before, now)
 
 
 def _only_recorded_digests(before: Model, now: Model) -> bool:
@@ -189,4 +189,4 @@ def _only_recorded_digests(before: Model, now: Model) -> bool:
     is_new = any(
         each.files is None and now.versions[n].files for n, each in before.versions.items() if n in without_digests
     )
-    return is_new and before.config == now.config and before.versions == without_digests
+    return is_new and before.encoded_config == now.encoded_config and before.versions == without_digests

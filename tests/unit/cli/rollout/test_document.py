@@ -71,12 +71,8 @@ def target(folder: Path, controller: FakeController | None = None, model: str = 
 
 
 def shares(path: Path, model: str) -> Any:
-    (found,) = [
-        item.served.spec.traffic
-        for item in read_documents(path)
-        if isinstance(item, Document) and item.served.spec.model == model
-    ]
-    return {share.version: share.percent for share in found}
+    (found,) = [item.traffic for item in read_documents(path) if isinstance(item, Document) and item.model == model]
+    return found
 
 
 def test_only_the_traffic_of_the_one_document_changes(folder: Path) -> None:

@@ -227,7 +227,7 @@ def in_kubernetes(model: str, shares: dict[int, int], **source: Any) -> Document
     name = source.pop("name", model.replace("_", "-"))
     spec = {"model": model, "traffic": traffic}
     content = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": {"name": name}, "spec": spec}
-    return Document(DocumentSource(f"servedmodel/here/{name}", **source), ServedModel.model_validate(content))
+    return Document.of(DocumentSource(f"servedmodel/here/{name}", **source), ServedModel.model_validate(content))
 
 
 def test_after_a_restart_the_traffic_that_was_in_force_stays_until_a_good_document_comes(

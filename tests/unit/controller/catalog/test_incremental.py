@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog import incremental
 from controller.catalog.builder import CatalogPart, build_catalog, build_part
 from controller.catalog.entities import Catalog, Reason, ScannedModel, Version
 from controller.catalog.incremental import IncrementalBuilder
 from controller.catalog.served_model import Document, DocumentFault, DocumentSource, RecordedDigests, ServedModel
-from triptych.contract import Contract
+from triptych.contract.verification.families import VersionIdentity
 
 Items = tuple[Document | DocumentFault, ...]
 
@@ -26,24 +25,12 @@ PLACES = [f"servedmodel/here/d{number}" for number in range(6)]
 SHARES: list[dict[int, int]] = [{1: 100}, {2: 100}, {1: 60, 2: 40}, {1: 0, 2: 100}, {1: 20, 2: 30, 3: 50}]
 
 
-@dataclass(frozen=True)
-class Identity:
-    """The part of a contract that the builder reads."""
-
-    family: str
-    route: str
-    look: str
-
-    def signature(self) -> str:
-        return self.look
-
-
-def version(number: int, identity: Identity, **state: Any) -> Version:
-    return Version(number, cast(Contract, identity), b"{}", "", **state)
+def version(number: int, identity: VersionIdentity, **state: Any) -> Version:
+    return Version(number, identity, b"{}", "", **state)
 
 
 def folder(name: str, *versions: Version, **state: Any) -> ScannedModel:
-    return ScannedModel(name, mc.ModelConfig(), {each.number: each for each in versions}, **state)
+    return ScannedModel(name, b"", {each.number: each for each in versions}, **state)
 
 
 def document(place: str, model: str, shares: Mapping[int, int], name: str = "", **source: Any) -> Items:
@@ -51,7 +38,7 @@ def document(place: str, model: str, shares: Mapping[int, int], name: str = "", 
     metadata = {"name": name or place.rpartition("/")[2]}
     head = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": metadata}
     served = ServedModel.model_validate(head | {"spec": {"model": model, "traffic": traffic}})
-    return (Document(DocumentSource(place, **source), served),)
+    return (Document.of(DocumentSource(place, **source), served),)
 
 
 # A random repository
@@ -69,7 +56,7 @@ class Step:
 @st.composite
 def versions(draw: st.DrawFn, model: str, number: int) -> Version:
     route = draw(st.sampled_from([model, model, model, model, model, "A"]))  # mostly its own: small components
-    identity = Identity(draw(st.sampled_from("fffg")), route, draw(st.sampled_from("sst")))
+    identity = VersionIdentity(draw(st.sampled_from("fffg")), route, draw(st.sampled_from("sst")))
     removed, fault = draw(st.sampled_from([(False, ""), (False, ""), (True, ""), (True, "changed"), (False, "lost")]))
     recorded = draw(st.sampled_from([None, None, {"model.onnx": "sha256:1"}, {"model.onnx": "sha256:2"}]))
     digest = draw(st.sampled_from(["", "c1", "c2"]))
@@ -196,7 +183,7 @@ class Countries:
     """Models of one family, each with its own route and a document, built until nothing is due."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int = 20) -> None:
-        self.folders = [folder(f"m{n:02}", version(1, Identity("f", f"R{n}", "s"))) for n in range(count)]
+        self.folders = [folder(f"m{n:02}", version(1, VersionIdentity("f", f"R{n}", "s"))) for n in range(count)]
         self.documents = [item for n in range(count) for item in document(f"here/d{n:02}", f"m{n:02}", {1: 100})]
         self.builder = IncrementalBuilder(serve_undeclared=False)
         self.built: list[str] = []
@@ -232,7 +219,7 @@ def test_a_changed_document_builds_its_model(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_changed_folder_builds_its_model_and_the_claimants_of_its_route(monkeypatch: pytest.MonkeyPatch) -> None:
     countries = Countries(monkeypatch)
-    countries.folders[7] = folder("m07", version(1, Identity("f", "R9", "s")))
+    countries.folders[7] = folder("m07", version(1, VersionIdentity("f", "R9", "s")))
     assert countries.apply() == ["m07", "m09"]
     assert countries.builder.catalog.invalid["m07", None] == "family 'f', route 'R9' belongs to model 'm09'"
 
@@ -240,7 +227,7 @@ def test_a_changed_folder_builds_its_model_and_the_claimants_of_its_route(monkey
 def test_another_signature_of_a_family_builds_its_members(monkeypatch: pytest.MonkeyPatch) -> None:
     countries = Countries(monkeypatch, 4)
     for number in (0, 1):
-        countries.folders[number] = folder(f"m{number:02}", version(1, Identity("f", f"R{number}", "t")))
+        countries.folders[number] = folder(f"m{number:02}", version(1, VersionIdentity("f", f"R{number}", "t")))
     assert countries.apply() == ["m00", "m01"]
     assert set(countries.builder.catalog.models) == {"m02", "m03"}, "the signature in force has two holders left"
     countries.apply()
@@ -254,7 +241,7 @@ def test_another_holder_of_the_signature_builds_the_models_whose_faults_name_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     countries = Countries(monkeypatch)
-    countries.folders[5] = folder("m05", version(1, Identity("f", "R5", "t")))
+    countries.folders[5] = folder("m05", version(1, VersionIdentity("f", "R5", "t")))
     countries.apply()
     assert "in model 'm00' version 1" in countries.builder.catalog.invalid["m05", 1]
     countries.apply()
@@ -263,8 +250,33 @@ def test_another_holder_of_the_signature_builds_the_models_whose_faults_name_it(
     assert "in model 'm01' version 1" in countries.builder.catalog.invalid["m05", 1]
 
 
+def test_a_removed_version_that_lost_its_recorded_share_is_missing_in_the_next_build() -> None:
+    identity = VersionIdentity("f", "R", "s")
+    versions = version(1, identity), version(2, identity, removed=True)
+    source = document(PLACES[0], "m0", {1: 50, 2: 30, 3: 20}, traffic={2: 60, 4: 40})
+    repository = Repository(serve_undeclared=False)
+    repository.write(Step({"m0": folder("m0", *versions)}, {PLACES[0]: source}))
+    first, again = repository.build(), repository.build()
+    for catalogs, reasons in (
+        (first, [Reason.UNKNOWN_VERSION]),
+        (again, [Reason.UNKNOWN_VERSION, Reason.VERSION_REMOVED]),
+    ):
+        assert [[reason for reason, _ in each.document_results[PLACES[0]].problems] for each in catalogs] == [
+            reasons
+        ] * 2
+
+
+def test_a_served_model_is_named_as_holder_of_a_signature_in_the_next_build() -> None:
+    models = [folder(f"m{n}", version(1, VersionIdentity("f", f"R{n}", "sst"[n]))) for n in range(3)]
+    repository = Repository(serve_undeclared=False)
+    repository.write(Step({each.name: each for each in models}, {PLACES[1]: document(PLACES[1], "m1", {1: 100})}))
+    first, again = repository.build(), repository.build()
+    assert ["in model 'm0' version 1" in each.invalid["m2", 1] for each in first] == [True, True]
+    assert ["in model 'm1' version 1" in each.invalid["m2", 1] for each in again] == [True, True]
+
+
 def test_a_removed_version_leaves_with_its_traffic_though_no_input_changes() -> None:
-    first, second = (version(number, Identity("f", "R", "s")) for number in (1, 2))
+    first, second = (version(number, VersionIdentity("f", "R", "s")) for number in (1, 2))
     repository = Repository(serve_undeclared=False)
     repository.write(Step({"m0": folder("m0", first, second)}, {PLACES[0]: document(PLACES[0], "m0", {2: 100})}))
     repository.build()

@@ -142,7 +142,7 @@ def test_a_changed_version_is_not_loaded_and_is_whole_again_with_its_files(
     assert what in scanner.integrity.check("sales_de", 1, False)
     changed = folder(scanner)
     assert changed.versions[1].removed
-    assert changed.versions[1].contract is before.contract
+    assert changed.versions[1].canonical == before.canonical
     assert changed.versions[1].files_digest == before.files_digest
     assert changed.versions[1].fault == (
         f"version 1 is not what was published: {what}; what is loaded stays served; put the published files "
@@ -223,7 +223,7 @@ async def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
 def document(recorded_digests: dict[int, RecordedDigests], shares: dict[int, int]) -> Document:
     head = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": {"name": "sales-de"}}
     served = ServedModel.model_validate(head | {"spec": spec("sales_de", shares)})
-    return Document(
+    return Document.of(
         DocumentSource("servedmodel/here/sales-de", traffic=shares, recorded_digests=recorded_digests), served
     )
 

@@ -37,15 +37,15 @@ def test_a_document_says_traffic_and_placement(tmp_path: Path) -> None:
     (document,) = read(tmp_path, GOOD)
     assert isinstance(document, Document)
     assert document.source.where == f"{tmp_path}/de.yaml:2"
-    assert [(share.version, share.percent) for share in document.served.spec.traffic] == [(3, 95), (4, 5)]
-    assert document.served.spec.placement.replicas == 1
+    assert document.traffic == {3: 95, 4: 5}
+    assert document.placement.replicas == 1
 
 
 def test_a_pin_keeps_one_copy_and_silence_keeps_none(tmp_path: Path) -> None:
     pinned = GOOD.replace("pin: false, minReplicas: 1", "pin: true")
     silent = GOOD.partition("  placement")[0]
     copies = [
-        document.served.spec.placement.replicas
+        document.placement.replicas
         for document in read(tmp_path, f"{pinned}---\n{silent}")
         if isinstance(document, Document)
     ]
@@ -112,7 +112,7 @@ def test_a_file_that_holds_something_else_is_a_fault_and_no_crash(tmp_path: Path
 def test_memory_is_a_quantity_as_kubernetes_writes_it(tmp_path: Path, memory: str, size: int) -> None:
     (document,) = read(tmp_path, GOOD.replace("pin: false", f'memory: "{memory}"'))
     assert isinstance(document, Document)
-    assert document.served.spec.placement.memory_bytes == size
+    assert document.placement.memory_bytes == size
 
 
 def test_all_faults_of_one_document_are_from_one_place(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Elsewhere:
     def put(self, shares: dict[int, int]) -> None:
         head = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": {"name": "sales-de"}}
         served = ServedModel.model_validate(head | {"spec": spec("sales_de", shares)})
-        self.documents = (Document(DocumentSource("servedmodel/here/sales-de"), served),)
+        self.documents = (Document.of(DocumentSource("servedmodel/here/sales-de"), served),)
         self._on_change()
 
 

@@ -37,7 +37,7 @@ class Followed:
 
     def shares(self) -> dict[str, dict[int, int]]:
         items = (item for item in self.documents.now() if isinstance(item, Document))
-        return {item.served.spec.model: item.served.spec.shares for item in items}
+        return {item.model: dict(item.traffic) for item in items}
 
 
 async def until_called(server: ApiServer, call: str, times: int = 1) -> None:
@@ -111,6 +111,20 @@ async def test_a_change_of_status_alone_is_no_change_of_the_documents() -> None:
     assert observed is not None
     assert observed.status == {"summary": "1:100%"}
     await followed.documents.close()
+
+
+async def test_the_objects_of_a_model_are_known_by_its_name() -> None:
+    server = ApiServer()
+    for name in ("de", "second-de", "fr"):
+        server.put(name, spec(f"sales_{name[-2:]}", {1: 100}))
+    followed = Followed(server)
+    await followed.start()
+    assert followed.documents.names_of(["sales_de", "sales_fr", "unknown"]) == {"de", "second-de", "fr"}
+    server.put("second-de", spec("sales_it", {1: 100}))
+    server.delete("fr")
+    await settle()
+    names = [followed.documents.names_of([f"sales_{country}"]) for country in ("de", "it", "fr")]
+    assert names == [{"de"}, {"second-de"}, set()]
 
 
 async def test_what_an_older_definition_accepted_is_a_fault_of_its_model() -> None:

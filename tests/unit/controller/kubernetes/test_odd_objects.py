@@ -52,7 +52,7 @@ ODD: list[Any] = [
 
 def shares(documents: KubernetesDocuments) -> dict[str, dict[int, int]]:
     items = (item for item in documents.now() if isinstance(item, Document))
-    return {item.served.spec.model: item.served.spec.shares for item in items}
+    return {item.model: dict(item.traffic) for item in items}
 
 
 @pytest.mark.parametrize("odd", ODD)
@@ -110,11 +110,12 @@ async def test_an_object_of_a_thousand_faults_has_a_few_and_says_how_many_more()
 class Answers:
     """A client whose list and watch return the answers that the test sets."""
 
-    def __init__(self, listed: Any = None, chunks: tuple[bytes, ...] = ()) -> None:
-        self._listed, self._chunks = listed, chunks
+    def __init__(self, *listed: Any, chunks: tuple[bytes, ...] = ()) -> None:
+        self._listed, self._chunks, self.tokens = iter(listed), chunks, list[str | None]()
 
-    async def list_namespaced_custom_object(self, **_: Any) -> Any:
-        return self._listed
+    async def list_namespaced_custom_object(self, _continue: str | None = None, **_: Any) -> Any:
+        self.tokens.append(_continue)
+        return next(self._listed)
 
     async def list_namespaced_custom_object_without_preload_content(self, **_: Any) -> Any:
         return SimpleNamespace(content=self, close=lambda: None)
@@ -133,14 +134,26 @@ def answering(answers: Answers) -> Api:
 KIND = Kind("triptych.dev", "v1alpha1", "here", "servedmodels")
 
 
+async def pages(answers: Answers) -> list[tuple[list[Any], str]]:
+    return [page async for page in answering(answers).pages(KIND)]
+
+
 async def test_a_list_of_nothing_may_be_null_and_what_is_no_list_is_an_unavailable_api_server() -> None:
     """kubernetes_asyncio#379"""
     answer = {"items": None, "metadata": {"resourceVersion": 5}}
-    assert await answering(Answers(answer)).list(KIND) == ([], "5")
+    assert await pages(Answers(answer)) == [([], "5")]
     odd_answers: list[Any] = [None, [], "text", {}, {"items": [], "metadata": None}]
     for odd in odd_answers:
         with pytest.raises(ApiUnavailable, match="no list of servedmodels"):
-            await answering(Answers(odd)).list(KIND)
+            await pages(Answers(odd))
+
+
+async def test_a_list_is_read_page_by_page_to_its_end() -> None:
+    answers = Answers(
+        *({"items": [], "metadata": {"resourceVersion": 5, "continue": token}} for token in ("a", "b", ""))
+    )
+    assert await pages(answers) == [([], "5")] * 3
+    assert answers.tokens == [None, "a", "b"]
 
 
 async def events(*chunks: bytes) -> list[tuple[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.entities import Catalog, DocumentResult, Model, Reason
 from controller.catalog.served_model import DocumentSource
@@ -23,7 +22,7 @@ def result(asked: dict[int, int], *problems: tuple[Reason, str]) -> DocumentResu
 
 
 def catalog(document: str = WHERE) -> Catalog:
-    model = Model("sales_de", "sales", "DE", mc.ModelConfig(), {}, {}, document=document)
+    model = Model("sales_de", "sales", "DE", b"", {}, {}, document=document)
     return Catalog({"sales_de": model})
 
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.entities import Catalog, DocumentResult, Model, Reason
 from controller.catalog.served_model import Document
@@ -50,10 +49,9 @@ class Writing:
         models, document_results = {}, {}
         for item in self.documents.now():
             assert isinstance(item, Document)
-            asked, where = item.served.spec, item.source.where
-            document_results[where] = DocumentResult(item.source, asked.model, asked.shares, problems)
-            traffic = self.in_force or asked.shares
-            models[asked.model] = Model(asked.model, "f", "R", mc.ModelConfig(), {}, traffic, document=where)
+            where, traffic = item.source.where, self.in_force or item.traffic
+            document_results[where] = DocumentResult(item.source, item.model, item.traffic, problems)
+            models[item.model] = Model(item.model, "f", "R", b"", {}, traffic, document=where)
         self.models = models
         self.writer.set_catalog(Catalog(models, document_results=document_results))
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.entities import Model, Version
 from controller.traffic.gate import WAITING, TrafficDecision, TrafficGate, without
-from triptych.contract import Contract
+from triptych.contract.verification.families import VersionIdentity
 
 Shares = Mapping[int, int]
 
@@ -26,12 +24,12 @@ def ready(*versions: int) -> dict[int, tuple[str, ...]]:
 
 
 def version(number: int, digest: str = "") -> Version:
-    return Version(number, cast("Contract", None), b"", digest or f"sha256 of {number}")
+    return Version(number, VersionIdentity("sales", "DE", ""), b"", digest or f"sha256 of {number}")
 
 
 def model(traffic: Shares, versions: tuple[int, ...] = VERSIONS, before: Shares | None = None) -> Model:
     known = {number: version(number) for number in versions}
-    return Model("sales_de", "sales", "DE", mc.ModelConfig(), known, traffic, traffic_before=before or {})
+    return Model("sales_de", "sales", "DE", b"", known, traffic, traffic_before=before or {})
 
 
 def good(traffic: Shares) -> TrafficGate:
@@ -129,7 +127,7 @@ def test_a_version_of_that_number_with_another_contract_has_to_be_loaded_anew() 
     gate, asked = good({3: 100}), model({4: 100})
     gate.decide(model({3: 100}), ready(3, 4), {})
     versions = {**asked.versions, 4: version(4, "another")}
-    other = Model("sales_de", "sales", "DE", mc.ModelConfig(), versions, {4: 100})
+    other = Model("sales_de", "sales", "DE", b"", versions, {4: 100})
     assert gate.decide(other, ready(3), {}).in_force == {3: 100}
 
 

@@ -6,6 +6,7 @@ have one signature, on which callers rely: preprocess answers for a family by an
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ class VersionIdentity(NamedTuple):
 
     @classmethod
     def of(cls, contract: Contract) -> VersionIdentity:
-        return cls(contract.family, contract.route, contract.signature())
+        """The identity; family and signature are interned, since all members of a family share them."""
+        return cls(sys.intern(contract.family), contract.route, sys.intern(contract.signature()))
 
 
 FamilyRoute = tuple[str, str]  # family and route

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,7 +119,7 @@ class _Walk:
             return fault
         if not entry.is_dir():
             stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-            self._found.files.append(File(path, stamp))
+            self._found.files.append(File(sys.intern(path), stamp))  # most versions have files of the same names
             return ""
         if len(above) >= MAX_DEPTH:
             return f"lies deeper than {MAX_DEPTH} folders"
