@@ -17,7 +17,13 @@ from controller.catalog.builder import BuildOptions, CatalogPart, VersionsInTraf
 from controller.catalog.entities import Catalog, Model, ScannedModel
 from controller.catalog.served_model import Document, DocumentFault
 from controller.catalog.signatures import FamilySignatures
-from triptych.contract.verification.families import FamilyCheck, ModelIdentities, check_routes, check_signatures
+from triptych.contract.verification.families import (
+    FamilyCheck,
+    ModelIdentities,
+    RouteCheck,
+    check_routes,
+    check_signatures,
+)
 
 Item = ScannedModel | Document | DocumentFault
 Claim = tuple[str, ...]  # its kind first: "model", "document", "name" or "route"
@@ -36,6 +42,7 @@ class _Built(NamedTuple):
     names: Set[str]
     places: Collection[str]
     affected: Set[str]  # models whose family has another signature, or another holder of it
+    routes: RouteCheck
 
 
 class IncrementalBuilder:
@@ -109,15 +116,16 @@ class IncrementalBuilder:
     ) -> _Built:
         """Build these models and documents. `names` and `places` may be gone."""
         names |= {folder.name for folder in folders}
-        affected: set[str] = set()
+        affected, routes = set[str](), RouteCheck({}, (), {})
 
         def check(models: Sequence[ModelIdentities]) -> FamilyCheck:
+            nonlocal routes
             routes = check_routes(models)
             affected.update(self._signatures.update(names, routes))
             return FamilyCheck(routes.routes, {}, check_signatures(routes, self._signatures.chosen))
 
         part = build_part(folders, documents, self.catalog, check, self._options)
-        return _Built(part, names, places | part.document_results.keys(), affected)
+        return _Built(part, names, places | part.document_results.keys(), affected, routes)
 
     def _merge(self, built: _Built) -> Catalog:
         """Replace the results of what was built."""
@@ -130,15 +138,27 @@ class IncrementalBuilder:
             _merged(before.document_warnings, places, part.document_warnings),
             _merged(before.document_results, places, part.document_results),
         )
-        self._due = frozenset(name for name in names if self._is_due(name, part.models.get(name)))
-        return self._result.catalog(self._signatures.in_force())
+        catalog = self._result.catalog(self._signatures.in_force())
+        self._due = self._next_due(built)
+        return catalog
 
-    def _is_due(self, name: str, model: Model | None) -> bool:
-        """Whether the next build may give another result for a model although nothing about it changes.
+    def _next_due(self, built: _Built) -> frozenset[str]:
+        """Models for which the next build may give another result although nothing about them changes.
 
-        The last state of a model is an input of its build. A removed version is kept while it has traffic.
+        The last state of a model is an input of its build: it holds its route, and its claim to the signature of its
+        family comes before those of others. Both are the same in all later builds, and so is the state, if it was
+        served without a problem. A removed version is kept while it has traffic.
         """
-        return model is not self.catalog.models.get(name) or (model is not None and _is_kept_for_traffic(model))
+        models, invalid = built.part.models, {name for name, _ in built.part.invalid}
+        changed = {name for name in built.names if models.get(name) is not self.catalog.models.get(name)}
+        held = [
+            owner._replace(held=built.routes.routes[owner.name] if owner.name in models else None)
+            for owner in built.routes.owners
+            if owner.name in changed
+        ]
+        due = self._signatures.update(changed, built.routes._replace(owners=held))
+        due |= {name for name in changed if name in invalid or not _is_without_problem(models.get(name), built.part)}
+        return frozenset(due | {name for name, model in models.items() if _is_kept_for_traffic(model)})
 
 
 class ClaimIndex:
@@ -187,6 +207,13 @@ def _claims(item: Item) -> Iterator[Claim]:
         yield "name", item.namespace, item.name
     if item.model:
         yield "model", item.model
+
+
+def _is_without_problem(model: Model | None, part: CatalogPart) -> bool:
+    """Whether a model is served, by a document without problems, and all its versions are as published."""
+    if model is None or any(version.removed or version.fault for version in model.versions.values()):
+        return False
+    return not model.document or not part.document_results[model.document].problems
 
 
 def _is_kept_for_traffic(model: Model) -> bool:

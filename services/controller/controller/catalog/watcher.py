@@ -80,7 +80,7 @@ class CatalogWatcher:
         self._scan = scan or self._scan
         if self._documents is not None:
             await self._documents.start(self._documents_changed)
-        await self._rebuild(times=2)  # the first build makes every model due again: its state is new
+        await self._rebuild()
 
     async def scan(self) -> None:
         """Do another scan. A folder that cannot be read (a lost mount) changes nothing."""
@@ -128,14 +128,13 @@ class CatalogWatcher:
         except Exception:
             log.exception("internal error")
 
-    async def _rebuild(self, times: int = 1) -> None:
+    async def _rebuild(self) -> None:
         """Rebuild on a thread: with 100,000 models one change takes 0.2 s of CPU, which would delay requests."""
         async with self._building:
             self._is_built = False
-            for _ in range(times):
-                documents = self._documents.now() if self._documents is not None else self._scan.documents
-                folders = with_skipped(self._scan.folders, self._skipped)
-                self._catalog = await asyncio.to_thread(self._builder.apply, folders, documents)
+            documents = self._documents.now() if self._documents is not None else self._scan.documents
+            folders = with_skipped(self._scan.folders, self._skipped)
+            self._catalog = await asyncio.to_thread(self._builder.apply, folders, documents)
             self._publish()
             self._is_built = True
 

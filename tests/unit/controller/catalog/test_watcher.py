@@ -72,26 +72,26 @@ async def test_documents_that_change_together_are_one_new_catalog(
     assert [catalog.model("sales_de").traffic for catalog in reported[1:]] == [{1: 90, 2: 10}]
 
 
-async def test_the_first_change_after_the_start_builds_its_model_alone(
+async def test_the_start_builds_once_and_the_first_change_its_model_alone(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watcher_module, "DEBOUNCE_S", 0.001)
     for model in ("sales_de", "sales_fr", "sales_it"):
         publish(model)
     elsewhere, reported, built = Elsewhere(), list[Catalog](), list[list[str]]()
-    followed = watcher(models, elsewhere, reported, serve_undeclared=True)
-    await followed.start()
 
     def record(folders: Collection[ScannedModel], *arguments: Any) -> CatalogPart:
         built.append([folder.name for folder in folders])
         return build_part(folders, *arguments)
 
     monkeypatch.setattr(incremental, "build_part", record)
+    followed = watcher(models, elsewhere, reported, serve_undeclared=True)
+    await followed.start()
     elsewhere.put({1: 100})
     async with asyncio.timeout(10):
         while len(reported) == 1:
             await asyncio.sleep(0.001)
-    assert built == [["sales_de"]]
+    assert built == [["sales_de", "sales_fr", "sales_it"], ["sales_de"]]
     assert reported[-1].model("sales_de").document
     assert reported[-1].model("sales_fr") is reported[0].model("sales_fr")
 
