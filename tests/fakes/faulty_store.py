@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+import trustme
 
 TIME = "2026-11-28T22:00:00.000Z", "Sat, 28 Nov 2026 22:00:00 GMT"
 
@@ -34,10 +37,18 @@ class FaultyStore:
     raw: bytes | None = None  # instead of a listing
     read: list[str] = field(default_factory=list)
     listings: int = 0
+    scheme: str = "http"
+    keys: set[str] = field(default_factory=set)  # access keys that are valid; none: all are
+    callers: list[str] = field(default_factory=list)
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    def admits(self, caller: str) -> bool:
+        """Whether an access key is valid. It is recorded."""
+        self.callers.append(caller)
+        return not self.keys or caller in self.keys
 
     def put(self, key: str, content: str | bytes = "content", **more: object) -> None:
         self.objects[key] = Kept(content.encode() if isinstance(content, str) else content, **more)  # type: ignore[arg-type]
@@ -82,6 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
         if bucket != "models":
             self.answer(403, b"<Error><Code>AccessDenied</Code></Error>", {})
             return
+        if not self.store.admits(self.caller(query)):
+            self.answer(403, b"<Error><Code>InvalidAccessKeyId</Code></Error>", {})
+            return
         if "list-type" in query:
             token = unquote(query.get("continuation-token", [""])[0])
             self.answer(
@@ -98,6 +112,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>", {})
         else:
             self.answer(200, kept.content, {"ETag": self.store.tag(kept), "Last-Modified": TIME[1]})
+
+    def caller(self, query: dict[str, list[str]]) -> str:
+        """The access key of a signed URL or header, or the bearer token."""
+        header = self.headers.get("Authorization", "")
+        if header.startswith("Bearer "):
+            return header.removeprefix("Bearer ")
+        signed = query.get("X-Amz-Credential", query.get("X-Goog-Credential", [header.partition("Credential=")[2]]))
+        return signed[0].partition("/")[0]
 
     def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -128,11 +150,23 @@ def unpacked(handler: BaseHTTPRequestHandler) -> None:
     handler.wfile.write(b"8\r\nunpacked\r\n0\r\n\r\n")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Suppress the traces of callers that refuse the certificate."""
+
+
 @contextmanager
-def faulty_store() -> Iterator[FaultyStore]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+def faulty_store(certificate: trustme.LeafCert | None = None) -> Iterator[FaultyStore]:
+    """A running store, over TLS if it has a certificate."""
+    server = _Server(("127.0.0.1", 0), _Handler)
     store = FaultyStore(server.server_address[1])
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        store.scheme = "https"
     server.RequestHandlerClass = type("Handler", (_Handler,), {"store": store})
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

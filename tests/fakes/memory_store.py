@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obstore.store import MemoryStore
 
 from controller.store.mirror import Mirror
-from controller.store.objects import Object, Store, StoreError
+from controller.store.objects import Connection, Object, Store, StoreError
+from controller.store.options import StoreConfiguration
 from tests.model_folders import publish
 
 URI = "s3://models/eu"
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """The memory of a store at its first call."""
+
+    store: InMemoryStore
+    remedy: str = "nothing sets it"
+
+    def endpoint(self, _configuration: StoreConfiguration) -> str:
+        return "memory"
+
+    def connect(self, _configuration: StoreConfiguration) -> Connection:
+        return Connection(self.store.memory)
 
 
 class InMemoryStore(Store):
@@ -21,7 +36,7 @@ class InMemoryStore(Store):
 
     def __init__(self) -> None:
         self.memory = MemoryStore()
-        super().__init__(URI, lambda: self.memory, "memory", "nothing sets it")
+        super().__init__(URI, _Memory(self))
         self.read_paths: list[str] = []
         self.refused: set[str] = set()
         self.answers_left: int | None = None

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from controller.catalog.scanner import Scanner, ScanOptions
+from controller.store.buckets import open_store
 from controller.store.location import model_source
 from controller.store.mirror import Mirror
-from controller.store.objects import open_store
 from tests.fakes.memory_store import contents
 from tests.integration.s3_gateway import Gateway, s3_gateway
 from tests.model_folders import publish

@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from controller.catalog.skipped import log_lines
+from controller.store.buckets import open_store
 from controller.store.mirror import Mirror, Progress
-from controller.store.objects import open_store
+from controller.store.options import StoreOptions, proxy_url
 from controller.store.uri import split
 from triptych_cli.arguments import argument_type, command_parser, duration
 
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     reporter = ProgressReporter(stop.is_set)
-    mirror = Mirror(open_store(options.uri), options.folder, whole=options.whole, on_progress=reporter.progress)
+    store = open_store(options.uri, StoreOptions(options.secret, options.ca, options.proxy))
+    mirror = Mirror(store, options.folder, whole=options.whole, on_progress=reporter.progress)
     return run(mirror, reporter, stop, every_s=None if options.once else options.every)
 
 
@@ -68,6 +70,20 @@ def parser() -> argparse.ArgumentParser:
         action="store_false",
         dest="whole",
         help="config.pbtxt and contract.yaml; other files empty, of the same size: as the controller needs it",
+    )
+    made.add_argument(
+        "--secret",
+        type=Path,
+        metavar="FOLDER",
+        help="files with the names of those variables, as Kubernetes mounts a Secret; renewed keys are taken up",
+    )
+    made.add_argument("--ca", type=Path, metavar="FILE", help="authorities (PEM) to trust beside the public ones")
+    made.add_argument(
+        "--proxy",
+        type=argument_type(proxy_url),
+        default="",
+        metavar="URL",
+        help="http://host:port; without it none is used, also if the environment names one",
     )
     when = made.add_mutually_exclusive_group()
     when.add_argument(

@@ -36,6 +36,7 @@ class Snapshot:
 
     address: str
     models: int  # in the catalog
+    store: cp.Store
     predictors: Sequence[cp.Predictor]
     residents: Sequence[LoadedModel]
     decisions: Sequence[cp.Decision]
@@ -45,7 +46,7 @@ def take_snapshot(address: str, reply: cp.DescribeReply, models: Mapping[str, cp
     """Combine the replies of one moment."""
     residents = [LoadedModel(each, _traffic(each, models)) for each in sorted(reply.residents, key=SORTS[sort])]
     predictors = sorted(reply.predictors, key=lambda each: each.address)
-    return Snapshot(address, len(models), predictors, residents, list(reversed(reply.decisions)))
+    return Snapshot(address, len(models), reply.store, predictors, residents, list(reversed(reply.decisions)))
 
 
 def _traffic(resident: cp.Resident, models: Mapping[str, cp.Model]) -> Mapping[int, int]:
@@ -59,6 +60,7 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "controller": snapshot.address,
         "models": snapshot.models,
+        "store": _plain(snapshot.store),
         "predictors": [_plain(each) for each in snapshot.predictors],
         "residents": [
             {**_plain(each.message), "traffic": {str(version): share for version, share in each.traffic.items()}}

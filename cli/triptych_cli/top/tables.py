@@ -18,7 +18,7 @@ FULL, HIGH = 0.9, 0.7
 
 def render(snapshot: Snapshot, height: int | None = None) -> RenderableType:
     """All rows, or those that fit into `height` lines: all predictors, a third for decisions, the rest for models."""
-    fixed = len(snapshot.predictors) + 8
+    fixed = len(snapshot.predictors) + 9
     rows = max(2, (height - fixed)) if height else None
     decisions = min(len(snapshot.decisions), max(3, rows // 3)) if rows else len(snapshot.decisions)
     residents = max(1, rows - decisions) if rows else len(snapshot.residents)
@@ -26,6 +26,7 @@ def render(snapshot: Snapshot, height: int | None = None) -> RenderableType:
     head = Text.assemble(("triptych ", "bold"), f"{snapshot.address}: {counts}, {snapshot.models} in the catalog")
     return Group(
         head,
+        _store(snapshot),
         Text(""),
         _predictors(snapshot),
         Text(""),
@@ -33,6 +34,15 @@ def render(snapshot: Snapshot, height: int | None = None) -> RenderableType:
         Text(""),
         _decisions(snapshot, decisions),
     )
+
+
+def _store(snapshot: Snapshot) -> Text:
+    store = snapshot.store
+    location = printable_line(store.location)
+    age_s = time.time() - store.read_s
+    last = f"last read {format_age(age_s)} ago" if store.read_s else "never read"
+    fault = f": {printable_line(store.fault)}" if store.fault else ""
+    return Text(f"models of {location}, {last}{fault}", "red" if fault else "", no_wrap=True, overflow="ellipsis")
 
 
 def _table(*columns: str) -> Table:

@@ -12,7 +12,7 @@ from controller.placement.state import State
 from triptych.protocol import controller_pb2 as cp
 
 
-def describe(placement: Placement, journal: Journal) -> cp.DescribeReply:
+def describe(placement: Placement, journal: Journal, store: cp.Store) -> cp.DescribeReply:
     """Everything at this moment."""
     state, predictors = placement.state, list(placement.fleet)
     return cp.DescribeReply(
@@ -21,6 +21,7 @@ def describe(placement: Placement, journal: Journal) -> cp.DescribeReply:
             _resident(state, each, model) for each in predictors for model in sorted({name for name, _ in each.ready})
         ],
         decisions=[_decision(each) for each in journal.latest],
+        store=store,
     )
 
 

@@ -38,6 +38,14 @@ class ControllerMetrics:
             registry=registry,
         )
         self.faults = Gauge("triptych_catalog_faults", "Faults in models and documents", registry=registry)
+        self.store_up = Gauge(
+            "triptych_store_up", "1 while the models can be read from their folder or store", registry=registry
+        )
+        self.store_read = Gauge(
+            "triptych_store_read_timestamp_seconds",
+            "Unix time at which the models were last read; 0 before the first time",
+            registry=registry,
+        )
         self.objects_skipped = Gauge(
             "triptych_store_objects_skipped",
             "Objects of the store that cannot be files of a model or cannot be read; the log names them",

@@ -26,6 +26,7 @@ from controller.traffic.watch_hub import WatchHub
 from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.contract.verification.trial_limits import TrialLimits
 from triptych.contract.verification.version import ValidationOptions
+from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.methods import methods_of
 from triptych.runtime.tls import upstream_credentials
 from triptych.server import probes, server_for
@@ -55,7 +56,7 @@ class Controller:
         self.publisher.attach(self.placement)
         self._discovery = Discovery(settings.predictors)
         self._cluster = self._join(api) if api is not None else None
-        source = model_source(settings.model_repository, settings.mirror)
+        source = model_source(settings.model_repository, settings.mirror, settings.store_options)
         scanner = Scanner(source.folder, settings.served_models, scan_options(settings, source))
         self.placement.versions.integrity = (
             StoreIntegrity(source, scanner.integrity) if source.digest_of else scanner.integrity
@@ -77,7 +78,9 @@ class Controller:
         credentials = partial(upstream_credentials, settings)
         self._forwarder = LoadForwarder(self.placement, leader, credentials, settings.replica_name, settings.transport)
         waiting = CallSlots(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads", stages)
-        own = ControllerServicer(self.watch_hub, self.placement, self._forwarder, journal, self._tracing, waiting)
+        own = ControllerServicer(
+            self.watch_hub, self.placement, self._forwarder, journal, self._tracing, waiting, self._store
+        )
         inference = CatalogServicer(
             settings, self._stage, self.watch_hub, self.placement, self._forwarder, waiting, lambda: self._ready
         )
@@ -118,6 +121,10 @@ class Controller:
         if self._cluster is not None:
             await self._cluster.close()
         self._tracing.close()
+
+    def _store(self) -> cp.Store:
+        store = self._catalog_watcher.store
+        return cp.Store(location=self._settings.model_repository, fault=store.fault, read_s=store.read_s)
 
     def _connect(self, address: str) -> TritonClient:
         settings = self._settings

@@ -38,10 +38,11 @@ class ControllerServicer:
         journal: Journal,
         tracing: Tracing,
         slots: CallSlots,
+        store: Callable[[], cp.Store],
     ) -> None:
         self._watch_hub, self._placement, self._forwarder = watch_hub, placement, forwarder
         self._journal, self._tracing = journal, tracing
-        self._slots = slots
+        self._slots, self._store = slots, store
 
     def watch(self, _request: cp.WatchRequest, call: Call) -> AsyncIterator[cp.CatalogUpdate]:
         return self._watch_hub.updates(call)
@@ -61,7 +62,7 @@ class ControllerServicer:
         return cp.EnsureLoadedReply(predictors=holders)
 
     async def describe(self, _request: cp.DescribeRequest, _call: Call) -> cp.DescribeReply:
-        return describe(self._placement, self._journal)
+        return describe(self._placement, self._journal, self._store())
 
 
 class CatalogServicer(InferenceServicer):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from controller.call_slots import Reservation
 from controller.placement.settings import PlacementSettings
+from controller.store.options import StoreOptions, proxy_url
 from controller.store.uri import is_uri, split
 from triptych.runtime.addresses import address_argument, pod_address
 from triptych.runtime.settings import StageSettings
@@ -29,6 +30,20 @@ class Settings(StageSettings, PlacementSettings):
     )
     mirror: Path | None = Field(
         None, description="folder for the files of a store, kept over restarts; unset: one in the user's cache"
+    )
+    store_secret: Path | None = Field(
+        None,
+        description="folder with a file for each variable of the store, as Kubernetes mounts a Secret; it is read "
+        "before each listing, and a variable of the environment wins",
+    )
+    store_ca: Path | None = Field(
+        None, description="file of authorities (PEM) that the store is trusted by, beside the public ones"
+    )
+    store_proxy: Annotated[str, AfterValidator(proxy_url)] = Field(
+        "",
+        repr=False,
+        description="proxy for the store, as http://host:port; empty: none, for no call uses the proxy of the "
+        "environment",
     )
     change_detection: Literal["content", "time"] = Field(
         "content",
@@ -151,6 +166,11 @@ class Settings(StageSettings, PlacementSettings):
     def reservation(self) -> Reservation:
         """Slots reserved for the stages."""
         return Reservation(frozenset(_split(self.stage_names)), self.reserved_percent)
+
+    @property
+    def store_options(self) -> StoreOptions:
+        """Places of the store's keys and authorities, and its proxy."""
+        return StoreOptions(self.store_secret, self.store_ca, self.store_proxy)
 
     @property
     def predictors(self) -> tuple[str, ...]:

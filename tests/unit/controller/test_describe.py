@@ -25,7 +25,7 @@ async def test_each_triton_is_described_with_its_capacity_and_its_models(models:
     one.loaded, two.away = {("sales_de", 2), ("sales_de", 1)}, True
     harness = PlacementHarness(read(models), one, two, **LIMITS)
     await harness.look()
-    reply = describe(harness.placement, harness.journal)
+    reply = describe(harness.placement, harness.journal, cp.Store())
     assert list(reply.predictors) == [
         cp.Predictor(address="a:1", answers=True, used_bytes=200, budget_bytes=10_000, models=2, max_models=4),
         cp.Predictor(address="b:1", budget_bytes=10_000, max_models=4),
@@ -42,7 +42,7 @@ async def test_decisions_are_described_oldest_first_with_the_version(models: Pat
     await harness.look()
     await harness.ensure()
     harness.journal.write("predictor", predictor="triton:8001", reason="went")
-    load, went = describe(harness.placement, harness.journal).decisions
+    load, went = describe(harness.placement, harness.journal, cp.Store()).decisions
     assert (load.action, load.model, load.predictor) == ("load", "sales_de version 1", "triton:8001")
     assert (load.reason, load.outcome) == ("request", "ok")
     assert load.time_s > 0

@@ -1,13 +1,14 @@
-"""Objects of a store that the mirror skipped, as faults of the models and versions that they belong to. Pure."""
+"""Faults of the store as faults of models, versions and documents. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from controller.catalog.entities import ScannedModel
+from controller.catalog.entities import Catalog, Reason, ScannedModel
 from triptych.contract.verification.tree import VERSION
 
+UNKNOWN = (Reason.UNKNOWN_MODEL, Reason.UNKNOWN_VERSION)
 MAX_LOGGED = 100  # objects in the log
 MAX_SHOWN = 1000  # objects shown as faults; a bucket may be full of other objects
 
@@ -26,6 +27,24 @@ def with_skipped(folders: Collection[ScannedModel], skipped: Mapping[str, str]) 
         elif rest and not folder.versions:
             known[name] = folder
     return [folder for _, folder in sorted(known.items())]
+
+
+def with_store_fault(catalog: Catalog, fault: str) -> Catalog:
+    """Add the fault of the store to documents that name an unknown model or version, which may be in the store."""
+    if not fault:
+        return catalog
+    results = {
+        place: replace(
+            result,
+            problems=tuple(
+                (reason, f"{text}; the models cannot be read now: {fault}" if reason in UNKNOWN else text)
+                for reason, text in result.problems
+            ),
+        )
+        for place, result in catalog.document_results.items()
+        if any(reason in UNKNOWN for reason, _ in result.problems)
+    }
+    return replace(catalog, document_results={**catalog.document_results, **results})
 
 
 def log_lines(faults: Collection[str]) -> set[str]:

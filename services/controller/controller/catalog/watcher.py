@@ -10,13 +10,14 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 from controller.catalog.entities import Catalog, Reason
 from controller.catalog.incremental import IncrementalBuilder
 from controller.catalog.scanner import Scan, Scanner
 from controller.catalog.served_model import Document, DocumentFault
-from controller.catalog.skipped import log_lines, with_skipped
+from controller.catalog.skipped import log_lines, with_skipped, with_store_fault
 from controller.metrics import ControllerMetrics
 
 MIN_SETTLE_S = 1.0  # between a requested scan and the next one: new entries settle that long
@@ -37,6 +38,17 @@ class Documents(Protocol):
     def now(self) -> Sequence[Document | DocumentFault]:
         """The documents as they were last read; an unchanged one is the same object."""
         ...
+
+
+@dataclass(frozen=True)
+class StoreHealth:
+    """The source of the models as it was last read: the fault, '' without one, and the time of the last success.
+
+    `read_s` is Unix time, 0 before the first success.
+    """
+
+    fault: str = ""
+    read_s: float = 0.0
 
 
 class CatalogWatcher:
@@ -67,7 +79,7 @@ class CatalogWatcher:
         self._debounce: asyncio.Task[None] | None = None
         self._refresh = refresh
         self._refresh_s = 0.0
-        self._store_fault = ""
+        self.store = StoreHealth()
         self._skipped: Mapping[str, str] = {}
         self._unknown: set[str] = set()
         self._scan_due = asyncio.Event()
@@ -84,14 +96,14 @@ class CatalogWatcher:
 
     async def scan(self) -> None:
         """Do another scan. A folder that cannot be read (a lost mount) changes nothing."""
-        before = self._skipped
+        skipped, fault, scan = self._skipped, self.store.fault, None
         try:
             scan = await asyncio.to_thread(self._read)
         except OSError as error:
-            lost = f"{error.filename}: cannot be read: {error.strerror}"
-            self._log_faults(self._catalog.faults() | {lost})
-            return
-        if scan is None and self._skipped == before and self._is_built:
+            self._set_store(f"{error.filename}: cannot be read: {error.strerror}")
+        if scan is None and self._skipped == skipped and self._is_built:
+            if self.store.fault != fault and self._unknown:
+                self._on_change(with_store_fault(self._catalog, self.store.fault))
             self._log_faults(self._faults())
             return
         self._scan = scan or self._scan
@@ -113,8 +125,15 @@ class CatalogWatcher:
         start = time.thread_time()
         wrong = dict(self._refresh())
         self._refresh_s = time.thread_time() - start  # CPU time: the wait for a store does not count
-        self._store_fault, self._skipped = wrong.pop("", ""), wrong
-        return self._scanner.scan(settle=settle, young_s=0.0 if settle else YOUNG_S)
+        fault, self._skipped = wrong.pop("", ""), wrong
+        scan = self._scanner.scan(settle=settle, young_s=0.0 if settle else YOUNG_S)
+        self._set_store(fault)
+        return scan
+
+    def _set_store(self, fault: str) -> None:
+        self.store = StoreHealth(fault, self.store.read_s if fault else time.time())
+        self._metrics.store_up.set(not fault)
+        self._metrics.store_read.set(self.store.read_s)
 
     def _documents_changed(self) -> None:
         if self._debounce is None:
@@ -148,7 +167,7 @@ class CatalogWatcher:
         log.info("catalog built", extra={"models": len(self._catalog.models), "versions": versions})
         self._log_faults(self._faults())
         self._request_scan(self._catalog)
-        self._on_change(self._catalog)
+        self._on_change(with_store_fault(self._catalog, self.store.fault))
 
     def _request_scan(self, catalog: Catalog) -> None:
         """Request a scan for models and versions that documents name and no scan has found."""
@@ -162,7 +181,7 @@ class CatalogWatcher:
         return (
             self._catalog.faults()
             | log_lines(self._skipped.values())
-            | ({self._store_fault} if self._store_fault else set())
+            | ({self.store.fault} if self.store.fault else set())
         )
 
     def _log_faults(self, faults: set[str]) -> None:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import re
 import ssl
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote_to_bytes, urlencode
-from urllib.request import urlopen
+from urllib.parse import unquote, unquote_to_bytes, urlencode, urlsplit
+from urllib.request import HTTPSHandler, ProxyHandler, Request, build_opener
 from xml.etree import ElementTree
 
 import certifi
 
-SIGNED_FOR = timedelta(minutes=5)
 ANSWER_S = 30.0
 TRIES, FIRST_PAUSE_S = 3, 0.3
 MAX_PAGE_BYTES = 32 << 20  # 1,000 keys of 1,024 bytes, each byte as an escape of three, are 3 MiB
@@ -44,12 +45,41 @@ class Item:
     tag: str
 
 
-def pages(sign: Sign, prefix: str) -> Iterator[list[Item]]:
+class HttpClient:
+    """Trusts `authorities` (PEM) beside the public ones. `proxy` is http://host:port, '' is none.
+
+    It does not read the proxy of the environment. Raises `ValueError` if the authorities are no certificates.
+    """
+
+    def __init__(self, authorities: bytes = b"", proxy: str = "") -> None:
+        context = ssl.create_default_context()
+        context.load_verify_locations(certifi.where())
+        if authorities:
+            try:
+                context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
+            except ssl.SSLError as error:
+                raise ValueError(f"want authorities as certificates in PEM: {error.strerror}") from None
+        self._opener = build_opener(ProxyHandler({}), HTTPSHandler(context=context))
+        self._proxy = urlsplit(proxy)
+
+    def open(self, url: str) -> Any:
+        """The answer to a GET. Raises `OSError`."""
+        request, proxy = Request(url), self._proxy
+        if proxy.hostname:
+            if proxy.username:
+                user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+                request.add_header("Proxy-Authorization", f"Basic {b64encode(user.encode()).decode()}")
+            request.set_proxy(proxy.netloc.rpartition("@")[2], proxy.scheme)
+        return self._opener.open(request, timeout=ANSWER_S)
+
+
+def pages(sign: Sign, prefix: str, client: HttpClient) -> Iterator[list[Item]]:
     """All objects whose key begins with `prefix`. Raises `OSError` and `ValueError`."""
     token = ""
     while True:
         query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
-        page = ListingPage(_fetch(sign(urlencode(query | ({"continuation-token": token} if token else {})))))
+        url = sign(urlencode(query | ({"continuation-token": token} if token else {})))
+        page = ListingPage(_fetch(client, url))
         yield page.items
         if not page.next_token:
             return
@@ -103,12 +133,12 @@ def _name(element: ElementTree.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
-def _fetch(url: str) -> bytes:
+def _fetch(client: HttpClient, url: str) -> bytes:
     """Fetch a page, with retries while the store is busy. Raises `OSError` without the URL, which has a signature."""
     pause_s = FIRST_PAUSE_S
     for left in reversed(range(TRIES)):
         try:
-            with urlopen(url, timeout=ANSWER_S, context=_context() if url.startswith("https:") else None) as answer:
+            with client.open(url) as answer:
                 data: bytes = answer.read(MAX_PAGE_BYTES + 1)
             if len(data) > MAX_PAGE_BYTES:
                 raise ValueError(f"a page of the listing is larger than {MAX_PAGE_BYTES} bytes")
@@ -127,10 +157,3 @@ def _fetch(url: str) -> bytes:
         time.sleep(pause_s)
         pause_s *= 2
     raise AssertionError("unreachable")
-
-
-def _context() -> ssl.SSLContext:
-    """A TLS context with the authorities of the machine and those of certifi."""
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from controller.catalog.digests import refusal
 from controller.catalog.integrity import DigestFunction, IntegrityChecker
+from controller.store.options import StoreOptions
 from controller.store.uri import is_uri
 from triptych.contract.verification.tree import File
 
@@ -50,15 +51,15 @@ class StoreIntegrity:
         """Do nothing: published objects stay."""
 
 
-def model_source(location: str, mirror_folder: Path | None) -> ModelSource:
+def model_source(location: str, mirror_folder: Path | None, options: StoreOptions | None = None) -> ModelSource:
     """The models of a folder, read in place, or of a URI, read from its mirror."""
     if not is_uri(location):
         return ModelSource(Path(location))
-    from controller.store.mirror import Mirror  # obstore, only where there is a store
-    from controller.store.objects import open_store
+    from controller.store.buckets import open_store  # obstore, only where there is a store
+    from controller.store.mirror import Mirror
 
     folder = mirror_folder or default_folder(location)
-    mirrored = Mirror(open_store(location), folder, whole=False)
+    mirrored = Mirror(open_store(location, options), folder, whole=False)
 
     def refresh() -> Mapping[str, str]:
         try:

@@ -1,46 +1,37 @@
-"""An object store by its URI: listings and downloads. Only this module imports obstore."""
+"""An object store by its URI: listings and downloads, by a connection that follows renewed keys and authorities."""
 
 from __future__ import annotations
 
 import errno
-import os
+import logging
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Protocol
 
-import obstore
-from obstore.exceptions import (
-    BaseError,
-    InvalidPathError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
-from obstore.store import GCSStore, LocalStore, S3Store
+from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 
-from controller.store import listing
 from controller.store.listing import Item
-from controller.store.uri import split
+from controller.store.options import StoreConfiguration, StoreOptions
 
 if TYPE_CHECKING:
     from obstore import BytesStream, GetOptions, ObjectMeta
-    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+    from obstore.store import ObjectStore
 
 PAGE_ITEMS = 1000  # in one answer of S3
-ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 CHUNK_BYTES = 1 << 20
-# A fault is reported within seconds, and the next scan retries. A large file may take long, but must not stall.
-CONNECT_S, SILENCE_S, WHOLE_S, RETRY_S, RETRIES = 5, 30, 3600, 10, 3
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATUS = re.compile(r"status code: (\d{3}[A-Za-z ]*)")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _SYSTEM = re.compile(r'message: "([^"]+)"|error: "((?:failed to lookup|dns)[^"]+)"')
+_RUSTLS = re.compile(r"InvalidCertificate\(\s*(\w+)")
+_OPENSSL = re.compile(r"certificate verify failed: ([^(]+)")
+CA_REMEDY = "models.ca, --ca or CONTROLLER_STORE_CA names authorities to trust beside the public ones"
+
+log = logging.getLogger(__name__)
 
 
 class StoreError(OSError):
@@ -101,26 +92,46 @@ Page = list[Item]
 ListPages = Callable[[str], Iterator[Page]]  # lists the items whose path below the URI begins with a text
 
 
+@dataclass(frozen=True)
+class Connection:
+    """The objects below a URI, by one configuration. `pages` lists them; obstore does if it is None."""
+
+    objects: ObjectStore
+    pages: ListPages | None = None
+
+
+class Location(Protocol):
+    """A folder of a bucket. Faults name the `remedy`, a sentence about what configures it."""
+
+    @property
+    def remedy(self) -> str: ...
+
+    def endpoint(self, configuration: StoreConfiguration) -> str:
+        """The address of the store, for faults."""
+
+    def connect(self, configuration: StoreConfiguration) -> Connection:
+        """A new connection. Makes no call. Raises `BaseError`, `ValueError` and `TypeError`."""
+
+
 class Store:
-    """Objects below one URI. Faults name the `endpoint` and the `settings` that configure it.
+    """Objects below one URI. Each listing begins with the keys and authorities of that moment."""
 
-    `pages` lists the objects; obstore does by default.
-    """
+    def __init__(self, uri: str, location: Location, options: StoreOptions | None = None) -> None:
+        self.uri = uri
+        self._location, self._options = location, options or StoreOptions()
+        self._configuration = StoreConfiguration(proxy=self._options.proxy)
+        self._connection: Connection | None = None
 
-    def __init__(self, uri: str, connect: Callable[[], ObjectStore], endpoint: str, settings: str) -> None:
-        self.uri, self.endpoint = uri, endpoint
-        self.pages: ListPages = self.obstore_pages
-        self._connect, self._settings = connect, settings
-
-    @cached_property
-    def _objects(self) -> ObjectStore:
-        return self._connect()
+    @property
+    def endpoint(self) -> str:
+        """The address of the store."""
+        return self._location.endpoint(self._configuration)
 
     def list(self, below: str = "") -> dict[str, Object]:
         """All objects whose path below the URI begins with `below`, never a part of them. Raises `StoreError`."""
         found: dict[str, Object] = {}
         try:
-            for page in self.pages(below):
+            for page in self._pages(below):
                 found.update((item.key, Object(item.size, item.modified_ns, item.tag)) for item in page)
         except (BaseError, OSError, ValueError, TypeError) as error:
             raise self._translated(error) from error
@@ -130,7 +141,7 @@ class Store:
     def answers(self) -> bool:
         """Whether the store can be listed now."""
         try:
-            next(self.pages(""), None)
+            next(self._pages(""), None)
         except (BaseError, OSError, ValueError, TypeError):
             return False
         return True
@@ -138,13 +149,14 @@ class Store:
     def read(self, path: str, known: Object, into: Path, on_bytes: Callable[[int], None]) -> None:
         """Download an object into a file, counted by `on_bytes`. Raises `ObjectChanged` or `StoreError`."""
         try:
-            answer = self._objects.get(path, options=known.condition)
-            if not _object(answer.meta).same(known):
+            connection = self._connection or self._connected()
+            answer = connection.objects.get(path, options=known.condition)
+            if not object_of(answer.meta).same(known):
                 raise ObjectChanged(path)
             self._write(path, answer.stream(min_chunk_size=CHUNK_BYTES), known, into, on_bytes)
         except (FileNotFoundError, PreconditionError):
             raise ObjectChanged(path) from None
-        except (BaseError, ValueError, TypeError) as error:
+        except (BaseError, OSError, ValueError, TypeError) as error:
             raise self._translated(error, path) from error
 
     @staticmethod
@@ -161,150 +173,67 @@ class Store:
         if left:
             raise ObjectChanged(path)
 
-    def obstore_pages(self, below: str) -> Iterator[Page]:
-        """Pages by obstore, which lists by whole parts of a path."""
-        for page in self._objects.list(prefix=below.rpartition("/")[0] or None, chunk_size=PAGE_ITEMS):
-            found = {meta["path"]: _object(meta) for meta in page}
-            yield [
-                Item(path, known.size, known.modified_ns, known.tag)
-                for path, known in found.items()
-                if path.startswith(below)
-            ]
+    def _pages(self, below: str) -> Iterator[Page]:
+        connection = self._connected()
+        return connection.pages(below) if connection.pages else obstore_pages(connection.objects, below)
+
+    def _connected(self) -> Connection:
+        """The connection by the configuration of this moment. Raises as `Location.connect`, and `OSError`."""
+        configuration = self._options.read()
+        connection = self._connection
+        if connection is None or configuration != self._configuration:
+            renewed, self._configuration, self._connection = connection is not None, configuration, None
+            connection = self._connection = self._location.connect(configuration)
+            if renewed:
+                log.info("store keys or authorities renewed", extra={"store": self.uri})
+        return connection
 
     def _translated(self, error: Exception, path: str = "") -> StoreError:
-        reason, refused = _reason(error), isinstance(error, PermissionDeniedError | UnauthenticatedError)
-        if refused or reason.startswith(("401", "403")):
+        where, remedy = self.endpoint, self._location.remedy
+        reason, refused = reason_of(error), isinstance(error, PermissionDeniedError | UnauthenticatedError)
+        if certificate := _certificate_fault(error):
+            what, remedy = f"shows a certificate that is refused: {certificate}", CA_REMEDY
+        elif refused or reason.startswith(("401", "403")):
             what = f"refuses {path or 'a list of what is there'}: {reason}"
         elif reason.startswith("404"):
             what = f"has no such bucket: {reason}"
         else:
-            what = f"does not answer: {reason}"
-        return StoreError(self.uri, f"{self.endpoint} {what}; {self._settings}", unavailable=not (path and refused))
+            proxy = self._configuration.printable_proxy
+            what = f"does not answer{f' through proxy {proxy}' if proxy else ''}: {reason}"
+        return StoreError(self.uri, f"{where} {what}; {remedy}", unavailable=not (path and refused))
 
 
-def open_store(uri: str) -> Store:
-    """The store of a URI, configured by the usual variables. Makes no call yet. Raises `ValueError`."""
-    scheme, bucket, path = split(uri)
-    if scheme == "file":
-        folder = Path("/") / path
-        store = Store(uri, lambda: LocalStore(folder), str(folder), "want a folder that can be read")
-        store.pages = partial(_walk, folder)
-        return store
-    return _s3(uri, bucket, path) if scheme == "s3" else _gcs(uri, bucket, path)
+def obstore_pages(objects: ObjectStore, below: str) -> Iterator[Page]:
+    """Pages by obstore, which lists by whole parts of a path."""
+    for page in objects.list(prefix=below.rpartition("/")[0] or None, chunk_size=PAGE_ITEMS):
+        found = {meta["path"]: object_of(meta) for meta in page}
+        yield [
+            Item(path, known.size, known.modified_ns, known.tag)
+            for path, known in found.items()
+            if path.startswith(below)
+        ]
 
 
-def _s3(uri: str, bucket: str, path: str) -> Store:
-    endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    where = endpoint or f"https://s3.{region}.amazonaws.com"
-
-    def connect() -> ObjectStore:
-        return S3Store(bucket, prefix=path or None, client_options=_client(where), retry_config=_retry())
-
-    def sign(query: str) -> str:
-        """Sign a query. It is passed as the end of the endpoint; the path that obstore appends becomes a fragment."""
-        own = endpoint and _is_on(
-            "AWS_VIRTUAL_HOSTED_STYLE_REQUEST"
-        )  # such an endpoint contains the name of the bucket
-        url = f"{where.rstrip('/')}/{'' if own else quote(bucket)}?{query}#"
-        if _is_on("AWS_SKIP_SIGNATURE"):
-            return url
-        signer = S3Store(bucket, endpoint=url, virtual_hosted_style_request=True, client_options=_client(where))
-        return obstore.sign(signer, "GET", "list", listing.SIGNED_FOR)
-
-    settings = "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY configure it"
-    store = Store(uri, connect, where, settings)
-    store.pages = _below(path, sign)
-    return store
-
-
-def _gcs(uri: str, bucket: str, path: str) -> Store:
-    where = os.environ.get("GOOGLE_BASE_URL") or "https://storage.googleapis.com"
-
-    def connect() -> ObjectStore:
-        return GCSStore(bucket, prefix=path or None, client_options=_client(where), retry_config=_retry())
-
-    def sign(query: str) -> str:
-        url = f"{where.rstrip('/')}/{quote(bucket)}?{query}#"
-        if _is_on("GOOGLE_SKIP_SIGNATURE"):
-            return url
-        signer = GCSStore(bucket, config={"base_url": url}, client_options=_client(where))
-        return obstore.sign(signer, "GET", "list", listing.SIGNED_FOR)
-
-    store = Store(uri, connect, where, "GOOGLE_APPLICATION_CREDENTIALS names the key of who asks")
-    signed = _below(path, sign)
-
-    def pages(below: str) -> Iterator[Page]:
-        """Pages by obstore; by a signed URL only if obstore fails, for it needs a key or the right to sign."""
-        try:
-            yield from store.obstore_pages(below)
-        except InvalidPathError as error:
-            try:
-                yield from signed(below)
-            except BaseError:
-                raise ValueError(f"{_reason(error)}; delete it, or let the account sign URLs") from error
-
-    store.pages = pages
-    return store
-
-
-def _below(folder: str, sign: listing.Sign) -> ListPages:
-    """List a folder of the bucket, with paths relative to it."""
-    prefix = f"{folder}/" if folder else ""
-
-    def pages(below: str) -> Iterator[Page]:
-        for page in listing.pages(sign, prefix + below):
-            yield [replace(item, key=item.key.removeprefix(prefix)) for item in page]
-
-    return pages
-
-
-def _walk(root: Path, below: str) -> Iterator[Page]:
-    """List the files of a folder. A subfolder that cannot be listed is an item without a size. Raises `OSError`."""
-    os.scandir(root).close()
-    lost: list[OSError] = []
-    for folder, _, names in os.walk(root, onerror=lost.append):
-        items = [_file(root, Path(folder, name)) for name in names]
-        yield [item for item in items if item.key.startswith(below)]
-    yield [Item(Path(error.filename).relative_to(root).as_posix(), -1, 0, "") for error in lost]
-
-
-def _file(root: Path, path: Path) -> Item:
-    key = path.relative_to(root).as_posix()
-    try:
-        status = path.stat()
-    except OSError:  # a link to nothing, or deleted at this moment
-        return Item(key, -1, 0, "")
-    return Item(key, status.st_size if path.is_file() else -1, status.st_mtime_ns // 1000 * 1000, "")
-
-
-def _is_on(variable: str) -> bool:
-    """Whether a boolean variable of obstore is true."""
-    return os.environ.get(variable, "").lower() in ("true", "1", "yes", "on", "y")
-
-
-def _client(endpoint: str) -> ClientConfig:
-    return {
-        "allow_http": endpoint.startswith("http://"),
-        "connect_timeout": timedelta(seconds=CONNECT_S),
-        "read_timeout": timedelta(seconds=SILENCE_S),
-        "timeout": timedelta(seconds=WHOLE_S),
-    }
-
-
-def _retry() -> RetryConfig:
-    return {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S)}
-
-
-def _object(meta: ObjectMeta) -> Object:
+def object_of(meta: ObjectMeta) -> Object:
+    """The object that obstore describes."""
     modified_ns = (meta["last_modified"] - _EPOCH) // timedelta(microseconds=1) * 1000
     return Object(meta["size"], modified_ns, meta["e_tag"] or "")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The reason in a few words, the same in every try: without times and request ids."""
     text = str(error)
     found = [*_STATUS.findall(text)[:1], *_CODE.findall(text)[:1]]
     found = found or [system or lookup for system, lookup in _SYSTEM.findall(text)[-1:]]
     first = text.partition("\n")[0]
     return ", ".join(part.strip() for part in found) or re.sub(r" in [\d.]+[mµn]?s", "", first).strip()
+
+
+def _certificate_fault(error: Exception) -> str:
+    """Why the certificate of the store was refused; '' for another error."""
+    text = str(error)
+    if found := _OPENSSL.search(text):
+        return found[1].strip().rstrip(".")
+    if found := _RUSTLS.search(text):
+        return " ".join(word.lower() for word in re.findall(r"[A-Z][a-z]*", found[1]) if word != "Context")
+    return ""

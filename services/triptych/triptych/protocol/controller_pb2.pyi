@@ -83,14 +83,26 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("predictors", "residents", "decisions")
+    __slots__ = ("predictors", "residents", "decisions", "store")
     PREDICTORS_FIELD_NUMBER: _ClassVar[int]
     RESIDENTS_FIELD_NUMBER: _ClassVar[int]
     DECISIONS_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
     predictors: _containers.RepeatedCompositeFieldContainer[Predictor]
     residents: _containers.RepeatedCompositeFieldContainer[Resident]
     decisions: _containers.RepeatedCompositeFieldContainer[Decision]
-    def __init__(self, predictors: _Optional[_Iterable[_Union[Predictor, _Mapping]]] = ..., residents: _Optional[_Iterable[_Union[Resident, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ...) -> None: ...
+    store: Store
+    def __init__(self, predictors: _Optional[_Iterable[_Union[Predictor, _Mapping]]] = ..., residents: _Optional[_Iterable[_Union[Resident, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ..., store: _Optional[_Union[Store, _Mapping]] = ...) -> None: ...
+
+class Store(_message.Message):
+    __slots__ = ("location", "fault", "read_s")
+    LOCATION_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    READ_S_FIELD_NUMBER: _ClassVar[int]
+    location: str
+    fault: str
+    read_s: float
+    def __init__(self, location: _Optional[str] = ..., fault: _Optional[str] = ..., read_s: _Optional[float] = ...) -> None: ...
 
 class Predictor(_message.Message):
     __slots__ = ("address", "answers", "used_bytes", "budget_bytes", "models", "max_models", "loading")

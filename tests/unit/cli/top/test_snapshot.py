@@ -37,6 +37,7 @@ REPLY = cp.DescribeReply(
             desired_replicas=2,
         ),
     ],
+    store=cp.Store(location="s3://models/eu", read_s=1),
     decisions=[
         cp.Decision(time_s=1, action="load", model="digits_de version 1", seconds=0.5, outcome="ok", reason="request"),
         cp.Decision(time_s=2, action="load", model="sales_de version 4", outcome="no such file", reason="new version"),
@@ -98,6 +99,26 @@ def test_the_tables_name_everything() -> None:
         *("7 min", "2.5", "no such file", "new version"),
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    ("store", "text"),
+    [
+        (cp.Store(location="s3://models/eu", read_s=995), "models of s3://models/eu, last read 5 s ago\n"),
+        (
+            cp.Store(location="/models", read_s=400, fault="gone\nnow"),
+            "models of /models, last read 10 min ago: gone now\n",
+        ),
+        (cp.Store(location="/models", fault="gone"), "models of /models, never read: gone\n"),
+    ],
+)
+def test_the_store_of_the_models_has_its_age_and_its_fault(
+    store: cp.Store, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triptych_cli.top.tables.time.time", lambda: 1000.0)
+    snapshot = take_snapshot("r:9002", cp.DescribeReply(store=store), {}, "model")
+    assert text in "\n".join(line.rstrip() for line in drawn(snapshot).splitlines()) + "\n"
+    assert as_json(snapshot)["store"] == {"location": store.location, "fault": store.fault, "read_s": store.read_s}
 
 
 def test_what_does_not_fit_is_counted() -> None:

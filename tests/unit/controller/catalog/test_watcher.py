@@ -129,6 +129,41 @@ async def test_an_unreachable_store_is_reported_once_and_its_copies_are_still_re
     assert [getattr(record, "fault", "") for record in caplog.records if record.levelname == "WARNING"] == [away]
 
 
+async def test_the_health_of_the_store_is_a_metric_and_part_of_what_is_unknown(
+    models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = "s3://models/eu: cannot be read: 403 Forbidden"
+    now_s, registry, reported = 1000.0, CollectorRegistry(), list[Catalog]()
+    monkeypatch.setattr("controller.catalog.watcher.time.time", lambda: now_s)
+    publish("sales_de", 1)
+    elsewhere, answers = Elsewhere(), iter([{}, {"": away}, {"": away}, {}])
+    followed = CatalogWatcher(
+        Scanner(models, None),
+        ControllerMetrics(registry),
+        reported.append,
+        serve_undeclared=True,
+        documents=elsewhere,
+        refresh=lambda: next(answers),
+    )
+    elsewhere.put({2: 100})
+    await followed.start()
+
+    async def health() -> tuple[float | None, float | None, str]:
+        values = [registry.get_sample_value(f"triptych_store_{name}") for name in ("up", "read_timestamp_seconds")]
+        (result,) = reported[-1].document_results.values()
+        return values[0], values[1], result.problems[0][1].partition("; the models cannot be read now: ")[2]
+
+    assert await health() == (1, 1000, "")
+    now_s = 2000.0
+    await followed.scan()
+    assert await health() == (0, 1000, away)
+    before = len(reported)
+    await followed.scan()
+    assert len(reported) == before
+    await followed.scan()
+    assert await health() == (1, 2000, "")
+
+
 async def test_a_document_that_asks_for_an_unknown_version_starts_a_scan_of_the_models(
     models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from controller.store.buckets import open_store
 from controller.store.mirror import Mirror
-from controller.store.objects import Store, StoreError, open_store
+from controller.store.objects import Store, StoreError
 from tests.fakes.faulty_store import FaultyStore, faulty_store, invalid, refused, unpacked
 from tests.fakes.memory_store import contents
 

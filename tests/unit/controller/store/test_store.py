@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from obstore.store import MemoryStore
 from pydantic import ValidationError
 
 from controller.settings import Settings
+from controller.store.buckets import open_store
 from controller.store.location import STORE, default_folder, model_source
-from controller.store.objects import ObjectChanged, Store, StoreError, open_store
+from controller.store.objects import Connection, ObjectChanged, Store, StoreError
+from controller.store.options import StoreConfiguration
 from controller.store.uri import split
 from tests.fakes.memory_store import InMemoryStore
 from tests.model_folders import publish
@@ -119,15 +120,17 @@ BUSY = REFUSED.replace("403 Forbidden", "503 Slow Down").replace("SignatureDoesN
     ],
 )
 def test_a_fault_is_one_sentence_that_is_the_same_from_try_to_try(said: str, detail: str) -> None:
-    class Failing(Store):
-        def __init__(self) -> None:
-            super().__init__("s3://models/eu", self.fail, "memory", "AWS_ENDPOINT_URL says where it is")
+    class Failing:
+        remedy = "AWS_ENDPOINT_URL says where it is"
 
-        def fail(self) -> MemoryStore:
+        def endpoint(self, _configuration: StoreConfiguration) -> str:
+            return "memory"
+
+        def connect(self, _configuration: StoreConfiguration) -> Connection:
             raise ValueError(said)
 
     with pytest.raises(StoreError) as caught:
-        Failing().list()
+        Store("s3://models/eu", Failing()).list()
     assert str(caught.value) == f"s3://models/eu: cannot be read: {detail}AWS_ENDPOINT_URL says where it is"
 
 
