@@ -10,7 +10,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 TIMEOUT_S = 1.0
 # Each call has a connection of its own, so that no backoff of an earlier failure delays it.
-OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
+OPTIONS = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
 
 
 def stage_is_ready(address: str) -> bool:

@@ -21,6 +21,7 @@ from triptych.server.inference_servicer import SERVICE
 CALL_S = 5.0
 RECONNECT_S = 1.0
 OPTIONS = [
+    ("grpc.enable_http_proxy", 0),
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),

@@ -62,7 +62,11 @@ class ForecastClient:
     """One channel for all requests, over all pods that the address has."""
 
     def __init__(self, address: str, timeout_s: float, credentials: ChannelCredentials | None = None) -> None:
-        options = [("grpc.service_config", json.dumps(CONFIG)), ("grpc.dns_min_time_between_resolutions_ms", 500)]
+        options = [
+            ("grpc.service_config", json.dumps(CONFIG)),
+            ("grpc.dns_min_time_between_resolutions_ms", 500),
+            ("grpc.enable_http_proxy", 0),
+        ]
         if credentials is None:
             self._channel = aio.insecure_channel(address, options=options)
         else:

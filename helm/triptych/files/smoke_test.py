@@ -156,6 +156,8 @@ def _token(key: str, audience: str) -> str:
 
 def main() -> int:
     name, seconds, *addresses = sys.argv[1:]
+    for variable in [each for each in os.environ if each.lower().endswith("_proxy")]:
+        del os.environ[variable]  # the checks call services of the cluster
     start = time.monotonic()
     while True:
         try:

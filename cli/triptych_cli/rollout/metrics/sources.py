@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 from urllib.error import URLError
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 from triptych_cli.rollout.metrics.counts import ANSWERS, REQUESTS, SECONDS, Reading, Sample
 from triptych_cli.rollout.metrics.page import MetricsPage, parse_page, with_required_labels
@@ -17,6 +17,7 @@ from triptych_cli.rollout.metrics.page import MetricsPage, parse_page, with_requ
 FETCH_S = 2.0
 # Preprocess counts whole requests; only postprocess knows the answers.
 STAGES = {REQUESTS: "preprocess", SECONDS: "preprocess", ANSWERS: "postprocess"}
+_OPENER = build_opener(ProxyHandler({}))  # pods and Prometheus are inside, whatever the environment says
 _PRESENT = "triptych_in_flight"  # every stage exports it from its start
 
 
@@ -100,7 +101,7 @@ def fetch(url: str) -> str:
     """Fetch a URL as text. Raises `OSError`."""
     if not url.startswith(("http://", "https://")):
         raise URLError(f"want a URL that starts with http:// or https://, got '{url}'")
-    with urlopen(url, timeout=FETCH_S) as page:
+    with _OPENER.open(url, timeout=FETCH_S) as page:
         text: str = page.read().decode(errors="replace")
         return text
 

@@ -15,10 +15,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from kubernetes.aio import config
@@ -90,6 +94,8 @@ class Api:
                 await config.load_kube_config(str(kubeconfig), client_configuration=configuration)
         except config.ConfigException as error:
             raise OSError(f"cannot reach the Kubernetes API: {error}") from error
+        if kubeconfig is None or _is_in_no_proxy(str(configuration.host)):
+            configuration.client_session_kwargs = {"trust_env": False}  # call directly, whatever the environment says
         client = ApiClient(configuration)
         client.user_agent = "triptych-controller"  # the manager of the fields that we write
         return cls(client)
@@ -222,6 +228,18 @@ def _event(event: Any) -> tuple[str, Json]:
         return kind, content
     log.warning("invalid watch event skipped", extra={"event": repr(event)[:200]})
     return "", {}
+
+
+def _is_in_no_proxy(url: str) -> bool:
+    """Whether a network of NO_PROXY has the address of a URL. aiohttp compares only names and single addresses."""
+    names = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    with suppress(ValueError):
+        address = ip_address(urlsplit(url).hostname or "")
+        for text in names.split(","):
+            with suppress(ValueError):
+                if address in ip_network(text.strip(), strict=False):
+                    return True
+    return False
 
 
 def part(content: Any, name: str) -> Json:

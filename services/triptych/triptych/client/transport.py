@@ -19,6 +19,7 @@ RETIRE_S = 60.0  # limit for the calls in flight of a retired channel
 
 
 OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.enable_http_proxy", 0),  # calls stay inside, whatever the environment says
     ("grpc.max_receive_message_length", -1),  # the sender's limit holds
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),

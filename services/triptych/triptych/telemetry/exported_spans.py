@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -16,6 +17,7 @@ from triptych.protocol.call import Call
 from triptych.telemetry.spans import Span, Tracing
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_OPTIONS: Any = (("grpc.enable_http_proxy", 0),)
 
 
 class ExportedSpans(Tracing):
@@ -23,7 +25,7 @@ class ExportedSpans(Tracing):
 
     def __init__(self, stage: str, endpoint: str, exporter: SpanExporter | None = None) -> None:
         self._provider = TracerProvider(resource=Resource.create({"service.name": f"triptych-{stage}"}))
-        exporter = exporter or OTLPSpanExporter(endpoint=endpoint, insecure=True)
+        exporter = exporter or OTLPSpanExporter(endpoint=endpoint, insecure=True, channel_options=_OPTIONS)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("triptych")
 
