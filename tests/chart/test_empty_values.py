@@ -168,7 +168,7 @@ def test_gpus_stay_where_resources_are_null(render: Render) -> None:
 
 def test_a_null_limit_is_left_out(render: Render) -> None:
     made = render({"preprocess": {"resources": {"limits": {"cpu": None}}}})
-    assert made.container("preprocess")["resources"]["limits"] == {"memory": "1Gi"}
+    assert made.container("preprocess")["resources"]["limits"] == {"memory": "1Gi", "ephemeral-storage": "1Gi"}
 
 
 def test_an_empty_mapping_changes_nothing(render: Render) -> None:

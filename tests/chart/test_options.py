@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from controller.catalog.served_model import Document, read_documents
-from tests.chart.objects import Objects, Render
+from tests.chart.objects import Render
 
 PROMETHEUS = {"prometheus": "http://prometheus:9090"}
 
@@ -170,61 +170,6 @@ def test_models_in_a_volume_are_mounted_and_not_copied(render: Render) -> None:
     for stage in ("predictor", "controller"):
         mount = next(each for each in made.container(stage)["volumeMounts"] if each["mountPath"] == "/models")
         assert mount == {"name": "models", "mountPath": "/models", "readOnly": True, "subPath": "prod"}
-
-
-STORE = {"store": "s3", "uri": "s3://bucket/models", "secret": "keys", "endpoint": "http://minio:9000"}
-
-
-def pod_of(made: Objects, stage: str) -> Any:
-    container = made.container(stage)
-    return next(pod for _, pod in made.pods() if container in pod["containers"])
-
-
-@pytest.mark.parametrize("mode", ["Standard", "Knative", "Grouped", "Deployment"])
-def test_beside_each_triton_a_folder_is_kept_in_step_with_an_object_store(render: Render, mode: str) -> None:
-    made = render({"mode": mode, "models": STORE | {"pollSeconds": 7}})
-    first, beside = pod_of(made, "predictor")["initContainers"]
-    assert first["args"] == ["mirror", "s3://bucket/models", "/models/mirror", "--whole", "--once"]
-    assert beside["args"] == ["mirror", "s3://bucket/models", "/models/mirror", "--whole", "--every=7s"]
-    assert ("restartPolicy" in first, beside["restartPolicy"]) == (False, "Always")
-    for each in (first, beside):
-        assert each["image"] == made.container("controller")["image"]
-        assert {"name": "AWS_ENDPOINT_URL", "value": "http://minio:9000"} in each["env"]
-        assert each["envFrom"] == [{"secretRef": {"name": "keys"}}]
-        (mount,) = each["volumeMounts"]
-        assert mount == {"name": "models", "mountPath": "/models"}, "the mirror is a folder within, no mount of its own"
-    assert "--model-repository=/models/mirror" in made.container("predictor")["args"]
-    assert {"name": "models", "mountPath": "/models", "readOnly": True} in made.container("predictor")["volumeMounts"]
-    assert {"name": "models", "emptyDir": {}} in pod_of(made, "predictor")["volumes"]
-
-
-def test_the_controller_reads_the_contracts_of_an_object_store_itself(render: Render) -> None:
-    made = render({"models": STORE | {"pollSeconds": 7, "region": "eu"}})
-    environment = made.environment("controller")
-    assert environment["CONTROLLER_MODEL_REPOSITORY"] == "s3://bucket/models"
-    assert environment["CONTROLLER_MIRROR"] == "/models/contracts"
-    assert (environment["CONTROLLER_POLL_S"], environment["CONTROLLER_FAILURE_TTL_S"]) == ("7", "7")
-    assert (environment["AWS_ENDPOINT_URL"], environment["AWS_REGION"]) == ("http://minio:9000", "eu")
-    assert made.container("controller")["envFrom"] == [{"secretRef": {"name": "keys"}}]
-    assert made.container("controller")["volumeMounts"] == [{"name": "models", "mountPath": "/models"}]
-    assert "initContainers" not in pod_of(made, "controller")
-    longer = render({"models": STORE, "controller": {"settings": {"failure_ttl_s": 60}}})
-    assert longer.environment("controller")["CONTROLLER_FAILURE_TTL_S"] == "60"
-    folder = render().environment("controller")
-    assert folder["CONTROLLER_MODEL_REPOSITORY"] == "/models"
-    assert not {"CONTROLLER_MIRROR", "CONTROLLER_POLL_S", "CONTROLLER_FAILURE_TTL_S"} & folder.keys()
-
-
-def test_keys_of_a_store_reach_only_its_readers(render: Render) -> None:
-    google = {"store": "gs", "uri": "gs://bucket/models", "endpoint": "http://gcs:4443", "secret": "keys"}
-    made = render({"models": google})
-    readers = {name for name, each in made.containers() if "envFrom" in each}
-    assert readers == {
-        "InferenceService/predictor/models",
-        "InferenceService/predictor/mirror",
-        "Deployment/controller/controller",
-    }
-    assert made.environment("controller")["GOOGLE_BASE_URL"] == "http://gcs:4443"
 
 
 @pytest.mark.parametrize("mode", ["Standard", "Knative", "Grouped", "Deployment"])

@@ -25,8 +25,8 @@ def test_every_container_is_hardened(render: Render, mode: str, store: dict[str,
         assert security["allowPrivilegeEscalation"] is False, name
         assert security["capabilities"] == {"drop": ["ALL"]}, name
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
-        assert "memory" in container["resources"]["limits"], name
-        assert {"cpu", "memory"} <= container["resources"]["requests"].keys(), name
+        for kind in ("requests", "limits"):  # a quota refuses a pod that lacks one
+            assert {"cpu", "memory", "ephemeral-storage"} <= container["resources"][kind].keys(), name
         assert not container["image"].endswith(":latest"), name
         seen += 1
     assert seen >= 12

@@ -62,6 +62,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"models": {"store": "s3", "uri": "gs://bucket/models"}}, "models.uri has to begin with s3://"),
     ({"models": {"store": "gs"}}, "models.uri has to begin with gs://"),
     ({"models": {"secret": "keys"}}, "models.secret is for models.store s3 and gs, and the store is image"),
+    ({"models": {"ca": {"secret": "a"}}}, "models.ca.secret is for models.store s3 and gs, and the store is image"),
+    ({"models": {"proxy": "http://p"}}, "models.proxy is for models.store s3 and gs, and the store is image"),
+    (
+        {"models": {"store": "s3", "uri": "s3://b", "ca": {"secret": "a", "configMap": "b"}}},
+        "models.ca.secret is a and models.ca.configMap is b: name the one that has the authorities",
+    ),
     ({"models": {"store": "pvc", "claim": "a", "endpoint": "http://minio"}}, "models.endpoint is for models.store s3"),
     ({"models": {"store": "gs", "uri": "gs://bucket/models", "region": "eu"}}, "models.region is for models.store s3"),
     ({"models": {"store": "s3", "uri": "s3://bucket/models", "pollSeconds": 0}}, "minimum: got 0, want 1"),

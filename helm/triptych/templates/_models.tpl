@@ -22,6 +22,7 @@
 {{- else -}}
 - {name: models, emptyDir: {}}
 {{- end }}
+{{- include "triptych.store-volumes" . }}
 {{- end }}
 
 {{/* The init containers of a pod with Triton. Arguments: root, lane, stage. */}}
@@ -73,13 +74,20 @@ name: {{ .name }}
 image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.controller.image) }}
 imagePullPolicy: {{ $values.imagePullPolicy }}
 command: [triptych]
-args: [mirror, {{ $values.models.uri | quote }}, {{ include "triptych.models-folder" . }}, --whole, {{ .option }}]
+args:
+  - mirror
+  - {{ $values.models.uri | quote }}
+  - {{ include "triptych.models-folder" . }}
+  - --whole
+  - {{ .option }}
+  {{- range $name, $value := include "triptych.store-options" . | fromJson }}
+  - {{ printf "--%s=%s" $name $value | quote }}
+  {{- end }}
 {{- $extra := (index .lane.pods .stage).extraEnv }}
 {{- with concat (include "triptych.store-env" . | fromYamlArray) $extra }}
 env:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- include "triptych.store-credentials" . }}
 terminationMessagePolicy: FallbackToLogsOnError
 {{- with $values.models.mirror.resources }}
 resources:
@@ -89,6 +97,9 @@ securityContext:
   {{- include "triptych.container-security" . | nindent 2 }}
 volumeMounts:
   - {name: models, mountPath: /models}
+  {{- with include "triptych.store-mounts" . | trim }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- with (index .lane.pods .stage).extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -105,20 +116,13 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
-{{/* The credentials for a store. Argument: lane. */}}
-{{- define "triptych.store-credentials" -}}
-{{- with .lane.values.models.secret }}
-envFrom:
-  - secretRef: {name: {{ . }}}
-{{- end }}
-{{- end }}
-
 {{/* The controller's settings for the models, as JSON. It reads only the contracts from a store. Argument: lane. */}}
 {{- define "triptych.models-settings" -}}
 {{- $values := .lane.values -}}
 {{- if include "triptych.models-are-mirrored" . -}}
 {{- $settings := dict "model_repository" $values.models.uri "mirror" "/models/contracts" "poll_s" $values.models.pollSeconds -}}
 {{- if not (hasKey ($values.controller.settings | default dict) "failure_ttl_s") }}{{ $_ := set $settings "failure_ttl_s" $values.models.pollSeconds }}{{ end -}}
+{{- range $name, $value := include "triptych.store-options" . | fromJson }}{{ $_ := set $settings (printf "store_%s" $name) $value }}{{ end -}}
 {{- toJson $settings }}
 {{- else -}}
 {{- toJson (dict "model_repository" "/models") }}

@@ -11,10 +11,13 @@
 {{- if and (has $models.store (list "s3" "gs")) (not (hasPrefix (printf "%s://" $models.store) ($models.uri | default ""))) }}
 {{- fail (printf "models.store is %s: models.uri has to begin with %s://, got %q" $models.store $models.store ($models.uri | default "")) }}
 {{- end }}
-{{- range $name := list "uri" "endpoint" "region" "secret" }}
-{{- if and (get $models $name) (not (has $models.store (list "s3" "gs"))) }}
+{{- range $name, $value := dict "uri" $models.uri "endpoint" $models.endpoint "region" $models.region "secret" $models.secret "ca.secret" $models.ca.secret "ca.configMap" $models.ca.configMap "proxy" $models.proxy }}
+{{- if and $value (not (has $models.store (list "s3" "gs"))) }}
 {{- fail (printf "models.%s is for models.store s3 and gs, and the store is %s" $name $models.store) }}
 {{- end }}
+{{- end }}
+{{- if and $models.ca.secret $models.ca.configMap }}
+{{- fail (printf "models.ca.secret is %s and models.ca.configMap is %s: name the one that has the authorities" $models.ca.secret $models.ca.configMap) }}
 {{- end }}
 {{- if and $models.region (eq $models.store "gs") }}
 {{- fail "models.region is for models.store s3, and the store is gs" }}

@@ -10,7 +10,6 @@ containers:
 
 {{- define "triptych.controller-container" -}}
 {{ include "triptych.python-container" (merge (dict "container" "controller") .) }}
-{{- include "triptych.store-credentials" . }}
 {{- end }}
 
 {{/* The settings that the chart makes, as JSON. The canary's controller reads documents from a folder, and writes no
@@ -32,6 +31,7 @@ status: the objects in Kubernetes are the stable lane's. Arguments: root, lane. 
 {{- define "triptych.controller-mounts" -}}
 {{- if include "triptych.models-are-mirrored" . -}}
 - {name: models, mountPath: /models}
+{{- include "triptych.store-mounts" . }}
 {{- else -}}
 {{ include "triptych.models-mount" . }}
 {{- end }}
