@@ -86,6 +86,8 @@ CHANGED: dict[str, Any] = {
     "predictor.args": ["--log-verbose=1"],
     "predictor.sharedMemory": "1Gi",
     "imagePullSecrets": [{"name": "registry"}],
+    "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
+    "hostAliases": [{"ip": "10.1.2.3", "hostnames": ["store.example.com"]}],
     "metrics.serviceMonitor.interval": "30s",
     "metrics.window": "2m",
     "gateway.parents": [{"name": "other"}],

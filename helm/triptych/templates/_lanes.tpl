@@ -41,7 +41,7 @@ The lanes as JSON: the stable one, and the canary if it is enabled. Argument: th
 {{- $components = prepend (without $stages "preprocess" "predictor") "grouped" -}}
 {{- end -}}
 {{- $pods := dict
-      "test" (include "triptych.pod-options" (dict "values" $values "stages" list) | fromJson)
+      "test" (include "triptych.pod-options" (dict "values" $values "stages" (list "test")) | fromJson)
       "grouped" (include "triptych.pod-options" (dict "values" $values "stages" (list "preprocess" "predictor")) | fromJson) -}}
 {{- range list "preprocess" "predictor" "postprocess" "controller" "backend" -}}
 {{- $_ := set $pods . (include "triptych.pod-options" (dict "values" $values "stages" (list .)) | fromJson) -}}
@@ -95,7 +95,7 @@ entries with the same name the last one wins: the stage's over the top's. Argume
 {{- range .stages }}{{ $layers = append $layers (index $.values .) }}{{ end -}}
 {{- $options := dict -}}
 {{- range $key := list "nodeSelector" "affinity" "podAnnotations" "podLabels" -}}
-{{- $merged := dict -}}
+{{- $merged := ternary (deepCopy ($.values.commonLabels | default dict)) dict (eq $key "podLabels") -}}
 {{- range $layer := $layers }}{{ range $name, $value := index $layer $key }}{{ $_ := set $merged $name $value }}{{ end }}{{ end -}}
 {{- $_ := set $options $key $merged -}}
 {{- end -}}

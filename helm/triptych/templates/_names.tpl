@@ -22,8 +22,18 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}{{ include "triptych.suffix" (dict "lane" .lane "name" .component) }}
 {{- end }}
 
-{{/* The labels of an object. Arguments: root, lane, component. */}}
+{{/* The labels of an object. Arguments: root, lane, component; podLabels of a pod. */}}
 {{- define "triptych.labels" -}}
+{{- $own := include "triptych.own-labels" . -}}
+{{ $own }}
+{{- range $name, $value := .podLabels | default .lane.values.commonLabels }}
+{{- if not (hasKey ($own | fromYaml) $name) }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "triptych.own-labels" -}}
 {{ include "triptych.selector" . }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}

@@ -17,6 +17,12 @@
 {{- $_ := set $annotations "prometheus.io/port" $port -}}
 {{- $_ := set $annotations "prometheus.io/path" "/metrics" -}}
 {{- end -}}
+{{- if has .component (list "predictor" "grouped" "controller") }}
+{{- /* The cluster autoscaler keeps a node for the files of its pods; these are copies. */ -}}
+{{- $copies := ternary (list) (list "models") (eq .lane.values.models.store "pvc") -}}
+{{- if ne .component "controller" }}{{ $copies = concat $copies (list "tmp" "shm") }}{{ end -}}
+{{- with $copies }}{{ $_ := set $annotations "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes" (join "," .) }}{{ end -}}
+{{- end -}}
 {{- if and (eq .component "backend") (eq .lane.values.backend.features.store "embedded") }}
 {{- /* The embedded store is filled when a pod starts, so other articles need other pods. */ -}}
 {{- $_ := set $annotations "triptych.dev/articles" (.lane.values.backend.features.articles | default dict | toJson | sha256sum | trunc 16) -}}
@@ -34,17 +40,18 @@ automountServiceAccountToken: {{ and (eq .component "controller") (not .lane.can
 enableServiceLinks: false
 {{- include "triptych.pull-secrets" . }}
 {{- include "triptych.placement" . }}
+{{- include "triptych.names-of-hosts" . }}
 {{- if not $knative }}
 terminationGracePeriodSeconds: {{ include "triptych.termination-grace" . }}
 securityContext:
   runAsNonRoot: true
-  runAsUser: {{ $values.runAsUser }}
-  runAsGroup: {{ $values.runAsUser }}
-  fsGroup: {{ $values.runAsUser }}
+  {{- with $values.runAsUser }}
+  runAsUser: {{ . }}
+  runAsGroup: {{ . }}
+  fsGroup: {{ . }}
+  {{- end }}
   seccompProfile: {type: RuntimeDefault}
-{{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
+{{- include "triptych.priority" . }}
 {{- with $values.topologySpreadKey }}
 topologySpreadConstraints:
   - maxSkew: 1
@@ -81,6 +88,25 @@ imagePullSecrets:
 {{ $key }}:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* How a pod resolves names. Argument: lane. */}}
+{{- define "triptych.names-of-hosts" -}}
+{{- with .lane.values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- range $key := list "dnsConfig" "hostAliases" }}
+{{- with index $.lane.values $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "triptych.priority" -}}
+{{- with .lane.values.priorityClassName }}
+priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
@@ -145,8 +171,10 @@ resources:
 {{/* The security of every container. Argument: lane. */}}
 {{- define "triptych.container-security" -}}
 runAsNonRoot: true
-runAsUser: {{ .lane.values.runAsUser }}
-runAsGroup: {{ .lane.values.runAsUser }}
+{{- with .lane.values.runAsUser }}
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+{{- end }}
 readOnlyRootFilesystem: true
 allowPrivilegeEscalation: false
 capabilities: {drop: [ALL]}

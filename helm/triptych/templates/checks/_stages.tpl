@@ -62,7 +62,13 @@
 
 {{/* Selectors find pods by these labels. Arguments: root, lane, component. */}}
 {{- define "triptych.check-labels" -}}
-{{- $own := include "triptych.selector" . | fromYaml -}}
+{{- $own := include "triptych.own-labels" . | fromYaml -}}
+{{- range $name, $value := .lane.values.commonLabels }}
+{{- if hasKey $own $name }}
+{{- fail (printf "commonLabels has %s, which the chart sets itself: leave it out" $name) }}
+{{- end }}
+{{- end }}
+{{- $own = include "triptych.selector" . | fromYaml -}}
 {{- range $name, $value := (index .lane.pods .component).podLabels }}
 {{- if hasKey $own $name }}
 {{- fail (printf "podLabels of %s has %s, which the chart sets itself and selects pods by: leave it out" $.component $name) }}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # A fault is reported within seconds, and the next scan retries. A large file may take long, but must not stall.
 CONNECT_S, SILENCE_S, WHOLE_S, RETRY_S, RETRIES = 5, 30, 3600, 10, 3
 SIGNED_FOR = timedelta(minutes=5)
+SIGNERS = 16  # kept for as many first pages and later ones
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 # Variables of a Secret that obstore knows; obstore refuses others. Endpoints are passed by themselves.
 S3_VARIABLES = (
@@ -98,13 +99,18 @@ class S3Location:
         is_named = bool(configuration.variable(*S3_ENDPOINTS))
         virtual = is_named and configuration.is_on("AWS_VIRTUAL_HOSTED_STYLE_REQUEST")  # it contains the bucket's name
 
+        @lru_cache(SIGNERS)
+        def signer(url: str) -> S3Store:
+            """Keep it, for it has the keys of a role that it assumed. The query of a first page is always the same."""
+            config: Any = own | {"aws_endpoint_url_s3": url, "aws_virtual_hosted_style_request": "true"}
+            return S3Store(self.bucket, config=config, client_options=options)
+
         def signed(query: str) -> str:
             """Sign a query. It is passed as the end of the endpoint; the path that obstore appends is a fragment."""
             url = f"{where.rstrip('/')}/{'' if virtual else quote(self.bucket)}?{query}#"
             if configuration.is_on("AWS_SKIP_SIGNATURE"):
                 return url
-            config: Any = own | {"aws_endpoint_url_s3": url, "aws_virtual_hosted_style_request": "true"}
-            return obstore.sign(S3Store(self.bucket, config=config, client_options=options), "GET", "list", SIGNED_FOR)
+            return obstore.sign(signer(url), "GET", "list", SIGNED_FOR)
 
         config: Any = own | ({"aws_endpoint_url_s3": where} if is_named else {})
         objects = S3Store(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from base64 import urlsafe_b64decode
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,51 @@ def issuer(token: str) -> str:
     """The issuer of a JSON Web Token."""
     claims = token.split(".")[1]
     return str(json.loads(urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["iss"])
+
+
+def test_a_pod_with_a_role_asks_for_its_keys_once(
+    encrypted: FaultyStore, authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """imgproxy#1671, arrow-rs-object-store#282: the keys of a role come by HTTP, and AWS limits their rate."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    (tmp_path / "token").write_text("token")
+    with key_server() as (url, asked):
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", url)
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", encrypted.endpoint)
+        store = open_store("s3://models/eu", StoreOptions(authorities=tmp_path / "ca.crt"))
+        mirror = Mirror(store, tmp_path / "models", whole=True)
+        for _ in range(5):
+            mirror.refresh()
+        assert contents(tmp_path / "models") == FILES
+        assert (len(asked), set(asked)) == (2, {"token"}), "one for listings, one for downloads"
+        assert all(caller.startswith("role-") for caller in encrypted.callers)
+
+
+@contextmanager
+def key_server() -> Iterator[tuple[str, list[str]]]:
+    """The agent of a node that gives a pod the keys of its role; the tokens that it got."""
+    asked = list[str]()
+
+    class Agent(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Suppress the request log."""
+
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Authorization", ""))
+            keys = {"AccessKeyId": f"role-{len(asked)}", "SecretAccessKey": "word", "Token": "session"}
+            content = json.dumps(keys | {"Expiration": "2126-11-29T00:00:00Z"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Agent) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1/credentials", asked
+        server.shutdown()
+        thread.join(10)
 
 
 @pytest.mark.parametrize("secret", [{"AWS_FOO": "x", "bucket": "y"}, {"AWS_SESSION_TOKEN": ""}])

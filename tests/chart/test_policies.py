@@ -1,0 +1,153 @@
+"""Demands of a cluster on the objects of all its tenants: labels, users, resources, names of hosts, evictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.chart.objects import Object, Objects, Render
+from tools.chart.program import CHART, ProgramFailed
+
+MODES = ("Standard", "Knative", "Grouped", "Deployment")
+ALL: dict[str, Any] = {
+    "backend": {"enabled": True},
+    "metrics": {"serviceMonitor": {"enabled": True}, "dashboard": {"enabled": True}},
+    "servedModels": [{"model": "digits_gb", "traffic": [{"version": 1, "percent": 100}]}],
+    "preprocess": {"autoscaling": {"maxReplicas": 2}},
+}
+ROUTED = {"gateway": {"enabled": True, "parents": [{"name": "public"}]}}
+UNITS = {"m": Decimal("0.001"), "Mi": Decimal(1 << 20), "Gi": Decimal(1 << 30)}
+
+
+def pod_labels(made: Objects) -> Iterator[tuple[str, dict[str, str]]]:
+    """The labels of every pod, by its owner."""
+    for each in made.all:
+        name = f"{each['kind']}/{each['metadata']['name']}"
+        if each["kind"] == "Deployment":
+            yield name, each["spec"]["template"]["metadata"]["labels"]
+        elif each["kind"] == "InferenceService":
+            yield name, each["spec"]["predictor"]["labels"]
+        elif each["kind"] == "Pod":
+            yield name, each["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_common_label_is_on_every_object_and_every_pod(render: Render, mode: str) -> None:
+    """kmcp#141, DataDog/helm-charts#785"""
+    more = {} if mode == "Knative" else ROUTED
+    made = render(ALL | more | {"mode": mode, "commonLabels": {"team": "red", "cost-center": "7"}})
+    assert len(made.all) > 25
+    for each in made.all:
+        labels = each["metadata"]["labels"]
+        assert (labels["team"], labels["cost-center"]) == ("red", "7"), f"{each['kind']}/{each['metadata']['name']}"
+    for name, labels in pod_labels(made):
+        assert (labels["team"], labels["cost-center"]) == ("red", "7"), name
+
+
+def test_a_pods_own_label_wins_over_a_common_one(render: Render) -> None:
+    values = {"commonLabels": {"team": "red"}, "podLabels": {"team": "blue"}, "test": {"podLabels": {"team": "test"}}}
+    made = render(values | {"mode": "Deployment"})
+    labels = {name.partition("/")[0]: labels["team"] for name, labels in pod_labels(made)}
+    assert labels == {"Deployment": "blue", "Pod": "test"}
+    assert made.one("Deployment", "preprocess")["metadata"]["labels"]["team"] == "red"
+
+
+@pytest.mark.parametrize("name", ["app.kubernetes.io/name", "app.kubernetes.io/version", "helm.sh/chart"])
+def test_a_common_label_that_the_chart_sets_is_refused(render: Render, name: str) -> None:
+    with pytest.raises(ProgramFailed, match=f"commonLabels has {name}, which the chart sets itself"):
+        render({"commonLabels": {name: "mine"}})
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("empty", [None, ""])
+def test_without_a_user_the_cluster_chooses_one(render: Render, mode: str, empty: str | None) -> None:
+    """harbor-helm#874"""
+    made = render({"mode": mode, "runAsUser": empty, "backend": {"enabled": True}})
+    for field in ("runAsUser", "runAsGroup", "fsGroup"):
+        assert f"{field}:" in render({"mode": mode, "backend": {"enabled": True}}).text
+        assert f"{field}:" not in made.text
+    for name, container in made.containers():
+        assert container["securityContext"]["runAsNonRoot"] is True, name
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Grouped", "Deployment"])
+def test_every_pod_resolves_names_as_the_values_say(render: Render, mode: str) -> None:
+    """CloudPirates-io/helm-charts#1719, aws-load-balancer-controller#4154"""
+    values = {
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["10.0.0.53"], "options": [{"name": "ndots", "value": "2"}]},
+        "hostAliases": [{"ip": "10.1.2.3", "hostnames": ["store.example.com"]}],
+    }
+    pods = dict(render({"mode": mode, "backend": {"enabled": True}} | values).pods())
+    assert len(pods) > 5
+    for name, pod in pods.items():
+        assert {key: pod[key] for key in values} == values, name
+    for name, pod in render({"mode": mode}).pods():
+        assert not values.keys() & pod.keys(), name
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Grouped", "Deployment"])
+def test_every_pod_has_the_priority(render: Render, mode: str) -> None:
+    for name, pod in render({"mode": mode, "priorityClassName": "high", "backend": {"enabled": True}}).pods():
+        assert pod["priorityClassName"] == "high", name
+
+
+def test_pods_of_helm_test_can_be_kept_out_of_a_mesh(render: Render) -> None:
+    """istio#13166, helm#9995: a sidecar that is added to them never ends."""
+    no_mesh = {"sidecar.istio.io/inject": "false"}
+    made = render({"mode": "Deployment", "test": {"podLabels": no_mesh, "podAnnotations": no_mesh}})
+    for name, labels in pod_labels(made):
+        assert ("sidecar.istio.io/inject" in labels) is name.startswith("Pod/"), name
+    for pod in made.of("Pod").values():
+        assert pod["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
+
+
+def pod_annotations(made: Objects) -> Iterator[tuple[Object, dict[str, str]]]:
+    for each in made.all:
+        if each["kind"] == "Deployment":
+            yield each["spec"]["template"]["spec"], each["spec"]["template"]["metadata"]["annotations"]
+        elif each["kind"] == "InferenceService":
+            yield each["spec"]["predictor"], each["spec"]["predictor"]["annotations"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("store", [{}, {"store": "s3", "uri": "s3://b/m"}, {"store": "pvc", "claim": "models"}])
+def test_copies_on_a_node_do_not_keep_it(render: Render, mode: str, store: dict[str, str]) -> None:
+    """gatekeeper#2291, autoscaler#5594: a pod with an emptyDir keeps its node unless it names the volume."""
+    name = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+    for pod, given in pod_annotations(render({"mode": mode, "models": store, "backend": {"enabled": True}})):
+        local = {each["name"] for each in pod.get("volumes", ()) if "emptyDir" in each}
+        assert set(filter(None, given.get(name, "").split(","))) == local
+
+
+def amount(text: str | int) -> Decimal:
+    """A Kubernetes quantity as a number."""
+    unit = next((unit for unit in UNITS if str(text).endswith(unit)), "")
+    return Decimal(str(text).removesuffix(unit)) * UNITS.get(unit, Decimal(1))
+
+
+@pytest.mark.parametrize("mode", ["Standard", "Deployment"])
+@pytest.mark.parametrize("store", [{}, {"store": "s3", "uri": "s3://b/m"}])
+def test_the_values_for_a_quota_are_within_their_sums(render: Render, mode: str, store: dict[str, str]) -> None:
+    file = CHART / "values-quota.yaml"
+    values = YAML(typ="safe", pure=True).load(file.read_text())
+    values["models"] |= store
+    made = render(values | {"mode": mode})
+    sums = dict.fromkeys(("cpu", "memory", "ephemeral-storage"), Decimal(0))
+    most = {"cpu": Decimal(1), "memory": UNITS["Gi"], "ephemeral-storage": 2 * UNITS["Gi"]}
+    for name, container in made.containers():
+        resources = container["resources"]
+        assert resources["requests"] == resources["limits"], name
+        for kind, text in resources["limits"].items():
+            assert amount(text) <= most[kind], name
+            if not name.startswith("Pod/") and not name.endswith(("/models", "/mirror")):
+                sums[kind] += amount(text)
+    assert sums == {
+        "cpu": Decimal("0.75"),
+        "memory": 2 * UNITS["Gi"],
+        "ephemeral-storage": Decimal("4.5") * UNITS["Gi"],
+    }
