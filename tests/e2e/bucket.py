@@ -42,10 +42,15 @@ class Bucket:
 
     def upload(self, model: str, version: int = 1) -> None:
         """Upload the files of an example model as a version, the contract last."""
-        files = [MODELS / model / "config.pbtxt", *sorted((MODELS / model / "1").iterdir(), reverse=True)]
-        for file in files:
-            path = file.name if file.parent.name == model else f"{version}/{file.name}"
+        for path, file in files_of(model, version):
             self.store.put(f"{model}/{path}", file)
+
+
+def files_of(model: str, version: int = 1) -> Iterator[tuple[str, Path]]:
+    """Paths and files of an example model as a version, the contract last."""
+    yield "config.pbtxt", MODELS / model / "config.pbtxt"
+    for file in sorted((MODELS / model / "1").iterdir(), reverse=True):
+        yield f"{version}/{file.name}", file
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from urllib.request import Request, urlopen
 
 import obstore
 import pytest
+import trustme
 from obstore.store import S3Store
 
 KEYS = {"AWS_ACCESS_KEY_ID": "triptych", "AWS_SECRET_ACCESS_KEY": "triptych-models", "AWS_REGION": "us-east-1"}
@@ -30,6 +31,20 @@ class Gateway:
 
     endpoint: str
     folder: Path
+    program: str = ""
+
+    def create_account(self, name: str) -> dict[str, str]:
+        """An account that may read and write; its variables."""
+        self._admin("create-user", "--access", name, "--secret", f"secret of {name}", "--role", "admin")
+        return {"AWS_ACCESS_KEY_ID": name, "AWS_SECRET_ACCESS_KEY": f"secret of {name}"}
+
+    def delete_account(self, name: str) -> None:
+        self._admin("delete-user", "--access", name)
+
+    def _admin(self, *arguments: str) -> None:
+        keys = ("--access", KEYS["AWS_ACCESS_KEY_ID"], "--secret", KEYS["AWS_SECRET_ACCESS_KEY"])
+        command = [self.program, "admin", "--endpoint-url", self.endpoint, "--allow-insecure", *keys, *arguments]
+        subprocess.run(command, check=True, capture_output=True, timeout=START_S)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -49,7 +64,9 @@ class Gateway:
 
 
 @contextmanager
-def s3_gateway(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+def s3_gateway(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, certificate: trustme.LeafCert | None = None
+) -> Iterator[Gateway]:
     """Run the gateway and set its environment variables. Skips the test if the program is missing."""
     program = os.environ.get("VERSITYGW") or shutil.which("versitygw")
     if not program:
@@ -58,14 +75,18 @@ def s3_gateway(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gatewa
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    gateway = Gateway(f"http://127.0.0.1:{port}", folder / "models")
+    scheme, tls = ("https", _tls_options(folder, certificate)) if certificate else ("http", [])
+    gateway = Gateway(f"{scheme}://127.0.0.1:{port}", folder / "models", program)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in gateway.variables.items():
         monkeypatch.setenv(name, value)
     access = ["--access", KEYS["AWS_ACCESS_KEY_ID"], "--secret", KEYS["AWS_SECRET_ACCESS_KEY"]]
+    accounts = folder.with_name(f"{folder.name}-accounts")
+    accounts.mkdir()
+    options = ["--quiet", "--iam-dir", str(accounts), "--iam-cache-disable", *access, *tls]
     process = subprocess.Popen(
-        [program, "--port", f"127.0.0.1:{port}", "--quiet", *access, "posix", str(folder)],
+        [program, "--port", f"127.0.0.1:{port}", *options, "posix", str(folder)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -75,6 +96,14 @@ def s3_gateway(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gatewa
     finally:
         process.terminate()
         process.wait(START_S)
+
+
+def _tls_options(folder: Path, certificate: trustme.LeafCert) -> list[str]:
+    """Options with the files of a certificate, beside the folder of the store."""
+    chain, key = folder.with_name("store.crt"), folder.with_name("store.key")
+    chain.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
+    certificate.private_key_pem.write_to_path(str(key))
+    return ["--cert", str(chain), "--key", str(key)]
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
