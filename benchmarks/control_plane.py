@@ -171,7 +171,7 @@ async def _loaded(channel: aio.Channel) -> list[int]:
         response_deserializer=cp.DescribeReply.FromString,
     )
     reply: cp.DescribeReply = await method(cp.DescribeRequest(), timeout=CALL_S)
-    return [number_of(resident.model) for resident in reply.residents][:WARM_CALLS]
+    return [number_of(loaded.model) for loaded in reply.loaded_models][:WARM_CALLS]
 
 
 async def _snapshot(channel: aio.Channel) -> tuple[int, float]:

@@ -6,7 +6,8 @@
 
 The list is tools/retired_words.txt. An entry is a line `SCOPE PATTERN -> INSTEAD`:
 
-    name   a regular expression on an identifier or a part of a path, written as its words: `OpenDoor` is `_open_door_`
+    name   a regular expression on an identifier or a part of a path, written as its words: `OpenDoor` is `_open_door_`;
+           in Markdown on those in code
     text   a regular expression on comments, strings and documentation, without case
     start  a regular expression on the first words of a docstring
     allow  a regular expression for text that is not checked: names of third parties
@@ -32,7 +33,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "tools/retired_words.txt"
 
-SUFFIXES = {".py", ".md", ".yaml", ".yml", ".tpl", ".sh", ".proto", ".toml", ".json5"}
+SUFFIXES = {".py", ".md", ".yaml", ".yml", ".tpl", ".sh", ".proto", ".toml", ".json", ".json5", ".svg"}
 NAMES = {"Makefile", "Dockerfile", "run", "triptych"}
 # Decisions and the changelog are dated, renders come from the chart, and this check quotes the words.
 EXEMPT = re.compile(
@@ -46,6 +47,7 @@ ENTRY = re.compile(
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 DOCSTRING = re.compile(r"""[rbuRBU]*("{3}|'{3})""")
+CODE_SPAN = re.compile(r"`[^`]+`")
 
 
 class ListError(Exception):
@@ -153,10 +155,19 @@ def pieces(path: str, text: str) -> Iterator[Piece]:
     if path.endswith(".py"):
         yield from python_pieces(text)
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    code = code_of_markdown(text) if path.endswith(".md") else text.splitlines()
+    for number, (line, names) in enumerate(zip(text.splitlines(), code, strict=True), 1):
         yield Piece("text", number, line)
-        if not path.endswith(".md"):
-            yield from (Piece("name", number, words_of(found)) for found in set(IDENTIFIER.findall(line)))
+        yield from (Piece("name", number, words_of(found)) for found in set(IDENTIFIER.findall(names)))
+
+
+def code_of_markdown(text: str) -> Iterator[str]:
+    """The code of each line: all of it within a fenced block, otherwise its code spans."""
+    fenced = False
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        yield line if fenced else " ".join(CODE_SPAN.findall(line))
 
 
 def python_pieces(text: str) -> Iterator[Piece]:

@@ -167,11 +167,11 @@ def _line(name: str, before: Cost | None, now: Cost | None) -> Line:
         return Line(f"{name:36} {known} before, {found} now", worse=before is None)
     change, allowed = now.times.median / before.times.median - 1, tolerance(before, now)
     worse = change > allowed
-    verdict = "WORSE" if worse else "better" if change < -allowed else "same"
+    comparison = "WORSE" if worse else "better" if change < -allowed else "same"
     return Line(
         f"{name:36} {before.microseconds:6.0f} us, {before.times.median:5.2f} x reference before; "
         f"{now.microseconds:6.0f} us, {now.times.median:5.2f} x now: {100 * change:+4.0f} % "
-        f"(within {100 * allowed:.0f} % is noise)  {verdict}",
+        f"(within {100 * allowed:.0f} % is noise)  {comparison}",
         worse,
     )
 

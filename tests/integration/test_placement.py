@@ -77,7 +77,7 @@ def held(chain: LocalStack, part: str = "predictor") -> dict[tuple[str, str], st
 
 
 def holders(chain: LocalStack, model: str) -> set[str]:
-    return {each.predictor for each in describe(chain).residents if each.model == model}
+    return {each.predictor for each in describe(chain).loaded_models if each.model == model}
 
 
 def two_tritons(make_chain: MakeChain, **more: Any) -> tuple[LocalStack, dict[str, str]]:

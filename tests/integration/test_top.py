@@ -33,15 +33,15 @@ def snapshot(chain: LocalStack, caller: Caller) -> dict[str, Any]:
 def test_loaded_models_have_versions_with_traffic_bytes_and_where_they_are(
     chain: LocalStack, snapshot: dict[str, Any]
 ) -> None:
-    residents = {resident["model"]: resident for resident in snapshot["residents"]}
-    assert {"digits_gb", "sales_forecast_de"} <= residents.keys()
-    digits = residents["digits_gb"]
+    loaded_models = {loaded["model"]: loaded for loaded in snapshot["loaded_models"]}
+    assert {"digits_gb", "sales_forecast_de"} <= loaded_models.keys()
+    digits = loaded_models["digits_gb"]
     assert digits["versions"] == [1, 2]
     assert digits["traffic"] == {"1": 95, "2": 5}
     assert digits["predictor"] == chain.address("predictor")
     assert digits["bytes"] > 0
     assert digits["bytes_from"] in ("measured", "declared", "estimated")
-    sizes = [resident["bytes"] for resident in snapshot["residents"]]
+    sizes = [loaded["bytes"] for loaded in snapshot["loaded_models"]]
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -49,7 +49,7 @@ def test_a_predictor_is_shown_with_its_loaded_models(chain: LocalStack, snapshot
     (predictor,) = snapshot["predictors"]
     assert (predictor["address"], predictor["answers"]) == (chain.address("predictor"), True)
     assert predictor["models"] >= 2
-    assert predictor["used_bytes"] >= max(resident["bytes"] for resident in snapshot["residents"])
+    assert predictor["used_bytes"] >= max(loaded["bytes"] for loaded in snapshot["loaded_models"])
     assert snapshot["models"] > 50
 
 
@@ -64,8 +64,8 @@ def test_a_load_is_among_the_decisions(snapshot: dict[str, Any]) -> None:
 def test_a_snapshot_in_a_pipe_has_every_loaded_model_in_full(chain: LocalStack, snapshot: dict[str, Any]) -> None:
     done = top(chain, "--once")
     assert done.returncode == 0, done.stderr
-    for resident in snapshot["residents"]:
-        assert resident["model"] in done.stdout
+    for loaded in snapshot["loaded_models"]:
+        assert loaded["model"] in done.stdout
     assert "1: 95 %, 2: 5 %" in done.stdout
     assert "\x1b" not in done.stdout
 

@@ -10,8 +10,8 @@
   (Canonne, "A short note on learning discrete distributions", arXiv:2002.11457).
 
 The chance of calling an equal version worse is at most about `Confidence.chance` for each test, and there are four. A
-step is analysed once a second, so an interim look needs a much smaller chance (Haybittle and Peto's rule: Peto et al.,
-British Journal of Cancer 34, 1976, section 10).
+step is analysed once a second, so an interim analysis needs a much smaller chance (Haybittle and Peto's rule: Peto et
+al., British Journal of Cancer 34, 1976, section 10).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Confidence:
     z: float
 
 
-FINAL_LOOK = Confidence(0.0005, 3.2905)
-INTERIM_LOOK = Confidence(0.00001, 4.2649)
+FINAL_ANALYSIS = Confidence(0.0005, 3.2905)
+INTERIM_ANALYSIS = Confidence(0.00001, 4.2649)
 
 QUANTILES = (0.5, 0.99)
 
@@ -128,7 +128,7 @@ def quantile_lower_limit(counts: Counts, quantile: float, chance: float) -> floa
     return counts.at_rank(n - above) if n and above <= n else None
 
 
-@lru_cache(maxsize=4096)  # each look repeats the sizes
+@lru_cache(maxsize=4096)  # each analysis repeats the sizes
 def binomial_tail_count(n: int, share: float, chance: float) -> int:
     """The smallest k such that k or more of n, each with probability `share`, happen with at most `chance`.
 

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from triptych_cli.rollout.analysis import FINAL_LOOK, INTERIM_LOOK, find_regressions
+from triptych_cli.rollout.analysis import FINAL_ANALYSIS, INTERIM_ANALYSIS, find_regressions
 from triptych_cli.rollout.metrics.counts import Counts, Window
 from triptych_cli.rollout.metrics.sources import MetricSource, MetricSourceError
 from triptych_cli.rollout.spec import AnalysisResult, ExitStatus, Reporter, RolloutResult, RolloutSpec, RolloutStatus
@@ -124,7 +124,7 @@ class RolloutController:
             due = held_s >= spec.hold_s
             # Answers of the new version: if all requests fail on both sides, neither is worse, and nothing is known.
             enough = min(old.requests, new.answered) >= spec.tolerances.min_requests
-            confidence = FINAL_LOOK if due and enough else INTERIM_LOOK
+            confidence = FINAL_ANALYSIS if due and enough else INTERIM_ANALYSIS
             if reasons := find_regressions(old, new, spec.tolerances, confidence):
                 return AnalysisResult(share, "worse", held_s, old, new, reasons)
             if due and enough:

@@ -27,7 +27,7 @@ controller's last decisions with their reasons. Ctrl-C ends it.
 
 examples:
   triptych top --sort rate
-  triptych top --once --json | jq '.residents[] | select(.pinned)'
+  triptych top --once --json | jq '.loaded_models[] | select(.pinned)'
 """
 EPILOG = """\
 sort orders: model, predictor, bytes (largest first), rate (busiest first), used (last used first), idle (longest first)

@@ -11,7 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from triptych.contract.reading.files import escaped
 from triptych.protocol import controller_pb2 as cp
 
-_Key = Callable[[cp.Resident], tuple[Any, ...]]
+_Key = Callable[[cp.LoadedModel], tuple[Any, ...]]
 SORTS: Mapping[str, _Key] = {
     "model": lambda each: (each.model, each.predictor),
     "predictor": lambda each: (each.predictor, each.model),
@@ -23,10 +23,10 @@ SORTS: Mapping[str, _Key] = {
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class ModelRow:
     """One model on one predictor, with the traffic of the versions that are loaded there."""
 
-    message: cp.Resident
+    message: cp.LoadedModel
     traffic: Mapping[int, int]  # percent by version
 
 
@@ -38,21 +38,21 @@ class Snapshot:
     models: int  # in the catalog
     store: cp.Store
     predictors: Sequence[cp.Predictor]
-    residents: Sequence[LoadedModel]
+    loaded_models: Sequence[ModelRow]
     decisions: Sequence[cp.Decision]
 
 
 def take_snapshot(address: str, reply: cp.DescribeReply, models: Mapping[str, cp.Model], sort: str) -> Snapshot:
     """Combine the replies of one moment."""
-    residents = [LoadedModel(each, _traffic(each, models)) for each in sorted(reply.residents, key=SORTS[sort])]
+    loaded_models = [ModelRow(each, _traffic(each, models)) for each in sorted(reply.loaded_models, key=SORTS[sort])]
     predictors = sorted(reply.predictors, key=lambda each: each.address)
-    return Snapshot(address, len(models), reply.store, predictors, residents, list(reversed(reply.decisions)))
+    return Snapshot(address, len(models), reply.store, predictors, loaded_models, list(reversed(reply.decisions)))
 
 
-def _traffic(resident: cp.Resident, models: Mapping[str, cp.Model]) -> Mapping[int, int]:
-    model = models.get(resident.model)
+def _traffic(loaded: cp.LoadedModel, models: Mapping[str, cp.Model]) -> Mapping[int, int]:
+    model = models.get(loaded.model)
     shares = {each.version: each.percent for each in model.versions} if model else {}
-    return {version: shares.get(version, 0) for version in resident.versions}
+    return {version: shares.get(version, 0) for version in loaded.versions}
 
 
 def as_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -62,9 +62,9 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
         "models": snapshot.models,
         "store": _plain(snapshot.store),
         "predictors": [_plain(each) for each in snapshot.predictors],
-        "residents": [
+        "loaded_models": [
             {**_plain(each.message), "traffic": {str(version): share for version, share in each.traffic.items()}}
-            for each in snapshot.residents
+            for each in snapshot.loaded_models
         ],
         "decisions": [_plain(each) for each in snapshot.decisions],
     }

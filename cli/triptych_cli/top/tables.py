@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from triptych.protocol import controller_pb2 as cp
-from triptych_cli.top.snapshot import LoadedModel, Snapshot, format_age, format_bytes, format_versions, printable_line
+from triptych_cli.top.snapshot import ModelRow, Snapshot, format_age, format_bytes, format_versions, printable_line
 
 BAR_WIDTH = 16
 FULL, HIGH = 0.9, 0.7
@@ -21,8 +21,8 @@ def render(snapshot: Snapshot, height: int | None = None) -> RenderableType:
     fixed = len(snapshot.predictors) + 9
     rows = max(2, (height - fixed)) if height else None
     decisions = min(len(snapshot.decisions), max(3, rows // 3)) if rows else len(snapshot.decisions)
-    residents = max(1, rows - decisions) if rows else len(snapshot.residents)
-    counts = f"{len(snapshot.predictors)} predictors, {len(snapshot.residents)} models loaded"
+    models = max(1, rows - decisions) if rows else len(snapshot.loaded_models)
+    counts = f"{len(snapshot.predictors)} predictors, {len(snapshot.loaded_models)} models loaded"
     head = Text.assemble(("triptych ", "bold"), f"{snapshot.address}: {counts}, {snapshot.models} in the catalog")
     return Group(
         head,
@@ -30,7 +30,7 @@ def render(snapshot: Snapshot, height: int | None = None) -> RenderableType:
         Text(""),
         _predictors(snapshot),
         Text(""),
-        _models(snapshot, residents),
+        _models(snapshot, models),
         Text(""),
         _decisions(snapshot, decisions),
     )
@@ -73,14 +73,14 @@ def _predictors(snapshot: Snapshot) -> Table:
 
 def _models(snapshot: Snapshot, rows: int) -> Table:
     table = _table("model", "predictor", "versions", "bytes >", "", "last use >", "requests/s >", "replicas >", "")
-    for each in snapshot.residents[:rows]:
+    for each in snapshot.loaded_models[:rows]:
         table.add_row(*_model(each))
-    if len(snapshot.residents) > rows:
-        table.add_row(Text(f"... {len(snapshot.residents) - rows} more", "dim"))
+    if len(snapshot.loaded_models) > rows:
+        table.add_row(Text(f"... {len(snapshot.loaded_models) - rows} more", "dim"))
     return table
 
 
-def _model(loaded: LoadedModel) -> tuple[str | Text, ...]:
+def _model(loaded: ModelRow) -> tuple[str | Text, ...]:
     message = loaded.message
     return (
         Text(printable_line(message.model)),

@@ -17,8 +17,10 @@ def describe(placement: Placement, journal: Journal, store: cp.Store) -> cp.Desc
     state, predictors = placement.state, list(placement.fleet)
     return cp.DescribeReply(
         predictors=[_predictor(state, each) for each in predictors],
-        residents=[
-            _resident(state, each, model) for each in predictors for model in sorted({name for name, _ in each.ready})
+        loaded_models=[
+            _loaded_model(state, each, model)
+            for each in predictors
+            for model in sorted({name for name, _ in each.ready})
         ],
         decisions=[_decision(each) for each in journal.latest],
         store=store,
@@ -38,13 +40,13 @@ def _predictor(state: State, predictor: Predictor) -> cp.Predictor:
     )
 
 
-def _resident(state: State, predictor: Predictor, model: str) -> cp.Resident:
+def _loaded_model(state: State, predictor: Predictor, model: str) -> cp.LoadedModel:
     now_s = state.now_s
     keys: list[VersionKey] = [(model, version) for version in sorted(predictor.ready_versions(model))]
     sizes = [state.versions.size_of(key) for key in keys]
     idle_s = min(state.popularity.idle_s(key, now_s) for key in keys)
     ready_s = now_s - min(predictor.ready_since.get(key, now_s) for key in keys)
-    return cp.Resident(
+    return cp.LoadedModel(
         model=model,
         predictor=predictor.address,
         versions=[version for _, version in keys],

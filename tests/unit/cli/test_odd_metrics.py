@@ -193,7 +193,7 @@ def test_any_name_and_reason_is_shown_and_obeyed_by_no_terminal(text: str) -> No
     """Textualize/rich#2636: a closing tag in a cell ends the program."""
     reply = cp.DescribeReply(
         predictors=[cp.Predictor(address=text)],
-        residents=[cp.Resident(model=text, predictor=text, versions=[1], bytes_from=text)],
+        loaded_models=[cp.LoadedModel(model=text, predictor=text, versions=[1], bytes_from=text)],
         decisions=[cp.Decision(action=text, model=text, predictor=text, reason=text, outcome=text)],
     )
     out = io.StringIO()

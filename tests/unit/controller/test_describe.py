@@ -30,9 +30,9 @@ async def test_each_triton_is_described_with_its_capacity_and_its_models(models:
         cp.Predictor(address="a:1", answers=True, used_bytes=200, budget_bytes=10_000, models=2, max_models=4),
         cp.Predictor(address="b:1", budget_bytes=10_000, max_models=4),
     ]
-    (resident,) = reply.residents
-    assert (resident.model, resident.predictor, list(resident.versions)) == ("sales_de", "a:1", [1, 2])
-    assert (resident.bytes, resident.bytes_from, resident.pinned) == (200, "estimated", False)
+    (loaded,) = reply.loaded_models
+    assert (loaded.model, loaded.predictor, list(loaded.versions)) == ("sales_de", "a:1", [1, 2])
+    assert (loaded.bytes, loaded.bytes_from, loaded.pinned) == (200, "estimated", False)
 
 
 async def test_decisions_are_described_oldest_first_with_the_version(models: Path, publish: Publish) -> None:
@@ -83,7 +83,7 @@ async def test_every_unload_is_counted_by_one_of_the_reasons_that_are_known(mode
     triton = FakeTriton()
     triton.loaded = {("gone_de", 1), ("sales_de", 1)}
     harness = PlacementHarness(
-        read(models), triton, max_models=2, headroom_percent=0, idle_ttl_s=900, min_residence_s=0, busy_s=0
+        read(models), triton, max_models=2, headroom_percent=0, idle_ttl_s=900, min_loaded_s=0, busy_s=0
     )
     await harness.look()
     await harness.settle()

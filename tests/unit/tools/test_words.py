@@ -48,7 +48,11 @@ def test_a_docstring_that_begins_with_a_question_word_is_found() -> None:
 def test_a_path_and_the_keys_of_yaml_are_names_and_markdown_is_text() -> None:
     assert found("services/door/server.md", "nothing") == [(1, "door")]
     assert found("values.yaml", "openDoor: 1\n") == [(1, "door")]
-    assert found("a.md", "`OpenDoor` is code; a door is not\n") == [(1, "door")]
+    assert found("a.md", "An OpenDoor; a door\n") == [(1, "door")]
+
+
+def test_the_names_in_the_code_of_markdown_are_names() -> None:
+    assert found("a.md", "`OPEN_DOOR`\n```\nNAME OPEN_DOOR\n```\nOPEN_DOOR\n") == [(1, "open_door"[5:]), (3, "door")]
 
 
 def test_a_text_that_is_allowed_is_not_checked() -> None:

@@ -21,8 +21,8 @@ from controller.placement.warm_up import WarmUp
 from triptych.client.triton_errors import NO_SHARED_MEMORY, PROCESS_LOST
 from triptych.errors import LoadFailed, TriptychError, Unavailable
 
-POLL_INTERVAL_S = 0.1  # between two looks while something is unloaded
-FIRST_LOOK_SHARE = 0.9  # of the usual duration of an unload: a look at the whole index is work for Triton
+POLL_INTERVAL_S = 0.1  # between two observations while something is unloaded
+FIRST_POLL_SHARE = 0.9  # of the usual duration of an unload: to list its whole index is work for Triton
 MAX_VICTIMS = 4  # versions that one load may evict from shared memory, of which most take 1 MiB
 UNLOAD_TIMEOUT_S = 30.0  # a request in flight may take that long; afterwards the capacity still counts as taken
 
@@ -241,7 +241,7 @@ class Loader:
             await self._check_warm_up(key, predictor, leads=leads)
         except LoadFailed as error:
             self._executor.load_ended(key, predictor, error)
-        except TriptychError:  # not the model's fault: the next look tries again
+        except TriptychError:  # not the model's fault: the next observation tries again
             return
 
     def _record_refusal(self, key: VersionKey) -> None:
@@ -272,7 +272,7 @@ class Loader:
         key = eviction.key
         remains = predictor.is_indexed_ready if eviction.immediate else predictor.in_memory
         if not eviction.immediate:
-            await asyncio.sleep(FIRST_LOOK_SHARE * predictor.headroom.unload_s.value - (time.perf_counter() - start))
+            await asyncio.sleep(FIRST_POLL_SHARE * predictor.headroom.unload_s.value - (time.perf_counter() - start))
         await predictor.refresh(whole=True)
         while remains(key) and time.perf_counter() - start < UNLOAD_TIMEOUT_S:
             await asyncio.sleep(POLL_INTERVAL_S)

@@ -24,10 +24,9 @@ from triptych.errors import Internal, StageUnavailable, TriptychError
 
 log = logging.getLogger(__name__)
 
-MAX_MISSES = (
-    3  # a Triton too busy to answer in time still serves; after so many missed looks in a row it is unavailable
-)
-MAX_LOOK_AGE_S = 2.0  # before a load: a predictor of a large fleet is observed less often
+# A Triton too busy to answer in time still serves; after so many missed observations in a row it is unavailable.
+MAX_MISSES = 3
+MAX_OBSERVATION_AGE_S = 2.0  # before a load: a predictor of a large fleet is observed less often
 
 
 class Sizes(Protocol):
@@ -68,11 +67,11 @@ class Predictor:
         self.failing: dict[VersionKey, int] = {}  # failures since the last success
         self.succeeded: frozenset[VersionKey] = frozenset()  # since the last statistics
         self.ready_since: dict[VersionKey, float] = {}
-        self.looked_s = -math.inf  # time of the last look, whether it had an answer or not
+        self.observed_s = -math.inf  # time of the last observation, whether it had an answer or not
         self.observed_every_s = 0.0  # seconds between two observations, which the reconciler sets
         self.reserved: dict[VersionKey, Size] = {}  # capacity of loads that run or wait, in their order
         self.headroom = Headroom()
-        self._confirmed: set[VersionKey] = set()  # loaded since the look in progress began
+        self._confirmed: set[VersionKey] = set()  # loaded since the observation in progress began
         self._withdrawn: set[VersionKey] = set()  # no longer ready, and unloaded in a moment
         self._warm: set[VersionKey] = set()  # may get requests; without `warms_up` all of the index
         self._warms_up = warms_up
@@ -85,8 +84,8 @@ class Predictor:
         self._counted_s: float | None = None  # time of these counts
         self._misses = 0
         self._whole = False
-        self._looking = asyncio.Lock()
-        self._next_look: asyncio.Task[None] | None = None
+        self._observing = asyncio.Lock()
+        self._next_observation: asyncio.Task[None] | None = None
         self._indexed: tuple[int, frozenset[VersionKey], Capacity] | None = None  # revision of sizes, keys, their sum
 
     @property
@@ -101,7 +100,7 @@ class Predictor:
 
     @property
     def stale(self) -> bool:
-        """Whether the last look failed, so that the index may have changed since."""
+        """Whether the last observation failed, so that the index may have changed since."""
         return self._misses > 0
 
     @property
@@ -146,18 +145,18 @@ class Predictor:
         return self.in_memory(key) or key in self._withdrawn or key in self.reserved
 
     async def refresh(self, *, whole: bool = False) -> None:
-        """Return after a look at the index that began after this call; all waiting callers share one.
+        """Return after an observation of the index that began after this call; all waiting callers share one.
 
         Only the whole index shows the end of an unload; it is more work for Triton.
         """
         self._whole |= whole
-        if self._next_look is None:
-            self._next_look = asyncio.create_task(self._look())
-        await asyncio.shield(self._next_look)
+        if self._next_observation is None:
+            self._next_observation = asyncio.create_task(self._observe())
+        await asyncio.shield(self._next_observation)
 
     async def refresh_if_old(self) -> bool:
-        """Look at the index if the last look is so long ago that the predictor may be gone. Whether it was."""
-        if self._clock() - self.looked_s <= MAX_LOOK_AGE_S:
+        """Observe the index if the last observation is so old that the predictor may be gone. Whether it was."""
+        if self._clock() - self.observed_s <= MAX_OBSERVATION_AGE_S:
             return False
         await self.refresh()
         return True
@@ -199,7 +198,7 @@ class Predictor:
     async def confirm(self, key: VersionKey) -> bool:
         """Record a version that Triton has just loaded. False unless Triton reports it as ready.
 
-        One question about one version: a look at the index may have to wait for another that takes long.
+        One question about one version: an observation of the index may have to wait for another that takes long.
         """
         try:
             ready = await self._triton.is_ready(*key)
@@ -289,12 +288,12 @@ class Predictor:
         self._set(self._index, available=self.available)
 
     async def close(self) -> None:
-        """End looks in progress as for an unavailable Triton."""
+        """End observations in progress as for an unavailable Triton."""
         await self._triton.close()
 
-    async def _look(self) -> None:
-        async with self._looking:
-            self._next_look = None
+    async def _observe(self) -> None:
+        async with self._observing:
+            self._next_observation = None
             before = self._index
             whole = self._whole or not self.available or bool(before.loading or before.unloading - self._withdrawn)
             self._whole = False
@@ -302,10 +301,10 @@ class Predictor:
             try:
                 index = await self._triton.index(whole=whole)
             except TriptychError as error:
-                self.looked_s = self._clock()
+                self.observed_s = self._clock()
                 self._missed(error)
             else:
-                self.looked_s, self._misses = self._clock(), 0
+                self.observed_s, self._misses = self._clock(), 0
                 ready = index.ready | self._confirmed
                 if not whole:  # a version being unloaded stays that until a whole index no longer has it
                     unloading = before.unloading | (before.ready & self._withdrawn)

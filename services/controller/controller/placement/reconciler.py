@@ -307,7 +307,7 @@ class Reconciler:
         if predictor.available and predictor.stale:  # busy or gone: a few misses tell
             return sync_s
         newest_s = max(predictor.ready_since.values(), default=-math.inf)
-        is_new = self._state.now_s - newest_s < self._settings.min_residence_s  # perhaps its traffic has just begun
+        is_new = self._state.now_s - newest_s < self._settings.min_loaded_s  # perhaps its traffic has just begun
         is_quiet = predictor.available and not predictor.concurrency and not predictor.unsettled and not is_new
         return max(sync_s, len(self._state.fleet) / (QUIET_OBSERVATIONS_PER_S if is_quiet else OBSERVATIONS_PER_S))
 

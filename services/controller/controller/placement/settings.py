@@ -58,11 +58,9 @@ class PlacementSettings(BaseModel):
     busy_s: float = Field(
         3.0,
         ge=0,
-        description="a version used within that time, and loaded within min_residence_s, is not evicted for capacity",
+        description="a version used within that time, and loaded within min_loaded_s, is not evicted for capacity",
     )
-    min_residence_s: float = Field(
-        30.0, ge=0, description="time from the load of a version for which busy_s protects it"
-    )
+    min_loaded_s: float = Field(30.0, ge=0, description="time from the load of a version for which busy_s protects it")
     capacity_wait_s: float = Field(
         5.0, ge=0, description="a load waits that long for capacity, else it is refused with RESOURCE_EXHAUSTED"
     )

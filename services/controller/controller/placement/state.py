@@ -139,7 +139,7 @@ class State:
 
     def is_in_use(self, key: VersionKey) -> bool:
         """Whether the last request is so recent that the version is worth a load without a request."""
-        return self.popularity.idle_s(key, self.now_s) < self.settings.busy_s + self.settings.min_residence_s
+        return self.popularity.idle_s(key, self.now_s) < self.settings.busy_s + self.settings.min_loaded_s
 
     def candidates(self, predictor: Predictor) -> list[Candidate]:
         """The ready versions of a predictor as candidates of an eviction for capacity."""
@@ -178,7 +178,7 @@ class State:
             return math.inf
         busy_s = max(self.settings.busy_s, predictor.observed_every_s)  # later requests are not counted yet
         quiet_s = busy_s - self.popularity.idle_s(key, now_s)
-        settled_s = self.settings.min_residence_s - (now_s - predictor.ready_since.get(key, now_s))
+        settled_s = self.settings.min_loaded_s - (now_s - predictor.ready_since.get(key, now_s))
         return max(0.0, min(quiet_s, settled_s))
 
     def _would_reload_changed_files(self, key: VersionKey, predictor: Predictor) -> bool:

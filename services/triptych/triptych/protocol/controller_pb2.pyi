@@ -83,16 +83,16 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("predictors", "residents", "decisions", "store")
+    __slots__ = ("predictors", "loaded_models", "decisions", "store")
     PREDICTORS_FIELD_NUMBER: _ClassVar[int]
-    RESIDENTS_FIELD_NUMBER: _ClassVar[int]
+    LOADED_MODELS_FIELD_NUMBER: _ClassVar[int]
     DECISIONS_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     predictors: _containers.RepeatedCompositeFieldContainer[Predictor]
-    residents: _containers.RepeatedCompositeFieldContainer[Resident]
+    loaded_models: _containers.RepeatedCompositeFieldContainer[LoadedModel]
     decisions: _containers.RepeatedCompositeFieldContainer[Decision]
     store: Store
-    def __init__(self, predictors: _Optional[_Iterable[_Union[Predictor, _Mapping]]] = ..., residents: _Optional[_Iterable[_Union[Resident, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ..., store: _Optional[_Union[Store, _Mapping]] = ...) -> None: ...
+    def __init__(self, predictors: _Optional[_Iterable[_Union[Predictor, _Mapping]]] = ..., loaded_models: _Optional[_Iterable[_Union[LoadedModel, _Mapping]]] = ..., decisions: _Optional[_Iterable[_Union[Decision, _Mapping]]] = ..., store: _Optional[_Union[Store, _Mapping]] = ...) -> None: ...
 
 class Store(_message.Message):
     __slots__ = ("location", "fault", "read_s")
@@ -122,7 +122,7 @@ class Predictor(_message.Message):
     loading: int
     def __init__(self, address: _Optional[str] = ..., answers: _Optional[bool] = ..., used_bytes: _Optional[int] = ..., budget_bytes: _Optional[int] = ..., models: _Optional[int] = ..., max_models: _Optional[int] = ..., loading: _Optional[int] = ...) -> None: ...
 
-class Resident(_message.Message):
+class LoadedModel(_message.Message):
     __slots__ = ("model", "predictor", "versions", "bytes", "bytes_from", "idle_s", "requests_per_s", "pinned", "desired_replicas")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PREDICTOR_FIELD_NUMBER: _ClassVar[int]

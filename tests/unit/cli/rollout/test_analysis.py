@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from triptych.datatypes import Array
 from triptych.telemetry.version_metrics import SECONDS_BUCKETS
 from triptych_cli.rollout.analysis import (
-    FINAL_LOOK,
-    INTERIM_LOOK,
+    FINAL_ANALYSIS,
+    INTERIM_ANALYSIS,
     Tolerances,
     binomial_tail_count,
     find_regressions,
@@ -54,7 +54,7 @@ def taken_back(random: np.random.Generator, limits: Tolerances, share: float, **
     for look in range(5):
         old_sum += draw(random, round(200 * (1 - share)))
         new_sum += draw(random, round(200 * share), **new)  # type: ignore[arg-type]
-        if find_regressions(old_sum, new_sum, limits, FINAL_LOOK if look == 4 else INTERIM_LOOK):
+        if find_regressions(old_sum, new_sum, limits, FINAL_ANALYSIS if look == 4 else INTERIM_ANALYSIS):
             return True
     return False
 
@@ -77,28 +77,28 @@ def test_of_a_hundred_rollouts_of_a_clearly_worse_version_each_is_taken_back(fau
 
 
 def test_fifty_requests_of_which_ten_fail_are_enough() -> None:
-    (reason,) = find_regressions(counted([0.02] * 950), counted([0.02] * 40, errors=10), Tolerances(), FINAL_LOOK)
+    (reason,) = find_regressions(counted([0.02] * 950), counted([0.02] * 40, errors=10), Tolerances(), FINAL_ANALYSIS)
     assert reason.startswith("20.0% of 50 requests failed (INTERNAL 10), of the old version's 950 0.0%")
 
 
 def test_a_single_error_in_few_requests_proves_nothing() -> None:
-    assert not find_regressions(counted([0.02] * 950), counted([0.02] * 19, errors=1), Tolerances(), FINAL_LOOK)
+    assert not find_regressions(counted([0.02] * 950), counted([0.02] * 19, errors=1), Tolerances(), FINAL_ANALYSIS)
 
 
 def test_a_version_that_is_within_the_limits_is_not_worse() -> None:
     old, new = counted([0.02] * 5000, errors=0), counted([0.02] * 4960, errors=40)
-    assert not find_regressions(old, new, Tolerances(error_rate_increase=0.01), FINAL_LOOK)
-    assert find_regressions(old, new, Tolerances(error_rate_increase=0.001), FINAL_LOOK)
+    assert not find_regressions(old, new, Tolerances(error_rate_increase=0.01), FINAL_ANALYSIS)
+    assert find_regressions(old, new, Tolerances(error_rate_increase=0.001), FINAL_ANALYSIS)
 
 
 def test_a_long_tail_is_found_although_the_median_is_the_same() -> None:
     old, new = counted([0.01] * 2000), counted([0.01] * 900 + [1.0] * 100)
-    (reason,) = find_regressions(old, new, Tolerances(), FINAL_LOOK)
+    (reason,) = find_regressions(old, new, Tolerances(), FINAL_ANALYSIS)
     assert reason.startswith("p99 is")
 
 
 def test_a_faster_version_with_fewer_errors_is_not_worse() -> None:
-    assert not find_regressions(counted([0.1] * 900, errors=100), counted([0.01] * 1000), NO_MARGIN, INTERIM_LOOK)
+    assert not find_regressions(counted([0.1] * 900, errors=100), counted([0.01] * 1000), NO_MARGIN, INTERIM_ANALYSIS)
 
 
 def test_what_the_caller_gave_up_counts_for_nobody() -> None:
@@ -108,15 +108,15 @@ def test_what_the_caller_gave_up_counts_for_nobody() -> None:
 
 
 def test_nothing_is_worse_than_nothing() -> None:
-    assert not find_regressions(Counts(), Counts(), Tolerances(), FINAL_LOOK)
-    assert not find_regressions(Counts(), counted([9.0] * 100, errors=50), Tolerances(), FINAL_LOOK)
+    assert not find_regressions(Counts(), Counts(), Tolerances(), FINAL_ANALYSIS)
+    assert not find_regressions(Counts(), counted([9.0] * 100, errors=50), Tolerances(), FINAL_ANALYSIS)
 
 
 def test_permuted_answers_are_named_with_the_value_that_moved_most() -> None:
     old, new = counted([0.02] * 900, answers=[1] * 900), counted([0.02] * 900, answers=[1] * 300 + [7] * 600)
-    (reason,) = find_regressions(old, new, Tolerances(), FINAL_LOOK)
+    (reason,) = find_regressions(old, new, Tolerances(), FINAL_ANALYSIS)
     assert "67% of them moved ('1' went from 100% to 33%)" in reason
-    assert not find_regressions(old, new, Tolerances(answer_shift=1.0), FINAL_LOOK)
+    assert not find_regressions(old, new, Tolerances(answer_shift=1.0), FINAL_ANALYSIS)
 
 
 @given(
@@ -148,7 +148,7 @@ def test_an_increase_is_never_surer_than_what_was_seen(old: tuple[int, int], new
     # old=(33, 0), new=(0, 1) gives -1 less one part in 10^16
     (old_errors, old_good), (new_errors, new_good) = old, new
     old_n, new_n = old_errors + old_good, new_errors + new_good
-    least = rate_increase(old_errors, old_n, new_errors, new_n, FINAL_LOOK.z)
+    least = rate_increase(old_errors, old_n, new_errors, new_n, FINAL_ANALYSIS.z)
     if old_n and new_n:
         assert -1.0 - 1e-12 <= least <= new_errors / new_n - old_errors / old_n + 1e-12
     else:

@@ -17,8 +17,8 @@ REPLY = cp.DescribeReply(
         cp.Predictor(address="b:8001", answers=False, budget_bytes=1 << 30),
         cp.Predictor(address="a:8001", answers=True, used_bytes=1 << 29, budget_bytes=1 << 30, models=2, loading=1),
     ],
-    residents=[
-        cp.Resident(
+    loaded_models=[
+        cp.LoadedModel(
             model="sales_de",
             predictor="a:8001",
             versions=[3, 4],
@@ -27,7 +27,7 @@ REPLY = cp.DescribeReply(
             requests_per_s=2.5,
             desired_replicas=1,
         ),
-        cp.Resident(
+        cp.LoadedModel(
             model="digits_de",
             predictor="a:8001",
             versions=[1],
@@ -65,12 +65,12 @@ def drawn(of: Snapshot, height: int | None = None) -> str:
     [("model", "digits_de"), ("bytes", "sales_de"), ("rate", "sales_de"), ("used", "sales_de"), ("idle", "digits_de")],
 )
 def test_loaded_models_come_in_the_order_asked_for(sort: str, first: str) -> None:
-    assert shown(sort).residents[0].message.model == first
+    assert shown(sort).loaded_models[0].message.model == first
     assert sort in SORTS
 
 
 def test_traffic_is_that_of_the_catalog_and_unknown_models_have_none() -> None:
-    assert [dict(each.traffic) for each in shown().residents] == [{1: 0}, {3: 95, 4: 5}]
+    assert [dict(each.traffic) for each in shown().loaded_models] == [{1: 0}, {3: 95, 4: 5}]
 
 
 def test_the_latest_decision_comes_first() -> None:
@@ -79,10 +79,10 @@ def test_the_latest_decision_comes_first() -> None:
 
 def test_a_snapshot_as_json_has_numbers_and_every_field() -> None:
     plain = json.loads(json.dumps(as_json(shown("bytes"))))
-    assert plain["residents"][0]["bytes"] == 1 << 28
-    assert plain["residents"][0]["versions"] == [3, 4]
-    assert plain["residents"][0]["traffic"] == {"3": 95, "4": 5}
-    assert plain["residents"][0]["pinned"] is False
+    assert plain["loaded_models"][0]["bytes"] == 1 << 28
+    assert plain["loaded_models"][0]["versions"] == [3, 4]
+    assert plain["loaded_models"][0]["traffic"] == {"3": 95, "4": 5}
+    assert plain["loaded_models"][0]["pinned"] is False
     assert plain["predictors"][1]["answers"] is False
 
 
@@ -122,7 +122,9 @@ def test_the_store_of_the_models_has_its_age_and_its_fault(
 
 
 def test_what_does_not_fit_is_counted() -> None:
-    many = cp.DescribeReply(residents=[cp.Resident(model=f"m{number:03}", desired_replicas=1) for number in range(100)])
+    many = cp.DescribeReply(
+        loaded_models=[cp.LoadedModel(model=f"m{number:03}", desired_replicas=1) for number in range(100)]
+    )
     text = drawn(take_snapshot("r:9002", many, {}, "model"), height=30)
     assert len(text.splitlines()) <= 30
     assert "m000" in text

@@ -41,15 +41,15 @@ def test_a_document_says_traffic_and_placement(tmp_path: Path) -> None:
     assert document.placement.replicas == 1
 
 
-def test_a_pin_keeps_one_copy_and_silence_keeps_none(tmp_path: Path) -> None:
+def test_a_pin_keeps_one_replica_and_silence_keeps_none(tmp_path: Path) -> None:
     pinned = GOOD.replace("pin: false, minReplicas: 1", "pin: true")
     silent = GOOD.partition("  placement")[0]
-    copies = [
+    replicas = [
         document.placement.replicas
         for document in read(tmp_path, f"{pinned}---\n{silent}")
         if isinstance(document, Document)
     ]
-    assert copies == [1, 0]
+    assert replicas == [1, 0]
 
 
 def test_one_file_holds_many_documents_and_empty_ones_count_for_nothing(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ async def test_a_pin_is_loaded_elsewhere_at_once_when_its_predictor_died_unnotic
 
 
 async def test_a_version_counts_as_busy_until_its_next_requests_would_have_been_counted(catalog: Catalog) -> None:
-    harness = PlacementHarness(catalog, FakeTriton(), busy_s=3, min_residence_s=30)
+    harness = PlacementHarness(catalog, FakeTriton(), busy_s=3, min_loaded_s=30)
     await harness.ensure("sales_de")
     harness.now += 4.0
     (candidate,) = harness.placement.state.candidates(harness.predictor())

@@ -44,7 +44,7 @@ async def test_the_coldest_makes_capacity_and_its_capacity_is_free_only_when_the
 async def test_a_load_is_refused_with_a_hint_when_all_that_is_loaded_is_in_use(catalog: Catalog) -> None:
     triton = FakeTriton()
     harness = PlacementHarness(
-        catalog, triton, max_models=2, headroom_percent=0, busy_s=8, min_residence_s=60, capacity_wait_s=1
+        catalog, triton, max_models=2, headroom_percent=0, busy_s=8, min_loaded_s=60, capacity_wait_s=1
     )
     await harness.ensure("sales_de")
     await harness.ensure("sales_fr")
@@ -59,7 +59,7 @@ async def test_a_load_is_refused_with_a_hint_when_all_that_is_loaded_is_in_use(c
 async def test_what_is_in_use_may_be_pushed_out_once_it_has_had_its_time(catalog: Catalog) -> None:
     triton = FakeTriton()
     harness = PlacementHarness(
-        catalog, triton, max_models=1, headroom_percent=0, busy_s=100, min_residence_s=60, capacity_wait_s=1
+        catalog, triton, max_models=1, headroom_percent=0, busy_s=100, min_loaded_s=60, capacity_wait_s=1
     )
     await harness.ensure("sales_de")
     await harness.look()
@@ -125,7 +125,7 @@ async def test_more_hot_models_than_fit_do_not_push_each_other_out_in_a_circle(m
         publish(models, name)
     triton = FakeTriton()
     harness = PlacementHarness(
-        read(models), triton, max_models=4, headroom_percent=0, busy_s=3, min_residence_s=30, capacity_wait_s=0
+        read(models), triton, max_models=4, headroom_percent=0, busy_s=3, min_loaded_s=30, capacity_wait_s=0
     )
     refused = answered = 0
     for second in range(120):  # every model is asked for once a second
@@ -217,7 +217,7 @@ async def test_the_coldest_makes_capacity_in_shared_memory(catalog: Catalog) -> 
 
 async def test_a_full_shared_memory_is_temporary_and_says_what_to_set(catalog: Catalog) -> None:
     triton = SmallShm(2)
-    harness = PlacementHarness(catalog, triton, busy_s=8, min_residence_s=60, capacity_wait_s=1)
+    harness = PlacementHarness(catalog, triton, busy_s=8, min_loaded_s=60, capacity_wait_s=1)
     await harness.ensure("sales_de")
     await harness.ensure("sales_fr")
     with pytest.raises(Overloaded, match=r"/dev/shm is full; give it more \(predictor.sharedMemory") as refusal:

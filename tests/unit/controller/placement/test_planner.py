@@ -34,7 +34,7 @@ async def observed(catalog: Catalog, *tritons: FakeTriton, leads: bool = False, 
 async def test_a_plan_changes_nothing_and_is_the_same_a_second_time(catalog: Catalog) -> None:
     triton = FakeTriton()
     triton.loaded = {DE, FR, ("gone", 1)}
-    harness = await observed(catalog, triton, max_models=3, headroom_percent=40, busy_s=0, min_residence_s=0)
+    harness = await observed(catalog, triton, max_models=3, headroom_percent=40, busy_s=0, min_loaded_s=0)
     due = Due({DE}, {triton.address})
     first = plan(harness.placement.state, due)
     await turn()

@@ -38,7 +38,7 @@ async def test_headroom_on_two_predictors_never_evicts_both_replicas_of_a_pin(pi
     tritons = [FakeTriton("a:1"), FakeTriton("b:1")]
     tritons[0].loaded = {DE, FR}
     tritons[1].loaded = {DE, IT}
-    harness = PlacementHarness(pinned, *tritons, max_models=2, headroom_percent=50, busy_s=0, min_residence_s=0)
+    harness = PlacementHarness(pinned, *tritons, max_models=2, headroom_percent=50, busy_s=0, min_loaded_s=0)
     harness.placement.reconciler.leads = False
     await harness.look()
     state = harness.placement.state

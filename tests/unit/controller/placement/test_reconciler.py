@@ -86,7 +86,7 @@ async def test_many_pins_leave_capacity_for_a_callers_load(many: Catalog, models
     assert len(triton.loads) == 21
 
 
-async def test_min_copies_are_kept_on_the_tritons_with_the_strongest_claim(models: Path, documents: Path) -> None:
+async def test_min_replicas_are_kept_on_the_tritons_with_the_strongest_claim(models: Path, documents: Path) -> None:
     publish(models, "sales_de")
     declare(documents, "sales_de", {1: 100}, placement="minReplicas: 2")
     tritons = fleet_of("a:1", "b:1", "c:1")
@@ -219,7 +219,7 @@ async def test_a_busy_model_gets_a_copy_and_loses_it_when_it_cools(catalog: Cata
     assert homes(harness)["sales_de"] == (ranked(harness, "sales_de")[0],)
 
 
-async def test_copies_that_are_there_at_the_start_are_kept(catalog: Catalog) -> None:
+async def test_replicas_that_are_there_at_the_start_are_kept(catalog: Catalog) -> None:
     tritons = fleet_of("a:1", "b:1", "c:1")
     for triton in tritons:
         triton.loaded = {("sales_de", 1)}

@@ -248,7 +248,7 @@ async def test_too_many_waiting_loads_keep_no_catalog_from_being_published(model
     await harness.placement.close()
 
 
-async def test_a_version_that_takes_over_all_traffic_gets_as_many_copies_as_the_old_one_had(
+async def test_a_version_that_takes_over_all_traffic_gets_as_many_replicas_as_the_old_one_had(
     two: tuple[Path, Path],
 ) -> None:
     tritons = [FakeTriton(f"{name}:1") for name in "abc"]

@@ -21,7 +21,7 @@ from triptych.protocol.call import Call
 Updates = AsyncGenerator[cp.CatalogUpdate]
 
 
-def make_board(max_watchers: int = 10, registry: CollectorRegistry | None = None) -> WatchHub:
+def make_watch_hub(max_watchers: int = 10, registry: CollectorRegistry | None = None) -> WatchHub:
     slots = CallSlots(max_watchers, max_watchers, "watchers follow the catalog")
     return WatchHub(ControllerMetrics(registry or CollectorRegistry()), slots)
 
@@ -45,7 +45,7 @@ def names(update: cp.CatalogUpdate) -> list[str]:
 
 
 async def test_the_first_update_is_whole_and_waits_for_the_first_catalog() -> None:
-    watch_hub = make_board()
+    watch_hub = make_watch_hub()
     first = asyncio.ensure_future(anext(watch(watch_hub)))
     await asyncio.sleep(0)
     assert not first.done()
@@ -58,13 +58,13 @@ async def test_the_first_update_is_whole_and_waits_for_the_first_catalog() -> No
 
 
 async def test_an_empty_catalog_is_an_answer_too() -> None:
-    watch_hub = make_board()
+    watch_hub = make_watch_hub()
     watch_hub.publish({})
     assert await anext(watch(watch_hub)) == cp.CatalogUpdate(revision=1, full=True)
 
 
 async def test_changes_that_come_together_are_one_update_for_a_watcher_that_waits() -> None:
-    watch_hub = make_board()
+    watch_hub = make_watch_hub()
     watch_hub.publish({"sales_de": model("sales_de")})
     stream = watch(watch_hub)
     await anext(stream)
@@ -77,7 +77,7 @@ async def test_changes_that_come_together_are_one_update_for_a_watcher_that_wait
 
 
 async def test_later_updates_hold_only_what_changed() -> None:
-    watch_hub = make_board()
+    watch_hub = make_watch_hub()
     watch_hub.publish(models("sales_de", "sales_fr"))
     updates = watch(watch_hub)
     await anext(updates)
@@ -90,7 +90,7 @@ async def test_later_updates_hold_only_what_changed() -> None:
 
 
 async def test_a_change_without_a_visible_effect_is_no_update() -> None:
-    watch_hub = make_board()
+    watch_hub = make_watch_hub()
     watch_hub.publish(models("sales_de"))
     updates = watch(watch_hub)
     await anext(updates)
@@ -102,7 +102,7 @@ async def test_a_change_without_a_visible_effect_is_no_update() -> None:
 
 
 async def test_a_slow_watcher_gets_many_changes_as_one() -> None:
-    watch_hub = make_board()
+    watch_hub = make_watch_hub()
     watch_hub.publish(models("sales_de"))
     updates = watch(watch_hub)
     await anext(updates)
@@ -113,7 +113,7 @@ async def test_a_slow_watcher_gets_many_changes_as_one() -> None:
 
 
 async def test_a_watcher_that_comes_later_gets_the_whole_at_the_revision_of_the_others() -> None:
-    watch_hub = make_board()
+    watch_hub = make_watch_hub()
     watch_hub.publish(models("sales_de"))
     watch_hub.publish(models("sales_fr"))
     update = await anext(watch(watch_hub))
@@ -121,7 +121,7 @@ async def test_a_watcher_that_comes_later_gets_the_whole_at_the_revision_of_the_
 
 
 async def test_a_change_wakes_every_watcher() -> None:
-    watch_hub = make_board(100)
+    watch_hub = make_watch_hub(100)
     watch_hub.publish(models("sales_de"))
     streams = [watch(watch_hub) for _ in range(100)]
     await asyncio.gather(*(anext(stream) for stream in streams))
@@ -133,7 +133,7 @@ async def test_a_change_wakes_every_watcher() -> None:
 
 async def test_watchers_are_counted_and_bounded() -> None:
     registry = CollectorRegistry()
-    watch_hub = make_board(1, registry)
+    watch_hub = make_watch_hub(1, registry)
     watch_hub.publish({})
     first = watch(watch_hub)
     await anext(first)
@@ -146,7 +146,7 @@ async def test_watchers_are_counted_and_bounded() -> None:
 
 
 async def test_closing_ends_watchers_that_wait_and_those_that_come() -> None:
-    watch_hub = make_board()
+    watch_hub = make_watch_hub()
     watch_hub.publish({})
     updates = watch(watch_hub)
     await anext(updates)
@@ -174,7 +174,7 @@ steps = st.lists(
 @given(steps)
 async def test_a_watcher_that_applies_the_updates_in_order_has_what_was_published_last(steps: list[Any]) -> None:
     """Memory is bounded however rarely the watcher reads."""
-    watch_hub, truth = make_board(), dict[str, cp.Model]()
+    watch_hub, truth = make_watch_hub(), dict[str, cp.Model]()
     watch_hub.publish({})
     streams, copies = [watch(watch_hub), watch(watch_hub)], [dict[str, cp.Model](), dict[str, cp.Model]()]
     revisions = [0, 0]

@@ -88,11 +88,11 @@ class _Walk:
     def run(self) -> Tree:
         self._real = resolved(self._folder)
         with os.scandir(self._folder) as entries:
-            self._look(list(entries), "", ())
+            self._walk_entries(list(entries), "", ())
         self._found.files.sort(key=lambda file: file.path)
         return self._found
 
-    def _look(self, entries: list[os.DirEntry[str]], prefix: str, above: tuple[str, ...]) -> None:
+    def _walk_entries(self, entries: list[os.DirEntry[str]], prefix: str, above: tuple[str, ...]) -> None:
         for entry in sorted(entries, key=lambda each: each.name):
             if entry.name.startswith(".") or entry.name == PYTHON_CACHE:
                 continue
@@ -128,7 +128,7 @@ class _Walk:
             return "is a link to a folder above it"
         with os.scandir(entry.path) as below:
             entries = list(below)
-        self._look(entries, f"{path}/", (*above, real))
+        self._walk_entries(entries, f"{path}/", (*above, real))
         return ""
 
     def _vanished(self, entry: os.DirEntry[str], error: OSError) -> str:

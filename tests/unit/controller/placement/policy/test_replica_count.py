@@ -20,8 +20,8 @@ WAITING, QUIET, IDLE = Concurrency(waiting=9, in_flight=9), Concurrency(waiting=
 Publish = Callable[..., Path]
 
 
-def changes(count: ReplicaCount, busy: Concurrency, copies: int, *moments: float) -> list[int]:
-    return [count.change(KEY, copies, busy, now_s) for now_s in moments]
+def changes(count: ReplicaCount, busy: Concurrency, replicas: int, *moments: float) -> list[int]:
+    return [count.change(KEY, replicas, busy, now_s) for now_s in moments]
 
 
 def test_another_copy_comes_after_requests_have_waited_for_a_while() -> None:
@@ -41,7 +41,7 @@ def test_an_observation_without_a_queue_restarts_the_time() -> None:
     assert changes(count, WAITING, 1, 5, 9.9, 10) == [0, 0, 1]
 
 
-def test_requests_that_wait_are_spread_over_the_copies_there_are() -> None:
+def test_requests_that_wait_are_spread_over_the_replicas_there_are() -> None:
     busy = Concurrency(waiting=3, in_flight=9)
     assert changes(ReplicaCount(SETTINGS), busy, 2, 0, 5) == [0, 1]
     assert changes(ReplicaCount(SETTINGS), busy, 3, 0, 5) == [0, 0]
@@ -73,14 +73,14 @@ def test_versions_are_counted_separately_and_can_be_dropped() -> None:
 
 
 @given(st.floats(0, 50), st.floats(0, 50), st.integers(1, 20))
-def test_a_change_is_never_taken_back_by_the_same_load(waiting: float, running: float, copies: int) -> None:
+def test_a_change_is_never_taken_back_by_the_same_load(waiting: float, running: float, replicas: int) -> None:
     """The replica count does not oscillate: a load that adds a replica does not remove it again."""
     limits = PlacementSettings(replicas_up_s=0, replicas_down_s=0)
     busy = Concurrency(waiting, waiting + running)
-    change = ReplicaCount(limits).change(KEY, copies, busy, 0)
-    assert copies + change >= 1
+    change = ReplicaCount(limits).change(KEY, replicas, busy, 0)
+    assert replicas + change >= 1
     if change:
-        assert ReplicaCount(limits).change(KEY, copies + change, busy, 0) != -change
+        assert ReplicaCount(limits).change(KEY, replicas + change, busy, 0) != -change
 
 
 def test_busy_is_summed_over_the_tritons() -> None:
