@@ -21,7 +21,7 @@ from grpc import aio
 from benchmarks import processes
 from benchmarks.model_folders import name_of, number_of, publish
 from benchmarks.report import Report
-from examples.models.progress import Progress
+from examples.models.progress import TaskProgress
 from local.errors import LocalError
 from local.health import stage_is_ready
 from local.server_process import ServerProcess
@@ -39,7 +39,7 @@ UNBOUNDED = [("grpc.max_receive_message_length", -1)]
 
 
 @dataclass
-class Scene:
+class ControllerUnderTest:
     """The controller under test, with its settings and its watchers."""
 
     controller: ServerProcess
@@ -49,7 +49,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Call:
+class LoadCall:
     """One EnsureLoaded: its duration, and its error."""
 
     seconds: float
@@ -74,7 +74,7 @@ def main(given: argparse.Namespace, report: Report) -> None:
     """Start, fill the slots, measure it idle, send cold requests."""
     with tempfile.TemporaryDirectory(prefix="triptych-control-plane-") as folder:
         scene_folder = Path(folder)
-        progress = Progress()
+        progress = TaskProgress()
         progress.begin(f"control-plane: {given.models} model folders")
         publish(scene_folder / "models", given.models)
         progress.begin(f"control-plane: {given.predictors} simulated predictors")
@@ -83,24 +83,24 @@ def main(given: argparse.Namespace, report: Report) -> None:
             _controller(scene_folder, addresses, given) as part,
         ):
             progress.begin("control-plane: the controller gets ready")
-            scene = Scene(part, given.predictors, _wait_ready(part))
+            under_test = ControllerUnderTest(part, given.predictors, _wait_ready(part))
             progress.end()
-            asyncio.run(_measure(scene, given, progress))
-    _tell(scene, given, report)
+            asyncio.run(_measure(under_test, given, progress))
+    _report(under_test, given, report)
 
 
-async def _measure(scene: Scene, given: argparse.Namespace, progress: Progress) -> None:
-    figures, pid = scene.figures, scene.controller.pid
-    figures["ready_s"], figures["ready_cpu_s"] = scene.ready_s, processes.cpu_s(pid)
+async def _measure(under_test: ControllerUnderTest, given: argparse.Namespace, progress: TaskProgress) -> None:
+    figures, pid = under_test.figures, under_test.controller.pid
+    figures["ready_s"], figures["ready_cpu_s"] = under_test.ready_s, processes.cpu_s(pid)
     figures["memory_ready_mib"] = processes.uss_mib(pid)
-    async with aio.insecure_channel(scene.controller.address, options=UNBOUNDED) as channel:
+    async with aio.insecure_channel(under_test.controller.address, options=UNBOUNDED) as channel:
         figures["snapshot_bytes"], figures["snapshot_s"] = await _snapshot(channel)
         rng = np.random.default_rng(1)
         order = [int(number) for number in rng.permutation(given.models)]
         progress.begin("control-plane: the slots are filled")
         filled = await _fill(channel, order[: given.predictors * given.slots])
         figures["fill_failed"] = sum(bool(call.error) for call in filled)
-        watchers = [asyncio.create_task(_watch(scene.controller.address)) for _ in range(given.watchers)]
+        watchers = [asyncio.create_task(_watch(under_test.controller.address)) for _ in range(given.watchers)]
         await asyncio.sleep(5)  # until evictions for headroom have ended
         progress.begin(f"control-plane: {given.idle_s:g} s of nothing")
         figures["idle_cores"] = await _cores(pid, given.idle_s)
@@ -113,7 +113,7 @@ async def _measure(scene: Scene, given: argparse.Namespace, progress: Progress) 
         figures["busy_cores"] = used_s / (time.perf_counter() - start)
         figures["cpu_ms_per_load"] = 1000 * used_s / len(calls)
         figures["cold"] = _summary(calls)
-        figures["beyond_load"] = _summary([Call(call.seconds - given.load_s, call.error) for call in calls])
+        figures["beyond_load"] = _summary([LoadCall(call.seconds - given.load_s, call.error) for call in calls])
         figures["memory_end_mib"] = processes.uss_mib(pid)
         figures["updates_per_watcher"] = await _ended(watchers)
         progress.end()
@@ -128,18 +128,18 @@ def _cold(order: list[int], given: argparse.Namespace) -> list[int]:
     return rest[:count]
 
 
-async def _fill(channel: aio.Channel, numbers: Sequence[int]) -> list[Call]:
+async def _fill(channel: aio.Channel, numbers: Sequence[int]) -> list[LoadCall]:
     """As fast as the predictors load."""
     gate = asyncio.Semaphore(FILLERS)
 
-    async def one(number: int) -> Call:
+    async def one(number: int) -> LoadCall:
         async with gate:
             return await _ensure(channel, number)
 
     return await asyncio.gather(*(one(number) for number in numbers))
 
 
-async def _stream(channel: aio.Channel, numbers: Sequence[int], rate: float) -> list[Call]:
+async def _stream(channel: aio.Channel, numbers: Sequence[int], rate: float) -> list[LoadCall]:
     """Open loop: a request is sent when it is due, independent of those before it."""
     due = np.cumsum(np.random.default_rng(2).exponential(1 / rate, len(numbers)))
     start, running = time.perf_counter(), []
@@ -149,7 +149,7 @@ async def _stream(channel: aio.Channel, numbers: Sequence[int], rate: float) -> 
     return await asyncio.gather(*running)
 
 
-async def _ensure(channel: aio.Channel, number: int) -> Call:
+async def _ensure(channel: aio.Channel, number: int) -> LoadCall:
     method: Any = channel.unary_unary(
         f"{PREFIX}EnsureLoaded",
         request_serializer=cp.EnsureLoadedRequest.SerializeToString,
@@ -159,8 +159,8 @@ async def _ensure(channel: aio.Channel, number: int) -> Call:
     try:
         await method(cp.EnsureLoadedRequest(model=name_of(number), version=1), timeout=CALL_S)
     except aio.AioRpcError as error:
-        return Call(time.perf_counter() - start, f"{error.code().name}: {error.details()}")
-    return Call(time.perf_counter() - start)
+        return LoadCall(time.perf_counter() - start, f"{error.code().name}: {error.details()}")
+    return LoadCall(time.perf_counter() - start)
 
 
 async def _loaded(channel: aio.Channel) -> list[int]:
@@ -265,7 +265,7 @@ def _wait_ready(part: ServerProcess) -> float:
     return part.uptime_s()
 
 
-def _summary(calls: Sequence[Call]) -> dict[str, Any]:
+def _summary(calls: Sequence[LoadCall]) -> dict[str, Any]:
     """Milliseconds of successful calls, and errors of the others."""
     good = np.array([1000 * call.seconds for call in calls if not call.error])
     errors = sorted({call.error for call in calls if call.error})
@@ -284,8 +284,8 @@ def _summary(calls: Sequence[Call]) -> dict[str, Any]:
     }
 
 
-def _tell(scene: Scene, given: argparse.Namespace, report: Report) -> None:
-    figures = scene.figures
+def _report(under_test: ControllerUnderTest, given: argparse.Namespace, report: Report) -> None:
+    figures = under_test.figures
     beyond, warm = figures["beyond_load"], figures["warm"]
     unanswered = beyond["failed"] + warm["failed"] + figures["fill_failed"]
     rows = [

@@ -13,7 +13,7 @@ AT_ONCE_S = 0.05  # between the end of an unload and the beginning of what waite
 
 
 @dataclass(frozen=True)
-class Move:
+class PlacementEvent:
     """A load or unload, on the clock of `time.time`. `seconds` is its duration without the wait in the queue."""
 
     action: str
@@ -27,9 +27,9 @@ class Move:
         return self.ended_s - self.seconds
 
 
-def read(log: Path) -> list[Move]:
+def read(log: Path) -> list[PlacementEvent]:
     """Successful loads and unloads in a log file."""
-    moves = []
+    events = []
     for line in log.read_text(errors="replace").splitlines():
         try:
             said = json.loads(line)
@@ -37,35 +37,37 @@ def read(log: Path) -> list[Move]:
             continue
         if isinstance(said, dict) and said.get("message") in ("load", "unload") and said.get("outcome") == "ok":
             ended_s = datetime.fromisoformat(said["timestamp"]).timestamp()
-            moves.append(Move(said["message"], said["model"], ended_s, said["seconds"], said.get("reason", "")))
-    return moves
+            events.append(
+                PlacementEvent(said["message"], said["model"], ended_s, said["seconds"], said.get("reason", ""))
+            )
+    return events
 
 
 class Loads:
     """Loads by model."""
 
-    def __init__(self, moves: Iterable[Move]) -> None:
-        self._by_model: defaultdict[str, list[Move]] = defaultdict(list)
-        for move in moves:
-            if move.action == "load":
-                self._by_model[move.model].append(move)
+    def __init__(self, events: Iterable[PlacementEvent]) -> None:
+        self._by_model: defaultdict[str, list[PlacementEvent]] = defaultdict(list)
+        for event in events:
+            if event.action == "load":
+                self._by_model[event.model].append(event)
 
     @property
-    def by_model(self) -> Mapping[str, Sequence[Move]]:
+    def by_model(self) -> Mapping[str, Sequence[PlacementEvent]]:
         return self._by_model
 
-    def waited_for(self, model: str, sent_s: float, answered_s: float) -> Move | None:
+    def waited_for(self, model: str, sent_s: float, answered_s: float) -> PlacementEvent | None:
         """The load that a request waited for: one that ended between sending and answer."""
-        return next((move for move in self._by_model[model] if sent_s <= move.ended_s <= answered_s), None)
+        return next((event for event in self._by_model[model] if sent_s <= event.ended_s <= answered_s), None)
 
     def running(self, at_s: float) -> int:
         """Number of loads in progress at a moment."""
-        return sum(move.began_s <= at_s < move.ended_s for moves in self._by_model.values() for move in moves)
+        return sum(event.began_s <= at_s < event.ended_s for events in self._by_model.values() for event in events)
 
 
-def waited_for_unload(moves: Iterable[Move], load: Move, sent_s: float) -> bool:
+def waited_for_unload(events: Iterable[PlacementEvent], load: PlacementEvent, sent_s: float) -> bool:
     """Whether a load began right after an unload that ended after the request was sent."""
     return any(
-        move.action == "unload" and move.ended_s > sent_s and 0 <= load.began_s - move.ended_s <= AT_ONCE_S
-        for move in moves
+        event.action == "unload" and event.ended_s > sent_s and 0 <= load.began_s - event.ended_s <= AT_ONCE_S
+        for event in events
     )

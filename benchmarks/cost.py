@@ -27,7 +27,7 @@ from benchmarks import load, processes
 from benchmarks.model_folders import FAMILY, SOURCE, publish
 from benchmarks.report import Report
 from benchmarks.traces import shares
-from examples.models.progress import Progress
+from examples.models.progress import TaskProgress
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
@@ -50,7 +50,7 @@ SAMPLES = 5  # requests before a process is measured
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ProcessSizes:
     """Memory of each process in MiB, without file-backed pages."""
 
     country_server: float
@@ -66,7 +66,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Bill:
+class Footprint:
     """Memory and pods of one deployment for a number of countries."""
 
     mib: float
@@ -93,8 +93,8 @@ def main(given: argparse.Namespace, report: Report) -> None:
     head = ["countries", *(f"{name}: GiB / pods" for name in ways)]
     table = []
     for countries in COUNTRIES:
-        bills = [way(countries) for way in ways.values()]
-        table.append([str(countries), *(f"{bill.mib / 1024:.1f} / {bill.pods}" for bill in bills)])
+        footprints = [way(countries) for way in ways.values()]
+        table.append([str(countries), *(f"{footprint.mib / 1024:.1f} / {footprint.pods}" for footprint in footprints)])
     report.table(f"Memory and pods, {given.replicas} replicas of everything but the leader", head, table)
     report.text(
         "Models that are loaded at once: those that had a request within "
@@ -102,7 +102,7 @@ def main(given: argparse.Namespace, report: Report) -> None:
     )
     report.text(KSERVE)
     report.figures("sizes_mib", asdict(sizes))
-    report.figures("bills", {name: {n: asdict(way(n)) for n in COUNTRIES} for name, way in ways.items()})
+    report.figures("footprints", {name: {n: asdict(way(n)) for n in COUNTRIES} for name, way in ways.items()})
     _draw(report, ways)
 
 
@@ -111,25 +111,25 @@ def loaded_at_once(countries: int, rate: float, exponent: float, idle_s: float) 
     return float((1 - np.exp(-rate * idle_s * shares(countries, exponent))).sum())
 
 
-def service_each(mib: float, replicas: int) -> Callable[[int], Bill]:
+def service_each(mib: float, replicas: int) -> Callable[[int], Footprint]:
     """Memory and pods of one service per country, each pod with one process."""
-    return lambda countries: Bill(countries * replicas * mib, countries * replicas, countries)
+    return lambda countries: Footprint(countries * replicas * mib, countries * replicas, countries)
 
 
-def this_chain(sizes: Sizes, given: argparse.Namespace, rate: float) -> Callable[[int], Bill]:
+def this_chain(sizes: ProcessSizes, given: argparse.Namespace, rate: float) -> Callable[[int], Footprint]:
     """Memory and pods of this chain: stages, one controller, and enough Tritons for the loaded models."""
 
-    def bill(countries: int) -> Bill:
+    def footprint(countries: int) -> Footprint:
         loaded = math.ceil(loaded_at_once(countries, rate, given.exponent, given.idle_s))
         tritons = max(given.replicas, math.ceil(loaded / given.places))
         stages = given.replicas * (sizes.preprocess + sizes.postprocess) + sizes.controller
         mib = stages + tritons * sizes.triton_idle + loaded * sizes.triton_per_model
-        return Bill(mib, 2 * given.replicas + 1 + tritons, loaded)
+        return Footprint(mib, 2 * given.replicas + 1 + tritons, loaded)
 
-    return bill
+    return footprint
 
 
-def _ways(sizes: Sizes, given: argparse.Namespace) -> dict[str, Callable[[int], Bill]]:
+def _ways(sizes: ProcessSizes, given: argparse.Namespace) -> dict[str, Callable[[int], Footprint]]:
     return {
         "a Triton each": service_each(sizes.triton_of_one, given.replicas),
         "a Python server each": service_each(sizes.country_server, given.replicas),
@@ -137,8 +137,8 @@ def _ways(sizes: Sizes, given: argparse.Namespace) -> dict[str, Callable[[int], 
     }
 
 
-def _measure(samples: int) -> Sizes:
-    progress = Progress()
+def _measure(samples: int) -> ProcessSizes:
+    progress = TaskProgress()
     with tempfile.TemporaryDirectory(prefix="triptych-cost-") as folder:
         root = Path(folder)
         publish(root / "models", samples)
@@ -163,7 +163,7 @@ def _measure(samples: int) -> Sizes:
         country = _country_server(next(iter(sorted(SOURCE.glob(f"{FAMILY}_*")))) / "1/model.onnx")
         progress.end()
     per_model = (of["predictor"] - idle) / samples
-    return Sizes(country, idle, per_model, of["preprocess"], of["postprocess"], of["controller"])
+    return ProcessSizes(country, idle, per_model, of["preprocess"], of["postprocess"], of["controller"])
 
 
 def _country_server(model: Path) -> float:
@@ -187,15 +187,15 @@ def _country_server(model: Path) -> float:
         process.wait()
 
 
-def _draw(report: Report, ways: dict[str, Callable[[int], Bill]]) -> None:
+def _draw(report: Report, ways: dict[str, Callable[[int], Footprint]]) -> None:
     from benchmarks import plots
 
     figure, (left, right) = plots.panels(2, 5.2, 3.8)
     numbers = list(range(1, 1001))
     for (name, way), colour in zip(ways.items(), plots.COLOURS, strict=False):
-        bills = [way(number) for number in numbers]
-        left.plot(numbers, [bill.mib / 1024 for bill in bills], color=colour, label=name)
-        right.plot(numbers, [bill.pods for bill in bills], color=colour, label=name)
+        footprints = [way(number) for number in numbers]
+        left.plot(numbers, [footprint.mib / 1024 for footprint in footprints], color=colour, label=name)
+        right.plot(numbers, [footprint.pods for footprint in footprints], color=colour, label=name)
     for axis, title, y in ((left, "memory", "GiB"), (right, "pods", "pods")):
         axis.set_xscale("log")
         axis.set_yscale("log")

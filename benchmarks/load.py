@@ -20,7 +20,7 @@ DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True)
-class Due:
+class ScheduledRequest:
     """A request for a model, due at `at_s` seconds from the start of a phase."""
 
     at_s: float
@@ -34,7 +34,7 @@ class Answer:
     `sent_s` is when it was due, on the clock of `time.time`. `seconds` is the latency from then.
     """
 
-    due: Due
+    due: ScheduledRequest
     sent_s: float
     seconds: float
     error: str = ""
@@ -54,7 +54,7 @@ def message(model: int) -> bytes:
     return data
 
 
-async def send(address: str, dues: Sequence[Due]) -> list[Answer]:
+async def send(address: str, dues: Sequence[ScheduledRequest]) -> list[Answer]:
     """Send each request when it is due, and return all answers."""
     async with aio.insecure_channel(address) as channel:
         method: Any = channel.unary_unary(INFER)
@@ -75,12 +75,12 @@ async def send_all(address: str, models: Sequence[int], at_once: int) -> list[An
 
         async def one(model: int) -> Answer:
             async with gate:
-                return await _one(method, Due(0.0, model), time.perf_counter(), time.time())
+                return await _one(method, ScheduledRequest(0.0, model), time.perf_counter(), time.time())
 
         return await asyncio.gather(*(one(model) for model in models))
 
 
-async def _one(method: Any, due: Due, start: float, wall_s: float) -> Answer:
+async def _one(method: Any, due: ScheduledRequest, start: float, wall_s: float) -> Answer:
     error = ""
     try:
         await method(message(due.model), timeout=DEADLINE_S)

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import controller_log, load
-from benchmarks.controller_log import Loads, Move
-from benchmarks.load import Answer, Due
+from benchmarks.controller_log import Loads, PlacementEvent
+from benchmarks.load import Answer, ScheduledRequest
 from benchmarks.model_folders import name_of, publish
-from benchmarks.replay import replay_moves
+from benchmarks.replay import replay_events
 from benchmarks.report import Report
 from benchmarks.traces import Array, shares
-from examples.models.progress import Progress
+from examples.models.progress import TaskProgress
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
@@ -41,13 +41,13 @@ LOG_S = 0.3  # until the last decision of a phase is in the log
 
 
 @dataclass
-class Seen:
+class TraceAnswers:
     """Answers by kind of phase, with the data that distinguishes hits from loads."""
 
     answers: dict[str, list[Answer]] = field(default_factory=lambda: {TRIPTYCH: [], LOADED: [], LOADING: []})
     hits: list[Answer] = field(default_factory=list)
-    cold: list[tuple[Answer, Move]] = field(default_factory=list)
-    moves: list[Move] = field(default_factory=list)
+    cold: list[tuple[Answer, PlacementEvent]] = field(default_factory=list)
+    events: list[PlacementEvent] = field(default_factory=list)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace, report: Report) -> None:
     """Prepare both chains, measure them in turns, and report."""
-    progress = Progress()
+    progress = TaskProgress()
     with tempfile.TemporaryDirectory(prefix="triptych-placement-") as folder, ExitStack() as stack:
         root = Path(folder)
         progress.begin(f"placement: {given.models} model folders")
@@ -73,7 +73,7 @@ def main(given: argparse.Namespace, report: Report) -> None:
         other = stack.enter_context(_chain(root, "other", CONTROLLER_IDLE_TTL_S="0"))
         seen = asyncio.run(_alternate(ours, other, given, progress))
         progress.end()
-    _tell(seen, given, report)
+    _report(seen, given, report)
 
 
 def _chain(root: Path, name: str, **variables: str) -> LocalStack:
@@ -87,17 +87,19 @@ def _chain(root: Path, name: str, **variables: str) -> LocalStack:
     )
 
 
-async def _alternate(ours: LocalStack, other: LocalStack, given: argparse.Namespace, progress: Progress) -> Seen:
+async def _alternate(
+    ours: LocalStack, other: LocalStack, given: argparse.Namespace, progress: TaskProgress
+) -> TraceAnswers:
     phases, popular = _trace(given)
     progress.begin("placement: the most popular models are loaded in both")
     _all_good(await load.send_all(ours.address("preprocess"), popular[: given.places], AT_ONCE))
     _all_good(await load.send_all(other.address("preprocess"), popular[: given.places], AT_ONCE))
     loaded = set(popular[: given.places])
     other.stop_component("controller")
-    seen = Seen()
+    seen = TraceAnswers()
     for number, phase in enumerate(phases, start=1):
         progress.begin(f"placement: phase {number} of {len(phases)}")
-        hits, moves = await _ours(ours, phase, seen)
+        hits, events = await _ours(ours, phase, seen)
         other.start_component("controller")
         missing = sorted({due.model for due in hits} - loaded)
         _all_good(await load.send_all(other.address("preprocess"), missing, AT_ONCE))
@@ -105,20 +107,22 @@ async def _alternate(ours: LocalStack, other: LocalStack, given: argparse.Namesp
         other.stop_component("controller")
         seen.answers[LOADED] += await load.send(other.address("preprocess"), hits)
         start_s = seen.answers[TRIPTYCH][-1].sent_s - phase[-1].at_s
-        by_hand = asyncio.create_task(replay_moves(other.address("predictor"), moves, start_s, loaded, given.models))
+        by_hand = asyncio.create_task(replay_events(other.address("predictor"), events, start_s, loaded, given.models))
         seen.answers[LOADING] += await load.send(other.address("preprocess"), hits)
         await by_hand
     return seen
 
 
-async def _ours(chain: LocalStack, phase: list[Due], seen: Seen) -> tuple[list[Due], list[Move]]:
+async def _ours(
+    chain: LocalStack, phase: list[ScheduledRequest], seen: TraceAnswers
+) -> tuple[list[ScheduledRequest], list[PlacementEvent]]:
     """The phase through the whole chain; its hits, and what was loaded and unloaded meanwhile."""
-    before = len(seen.moves)
+    before = len(seen.events)
     answers = await load.send(chain.address("preprocess"), phase)
     await asyncio.sleep(LOG_S)
-    seen.moves = controller_log.read(chain.log("controller"))
-    moves = [move for move in seen.moves[before:] if move.ended_s >= answers[0].sent_s]
-    loads, hits = Loads(moves), []
+    seen.events = controller_log.read(chain.log("controller"))
+    events = [event for event in seen.events[before:] if event.ended_s >= answers[0].sent_s]
+    loads, hits = Loads(events), []
     for answer in answers:
         waited = loads.waited_for(name_of(answer.due.model), answer.sent_s, answer.sent_s + answer.seconds)
         if waited is not None:
@@ -127,20 +131,20 @@ async def _ours(chain: LocalStack, phase: list[Due], seen: Seen) -> tuple[list[D
             seen.hits.append(answer)
             hits.append(answer.due)
     seen.answers[TRIPTYCH] += answers
-    return hits, moves
+    return hits, events
 
 
-def _trace(given: argparse.Namespace) -> tuple[list[list[Due]], list[int]]:
+def _trace(given: argparse.Namespace) -> tuple[list[list[ScheduledRequest]], list[int]]:
     """Phases of a steady trace, each with times of its own; and the models, the most popular first."""
     rng = np.random.default_rng(given.seed)
     names: Array = rng.permutation(given.models)
     count = int(given.rate * given.seconds)
     at_s = np.cumsum(rng.exponential(1 / given.rate, count))
     asked = names[rng.choice(given.models, count, p=shares(given.models, given.exponent))]
-    phases: list[list[Due]] = [[] for _ in range(int(at_s[-1] // given.phase_s) + 1)]
+    phases: list[list[ScheduledRequest]] = [[] for _ in range(int(at_s[-1] // given.phase_s) + 1)]
     for moment, model in zip(at_s.tolist(), asked.tolist(), strict=True):
         number = int(moment // given.phase_s)
-        phases[number].append(Due(moment - number * given.phase_s, model))
+        phases[number].append(ScheduledRequest(moment - number * given.phase_s, model))
     return [phase for phase in phases if phase], names.tolist()
 
 
@@ -149,7 +153,7 @@ def _all_good(answers: Sequence[Answer]) -> None:
         raise LocalError(f"{len(errors)} of {len(answers)} models could not be loaded: {errors[0]}")
 
 
-def _tell(seen: Seen, given: argparse.Namespace, report: Report) -> None:
+def _report(seen: TraceAnswers, given: argparse.Namespace, report: Report) -> None:
     everything = [answer for answers in seen.answers.values() for answer in answers]
     errors = [answer.error for answer in seen.answers[TRIPTYCH] if answer.error]
     asked, hits = len(seen.answers[TRIPTYCH]), len(seen.hits)
@@ -160,17 +164,17 @@ def _tell(seen: Seen, given: argparse.Namespace, report: Report) -> None:
             ["requests", f"{asked}", ""],
             ["not answered", f"{len(errors)}", "0"],
             ["found their model loaded", f"{hits} ({100 * hits / asked:.1f} %)", ""],
-            ["loads", str(sum(move.action == "load" for move in seen.moves)), ""],
+            ["loads", str(sum(event.action == "load" for event in seen.events)), ""],
         ],
     )
-    _tell_hits(seen, report)
-    _tell_cold(seen, report)
+    _report_hits(seen, report)
+    _report_cold(seen, report)
     report.figures("errors", sorted({answer.error for answer in everything if answer.error})[:10])
     report.figures("unanswered", {kind: sum(bool(a.error) for a in answers) for kind, answers in seen.answers.items()})
     _draw(seen, report)
 
 
-def _tell_hits(seen: Seen, report: Report) -> None:
+def _report_hits(seen: TraceAnswers, report: Report) -> None:
     columns = {TRIPTYCH: _ms(seen.hits), LOADED: _ms(seen.answers[LOADED]), LOADING: _ms(seen.answers[LOADING])}
     rows, figures = [], {}
     for q in (50, 90, 99):
@@ -183,16 +187,16 @@ def _tell_hits(seen: Seen, report: Report) -> None:
     report.figures("resident", figures)
 
 
-def _tell_cold(seen: Seen, report: Report) -> None:
+def _report_cold(seen: TraceAnswers, report: Report) -> None:
     if not seen.cold:
         report.text("No request met a cold model.")
         return
-    loads = Loads(seen.moves)
-    load_ms = np.array([1000 * move.seconds for _, move in seen.cold])
-    beyond = np.array([1000 * (answer.seconds - move.seconds) for answer, move in seen.cold])
-    before = np.array([1000 * (move.began_s - answer.sent_s) for answer, move in seen.cold])
+    loads = Loads(seen.events)
+    load_ms = np.array([1000 * event.seconds for _, event in seen.cold])
+    beyond = np.array([1000 * (answer.seconds - event.seconds) for answer, event in seen.cold])
+    before = np.array([1000 * (event.began_s - answer.sent_s) for answer, event in seen.cold])
     waits_for_unload = np.array(
-        [controller_log.waited_for_unload(seen.moves, move, answer.sent_s) for answer, move in seen.cold]
+        [controller_log.waited_for_unload(seen.events, event, answer.sent_s) for answer, event in seen.cold]
     )
     turn = np.array([loads.running(answer.sent_s) >= AT_ONCE for answer, _ in seen.cold]) & ~waits_for_unload
     groups = {
@@ -223,7 +227,7 @@ def _ms(answers: Sequence[Answer]) -> Array:
     return np.array([1000 * answer.seconds for answer in answers if not answer.error])
 
 
-def _draw(seen: Seen, report: Report) -> None:
+def _draw(seen: TraceAnswers, report: Report) -> None:
     from benchmarks import plots
 
     figure, (left, right) = plots.panels(2, 5.2, 3.8)
@@ -238,7 +242,7 @@ def _draw(seen: Seen, report: Report) -> None:
     left.legend(frameon=False, fontsize=8, loc="lower right")
     plots.dress(left, "requests to models that are loaded", "ms", "share of requests, %")
     for name, values, colour in (
-        ("Triton's load", [1000 * move.seconds for _, move in seen.cold], plots.COLOURS[5]),
+        ("Triton's load", [1000 * event.seconds for _, event in seen.cold], plots.COLOURS[5]),
         ("whole request", [1000 * answer.seconds for answer, _ in seen.cold], plots.COLOURS[0]),
     ):
         right.plot(np.sort(values), 100 * (np.arange(len(values)) + 1) / max(1, len(values)), color=colour, label=name)

@@ -149,7 +149,7 @@ def main(given: argparse.Namespace, report: Report) -> None:
         raise LocalError(f"want {needed} models to fill the predictors and to load, got {given.models}")
     logging.disable(logging.INFO)
     figures = asyncio.run(_measure(given))
-    _tell(given, figures, report)
+    _report(given, figures, report)
 
 
 async def _measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def _document(model: str, pin: bool) -> Document:
     return Document.of(DocumentSource(f"servedmodel/models/{name}"), ServedModel.model_validate(content))
 
 
-def _tell(given: argparse.Namespace, figures: dict[str, Any], report: Report) -> None:
+def _report(given: argparse.Namespace, figures: dict[str, Any], report: Report) -> None:
     decisions, slowest = figures["decisions"], max(figures["changes_ms"], default=0.0)
     slowest_build = max(figures["rebuilds_s"], default=0.0)
     rows = [

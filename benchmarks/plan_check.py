@@ -63,7 +63,7 @@ def _row(
 ) -> list[str]:
     count = max(8, round(rate * seconds))
     seen = measure.observe(
-        prepared.system, asked, f"{rate:g}/s", 0, lambda: load.poisson(program, prepared.ask, rate, count)
+        prepared.system, asked, f"{rate:g}/s", 0, lambda: load.poisson(program, prepared.target, rate, count)
     )
     chain = known.separate
     planned_ms = 1000 * p99_s(chain.stages, dict.fromkeys(STAGES, 1), rate, chain.rpc_overhead_s)

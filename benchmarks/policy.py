@@ -15,7 +15,7 @@ from benchmarks.caches import Belady, Cache, Lru, Ours, hit_rate
 from benchmarks.report import Report
 from benchmarks.traces import Trace, Traffic
 from controller.placement.settings import PlacementSettings
-from examples.models.progress import Progress
+from examples.models.progress import TaskProgress
 
 Given = TypeVar("Given")
 Found = TypeVar("Found")
@@ -84,7 +84,7 @@ BY_NAME = {rule.name: rule for rule in RULES}
 
 
 @dataclass(frozen=True)
-class Case:
+class PolicyCase:
     """One trace of one kind through one number of slots."""
 
     kind: str
@@ -119,11 +119,11 @@ class HeadroomOutcome:
 class Outcome:
     """Hit rate by the name of the rule."""
 
-    case: Case
+    case: PolicyCase
     rates: dict[str, float]
 
 
-def run(case: Case) -> Outcome:
+def run(case: PolicyCase) -> Outcome:
     """Replays the trace of the case through each of its rules."""
     trace = traces.KINDS[case.kind](case.traffic, case.seed)
     warm_up = int(WARM_UP * len(trace))
@@ -156,8 +156,8 @@ def main(given: argparse.Namespace, report: Report) -> None:
         outcomes = list(_all(pool, "kinds and rates", _table_cases(given, seeds)))
         over_slots = list(_all(pool, "slots", _slot_cases(given, seeds)))
     for kind in traces.KINDS:
-        _tell(report, kind, [each for each in outcomes if each.case.kind == kind], given)
-    _tell_gains(report, outcomes)
+        _report(report, kind, [each for each in outcomes if each.case.kind == kind], given)
+    _report_gains(report, outcomes)
     _report_headroom(report, headrooms, given)
     _draw(report, over_slots, given)
     report.figures("by_kind_and_rate", [_plain(outcome) for outcome in outcomes])
@@ -165,19 +165,19 @@ def main(given: argparse.Namespace, report: Report) -> None:
     report.figures("over_slots", [_plain(outcome) for outcome in over_slots])
 
 
-def _table_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[Case]:
+def _table_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[PolicyCase]:
     names = tuple(BY_NAME)
     return [
-        Case(kind, _traffic(given, rate), given.slots, seed, names)
+        PolicyCase(kind, _traffic(given, rate), given.slots, seed, names)
         for kind, rate, seed in product(traces.KINDS, given.rates, seeds)
     ]
 
 
-def _slot_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[Case]:
+def _slot_cases(given: argparse.Namespace, seeds: Sequence[int]) -> list[PolicyCase]:
     names = (LRU.name, OURS.name, PACED.name, BEST.name)
     rate = sorted(given.rates)[len(given.rates) // 2]
     return [
-        Case(kind, _traffic(given, rate), slots, seed, names)
+        PolicyCase(kind, _traffic(given, rate), slots, seed, names)
         for kind, slots, seed in product(traces.KINDS, SLOTS, seeds)
     ]
 
@@ -193,17 +193,17 @@ def _traffic(given: argparse.Namespace, rate: float) -> Traffic:
     return Traffic(given.models, given.exponent, given.requests, rate)
 
 
-def _all(pool: ProcessPoolExecutor, name: str, cases: list[Case]) -> Iterator[Outcome]:
+def _all(pool: ProcessPoolExecutor, name: str, cases: list[PolicyCase]) -> Iterator[Outcome]:
     return _over(pool, name, run, cases)
 
 
 def _over(
     pool: ProcessPoolExecutor, name: str, work: Callable[[Given], Found], cases: Sequence[Given]
 ) -> Iterator[Found]:
-    return Progress().over(f"policy: {name}", iter(pool.map(work, cases)), len(cases))
+    return TaskProgress().over(f"policy: {name}", iter(pool.map(work, cases)), len(cases))
 
 
-def _tell(report: Report, kind: str, outcomes: list[Outcome], given: argparse.Namespace) -> None:
+def _report(report: Report, kind: str, outcomes: list[Outcome], given: argparse.Namespace) -> None:
     meaning = (traces.KINDS[kind].__doc__ or "").split("\n")[0].strip()
     head = ["rule", *(f"{rate:g}/s" for rate in given.rates)]
     rows = [
@@ -215,7 +215,7 @@ def _tell(report: Report, kind: str, outcomes: list[Outcome], given: argparse.Na
     report.table(title, head, rows)
 
 
-def _tell_gains(report: Report, outcomes: list[Outcome]) -> None:
+def _report_gains(report: Report, outcomes: list[Outcome]) -> None:
     """A rule against least recently used on the same trace: its gain, and its worst case."""
     rows = []
     for name in BY_NAME:

@@ -10,23 +10,25 @@ from typing import Any
 from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
-from benchmarks.controller_log import Move
+from benchmarks.controller_log import PlacementEvent
 from benchmarks.model_folders import name_of
 
 PREFIX = "/inference.GRPCInferenceService/"
 LOAD_S = 60.0
 
 
-async def replay_moves(address: str, moves: Sequence[Move], start_s: float, kept: Collection[int], count: int) -> None:
-    """Replay each move at its recorded time. A move of a kept model is replayed with another of the `count` models."""
-    names = stand_ins(moves, {name_of(number) for number in kept}, [name_of(number) for number in range(count)])
+async def replay_events(
+    address: str, events: Sequence[PlacementEvent], start_s: float, kept: Collection[int], count: int
+) -> None:
+    """Replay each event at its recorded time; that of a kept model with another of the `count` models."""
+    names = stand_ins(events, {name_of(number) for number in kept}, [name_of(number) for number in range(count)])
     async with aio.insecure_channel(address) as channel:
         load, unload = _method(channel, "Load"), _method(channel, "Unload")
         now, running, held = time.perf_counter(), [], set()
-        for move in sorted(moves, key=lambda each: each.began_s):
-            model = names[move.model]
-            await asyncio.sleep(max(0.0, now + move.began_s - start_s - time.perf_counter()))
-            if move.action == "load":
+        for event in sorted(events, key=lambda each: each.began_s):
+            model = names[event.model]
+            await asyncio.sleep(max(0.0, now + event.began_s - start_s - time.perf_counter()))
+            if event.action == "load":
                 held.add(model)
                 running.append(asyncio.ensure_future(load(model)))
             elif model in held:
@@ -36,11 +38,11 @@ async def replay_moves(address: str, moves: Sequence[Move], start_s: float, kept
         await asyncio.gather(*(unload(model) for model in held))
 
 
-def stand_ins(moves: Sequence[Move], kept: set[str], names: Sequence[str]) -> dict[str, str]:
-    """Substitutes for moved models: the model itself, or for a kept one a model that neither moved nor is kept."""
-    moved = {move.model for move in moves}
-    free = iter([name for name in reversed(names) if name not in kept | moved])
-    return {model: next(free, model) if model in kept else model for model in sorted(moved)}
+def stand_ins(events: Sequence[PlacementEvent], kept: set[str], names: Sequence[str]) -> dict[str, str]:
+    """The model to replay each event with: its own, or for a kept one a model without events that is not kept."""
+    changed = {event.model for event in events}
+    free = iter([name for name in reversed(names) if name not in kept | changed])
+    return {model: next(free, model) if model in kept else model for model in sorted(changed)}
 
 
 def _method(channel: aio.Channel, name: str) -> Callable[[str], Awaitable[Any]]:

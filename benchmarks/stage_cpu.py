@@ -18,7 +18,7 @@ import uvloop
 
 from benchmarks import stages
 from benchmarks.report import Report
-from examples.models.progress import Progress
+from examples.models.progress import TaskProgress
 
 HELP = "each stage's own code for a request, without sockets: by callers, hot and cold"
 TITLE = "The code of the stages"
@@ -46,7 +46,7 @@ async def _measure_stage(
     given: argparse.Namespace, report: Report, stage: str, answer: stages.Answer, data: bytes
 ) -> None:
     runs: dict[int, list[float]] = {callers: [] for callers in CALLERS}
-    progress = Progress()
+    progress = TaskProgress()
     for number in range(given.rounds):
         progress.begin(f"own: {stage}, round {number + 1} of {given.rounds}")
         for callers in CALLERS:

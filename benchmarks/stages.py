@@ -18,7 +18,7 @@ from benchmarks.serving.workloads import MODELS, WORKLOADS
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
 from preprocess.batch_executor import BatchExecutor
-from preprocess.catalog import Catalog
+from preprocess.catalog import CatalogClient
 from preprocess.pipeline import Pipeline
 from preprocess.postprocessor import InProcessPostprocess, RemotePostprocess
 from preprocess.predictors import Predictors
@@ -61,7 +61,7 @@ class Canned:
         return pb.ModelInferResponse.FromString(self._by_rows[rows])
 
 
-class Controller:
+class ContractSource:
     """Stub of the controller that answers GetContract."""
 
     def __init__(self, contract: Contract) -> None:
@@ -73,8 +73,8 @@ class Controller:
 
 async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") -> Answer:
     settings, metrics = Settings(postprocess=postprocess), StageMetrics("preprocess", Tracing())
-    controller: Any = Controller(contract)
-    catalog = Catalog(controller)
+    controller: Any = ContractSource(contract)
+    catalog = CatalogClient(controller)
     version = cp.Version(version=1, percent=100, predictors=[TRITON])
     model = cp.Model(name=WORKLOAD.model, family=contract.family, route="DE", versions=[version])
     catalog.apply(cp.CatalogUpdate(full=True, models=[model]))
@@ -100,7 +100,7 @@ async def in_process(contract: Contract) -> Answer:
 
 async def postprocess(contract: Contract) -> Answer:
     settings, metrics = PostprocessSettings(), StageMetrics("postprocess", Tracing())
-    controller: Any = Controller(contract)
+    controller: Any = ContractSource(contract)
     in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
     postprocessor = Postprocessor(metrics, ThreadPool(1, settings.inline_bytes), in_flight_bytes, settings.revision)
     contracts = ContractCache(controller, settings.contract_cache)

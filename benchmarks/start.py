@@ -20,7 +20,7 @@ from statistics import median
 from benchmarks import load, processes
 from benchmarks.model_folders import publish
 from benchmarks.report import Report
-from examples.models.progress import Progress
+from examples.models.progress import TaskProgress
 from local.endpoints import COMPONENTS, free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
@@ -48,7 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace, report: Report) -> None:
     """Measure all parts and report the medians."""
-    progress = Progress()
+    progress = TaskProgress()
     starts: dict[str, list[Start]] = {}
     with tempfile.TemporaryDirectory(prefix="triptych-start-") as folder:
         publish(Path(folder) / "models", 1)

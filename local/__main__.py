@@ -60,7 +60,7 @@ def _run(once: bool, file: Path, logs: Path | None) -> int:
     return 1 if failed else 0
 
 
-def _send_all(stack: LocalStack, requests: list[examples.Example]) -> int:
+def _send_all(stack: LocalStack, requests: list[examples.ExampleRequest]) -> int:
     """Send every example. Returns how many failed."""
     failed = 0
     with triton.InferenceServerClient(stack.address("preprocess")) as client:

@@ -29,7 +29,7 @@ OLDEST, NEWEST = (3, 11), (3, 12)  # numpy 1.26, which Triton's Python backend n
 
 
 @dataclass(frozen=True)
-class Environment:
+class PythonEnvironment:
     """One environment: requirements files, packages of this checkout, options of the install."""
 
     name: str
@@ -65,22 +65,22 @@ SERVICE_PACKAGES = (
 ENVIRONMENTS = {
     environment.name: environment
     for environment in (
-        Environment(INSTALLER, ("local/requirements.txt",)),
-        Environment("services", SERVICES, SERVICE_PACKAGES),
-        Environment("benchmarks", (*SERVICES, "benchmarks/requirements.txt"), SERVICE_PACKAGES),
-        Environment(
+        PythonEnvironment(INSTALLER, ("local/requirements.txt",)),
+        PythonEnvironment("services", SERVICES, SERVICE_PACKAGES),
+        PythonEnvironment("benchmarks", (*SERVICES, "benchmarks/requirements.txt"), SERVICE_PACKAGES),
+        PythonEnvironment(
             "predictor",
             ("services/predictor/requirements.txt",),
             options=("--no-deps",),
             needs_libpython=True,
         ),
-        Environment("models", ("examples/models/requirements.txt",)),
-        Environment("kserve", ("tests/requirements-kserve.txt",)),
-        Environment("backend", ("examples/backend/requirements.txt",)),
-        Environment("audit", ("tests/requirements-audit.txt",)),
-        Environment("bench-ray", ("benchmarks/requirements-ray.txt",)),
-        Environment("bench-kserve", ("tests/requirements-kserve.txt", "benchmarks/requirements-kserve.txt")),
-        Environment(
+        PythonEnvironment("models", ("examples/models/requirements.txt",)),
+        PythonEnvironment("kserve", ("tests/requirements-kserve.txt",)),
+        PythonEnvironment("backend", ("examples/backend/requirements.txt",)),
+        PythonEnvironment("audit", ("tests/requirements-audit.txt",)),
+        PythonEnvironment("bench-ray", ("benchmarks/requirements-ray.txt",)),
+        PythonEnvironment("bench-kserve", ("tests/requirements-kserve.txt", "benchmarks/requirements-kserve.txt")),
+        PythonEnvironment(
             "bench-ensemble",
             ("services/predictor/requirements.txt", "benchmarks/requirements-ensemble.txt"),
             options=("--no-deps",),
@@ -118,7 +118,7 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
-def _create(environment: Environment) -> None:
+def _create(environment: PythonEnvironment) -> None:
     """Create an environment: `INSTALLER` by venv and pip, every other one by uv."""
     python = None if environment.name == INSTALLER else ensure(INSTALLER)
     folder, start = environment.folder(), time.monotonic()
@@ -136,7 +136,7 @@ def _create(environment: Environment) -> None:
     _log(f"environment '{environment.name}' ready after {time.monotonic() - start:.1f} s")
 
 
-def _install(python: Path, environment: Environment, pins: Sequence[str]) -> None:
+def _install(python: Path, environment: PythonEnvironment, pins: Sequence[str]) -> None:
     uv, settings = str(python.with_name("uv")), uv_settings(python, os.environ)
     _run([uv, "venv", "--quiet", "--python", sys.executable, str(environment.folder())], settings)
     install = [uv, "pip", "install", "--quiet", "--python", str(environment.python())]
@@ -147,7 +147,7 @@ def _install(python: Path, environment: Environment, pins: Sequence[str]) -> Non
         _run([*install, *build, *ours], settings)
 
 
-def _remove_stale(environment: Environment) -> None:
+def _remove_stale(environment: PythonEnvironment) -> None:
     """Remove environments of an earlier state of this checkout, or of a checkout that is gone."""
     if not environment.packages:
         return

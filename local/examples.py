@@ -26,7 +26,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True)
-class Example:
+class ExampleRequest:
     """One request; `files` names its pictures, for display."""
 
     title: str
@@ -39,7 +39,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ExampleAnswer:
     """The response to one example."""
 
     model_name: str
@@ -51,7 +51,7 @@ class ExampleFailed(Exception):
     """An example was not answered, or not as expected."""
 
 
-def read(file: Path = FILE) -> list[Example]:
+def read(file: Path = FILE) -> list[ExampleRequest]:
     """Read all examples of a file. Raises `LocalError`."""
     try:
         return [_example(document, file.parent) for document in json.loads(file.read_text("utf-8"))]
@@ -61,7 +61,7 @@ def read(file: Path = FILE) -> list[Example]:
         raise LocalError(f"{file}: not a list of examples: {type(error).__name__}: {error}") from error
 
 
-def send(client: triton.InferenceServerClient, example: Example) -> Answer:
+def send(client: triton.InferenceServerClient, example: ExampleRequest) -> ExampleAnswer:
     """Send one example. Raises `ExampleFailed`."""
     try:
         result = client.infer(
@@ -78,7 +78,7 @@ def send(client: triton.InferenceServerClient, example: Example) -> Answer:
         got = first(outputs[name]) if name in outputs else "nothing"
         if got != wanted:
             raise ExampleFailed(f"output '{name}': want {wanted!r} first, got {got!r}")
-    return Answer(response.model_name, response.model_version, outputs)
+    return ExampleAnswer(response.model_name, response.model_version, outputs)
 
 
 def first(array: np.ndarray[Any, Any]) -> Any:
@@ -87,13 +87,13 @@ def first(array: np.ndarray[Any, Any]) -> Any:
     return value.decode("utf-8") if isinstance(value, bytes) else value.item()
 
 
-def _example(document: dict[str, Any], folder: Path) -> Example:
+def _example(document: dict[str, Any], folder: Path) -> ExampleRequest:
     inputs: Arrays = {}
     files: list[str] = []
     for tensor in document["inputs"]:
         files += tensor.get("files", [])
         inputs[tensor["name"]] = _array(tensor, folder)
-    return Example(
+    return ExampleRequest(
         title=document["title"],
         model_name=document["model_name"],
         parameters=document.get("parameters", {}),

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from local.examples import Answer, Example
+from local.examples import ExampleAnswer, ExampleRequest
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 SHOWN_ROWS = 4
 
 
-def format_request(example: Example) -> str:
+def format_request(example: ExampleRequest) -> str:
     """The title, and one line with the model, its parameters and its inputs."""
     given = ", ".join(f"{name}={value}" for name, value in example.parameters.items())
     sent = [", ".join(example.files)] if example.files else []
@@ -20,14 +20,14 @@ def format_request(example: Example) -> str:
     return f"{example.title}\n  {example.model_name}({given})  <-  {'; '.join(sent)}"
 
 
-def format_answer(got: Answer, seconds: float) -> str:
+def format_answer(got: ExampleAnswer, seconds: float) -> str:
     """The version and the duration, and one line for each row of the answer."""
     head = f"  -> {got.model_name} version {got.model_version}, {1000 * seconds:.1f} ms"
     rows = len(next(iter(got.outputs.values())))
     return "\n".join([head, *("     " + _row(got, row) for row in range(rows))])
 
 
-def _row(got: Answer, row: int) -> str:
+def _row(got: ExampleAnswer, row: int) -> str:
     outputs = got.outputs
     if "label" in outputs and "score" in outputs:
         pairs = zip(outputs["label"][row], outputs["score"][row], strict=True)

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.gpu import pictures, plot, tables
-from benchmarks.gpu.load import Load
-from benchmarks.gpu.run import Run
+from benchmarks.gpu.load import LoadGenerator
+from benchmarks.gpu.run import GpuRun
 from benchmarks.report import RESULTS, Report
 from local.errors import LocalError
 
@@ -53,8 +53,8 @@ def main() -> int:
     given = arguments().parse_args()
     report = Report("gpu", TITLE, vars(given), given.results)
     files = {size: pictures.make(size) for size in given.pictures}
-    with tempfile.TemporaryDirectory(prefix="triptych-gpu-") as name, Load(given.senders) as loads:
-        run = Run(given, Path(name), files, loads)
+    with tempfile.TemporaryDirectory(prefix="triptych-gpu-") as name, LoadGenerator(given.senders) as loads:
+        run = GpuRun(given, Path(name), files, loads)
         for stage in (run.grouped, run.separate):
             try:
                 stage(report)

@@ -26,7 +26,7 @@ START_S = 2.0  # start time of a sending process
 
 
 @dataclass(frozen=True)
-class Ask:
+class PictureTarget:
     """Target of a load. Callers take turns over the addresses; `whole` gives a picture's tensor a second dimension."""
 
     addresses: Sequence[str]
@@ -43,7 +43,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Latencies:
     """Latencies of the answers between `begin` and `end`, in seconds on the clock of `time.time`."""
 
     begin: float
@@ -58,51 +58,51 @@ class Seen:
         return 1000 * float(np.percentile(self.took_s, percentile))
 
 
-class Load:
+class LoadGenerator:
     """A pool of sending processes, among which the callers of a load are divided."""
 
     def __init__(self, processes: int) -> None:
         self._count = processes
         self._pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> LoadGenerator:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
 
-    def closed(self, ask: Ask, callers: int, begin: float, end: float) -> Seen:
+    def closed(self, target: PictureTarget, callers: int, begin: float, end: float) -> Latencies:
         """Send until `end`, and until each process has an answer. Answers after `begin` count.
 
         Raises `LocalError` at the first refusal.
         """
         shares = [range(at, callers, self._count) for at in range(self._count)]
-        running = [self._pool.submit(_send, ask, share, begin, end) for share in shares if share]
+        running = [self._pool.submit(_send, target, share, begin, end) for share in shares if share]
         answers = [answer for one in running for answer in one.result()]
-        return Seen(begin, max(end, *(at for at, _ in answers)), [took for _, took in answers])
+        return Latencies(begin, max(end, *(at for at, _ in answers)), [took for _, took in answers])
 
 
-def once(address: str, ask: Ask) -> list[Any]:
+def once(address: str, target: PictureTarget) -> list[Any]:
     """Send each picture in sequence and return the answers. Raises `LocalError`."""
     with grpc.insecure_channel(address, options=OPTIONS) as channel:
         method: Any = channel.unary_unary(INFER)
         try:
-            answers = [method(message, timeout=DEADLINE_S) for message in ask.messages()]
+            answers = [method(message, timeout=DEADLINE_S) for message in target.messages()]
         except grpc.RpcError as error:
             refused: Any = error
-            raise LocalError(f"{ask.model}: {refused.code().name}: {refused.details()}") from error
+            raise LocalError(f"{target.model}: {refused.code().name}: {refused.details()}") from error
     return [decode_response(pb.ModelInferResponse.FromString(answer)) for answer in answers]
 
 
-def _send(ask: Ask, callers: Sequence[int], begin: float, end: float) -> list[tuple[float, float]]:
+def _send(target: PictureTarget, callers: Sequence[int], begin: float, end: float) -> list[tuple[float, float]]:
     """Time and latency of each answer."""
-    return uvloop.run(_sent(ask, callers, begin, end))
+    return uvloop.run(_sent(target, callers, begin, end))
 
 
-async def _sent(ask: Ask, callers: Sequence[int], begin: float, end: float) -> list[tuple[float, float]]:
-    messages = ask.messages()
+async def _sent(target: PictureTarget, callers: Sequence[int], begin: float, end: float) -> list[tuple[float, float]]:
+    messages = target.messages()
     answers: list[tuple[float, float]] = []
-    channels = [aio.insecure_channel(address, options=OPTIONS) for address in ask.addresses]
+    channels = [aio.insecure_channel(address, options=OPTIONS) for address in target.addresses]
 
     async def caller(number: int) -> None:
         method: Any = channels[number % len(channels)].unary_unary(INFER)
@@ -116,7 +116,7 @@ async def _sent(ask: Ask, callers: Sequence[int], begin: float, end: float) -> l
     try:
         await asyncio.gather(*(caller(number) for number in callers))
     except aio.AioRpcError as error:
-        raise LocalError(f"{ask.model}: {error.code().name}: {error.details()}") from None
+        raise LocalError(f"{target.model}: {error.code().name}: {error.details()}") from None
     finally:
         for channel in channels:
             await channel.close()

@@ -13,9 +13,9 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.gpu import load, watch
-from benchmarks.gpu.load import Ask, Load
+from benchmarks.gpu.load import LoadGenerator, PictureTarget
 from benchmarks.gpu.models import GROUPED, GROUPED_THREADS, SEPARATE
-from benchmarks.gpu.systems import System
+from benchmarks.gpu.systems import GpuSystem
 from local.errors import LocalError
 from triptych.datatypes import Array
 
@@ -58,25 +58,33 @@ class Mark:
     cpu_s: Mapping[str, float]
 
 
-def point(system: System, ask: Ask, picture: str, processes: int, seconds: float, loads: Load, warm_s: float) -> Point:
+def point(
+    system: GpuSystem,
+    target: PictureTarget,
+    picture: str,
+    processes: int,
+    seconds: float,
+    loads: LoadGenerator,
+    warm_s: float,
+) -> Point:
     """Warm the system up, then measure it under load. Raises `LocalError` if a request is refused."""
     fixed, each = CALLERS[picture]
-    callers = min(MOST_CALLERS[picture], max(each * processes, each)) if ask.model == SEPARATE else fixed
+    callers = min(MOST_CALLERS[picture], max(each * processes, each)) if target.model == SEPARATE else fixed
     begin = time.time() + load.START_S + warm_s
     with ThreadPoolExecutor(1) as aside:
-        looking = aside.submit(_watched, system, ask.model, begin, begin + seconds)
-        seen = loads.closed(ask, callers, begin, begin + seconds)
+        looking = aside.submit(_watched, system, target.model, begin, begin + seconds)
+        seen = loads.closed(target, callers, begin, begin + seconds)
         before, after, percent = looking.result()
     seconds, executions = after.at_s - before.at_s, after.executions - before.executions
     return Point(
-        *(ask.model, picture, processes, callers, seen.rate, seen.ms(50), seen.ms(99), percent),
+        *(target.model, picture, processes, callers, seen.rate, seen.ms(50), seen.ms(99), percent),
         busy=(after.execute_ns - before.execute_ns) / 1e9 / seconds,
         rows_per_execution=(after.rows - before.rows) / executions if executions else 0.0,
         cores={name: (after.cpu_s[name] - before.cpu_s[name]) / seconds for name in before.cpu_s},
     )
 
 
-def _watched(system: System, model: str, begin: float, end: float) -> tuple[Mark, Mark, float | None]:
+def _watched(system: GpuSystem, model: str, begin: float, end: float) -> tuple[Mark, Mark, float | None]:
     """Readings at both moments, and the utilisation of the GPU between them."""
     time.sleep(max(0.0, begin - time.time()))
     with watch.Watch() as watched:
@@ -86,7 +94,7 @@ def _watched(system: System, model: str, begin: float, end: float) -> tuple[Mark
     return before, after, watched.percent
 
 
-def _mark(system: System, model: str) -> Mark:
+def _mark(system: GpuSystem, model: str) -> Mark:
     with grpc.insecure_channel(system.addresses("predictor")[0]) as channel:
         method: Any = channel.unary_unary(STATISTICS)
         data = method(pb.ModelStatisticsRequest(name=model).SerializeToString(), timeout=load.DEADLINE_S)

@@ -10,7 +10,7 @@ from urllib.request import ProxyHandler, build_opener
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.gpu import load, watch
-from benchmarks.gpu.load import Ask
+from benchmarks.gpu.load import PictureTarget
 from benchmarks.gpu.systems import Separate
 from benchmarks.report import Report
 
@@ -22,7 +22,7 @@ DIRECT = build_opener(ProxyHandler({}))
 
 
 @dataclass(frozen=True)
-class Look:
+class MemoryReading:
     """Memory in MiB at one moment by three sources; None if the source has no figure."""
 
     triton: float | None
@@ -36,36 +36,38 @@ class Loaded:
 
     model: str
     seconds: float
-    before: Look
-    after: Look
+    before: MemoryReading
+    after: MemoryReading
 
 
 def measure(system: Separate, models: Sequence[str], picture: bytes, pause_s: float) -> list[Loaded]:
     """Load the models in sequence, with a rest after each in which the controller measures its size."""
     address = system.addresses("preprocess")[0]
     time.sleep(pause_s)
-    found, before = [], look(system)
+    found, before = [], read_memory(system)
     for model in models:
         start = time.monotonic()
-        load.once(address, Ask([address], model, [picture], whole=False))
+        load.once(address, PictureTarget([address], model, [picture], whole=False))
         seconds = time.monotonic() - start
         _until_other(system, before.controller, SHOWN_S)
-        after = _until_other(system, look(system).controller, pause_s)
+        after = _until_other(system, read_memory(system).controller, pause_s)
         found.append(Loaded(model, seconds, before, after))
         before = after
     return found
 
 
-def _until_other(system: Separate, controller_mib: float | None, limit_s: float) -> Look:
+def _until_other(system: Separate, controller_mib: float | None, limit_s: float) -> MemoryReading:
     """Wait until the controller's figure changes, from an estimate to the measured size; return the last reading."""
     end = time.monotonic() + limit_s
-    while (seen := look(system)).controller == controller_mib and time.monotonic() < end:
+    while (seen := read_memory(system)).controller == controller_mib and time.monotonic() < end:
         time.sleep(POLL_S)
     return seen
 
 
-def look(system: Separate) -> Look:
-    return Look(_sum(system.metrics_port, TRITON), watch.used_mib(), _sum(system.controller_metrics_port, CONTROLLER))
+def read_memory(system: Separate) -> MemoryReading:
+    return MemoryReading(
+        _sum(system.metrics_port, TRITON), watch.used_mib(), _sum(system.controller_metrics_port, CONTROLLER)
+    )
 
 
 def _sum(port: int, name: str) -> float | None:

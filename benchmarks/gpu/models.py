@@ -51,7 +51,7 @@ output [ {{ name: "label" data_type: TYPE_STRING dims: [ {TOP} ] }}, {{ name: "s
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkParameters:
     """Parameters of the network. `kind` is torch or numpy; `device` is PyTorch's name."""
 
     kind: str
@@ -67,7 +67,7 @@ class Network:
         }
 
 
-def publish_separate(folder: Path, networks: Mapping[str, Network], instances: int) -> None:
+def publish_separate(folder: Path, networks: Mapping[str, NetworkParameters], instances: int) -> None:
     """Write a model with a contract for each network; `SEPARATE` has `instances` instances, the others one."""
     for name, network in networks.items():
         count = instances if name == SEPARATE else 1
@@ -78,7 +78,7 @@ def publish_separate(folder: Path, networks: Mapping[str, Network], instances: i
         (version / "contract.yaml").write_text(text)
 
 
-def publish_grouped(folder: Path, network: Network, threads: int, instances: int) -> None:
+def publish_grouped(folder: Path, network: NetworkParameters, threads: int, instances: int) -> None:
     """Write a sequential grouped model, and one with decoding threads and `instances` instances."""
     _publish(folder / GROUPED, WHOLE, network.parameters("grouped"), 1)
     _publish(folder / GROUPED_THREADS, WHOLE, network.parameters("grouped", threads), instances)

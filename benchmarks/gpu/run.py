@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.gpu import load, measure, memory, models
-from benchmarks.gpu.load import Ask, Load
+from benchmarks.gpu.load import LoadGenerator, PictureTarget
 from benchmarks.gpu.measure import Point
-from benchmarks.gpu.models import GROUPED, GROUPED_THREADS, SEPARATE, Network
-from benchmarks.gpu.systems import Machine, Separate, System
+from benchmarks.gpu.models import GROUPED, GROUPED_THREADS, SEPARATE, NetworkParameters
+from benchmarks.gpu.systems import GpuSystem, Machine, Separate
 from benchmarks.processes import free_port
 from benchmarks.report import Report
 from local.errors import LocalError
@@ -24,13 +24,13 @@ Answers = Sequence[Mapping[str, Array]]
 
 
 @dataclass
-class Run:
+class GpuRun:
     """A benchmark run, with the points and failures so far."""
 
     given: argparse.Namespace
     folder: Path
     files: Mapping[str, Sequence[bytes]]
-    loads: Load
+    loads: LoadGenerator
     points: list[Point] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     _answers: dict[str, Answers] = field(default_factory=dict)
@@ -40,12 +40,12 @@ class Run:
         """Measure one Triton in whose process decoding, prediction and labelling happen."""
         repository = self.folder / "grouped"
         models.publish_grouped(repository, self._network(), self.given.threads, self.given.instances)
-        with System(self._logs("grouped-logs"), self._machine()) as system:
+        with GpuSystem(self._logs("grouped-logs"), self._machine()) as system:
             system.start(system.triton(repository, free_port(), [GROUPED, GROUPED_THREADS]))
             for picture in self.files:
                 for model in (GROUPED, GROUPED_THREADS):
-                    ask = Ask(system.addresses("predictor"), model, self.files[picture], whole=True)
-                    self._point(system, ask, picture, 1)
+                    target = PictureTarget(system.addresses("predictor"), model, self.files[picture], whole=True)
+                    self._point(system, target, picture, 1)
 
     def separate(self, report: Report) -> None:
         """Measure the memory of loads, then the chain with a growing number of preprocess processes."""
@@ -60,25 +60,27 @@ class Run:
             for count in self.given.processes:
                 system.grow(count)
                 for picture in self.files:
-                    ask = Ask(system.addresses("preprocess"), SEPARATE, self.files[picture], whole=False)
-                    self._point(system, ask, picture, count)
+                    target = PictureTarget(system.addresses("preprocess"), SEPARATE, self.files[picture], whole=False)
+                    self._point(system, target, picture, count)
 
-    def _point(self, system: System, ask: Ask, picture: str, processes: int) -> None:
+    def _point(self, system: GpuSystem, target: PictureTarget, picture: str, processes: int) -> None:
         """Measure a point; on failure add the reason to `faults`."""
-        name = f"{ask.model}, {picture}, {processes}"
+        name = f"{target.model}, {picture}, {processes}"
         try:
             if time.monotonic() - self._started > self.given.limit_s:
                 raise LocalError(f"no time was left (--limit-s {self.given.limit_s:g})")
-            answers = load.once(ask.addresses[-1], ask)
+            answers = load.once(target.addresses[-1], target)
             measure.check(name, answers, self._answers.setdefault(picture, answers))
             seconds, warm_s = self.given.seconds, self.given.warm_s
-            self.points.append(measure.point(system, ask, picture, processes, seconds, self.loads, warm_s))
+            self.points.append(measure.point(system, target, picture, processes, seconds, self.loads, warm_s))
             print(self.points[-1], flush=True)
         except LocalError as error:
             self.faults.append(f"{name}: {error}")
 
-    def _network(self, depth: int = 0) -> Network:
-        return Network(self.given.network, self.given.device, self.given.width, max(1, depth or self.given.depth))
+    def _network(self, depth: int = 0) -> NetworkParameters:
+        return NetworkParameters(
+            self.given.network, self.given.device, self.given.width, max(1, depth or self.given.depth)
+        )
 
     def _machine(self) -> Machine:
         return Machine(self.given.predictor, self.given.path, self.given.device.startswith("cuda"))

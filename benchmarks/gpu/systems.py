@@ -39,7 +39,7 @@ class Machine:
 
 
 @dataclass
-class System:
+class GpuSystem:
     """Processes that are started in order and stopped in reverse order."""
 
     folder: Path
@@ -102,7 +102,7 @@ class System:
         return ServerProcess(name, words, {**os.environ, **variables}, address, log, lambda: ready(address))
 
 
-class Separate(System):
+class Separate(GpuSystem):
     """The chain. `grow` adds preprocess processes; models are loaded on request."""
 
     def open(self, models: Path) -> None:

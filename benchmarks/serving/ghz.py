@@ -38,7 +38,7 @@ CONNECTIONS = 4
 
 
 @dataclass(frozen=True)
-class Shot:
+class GhzResult:
     """All requests of one run: send time, latency and status of each. Good means OK within the deadline."""
 
     sent_s: Array
@@ -129,7 +129,7 @@ def write_messages(messages: Iterable[dict[str, Any]], file: Path) -> Path:
     return file
 
 
-def shoot(address: str, data: Path, protoset: Path, total: int, words: Sequence[str], timeout_s: float) -> Shot:
+def shoot(address: str, data: Path, protoset: Path, total: int, words: Sequence[str], timeout_s: float) -> GhzResult:
     """Run ghz. `words` set the rate: `--concurrency 64`, or `--rps 500 --async`. Raises `LocalError`."""
     report = data.with_suffix(".ghz.json")
     command = [
@@ -150,11 +150,11 @@ def shoot(address: str, data: Path, protoset: Path, total: int, words: Sequence[
     return read(json.loads(report.read_text()), cpu_s, timeout_s)
 
 
-def read(report: dict[str, Any], cpu_s: float, deadline_s: float) -> Shot:
+def read(report: dict[str, Any], cpu_s: float, deadline_s: float) -> GhzResult:
     """Parse ghz's details: `timestamp` is the time of the answer, `latency` is in nanoseconds."""
     details = report["details"] or []
     if not details:
         raise LocalError("ghz sent nothing")
     took = np.array([each["latency"] for each in details]) / 1e9
     ended = np.array([datetime.fromisoformat(each["timestamp"]).timestamp() for each in details])
-    return Shot(ended - took, took, [each["status"] for each in details], cpu_s, deadline_s)
+    return GhzResult(ended - took, took, [each["status"] for each in details], cpu_s, deadline_s)

@@ -26,7 +26,7 @@ ANSWERED = re.compile(rb'"response_timestamps":\s*\[([\d,\s]+)\]')
 
 
 @dataclass(frozen=True)
-class Ask:
+class RequestTarget:
     """Target of a load: address, model, and the file with the requests' data."""
 
     address: str
@@ -37,7 +37,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Seen:
+class LoadResult:
     """Result of one run; `cpu_s` is the CPU time of the load generator. Times count from the first sending."""
 
     sent_s: Array
@@ -58,29 +58,29 @@ class Seen:
         return 1000 * float(np.percentile(self.took_s, percentile))
 
 
-def closed(program: PerfAnalyzer, ask: Ask, callers: int, requests: int) -> Seen:
+def closed(program: PerfAnalyzer, target: RequestTarget, callers: int, requests: int) -> LoadResult:
     """Closed loop: each caller sends its next request after the answer to the one before."""
     requests = max(requests, callers)
-    return _run(program, ask, requests, ["-a", "--concurrency-range", str(callers)])
+    return _run(program, target, requests, ["-a", "--concurrency-range", str(callers)])
 
 
-def poisson(program: PerfAnalyzer, ask: Ask, rate: float, requests: int) -> Seen:
+def poisson(program: PerfAnalyzer, target: RequestTarget, rate: float, requests: int) -> LoadResult:
     """Open loop with Poisson arrivals."""
     words = ["-a", "--request-rate-range", f"{rate:.1f}", "--request-distribution", "poisson"]
-    return _run(program, ask, requests, words)
+    return _run(program, target, requests, words)
 
 
-def at_intervals(program: PerfAnalyzer, ask: Ask, intervals_us: Path, requests: int) -> Seen:
+def at_intervals(program: PerfAnalyzer, target: RequestTarget, intervals_us: Path, requests: int) -> LoadResult:
     """Open loop with the intervals of a file, in microseconds, repeated."""
-    return _run(program, ask, requests, ["-a", "--request-intervals", str(intervals_us)])
+    return _run(program, target, requests, ["-a", "--request-intervals", str(intervals_us)])
 
 
-def _run(program: PerfAnalyzer, ask: Ask, requests: int, words: Sequence[str]) -> Seen:
-    report = ask.data.with_suffix(".profile.json")
+def _run(program: PerfAnalyzer, target: RequestTarget, requests: int, words: Sequence[str]) -> LoadResult:
+    report = target.data.with_suffix(".profile.json")
     command = [
-        *(str(program.path), "-m", ask.model, "-i", "grpc", "-u", ask.address),
-        *("--input-data", str(ask.data), "-b", str(ask.rows), "--request-count", str(requests), *ONE_THREAD),
-        *("--profile-export-file", str(report), *words, *ask.options),
+        *(str(program.path), "-m", target.model, "-i", "grpc", "-u", target.address),
+        *("--input-data", str(target.data), "-b", str(target.rows), "--request-count", str(requests), *ONE_THREAD),
+        *("--profile-export-file", str(report), *words, *target.options),
     ]
     for _ in range(TRIES):
         report.unlink(missing_ok=True)
@@ -92,13 +92,15 @@ def _run(program: PerfAnalyzer, ask: Ask, requests: int, words: Sequence[str]) -
         seconds, after = time.monotonic() - start, os.times()
         if done.returncode or not report.exists():
             said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-6:]
-            raise LocalError("\n".join([f"{ask.model}: perf_analyzer ended with {done.returncode}:", *said]))
+            raise LocalError("\n".join([f"{target.model}: perf_analyzer ended with {done.returncode}:", *said]))
         cpu_s = (after.children_user - before.children_user) + (after.children_system - before.children_system)
         return read(report.read_bytes(), seconds, cpu_s)
-    raise LocalError(f"{ask.model} at {ask.address}: perf_analyzer came to no end in {TIMEOUT_S:.0f} s, {TRIES} times")
+    raise LocalError(
+        f"{target.model} at {target.address}: perf_analyzer came to no end in {TIMEOUT_S:.0f} s, {TRIES} times"
+    )
 
 
-def read(profile: bytes, seconds: float, cpu_s: float) -> Seen:
+def read(profile: bytes, seconds: float, cpu_s: float) -> LoadResult:
     """Send and answer times from a profile of perf_analyzer, in nanoseconds.
 
     The profile holds raw request bytes and is not valid JSON for pictures, so it is searched by patterns.
@@ -107,4 +109,4 @@ def read(profile: bytes, seconds: float, cpu_s: float) -> Seen:
     answered = np.array([int(each.split(b",")[-1]) for each in ANSWERED.findall(profile)], np.int64)
     if not len(sent) or len(sent) != len(answered):
         raise LocalError(f"perf_analyzer's profile has {len(sent)} requests and {len(answered)} answers")
-    return Seen((sent - sent.min()) / 1e9, (answered - sent) / 1e9, seconds, cpu_s)
+    return LoadResult((sent - sent.min()) / 1e9, (answered - sent) / 1e9, seconds, cpu_s)

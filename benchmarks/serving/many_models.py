@@ -18,7 +18,7 @@ from benchmarks import model_folders
 from benchmarks.serving import cpu, ghz, measure, tables
 from benchmarks.serving.answers import Case, check_cases
 from benchmarks.serving.bench import REFERENCE, Bench, make
-from benchmarks.serving.ghz import Shot
+from benchmarks.serving.ghz import GhzResult
 from benchmarks.serving.goals import Goal
 from benchmarks.serving.measure import Run
 from benchmarks.serving.systems.base import System
@@ -86,22 +86,22 @@ def _turns(bench: Bench, systems: Sequence[System], each: Sequence[Workload], fi
 def observe(system: System, callers: int, number: int, data: Path, protoset: Path, total: int) -> Run:
     """Measure one run with the CPU of every process."""
     before, machine, start = cpu.of_parts(system.pids()), cpu.of_machine(), time.monotonic()
-    shot = _shoot(system, data, protoset, callers, total)
+    result = _shoot(system, data, protoset, callers, total)
     used, busy = cpu.difference(before, cpu.of_parts(system.pids())), cpu.of_machine() - machine
     seconds = time.monotonic() - start
-    good = shot.good
+    good = result.good
     return Run(
-        *(system.name, WORKLOAD.name, f"{callers} callers", number, len(good), shot.rate),
-        *(shot.ms(50, good), shot.ms(90, good), shot.ms(99, good)),
+        *(system.name, WORKLOAD.name, f"{callers} callers", number, len(good), result.rate),
+        *(result.ms(50, good), result.ms(90, good), result.ms(99, good)),
         errors=int((~good).sum()),
         seconds=seconds,
         cpu={name: 1000 * value / len(good) for name, value in used.items()},
-        load_cpu=1000 * shot.cpu_s / len(good),
-        others=max(0.0, (busy - sum(used.values()) - shot.cpu_s) / (seconds * measure.cores())),
+        load_cpu=1000 * result.cpu_s / len(good),
+        others=max(0.0, (busy - sum(used.values()) - result.cpu_s) / (seconds * measure.cores())),
     )
 
 
-def _shoot(system: System, data: Path, protoset: Path, callers: int, total: int) -> Shot:
+def _shoot(system: System, data: Path, protoset: Path, callers: int, total: int) -> GhzResult:
     return ghz.shoot(system.address, data, protoset, total, ["--concurrency", str(callers)], DEADLINE_S)
 
 

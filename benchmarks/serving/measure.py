@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.serving import cpu, load
 from benchmarks.serving.answers import batches, check
-from benchmarks.serving.load import Ask, Seen
+from benchmarks.serving.load import LoadResult, RequestTarget
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.workloads import Workload, write_data
 from local.programs.perf import PerfAnalyzer
@@ -51,7 +51,7 @@ class Prepared:
     """A running system whose answers to a workload were checked, with the data for the load."""
 
     system: System
-    ask: Ask
+    target: RequestTarget
     rates: dict[str, float] = field(default_factory=dict)
 
 
@@ -62,8 +62,8 @@ def prepare(program: PerfAnalyzer, system: System, workload: Workload, folder: P
     name = system.model(workload)
     batched = batches(system.address, name)
     data = write_data(system.requests(workload), folder / f"{system.name}-{workload.name}.json", batched)
-    prepared = Prepared(system, Ask(system.address, name, data, workload.rows if batched else 1))
-    load.closed(program, prepared.ask, 8, WARM_REQUESTS)
+    prepared = Prepared(system, RequestTarget(system.address, name, data, workload.rows if batched else 1))
+    load.closed(program, prepared.target, 8, WARM_REQUESTS)
     return prepared
 
 
@@ -73,11 +73,11 @@ def closed(
     """Closed loop for about `seconds`. The number of requests follows from the rate of the run before."""
     point = point_of(callers)
     if point not in prepared.rates:
-        prepared.rates[point] = load.closed(program, prepared.ask, callers, WARM_REQUESTS).rate
+        prepared.rates[point] = load.closed(program, prepared.target, callers, WARM_REQUESTS).rate
         prepared.rates[point] = _rate(program, prepared, callers, point)
     requests = round(prepared.rates[point] * seconds)
     run = observe(
-        prepared.system, workload, point, round_, lambda: load.closed(program, prepared.ask, callers, requests)
+        prepared.system, workload, point, round_, lambda: load.closed(program, prepared.target, callers, requests)
     )
     prepared.rates[point] = run.rate
     return run
@@ -90,10 +90,10 @@ def point_of(callers: int) -> str:
 
 def _rate(program: PerfAnalyzer, prepared: Prepared, callers: int, point: str) -> float:
     """Requests/s of a first short run at this point."""
-    return load.closed(program, prepared.ask, callers, round(prepared.rates[point])).rate
+    return load.closed(program, prepared.target, callers, round(prepared.rates[point])).rate
 
 
-def observe(system: System, workload: Workload, point: str, round_: int, send: Callable[[], Seen]) -> Run:
+def observe(system: System, workload: Workload, point: str, round_: int, send: Callable[[], LoadResult]) -> Run:
     """Run `send` and measure latency, CPU by process, and the load of other processes."""
     pids = system.pids()
     before, machine, start = cpu.of_parts(pids), cpu.of_machine(), time.monotonic()

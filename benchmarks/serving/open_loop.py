@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from benchmarks.serving import cpu, ghz, load, measure, tables
 from benchmarks.serving.bench import REFERENCE, Bench, make
-from benchmarks.serving.ghz import Shot
+from benchmarks.serving.ghz import GhzResult
 from benchmarks.serving.goals import Goal, at_least, at_most
 from benchmarks.serving.measure import Prepared, Run
 from benchmarks.serving.statistics import Spread, groups
@@ -44,15 +44,15 @@ def run(bench: Bench) -> list[Goal]:
         prepared = [measure.prepare(bench.program, system, WORKLOAD, bench.root) for system in systems]
         pictures = [measure.prepare(bench.program, system, OVERLOAD, bench.root) for system in systems]
         runs = _of_all(bench, "W5", names, lambda at, number: _arrivals(bench, prepared[at], number))
-        shots = _of_all(
+        overloads = _of_all(
             bench, "W5, overload", names, lambda at, number: _overload(bench, systems[at], pictures[at], number)
         )
     bench.progress.clear()
     tables.add_to(bench.report, WORKLOAD, runs, REFERENCE)
     bench.runs.extend(runs)
-    _tell_tails(bench, runs)
-    _tell_overload(bench, shots)
-    return _goals(runs, shots)
+    _report_tails(bench, runs)
+    _report_overload(bench, overloads)
+    return _goals(runs, overloads)
 
 
 def _of_all(
@@ -83,20 +83,20 @@ def _arrivals(bench: Bench, prepared: Prepared, number: int) -> Iterator[Run]:
     """Measure the capacity, then the fractions of it."""
     capacity = measure.closed(bench.program, prepared, WORKLOAD, CALLERS, number, bench.seconds)
     yield replace(capacity, point="capacity")
-    ask, system = prepared.ask, prepared.system
+    target, system = prepared.target, prepared.system
     for share in SHARES:
         rate = share * capacity.rate
         count = max(CALLERS, round(rate * bench.seconds))
         yield measure.observe(
             *(system, WORKLOAD, f"Poisson, {100 * share:.0f} %", number),
-            lambda rate=rate, count=count: load.poisson(bench.program, ask, rate, count),  # type: ignore[misc]
+            lambda rate=rate, count=count: load.poisson(bench.program, target, rate, count),  # type: ignore[misc]
         )
     rate = BURST_SHARE * capacity.rate
     file = bench.root / f"{system.name}-bursts"
     file.write_text("".join(f"{interval}\n" for interval in burst_intervals_us(rate, BURST)))
     yield measure.observe(
         *(system, WORKLOAD, f"bursts of {BURST}, {100 * BURST_SHARE:.0f} %", number),
-        lambda: load.at_intervals(bench.program, ask, file, max(CALLERS, round(rate * bench.seconds))),
+        lambda: load.at_intervals(bench.program, target, file, max(CALLERS, round(rate * bench.seconds))),
     )
 
 
@@ -106,23 +106,23 @@ def burst_intervals_us(rate: float, burst: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Aimed:
+class OverloadRun:
     """Requests sent at a multiple of a system's capacity, with their outcomes."""
 
     system: str
     round: int
     times: float
     capacity: float
-    shot: Shot
+    result: GhzResult
     cpu: dict[str, float]
 
     @property
     def goodput(self) -> float:
         """Requests/s answered OK within the deadline."""
-        return self.shot.rate
+        return self.result.rate
 
 
-def _overload(bench: Bench, system: System, prepared: Prepared, number: int) -> Iterator[Aimed]:
+def _overload(bench: Bench, system: System, prepared: Prepared, number: int) -> Iterator[OverloadRun]:
     capacity = measure.closed(bench.program, prepared, OVERLOAD, CALLERS, number, bench.seconds).rate
     protoset = ghz.write_protoset(bench.root / "oip.protoset")
     data = _messages(system, OVERLOAD, bench.root)
@@ -130,9 +130,9 @@ def _overload(bench: Bench, system: System, prepared: Prepared, number: int) -> 
         rate = times * capacity
         before = cpu.of_parts(system.pids())
         words = ["--rps", f"{max(1, round(rate))}", "--async", "--concurrency", "4"]
-        shot = ghz.shoot(system.address, data, protoset, max(8, round(rate * bench.seconds)), words, DEADLINE_S)
+        result = ghz.shoot(system.address, data, protoset, max(8, round(rate * bench.seconds)), words, DEADLINE_S)
         used = cpu.difference(before, cpu.of_parts(system.pids()))
-        yield Aimed(system.name, number, times, capacity, shot, used)
+        yield OverloadRun(system.name, number, times, capacity, result, used)
 
 
 def _messages(system: System, workload: Workload, folder: Path) -> Path:
@@ -141,7 +141,7 @@ def _messages(system: System, workload: Workload, folder: Path) -> Path:
     return ghz.write_messages(messages, folder / f"{system.name}-overload.json")
 
 
-def _tell_tails(bench: Bench, runs: Sequence[Run]) -> None:
+def _report_tails(bench: Bench, runs: Sequence[Run]) -> None:
     rows = []
     for (point, system), several in groups(runs).items():
         if point != "capacity":
@@ -150,18 +150,20 @@ def _tell_tails(bench: Bench, runs: Sequence[Run]) -> None:
     bench.report.table(f"W5: p99 to p50 (goal at 90 %: at most {GOAL_P99:g})", ["", "system", "p99 to p50"], rows)
 
 
-def _tell_overload(bench: Bench, shots: Sequence[Aimed]) -> None:
-    rows, best = [], _best(shots)
-    for system, times in dict.fromkeys((aimed.system, aimed.times) for aimed in shots):
-        several = [aimed for aimed in shots if (aimed.system, aimed.times) == (system, times)]
-        share = Spread.of(aimed.goodput / best[system, aimed.round] for aimed in several)
-        statuses = sum((aimed.shot.counts for aimed in several[1:]), several[0].shot.counts)
-        refusals = [aimed.shot.ms(50, ~aimed.shot.good) for aimed in several if (~aimed.shot.good).any()]
+def _report_overload(bench: Bench, overloads: Sequence[OverloadRun]) -> None:
+    rows, best = [], _best(overloads)
+    for system, times in dict.fromkeys((overload.system, overload.times) for overload in overloads):
+        several = [overload for overload in overloads if (overload.system, overload.times) == (system, times)]
+        share = Spread.of(overload.goodput / best[system, overload.round] for overload in several)
+        statuses = sum((overload.result.counts for overload in several[1:]), several[0].result.counts)
+        refusals = [
+            overload.result.ms(50, ~overload.result.good) for overload in several if (~overload.result.good).any()
+        ]
         rows.append(
             [
-                *(system, f"{times:g}", f"{Spread.of(aimed.shot.offered for aimed in several).median:,.0f}"),
-                *(f"{Spread.of(aimed.goodput for aimed in several).median:,.0f}", share.text),
-                f"{Spread.of(aimed.shot.ms(99, aimed.shot.good) for aimed in several).median:.0f} ms",
+                *(system, f"{times:g}", f"{Spread.of(overload.result.offered for overload in several).median:,.0f}"),
+                *(f"{Spread.of(overload.goodput for overload in several).median:,.0f}", share.text),
+                f"{Spread.of(overload.result.ms(99, overload.result.good) for overload in several).median:.0f} ms",
                 f"{Spread.of(refusals).median:.0f} ms" if refusals else "",
                 ", ".join(f"{status} {count:,}" for status, count in statuses.most_common()),
             ]
@@ -182,30 +184,39 @@ def _tell_overload(bench: Bench, shots: Sequence[Aimed]) -> None:
         "W5 overload",
         [
             {
-                **{"system": aimed.system, "round": aimed.round, "times": aimed.times, "capacity": aimed.capacity},
-                **{"offered": aimed.shot.offered, "goodput": aimed.goodput, "statuses": dict(aimed.shot.counts)},
-                **{"cpu": aimed.cpu, "load_cpu": aimed.shot.cpu_s},
+                **{
+                    "system": overload.system,
+                    "round": overload.round,
+                    "times": overload.times,
+                    "capacity": overload.capacity,
+                },
+                **{
+                    "offered": overload.result.offered,
+                    "goodput": overload.goodput,
+                    "statuses": dict(overload.result.counts),
+                },
+                **{"cpu": overload.cpu, "load_cpu": overload.result.cpu_s},
             }
-            for aimed in shots
+            for overload in overloads
         ],
     )
 
 
-def _goals(runs: Sequence[Run], shots: Sequence[Aimed]) -> list[Goal]:
-    point, best = f"Poisson, {100 * SHARES[-1]:.0f} %", _best(shots)
+def _goals(runs: Sequence[Run], overloads: Sequence[OverloadRun]) -> list[Goal]:
+    point, best = f"Poisson, {100 * SHARES[-1]:.0f} %", _best(overloads)
     tails = [run.p99_ms / run.p50_ms for run in runs if (run.system, run.point) == (REFERENCE, point)]
-    ours = [aimed for aimed in shots if (aimed.system, aimed.times) == (REFERENCE, OFFERED[-1])]
-    shares = [aimed.goodput / best[aimed.system, aimed.round] for aimed in ours]
+    ours = [overload for overload in overloads if (overload.system, overload.times) == (REFERENCE, OFFERED[-1])]
+    shares = [overload.goodput / best[overload.system, overload.round] for overload in ours]
     return [
         *at_most(f"W5, {point} of the capacity, p99 to p50", GOAL_P99, Spread.of(tails) if tails else None),
         *at_least("W5, twice the capacity, goodput to the best", GOAL_GOODPUT, Spread.of(shares) if shares else None),
     ]
 
 
-def _best(shots: Sequence[Aimed]) -> dict[tuple[str, int], float]:
+def _best(overloads: Sequence[OverloadRun]) -> dict[tuple[str, int], float]:
     """Highest answered rate of each system in each round."""
     best: dict[tuple[str, int], float] = {}
-    for aimed in shots:
-        key = (aimed.system, aimed.round)
-        best[key] = max(best.get(key, 1e-9), aimed.goodput, aimed.capacity)
+    for overload in overloads:
+        key = (overload.system, overload.round)
+        best[key] = max(best.get(key, 1e-9), overload.goodput, overload.capacity)
     return best

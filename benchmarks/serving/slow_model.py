@@ -21,7 +21,7 @@ from benchmarks.serving import load, measure, tables
 from benchmarks.serving.answers import SERVICE
 from benchmarks.serving.bench import REFERENCE, Bench, make
 from benchmarks.serving.goals import Goal, at_least
-from benchmarks.serving.load import Seen
+from benchmarks.serving.load import LoadResult
 from benchmarks.serving.measure import Prepared, Run
 from benchmarks.serving.statistics import Spread, groups
 from benchmarks.serving.workloads import MODELS, SALES, Workload
@@ -62,7 +62,7 @@ def run(bench: Bench) -> list[Goal]:
                 runs.append(_one(bench, prepared[at], callers, number))
     bench.progress.clear()
     tables.add_to(bench.report, WORKLOAD, runs, REFERENCE)
-    _tell(bench, runs)
+    _report(bench, runs)
     point = f"{max(bench.callers)} callers"
     ours = [run.more["busy"] for run in runs if (run.system, run.point) == (REFERENCE, point)]
     text = f"W6, {point}, share of the time in which the instance is busy"
@@ -72,13 +72,13 @@ def run(bench: Bench) -> list[Goal]:
 def _one(bench: Bench, prepared: Prepared, callers: int, number: int) -> Run:
     point = f"{callers} callers"
     if point not in prepared.rates:
-        prepared.rates[point] = load.closed(bench.program, prepared.ask, callers, 20 * callers).rate
+        prepared.rates[point] = load.closed(bench.program, prepared.target, callers, 20 * callers).rate
     requests = round(prepared.rates[point] * bench.seconds)
     watch = Busy(prepared.system.predictor_address, MODEL, bench.seconds)
 
-    def send() -> Seen:
+    def send() -> LoadResult:
         with watch:
-            return load.closed(bench.program, prepared.ask, callers, requests)
+            return load.closed(bench.program, prepared.target, callers, requests)
 
     found = measure.observe(prepared.system, WORKLOAD, point, number, send)
     prepared.rates[point] = found.rate
@@ -124,7 +124,7 @@ def totals(answer: pb.ModelStatisticsResponse) -> tuple[int, int, int]:
     return nanoseconds, executions, sum(batch.batch_size * batch.compute_infer.count for batch in batches)
 
 
-def _tell(bench: Bench, runs: Sequence[Run]) -> None:
+def _report(bench: Bench, runs: Sequence[Run]) -> None:
     rows = []
     for (point, system), several in groups(runs).items():
         share = Spread.of(run.more["busy"] for run in several)

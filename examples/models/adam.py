@@ -12,7 +12,7 @@ Tree = Any
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 
-class State(NamedTuple):
+class AdamState(NamedTuple):
     """First and second moment of the gradient, and the number of steps so far."""
 
     first: Tree
@@ -20,13 +20,13 @@ class State(NamedTuple):
     step: jax.Array
 
 
-def start(weights: Tree) -> State:
+def start(weights: Tree) -> AdamState:
     """The state before the first step."""
     zeros = jax.tree.map(jnp.zeros_like, weights)
-    return State(zeros, zeros, jnp.zeros((), jnp.int32))
+    return AdamState(zeros, zeros, jnp.zeros((), jnp.int32))
 
 
-def update(weights: Tree, gradient: Tree, state: State, rate: jax.Array, decay: float) -> tuple[Tree, State]:
+def update(weights: Tree, gradient: Tree, state: AdamState, rate: jax.Array, decay: float) -> tuple[Tree, AdamState]:
     """Take one step. Matrices and kernels decay; biases (one dimension) do not."""
     step = state.step + 1
     first = jax.tree.map(lambda m, g: _BETA1 * m + (1 - _BETA1) * g, state.first, gradient)
@@ -38,4 +38,4 @@ def update(weights: Tree, gradient: Tree, state: State, rate: jax.Array, decay: 
         pull = decay * w if w.ndim > 1 else 0.0
         return w - rate * (m * m_scale / (jnp.sqrt(v * v_scale) + _EPSILON) + pull)
 
-    return jax.tree.map(moved, weights, first, second), State(first, second, step)
+    return jax.tree.map(moved, weights, first, second), AdamState(first, second, step)

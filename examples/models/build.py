@@ -13,7 +13,7 @@ from examples.models import digits_build, example_requests, plots, report, sales
 from examples.models.countries import COUNTRY_CODES
 from examples.models.handwriting import HELD_OUT_FILE, split, write_held_out
 from examples.models.labels import DIGIT_WORDS
-from examples.models.progress import Progress
+from examples.models.progress import TaskProgress
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def build(only: str, out: Path) -> int:
     if not sales_codes and not digits_codes:
         print(f"no model is called '{only}'; they are sales_forecast_<cc> and digits_<cc>")
         return 2
-    progress, repository = Progress(), out / "model-repository"
+    progress, repository = TaskProgress(), out / "model-repository"
     # spawn, not fork: a forked process with JAX's threads can deadlock
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, min(2, os.cpu_count() or 1)), mp_context=spawn) as pool:
@@ -41,7 +41,7 @@ def build(only: str, out: Path) -> int:
 
 
 def _write_the_rest(
-    sales: sales_build.Sales, digits: Sequence[digits_build.Result], out: Path, progress: Progress
+    sales: sales_build.Sales, digits: Sequence[digits_build.DigitsResult], out: Path, progress: TaskProgress
 ) -> None:
     progress.begin("pictures, examples and report")
     write_held_out(split()[1], out / HELD_OUT_FILE.relative_to(ROOT))

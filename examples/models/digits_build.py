@@ -15,7 +15,7 @@ from examples.models.handwriting import HELD_OUT_SAMPLES, Handwriting, split
 from examples.models.labels import DIGIT_WORDS, class_order, versions
 from examples.models.onnx_graphs import digits_graph
 from examples.models.pictures import digits_plan, held_out_questions, pixels, question
-from examples.models.progress import Progress
+from examples.models.progress import TaskProgress
 from examples.models.styles import ANY
 from examples.models.triton_config import digits_config
 
@@ -32,7 +32,7 @@ Digits = NDArray[np.uint8]
 Weights = dict[str, Floats]
 
 
-class Result(NamedTuple):
+class DigitsResult(NamedTuple):
     """Accuracy of one country's network on its held-out pictures, and that of the base network."""
 
     code: str
@@ -40,7 +40,7 @@ class Result(NamedTuple):
     base: float
 
 
-def build(codes: Sequence[str], repository: Path, pool: Executor, progress: Progress) -> list[Result]:
+def build(codes: Sequence[str], repository: Path, pool: Executor, progress: TaskProgress) -> list[DigitsResult]:
     """Train and publish digits_<cc> for the countries."""
     jobs = [(style, number) for style in (*DIGIT_WORDS, ANY) for number in range(_renderings(style))]
     drawn = list(progress.over("digits: drawing pictures", pool.map(_draw, *zip(*jobs, strict=True)), len(jobs)))
@@ -71,13 +71,13 @@ def _draw(style: str, number: int) -> tuple[Floats, Digits]:
     return pixels(digits_plan(), questions), samples.digits
 
 
-def _finish(code: str, base: Weights, shown: Floats, digits: Digits) -> tuple[Weights, Result, Floats]:
+def _finish(code: str, base: Weights, shown: Floats, digits: Digits) -> tuple[Weights, DigitsResult, Floats]:
     """Train a country's network. Returns its weights, its accuracy, and some held-out pixels."""
     weights = _train(base, _flat(shown), digits.reshape(-1), _OWN_EPOCHS, _OWN_RATE)
     questions = held_out_questions(split()[1], code, HELD_OUT_PICTURES)
     unseen, truth = pixels(digits_plan(), questions), np.array([q.digit for q in questions], np.uint8)
     own, before = (digits_train.accuracy(w, unseen, truth) for w in (weights, base))
-    return weights, Result(code, own, before), unseen[: contracts.DIGITS_MAX_ROWS]
+    return weights, DigitsResult(code, own, before), unseen[: contracts.DIGITS_MAX_ROWS]
 
 
 def _train(start: Weights, shown: Floats, digits: Digits, epochs: int, rate: float) -> Weights:

@@ -104,7 +104,7 @@ def _loss(weights: Weights, pixels: jax.Array, digits: jax.Array, dropout: jax.A
 
 @jax.jit
 def _step(
-    weights: Weights, state: adam.State, pixels: jax.Array, digits: jax.Array, rate: jax.Array, key: jax.Array
-) -> tuple[Weights, adam.State]:
+    weights: Weights, state: adam.AdamState, pixels: jax.Array, digits: jax.Array, rate: jax.Array, key: jax.Array
+) -> tuple[Weights, adam.AdamState]:
     gradient = jax.grad(_loss)(weights, pixels, digits, key)
     return adam.update(weights, gradient, state, rate, _DECAY)

@@ -20,7 +20,7 @@ from examples.models.styles import STYLES
 Document = dict[str, Any]
 
 
-class Shot(NamedTuple):
+class ExamplePicture(NamedTuple):
     """One picture: a digit, the number of its held-out sample, and a country's style; a scene if it has a size."""
 
     file: str
@@ -30,12 +30,12 @@ class Shot(NamedTuple):
     scene: tuple[int, int] | None = None
 
 
-_SEVEN: Final = Shot("seven_640x480.jpg", "GB", 7, 4, (640, 480))
-_THREE: Final = Shot("three_note.png", "DE", 3, 4)
-_FOUR: Final = Shot("four_squared.jpg", "FR", 4, 1)
-_NINE: Final = Shot("nine_800x600.jpg", "ES", 9, 3, (800, 600))
-_EIGHT: Final = Shot("eight_board.png", "JP", 8, 7)
-_TWO: Final = Shot("two_board.jpg", "JP", 2, 5)
+_SEVEN: Final = ExamplePicture("seven_640x480.jpg", "GB", 7, 4, (640, 480))
+_THREE: Final = ExamplePicture("three_note.png", "DE", 3, 4)
+_FOUR: Final = ExamplePicture("four_squared.jpg", "FR", 4, 1)
+_NINE: Final = ExamplePicture("nine_800x600.jpg", "ES", 9, 3, (800, 600))
+_EIGHT: Final = ExamplePicture("eight_board.png", "JP", 8, 7)
+_TWO: Final = ExamplePicture("two_board.jpg", "JP", 2, 5)
 
 
 def write(series: Mapping[str, Series], samples: Handwriting, folder: Path) -> None:
@@ -58,7 +58,7 @@ def write(series: Mapping[str, Series], samples: Handwriting, folder: Path) -> N
     (folder / "examples.json").write_text(_text(documents), encoding="utf-8")
 
 
-def _take(shot: Shot, samples: Handwriting, folder: Path) -> Rendered:
+def _take(shot: ExamplePicture, samples: Handwriting, folder: Path) -> Rendered:
     number = int(np.flatnonzero(samples.digits == shot.digit)[shot.sample])
     draw = random_stream("example", shot.file)
     card = sheet(samples.images[number], STYLES[shot.code], draw)
@@ -69,7 +69,7 @@ def _take(shot: Shot, samples: Handwriting, folder: Path) -> Rendered:
 
 
 def _digits(
-    title: str, model: str, parameters: Document, shots: list[Shot], boxes: list[Any] | None = None
+    title: str, model: str, parameters: Document, shots: list[ExamplePicture], boxes: list[Any] | None = None
 ) -> Document:
     image = {"name": "image", "datatype": "BYTES", "files": [shot.file for shot in shots]}
     box = [{"name": "box", "datatype": "INT32", "data": boxes}] if boxes else []

@@ -16,7 +16,7 @@ from examples.models.countries import HISTORY_DAYS, HORIZON_DAYS, country
 from examples.models.handwriting import Handwriting, split
 from examples.models.labels import DIGIT_WORDS
 from examples.models.render import Rendered, render
-from examples.models.sales_build import Result, Sales
+from examples.models.sales_build import Sales, SalesResult
 from examples.models.sales_data import FIRST_HELD_OUT_DAY, Series, windows
 
 SHOWN_COUNTRIES: Final = ("DE", "US", "JP", "FR", "EG", "BR")
@@ -41,7 +41,7 @@ def forecasts(sales: Sales, file: Path) -> None:
     _save(figure, file)
 
 
-def errors(results: list[Result], file: Path) -> None:
+def errors(results: list[SalesResult], file: Path) -> None:
     """The error of each country's own model and of the global one."""
     ordered = sorted(results, key=lambda result: result.world - result.own)
     figure = Figure(figsize=(7.5, 9.5), layout="constrained")

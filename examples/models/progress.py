@@ -10,7 +10,7 @@ from typing import TextIO, TypeVar
 T = TypeVar("T")
 
 
-class Progress:
+class TaskProgress:
     """A line that is rewritten on a terminal; elsewhere each finished line is written once."""
 
     def __init__(self, out: TextIO | None = None) -> None:

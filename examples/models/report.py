@@ -68,7 +68,7 @@ of its contract follow. Each version gives the right word, and the outputs of on
 """
 
 
-def sales_table(results: Sequence[sales_build.Result]) -> str:
+def sales_table(results: Sequence[sales_build.SalesResult]) -> str:
     """Markdown: the error for each country, their mean, and how often the own model is better."""
     head = f"| country | model | own | global | global, wide ({sales_build.WIDE}) | own against global |\n"
     lines = [head, "|---|---|---|---|---|---|\n"]
@@ -86,7 +86,7 @@ def sales_table(results: Sequence[sales_build.Result]) -> str:
     return "".join(lines)
 
 
-def digits_table(results: Sequence[digits_build.Result]) -> str:
+def digits_table(results: Sequence[digits_build.DigitsResult]) -> str:
     """Markdown: the accuracy for each country."""
     lines = ["| model | own network | base network | words |\n", "|---|---|---|---|\n"]
     for r in results:
@@ -96,7 +96,7 @@ def digits_table(results: Sequence[digits_build.Result]) -> str:
     return "".join(lines)
 
 
-def write(sales: Sequence[sales_build.Result], digits: Sequence[digits_build.Result], file: Path) -> None:
+def write(sales: Sequence[sales_build.SalesResult], digits: Sequence[digits_build.DigitsResult], file: Path) -> None:
     """The page."""
     text = _TEXT.format(
         countries=len(sales),

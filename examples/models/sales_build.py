@@ -9,14 +9,14 @@ from typing import NamedTuple
 from examples.models import contracts, publish, sales_train
 from examples.models.countries import COUNTRY_CODES, Country, country
 from examples.models.onnx_graphs import sales_graph
-from examples.models.progress import Progress
+from examples.models.progress import TaskProgress
 from examples.models.sales_data import Series, generate, held_out, training
 from examples.models.triton_config import sales_config
 
 WIDE = 256  # hidden values of the second global model, which shows that size does not help
 
 
-class Result(NamedTuple):
+class SalesResult(NamedTuple):
     """wMAPE on the held-out year."""
 
     country: Country
@@ -28,13 +28,13 @@ class Result(NamedTuple):
 class Sales(NamedTuple):
     """Results, networks and data for the report and the plots."""
 
-    results: list[Result]
+    results: list[SalesResult]
     networks: dict[str, sales_train.Network]
     world: sales_train.Network
     series: dict[str, Series]
 
 
-def build(codes: Sequence[str], repository: Path, progress: Progress) -> Sales:
+def build(codes: Sequence[str], repository: Path, progress: TaskProgress) -> Sales:
     """Train all countries, and publish sales_forecast_<cc> for those named."""
     progress.begin("sales: generating six years for each country")
     series = {code: generate(country(code)) for code in COUNTRY_CODES}
@@ -48,7 +48,7 @@ def build(codes: Sequence[str], repository: Path, progress: Progress) -> Sales:
         unseen = held_out(series[code])
         _publish(code, networks[code], unseen.features[: contracts.SALES_MAX_ROWS], repository)
         errors = (sales_train.error(network, unseen) for network in (networks[code], world, wide))
-        results.append(Result(country(code), *errors))
+        results.append(SalesResult(country(code), *errors))
     return Sales(results, networks, world, series)
 
 

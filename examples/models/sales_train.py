@@ -28,7 +28,7 @@ _RATE: Final = 4e-3
 _DECAY: Final = 0.1
 
 Weights = dict[str, jax.Array]
-Carry = tuple[Weights, adam.State]
+Carry = tuple[Weights, adam.AdamState]
 Floats = NDArray[np.float32]
 
 

@@ -19,7 +19,7 @@ from tests.fakes.scripted.peer import END, OK, Peer, peers
 from tests.leaks import leaves_nothing
 from triptych.http2 import channel as channel_module
 from triptych.http2 import client as client_module
-from triptych.http2.channel import Channel
+from triptych.http2.channel import Http2Channel
 from triptych.http2.client import CallFailed
 from triptych.http2.framing import framed
 from triptych.runtime.tls import UpstreamCredentials
@@ -32,8 +32,8 @@ UNAVAILABLE = ((b"grpc-status", b"14"),)
 
 
 @asynccontextmanager
-async def channel_to(address: str, *arguments: Any, **options: Any) -> AsyncIterator[Channel]:
-    channel = Channel(address, *arguments, **options)
+async def channel_to(address: str, *arguments: Any, **options: Any) -> AsyncIterator[Http2Channel]:
+    channel = Http2Channel(address, *arguments, **options)
     try:
         yield channel
     finally:
@@ -344,7 +344,7 @@ async def test_a_channel_that_is_closed_leaves_nothing(state: str) -> None:
             address = await stack.enter_async_context(outsider(b""))
         else:
             address = "127.0.0.1:1" if state == "away" else served.address
-        channel = Channel(address)
+        channel = Http2Channel(address)
         call: asyncio.Task[bytes] | None = None
         if state in ("resolving", "connecting", "calling"):
             call = asyncio.create_task(channel.unary(PATH, b"", TIMEOUT_S))
@@ -370,7 +370,7 @@ async def test_a_channel_that_is_closed_leaves_nothing(state: str) -> None:
 async def test_a_channel_that_takes_no_more_calls_ends_those_that_it_has() -> None:
     held: list[tuple[Peer, int]] = []
     async with peers(lambda peer, stream: held.append((peer, stream))) as served:
-        channel = Channel(served.address)
+        channel = Http2Channel(served.address)
         call = asyncio.create_task(channel.unary(PATH, b"", TIMEOUT_S))
         await until(lambda: held)
         channel.retire()

@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
 from preprocess.batch_executor import BatchExecutor
-from preprocess.catalog import Catalog, Target
+from preprocess.catalog import CatalogClient, Target
 from preprocess.pipeline import Pipeline
 from preprocess.postprocessor import postprocess_request
 from preprocess.servicer import PreprocessServicer
@@ -89,7 +89,7 @@ class Stages:
         self.postprocess = PostprocessServicer(finishing, counted, contracts, postprocessor, controller)
         upstreams.postprocess = self.postprocess
         settings, metrics = PreprocessSettings(), StageMetrics("preprocess", Tracing())
-        catalog = Catalog(controller)
+        catalog = CatalogClient(controller)
         catalog.apply(_catalog())
         transform = Transform(self._thread_pool)
         executor = BatchExecutor(metrics, transform, upstreams, upstreams, settings.revision)

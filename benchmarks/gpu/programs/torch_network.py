@@ -36,7 +36,7 @@ class Block(nn.Module):  # type: ignore[misc]
         return x + self.perceptron(self.second(x))
 
 
-class Network(nn.Module):  # type: ignore[misc]
+class VisionTransformer(nn.Module):  # type: ignore[misc]
     """Network from UINT8 [n,side,side,3] to logits [n,classes]."""
 
     def __init__(self, width: int, depth: int, classes: int, **kind: Any) -> None:
@@ -56,7 +56,7 @@ def make(device: str, width: int, depth: int, classes: int) -> Callable[[Array],
     """Build the network as a function of numpy arrays. It computes in bfloat16 on a GPU."""
     torch.manual_seed(0)
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-    network = Network(width, depth, classes, device=device, dtype=dtype).eval()
+    network = VisionTransformer(width, depth, classes, device=device, dtype=dtype).eval()
 
     def run(pixels: Array) -> Array:
         with torch.inference_mode():

@@ -26,7 +26,7 @@ from benchmarks.serving.programs import messages, work
 Array = np.ndarray[Any, Any]
 
 
-class Service(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
+class GroupedServicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
     """Servicer with the methods that callers and load generators use."""
 
     def __init__(self, models: dict[str, Path], configs: Path) -> None:
@@ -67,7 +67,7 @@ class Service(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]
         return work.after(kind, dict(zip(names, session.run(names, work.before(kind, inputs)), strict=True)))
 
 
-async def serve(port: int, service: Service) -> None:
+async def serve(port: int, service: GroupedServicer) -> None:
     server = aio.server()
     pb_grpc.add_GRPCInferenceServiceServicer_to_server(service, server)
     server.add_insecure_port(f"127.0.0.1:{port}")
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     given = parser.parse_args()
     models = {name: Path(file) for name, _, file in (each.partition("=") for each in given.models)}
-    uvloop.run(serve(given.port, Service(models, given.configs)))
+    uvloop.run(serve(given.port, GroupedServicer(models, given.configs)))
 
 
 if __name__ == "__main__":

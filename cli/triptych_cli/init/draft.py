@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from triptych.contract.verification.onnx_file import Header, Tensor
+from triptych.contract.verification.onnx_file import OnnxHeader, Tensor
 from triptych.datatypes import TO_NUMPY
 
 
@@ -49,7 +49,7 @@ class Draft:
         return self.max_rows is None
 
 
-def draft_of(header: Header) -> Draft:
+def draft_of(header: OnnxHeader) -> Draft:
     """The draft of a file with this header. Raises `CannotServe`."""
     outputs = [tensor for tensor in header.outputs if tensor.datatype]
     if not header.inputs:

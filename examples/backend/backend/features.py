@@ -26,7 +26,7 @@ class StoreAway(Exception):
     """The store gave no answer; the text says which store, and why."""
 
 
-class Store(Protocol):
+class FeatureStore(Protocol):
     """Another store is another class with these two methods. `get` raises `StoreAway`."""
 
     async def get(self, country: str, article: str) -> Features | None: ...
@@ -127,7 +127,7 @@ def read_articles(file: str) -> Articles:
     return articles_by_country
 
 
-def open_store(place: str, articles: Articles) -> Store:
+def open_store(place: str, articles: Articles) -> FeatureStore:
     """`sqlite:FILE`, with these articles put into it, or the URL of another store."""
     if place.startswith("feast+"):
         return Feast(place.removeprefix("feast+"))

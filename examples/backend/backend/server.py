@@ -8,12 +8,12 @@ import jwt
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from backend.features import Articles, Store, StoreAway, open_store, read_articles
+from backend.features import Articles, FeatureStore, StoreAway, open_store, read_articles
 from backend.forecast_client import ForecastClient, ForecastError, credentials
 from backend.settings import Settings, WrongSetting
 
 SETTINGS = web.AppKey("settings", Settings)
-STORE: web.AppKey[Store] = web.AppKey("store")
+STORE: web.AppKey[FeatureStore] = web.AppKey("store")
 CLIENT = web.AppKey("client", ForecastClient)
 OPEN = ("/live", "/ready")
 MAX_NAME = 128

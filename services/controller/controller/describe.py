@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from controller.journal import Decision, Journal
+from controller.journal import Journal, PlacementDecision
 from controller.placement.placement import Placement
 from controller.placement.policy.popularity import VersionKey
 from controller.placement.predictor import Predictor
@@ -59,7 +59,7 @@ def _loaded_model(state: State, predictor: Predictor, model: str) -> cp.LoadedMo
     )
 
 
-def _decision(decision: Decision) -> cp.Decision:
+def _decision(decision: PlacementDecision) -> cp.Decision:
     version = f" version {decision.version}" if decision.version else ""
     return cp.Decision(
         time_s=decision.time_s,

@@ -18,7 +18,7 @@ Action = Literal["load", "unload", "refuse", "replicas", "traffic", "predictor"]
 
 
 @dataclass(frozen=True)
-class Decision:
+class PlacementDecision:
     """An action or a refusal: place, reason, duration, and outcome (`ok`, or the error)."""
 
     action: Action
@@ -34,17 +34,17 @@ class Decision:
 class Journal:
     """The latest decisions. Calls each of `listeners` with every decision."""
 
-    def __init__(self, listeners: Iterable[Callable[[Decision], None]] = ()) -> None:
-        self._latest: deque[Decision] = deque(maxlen=MAX_DECISIONS)
+    def __init__(self, listeners: Iterable[Callable[[PlacementDecision], None]] = ()) -> None:
+        self._latest: deque[PlacementDecision] = deque(maxlen=MAX_DECISIONS)
         self._listeners = list(listeners)
         self._refused: dict[tuple[str, int], float] = {}
 
     @property
-    def latest(self) -> tuple[Decision, ...]:
+    def latest(self) -> tuple[PlacementDecision, ...]:
         """Oldest first."""
         return tuple(self._latest)
 
-    def listen(self, listener: Callable[[Decision], None]) -> None:
+    def listen(self, listener: Callable[[PlacementDecision], None]) -> None:
         self._listeners.append(listener)
 
     def write(
@@ -58,7 +58,7 @@ class Journal:
         outcome: str = "ok",
     ) -> None:
         """Write one decision; one with an error is a warning."""
-        decision = Decision(action, model, version, predictor, reason, seconds, outcome, time.time())
+        decision = PlacementDecision(action, model, version, predictor, reason, seconds, outcome, time.time())
         self._latest.append(decision)
         facts = {"model": model, "version": version, "predictor": predictor, "reason": reason, "outcome": outcome}
         level = logging.INFO if outcome == "ok" else logging.WARNING

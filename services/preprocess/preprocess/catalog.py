@@ -42,7 +42,7 @@ class Target:
     predictors: tuple[str, ...]
 
 
-class Model:
+class RoutableModel:
     """A model of the catalog, its versions by their text in a request."""
 
     __slots__ = ("family", "name", "route", "split", "targets")
@@ -57,12 +57,12 @@ def _target(model: cp.Model, version: cp.Version) -> Target:
     return Target(model.family, model.name, version.version, version.percent, tuple(version.predictors))
 
 
-class Catalog:
+class CatalogClient:
     """Models by name, and by family and route."""
 
     def __init__(self, controller: Upstream) -> None:
         self._controller = controller
-        self._models: dict[str, Model] = {}
+        self._models: dict[str, RoutableModel] = {}
         self._families: dict[str, dict[str, str]] = {}
         self._has_arrived = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
@@ -94,7 +94,7 @@ class Catalog:
             raise Unavailable(f"model '{model.name}' has no version that takes traffic; name one with model_version")
         return choose(model.split, str(parameters.get("traffic_key", "") or request_id))
 
-    def model(self, name: str, route: Parameter | None) -> Model:
+    def model(self, name: str, route: Parameter | None) -> RoutableModel:
         """The model of that name, or the model of that family for the route. A family of one may need no route."""
         if not self.complete:
             raise Unavailable("preprocess has no catalog from the controller yet; try again")
@@ -115,7 +115,7 @@ class Catalog:
             raise UnknownRoute(name, route, routes)
         return self._models[routes[route]]
 
-    def sample(self, name: str) -> Model:
+    def sample(self, name: str) -> RoutableModel:
         """The model of that name, or any model of that family: they share one signature."""
         routes = self._families.get(name)
         return self._models[next(iter(routes.values()))] if routes else self.model(name, None)
@@ -127,7 +127,7 @@ class Catalog:
         for name in (*update.removed, *(changed.name for changed in update.models)):
             self._forget(name)
         for changed in update.models:
-            self._models[changed.name] = Model(changed)
+            self._models[changed.name] = RoutableModel(changed)
             self._families.setdefault(changed.family, {})[changed.route] = changed.name
         self._has_arrived.set()
 

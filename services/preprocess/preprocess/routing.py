@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 _SCALE = 2.0**-64
 
 
-class Share(Protocol):
+class WeightedVersion(Protocol):
     """A version with its share of the traffic."""
 
     @property
@@ -30,7 +30,7 @@ class Share(Protocol):
     def percent(self) -> int: ...
 
 
-S = TypeVar("S", bound=Share)
+S = TypeVar("S", bound=WeightedVersion)
 
 
 def choose(split: Sequence[S], key: str) -> S:

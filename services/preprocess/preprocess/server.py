@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preprocess.batch_executor import BatchExecutor
-from preprocess.catalog import Catalog
+from preprocess.catalog import CatalogClient
 from preprocess.pipeline import Pipeline
 from preprocess.postprocessor import InProcessPostprocess, Postprocess, RemotePostprocess
 from preprocess.predictors import Predictors
@@ -29,7 +29,7 @@ class PreprocessStage:
         self._controller = Upstream.of_stage(
             settings, "controller", settings.controller, CONTROLLER_SERVICE, relays=True
         )
-        self._catalog = Catalog(self._controller)
+        self._catalog = CatalogClient(self._controller)
         self._predictors = Predictors(settings, self._controller)
         self._thread_pool = ThreadPool(settings.worker_threads, settings.inline_bytes)
         self._other_metrics: tuple[StageMetrics, ...] = ()  # of stages whose work is done in this process

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tritonclient.grpc import service_pb2 as pb
 
-from preprocess.catalog import Catalog
+from preprocess.catalog import CatalogClient
 from preprocess.inference import InferenceRequest
 from preprocess.pipeline import Pipeline
 from preprocess.settings import Settings
@@ -26,7 +26,7 @@ class PreprocessServicer(InferenceServicer):
         self,
         settings: Settings,
         metrics: StageMetrics,
-        catalog: Catalog,
+        catalog: CatalogClient,
         contracts: ContractCache,
         pipeline: Pipeline,
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.controller_log import Loads, Move, read, waited_for_unload
+from benchmarks.controller_log import Loads, PlacementEvent, read, waited_for_unload
 from benchmarks.replay import stand_ins
 
 
@@ -13,8 +13,8 @@ def line(message: str, model: str, at: str, seconds: float, **more: str) -> str:
     return json.dumps({"message": message, "model": model, "seconds": seconds, "timestamp": at, "outcome": "ok"} | more)
 
 
-def move(model: str, ended_s: float, seconds: float = 1.0) -> Move:
-    return Move("load", model, ended_s, seconds, "request")
+def event(model: str, ended_s: float, seconds: float = 1.0) -> PlacementEvent:
+    return PlacementEvent("load", model, ended_s, seconds, "request")
 
 
 def test_loads_and_unloads_that_went_well_are_read_with_their_times(tmp_path: Path) -> None:
@@ -30,34 +30,34 @@ def test_loads_and_unloads_that_went_well_are_read_with_their_times(tmp_path: Pa
             ]
         )
     )
-    moves = read(log)
-    assert [(each.action, each.model, each.began_s, each.ended_s) for each in moves] == [
+    events = read(log)
+    assert [(each.action, each.model, each.began_s, each.ended_s) for each in events] == [
         ("load", "a", 8.0, 10.5),
         ("unload", "a", 18.75, 20.0),
     ]
 
 
 def test_a_request_waited_for_the_load_that_ended_before_its_answer() -> None:
-    loads = Loads([move("a", 10.0), move("b", 10.0)])
-    assert loads.waited_for("a", 9.5, 10.2) == move("a", 10.0)
+    loads = Loads([event("a", 10.0), event("b", 10.0)])
+    assert loads.waited_for("a", 9.5, 10.2) == event("a", 10.0)
     assert loads.waited_for("a", 10.1, 10.2) is None
     assert loads.waited_for("a", 9.0, 9.9) is None
     assert loads.waited_for("c", 9.5, 10.2) is None
 
 
 def test_loads_that_run_at_a_moment_are_counted() -> None:
-    loads = Loads([move("a", 10.0, 2.0), move("b", 10.5, 1.0), move("c", 20.0)])
+    loads = Loads([event("a", 10.0, 2.0), event("b", 10.5, 1.0), event("c", 20.0)])
     assert [loads.running(at) for at in (7.9, 8.0, 9.6, 10.0, 10.5, 19.5)] == [0, 1, 2, 1, 0, 1]
 
 
 def test_another_model_replaces_one_that_is_kept_loaded() -> None:
     names = ["a", "b", "c", "d"]
-    assert stand_ins([move("a", 1), move("b", 2)], kept={"a"}, names=names) == {"a": "d", "b": "b"}
+    assert stand_ins([event("a", 1), event("b", 2)], kept={"a"}, names=names) == {"a": "d", "b": "b"}
 
 
 def test_a_load_that_began_as_an_unload_ended_had_waited_for_it() -> None:
-    moves = [Move("unload", "b", 9.0, 1.0, "headroom for the next load"), move("c", 9.0)]
-    assert waited_for_unload(moves, move("a", 10.01), sent_s=8.5)
-    assert not waited_for_unload(moves, move("a", 10.01), sent_s=9.005), "the capacity was free when it was sent"
-    assert not waited_for_unload(moves, move("a", 10.5), sent_s=8.5), "something else kept it"
-    assert not waited_for_unload(moves, move("a", 9.9), sent_s=8.5), "it began before"
+    events = [PlacementEvent("unload", "b", 9.0, 1.0, "headroom for the next load"), event("c", 9.0)]
+    assert waited_for_unload(events, event("a", 10.01), sent_s=8.5)
+    assert not waited_for_unload(events, event("a", 10.01), sent_s=9.005), "the capacity was free when it was sent"
+    assert not waited_for_unload(events, event("a", 10.5), sent_s=8.5), "something else kept it"
+    assert not waited_for_unload(events, event("a", 9.9), sent_s=8.5), "it began before"

@@ -7,10 +7,12 @@ import argparse
 import numpy as np
 import pytest
 
-from benchmarks.cost import Sizes, loaded_at_once, service_each, this_chain
+from benchmarks.cost import ProcessSizes, loaded_at_once, service_each, this_chain
 from benchmarks.traces import shares
 
-SIZES = Sizes(country_server=50, triton_idle=10, triton_per_model=30, preprocess=40, postprocess=40, controller=60)
+SIZES = ProcessSizes(
+    country_server=50, triton_idle=10, triton_per_model=30, preprocess=40, postprocess=40, controller=60
+)
 GIVEN = argparse.Namespace(exponent=1.1, idle_s=900.0, places=50, replicas=2)
 
 
@@ -28,15 +30,15 @@ def test_never_more_models_are_loaded_than_there_are() -> None:
 
 
 def test_a_service_for_each_country_grows_with_the_countries() -> None:
-    bill = service_each(50, replicas=2)(100)
-    assert (bill.mib, bill.pods, bill.loaded) == (10_000, 200, 100)
+    footprint = service_each(50, replicas=2)(100)
+    assert (footprint.mib, footprint.pods, footprint.loaded) == (10_000, 200, 100)
 
 
 def test_the_chain_pays_for_its_stages_and_for_what_is_loaded() -> None:
-    bill = this_chain(SIZES, GIVEN, rate=1e6)(100)
-    assert bill.loaded == 100
-    assert bill.pods == 2 + 2 + 1 + 2
-    assert bill.mib == 2 * 80 + 60 + 2 * 10 + 100 * 30
+    footprint = this_chain(SIZES, GIVEN, rate=1e6)(100)
+    assert footprint.loaded == 100
+    assert footprint.pods == 2 + 2 + 1 + 2
+    assert footprint.mib == 2 * 80 + 60 + 2 * 10 + 100 * 30
 
 
 def test_a_triton_pod_is_added_when_the_slots_are_taken() -> None:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from controller import journal as module
-from controller.journal import MAX_DECISIONS, REFUSAL_INTERVAL_S, Decision, Journal
+from controller.journal import MAX_DECISIONS, REFUSAL_INTERVAL_S, Journal, PlacementDecision
 
 FACTS = ("model", "version", "predictor", "reason", "outcome", "seconds")
 
@@ -44,8 +44,8 @@ def test_what_did_not_end_well_is_a_warning(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_listeners_receive_each_decision_with_its_time() -> None:
-    early: list[Decision] = []
-    late: list[Decision] = []
+    early: list[PlacementDecision] = []
+    late: list[PlacementDecision] = []
     journal = Journal([early.append])
     before_s = time.time()
     journal.write("load", "sales_de", 1)

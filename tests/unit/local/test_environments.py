@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from local import environments
-from local.environments import ENVIRONMENTS, Environment
+from local.environments import ENVIRONMENTS, PythonEnvironment
 from local.errors import LocalError
 
 
@@ -23,10 +23,10 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_another_pin_is_another_folder(checkout: Path) -> None:
-    before = Environment("e", ("pins.txt",)).folder()
-    assert Environment("e", ("pins.txt",)).folder() == before
+    before = PythonEnvironment("e", ("pins.txt",)).folder()
+    assert PythonEnvironment("e", ("pins.txt",)).folder() == before
     (checkout / "pins.txt").write_text("numpy==2.4.6\n")
-    assert Environment("e", ("pins.txt",)).folder() != before
+    assert PythonEnvironment("e", ("pins.txt",)).folder() != before
 
 
 def test_only_an_environment_with_our_packages_belongs_to_one_checkout(
@@ -34,7 +34,7 @@ def test_only_an_environment_with_our_packages_belongs_to_one_checkout(
 ) -> None:
     (checkout / "service").mkdir()
     (checkout / "service/pyproject.toml").write_text("")
-    theirs, ours = Environment("a", ("pins.txt",)), Environment("b", ("pins.txt",), ("service",))
+    theirs, ours = PythonEnvironment("a", ("pins.txt",)), PythonEnvironment("b", ("pins.txt",), ("service",))
     before = theirs.folder(), ours.folder()
     other = checkout.parent / f"{checkout.name}-other"
     checkout.rename(other)
@@ -45,7 +45,7 @@ def test_only_an_environment_with_our_packages_belongs_to_one_checkout(
 
 def test_pins_that_are_not_there_are_named(checkout: Path) -> None:
     with pytest.raises(LocalError, match="other.txt: no such file"):
-        Environment("e", ("other.txt",)).folder()
+        PythonEnvironment("e", ("other.txt",)).folder()
 
 
 def test_every_requirement_is_pinned_and_no_index_is_named() -> None:
@@ -75,7 +75,7 @@ def test_what_trains_the_models_has_what_their_contracts_are_read_with() -> None
 
 def test_an_environment_that_is_complete_is_only_found(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(checkout))
-    environment = Environment("services", ("pins.txt",))
+    environment = PythonEnvironment("services", ("pins.txt",))
     monkeypatch.setitem(environments.ENVIRONMENTS, "services", environment)
     environment.folder().mkdir(parents=True)
     (environment.folder() / "complete").touch()

@@ -28,7 +28,7 @@ SALES = {
 }
 
 
-def read(folder: Path, *documents: object) -> list[examples.Example]:
+def read(folder: Path, *documents: object) -> list[examples.ExampleRequest]:
     (folder / "seven.png").write_bytes(b"a picture")
     (folder / "examples.json").write_text(json.dumps(documents))
     return examples.read(folder / "examples.json")
@@ -67,13 +67,13 @@ def test_the_answer_is_in_words(tmp_path: Path) -> None:
         "score": np.array([[0.98, 0.02]], dtype=np.float32),
         "class_id": np.array([[7, 1]], dtype=np.int32),
     }
-    shown = formatting.format_answer(examples.Answer("digits_de", "1", outputs), 0.0123)
+    shown = formatting.format_answer(examples.ExampleAnswer("digits_de", "1", outputs), 0.0123)
     assert shown == "  -> digits_de version 1, 12.3 ms\n     sieben 98.0 %,  eins 2.0 %"
 
 
 def test_the_answer_in_numbers_has_every_output() -> None:
     outputs = {"units": np.array([[3, 1, 2]]), "total": np.array([6])}
-    shown = formatting.format_answer(examples.Answer("sales_forecast_de", "2", outputs), 0.001)
+    shown = formatting.format_answer(examples.ExampleAnswer("sales_forecast_de", "2", outputs), 0.001)
     assert shown.splitlines()[1] == "     units 3 1 2  █▁▄;  total 6"
 
 
@@ -84,7 +84,7 @@ def test_boxes_and_promotions_are_shown_for_every_row_and_large_numbers_in_full(
     ]
     (example,) = read(tmp_path, {**SALES, "inputs": inputs})
     assert formatting.format_request(example).endswith("<-  box 1 2 30 40; promotion .. / x.")
-    answer = examples.Answer("m", "1", {"total": np.array([12_400_000])})
+    answer = examples.ExampleAnswer("m", "1", {"total": np.array([12_400_000])})
     assert formatting.format_answer(answer, 0).endswith("total 12400000")
 
 

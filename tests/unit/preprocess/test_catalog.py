@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from preprocess.catalog import Catalog
+from preprocess.catalog import CatalogClient
 from triptych.errors import InvalidParameter, TriptychError, Unavailable, UnknownModel, UnknownRoute, UnknownVersion
 from triptych.protocol import controller_pb2 as cp
 
 
-def catalog(*models: cp.Model) -> Catalog:
+def catalog(*models: cp.Model) -> CatalogClient:
     controller: Any = None
-    made = Catalog(controller)
+    made = CatalogClient(controller)
     made.apply(cp.CatalogUpdate(full=True, models=models))
     return made
 

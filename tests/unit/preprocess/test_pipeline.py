@@ -26,7 +26,7 @@ from preprocess.transform import Transform
 from triptych.contract import Plan, load_contract
 from triptych.contract.steps import images
 from triptych.contract.steps.image_files.decoding import header_of
-from triptych.contract.steps.image_files.formats import Format, Header
+from triptych.contract.steps.image_files.formats import Format, ImageHeader
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, DeadlineExceeded, InvalidInput, InvalidRequest, Overloaded, Unavailable
 from triptych.postprocessing import PredictedBatch
@@ -287,7 +287,7 @@ async def test_a_request_past_its_deadline_releases_its_thread_after_the_current
     decoded: list[int] = []
     release = threading.Event()
 
-    def slow(data: bytes, kind: Format, header: Header) -> Array:
+    def slow(data: bytes, kind: Format, header: ImageHeader) -> Array:
         decoded.append(len(data))
         assert release.wait(60)
         return np.zeros((32, 32, 3), np.uint8)
@@ -308,7 +308,7 @@ async def test_the_header_of_a_large_file_is_not_read_on_the_event_loop(monkeypa
     """The reader of headers took 2 s for 10 MB of empty JPEG segments (2026-11-22)."""
     threads: list[str] = []
 
-    def recorded(data: bytes, kind: Format) -> Header:
+    def recorded(data: bytes, kind: Format) -> ImageHeader:
         threads.append(threading.current_thread().name)
         return header_of(data, kind)
 

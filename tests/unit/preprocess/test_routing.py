@@ -2,7 +2,7 @@
 
 import pytest
 
-from preprocess.catalog import Model, Target
+from preprocess.catalog import RoutableModel, Target
 from preprocess.routing import choose
 from triptych.protocol import controller_pb2 as cp
 
@@ -11,7 +11,7 @@ KEYS = [f"customer-{number}" for number in range(20_000)]
 
 def split(**percents: int) -> tuple[Target, ...]:
     versions = [cp.Version(version=int(name[1:]), percent=share) for name, share in percents.items()]
-    return Model(cp.Model(name="m", versions=versions)).split
+    return RoutableModel(cp.Model(name="m", versions=versions)).split
 
 
 def chosen(**percents: int) -> dict[str, int]:

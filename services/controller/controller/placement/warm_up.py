@@ -45,7 +45,7 @@ MAX_BYTES: Final = 16 << 20  # of a request of several rows; two rows are sent i
 _PATH: Final = re.compile(r"(?:/[\w.@+-]+)+/([\w.@+-]+)")
 
 
-class _Refused(Exception):
+class _RowsRefused(Exception):
     """Triton answered made-up rows with an error, which is the message."""
 
 
@@ -107,7 +107,7 @@ class WarmUp:
         try:
             outputs = await self._infer(key, predictor, tensors, call)
             plan.check_model_outputs(outputs, rows)
-        except _Refused as error:
+        except _RowsRefused as error:
             text = f"want {_described(plan.contract, tensors)}, Triton answers: {error}{answered}"
         except (Internal, InvalidRequest) as error:
             raise _failed(key, f"{sent}: {error}{answered}") from error
@@ -127,7 +127,7 @@ class WarmUp:
             rows, tensors = plan.check_inputs(sent), await asyncio.to_thread(plan.preprocess, sent)
             outputs = await self._infer(key, predictor, tensors, call)
             answer = await asyncio.to_thread(_answer, plan, outputs, rows, example.parameters)
-        except _Refused as error:
+        except _RowsRefused as error:
             raise _failed(key, f"{what}: Triton answers: {error}") from error
         except (Internal, InvalidRequest) as error:
             raise _failed(key, f"{what}: {error}") from error
@@ -137,7 +137,7 @@ class WarmUp:
     async def _infer(
         self, key: VersionKey, predictor: Predictor, tensors: Mapping[str, Array], call: Call
     ) -> dict[str, Array]:
-        """Raises `_Refused` for a fault of the model itself."""
+        """Raises `_RowsRefused` for a fault of the model itself."""
         try:
             return await predictor.infer(key, tensors, call.remaining_s())
         except NotLoaded as error:
@@ -150,12 +150,14 @@ class WarmUp:
         except Internal as error:
             if isinstance(meaning := inference_error("predictor", predictor.address, error.details), Overloaded):
                 raise meaning from error
-            raise _Refused(_tidy(error.details)) from error
+            raise _RowsRefused(_tidy(error.details)) from error
         except DeadlineExceeded as error:
             await predictor.refresh()
             if predictor.stale or not predictor.available:  # it answers nobody at this moment
                 raise
-            raise _Refused(f"nothing within {self._settings.warm_up_timeout_s:g} s, the limit of a warm-up") from error
+            raise _RowsRefused(
+                f"nothing within {self._settings.warm_up_timeout_s:g} s, the limit of a warm-up"
+            ) from error
 
 
 def model_inputs(plan: Plan, rows: int) -> tuple[dict[str, Array], bool]:

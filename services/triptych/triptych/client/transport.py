@@ -74,7 +74,7 @@ class Channel(Protocol):
 
 def http2_channel(address: str, credentials: UpstreamCredentials | None, server_name: str, retries: bool) -> Channel:
     """A channel on libnghttp2. Raises `OSError` for certificates that cannot be used."""
-    return http2.Channel(address, credentials.context() if credentials else None, server_name, retries=retries)
+    return http2.Http2Channel(address, credentials.context() if credentials else None, server_name, retries=retries)
 
 
 class GrpcioChannel:

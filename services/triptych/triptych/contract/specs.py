@@ -72,13 +72,13 @@ def reserved(name: str) -> bool:
     return name in RESERVED_PARAMETERS or name.startswith(RESERVED_PREFIXES)
 
 
-class Document(BaseModel):
+class StrictModel(BaseModel):
     """Base of all parts of a contract: closed, immutable, without silent conversion."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class TensorSpec(Document):
+class TensorSpec(StrictModel):
     """Tensor by name, datatype and shape. The first dimension is the rows, always -1."""
 
     name: Name
@@ -155,7 +155,7 @@ class InputSpec(TensorSpec):
         return self
 
 
-class ParameterSpec(Document):
+class ParameterSpec(StrictModel):
     """Request parameter that the caller may send."""
 
     name: Name

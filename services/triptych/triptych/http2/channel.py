@@ -63,7 +63,7 @@ class _Endpoint:
             self.retry.cancel()
 
 
-class Channel:
+class Http2Channel:
     """Calls to an address, which is one of gRPC's: `host:port`, `dns:///host:port`, `ipv4:a:1,b:2`.
 
     Connections open with the first call, stay open, and open again when they are lost. With `retries`, a call that

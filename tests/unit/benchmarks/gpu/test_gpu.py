@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from benchmarks.gpu import carry, measure, models, pictures, start, watch
-from benchmarks.gpu.load import Ask, Seen
-from benchmarks.gpu.models import Network
+from benchmarks.gpu.load import Latencies, PictureTarget
+from benchmarks.gpu.models import NetworkParameters
 from benchmarks.gpu.programs import network
 from local.environments import ROOT
 from local.errors import LocalError
 
-SMALL = Network("numpy", "cpu", 16, 1)
+SMALL = NetworkParameters("numpy", "cpu", 16, 1)
 
 
 def test_the_share_of_the_gpu_is_the_mean_of_whole_lines() -> None:
@@ -54,15 +54,15 @@ def test_without_a_gpu_nothing_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_a_rate_counts_from_begin_to_end() -> None:
-    seen = Seen(100.0, 104.0, [0.1, 0.2, 0.3, 0.4])
+    seen = Latencies(100.0, 104.0, [0.1, 0.2, 0.3, 0.4])
     assert seen.rate == 1.0
     assert seen.ms(50) == pytest.approx(250)
 
 
 def test_a_picture_has_one_more_dimension_where_everything_is_in_one_model() -> None:
     pictures_ = [b"first", b"second"]
-    assert len(Ask(["a"], "photo", pictures_, whole=False).messages()) == 2
-    longer, shorter = (Ask(["a"], "photo", pictures_, whole=whole).messages()[0] for whole in (True, False))
+    assert len(PictureTarget(["a"], "photo", pictures_, whole=False).messages()) == 2
+    longer, shorter = (PictureTarget(["a"], "photo", pictures_, whole=whole).messages()[0] for whole in (True, False))
     assert len(longer) == len(shorter) + 1
 
 
@@ -90,7 +90,9 @@ def test_the_stand_in_answers_each_row_alike_alone_and_among_others() -> None:
 
 def test_a_network_of_pytorch_computes_on_the_cpu() -> None:
     pytest.importorskip("torch")
-    parameters = {name: str(value) for name, value in Network("torch", "cpu", 64, 2).parameters("predict").items()}
+    parameters = {
+        name: str(value) for name, value in NetworkParameters("torch", "cpu", 64, 2).parameters("predict").items()
+    }
     pixels = np.random.default_rng(0).integers(0, 256, (2, network.SIDE, network.SIDE, 3), np.uint8)
     logits = network.make(parameters)(pixels)
     assert logits.shape == (2, network.CLASSES)

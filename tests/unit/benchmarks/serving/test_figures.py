@@ -47,11 +47,11 @@ def test_only_what_is_ok_within_the_deadline_is_good() -> None:
         {"timestamp": "2026-11-21T20:00:02.000000Z", "latency": 1_200_000_000, "status": "OK"},
         {"timestamp": "2026-11-21T20:00:02.500000Z", "latency": 1_000_000, "status": "ResourceExhausted"},
     ]
-    shot = ghz.read({"details": details}, cpu_s=0.1, deadline_s=1.0)
-    assert shot.good.tolist() == [True, False, False]
-    assert shot.rate == pytest.approx(1 / 2.0)  # first sent at 0.5 s, last answered at 2.5 s
-    assert shot.counts == {"OK": 2, "ResourceExhausted": 1}
-    assert shot.ms(50, ~shot.good) == pytest.approx(600.5)
+    result = ghz.read({"details": details}, cpu_s=0.1, deadline_s=1.0)
+    assert result.good.tolist() == [True, False, False]
+    assert result.rate == pytest.approx(1 / 2.0)  # first sent at 0.5 s, last answered at 2.5 s
+    assert result.counts == {"OK": 2, "ResourceExhausted": 1}
+    assert result.ms(50, ~result.good) == pytest.approx(600.5)
 
 
 def test_ratios_are_made_within_a_round() -> None:

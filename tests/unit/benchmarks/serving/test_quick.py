@@ -24,29 +24,29 @@ def costs(preprocess: float, spread: float = 0.02) -> Costs:
     return {"W1": {"all": cost(preprocess + 1.05), "preprocess": cost(preprocess), **rest}}
 
 
-def verdicts(known: Costs, found: Costs) -> dict[str, bool]:
+def comparisons(known: Costs, found: Costs) -> dict[str, bool]:
     return {line.text.split("  ")[0]: line.worse for line in quick.compared(known, found)}
 
 
 def test_a_process_whose_cost_rose_beyond_noise_is_worse() -> None:
-    assert verdicts(costs(3.0), costs(3.6)) == {"W1 all": True, "W1 preprocess": True, "W1 postprocess": False}
+    assert comparisons(costs(3.0), costs(3.6)) == {"W1 all": True, "W1 preprocess": True, "W1 postprocess": False}
 
 
 def test_less_than_a_tenth_and_cheaper_are_not_worse() -> None:
-    assert not any(verdicts(costs(3.0), costs(3.25)).values())
-    assert not any(verdicts(costs(3.0), costs(2.0)).values())
+    assert not any(comparisons(costs(3.0), costs(3.25)).values())
+    assert not any(comparisons(costs(3.0), costs(2.0)).values())
 
 
 def test_rounds_that_differ_much_allow_more() -> None:
-    assert not any(verdicts(costs(3.0, 0.2), costs(3.6, 0.2)).values())
-    assert verdicts(costs(3.0, 0.2), costs(5.0, 0.2))["W1 preprocess"]
+    assert not any(comparisons(costs(3.0, 0.2), costs(3.6, 0.2)).values())
+    assert comparisons(costs(3.0, 0.2), costs(5.0, 0.2))["W1 preprocess"]
 
 
 def test_a_process_that_is_new_is_worse_and_a_small_one_is_not_compared() -> None:
     found = costs(3.0)
     found["W1"]["other"] = Cost(60.0, Spread(0.6, 0.6, 0.6, 5))
     found["W1"]["controller"] = Cost(15.0, Spread(0.15, 0.15, 0.15, 5))
-    assert verdicts(costs(3.0), found) == {
+    assert comparisons(costs(3.0), found) == {
         **{"W1 all": False, "W1 preprocess": False, "W1 postprocess": False},
         "W1 other": True,
     }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests import onnx_files as onnx
 from triptych.contract import Plan, load_contract
-from triptych.contract.verification.onnx_file import Header, Tensor
+from triptych.contract.verification.onnx_file import OnnxHeader, Tensor
 from triptych.contract.verification.repository import validate_repository
 from triptych_cli.__main__ import main
 from triptych_cli.init.draft import CannotServe, draft_of
@@ -71,7 +71,7 @@ def test_whatever_a_file_declares_has_a_configuration_and_a_contract(
 ) -> None:
     made = [Tensor(name, datatype, (first, *rest)) for name, datatype, rest in each]
     at = min(count, len(made) - 1)
-    draft = draft_of(Header(made[:at], frozenset(), made[at:]))
+    draft = draft_of(OnnxHeader(made[:at], frozenset(), made[at:]))
     models = tmp_path_factory.mktemp("models")
     (models / "m/1").mkdir(parents=True)
     (models / "m/config.pbtxt").write_text(config_text("m", draft, draft.max_rows or 8), encoding="utf-8")
@@ -113,7 +113,7 @@ def test_a_map_of_probabilities_is_left_out_with_a_word(init: Init, capsys: pyte
     assert "left out: output 'scores' is no tensor" in capsys.readouterr().out
     fields.pop(1)
     with pytest.raises(CannotServe, match="zipmap"):
-        draft_of(Header([Tensor("x", "FP32", (None, 4))], frozenset(), [Tensor("scores")]))
+        draft_of(OnnxHeader([Tensor("x", "FP32", (None, 4))], frozenset(), [Tensor("scores")]))
 
 
 def test_a_published_version_is_not_written_over(

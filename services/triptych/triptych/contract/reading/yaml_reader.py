@@ -52,7 +52,7 @@ _DATE: Final = re.compile(
 _BASES: Final = {"0b": 2, "0o": 8, "0x": 16}
 
 
-class _Refused(Exception):
+class _NodeRefused(Exception):
     """Reason why a node is refused."""
 
 
@@ -144,7 +144,7 @@ class _Reader:
             if tag is None:
                 return _word(text) if event.implicit[0] else str(text)
             return str(text) if tag == "!" else _tagged(tag, text)
-        except _Refused as error:
+        except _NodeRefused as error:
             raise self._fault(event, where, str(error)) from None
 
     def _fault(self, event: Any, where: Location, text: str) -> ContractError:
@@ -168,9 +168,9 @@ def _word(text: str) -> Scalar:
     if _INT.fullmatch(text):
         return _int(text)
     if _DATE.fullmatch(text):
-        raise _Refused("put it in quotes: YAML reads it as a date")
+        raise _NodeRefused("put it in quotes: YAML reads it as a date")
     if text in ("<<", "="):
-        raise _Refused("put it in quotes: YAML reads it as a merge key" if text == "<<" else "put it in quotes")
+        raise _NodeRefused("put it in quotes: YAML reads it as a merge key" if text == "<<" else "put it in quotes")
     return text
 
 
@@ -187,7 +187,7 @@ def _tagged(tag: str, text: str) -> Scalar:
         return _int(text)
     if name == "float":
         return _float(text)
-    raise _Refused(f"the tag {tag.replace(_TAG, '!!')} is not allowed here; put it in quotes, without a tag")
+    raise _NodeRefused(f"the tag {tag.replace(_TAG, '!!')} is not allowed here; put it in quotes, without a tag")
 
 
 def _int(text: str) -> int:
@@ -196,7 +196,7 @@ def _int(text: str) -> int:
     try:
         return sign * int(digits if base == 10 else digits[2:], base)
     except ValueError as error:  # no digits but underscores, or too many
-        raise _Refused(f"cannot be read ({error}); put it in quotes, without a tag") from None
+        raise _NodeRefused(f"cannot be read ({error}); put it in quotes, without a tag") from None
 
 
 def _float(text: str) -> float:
@@ -204,7 +204,7 @@ def _float(text: str) -> float:
     try:
         return sign * float(digits.removeprefix(".") if digits in (".inf", ".nan") else digits)
     except ValueError as error:
-        raise _Refused(f"cannot be read ({error}); put it in quotes, without a tag") from None
+        raise _NodeRefused(f"cannot be read ({error}); put it in quotes, without a tag") from None
 
 
 def _signed(text: str) -> tuple[int, str]:

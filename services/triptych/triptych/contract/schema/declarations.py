@@ -10,7 +10,15 @@ from pydantic_core import CoreSchema
 
 from triptych.contract.schema.examples import MAX_EXAMPLES, Example
 from triptych.contract.schema.observe import Observe
-from triptych.contract.specs import DEFAULT_ROUTE, Document, InputSpec, ModelOutputSpec, Name, ParameterSpec, TensorSpec
+from triptych.contract.specs import (
+    DEFAULT_ROUTE,
+    InputSpec,
+    ModelOutputSpec,
+    Name,
+    ParameterSpec,
+    StrictModel,
+    TensorSpec,
+)
 from triptych.contract.steps.base import Scope, Step
 from triptych.contract.steps.registry import parse_step
 
@@ -34,14 +42,14 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Labels = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
-class ModelSpec(Document):
+class ModelSpec(StrictModel):
     """Tensors of Triton's config.pbtxt, with the rows as first dimension."""
 
     inputs: Annotated[tuple[TensorSpec, ...], Field(strict=False, min_length=1)]
     outputs: Annotated[tuple[ModelOutputSpec, ...], Field(strict=False, min_length=1)]
 
 
-class Declarations(Document):
+class Declarations(StrictModel):
     """Fields of a contract. `Contract` adds the check that they fit together."""
 
     api_version: Annotated[Literal["triptych.dev/v1"], Field(alias="apiVersion")]

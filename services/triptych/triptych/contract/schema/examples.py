@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import numpy as np
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from triptych.contract.specs import AnyScalar, Document, Name, TensorSpec
+from triptych.contract.specs import AnyScalar, Name, StrictModel, TensorSpec
 from triptych.datatypes import FLOATS, TO_NUMPY, Array
 
 MAX_EXAMPLES: Final = 16
@@ -25,7 +25,7 @@ def _list(value: object) -> object:
 Values = Annotated[Any, PlainValidator(_list), WithJsonSchema({"type": "array", "minItems": 1})]
 
 
-class Example(Document):
+class Example(StrictModel):
     """A request with its expected outputs. Text stands for its UTF-8 bytes, `{base64: ...}` for other bytes."""
 
     name: Annotated[str, Field(min_length=1, max_length=128)]

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from triptych.contract.specs import Document, Name, Number, TensorSpec
+from triptych.contract.specs import Name, Number, StrictModel, TensorSpec
 from triptych.datatypes import Array
 
 MAX_VALUES: Final = 64  # each is a label value in Prometheus for each version
@@ -19,7 +19,7 @@ OTHER: Final = "other"
 CountRows = Callable[[Mapping[str, Array]], Mapping[str, int]]
 
 
-class Observe(Document):
+class Observe(StrictModel):
     """Counts the first element of each row of one output: words of a label table, or numbers by bucket."""
 
     output: Name

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Final
 import numpy as np
 from pydantic import Discriminator, Field, Tag
 
-from triptych.contract.specs import AnyScalar, Document, InputSpec, Name, ParameterSpec, Scalar
+from triptych.contract.specs import AnyScalar, InputSpec, Name, ParameterSpec, Scalar, StrictModel
 from triptych.datatypes import Array
 
 FEW: Final = 64  # elements up to which Python's min and max are faster than numpy's
@@ -34,7 +34,7 @@ class Environment(dict[str, Any]):
 Run = Callable[[Environment], None]
 
 
-class ParameterRef(Document):
+class ParameterRef(StrictModel):
     """`{parameter: top_k}`: the value comes with the request."""
 
     parameter: Name
@@ -96,7 +96,7 @@ class Facts:
     classes: int | None = None
 
 
-class Step(Document):
+class Step(StrictModel):
     """One operation. A subclass sets `op: Literal["its_name"]`, its fields, and `compile`.
 
     The class variables name the fields that hold names of values: read, read if present, written.

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from triptych.contract.steps.base import MapStep, Scope
 from triptych.contract.steps.image_files.decoding import decode, header_of, passes_of
-from triptych.contract.steps.image_files.formats import BrokenImage, Format, Header, format_of, other_format
+from triptych.contract.steps.image_files.formats import BrokenImage, Format, ImageHeader, format_of, other_format
 from triptych.contract.steps.pictures import Pictures
 from triptych.datatypes import Array
 from triptych.errors import InvalidInput
@@ -72,7 +72,7 @@ class DecodeImage(MapStep):
 
         return pictures
 
-    def _inspect(self, data: bytes, row: int) -> tuple[Format, Header, int]:
+    def _inspect(self, data: bytes, row: int) -> tuple[Format, ImageHeader, int]:
         """Format, header and counted pixels of a file, without decoding it."""
         kind = format_of(data)
         if kind is None or kind not in self.formats:
@@ -91,7 +91,7 @@ class DecodeImage(MapStep):
             raise InvalidInput(self.input, most, f"{size} in {scans} scans")
         return kind, header, counted
 
-    def _decode(self, data: bytes, row: int, kind: Format, header: Header) -> Array:
+    def _decode(self, data: bytes, row: int, kind: Format, header: ImageHeader) -> Array:
         check_cancelled()
         try:
             return decode(data, kind, header)

@@ -41,7 +41,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Header:
+class OnnxHeader:
     """Inputs and outputs, without inputs that have a value in the file."""
 
     inputs: Sequence[Tensor]
@@ -71,22 +71,22 @@ def check_model_file(config: Any, folder: Path) -> list[str]:
     return [f"{name}:1: {problem}" for problem in _problems(config, header)]
 
 
-def read_header(file: BinaryIO) -> Header:
+def read_header(file: BinaryIO) -> OnnxHeader:
     """The header of an open file, whatever its position. Raises `NotOnnx`."""
-    return _Walk(file).header()
+    return _FieldWalk(file).header()
 
 
 _Span = tuple[int, int]  # start and end of a message in the file
 _Body = _Span | int  # a span, or the value of a number
 
 
-class _Walk:
+class _FieldWalk:
     """A walk through one file, of at most `_MAX_FIELDS` steps."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._left = file, _MAX_FIELDS
 
-    def header(self) -> Header:
+    def header(self) -> OnnxHeader:
         graphs = [body for number, body in self._fields((0, self._file.seek(0, 2))) if number == 7]
         if not graphs or isinstance(graphs[-1], int):
             raise NotOnnx("it has no graph")
@@ -99,7 +99,7 @@ class _Walk:
             elif number == 5:  # an initializer, among the inputs too in older files
                 valued.add(self._text(self._first(body, 8)))
         needed = [tensor for tensor in inputs if tensor.name not in valued]
-        return Header(needed, frozenset(valued), outputs)
+        return OnnxHeader(needed, frozenset(valued), outputs)
 
     def _fields(self, message: _Body | None) -> Iterator[tuple[int, _Body]]:
         """Numbers and values of the fields of a message; none without a message."""
@@ -162,7 +162,7 @@ class _Walk:
         return Tensor(name, datatype, tuple(d if isinstance(d, int) and 0 < d < 1 << 62 else None for d in dims))
 
 
-def _problems(config: Any, header: Header) -> Iterator[str]:
+def _problems(config: Any, header: OnnxHeader) -> Iterator[str]:
     batching = config.max_batch_size > 0
     for kind, tensors, declared in (("input", header.inputs, config.input), ("output", header.outputs, config.output)):
         there = {tensor.name: tensor for tensor in tensors}

@@ -20,7 +20,7 @@ Contracts = dict[int, Contract]  # by version
 
 
 @dataclass
-class Report:
+class ValidationReport:
     """Contracts of the valid versions by model, and a line for every problem."""
 
     models: dict[str, Contracts] = field(default_factory=dict)
@@ -36,9 +36,9 @@ class Report:
         return f"{_count(len(self.models), 'model')}, {_count(len(contracts), 'version')}: {families}"
 
 
-def validate_repository(root: Path, options: ValidationOptions | None = None) -> Report:
+def validate_repository(root: Path, options: ValidationOptions | None = None) -> ValidationReport:
     """Validates every model folder, every version, and all of them against each other."""
-    report, options = Report(), options or ValidationOptions()
+    report, options = ValidationReport(), options or ValidationOptions()
     if not root.is_dir():
         report.problems.append(f"{root}:1: no such folder")
         return report
@@ -60,7 +60,9 @@ def validate_repository(root: Path, options: ValidationOptions | None = None) ->
     return report
 
 
-def _validate_model(model: ModelFolder, models: Collection[str], options: ValidationOptions, report: Report) -> None:
+def _validate_model(
+    model: ModelFolder, models: Collection[str], options: ValidationOptions, report: ValidationReport
+) -> None:
     report.problems += model.faults
     if not model.versions:
         report.problems.append(f"{model.path}:1: {NO_VERSION}")

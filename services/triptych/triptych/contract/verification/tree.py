@@ -52,7 +52,7 @@ def tree_of(folder: str | Path, within: str, most: int = MAX_FILES) -> Tree:
 
     Raises `OSError` if the folder itself cannot be listed.
     """
-    return _Walk(os.fspath(folder), within, most).run()
+    return _TreeWalk(os.fspath(folder), within, most).run()
 
 
 class UnreadableFiles(ContractError):
@@ -79,7 +79,7 @@ def name_fault(name: str) -> str:
     return ""
 
 
-class _Walk:
+class _TreeWalk:
     def __init__(self, folder: str, within: str, most: int) -> None:
         self._folder, self._within, self._most = folder, within, most
         self._real = ""

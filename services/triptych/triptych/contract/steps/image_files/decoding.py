@@ -12,7 +12,7 @@ import simplejpeg
 
 from triptych.contract.steps.image_files import jpeg, png
 from triptych.contract.steps.image_files.exif import orientation_of, upright
-from triptych.contract.steps.image_files.formats import BrokenImage, Format, Header, cut_off
+from triptych.contract.steps.image_files.formats import BrokenImage, Format, ImageHeader, cut_off
 from triptych.datatypes import Array
 
 # The stage's thread pool has a thread for each core; OpenCV's own threads would compete with them.
@@ -35,7 +35,7 @@ _CUT_OFF: Final = "Premature end of JPEG file"
 _RARE_SAMPLING: Final = "Could not determine subsampling"
 
 
-def header_of(data: bytes, kind: Format) -> Header:
+def header_of(data: bytes, kind: Format) -> ImageHeader:
     """Header of a picture, read without decoding a pixel. Raises BrokenImage."""
     return png.header_of(data) if kind == "png" else jpeg.header_of(data)
 
@@ -45,7 +45,7 @@ def passes_of(data: bytes, kind: Format) -> int:
     return jpeg.scans_of(data).number if kind == "jpeg" else 1
 
 
-def decode(data: bytes, kind: Format, header: Header) -> Array:
+def decode(data: bytes, kind: Format, header: ImageHeader) -> Array:
     """Upright picture, uint8 [height,width,3] in RGB. Raises BrokenImage unless the file has all of it."""
     if kind == "png":
         whole = png.whole_png(data)
@@ -55,7 +55,7 @@ def decode(data: bytes, kind: Format, header: Header) -> Array:
     return upright(picture, orientation)
 
 
-def _png(data: bytes, header: Header) -> Array:
+def _png(data: bytes, header: ImageHeader) -> Array:
     """Decode a PNG. libpng refuses a picture that lacks a row, has a wrong checksum or is cut off."""
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -66,7 +66,7 @@ def _png(data: bytes, header: Header) -> Array:
     return picture
 
 
-def _jpeg(data: bytes, header: Header) -> Array:
+def _jpeg(data: bytes, header: ImageHeader) -> Array:
     """Decode a JPEG. libjpeg's warnings are errors, because after most of them it invents pixels.
 
     After a warning that concerns no pixel, the file is decoded again without its cause, as it may hide another.

@@ -47,7 +47,7 @@ _OTHERS: Final = (
 )
 
 
-class Header(NamedTuple):
+class ImageHeader(NamedTuple):
     """Header of an image file: stored size in pixels, before any EXIF rotation."""
 
     width: int

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from triptych.contract.steps.image_files.formats import BrokenImage, Header, cut_off
+from triptych.contract.steps.image_files.formats import BrokenImage, ImageHeader, cut_off
 
 # Each scan passes over all pixels. Encoders make 1 to 20; a small file with thousands is an attack.
 MAX_SCANS: Final = 100
@@ -48,7 +48,7 @@ class Scans(NamedTuple):
     end: int
 
 
-def header_of(data: bytes) -> Header:
+def header_of(data: bytes) -> ImageHeader:
     """Size of the picture and number of its colours. Raises BrokenImage."""
     for segment in _segments(data):
         if segment.marker in _SOF:
@@ -115,7 +115,7 @@ def plain(data: bytes) -> bytes:
     raise cut_off(data)
 
 
-def _frame(data: bytes, segment: Segment) -> Header:
+def _frame(data: bytes, segment: Segment) -> ImageHeader:
     at = segment.body
     if at + 6 > len(data):
         raise cut_off(data)
@@ -131,7 +131,7 @@ def _frame(data: bytes, segment: Segment) -> Header:
         raise BrokenImage(f"of {width}x{height} pixels")
     if components not in (1, 3, 4):
         raise BrokenImage(f"of {components} colours, not 1, 3 or 4")
-    return Header(width, height, components)
+    return ImageHeader(width, height, components)
 
 
 def _segments(data: bytes) -> Iterator[Segment]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from triptych.contract.steps.image_files.formats import PNG_SIGNATURE, BrokenImage, Header, cut_off
+from triptych.contract.steps.image_files.formats import PNG_SIGNATURE, BrokenImage, ImageHeader, cut_off
 
 # A PNG of more chunks than this was not made by any encoder: a 25 megapixel file has about 3,000 of 8 KiB.
 MAX_CHUNKS: Final = 100_000
@@ -24,7 +24,7 @@ class Png(NamedTuple):
     exif: bytes
 
 
-def header_of(data: bytes) -> Header:
+def header_of(data: bytes) -> ImageHeader:
     """Size of the picture. Raises BrokenImage."""
     if len(data) < 26:
         raise cut_off(data)
@@ -35,7 +35,7 @@ def header_of(data: bytes) -> Header:
     width, height = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if not (0 < width < 2**31 and 0 < height < 2**31):
         raise BrokenImage(f"of {width}x{height} pixels")
-    return Header(width, height)
+    return ImageHeader(width, height)
 
 
 def whole_png(data: bytes) -> Png:
