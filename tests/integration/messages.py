@@ -12,7 +12,8 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych.datatypes import Array
-from triptych.protocol.tensors import decode_response, encode_parameter, encode_request
+from triptych.protocol.parameters import encode_parameter
+from triptych.protocol.tensors import decode_response, encode_request
 
 
 def infer_request(

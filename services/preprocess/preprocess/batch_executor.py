@@ -19,8 +19,9 @@ from triptych.datatypes import Array
 from triptych.errors import ContractViolation, TriptychError
 from triptych.postprocessing import PredictedBatch
 from triptych.protocol.call import Call
+from triptych.protocol.parameters import encode_parameter
 from triptych.protocol.status import status_of
-from triptych.protocol.tensors import decode_response, encode_parameter, joined, response_tensors
+from triptych.protocol.tensors import decode_response, joined, response_tensors
 from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.stopwatch import Stopwatch
 

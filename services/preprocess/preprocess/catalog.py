@@ -23,7 +23,7 @@ from triptych.errors import (
     UnknownVersion,
 )
 from triptych.protocol import controller_pb2 as cp
-from triptych.protocol.tensors import Parameter
+from triptych.protocol.parameters import Parameter
 from triptych.telemetry.failure_log import FailureLog
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from preprocess.catalog import Target
 from triptych.contract import Plan
 from triptych.datatypes import Array
 from triptych.protocol.call import Call
-from triptych.protocol.tensors import Parameter, Tensors
+from triptych.protocol.parameters import Parameter
+from triptych.protocol.tensors import Tensors
 
 
 @dataclass(slots=True)

@@ -11,8 +11,9 @@ from triptych.client.upstream import Upstream
 from triptych.errors import ContractViolation, DeadlineExceeded, Internal, InvalidRequest, Overloaded, TriptychError
 from triptych.postprocessing import Postprocessor, PredictedBatch
 from triptych.protocol.call import Call
+from triptych.protocol.parameters import encode_parameter
 from triptych.protocol.status import status_of
-from triptych.protocol.tensors import encode_parameter, encode_request
+from triptych.protocol.tensors import encode_request
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server.inference_servicer import SERVICE

@@ -11,7 +11,8 @@ from tritonclient.grpc import service_pb2 as pb
 from triptych.contract import Plan
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, InvalidRequest
-from triptych.protocol.tensors import Parameter, encode_parameter, encode_response
+from triptych.protocol.parameters import Parameter, encode_parameter
+from triptych.protocol.tensors import encode_response
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.telemetry.request_record import current_request

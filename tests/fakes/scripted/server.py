@@ -17,7 +17,7 @@ from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 from triptych.protocol.metadata import ModelInfo
 from triptych.protocol.methods import methods_of
-from triptych.protocol.tensors import decode_parameters, encode_parameter
+from triptych.protocol.parameters import decode_parameters, encode_parameter
 from triptych.server import probes, server_for
 from triptych.server.inference_servicer import SERVICE, InferenceServicer
 from triptych.telemetry.stage_metrics import StageMetrics

@@ -14,7 +14,8 @@ from tritonclient.grpc import service_pb2 as pb
 
 from triptych.contract.specs import RESERVED_PREFIXES
 from triptych.errors import InvalidParameter, InvalidRequest, clipped
-from triptych.protocol.tensors import SHARED_MEMORY, Parameter, decode_parameters, unknown_field
+from triptych.protocol.parameters import Parameter, decode_parameters, unknown_field
+from triptych.protocol.tensor_layout import SHARED_MEMORY
 
 # Parameters of Triton that this server does not serve. Zero, false and "" mean the same as no parameter.
 _NOT_SERVED: Final[Mapping[str, str]] = {

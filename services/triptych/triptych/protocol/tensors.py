@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from google.protobuf.message import Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 from tritonclient.grpc import service_pb2 as pb
 
-from triptych.datatypes import TO_NUMPY, Array, describe, name_of
-from triptych.errors import MAX_WORD, InvalidInput, InvalidParameter, InvalidRequest, clipped
+from triptych.datatypes import Array, describe, name_of
+from triptych.errors import InvalidInput, InvalidRequest
+from triptych.protocol.tensor_layout import (
+    BINARY_DATA_SIZE,
+    LAYOUT_CACHE_SIZE,
+    MessageLayout,
+    TensorDeclaration,
+    declaration_of,
+    layout_of,
+    read_layout,
+)
 
-Parameter = int | float | bool | str
-
-MAX_RANK = 8
-MAX_ELEMENTS = 1 << 40  # also for a tensor without rows: numpy multiplies its other sizes
-SHARED_MEMORY = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
-BINARY_DATA_SIZE = "binary_data_size"
-LAYOUT_CACHE_SIZE = 4096  # message layouts in the cache
-MAX_CACHED_BYTES = 512  # of a cached layout, encoded; name and shape of a tensor take a few dozen
 _CONTENTS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -45,58 +43,11 @@ _CONTENTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TensorDeclaration:
-    """A tensor of a message without its contents. `size_bytes` is None for BYTES, which differ in size.
-
-    `row_signature` is equal for tensors that differ only in their number of rows. If `is_plain`, a wrong size is the
-    only possible fault of raw contents. `stated_bytes` is the parameter `binary_data_size`, which KServe's client sends
-    with raw contents; None without it.
-    """
-
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    rows: int
-    size_bytes: int | None
-    row_signature: str
-    is_plain: bool
-    stated_bytes: int | None = None
-
-
 Check = Callable[[TensorDeclaration], None]  # raises `InvalidInput` for a tensor outside of the contract
 
 
 def _any(_declared: TensorDeclaration) -> None:
     pass
-
-
-@dataclass(frozen=True, slots=True)
-class MessageLayout:
-    """Declarations of all tensors of a message, without their contents.
-
-    `rows` is the number of rows of each; 0 if they differ, or without tensors. Messages with equal `row_signature` can
-    be `joined`. `size_bytes` is None if a tensor is of BYTES. `duplicate` is the first name that two tensors share.
-    """
-
-    declared: tuple[TensorDeclaration, ...]
-    rows: int
-    row_signature: tuple[str, ...]
-    size_bytes: int | None
-    duplicate: str | None
-
-
-def _layout(declared: Iterable[TensorDeclaration]) -> MessageLayout:
-    each = tuple(declared)
-    rows, names = {one.rows for one in each}, [one.name for one in each]
-    sizes = [one.size_bytes for one in each if one.size_bytes is not None]
-    return MessageLayout(
-        each,
-        rows.pop() if len(rows) == 1 else 0,
-        tuple([one.row_signature for one in each]),
-        sum(sizes) if len(sizes) == len(each) else None,
-        next((name for at, name in enumerate(names) if name in names[:at]), None),
-    )
 
 
 class Tensors:
@@ -175,7 +126,7 @@ def request_tensors(request: pb.ModelInferRequest, check: Check = _any) -> Tenso
 def _refuse_count(inputs: Sequence[Any], raw: Sequence[bytes]) -> None:
     """Refuse a wrong number of raw contents. An input in shared memory has none: then the error names that."""
     for tensor in inputs:
-        _declared(tensor, of_caller=True)
+        declaration_of(tensor, of_caller=True)
     raise InvalidRequest(f"want one raw_input_contents for each of the {len(inputs)} inputs (or none), got {len(raw)}")
 
 
@@ -192,37 +143,6 @@ def decode_request(request: pb.ModelInferRequest, check: Check = _any) -> dict[s
 def decode_response(response: pb.ModelInferResponse) -> dict[str, Array]:
     """The output tensors of a response by name, raw or typed."""
     return response_tensors(response).arrays()
-
-
-def unknown_field(message: Message) -> int | None:
-    """Number of a field that this version of the protocol does not have; None without one."""
-    unknown = UnknownFieldSet(message)
-    return int(unknown[0].field_number) if len(unknown) else None
-
-
-def decode_parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Parameter]:
-    """Request parameters as Python values. Raises `InvalidParameter` for one without a value."""
-    values: dict[str, Parameter] = {}
-    if not parameters:
-        return values
-    for name, parameter in parameters.items():
-        if len(name) > MAX_WORD:
-            raise InvalidParameter(name, f"a name of at most {MAX_WORD} characters", f"{len(name)}")
-        kind = parameter.WhichOneof("parameter_choice")
-        if kind is None:
-            raise InvalidParameter(name, "a value", "none")
-        values[name] = getattr(parameter, kind)
-    return values
-
-
-def encode_parameter(value: Parameter) -> pb.InferParameter:
-    if isinstance(value, bool):
-        return pb.InferParameter(bool_param=value)
-    if isinstance(value, int):
-        return pb.InferParameter(int64_param=value)
-    if isinstance(value, float):
-        return pb.InferParameter(double_param=value)
-    return pb.InferParameter(string_param=value)
 
 
 def encode_request(request: pb.ModelInferRequest, tensors: Mapping[str, Array]) -> pb.ModelInferRequest:
@@ -281,72 +201,19 @@ def _tensors(tensors: Sequence[Any], raw: Sequence[bytes], check: Check, *, of_c
     if not raw:
         declared: list[TensorDeclaration] = []
         for tensor in tensors:
-            declared.append(each := _declared(tensor, of_caller))
+            declared.append(each := declaration_of(tensor, of_caller))
             check(each)
             contents.append(_from_typed(tensor, each))
-        return Tensors(_layout(declared), contents)
+        return Tensors(layout_of(declared), contents)
     raws = raw[:]  # a slice: the iterator of a repeated field ends with an IndexError, which takes 3,000 instructions
     # A missing output of a response is found by its contract.
-    encoded = tuple([tensor.SerializeToString() for tensor in tensors[: len(raws)]])
-    layout = (_cached_layout if sum(map(len, encoded)) <= MAX_CACHED_BYTES else _read_encoded)(encoded, of_caller)
+    layout = read_layout(tuple([tensor.SerializeToString() for tensor in tensors[: len(raws)]]), of_caller)
     for each, data in zip(layout.declared, raws, strict=False):
         if not each.is_plain or len(data) != each.size_bytes:
             contents.append(_from_raw(data, each, check))
         else:
             contents.append(data)
     return Tensors(layout, contents)
-
-
-def _read_encoded(encoded: Sequence[bytes], of_caller: bool) -> MessageLayout:
-    """The declarations of tensors with raw contents."""
-    declared = []
-    for each in encoded:
-        tensor = pb.ModelInferRequest.InferInputTensor.FromString(each)
-        declared.append(_declared(tensor, of_caller))
-        if tensor.contents.ByteSize():
-            raise InvalidInput(tensor.name, "typed contents or raw ones", "both")
-    return _layout(declared)
-
-
-_cached_layout = lru_cache(LAYOUT_CACHE_SIZE)(_read_encoded)
-
-
-def _declared(tensor: Any, of_caller: bool) -> TensorDeclaration:
-    name, datatype = tensor.name, tensor.datatype
-    if len(name) > MAX_WORD:
-        raise InvalidInput(name, f"a name of at most {MAX_WORD} characters", f"{len(name)}")
-    dtype = TO_NUMPY.get(datatype)
-    if dtype is None:
-        raise InvalidInput(name, f"one of the datatypes {', '.join(TO_NUMPY)}", f"'{clipped(datatype)}'")
-    if len(tensor.shape) > MAX_RANK:
-        raise InvalidInput(name, f"a shape of at most {MAX_RANK} sizes >= 0", f"{len(tensor.shape)} sizes")
-    shape = tuple(tensor.shape)
-    if min(shape, default=0) < 0:
-        raise InvalidInput(name, f"a shape of at most {MAX_RANK} sizes >= 0", str(list(shape)))
-    if not all(shape) and math.prod([size or 1 for size in shape]) > MAX_ELEMENTS:
-        raise InvalidInput(name, f"a shape of at most {MAX_ELEMENTS} elements", str(list(shape)))
-    stated_bytes = _stated_bytes(tensor, name) if of_caller else None
-    size_bytes = None if dtype == np.object_ else math.prod(shape) * dtype.itemsize
-    row_signature = f"{name}\0{datatype}\0{shape[1:] if shape else None}"
-    is_plain = dtype not in (np.object_, np.bool_) and stated_bytes is None
-    rows = shape[0] if shape else 0
-    return TensorDeclaration(name, dtype, shape, rows, size_bytes, row_signature, is_plain, stated_bytes)
-
-
-def _stated_bytes(tensor: Any, name: str) -> int | None:
-    """Parameter `binary_data_size`. Raises `InvalidInput` for any other parameter, and for unknown fields."""
-    stated_bytes = None
-    for parameter, value in tensor.parameters.items():
-        if parameter in SHARED_MEMORY:
-            raise InvalidInput(name, "its contents in the message", f"a shared memory region ({parameter})")
-        if parameter != BINARY_DATA_SIZE or value.WhichOneof("parameter_choice") != "int64_param":
-            want = f"no parameters of an input but {BINARY_DATA_SIZE}, a whole number"
-            raise InvalidInput(name, want, f"'{clipped(parameter)}'")
-        stated_bytes = int(value.int64_param)
-    for message in (tensor, tensor.contents):
-        if (number := unknown_field(message)) is not None:
-            raise InvalidInput(name, f"the fields of {message.DESCRIPTOR.full_name}", f"field {number}")
-    return stated_bytes
 
 
 def _described(tensor: TensorDeclaration) -> str:

@@ -11,14 +11,12 @@ from tritonclient.grpc import service_pb2 as pb
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.errors import InvalidInput, InvalidParameter, InvalidRequest
 from triptych.protocol.infer_request import wanted_outputs
+from triptych.protocol.parameters import decode_parameters, encode_parameter
+from triptych.protocol.tensor_layout import MAX_CACHED_BYTES, _read_cached
 from triptych.protocol.tensors import (
     _CONTENTS,
-    MAX_CACHED_BYTES,
-    _cached_layout,
-    decode_parameters,
     decode_request,
     decode_response,
-    encode_parameter,
     encode_request,
     encode_response,
     joined,
@@ -117,12 +115,12 @@ def test_rows_are_those_of_all_tensors() -> None:
     assert request_tensors(tensor("FP32", [], bytes(4))).rows == 0
 
 
-def test_what_is_too_long_to_be_cached_layout_is_read_all_the_same() -> None:
+def test_what_is_too_long_to_be_cached_is_read_all_the_same() -> None:
     response = encode_response(pb.ModelInferResponse(), {"t": np.zeros(1, np.float32)})
     response.outputs[0].parameters["note"].string_param = "x" * MAX_CACHED_BYTES
-    kept = _cached_layout.cache_info().currsize
+    kept = _read_cached.cache_info().currsize
     assert decode_response(response)["t"].tolist() == [0.0]
-    assert _cached_layout.cache_info().currsize == kept
+    assert _read_cached.cache_info().currsize == kept
 
 
 def test_a_typed_value_outside_of_its_type_is_refused() -> None:
