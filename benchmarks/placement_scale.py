@@ -36,9 +36,9 @@ from controller.journal import Journal
 from controller.metrics import ControllerMetrics
 from controller.placement.placement import Placement
 from controller.placement.policy.popularity import VersionKey
+from controller.placement.predictors.triton_client import Count, GpuMemory, Index
 from controller.placement.reconciler import QUIET_OBSERVATIONS_PER_S
 from controller.placement.settings import PlacementSettings
-from controller.placement.triton_client import Count, GpuMemory, Index
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
 from local.errors import LocalError

@@ -35,7 +35,7 @@ from triptych.protocol.tensors import encode_request, encode_response
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server.inference_servicer import InferenceServicer
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 WORKLOAD = WORKLOADS["W1"]

@@ -25,7 +25,7 @@ from triptych.contract.schema.json_schema import steps_table
 from triptych.errors import TriptychError
 from triptych.protocol.status import CODES
 from triptych.runtime.settings import StageSettings
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import tracing
 
 DOCS: Final = Path(__file__).parents[1] / "docs"

@@ -15,7 +15,7 @@ from tests.chart.leaves import LEAVES, QUEUED, beside, changed, with_value
 from tests.chart.objects import Render
 from tools.chart import describe
 from tools.chart.program import CHART, ROOT
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 

@@ -32,7 +32,7 @@ from triptych.runtime.thread_pool import ThreadPool
 from triptych.server import GrpcioServer
 from triptych.server.inference_servicer import SERVICE
 from triptych.telemetry.exported_spans import ExportedSpans
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 MODELS = ROOT / "model-repository"

@@ -34,7 +34,7 @@ from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server.base import parser, refusal
 from triptych.server.inference_servicer import InferenceServicer
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 MODELS = Path("model-repository")

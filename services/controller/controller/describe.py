@@ -7,7 +7,7 @@ import math
 from controller.journal import Journal, PlacementDecision
 from controller.placement.placement import Placement
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.predictor import Predictor
+from controller.placement.predictors.predictor import Predictor
 from controller.placement.state import State
 from triptych.protocol import controller_pb2 as cp
 

@@ -14,10 +14,10 @@ from controller.catalog.watcher import CatalogWatcher
 from controller.journal import Journal
 from controller.leader_forwarding import LoadForwarder, SingleReplica
 from controller.metrics import ControllerMetrics
-from controller.placement.discovery import Discovery
 from controller.placement.placement import Placement
+from controller.placement.predictors.discovery import Discovery
+from controller.placement.predictors.triton_client import TritonClient
 from controller.placement.reconciler import every
-from controller.placement.triton_client import TritonClient
 from controller.servicer import CatalogServicer, ControllerServicer
 from controller.settings import Settings
 from controller.store.location import ModelSource, StoreIntegrity, model_source
@@ -31,7 +31,7 @@ from triptych.protocol.methods import methods_of
 from triptych.runtime.tls import upstream_credentials
 from triptych.server import probes, server_for
 from triptych.server.inference_servicer import SERVICE
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import tracing
 
 if TYPE_CHECKING:  # imported only in a cluster: its client takes a second and tens of megabytes

@@ -19,7 +19,7 @@ from triptych.protocol.call import Call
 from triptych.protocol.metadata import ModelInfo, caller_side
 from triptych.runtime.settings import StageSettings
 from triptych.server.inference_servicer import InferenceServicer
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 MAX_FAILING = 8  # most addresses that one call may name

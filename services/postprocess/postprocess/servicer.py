@@ -15,8 +15,8 @@ from triptych.protocol.infer_request import request_parameters, wanted_outputs
 from triptych.protocol.metadata import ModelInfo, model_side
 from triptych.protocol.tensors import decode_request
 from triptych.server.inference_servicer import InferenceServicer
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_record import current_request
-from triptych.telemetry.stage_metrics import StageMetrics
 
 
 class PostprocessServicer(InferenceServicer):

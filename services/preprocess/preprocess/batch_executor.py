@@ -22,8 +22,8 @@ from triptych.protocol.call import Call
 from triptych.protocol.parameters import encode_parameter
 from triptych.protocol.status import status_of
 from triptych.protocol.tensors import decode_response, joined, response_tensors
-from triptych.telemetry.stage_metrics import StageMetrics
-from triptych.telemetry.stopwatch import Stopwatch
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stopwatch import Stopwatch
 
 T = TypeVar("T")
 

@@ -17,9 +17,9 @@ from triptych.protocol.tensors import encode_request
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server.inference_servicer import SERVICE
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_record import current_request
 from triptych.telemetry.request_scope import RequestScope
-from triptych.telemetry.stage_metrics import StageMetrics
 
 WHERE = "postprocess in preprocess's process"  # in place of an address, in errors
 

@@ -16,7 +16,7 @@ from triptych.protocol.methods import methods_of
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server import probes, server_for
 from triptych.server.inference_servicer import SERVICE
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import tracing
 
 

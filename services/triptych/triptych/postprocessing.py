@@ -15,8 +15,8 @@ from triptych.protocol.parameters import Parameter, encode_parameter
 from triptych.protocol.tensors import encode_response
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_record import current_request
-from triptych.telemetry.stage_metrics import StageMetrics
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from triptych.protocol.methods import methods_of
 from triptych.protocol.parameters import decode_parameters, encode_parameter
 from triptych.server import probes, server_for
 from triptych.server.inference_servicer import SERVICE, InferenceServicer
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 

@@ -10,7 +10,7 @@ import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
 from benchmarks.simulated import SimulatedTriton, listing, serve
-from controller.placement.triton_client import Index, TritonClient
+from controller.placement.predictors.triton_client import Index, TritonClient
 from triptych.errors import LoadFailed
 
 A1, A2 = ("a", 1), ("a", 2)

@@ -22,7 +22,7 @@ from triptych.postprocessing import PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import Tensors, decode_response, encode_request, encode_response, request_tensors
 from triptych.runtime.thread_pool import ThreadPool
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 MODELS = Path("model-repository")

@@ -32,7 +32,7 @@ from triptych.protocol.tensors import (
     to_raw,
 )
 from triptych.runtime.thread_pool import ThreadPool
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 

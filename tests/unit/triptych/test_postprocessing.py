@@ -17,8 +17,8 @@ from triptych.protocol.call import Call
 from triptych.protocol.tensors import decode_response
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_scope import RequestScope
-from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 SALES = Plan(load_contract(ROOT / "model-repository/sales_forecast_de/1/contract.yaml"))

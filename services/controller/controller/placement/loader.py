@@ -12,11 +12,11 @@ from controller.journal import Journal
 from controller.metrics import ControllerMetrics
 from controller.placement.planner import Evict, plan_capacity, plan_shared_memory
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.predictor import Predictor
+from controller.placement.predictors.predictor import Predictor
+from controller.placement.predictors.triton_client import version_reason
 from controller.placement.refusals import MAX_REASON, full, no_shared_memory, outcome_of
 from controller.placement.settings import PlacementSettings
 from controller.placement.state import Outcome, Replica, State
-from controller.placement.triton_client import version_reason
 from controller.placement.warm_up import WarmUp
 from triptych.client.triton_errors import NO_SHARED_MEMORY, PROCESS_LOST
 from triptych.errors import LoadFailed, TriptychError, Unavailable

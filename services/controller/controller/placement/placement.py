@@ -14,13 +14,13 @@ from dataclasses import replace
 from controller.catalog.entities import Catalog, Model
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
-from controller.placement.fleet import Fleet
 from controller.placement.planner import Refuse, plan_request
 from controller.placement.policy.popularity import VersionKey
+from controller.placement.predictors.fleet import Fleet
+from controller.placement.predictors.triton_client import TritonApi
 from controller.placement.reconciler import Reconciler
 from controller.placement.settings import PlacementSettings
 from controller.placement.state import Outcome, State
-from controller.placement.triton_client import TritonApi
 from controller.placement.version_facts import VersionFacts
 from triptych.errors import DeadlineExceeded, StageUnavailable, Unavailable
 from triptych.protocol.call import Call

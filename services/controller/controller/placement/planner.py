@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from controller.placement.policy.eviction import Candidate, Capacity, choose_victims
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.predictor import Predictor
+from controller.placement.predictors.predictor import Predictor
 from controller.placement.refusals import full, hung
 from controller.placement.state import State
 from triptych.errors import LoadFailed, Overloaded, TriptychError, Unavailable

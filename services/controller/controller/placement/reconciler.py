@@ -21,13 +21,13 @@ from typing import Any
 from controller.catalog.entities import Catalog
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
-from controller.placement.discovery import Discovery
 from controller.placement.loader import Loader
 from controller.placement.planner import REBALANCE_BELOW, REBALANCED_KEYS, Action, Due, Load, plan
 from controller.placement.policy.memory import MemoryMeter
 from controller.placement.policy.popularity import VersionKey
 from controller.placement.policy.replica_count import Concurrency, ReplicaCount
-from controller.placement.predictor import Predictor
+from controller.placement.predictors.discovery import Discovery
+from controller.placement.predictors.predictor import Predictor
 from controller.placement.repair import Repair
 from controller.placement.settings import PlacementSettings
 from controller.placement.state import Outcome, State

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from controller.placement.predictor import Predictor
+from controller.placement.predictors.predictor import Predictor
 from triptych.client.triton_errors import SHARED_MEMORY_HINT
 from triptych.errors import LoadFailed, Overloaded, TriptychError
 

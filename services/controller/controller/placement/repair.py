@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from controller.metrics import ControllerMetrics
 from controller.placement.planner import Action, Evict, Load
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.predictor import Predictor
+from controller.placement.predictors.predictor import Predictor
 from controller.placement.settings import PlacementSettings
 from controller.placement.state import Replica, State
 from controller.placement.warm_up import model_inputs

@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from controller.placement.desired_state import DesiredState
-from controller.placement.fleet import Fleet
 from controller.placement.load_history import LoadHistory
-from controller.placement.machine_memory import machine_bytes
 from controller.placement.policy.eviction import Candidate, Capacity
 from controller.placement.policy.popularity import Popularity, VersionKey
-from controller.placement.predictor import Predictor
+from controller.placement.predictors.fleet import Fleet
+from controller.placement.predictors.machine_memory import machine_bytes
+from controller.placement.predictors.predictor import Predictor
 from controller.placement.settings import PlacementSettings
 from controller.placement.version_facts import VersionFacts
 from triptych.errors import TriptychError

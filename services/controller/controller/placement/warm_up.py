@@ -18,7 +18,7 @@ from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.metrics import ControllerMetrics
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.predictor import Predictor
+from controller.placement.predictors.predictor import Predictor
 from controller.placement.refusals import MAX_REASON
 from controller.placement.settings import PlacementSettings
 from triptych.client.triton_errors import inference_error

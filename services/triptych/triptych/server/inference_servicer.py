@@ -25,8 +25,8 @@ from triptych.protocol.status import outcome_code, status_of
 from triptych.runtime.ewma import Ewma
 from triptych.runtime.settings import StageSettings
 from triptych.server.base import refusal
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_scope import RequestScope
-from triptych.telemetry.stage_metrics import StageMetrics
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 _NO_SHARED_MEMORY = "tensors travel in the message here, there is no shared memory between this server and its callers"

@@ -20,8 +20,8 @@ from prometheus_client.exposition import choose_encoder
 from triptych.runtime.addresses import WILDCARD6, join, resolve
 from triptych.runtime.settings import StageSettings
 from triptych.server.base import GrpcServer
-from triptych.telemetry.merged_registry import merged_registry
-from triptych.telemetry.stage_metrics import StageMetrics
+from triptych.telemetry.metrics.merged_registry import merged_registry
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 
 LOOP_TIMEOUT_S = 4.0  # a loop blocked for longer is not live; the probe itself waits 5 s
 HEAD_BYTES = 16 << 10

@@ -10,8 +10,8 @@ from tritonclient.grpc import service_pb2 as pb
 from triptych.errors import Overloaded, clipped
 from triptych.protocol.call import Call
 from triptych.protocol.status import outcome_code, status_of
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_record import CURRENT_REQUEST, RequestRecord
-from triptych.telemetry.stage_metrics import StageMetrics
 
 log = logging.getLogger("triptych.request")
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triptych.datatypes import Array
-from triptych.telemetry.version_metrics import SECONDS_BUCKETS
+from triptych.telemetry.metrics.version_metrics import SECONDS_BUCKETS
 from triptych_cli.rollout.analysis import (
     FINAL_ANALYSIS,
     INTERIM_ANALYSIS,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from triptych.telemetry.version_metrics import VersionMetrics
+from triptych.telemetry.metrics.version_metrics import VersionMetrics
 from triptych_cli.rollout.metrics.counts import Counts, Reading, Window
 from triptych_cli.rollout.metrics.sources import EndpointSource, MetricSourceError, PrometheusSource
 

@@ -17,7 +17,7 @@ from controller.metrics import ControllerMetrics
 from controller.placement.placement import Placement
 from controller.placement.planner import Evict
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.predictor import Predictor
+from controller.placement.predictors.predictor import Predictor
 from controller.placement.settings import PlacementSettings
 from tests.fakes.triton import FakeTriton
 from triptych.protocol.call import Call

@@ -10,7 +10,7 @@ import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.entities import Catalog
-from controller.placement.triton_client import Index
+from controller.placement.predictors.triton_client import Index
 from tests.fakes.triton import HERE, FakeTriton
 from tests.model_folders import declare, publish
 from tests.unit.controller.placement.harness import PlacementHarness, models_of, read, turn

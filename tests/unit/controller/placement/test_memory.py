@@ -16,8 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from controller.placement.policy.eviction import Capacity
 from controller.placement.policy.memory import SETTLE_S, MemoryMeter, MemorySizes, Size
+from controller.placement.predictors.triton_client import GpuMemory, TritonClient, _gpu_memory
 from controller.placement.settings import PlacementSettings
-from controller.placement.triton_client import GpuMemory, TritonClient, _gpu_memory
 from tests.fakes.triton import FakeTriton
 from tests.unit.controller.placement.harness import PlacementHarness, read
 
@@ -215,7 +215,7 @@ def test_lines_of_thousands_of_models_in_a_page_are_not_parsed(monkeypatch: pyte
         parsed.append(text)
         return iter(text_string_to_metric_families(text))
 
-    monkeypatch.setattr("controller.placement.triton_client.text_string_to_metric_families", parse)
+    monkeypatch.setattr("controller.placement.predictors.triton_client.text_string_to_metric_families", parse)
     models = "".join(f'nv_inference_count{{model="m{number}",version="1"}} 12\n' for number in range(2000))
     with server((models + METRICS + models).encode()) as port:
         assert _gpu_memory(url(port)) == TWO_GPUS

@@ -12,7 +12,7 @@ from controller.catalog.entities import Catalog
 from controller.placement import planner
 from controller.placement.planner import Due, Evict, Load, Refuse, plan, plan_request
 from controller.placement.policy.eviction import Candidate
-from controller.placement.predictor import Predictor
+from controller.placement.predictors.predictor import Predictor
 from controller.traffic import publisher
 from tests.fakes.triton import FakeTriton
 from tests.model_folders import declare, publish

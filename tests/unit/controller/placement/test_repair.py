@@ -9,7 +9,7 @@ import pytest
 
 from controller.catalog.entities import Catalog
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.triton_client import Count
+from controller.placement.predictors.triton_client import Count
 from tests.fakes.triton import HERE, FakeTriton
 from tests.unit.controller.placement.harness import PlacementHarness, models_of, turn
 from triptych.datatypes import Array

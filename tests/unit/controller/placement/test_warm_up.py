@@ -11,7 +11,7 @@ import pytest
 
 from controller.catalog.entities import Catalog
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.triton_client import Count
+from controller.placement.predictors.triton_client import Count
 from tests.fakes.triton import HERE, Answer, FakeTriton
 from tests.unit.controller.placement.harness import PlacementHarness, read, turn
 from triptych.datatypes import Array

@@ -12,13 +12,13 @@ from typing import Protocol
 
 from tritonclient.grpc import model_config_pb2 as mc
 
-from controller.placement.machine_memory import is_here
 from controller.placement.policy.eviction import Capacity
 from controller.placement.policy.headroom import Headroom
 from controller.placement.policy.memory import Size
 from controller.placement.policy.popularity import VersionKey
 from controller.placement.policy.replica_count import Concurrency
-from controller.placement.triton_client import Count, GpuMemory, Index, TritonApi
+from controller.placement.predictors.machine_memory import is_here
+from controller.placement.predictors.triton_client import Count, GpuMemory, Index, TritonApi
 from triptych.datatypes import Array
 from triptych.errors import Internal, StageUnavailable, TriptychError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controller.placement.discovery import Discovery
+from controller.placement.predictors.discovery import Discovery
 
 
 class Dns:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from triptych.telemetry.series import Counter, Histogram
+from triptych.telemetry.metrics.series import Counter, Histogram
 
 BUCKETS = (0.001, 0.5, 1, 2, 10)
 

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from controller.placement.predictor import Predictor
-from controller.placement.triton_client import MAX_BATCHED, Count, Index
+from controller.placement.predictors.predictor import Predictor
+from controller.placement.predictors.triton_client import MAX_BATCHED, Count, Index
 from tests.fakes.triton import FakeTriton
 from tests.unit.controller.placement.harness import turn
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.placement.triton_client import _one_line, only, version_reason
+from controller.placement.predictors.triton_client import _one_line, only, version_reason
 from triptych.contract.verification.triton_config import parse_config
 
 # Triton 2.51, Python backend: one version with a corrupt file, one with none; shortened, white space folded.

@@ -10,11 +10,11 @@ from tritonclient.grpc import service_pb2 as pb
 
 from triptych.errors import InvalidInput, Overloaded, TriptychError
 from triptych.protocol.call import Call
-from triptych.telemetry import stage_metrics
-from triptych.telemetry.merged_registry import merged_registry
+from triptych.telemetry.metrics import stage_metrics
+from triptych.telemetry.metrics.merged_registry import merged_registry
+from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_record import current_request
 from triptych.telemetry.request_scope import RequestScope
-from triptych.telemetry.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 

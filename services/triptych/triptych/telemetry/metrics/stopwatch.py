@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from triptych.telemetry.series import HistogramSeries
+from triptych.telemetry.metrics.series import HistogramSeries
 
 
 class Stopwatch:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.predictor import Predictor
-from controller.placement.triton_client import TritonApi
+from controller.placement.predictors.predictor import Predictor
+from controller.placement.predictors.triton_client import TritonApi
 
 
 class Fleet:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from controller.catalog.entities import Catalog
-from controller.placement.machine_memory import is_here, machine_bytes
+from controller.placement.predictors.machine_memory import is_here, machine_bytes
 from tests.fakes.triton import FakeTriton
 from tests.unit.controller.placement.harness import PlacementHarness
 from triptych.runtime.settings import MIB

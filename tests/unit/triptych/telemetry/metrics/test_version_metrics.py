@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from triptych.telemetry.version_metrics import MAX_MODELS, VersionMetrics
+from triptych.telemetry.metrics.version_metrics import MAX_MODELS, VersionMetrics
 
 
 class Page:

@@ -13,12 +13,12 @@ from operator import itemgetter
 from prometheus_client import CollectorRegistry, Gauge
 from tritonclient.grpc import service_pb2 as pb
 
-from triptych.telemetry.model_statistics import ModelSums
+from triptych.telemetry.metrics.model_statistics import ModelSums
+from triptych.telemetry.metrics.series import Counter, CounterSeries, Histogram, HistogramSeries
+from triptych.telemetry.metrics.stopwatch import Stopwatch
+from triptych.telemetry.metrics.version_metrics import VersionMetrics
 from triptych.telemetry.request_record import RequestRecord
-from triptych.telemetry.series import Counter, CounterSeries, Histogram, HistogramSeries
 from triptych.telemetry.spans import Tracing
-from triptych.telemetry.stopwatch import Stopwatch
-from triptych.telemetry.version_metrics import VersionMetrics
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 ROW_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.catalog.entities import Catalog
-from controller.placement.fleet import Fleet, rendezvous
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.triton_client import Index
+from controller.placement.predictors.fleet import Fleet, rendezvous
+from controller.placement.predictors.triton_client import Index
 from tests.fakes.triton import FakeTriton
 from tests.unit.controller.placement.harness import PlacementHarness, turn
 from triptych.errors import StageUnavailable, TriptychError
