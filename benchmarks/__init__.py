@@ -1,1 +1,1 @@
-"""Benchmarks: measurements of the chain against alternatives, each reproducible by one command."""
+"""Benchmarks: measurements of Triptych against alternatives, each reproducible by one command."""

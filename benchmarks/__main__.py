@@ -6,20 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import (
-    control_plane,
-    cost,
-    instructions,
-    placement,
-    placement_scale,
-    plan_check,
-    policy,
-    stage_cpu,
-    start,
-)
+from benchmarks import cost, plan_check, start
+from benchmarks.placement import control_plane, policy
+from benchmarks.placement import real_triton as placement
+from benchmarks.placement import scale as placement_scale
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
 from benchmarks.serving import quick
+from benchmarks.stages import cpu as stage_cpu
+from benchmarks.stages import instructions
 from local.errors import LocalError
 
 COMMANDS = {

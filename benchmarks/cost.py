@@ -1,7 +1,7 @@
-"""Memory and pods for N countries: one service per country against this chain. Process sizes are measured first.
+"""Memory and pods for N countries: one service per country against Triptych. Process sizes are measured first.
 
 A service per country is measured in two forms: a minimal Python server (onnxruntime and gRPC), and a Triton with one
-model. Every process of this chain is measured, and so is the growth of Triton with each loaded model. The number of
+model. Every process of Triptych is measured, and so is the growth of Triton with each loaded model. The number of
 loaded models follows from the traffic: models requested within the idle time-to-live.
 """
 
@@ -25,15 +25,15 @@ from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks import load, processes
 from benchmarks.model_folders import FAMILY, SOURCE, publish
+from benchmarks.placement.traces import shares
 from benchmarks.report import Report
-from benchmarks.traces import shares
 from examples.models.progress import TaskProgress
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
 from local.stack import LocalStack
 
-HELP = "memory and pods for N countries: one service for each, against this chain; measured, then drawn"
+HELP = "memory and pods for N countries: one service for each, against Triptych; measured, then drawn"
 TITLE = "What N countries cost"
 
 COUNTRIES = (1, 2, 5, 10, 20, 50, 100, 200, 352, 500, 1000)
@@ -116,8 +116,8 @@ def service_each(mib: float, replicas: int) -> Callable[[int], Footprint]:
     return lambda countries: Footprint(countries * replicas * mib, countries * replicas, countries)
 
 
-def this_chain(sizes: ProcessSizes, given: argparse.Namespace, rate: float) -> Callable[[int], Footprint]:
-    """Memory and pods of this chain: stages, one controller, and enough Tritons for the loaded models."""
+def triptych(sizes: ProcessSizes, given: argparse.Namespace, rate: float) -> Callable[[int], Footprint]:
+    """Memory and pods of Triptych: stages, one controller, and enough Tritons for the loaded models."""
 
     def footprint(countries: int) -> Footprint:
         loaded = math.ceil(loaded_at_once(countries, rate, given.exponent, given.idle_s))
@@ -133,7 +133,7 @@ def _ways(sizes: ProcessSizes, given: argparse.Namespace) -> dict[str, Callable[
     return {
         "a Triton each": service_each(sizes.triton_of_one, given.replicas),
         "a Python server each": service_each(sizes.country_server, given.replicas),
-        **{f"Triptych, {rate:g}/s": this_chain(sizes, given, rate) for rate in sorted(given.rates, reverse=True)},
+        **{f"Triptych, {rate:g}/s": triptych(sizes, given, rate) for rate in sorted(given.rates, reverse=True)},
     }
 
 
@@ -143,22 +143,22 @@ def _measure(samples: int) -> ProcessSizes:
         root = Path(folder)
         publish(root / "models", samples)
         (root / "documents").mkdir()
-        progress.begin("cost: the chain")
-        chain = LocalStack(
+        progress.begin("cost: Triptych")
+        stack = LocalStack(
             free_endpoints(),
             root / "run",
             ensure("predictor"),
             model_repository=root / "models",
             served_models=root / "documents",
         )
-        with chain:
-            idle = processes.own_mib(chain.pids()["predictor"])
+        with stack:
+            idle = processes.own_mib(stack.pids()["predictor"])
             progress.begin(f"cost: {samples} models")
             for _ in range(SAMPLES):
-                answers = asyncio.run(load.send_all(chain.address("preprocess"), range(samples), 2))
+                answers = asyncio.run(load.send_all(stack.address("preprocess"), range(samples), 2))
                 if errors := [answer.error for answer in answers if answer.error]:
                     raise LocalError(errors[0])
-            of = {name: processes.own_mib(pid) for name, pid in chain.pids().items()}
+            of = {name: processes.own_mib(pid) for name, pid in stack.pids().items()}
         progress.begin("cost: a server for one country")
         country = _country_server(next(iter(sorted(SOURCE.glob(f"{FAMILY}_*")))) / "1/model.onnx")
         progress.end()

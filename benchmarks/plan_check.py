@@ -1,4 +1,4 @@
-"""The rule of `triptych plan` against the chain on this machine: one replica of each stage, at two rates."""
+"""The rule of `triptych plan` against Triptych on this machine: one replica of each stage, at two rates."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.report import Report
-from benchmarks.serving import load, measure
 from benchmarks.serving import workloads as serving
-from benchmarks.serving.measure import Run
+from benchmarks.serving.measurement import load, measure
+from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.systems.triptych import Triptych
 from local.errors import LocalError
 from local.programs.perf import PerfAnalyzer, ensure_perf_analyzer
@@ -18,7 +18,7 @@ from triptych_cli.plan import costs
 from triptych_cli.plan.costs import STAGES, WORKLOADS, Costs, CostsError
 from triptych_cli.plan.replicas import p99_s
 
-HELP = "planned and measured cores and p99 of the chain, at half and all of a rate"
+HELP = "planned and measured cores and p99 of Triptych, at half and all of a rate"
 TITLE = "Plan against a run"
 SHARES = (0.5, 1.0)
 
@@ -65,9 +65,9 @@ def _row(
     seen = measure.observe(
         prepared.system, asked, f"{rate:g}/s", 0, lambda: load.poisson(program, prepared.target, rate, count)
     )
-    chain = known.separate
-    planned_ms = 1000 * p99_s(chain.stages, dict.fromkeys(STAGES, 1), rate, chain.rpc_overhead_s)
-    cores = [f"{rate * chain.stages[stage].at(rate):.2f}, {seen.rate * _cpu_s(seen, stage):.2f}" for stage in STAGES]
+    separate = known.separate
+    planned_ms = 1000 * p99_s(separate.stages, dict.fromkeys(STAGES, 1), rate, separate.rpc_overhead_s)
+    cores = [f"{rate * separate.stages[stage].at(rate):.2f}, {seen.rate * _cpu_s(seen, stage):.2f}" for stage in STAGES]
     return [f"{seen.rate:,.0f}", *cores, f"{planned_ms:.1f} ms, {seen.p99_ms:.1f} ms", f"{100 * seen.others:.0f} %"]
 
 

@@ -1,7 +1,7 @@
-"""Start time of each part of the chain, to ready and to the first answer of the chain, and its memory at rest.
+"""Start time of each part of Triptych, to ready and to the first answer of Triptych, and its memory at rest.
 
 Each part is stopped and started several times while the others run. *Ready* is reported by its health check. The first
-answer is that to a request through the whole chain; for Triton it includes a load. *Imports* is the import time of the
+answer is that to a request through the whole stack; for Triton it includes a load. *Imports* is the import time of the
 modules alone, by `-X importtime`.
 """
 
@@ -26,7 +26,7 @@ from local.environments import ensure
 from local.errors import LocalError
 from local.stack import LocalStack
 
-HELP = "each part of the chain: from its start to ready and to the first answer; CPU, memory"
+HELP = "each part of Triptych: from its start to ready and to the first answer; CPU, memory"
 TITLE = "How fast the parts start"
 
 ANSWER_TIMEOUT_S, POLL_S = 30.0, 0.05
@@ -53,11 +53,11 @@ def main(given: argparse.Namespace, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="triptych-start-") as folder:
         publish(Path(folder) / "models", 1)
         (Path(folder) / "documents").mkdir()
-        progress.begin("start: the chain")
-        with _chain(Path(folder)) as chain:
+        progress.begin("start: Triptych")
+        with _stack(Path(folder)) as stack:
             for part in COMPONENTS:
                 progress.begin(f"start: {part}")
-                starts[part] = [_start(chain, part) for _ in range(given.repeats)]
+                starts[part] = [_start(stack, part) for _ in range(given.repeats)]
     progress.end()
     rows = []
     for name, each in starts.items():
@@ -75,7 +75,7 @@ def main(given: argparse.Namespace, report: Report) -> None:
     report.figures("starts", {name: [asdict(one) for one in each] for name, each in starts.items()})
 
 
-def _chain(root: Path) -> LocalStack:
+def _stack(root: Path) -> LocalStack:
     return LocalStack(
         free_endpoints(),
         root / "run",
@@ -85,23 +85,23 @@ def _chain(root: Path) -> LocalStack:
     )
 
 
-def _start(chain: LocalStack, part: str) -> Start:
-    _answered(chain)
-    chain.stop_component(part)
+def _start(stack: LocalStack, part: str) -> Start:
+    _answered(stack)
+    stack.stop_component(part)
     started_s = time.monotonic()
-    ready_s = chain.start_component(part)
-    cpu_s = processes.cpu_s(chain.pids()[part])
-    _answered(chain)
+    ready_s = stack.start_component(part)
+    cpu_s = processes.cpu_s(stack.pids()[part])
+    _answered(stack)
     answer_s = time.monotonic() - started_s
     time.sleep(1.0)
-    return Start(ready_s, answer_s, cpu_s, processes.own_mib(chain.pids()[part]))
+    return Start(ready_s, answer_s, cpu_s, processes.own_mib(stack.pids()[part]))
 
 
-def _answered(chain: LocalStack) -> None:
+def _answered(stack: LocalStack) -> None:
     """Wait until a request is answered; the other parts reconnect to a restarted part after a backoff."""
     until_s = time.monotonic() + ANSWER_TIMEOUT_S
     while True:
-        (answer,) = asyncio.run(load.send_all(chain.address("preprocess"), [0], 1))
+        (answer,) = asyncio.run(load.send_all(stack.address("preprocess"), [0], 1))
         if not answer.error:
             return
         if time.monotonic() > until_s:

@@ -48,7 +48,7 @@ class GpuRun:
                     self._point(system, target, picture, 1)
 
     def separate(self, report: Report) -> None:
-        """Measure the memory of loads, then the chain with a growing number of preprocess processes."""
+        """Measure the memory of loads, then Triptych with a growing number of preprocess processes."""
         repository, depth = self.folder / "separate", self.given.depth
         networks = {QUARTER: self._network(depth // 4), HALF: self._network(depth // 2), SEPARATE: self._network()}
         models.publish_separate(repository, networks, self.given.instances)

@@ -1,4 +1,4 @@
-"""Systems under test: one Triton with all three steps, or the chain with a number of preprocess processes."""
+"""Systems under test: one Triton with all three steps, or Triptych with a number of preprocess processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from benchmarks.processes import free_port
-from benchmarks.serving import cpu
+from benchmarks.serving.measurement import cpu
 from local.environments import ROOT
 from local.health import stage_is_ready, triton_is_ready
 from local.server_process import ServerProcess
@@ -103,7 +103,7 @@ class GpuSystem:
 
 
 class Separate(GpuSystem):
-    """The chain. `grow` adds preprocess processes; models are loaded on request."""
+    """Triptych. `grow` adds preprocess processes; models are loaded on request."""
 
     def open(self, models: Path) -> None:
         """Start all parts except preprocess."""

@@ -1,1 +1,1 @@
-"""Benchmark of the chain against its peers: the same requests on the same machine in the same run."""
+"""Benchmark of Triptych against its peers: the same requests on the same machine in the same run."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.report import Report
-from benchmarks.serving.measure import Run
+from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.progress_line import ProgressLine
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.ensemble import Ensemble

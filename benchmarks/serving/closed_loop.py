@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.serving import lower_bound, measure, tables
 from benchmarks.serving.bench import REFERENCE, Bench, make
-from benchmarks.serving.goals import Goal
-from benchmarks.serving.measure import Run
+from benchmarks.serving.figures import tables
+from benchmarks.serving.figures.goals import Goal
+from benchmarks.serving.measurement import lower_bound, measure
+from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.workloads import Workload

@@ -1,4 +1,4 @@
-"""The chain against its peers in one run: throughput, latency, and CPU per request of every process.
+"""Triptych against its peers in one run: throughput, latency, and CPU per request of every process.
 
 All systems are started, their answers are checked, and then they take turns. Ratios are computed within a round, so
 that other load on the machine affects all systems alike. CPU per request is affected least.
@@ -12,15 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report import Report
-from benchmarks.serving import closed_loop, goals, many_models, open_loop, overview, slow_model
+from benchmarks.serving import closed_loop, many_models, open_loop, slow_model
 from benchmarks.serving.bench import SYSTEMS, Bench, chosen, make
-from benchmarks.serving.goals import Goal
+from benchmarks.serving.figures import goals, overview
+from benchmarks.serving.figures.goals import Goal
 from benchmarks.serving.progress_line import ProgressLine
 from benchmarks.serving.workloads import WORKLOADS
 from local.errors import LocalError
 from local.programs.perf import ensure_perf_analyzer
 
-HELP = "the chain against KServe's transformer, Triton's ensemble and others, on the same requests"
+HELP = "Triptych against KServe's transformer, Triton's ensemble and others, on the same requests"
 TITLE = "Serving, against peers"
 
 SPECIAL: Mapping[str, Callable[[Bench], list[Goal]]] = {

@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import model_folders
-from benchmarks.serving import cpu, ghz, measure, tables
-from benchmarks.serving.answers import Case, check_cases
+from benchmarks.placement.traces import shares
 from benchmarks.serving.bench import REFERENCE, Bench, make
-from benchmarks.serving.ghz import GhzResult
-from benchmarks.serving.goals import Goal
-from benchmarks.serving.measure import Run
+from benchmarks.serving.figures import tables
+from benchmarks.serving.figures.goals import Goal
+from benchmarks.serving.measurement import cpu, ghz, measure
+from benchmarks.serving.measurement.answers import Case, check_cases
+from benchmarks.serving.measurement.ghz import GhzResult
+from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.triptych import Triptych
 from benchmarks.serving.workloads import WORKLOADS, Arrays, Workload
-from benchmarks.traces import shares
 
 EXPONENT = 1.1
 MESSAGES = 4000  # drawn once, sent repeatedly

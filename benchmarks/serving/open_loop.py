@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from benchmarks.serving import cpu, ghz, load, measure, tables
 from benchmarks.serving.bench import REFERENCE, Bench, make
-from benchmarks.serving.ghz import GhzResult
-from benchmarks.serving.goals import Goal, at_least, at_most
-from benchmarks.serving.measure import Prepared, Run
-from benchmarks.serving.statistics import Spread, groups
+from benchmarks.serving.figures import tables
+from benchmarks.serving.figures.goals import Goal, at_least, at_most
+from benchmarks.serving.figures.statistics import Spread, groups
+from benchmarks.serving.measurement import cpu, ghz, load, measure
+from benchmarks.serving.measurement.ghz import GhzResult
+from benchmarks.serving.measurement.measure import Prepared, Run
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.workloads import WORKLOADS, Workload

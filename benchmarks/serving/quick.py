@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import RESULTS, Report, command, machine, versions
-from benchmarks.serving import lower_bound, measure
 from benchmarks.serving.bench import Bench
-from benchmarks.serving.measure import Run
+from benchmarks.serving.figures.statistics import Spread
+from benchmarks.serving.measurement import lower_bound, measure
+from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.progress_line import ProgressLine
-from benchmarks.serving.statistics import Spread
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.systems.triptych import Triptych
 from benchmarks.serving.workloads import WORKLOADS, Workload

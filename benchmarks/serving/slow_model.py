@@ -17,13 +17,14 @@ from typing import Any
 import grpc
 from tritonclient.grpc import service_pb2 as pb
 
-from benchmarks.serving import load, measure, tables
-from benchmarks.serving.answers import SERVICE
 from benchmarks.serving.bench import REFERENCE, Bench, make
-from benchmarks.serving.goals import Goal, at_least
-from benchmarks.serving.load import LoadResult
-from benchmarks.serving.measure import Prepared, Run
-from benchmarks.serving.statistics import Spread, groups
+from benchmarks.serving.figures import tables
+from benchmarks.serving.figures.goals import Goal, at_least
+from benchmarks.serving.figures.statistics import Spread, groups
+from benchmarks.serving.measurement import load, measure
+from benchmarks.serving.measurement.answers import SERVICE
+from benchmarks.serving.measurement.load import LoadResult
+from benchmarks.serving.measurement.measure import Prepared, Run
 from benchmarks.serving.workloads import MODELS, SALES, Workload
 from local.environments import ROOT
 

@@ -25,17 +25,17 @@ class Triptych(System):
 
     def __init__(self, models: Path = MODELS, variables: Mapping[str, str] | None = None) -> None:
         self._models, self._variables = models, {**self.settings, **(variables or {})}
-        self._chain: LocalStack | None = None
+        self._stack: LocalStack | None = None
 
     @property
-    def chain(self) -> LocalStack:
-        assert self._chain is not None
-        return self._chain
+    def stack(self) -> LocalStack:
+        assert self._stack is not None
+        return self._stack
 
     def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
         documents = folder / "documents"
         documents.mkdir()
-        self._chain = LocalStack(
+        self._stack = LocalStack(
             free_endpoints(),
             folder,
             ensure("predictor"),
@@ -43,22 +43,22 @@ class Triptych(System):
             served_models=documents,
             variables=self._variables,
         )
-        self._chain.start()
+        self._stack.start()
 
     def stop(self) -> None:
-        if self._chain is not None:
-            self._chain.stop()
+        if self._stack is not None:
+            self._stack.stop()
 
     def pids(self) -> Mapping[str, int]:
-        return self.chain.pids()
+        return self.stack.pids()
 
     @property
     def address(self) -> str:
-        return self.chain.address("preprocess")
+        return self.stack.address("preprocess")
 
     @property
     def predictor_address(self) -> str:
-        return self.chain.address("predictor")
+        return self.stack.address("predictor")
 
 
 class TriptychGrouped(Triptych):
@@ -72,4 +72,4 @@ class TriptychGrouped(Triptych):
         super().start(folder, workloads)
         if "postprocess" in self.pids():  # else another system would be measured under this name
             self.stop()
-            raise LocalError(f"{self.name}: want a chain without a process postprocess, got {sorted(self.pids())}")
+            raise LocalError(f"{self.name}: want a stack without a process postprocess, got {sorted(self.pids())}")

@@ -7,8 +7,8 @@ import argparse
 import numpy as np
 import pytest
 
-from benchmarks.cost import ProcessSizes, loaded_at_once, service_each, this_chain
-from benchmarks.traces import shares
+from benchmarks.cost import ProcessSizes, loaded_at_once, service_each, triptych
+from benchmarks.placement.traces import shares
 
 SIZES = ProcessSizes(
     country_server=50, triton_idle=10, triton_per_model=30, preprocess=40, postprocess=40, controller=60
@@ -35,11 +35,11 @@ def test_a_service_for_each_country_grows_with_the_countries() -> None:
 
 
 def test_the_chain_pays_for_its_stages_and_for_what_is_loaded() -> None:
-    footprint = this_chain(SIZES, GIVEN, rate=1e6)(100)
+    footprint = triptych(SIZES, GIVEN, rate=1e6)(100)
     assert footprint.loaded == 100
     assert footprint.pods == 2 + 2 + 1 + 2
     assert footprint.mib == 2 * 80 + 60 + 2 * 10 + 100 * 30
 
 
 def test_a_triton_pod_is_added_when_the_slots_are_taken() -> None:
-    assert this_chain(SIZES, GIVEN, rate=1e9)(101).pods - this_chain(SIZES, GIVEN, rate=1e9)(100).pods == 1
+    assert triptych(SIZES, GIVEN, rate=1e9)(101).pods - triptych(SIZES, GIVEN, rate=1e9)(100).pods == 1

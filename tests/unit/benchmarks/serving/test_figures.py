@@ -11,13 +11,14 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.report import Report
-from benchmarks.serving import cpu, ghz, load, lower_bound, overview
 from benchmarks.serving.bench import make, variables_of
-from benchmarks.serving.goals import of_runs
-from benchmarks.serving.measure import Run
+from benchmarks.serving.figures import overview
+from benchmarks.serving.figures.goals import of_runs
+from benchmarks.serving.figures.statistics import Spread, cpu_medians, medians, ratios
+from benchmarks.serving.measurement import cpu, ghz, load, lower_bound
+from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.open_loop import burst_intervals_us
 from benchmarks.serving.slow_model import totals
-from benchmarks.serving.statistics import Spread, cpu_medians, medians, ratios
 from benchmarks.serving.systems.triptych import Triptych
 from benchmarks.serving.workloads import MODELS
 from local.errors import LocalError

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.serving import quick
-from benchmarks.serving.measure import Run
+from benchmarks.serving.figures.statistics import Spread
+from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.quick import Cost, Costs
-from benchmarks.serving.statistics import Spread
 from local.errors import LocalError
 
 RUN = Run("triptych", "W1", "64 callers", 0, 1000, 400.0, 10.0, 20.0, 40.0, 0, 2.5, {}, 0.1, 0.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.serving.ghz import message
+from benchmarks.serving.measurement.ghz import message
 from benchmarks.serving.programs import work
 from benchmarks.serving.workloads import MODELS, WORKLOADS, Workload, differences, write_data
 from triptych.contract import Plan, load_contract

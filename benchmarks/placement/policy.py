@@ -10,10 +10,10 @@ from itertools import product
 from statistics import fmean, stdev
 from typing import Any, TypeVar
 
-from benchmarks import traces
-from benchmarks.caches import Belady, Cache, Lru, Ours, hit_rate
+from benchmarks.placement import traces
+from benchmarks.placement.caches import Belady, Cache, Lru, Ours, hit_rate
+from benchmarks.placement.traces import Trace, Traffic
 from benchmarks.report import Report
-from benchmarks.traces import Trace, Traffic
 from controller.placement.settings import PlacementSettings
 from examples.models.progress import TaskProgress
 

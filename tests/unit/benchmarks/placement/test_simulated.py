@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from tritonclient.grpc import model_config_pb2 as mc
 
-from benchmarks.simulated import SimulatedTriton, listing, serve
+from benchmarks.placement.simulated import SimulatedTriton, listing, serve
 from controller.placement.predictors.triton_client import Index, TritonClient
 from triptych.errors import LoadFailed
 

@@ -10,8 +10,8 @@ from typing import Any
 from grpc import aio
 from tritonclient.grpc import service_pb2 as pb
 
-from benchmarks.controller_log import PlacementEvent
 from benchmarks.model_folders import name_of
+from benchmarks.placement.controller_log import PlacementEvent
 
 PREFIX = "/inference.GRPCInferenceService/"
 LOAD_S = 60.0

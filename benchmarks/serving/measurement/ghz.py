@@ -23,7 +23,7 @@ import numpy as np
 from google.protobuf import descriptor_pb2
 from tritonclient.grpc import model_config_pb2, service_pb2
 
-from benchmarks.serving.answers import SERVICE
+from benchmarks.serving.measurement.answers import SERVICE
 from benchmarks.serving.workloads import Arrays, tensor_specs
 from local.environments import cache_folder, locked
 from local.errors import LocalError

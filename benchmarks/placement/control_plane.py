@@ -215,7 +215,7 @@ async def _cores(pid: int, seconds: float) -> float:
 def _simulated(models: Path, given: argparse.Namespace) -> Iterator[list[str]]:
     words = ["--models", str(models), "--count", str(given.predictors), "--load-s", str(given.load_s)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.simulated", *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "benchmarks.placement.simulated", *words], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from benchmarks.controller_log import Loads, PlacementEvent, read, waited_for_unload
-from benchmarks.replay import stand_ins
+from benchmarks.placement.controller_log import Loads, PlacementEvent, read, waited_for_unload
+from benchmarks.placement.replay import stand_ins
 
 
 def line(message: str, model: str, at: str, seconds: float, **more: str) -> str:

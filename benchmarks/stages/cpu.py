@@ -16,8 +16,8 @@ from statistics import median
 import numpy as np
 import uvloop
 
-from benchmarks import stages
 from benchmarks.report import Report
+from benchmarks.stages import stubs
 from examples.models.progress import TaskProgress
 
 HELP = "each stage's own code for a request, without sockets: by callers, hot and cold"
@@ -37,18 +37,18 @@ def main(given: argparse.Namespace, report: Report) -> None:
 
 
 async def measure(given: argparse.Namespace, report: Report) -> None:
-    contract = stages.contract()
-    for stage, build in stages.STAGES.items():
-        await _measure_stage(given, report, stage, await build(contract), stages.request_bytes(stage, contract))
+    contract = stubs.contract()
+    for stage, build in stubs.STAGES.items():
+        await _measure_stage(given, report, stage, await build(contract), stubs.request_bytes(stage, contract))
 
 
 async def _measure_stage(
-    given: argparse.Namespace, report: Report, stage: str, answer: stages.Answer, data: bytes
+    given: argparse.Namespace, report: Report, stage: str, answer: stubs.Answer, data: bytes
 ) -> None:
     runs: dict[int, list[float]] = {callers: [] for callers in CALLERS}
     progress = TaskProgress()
     for number in range(given.rounds):
-        progress.begin(f"own: {stage}, round {number + 1} of {given.rounds}")
+        progress.begin(f"stage-cpu: {stage}, round {number + 1} of {given.rounds}")
         for callers in CALLERS:
             runs[callers].append(await cpu_us(answer, data, callers, given.requests))
     progress.end()
@@ -64,7 +64,7 @@ async def _measure_stage(
     report.table(f"{stage}, one caller, time of a request", ["before it", "least", "p25, us", "p50, us"], alone)
 
 
-async def cpu_us(answer: stages.Answer, data: bytes, callers: int, requests: int) -> float:
+async def cpu_us(answer: stubs.Answer, data: bytes, callers: int, requests: int) -> float:
     async def caller() -> None:
         for _ in range(requests // callers):
             await asyncio.create_task(answer(data))  # a task for each, as behind a server
@@ -75,7 +75,7 @@ async def cpu_us(answer: stages.Answer, data: bytes, callers: int, requests: int
 
 
 async def alone_us(
-    answer: stages.Answer, data: bytes, pause: Callable[[], object], requests: int
+    answer: stubs.Answer, data: bytes, pause: Callable[[], object], requests: int
 ) -> tuple[float, float, float]:
     """Minimum, lower quartile and median of the latency in microseconds; other load on the machine only adds to it."""
     took = []

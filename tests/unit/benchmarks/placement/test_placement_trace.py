@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from benchmarks.placement import _trace
+from benchmarks.placement.real_triton import _trace
 
 GIVEN = argparse.Namespace(seed=1, models=100, rate=20.0, seconds=300.0, phase_s=60.0, exponent=1.1)
 

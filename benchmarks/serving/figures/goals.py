@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from benchmarks.report import Report
 from benchmarks.serving.bench import REFERENCE
-from benchmarks.serving.lower_bound import BOUND
-from benchmarks.serving.measure import Run
-from benchmarks.serving.statistics import Spread, ratios
+from benchmarks.serving.figures.statistics import Spread, ratios
+from benchmarks.serving.measurement.lower_bound import BOUND
+from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.systems.ensemble import Ensemble
 from benchmarks.serving.systems.kserve_transformer import KServeTransformer
 from benchmarks.serving.systems.triptych import TriptychGrouped

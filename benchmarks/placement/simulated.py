@@ -1,6 +1,6 @@
 """Simulated Tritons with the real protocol and no models, for measurements of the controller.
 
-    python -m benchmarks.simulated --models FOLDER --count 20 --load-s 0.05 --unload-s 1
+    python -m benchmarks.placement.simulated --models FOLDER --count 20 --load-s 0.05 --unload-s 1
 
 prints one address a line. A load takes `load-s`; an unload answers at once and stays in the index as UNLOADING for
 `unload-s`, as Triton's does. The whole index lists every folder, as Triton's does.
@@ -151,7 +151,7 @@ async def _run(models: Path, count: int, load_s: float, unload_s: float) -> None
 
 def main() -> None:
     """Serve until the process is killed."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.simulated", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.placement.simulated", description=__doc__)
     parser.add_argument("--models", type=Path, required=True, help="folder of the models")
     parser.add_argument("--count", type=int, default=20, help="Tritons, each on a port of its own")
     parser.add_argument("--load-s", type=float, default=0.05)

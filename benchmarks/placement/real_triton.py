@@ -1,7 +1,7 @@
 """1,000 models on a real Triton with 50 slots: the cost of a request to a loaded model, and to another.
 
-Phases alternate. In the first kind the trace goes through the whole chain. In the second its hits, at the same moments,
-go through a chain whose Triton has all their models loaded and whose controller is stopped. In the third it is the
+Phases alternate. In the first kind the trace goes through the whole stack. In the second its hits, at the same moments,
+go through a stack whose Triton has all their models loaded and whose controller is stopped. In the third it is the
 same, and that Triton loads and unloads the cold models of the first at the same moments, by plain calls: what loading
 costs the neighbours on this machine with no controller anywhere.
 """
@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import controller_log, load
-from benchmarks.controller_log import Loads, PlacementEvent
+from benchmarks import load
 from benchmarks.load import Answer, ScheduledRequest
 from benchmarks.model_folders import name_of, publish
-from benchmarks.replay import replay_events
+from benchmarks.placement import controller_log
+from benchmarks.placement.controller_log import Loads, PlacementEvent
+from benchmarks.placement.replay import replay_events
+from benchmarks.placement.traces import Array, shares
 from benchmarks.report import Report
-from benchmarks.traces import Array, shares
 from examples.models.progress import TaskProgress
 from local.endpoints import free_endpoints
 from local.environments import ensure
@@ -36,7 +37,7 @@ HELP = "1,000 models in 50 slots of a real Triton, against a Triton that has eve
 TITLE = "Placement on a real Triton"
 
 TRIPTYCH, LOADED, LOADING = "triptych", "all loaded", "all loaded, same loads by hand"
-AT_ONCE = 2  # loads while chains are prepared
+AT_ONCE = 2  # loads while stacks are prepared
 LOG_S = 0.3  # until the last decision of a phase is in the log
 
 
@@ -56,27 +57,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--exponent", type=float, default=1.1, help="of Zipf's law")
     parser.add_argument("--rate", type=float, default=5.0, help="requests per second")
     parser.add_argument("--seconds", type=float, default=300.0, help="of the trace; all takes about four times as long")
-    parser.add_argument("--phase-s", type=float, default=60.0, help="before the other chain has its turn")
+    parser.add_argument("--phase-s", type=float, default=60.0, help="before the other stack has its turn")
     parser.add_argument("--seed", type=int, default=1)
 
 
 def main(given: argparse.Namespace, report: Report) -> None:
-    """Prepare both chains, measure them in turns, and report."""
+    """Prepare both stacks, measure them in turns, and report."""
     progress = TaskProgress()
-    with tempfile.TemporaryDirectory(prefix="triptych-placement-") as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(prefix="triptych-placement-") as folder, ExitStack() as started:
         root = Path(folder)
         progress.begin(f"placement: {given.models} model folders")
         publish(root / "models", given.models)
         (root / "documents").mkdir()
-        progress.begin("placement: two chains start")
-        ours = stack.enter_context(_chain(root, "ours", CONTROLLER_MAX_MODELS=str(given.places)))
-        other = stack.enter_context(_chain(root, "other", CONTROLLER_IDLE_TTL_S="0"))
+        progress.begin("placement: two stacks start")
+        ours = started.enter_context(_stack(root, "ours", CONTROLLER_MAX_MODELS=str(given.places)))
+        other = started.enter_context(_stack(root, "other", CONTROLLER_IDLE_TTL_S="0"))
         seen = asyncio.run(_alternate(ours, other, given, progress))
         progress.end()
     _report(seen, given, report)
 
 
-def _chain(root: Path, name: str, **variables: str) -> LocalStack:
+def _stack(root: Path, name: str, **variables: str) -> LocalStack:
     return LocalStack(
         free_endpoints(),
         root / name,
@@ -114,13 +115,13 @@ async def _alternate(
 
 
 async def _ours(
-    chain: LocalStack, phase: list[ScheduledRequest], seen: TraceAnswers
+    stack: LocalStack, phase: list[ScheduledRequest], seen: TraceAnswers
 ) -> tuple[list[ScheduledRequest], list[PlacementEvent]]:
-    """The phase through the whole chain; its hits, and what was loaded and unloaded meanwhile."""
+    """The phase through the whole stack; its hits, and what was loaded and unloaded meanwhile."""
     before = len(seen.events)
-    answers = await load.send(chain.address("preprocess"), phase)
+    answers = await load.send(stack.address("preprocess"), phase)
     await asyncio.sleep(LOG_S)
-    seen.events = controller_log.read(chain.log("controller"))
+    seen.events = controller_log.read(stack.log("controller"))
     events = [event for event in seen.events[before:] if event.ended_s >= answers[0].sent_s]
     loads, hits = Loads(events), []
     for answer in answers:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from benchmarks.report import Report
-from benchmarks.serving.goals import ENSEMBLE, MANY, ONE, ORDINARY, VALUES
-from benchmarks.serving.measure import Run
-from benchmarks.serving.statistics import medians, ratios
+from benchmarks.serving.figures.goals import ENSEMBLE, MANY, ONE, ORDINARY, VALUES
+from benchmarks.serving.figures.statistics import medians, ratios
+from benchmarks.serving.measurement.measure import Run
 
 
 class Column(NamedTuple):

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import traces
-from benchmarks.traces import KINDS, Traffic
+from benchmarks.placement import traces
+from benchmarks.placement.traces import KINDS, Traffic
 
 TRAFFIC = Traffic(models=100, requests=10_000, rate_per_s=5.0)
 

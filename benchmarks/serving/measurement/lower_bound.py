@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serving.measure import Run, cores
+from benchmarks.serving.measurement.measure import Run, cores
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.workloads import Workload
 from local.environments import ROOT

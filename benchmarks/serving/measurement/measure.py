@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.serving import cpu, load
-from benchmarks.serving.answers import batches, check
-from benchmarks.serving.load import LoadResult, RequestTarget
+from benchmarks.serving.measurement import cpu, load
+from benchmarks.serving.measurement.answers import batches, check
+from benchmarks.serving.measurement.load import LoadResult, RequestTarget
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.workloads import Workload, write_data
 from local.programs.perf import PerfAnalyzer

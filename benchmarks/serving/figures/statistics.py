@@ -7,7 +7,7 @@ import statistics as plain
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.serving.measure import Run
+from benchmarks.serving.measurement.measure import Run
 
 US = 1000  # microseconds per request in one CPU second per 1,000 requests
 

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import stages
 from benchmarks.report import Report
+from benchmarks.stages import stubs
 from local.environments import ROOT
 from local.errors import LocalError
 
@@ -38,7 +38,7 @@ COUNTED = "_PySys_GetSizeOf"  # callgrind counts while `sys.getsizeof` calls `__
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", type=int, default=100, help="measured in each phase")
-    parser.add_argument("--inside", choices=list(stages.STAGES), help=argparse.SUPPRESS)
+    parser.add_argument("--inside", choices=list(stubs.STAGES), help=argparse.SUPPRESS)
 
 
 def main(given: argparse.Namespace, report: Report) -> int | None:
@@ -47,7 +47,7 @@ def main(given: argparse.Namespace, report: Report) -> int | None:
     if shutil.which("valgrind") is None:
         raise LocalError("valgrind is not there; on Debian: apt-get install valgrind")
     rows = []
-    for stage in stages.STAGES:
+    for stage in stubs.STAGES:
         instructions, lines = zip(*_counted(stage, given.requests), strict=True)
         hot, cold = instructions[1] - instructions[0], instructions[3] - instructions[2]
         rows.append((stage, hot, cold, lines[3] - lines[2]))
@@ -83,7 +83,7 @@ def _totals(dump: str) -> dict[str, int]:
 class _Counted:
     """An object whose `__sizeof__` runs a request, so that callgrind can count it alone."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, request: stages.Answer, data: bytes):
+    def __init__(self, loop: asyncio.AbstractEventLoop, request: stubs.Answer, data: bytes):
         self._loop, self._request, self._data = loop, request, data
 
     def __sizeof__(self) -> int:
@@ -93,16 +93,16 @@ class _Counted:
 
 def _inside(stage: str, requests: int) -> int:
     """Run all phases in sequence; valgrind runs this function."""
-    loop, contract = uvloop.new_event_loop(), stages.contract()
+    loop, contract = uvloop.new_event_loop(), stubs.contract()
     asyncio.set_event_loop(loop)
 
-    async def build() -> stages.Answer:
-        return await stages.STAGES[stage](contract)
+    async def build() -> stubs.Answer:
+        return await stubs.STAGES[stage](contract)
 
     async def nothing(data: bytes) -> bytes:
         return data
 
-    answer, data = loop.run_until_complete(build()), stages.request_bytes(stage, contract)
+    answer, data = loop.run_until_complete(build()), stubs.request_bytes(stage, contract)
     empty, request = _Counted(loop, nothing, data), _Counted(loop, answer, data)
     for _ in range(WARM):
         sys.getsizeof(request)

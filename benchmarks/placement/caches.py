@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from benchmarks.traces import Trace
+from benchmarks.placement.traces import Trace
 from controller.placement.policy.eviction import Candidate, Capacity, choose_victims
 from controller.placement.policy.headroom import Headroom
 from controller.placement.policy.popularity import Popularity, VersionKey

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.caches import Belady, Lru, Ours, hit_rate
-from benchmarks.traces import Trace
+from benchmarks.placement.caches import Belady, Lru, Ours, hit_rate
+from benchmarks.placement.traces import Trace
 from controller.placement.settings import PlacementSettings
 
 requests = st.lists(st.integers(0, 9), min_size=2, max_size=200)

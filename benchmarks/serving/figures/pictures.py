@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.report import Report
-from benchmarks.serving.measure import Run
-from benchmarks.serving.statistics import US, cpu_medians, groups, medians
+from benchmarks.serving.figures.statistics import US, cpu_medians, groups, medians
+from benchmarks.serving.measurement.measure import Run
 
 
 def draw(report: Report, name: str, runs: Sequence[Run]) -> None:

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.report import Report
-from benchmarks.serving import pictures
-from benchmarks.serving.measure import Run
-from benchmarks.serving.statistics import US, cpu_medians, groups, medians, ratios
+from benchmarks.serving.figures import pictures
+from benchmarks.serving.figures.statistics import US, cpu_medians, groups, medians, ratios
+from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.workloads import Workload
 
 

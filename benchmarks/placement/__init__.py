@@ -1,0 +1,1 @@
+"""Benchmarks of placement: policies and the control plane, simulated and with a real Triton."""

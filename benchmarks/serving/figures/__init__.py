@@ -1,0 +1,1 @@
+"""Figures of the runs: statistics, goals, tables and plots."""

@@ -1,0 +1,1 @@
+"""Measurement of one system: right answers, load, latency and CPU."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the stages' own code, without sockets."""
