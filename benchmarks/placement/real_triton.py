@@ -108,7 +108,7 @@ async def _alternate(
         other.stop_component("controller")
         seen.answers[LOADED] += await load.send(other.address("preprocess"), hits)
         start_s = seen.answers[TRIPTYCH][-1].sent_s - phase[-1].at_s
-        by_hand = asyncio.create_task(replay_events(other.address("predictor"), events, start_s, loaded, given.models))
+        by_hand = asyncio.create_task(replay_events(other, events, start_s, loaded, given.models))
         seen.answers[LOADING] += await load.send(other.address("preprocess"), hits)
         await by_hand
     return seen

@@ -12,18 +12,21 @@ from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.model_folders import name_of
 from benchmarks.placement.controller_log import PlacementEvent
+from controller.placement.predictors.triton_client import KEY_HEADER
+from local.stack import LocalStack
 
 PREFIX = "/inference.GRPCInferenceService/"
 LOAD_S = 60.0
 
 
 async def replay_events(
-    address: str, events: Sequence[PlacementEvent], start_s: float, kept: Collection[int], count: int
+    stack: LocalStack, events: Sequence[PlacementEvent], start_s: float, kept: Collection[int], count: int
 ) -> None:
     """Replay each event at its recorded time; that of a kept model with another of the `count` models."""
     names = stand_ins(events, {name_of(number) for number in kept}, [name_of(number) for number in range(count)])
-    async with aio.insecure_channel(address) as channel:
-        load, unload = _method(channel, "Load"), _method(channel, "Unload")
+    key = ((KEY_HEADER, stack.triton_key),)
+    async with aio.insecure_channel(stack.address("predictor")) as channel:
+        load, unload = _method(channel, "Load", key), _method(channel, "Unload", key)
         now, running, held = time.perf_counter(), [], set()
         for event in sorted(events, key=lambda each: each.began_s):
             model = names[event.model]
@@ -45,7 +48,7 @@ def stand_ins(events: Sequence[PlacementEvent], kept: set[str], names: Sequence[
     return {model: next(free, model) if model in kept else model for model in sorted(changed)}
 
 
-def _method(channel: aio.Channel, name: str) -> Callable[[str], Awaitable[Any]]:
+def _method(channel: aio.Channel, name: str, key: Sequence[tuple[str, str]]) -> Callable[[str], Awaitable[Any]]:
     message = getattr(pb, f"RepositoryModel{name}Request")
     call: Any = channel.unary_unary(f"{PREFIX}RepositoryModel{name}", message.SerializeToString)
-    return lambda model: call(message(model_name=model), timeout=LOAD_S)
+    return lambda model: call(message(model_name=model), timeout=LOAD_S, metadata=key)
