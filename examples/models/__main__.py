@@ -12,7 +12,7 @@ def main(arguments: list[str]) -> int:
     """Run one command. Returns the exit status."""
     given = _parser().parse_args(arguments)
     if given.command == "evaluate":
-        from examples.models.evaluate import evaluate
+        from examples.models.digits.evaluate import evaluate
 
         return evaluate(given.address, given.pictures)
     _one_thread_each()

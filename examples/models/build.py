@@ -9,11 +9,13 @@ from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 
-from examples.models import digits_build, example_requests, plots, report, sales_build
+from examples.models import example_requests, plots, report
 from examples.models.countries import COUNTRY_CODES
-from examples.models.handwriting import HELD_OUT_FILE, split, write_held_out
+from examples.models.digits import build as digits_build
+from examples.models.digits.handwriting import HELD_OUT_FILE, split, write_held_out
 from examples.models.labels import DIGIT_WORDS
 from examples.models.progress import TaskProgress
+from examples.models.sales import build as sales_build
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,12 +10,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from examples.models.countries import HISTORY_DAYS, HORIZON_DAYS, random_stream
-from examples.models.handwriting import Handwriting
+from examples.models.digits.handwriting import Handwriting
+from examples.models.digits.render import Rendered, encode, scene, sheet
+from examples.models.digits.styles import STYLES
 from examples.models.labels import DIGIT_WORDS
 from examples.models.plots import example_week
-from examples.models.render import Rendered, encode, scene, sheet
-from examples.models.sales_data import Series
-from examples.models.styles import STYLES
+from examples.models.sales.data import Series
 
 Document = dict[str, Any]
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, checker, helper, numpy_helper
 
 from examples.models.contracts import PICTURE_PIXELS
 from examples.models.countries import FEATURES, HISTORY_DAYS, HORIZON_DAYS
-from examples.models.sales_train import LOG_RANGE, Network
+from examples.models.sales.train import LOG_RANGE, Network
 
 # Old enough for every onnxruntime in NVIDIA's images since 2022, new enough for the operators used here.
 OPSET: Final = 17
@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 
 
 def sales_graph(network: Network, name: str) -> bytes:
-    """features [n,42] -> forecast [n,7]; the formula is in examples.models.sales_train."""
+    """features [n,42] -> forecast [n,7]; the formula is in examples.models.sales.train."""
     constants: dict[str, NDArray[Any]] = {
         "one": np.array(1, np.float32),
         "parts": np.array([HISTORY_DAYS, FEATURES - HISTORY_DAYS], np.int64),

@@ -10,17 +10,17 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from examples.models import sales_train
 from examples.models.contracts import PICTURE_PIXELS
 from examples.models.countries import HISTORY_DAYS, HORIZON_DAYS, country
-from examples.models.handwriting import Handwriting, split
+from examples.models.digits.handwriting import Handwriting, split
+from examples.models.digits.render import Rendered, render
 from examples.models.labels import DIGIT_WORDS
-from examples.models.render import Rendered, render
-from examples.models.sales_build import Sales, SalesResult
-from examples.models.sales_data import FIRST_HELD_OUT_DAY, Series, windows
+from examples.models.sales import train as sales_train
+from examples.models.sales.build import Sales, SalesResult
+from examples.models.sales.data import FIRST_HELD_OUT_DAY, Series, windows
 
 SHOWN_COUNTRIES: Final = ("DE", "US", "JP", "FR", "EG", "BR")
-_OWN, _WORLD, _PAST = "#1f5fbf", "#d9822b", "#888888"
+_OWN, _POOLED, _PAST = "#1f5fbf", "#d9822b", "#888888"
 
 matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 
@@ -43,14 +43,14 @@ def forecasts(sales: Sales, file: Path) -> None:
 
 def errors(results: list[SalesResult], file: Path) -> None:
     """The error of each country's own model and of the global one."""
-    ordered = sorted(results, key=lambda result: result.world - result.own)
+    ordered = sorted(results, key=lambda result: result.pooled - result.own)
     figure = Figure(figsize=(7.5, 9.5), layout="constrained")
     axis = figure.subplots()
     for row, result in enumerate(ordered):
-        axis.plot([100 * result.own, 100 * result.world], [row, row], color="#cccccc", zorder=1)
+        axis.plot([100 * result.own, 100 * result.pooled], [row, row], color="#cccccc", zorder=1)
     rows = range(len(ordered))
     axis.scatter([100 * r.own for r in ordered], rows, color=_OWN, s=24, label="the country's own model")
-    axis.scatter([100 * r.world for r in ordered], rows, color=_WORLD, s=24, label="one model for all countries")
+    axis.scatter([100 * r.pooled for r in ordered], rows, color=_POOLED, s=24, label="one model for all countries")
     axis.set_yticks(rows, [result.country.name for result in ordered])
     axis.set_ylim(-0.8, len(ordered) - 0.2)
     axis.set_xlim(left=0)
@@ -102,7 +102,7 @@ def _forecast(axis: Any, sales: Sales, code: str) -> None:
     axis.plot(ahead, week.target[0], "o", color="black", ms=4.5, label="what came")
     axis.plot(ahead, sales_train.forecast(sales.networks[code], week.features)[0], color=_OWN, lw=2, label="own model")
     axis.plot(
-        ahead, sales_train.forecast(sales.world, week.features)[0], "--", color=_WORLD, lw=1.6, label="global model"
+        ahead, sales_train.forecast(sales.pooled, week.features)[0], "--", color=_POOLED, lw=1.6, label="global model"
     )
     axis.set_ylim(bottom=0)
     axis.set_xticks([-28, -21, -14, -7, 0, 6])

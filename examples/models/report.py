@@ -7,10 +7,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Final
 
-from examples.models import digits_build, sales_build
-from examples.models.digits_build import HELD_OUT_PICTURES
-from examples.models.handwriting import HELD_OUT_SAMPLES
+from examples.models.digits import build as digits_build
+from examples.models.digits.build import HELD_OUT_PICTURES
+from examples.models.digits.handwriting import HELD_OUT_SAMPLES
 from examples.models.labels import DIGIT_WORDS
+from examples.models.sales import build as sales_build
 
 _TEXT: Final = """\
 # Example models
@@ -23,7 +24,7 @@ thread per sum. The same machine makes the same bytes. Another CPU may round dif
 **The sales data is generated**; no shop sold these units. Each of the {countries} countries has its own level, weekly
 shape (shops are closed on Sundays in some, people rest on Fridays in others), yearly season, price elasticity and
 promotion lift: [countries.py](../../examples/models/countries.py) and
-[sales_data.py](../../examples/models/sales_data.py).
+[sales/data.py](../../examples/models/sales/data.py).
 
 Models learn from five years and are measured on the sixth. A caller sends only the history of units, so a model has to
 know how the shoppers of its country react to a price or a promotion, and the shape of the week. One model for all
@@ -74,11 +75,11 @@ def sales_table(results: Sequence[sales_build.SalesResult]) -> str:
     lines = [head, "|---|---|---|---|---|---|\n"]
     for r in results:
         name = f"{r.country.name} | sales_forecast_{r.country.code.lower()}"
-        lines.append(_sales_row(name, r.own, r.world, r.world_wide))
-    columns = zip(*((r.own, r.world, r.world_wide) for r in results), strict=True)
+        lines.append(_sales_row(name, r.own, r.pooled, r.pooled_wide))
+    columns = zip(*((r.own, r.pooled, r.pooled_wide) for r in results), strict=True)
     lines.append(_sales_row("**mean** |", *(fmean(column) for column in columns)))
-    better = sum(r.own < r.world for r in results)
-    better_wide = sum(r.own < r.world_wide for r in results)
+    better = sum(r.own < r.pooled for r in results)
+    better_wide = sum(r.own < r.pooled_wide for r in results)
     lines.append(
         f"\nThe own model is better than the global one in {better} of {len(results)} countries, and better than "
         f"the wide one in {better_wide}.\n"
@@ -109,5 +110,5 @@ def write(sales: Sequence[sales_build.SalesResult], digits: Sequence[digits_buil
     file.write_text(text, encoding="utf-8")
 
 
-def _sales_row(name: str, own: float, world: float, wide: float) -> str:
-    return f"| {name} | {own:.1%} | {world:.1%} | {wide:.1%} | {own / world - 1:+.0%} |\n"
+def _sales_row(name: str, own: float, pooled: float, wide: float) -> str:
+    return f"| {name} | {own:.1%} | {pooled:.1%} | {wide:.1%} | {own / pooled - 1:+.0%} |\n"

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
-from examples.models.evaluate import evaluate
+from examples.models.digits.evaluate import evaluate
 from local.environments import ensure
 from local.stack import LocalStack
 from tests.integration.conftest import INFER, Caller, MakeChain

@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from examples.models.handwriting import read_held_out
+from examples.models.digits.handwriting import read_held_out
+from examples.models.digits.pictures import Question, held_out_questions, request_inputs
 from examples.models.labels import DIGIT_WORDS, versions
-from examples.models.pictures import Question, held_out_questions, request_inputs
 
 REQUIRED: Final = 0.96
 _ROWS: Final = 8  # of a request

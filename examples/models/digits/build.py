@@ -10,13 +10,14 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.models import contracts, digits_train, publish
-from examples.models.handwriting import HELD_OUT_SAMPLES, Handwriting, split
+from examples.models import contracts, publish
+from examples.models.digits import train as digits_train
+from examples.models.digits.handwriting import HELD_OUT_SAMPLES, Handwriting, split
+from examples.models.digits.pictures import digits_plan, held_out_questions, pixels, question
+from examples.models.digits.styles import ANY
 from examples.models.labels import DIGIT_WORDS, class_order, versions
 from examples.models.onnx_graphs import digits_graph
-from examples.models.pictures import digits_plan, held_out_questions, pixels, question
 from examples.models.progress import TaskProgress
-from examples.models.styles import ANY
 from examples.models.triton_config import digits_config
 
 HELD_OUT_PICTURES: Final = HELD_OUT_SAMPLES  # a country

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from examples.models import contracts
 from examples.models.countries import random_stream
-from examples.models.handwriting import Handwriting
-from examples.models.render import Format, encode, render
+from examples.models.digits.handwriting import Handwriting
+from examples.models.digits.render import Format, encode, render
 from triptych.contract import Plan, parse_contract
 
 

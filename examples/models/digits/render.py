@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.models.countries import random_stream
-from examples.models.styles import ANY, STYLES, Style, colours, pick
+from examples.models.digits.styles import ANY, STYLES, Style, colours, pick
 
 Format = Literal["png", "jpeg"]
 Picture = NDArray[np.uint8]  # [height, width, 3], RGB

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from examples.models.countries import COUNTRY_CODES, FEATURES, HISTORY_DAYS, HORIZON_DAYS, country
-from examples.models.sales_data import DAYS, FIRST_HELD_OUT_DAY, generate, held_out, training, windows
+from examples.models.sales.data import DAYS, FIRST_HELD_OUT_DAY, generate, held_out, training, windows
 
 
 def test_there_are_48_countries_with_codes_in_capitals() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from examples.models.evaluate import Score, evaluate
+from examples.models.digits.evaluate import Score, evaluate
 
 
 def test_scores_add_up() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from examples.models import adam
 from examples.models.countries import FEATURES, HISTORY_DAYS, HORIZON_DAYS
-from examples.models.sales_data import Windows
+from examples.models.sales.data import Windows
 
 HIDDEN: Final = 32
 LOG_RANGE: Final = (-6.0, 3.0)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from examples.models import contracts, publish, sales_train
+from examples.models import contracts, publish
 from examples.models.countries import COUNTRY_CODES, Country, country
 from examples.models.onnx_graphs import sales_graph
 from examples.models.progress import TaskProgress
-from examples.models.sales_data import Series, generate, held_out, training
+from examples.models.sales import train as sales_train
+from examples.models.sales.data import Series, generate, held_out, training
 from examples.models.triton_config import sales_config
 
 WIDE = 256  # hidden values of the second global model, which shows that size does not help
@@ -21,8 +22,8 @@ class SalesResult(NamedTuple):
 
     country: Country
     own: float
-    world: float  # one model for all countries, of the same size
-    world_wide: float  # the same with WIDE hidden values
+    pooled: float  # one model for all countries, of the same size
+    pooled_wide: float  # the same with WIDE hidden values
 
 
 class Sales(NamedTuple):
@@ -30,7 +31,7 @@ class Sales(NamedTuple):
 
     results: list[SalesResult]
     networks: dict[str, sales_train.Network]
-    world: sales_train.Network
+    pooled: sales_train.Network
     series: dict[str, Series]
 
 
@@ -42,14 +43,14 @@ def build(codes: Sequence[str], repository: Path, progress: TaskProgress) -> Sal
     progress.begin("sales: training one network for each country")
     networks = sales_train.train_each(learned)
     progress.begin("sales: training the two global networks")
-    world, wide = sales_train.train_global(learned), sales_train.train_global(learned, WIDE)
+    pooled, wide = sales_train.train_global(learned), sales_train.train_global(learned, WIDE)
     results = []
     for code in progress.over("sales: countries", iter(codes), len(codes)):
         unseen = held_out(series[code])
         _publish(code, networks[code], unseen.features[: contracts.SALES_MAX_ROWS], repository)
-        errors = (sales_train.error(network, unseen) for network in (networks[code], world, wide))
+        errors = (sales_train.error(network, unseen) for network in (networks[code], pooled, wide))
         results.append(SalesResult(country(code), *errors))
-    return Sales(results, networks, world, series)
+    return Sales(results, networks, pooled, series)
 
 
 def _publish(code: str, network: sales_train.Network, sample: sales_train.Floats, repository: Path) -> None:

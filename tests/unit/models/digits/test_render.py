@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from examples.models.countries import random_stream
-from examples.models.handwriting import HELD_OUT_SAMPLES, read_held_out
-from examples.models.pictures import digits_plan, held_out_questions, pixels
-from examples.models.render import GLYPH_PIXELS, SCENE_SIZES, encode, render
-from examples.models.styles import MIN_CONTRAST, STYLES, colours, luma
+from examples.models.digits.handwriting import HELD_OUT_SAMPLES, read_held_out
+from examples.models.digits.pictures import digits_plan, held_out_questions, pixels
+from examples.models.digits.render import GLYPH_PIXELS, SCENE_SIZES, encode, render
+from examples.models.digits.styles import MIN_CONTRAST, STYLES, colours, luma
 
 SAMPLES = read_held_out()
 

@@ -1,0 +1,1 @@
+"""Sales: synthetic series of countries, and the networks that forecast them."""
