@@ -192,25 +192,8 @@ def _report_cold(seen: TraceAnswers, report: Report) -> None:
     if not seen.cold:
         report.text("No request met a cold model.")
         return
-    loads = Loads(seen.events)
-    load_ms = np.array([1000 * event.seconds for _, event in seen.cold])
-    beyond = np.array([1000 * (answer.seconds - event.seconds) for answer, event in seen.cold])
-    before = np.array([1000 * (event.began_s - answer.sent_s) for answer, event in seen.cold])
-    waits_for_unload = np.array(
-        [controller_log.waited_for_unload(seen.events, event, answer.sent_s) for answer, event in seen.cold]
-    )
-    turn = np.array([loads.running(answer.sent_s) >= AT_ONCE for answer, _ in seen.cold]) & ~waits_for_unload
-    groups = {
-        "Triton's load": load_ms,
-        "beyond it, with capacity and a slot free": beyond[~waits_for_unload & ~turn],
-        "beyond it, with the wait for a turn": beyond[turn],
-        "beyond it, with the wait for an unload": beyond[waits_for_unload],
-        "beyond it, all": beyond,
-        "of that, before the load began": before,
-        "of that, after it had ended": beyond - before,
-    }
     rows, figures = [], {}
-    for name, ms in groups.items():
+    for name, ms in _cold_times(seen).items():
         if len(ms):
             figures[name] = {f"p{q}_ms": float(np.percentile(ms, q)) for q in (50, 90, 99)} | {"requests": len(ms)}
             rows.append([name, str(len(ms)), *(f"{np.percentile(ms, q):.0f} ms" for q in (50, 90, 99))])
@@ -222,6 +205,26 @@ def _report_cold(seen: TraceAnswers, report: Report) -> None:
         "ready; everything else is beyond the load, the first inference too."
     )
     report.figures("cold", figures)
+
+
+def _cold_times(seen: TraceAnswers) -> dict[str, Array]:
+    """Parts of the latency of cold requests, in milliseconds."""
+    loads = Loads(seen.events)
+    beyond = np.array([1000 * (answer.seconds - event.seconds) for answer, event in seen.cold])
+    before = np.array([1000 * (event.began_s - answer.sent_s) for answer, event in seen.cold])
+    waits_for_unload = np.array(
+        [controller_log.waited_for_unload(seen.events, event, answer.sent_s) for answer, event in seen.cold]
+    )
+    turn = np.array([loads.running(answer.sent_s) >= AT_ONCE for answer, _ in seen.cold]) & ~waits_for_unload
+    return {
+        "Triton's load": np.array([1000 * event.seconds for _, event in seen.cold]),
+        "beyond it, with capacity and a slot free": beyond[~waits_for_unload & ~turn],
+        "beyond it, with the wait for a turn": beyond[turn],
+        "beyond it, with the wait for an unload": beyond[waits_for_unload],
+        "beyond it, all": beyond,
+        "of that, before the load began": before,
+        "of that, after it had ended": beyond - before,
+    }
 
 
 def _ms(answers: Sequence[Answer]) -> Array:

@@ -8,10 +8,10 @@ it; sending rows would cost as much as answering. Goodput counts requests answer
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from benchmarks.serving.bench import REFERENCE, Bench, make
 from benchmarks.serving.figures import tables
@@ -36,6 +36,10 @@ OFFERED = (1.0, 2.0)
 DEADLINE_S = 1.0
 MOST_FAILURES = 2
 GOAL_P99, GOAL_GOODPUT = 2.4, 0.85
+OVERLOAD_HEAD = [
+    *("system", "times capacity", "offered/s", "goodput/s", "of its best"),
+    *("p99 of good", "others take", "answers"),
+]
 
 
 def run(bench: Bench) -> list[Goal]:
@@ -122,6 +126,14 @@ class OverloadRun:
         """Requests/s answered OK within the deadline."""
         return self.result.rate
 
+    def figures(self) -> dict[str, Any]:
+        """The figures of the report."""
+        return {
+            **{"system": self.system, "round": self.round, "times": self.times, "capacity": self.capacity},
+            **{"offered": self.result.offered, "goodput": self.goodput, "statuses": dict(self.result.counts)},
+            **{"cpu": self.cpu, "load_cpu": self.result.cpu_s},
+        }
+
 
 def _overload(bench: Bench, system: System, prepared: Prepared, number: int) -> Iterator[OverloadRun]:
     capacity = measure.closed(bench.program, prepared, OVERLOAD, CALLERS, number, bench.seconds).rate
@@ -152,55 +164,29 @@ def _report_tails(bench: Bench, runs: Sequence[Run]) -> None:
 
 
 def _report_overload(bench: Bench, overloads: Sequence[OverloadRun]) -> None:
-    rows, best = [], _best(overloads)
-    for system, times in dict.fromkeys((overload.system, overload.times) for overload in overloads):
-        several = [overload for overload in overloads if (overload.system, overload.times) == (system, times)]
-        share = Spread.of(overload.goodput / best[system, overload.round] for overload in several)
-        statuses = sum((overload.result.counts for overload in several[1:]), several[0].result.counts)
-        refusals = [
-            overload.result.ms(50, ~overload.result.good) for overload in several if (~overload.result.good).any()
-        ]
-        rows.append(
-            [
-                *(system, f"{times:g}", f"{Spread.of(overload.result.offered for overload in several).median:,.0f}"),
-                *(f"{Spread.of(overload.goodput for overload in several).median:,.0f}", share.text),
-                f"{Spread.of(overload.result.ms(99, overload.result.good) for overload in several).median:.0f} ms",
-                f"{Spread.of(refusals).median:.0f} ms" if refusals else "",
-                ", ".join(f"{status} {count:,}" for status, count in statuses.most_common()),
-            ]
-        )
-    head = [
-        "system",
-        "times capacity",
-        "offered/s",
-        "goodput/s",
-        "of its best",
-        "p99 of good",
-        "others take",
-        "answers",
+    best = _best(overloads)
+    rows = [
+        _overload_row(system, times, [run for run in overloads if (run.system, run.times) == (system, times)], best)
+        for system, times in dict.fromkeys((run.system, run.times) for run in overloads)
     ]
     title = f"W5: beyond capacity, {DEADLINE_S:g} s deadline (goal at twice: {GOAL_GOODPUT:g} of the best)"
-    bench.report.table(title, head, rows)
-    bench.report.figures(
-        "W5 overload",
-        [
-            {
-                **{
-                    "system": overload.system,
-                    "round": overload.round,
-                    "times": overload.times,
-                    "capacity": overload.capacity,
-                },
-                **{
-                    "offered": overload.result.offered,
-                    "goodput": overload.goodput,
-                    "statuses": dict(overload.result.counts),
-                },
-                **{"cpu": overload.cpu, "load_cpu": overload.result.cpu_s},
-            }
-            for overload in overloads
-        ],
-    )
+    bench.report.table(title, OVERLOAD_HEAD, rows)
+    bench.report.figures("W5 overload", [run.figures() for run in overloads])
+
+
+def _overload_row(
+    system: str, times: float, several: Sequence[OverloadRun], best: Mapping[tuple[str, int], float]
+) -> list[str]:
+    share = Spread.of(run.goodput / best[system, run.round] for run in several)
+    statuses = sum((run.result.counts for run in several[1:]), several[0].result.counts)
+    refusals = [run.result.ms(50, ~run.result.good) for run in several if (~run.result.good).any()]
+    return [
+        *(system, f"{times:g}", f"{Spread.of(run.result.offered for run in several).median:,.0f}"),
+        *(f"{Spread.of(run.goodput for run in several).median:,.0f}", share.text),
+        f"{Spread.of(run.result.ms(99, run.result.good) for run in several).median:.0f} ms",
+        f"{Spread.of(refusals).median:.0f} ms" if refusals else "",
+        ", ".join(f"{status} {count:,}" for status, count in statuses.most_common()),
+    ]
 
 
 def _goals(runs: Sequence[Run], overloads: Sequence[OverloadRun]) -> list[Goal]:

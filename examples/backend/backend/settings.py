@@ -47,6 +47,12 @@ def read(environment: Mapping[str, str]) -> Settings:
         if name in found:
             found[name] = _number(name, found[name], number)
     settings = Settings(**found)
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    """Raises `WrongSetting` for values that do not fit their setting or each other."""
     if not settings.features.startswith(STORES):
         wanted = "sqlite:FILE, redis://HOST or feast+http://HOST/FEATURE_SERVICE"
         raise WrongSetting(f"BACKEND_FEATURES: want {wanted}, got '{settings.features}'")
@@ -64,7 +70,6 @@ def read(environment: Mapping[str, str]) -> Settings:
         )
     if settings.articles and not settings.features.startswith("sqlite:"):
         raise WrongSetting("BACKEND_ARTICLES: is for the embedded store, and BACKEND_FEATURES names another one")
-    return settings
 
 
 def _number(name: str, text: str, number: type[int] | type[float]) -> float:

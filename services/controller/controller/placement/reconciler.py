@@ -308,7 +308,8 @@ class Reconciler:
             return sync_s
         newest_s = max(predictor.ready_since.values(), default=-math.inf)
         is_new = self._state.now_s - newest_s < self._settings.min_loaded_s  # perhaps its traffic has just begun
-        is_quiet = predictor.available and not predictor.concurrency and not predictor.unsettled and not is_new
+        in_use = predictor.statistics.concurrency or predictor.unsettled or is_new
+        is_quiet = predictor.available and not in_use
         return max(sync_s, len(self._state.fleet) / (QUIET_OBSERVATIONS_PER_S if is_quiet else OBSERVATIONS_PER_S))
 
     def _adopt(self, predictor: Predictor, now_s: float) -> None:
@@ -324,7 +325,7 @@ class Reconciler:
         """Want more replicas of versions with waiting requests, and fewer of those that cooled down."""
         concurrency: defaultdict[VersionKey, Concurrency] = defaultdict(Concurrency)
         for predictor in self._state.fleet:
-            for key, there in predictor.concurrency.items():
+            for key, there in predictor.statistics.concurrency.items():
                 concurrency[key] += there
         for key in {*concurrency, *self._replica_count.pending, *self._state.desired.scaled}:
             self._scale_one(key, concurrency.get(key, Concurrency()), now_s)

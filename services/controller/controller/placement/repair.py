@@ -63,13 +63,13 @@ class Repair:
             key, address = replica
             if address != predictor.address:
                 continue
-            if key in predictor.succeeded:
+            if key in predictor.statistics.succeeded:
                 self._recovered(replica, known)
             elif not predictor.takes_capacity(key) and self._is_old(known):
                 del self._failing[replica]
                 self._changed({key[0]})
         limit = self._settings.failing_requests
-        for key, count in list(predictor.failing.items()):
+        for key, count in list(predictor.statistics.failing.items()):
             if limit and count >= limit and key in predictor.ready and self._is_due(key, predictor):
                 self._check(key, predictor)
 
@@ -127,7 +127,7 @@ class Repair:
             return
         replica, reason = (key, predictor.address), await _probe(key, predictor, contract)
         if reason is None:
-            predictor.failing.pop(key, None)
+            predictor.statistics.failing.pop(key, None)
             if known := self._failing.get(replica):
                 self._recovered(replica, known)
             return

@@ -332,5 +332,5 @@ async def test_a_large_fleet_is_observed_less_often_without_traffic_most_of_all(
     await harness.look()
     predictor, interval_s = harness.predictor("p0:1"), harness.placement.reconciler._interval_s
     assert interval_s(predictor, 1.0) == quiet_s
-    predictor.concurrency = {("sales_de", 1): Concurrency(0.0, 0.1)}
+    predictor.statistics.concurrency = {("sales_de", 1): Concurrency(0.0, 0.1)}
     assert interval_s(predictor, 1.0) == busy_s

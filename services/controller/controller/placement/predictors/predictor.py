@@ -7,7 +7,6 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Protocol
 
 from tritonclient.grpc import model_config_pb2 as mc
@@ -16,9 +15,9 @@ from controller.placement.policy.eviction import Capacity
 from controller.placement.policy.headroom import Headroom
 from controller.placement.policy.memory import Size
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.policy.replica_count import Concurrency
 from controller.placement.predictors.machine_memory import is_here
-from controller.placement.predictors.triton_client import Count, GpuMemory, Index, TritonApi
+from controller.placement.predictors.request_statistics import RequestStatistics
+from controller.placement.predictors.triton_client import GpuMemory, Index, TritonApi
 from triptych.datatypes import Array
 from triptych.errors import Internal, StageUnavailable, TriptychError
 
@@ -63,9 +62,7 @@ class Predictor:
         self.load_slots = asyncio.Semaphore(slots)
         self.locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # one load or unload of a model at once
         self.gpu: GpuMemory | None = None
-        self.concurrency: Mapping[VersionKey, Concurrency] = {}  # since the last statistics
-        self.failing: dict[VersionKey, int] = {}  # failures since the last success
-        self.succeeded: frozenset[VersionKey] = frozenset()  # since the last statistics
+        self.statistics = RequestStatistics()
         self.ready_since: dict[VersionKey, float] = {}
         self.observed_s = -math.inf  # time of the last observation, whether it had an answer or not
         self.observed_every_s = 0.0  # seconds between two observations, which the reconciler sets
@@ -75,13 +72,10 @@ class Predictor:
         self._withdrawn: set[VersionKey] = set()  # no longer ready, and unloaded in a moment
         self._warm: set[VersionKey] = set()  # may get requests; without `warms_up` all of the index
         self._warms_up = warms_up
-        self._own: dict[VersionKey, Count] = {}  # requests of this process, which are no use
         self._held: dict[str, set[int]] = {}  # ready in Triton, warm or not, by model
         self._index = Index()
         self._triton, self._on_change, self._clock = triton, on_change, clock
         self._failures: dict[VersionKey, tuple[str, float]] = {}  # reason, and the end of its validity
-        self._counts: Mapping[VersionKey, Count] = {}
-        self._counted_s: float | None = None  # time of these counts
         self._misses = 0
         self._whole = False
         self._observing = asyncio.Lock()
@@ -164,7 +158,7 @@ class Predictor:
     async def count(self) -> dict[VersionKey, int] | None:
         """Requests of each version since the last call; None without an answer.
 
-        Sets `concurrency`, `failing`, `succeeded` and `gpu`.
+        Updates `statistics` and `gpu`.
         """
         try:
             counts = await self._triton.counts()
@@ -172,28 +166,7 @@ class Predictor:
         except TriptychError:
             return None
         self.gpu = gpu or self.gpu  # metrics that are late once do not mean a Triton without a GPU
-        now_s = self._clock()
-        first, since_s = self._counted_s is None, self._counted_s or 0.0
-        elapsed_ns = max(now_s - since_s, 1e-3) * 1e9
-        requests, concurrency, succeeded = {}, {}, set()
-        for key, count in counts.items():
-            before, own = self._counts.get(key, Count()), self._own.get(key, Count())
-            if count.requests < before.requests or before.requests < own.requests:  # it was loaded anew
-                before = own
-            if count.requests > before.requests:
-                requests[key] = count.use_since(before)
-                waiting, total = count.queue_ns - before.queue_ns, count.total_ns - before.total_ns
-                concurrency[key] = Concurrency(waiting / elapsed_ns, total / elapsed_ns)
-                failures = count.failures - before.failures
-                if count.requests - before.requests > failures:
-                    succeeded.add(key)
-                elif not first:
-                    self.failing[key] = self.failing.get(key, 0) + failures
-        self._counts, self._counted_s, self.concurrency = counts, now_s, {} if first else concurrency
-        if self.failing:
-            self.failing = {key: n for key, n in self.failing.items() if key in counts and key not in succeeded}
-        self.succeeded = frozenset() if first else frozenset(succeeded)
-        return {} if first else requests
+        return self.statistics.read(counts, self._clock())
 
     async def confirm(self, key: VersionKey) -> bool:
         """Record a version that Triton has just loaded. False unless Triton reports it as ready.
@@ -221,12 +194,11 @@ class Predictor:
 
     async def infer(self, key: VersionKey, tensors: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:
         """The version's outputs for a request of this process. Raises the errors of `TritonApi.infer`."""
-        own, rows = self._own.get(key, Count()), len(next(iter(tensors.values())))
-        own = self._own[key] = Count(own.requests + 1, rows=own.rows + rows, failures=own.failures)
+        self.statistics.add_own(key, len(next(iter(tensors.values()))))
         try:
             return await self._triton.infer(*key, tensors, timeout_s)
         except Internal:  # Triton counts it as a failure
-            self._own[key] = replace(own, failures=own.failures + 1)
+            self.statistics.add_own_failure(key)
             raise
 
     async def load(self, model: str, config: mc.ModelConfig, version: int, timeout_s: float) -> None:
@@ -316,7 +288,8 @@ class Predictor:
         self.unavailable_reason = str(error)
         if isinstance(error, StageUnavailable) or self._misses >= MAX_MISSES or not self.available:
             self._failures.clear()  # a Triton that returns there is a new process
-            self.concurrency, self.adopted, self.failing = {}, False, {}
+            self.statistics.forget()
+            self.adopted = False
             self._set(Index(), available=False)
 
     def _set(self, index: Index, *, available: bool) -> None:
@@ -329,8 +302,7 @@ class Predictor:
         if not self._warms_up or (available and not self.available):
             self._warm = set(index.ready - self.reserved.keys() if self._warms_up else index.ready)
         self._warm &= index.ready
-        if self._own:
-            self._own = {key: count for key, count in self._own.items() if key in index.ready}
+        self.statistics.prune_own(index.ready)
         self._index, self.available, self._indexed = index, available, None
         held = index.ready - self._withdrawn
         self.ready = held & self._warm
