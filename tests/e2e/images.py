@@ -25,7 +25,7 @@ def ensure(kubectl: Kubectl) -> str:
     """
     if tag := os.environ.get("TRIPTYCH_TAG"):
         return tag
-    if not CLUSTER.is_file():
+    if not is_development_cluster():
         return _version()
     tag = f"e2e-{_digest()}"
     with locked("e2e-images"):
@@ -38,7 +38,7 @@ def ensure_next(kubectl: Kubectl, tag: str) -> str:
     """A second tag of preprocess and postprocess, for updates; on another cluster TRIPTYCH_NEXT_TAG."""
     if given := os.environ.get("TRIPTYCH_NEXT_TAG"):
         return given
-    if not CLUSTER.is_file() or os.environ.get("TRIPTYCH_TAG"):
+    if not is_development_cluster() or os.environ.get("TRIPTYCH_TAG"):
         pytest.skip("needs preprocess and postprocess under a second tag: TRIPTYCH_NEXT_TAG")
     following = f"{tag}-next"
     with locked("e2e-images"):
@@ -47,6 +47,11 @@ def ensure_next(kubectl: Kubectl, tag: str) -> str:
                 file = f"services/{name}/Dockerfile"
                 _run([str(CLUSTER), "build", "-t", f"triptych/{name}:{following}", "-f", file, "."], os.environ)
     return following
+
+
+def is_development_cluster() -> bool:
+    """Whether TRIPTYCH_CLUSTER, or its default, is a command that builds images into a node."""
+    return subprocess.run([str(CLUSTER), "exists"], capture_output=True).returncode == 0
 
 
 def _run(command: list[str], environment: os._Environ[str] | dict[str, str]) -> None:
