@@ -6,7 +6,7 @@ An answer that mixes versions therefore has a wrong label.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -119,6 +119,25 @@ def follow(commands: DocumentedCommands, recorder: AnswerRecorder, *labels: str)
     for label in labels:
         recorder.phase = label
         commands.run(label)
+
+
+def raise_roll_back_and_raise(
+    commands: DocumentedCommands,
+    recorder: AnswerRecorder,
+    lanes: tuple[Lane, Lane],
+    labels: Sequence[str],
+    figure: Figure,
+) -> None:
+    """Give the canary 10 %, then nothing, then everything, each by the commands of a label."""
+    stable, canary = lanes
+    some, none, everything = labels
+    follow(commands, recorder, some)
+    recorder.until_some(canary)
+    counted(recorder, 10, canary, figure)
+    follow(commands, recorder, none)
+    recorder.until_all(stable)
+    follow(commands, recorder, everything)
+    recorder.until_all(canary)
 
 
 def assert_the_header_chooses(server: Endpoint, lanes: Mapping[str, Lane]) -> None:

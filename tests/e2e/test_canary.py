@@ -12,9 +12,9 @@ from tests.e2e.canaries import (
     DIGIT,
     PER_SECOND,
     assert_the_header_chooses,
-    counted,
     follow,
     installed,
+    raise_roll_back_and_raise,
     right_labels,
     served,
     small,
@@ -48,13 +48,8 @@ def test_pre_model_and_post_are_one_lane_that_is_raised_rolled_back_and_promoted
             release.wait_until_settled(f"{stage}-canary")
         assert_the_header_chooses(endpoint, {"canary": canary, "stable": stable})
         assert recorder.lanes.keys() == {stable}
-        follow(commands, recorder, "lane-raise")
-        recorder.until_some(canary)
-        counted(recorder, 10, canary, figure)
-        follow(commands, recorder, "lane-back")
-        recorder.until_all(stable)
-        follow(commands, recorder, "lane-all")
-        recorder.until_all(canary)
+        labels = ("lane-raise", "lane-back", "lane-all")
+        raise_roll_back_and_raise(commands, recorder, (stable, canary), labels, figure)
         commands.set(release.values(small(**with_images(next_tag)) | {"servedModels": second}))
         follow(commands, recorder, "lane-stable", "lane-stable-ready")
         wait_for_traffic(release, (2, 100))
@@ -83,13 +78,8 @@ def test_in_knative_mode_requests_of_the_newest_revision_stay_in_its_lane(
         follow(commands, recorder, "lane-start", "lane-started-knative")
         recorder.next(200)
         assert recorder.lanes.keys() == {stable}
-        follow(commands, recorder, "knative-raise")
-        recorder.until_some(canary)
-        counted(recorder, 10, canary, figure)
-        follow(commands, recorder, "knative-back")
-        recorder.until_all(stable)
-        follow(commands, recorder, "lane-all")
-        recorder.until_all(canary)
+        labels = ("knative-raise", "knative-back", "lane-all")
+        raise_roll_back_and_raise(commands, recorder, (stable, canary), labels, figure)
         commands.set(release.values(small(**with_images(next_tag)) | models))
         follow(commands, recorder, "lane-stable", "lane-stable-ready-knative", "lane-ending", "lane-ending-knative")
         follow(commands, recorder, "lane-end")

@@ -13,8 +13,8 @@ from tests.e2e.canaries import (
     PER_SECOND,
     apply_traffic,
     assert_the_header_chooses,
-    counted,
     follow,
+    raise_roll_back_and_raise,
     right_labels,
     wait_for_first_answer,
 )
@@ -43,13 +43,8 @@ def test_a_lane_is_raised_rolled_back_and_promoted_with_kubectl_alone(
     with AnswerRecorder(endpoint, DIGIT, PER_SECOND) as recorder:
         recorder.next(200)
         assert recorder.lanes.keys() == {STABLE}
-        follow(commands, recorder, "kubectl-raise")
-        recorder.until_some(CANARY)
-        counted(recorder, 10, CANARY, figure)
-        follow(commands, recorder, "kubectl-back")
-        recorder.until_all(STABLE)
-        follow(commands, recorder, "kubectl-all")
-        recorder.until_all(CANARY)
+        labels = ("kubectl-raise", "kubectl-back", "kubectl-all")
+        raise_roll_back_and_raise(commands, recorder, (STABLE, CANARY), labels, figure)
         follow(commands, recorder, "kubectl-stable", "kubectl-ending", "kubectl-end")
         release.wait_until_settled("preprocess-canary", 0)
         recorder.next(200)

@@ -27,6 +27,19 @@ def harness(scanner: Scanner, triton: FakeTriton, catalog: Catalog, **limits: fl
     return made
 
 
+def placed(scanner: Scanner, **limits: float) -> tuple[Catalog, FakeTriton, PlacementHarness]:
+    """The catalog of what is published, and its placement on a Triton."""
+    catalog, triton = catalog_of(scanner), FakeTriton()
+    return catalog, triton, harness(scanner, triton, catalog, **limits)
+
+
+def young_catalog(scanner: Scanner) -> Catalog:
+    """The catalog of versions that are too young to have digests."""
+    found = scanner.scan(settle=False, young_s=60)
+    assert found is not None
+    return build_catalog(found.folders, [], Catalog(), serve_undeclared=True)
+
+
 async def test_a_load_of_a_changed_version_is_refused_before_triton_is_asked(
     scanner: Scanner, publish: Publish
 ) -> None:
@@ -40,8 +53,7 @@ async def test_a_load_of_a_changed_version_is_refused_before_triton_is_asked(
 
 async def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
+    catalog, triton, placed_harness = placed(scanner)
     triton.finish.clear()
     asked = placed_harness.ask()
     await triton.started.wait()
@@ -55,9 +67,7 @@ async def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scann
 
 async def test_what_was_loaded_before_the_digests_is_what_was_published(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
-    found = scanner.scan(settle=False, young_s=60)
-    assert found is not None
-    catalog = build_catalog(found.folders, [], Catalog(), serve_undeclared=True)
+    catalog = young_catalog(scanner)
     await harness(scanner, FakeTriton(), catalog).ensure()
     (version / "model.onnx").write_bytes(model_file(b"other weights"))
     assert scanner.scan() is None
@@ -67,9 +77,7 @@ async def test_what_was_loaded_before_the_digests_is_what_was_published(scanner:
 async def test_a_failed_load_records_no_digests(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
     (version / "model.onnx").write_bytes(model_file(b"half"))
-    found = scanner.scan(settle=False, young_s=60)
-    assert found is not None
-    catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
+    catalog, triton = young_catalog(scanner), FakeTriton()
     triton.refuses["sales_de", 1] = "no model"
     with pytest.raises(LoadFailed):
         await harness(scanner, triton, catalog).ensure()
@@ -83,9 +91,7 @@ async def test_a_scan_that_only_records_digests_does_not_forget_a_failed_load(
     scanner: Scanner, publish: Publish, mends: bool, loads: int
 ) -> None:
     version = publish("sales_de")
-    found = scanner.scan(settle=False, young_s=60)
-    assert found is not None
-    catalog, triton = build_catalog(found.folders, [], Catalog(), serve_undeclared=True), FakeTriton()
+    catalog, triton = young_catalog(scanner), FakeTriton()
     assert catalog.model("sales_de").versions[1].files is None
     placed_harness = harness(scanner, triton, catalog)
     triton.refuses["sales_de", 1] = "no model"
@@ -109,8 +115,7 @@ async def test_a_scan_that_only_records_digests_does_not_forget_a_failed_load(
 
 async def test_a_version_that_never_was_loaded_may_be_mended_in_place(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
+    catalog, triton, placed_harness = placed(scanner)
     triton.refuses["sales_de", 1] = "no model"
     with pytest.raises(LoadFailed):
         await placed_harness.ensure()
@@ -126,8 +131,7 @@ async def test_a_version_that_never_was_loaded_may_be_mended_in_place(scanner: S
 
 async def test_a_version_that_was_loaded_once_may_not(scanner: Scanner, publish: Publish) -> None:
     version = publish("sales_de")
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
+    catalog, triton, placed_harness = placed(scanner)
     await placed_harness.ensure()
     triton.refuses["sales_de", 1] = "no memory"
     triton.restart()
@@ -143,8 +147,7 @@ async def test_a_load_of_another_version_does_not_make_triton_read_the_changed_o
     """A load makes Triton read all its versions of the model again if one of their files was written."""
     first = publish("sales_de", 1)
     publish("sales_de", 2)
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
+    catalog, triton, placed_harness = placed(scanner)
     await placed_harness.ensure(version=1)
     change_weights(first)
     with pytest.raises(LoadFailed, match=r"version 1 is not what was published"):
@@ -156,8 +159,7 @@ async def test_a_load_of_another_version_does_not_make_triton_read_the_changed_o
 async def test_an_unload_of_another_version_does_not_either(scanner: Scanner, publish: Publish) -> None:
     first = publish("sales_de", 1)
     publish("sales_de", 2)
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
+    catalog, triton, placed_harness = placed(scanner)
     await placed_harness.ensure(version=1)
     await placed_harness.ensure(version=2)
     change_weights(first)
@@ -173,8 +175,7 @@ async def test_nor_does_one_beside_a_version_that_has_not_passed_its_warm_up(
     """Triton holds the version, though no request is sent to it, and would read its changed files."""
     first = publish("sales_de", 1)
     publish("sales_de", 2)
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog, warm_up=True, idle_ttl_s=100)
+    catalog, triton, placed_harness = placed(scanner, warm_up=True, idle_ttl_s=100)
     await placed_harness.ensure(version=2)
     triton.answering.clear()
     caller = placed_harness.ask(version=1)
@@ -195,8 +196,7 @@ async def test_a_version_whose_folder_is_gone_does_not_keep_another_from_coming(
 ) -> None:
     first = publish("sales_de", 1)
     publish("sales_de", 2)
-    catalog, triton = catalog_of(scanner), FakeTriton()
-    placed_harness = harness(scanner, triton, catalog)
+    catalog, triton, placed_harness = placed(scanner)
     await placed_harness.ensure(version=1)
     shutil.rmtree(first)
     assert await placed_harness.ensure(version=2)

@@ -87,8 +87,10 @@ def test_busy_is_summed_over_the_tritons() -> None:
     assert Concurrency(1, 2) + Concurrency(0.5, 3) == Concurrency(1.5, 5)
 
 
-async def test_two_busy_moments_with_quiet_between_them_are_not_a_while(models: Path, publish: Publish) -> None:
-    """A version without requests between two observations is not busy, so its time restarts."""
+async def served_when(
+    busy: Callable[[int], bool], models: Path, publish: Publish
+) -> tuple[PlacementHarness, FakeTriton, FakeTriton]:
+    """Two Tritons after 19 seconds; in the busy ones 9 requests waited on the one that has the version."""
     publish("sales_de")
     first, second = FakeTriton("a:1"), FakeTriton("b:1")
     harness = PlacementHarness(read(models), first, second, replicas_up_s=5)
@@ -97,23 +99,19 @@ async def test_two_busy_moments_with_quiet_between_them_are_not_a_while(models: 
     holder = first if first.loaded else second
     for now in range(1, 20):
         harness.now = now
-        if now in (2, 12):
+        if busy(now):
             holder.serve(KEY, 10, queue_s=9.0, total_s=9.0)
         await harness.look()
+    return harness, first, second
+
+
+async def test_two_busy_moments_with_quiet_between_them_are_not_a_while(models: Path, publish: Publish) -> None:
+    """A version without requests between two observations is not busy, so its time restarts."""
+    harness, _, _ = await served_when(lambda now: now in (2, 12), models, publish)
     assert harness.decisions("replicas") == []
 
 
 async def test_a_version_whose_requests_keep_waiting_gets_another_triton(models: Path, publish: Publish) -> None:
-    publish("sales_de")
-    first, second = FakeTriton("a:1"), FakeTriton("b:1")
-    harness = PlacementHarness(read(models), first, second, replicas_up_s=5)
-    await harness.look()
-    await harness.ensure()
-    holder = first if first.loaded else second
-    for now in range(1, 20):
-        harness.now = now
-        if now < 10:
-            holder.serve(KEY, 10, queue_s=9.0, total_s=9.0)
-        await harness.look()
+    harness, first, second = await served_when(lambda now: now < 10, models, publish)
     assert harness.decisions("replicas")[0] == ("sales_de", "1 to 2: 9.0 requests wait, 9.0 in all")
     assert first.loaded == second.loaded == {KEY}
