@@ -65,7 +65,7 @@ def test_no_certificate_names_a_postprocess_that_is_not_there(render: Render, mo
     assert "ipAddresses" not in spec
 
 
-def test_a_canary_of_a_chain_in_process_has_its_postprocess_in_its_preprocess(render: Render) -> None:
+def test_a_canary_of_a_stack_in_process_has_its_postprocess_in_its_preprocess(render: Render) -> None:
     canary = {"enabled": True, "preprocess": {"image": "triptych/preprocess:2"}, "models": {"path": "next"}}
     gateway = {"enabled": True, "parents": [{"name": "public"}]}
     values = {"postprocess": {"mode": "InProcess"}, "canary": canary, "gateway": gateway}
@@ -73,7 +73,7 @@ def test_a_canary_of_a_chain_in_process_has_its_postprocess_in_its_preprocess(re
     assert set(made.of("InferenceService")) == {"preprocess", "predictor", "preprocess-canary", "predictor-canary"}
 
 
-def test_a_chain_in_process_needs_no_kserve_for_the_stage_that_is_not_there(render: Render) -> None:
+def test_a_stack_in_process_needs_no_kserve_for_the_stage_that_is_not_there(render: Render) -> None:
     made = render({"mode": "Deployment", "postprocess": {"mode": "InProcess"}}, apis=())
     assert set(made.of("Deployment")) == {"preprocess", "predictor", "controller"}
 

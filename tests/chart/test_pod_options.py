@@ -179,11 +179,11 @@ def test_every_pod_pulls_its_images_with_the_secrets(render: Render, layout: str
 def test_names_and_labels_of_every_object_can_be_overridden(render: Render, layout: str) -> None:
     more = {"backend": {"enabled": True}, "metrics": {"serviceMonitor": {"enabled": True}}}
     before = render(LAYOUTS[layout] | more)
-    after = render(LAYOUTS[layout] | more | {"nameOverride": "chain", "fullnameOverride": "two"})
+    after = render(LAYOUTS[layout] | more | {"nameOverride": "other", "fullnameOverride": "two"})
     assert {each["metadata"]["name"] for each in after.all} == {
         f"two-{each['metadata']['name']}" for each in before.all
     }
-    assert {each["metadata"]["labels"]["app.kubernetes.io/name"] for each in after.all} == {"chain"}
+    assert {each["metadata"]["labels"]["app.kubernetes.io/name"] for each in after.all} == {"other"}
     assert "app.kubernetes.io/name: triptych" not in after.text
     accounts = {name for name, _ in after.of("ServiceAccount").items()}
     assert {pod["serviceAccountName"] for _, pod in after.pods() if "serviceAccountName" in pod} <= accounts

@@ -61,8 +61,8 @@ async def channel_of(
 ) -> AsyncIterator[aio.Channel]:
     """Shows a certificate with these names."""
     issued = authority.issue_cert(*names, common_name=common)
-    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
-    shown = grpc.ssl_channel_credentials(authority.cert_pem.bytes(), issued.private_key_pem.bytes(), chain)
+    certificates = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+    shown = grpc.ssl_channel_credentials(authority.cert_pem.bytes(), issued.private_key_pem.bytes(), certificates)
     async with aio.secure_channel(system.address, shown) as channel:
         yield channel
 

@@ -56,8 +56,8 @@ class Certificates:
     def caller(self) -> grpc.ChannelCredentials:
         """Credentials that trust the authority and present its certificate."""
         issued = self.authority.issue_cert("caller@here")
-        chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
-        return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), issued.private_key_pem.bytes(), chain)
+        certificates = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+        return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), issued.private_key_pem.bytes(), certificates)
 
     def outsider(self) -> grpc.ChannelCredentials:
         """Credentials that trust the authority and present no certificate."""

@@ -34,7 +34,7 @@ class CheckedRequest:
 
     @classmethod
     def of(cls, caller: Caller, request: pb.ModelInferRequest) -> CheckedRequest:
-        """Record the answer of an undisturbed chain as the right one."""
+        """Record the answer of an undisturbed stack as the right one."""
         answer = caller.infer(request, timeout_s=60)
         return cls(request.SerializeToString(), answer.model_name, decode_response(answer))
 

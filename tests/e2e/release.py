@@ -25,7 +25,7 @@ ENVOY = "gateway.envoyproxy.io/owning-gateway-name=kserve-ingress-gateway"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An address of the chain; `authority` is its host at a gateway."""
+    """An address of the stack; `authority` is its host at a gateway."""
 
     name: str
     address: str

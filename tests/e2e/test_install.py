@@ -31,7 +31,7 @@ WORDS = {
     "digits_jp": ("eight_board.png", "八"),
 }
 SALES = infer_request("sales_forecast_de", sales())
-# What is installed beside the chain, by mode; `helm test` has two checks of it.
+# What is installed beside the stack, by mode; `helm test` has two checks of it.
 MORE: dict[str, dict[str, Any]] = {"Deployment": {"backend": {"enabled": True}}}
 
 

@@ -1,4 +1,4 @@
-"""`triptych rollout` on objects of a real cluster; the chain itself runs beside it."""
+"""`triptych rollout` on objects of a real cluster; the stack itself runs beside it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ spec:
 """
 
 
-class ClusterChain(LocalStack):
-    """The chain with ServedModels from a namespace in place of a folder."""
+class ClusterStack(LocalStack):
+    """The stack with ServedModels from a namespace in place of a folder."""
 
     def __init__(self, kubectl: Kubectl, account: Path, run_folder: Path, models: Path) -> None:
         self._place = {
@@ -48,24 +48,24 @@ class ClusterChain(LocalStack):
         return wiring
 
 
-StartChain = Callable[[Path], LocalStack]
+StartStack = Callable[[Path], LocalStack]
 
 
 @pytest.fixture
-def start_chain(kubectl: Kubectl, account: Path, tmp_path: Path) -> Iterator[StartChain]:
-    """Starts the chain over a model repository, with one ServedModel about `scale`."""
+def start_stack(kubectl: Kubectl, account: Path, tmp_path: Path) -> Iterator[StartStack]:
+    """Starts the stack over a model repository, with one ServedModel about `scale`."""
     made: list[LocalStack] = []
 
     def start(models: Path) -> LocalStack:
         kubectl.apply(OBJECT)
-        made.append(ClusterChain(kubectl, account, tmp_path / "run", models))
+        made.append(ClusterStack(kubectl, account, tmp_path / "run", models))
         made[-1].start()
         wait_for(lambda: ready(kubectl), "the ServedModel is in force")
         return made[-1]
 
     yield start
-    for chain in made:
-        chain.stop()
+    for stack in made:
+        stack.stop()
 
 
 def ready(kubectl: Kubectl) -> bool:
@@ -73,23 +73,23 @@ def ready(kubectl: Kubectl) -> bool:
     return status.get("summary") == "1:100%"
 
 
-def roll_out(chain: LocalStack, kubectl: Kubectl, *options: str) -> tuple[int, list[dict[str, Any]]]:
+def roll_out(stack: LocalStack, kubectl: Kubectl, *options: str) -> tuple[int, list[dict[str, Any]]]:
     command = [
         *(sys.executable, "-m", "triptych_cli", "rollout", "scale", "--to", "2", "--yes", "--json"),
         *("--namespace", kubectl.namespace, "--kubeconfig", str(kubectl.kubeconfig)),
-        *("--metrics", chain.metrics_url("preprocess"), chain.metrics_url("postprocess")),
+        *("--metrics", stack.metrics_url("preprocess"), stack.metrics_url("postprocess")),
         *options,
     ]
-    with Load(Caller(chain.address("preprocess")), SCALE, callers=4):
+    with Load(Caller(stack.address("preprocess")), SCALE, callers=4):
         done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert not done.stderr
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.slow
-def test_a_served_model_is_promoted_share_by_share(kubectl: Kubectl, start_chain: StartChain) -> None:
-    chain = start_chain(ROOT / "tests/data/tiny-models")
-    status, lines = roll_out(chain, kubectl, "--steps", "40,100", "--hold", "3s", "--max-latency-ratio", "10")
+def test_a_served_model_is_promoted_share_by_share(kubectl: Kubectl, start_stack: StartStack) -> None:
+    stack = start_stack(ROOT / "tests/data/tiny-models")
+    status, lines = roll_out(stack, kubectl, "--steps", "40,100", "--hold", "3s", "--max-latency-ratio", "10")
     assert (status, lines[-1]["outcome"]) == (0, "promoted"), lines
     assert [(line["step"], line["conclusion"]) for line in lines[:-1]] == [(40, "good"), (100, "good")]
     assert kubectl.get("servedmodel", "scaling")["spec"]["traffic"] == [{"version": 2, "percent": 100}]
@@ -97,10 +97,10 @@ def test_a_served_model_is_promoted_share_by_share(kubectl: Kubectl, start_chain
 
 @pytest.mark.slow
 def test_a_missing_version_is_rolled_back_with_the_reason_of_the_status(
-    kubectl: Kubectl, start_chain: StartChain, tmp_path: Path
+    kubectl: Kubectl, start_stack: StartStack, tmp_path: Path
 ) -> None:
-    chain = start_chain(ROOT / "tests/data/tiny-models")
-    status, lines = roll_out(chain, kubectl, "--to", "7", "--steps", "40,100", "--hold", "1s")
+    stack = start_stack(ROOT / "tests/data/tiny-models")
+    status, lines = roll_out(stack, kubectl, "--to", "7", "--steps", "40,100", "--hold", "1s")
     assert (status, lines[-1]["outcome"]) == (1, "rolled back"), lines
     assert "version 7" in lines[-1]["reason"]
     assert kubectl.get("servedmodel", "scaling")["spec"]["traffic"] == [{"version": 1, "percent": 100}]

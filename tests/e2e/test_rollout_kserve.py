@@ -63,13 +63,13 @@ class ThroughKourier(Caller):
 
 
 class Entry:
-    """The InferenceService, the chain behind it, and a client of it."""
+    """The InferenceService, the stack behind it, and a client of it."""
 
-    def __init__(self, kubectl: Kubectl, chain: LocalStack, tag: str) -> None:
-        self.kubectl, self._chain, self._tag = kubectl, chain, tag
+    def __init__(self, kubectl: Kubectl, stack: LocalStack, tag: str) -> None:
+        self.kubectl, self._stack, self._tag = kubectl, stack, tag
 
     def apply(self, canary: str = "", timeout_s: float = 10.0) -> None:
-        addresses = {part: self._chain.address(part) for part in ("controller", "postprocess")}
+        addresses = {part: self._stack.address(part) for part in ("controller", "postprocess")}
         self.kubectl.apply(SERVICE.format(canary=canary, timeout_s=timeout_s, tag=self._tag, **addresses))
 
     def status(self) -> dict[str, Any]:
@@ -108,8 +108,8 @@ def entry(kubectl: Kubectl, images_tag: str, tmp_path: Path) -> Iterator[Entry]:
     kinds = kubectl.run("api-resources", "--api-group=serving.kserve.io", "--output=name", check=False).stdout
     if "inferenceservices" not in kinds:
         pytest.skip("needs KServe with Knative")
-    with LocalStack(free_endpoints(_own_address(kubectl)), tmp_path / "run", ensure("predictor")) as chain:
-        entry = Entry(kubectl, chain, images_tag)
+    with LocalStack(free_endpoints(_own_address(kubectl)), tmp_path / "run", ensure("predictor")) as stack:
+        entry = Entry(kubectl, stack, images_tag)
         entry.apply()
         wait_for(lambda: entry.status().get("latestRolledoutRevision"), "the first revision is rolled out", 90)
         caller = entry.caller()

@@ -26,8 +26,8 @@ def bucket(kubeconfig: Path) -> Iterator[Bucket]:
         yield bucket
 
 
-class StoreChain(LocalStack):
-    """The chain with its models in a store; Triton reads `folder`, which a mirror beside it keeps up to date."""
+class StoreStack(LocalStack):
+    """The stack with its models in a store; Triton reads `folder`, which a mirror beside it keeps up to date."""
 
     def __init__(self, bucket: Bucket, run_folder: Path, folder: Path) -> None:
         self._place = bucket.variables | {
@@ -49,36 +49,36 @@ def mirror(bucket: Bucket, folder: Path, *options: str) -> list[str]:
 
 
 @pytest.fixture
-def chain(bucket: Bucket, tmp_path: Path) -> Iterator[LocalStack]:
-    """The running chain, with two countries in the store; the log of the mirror is `mirror.log`."""
+def stack(bucket: Bucket, tmp_path: Path) -> Iterator[LocalStack]:
+    """The running stack, with two countries in the store; the log of the mirror is `mirror.log`."""
     bucket.upload("digits_de")
     bucket.upload("digits_gb")
     folder, environment = tmp_path / "pod" / "models", os.environ | bucket.variables
     subprocess.run(mirror(bucket, folder, "--once"), cwd=ROOT, env=environment, check=True, timeout=60)
-    chain = StoreChain(bucket, tmp_path / "run", folder)
+    stack = StoreStack(bucket, tmp_path / "run", folder)
     with (tmp_path / "mirror.log").open("wb") as log:
         beside = subprocess.Popen(mirror(bucket, folder, "--every", "0.3s"), cwd=ROOT, env=environment, stderr=log)
     try:
-        chain.start()
-        yield chain
+        stack.start()
+        yield stack
     finally:
-        chain.stop()
+        stack.stop()
         beside.terminate()
         assert beside.wait(20) == 0
 
 
-def version_of(chain: LocalStack, model: str) -> str:
+def version_of(stack: LocalStack, model: str) -> str:
     """Version that answers a request to the model now."""
-    caller = Caller(chain.address("preprocess"))
+    caller = Caller(stack.address("preprocess"))
     try:
         return str(caller.infer(infer_request(model, {"image": objects(noise_picture())}), 60).model_version)
     finally:
         caller.channel.close()
 
 
-def index(chain: LocalStack) -> set[tuple[str, str]]:
+def index(stack: LocalStack) -> set[tuple[str, str]]:
     """Model and version of each entry in the controller's index."""
-    with InferenceServerClient(chain.address("controller")) as client:
+    with InferenceServerClient(stack.address("controller")) as client:
         return {(model.name, model.version) for model in client.get_model_repository_index().models}
 
 
@@ -86,26 +86,26 @@ def until(look: Callable[[], bool], what: str) -> None:
     wait_for(lambda: look() or None, what, 60)
 
 
-def test_a_version_that_is_uploaded_is_served_without_a_restart(bucket: Bucket, chain: LocalStack) -> None:
-    assert index(chain) == {("digits_de", "1"), ("digits_gb", "1")}
-    assert {version_of(chain, model) for model in ("digits_de", "digits_gb")} == {"1"}
+def test_a_version_that_is_uploaded_is_served_without_a_restart(bucket: Bucket, stack: LocalStack) -> None:
+    assert index(stack) == {("digits_de", "1"), ("digits_gb", "1")}
+    assert {version_of(stack, model) for model in ("digits_de", "digits_gb")} == {"1"}
     bucket.upload("digits_gb", 2)
-    until(lambda: ("digits_gb", "2") in index(chain), "the index shows the new version")
-    until(lambda: version_of(chain, "digits_gb") == "2", "the new version answers")
-    assert version_of(chain, "digits_de") == "1"
+    until(lambda: ("digits_gb", "2") in index(stack), "the index shows the new version")
+    until(lambda: version_of(stack, "digits_gb") == "2", "the new version answers")
+    assert version_of(stack, "digits_de") == "1"
 
 
-def test_an_unreachable_store_removes_nothing(bucket: Bucket, chain: LocalStack, tmp_path: Path) -> None:
-    assert version_of(chain, "digits_de") == "1"
+def test_an_unreachable_store_removes_nothing(bucket: Bucket, stack: LocalStack, tmp_path: Path) -> None:
+    assert version_of(stack, "digits_de") == "1"
     bucket.relay.cut()
     away = f"{bucket.uri}: cannot be read: {bucket.variables['AWS_ENDPOINT_URL']} does not answer"
-    logs = (chain.log("controller"), tmp_path / "mirror.log")
+    logs = (stack.log("controller"), tmp_path / "mirror.log")
     until(lambda: all(away in log.read_text() for log in logs), "both logs say that the store is away")
-    assert version_of(chain, "digits_de") == "1"
-    assert version_of(chain, "digits_gb") == "1", "was not loaded before, and its files are here"
+    assert version_of(stack, "digits_de") == "1"
+    assert version_of(stack, "digits_gb") == "1", "was not loaded before, and its files are here"
     bucket.upload("digits_gb", 2)
     bucket.relay.mend()
-    until(lambda: version_of(chain, "digits_gb") == "2", "the new version answers")
+    until(lambda: version_of(stack, "digits_gb") == "2", "the new version answers")
     for log in logs:
         assert log.read_text().count(away) <= 2, "one line for each cause: connections that broke, and that are refused"
 

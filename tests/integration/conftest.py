@@ -1,4 +1,4 @@
-"""Fixtures of the real chain on free ports: one shared by tests that leave it intact, and new ones for others."""
+"""Fixtures of the real stack on free ports: one shared by tests that leave it intact, and new ones for others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from local.stack import LocalStack
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
-MakeChain = Callable[..., LocalStack]
+MakeStack = Callable[..., LocalStack]
 
 
 class Caller:
@@ -47,29 +47,29 @@ def predictor_python() -> Path:
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[LocalStack]:
-    """A shared chain. A test that stops, kills or fills a part creates its own with `make_chain`."""
+def stack(tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[LocalStack]:
+    """A shared stack. A test that stops, kills or fills a part creates its own with `make_stack`."""
     variables = {"CONTROLLER_IDLE_TTL_S": "0"}  # nothing is idle for too long
     with LocalStack(
-        free_endpoints(), tmp_path_factory.mktemp("chain"), predictor_python, variables=variables
+        free_endpoints(), tmp_path_factory.mktemp("stack"), predictor_python, variables=variables
     ) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def caller(chain: LocalStack) -> Iterator[Caller]:
-    caller = Caller(chain.address("preprocess"))
+def caller(stack: LocalStack) -> Iterator[Caller]:
+    caller = Caller(stack.address("preprocess"))
     yield caller
     caller.channel.close()
 
 
 @pytest.fixture
-def make_chain(tmp_path: Path, predictor_python: Path) -> Iterator[MakeChain]:
-    """Starts chains of the test's own; `documents` maps file names to ServedModel documents."""
+def make_stack(tmp_path: Path, predictor_python: Path) -> Iterator[MakeStack]:
+    """Starts stacks of the test's own; `documents` maps file names to ServedModel documents."""
     made: list[LocalStack] = []
 
     def make(documents: dict[str, str] | None = None, **more: Any) -> LocalStack:
-        folder = tmp_path / f"chain-{len(made)}"
+        folder = tmp_path / f"stack-{len(made)}"
         served = folder / "served-models"
         served.mkdir(parents=True)
         for name, text in (documents or {}).items():
@@ -79,8 +79,8 @@ def make_chain(tmp_path: Path, predictor_python: Path) -> Iterator[MakeChain]:
         return made[-1]
 
     yield make
-    for chain in made:
-        chain.stop()
+    for stack in made:
+        stack.stop()
 
 
 @pytest.fixture

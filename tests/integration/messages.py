@@ -1,4 +1,4 @@
-"""Requests of callers, for tests of the running chain."""
+"""Requests of callers, for tests of the running stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole chain on IPv6 alone, and on both families."""
+"""The whole stack on IPv6 alone, and on both families."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.integration.messages import infer_request, sales
 @needs_ipv6
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_every_part_serves_on_ipv6(host: str, tmp_path: Path, predictor_python: Path) -> None:
-    with LocalStack(free_endpoints(host), tmp_path / "run", predictor_python) as chain:
+    with LocalStack(free_endpoints(host), tmp_path / "run", predictor_python) as stack:
         for part in ("preprocess", "postprocess", "controller", "predictor"):
-            assert chain.address(part).startswith("[::1]:")
-            with urlopen(chain.metrics_url(part), timeout=10) as page:
+            assert stack.address(part).startswith("[::1]:")
+            with urlopen(stack.metrics_url(part), timeout=10) as page:
                 assert page.status == 200
-        port = chain.address("preprocess").rpartition(":")[2]
+        port = stack.address("preprocess").rpartition(":")[2]
         for family in ("[::1]", "127.0.0.1") if host == "::" else ("[::1]",):
             caller = Caller(f"{family}:{port}")
             try:

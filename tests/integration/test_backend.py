@@ -1,4 +1,4 @@
-"""The example backend as a process in front of the real chain."""
+"""The example backend as a process in front of the real stack."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def features(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(features: Path, tmp_path: Path) -> Iterator[StartBackend]:
-    """Start a backend in front of a chain, and return a function that calls it."""
+    """Start a backend in front of a stack, and return a function that calls it."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(chain: str, **settings: str) -> Get:
+    def start(preprocess: str, **settings: str) -> Get:
         port = free_endpoints()["preprocess"].port
-        own = {"JWT_KEY": KEY, "PREPROCESS": chain, "FEATURES": f"sqlite:{features}", "PORT": str(port)} | settings
+        own = {"JWT_KEY": KEY, "PREPROCESS": preprocess, "FEATURES": f"sqlite:{features}", "PORT": str(port)} | settings
         environment = {f"BACKEND_{name}": value for name, value in own.items()}
         with (tmp_path / "backend.log").open("wb") as log:
             command = [str(ensure("backend")), "-m", "backend"]
@@ -126,17 +126,17 @@ class Flaky:
 
 
 def test_a_caller_with_a_token_gets_a_forecast_from_the_features_of_the_store(
-    chain: LocalStack, start: StartBackend
+    stack: LocalStack, start: StartBackend
 ) -> None:
-    status, answer = start(chain.address("preprocess"))("/forecasts/DE/shoe", token(), traceparent=TRACE)
+    status, answer = start(stack.address("preprocess"))("/forecasts/DE/shoe", token(), traceparent=TRACE)
     assert status == 200
     assert len(answer["units"]) == 7
     assert all(0 < units < 1000 for units in answer["units"])
     assert (answer["model"], answer["version"]) == ("sales_forecast_de", "1")
 
 
-def test_an_unknown_name_is_404_with_the_message_of_its_origin(chain: LocalStack, start: StartBackend) -> None:
-    get = start(chain.address("preprocess"))
+def test_an_unknown_name_is_404_with_the_message_of_its_origin(stack: LocalStack, start: StartBackend) -> None:
+    get = start(stack.address("preprocess"))
     assert get("/forecasts/DE/hat", token()) == (404, {"error": "article 'hat' is not known in DE"})
     status, answer = get("/forecasts/ZZ/shoe", token())
     assert status == 404

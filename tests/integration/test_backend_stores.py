@@ -106,19 +106,19 @@ def feast() -> Iterator[str]:
     server.server_close()
 
 
-def test_articles_of_a_file_are_in_the_embedded_store(chain: LocalStack, start: StartBackend, tmp_path: Path) -> None:
+def test_articles_of_a_file_are_in_the_embedded_store(stack: LocalStack, start: StartBackend, tmp_path: Path) -> None:
     file = tmp_path / "articles.json"
     file.write_text(json.dumps({"DE": {"boot": SHOE}}))
-    get = start(chain.address("preprocess"), FEATURES="sqlite::memory:", ARTICLES=str(file))
+    get = start(stack.address("preprocess"), FEATURES="sqlite::memory:", ARTICLES=str(file))
     assert asked_for("DE/boot", get)[0] == 200
     assert asked_for("DE/shoe", get)[0] == 404
 
 
 def test_features_come_from_redis_and_its_absence_is_a_503_that_names_it(
-    chain: LocalStack, start: StartBackend, redis: int
+    stack: LocalStack, start: StartBackend, redis: int
 ) -> None:
     assert command(redis, "SET", "features:DE:shoe", json.dumps(SHOE)) == b"+OK\r\n"
-    get = start(chain.address("preprocess"), FEATURES=f"redis://127.0.0.1:{redis}/0")
+    get = start(stack.address("preprocess"), FEATURES=f"redis://127.0.0.1:{redis}/0")
     status, answer = asked_for("DE/shoe", get)
     assert (status, answer["model"]) == (200, "sales_forecast_de")
     assert asked_for("DE/hat", get) == (404, {"error": "article 'hat' is not known in DE"})
@@ -128,8 +128,8 @@ def test_features_come_from_redis_and_its_absence_is_a_503_that_names_it(
     assert "Redis does not answer" in answer["error"]
 
 
-def test_features_come_from_the_feature_server_of_feast(chain: LocalStack, start: StartBackend, feast: str) -> None:
-    get = start(chain.address("preprocess"), FEATURES=f"{feast}/articles")
+def test_features_come_from_the_feature_server_of_feast(stack: LocalStack, start: StartBackend, feast: str) -> None:
+    get = start(stack.address("preprocess"), FEATURES=f"{feast}/articles")
     status, answer = asked_for("DE/shoe", get)
     assert (status, answer["model"]) == (200, "sales_forecast_de")
     assert FeatureServer.asked == {

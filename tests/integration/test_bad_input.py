@@ -1,4 +1,4 @@
-"""Invalid inputs to the real chain, one row each: status, and the names in the error text."""
+"""Invalid inputs to the real stack, one row each: status, and the names in the error text."""
 
 from __future__ import annotations
 

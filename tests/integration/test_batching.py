@@ -1,4 +1,4 @@
-"""Concurrent requests through the real chain: each gets the answer that it would get alone."""
+"""Concurrent requests through the real stack: each gets the answer that it would get alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def requests() -> list[pb.ModelInferRequest]:
     return made
 
 
-def test_in_a_batch_each_request_is_answered_as_if_it_were_alone(chain: LocalStack, caller: Caller) -> None:
+def test_in_a_batch_each_request_is_answered_as_if_it_were_alone(stack: LocalStack, caller: Caller) -> None:
     made = requests()
     alone = [outcome(caller, request) for request in made]
     assert sum(isinstance(each, grpc.StatusCode) for each in alone) == 24

@@ -1,4 +1,4 @@
-"""Hundreds of cancelled calls in the chain, beside others that are not cancelled."""
+"""Hundreds of cancelled calls in the stack, beside others that are not cancelled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
 from local.stack import LocalStack
-from tests.integration.conftest import INFER, Caller, MakeChain
+from tests.integration.conftest import INFER, Caller, MakeStack
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
 from tests.metric_samples import samples_by_label
@@ -44,9 +44,9 @@ COUNTRIES = [
 ]
 
 
-def test_cancelled_calls_harm_no_other_and_leave_nothing(make_chain: MakeChain) -> None:
-    chain = make_chain()
-    caller, moments = Caller(chain.address("preprocess")), random.Random(13)
+def test_cancelled_calls_harm_no_other_and_leave_nothing(make_stack: MakeStack) -> None:
+    stack = make_stack()
+    caller, moments = Caller(stack.address("preprocess")), random.Random(13)
     picture = noise_picture(400, 300)
     good = infer_request("sales_forecast_de", sales())
     right = outputs_of(caller.infer(good))
@@ -73,25 +73,25 @@ def test_cancelled_calls_harm_no_other_and_leave_nothing(make_chain: MakeChain) 
         answer = outputs_of(pb.ModelInferResponse.FromString(call.result(60)))
         for name, values in right.items():
             np.testing.assert_allclose(answer[name], values, rtol=1e-5)
-    _assert_nothing_stays(chain)
+    _assert_nothing_stays(stack)
 
 
-def test_cancelled_loads_leave_nothing_in_the_controller(make_chain: MakeChain) -> None:
-    chain = make_chain()
-    with grpc.insecure_channel(chain.address("controller")) as channel:
+def test_cancelled_loads_leave_nothing_in_the_controller(make_stack: MakeStack) -> None:
+    stack = make_stack()
+    with grpc.insecure_channel(stack.address("controller")) as channel:
         ensure: Any = channel.unary_unary(f"/{CONTROLLER_SERVICE.full_name}/EnsureLoaded")
         for number in range(200):
             request = cp.EnsureLoadedRequest(model=f"sales_forecast_{COUNTRIES[number % 10]}", version=1)
             call = ensure.future(request.SerializeToString(), timeout=60 if number % 2 else 0.01)
             time.sleep(0.002 * (number % 5))
             call.cancel()
-    _assert_nothing_stays(chain)
+    _assert_nothing_stays(stack)
 
 
-def _assert_nothing_stays(chain: LocalStack) -> None:
+def _assert_nothing_stays(stack: LocalStack) -> None:
     for part in PARTS:
-        until(lambda part=part: samples_by_label(chain.metrics_url(part), "triptych_in_flight", "stage").total() == 0)  # type: ignore[misc]
-        log = chain.log(part).read_text()
+        until(lambda part=part: samples_by_label(stack.metrics_url(part), "triptych_in_flight", "stage").total() == 0)  # type: ignore[misc]
+        log = stack.log(part).read_text()
         assert '"ERROR"' not in log, log
         assert "Traceback" not in log
-        assert samples_by_label(chain.metrics_url(part), "triptych_requests_total", "code").keys() <= CODES
+        assert samples_by_label(stack.metrics_url(part), "triptych_requests_total", "code").keys() <= CODES

@@ -23,8 +23,8 @@ MODELS = ROOT / "model-repository"
 ANSWER_LIMIT_S = 90.0
 
 
-class StoreChain(LocalStack):
-    """The chain with its models in a store; Triton reads `folder`, which a mirror beside it keeps up to date."""
+class StoreStack(LocalStack):
+    """The stack with its models in a store; Triton reads `folder`, which a mirror beside it keeps up to date."""
 
     def __init__(self, run_folder: Path, folder: Path) -> None:
         self._place = {
@@ -66,19 +66,19 @@ def test_weights_that_are_overwritten_in_the_store_are_never_answered_under_the_
     folder, log = tmp_path / "pod" / "models", tmp_path / "mirror.log"
     command = [sys.executable, "-m", "triptych_cli", "mirror", "s3://models/eu", str(folder)]
     subprocess.run([*command, "--once"], cwd=ROOT, env=dict(os.environ), check=True, timeout=ANSWER_LIMIT_S)
-    chain = StoreChain(tmp_path / "run", folder)
+    stack = StoreStack(tmp_path / "run", folder)
     with log.open("wb") as lines:
         beside = subprocess.Popen([*command, "--every", "0.3s"], cwd=ROOT, env=dict(os.environ), stderr=lines)
     try:
-        chain.start()
-        caller = Caller(chain.address("preprocess"))
+        stack.start()
+        caller = Caller(stack.address("preprocess"))
         request = infer_request("digits_de", {"image": objects(noise_picture())})
         before = caller.infer(request, 60)
         published = (folder / "digits_de/1/model.onnx").read_bytes()
         gateway.store.put("eu/digits_de/1/model.onnx", (MODELS / "digits_gb/1/model.onnx").read_bytes())
         until(lambda: "changed after its version was published" in log.read_text(), "the mirror names the change")
         reported = "version 1 is not what was published: model.onnx changed"
-        until(lambda: reported in chain.log("controller").read_text(), "the controller names the change")
+        until(lambda: reported in stack.log("controller").read_text(), "the controller names the change")
         assert (folder / "digits_de/1/model.onnx").read_bytes() == published
         after = caller.infer(request, 60)
         assert (after.model_version, after.outputs, after.raw_output_contents) == (
@@ -86,12 +86,12 @@ def test_weights_that_are_overwritten_in_the_store_are_never_answered_under_the_
             before.outputs,
             before.raw_output_contents,
         )
-        with InferenceServerClient(chain.address("controller")) as client:
+        with InferenceServerClient(stack.address("controller")) as client:
             reasons = [model.reason for model in client.get_model_repository_index().models]
         assert any(reported in reason for reason in reasons), reasons
-        assert "has a character that cannot be shown" in chain.log("controller").read_text()
+        assert "has a character that cannot be shown" in stack.log("controller").read_text()
         caller.channel.close()
     finally:
-        chain.stop()
+        stack.stop()
         beside.terminate()
         assert beside.wait(20) == 0

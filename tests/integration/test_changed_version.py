@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 
 from local.environments import ROOT
-from tests.integration.conftest import Caller, MakeChain
+from tests.integration.conftest import Caller, MakeStack
 from tests.integration.load import until
 from tests.integration.messages import infer_request, outputs_of, sales
 
@@ -28,20 +28,20 @@ def overwrite(file: Path, content: bytes) -> None:
 
 
 def test_overwritten_weights_are_never_served_as_the_old_version(
-    make_chain: MakeChain, copied_models: Callable[..., Path]
+    make_stack: MakeStack, copied_models: Callable[..., Path]
 ) -> None:
     models = copied_models(MODEL)
     file = models / MODEL / "1" / "model.onnx"
     published, other = file.read_bytes(), (ROOT / "model-repository/sales_forecast_fr/1/model.onnx").read_bytes()
-    chain = make_chain(model_repository=models)
-    caller = Caller(chain.address("preprocess"))
+    stack = make_stack(model_repository=models)
+    caller = Caller(stack.address("preprocess"))
     before = units(caller)
     overwrite(file, other)
     assert units(caller) == before
-    chain.restart_component("predictor")
+    stack.restart_component("predictor")
     sentence = "version 1 is not what was published: model.onnx changed"
     until(lambda: sentence in caller.refused(infer_request(MODEL, sales()))[1])
-    assert sentence in chain.log("controller").read_text()
+    assert sentence in stack.log("controller").read_text()
     overwrite(file, published)
 
     def answers() -> bool:

@@ -29,7 +29,7 @@ MODELS = (
 )
 SEPARATE: dict[str, str] = {}
 
-Chains = dict[str, tuple[LocalStack, Caller]]
+Stacks = dict[str, tuple[LocalStack, Caller]]
 
 
 @pytest.fixture(scope="module")
@@ -45,21 +45,21 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def chains(models: Path, tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[Chains]:
-    """The chain with postprocess as a process of its own, and without."""
-    made: Chains = {}
+def stacks(models: Path, tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> Iterator[Stacks]:
+    """The stack with postprocess as a process of its own, and without."""
+    made: Stacks = {}
     try:
         for name, variables in (("separate", SEPARATE), ("in-process", IN_PROCESS)):
             folder = tmp_path_factory.mktemp(name)
             (folder / "served").mkdir()
-            chain = LocalStack(free_endpoints(), folder, predictor_python, models, folder / "served", variables)
-            chain.start()
-            made[name] = chain, Caller(chain.address("preprocess"))
+            stack = LocalStack(free_endpoints(), folder, predictor_python, models, folder / "served", variables)
+            stack.start()
+            made[name] = stack, Caller(stack.address("preprocess"))
         yield made
     finally:
-        for chain, caller in made.values():
+        for stack, caller in made.values():
             caller.channel.close()
-            chain.stop()
+            stack.stop()
 
 
 def wanting(request: pb.ModelInferRequest, *outputs: str) -> pb.ModelInferRequest:
@@ -89,8 +89,8 @@ GOOD: dict[str, Callable[[], pb.ModelInferRequest]] = {
 
 
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-def test_answers_are_the_same_bytes(chains: Chains, make: Callable[[], pb.ModelInferRequest]) -> None:
-    answers = {name: caller.infer(make()).SerializeToString(deterministic=True) for name, (_, caller) in chains.items()}
+def test_answers_are_the_same_bytes(stacks: Stacks, make: Callable[[], pb.ModelInferRequest]) -> None:
+    answers = {name: caller.infer(make()).SerializeToString(deterministic=True) for name, (_, caller) in stacks.items()}
     assert answers["separate"] == answers["in-process"]
     revisions = pb.ModelInferResponse.FromString(answers["in-process"]).parameters
     assert set(revisions) == {"triptych_preprocess_revision", "triptych_postprocess_revision"}
@@ -104,13 +104,13 @@ WRONG: dict[str, Callable[[], pb.ModelInferRequest]] = {
 
 
 @pytest.mark.parametrize("make", WRONG.values(), ids=WRONG)
-def test_refusals_are_the_same_code_and_sentence(chains: Chains, make: Callable[[], pb.ModelInferRequest]) -> None:
-    refusals = {name: caller.refused(make()) for name, (_, caller) in chains.items()}
+def test_refusals_are_the_same_code_and_sentence(stacks: Stacks, make: Callable[[], pb.ModelInferRequest]) -> None:
+    refusals = {name: caller.refused(make()) for name, (_, caller) in stacks.items()}
     assert refusals["separate"] == refusals["in-process"]
 
 
-def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(chains: Chains) -> None:
-    _, caller = chains["in-process"]
+def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(stacks: Stacks) -> None:
+    _, caller = stacks["in-process"]
 
     def outcome(value: float) -> object:
         try:
@@ -126,27 +126,27 @@ def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(chains:
     assert outcomes == expected
 
 
-def test_there_is_no_such_process_and_no_part_waits_for_one(chains: Chains) -> None:
-    chain, _ = chains["in-process"]
-    assert set(chain.pids()) == {"predictor", "controller", "preprocess"}
-    chain.restart_component("preprocess")
+def test_there_is_no_such_process_and_no_part_waits_for_one(stacks: Stacks) -> None:
+    stack, _ = stacks["in-process"]
+    assert set(stack.pids()) == {"predictor", "controller", "preprocess"}
+    stack.restart_component("preprocess")
 
 
-def test_its_series_are_on_the_page_of_preprocess_each_metric_once(chains: Chains) -> None:
-    chain, caller = chains["in-process"]
+def test_its_series_are_on_the_page_of_preprocess_each_metric_once(stacks: Stacks) -> None:
+    stack, caller = stacks["in-process"]
     caller.infer(infer_request("sales_forecast_de", sales(2)))
     for version in ("1", "2"):
         caller.infer(infer_request("digits_gb", {"image": objects(PICTURES[0])}, version=version))
     both = {"preprocess", "postprocess"}
     names = ("requests", "request_seconds", "part_seconds", "request_rows", "in_flight", "shed_requests")
     for name in (*names, "version_requests", "version_seconds"):  # an answer counts once it is written
-        until(lambda name=name: stages_by_metric(chain)[f"triptych_{name}"] == both)  # type: ignore[misc]
+        until(lambda name=name: stages_by_metric(stack)[f"triptych_{name}"] == both)  # type: ignore[misc]
 
 
-def stages_by_metric(chain: LocalStack) -> dict[str, set[str]]:
+def stages_by_metric(stack: LocalStack) -> dict[str, set[str]]:
     parsed: Any = text_string_to_metric_families  # without types
     accept = {"Accept": "application/openmetrics-text"}
-    with urlopen(Request(chain.metrics_url("preprocess"), headers=accept)) as page:
+    with urlopen(Request(stack.metrics_url("preprocess"), headers=accept)) as page:
         families = list(parsed(page.read().decode()))  # refuses a metric that comes twice
     return {
         family.name: {sample.labels["stage"] for sample in family.samples if "stage" in sample.labels}

@@ -1,4 +1,4 @@
-"""Files, sockets and ports of the chain on one machine are accessible to its user only."""
+"""Files, sockets and ports of the stack on one machine are accessible to its user only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from local.stack import LocalStack
-from tests.integration.conftest import Caller, MakeChain
+from tests.integration.conftest import Caller, MakeStack
 from tests.integration.messages import infer_request, outputs_of, sales
 
 MODEL = "sales_forecast_de"
@@ -45,29 +45,29 @@ def is_loopback(text: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def processes(chain: LocalStack) -> list[psutil.Process]:
-    found = [psutil.Process(pid) for pid in chain.pids().values()]
+def processes(stack: LocalStack) -> list[psutil.Process]:
+    found = [psutil.Process(pid) for pid in stack.pids().values()]
     return [*found, *(child for each in found for child in each.children(recursive=True))]
 
 
 @pytest.mark.parametrize("server", ["http2", "grpcio"])
-def test_no_other_user_reads_a_file_or_reaches_a_socket_of_the_chain(
-    make_chain: MakeChain, homes: dict[str, str], server: str
+def test_no_other_user_reads_a_file_or_reaches_a_socket_of_the_stack(
+    make_stack: MakeStack, homes: dict[str, str], server: str
 ) -> None:
     umask = os.umask(0o022)
     try:
         before = {path.name for path in Path("/dev/shm").iterdir()}
-        chain = make_chain(variables={**homes, "PREPROCESS_SERVER": server})
+        stack = make_stack(variables={**homes, "PREPROCESS_SERVER": server})
     finally:
         os.umask(umask)
-    assert outputs_of(Caller(chain.address("preprocess")).infer(infer_request(MODEL, sales())))["units"]
-    for folder in (*map(Path, homes.values()), chain.run_folder.parent):
+    assert outputs_of(Caller(stack.address("preprocess")).infer(infer_request(MODEL, sales())))["units"]
+    for folder in (*map(Path, homes.values()), stack.run_folder.parent):
         assert not [path for path in reachable(folder) if path.parent.name != "served-models"], folder
-    port = chain.address("predictor").rpartition(":")[2]
+    port = stack.address("predictor").rpartition(":")[2]
     made = [path for path in Path("/dev/shm").glob(f"triptych-{port}-*") if path.name not in before]
     assert made
     assert not [path for path in made if path.stat().st_mode & OTHERS]
-    for process in processes(chain):
+    for process in processes(stack):
         for connection in process.net_connections("unix"):
             address = str(connection.laddr)
             assert not address.startswith(("@", "\0")), f"{process.name()} listens on the abstract socket {address}"

@@ -13,7 +13,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 from local.stack import LocalStack
-from tests.integration.conftest import Caller, MakeChain
+from tests.integration.conftest import Caller, MakeStack
 from tests.integration.messages import infer_request, outputs_of, sales
 
 MODEL, KEY = "sales_forecast_de", "a-key-of-this-test"
@@ -39,16 +39,16 @@ CONTROL: list[tuple[str, Message]] = [
 ]
 
 
-def asked(chain: LocalStack, method: str, request: Message, key: str = "") -> Any:
+def asked(stack: LocalStack, method: str, request: Message, key: str = "") -> Any:
     """Call Triton directly and return its answer."""
-    with grpc.insecure_channel(chain.address("predictor")) as channel:
+    with grpc.insecure_channel(stack.address("predictor")) as channel:
         stub: Any = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         return getattr(stub, method)(request, timeout=5, metadata=((HEADER, key),) if key else ())
 
 
 @pytest.fixture
-def restricted(make_chain: MakeChain) -> LocalStack:
-    return make_chain(variables={"PREDICTOR_OPTIONS": RESTRICTED, "CONTROLLER_TRITON_KEY": KEY})
+def restricted(make_stack: MakeStack) -> LocalStack:
+    return make_stack(variables={"PREDICTOR_OPTIONS": RESTRICTED, "CONTROLLER_TRITON_KEY": KEY})
 
 
 def test_with_the_key_the_controller_loads_and_prediction_needs_none(restricted: LocalStack) -> None:
@@ -69,59 +69,59 @@ def test_with_the_key_the_controller_loads_and_prediction_needs_none(restricted:
     assert [model.name for model in index.models] == [MODEL]
 
 
-def refused(chain: LocalStack, method: str, request: Message, key: str = "") -> None:
+def refused(stack: LocalStack, method: str, request: Message, key: str = "") -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        asked(chain, method, request, key)
+        asked(stack, method, request, key)
     error: Any = caught.value
     assert error.code() is grpc.StatusCode.UNAVAILABLE, method
     assert HEADER in error.details(), method
 
 
-def test_on_one_machine_no_other_user_has_a_model_of_theirs_loaded(make_chain: MakeChain) -> None:
+def test_on_one_machine_no_other_user_has_a_model_of_theirs_loaded(make_stack: MakeStack) -> None:
     """`make run` sets a key. Without it, a load with a `model.py` in its request would run as its user."""
-    chain = make_chain()
-    caller = Caller(chain.address("preprocess"))
+    stack = make_stack()
+    caller = Caller(stack.address("preprocess"))
     assert outputs_of(caller.infer(infer_request(MODEL, sales())))["units"]
     foreign = pb.RepositoryModelLoadRequest(model_name="mine")
     foreign.parameters["config"].string_param = '{"backend": "python"}'
     foreign.parameters["file:1/model.py"].bytes_param = b"raise SystemExit"
     for method, request in [*CONTROL, *CLOSED, ("RepositoryModelLoad", foreign)]:
-        refused(chain, method, request)
-    index = asked(chain, "RepositoryIndex", pb.RepositoryIndexRequest(ready=True), chain.triton_key)
+        refused(stack, method, request)
+    index = asked(stack, "RepositoryIndex", pb.RepositoryIndexRequest(ready=True), stack.triton_key)
     assert [model.name for model in index.models] == [MODEL]
 
 
-def test_the_key_of_one_machine_is_in_no_process_list_and_no_log(make_chain: MakeChain) -> None:
-    chain = make_chain()
-    Caller(chain.address("preprocess")).infer(infer_request(MODEL, sales()))
-    assert len(chain.triton_key) >= 32
-    for name, pid in chain.pids().items():
+def test_the_key_of_one_machine_is_in_no_process_list_and_no_log(make_stack: MakeStack) -> None:
+    stack = make_stack()
+    Caller(stack.address("preprocess")).infer(infer_request(MODEL, sales()))
+    assert len(stack.triton_key) >= 32
+    for name, pid in stack.pids().items():
         processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-        assert not [each for each in processes if any(chain.triton_key in word for word in each.cmdline())], name
-        assert chain.triton_key not in chain.log(name).read_text()
+        assert not [each for each in processes if any(stack.triton_key in word for word in each.cmdline())], name
+        assert stack.triton_key not in stack.log(name).read_text()
 
 
-def test_a_key_that_is_set_is_the_one_that_counts(make_chain: MakeChain) -> None:
-    chain = make_chain(variables={"CONTROLLER_TRITON_KEY": KEY})
-    assert outputs_of(Caller(chain.address("preprocess")).infer(infer_request(MODEL, sales())))["units"]
-    assert asked(chain, "RepositoryIndex", pb.RepositoryIndexRequest(), KEY).models
-    refused(chain, "RepositoryIndex", pb.RepositoryIndexRequest(), "another-key")
+def test_a_key_that_is_set_is_the_one_that_counts(make_stack: MakeStack) -> None:
+    stack = make_stack(variables={"CONTROLLER_TRITON_KEY": KEY})
+    assert outputs_of(Caller(stack.address("preprocess")).infer(infer_request(MODEL, sales())))["units"]
+    assert asked(stack, "RepositoryIndex", pb.RepositoryIndexRequest(), KEY).models
+    refused(stack, "RepositoryIndex", pb.RepositoryIndexRequest(), "another-key")
 
 
-def test_what_one_machine_writes_is_for_its_user_alone(make_chain: MakeChain) -> None:
+def test_what_one_machine_writes_is_for_its_user_alone(make_stack: MakeStack) -> None:
     """Shared memory holds tensors of requests, and logs name models and callers."""
-    chain = make_chain()
-    Caller(chain.address("preprocess")).infer(infer_request(MODEL, sales()))
-    port = chain.address("predictor").rpartition(":")[2]
+    stack = make_stack()
+    Caller(stack.address("preprocess")).infer(infer_request(MODEL, sales()))
+    port = stack.address("predictor").rpartition(":")[2]
     shared = list(Path("/dev/shm").glob(f"triptych-{port}-*"))
     assert shared
-    for path in (*shared, chain.run_folder, *chain.run_folder.iterdir()):
+    for path in (*shared, stack.run_folder, *stack.run_folder.iterdir()):
         assert not path.stat().st_mode & 0o077, path
 
 
-def test_without_the_key_in_the_controller_the_error_names_what_triton_wants(make_chain: MakeChain) -> None:
-    chain = make_chain(variables={"PREDICTOR_OPTIONS": RESTRICTED})
-    code, details = Caller(chain.address("preprocess")).refused(infer_request(MODEL, sales()))
+def test_without_the_key_in_the_controller_the_error_names_what_triton_wants(make_stack: MakeStack) -> None:
+    stack = make_stack(variables={"PREDICTOR_OPTIONS": RESTRICTED})
+    code, details = Caller(stack.address("preprocess")).refused(infer_request(MODEL, sales()))
     assert code is grpc.StatusCode.UNAVAILABLE
     assert f"expecting header '{HEADER}'" in details
-    assert not [part for part in chain.pids() if KEY in chain.log(part).read_text()]
+    assert not [part for part in stack.pids() if KEY in stack.log(part).read_text()]

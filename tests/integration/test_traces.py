@@ -33,7 +33,7 @@ def traced(
     tmp_path_factory: pytest.TempPathFactory,
     predictor_python: Path,
 ) -> Iterator[Caller]:
-    """Preprocess of a chain whose parts all send spans, with and without a process for postprocess."""
+    """Preprocess of a stack whose parts all send spans, with and without a process for postprocess."""
     variables = {
         **request.param,
         **{f"{stage}_OTLP_ENDPOINT": collector.address for stage in ("PREPROCESS", "POSTPROCESS", "CONTROLLER")},
@@ -42,8 +42,8 @@ def traced(
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
     folder = tmp_path_factory.mktemp("traced")
-    with LocalStack(free_endpoints(), folder, predictor_python, variables=variables) as chain:
-        caller = Caller(chain.address("preprocess"))
+    with LocalStack(free_endpoints(), folder, predictor_python, variables=variables) as stack:
+        caller = Caller(stack.address("preprocess"))
         yield caller
         caller.channel.close()
 

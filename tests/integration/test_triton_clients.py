@@ -73,8 +73,8 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def own(chain: LocalStack) -> Iterator[Target]:
-    address = chain.address("preprocess")
+def own(stack: LocalStack) -> Iterator[Target]:
+    address = stack.address("preprocess")
     with triton.InferenceServerClient(address) as client:
         yield Target(address, "sales_forecast_de", sales(1), ("units", "total"), client)
 
@@ -161,7 +161,7 @@ NO_TRACE = "^UNIMPLEMENTED: .*otlp_endpoint"
 REFUSED = "^INVALID_ARGUMENT: .*"
 
 Ask = Callable[[Target], Any]
-# What is asked: how, what the chain says, what Triton says. The names are the first column of the page.
+# What is asked: how, what the stack says, what Triton says. The names are the first column of the page.
 ROWS: dict[str, tuple[Ask, str, str]] = {
     "`is_server_live()`": (lambda t: t.client.is_server_live(), "^True", "^True"),
     "`is_server_ready()`": (lambda t: t.client.is_server_ready(), "^True", "^True"),

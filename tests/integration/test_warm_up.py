@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.integration.conftest import MakeChain
+from tests.integration.conftest import MakeStack
 from tests.integration.load import Load, until
 from tests.integration.messages import infer_request
 from tests.integration.test_placement import caller_of, describe, document, held
@@ -51,20 +51,20 @@ def published(models: Path, first: bytes, second: bytes) -> None:
         (publish(models, "sales_de", version) / "model.onnx").write_bytes(data)
 
 
-def refuse_second(make_chain: MakeChain, models: Path) -> str:
+def refuse_second(make_stack: MakeStack, models: Path) -> str:
     """Give version 2 half of the traffic under load of 60 callers; return the reason why it gets none."""
-    chain = make_chain(
+    stack = make_stack(
         model_repository=models,
         documents={"s.yaml": document("sales_de", v1=50, v2=50)},
         variables={"CONTROLLER_WARM_UP_TIMEOUT_S": "3"},
     )
-    caller = caller_of(chain)
+    caller = caller_of(stack)
     x = np.ones((1, 2), np.float32)
     caller.infer(infer_request("sales_de", {"x": x}))
     with Load(caller, infer_request("sales_de", {"x": x}), callers=8) as load:
-        until(lambda: any(each.outcome != "ok" for each in describe(chain).decisions))
+        until(lambda: any(each.outcome != "ok" for each in describe(stack).decisions))
         load.wait_for_answers(60)
-        until(lambda: held(chain).get(("sales_de", "2")) != "READY")  # a process that was killed takes longer to go
+        until(lambda: held(stack).get(("sales_de", "2")) != "READY")  # a process that was killed takes longer to go
         load.wait_for_answers(60)
     assert load.refusals == []
     code, text = caller.refused(infer_request("sales_de", {"x": x}, version="2"))
@@ -74,10 +74,10 @@ def refuse_second(make_chain: MakeChain, models: Path) -> str:
     return text
 
 
-def test_a_file_of_five_columns_under_four_that_its_header_does_not_show(make_chain: MakeChain, tmp_path: Path) -> None:
+def test_a_file_of_five_columns_under_four_that_its_header_does_not_show(make_stack: MakeStack, tmp_path: Path) -> None:
     models = tmp_path / "models"
     published(models, linear(2), linear(5, declared="columns"))
-    assert "want input 'x' FP32[n,2], sent FP32[1,2], Triton answers: " in refuse_second(make_chain, models)
+    assert "want input 'x' FP32[n,2], sent FP32[1,2], Triton answers: " in refuse_second(make_stack, models)
 
 
 @pytest.mark.parametrize(
@@ -91,29 +91,29 @@ def test_a_file_of_five_columns_under_four_that_its_header_does_not_show(make_ch
         ("os.kill(os.getpid(), signal.SIGKILL)", "Triton answers: "),
     ],
 )
-def test_a_version_whose_answers_are_wrong(make_chain: MakeChain, tmp_path: Path, body: str, sentence: str) -> None:
+def test_a_version_whose_answers_are_wrong(make_stack: MakeStack, tmp_path: Path, body: str, sentence: str) -> None:
     models = tmp_path / "models"
     published(models, b"", b"")
     use_python(models, body)
-    assert sentence in refuse_second(make_chain, models)
+    assert sentence in refuse_second(make_stack, models)
 
 
-def test_a_version_that_misses_an_example_of_its_contract(make_chain: MakeChain, tmp_path: Path) -> None:
+def test_a_version_that_misses_an_example_of_its_contract(make_stack: MakeStack, tmp_path: Path) -> None:
     models = tmp_path / "models"
     published(models, linear(2), linear(2))
     contract = models / "sales_de/2/contract.yaml"
     contract.write_text(contract.read_text() + EXAMPLE)
-    text = refuse_second(make_chain, models)
+    text = refuse_second(make_stack, models)
     assert "example 'a sum': output 'y'[0,0]: want 4.0 within 0.001, got 3.0" in text
 
 
-def test_a_file_whose_header_shows_five_columns_is_named_before_any_load(make_chain: MakeChain, tmp_path: Path) -> None:
+def test_a_file_whose_header_shows_five_columns_is_named_before_any_load(make_stack: MakeStack, tmp_path: Path) -> None:
     models = tmp_path / "models"
     published(models, linear(2), linear(5))
-    chain = make_chain(model_repository=models, documents={"s.yaml": document("sales_de", v1=50, v2=50)})
+    stack = make_stack(model_repository=models, documents={"s.yaml": document("sales_de", v1=50, v2=50)})
     request = infer_request("sales_de", {"x": np.ones((1, 2), np.float32)})
-    with Load(caller_of(chain), request, callers=8) as load:
+    with Load(caller_of(stack), request, callers=8) as load:
         load.wait_for_answers(60)
     assert load.refusals == []
-    assert "model.onnx:1: input 'x' has dims [?, 5], but [-1, 2] in config.pbtxt" in chain.log("controller").read_text()
-    assert {each.model for each in describe(chain).decisions if each.action == "load"} == {"sales_de version 1"}
+    assert "model.onnx:1: input 'x' has dims [?, 5], but [-1, 2] in config.pbtxt" in stack.log("controller").read_text()
+    assert {each.model for each in describe(stack).decisions if each.action == "load"} == {"sales_de version 1"}

@@ -34,7 +34,7 @@ def test_a_service_for_each_country_grows_with_the_countries() -> None:
     assert (footprint.mib, footprint.pods, footprint.loaded) == (10_000, 200, 100)
 
 
-def test_the_chain_pays_for_its_stages_and_for_what_is_loaded() -> None:
+def test_the_stack_pays_for_its_stages_and_for_what_is_loaded() -> None:
     footprint = triptych(SIZES, GIVEN, rate=1e6)(100)
     assert footprint.loaded == 100
     assert footprint.pods == 2 + 2 + 1 + 2

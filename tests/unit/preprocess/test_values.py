@@ -1,4 +1,4 @@
-"""Values pass the chain bit by bit if neither contract nor model changes them."""
+"""Values pass the stack bit by bit if neither contract nor model changes them."""
 
 from __future__ import annotations
 

@@ -13,6 +13,6 @@ def test_scores_add_up() -> None:
     assert Score(0, 0).share == 0.0
 
 
-def test_a_chain_that_is_not_there_is_one_line_and_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stack_that_is_not_there_is_one_line_and_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate("127.0.0.1:1", pictures=4) == 1
     assert capsys.readouterr().out.startswith("127.0.0.1:1: ")

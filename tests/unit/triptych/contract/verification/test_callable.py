@@ -1,4 +1,4 @@
-"""A model that the chain cannot call is refused when it is published, not at a request (triton#4994)."""
+"""A model that the stack cannot call is refused when it is published, not at a request (triton#4994)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers of the chain: rows, order, versions, and kinds of callers."""
+"""Answers of the stack: rows, order, versions, and kinds of callers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tritonclient.grpc import service_pb2_grpc
 from examples.models.digits.evaluate import evaluate
 from local.environments import ensure
 from local.stack import LocalStack
-from tests.integration.conftest import INFER, Caller, MakeChain
+from tests.integration.conftest import INFER, Caller, MakeStack
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects, outputs_of, sales
 
@@ -99,13 +99,13 @@ def test_typed_contents_are_taken(caller: Caller) -> None:
     assert outputs_of(caller.infer(request)) == outputs_of(caller.infer(infer_request("sales_forecast_de", tensors)))
 
 
-def test_a_stream_answers_in_order_and_outlives_a_bad_request(chain: LocalStack) -> None:
+def test_a_stream_answers_in_order_and_outlives_a_bad_request(stack: LocalStack) -> None:
     def requests() -> object:
         for number in range(30):
             name = "sales_forecast_zz" if number == 4 else "sales_forecast_de"
             yield infer_request(name, sales(1, number), id=str(number))
 
-    with grpc.insecure_channel(chain.address("preprocess")) as channel:
+    with grpc.insecure_channel(stack.address("preprocess")) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         answers = list(stub.ModelStreamInfer(requests(), timeout=30))
     assert [answer.infer_response.id for answer in answers] == [str(number) for number in range(30)]
@@ -114,23 +114,23 @@ def test_a_stream_answers_in_order_and_outlives_a_bad_request(chain: LocalStack)
 
 
 @pytest.mark.parametrize("stage", ["preprocess", "postprocess", "controller"])
-def test_every_stage_describes_itself(chain: LocalStack, stage: str) -> None:
-    with triton.InferenceServerClient(chain.address(stage)) as client:
+def test_every_stage_describes_itself(stack: LocalStack, stage: str) -> None:
+    with triton.InferenceServerClient(stack.address(stage)) as client:
         assert client.is_server_live()
         assert client.is_server_ready()
         assert client.get_server_metadata().name == f"triptych-{stage}"
         metadata = client.get_model_metadata("sales_forecast_de", "1")
         assert [tensor.name for tensor in metadata.outputs] == ["units", "total"]
         assert client.get_model_config("sales_forecast_de", "1").config.max_batch_size == 256
-    with grpc.insecure_channel(chain.address(stage)) as channel:
+    with grpc.insecure_channel(stack.address(stage)) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_statistics_count_what_was_answered(chain: LocalStack, caller: Caller) -> None:
+def test_statistics_count_what_was_answered(stack: LocalStack, caller: Caller) -> None:
     caller.infer(infer_request("sales_forecast_no", sales(3)))
-    with triton.InferenceServerClient(chain.address("preprocess")) as client:
+    with triton.InferenceServerClient(stack.address("preprocess")) as client:
         (entry,) = client.get_inference_statistics("sales_forecast_no").model_stats
     assert (entry.name, entry.version, entry.inference_count, entry.execution_count) == (
         "sales_forecast_no",
@@ -140,17 +140,17 @@ def test_statistics_count_what_was_answered(chain: LocalStack, caller: Caller) -
     )
 
 
-def test_more_than_fifty_models_are_registered(chain: LocalStack) -> None:
-    with triton.InferenceServerClient(chain.address("controller")) as client:
+def test_more_than_fifty_models_are_registered(stack: LocalStack) -> None:
+    with triton.InferenceServerClient(stack.address("controller")) as client:
         names = {model.name for model in client.get_model_repository_index().models}
     assert sum(name.startswith("sales_forecast_") for name in names) == 48
     assert {"digits_gb", "digits_de", "digits_fr", "digits_es", "digits_jp"} <= names
 
 
-def test_metrics_have_stage_family_version_and_code(chain: LocalStack, caller: Caller) -> None:
+def test_metrics_have_stage_family_version_and_code(stack: LocalStack, caller: Caller) -> None:
     caller.infer(infer_request("sales_forecast_de", sales()))
     caller.refused(infer_request("nobody_knows_this", sales()))
-    with urlopen(chain.metrics_url("preprocess")) as page:
+    with urlopen(stack.metrics_url("preprocess")) as page:
         text = page.read().decode()
     assert 'triptych_requests_total{code="OK",family="sales_forecast",stage="preprocess",version="1"}' in text
     assert 'code="NOT_FOUND",family="-"' in text
@@ -158,9 +158,9 @@ def test_metrics_have_stage_family_version_and_code(chain: LocalStack, caller: C
     assert 'triptych_part_seconds_count{part="predict",stage="preprocess"}' in text
 
 
-def test_logs_are_json_with_the_id_of_the_request(chain: LocalStack, caller: Caller) -> None:
+def test_logs_are_json_with_the_id_of_the_request(stack: LocalStack, caller: Caller) -> None:
     caller.refused(infer_request("nobody_knows_this", sales(), id="find-me"))
-    lines = [json.loads(line) for line in chain.log("preprocess").read_text().splitlines()]
+    lines = [json.loads(line) for line in stack.log("preprocess").read_text().splitlines()]
     (line,) = [line for line in lines if line.get("id") == "find-me"]
     assert line["code"] == "NOT_FOUND"
 
@@ -168,10 +168,10 @@ def test_logs_are_json_with_the_id_of_the_request(chain: LocalStack, caller: Cal
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_handwriting_that_was_not_trained_on_is_read_as_accurately_as_documented(
-    chain: LocalStack, capsys: pytest.CaptureFixture[str]
+    stack: LocalStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Accuracy is at least 0.96 for each version; `make accuracy` prints that of a running chain."""
-    assert evaluate(chain.address("preprocess"), PICTURES) == 0, capsys.readouterr().out
+    """Accuracy is at least 0.96 for each version; `make accuracy` prints that of a running stack."""
+    assert evaluate(stack.address("preprocess"), PICTURES) == 0, capsys.readouterr().out
 
 
 SPLIT = """
@@ -184,10 +184,10 @@ spec:
 """
 
 
-def test_no_answer_mixes_two_versions(make_chain: MakeChain) -> None:
+def test_no_answer_mixes_two_versions(make_stack: MakeStack) -> None:
     """The versions number their classes differently, so only the labels of the predicting version are right."""
-    chain = make_chain({"digits-gb.yaml": SPLIT})
-    caller = Caller(chain.address("preprocess"))
+    stack = make_stack({"digits-gb.yaml": SPLIT})
+    caller = Caller(stack.address("preprocess"))
     pictures = [noise_picture(seed=seed) for seed in range(8)]
     words = []
     for picture in pictures:
@@ -215,8 +215,8 @@ def test_no_answer_mixes_two_versions(make_chain: MakeChain) -> None:
     assert min(seen.values()) > 0.4 * 10_000
 
 
-def test_one_key_sees_one_version(make_chain: MakeChain) -> None:
-    caller = Caller(make_chain({"digits-gb.yaml": SPLIT}).address("preprocess"))
+def test_one_key_sees_one_version(make_stack: MakeStack) -> None:
+    caller = Caller(make_stack({"digits-gb.yaml": SPLIT}).address("preprocess"))
     image = {"image": objects(noise_picture())}
     # The second version has its share once Triton has loaded it.
     until(lambda: caller.infer(infer_request("digits_gb", image)).model_version == "2")
@@ -228,7 +228,7 @@ def test_one_key_sees_one_version(make_chain: MakeChain) -> None:
     assert len({version for seen in versions.values() for version in seen}) == 2
 
 
-def test_traceparent_goes_through_all_stages(caller: Caller, chain: LocalStack) -> None:
+def test_traceparent_goes_through_all_stages(caller: Caller, stack: LocalStack) -> None:
     answer = caller.infer(infer_request("sales_forecast_de", sales()), traceparent=TRACEPARENT)
     assert answer.model_name == "sales_forecast_de"
 
@@ -238,10 +238,10 @@ def kserve_python() -> Path:
     return ensure("kserve")
 
 
-def test_kserves_own_client_is_answered(chain: LocalStack, kserve_python: Path) -> None:
+def test_kserves_own_client_is_answered(stack: LocalStack, kserve_python: Path) -> None:
     script = Path(__file__).with_name("kserve_client.py")
     done = subprocess.run(
-        [str(kserve_python), str(script), chain.address("preprocess")],
+        [str(kserve_python), str(script), stack.address("preprocess")],
         capture_output=True,
         text=True,
         timeout=60,
@@ -253,7 +253,7 @@ def test_kserves_own_client_is_answered(chain: LocalStack, kserve_python: Path) 
     assert (
         said["total"]
         == outputs_of(
-            Caller(chain.address("preprocess")).infer(
+            Caller(stack.address("preprocess")).infer(
                 infer_request(
                     "sales_forecast_de",
                     {
