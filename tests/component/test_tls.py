@@ -57,7 +57,8 @@ class Certificates:
         """Credentials that trust the authority and present its certificate."""
         issued = self.authority.issue_cert("caller@here")
         certificates = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
-        return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), issued.private_key_pem.bytes(), certificates)
+        key = issued.private_key_pem.bytes()
+        return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), key, certificates)
 
     def outsider(self) -> grpc.ChannelCredentials:
         """Credentials that trust the authority and present no certificate."""

@@ -96,8 +96,8 @@ SERVICE = {"selector": LABELS, "ports": [{"port": PORT, "targetPort": PORT}]}
 
 
 def _objects(image: str, certificate: trustme.LeafCert) -> Iterator[dict[str, object]]:
-    chain = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
-    files = {"tls.crt": chain, "tls.key": certificate.private_key_pem.bytes()}
+    certificates = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
+    files = {"tls.crt": certificates, "tls.key": certificate.private_key_pem.bytes()}
     data = {name: base64.b64encode(content).decode() for name, content in files.items()}
     yield {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME}, "data": data, "stringData": ROOT}
     key = {name: {"secretKeyRef": {"name": NAME, "key": name}} for name in ROOT}

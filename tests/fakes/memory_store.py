@@ -10,7 +10,7 @@ from pathlib import Path
 from obstore.store import MemoryStore
 
 from controller.store.mirror import Mirror
-from controller.store.objects import Connection, Object, Store, StoreError
+from controller.store.objects import Object, Store, StoreConnection, StoreError
 from controller.store.options import StoreConfiguration
 from tests.model_folders import publish
 
@@ -27,8 +27,8 @@ class _Memory:
     def endpoint(self, _configuration: StoreConfiguration) -> str:
         return "memory"
 
-    def connect(self, _configuration: StoreConfiguration) -> Connection:
-        return Connection(self.store.memory)
+    def connect(self, _configuration: StoreConfiguration) -> StoreConnection:
+        return StoreConnection(self.store.memory)
 
 
 class InMemoryStore(Store):

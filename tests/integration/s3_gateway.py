@@ -100,10 +100,10 @@ def s3_gateway(
 
 def _tls_options(folder: Path, certificate: trustme.LeafCert) -> list[str]:
     """Options with the files of a certificate, beside the folder of the store."""
-    chain, key = folder.with_name("store.crt"), folder.with_name("store.key")
-    chain.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
+    certificates, key = folder.with_name("store.crt"), folder.with_name("store.key")
+    certificates.write_bytes(b"".join(pem.bytes() for pem in certificate.cert_chain_pems))
     certificate.private_key_pem.write_to_path(str(key))
-    return ["--cert", str(chain), "--key", str(key)]
+    return ["--cert", str(certificates), "--key", str(key)]
 
 
 def _wait(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The whole chain with the proxy of a cluster in its environment: nobody asks the proxy."""
+"""The whole stack with the proxy of a cluster in its environment: nobody asks the proxy."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tests.integration.messages import infer_request, sales
 
 
 @pytest.mark.parametrize("transport", ["http2", "grpcio"])
-def test_no_call_of_the_chain_uses_the_proxy(transport: str, tmp_path: Path, predictor_python: Path) -> None:
+def test_no_call_of_the_stack_uses_the_proxy(transport: str, tmp_path: Path, predictor_python: Path) -> None:
     collector = Collector()
     stages = ("PREPROCESS", "POSTPROCESS", "CONTROLLER")
     settings = {f"{stage}_TRANSPORT": transport for stage in stages}
     settings |= {f"{stage}_OTLP_ENDPOINT": collector.address for stage in stages}
     with http_proxy() as proxy:
         variables = settings | proxy.environment
-        with LocalStack(free_endpoints(), tmp_path / "run", predictor_python, variables=variables) as chain:
-            caller = Caller(chain.address("preprocess"))
+        with LocalStack(free_endpoints(), tmp_path / "run", predictor_python, variables=variables) as stack:
+            caller = Caller(stack.address("preprocess"))
             try:
                 assert caller.infer(infer_request("sales_forecast_de", sales())).model_version
             finally:

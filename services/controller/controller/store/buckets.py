@@ -17,7 +17,7 @@ from obstore.store import GCSStore, LocalStore, S3Store
 
 from controller.store import listing
 from controller.store.listing import HttpClient, Item
-from controller.store.objects import Connection, ListPages, Location, Page, Store, obstore_pages, reason_of
+from controller.store.objects import ListPages, Location, Page, Store, StoreConnection, obstore_pages, reason_of
 from controller.store.options import StoreConfiguration, StoreOptions
 from controller.store.uri import split
 
@@ -77,8 +77,8 @@ class FolderLocation:
     def endpoint(self, _configuration: StoreConfiguration) -> str:
         return str(self.folder)
 
-    def connect(self, _configuration: StoreConfiguration) -> Connection:
-        return Connection(LocalStore(self.folder), partial(_walk, self.folder))
+    def connect(self, _configuration: StoreConfiguration) -> StoreConnection:
+        return StoreConnection(LocalStore(self.folder), partial(_walk, self.folder))
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class S3Location:
         region = configuration.variable("AWS_REGION", "AWS_DEFAULT_REGION") or "us-east-1"
         return configuration.variable(*S3_ENDPOINTS) or f"https://s3.{region}.amazonaws.com"
 
-    def connect(self, configuration: StoreConfiguration) -> Connection:
+    def connect(self, configuration: StoreConfiguration) -> StoreConnection:
         where, options = self.endpoint(configuration), _client(self.endpoint(configuration), configuration)
         client, own = _http_client(configuration), configuration.of_secret(S3_VARIABLES)
         is_named = bool(configuration.variable(*S3_ENDPOINTS))
@@ -116,7 +116,7 @@ class S3Location:
         objects = S3Store(
             self.bucket, prefix=self.path or None, config=config, client_options=options, retry_config=_retry()
         )
-        return Connection(objects, _below(self.path, signed, client))
+        return StoreConnection(objects, _below(self.path, signed, client))
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class GcsLocation:
     def endpoint(self, configuration: StoreConfiguration) -> str:
         return configuration.variable("GOOGLE_BASE_URL") or "https://storage.googleapis.com"
 
-    def connect(self, configuration: StoreConfiguration) -> Connection:
+    def connect(self, configuration: StoreConfiguration) -> StoreConnection:
         where, options = self.endpoint(configuration), _client(self.endpoint(configuration), configuration)
         client, own = _http_client(configuration), configuration.of_secret(GCS_VARIABLES)
 
@@ -157,7 +157,7 @@ class GcsLocation:
                 except BaseError:
                     raise ValueError(f"{reason_of(error)}; delete it, or let the account sign URLs") from error
 
-        return Connection(objects, pages)
+        return StoreConnection(objects, pages)
 
 
 def _below(folder: str, sign: listing.Sign, client: HttpClient) -> ListPages:

@@ -93,7 +93,7 @@ ListPages = Callable[[str], Iterator[Page]]  # lists the items whose path below 
 
 
 @dataclass(frozen=True)
-class Connection:
+class StoreConnection:
     """The objects below a URI, by one configuration. `pages` lists them; obstore does if it is None."""
 
     objects: ObjectStore
@@ -109,7 +109,7 @@ class Location(Protocol):
     def endpoint(self, configuration: StoreConfiguration) -> str:
         """The address of the store, for faults."""
 
-    def connect(self, configuration: StoreConfiguration) -> Connection:
+    def connect(self, configuration: StoreConfiguration) -> StoreConnection:
         """A new connection. Makes no call. Raises `BaseError`, `ValueError` and `TypeError`."""
 
 
@@ -120,7 +120,7 @@ class Store:
         self.uri = uri
         self._location, self._options = location, options or StoreOptions()
         self._configuration = StoreConfiguration(proxy=self._options.proxy)
-        self._connection: Connection | None = None
+        self._connection: StoreConnection | None = None
 
     @property
     def endpoint(self) -> str:
@@ -177,7 +177,7 @@ class Store:
         connection = self._connected()
         return connection.pages(below) if connection.pages else obstore_pages(connection.objects, below)
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> StoreConnection:
         """The connection by the configuration of this moment. Raises as `Location.connect`, and `OSError`."""
         configuration = self._options.read()
         connection = self._connection

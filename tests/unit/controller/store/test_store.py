@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from controller.settings import Settings
 from controller.store.buckets import open_store
 from controller.store.location import STORE, default_folder, model_source
-from controller.store.objects import Connection, ObjectChanged, Store, StoreError
+from controller.store.objects import ObjectChanged, Store, StoreConnection, StoreError
 from controller.store.options import StoreConfiguration
 from controller.store.uri import split
 from tests.fakes.memory_store import InMemoryStore
@@ -126,7 +126,7 @@ def test_a_fault_is_one_sentence_that_is_the_same_from_try_to_try(said: str, det
         def endpoint(self, _configuration: StoreConfiguration) -> str:
             return "memory"
 
-        def connect(self, _configuration: StoreConfiguration) -> Connection:
+        def connect(self, _configuration: StoreConfiguration) -> StoreConnection:
             raise ValueError(said)
 
     with pytest.raises(StoreError) as caught:
