@@ -15,7 +15,7 @@ from preprocess.batching import Batch
 from preprocess.inference import InferenceRequest
 from preprocess.settings import Settings
 from tests.unit.preprocess.pipeline_trial import DIGITS, SALES, Trial, sales
-from triptych.contract.steps import images
+from triptych.contract.steps import decode_image
 from triptych.contract.steps.image_files.decoding import header_of
 from triptych.contract.steps.image_files.formats import Format, ImageHeader
 from triptych.datatypes import Array
@@ -86,7 +86,7 @@ async def test_a_request_past_its_deadline_releases_its_thread_after_the_current
         assert release.wait(60)
         return np.zeros((32, 32, 3), np.uint8)
 
-    monkeypatch.setattr(images, "decode", slow)
+    monkeypatch.setattr(decode_image, "decode", slow)
     file = cv2.imencode(".png", np.zeros((1000, 1000, 3), np.uint8))[1].tobytes()
     trial = Trial(DIGITS)
     hurried = trial.request({"image": np.array([file] * 60, np.object_)}, call=Call.within(0.2))
@@ -106,7 +106,7 @@ async def test_the_header_of_a_large_file_is_not_read_on_the_event_loop(monkeypa
         threads.append(threading.current_thread().name)
         return header_of(data, kind)
 
-    monkeypatch.setattr(images, "header_of", recorded)
+    monkeypatch.setattr(decode_image, "header_of", recorded)
     file = Path("examples/data/seven_640x480.jpg").read_bytes()
     assert len(file) > Settings().inline_bytes
     trial = Trial(DIGITS)
