@@ -21,11 +21,11 @@ def _helm() -> None:
 
 
 @cache
-def _rendered(values: str, apis: tuple[str, ...], release: str) -> Objects:
+def _rendered(values: str, apis: tuple[str, ...], release: str, namespace: str) -> Objects:
     with NamedTemporaryFile("w", suffix=".json") as file:  # JSON is YAML
         file.write(values)
         file.flush()
-        text = template("--values", file.name, apis=apis, release=release)
+        text = template("--values", file.name, apis=apis, release=release, namespace=namespace)
         return Objects(re.sub(r"(?<=\n  key: )[A-Za-z0-9+/=]{44}\n", "bWFkZSBieSB0aGUgY2hhcnQ=\n", text))
 
 
@@ -37,8 +37,12 @@ def render() -> Render:
     """
 
     def made(
-        values: dict[str, Any] | None = None, *, apis: tuple[str, ...] = APIS, release: str = "triptych"
+        values: dict[str, Any] | None = None,
+        *,
+        apis: tuple[str, ...] = APIS,
+        release: str = "triptych",
+        namespace: str = "triptych",
     ) -> Objects:
-        return _rendered(json.dumps(values or {}), apis, release)
+        return _rendered(json.dumps(values or {}), apis, release, namespace)
 
     return made

@@ -27,6 +27,19 @@ from ruamel.yaml import YAML
 KEY = re.compile(r"^( *)([A-Za-z]\w*):(.*)$")
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 DEFINITIONS = "#/definitions/"
+LARGEST_INTEGER = 2**31 - 1  # of most fields of Kubernetes, and of a user's number
+# Keys that a parent chart adds to those of values.yaml.
+OF_PARENT_CHARTS = {
+    "enabled": {"description": "For the `condition` of a parent chart. No effect here.", "type": "boolean"},
+    "global": {
+        "description": "Values of a parent chart for all its charts. Read here: imageRegistry, imagePullSecrets.",
+        "type": "object",
+        "properties": {
+            "imageRegistry": {"type": "string"},
+            "imagePullSecrets": {"type": "array", "items": {"type": ["string", "object"], "required": ["name"]}},
+        },
+    },
+}
 YAML_SAFE = YAML(typ="safe", pure=True)
 
 
@@ -44,6 +57,8 @@ class Value:
         """JSON Schema of the value. `partial`: no key is required."""
         made: dict[str, Any] = {"description": self.text} if self.text else {}
         made |= {"type": TYPES[type(self.default)]} | self.schema
+        if made["type"] == "integer":
+            made.setdefault("maximum", LARGEST_INTEGER)
         if "$ref" in self.schema:
             return self.schema  # draft 7 ignores the siblings of a reference
         if self.members:
@@ -137,7 +152,7 @@ def schema(top: Value) -> str:
     """values.schema.json."""
     made = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart"}
     body = top.as_schema()
-    body["properties"]["global"] = {"description": "Helm passes it to a chart inside of another.", "type": "object"}
+    body["properties"] |= OF_PARENT_CHARTS
     differences = sorted({leaf.schema.get("$ref", "") for leaf in top.leaves()})
     names = [ref.removeprefix(DEFINITIONS) for ref in differences if ref.startswith(DEFINITIONS)]
     body["definitions"] = {name: top.members[name].as_schema(partial=True) for name in names}

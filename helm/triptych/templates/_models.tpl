@@ -18,7 +18,7 @@
 
 {{- define "triptych.models-volume" -}}
 {{- if eq .lane.values.models.store "pvc" -}}
-- {name: models, persistentVolumeClaim: {claimName: {{ .lane.values.models.claim }}, readOnly: true}}
+- {name: models, persistentVolumeClaim: {claimName: {{ .lane.values.models.claim | quote }}, readOnly: true}}
 {{- else -}}
 - {name: models, emptyDir: {}}
 {{- end }}
@@ -46,7 +46,7 @@ initContainers:
 {{- if eq $values.models.store "image" }}
 initContainers:
   - name: models
-    image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.models.image) }}
+    image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.models.image) | quote }}
     command: [cp, -R, /models/., /target]
     imagePullPolicy: {{ $values.imagePullPolicy }}
     {{- with (index .lane.pods .stage).extraEnv }}
@@ -71,7 +71,7 @@ initContainers:
 {{- define "triptych.mirror-container" -}}
 {{- $values := .lane.values -}}
 name: {{ .name }}
-image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.controller.image) }}
+image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.controller.image) | quote }}
 imagePullPolicy: {{ $values.imagePullPolicy }}
 command: [triptych]
 args:

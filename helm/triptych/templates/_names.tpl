@@ -17,8 +17,8 @@
 
 {{/* The labels that select pods. An upgrade must not change them. Arguments: root, lane, component. */}}
 {{- define "triptych.selector" -}}
-app.kubernetes.io/name: {{ include "triptych.chart-name" . }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "triptych.chart-name" . | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}{{ include "triptych.suffix" (dict "lane" .lane "name" .component) }}
 {{- end }}
 
@@ -35,15 +35,20 @@ app.kubernetes.io/component: {{ .component }}{{ include "triptych.suffix" (dict 
 
 {{- define "triptych.own-labels" -}}
 {{ include "triptych.selector" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ include "triptych.label-value" .root.Chart.AppVersion }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+helm.sh/chart: {{ include "triptych.label-value" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) }}
+{{- end }}
+
+{{/* A text as the value of a label. Flux and `helm package --version` add build metadata behind a `+`. */}}
+{{- define "triptych.label-value" -}}
+{{ regexReplaceAll "[^A-Za-z0-9_.-]" . "_" | trunc 63 | trimAll "-_." | quote }}
 {{- end }}
 
 {{/* Name, namespace and labels of an object. Arguments: root, lane, component; name if it is not the component's. */}}
 {{- define "triptych.metadata" -}}
-name: {{ include "triptych.name" (dict "lane" .lane "name" (.name | default .component)) }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ include "triptych.name" (dict "lane" .lane "name" (.name | default .component)) | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- include "triptych.labels" . | nindent 2 }}
 {{- end }}
@@ -83,7 +88,7 @@ labels:
 {{- define "triptych.image" -}}
 {{- if regexMatch "[:@][^/]+$" .image }}{{ .image }}
 {{- else -}}
-{{ with .lane.values.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .image }}:{{ .lane.values.tag | default .root.Chart.AppVersion }}
+{{ with .lane.values.registry | default (.lane.values.global | default dict).imageRegistry }}{{ trimSuffix "/" . }}/{{ end }}{{ .image }}:{{ .lane.values.tag | default .root.Chart.AppVersion }}
 {{- end }}
 {{- end }}
 

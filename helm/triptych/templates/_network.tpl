@@ -29,8 +29,8 @@ Arguments: root, lanes, lane, components.
 {{- end -}}
 - podSelector:
     matchLabels:
-      app.kubernetes.io/name: {{ include "triptych.chart-name" . }}
-      app.kubernetes.io/instance: {{ .root.Release.Name }}
+      app.kubernetes.io/name: {{ include "triptych.chart-name" . | quote }}
+      app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
     matchExpressions:
       - {key: app.kubernetes.io/component, operator: In, values: [{{ join ", " (uniq $names) }}]}
 {{- end }}

@@ -46,16 +46,16 @@ terminationGracePeriodSeconds: {{ include "triptych.termination-grace" . }}
 securityContext:
   runAsNonRoot: true
   {{- with $values.runAsUser }}
-  runAsUser: {{ . }}
-  runAsGroup: {{ . }}
-  fsGroup: {{ . }}
+  runAsUser: {{ int . }}
+  runAsGroup: {{ int . }}
+  fsGroup: {{ int . }}
   {{- end }}
   seccompProfile: {type: RuntimeDefault}
 {{- include "triptych.priority" . }}
 {{- with $values.topologySpreadKey }}
 topologySpreadConstraints:
   - maxSkew: 1
-    topologyKey: {{ . }}
+    topologyKey: {{ . | quote }}
     whenUnsatisfiable: ScheduleAnyway
     labelSelector:
       matchLabels:
@@ -64,18 +64,23 @@ topologySpreadConstraints:
 {{- end }}
 {{- if has .component (list "predictor" "grouped") }}
 {{- with $values.predictor.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
 
 {{- define "triptych.termination-grace" -}}
 {{- $grace := (index .lane.values .stage).shutdown.terminationGracePeriodSeconds -}}
-{{ ternary (max $grace .lane.values.predictor.shutdown.terminationGracePeriodSeconds) $grace (eq .component "grouped") }}
+{{ ternary (max $grace .lane.values.predictor.shutdown.terminationGracePeriodSeconds) $grace (eq .component "grouped") | int }}
 {{- end }}
 
+{{/* The pull secrets of the chart and of a parent chart, where a name alone is common too. Argument: lane. */}}
 {{- define "triptych.pull-secrets" -}}
-{{- with .lane.values.imagePullSecrets }}
+{{- $secrets := list -}}
+{{- range concat ((.lane.values.global | default dict).imagePullSecrets | default list) (.lane.values.imagePullSecrets | default list) -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- with uniq $secrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -106,7 +111,7 @@ dnsPolicy: {{ . }}
 
 {{- define "triptych.priority" -}}
 {{- with .lane.values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 
@@ -172,8 +177,8 @@ resources:
 {{- define "triptych.container-security" -}}
 runAsNonRoot: true
 {{- with .lane.values.runAsUser }}
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
+runAsUser: {{ int . }}
+runAsGroup: {{ int . }}
 {{- end }}
 readOnlyRootFilesystem: true
 allowPrivilegeEscalation: false
@@ -196,7 +201,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- $seconds := (index .lane.values .stage).shutdown.preStopSeconds -}}
 {{- if gt (int $seconds) 0 }}
 lifecycle:
-  preStop: {sleep: {seconds: {{ $seconds }}}}
+  preStop: {sleep: {seconds: {{ int $seconds }}}}
 {{- end }}
 {{- end }}
 

@@ -4,7 +4,7 @@
 {{- define "triptych.python-container" -}}
 {{- $values := index .lane.values .stage -}}
 name: {{ .container }}
-image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.image) }}
+image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.image) | quote }}
 imagePullPolicy: {{ .lane.values.imagePullPolicy }}
 ports:
   {{- include "triptych.ports" . | nindent 2 }}
@@ -51,7 +51,7 @@ readinessProbe:
 {{- $values := index .lane.values .stage -}}
 {{- $revision := ($values.settings | default dict).revision | default (include "triptych.revision" (dict "root" .root "lane" .lane "image" $values.image)) -}}
 # The first, because the patches in manifests/examples/promotion name it by its index.
-- {name: {{ upper .stage }}_REVISION, value: {{ $revision | quote }}}
+- {name: {{ upper .stage }}_REVISION, value: {{ include "triptych.setting" (dict "value" $revision) | quote }}}
 {{- if or (eq .stage "controller") (and (eq .stage "preprocess") (eq .lane.values.mode "Grouped")) }}
 - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
 {{- end }}

@@ -20,6 +20,6 @@ data:
 {{/* The key of Triton's model control as an environment variable; empty without a restriction. Arguments: lane, variable. */}}
 {{- define "triptych.control-variable" -}}
 {{- if .lane.values.predictor.modelControl.restricted -}}
-- {name: {{ .variable }}, valueFrom: {secretKeyRef: {name: {{ include "triptych.control-secret" . }}, key: key}}}
+- {name: {{ .variable }}, valueFrom: {secretKeyRef: {name: {{ include "triptych.control-secret" . | quote }}, key: key}}}
 {{- end }}
 {{- end }}

@@ -37,14 +37,14 @@
 {{/* The volume of a stage's pod. Argument: lane. */}}
 {{- define "triptych.tls-volume" -}}
 {{- with include "triptych.tls-secret" . -}}
-- {name: tls, secret: {secretName: {{ . }}}}
+- {name: tls, secret: {secretName: {{ . | quote }}}}
 {{- end }}
 {{- end }}
 
 {{/* The volume of a caller that is no stage. It has the private key only if it shows a certificate. Argument: lane. */}}
 {{- define "triptych.tls-caller-volume" -}}
 {{- with include "triptych.tls-secret" . -}}
-- {name: tls, secret: {secretName: {{ . }}{{ if eq $.lane.values.tls.mode "tls" }}, items: [{key: ca.crt, path: ca.crt}]{{ end }}}}
+- {name: tls, secret: {secretName: {{ . | quote }}{{ if eq $.lane.values.tls.mode "tls" }}, items: [{key: ca.crt, path: ca.crt}]{{ end }}}}
 {{- end }}
 {{- end }}
 

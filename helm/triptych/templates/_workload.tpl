@@ -7,15 +7,15 @@
 {{- include (printf "triptych.%s-object" $kind) (dict "root" .root "lane" .lane "component" .component "stage" $stage) }}
 {{- end }}
 
-{{/* A Deployment. It has no `replicas` if an autoscaler sets them. Arguments: root, lane, component, stage. */}}
+{{/* A Deployment. Arguments: root, lane, component, stage. */}}
 {{- define "triptych.deployment-object" -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
   {{- include "triptych.metadata" . | nindent 2 }}
 spec:
-  {{- if not (include "triptych.autoscaling-signal" .) }}
-  replicas: {{ (index .lane.values .stage).replicas }}
+  {{- with include "triptych.replicas" . }}
+  replicas: {{ . }}
   {{- end }}
   selector:
     matchLabels:
@@ -54,13 +54,13 @@ metadata:
     {{- end }}
 spec:
   predictor:
-    minReplicas: {{ $values.replicas }}
-    maxReplicas: {{ max $values.replicas $values.autoscaling.maxReplicas }}
+    minReplicas: {{ int $values.replicas }}
+    maxReplicas: {{ max (int $values.replicas) (int $values.autoscaling.maxReplicas) }}
     {{- if $knative }}
     scaleMetric: concurrency
-    scaleTarget: {{ $values.autoscaling.concurrency }}
+    scaleTarget: {{ int $values.autoscaling.concurrency }}
     {{- if and .lane.values.canary.enabled (eq .stage "preprocess") }}
-    canaryTrafficPercent: {{ .lane.values.canary.percent }}
+    canaryTrafficPercent: {{ int .lane.values.canary.percent }}
     {{- end }}
     {{- else }}
     deploymentStrategy:
@@ -78,7 +78,19 @@ Arguments: lane, component. */}}
 {{- define "triptych.strategy" -}}
 {{- $surge := ternary .lane.values.predictor.maxSurge 1 (has .component (list "predictor" "grouped")) -}}
 type: RollingUpdate
-rollingUpdate: {maxSurge: {{ $surge }}, maxUnavailable: {{ ternary 0 1 (gt (int $surge) 0) }}}
+rollingUpdate: {maxSurge: {{ int $surge }}, maxUnavailable: {{ ternary 0 1 (gt (int $surge) 0) }}}
+{{- end }}
+
+{{/* The replicas of a Deployment. If an autoscaler sets them, they are those of the Deployment in the cluster: a field that
+Helm sent before and now leaves out becomes 1. Empty without a Deployment, as in a render without a cluster.
+Arguments: root, lane, component, stage. */}}
+{{- define "triptych.replicas" -}}
+{{- if include "triptych.autoscaling-signal" . -}}
+{{- $name := include "triptych.name" (dict "lane" .lane "name" .component) -}}
+{{- with (lookup "apps/v1" "Deployment" .root.Release.Namespace $name).spec }}{{ int .replicas }}{{ end }}
+{{- else -}}
+{{ int (index .lane.values .stage).replicas }}
+{{- end }}
 {{- end }}
 
 {{/* The signal by which an autoscaler of the chart sets a stage's replicas: cpu or queue; empty if there is none.

@@ -11,7 +11,7 @@ containers:
 {{- define "triptych.backend-container" -}}
 {{- $values := .lane.values.backend -}}
 name: backend
-image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.image) }}
+image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.image) | quote }}
 imagePullPolicy: {{ .lane.values.imagePullPolicy }}
 ports:
   - {name: http, containerPort: 8080, protocol: TCP}
@@ -70,9 +70,9 @@ dns:///{{ include "triptych.name" (dict "lane" .lane "name" "preprocess-pods") }
 
 {{- define "triptych.backend-env" -}}
 {{- $values := .lane.values.backend -}}
-- {name: BACKEND_JWT_KEY, valueFrom: {secretKeyRef: {name: {{ include "triptych.backend-secret" . }}, key: key}}}
+- {name: BACKEND_JWT_KEY, valueFrom: {secretKeyRef: {name: {{ include "triptych.backend-secret" . | quote }}, key: key}}}
 {{- with $values.features.secret }}
-- {name: BACKEND_FEATURES, valueFrom: {secretKeyRef: {name: {{ . }}, key: url}}}
+- {name: BACKEND_FEATURES, valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: url}}}
 {{- end }}
 {{- with include "triptych.tls-caller-env" (dict "lane" .lane "ca" "BACKEND_PREPROCESS_CA" "cert" "BACKEND_PREPROCESS_CERT" "key" "BACKEND_PREPROCESS_KEY") }}
 {{ . }}

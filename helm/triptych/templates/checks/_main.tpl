@@ -17,6 +17,7 @@ sentence that names the value, what it contradicts and what to do.
 {{- include "triptych.check-volumes" (merge (dict "component" "test") $stable) }}
 {{- range $lane := $lanes }}
 {{- $arguments := dict "root" $ "lane" $lane }}
+{{- include "triptych.check-host-names" $arguments }}
 {{- include "triptych.check-models" $arguments }}
 {{- include "triptych.check-model-control" $arguments }}
 {{- include "triptych.check-gpus" $arguments }}

@@ -13,7 +13,7 @@ containers:
 {{- define "triptych.predictor-container" -}}
 {{- $values := .lane.values.predictor -}}
 name: {{ .container }}
-image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.image) }}
+image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.image) | quote }}
 imagePullPolicy: {{ .lane.values.imagePullPolicy }}
 args:
   - tritonserver
@@ -34,7 +34,7 @@ args:
   - "--metrics-address=ipv6:::"
   {{- end }}
   - --allow-http=false
-  - --exit-timeout-secs={{ $values.shutdown.graceSeconds }}
+  - --exit-timeout-secs={{ int $values.shutdown.graceSeconds }}
   {{- if $values.modelControl.restricted }}
   # Kubernetes puts the key in. A protocol that is not named stays open to preprocess.
   - --grpc-restricted-protocol=model-repository,shared-memory,trace,logging:key=$(MODEL_CONTROL_KEY)
@@ -81,5 +81,5 @@ securityContext:
 {{- define "triptych.predictor-volumes" -}}
 {{ include "triptych.models-volume" . }}
 - {name: tmp, emptyDir: {}}
-- {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ .lane.values.predictor.sharedMemory }}}}
+- {name: shm, emptyDir: {medium: Memory, sizeLimit: {{ .lane.values.predictor.sharedMemory | quote }}}}
 {{- end }}

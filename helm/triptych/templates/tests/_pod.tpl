@@ -2,9 +2,9 @@
 {{- define "triptych.test-container" -}}
 {{- $values := .lane.values -}}
 name: test
-image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.preprocess.image) }}
+image: {{ include "triptych.image" (dict "root" .root "lane" .lane "image" $values.preprocess.image) | quote }}
 imagePullPolicy: {{ $values.imagePullPolicy }}
-command: [python, /smoke-test/smoke_test.py, {{ .check }}, {{ $values.test.timeoutSeconds | quote }}, {{ join ", " .targets }}]
+command: [python, /smoke-test/smoke_test.py, {{ .check }}, {{ int $values.test.timeoutSeconds | quote }}, {{ join ", " .targets }}]
 {{- include "triptych.container-env" (merge (dict "stage" "test") .) }}
 {{- include "triptych.container-resources" (dict "lane" .lane "stage" "test") }}
 securityContext:
@@ -14,7 +14,7 @@ securityContext:
 
 {{- define "triptych.test-env" -}}
 {{- if hasPrefix "backend-" .check }}
-- {name: JWT_KEY, valueFrom: {secretKeyRef: {name: {{ include "triptych.backend-secret" . }}, key: key}}}
+- {name: JWT_KEY, valueFrom: {secretKeyRef: {name: {{ include "triptych.backend-secret" . | quote }}, key: key}}}
 - {name: JWT_AUDIENCE, value: {{ .lane.values.backend.jwt.audience | quote }}}
 {{- else }}
 {{ include "triptych.tls-caller-env" (dict "lane" .lane "ca" "TLS_CA" "cert" "TLS_CERT" "key" "TLS_KEY") }}
