@@ -41,7 +41,7 @@ class Objects:
         """Every pod spec with the name of its owner."""
         for each in self.all:
             name = f"{each['kind']}/{each['metadata']['name']}"
-            if each["kind"] == "Deployment":
+            if each["kind"] in ("Deployment", "Job"):
                 yield name, each["spec"]["template"]["spec"]
             elif each["kind"] == "InferenceService":
                 yield name, each["spec"]["predictor"]

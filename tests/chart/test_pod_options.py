@@ -78,7 +78,7 @@ def metadata(made: Objects, workload: str) -> Object:
     """The metadata of the pods that an object makes."""
     kind, _, name = workload.partition("/")
     found = made.one(kind, name)
-    if kind == "Deployment":
+    if kind in ("Deployment", "Job"):
         return dict(found["spec"]["template"]["metadata"])
     return dict(found["spec"]["predictor"] if kind == "InferenceService" else found["metadata"])
 
@@ -166,6 +166,32 @@ def test_the_value_of_the_canary_overrides_only_in_the_canary(render: Render) ->
     assert pods["preprocess-canary"]["nodeSelector"] == {"disk": "new", "zone": "a"}
     assert pods["preprocess"]["tolerations"] == [{"key": "old"}]
     assert pods["preprocess-canary"]["tolerations"] == [{"key": "new"}]
+
+
+def pod_specs(node: Any) -> int:
+    """The number of pod specs in a document, wherever they are."""
+    if isinstance(node, dict):
+        return ("containers" in node) + sum(pod_specs(value) for value in node.values())
+    return sum(pod_specs(each) for each in node) if isinstance(node, list) else 0
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_pod_escapes_these_tests(render: Render, layout: str) -> None:
+    made = rendered(render, layout)
+    assert pod_specs(made.all) == len(list(made.pods()))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_pod_has_the_classes(render: Render, layout: str) -> None:
+    classes = {"priorityClassName": "high", "runtimeClassName": "sandbox"}
+    values = LAYOUTS[layout] | classes | {"predictor": {"runtimeClassName": "nvidia"}, "backend": {"enabled": True}}
+    for workload, pod in render(values).pods():
+        knative = (
+            layout.startswith("Knative") and workload.startswith("InferenceService/p") and "predictor" not in workload
+        )
+        runtime = "nvidia" if "predictor" in owners(workload) else "sandbox"
+        wanted = {} if knative else {"priorityClassName": "high", "runtimeClassName": runtime}
+        assert {name: pod[name] for name in classes if name in pod} == wanted, workload
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -88,7 +88,7 @@ labels:
 {{- define "triptych.image" -}}
 {{- if regexMatch "[:@][^/]+$" .image }}{{ .image }}
 {{- else -}}
-{{ with .lane.values.registry | default (.lane.values.global | default dict).imageRegistry }}{{ trimSuffix "/" . }}/{{ end }}{{ .image }}:{{ .lane.values.tag | default .root.Chart.AppVersion }}
+{{ with .lane.values.registry | default (.lane.values.global | default dict).imageRegistry }}{{ trimSuffix "/" . }}/{{ end }}{{ .image }}:{{ .lane.values.tag | default (.root.Chart.AppVersion | replace "+" "_") }}
 {{- end }}
 {{- end }}
 

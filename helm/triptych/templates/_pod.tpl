@@ -51,7 +51,7 @@ securityContext:
   fsGroup: {{ int . }}
   {{- end }}
   seccompProfile: {type: RuntimeDefault}
-{{- include "triptych.priority" . }}
+{{- include "triptych.classes" . }}
 {{- with $values.topologySpreadKey }}
 topologySpreadConstraints:
   - maxSkew: 1
@@ -62,10 +62,16 @@ topologySpreadConstraints:
         {{- include "triptych.selector" $ | nindent 8 }}
 {{- end }}
 {{- end }}
-{{- if has .component (list "predictor" "grouped") }}
-{{- with $values.predictor.runtimeClassName }}
-runtimeClassName: {{ . | quote }}
 {{- end }}
+
+{{/* PriorityClass and RuntimeClass of a pod. Arguments: lane, component. */}}
+{{- define "triptych.classes" -}}
+{{- $runtime := ternary .lane.values.predictor.runtimeClassName "" (has .component (list "predictor" "grouped")) -}}
+{{- with .lane.values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with $runtime | default .lane.values.runtimeClassName }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 
@@ -106,12 +112,6 @@ dnsPolicy: {{ . }}
 {{ $key }}:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- end }}
-{{- end }}
-
-{{- define "triptych.priority" -}}
-{{- with .lane.values.priorityClassName }}
-priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 

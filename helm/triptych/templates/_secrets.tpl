@@ -1,9 +1,10 @@
 {{/* Secrets that the chart makes. */}}
 
-{{/* A Secret with a random key that upgrades keep. Arguments: root, lane, component, name. */}}
+{{/* A Secret with a random key that upgrades keep. Arguments: root, lane, component, name; value: names another Secret. */}}
 {{- define "triptych.key-secret" -}}
 {{- $name := include "triptych.name" (dict "lane" .lane "name" .name) -}}
 {{- $existing := (lookup "v1" "Secret" .root.Release.Namespace $name).data | default dict -}}
+# A render without a cluster makes another key each time: name a Secret of your own in {{ .value }}.
 apiVersion: v1
 kind: Secret
 metadata:
