@@ -127,7 +127,7 @@ crd: ## generate the CRD of ServedModel
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m controller.kubernetes.crd > helm/triptych/crds/servedmodels.yaml
 
 .PHONY: images
-images: ## build all container images (docker, podman, buildah or the development cluster; TAG= BASE= BUILD=)
+images: ## build all container images (docker, podman, buildah or the development cluster; TAG= BASE= BUILD= PLATFORM=)
 	@tools/images.sh
 
 .PHONY: chart

@@ -34,7 +34,8 @@ TEXTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
             **STORE,
         },
         (
-            *("nameOverride", "priorityClassName", "topologySpreadKey", "canary.header", "metrics.prometheus"),
+            *("nameOverride", "priorityClassName", "runtimeClassName", "topologySpreadKey", "canary.header"),
+            "metrics.prometheus",
             *("predictor.modelControl.secret", "predictor.runtimeClassName", "tracing.endpoint"),
             *("models.region", "models.secret", "backend.jwt.secret", "backend.jwt.audience"),
             *("backend.features.secret", *IMAGES[:-1]),
@@ -239,3 +240,18 @@ def rendered(folder: Path, text: str) -> Objects:
 def test_a_number_where_kubernetes_wants_a_text_is_refused_by_its_place(tmp_path: Path, text: str, place: str) -> None:
     with pytest.raises(ProgramFailed, match=re.escape(f"at '{place}")):
         rendered(tmp_path, text)
+
+
+ANCHORED = """
+x-labels: &labels {team: shop}
+.small: &small {requests: {cpu: 10m, memory: 64Mi}, limits: {cpu: "1", memory: 1Gi}}
+podLabels: *labels
+preprocess: {resources: *small}
+"""
+
+
+def test_anchors_have_a_place_at_the_top(tmp_path: Path) -> None:
+    made = rendered(tmp_path, ANCHORED)
+    assert made.container("preprocess")["resources"]["requests"]["cpu"] == "10m"
+    with pytest.raises(ProgramFailed, match="additional properties 'labels' not allowed"):
+        rendered(tmp_path, ANCHORED.replace("x-labels", "labels"))

@@ -210,7 +210,8 @@ def test_names_and_labels_of_every_object_can_be_overridden(render: Render, layo
         f"two-{each['metadata']['name']}" for each in before.all
     }
     assert {each["metadata"]["labels"]["app.kubernetes.io/name"] for each in after.all} == {"other"}
-    assert "app.kubernetes.io/name: triptych" not in after.text
+    assert 'app.kubernetes.io/name: "triptych"' in before.text
+    assert 'app.kubernetes.io/name: "triptych"' not in after.text
     accounts = {name for name, _ in after.of("ServiceAccount").items()}
     assert {pod["serviceAccountName"] for _, pod in after.pods() if "serviceAccountName" in pod} <= accounts
 

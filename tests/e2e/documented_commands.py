@@ -63,7 +63,7 @@ class DocumentedCommands:
     def _own(self, text: str) -> str:
         release, parent = self._release, f"- name: {GATEWAY['name']}\n      namespace: {GATEWAY['namespace']}"
         text = re.sub(r"(kind: Namespace\nmetadata:\n  name: )triptych", rf"\1{release.kubectl.namespace}", text)
-        text = re.sub(r"namespace: triptych\b", f"namespace: {release.kubectl.namespace}", text)
+        text = re.sub(r'namespace: ("?)triptych\b', rf"namespace: \1{release.kubectl.namespace}", text)
         text = re.sub(r'(NAMESPACE, value: )"triptych"', rf'\1"{release.kubectl.namespace}"', text)
         text = re.sub(r"(triptych/[a-z-]+):0\.1\.0\b", rf"\1:{release.tag}", text)
         text = re.sub(r"(triptych/[a-z-]+):2\b", rf"\1:{self._next_tag}", text)

@@ -28,6 +28,7 @@ KEY = re.compile(r"^( *)([A-Za-z]\w*):(.*)$")
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 DEFINITIONS = "#/definitions/"
 LARGEST_INTEGER = 2**31 - 1  # of most fields of Kubernetes, and of a user's number
+ANCHORS = r"^(x-|\.)"
 # Keys that a parent chart adds to those of values.yaml.
 OF_PARENT_CHARTS = {
     "enabled": {"description": "For the `condition` of a parent chart. No effect here.", "type": "boolean"},
@@ -153,6 +154,7 @@ def schema(top: Value) -> str:
     made = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart"}
     body = top.as_schema()
     body["properties"] |= OF_PARENT_CHARTS
+    body["patternProperties"] = {ANCHORS: {"description": "A place for anchors of YAML. No effect."}}
     differences = sorted({leaf.schema.get("$ref", "") for leaf in top.leaves()})
     names = [ref.removeprefix(DEFINITIONS) for ref in differences if ref.startswith(DEFINITIONS)]
     body["definitions"] = {name: top.members[name].as_schema(partial=True) for name in names}

@@ -1,0 +1,52 @@
+"""The commands that tools/images.sh gives to a builder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from local.environments import ROOT
+
+FILES = {
+    "preprocess": "services/preprocess/Dockerfile",
+    "postprocess": "services/postprocess/Dockerfile",
+    "controller": "services/controller/Dockerfile",
+    "triton-cpu": "services/predictor/Dockerfile",
+    "models": "examples/models/Dockerfile",
+    "backend": "examples/backend/Dockerfile",
+}
+
+
+def commands(**variables: str) -> list[str]:
+    """The arguments of each call of the builder."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("BASE", "PLATFORM", "TAG", "BUILD")}
+    environment = kept | {"BUILD": "echo docker build", "TAG": "7"} | variables
+    script = [str(ROOT / "tools/images.sh")]
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[1::2]
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({}, ""),
+        ({"PLATFORM": "linux/arm64"}, "--platform linux/arm64 "),
+        (
+            {"BASE": "mirror/python", "PLATFORM": "linux/arm64"},
+            "--build-arg BASE=mirror/python --platform linux/arm64 ",
+        ),
+    ],
+    ids=str,
+)
+def test_every_image_is_built_with_the_options_before_the_context(variables: dict[str, str], options: str) -> None:
+    assert commands(**variables) == [
+        f"docker build -t triptych/{name}:7 -f {file} {options}." for name, file in FILES.items()
+    ]
+
+
+@pytest.mark.parametrize(("base", "options"), [("", ""), ("other", " -- --build-arg BASE=other")])
+def test_the_development_cluster_gets_options_behind_the_context(base: str, options: str) -> None:
+    first, *_ = commands(BUILD="echo tools/cluster.sh build", BASE=base)
+    assert first == f"tools/cluster.sh build -t triptych/preprocess:7 -f {FILES['preprocess']} .{options}"
