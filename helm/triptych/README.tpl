@@ -30,4 +30,8 @@ Models in an image are copied when a pod starts, so a new version needs another 
 
 `make chart` generates this table from the comments of `values.yaml`, and `values.schema.json`, which refuses an unknown value. Null is the same as empty where the table gives empty a meaning, and none for `resources`; any other null is refused. An empty mapping changes nothing, because Helm merges mappings.
 
+Quote a text that YAML reads as something else, as in `"1.10"` or `"0755"`: Helm turns it into 1.1 or 493 before the chart sees it. Labels, annotations and variables take texts alone. Keys at the top that begin with `x-` or a dot have no effect; they are a place for anchors.
+
+**Inside of a parent chart**, `triptych.enabled` works as `condition`. Of `global` the chart reads `imageRegistry`, where `registry` is empty, and `imagePullSecrets`, beside its own. Two of the chart need an `alias` and a `fullnameOverride` each.
+
 {values}
