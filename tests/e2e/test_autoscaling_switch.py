@@ -47,7 +47,7 @@ def replicas_of(release: Release, deployment: str, folder: Path) -> Iterator[Cal
     """Watch a Deployment, and give the replicas that it has had."""
     file = folder / "replicas"
     command = ["kubectl", f"--kubeconfig={release.kubectl.kubeconfig}", f"--namespace={release.kubectl.namespace}"]
-    command += ["get", "deployment", deployment, "--watch", '--output=jsonpath={.spec.replicas}{"\n"}']
+    command += ["get", "deployment", deployment, "--watch", r'--output=jsonpath={.spec.replicas}{"\n"}']
     with file.open("w") as output:
         watch = subprocess.Popen(command, stdout=output)
     try:
