@@ -60,8 +60,7 @@ class TrafficGate:
             for version in sorted(model.in_traffic)
             if shares.get(version, 0) < model.traffic[version]
         }
-        to_prove = {v for v in held if v in waiting and v not in failures} if before or ready else set()
-        return TrafficDecision(shares, held, frozenset(to_prove))
+        return TrafficDecision(shares, held, frozenset(held.keys() & waiting - failures.keys()))
 
     def prune(self, known: Mapping[str, object]) -> None:
         """Drop the state of models that are gone."""

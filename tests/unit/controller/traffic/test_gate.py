@@ -100,14 +100,20 @@ def test_it_does_not_get_its_share_again_because_its_failure_has_expired() -> No
 
 
 def test_when_nothing_is_known_the_largest_share_replaces_those_that_are_not_loaded() -> None:
-    assert TrafficGate().decide(model({3: 95, 4: 5}), {}, {}) == TrafficDecision({3: 100}, {4: WAITING}, frozenset())
+    assert TrafficGate().decide(model({3: 95, 4: 5}), {}, {}).in_force == {3: 100}
 
 
-def test_nothing_is_loaded_at_the_start_because_of_a_share() -> None:
-    """A start with thousands of models asks for no load; the first request does, and the others follow."""
-    gate, asked = TrafficGate(), model({3: 95, 4: 5})
-    assert not gate.decide(asked, {}, {}).to_prove
-    assert gate.decide(asked, ready(3), {}).to_prove == {4}
+def test_when_nothing_is_known_versions_that_wait_for_their_share_are_loaded_without_a_request() -> None:
+    """After a fresh install nobody may ever ask, and `kubectl wait` waits for the shares."""
+    gate, asked = TrafficGate(), model({3: 90, 4: 5, 5: 5})
+    assert gate.decide(asked, {}, {}).to_prove == {4, 5}
+    assert gate.decide(asked, ready(4), {}).to_prove == {5}
+    assert gate.decide(asked, ready(4, 5), {}) == TrafficDecision({3: 90, 4: 5, 5: 5})
+
+
+def test_at_a_start_no_version_with_all_of_the_traffic_is_loaded_without_a_request() -> None:
+    """Thousands of models with one version each are loaded when somebody asks for them."""
+    assert TrafficGate().decide(model({4: 100}), {}, {}) == TrafficDecision({4: 100})
 
 
 def test_when_nothing_is_known_nobody_waits_for_the_load_of_the_largest_share() -> None:
