@@ -60,6 +60,8 @@ BAD = {
     "memory in no unit": (changed("spec", "placement", to={"memory": "300MB"}), "should match"),
     "memory as a number": (changed("spec", "placement", to={"memory": 300}), "must be of type string"),
     "no memory": (changed("spec", "placement", to={"memory": "0Mi"}), "should match"),
+    "a release without a name": (changed("spec", "release", to=""), "should match"),
+    "a release that is no name of an object": (changed("spec", "release", to="Blue_1"), "should match"),
 }
 UNKNOWN_FIELDS = {  # kubectl asks for strict validation, which refuses what the definition does not know
     "an unknown field": changed("spec", "weight", to=3),
@@ -74,4 +76,5 @@ FINE = {
     "memory as a fraction": changed("spec", "placement", to={"memory": "1.5Gi"}),
     "32 versions": changed(*TRAFFIC, to=[{"version": n + 1, "percent": 100 if n == 0 else 0} for n in range(32)]),
     "no placement at all": changed("spec", "placement", to={}),
+    "a release": changed("spec", "release", to="blue"),
 }

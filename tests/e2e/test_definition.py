@@ -38,6 +38,14 @@ def test_a_served_model_stays_with_its_model(kubectl: Kubectl) -> None:
     assert "a ServedModel stays with its model" in kubectl.refused(json.dumps(other))
 
 
+@pytest.mark.parametrize(("before", "after"), [({}, {"release": "blue"}), ({"release": "blue"}, {})])
+def test_a_served_model_stays_with_its_release(kubectl: Kubectl, before: Json, after: Json) -> None:
+    kubectl("create", "--filename=-", given=json.dumps(GOOD | {"spec": GOOD["spec"] | before}))
+    moved = json.dumps(GOOD | {"spec": GOOD["spec"] | after})
+    done = kubectl.run("replace", "--filename=-", given=moved, check=False)
+    assert "a ServedModel stays with its release" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("field", "text"),
     [
@@ -55,5 +63,7 @@ def test_kubectl_explains_each_field(kubectl: Kubectl, field: str, text: str) ->
 def test_the_short_name_and_the_columns_are_there(kubectl: Kubectl) -> None:
     kubectl.apply(json.dumps(GOOD))
     header, row = kubectl("get", "sm").splitlines()
-    assert header.split() == ["NAME", "MODEL", "TRAFFIC", "REPLICAS", "READY", "REASON", "AGE"]
+    assert header.split() == ["NAME", "MODEL", "TRAFFIC", "REPLICAS", "READY", "REASON", "RELEASE", "AGE"]
     assert row.split()[:2] == ["sales-de", "sales_de"]
+    kubectl.apply(json.dumps(GOOD | {"metadata": {"name": "blue"}, "spec": GOOD["spec"] | {"release": "two"}}))
+    assert kubectl("get", "sm", "blue", "--no-headers").split()[:3] == ["blue", "sales_de", "two"]

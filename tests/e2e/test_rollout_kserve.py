@@ -141,7 +141,7 @@ def test_a_good_revision_of_a_stage_is_promoted_without_a_lost_request(entry: En
     assert "canaryTrafficPercent" not in spec
     assert entry.status()["latestRolledoutRevision"] == entry.revision(2)
     api = BlockingApi.connect(entry.kubectl.kubeconfig)
-    pods = model_metrics(api, entry.kubectl.namespace, "sales_forecast_de").read().origins
+    pods = model_metrics(api, entry.kubectl.namespace, "", "sales_forecast_de").read().origins
     api.close()
     assert any(pod.startswith(entry.revision(2)) for pod in pods)
 

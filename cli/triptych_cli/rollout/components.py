@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from triptych_cli import tls_options
 from triptych_cli.controller_client import ControllerClient
-from triptych_cli.rollout.metrics.sources import EndpointSource, MetricSource, PrometheusSource, fetch
+from triptych_cli.rollout.metrics.sources import (
+    EndpointSource,
+    MetricSource,
+    PrometheusSource,
+    fetch,
+    release_matchers,
+)
 from triptych_cli.rollout.reporters.lines import JsonReporter, LineReporter
 from triptych_cli.rollout.spec import Reporter
 from triptych_cli.rollout.targets.document import DocumentTarget
@@ -89,7 +95,8 @@ def _object(options: argparse.Namespace) -> Components:
         api.close()
         raise
     options.model = target.model  # the option may hold the object's name
-    metrics = _named_source(options) or model_metrics(api, options.namespace, target.model)
+    where = options.namespace, target.release
+    metrics = _named_source(options, release_matchers(*where)) or model_metrics(api, *where, target.model)
     return Components(target, metrics, target.model, str(options.to))
 
 
@@ -108,10 +115,10 @@ def _inference_service(options: argparse.Namespace) -> Components:
     return Components(target, metrics, f"{options.inferenceservice}, {options.component}", target.new)
 
 
-def _named_source(options: argparse.Namespace) -> MetricSource | None:
-    """The source of metrics that the command line names, if any."""
+def _named_source(options: argparse.Namespace, matchers: str = "") -> MetricSource | None:
+    """The source of metrics that the command line names, if any; of a Prometheus, the series with these matchers."""
     if options.prometheus:
-        return PrometheusSource(options.model, options.prometheus, fetch)
+        return PrometheusSource(options.model, options.prometheus, fetch, matchers)
     return _endpoint_source(options.model, tuple(options.metrics)) if options.metrics else None
 
 

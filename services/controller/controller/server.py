@@ -135,7 +135,9 @@ class Controller:
 
         settings, reconciler = self._settings, self.placement.reconciler
         reconciler.leads = False
-        options = ClusterOptions(settings.identity, settings.namespace, settings.lease, settings.kubeconfig)
+        options = ClusterOptions(
+            settings.identity, settings.namespace, settings.release, settings.lease_name, settings.kubeconfig
+        )
         cluster = Cluster(
             api,
             options,

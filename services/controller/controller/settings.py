@@ -91,8 +91,17 @@ class Settings(StageSettings, PlacementSettings):
         False, description="watch ServedModel objects in Kubernetes instead of documents in a folder"
     )
     namespace: str = Field("", description="namespace of the ServedModels and of the lease; empty: that of the pod")
+    release: str = Field(
+        "",
+        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        max_length=63,
+        description="release of this controller: it follows the ServedModel objects whose spec.release is this, and "
+        "leaves others alone; empty: those without spec.release",
+    )
     lease: str = Field(
-        "triptych-controller", description="name of the Lease that elects the leader of several replicas"
+        "",
+        description="name of the Lease that elects the leader of several replicas; empty: triptych-controller, or "
+        "RELEASE-controller",
     )
     identity: str = Field(
         "controller_127.0.0.1:9002",
@@ -161,6 +170,11 @@ class Settings(StageSettings, PlacementSettings):
         if self.kubernetes and self.served_models is not None:
             raise ValueError("either CONTROLLER_KUBERNETES or CONTROLLER_SERVED_MODELS, not both")
         return self
+
+    @property
+    def lease_name(self) -> str:
+        """Name of the Lease. No two releases share one by default."""
+        return self.lease or f"{self.release or 'triptych'}-controller"
 
     @property
     def reservation(self) -> Reservation:

@@ -162,7 +162,7 @@ def test_an_odd_pod_leaves_the_others(odd: Any) -> None:
             raise ApiUnavailable("503: it is terminating")
         return GOOD
 
-    assert answered(model_metrics(Pods([odd, pod("a")], page).api(), "here", "m")) == 3
+    assert answered(model_metrics(Pods([odd, pod("a")], page).api(), "here", "", "m")) == 3
     stage = 'triptych_requests_total{stage="preprocess",code="OK"} 3\ntriptych_requests_total{stage'
     source = RevisionMetrics(Pods([odd, pod("a")], lambda name, port: stage).api(), "here", ("r1",))
     assert "a:9100" in source.read().origins

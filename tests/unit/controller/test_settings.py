@@ -92,3 +92,17 @@ def test_every_limit_is_a_variable_of_the_environment_and_described(
         load(Settings, ["--help"])
     assert f"CONTROLLER_{name.upper()}" in capsys.readouterr().out
     assert PlacementSettings.model_fields[name].description
+
+
+@pytest.mark.parametrize(
+    ("release", "lease", "name"),
+    [("", "", "triptych-controller"), ("blue", "", "blue-controller"), ("blue", "own", "own")],
+)
+def test_no_two_releases_elect_one_leader(release: str, lease: str, name: str) -> None:
+    assert Settings(release=release, lease=lease).lease_name == name
+
+
+@pytest.mark.parametrize("text", ["Blue", "blue_1", "-blue", "blue-", "b" * 64])
+def test_a_release_that_no_object_can_name_stops_the_start(text: str) -> None:
+    with pytest.raises(ValidationError, match="release"):
+        Settings(release=text)

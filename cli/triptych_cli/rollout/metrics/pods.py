@@ -13,16 +13,19 @@ from triptych_cli.rollout.metrics.page import MetricsPage, parse_page, with_requ
 from triptych_cli.rollout.metrics.sources import EndpointSource, MetricSource, MetricSourceError
 
 COMPONENT = "app.kubernetes.io/component"
+RELEASE = "triptych.dev/release"  # of a release without a fullnameOverride no pod has it
 REVISION = "serving.knative.dev/revision"
 PORTS = {"preprocess": 9100, "postprocess": 9101}  # defaults, because Knative allows no second port
 STAGE_SERIES = {"triptych_requests_total": REQUESTS, "triptych_request_seconds_bucket": SECONDS}
 
 
-def model_metrics(api: BlockingApi, namespace: str, model: str) -> MetricSource:
-    """Counters of one model's versions, from every preprocess and postprocess of a namespace."""
+def model_metrics(api: BlockingApi, namespace: str, release: str, model: str) -> MetricSource:
+    """Counters of one model's versions, from every preprocess and postprocess of a release."""
+    owned = f"{RELEASE}={release}" if release else f"!{RELEASE}"
+    selector = f"{COMPONENT} in (preprocess, postprocess, grouped),{owned}"
 
     def addresses() -> Sequence[str]:
-        found = _pods(api, namespace, f"{COMPONENT} in (preprocess, postprocess, grouped)")
+        found = _pods(api, namespace, selector)
         return [address for pod in found for address in _addresses(pod)]
 
     return EndpointSource(model, addresses, partial(_page, api, namespace))

@@ -66,15 +66,18 @@ class EndpointSource:
 
 
 class PrometheusSource:
-    """Client of a Prometheus server. Its data are as old as its last scrape, so a hold should last several scrapes."""
+    """Client of a Prometheus server. Its data are as old as its last scrape, so a hold should last several scrapes.
 
-    def __init__(self, model: str, url: str, fetch: Callable[[str], str]) -> None:
-        self._model, self._url, self._fetch = model, url.rstrip("/"), fetch
+    `matchers` restrict its series, as in `,namespace="a"`.
+    """
+
+    def __init__(self, model: str, url: str, fetch: Callable[[str], str], matchers: str = "") -> None:
+        self._model, self._url, self._fetch, self._matchers = model, url.rstrip("/"), fetch, matchers
 
     def read(self) -> Reading:
-        present = self._query(f'{_PRESENT}{{stage=~"preprocess|postprocess"}}')
+        present = self._query(f'{_PRESENT}{{stage=~"preprocess|postprocess"{self._matchers}}}')
         names = "|".join(STAGES)
-        every = self._query(f'{{__name__=~"{names}",model="{_escaped(self._model)}"}}')
+        every = self._query(f'{{__name__=~"{names}",model="{_escaped(self._model)}"{self._matchers}}}')
         counters = [entry for entry in every if _of_stage(_metric(entry))]
         samples = [sample for entry in counters if (sample := _sample(entry))]
         kept = list(with_required_labels(samples))
@@ -95,6 +98,12 @@ class PrometheusSource:
         data = reply.get("data")
         result = data.get("result") if isinstance(data, dict) else None
         return result if isinstance(result, list) else []
+
+
+def release_matchers(namespace: str, release: str) -> str:
+    """Matchers for the pods of a release, by the labels that Prometheus gives to the targets of pods."""
+    prefix = f"{release}-" if release else ""
+    return f',namespace="{namespace}",pod=~"{prefix}(preprocess|postprocess|grouped)-.*"'
 
 
 def fetch(url: str) -> str:

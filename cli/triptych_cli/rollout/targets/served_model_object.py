@@ -12,13 +12,14 @@ from triptych_cli.rollout.traffic_split import TrafficSplit
 
 
 class ServedModelObject:
-    """The object of one model in a namespace; `name` is the name of the object or of the model."""
+    """The object of one model in a namespace; `name` is the name of the object, or of a model with one object."""
 
     def __init__(self, api: BlockingApi, namespace: str, name: str) -> None:
         kind = Kind("triptych.dev", "v1alpha1", namespace, "servedmodels")
         found = _find(api, kind, name)
         own = str(found["metadata"]["name"])
         self.model = str(found["spec"]["model"])
+        self.release = str(found["spec"].get("release") or "")
         self.where = f"servedmodel {namespace}/{own}"
         self._api, self._object = api, ConditionalWriter(api, kind, own, self.where, _traffic)
 
@@ -58,12 +59,14 @@ def _find(api: BlockingApi, kind: Kind, name: str) -> Json:
     except ApiError as error:
         raise TargetError(f"the ServedModels of namespace '{kind.namespace}' cannot be listed: {error}") from error
     objects = [each for each in objects if isinstance(each.get("spec"), dict)]  # without a spec it names no model
-    about = [each for each in objects if name in (each["metadata"]["name"], each["spec"].get("model"))]
+    about = [each for each in objects if each["metadata"]["name"] == name]
+    about = about or [each for each in objects if each["spec"].get("model") == name]
     if len(about) == 1:
         return about[0]
     names = ", ".join(str(each["metadata"]["name"]) for each in about or objects) or "none"
-    problem = "several ServedModels are" if about else "no ServedModel is"
-    raise TargetError(f"{problem} about '{name}' in namespace '{kind.namespace}'; there are: {names}")
+    if about:
+        raise TargetError(f"several ServedModels serve '{name}' in namespace '{kind.namespace}': name one of {names}")
+    raise TargetError(f"no ServedModel is about '{name}' in namespace '{kind.namespace}'; there are: {names}")
 
 
 def _traffic(found: Json) -> TrafficSplit:

@@ -48,6 +48,11 @@ _MODEL_RULE: JsonDict = {
     "rule": "self == oldSelf",
     "message": "a ServedModel stays with its model; delete this one and make another",
 }
+_RELEASE_RULE: JsonDict = {
+    "rule": "self.?release == oldSelf.?release",
+    "message": "a ServedModel stays with its release; delete this one and make another",
+    "fieldPath": ".release",
+}
 
 
 class _Closed(BaseModel):
@@ -134,6 +139,8 @@ class PlacementSpec(_Closed):
 class Spec(_Closed):
     """The model, the traffic split over its versions, and its placement."""
 
+    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_RELEASE_RULE]})
+
     model: Annotated[
         str,
         Field(
@@ -162,6 +169,15 @@ class Spec(_Closed):
         PlacementSpec,
         Field(description="Replicas that stay loaded without requests, and the memory of the model."),
     ] = PlacementSpec()
+    release: Annotated[
+        str,
+        Field(
+            max_length=63,
+            pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            description="Release that serves the model, by its fullnameOverride. Unset: the release without one. "
+            "Other releases leave the object alone. It cannot be changed. In a folder it has no effect.",
+        ),
+    ] = ""
 
     @field_validator("traffic")
     @classmethod

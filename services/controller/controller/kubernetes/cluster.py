@@ -25,12 +25,13 @@ log = logging.getLogger(__name__)
 class ClusterOptions:
     """Options of a replica in a cluster. `namespace`: of ServedModels and lease; empty: that of the pod.
 
-    `identity`: `<pod>_<host:port>`, at which other replicas reach this one if it leads. `kubeconfig`: only outside of a
-    pod.
+    `release`: only its ServedModels are followed; empty: those that name none. `identity`: `<pod>_<host:port>`, at
+    which other replicas reach this one if it leads. `kubeconfig`: only outside of a pod.
     """
 
     identity: str
     namespace: str = ""
+    release: str = ""
     lease: str = "triptych-controller"
     kubeconfig: Path | None = None
     timing: LeaseTiming = field(default_factory=LeaseTiming)
@@ -49,7 +50,7 @@ class Cluster:
     ) -> None:
         self._api, self._on_started, self._on_stopped = api, on_started, on_stopped
         namespace = options.namespace or pod_namespace()
-        self.documents = KubernetesDocuments(api, namespace)
+        self.documents = KubernetesDocuments(api, namespace, options.release)
         recorder = EventRecorder(api, namespace, options.identity.partition("_")[0])
         self.writer = StatusWriter(api, self.documents, recorder, model_state)
         self.election = Election(

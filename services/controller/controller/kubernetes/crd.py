@@ -34,6 +34,7 @@ _COLUMNS = (
         0,
     ),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why it is not.", 0),
+    ("Release", "string", ".spec.release", "Release that serves it; empty: the one without a fullnameOverride.", 0),
     ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', "The same as a sentence.", 1),
     ("Age", "date", ".metadata.creationTimestamp", "Time since its creation.", 0),
 )

@@ -1,4 +1,4 @@
-"""The ServedModels of one namespace as documents, by list and watch.
+"""The ServedModels of one release in one namespace as documents, by list and watch.
 
 While the API server is unavailable, the last documents stay in force, and the log has one line.
 """
@@ -74,10 +74,13 @@ class ObservedServedModel:
 
 
 class KubernetesDocuments:
-    """Watches the objects. `on_status` gets the name of an object whose status alone changed."""
+    """Watches the objects of a release; '' is the release of objects that name none.
 
-    def __init__(self, api: Api, namespace: str) -> None:
-        self._api, self.kind = api, Kind(GROUP, VERSION, namespace, PLURAL)
+    `on_status` gets the name of an object whose status alone changed.
+    """
+
+    def __init__(self, api: Api, namespace: str, release: str = "") -> None:
+        self._api, self.kind, self._release = api, Kind(GROUP, VERSION, namespace, PLURAL), release
         self.on_status: Callable[[str], None] = lambda name: None
         self._seen: dict[str, ObservedServedModel] = {}
         self._names: dict[str, tuple[str, ...]] = {}  # of the objects that declare a model, mostly one
@@ -148,7 +151,8 @@ class KubernetesDocuments:
         read: dict[str, ObservedServedModel] = {}
         async for objects, revision in self._api.pages(self.kind):
             self._revision = revision
-            read |= {observed.name: observed for each in objects if (observed := self._read_safely(each))}
+            ours = filter(self._is_ours, objects)
+            read |= {observed.name: observed for each in ours if (observed := self._read_safely(each))}
         before, self._seen, self._names = self._seen, read, {}
         for observed in read.values():
             self._add_name(observed)
@@ -164,11 +168,19 @@ class KubernetesDocuments:
             async for event, content in events:
                 metadata = part(content, "metadata")
                 self._revision = str(metadata.get("resourceVersion") or self._revision)
-                if event == "DELETED":
-                    self._drop(str(metadata.get("name")))
-                    self._on_change()
-                elif event in ("ADDED", "MODIFIED") and (observed := self._read_safely(content)):
+                if event not in ("ADDED", "MODIFIED", "DELETED"):
+                    continue
+                if event == "DELETED" or not self._is_ours(content):
+                    self._gone(str(metadata.get("name")))
+                elif observed := self._read_safely(content):
                     self._changed(observed)
+
+    def _is_ours(self, content: Any) -> bool:
+        return _text(part(content, "spec").get("release")) == self._release
+
+    def _gone(self, name: str) -> None:
+        if self._drop(name) is not None:
+            self._on_change()
 
     def _changed(self, now: ObservedServedModel) -> None:
         before = self._drop(now.name)

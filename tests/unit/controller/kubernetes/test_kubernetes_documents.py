@@ -22,8 +22,8 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 class Followed:
     """Documents of a server, and how often they changed."""
 
-    def __init__(self, server: ApiServer) -> None:
-        self.documents = KubernetesDocuments(server.api(), "here")
+    def __init__(self, server: ApiServer, release: str = "") -> None:
+        self.documents = KubernetesDocuments(server.api(), "here", release)
         self.changes, self.statuses = 0, list[str]()
         self.documents.on_status = self.statuses.append
 
@@ -96,6 +96,50 @@ async def test_the_digests_of_a_status_are_read_back() -> None:
     await followed.start()
     (document,) = followed.documents.now()
     assert document.source.recorded_digests == {1: RecordedDigests("sha256:1", "sha256:2")}
+    await followed.documents.close()
+
+
+async def test_each_release_follows_its_own_objects_and_none_of_another() -> None:
+    server = ApiServer()
+    server.put("sales-de", spec("sales_de", {1: 100}))
+    server.put("blue-sales-de", spec("sales_de", {2: 100}) | {"release": "blue"})
+    both = [Followed(server), Followed(server, "blue")]
+    for each in both:
+        await each.start()
+    assert [each.shares() for each in both] == [{"sales_de": {1: 100}}, {"sales_de": {2: 100}}]
+    assert [each.documents.names_of(["sales_de"]) for each in both] == [{"sales-de"}, {"blue-sales-de"}]
+    server.put("sales-fr", spec("sales_fr", {1: 100}))
+    await server.patch_status(both[0].documents.kind, "sales-de", {"status": {"summary": "1:100%"}})
+    server.delete("sales-fr")
+    await settle()
+    assert [(each.changes, each.statuses) for each in both] == [(2, ["sales-de"]), (0, [])]
+    server.delete("blue-sales-de")
+    await settle()
+    assert [each.shares() for each in both] == [{"sales_de": {1: 100}}, {}]
+    for each in both:
+        await each.documents.close()
+
+
+async def test_an_object_that_came_to_another_release_is_gone() -> None:
+    """The definition forbids it, but an older one does not."""
+    server = ApiServer()
+    server.put("sales-de", spec("sales_de", {1: 100}))
+    followed = Followed(server)
+    await followed.start()
+    server.put("sales-de", spec("sales_de", {1: 100}) | {"release": "blue"})
+    await settle()
+    assert (followed.shares(), followed.changes) == ({}, 1)
+    await followed.documents.close()
+
+
+async def test_an_object_with_an_odd_release_is_a_fault_of_the_release_without_a_name() -> None:
+    server = ApiServer()
+    server.put("sales-de", spec("sales_de", {1: 100}) | {"release": 7})
+    followed = Followed(server)
+    await followed.start()
+    (fault,) = followed.documents.now()
+    assert isinstance(fault, DocumentFault)
+    assert "spec.release" in fault.text
     await followed.documents.close()
 
 
