@@ -13,7 +13,7 @@ LEAVES = {".".join(leaf.path): leaf for leaf in TOP.leaves()}
 
 NVIDIA = {"image": "nvcr.io/nvidia/tritonserver:25.10-py3", "gpus": 1}
 SCALED = {"autoscaling": {"maxReplicas": 3}}
-ROUTED = {"enabled": True, "parents": [{"name": "public"}]}
+ROUTED = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["a.example.com"]}
 QUEUED = {"autoscaling": {"maxReplicas": 3, "signal": "queue"}}
 
 REDIS = {"store": "redis", "url": "redis://redis:6379/0"}
@@ -56,8 +56,8 @@ BESIDE: dict[str, dict[str, Any]] = {
     "backend.features.articles": {"backend": {"enabled": True}},
     "backend.features.secret": {"backend": {"enabled": True, "features": {"store": "redis", "secret": "redis"}}},
     "backend.features.service": {"backend": {"enabled": True, "features": FEAST}},
-    "gateway.enabled": {"gateway": {"parents": [{"name": "public"}]}},
-    "gateway.": {"gateway": {"enabled": True, "parents": [{"name": "public"}]}},
+    "gateway.enabled": {"gateway": {"parents": [{"name": "public"}], "hostnames": ["a.example.com"]}},
+    "gateway.": {"gateway": ROUTED},
     "canary.": {"gateway": ROUTED, "canary": {"enabled": True, "preprocess": {"replicas": 1}}},
     "canary.enabled": {"gateway": ROUTED, "canary": {"preprocess": {"replicas": 1}}},
     "canary.models": {
@@ -66,6 +66,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     },
     "tls.secret": {"tls": {"mode": "tls", "secret": "certificates"}},
     "tls.issuer": {"tls": {"mode": "tls", "issuer": {"name": "ca"}}},
+    "tls.dnsNames": {"tls": {"mode": "tls", "issuer": {"name": "ca"}}},
     "metrics.serviceMonitor.enabled": {},
     "metrics.serviceMonitor.": {"metrics": {"serviceMonitor": {"enabled": True}}},
     "metrics.dashboard.enabled": {},
@@ -93,6 +94,7 @@ CHANGED: dict[str, Any] = {
     "metrics.window": "2m",
     "gateway.parents": [{"name": "other"}],
     "gateway.hostnames": ["api.example.com"],
+    "tls.dnsNames": ["api.example.com"],
     "network.ipFamilies": ["IPv6"],
     "networkPolicy.callers": [{"podSelector": {}}],
     "networkPolicy.scrapers": [{"podSelector": {}}],

@@ -113,7 +113,7 @@ def test_where_callers_of_preprocess_are_named_the_backend_is_one(render: Render
 
 
 def test_a_canary_has_no_backend_of_its_own(render: Render) -> None:
-    gateway = {"enabled": True, "parents": [{"name": "public"}]}
+    gateway = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["a.example.com"]}
     canary = {"enabled": True, "preprocess": {"replicas": 2}}
     made = render({"gateway": gateway, "canary": canary} | values(autoscaling={"maxReplicas": 2}))
     assert [each["metadata"]["name"] for each in made.all if "backend-canary" in each["metadata"]["name"]] == []

@@ -67,7 +67,7 @@ def test_no_certificate_names_a_postprocess_that_is_not_there(render: Render, mo
 
 def test_a_canary_of_a_stack_in_process_has_its_postprocess_in_its_preprocess(render: Render) -> None:
     canary = {"enabled": True, "preprocess": {"image": "triptych/preprocess:2"}, "models": {"path": "next"}}
-    gateway = {"enabled": True, "parents": [{"name": "public"}]}
+    gateway = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["a.example.com"]}
     values = {"postprocess": {"mode": "InProcess"}, "canary": canary, "gateway": gateway}
     made = render({**values, "models": {"store": "pvc", "claim": "models"}})
     assert set(made.of("InferenceService")) == {"preprocess", "predictor", "preprocess-canary", "predictor-canary"}

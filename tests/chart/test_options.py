@@ -123,25 +123,6 @@ def test_network_policies_can_be_left_out(render: Render) -> None:
     assert not render({"networkPolicy": {"enabled": False}}).of("NetworkPolicy")
 
 
-def test_the_gateway_routes_hosts_to_preprocess(render: Render) -> None:
-    assert not render().of("GRPCRoute")
-    gateway = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["api.example.com"]}
-    spec = render({"gateway": gateway}).one("GRPCRoute", "preprocess")["spec"]
-    assert spec["rules"][0]["backendRefs"] == [{"name": "preprocess", "port": 9000}]
-    assert spec["hostnames"] == ["api.example.com"]
-
-
-def test_envoy_gateway_retries_unanswered_requests_if_it_is_configured(render: Render) -> None:
-    gateway = {"enabled": True, "parents": [{"name": "public"}]}
-    assert not render({"gateway": gateway}).of("BackendTrafficPolicy")
-    spec = render({"gateway": gateway | {"retries": 2}}).one("BackendTrafficPolicy", "preprocess")["spec"]
-    (target,) = spec["targetRefs"]
-    assert (target["kind"], target["name"]) == ("GRPCRoute", "preprocess")
-    assert spec["retry"]["numRetries"] == 2
-    assert {"unavailable", "reset"} < set(spec["retry"]["retryOn"]["triggers"])
-    assert not {"deadline-exceeded", "internal", "resource-exhausted"} & set(spec["retry"]["retryOn"]["triggers"])
-
-
 def test_the_prometheus_operator_finds_each_stage_on_a_port_that_is_there(render: Render) -> None:
     assert not render().of("ServiceMonitor")
     made = render({"metrics": {"serviceMonitor": {"enabled": True}}})
@@ -155,6 +136,11 @@ def test_the_prometheus_operator_finds_each_stage_on_a_port_that_is_there(render
             for port in service["spec"]["ports"]
         ]
         assert ports.count(monitor["spec"]["endpoints"][0]["port"]) == 1
+
+
+def test_series_name_their_release_for_the_dashboard(render: Render) -> None:
+    for monitor in render({"metrics": {"serviceMonitor": {"enabled": True}}}).of("ServiceMonitor").values():
+        assert monitor["spec"]["podTargetLabels"] == ["app.kubernetes.io/instance"]
 
 
 def test_the_dashboard_is_a_configmap_that_grafana_finds(render: Render) -> None:

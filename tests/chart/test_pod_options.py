@@ -10,7 +10,7 @@ from tests.chart.objects import Object, Objects, Render
 from tools.chart.program import ProgramFailed
 
 STAGES = ("preprocess", "predictor", "postprocess", "controller", "backend")
-GATEWAY = {"enabled": True, "parents": [{"name": "public"}]}
+GATEWAY = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["a.example.com"]}
 STORE = {"store": "s3", "uri": "s3://bucket/models"}
 CANARY: dict[str, Any] = {
     "enabled": True,

@@ -9,7 +9,7 @@ import pytest
 from tests.chart.objects import Render
 from tools.chart.program import APIS, ProgramFailed
 
-GATEWAY = {"enabled": True, "parents": [{"name": "public"}]}
+GATEWAY = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["a.example.com"]}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"preprocess": {"replica": 2}}, "additional properties 'replica' not allowed"),
@@ -55,6 +55,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "preprocess.settings.postprocess: the chart sets this itself",
     ),
     ({"gateway": {"enabled": True}}, "gateway.parents is empty"),
+    ({"gateway": GATEWAY | {"hostnames": []}}, "gateway.hostnames is empty: name the hosts of the route"),
+    ({"gateway": GATEWAY | {"hostnames": ["*", ""]}}, "does not match pattern"),
+    ({"gateway": GATEWAY | {"timeoutSeconds": "15s"}}, "does not match pattern"),
+    ({"gateway": GATEWAY | {"timeoutSeconds": -1}}, "minimum: got -1, want 0"),
+    (
+        {"servedModels": [{"model": "m", "release": "two", "traffic": []}]},
+        "servedModels has release two for m: the chart sets it",
+    ),
     ({"mode": "Knative", "gateway": GATEWAY}, "Knative has its own ingress"),
     ({"mode": "Knative", "networkPolicy": {"callers": [{"podSelector": {}}]}}, "restrict them there"),
     ({"models": {"store": "pvc"}}, "models.claim is empty"),

@@ -129,6 +129,15 @@ def test_the_certificate_has_every_name_that_a_stage_is_called_by(render: Render
     assert made.environment("controller")["CONTROLLER_REPLICA_NAME"] in names
 
 
+def test_the_certificate_has_more_names_by_value(render: Render) -> None:
+    tls = {"mode": "tls", "issuer": ISSUER}
+    own, more = (
+        render({"tls": tls | each}).one("Certificate", "tls")["spec"]["dnsNames"]
+        for each in ({}, {"dnsNames": ["api.example.com", "*.example.com"]})
+    )
+    assert more == [*own, "api.example.com", "*.example.com"]
+
+
 def test_the_services_that_kserve_makes_are_among_the_names(render: Render) -> None:
     names = render({"tls": {"mode": "tls", "issuer": ISSUER}}).one("Certificate", "tls")["spec"]["dnsNames"]
     assert {"preprocess-predictor", "postprocess-predictor"} <= set(names)
@@ -161,10 +170,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tls": {"issuer": ISSUER}}, "tls.issuer is set and tls.mode is none"),
     ({"tls": {"mode": "tls", "issuer": {"kind": "Issuer"}}}, "tls.issuer has no name"),
     ({"tls": {"mode": "tls", "issuer": {"nmae": "a"}}}, "nmae"),
+    ({"tls": {"mode": "tls", "secret": "a", "dnsNames": ["b"]}}, "tls.dnsNames is set and tls.issuer is not"),
     ({"tls": {"mode": "mtls", "secret": "a"}}, "value must be one of 'none', 'tls', 'mutual'"),
     (with_secret("tls", mode="Knative"), "preprocess is in Knative mode, whose queue-proxy speaks plaintext"),
     (with_secret("tls", postprocess={"mode": "Knative"}), "postprocess is in Knative mode"),
-    (with_secret("tls", gateway={"enabled": True, "parents": [{"name": "a"}]}), "end TLS at the gateway"),
+    (
+        with_secret("tls", gateway={"enabled": True, "parents": [{"name": "a"}], "hostnames": ["*"]}),
+        "end TLS at the gateway",
+    ),
     (
         with_secret("tls", canary={"enabled": True, "preprocess": {"replicas": 1}}),
         "leave the gateway, and the canary that it splits, out",

@@ -107,6 +107,8 @@ def test_the_dashboard_and_the_autoscalers_ask_for_series_that_exist(render: Ren
     names = {name for query in asked for name in re.findall(r"\b(?:triptych|nv)_\w+", query)}
     assert len(asked) > 15
     assert names - known == set()
+    release = 'namespace="$namespace", app_kubernetes_io_instance=~"$release"'
+    assert all(release in target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
 
 
 def _series(registry: CollectorRegistry) -> set[str]:

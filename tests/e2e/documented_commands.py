@@ -67,7 +67,8 @@ class DocumentedCommands:
         text = re.sub(r'(NAMESPACE, value: )"triptych"', rf'\1"{release.kubectl.namespace}"', text)
         text = re.sub(r"(triptych/[a-z-]+):0\.1\.0\b", rf"\1:{release.tag}", text)
         text = re.sub(r"(triptych/[a-z-]+):2\b", rf"\1:{self._next_tag}", text)
-        return text.replace("- name: public\n      namespace: gateways", f"{parent}\n  hostnames: [{release.host}]")
+        text = text.replace("triptych.example.com", release.host)
+        return text.replace("- name: public\n      namespace: gateways", parent)
 
     def _write_kubeconfig(self, path: Path) -> None:
         """Write a kubeconfig whose current context has the namespace of the test."""

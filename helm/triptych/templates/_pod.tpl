@@ -3,6 +3,9 @@
 {{/* The labels of a pod. None changes with an upgrade, which would restart the pods. Arguments: root, lane, component. */}}
 {{- define "triptych.pod-labels" -}}
 {{ include "triptych.selector" . }}
+{{- with .lane.values.fullnameOverride }}
+triptych.dev/release: {{ . }}
+{{- end }}
 {{- with (index .lane.pods .component).podLabels }}
 {{ toYaml . }}
 {{- end }}
@@ -57,6 +60,8 @@ topologySpreadConstraints:
   - maxSkew: 1
     topologyKey: {{ . | quote }}
     whenUnsatisfiable: ScheduleAnyway
+    # During an update each of the two versions is spread by itself.
+    matchLabelKeys: [pod-template-hash]
     labelSelector:
       matchLabels:
         {{- include "triptych.selector" $ | nindent 8 }}

@@ -56,6 +56,11 @@ spec:
   predictor:
     minReplicas: {{ int $values.replicas }}
     maxReplicas: {{ max (int $values.replicas) (int $values.autoscaling.maxReplicas) }}
+    {{- $timeout := include "triptych.route-timeout" . }}
+    {{- if and $timeout (eq .stage "preprocess") (not $knative) }}
+    # Of KServe's HTTPRoute.
+    timeout: {{ $timeout }}
+    {{- end }}
     {{- if $knative }}
     scaleMetric: concurrency
     scaleTarget: {{ int $values.autoscaling.concurrency }}
@@ -104,15 +109,17 @@ Arguments: lane, stage. */}}
 {{- end }}
 {{- end }}
 
+{{/* PromQL: matchers of the pods of a stage's Deployment, not of another lane or release. Pods of a long name have no
+dash before their last part. Arguments: root, lane, stage. */}}
+{{- define "triptych.pod-matchers" -}}
+namespace="{{ .root.Release.Namespace }}", pod=~"{{ include "triptych.deployment" . }}-[a-z0-9]+(-[a-z0-9]+)?"
+{{- end }}
+
 {{/* PromQL: milliseconds of waiting per second, of batches in preprocess and of requests in Triton, in the pods of the
 lane. Arguments: root, lane. */}}
 {{- define "triptych.predictor-queue" -}}
 {{- $window := .lane.values.metrics.window -}}
-{{- $pods := ternary "[a-z0-9]+-[a-z0-9]+" ".*" .lane.values.canary.enabled -}}
-{{- $namespace := .root.Release.Namespace -}}
-{{- $predictor := include "triptych.deployment" (dict "lane" .lane "stage" "predictor") -}}
-{{- $preprocess := include "triptych.deployment" (dict "lane" .lane "stage" "preprocess") -}}
-{{- $triton := printf `namespace="%s", pod=~"%s-%s"` $namespace $predictor $pods -}}
-{{- $batches := printf `namespace="%s", stage="preprocess", part="queue", pod=~"%s-%s"` $namespace $preprocess $pods -}}
+{{- $triton := include "triptych.pod-matchers" (merge (dict "stage" "predictor") .) -}}
+{{- $batches := printf `%s, stage="preprocess", part="queue"` (include "triptych.pod-matchers" (merge (dict "stage" "preprocess") .)) -}}
 sum(rate(nv_inference_queue_duration_us{ {{- $triton }}}[{{ $window }}])) / 1000 + (sum(rate(triptych_part_seconds_sum{ {{- $batches }}}[{{ $window }}])) * 1000 or vector(0))
 {{- end }}

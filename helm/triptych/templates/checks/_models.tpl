@@ -19,6 +19,11 @@
 {{- if and $models.ca.secret $models.ca.configMap }}
 {{- fail (printf "models.ca.secret is %s and models.ca.configMap is %s: name the one that has the authorities" $models.ca.secret $models.ca.configMap) }}
 {{- end }}
+{{- range .lane.values.servedModels }}
+{{- if .release }}
+{{- fail (printf "servedModels has release %s for %s: the chart sets it to fullnameOverride; leave it out" .release .model) }}
+{{- end }}
+{{- end }}
 {{- if and $models.region (eq $models.store "gs") }}
 {{- fail "models.region is for models.store s3, and the store is gs" }}
 {{- end }}

@@ -68,9 +68,9 @@
 {{- fail (printf "commonLabels has %s, which the chart sets itself: leave it out" $name) }}
 {{- end }}
 {{- end }}
-{{- $own = include "triptych.selector" . | fromYaml -}}
+{{- $selected := append (include "triptych.selector" . | fromYaml | keys) "triptych.dev/release" -}}
 {{- range $name, $value := (index .lane.pods .component).podLabels }}
-{{- if hasKey $own $name }}
+{{- if has $name $selected }}
 {{- fail (printf "podLabels of %s has %s, which the chart sets itself and selects pods by: leave it out" $.component $name) }}
 {{- end }}
 {{- end }}

@@ -8,6 +8,9 @@
 {{- if not .lane.values.gateway.parents }}
 {{- fail "gateway.enabled is true and gateway.parents is empty: name the Gateway that the route attaches to" }}
 {{- end }}
+{{- if not .lane.values.gateway.hostnames }}
+{{- fail "gateway.enabled is true and gateway.hostnames is empty: name the hosts of the route, as in [triptych.example.com]. [\"*\"] takes all calls that no other route of the Gateway takes; of two such routes the older one takes them all" }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -36,6 +39,10 @@
 {{- if and $tls.issuer (not $tls.issuer.name) }}
 {{- fail "tls.issuer has no name: name an Issuer of the namespace, or with kind: ClusterIssuer one of the cluster" }}
 {{- end }}
+{{- if and $tls.dnsNames (not $tls.issuer) }}
+{{- fail "tls.dnsNames is set and tls.issuer is not: the names of tls.secret are those that you gave its certificate" }}
+{{- end }}
+{{- if $tls.issuer }}{{ include "triptych.check-tls-secret" . }}{{ end }}
 {{- range $stage := list "preprocess" "postprocess" }}
 {{- if eq "Knative" (index $.lane.modes $stage) }}
 {{- fail (printf "tls.mode is %s and %s is in Knative mode, whose queue-proxy speaks plaintext to the container: tls.mode: none there, or another mode" $tls.mode $stage) }}
@@ -44,5 +51,14 @@
 {{- if or $values.gateway.enabled $values.canary.enabled }}
 {{- fail (printf "tls.mode is %s and gateway.enabled or canary.enabled is true: the gateway speaks plaintext to preprocess; end TLS at the gateway with tls.mode: none, or leave the gateway, and the canary that it splits, out" $tls.mode) }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* cert-manager overwrites a Secret of that name, whoever made it. */}}
+{{- define "triptych.check-tls-secret" -}}
+{{- $name := include "triptych.tls-secret" . -}}
+{{- $metadata := (lookup "v1" "Secret" .root.Release.Namespace $name).metadata | default dict -}}
+{{- if and $metadata.name (ne $name (get ($metadata.annotations | default dict) "cert-manager.io/certificate-name")) }}
+{{- fail (printf "tls.issuer is set and Secret %s exists, which cert-manager did not make for this release and would overwrite: use it by tls.secret, or delete or rename it" $name) }}
 {{- end }}
 {{- end }}

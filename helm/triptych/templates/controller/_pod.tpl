@@ -21,6 +21,7 @@ status: the objects in Kubernetes are the stable lane's. Arguments: root, lane. 
       "serve_undeclared" .lane.values.controller.serveUndeclared
       "identity" "$(POD_NAME)_$(POD_IP):9002" -}}
 {{- $objects := dict "kubernetes" true "lease" $name "namespace" .root.Release.Namespace -}}
+{{- with .lane.values.fullnameOverride }}{{ $_ := set $objects "release" . }}{{ end -}}
 {{- $documents := dict "served_models" "/served-models" -}}
 {{- toJson (merge $settings (ternary $documents $objects .lane.canary) (include "triptych.models-settings" . | fromJson)) }}
 {{- end }}
