@@ -40,7 +40,7 @@ spec:
   model: {model}
   traffic: [{traffic}]
   placement: {{{placement}}}
-"""
+{more}"""
 
 
 def model_file(mark: bytes = b"onnx") -> bytes:
@@ -60,11 +60,12 @@ def publish(models: Path, name: str, version: int = 1, route: str | None = None,
     return folder
 
 
-def served_model(model: str, traffic: dict[int, int], *, name: str = "", placement: str = "") -> str:
+def served_model(model: str, traffic: dict[int, int], *, name: str = "", placement: str = "", release: str = "") -> str:
     """ServedModel document of a model with its traffic. `placement` is the content of that mapping, in YAML."""
     shares = ", ".join(f"{{version: {version}, percent: {percent}}}" for version, percent in traffic.items())
     name = name or model.replace("_", "-")
-    return DOCUMENT.format(name=name, model=model, traffic=shares, placement=placement)
+    more = f"  release: {release}\n" if release else ""
+    return DOCUMENT.format(name=name, model=model, traffic=shares, placement=placement, more=more)
 
 
 def declare(

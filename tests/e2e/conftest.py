@@ -182,11 +182,12 @@ def publish(models: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def replica(kubectl: Kubectl, account: Path, models: Path, tmp_path: Path) -> Iterator[StartReplica]:
-    """Start replicas of the controller by name, with their logs in `<name>.log`."""
+    """Start replicas of the controller by name, with their logs in `<name>.log`, and models of another folder."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(name: str = "controller-0") -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.e2e.replica", str(models), kubectl.namespace, name, str(account)]
+    def start(name: str = "controller-0", release: str = "", folder: Path | None = None) -> subprocess.Popen[bytes]:
+        arguments = (str(folder or models), kubectl.namespace, name, str(account), release)
+        command = [sys.executable, "-m", "tests.e2e.replica", *arguments]
         with (tmp_path / f"{name}.log").open("ab") as log:
             started.append(subprocess.Popen(command, cwd=ROOT, stderr=log, stdout=log))
         return started[-1]

@@ -50,11 +50,13 @@ class EndpointCaller(Caller):
 
 @dataclass(frozen=True)
 class Release:
-    """Helm and kubectl in one namespace, with the images of one tag."""
+    """Helm and kubectl in one namespace, with the images of one tag. `prefix`: its fullnameOverride."""
 
     kubectl: Kubectl
     tag: str
     mode: str = "Standard"
+    name: str = NAME
+    prefix: str = ""
 
     @property
     def host(self) -> str:
@@ -70,7 +72,7 @@ class Release:
 
     def values(self, more: dict[str, Any] | None = None) -> dict[str, Any]:
         """Chart values of the release: mode, image tag, gateway, and additions."""
-        own: dict[str, Any] = {"mode": self.mode, "tag": self.tag}
+        own: dict[str, Any] = {"mode": self.mode, "tag": self.tag, "fullnameOverride": self.prefix}
         if self.mode != "Knative":
             own["gateway"] = {"enabled": True, "parents": [GATEWAY], "hostnames": [self.host]}
         return own | (more or {})
@@ -78,17 +80,17 @@ class Release:
     def apply(self, values: dict[str, Any] | None = None) -> None:
         """Install, or upgrade to exactly these values, without waiting."""
         given = json.dumps(self.values(values))
-        self.helm("upgrade", "--install", NAME, str(program.CHART), "--values=-", given=given)
+        self.helm("upgrade", "--install", self.name, str(program.CHART), "--values=-", given=given)
 
     def helm_test(self) -> str:
         """Output of `helm test`. The pod of a failed check stays, with its log."""
-        return self.helm("test", NAME, "--timeout=5m").stdout
+        return self.helm("test", self.name, "--timeout=5m").stdout
 
     def uninstall(self) -> None:
-        self.helm("uninstall", NAME, "--wait")
+        self.helm("uninstall", self.name, "--wait")
 
     def pods(self, component: str) -> list[dict[str, Any]]:
-        labels = f"app.kubernetes.io/instance={NAME},app.kubernetes.io/component={component}"
+        labels = f"app.kubernetes.io/instance={self.name},app.kubernetes.io/component={component}"
         found: list[dict[str, Any]] = json.loads(self.kubectl("get", "pods", f"--selector={labels}", "--output=json"))[
             "items"
         ]
@@ -109,7 +111,8 @@ class Release:
     def service(self) -> Endpoint:
         """Endpoint of preprocess's Service for callers in the cluster."""
         if self.mode != "Knative":
-            return Endpoint("service", f"{self._cluster_ip(self.kubectl.namespace, 'preprocess')}:9000")
+            name = f"{self.prefix}-preprocess" if self.prefix else "preprocess"
+            return Endpoint("service", f"{self._cluster_ip(self.kubectl.namespace, name)}:9000")
         internal = self._cluster_ip("kourier-system", "kourier-internal")
         return Endpoint("service", f"{internal}:80", f"preprocess-predictor.{self.kubectl.namespace}.svc.cluster.local")
 

@@ -1,6 +1,6 @@
 """One replica of the controller's Kubernetes side as a process, with a real folder and cluster but no Triton.
 
-    python -m tests.e2e.replica MODELS NAMESPACE NAME KUBECONFIG
+    python -m tests.e2e.replica MODELS NAMESPACE NAME KUBECONFIG [RELEASE]
 
 Traffic of the documents counts as in force. A file `MODELS/../fail/<model>-<version>` makes that version fail to load,
 with the file's content as the reason.
@@ -22,6 +22,7 @@ from controller.kubernetes.api import Api
 from controller.kubernetes.cluster import Cluster, ClusterOptions
 from controller.kubernetes.election import LeaseTiming
 from controller.metrics import ControllerMetrics
+from controller.settings import Settings
 from controller.traffic.model_state import ModelState
 from triptych.telemetry import logs
 
@@ -86,11 +87,13 @@ class Replica:
         return ModelState(in_force, ready, failures, held, 1)
 
 
-async def main(models: str, namespace: str, name: str, kubeconfig: str) -> None:
+async def main(models: str, namespace: str, name: str, kubeconfig: str, release: str = "") -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     api = await Api.connect(Path(kubeconfig))
-    replica = Replica(api, Path(models), ClusterOptions(f"{name}_127.0.0.1:9002", namespace, timing=TIMING))
+    lease = Settings(release=release).lease_name
+    options = ClusterOptions(f"{name}_127.0.0.1:9002", namespace, release, lease, timing=TIMING)
+    replica = Replica(api, Path(models), options)
     running = asyncio.create_task(replica.run())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)

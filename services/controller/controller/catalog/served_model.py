@@ -49,7 +49,7 @@ _MODEL_RULE: JsonDict = {
     "message": "a ServedModel stays with its model; delete this one and make another",
 }
 _RELEASE_RULE: JsonDict = {
-    "rule": "self.?release == oldSelf.?release",
+    "rule": "has(self.release) == has(oldSelf.release) && (!has(self.release) || self.release == oldSelf.release)",
     "message": "a ServedModel stays with its release; delete this one and make another",
     "fieldPath": ".release",
 }
