@@ -12,17 +12,21 @@ from tests.e2e.canaries import DIGIT, served, small
 from tests.e2e.conftest import StartReplica
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.e2e.release import START_S, Release
-from tests.e2e.test_served_models import Publish, settled, status
+from tests.e2e.test_served_models import Publish, events, settled, status
 from tests.integration.conftest import Caller
 from tests.integration.load import answers
 
-WATCHED_S = 12  # longer than the pause between two writes of the fields that change with every load
+WATCHED_S = 12  # longer than between two writes of the fields that change with every load
 
 
 def changes(kubectl: Kubectl) -> str:
     """The ServedModels that are written within a rest."""
     watching = ("get", "servedmodels", "--watch-only", "--output=name", f"--request-timeout={WATCHED_S}s")
     return kubectl.run(*watching, check=False).stdout
+
+
+def leases(kubectl: Kubectl) -> set[str]:
+    return {str(each["metadata"]["name"]) for each in kubectl.get("leases")["items"]}
 
 
 def test_each_release_serves_its_own_objects_and_writes_to_no_other(
@@ -33,11 +37,13 @@ def test_each_release_serves_its_own_objects_and_writes_to_no_other(
     model_folders.publish(tmp_path / "blue", "sales_de", 7)
     replica("green-0")
     blue = replica("blue-0", "blue", tmp_path / "blue")
+    wait_for(lambda: leases(kubectl) == {"triptych-controller", "blue-controller"}, "each has a leader", START_S)
     for name, traffic, release in (("sales-de", {1: 100}, ""), ("blue", {7: 100}, "blue"), ("red", {1: 100}, "red")):
         kubectl.apply(model_folders.served_model("sales_de", traffic, name=name, release=release))
     assert settled(kubectl, "InForce")["summary"] == "1:100%"
     assert settled(kubectl, "InForce", "blue")["summary"] == "7:100%"
-    assert changes(kubectl) == ""
+    wait_for(lambda: not changes(kubectl), "nobody writes at rest", START_S)
+    assert not events(kubectl, "UnknownVersion"), "no release has reported on the other's object"
     assert status(kubectl, "red") == {}, "no release has that name"
     assert kubectl("get", "servedmodel", "red", "--no-headers").split()[:3] == ["red", "sales_de", "red"]
     kubectl.apply(model_folders.served_model("sales_de", {2: 100}, name="sales-de"))
@@ -66,7 +72,8 @@ def test_blue_and_green_answer_by_their_own_versions_and_one_of_them_can_go(
     assert versions == {"": "1", "blue": "2"}
     for name in ("digits-gb", "blue-digits-gb"):
         green.kubectl("wait", "servedmodel", name, "--for=condition=Ready", "--timeout=55s")
-    assert changes(green.kubectl) == ""
+    wait_for(lambda: not changes(green.kubectl), "nobody writes at rest", START_S)
+    assert not events(green.kubectl, "RouteTaken"), "no release has reported on the other's object"
     hosts = {name: set(_ready_on(green, name)) for name in ("digits-gb", "blue-digits-gb")}
     assert not hosts["digits-gb"] & hosts["blue-digits-gb"]
     before = set(green.objects())

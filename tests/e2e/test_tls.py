@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 from tritonclient.grpc import service_pb2 as pb
 
 from tests.e2e.conftest import Figure
-from tests.e2e.kubectl import wait_for
+from tests.e2e.kubectl import Kubectl, wait_for
 from tests.e2e.release import STAGES, START_S, Release
 from tests.integration.conftest import INFER
 from tests.integration.messages import infer_request, outputs_of, sales
@@ -167,3 +167,22 @@ def test_a_renewed_secret_is_served_by_the_same_pods(served: Served, figure: Fig
     assert {stage: release.uids(stage) for stage in stages} == pods
     after = [pod["status"]["containerStatuses"] for stage in stages for pod in release.pods(stage)]
     assert [each["restartCount"] for statuses in after for each in statuses] == [0] * len(addresses)
+
+
+def test_a_secret_that_cert_manager_did_not_make_is_not_overwritten(kubectl: Kubectl) -> None:
+    if program.find() is None:
+        pytest.skip("needs helm on the PATH")
+    release = Release(kubectl, "any", "Deployment")
+    values = {"mode": "Deployment", "tls": {"mode": "tls", "issuer": {"name": "ca"}}}
+
+    def refusal() -> str:
+        options = ("--dry-run=server", "--kube-version=1.34", "--api-versions=cert-manager.io/v1", "--values=-")
+        return release.helm(
+            "template", "triptych", str(program.CHART), *options, given=json.dumps(values), check=False
+        ).stderr
+
+    assert refusal() == ""
+    kubectl("create", "secret", "generic", "tls", "--from-literal=tls.crt=mine")
+    assert "Secret tls exists, which cert-manager did not make for this release" in refusal()
+    kubectl("annotate", "secret", "tls", "cert-manager.io/certificate-name=tls")
+    assert refusal() == ""
