@@ -37,10 +37,12 @@ TEXTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
             *("nameOverride", "priorityClassName", "runtimeClassName", "topologySpreadKey", "canary.header"),
             "metrics.prometheus",
             *("predictor.modelControl.secret", "predictor.runtimeClassName", "tracing.endpoint"),
-            *("models.region", "models.secret", "backend.jwt.secret", "backend.jwt.audience"),
+            *("models.region", "models.secret", "models.ca.secret", "models.ca.key"),
+            *("backend.jwt.secret", "backend.jwt.audience"),
             *("backend.features.secret", *IMAGES[:-1]),
         ),
     ),
+    "Standard, store with an authority": (STORE, ("models.ca.configMap",)),
     "Standard, volume, TLS": (
         {"tls": {"mode": "mutual"}, "models": {"store": "pvc"}, "backend": {"enabled": True}},
         ("tls.secret", "models.claim", "models.path"),
@@ -119,6 +121,13 @@ def test_names_of_release_and_namespace_stay_texts(render: Render, mode: str, te
         assert not lost
 
 
+@pytest.mark.parametrize("text", ["true", "null", "yes", "on"])
+def test_a_prefix_of_names_stays_a_text(render: Render, text: str) -> None:
+    values: dict[str, Any] = {"backend": {"enabled": True}, "tls": {"mode": "mutual", "issuer": {"name": "ca"}}}
+    values["servedModels"] = [{"model": "digits_gb", "traffic": [{"version": 1, "percent": 100}]}]
+    assert_same_text(render(values | {"fullnameOverride": MARKER}), render(values | {"fullnameOverride": text}), text)
+
+
 @pytest.mark.parametrize("text", AMBIGUOUS)
 def test_texts_within_mappings_and_lists_stay_texts(render: Render, text: str) -> None:
     def values(text: str) -> dict[str, Any]:
@@ -127,6 +136,7 @@ def test_texts_within_mappings_and_lists_stay_texts(render: Render, text: str) -
             "mode": "Deployment",
             "backend": {"enabled": True},
             "nodeSelector": pairs,
+            "commonLabels": {"common": text},
             "podLabels": pairs,
             "podAnnotations": pairs,
             "serviceAccount": {"annotations": pairs},

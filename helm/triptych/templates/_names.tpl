@@ -28,7 +28,7 @@ app.kubernetes.io/component: {{ .component }}{{ include "triptych.suffix" (dict 
 {{ $own }}
 {{- range $name, $value := .podLabels | default .lane.values.commonLabels }}
 {{- if not (hasKey ($own | fromYaml) $name) }}
-{{ $name }}: {{ $value | quote }}
+{{ $name | quote }}: {{ $value | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
