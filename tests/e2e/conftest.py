@@ -41,8 +41,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.when == "call":
         item.stash[REPORT] = report
     for value in getattr(item, "funcargs", {}).values():
-        if report.failed and isinstance(value, Release):
-            report.sections.append(("evidence", _evidence_of(value)))
+        release = getattr(value, "release", value)  # of a fixture with more than a release
+        if report.failed and isinstance(release, Release):
+            report.sections.append(("evidence", _evidence_of(release)))
     return report
 
 

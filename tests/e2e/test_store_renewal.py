@@ -129,7 +129,7 @@ def test_an_authority_that_is_not_named_is_the_fault_that_is_reported(stocked: S
     def reported(component: str) -> bool:
         return "shows a certificate that is refused" in json.dumps(release.pods(component))
 
-    wait_for(lambda: reported("predictor") and reported("controller"), "the status of both pods names it", 90)
+    wait_for(lambda: reported("predictor") and reported("controller"), "the status of both pods names it", START_S)
     assert answers(stocked.caller, SALES), "the old pods serve"
     release.kubectl("create", "configmap", "bundle", f"--from-literal=ca-bundle.crt={pem(stocked)}")
     stocked.apply(ca={"configMap": "bundle", "key": "ca-bundle.crt"})
