@@ -100,14 +100,19 @@ def label_policy(namespace: str) -> Iterator[dict[str, Any]]:
     """A policy that every object of a tenant has the label `team`, as Kyverno and Gatekeeper have it."""
     rules = [
         (["", "apps"], ["pods", "services", "configmaps", "serviceaccounts", "deployments", "replicasets"]),
-        (["policy", "networking.k8s.io", "autoscaling"], ["*"]),
+        (
+            ["policy", "networking.k8s.io", "autoscaling"],
+            ["poddisruptionbudgets", "networkpolicies", "horizontalpodautoscalers"],
+        ),
         (["rbac.authorization.k8s.io", "coordination.k8s.io"], ["roles", "rolebindings", "leases"]),
         (["triptych.dev", "serving.kserve.io"], ["servedmodels", "inferenceservices"]),
     ]
-    matched = [
-        {"apiGroups": groups, "apiVersions": ["*"], "operations": ["CREATE"], "resources": resources}
-        for groups, resources in rules
-    ]
+    every = {
+        "apiVersions": ["*"],
+        "operations": ["CREATE"],
+        "scope": "Namespaced",
+    }  # others' IPAddress has no namespace
+    matched = [every | {"apiGroups": groups, "resources": resources} for groups, resources in rules]
     labelled = "has(object.metadata.labels) && 'team' in object.metadata.labels"
     kind = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": namespace}}
     yield kind | {
