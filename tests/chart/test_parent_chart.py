@@ -28,7 +28,7 @@ def parent(tmp_path: Path) -> Parent:
         defaults: dict[str, Any], given: dict[str, Any] | None = None, aliases: tuple[str, ...] = ()
     ) -> Objects:
         dependencies = [DEPENDENCY | {"alias": alias, "condition": f"{alias}.enabled"} for alias in aliases]
-        described = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "appVersion": "2.0.0"}
+        described: dict[str, Any] = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "appVersion": "2.0.0"}
         described |= {"dependencies": dependencies or [DEPENDENCY]}
         (chart / "Chart.yaml").write_text(json.dumps(described))
         (chart / "values.yaml").write_text(json.dumps(defaults))

@@ -19,7 +19,7 @@ ALL: dict[str, Any] = {
     "servedModels": [{"model": "digits_gb", "traffic": [{"version": 1, "percent": 100}]}],
     "preprocess": {"autoscaling": {"maxReplicas": 2}},
 }
-ROUTED = {"gateway": {"enabled": True, "parents": [{"name": "public"}]}}
+ROUTED = {"gateway": {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["triptych.example.com"]}}
 UNITS = {"m": Decimal("0.001"), "Mi": Decimal(1 << 20), "Gi": Decimal(1 << 30)}
 
 
