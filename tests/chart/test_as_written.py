@@ -147,7 +147,7 @@ def test_texts_within_mappings_and_lists_stay_texts(render: Render, text: str) -
             "controller": {"settings": {"revision": text}},
             "predictor": {"args": [f"--option={text}"]},
             "metrics": {"serviceMonitor": {"enabled": True, "labels": pairs}},
-            "gateway": {"enabled": True, "parents": [{"name": text}], "hostnames": [text.replace("_", "-")]},
+            "gateway": {"enabled": True, "parents": [{"name": text}], "hostnames": ["host.example.com"]},
         }
 
     assert_same_text(render(values(MARKER)), render(values(text)), text)
