@@ -25,6 +25,10 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
 MAX_PADDING_BYTES: Final = 16
 _ROWS_AT_ONCE: Final = 16
 
+# Units of work, so that equal work takes about equal time (docs/decisions/2026-11-29-work-of-pictures.md).
+_PNG_BITS: Final = 24
+_SCANS_AT_ONCE: Final = 20
+
 # libjpeg's warnings that concern no pixel: about headers, and about bytes between the last pixel and the end marker.
 _IN_HEADER: Final = re.compile(
     "unknown JFIF revision|Unknown Adobe color transform|bad ICC marker|Invalid SOS parameters for sequential JPEG|"
@@ -40,9 +44,14 @@ def header_of(data: bytes, kind: Format) -> ImageHeader:
     return png.header_of(data) if kind == "png" else jpeg.header_of(data)
 
 
-def passes_of(data: bytes, kind: Format) -> int:
-    """Number of passes of a decoder over the pixels. Raises BrokenImage for too many."""
-    return jpeg.scans_of(data).number if kind == "jpeg" else 1
+def work_of(data: bytes, kind: Format, header: ImageHeader) -> int:
+    """Work of decoding a picture, in pixels of a PNG of 24 bits. Raises BrokenImage for a JPEG of too many scans."""
+    if kind == "png":
+        return header.pixels * max(_PNG_BITS, png.bits_of(data)) // _PNG_BITS
+    scans = jpeg.scans_of(data).number
+    if scans == 1 and header.channels != 4:
+        return header.pixels // 4
+    return header.pixels * -(-scans // _SCANS_AT_ONCE)
 
 
 def decode(data: bytes, kind: Format, header: ImageHeader) -> Array:

@@ -13,6 +13,7 @@ from triptych.contract.steps.image_files.formats import PNG_SIGNATURE, BrokenIma
 # A PNG of more chunks than this was not made by any encoder: a 25 megapixel file has about 3,000 of 8 KiB.
 MAX_CHUNKS: Final = 100_000
 
+_COLOURS: Final = {2: 3, 4: 2, 6: 4}  # by colour type; grey and palettes have one
 _NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"IDAT"})
 _IEND: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -36,6 +37,11 @@ def header_of(data: bytes) -> ImageHeader:
     if not (0 < width < 2**31 and 0 < height < 2**31):
         raise BrokenImage(f"of {width}x{height} pixels")
     return ImageHeader(width, height)
+
+
+def bits_of(data: bytes) -> int:
+    """Bits of a pixel, by the header."""
+    return data[24] * _COLOURS.get(data[25], 1)
 
 
 def whole_png(data: bytes) -> Png:
