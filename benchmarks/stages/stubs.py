@@ -26,6 +26,7 @@ from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
 from triptych.client.contract_cache import ContractCache
+from triptych.client.transport import Transport
 from triptych.contract import Contract, load_contract
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.postprocessing import Postprocessor
@@ -78,13 +79,13 @@ async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") ->
     version = cp.Version(version=1, percent=100, predictors=[TRITON])
     model = cp.Model(name=WORKLOAD.model, family=contract.family, route="DE", versions=[version])
     catalog.apply(cp.CatalogUpdate(full=True, models=[model]))
-    predictors = Predictors(settings, controller)
+    predictors = Predictors(settings, controller, Transport())
     triton: Any = predictors._predictor(TRITON).upstream
     triton.call = Canned(lambda rows: _filled(contract.model.outputs, rows)).call
     thread_pool = ThreadPool(1, settings.inline_bytes)
     last: Any = InProcessPostprocess(settings, StageMetrics("postprocess", Tracing()), thread_pool)
     if settings.postprocess != IN_PROCESS:
-        last = RemotePostprocess(settings)
+        last = RemotePostprocess(settings, Transport())
         last._upstream.call = Canned(lambda rows: _filled(contract.outputs, rows)).call
     transform = Transform(thread_pool)
     executor = BatchExecutor(metrics, transform, predictors, last, settings.revision)

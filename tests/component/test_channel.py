@@ -20,7 +20,7 @@ from tests.leaks import leaves_nothing
 from triptych.http2 import channel as channel_module
 from triptych.http2 import client as client_module
 from triptych.http2.channel import Http2Channel
-from triptych.http2.client import CallFailed
+from triptych.http2.client_stream import CallFailed
 from triptych.http2.framing import framed
 from triptych.runtime.tls import UpstreamCredentials
 

@@ -6,12 +6,14 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
 import psutil
 import pytest
 
+from tests.fakes.scripted.frames import DATA, END_STREAM, GOAWAY, frame, opening, read_frame
 from tests.fakes.scripted.process import ScriptedStage, request, scripted
 from tests.fakes.scripted.raw import INFER, Headers, RawConnection, connected
 from triptych.server import SERVERS
@@ -230,3 +232,25 @@ def test_while_it_leaves_the_port_is_closed_and_open_connections_are_served(tmp_
 def answered(connection: RawConnection) -> Callable[[], bool]:
     answer = connection.send(INFER, FAST)
     return lambda: answer.ended
+
+
+def kinds(connection: socket.socket) -> Iterator[int]:
+    """Kinds of all frames until the server closes the connection. Raises `ConnectionResetError` if it resets it."""
+    with suppress(EOFError):
+        while True:
+            yield read_frame(connection)[0]
+
+
+def test_a_caller_that_still_sends_reads_why_its_connection_ends(stage: ScriptedStage) -> None:
+    """Closed at once, the connection would be reset, and the GOAWAY be lost with it."""
+    if stage.server == "grpcio":
+        pytest.xfail("the C core closes at once")
+    for _ in range(20):
+        with stage.connect() as connection:
+            connection.sendall(opening() + frame(DATA, END_STREAM, 0, b"x"))  # a call has a number
+            connection.sendall(bytes(100_000))
+            time.sleep(0.01)
+            with suppress(BrokenPipeError):
+                connection.sendall(bytes(100_000))
+            assert GOAWAY in set(kinds(connection))
+    assert stage.infer()

@@ -20,6 +20,7 @@ from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
 from preprocess.postprocessor import InProcessPostprocess, Postprocess, RemotePostprocess
 from preprocess.settings import Settings
+from triptych.client.transport import Transport
 from triptych.contract import Contract, Plan, load_contract
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, DeadlineExceeded, Internal, Overloaded
@@ -90,7 +91,7 @@ async def both(thread_pool: ThreadPool = SMALL) -> AsyncIterator[Both]:
     server = GrpcioServer([methods_of(SERVICE, servicer)], settings)
     await server.open()
     await server.set_ready(True)
-    remote = RemotePostprocess(Settings(postprocess=f"127.0.0.1:{server.port}"))
+    remote = RemotePostprocess(Settings(postprocess=f"127.0.0.1:{server.port}"), Transport())
     try:
         await remote.reach()
         yield Both(remote, thread_pool, contracts, counted)
@@ -197,7 +198,7 @@ async def test_the_limit_of_time_and_of_bytes_hold_in_process() -> None:
     slow = replace(batch(SALES, rows(1, 7, "forecast")), plan=Slow(SALES.contract))
     first = asyncio.ensure_future(postprocess(slow, Call.within(20)))
     await asyncio.sleep(0)
-    with pytest.raises(Overloaded, match="postprocess in preprocess's process is full: 28 bytes of requests"):
+    with pytest.raises(Overloaded, match="postprocess in preprocess's process is full: 28 bytes are in flight"):
         await postprocess(slow, Call.within(20))
     with pytest.raises(DeadlineExceeded, match=r"in preprocess's process did not answer within 0.500 s"):
         await first

@@ -17,6 +17,7 @@ from preprocess.catalog import Target
 from preprocess.predictors import Predictors
 from preprocess.settings import Settings
 from triptych.client.contract_cache import CONTROLLER_SERVICE
+from triptych.client.transport import Transport
 from triptych.client.upstream import Upstream
 from triptych.errors import DeadlineExceeded, Overloaded, Unavailable
 from triptych.protocol import controller_pb2 as cp
@@ -79,7 +80,7 @@ async def served(*servers: Server, **settings: Any) -> AsyncIterator[Predictors]
         await server.start()
         running.append(server)
     controller = Upstream("controller", servers[-1].address, CONTROLLER_SERVICE, relays=True)
-    predictors = Predictors(Settings(**settings), controller)
+    predictors = Predictors(Settings(**settings), controller, Transport())
     yield predictors
     await predictors.close()
     await controller.close()
@@ -179,7 +180,7 @@ async def test_of_equally_busy_tritons_that_of_the_own_pod_is_asked_first() -> N
     other, own, controller = Server(), Server(), Controller()
     async with served(other, own, controller):
         nobody: Any = None
-        predictors = Predictors(Settings(own_predictor=own.address), nobody)
+        predictors = Predictors(Settings(own_predictor=own.address), nobody, Transport())
         await predictors.predict(target(other, own), ROW, Call.within(20))
         assert (other.calls, own.calls) == (0, 1)
         own.go.clear()

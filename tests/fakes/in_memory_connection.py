@@ -25,12 +25,13 @@ class Wire(asyncio.Transport):
         self.waiting = bytearray()
         self.high_bytes = 1 << 16
         self.is_paused = self.is_reading_paused = False
-        self._is_closing = self._is_lost = False
+        self._is_closing = self._is_ended = self._is_lost = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.high_bytes = high or self.high_bytes
 
     def write(self, data: Any) -> None:
+        assert not self._is_ended
         if self._is_closing:
             return
         self.waiting += data
@@ -54,6 +55,8 @@ class Wire(asyncio.Transport):
             self.protocol.resume_writing()
         if self._is_closing and not self.waiting:
             self._lose()
+        elif self._is_ended and not self.waiting:
+            self._end()
         return True
 
     def pause_reading(self) -> None:
@@ -68,6 +71,14 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self._is_closing
 
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self._is_ended = True
+        if not self.waiting:
+            self._end()
+
     def close(self) -> None:
         self._is_closing = True
         self.is_reading_paused = False
@@ -79,6 +90,11 @@ class Wire(asyncio.Transport):
         self.is_reading_paused = False
         self.waiting.clear()
         self._lose()
+
+    def _end(self) -> None:
+        """Tell the peer that no more bytes come; it closes in turn."""
+        if self.peer is not None and not self.peer.is_closing():
+            asyncio.get_running_loop().call_soon(self.peer.close)
 
     def _lose(self) -> None:
         if self._is_lost:

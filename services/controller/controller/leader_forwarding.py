@@ -9,6 +9,7 @@ from typing import Protocol
 
 from controller.placement.placement import Placement
 from triptych.client.contract_cache import CONTROLLER_SERVICE
+from triptych.client.transport import Transport
 from triptych.client.triton_errors import load_reason
 from triptych.client.upstream import Upstream
 from triptych.errors import LoadFailed, StageUnavailable, Unavailable
@@ -55,7 +56,7 @@ class LoadForwarder:
         leader: Leader,
         credentials: Callable[[], UpstreamCredentials | None] = lambda: None,
         server_name: str = "",
-        transport: str = "http2",
+        transport: Transport | None = None,
     ) -> None:
         self._placement, self._leader = placement, leader
         self._credentials, self._server_name, self._transport = credentials, server_name, transport

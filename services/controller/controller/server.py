@@ -24,6 +24,7 @@ from controller.store.location import ModelSource, StoreIntegrity, model_source
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
 from triptych.client.contract_cache import CONTROLLER_SERVICE
+from triptych.client.transport import Transport
 from triptych.contract.verification.trial_limits import TrialLimits
 from triptych.contract.verification.version import ValidationOptions
 from triptych.protocol import controller_pb2 as cp
@@ -44,6 +45,7 @@ class Controller:
 
     def __init__(self, settings: Settings, api: Api | None = None) -> None:
         self._settings = settings
+        self._transport = Transport.of(settings)
         self._tracing = tracing("controller", settings.otlp_endpoint)
         self._stage = StageMetrics("controller", self._tracing)
         metrics = ControllerMetrics(self._stage.registry)
@@ -76,7 +78,7 @@ class Controller:
         leader = self._cluster.election if self._cluster else SingleReplica()
         upstream_credentials(settings)  # a file that cannot be read stops the start
         credentials = partial(upstream_credentials, settings)
-        self._forwarder = LoadForwarder(self.placement, leader, credentials, settings.replica_name, settings.transport)
+        self._forwarder = LoadForwarder(self.placement, leader, credentials, settings.replica_name, self._transport)
         waiting = CallSlots(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads", stages)
         own = ControllerServicer(
             self.watch_hub, self.placement, self._forwarder, journal, self._tracing, waiting, self._store
@@ -128,7 +130,7 @@ class Controller:
 
     def _connect(self, address: str) -> TritonClient:
         settings = self._settings
-        return TritonClient(address, settings.triton_metrics_port, settings.triton_key, settings.transport)
+        return TritonClient(address, settings.triton_metrics_port, settings.triton_key, self._transport)
 
     def _join(self, api: Api) -> Cluster:
         from controller.kubernetes.cluster import Cluster, ClusterOptions

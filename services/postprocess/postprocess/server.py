@@ -5,6 +5,7 @@ from __future__ import annotations
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings
 from triptych.client.contract_cache import CONTROLLER_SERVICE, ContractCache
+from triptych.client.transport import Transport
 from triptych.client.upstream import Upstream
 from triptych.postprocessing import Postprocessor
 from triptych.protocol.methods import methods_of
@@ -24,7 +25,13 @@ class PostprocessStage:
         self._tracing = tracing("postprocess", settings.otlp_endpoint)
         self._metrics = StageMetrics("postprocess", self._tracing)
         self._controller = Upstream.of_stage(
-            settings, "controller", settings.controller, SERVICE, CONTROLLER_SERVICE, relays=True
+            settings,
+            "controller",
+            settings.controller,
+            SERVICE,
+            CONTROLLER_SERVICE,
+            relays=True,
+            transport=Transport.of(settings),
         )
         self._thread_pool = ThreadPool(settings.worker_threads, settings.inline_bytes)
         contracts = ContractCache(self._controller, settings.contract_cache)

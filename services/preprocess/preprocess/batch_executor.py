@@ -16,7 +16,7 @@ from preprocess.postprocessor import Postprocess
 from preprocess.predictors import Predictors
 from preprocess.transform import Transform
 from triptych.datatypes import Array
-from triptych.errors import ContractViolation, TriptychError
+from triptych.errors import AnswerTooLarge, ContractViolation, TriptychError
 from triptych.postprocessing import PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.parameters import encode_parameter
@@ -148,7 +148,7 @@ async def _each_alone(requests: Requests, work: Callable[[InferenceRequest], Awa
 
 
 def _is_by_content(error: TriptychError) -> bool:
-    return status_of(error)[0] in BY_CONTENT
+    return status_of(error)[0] in BY_CONTENT or isinstance(error, AnswerTooLarge)
 
 
 def _batch_call(requests: Requests) -> Call:

@@ -7,6 +7,7 @@ from typing import Protocol
 from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.settings import Settings
+from triptych.client.transport import Transport
 from triptych.client.upstream import Upstream
 from triptych.errors import ContractViolation, DeadlineExceeded, Internal, InvalidRequest, Overloaded, TriptychError
 from triptych.postprocessing import Postprocessor, PredictedBatch
@@ -40,9 +41,11 @@ class Postprocess(Protocol):
 class RemotePostprocess:
     """Calls the stage postprocess."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, transport: Transport) -> None:
         self._limit_s = settings.postprocess_timeout_s
-        self._upstream = Upstream.of_stage(settings, "postprocess", settings.postprocess, SERVICE, relays=False)
+        self._upstream = Upstream.of_stage(
+            settings, "postprocess", settings.postprocess, SERVICE, relays=False, transport=transport
+        )
 
     async def __call__(self, batch: PredictedBatch, call: Call) -> pb.ModelInferResponse:
         return await self._upstream.call("ModelInfer", postprocess_request(batch), call, self._limit_s)

@@ -9,6 +9,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.catalog import Target
 from preprocess.settings import Settings
+from triptych.client.transport import Transport
 from triptych.client.triton_errors import inference_error
 from triptych.client.upstream import InFlightInferences, Upstream
 from triptych.datatypes import Array
@@ -26,13 +27,13 @@ UNUSED_S = 300.0  # without a call, until a channel may be closed
 class _Predictor:
     """The channel to one Triton, and its calls in flight."""
 
-    def __init__(self, address: str, settings: Settings) -> None:
+    def __init__(self, address: str, settings: Settings, transport: Transport) -> None:
         self.upstream = Upstream(
             "predictor",
             address,
             SERVICE,
             relays=False,
-            transport=settings.transport,
+            transport=transport,
             translate=inference_error,
         )
         self.address, self._settings = address, settings
@@ -68,8 +69,8 @@ class _Predictor:
 class Predictors:
     """One channel to each predictor that the placement has named. `controller` loads models that none of them has."""
 
-    def __init__(self, settings: Settings, controller: Upstream) -> None:
-        self._settings, self._controller = settings, controller
+    def __init__(self, settings: Settings, controller: Upstream, transport: Transport) -> None:
+        self._settings, self._controller, self._transport = settings, controller, transport
         self._predictors: dict[str, _Predictor] = {}
 
     async def predict(self, target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
@@ -146,5 +147,5 @@ class Predictors:
     def _predictor(self, address: str) -> _Predictor:
         predictor = self._predictors.get(address)
         if predictor is None:
-            predictor = self._predictors[address] = _Predictor(address, self._settings)
+            predictor = self._predictors[address] = _Predictor(address, self._settings, self._transport)
         return predictor

@@ -11,6 +11,7 @@ from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
 from triptych.client.contract_cache import CONTROLLER_SERVICE, ContractCache
+from triptych.client.transport import Transport
 from triptych.client.upstream import Upstream
 from triptych.protocol.methods import methods_of
 from triptych.runtime.thread_pool import ThreadPool
@@ -26,11 +27,12 @@ class PreprocessStage:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._metrics = _metrics("preprocess", settings)
+        transport = Transport.of(settings)
         self._controller = Upstream.of_stage(
-            settings, "controller", settings.controller, CONTROLLER_SERVICE, relays=True
+            settings, "controller", settings.controller, CONTROLLER_SERVICE, relays=True, transport=transport
         )
         self._catalog = CatalogClient(self._controller)
-        self._predictors = Predictors(settings, self._controller)
+        self._predictors = Predictors(settings, self._controller, transport)
         self._thread_pool = ThreadPool(settings.worker_threads, settings.inline_bytes)
         self._other_metrics: tuple[StageMetrics, ...] = ()  # of stages whose work is done in this process
         self._postprocess: Postprocess
@@ -38,7 +40,7 @@ class PreprocessStage:
             self._other_metrics = (_metrics("postprocess", settings),)
             self._postprocess = InProcessPostprocess(settings, self._other_metrics[0], self._thread_pool)
         else:
-            self._postprocess = RemotePostprocess(settings)
+            self._postprocess = RemotePostprocess(settings, transport)
         transform = Transform(self._thread_pool)
         executor = BatchExecutor(self._metrics, transform, self._predictors, self._postprocess, settings.revision)
         pipeline = Pipeline(settings, transform, self._predictors, executor)

@@ -16,6 +16,7 @@
     ├── LoadFailed            mend the model; trying again does not help
     ├── DeadlineExceeded      allow more time
     ├── Overloaded            send less, or later
+    │   └── AnswerTooLarge    ... ask for less: fewer rows, or fewer outputs
     └── Internal              report it: a fault of the system
         └── ContractViolation
             └── NotLoaded
@@ -130,6 +131,10 @@ class Overloaded(TriptychError):
     def __init__(self, text: str, retry_after_s: float = 0.0) -> None:
         super().__init__(text)
         self.retry_after_s = retry_after_s
+
+
+class AnswerTooLarge(Overloaded):
+    """Another service's answer is larger than the limit of this one."""
 
 
 class Internal(TriptychError):

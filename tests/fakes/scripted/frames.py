@@ -63,7 +63,7 @@ def message(data: bytes) -> bytes:
 
 
 def read_frame(connection: socket.socket) -> tuple[int, int, int, bytes]:
-    """Kind, flags, stream and payload of the next frame. Raises `ConnectionError` if there is none."""
+    """Kind, flags, stream and payload of the next frame. Raises `EOFError` if there is none."""
     head = _read(connection, 9)
     length, stream = int.from_bytes(head[:3], "big"), int.from_bytes(head[5:], "big")
     return head[3], head[4], stream, _read(connection, length)
@@ -74,6 +74,6 @@ def _read(connection: socket.socket, size: int) -> bytes:
     while len(data) < size:
         piece = connection.recv(size - len(data))
         if not piece:
-            raise ConnectionError("the connection was closed")
+            raise EOFError("the connection was closed")
         data += piece
     return data

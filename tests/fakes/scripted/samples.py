@@ -18,6 +18,7 @@ SAMPLES: dict[type[errors.TriptychError], errors.TriptychError] = {
     errors.LoadFailed: errors.LoadFailed("m", "r"),
     errors.DeadlineExceeded: errors.DeadlineExceeded("text"),
     errors.Overloaded: errors.Overloaded("text"),
+    errors.AnswerTooLarge: errors.AnswerTooLarge("text"),
     errors.Internal: errors.Internal("secret"),
     errors.ContractViolation: errors.ContractViolation("secret"),
     errors.NotLoaded: errors.NotLoaded("secret"),

@@ -14,7 +14,14 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.unit.preprocess.pipeline_trial import DIGITS, Trial, sales, sent
 from triptych.datatypes import Array
-from triptych.errors import ContractViolation, InvalidInput, InvalidRequest, Overloaded, Unavailable
+from triptych.errors import (
+    AnswerTooLarge,
+    ContractViolation,
+    InvalidInput,
+    InvalidRequest,
+    Overloaded,
+    Unavailable,
+)
 from triptych.postprocessing import PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import decode_response, encode_response
@@ -39,7 +46,7 @@ async def test_requests_over_the_limit_of_bytes_are_refused_until_others_have_en
     trial = Trial(max_bytes_in_flight=2 * size)
     outcomes = await trial.send(*(trial.request(sales(n)) for n in range(3)))
     assert [type(outcome) for outcome in outcomes] == [dict, dict, Overloaded]
-    assert f"{2 * size} bytes of requests are in flight here, and {size} more" in str(outcomes[2])
+    assert f"{2 * size} bytes are in flight here, and {size} more" in str(outcomes[2])
     trial.upstreams.fails = lambda _: Unavailable("gone")
     assert [type(outcome) for outcome in await trial.send(trial.request(sales(3)))] == [Unavailable]
     trial.upstreams.fails = lambda _: None
@@ -97,6 +104,14 @@ async def test_when_the_model_refuses_a_batch_each_request_is_tried_alone() -> N
     assert isinstance(outcomes[1], ContractViolation)
     assert [outcomes[at]["total"].tolist() for at in (0, 2)] == [[7], [14]]
     assert trial.upstreams.batches == [3, 1, 1, 1]
+
+
+async def test_when_the_answer_to_a_batch_is_too_large_each_request_is_tried_alone() -> None:
+    trial = Trial()
+    trial.upstreams.fails = lambda tensors: AnswerTooLarge("too large") if len(tensors["features"]) > 1 else None
+    outcomes = await trial.send(trial.request(sales(1)), trial.request(sales(2)))
+    assert [outcome["total"].tolist() for outcome in outcomes] == [[7], [14]]
+    assert trial.upstreams.batches == [2, 1, 1]
 
 
 async def test_each_request_that_is_tried_alone_has_the_times_of_its_own_calls() -> None:

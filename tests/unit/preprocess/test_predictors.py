@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 from preprocess.catalog import Target
 from preprocess.predictors import Predictors, _Predictor
 from preprocess.settings import Settings
+from triptych.client.transport import Transport
 from triptych.errors import ModelFailing, NotLoaded, StageUnavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
@@ -60,7 +61,7 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> Predict:
     async def answered_by(tritons: Tritons, controller: Controller, *placed: str) -> str:
         monkeypatch.setattr(_Predictor, "infer", lambda own, *given: tritons.infer(own, *given))
         made: Any = controller
-        predictors = Predictors(Settings(transport="grpcio"), made)  # resolves no address
+        predictors = Predictors(Settings(), made, Transport("grpcio"))  # resolves no address
         tensors = {"x": np.zeros((1, 2), np.float32)}
         try:
             answer = await predictors.predict(Target("family", "m", 1, 100, placed), tensors, Call.within(10))
@@ -113,7 +114,7 @@ async def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predi
 @pytest.mark.parametrize("gives_up", ["at its deadline", "as its caller leaves"])
 async def test_a_call_that_nobody_waits_for_is_distinguished_from_one_that_is_waited_for(gives_up: str) -> None:
     controller: Any = None
-    predictors: Any = Predictors(Settings(), controller)
+    predictors: Any = Predictors(Settings(), controller, Transport())
     target, answers = Target("family", "m", 1, 100, ("a:1",)), asyncio.Event()
 
     async def infer(*_given: object) -> pb.ModelInferResponse:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+import re
+from collections.abc import AsyncGenerator
 from typing import Any, NoReturn, Protocol
 
 import grpc
 from grpc import aio
 
+from triptych.errors import AnswerTooLarge
 from triptych.http2 import channel as http2
 from triptych.http2.channel import Metadata
-from triptych.http2.client import CallFailed
+from triptych.http2.client_stream import CallFailed, ClientLimits, refused
+from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.settings import METADATA_FACTOR, StageSettings
 from triptych.runtime.tls import UpstreamCredentials
 
 RETIRE_S = 60.0  # limit for the calls in flight of a retired channel
-
+# gRPC's C core says so of an answer; of a request it is the server that does.
+_TOO_LARGE = re.compile(r"CLIENT: (Received message larger than max.*)")
 
 OPTIONS: list[tuple[str, Any]] = [
     ("grpc.enable_http_proxy", 0),  # calls stay inside, whatever the environment says
-    ("grpc.max_receive_message_length", -1),  # the sender's limit holds
     ("grpc.max_send_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
@@ -72,16 +76,44 @@ class Channel(Protocol):
         """End all calls."""
 
 
-def http2_channel(address: str, credentials: UpstreamCredentials | None, server_name: str, retries: bool) -> Channel:
-    """A channel on libnghttp2. Raises `OSError` for certificates that cannot be used."""
-    return http2.Http2Channel(address, credentials.context() if credentials else None, server_name, retries=retries)
+class Transport:
+    """The transport of a process, and the limits that all of its channels share.
+
+    With grpcio each answer has a limit, and not all of them together: the C core does not say what arrives.
+    """
+
+    def __init__(self, name: str = "http2", limits: ClientLimits | None = None) -> None:
+        self._name, self._limits = name, limits or ClientLimits()
+
+    @classmethod
+    def of(cls, settings: StageSettings) -> Transport:
+        """The transport and the limits of the settings."""
+        in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
+        limits = ClientLimits(settings.max_message_bytes, settings.max_metadata_bytes, in_flight_bytes)
+        return cls(settings.transport, limits)
+
+    def channel(
+        self, address: str, credentials: UpstreamCredentials | None = None, server_name: str = "", retries: bool = False
+    ) -> Channel:
+        """A channel to an address. Raises `OSError` for certificates that cannot be used."""
+        if self._name == "grpcio":
+            return GrpcioChannel(address, credentials, server_name, retries, self._limits)
+        context = credentials.context() if credentials else None
+        return http2.Http2Channel(address, context, server_name, retries=retries, limits=self._limits)
 
 
 class GrpcioChannel:
     """A channel of grpc.aio."""
 
-    def __init__(self, address: str, credentials: UpstreamCredentials | None, server_name: str, retries: bool) -> None:
-        options = _options(retries)
+    def __init__(
+        self,
+        address: str,
+        credentials: UpstreamCredentials | None,
+        server_name: str,
+        retries: bool,
+        limits: ClientLimits,
+    ) -> None:
+        options = _options(retries, limits)
         if server_name:
             options = [*options, ("grpc.ssl_target_name_override", server_name)]
         if credentials is None:
@@ -121,15 +153,12 @@ class GrpcioChannel:
             self._closing.cancel()
 
 
-TRANSPORTS: dict[str, Callable[[str, UpstreamCredentials | None, str, bool], Channel]] = {
-    "http2": http2_channel,
-    "grpcio": GrpcioChannel,
-}
-
-
 def _failed(error: aio.AioRpcError) -> CallFailed:
+    details = error.details() or ""
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and (found := _TOO_LARGE.match(details)):
+        return refused(AnswerTooLarge(found[1]))
     trailers = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, str)}
-    return CallFailed(error.code(), error.details() or "", trailers)
+    return CallFailed(error.code(), details, trailers)
 
 
 def _raise_cancelled(error: asyncio.CancelledError) -> NoReturn:
@@ -140,7 +169,12 @@ def _raise_cancelled(error: asyncio.CancelledError) -> NoReturn:
     raise CallFailed(grpc.StatusCode.UNAVAILABLE, http2.CLOSED) from None
 
 
-def _options(retries: bool) -> list[tuple[str, Any]]:
-    if not retries:
-        return OPTIONS
-    return [RETRYING if name == RETRYING[0] else (name, value) for name, value in OPTIONS]
+def _options(retries: bool, limits: ClientLimits) -> list[tuple[str, Any]]:
+    metadata_bytes = METADATA_FACTOR * limits.max_metadata_bytes
+    own = [
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        # Between these two values gRPC refuses at random.
+        ("grpc.max_metadata_size", metadata_bytes),
+        ("grpc.absolute_max_metadata_size", metadata_bytes),
+    ]
+    return [*own, *(RETRYING if retries and name == RETRYING[0] else (name, value) for name, value in OPTIONS)]

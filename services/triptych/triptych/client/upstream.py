@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, NoReturn
 
@@ -14,7 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2 as pb
 
-from triptych.client.transport import TRANSPORTS, Channel
+from triptych.client.transport import Channel, Transport
 from triptych.errors import (
     ContractViolation,
     DeadlineExceeded,
@@ -24,7 +24,7 @@ from triptych.errors import (
     StageUnavailable,
     TriptychError,
 )
-from triptych.http2.client import CallFailed
+from triptych.http2.client_stream import CallFailed
 from triptych.protocol.call import Call
 from triptych.protocol.status import STAGE_ERROR, Relayed, retry_after_of
 from triptych.runtime.settings import StageSettings
@@ -58,7 +58,7 @@ class Upstream:
 
     relays: pass the part's status and sentence on to our caller, as for a stage.
     retries: send a call again that failed with UNAVAILABLE, where the address stands for several replicas.
-    transport: "http2" or "grpcio".
+    transport: that of the process, whose limits all upstreams share.
     metadata: sent with every call.
     credentials: use TLS; renewed certificates open a new connection.
     server_name: name required in the certificate, by default the host of the address.
@@ -72,7 +72,7 @@ class Upstream:
         *services: ServiceDescriptor,
         relays: bool,
         retries: bool = False,
-        transport: str = "http2",
+        transport: Transport | None = None,
         metadata: tuple[tuple[str, str], ...] = (),
         credentials: UpstreamCredentials | None = None,
         server_name: str = "",
@@ -80,21 +80,27 @@ class Upstream:
     ) -> None:
         self.part, self.address, self._relays, self._metadata = part, address, relays, metadata
         self._translate_message, self._credentials = translate, credentials
-        self._transport, self._server_name, self._retries = TRANSPORTS[transport], server_name, retries
+        self._transport, self._server_name, self._retries = transport or Transport(), server_name, retries
         self._methods = {
             method.name: (f"/{service.full_name}/{method.name}", GetMessageClass(method.output_type).FromString)
             for service in services
             for method in service.methods
         }
         self._checked_s = time.monotonic()
-        self._channel = self._transport(address, credentials, server_name, retries)
+        self._channel = self._transport.channel(address, credentials, server_name, retries)
         self._retired: list[Channel] = []
 
     @classmethod
     def of_stage(
-        cls, settings: StageSettings, part: str, address: str, *services: ServiceDescriptor, relays: bool
+        cls,
+        settings: StageSettings,
+        part: str,
+        address: str,
+        *services: ServiceDescriptor,
+        relays: bool,
+        transport: Transport,
     ) -> Upstream:
-        """The replicas of a stage, with the transport and the certificates of the settings. Raises `OSError`."""
+        """The replicas of a stage, with the certificates of the settings. Raises `OSError`."""
         credentials = upstream_credentials(settings)
         return cls(
             part,
@@ -102,7 +108,7 @@ class Upstream:
             *services,
             relays=relays,
             retries=True,
-            transport=settings.transport,
+            transport=transport,
             credentials=credentials,
         )
 
@@ -118,7 +124,7 @@ class Upstream:
         except CallFailed as error:
             self._translate(error, timeout_s)
 
-    async def stream(self, method: str, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, method: str, request: Any) -> AsyncGenerator[Any]:
         """Answers of a server-streaming method, until either side ends it."""
         if self._credentials is not None:
             self._renew(self._credentials)
@@ -154,7 +160,7 @@ class Upstream:
         if not credentials.is_renewed():
             return
         try:
-            renewed = self._transport(self.address, credentials, self._server_name, self._retries)
+            renewed = self._transport.channel(self.address, credentials, self._server_name, self._retries)
         except OSError:
             return  # in the middle of a renewal: keep the current channel
         retired, self._channel = self._channel, renewed
@@ -165,6 +171,8 @@ class Upstream:
     def _translate(self, error: CallFailed, timeout_s: float) -> NoReturn:
         code, details = error.code, error.details
         where = f"{self.part} at {self.address}"
+        if error.refusal is not None:
+            raise type(error.refusal)(f"the answer of {where}: {error.refusal}") from error
         if self._relays and code in RELAYED and STAGE_ERROR in error.trailers:
             raise Relayed(code, details, retry_after_of(error.trailers)) from error
         if (

@@ -12,7 +12,8 @@ from contextlib import aclosing
 
 import grpc
 
-from triptych.http2.client import CallFailed, ClientConnection
+from triptych.http2.client import ClientConnection
+from triptych.http2.client_stream import CallFailed, ClientLimits
 from triptych.http2.connection import READ_BYTES
 from triptych.http2.framing import Headers
 from triptych.protocol.status import pushback_s
@@ -71,7 +72,13 @@ class Http2Channel:
     """
 
     def __init__(
-        self, address: str, context: ssl.SSLContext | None = None, server_name: str = "", *, retries: bool = False
+        self,
+        address: str,
+        context: ssl.SSLContext | None = None,
+        server_name: str = "",
+        *,
+        retries: bool = False,
+        limits: ClientLimits | None = None,
     ) -> None:
         self.address, self._context, self._server_name, self._retries = address, context, server_name, retries
         self._is_numeric = addresses.is_numeric(address)  # else a name or a list, which may change
@@ -87,7 +94,7 @@ class Http2Channel:
         self._connections: set[ClientConnection] = set()  # also those that accept no more calls
         self._usable: list[ClientConnection] = []
         self._turn = 0
-        self._buffer = bytearray(READ_BYTES)
+        self._buffer, self._limits = bytearray(READ_BYTES), limits or ClientLimits()
         self._resolving: asyncio.Task[None] | None = None
         self._resolve_at_s = 0.0
         self._fault = "no connection yet"
@@ -230,7 +237,7 @@ class Http2Channel:
 
     async def _connect(self, where: tuple[str, int], endpoint: _Endpoint) -> None:
         await asyncio.sleep(endpoint.connect_at_s - time.monotonic())
-        connection = ClientConnection(self._buffer, self._changed)
+        connection = ClientConnection(self._buffer, self._changed, self._limits)
         self._connections.add(connection)
         host, port = where
         try:
@@ -268,7 +275,7 @@ class Http2Channel:
 
     def _changed(self, connection: ClientConnection) -> None:
         """Handle a connection that accepts no more calls: replace it at once."""
-        if connection.is_closed:
+        if connection.is_lost:
             self._connections.discard(connection)
         if connection in self._usable:
             self._usable.remove(connection)

@@ -24,7 +24,7 @@ CONNECTION_WINDOW_BYTES = 16 * MIB
 # Resets are cheap here, and closing a connection ends its other calls: the bound stops only floods.
 RESETS = (1_000_000, 100_000)  # token bucket: burst, tokens per second
 
-CLOSE_S = 10.0  # limit for the last bytes of a closing connection
+CLOSE_S = 10.0  # limit for the last bytes of a closing connection, and for its peer to close it too
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -45,7 +45,8 @@ class Connection(asyncio.BufferedProtocol):
         )
         self._settings = {**settings, Setting.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES}
         self.transport: asyncio.Transport | None = None
-        self.is_closed = False
+        self.is_closed = False  # nothing more is sent or handled
+        self.is_lost = self._has_ended = False
         self._closing: asyncio.TimerHandle | None = None
         self.is_full = False  # the transport is above its high-water mark
         self.full_since_s = 0.0
@@ -55,8 +56,12 @@ class Connection(asyncio.BufferedProtocol):
         """Handle the events of one read or of one write."""
 
     @abstractmethod
+    def closed(self) -> None:
+        """End all calls of a connection that is closed."""
+
+    @abstractmethod
     def lost(self) -> None:
-        """Handle the loss of the connection, and of all calls on it."""
+        """Forget a connection that its peer has closed too."""
 
     def receive(self, data: memoryview) -> None:
         """Pass received bytes to libnghttp2. Raises its errors."""
@@ -70,16 +75,17 @@ class Connection(asyncio.BufferedProtocol):
         self.flush()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self.is_closed = True
         if self._closing is not None:
             self._closing.cancel()
+        self._end()
+        self.is_lost = True
         self.lost()
 
     def get_buffer(self, _size: int) -> memoryview:
         return self._view  # asyncio's TLS reads into slices of it, which must not be copies
 
     def buffer_updated(self, size: int) -> None:
-        if self.is_closed:
+        if self.is_closed:  # what the peer sent before it read the end
             return
         try:
             self.receive(self._view[:size])
@@ -131,13 +137,29 @@ class Connection(asyncio.BufferedProtocol):
             return None
 
     def close(self) -> None:
-        """Close the transport once its buffer is written, or after `CLOSE_S`."""
-        if self.transport is None or self.transport.is_closing():
+        """Close the connection once its last bytes are written and its peer has closed it, or after `CLOSE_S`.
+
+        Were it closed at once, bytes that the peer has just sent would make the system reset the connection, and the
+        peer would lose our last frames. TLS has its own end for this.
+        """
+        transport = self.transport
+        if transport is None or self.is_closed or transport.is_closing():
             return
         self._closing = asyncio.get_running_loop().call_later(CLOSE_S, self.abort)
-        self.transport.close()
+        if transport.can_write_eof():
+            transport.write_eof()
+            transport.resume_reading()
+        else:
+            transport.close()
+        self.is_closed = True
+        asyncio.get_running_loop().call_soon(self._end)  # behind the last events
 
     def abort(self) -> None:
         """Close the connection at once, with unsent bytes lost."""
-        if self.transport is not None and not self.is_closed:
+        if self.transport is not None and not self.is_lost:
             self.transport.abort()
+
+    def _end(self) -> None:
+        if not self._has_ended:
+            self.is_closed = self._has_ended = True
+            self.closed()

@@ -116,12 +116,14 @@ class ServerConnection(StreamConnection):
         self._removed.clear()
         self.protocol.receive_data(self._filter.feed(data))
 
-    def lost(self) -> None:
-        self._manager.connections.pop(self, None)
+    def closed(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         for stream in tuple(self.streams.values()):
             stream.cancel()
+
+    def lost(self) -> None:
+        self._manager.connections.pop(self, None)
 
     # Backpressure: a caller that does not read its answers is not read either.
     def pause_writing(self) -> None:

@@ -42,6 +42,7 @@ CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
     errors.LoadFailed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.AnswerTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Internal: grpc.StatusCode.INTERNAL,
     errors.ContractViolation: grpc.StatusCode.INTERNAL,
     errors.NotLoaded: grpc.StatusCode.INTERNAL,

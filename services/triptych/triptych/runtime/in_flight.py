@@ -1,4 +1,4 @@
-"""Admission control by bytes in flight: a request that does not fit is refused, and affects no other request."""
+"""Admission control by bytes in flight: a message that does not fit is refused, and affects no other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class InFlightBytes:
         """Count more bytes, of a request that already has `own_bytes`. Raises `Overloaded` over the limit."""
         if self.used_bytes > own_bytes and self.used_bytes + size_bytes > self._limit_bytes:
             raise Overloaded(
-                f"{self.used_bytes} bytes of requests are in flight here, and {size_bytes} more are over the limit of "
+                f"{self.used_bytes} bytes are in flight here, and {size_bytes} more are over the limit of "
                 f"{self._limit_bytes}; try again later"
             )
         self.used_bytes += size_bytes

@@ -14,6 +14,7 @@ from triptych import __version__
 from triptych.runtime.addresses import Collector, ListeningHost
 
 MIB = 1 << 20
+MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, MAX_BYTES_IN_FLIGHT = 64 * MIB, 64 << 10, 128 * MIB  # defaults
 METADATA_FACTOR = 4  # HTTP/2 limit over ours: beyond that one a call ends without a sentence
 METADATA_ENTRY_BYTES = 32  # overhead of an entry beside its name and value in HTTP/2 (RFC 9113, 6.5.2)
 
@@ -36,9 +37,13 @@ class StageSettings(BaseSettings):
     )
     revision: str = Field(__version__, description="name of this revision, returned with every answer")
     request_timeout_s: float = Field(30.0, gt=0, description="longest time for one call, if the caller sets none")
-    max_message_bytes: int = Field(64 * MIB, ge=1024, description="largest gRPC message taken or sent")
+    max_message_bytes: int = Field(
+        MAX_MESSAGE_BYTES,
+        ge=1024,
+        description="largest gRPC message taken or sent, as a request, an answer, or an answer of another service",
+    )
     max_metadata_bytes: int = Field(
-        64 << 10,
+        MAX_METADATA_BYTES,
         ge=4096,
         le=1 << 20,
         description="largest metadata of one call, counted as HTTP/2 does: 32 bytes more for each entry",
@@ -66,10 +71,11 @@ class StageSettings(BaseSettings):
     # preprocess took 890 MiB for 64 callers with photographs of 12 megapixels (3.4 MB), and 780 MiB for 16 callers with
     # 18 photographs each (2.3 GiB without the limit, 2026-11-22).
     max_bytes_in_flight: int = Field(
-        128 * MIB,
+        MAX_BYTES_IN_FLIGHT,
         ge=1,
-        description="bytes of requests in flight, arriving or in work; more are refused with "
-        "RESOURCE_EXHAUSTED, but never a request that is alone",
+        description="bytes in flight: of requests in work, of requests that arrive, of answers that other services "
+        "send, and of answers for slow readers, of each; more are refused with RESOURCE_EXHAUSTED, but never a request "
+        "that is alone",
     )
     max_unpacked_ratio: int = Field(
         100,

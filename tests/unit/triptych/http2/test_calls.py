@@ -14,7 +14,8 @@ from tests.fakes.in_memory_connection import Wire, carry_all, server_of, wire
 from tests.fakes.scripted.frames import END_HEADERS, HEADERS, PREFACE, SETTINGS, WINDOW_UPDATE, frame
 from tests.leaks import leaves_nothing
 from triptych.errors import Draining, NotSupported
-from triptych.http2.client import CallFailed, ClientConnection
+from triptych.http2.client import ClientConnection
+from triptych.http2.client_stream import CallFailed
 from triptych.http2.server import ConnectionManager, ServerConnection
 from triptych.http2.server_context import Handler
 from triptych.http2.server_stream import ServerStream

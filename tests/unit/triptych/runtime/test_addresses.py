@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from triptych.client.transport import OPTIONS, RETRYING, _options
+from triptych.client.transport import RETRYING, _options
+from triptych.http2.client_stream import ClientLimits
 from triptych.runtime.addresses import (
     Address,
     Collector,
@@ -148,8 +149,8 @@ def test_a_name_is_distinguished_from_an_ip_address() -> None:
 
 
 def test_grpcio_retries_only_where_it_is_asked_to() -> None:
-    assert _options(retries=False) == OPTIONS
-    assert RETRYING in _options(retries=True)
+    assert RETRYING not in _options(False, ClientLimits())
+    assert RETRYING in _options(True, ClientLimits())
 
 
 def test_a_host_is_resolved_to_addresses_without_brackets() -> None:

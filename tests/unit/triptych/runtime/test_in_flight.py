@@ -16,7 +16,7 @@ from triptych.runtime.in_flight import InFlightBytes
 def test_what_is_too_much_beside_others_is_refused_until_they_have_gone() -> None:
     in_flight_bytes = InFlightBytes(100)
     in_flight_bytes.acquire(60)
-    with pytest.raises(Overloaded, match=r"60 bytes of requests are in flight here, and 41 more .* limit of 100"):
+    with pytest.raises(Overloaded, match=r"60 bytes are in flight here, and 41 more .* limit of 100"):
         in_flight_bytes.acquire(41)
     in_flight_bytes.acquire(40)
     in_flight_bytes.release(60)
@@ -50,7 +50,7 @@ async def test_a_message_is_counted_by_what_has_arrived_and_not_by_what_it_annou
     in_flight_bytes = InFlightBytes(100)
     coming = [inbox_within(in_flight_bytes) for _ in range(6)]
     assert in_flight_bytes.used_bytes == 6 * 15
-    with pytest.raises(Overloaded, match="90 bytes of requests are in flight here, and 15 more"):
+    with pytest.raises(Overloaded, match="90 bytes are in flight here, and 15 more"):
         inbox_within(in_flight_bytes)
     for deframer in coming[1:]:
         deframer.close()

@@ -16,6 +16,7 @@ from tritonclient.grpc import model_config_pb2 as mc
 from tritonclient.grpc import service_pb2 as pb
 
 from controller.placement.policy.popularity import VersionKey
+from triptych.client.transport import Transport
 from triptych.client.upstream import InFlightInferences, Upstream
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, Internal, LoadFailed
@@ -116,7 +117,7 @@ class TritonClient:
     `key` is what a Triton wants from who loads and unloads; one that wants nothing ignores it.
     """
 
-    def __init__(self, address: str, metrics_port: int = 0, key: str = "", transport: str = "http2") -> None:
+    def __init__(self, address: str, metrics_port: int = 0, key: str = "", transport: Transport | None = None) -> None:
         self.address = address
         metadata = ((KEY_HEADER, key),) if key else ()
         self._upstream = Upstream("predictor", address, SERVICE, relays=False, transport=transport, metadata=metadata)
