@@ -78,8 +78,7 @@ e2e: ## run the tests on the cluster of KUBECONFIG, each in a namespace of its o
 # A package that the vulnerability service does not know fails it too.
 .PHONY: audit
 audit: ## look up known vulnerabilities of every pinned package (needs the JSON pages of PyPI; AUDIT="-s osv": by OSV)
-	@python=$$($(ENVIRONMENT) audit) && "$$python" -m pip_audit --strict --no-deps --disable-pip --progress-spinner off $(AUDIT) \
-	  $$(git ls-files '*requirements*.txt' | sed 's/^/-r /')
+	@python=$$($(ENVIRONMENT) audit) && "$$python" -m tools.audit $(AUDIT)
 
 SBOM ?= build/sbom
 .PHONY: sbom
