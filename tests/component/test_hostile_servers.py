@@ -15,7 +15,7 @@ from tests.fakes.scripted.peer import END, OK, Peer, Peers, peers
 from tests.leaks import leaves_nothing
 from triptych.client.transport import Transport
 from triptych.client.upstream import Upstream
-from triptych.errors import AnswerTooLarge, Internal, Overloaded, TriptychError
+from triptych.errors import AnswerTooLarge, Internal, Overloaded, StageUnavailable, TriptychError
 from triptych.http2.client_stream import ClientLimits
 from triptych.http2.framing import framed
 from triptych.protocol import controller_pb2 as cp
@@ -44,8 +44,15 @@ async def upstream_to(script: Script, name: str, **limits: Any) -> AsyncIterator
 
 
 async def infer(upstream: Upstream) -> pb.ModelInferResponse:
-    answer: pb.ModelInferResponse = await upstream.call("ModelInfer", pb.ModelInferRequest(), Call.within(WITHIN_S))
-    return answer
+    while True:
+        try:
+            call = Call.within(WITHIN_S)
+            answer: pb.ModelInferResponse = await upstream.call("ModelInfer", pb.ModelInferRequest(), call)
+        except StageUnavailable as error:
+            if "before receiving SETTINGS" not in str(error):  # grpcio waits only 100 ms for them
+                raise
+        else:
+            return answer
 
 
 def answer_of(size: int) -> bytes:
@@ -145,6 +152,21 @@ async def test_metadata_over_the_limit_costs_its_server_alone(name: str) -> None
         with pytest.raises(TriptychError):
             await infer(upstream)
         assert (await infer(upstream)).raw_output_contents == [b"\0"]
+
+
+@pytest.mark.parametrize("name", TRANSPORTS)
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"\x2a\0" * MIB, "this one would take too much memory"),  # a million outputs: 45 MiB
+        (b"\xff", "want an encoded inference.ModelInferResponse, got 1 bytes that are none"),
+    ],
+    ids=["many fields", "no message"],
+)
+async def test_an_answer_that_cannot_be_read_is_an_error_of_its_server(name: str, answer: bytes, text: str) -> None:
+    async with upstream_to(answers(framed(answer)), name, max_message_bytes=4 * MIB) as (upstream, _, _):
+        with pytest.raises(Internal, match=f"predictor at .* answered what cannot be read: .*{text}"):
+            await infer(upstream)
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)

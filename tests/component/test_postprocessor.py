@@ -60,7 +60,7 @@ class Contracts:
 
     plan = SALES
 
-    async def get(self, _model: str, _version: int, _call: Call) -> Plan:
+    async def get(self, _model: str, _version: int, _call: Call, _waiting: Any = None) -> Plan:
         return self.plan
 
 

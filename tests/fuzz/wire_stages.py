@@ -6,7 +6,8 @@ Catalog, contracts and Triton are fakes; all code that handles a caller's bytes 
 from __future__ import annotations
 
 import traceback
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +26,23 @@ from preprocess.transform import Transform
 from triptych.client.contract_cache import ContractCache
 from triptych.contract import load_contract
 from triptych.datatypes import TO_NUMPY, Array
-from triptych.errors import InvalidRequest, UnknownModel
+from triptych.errors import UnknownModel
 from triptych.postprocessing import Postprocessor, PredictedBatch
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
+from triptych.protocol.parsing import parser
 from triptych.protocol.tensors import encode_response
 from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.settings import MAX_MESSAGE_BYTES
 from triptych.runtime.thread_pool import ThreadPool
-from triptych.server.base import parser, refusal
+from triptych.server.base import refusal
 from triptych.server.inference_servicer import InferenceServicer
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 MODELS = Path("model-repository")
 SERVED = {"sales_forecast_de": "DE", "sales_forecast_fr": "FR", "digits_de": "DE"}
-PARSE = parser(pb.ModelInferRequest)
+PARSE: Any = parser(pb.ModelInferRequest, MAX_MESSAGE_BYTES)
 
 
 class Controller:
@@ -107,13 +110,9 @@ class Stages:
             return code.name, reported, b""
 
     async def stream(self, servicer: InferenceServicer, messages: list[bytes]) -> list[pb.ModelStreamInferResponse]:
-        async def requests() -> AsyncIterator[pb.ModelInferRequest | InvalidRequest]:
+        async def requests() -> AsyncIterator[Callable[[], pb.ModelInferRequest]]:
             for data in messages:
-                try:
-                    message: Any = PARSE(data)
-                except InvalidRequest as error:
-                    message = error
-                yield message
+                yield partial(PARSE, data)
 
         return [answer async for answer in servicer.model_stream_infer(requests(), Call.within(20))]
 

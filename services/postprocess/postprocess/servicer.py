@@ -37,7 +37,7 @@ class PostprocessServicer(InferenceServicer):
         version = _version(request)
         parameters = request_parameters(request, self.limits)
         name = request.model_name
-        plan = await self._contracts.get(name, version, call)
+        plan = await self._contracts.get(name, version, call, request)
         about = current_request()
         about.identify(plan.contract.family, name, str(version))
         wanted = wanted_outputs(request, plan.outputs)

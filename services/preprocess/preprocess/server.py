@@ -44,7 +44,7 @@ class PreprocessStage:
         transform = Transform(self._thread_pool)
         executor = BatchExecutor(self._metrics, transform, self._predictors, self._postprocess, settings.revision)
         pipeline = Pipeline(settings, transform, self._predictors, executor)
-        contracts = ContractCache(self._controller, settings.contract_cache)
+        contracts = ContractCache(self._controller, settings.contract_cache, settings.max_bytes_in_flight)
         servicer = PreprocessServicer(settings, self._metrics, self._catalog, contracts, pipeline)
         self.server = server_for([methods_of(SERVICE, servicer)], settings)
 

@@ -38,7 +38,7 @@ class PreprocessServicer(InferenceServicer):
         target = self._catalog.target(request.model_name, request.model_version, parameters, request.id)
         about = current_request()
         about.identify(target.family, target.model, str(target.version))
-        plan = await self._contracts.get(target.model, target.version, call)
+        plan = await self._contracts.get(target.model, target.version, call, request)
         tensors = request_tensors(request, plan.check_input)
         result = await self._pipeline.infer(
             InferenceRequest(

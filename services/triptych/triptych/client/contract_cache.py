@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
+from tritonclient.grpc import service_pb2 as pb
+
 from triptych.client.upstream import Upstream
 from triptych.contract import Contract, Plan
 from triptych.errors import DeadlineExceeded
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
+from triptych.protocol.infer_request import memory_bytes
+from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.settings import MAX_BYTES_IN_FLIGHT
 
 CONTROLLER_SERVICE = cp.DESCRIPTOR.services_by_name["Controller"]
 FETCH_S = 5.0
@@ -18,18 +23,27 @@ FETCH_S = 5.0
 class ContractCache:
     """Plans by model and version. Concurrent requests share one fetch; the least recently used plan is evicted."""
 
-    def __init__(self, controller: Upstream, limit: int) -> None:
+    def __init__(self, controller: Upstream, limit: int, max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT) -> None:
         self._controller, self._limit = controller, limit
+        self._waiting_bytes = InFlightBytes(max_bytes_in_flight)
         self._plans: OrderedDict[tuple[str, int], Plan] = OrderedDict()
         self._fetches: dict[tuple[str, int], asyncio.Task[Plan]] = {}
 
-    async def get(self, model: str, version: int, call: Call) -> Plan:
-        """Plan of a version. Raises the errors of the controller: not found, or unavailable."""
+    async def get(self, model: str, version: int, call: Call, waiting: pb.ModelInferRequest | None = None) -> Plan:
+        """Plan of a version, for a request that waits for it. Raises the errors of the controller, and `Overloaded`."""
         key = (model, version)
         plan = self._plans.get(key)
         if plan is not None:
             self._plans.move_to_end(key)
             return plan
+        size_bytes = 0 if waiting is None else memory_bytes(waiting)
+        self._waiting_bytes.acquire(size_bytes)
+        try:
+            return await self._fetched(key, call)
+        finally:
+            self._waiting_bytes.release(size_bytes)
+
+    async def _fetched(self, key: tuple[str, int], call: Call) -> Plan:
         fetch = self._fetches.get(key)
         if fetch is None:
             fetch = self._fetches[key] = asyncio.create_task(self._fetch(key))
@@ -38,7 +52,7 @@ class ContractCache:
             async with asyncio.timeout(call.remaining_s()):
                 return await asyncio.shield(fetch)
         except TimeoutError as error:
-            raise DeadlineExceeded(f"the contract of {model} version {version} did not come in time") from error
+            raise DeadlineExceeded(f"the contract of {key[0]} version {key[1]} did not come in time") from error
 
     async def _fetch(self, key: tuple[str, int]) -> Plan:
         request = cp.GetContractRequest(model=key[0], version=key[1])

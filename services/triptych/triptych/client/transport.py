@@ -83,7 +83,7 @@ class Transport:
     """
 
     def __init__(self, name: str = "http2", limits: ClientLimits | None = None) -> None:
-        self._name, self._limits = name, limits or ClientLimits()
+        self._name, self.limits = name, limits or ClientLimits()
 
     @classmethod
     def of(cls, settings: StageSettings) -> Transport:
@@ -97,9 +97,9 @@ class Transport:
     ) -> Channel:
         """A channel to an address. Raises `OSError` for certificates that cannot be used."""
         if self._name == "grpcio":
-            return GrpcioChannel(address, credentials, server_name, retries, self._limits)
+            return GrpcioChannel(address, credentials, server_name, retries, self.limits)
         context = credentials.context() if credentials else None
-        return http2.Http2Channel(address, context, server_name, retries=retries, limits=self._limits)
+        return http2.Http2Channel(address, context, server_name, retries=retries, limits=self.limits)
 
 
 class GrpcioChannel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from tritonclient.grpc import service_pb2 as pb
 
@@ -19,6 +21,7 @@ from triptych.errors import (
     ContractViolation,
     DeadlineExceeded,
     Internal,
+    InvalidRequest,
     NotLoaded,
     Overloaded,
     StageUnavailable,
@@ -26,6 +29,7 @@ from triptych.errors import (
 )
 from triptych.http2.client_stream import CallFailed
 from triptych.protocol.call import Call
+from triptych.protocol.parsing import parser
 from triptych.protocol.status import STAGE_ERROR, Relayed, retry_after_of
 from triptych.runtime.settings import StageSettings
 from triptych.runtime.tls import UpstreamCredentials, upstream_credentials
@@ -82,7 +86,7 @@ class Upstream:
         self._translate_message, self._credentials = translate, credentials
         self._transport, self._server_name, self._retries = transport or Transport(), server_name, retries
         self._methods = {
-            method.name: (f"/{service.full_name}/{method.name}", GetMessageClass(method.output_type).FromString)
+            method.name: (f"/{service.full_name}/{method.name}", self._parser(GetMessageClass(method.output_type)))
             for service in services
             for method in service.methods
         }
@@ -123,6 +127,8 @@ class Upstream:
             return parse(await self._channel.unary(path, request.SerializeToString(), timeout_s, metadata))
         except CallFailed as error:
             self._translate(error, timeout_s)
+        except InvalidRequest as error:
+            raise self._unreadable(error) from error
 
     async def stream(self, method: str, request: Any) -> AsyncGenerator[Any]:
         """Answers of a server-streaming method, until either side ends it."""
@@ -135,6 +141,8 @@ class Upstream:
                     yield parse(answer)
         except CallFailed as error:
             self._translate(error, float("inf"))
+        except InvalidRequest as error:
+            raise self._unreadable(error) from error
 
     async def reach(self) -> None:
         """Return once the upstream, an OIP server, is live."""
@@ -152,6 +160,14 @@ class Upstream:
     async def close(self) -> None:
         for channel in (self._channel, *self._retired):
             await channel.close()
+
+    def _parser(self, message: type[Message]) -> Callable[[bytes], Any]:
+        """Only answers of models come from parts that nobody vouches for. A catalog may have a million fields."""
+        of_model = issubclass(message, pb.ModelInferResponse)
+        return parser(message, self._transport.limits.max_message_bytes if of_model else math.inf)
+
+    def _unreadable(self, error: InvalidRequest) -> Internal:
+        return Internal(f"{self.part} at {self.address} answered what cannot be read: {error}")
 
     def _renew(self, credentials: UpstreamCredentials) -> None:
         if time.monotonic() - self._checked_s < CERTIFICATE_CHECK_S:

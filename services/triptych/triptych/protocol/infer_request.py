@@ -27,6 +27,7 @@ _NOT_SERVED: Final[Mapping[str, str]] = {
 EMPTY_FINAL_RESPONSE: Final = "triton_enable_empty_final_response"
 FINAL_RESPONSE: Final = "triton_final_response"
 TIMEOUT: Final = "timeout"
+_VALUE_BYTES: Final = 16  # of a typed value, while its field grows
 _MAX_TIMEOUT_US: Final = 2**63 - 1
 
 
@@ -64,6 +65,13 @@ class RequestLimits:
         """Raises `InvalidRequest` for a text over the limit."""
         if len(text) > self.text:
             raise InvalidRequest(f"{field}: want at most {self.text} characters, got {len(text)}")
+
+
+def memory_bytes(request: pb.ModelInferRequest) -> int:
+    """Bytes that a request takes in memory, at least."""
+    contents = [tensor.contents for tensor in request.inputs if tensor.HasField("contents")]
+    values = sum(len(value) for each in contents for _, value in each.ListFields())
+    return int(request.ByteSize()) + _VALUE_BYTES * values
 
 
 def refuse_unknown_fields(message: Message) -> None:

@@ -24,8 +24,8 @@ class Method:
     """One method: its name and message on the wire, and its handler.
 
     `answer(request, call)` is a coroutine for unary methods and an async generator for streaming ones. With
-    `client_streaming` it gets an async iterator of requests. A message that cannot be parsed arrives in it as an
-    `InvalidRequest` instance.
+    `client_streaming` it gets an async iterator of functions that return a request or raise `InvalidRequest`, so that a
+    message is parsed only when it is answered: it can take many times its bytes.
     """
 
     name: str

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from functools import partial
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
-from triptych.errors import Draining, InvalidRequest
+from triptych.errors import Draining
 from triptych.http2.framing import metadata_fault
 from triptych.protocol.call import Call
 from triptych.protocol.methods import Service, methods_of
@@ -116,28 +117,12 @@ class GrpcServer(ABC):
             if not reading.cancel() and not reading.cancelled():
                 reading.exception()  # marks it as retrieved: nobody reads the next message
 
-    async def parsed(
+    async def unparsed(
         self, stream: AsyncIterator[bytes], parse: Callable[[bytes], Message]
-    ) -> AsyncIterator[Message | InvalidRequest]:
-        """Client stream in the form of the method table: parsed messages, and errors as items."""
+    ) -> AsyncIterator[Callable[[], Message]]:
+        """Client stream in the form of the method table: functions that parse its messages."""
         async for data in self.until_closing(stream):
-            try:
-                yield parse(data)
-            except InvalidRequest as error:
-                yield error
-
-
-def parser(message: type[Message]) -> Callable[[bytes], Message]:
-    """A function from bytes to a message. It raises `InvalidRequest`."""
-
-    def parse(data: bytes) -> Message:
-        try:
-            return message.FromString(data)
-        except DecodeError as error:
-            name = message.DESCRIPTOR.full_name
-            raise InvalidRequest(f"want an encoded {name}, got {len(data)} bytes that are none") from error
-
-    return parse
+            yield partial(parse, data)
 
 
 def refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:

@@ -14,10 +14,11 @@ from grpc import aio
 
 from triptych.protocol.call import Call
 from triptych.protocol.methods import Method, Service
+from triptych.protocol.parsing import parser
 from triptych.runtime.addresses import join
 from triptych.runtime.settings import METADATA_FACTOR, StageSettings
 from triptych.runtime.tls import server_credentials
-from triptych.server.base import GrpcServer, parser, refusal
+from triptych.server.base import GrpcServer, refusal
 
 # gRPC counts a reset stream until its call has ended, and refuses streams over the limit. Without a limit, thousands of
 # resets took 2.1 GB. Clients of the C core do not retry a refused stream: of 5,000 calls at once 1,363 were lost with a
@@ -121,7 +122,7 @@ def _method_handler(service: str, method: Method, server: GrpcioServer) -> grpc.
 
 
 def _unary(service: str, method: Method, server: GrpcioServer) -> Callable[[bytes, Any], Any]:
-    answer, parse = method.answer, parser(method.request)
+    answer, parse = method.answer, parser(method.request, server.settings.max_message_bytes)
 
     async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> bytes:
         try:
@@ -136,7 +137,7 @@ def _unary(service: str, method: Method, server: GrpcioServer) -> Callable[[byte
 
 
 def _server_streaming(service: str, method: Method, server: GrpcioServer) -> Callable[[bytes, Any], Any]:
-    parse = parser(method.request)
+    parse = parser(method.request, server.settings.max_message_bytes)
 
     async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
@@ -150,12 +151,12 @@ def _server_streaming(service: str, method: Method, server: GrpcioServer) -> Cal
 
 
 def _both_streaming(service: str, method: Method, server: GrpcioServer) -> Callable[[AsyncIterator[bytes], Any], Any]:
-    parse = parser(method.request)
+    parse = parser(method.request, server.settings.max_message_bytes)
 
     async def handle(stream: AsyncIterator[bytes], context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
             call = _call(server, service, context, endless=True)
-            async with aclosing(method.answer(server.parsed(aiter(stream), parse), call)) as answers:
+            async with aclosing(method.answer(server.unparsed(aiter(stream), parse), call)) as answers:
                 async for response in answers:
                     yield response.SerializeToString()
         except Exception as error:

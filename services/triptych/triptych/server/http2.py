@@ -17,11 +17,12 @@ from triptych.http2.server_context import Answer, Handler
 from triptych.http2.server_stream import ServerStream
 from triptych.protocol.call import Call
 from triptych.protocol.methods import Method, Service
+from triptych.protocol.parsing import parser
 from triptych.protocol.peer import certificate_names
 from triptych.runtime.addresses import WILDCARD6, join, resolve
 from triptych.runtime.settings import StageSettings
 from triptych.runtime.tls import server_context
-from triptych.server.base import STOPPING, GrpcServer, parser, refusal
+from triptych.server.base import STOPPING, GrpcServer, refusal
 
 POLL_S = 0.02  # between two checks whether all calls have ended
 FLUSH_S = 1.0  # limit for the last bytes of closing connections
@@ -117,7 +118,7 @@ class Http2Server(GrpcServer):
         return call
 
     def _answerer(self, service: str, method: Method) -> Answer:
-        parse = parser(method.request)
+        parse = parser(method.request, self.settings.max_message_bytes)
 
         async def unary(stream: ServerStream) -> None:
             call = self._call(service, stream, endless=False)
@@ -128,7 +129,7 @@ class Http2Server(GrpcServer):
         async def streaming(stream: ServerStream) -> None:
             call = self._call(service, stream, endless=True)
             if method.client_streaming:
-                asked: Any = self.parsed(stream.requests(), parse)
+                asked: Any = self.unparsed(stream.requests(), parse)
             else:
                 asked = parse(await stream.message())
             async with aclosing(method.answer(asked, call)) as answers:

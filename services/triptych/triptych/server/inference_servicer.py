@@ -170,7 +170,7 @@ class InferenceServicer:
         refuse_unknown_fields(request)
 
     async def model_stream_infer(
-        self, requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest], call: Call
+        self, requests: AsyncIterator[Callable[[], pb.ModelInferRequest]], call: Call
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
         """Answer in the order of the requests. An error answers its own request, and the stream continues."""
         window = asyncio.Semaphore(STREAM_WINDOW)
@@ -193,27 +193,30 @@ class InferenceServicer:
 
     async def _read_stream(
         self,
-        requests: AsyncIterator[pb.ModelInferRequest | InvalidRequest],
+        requests: AsyncIterator[Callable[[], pb.ModelInferRequest]],
         call: Call,
         window: asyncio.Semaphore,
         pending: asyncio.Queue[_StreamedRequest | None],
     ) -> None:
         try:
-            async for request in requests:
+            async for parse in requests:
                 await window.acquire()
                 within = Call(call.deadline, call.metadata, on_settled=[])
-                task = asyncio.create_task(self._answer_in_stream(request, within))
+                task = asyncio.create_task(self._answer_in_stream(parse, within))
                 pending.put_nowait(_StreamedRequest(task, within))
         finally:
             pending.put_nowait(None)
 
     async def _answer_in_stream(
-        self, request: pb.ModelInferRequest | InvalidRequest, call: Call
+        self, parse: Callable[[], pb.ModelInferRequest], call: Call
     ) -> pb.ModelStreamInferResponse:
         """Answer one request of a stream. An error has Triton's form: `error_message` with the id of the request."""
-        if isinstance(request, InvalidRequest):
-            code, text = status_of(request)
+        try:
+            request = parse()
+        except InvalidRequest as error:
+            code, text = status_of(error)
             return pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
+        del parse  # with the bytes of the message
         try:
             call.deadline = time.monotonic() + call.remaining_s(self.settings.request_timeout_s)
             answer = pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, call))

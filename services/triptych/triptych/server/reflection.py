@@ -59,9 +59,8 @@ def _renamed(type_name: str) -> str:
 
 
 async def _checked(requests: AsyncIterator[Any]) -> AsyncIterator[pb.ServerReflectionRequest]:
-    async for request in requests:
-        if isinstance(request, InvalidRequest):
-            raise request
+    async for parse in requests:
+        request = parse()
         if (size_bytes := request.ByteSize()) > MAX_REQUEST_BYTES:
             raise InvalidRequest(f"want at most {MAX_REQUEST_BYTES} bytes in a request, got {size_bytes}")
         yield request
