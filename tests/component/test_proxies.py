@@ -19,6 +19,7 @@ from local.health import stage_is_ready
 from tests.fakes.http_proxy import HttpProxy, http_proxy
 from tests.fakes.scripted.process import ScriptedStage, request, scripted
 from tests.fakes.span_collector import Collector
+from triptych.client.transport import Transport
 from triptych.client.upstream import Upstream
 from triptych.protocol.call import Call
 from triptych.server.inference_servicer import SERVICE
@@ -45,7 +46,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpProxy]:
 @pytest.mark.parametrize("transport", ["http2", "grpcio"])
 async def test_calls_between_stages(stage: ScriptedStage, proxy: HttpProxy, transport: str) -> None:
     """grpc#40366"""
-    upstream = Upstream("s", stage.part.address, SERVICE, relays=True, transport=transport)
+    upstream = Upstream("s", stage.part.address, SERVICE, relays=True, transport=Transport(transport))
     try:
         answer = await upstream.call("ModelInfer", request(), Call.within(10))
     finally:
