@@ -39,7 +39,6 @@ MAY_FAIL: dict[str, dict[str, str]] = {
         "http2/5.1: half closed (remote): Sends a HEADERS frame": EARLY,
         'http2/8.1.2.6: Sends a HEADERS frame with the "content-length" header field which does not equal the DATA '
         "frame payload length": EARLY,
-        "generic/3.8: Sends a GOAWAY frame": "the connection may be closed before the PING behind it has come",
         "http2/5.1.1: Sends stream identifier that is numerically smaller than previous": IGNORED,
         "http2/5.3.1: Sends PRIORITY frame that depend on itself": PRIORITIES,
         "http2/6.3: Sends a PRIORITY frame with 0x0 stream identifier": PRIORITIES,

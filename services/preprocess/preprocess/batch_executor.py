@@ -154,7 +154,7 @@ def _is_by_content(error: TriptychError) -> bool:
 def _batch_call(requests: Requests) -> Call:
     """A call with the latest deadline of all requests, and the trace of the first that has one."""
     calls = [request.call for request in requests]
-    traced = next((call for call in calls if call.metadata.get("traceparent")), calls[0])
+    traced = next((call for call in calls if call.trace_metadata()), calls[0])
     return Call(max(call.deadline for call in calls), traced.metadata)
 
 

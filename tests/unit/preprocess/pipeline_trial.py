@@ -35,6 +35,7 @@ class Scripted:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.batches: list[int] = []
+        self.traces: list[tuple[tuple[str, str], ...]] = []
         self.takes_s = 0.0
         self.abandoned = False
         self.fails: Callable[[Mapping[str, Array]], Exception | None] = lambda _: None
@@ -42,8 +43,9 @@ class Scripted:
     def has_abandoned(self, _target: Target) -> bool:
         return self.abandoned
 
-    async def predict(self, _target: Target, tensors: Mapping[str, Array], _call: Call) -> pb.ModelInferResponse:
+    async def predict(self, _target: Target, tensors: Mapping[str, Array], call: Call) -> pb.ModelInferResponse:
         (features,) = tensors.values()
+        self.traces.append(call.trace_metadata())
         self.batches.append(len(features))
         await asyncio.sleep(self.takes_s)
         if error := self.fails(tensors):

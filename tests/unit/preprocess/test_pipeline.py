@@ -106,6 +106,13 @@ async def test_when_the_model_refuses_a_batch_each_request_is_tried_alone() -> N
     assert trial.upstreams.batches == [3, 1, 1, 1]
 
 
+async def test_a_batch_has_the_first_trace_that_is_one() -> None:
+    trial, parent = Trial(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    calls = [Call.within(20, metadata) for metadata in ({}, {"traceparent": "f" * 30_000}, {"traceparent": parent})]
+    await trial.send(*(trial.request(sales(1), call=call) for call in calls))
+    assert trial.upstreams.traces == [(("traceparent", parent),)]
+
+
 async def test_when_the_answer_to_a_batch_is_too_large_each_request_is_tried_alone() -> None:
     trial = Trial()
     trial.upstreams.fails = lambda tensors: AnswerTooLarge("too large") if len(tensors["features"]) > 1 else None

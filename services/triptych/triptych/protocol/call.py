@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,9 @@ from dataclasses import dataclass, field
 from triptych.errors import DeadlineExceeded, Overloaded
 from triptych.protocol.peer import peer_host
 
-TRACE_KEYS = ("traceparent", "tracestate")
+# W3C Trace Context. A batch carries the trace of one request, so what another server would refuse is not passed on.
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+TRACESTATE = re.compile(r"[ -~]{1,512}")
 
 
 @dataclass(slots=True)
@@ -73,5 +76,11 @@ class Call:
             )
 
     def trace_metadata(self) -> tuple[tuple[str, str], ...]:
-        """Trace context of the caller, for the metadata of outbound calls."""
-        return tuple((key, self.metadata[key]) for key in TRACE_KEYS if key in self.metadata)
+        """Trace context of the caller, for the metadata of outbound calls; empty if it is malformed."""
+        parent = self.metadata.get("traceparent")
+        if parent is None or not TRACEPARENT.fullmatch(parent):
+            return ()
+        state = self.metadata.get("tracestate", "")
+        if not TRACESTATE.fullmatch(state):
+            return (("traceparent", parent),)
+        return (("traceparent", parent), ("tracestate", state))
