@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -22,14 +22,19 @@ from triptych.contract.steps.base import (
     Run,
     Scope,
     Step,
+    cast_to_float,
+    extremes,
+    first_row,
+    refuse_nan,
     value_of,
+    widened,
 )
-from triptych.datatypes import Array
-from triptych.errors import ContractViolation, InvalidParameter
+from triptych.datatypes import Array, name_of
+from triptych.errors import ContractViolation, InvalidInput, InvalidParameter
 
 
 class Argmax(MapStep):
-    """The index (INT32) of the largest value along the last dimension; of equal ones the lower."""
+    """The index (INT32) of the largest value along the last dimension; of equal ones the lower. Refuses NaN."""
 
     op: Literal["argmax"]
 
@@ -37,13 +42,19 @@ class Argmax(MapStep):
         return {self.result: Facts(classes=facts.get(self.input, Facts()).width)}
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
-        return lambda values: np.asarray(values.argmax(axis=-1), np.int32)
+        def argmax(values: Array) -> Array:
+            best = values.argmax(axis=-1)  # the place of NaN in a row that has one
+            refuse_nan(self.op, self.input, np.take_along_axis(values, best[..., np.newaxis], axis=-1))
+            return np.asarray(best, np.int32)
+
+        return argmax
 
 
 class TopK(MapStep):
     """The `k` largest values along the last dimension, largest first, and their indices (INT32).
 
-    Equal values keep the order of their indices, so a row's answer does not depend on the other rows of its batch.
+    Equal values keep the order of their indices, so a row's answer does not depend on the other rows of its batch. NaN
+    comes last, and is refused where it would be among the `k`.
     """
 
     WRITES = ("output", "indices")
@@ -97,7 +108,9 @@ class TopK(MapStep):
                     raise ContractViolation(f"top_k: k is {k}, but '{source}' has {values.shape[-1]} values")
                 raise InvalidParameter(parameter, f"at most {values.shape[-1]}", str(k))
             order = _descending(values)[..., :k]
-            env[target] = np.take_along_axis(values, order, axis=-1)
+            chosen = np.take_along_axis(values, order, axis=-1)
+            refuse_nan("top_k", source, chosen)
+            env[target] = chosen
             env[indices] = order.astype(np.int32)
 
         return run
@@ -113,28 +126,29 @@ def _descending(values: Array) -> Array:
 
 
 class Softmax(ElementwiseStep):
-    """Scores to probabilities along the last dimension; floating datatypes stay as they are."""
+    """Scores to probabilities along the last dimension; floating datatypes stay as they are, integers become FP32."""
 
     op: Literal["softmax"]
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         def softmax(values: Array) -> Array:
-            out = np.exp(values - values.max(axis=-1, keepdims=True))
+            wide = widened(values)
+            out = np.exp(wide - wide.max(axis=-1, keepdims=True))
             out /= out.sum(axis=-1, keepdims=True)
-            return np.asarray(out)
+            return cast_to_float(out, _float_of(values), self.input)
 
         return softmax
 
 
 class Sigmoid(ElementwiseStep):
-    """`1 / (1 + exp(-x))`, without overflow for large negative x."""
+    """`1 / (1 + exp(-x))`, without overflow for large negative x; floating datatypes stay, integers become FP32."""
 
     op: Literal["sigmoid"]
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         def sigmoid(values: Array) -> Array:
-            small = np.exp(-np.abs(values))
-            return np.asarray(np.where(values >= 0, 1, small) / (1 + small), small.dtype)
+            small = np.exp(-np.abs(widened(values)))
+            return cast_to_float(np.where(values >= 0, 1, small) / (1 + small), _float_of(values), self.input)
 
         return sigmoid
 
@@ -206,7 +220,15 @@ class Round(ElementwiseStep):
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         decimals = self.decimals
-        return lambda values: values.round(decimals)
+
+        def rounded(values: Array) -> Array:
+            if not decimals or values.dtype.kind != "f":
+                return values.round(decimals)
+            wide = values.astype(np.float64, copy=False)
+            out = wide.round(decimals)  # multiplies by a power of 10: what is infinite then had no decimals
+            return np.where(np.isfinite(out), out, wide).astype(values.dtype, copy=False)
+
+        return rounded
 
 
 class Scale(ElementwiseStep):
@@ -220,21 +242,41 @@ class Scale(ElementwiseStep):
         scale, offset = np.asarray(self.scale, np.float64), np.asarray(self.offset, np.float64)
 
         def run(values: Array) -> Array:
-            dtype = values.dtype if values.dtype.kind == "f" else np.dtype(np.float32)
-            return np.asarray(values * scale.astype(dtype) + offset.astype(dtype), dtype)
+            wide = widened(values)
+            scaled = wide * scale.astype(wide.dtype) + offset.astype(wide.dtype)
+            return cast_to_float(scaled, _float_of(values), self.input)
 
         return run
 
 
 class Sum(MapStep):
-    """The sum along one dimension. Integers and BOOL are summed as INT64 (unsigned as UINT64)."""
+    """The sum along one dimension. Integers and BOOL are summed as INT64 (unsigned as UINT64). Refuses overflow."""
 
     op: Literal["sum"]
     axis: Annotated[int, Field(ge=1, le=7, description="never 0: rows stay rows")] = 1
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
-        axis = self.axis
-        return lambda values: np.asarray(np.add.reduce(values, axis))
+        axis, name = self.axis, self.input
+
+        def total(values: Array) -> Array:
+            if values.dtype.kind == "f":
+                return cast_to_float(np.add.reduce(widened(values), axis), values.dtype, name)
+            if values.dtype.itemsize == 8:
+                _refuse_overflow(values, axis, name)
+            return np.asarray(np.add.reduce(values, axis))
+
+        return total
+
+
+def _refuse_overflow(values: Array, axis: int, name: str) -> None:
+    """Raises InvalidInput if a sum of INT64 or UINT64 would wrap."""
+    info = np.iinfo(values.dtype)
+    if not values.size or values.shape[axis] * max(abs(int(each)) for each in extremes(values)) <= info.max:
+        return
+    exact = np.add.reduce(values.astype(np.object_), axis)
+    lost = np.asarray((exact < info.min) | (exact > info.max), np.bool_)
+    if lost.any():
+        raise InvalidInput(name, f"a sum that fits {name_of(values.dtype)}", f"row {first_row(lost)}: more")
 
 
 class Label(MapStep):
@@ -278,6 +320,11 @@ class Label(MapStep):
             env[target] = table[ids]
 
         return run
+
+
+def _float_of(values: Array) -> np.dtype[Any]:
+    """The datatype of a result that stays floating, and is FP32 for whole numbers."""
+    return values.dtype if values.dtype.kind == "f" else np.dtype(np.float32)
 
 
 def _words(labels: tuple[str, ...]) -> Array:

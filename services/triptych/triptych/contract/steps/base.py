@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import Discriminator, Field, Tag
 
 from triptych.contract.specs import AnyScalar, InputSpec, Name, ParameterSpec, Scalar, StrictModel
-from triptych.datatypes import Array
+from triptych.datatypes import Array, name_of
+from triptych.errors import ContractViolation, InvalidInput
 
 FEW: Final = 64  # elements up to which Python's min and max are faster than numpy's
 
@@ -218,6 +219,36 @@ def extremes(array: Array) -> tuple[Any, Any]:
         if math.isfinite(sum(values)):  # else one may be NaN, which min and max ignore
             return min(values), max(values)
     return np.minimum.reduce(array, axis=None), np.maximum.reduce(array, axis=None)
+
+
+def widened(values: Array) -> Array:
+    """The values in FP32 or FP64, for arithmetic: FP16 ends at 65,504, and differences of whole numbers wrap."""
+    return values.astype(np.result_type(values.dtype, np.float32), copy=False)
+
+
+def cast_to_float(values: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """Cast to a float. Refuse a finite number that would become infinite."""
+    if values.dtype.itemsize <= 1 or (dtype.itemsize >= 4 and values.dtype.itemsize <= dtype.itemsize):
+        return values.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    lost = np.isinf(cast) & np.isfinite(values)
+    if lost.any():
+        row = first_row(lost)
+        want = f"values that fit {name_of(dtype)}"
+        raise InvalidInput(name, want, f"row {row}: {first_value(values[row], lost[row])}")
+    return cast
+
+
+def refuse_nan(op: str, name: str, values: Array) -> None:
+    """Raises ContractViolation for NaN, which is no score: its class would be made up."""
+    if values.dtype.kind == "f" and (bad := np.isnan(values)).any():
+        raise ContractViolation(f"{op}: '{name}' has NaN in row {first_row(bad)}")
+
+
+def first_value(row: Any, bad: Any) -> Any:
+    """The first bad value of a row, as a Python number."""
+    return np.asarray(row)[np.asarray(bad)].flat[0].item()
 
 
 def first_row(bad: Array) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from triptych.contract.specs import Name
-from triptych.contract.steps.base import Environment, Facts, FloatOrParameter, Run, Scope, Step, value_of
+from triptych.contract.steps.base import Environment, Facts, FloatOrParameter, Run, Scope, Step, refuse_nan, value_of
 from triptych.datatypes import Array
 
 
@@ -18,7 +18,7 @@ class Nms(Step):
 
     `boxes` is [n,m,4]; `scores` [n,m], or [n,m,c] for c classes, of which each box takes its best and
     competes only within it, or with all others if `class_agnostic`. All results have `maximum` places per row, best
-    first, the unused ones 0 (class and index -1).
+    first, the unused ones 0 (class and index -1). NaN in a score or in a chosen box is refused.
     """
 
     READS = ("boxes", "scores")
@@ -56,6 +56,7 @@ class Nms(Step):
         def run(env: Environment) -> None:
             boxes = to_corners(np.asarray(env[self.boxes], np.float32))
             best, classes = _best(np.asarray(env[self.scores], np.float32))
+            refuse_nan(self.op, self.scores, best)
             rivals = np.zeros_like(classes) if self.class_agnostic else classes
             indices = np.full((len(boxes), places), -1, np.int32)
             for row in range(len(boxes)):
@@ -68,6 +69,7 @@ class Nms(Step):
 
     def _write(self, env: Environment, indices: Array, used: Array, boxes: Array, score: Array, classes: Array) -> None:
         env[self.output] = np.where(used[..., np.newaxis], _at(boxes, indices), np.float32(0))
+        refuse_nan(self.op, self.boxes, env[self.output])
         env[self.score] = np.asarray(score, np.float32)
         for name, value in (
             (self.class_id, np.where(used, classes, np.int32(-1))),

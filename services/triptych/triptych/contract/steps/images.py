@@ -11,7 +11,9 @@ from pydantic import model_validator
 
 from triptych.contract.steps.base import Facts, MapStep, NumberOrList, Scope, Step
 from triptych.contract.steps.pictures import Pictures
-from triptych.datatypes import TO_NUMPY, Array
+from triptych.contract.steps.tables import Cast
+from triptych.datatypes import TO_NUMPY, Array, name_of
+from triptych.errors import ContractViolation
 
 _CONVERSIONS: Final[Mapping[tuple[str, str], int]] = {
     ("rgb", "hsv"): cv2.COLOR_RGB2HSV,
@@ -23,6 +25,8 @@ _CONVERSIONS: Final[Mapping[tuple[str, str], int]] = {
     ("lab", "rgb"): cv2.COLOR_LAB2RGB,
     ("gray", "rgb"): cv2.COLOR_GRAY2RGB,
 }
+
+_SCALED: Final = frozenset({"hsv", "lab"})
 
 
 class ConvertColor(MapStep):
@@ -38,10 +42,15 @@ class ConvertColor(MapStep):
             yield "target", f"no conversion from {self.source} to {self.target}; known: {known}"
 
     def function(self, scope: Scope) -> Callable[[Any], Any]:
-        code = _CONVERSIONS[self.source, self.target]
+        code, is_scaled = _CONVERSIONS[self.source, self.target], bool(_SCALED & {self.source, self.target})
+
+        def one(picture: Array) -> Array:
+            if is_scaled and picture.dtype != np.uint8:  # OpenCV has other scales for floats
+                raise ContractViolation(f"want UINT8 pictures for HSV and Lab, got {name_of(picture.dtype)}")
+            return cv2.cvtColor(picture, code)
 
         def convert(pictures: Sequence[Array] | Array) -> Pictures | Array:
-            converted = Pictures(len(pictures), lambda row: cv2.cvtColor(pictures[row], code))
+            converted = Pictures(len(pictures), lambda row: one(pictures[row]))
             return np.stack(converted) if isinstance(pictures, np.ndarray) else converted
 
         return convert
@@ -101,7 +110,7 @@ class Normalize(MapStep):
 
 
 class Layout(MapStep):
-    """Orders the dimensions of a picture array for the model, and gives it the model's datatype."""
+    """Orders the dimensions of a picture array, in the model's datatype. Refuses values that do not fit."""
 
     op: Literal["layout"]
     order: Literal["nchw", "nhwc"]
@@ -109,8 +118,11 @@ class Layout(MapStep):
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         dtype, channels_first = TO_NUMPY[self.datatype], self.order == "nchw"
+        narrow = Cast(op="cast", input=self.input, datatype=self.datatype).function(scope)
 
         def layout(pictures: Array) -> Array:
+            if not np.can_cast(pictures.dtype, dtype):
+                pictures = narrow(pictures)
             if pictures.ndim == 3:  # grey: one channel
                 pictures = pictures[..., np.newaxis]
             ordered = pictures.transpose(0, 3, 1, 2) if channels_first else pictures

@@ -17,10 +17,12 @@ from triptych.contract.steps.base import (
     ScalarOrList,
     Scope,
     Step,
+    cast_to_float,
     extremes,
     first_row,
+    first_value,
 )
-from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array, name_of
+from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array
 from triptych.errors import ContractViolation, InvalidInput
 
 
@@ -75,7 +77,10 @@ def _one_row(default: object, spec: InputSpec) -> Array:
         row[...] = str(default).encode()
         return row
     value = np.asarray(default)
-    exact = value.astype(TO_NUMPY[spec.datatype])
+    with np.errstate(over="ignore"):
+        exact = value.astype(TO_NUMPY[spec.datatype])
+    if spec.datatype in FLOATS and not np.isfinite(exact).all():
+        raise ValueError(f"{default!r} is beyond {spec.datatype}")
     if not np.array_equal(exact.astype(np.float64), value.astype(np.float64)) and spec.datatype not in FLOATS:
         raise ValueError(f"{default!r} is not {spec.datatype}")
     return np.broadcast_to(exact, (1, *spec.shape[1:])).copy()
@@ -90,7 +95,7 @@ class Cast(ElementwiseStep):
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         dtype, name = TO_NUMPY[self.datatype], self.input
         if dtype.kind == "f":
-            return lambda values: _cast_to_float(values, dtype, name)
+            return lambda values: cast_to_float(values, dtype, name)
         if dtype.kind not in "iu":
             return lambda values: values.astype(dtype)
         info = np.iinfo(dtype)
@@ -111,24 +116,10 @@ class Cast(ElementwiseStep):
                 fits = (values >= info.min) & (values <= info.max)
             if not fits.all():
                 row = first_row(~fits)
-                raise InvalidInput(name, want, f"row {row}: {_first(values[row], ~fits[row])}")
+                raise InvalidInput(name, want, f"row {row}: {first_value(values[row], ~fits[row])}")
             return values.astype(dtype)
 
         return cast
-
-
-def _cast_to_float(values: Array, dtype: np.dtype[Any], name: str) -> Array:
-    """Cast to a float. Refuse a finite number that would become infinite."""
-    if values.dtype.itemsize <= 1 or (dtype.itemsize >= 4 and values.dtype.itemsize <= dtype.itemsize):
-        return values.astype(dtype)
-    with np.errstate(over="ignore"):
-        cast = values.astype(dtype)
-    lost = np.isinf(cast) & np.isfinite(values)
-    if lost.any():
-        row = first_row(lost)
-        want = f"values that fit {name_of(dtype)}"
-        raise InvalidInput(name, want, f"row {row}: {_first(values[row], lost[row])}")
-    return cast
 
 
 class Range(ElementwiseStep):
@@ -174,15 +165,10 @@ def range_check(name: str, limits: dict[str, int | float]) -> Callable[[Array], 
             bad = outside(values, limit)
             if bad.any():
                 row = first_row(bad)
-                raise InvalidInput(name, want, f"row {row}: {_first(values[row], bad[row])}")
+                raise InvalidInput(name, want, f"row {row}: {first_value(values[row], bad[row])}")
         return values
 
     return check
-
-
-def _first(row: Any, bad: Any) -> Any:
-    """The first bad value of a row, as a Python number."""
-    return np.asarray(row)[np.asarray(bad)].flat[0].item()
 
 
 class Concatenate(Step):

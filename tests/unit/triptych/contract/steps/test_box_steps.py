@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from triptych.errors import ContractViolation
+
 F = np.float32
 NMS = {
     "op": "nms", "boxes": "b", "scores": "s", "output": "box", "score": "score", "class_id": "class",
@@ -55,6 +57,16 @@ def test_there_are_never_more_than_the_maximum(apply: Any) -> None:
 
 def test_empty_boxes_overlap_nothing(apply: Any) -> None:
     assert apply(NMS, b=np.zeros((1, 2, 4), F), s=np.array([[0.9, 0.8]], F))["count"].tolist() == [2]
+
+
+def test_nan_in_a_score_or_a_chosen_box_is_refused(apply: Any) -> None:
+    scores = np.array([[[0.1, 0.2], [0.9, np.nan]]], F)
+    with pytest.raises(ContractViolation, match="nms: 's' has NaN in row 0"):
+        apply(NMS, b=BOXES[:, :2], s=scores)
+    boxes = np.array([[[0, 0, 1, 1], [np.nan] * 4]], F)
+    with pytest.raises(ContractViolation, match="nms: 'b' has NaN in row 0"):
+        apply(NMS, b=boxes, s=np.array([[0.8, 0.9]], F))
+    assert apply(NMS, b=boxes, s=np.array([[0.8, 0.1]], F))["count"].tolist() == [1]
 
 
 def test_a_row_alone_gets_what_it_gets_in_a_batch(apply: Any) -> None:

@@ -40,6 +40,13 @@ def test_require_fills_in_words(apply: Any) -> None:
     assert apply({"op": "require", "input": "w", "default": "öl"}, scope)["w"].tolist() == ["öl".encode()] * 2
 
 
+@pytest.mark.parametrize(("datatype", "default"), [("FP16", 100_000), ("FP32", 1e39), ("FP16", [0, -70_000.0])])
+def test_a_default_that_would_become_infinite_is_refused(apply: Any, datatype: str, default: Any) -> None:
+    scope = {"inputs": [{**OPTIONAL["inputs"][0], "datatype": datatype}], "rows": 3}  # type: ignore[index]
+    with pytest.raises(ValueError, match=f" is beyond {datatype}"):
+        apply({"op": "require", "input": "x", "default": default}, scope)
+
+
 def test_cast_turns_bool_into_0_and_1(apply: Any) -> None:
     out = apply({"op": "cast", "input": "x", "datatype": "FP32"}, x=np.array([[True, False]]))["x"]
     assert out.dtype == np.float32
