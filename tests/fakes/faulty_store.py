@@ -35,6 +35,7 @@ class FaultyStore:
     page: int = 1000
     escapes: bool = True
     raw: bytes | None = None  # instead of a listing
+    wire: list[bytes] = field(default_factory=list)  # instead of the next listings, with HTTP's head
     read: list[str] = field(default_factory=list)
     listings: int = 0
     scheme: str = "http"
@@ -95,6 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not self.store.admits(self.caller(query)):
             self.answer(403, b"<Error><Code>InvalidAccessKeyId</Code></Error>", {})
+            return
+        if "list-type" in query and self.store.wire:
+            self.wfile.write(self.store.wire.pop(0))
+            self.close_connection = True
             return
         if "list-type" in query:
             token = unquote(query.get("continuation-token", [""])[0])

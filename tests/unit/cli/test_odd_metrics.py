@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 from urllib.error import URLError
@@ -16,7 +18,7 @@ from controller.kubernetes.blocking import BlockingApi
 from triptych.protocol import controller_pb2 as cp
 from triptych_cli.rollout.metrics.counts import Window
 from triptych_cli.rollout.metrics.pods import RevisionMetrics, model_metrics
-from triptych_cli.rollout.metrics.sources import EndpointSource, MetricSourceError, PrometheusSource
+from triptych_cli.rollout.metrics.sources import EndpointSource, MetricSourceError, PrometheusSource, fetch
 from triptych_cli.rollout.targets.served_model_object import ServedModelObject
 from triptych_cli.rollout.targets.target import TargetError
 from triptych_cli.top.snapshot import take_snapshot
@@ -33,6 +35,11 @@ def answered(source: Any) -> int:
     window.add(source.read())
     counts = window.counts()
     return counts["1"].answered if "1" in counts else 0
+
+
+def answered_once(source: EndpointSource) -> float:
+    """Requests in one reading."""
+    return sum(sample.value for sample in source.read().samples)
 
 
 ODD_LINES = [
@@ -72,6 +79,28 @@ def test_a_page_that_does_not_come_leaves_the_other_pages() -> None:
     assert answered(EndpointSource("m", lambda: ["gone", "odd", "a"], fetch)) == 3
     with pytest.raises(MetricSourceError, match=r"no metrics endpoint answers \(gone: .*; odd: "):
         EndpointSource("m", lambda: ["gone", "odd"], fetch).read()
+
+
+CUT_OFF = b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n" + GOOD.encode()
+
+
+@pytest.mark.parametrize("answer", [CUT_OFF, b"sorry\r\n\r\n", b""])
+def test_a_page_that_is_cut_off_is_no_page(answer: bytes) -> None:
+    """A pod that dies while it answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/metrics"
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        source = EndpointSource("m", lambda: [url, "a"], lambda address: GOOD if address == "a" else fetch(address))
+        assert answered_once(source) == 3
+        thread.join(10)
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a[b"])

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from typing import Any, Protocol
 from urllib.error import URLError
 from urllib.parse import urlencode
@@ -110,9 +111,12 @@ def fetch(url: str) -> str:
     """Fetch a URL as text. Raises `OSError`."""
     if not url.startswith(("http://", "https://")):
         raise URLError(f"want a URL that starts with http:// or https://, got '{url}'")
-    with _OPENER.open(url, timeout=FETCH_S) as page:
-        text: str = page.read().decode(errors="replace")
-        return text
+    try:
+        with _OPENER.open(url, timeout=FETCH_S) as page:
+            text: str = page.read().decode(errors="replace")
+    except HTTPException as error:  # the page was cut off, or is not HTTP
+        raise OSError(str(error) or type(error).__name__) from None
+    return text
 
 
 def _lines_about(model: str, page: str) -> Iterable[str]:

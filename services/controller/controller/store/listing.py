@@ -13,6 +13,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, unquote_to_bytes, urlencode, urlsplit
@@ -28,6 +29,7 @@ BUSY = (429, 500, 502, 503, 504)
 
 _NO_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|&#(?:x0*1?[0-9a-fA-F]|0*[12]?[0-9]|0*3[01]);")
 _KEPT = (b"&#x9;", b"&#xA;", b"&#xD;", b"&#9;", b"&#10;", b"&#13;")
+_SIZE = re.compile("[0-9]{1,18}")
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"  # replaces characters that XML forbids: not every store escapes keys
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,7 +77,7 @@ class HttpClient:
 
 def pages(sign: Sign, prefix: str, client: HttpClient) -> Iterator[list[Item]]:
     """All objects whose key begins with `prefix`. Raises `OSError` and `ValueError`."""
-    token = ""
+    token, tokens = "", set[str]()
     while True:
         query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
         url = sign(urlencode(query | ({"continuation-token": token} if token else {})))
@@ -83,9 +85,10 @@ def pages(sign: Sign, prefix: str, client: HttpClient) -> Iterator[list[Item]]:
         yield page.items
         if not page.next_token:
             return
-        if page.next_token == token:
-            raise ValueError("the listing does not go on: two pages have the same continuation token")
+        if page.next_token in tokens:
+            raise ValueError("the listing does not end: two pages have the same continuation token")
         token = page.next_token
+        tokens.add(token)
 
 
 class ListingPage:
@@ -101,7 +104,10 @@ class ListingPage:
         fields = {_name(child): child.text or "" for child in root}
         escaped = fields.get("EncodingType", "").lower() == "url"
         self.items = [_item(child, escaped) for child in root if _name(child) == "Contents"]
-        self.next_token = fields.get("NextContinuationToken", "") if fields.get("IsTruncated") == "true" else ""
+        is_truncated = fields.get("IsTruncated", "").strip().lower() == "true"
+        self.next_token = fields.get("NextContinuationToken", "") if is_truncated else ""
+        if is_truncated and not self.next_token:  # all that follows would count as deleted
+            raise ValueError("the listing is truncated and has no NextContinuationToken; want ListObjectsV2")
 
 
 def _item(content: ElementTree.Element, escaped: bool) -> Item:
@@ -110,7 +116,7 @@ def _item(content: ElementTree.Element, escaped: bool) -> Item:
     if escaped:  # a space is '+', as in botocore
         key = unquote_to_bytes(key.replace("+", " ")).decode(errors="surrogateescape")
     size = fields.get("Size", "")
-    size_bytes = int(size) if size.isascii() and size.isdecimal() else -1
+    size_bytes = int(size) if _SIZE.fullmatch(size) else -1
     return Item(key, size_bytes, _time_ns(fields.get("LastModified", "")), fields.get("ETag", "").strip())
 
 
@@ -151,9 +157,9 @@ def _fetch(client: HttpClient, url: str) -> bytes:
             if not left:
                 cause = error.reason
                 raise OSError(getattr(cause, "strerror", None) or str(cause)) from None
-        except OSError as error:
+        except (OSError, HTTPException) as error:  # the latter: the answer was cut off, or is not HTTP
             if not left:
-                raise OSError(error.strerror or str(error) or type(error).__name__) from None
+                raise OSError(getattr(error, "strerror", None) or str(error) or type(error).__name__) from None
         time.sleep(pause_s)
         pause_s *= 2
     raise AssertionError("unreachable")

@@ -166,8 +166,10 @@ def test_a_listing_of_many_pages_is_one(odd: FaultyStore, escapes: bool) -> None
         b"",
         b"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>a</NextContinuationToken>"
         b"</ListBucketResult>",
+        b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+        b"<ListBucketResult><IsTruncated> TRUE </IsTruncated><NextMarker>a</NextMarker></ListBucketResult>",
     ],
-    ids=["page", "nothing", "no end"],
+    ids=["page", "nothing", "no end", "truncated without a token", "version 1 of the API"],
 )
 def test_an_answer_that_is_no_listing_is_a_fault_of_the_store_and_the_folder_stays(
     odd: FaultyStore, tmp_path: Path, raw: bytes
@@ -178,6 +180,54 @@ def test_an_answer_that_is_no_listing_is_a_fault_of_the_store_and_the_folder_sta
     with pytest.raises(StoreError, match="does not answer: "):
         mirror.refresh()
     assert contents(tmp_path / "models") == GOOD
+
+
+def test_tokens_in_a_circle_are_no_endless_listing(odd: FaultyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def listing(prefix: str, token: str, *, asked: bool) -> bytes:
+        following = {"": "a", "a": "b", "b": "a"}[token]
+        more = f"<IsTruncated>true</IsTruncated><NextContinuationToken>{following}</NextContinuationToken>"
+        return f"<ListBucketResult>{more}</ListBucketResult>".encode()
+
+    monkeypatch.setattr(odd, "listing", listing)
+    with pytest.raises(StoreError, match="does not end: two pages have the same continuation token"):
+        opened("s3").list()
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+NOT_WHOLE = {
+    "cut off within a chunk": CHUNKED + b"1000\r\n<ListBucketResult>",
+    "no size of a chunk": CHUNKED + b"zz\r\n<ListBucketResult>",
+    "cut off within its length": b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<ListBucketResult>",
+    "no HTTP": b"sorry\r\n\r\n",
+    "nothing": b"",
+    "a line of 70,000 bytes": b"HTTP/1.1 200 OK\r\na: " + b"b" * 70_000 + b"\r\n\r\n",
+    "200 header fields": b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", NOT_WHOLE)
+def test_an_answer_that_is_not_whole_is_a_fault_of_the_store_and_the_folder_stays(
+    odd: FaultyStore, tmp_path: Path, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.store.listing.FIRST_PAUSE_S", 0.0)
+    mirror = Mirror(opened("s3"), tmp_path / "models", whole=True)
+    mirror.refresh()
+    odd.wire = [NOT_WHOLE[answer]] * 3
+    with pytest.raises(StoreError, match="does not answer: "):
+        mirror.refresh()
+    assert contents(tmp_path / "models") == GOOD
+    odd.put("eu/m/2/model.onnx", "two")
+    odd.wire = [NOT_WHOLE["no HTTP"], b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n"]
+    mirror.refresh()
+    assert contents(tmp_path / "models") == GOOD | {"m/2/model.onnx": b"two"}
+
+
+def test_a_size_that_is_no_number_leaves_out_its_object_alone(odd: FaultyStore, tmp_path: Path) -> None:
+    for number, size in enumerate(("9" * 5000, "-5", "\u0665", "1e3", " ")):
+        odd.put(f"eu/n/{number}/x", listed_size=size)
+    mirror = Mirror(opened("s3"), tmp_path / "models", whole=True)
+    mirror.refresh()
+    assert (len(mirror.faults), contents(tmp_path / "models")) == (5, GOOD)
 
 
 def test_a_control_character_that_the_store_does_not_escape_takes_out_its_key_alone(
