@@ -41,6 +41,13 @@ def text_identity() -> bytes:
     return model(graph + field(12, value("y", STRING, ("n",))))
 
 
+def identity(datatype: int, columns: Dim) -> bytes:
+    """A model `y = x` of one datatype."""
+    node = _text(1, "x") + _text(2, "y") + _text(4, "Identity")
+    ends = field(11, value("x", datatype, ("n", columns))) + field(12, value("y", datatype, ("n", columns)))
+    return model(field(1, node) + _text(2, "g") + ends)
+
+
 def unloadable(data: bytes) -> bytes:
     """The model of `linear` with an operator that no runtime has: its header is good, and a load fails."""
     return data.replace(b"MatMul", b"NoSuch")

@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from local.environments import ROOT
 from local.server_process import ServerProcess
 from tests.integration.tiny_triton import MODELS, copied, running
-from tests.onnx_files import text_identity
+from tests.onnx_files import identity, text_identity
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +187,53 @@ def test_a_model_loads_and_answers_again_after_it_was_unloaded(client: triton.In
 
 def index(client: triton.InferenceServerClient) -> Any:
     return client.get_model_repository_index().models
+
+
+ECHO = """
+name: "{name}"
+backend: "onnxruntime"
+max_batch_size: 8
+input [{{ name: "x" data_type: TYPE_{datatype} dims: [ -1 ] }}]
+output [{{ name: "y" data_type: TYPE_{datatype} dims: [ -1 ] }}]
+dynamic_batching {{ max_queue_delay_microseconds: 200000 }}
+"""
+
+
+def put_echo(models: Path, name: str, datatype: str, onnx_type: int) -> None:
+    (models / name / "1").mkdir(parents=True)
+    (models / name / "config.pbtxt").write_text(ECHO.format(name=name, datatype=datatype))
+    (models / name / "1/model.onnx").write_bytes(identity(onnx_type, "m"))
+
+
+def echoed(client: triton.InferenceServerClient, name: str, values: np.ndarray[Any, Any]) -> Any:
+    tensor = triton.InferInput("x", list(values.shape), np_to_triton_dtype(values.dtype))
+    tensor.set_data_from_numpy(values)
+    return client.infer(name, [tensor], client_timeout=10).as_numpy("y")
+
+
+def edges(dtype: np.dtype[Any]) -> list[Any]:
+    if dtype.kind == "b":
+        return [False, True, True]
+    if dtype.kind == "f":
+        return [np.finfo(dtype).min, np.finfo(dtype).max, np.nan, np.inf, -0.0]
+    return [np.iinfo(dtype).min, np.iinfo(dtype).max, 1]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "onnx_type", "dtype"),
+    [("FP16", 10, np.float16), ("FP64", 11, np.float64), ("BOOL", 9, np.bool_), ("INT8", 3, np.int8)]
+    + [("UINT8", 2, np.uint8), ("INT16", 5, np.int16), ("UINT64", 13, np.uint64), ("INT64", 7, np.int64)],
+)
+def test_values_of_each_datatype_are_the_same_behind_the_model(
+    client: triton.InferenceServerClient, models: Path, datatype: str, onnx_type: int, dtype: Any
+) -> None:
+    name = f"echo_{datatype.lower()}"
+    put_echo(models, name, datatype, onnx_type)
+    client.load_model(name, client_timeout=30)
+    values = np.array([edges(np.dtype(dtype))], dtype)
+    got = echoed(client, name, values)
+    assert (got.dtype, got.tobytes()) == (values.dtype, values.tobytes())
+    client.unload_model(name)
 
 
 def test_the_launcher_says_in_one_line_what_is_missing(predictor_python: Path, tmp_path: Path) -> None:
