@@ -10,7 +10,7 @@ import numpy as np
 from triptych.contract.specs import InputSpec, ParameterSpec, Scalar, TensorSpec, interval_text, reserved
 from triptych.contract.steps.base import extremes, first_row
 from triptych.contract.steps.tables import range_check
-from triptych.datatypes import TO_NUMPY, Array, describe, describe_array, name_of
+from triptych.datatypes import FLOATS, TO_NUMPY, Array, describe, describe_array, name_of
 from triptych.errors import ContractViolation, InvalidInput, InvalidParameter, InvalidRequest
 
 
@@ -30,14 +30,17 @@ ValueTest = Callable[[Array], None]
 _BOOL = np.dtype(np.bool_)
 
 
-def shape_test(spec: TensorSpec) -> ShapeTest:
-    """Test of datatype and shape, for any number of rows."""
+def shape_test(spec: TensorSpec, *, may_be_empty: bool = True) -> ShapeTest:
+    """Test of datatype and shape, for any number of rows. `may_be_empty`: -1 in the shape is also a size of 0."""
     dtype, ndim, tail = TO_NUMPY[spec.datatype], len(spec.shape), spec.shape[1:]
     if tail and -1 not in tail:
         return lambda array: array.shape[1:] == tail and array.dtype == dtype
     fixed = [(axis, dim) for axis, dim in enumerate(spec.shape) if dim != -1]
     return lambda array: (
-        array.dtype == dtype and len(array.shape) == ndim and all(array.shape[axis] == dim for axis, dim in fixed)
+        array.dtype == dtype
+        and len(array.shape) == ndim
+        and all(array.shape[axis] == dim for axis, dim in fixed)
+        and (may_be_empty or all(array.shape[1:]))
     )
 
 
@@ -54,9 +57,9 @@ def value_test(spec: InputSpec) -> ValueTest | None:
 
 def _number_test(spec: InputSpec) -> ValueTest:
     """Test of the extremes, which bound all values. Only if they fail is the bad value searched."""
-    limits, finite = spec.limits, spec.finite
-    in_range = range_check(spec.name, limits) if limits else None
-    want = "finite values" + (f" {interval_text(limits)}" if limits else "")
+    finite, limits = spec.finite, _limits(spec)
+    in_range = range_check(spec.name, spec.limits) if limits else None
+    want = "finite values" + (f" {interval_text(spec.limits)}" if limits else "")
     low = limits.get("minimum", limits.get("exclusive_minimum", -np.inf))
     high = limits.get("maximum", limits.get("exclusive_maximum", np.inf))
     low_open = "exclusive_minimum" in limits or (finite and low == -np.inf)
@@ -74,6 +77,14 @@ def _number_test(spec: InputSpec) -> ValueTest:
             in_range(array)
 
     return test
+
+
+def _limits(spec: InputSpec) -> dict[str, int | float]:
+    """Limits in the datatype, as numpy compares them: 0.1 is another number in FP32 than in FP64."""
+    if spec.datatype not in FLOATS:
+        return spec.limits
+    with np.errstate(over="ignore"):
+        return {end: TO_NUMPY[spec.datatype].type(limit).item() for end, limit in spec.limits.items()}
 
 
 def _refuse_infinite(name: str, want: str, array: Array) -> None:
@@ -119,7 +130,9 @@ class InputCheck:
 
     def __init__(self, specs: Iterable[InputSpec], max_rows: int) -> None:
         self._specs = {spec.name: spec for spec in specs}
-        self._tests = [(spec.name, spec, shape_test(spec), value_test(spec)) for spec in self._specs.values()]
+        self._tests = [
+            (spec.name, spec, shape_test(spec, may_be_empty=False), value_test(spec)) for spec in self._specs.values()
+        ]
         self._shapes = {name: (spec, has_shape) for name, spec, has_shape, _ in self._tests}
         self._max_rows = max_rows
 

@@ -11,6 +11,7 @@ import pytest
 
 from triptych.contract import Contract, InputSpec, Plan, Scalar
 from triptych.contract.checks import InputCheck
+from triptych.datatypes import TO_NUMPY
 from triptych.errors import ContractViolation, InvalidInput, InvalidParameter, InvalidRequest
 
 F = np.float32
@@ -150,7 +151,10 @@ def test_dimensions_of_any_size_are_taken(sales_document: dict[str, Any]) -> Non
         "notes": np.array([[b"a", b"abc"]], np.object_), "grid": np.ones((1, 5, 2), F),
     }  # fmt: skip
     assert plan.check_inputs(inputs) == 1
-    assert plan.check_inputs({**inputs, "grid": np.ones((1, 0, 2), F)}) == 1
+    with pytest.raises(InvalidInput, match=r"want FP32\[n,\?,2\], got FP32\[1,0,2\]"):
+        plan.check_inputs({**inputs, "grid": np.ones((1, 0, 2), F)})
+    with pytest.raises(InvalidInput, match=r"want BYTES\[n,\?\], got BYTES\[1,0\]"):
+        plan.check_inputs({**inputs, "notes": np.empty((1, 0), np.object_)})
     with pytest.raises(InvalidInput, match=r"want FP32\[n,\?,2\], got FP32\[1,5,3\]"):
         plan.check_inputs({**inputs, "grid": np.ones((1, 5, 3), F)})
     with pytest.raises(InvalidInput, match="row 0: 4 bytes"):
@@ -208,3 +212,24 @@ def test_outputs_as_the_contract_declares_pass(sales_plan: Plan) -> None:
 def test_what_it_does_not_accept_is_a_fault_of_ours(sales_plan: Plan, outputs: Tensors, got: str) -> None:
     with pytest.raises(ContractViolation, match=rf"want FP32\[n,7\] with n = 2, got {got}"):
         sales_plan.check_model_outputs(outputs, 2)
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+@pytest.mark.parametrize(
+    ("limit", "is_good"),
+    [("minimum", True), ("maximum", True), ("exclusive_minimum", False), ("exclusive_maximum", False)],
+)
+@pytest.mark.parametrize("rows", [1, 65])
+def test_a_limit_holds_in_the_datatype_for_any_number_of_rows(
+    datatype: str, limit: str, is_good: bool, rows: int
+) -> None:
+    """0.1 and 0.7 are other numbers in FP32: one is above, the other below that of FP64."""
+    for bound in (0.1, 0.7):
+        spec = InputSpec.model_validate({"name": "x", "datatype": datatype, "shape": (-1, 1), limit: bound})
+        values = {"x": np.full((rows, 1), bound, TO_NUMPY[datatype])}
+        check = InputCheck([spec], 100)
+        if is_good:
+            assert check(values) == rows
+        else:
+            with pytest.raises(InvalidInput, match="got row 0"):
+                check(values)
