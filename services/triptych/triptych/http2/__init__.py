@@ -6,6 +6,7 @@ libnghttp2, through the package ngh2, implements frames, header compression, flo
 - `server`: the connections of callers; `server_stream`: one call; `message_deframer`: its messages
 - `client`: one connection with its calls; `channel`: the connections to all addresses of a name
 - `framing`: message prefix, compression, timeout, status; `oversized`: the filter of oversized header fields
+- `malformed`: the answer to a call whose header fields HTTP/2 forbids
 
 Only this package imports ngh2, so that another binding can replace it.
 """

@@ -50,6 +50,7 @@ class Connection(asyncio.BufferedProtocol):
         self._closing: asyncio.TimerHandle | None = None
         self.is_full = False  # the transport is above its high-water mark
         self.full_since_s = 0.0
+        self.is_aligned = True  # what was written ends with a whole frame
 
     @abstractmethod
     def handle(self, events: list[Event]) -> None:
@@ -108,14 +109,19 @@ class Connection(asyncio.BufferedProtocol):
             return
         try:
             while not self.is_full and (data := self.protocol.data_to_send(WRITE_BYTES)):
-                self.transport.write(data)
-                if len(data) < WRITE_BYTES:
+                self.transport.write(self.outgoing(data))
+                self.is_aligned = len(data) < WRITE_BYTES
+                if self.is_aligned:
                     break
             over = not self.protocol.want_read and not self.protocol.want_write
         except ngh2.NGH2Error:
             over = True
         if over:
             self.close()
+
+    def outgoing(self, data: bytes) -> bytes:
+        """Frames of libnghttp2 as they are to be written."""
+        return data
 
     def acknowledge(self, stream_id: int, size: int) -> None:
         """Give consumed bytes back to the flow-control windows."""

@@ -31,7 +31,7 @@ PLACEHOLDER_BYTES = 4096
 PLACEHOLDER_NAME = b"\x7f\x81\x1f" + b"x" * PLACEHOLDER_BYTES
 PLACEHOLDER_VALUE = b"\x7f\x81\x1f" + b"/".ljust(PLACEHOLDER_BYTES, b"x")
 
-_start_of_frame = Struct(">IB").unpack_from  # length and type in one, flags
+_start_of_frame = Struct(">IBI").unpack_from  # length and type in one, flags, stream
 
 
 class HeaderFilter:
@@ -40,6 +40,8 @@ class HeaderFilter:
     def __init__(self, limit_bytes: int) -> None:
         """`limit_bytes` is the limit of a list of fields, above which its call is refused anyway."""
         self.removed_bytes: dict[int, int] = {}  # from the metadata, by stream
+        self.begun: set[int] = set()  # streams whose first header block began; who reads it removes them
+        self._last_id = 0
         self._limit_bytes = limit_bytes
         self._ahead = PREFACE_BYTES  # bytes until the next frame
         self._partial = b""  # an incomplete frame
@@ -52,9 +54,13 @@ class HeaderFilter:
         at, size = self._ahead, len(data)
         last = size - FRAME_HEADER_BYTES
         while at <= last:
-            start, flags = _start_of_frame(data, at)
-            if start & 0xFF == HEADERS and not flags & END_HEADERS:
-                return self._filtered(data)
+            start, flags, stream_id = _start_of_frame(data, at)
+            if start & 0xFF == HEADERS:
+                if not flags & END_HEADERS:
+                    return self._filtered(data)
+                if stream_id > self._last_id:
+                    self._last_id = stream_id
+                    self.begun.add(stream_id)
             at += FRAME_HEADER_BYTES + (start >> 8)
         if at < size:
             return self._filtered(data)
@@ -65,10 +71,13 @@ class HeaderFilter:
         data, at = self._partial + new, self._ahead
         output = [data[:at]]
         while at + FRAME_HEADER_BYTES <= len(data):
-            start, flags = _start_of_frame(data, at)
+            start, flags, stream_id = _start_of_frame(data, at)
             kind, size = start & 0xFF, start >> 8
             end = at + FRAME_HEADER_BYTES + size
             begins = kind == HEADERS and not flags & END_HEADERS
+            if kind == HEADERS and stream_id > self._last_id:
+                self._last_id = stream_id
+                self.begun.add(stream_id)
             if size <= FRAME_BYTES and (begins or (kind == CONTINUATION and self._block is not None)):
                 if end > len(data):
                     break

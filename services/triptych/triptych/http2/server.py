@@ -13,7 +13,8 @@ from urllib.parse import quote
 from ngh2 import DataReceived, Event, PingAcknowledged, RequestReceived, Role, Setting, StreamClosed, TrailersReceived
 
 from triptych.http2.connection import READ_BYTES
-from triptych.http2.framing import Headers
+from triptych.http2.framing import RESPONSE_HEADERS, Headers
+from triptych.http2.malformed import FAULT, TABLE_BYTES, block_of, with_answers
 from triptych.http2.oversized import STRING_BYTES, HeaderFilter
 from triptych.http2.server_context import Handler, ServerContext
 from triptych.http2.server_stream import ServerStream, StreamConnection
@@ -41,6 +42,7 @@ class ConnectionManager(ServerContext):
         super().__init__(settings, handlers, refuse, decompression)
         self.buffer = bytearray(READ_BYTES)
         self.connections: dict[ServerConnection, None] = {}  # oldest first
+        self.malformed_block = block_of((*RESPONSE_HEADERS, *refuse(FAULT, "")))
         self._check_handle: asyncio.TimerHandle | None = None
         self.is_draining = False
 
@@ -97,7 +99,7 @@ class ServerConnection(StreamConnection):
         )
         self.context, self._manager = manager, manager
         self._filter = HeaderFilter(settings.max_metadata_bytes)
-        self._removed = self._filter.removed_bytes
+        self._removed, self._begun = self._filter.removed_bytes, self._filter.begun
         self.streams, self.unsent = {}, set()
         self.peer, self.certificate = "", {}
         self._timer: asyncio.TimerHandle | None = None
@@ -152,6 +154,7 @@ class ServerConnection(StreamConnection):
                     ready.append(stream)
             elif kind is RequestReceived:
                 request = cast("RequestReceived", event)
+                self._begun.discard(request.stream_id)
                 stream = self.streams[request.stream_id] = ServerStream(self, request.stream_id, request.headers)
                 if request.stream_id in self._removed:
                     stream.abort_oversized(request.headers, self._removed[request.stream_id], request.end_stream)
@@ -174,8 +177,18 @@ class ServerConnection(StreamConnection):
             if stream.stream_id in self.streams:  # a stream that was reset in the same read never starts
                 stream.start()
 
+    def outgoing(self, data: bytes) -> bytes:
+        """Put an answer before the reset of each call that libnghttp2 refused as malformed."""
+        if not self._begun or not self.is_aligned:
+            return data
+        if self.protocol.remote_settings.get(Setting.HEADER_TABLE_SIZE, TABLE_BYTES) < TABLE_BYTES:
+            return data
+        return with_answers(data, self._begun, self._manager.malformed_block)
+
     def flush(self) -> None:
         super().flush()
+        if len(self._begun) > 1:  # the last one may not be whole yet; the others were reset or ignored
+            self._begun.intersection_update((max(self._begun),))
         if self.unsent:
             for stream in tuple(self.unsent):
                 stream.check_sent()
