@@ -43,6 +43,19 @@ _OTHERS: Final = (
     (0, b"%PDF-", "PDF"),
     (0, b"<svg", "SVG"),
     (0, b"<?xml", "XML"),
+    (0, b"data:image/", "data URL"),
+    (0, b"iVBORw0KGgo", "PNG in base64"),
+    (0, b"/9j/", "JPEG in base64"),
+    # What an encoding of text makes of the first byte: a caller took the file for a string.
+    (0, b"\xef\xbf\xbdPNG", "PNG converted as text"),
+    (0, b"\xc2\x89PNG", "PNG converted as text"),
+    (0, b"\x89PNG\n", "PNG with converted line ends"),
+    (0, b"\x89PNG\r\r\n", "PNG with converted line ends"),
+    (0, b"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", "JPEG converted as text"),
+    (0, b"\xc3\xbf\xc3\x98\xc3\xbf", "JPEG converted as text"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"PK\x03\x04", "ZIP"),
+    (0, b"\x93NUMPY", "NumPy"),
     *((0, b"P%d%c" % (kind, space), "PNM") for kind in range(1, 8) for space in b" \t\r\n#"),
 )
 

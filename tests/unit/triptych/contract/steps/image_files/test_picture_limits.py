@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 from typing import Any
 
 import numpy as np
@@ -87,6 +89,7 @@ def test_a_jpeg_of_four_colours_is_unpacked_beside_its_pixels(files: Any) -> Non
     assert step.unpacked_bytes({"image": files(inks)}) == (4 + 3) * 200
 
 
+PNG, JPEG = png(PICTURE), jpeg(PICTURE)
 OTHERS = [
     (b"GIF89a" + bytes(20), "GIF"),
     (b"BM" + bytes(60), "BMP"),
@@ -110,6 +113,18 @@ OTHERS = [
     (b"\0\0\1\0\1\0" + bytes(60), "ICO"),
     (b"%PDF-1.7\n", "PDF"),
     (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+    (b"data:image/png;base64," + base64.b64encode(PNG), "data URL"),
+    (base64.b64encode(PNG), "PNG in base64"),
+    (base64.b64encode(JPEG), "JPEG in base64"),
+    (PNG.decode(errors="replace").encode(), "PNG converted as text"),
+    (PNG.decode("latin-1").encode(), "PNG converted as text"),
+    (JPEG.decode(errors="replace").encode(), "JPEG converted as text"),
+    (JPEG.decode("latin-1").encode(), "JPEG converted as text"),
+    (PNG.replace(b"\r\n", b"\n"), "PNG with converted line ends"),
+    (PNG.replace(b"\n", b"\r\n"), "PNG with converted line ends"),
+    (gzip.compress(PNG), "gzip"),
+    (b"PK\3\4" + bytes(60), "ZIP"),
+    (b"\x93NUMPY\1\0" + bytes(60), "NumPy"),
 ]
 
 
