@@ -31,13 +31,11 @@ from triptych.contract.verification.tree import CONTRACT
 WITH_CONTENT = (CONTRACT, "config.pbtxt")  # files that the controller reads; the others only have to exist
 DOWNLOADS = 8  # at once: small files mostly wait
 LISTINGS = 3  # of one refresh, while the store is written to
-FILE_ERRORS = (
-    errno.ENAMETOOLONG,
-    errno.EILSEQ,
-    errno.EINVAL,
-    errno.ENOTDIR,
-    errno.EISDIR,
-)  # errors of one file, not of the disk
+# Errors of one file. On a full disk a smaller one may fit, and what is deleted in the store must go.
+FILE_ERRORS = frozenset(
+    {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ENOTDIR, errno.EISDIR}
+    | {errno.EFBIG, errno.ENOSPC, errno.EDQUOT}
+)
 
 
 class FolderError(OSError):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from controller.store.buckets import open_store
 from controller.store.mirror import Mirror
-from controller.store.objects import Store, StoreError
+from controller.store.objects import Object, Store, StoreError
 from tests.fakes.faulty_store import FaultyStore, faulty_store, invalid, refused, unpacked
-from tests.fakes.memory_store import contents
+from tests.fakes.memory_store import InMemoryStore, contents
 
 GOOD = {"m/config.pbtxt": b"c", "m/1/model.onnx": b"one", "z/config.pbtxt": b"z", "z/1/model.onnx": b"last"}
 
@@ -125,6 +126,45 @@ def test_a_size_that_is_not_what_comes_leaves_out_the_version_alone(
     mirror = Mirror(opened("s3"), tmp_path / "models", whole=True)
     mirror.refresh()
     assert (list(mirror.faults), contents(tmp_path / "models")) == (["m/2/model.onnx"], GOOD)
+
+
+class SmallDisk(InMemoryStore):
+    """A store whose downloads go to a disk of 1,000 bytes."""
+
+    def __init__(self, folder: Path, number: int) -> None:
+        super().__init__()
+        self._folder, self._number = folder, number
+
+    def read(self, path: str, known: Object, into: Path, on_bytes: Callable[[int], None]) -> None:
+        used = sum(file.stat().st_size for file in self._folder.parent.rglob("*.onnx"))
+        if known.size + used > 1000:
+            raise OSError(self._number, os.strerror(self._number))
+        super().read(path, known, into, on_bytes)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_version_that_does_not_fit_the_disk_leaves_out_itself_alone(tmp_path: Path, number: int) -> None:
+    """It ended the sync, so that what was deleted in the store to make room was never removed."""
+    folder = tmp_path / "models"
+    store, clock = SmallDisk(folder, number), [0.0]
+    store.put("old/1/model.onnx", b"o" * 500)
+    mirror = Mirror(store, folder, whole=True, clock=lambda: clock[0])
+    mirror.refresh()
+    store.put("large/1/model.onnx", b"l" * 600)
+    store.put("small/1/model.onnx", b"s" * 100)
+    store.put("small/2/model.onnx", b"t" * 100)
+    mirror.refresh()
+    assert set(contents(folder)) == set(store.contents()) - {"large/1/model.onnx"}
+    (fault,) = mirror.faults.values()
+    assert fault == f"s3://models/eu/large/1/model.onnx: cannot be a file here: {os.strerror(number)}"
+    store.delete("old/1/model.onnx")
+    clock[0] += 1
+    mirror.refresh()
+    assert "old/1/model.onnx" not in contents(folder)
+    for _ in range(3):
+        clock[0] += 1000
+        mirror.refresh()
+    assert (mirror.faults, contents(folder)) == ({}, store.contents())
 
 
 def test_empty_objects_and_objects_without_a_tag_are_files(odd: FaultyStore, tmp_path: Path) -> None:
