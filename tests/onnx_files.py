@@ -48,6 +48,16 @@ def identity(datatype: int, columns: Dim) -> bytes:
     return model(field(1, node) + _text(2, "g") + ends)
 
 
+def external(location: str, **place: str) -> bytes:
+    """A model `y = x @ w` of 2 by 2 weights that are in another file; `place` has texts for `offset` and `length`."""
+    entries = {"location": location, **place}
+    weights = _number(1, 2) + _number(1, 2) + _number(2, FLOAT) + _text(8, "w")
+    weights += b"".join(field(13, _text(1, key) + _text(2, text)) for key, text in entries.items()) + _number(14, 1)
+    node = _text(1, "x") + _text(1, "w") + _text(2, "y") + _text(4, "MatMul")
+    ends = field(11, value("x", FLOAT, ("n", 2))) + field(12, value("y", FLOAT, ("n", 2)))
+    return model(field(1, node) + _text(2, "g") + field(5, weights) + ends)
+
+
 def unloadable(data: bytes) -> bytes:
     """The model of `linear` with an operator that no runtime has: its header is good, and a load fails."""
     return data.replace(b"MatMul", b"NoSuch")

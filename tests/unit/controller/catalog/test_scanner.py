@@ -12,6 +12,7 @@ import pytest
 from controller.catalog.entities import ScannedModel
 from controller.catalog.scanner import Scan, Scanner
 from tests.model_folders import model_file
+from tests.onnx_files import external
 
 Publish = Callable[..., Path]
 
@@ -54,6 +55,20 @@ def test_something_new_is_read_once_it_no_longer_changes(scanner: Scanner, publi
     (new / "model.onnx").write_bytes(model_file(b"still being copied"))
     assert scanner.scan() is None
     assert set(folder(scanner, settle=True).versions) == {1, 2}
+
+
+def test_a_version_waits_for_weights_that_come_after_its_model_file(scanner: Scanner, publish: Publish) -> None:
+    """The upload pauses longer than a scan: everything rests, and is not whole."""
+    new = publish("sales_de", 1)
+    (new / "model.onnx").write_bytes(external("weights.bin", length="16"))
+    assert "weights are in 'weights.bin': no such file" in folder(scanner).invalid[1]
+    (new / "weights.bin").write_bytes(bytes(8))
+    assert "want at least 16 bytes, got 8" in folder(scanner).invalid[1]
+    (new / "weights.bin").write_bytes(bytes(16))
+    found = folder(scanner)
+    assert (set(found.versions), found.invalid) == ({1}, {})
+    (new / "weights.bin").write_bytes(b"changed".ljust(16))
+    assert "weights.bin changed" in folder(scanner).versions[1].fault
 
 
 def test_a_removed_model_is_reported_at_once_with_what_was_published(

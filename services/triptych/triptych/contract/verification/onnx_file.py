@@ -7,9 +7,10 @@ Field numbers are those of onnx.proto of ONNX 1.17, which is only ever extended.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
 from triptych.contract.verification.triton_config import PLATFORMS, datatype_of, missing_file, model_file
@@ -22,6 +23,8 @@ _DATATYPES: Final = {
 _MAX_NAME: Final = 1 << 16  # bytes
 _MAX_RANK: Final = 64
 _MAX_FIELDS: Final = 2_000_000  # steps; a graph of 10,000 nodes and 5,000 weights takes some 35,000
+_EXTERNAL: Final = 1  # TensorProto.DataLocation
+_NUMBER: Final = re.compile("[0-9]{1,18}")
 _VARINT, _DELIMITED, _FIXED = 0, 2, {1: 8, 5: 4}  # kinds of fields; bytes of those of fixed size
 
 Shape = tuple[int | None, ...]  # None is an open dimension
@@ -42,11 +45,15 @@ class Tensor:
 
 @dataclass(frozen=True)
 class OnnxHeader:
-    """Inputs and outputs, without inputs that have a value in the file."""
+    """Inputs and outputs, without inputs that have a value in the file.
+
+    `weight_files` are the other files that hold weights, with the bytes that each has at least.
+    """
 
     inputs: Sequence[Tensor]
     optional: frozenset[str]
     outputs: Sequence[Tensor]
+    weight_files: Mapping[str, int]
 
 
 def check_model_file(config: Any, folder: Path) -> list[str]:
@@ -68,7 +75,8 @@ def check_model_file(config: Any, folder: Path) -> list[str]:
             header = read_header(file)
     except NotOnnx as error:
         return [f"{name}:1: is no ONNX model, or not whole: {error}"]
-    return [f"{name}:1: {problem}" for problem in _problems(config, header)]
+    problems = [*_problems(config, header), *_weight_problems(header.weight_files, (folder / name).parent)]
+    return [f"{name}:1: {problem}" for problem in problems]
 
 
 def read_header(file: BinaryIO) -> OnnxHeader:
@@ -93,13 +101,24 @@ class _FieldWalk:
         inputs: list[Tensor] = []
         outputs: list[Tensor] = []
         valued: set[str] = set()
+        weight_files: dict[str, int] = {}
         for number, body in self._fields(graphs[-1]):
             if number in (11, 12):
                 (inputs if number == 11 else outputs).append(self._tensor(body))
             elif number == 5:  # an initializer, among the inputs too in older files
-                valued.add(self._text(self._first(body, 8)))
+                fields = list(self._fields(body))
+                valued.update(self._text(value) for field, value in fields if field == 8)
+                if (14, _EXTERNAL) in fields:
+                    location, end = self._place([value for field, value in fields if field == 13])
+                    weight_files[location] = max(end, weight_files.get(location, 0))
         needed = [tensor for tensor in inputs if tensor.name not in valued]
-        return OnnxHeader(needed, frozenset(valued), outputs)
+        return OnnxHeader(needed, frozenset(valued), outputs, weight_files)
+
+    def _place(self, entries: Sequence[_Body]) -> tuple[str, int]:
+        """File of a weight outside of the model file, and the end of its bytes there."""
+        texts = {self._text(self._first(each, 1)): self._text(self._first(each, 2)) for each in entries}
+        numbers = [texts.get(key, "") for key in ("offset", "length")]
+        return texts.get("location", ""), sum(int(each) for each in numbers if _NUMBER.fullmatch(each))
 
     def _fields(self, message: _Body | None) -> Iterator[tuple[int, _Body]]:
         """Numbers and values of the fields of a message; none without a message."""
@@ -177,6 +196,18 @@ def _problems(config: Any, header: OnnxHeader) -> Iterator[str]:
         for tensor in header.inputs:
             if tensor.name not in declared_inputs:
                 yield f"input '{tensor.name}' is not declared in config.pbtxt"
+
+
+def _weight_problems(files: Mapping[str, int], folder: Path) -> Iterator[str]:
+    """Files of weights that a load would miss, or that the digests of the version do not cover."""
+    for location, end in files.items():
+        what, path = f"weights are in {location!r:.80}", PurePosixPath(location)
+        if not location or path.is_absolute() or ".." in path.parts or "\0" in location:
+            yield f"{what}, want a file in the folder of the model file, or below it"
+        elif not (folder / path).is_file():
+            yield f"{what}: no such file"
+        elif (size := (folder / path).stat().st_size) < end:
+            yield f"{what}: want at least {end} bytes, got {size}; the file is not whole"
 
 
 def _compare(kind: str, wanted: Any, there: Tensor, batching: bool) -> Iterator[str]:

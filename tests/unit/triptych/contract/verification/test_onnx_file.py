@@ -178,3 +178,34 @@ def test_a_file_of_endless_small_fields_ends_in_a_sentence(monkeypatch: pytest.M
     monkeypatch.setattr(onnx_file, "_MAX_FIELDS", 100)
     with pytest.raises(NotOnnx, match="more than 100 fields"):
         read_header(io.BytesIO(onnx.model(bytes([8, 0]) * 100)))
+
+
+@pytest.mark.parametrize(
+    ("location", "place", "size", "problem"),
+    [
+        ("w.bin", {}, 0, ""),
+        ("w.bin", {"length": "16"}, 16, ""),
+        ("below/w.bin", {"offset": "4096", "length": "16"}, 4112, ""),
+        ("./w.bin", {"length": "16"}, 16, ""),
+        ("w.bin", {"length": "16"}, 15, "'w.bin': want at least 16 bytes, got 15; the file is not whole"),
+        ("w.bin", {"offset": "4096", "length": "16"}, 4096, "want at least 4112 bytes, got 4096"),
+        ("w.bin", {"length": "many"}, 0, ""),  # onnxruntime names it
+        ("gone.bin", {}, 0, "weights are in 'gone.bin': no such file"),
+        ("below\\w.bin", {}, 0, "no such file"),
+        ("below", {}, 0, "no such file"),
+        ("", {}, 0, "weights are in '', want a file in the folder of the model file, or below it"),
+        ("../w.bin", {}, 16, "weights are in '../w.bin', want a file in the folder of the model file, or below it"),
+        ("below/../../w.bin", {}, 16, "want a file in the folder"),
+        ("/etc/passwd", {}, 16, "weights are in '/etc/passwd', want a file in the folder"),
+        ("w\0.bin", {}, 16, "want a file in the folder"),
+    ],
+)
+def test_weights_beside_the_file_are_there_and_whole(
+    check: Callable[..., list[str]], tmp_path: Path, location: str, place: dict[str, str], size: int, problem: str
+) -> None:
+    (tmp_path / "below").mkdir()
+    for path in ("w.bin", "below/w.bin", "../w.bin"):
+        (tmp_path / path).write_bytes(bytes(size))
+    found = check(onnx.external(location, **place))
+    assert len(found) == bool(problem)
+    assert all(problem in each for each in found)
