@@ -133,12 +133,10 @@ class KubernetesDocuments:
                     self._log_reconnected()
                 await self._watch()
                 await asyncio.sleep(max(0.0, SHORTEST_S - (time.monotonic() - began)))
-            except ApiExpired:
-                self._revision = ""
-                await asyncio.sleep(FIRST_PAUSE_S)
             except ApiError as error:
                 self._revision = ""
-                self._log_disconnected(error)
+                if not isinstance(error, ApiExpired):
+                    self._log_disconnected(error)
                 if time.monotonic() - began > LONGEST_PAUSE_S:
                     backoff = exponential_backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
                 await asyncio.sleep(next(backoff))
@@ -163,9 +161,15 @@ class KubernetesDocuments:
             self._on_change()
 
     async def _watch(self) -> None:
-        """Watch until the API server ends it, which it does every minute."""
+        """Watch until the API server ends it, which it does every minute.
+
+        Raises `ApiExpired` if it ends at once without an event: for some kinds and behind some proxies nothing else says
+        that the revision is too old (kubernetes#104171).
+        """
+        began, is_empty = time.monotonic(), True
         async with aclosing(self._api.watch(self.kind, self._revision)) as events:
             async for event, content in events:
+                is_empty = False
                 metadata = part(content, "metadata")
                 self._revision = str(metadata.get("resourceVersion") or self._revision)
                 if event not in ("ADDED", "MODIFIED", "DELETED"):
@@ -174,6 +178,8 @@ class KubernetesDocuments:
                     self._gone(str(metadata.get("name")))
                 elif observed := self._read_safely(content):
                     self._changed(observed)
+        if is_empty and time.monotonic() - began < SHORTEST_S:
+            raise ApiExpired("the watch ended at once")
 
     def _is_ours(self, content: Any) -> bool:
         return _text(part(content, "spec").get("release")) == self._release

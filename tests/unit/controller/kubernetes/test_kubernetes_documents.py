@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 
 from controller.catalog.served_model import Document, DocumentFault, RecordedDigests
 from controller.kubernetes import documents as documents_module
-from controller.kubernetes.api import ApiExpired, ApiUnavailable
+from controller.kubernetes.api import ApiExpired, ApiUnavailable, Kind
 from controller.kubernetes.documents import KubernetesDocuments
 from tests.fakes.api_server import ApiServer, settle, spec
 
@@ -192,6 +194,31 @@ async def test_after_a_watch_that_broke_or_is_too_old_all_are_listed_again(error
     server.put("sales-de", spec("sales_de", {1: 100}))
     await until_called(server, "watch", times=2)
     assert followed.shares() == {"sales_de": {1: 100}}
+    await followed.documents.close()
+
+
+class Silent(ApiServer):
+    """An API server that ends each watch from an old revision at once, and does not say why."""
+
+    async def watch(self, kind: Kind, revision: str) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
+        self._pass("watch")
+        if revision == str(self.revision):
+            await asyncio.sleep(0.05)
+            yield "BOOKMARK", {"metadata": {"resourceVersion": revision}}
+
+
+async def test_after_a_watch_that_ends_at_once_all_are_listed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """kubernetes/kubernetes#104171"""
+    monkeypatch.setattr(documents_module, "SHORTEST_S", 0.2)
+    server = Silent()
+    followed = Followed(server)
+    await followed.start()
+    server.put("sales-de", spec("sales_de", {1: 100}))
+    await until_called(server, "list", times=2)
+    await settle()
+    assert followed.shares() == {"sales_de": {1: 100}}
+    await until_called(server, "watch", times=4)
+    assert server.calls.count("list") == 2, "a watch with events continues"
     await followed.documents.close()
 
 
