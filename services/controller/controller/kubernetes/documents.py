@@ -163,8 +163,8 @@ class KubernetesDocuments:
     async def _watch(self) -> None:
         """Watch until the API server ends it, which it does every minute.
 
-        Raises `ApiExpired` if it ends at once without an event: for some kinds and behind some proxies nothing else says
-        that the revision is too old (kubernetes#104171).
+        Raises `ApiExpired` if it ends at once without an event: some servers and proxies give no other sign that the
+        revision is too old (kubernetes#104171).
         """
         began, is_empty = time.monotonic(), True
         async with aclosing(self._api.watch(self.kind, self._revision)) as events:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,8 @@ def name_fault(name: str) -> str:
     """The fault of the name of a model folder, which callers send as text; '' if it has none."""
     if not name.isprintable():
         return "the name of a model is printable UTF-8; rename the folder"
+    if not unicodedata.is_normalized("NFC", name):  # as macOS writes names: it looks the same, and no caller finds it
+        return f"the name of a model is composed Unicode (NFC), got {ascii(name)}; rename the folder"
     if len(name.encode()) > 253:
         return f"the name of a model has at most 253 bytes, got {len(name.encode())}; rename the folder"
     return ""

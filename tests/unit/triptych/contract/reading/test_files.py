@@ -131,6 +131,8 @@ def test_names_are_reported_in_printable_characters() -> None:
     assert name_fault(os.fsdecode(b"sales\xff"))
     assert name_fault("new\nline")
     assert "at most 253 bytes" in name_fault("ü" * 127)
+    assert "composed Unicode (NFC)" in name_fault("u\u0308ber")  # as macOS writes it
+    assert name_fault("\u00fcber") == ""
 
 
 def test_a_tree_has_every_file_at_any_depth_and_names_what_is_none(folder: Path, tmp_path: Path) -> None:
