@@ -6,7 +6,7 @@ import argparse
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from triptych.contract.reading.files import cause
@@ -67,7 +67,8 @@ def command_line() -> argparse.ArgumentParser:
 
 def _init(given: argparse.Namespace) -> int:
     with given.file.open("rb") as file:
-        draft = draft_of(read_header(file))
+        header = read_header(file)
+    draft = draft_of(header)
     pattern, max_rows = PATTERNS[given.like](draft), draft.max_rows or given.max_rows
     name = given.name or _name(given.family, given.route)
     model: Path = given.repository / name
@@ -80,8 +81,7 @@ def _init(given: argparse.Namespace) -> int:
         config_text(name, draft, max_rows),
         contract_text(given.family, given.route, max_rows, draft, pattern),
     )
-    version.mkdir(parents=True)
-    shutil.copyfile(given.file, version / "model.onnx")
+    _copy(given.file, header.weight_files, version)
     config_file = model / "config.pbtxt"
     if not config_file.exists():
         config_file.write_text(config, encoding="utf-8")
@@ -89,6 +89,20 @@ def _init(given: argparse.Namespace) -> int:
         print(f"kept: {config_file}, which other versions use")
     (version / "contract.yaml").write_text(contract, encoding="utf-8")
     return _report(given, version, draft)
+
+
+def _copy(file: Path, weight_files: Collection[str], version: Path) -> None:
+    """Copy the model and the files of its weights. Raises `CannotServe` if one is missing or elsewhere."""
+    for name in weight_files:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CannotServe(f"its weights are in {name}: export it with the weights beside the model")
+        if not (file.parent / name).is_file():
+            raise CannotServe(f"its weights are in {file.parent / name}, which is no file: copy it there")
+    version.mkdir(parents=True)
+    shutil.copyfile(file, version / "model.onnx")
+    for name in weight_files:
+        (version / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file.parent / name, version / name)
 
 
 def _name(family: str, route: str) -> str:

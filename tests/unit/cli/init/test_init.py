@@ -71,7 +71,7 @@ def test_whatever_a_file_declares_has_a_configuration_and_a_contract(
 ) -> None:
     made = [Tensor(name, datatype, (first, *rest)) for name, datatype, rest in each]
     at = min(count, len(made) - 1)
-    draft = draft_of(OnnxHeader(made[:at], frozenset(), made[at:]))
+    draft = draft_of(OnnxHeader(made[:at], frozenset(), made[at:], {}))
     models = tmp_path_factory.mktemp("models")
     (models / "m/1").mkdir(parents=True)
     (models / "m/config.pbtxt").write_text(config_text("m", draft, draft.max_rows or 8), encoding="utf-8")
@@ -113,7 +113,24 @@ def test_a_map_of_probabilities_is_left_out_with_a_word(init: Init, capsys: pyte
     assert "left out: output 'scores' is no tensor" in capsys.readouterr().out
     fields.pop(1)
     with pytest.raises(CannotServe, match="zipmap"):
-        draft_of(OnnxHeader([Tensor("x", "FP32", (None, 4))], frozenset(), [Tensor("scores")]))
+        draft_of(OnnxHeader([Tensor("x", "FP32", (None, 4))], frozenset(), [Tensor("scores")], {}))
+
+
+def test_files_of_weights_are_copied_too(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert init(onnx.external("w/model.data", length="16")) == 1
+    assert "which is no file: copy it there" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/model.data").write_bytes(bytes(16))
+    assert init(onnx.external("w/model.data", length="16")) == 0
+    assert (tmp_path / "models/f/1/w/model.data").read_bytes() == bytes(16)
+
+
+@pytest.mark.parametrize("place", ["../model.data", "/model.data"])
+def test_files_of_weights_stay_in_the_folder(init: Init, tmp_path: Path, place: str) -> None:
+    (tmp_path.parent / "model.data").write_bytes(bytes(16))
+    assert init(onnx.external(place, length="16")) == 1
+    assert not (tmp_path / "models").exists()
 
 
 def test_a_published_version_is_not_written_over(
