@@ -26,7 +26,7 @@ run: ## start the stack, send it the examples and serve until Ctrl-C (ONCE=1: en
 .PHONY: test
 test: lint verify ## run lint and verify, then all tests (TESTS="tests/unit -k name": some)
 	@$(ENVIRONMENT) predictor kserve backend >/dev/null
-	@$(PYTHON) -m local.programs.grpcurl >/dev/null || true
+	@$(PYTHON) -m local.programs grpcurl helm kubeconform >/dev/null || true
 	@$(SERVICES) -m pytest $(TESTS)
 
 .PHONY: test-clients
@@ -73,6 +73,7 @@ verify: ## check the model repository, the version, and that generated files are
 WORKERS ?= 2
 .PHONY: e2e
 e2e: ## run the tests on the cluster of KUBECONFIG, each in a namespace of its own
+	@$(PYTHON) -m local.programs helm3 helm4 kubeconform >/dev/null || true
 	@$(CLUSTER_ENV); $(SERVICES) -m pytest tests/e2e $(TESTS) --numprocesses $(WORKERS) --dist loadfile
 
 # A package that the vulnerability service does not know fails it too.
@@ -134,16 +135,18 @@ chart: ## generate the chart's README.md and values.schema.json from the comment
 	@$(SERVICES) -m tools.chart.describe helm/triptych
 
 .PHONY: manifests
-manifests: chart ## render the chart into manifests/ (needs helm)
+manifests: chart ## render the chart into manifests/ (needs helm, or Go to build it)
+	@$(PYTHON) -m local.programs helm >/dev/null
 	@$(SERVICES) -m tools.chart.render
 
 .PHONY: version-set
-version-set: ## set the version of packages, chart and image tags: make version-set VERSION=0.2.0 (needs helm)
+version-set: ## set the version of packages, chart and image tags: make version-set VERSION=0.2.0
 	@$(SERVICES) -m tools.version "$(or $(VERSION),$(error want a version: make version-set VERSION=0.2.0))"
 	@$(MAKE) manifests
 
 .PHONY: schemas
-schemas: ## validate manifests/ by the schemas of the cluster of KUBECONFIG (needs kubeconform)
+schemas: ## validate manifests/ by the schemas of the cluster of KUBECONFIG (needs kubeconform, or Go)
+	@$(PYTHON) -m local.programs kubeconform >/dev/null
 	@$(CLUSTER_ENV); $(SERVICES) -m tools.chart.schemas
 
 # The cluster of KUBECONFIG, else the development cluster (TRIPTYCH_CLUSTER).
@@ -152,12 +155,12 @@ NAMESPACE ?= triptych
 MODE ?= Standard
 .PHONY: deploy
 deploy: ## install or upgrade the chart on the cluster of KUBECONFIG, and test it (NAMESPACE= MODE= HELM_OPTIONS=)
-	@$(CLUSTER_ENV); helm upgrade --install triptych helm/triptych --namespace $(NAMESPACE) --create-namespace \
-	  --set mode=$(MODE) $(HELM_OPTIONS) && helm test triptych --namespace $(NAMESPACE)
+	@$(CLUSTER_ENV); helm=$$($(PYTHON) -m local.programs helm); "$$helm" upgrade --install triptych helm/triptych \
+	  --namespace $(NAMESPACE) --create-namespace --set mode=$(MODE) $(HELM_OPTIONS) && "$$helm" test triptych --namespace $(NAMESPACE)
 
 .PHONY: undeploy
 undeploy: ## uninstall the chart
-	@$(CLUSTER_ENV); helm uninstall triptych --namespace $(NAMESPACE) --wait
+	@$(CLUSTER_ENV); helm=$$($(PYTHON) -m local.programs helm); "$$helm" uninstall triptych --namespace $(NAMESPACE) --wait
 
 .PHONY: kind-up
 kind-up: ## create a kind cluster and load the images (then: make deploy MODE=Deployment, or install KServe first)

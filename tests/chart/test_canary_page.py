@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from local.environments import ROOT
 from tests.e2e.documented_commands import PAGE, blocks
-from tools.chart.program import ROOT
 
 
 def test_every_command_of_the_page_is_run_by_a_test_on_a_cluster() -> None:

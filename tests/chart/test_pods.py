@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from local.environments import ROOT
 from tests.chart.objects import Objects, Render, with_process
-from tools.chart.program import ROOT
 from triptych.runtime.settings import StageSettings
 
 MODES = ("Standard", "Knative", "Grouped", "Deployment")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tools.chart.program import find
 from tools.chart.render import MANIFESTS, RENDERS
 from tools.chart.schemas import NotChecked, check, kinds, manifests, schema, with_chart_crds
 
@@ -51,8 +51,8 @@ def toy(folder: Path, spec: Any, version: str = "toys.example.com/v1beta1") -> l
 
 @pytest.fixture(autouse=True)
 def _kubeconform() -> None:
-    if shutil.which("kubeconform") is None:
-        pytest.skip("kubeconform is not on the PATH")
+    if find("kubeconform") is None:
+        pytest.skip("needs kubeconform: python3 -m local.programs kubeconform")
 
 
 def test_what_the_schemas_know_is_right(tmp_path: Path) -> None:

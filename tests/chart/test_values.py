@@ -11,10 +11,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.metrics import ControllerMetrics
+from local.environments import ROOT
 from tests.chart.leaves import LEAVES, QUEUED, beside, changed, with_value
 from tests.chart.objects import Render
 from tools.chart import describe
-from tools.chart.program import CHART, ROOT
+from tools.chart.program import CHART
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 

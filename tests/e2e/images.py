@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from local.environments import ROOT, locked
+from local.programs.found import CLUSTER
 from tests.e2e.kubectl import Kubectl
-from tools.chart.program import CHART, CLUSTER
+from tools.chart.program import CHART
 
 NAMES = ("preprocess", "postprocess", "controller", "triton-cpu", "models", "backend")
 STAGES = ("preprocess", "postprocess")

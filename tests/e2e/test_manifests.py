@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,8 @@ def _kserve(kubeconfig: Path, definition: Path) -> None:
 
 @pytest.fixture
 def openapi(kubeconfig: Path) -> dict[str, Any]:
-    if shutil.which("kubeconform") is None:
-        pytest.skip("kubeconform is not on the PATH")
+    if find("kubeconform") is None:
+        pytest.skip("needs kubeconform: python3 -m local.programs kubeconform")
     return cluster_openapi()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.environments import ROOT
-from local.programs.grpcurl import find_grpcurl
+from local.programs.go_programs import GRPCURL
 from local.programs.perf import LOADS, ensure_perf_analyzer
 from local.stack import LocalStack
 from tests.integration.conftest import Caller
@@ -33,7 +33,7 @@ def test_perf_analyzer_measures_every_stage(
 
 @pytest.fixture(scope="module")
 def grpcurl() -> Callable[..., str]:
-    program = find_grpcurl()
+    program = GRPCURL.find()
     if program is None:
         pytest.skip("grpcurl is neither on PATH nor in the cache; `make test` builds it where there is Go")
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from local.environments import ROOT
+from local.programs.found import find_program
+from local.programs.go_programs import GO_PROGRAMS
+
 CHART = ROOT / "helm" / "triptych"
-CLUSTER = ROOT / "tools" / "cluster.sh"
 
 # The oldest Kubernetes of the chart, for which it is rendered without a cluster.
 KUBERNETES = "1.30"
@@ -32,21 +33,20 @@ class ProgramFailed(Exception):
 
 @cache
 def find(program: str = "helm") -> str | None:
-    """The path of a program: from PATH, else from the development cluster; None if it is missing."""
-    if found := shutil.which(program):
-        return found
-    if subprocess.run([CLUSTER, "exists"]).returncode:
-        return None
-    lines = subprocess.run([CLUSTER, "env"], capture_output=True, text=True).stdout
-    printed = subprocess.run(["bash", "-c", f'{lines}\nprintf %s "$PATH"'], capture_output=True, text=True, check=True)
-    return shutil.which(program, path=printed.stdout)
+    """The path of a program: from PATH, the development cluster or the cache; None if it is missing.
+
+    `helm` is of any version, `helm3` and `helm4` of that one.
+    """
+    found = GO_PROGRAMS[program].find() if program in GO_PROGRAMS else find_program(program)
+    return str(found) if found else None
 
 
 def run(*arguments: str, program: str = "helm") -> str:
     """Run a program that needs no cluster. Returns its standard output. Raises `ProgramFailed`."""
     path = find(program)
     if path is None:
-        raise ProgramFailed(f"{program} is missing: install it and put it on PATH")
+        hint = f", or have Go build it: python3 -m local.programs {program}" if program in GO_PROGRAMS else ""
+        raise ProgramFailed(f"{program} is missing: install it and put it on PATH{hint}")
     environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
     done = subprocess.run([path, *arguments], capture_output=True, text=True, env=environment)
     if done.returncode:

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from local.environments import ROOT
 from tools.chart.overlay import Overlay, kustomization, overlay
-from tools.chart.program import APIS, CHART, ROOT, ProgramFailed, template
+from tools.chart.program import APIS, CHART, ProgramFailed, template
 
 MANIFESTS = ROOT / "manifests"
 NAMESPACE = "triptych"

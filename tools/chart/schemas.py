@@ -17,7 +17,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tools.chart.program import CHART, ProgramFailed, kustomize
+from tools.chart.program import CHART, ProgramFailed, find, kustomize
 from tools.chart.render import MANIFESTS, OVERLAYS
 
 Json = dict[str, Any]
@@ -103,9 +103,9 @@ def built(into: Path) -> list[Path]:
 
 def check(files: Iterable[Path], openapi: Json) -> str:
     """Validate files. Returns kubeconform's output, or an empty text without faults. Raises `NotChecked`."""
-    program = shutil.which("kubeconform")
+    program = find("kubeconform")
     if program is None:
-        raise NotChecked("kubeconform is not on the PATH")
+        raise NotChecked("kubeconform is missing: install it, or have Go build it: make schemas")
     files, known = list(files), kinds(openapi)
     with tempfile.TemporaryDirectory() as folder:
         for name in {file_name(each["kind"], each["apiVersion"]) for file in files for each in _documents(file)}:
