@@ -29,10 +29,10 @@ def changed(*path: Any, to: Any = None) -> Json:
 
 
 TRAFFIC = ("spec", "traffic")
-SHARES = {  # these take a rule (CEL) or a list's key, which only the API server knows
+SHARES = {  # these take a rule (CEL), which only the API server knows
     "percents below 100": (changed(*TRAFFIC, 1, "percent", to=4), "percents must sum to 100"),
     "percents above 100": (changed(*TRAFFIC, 1, "percent", to=6), "percents must sum to 100"),
-    "one version twice": (changed(*TRAFFIC, 1, "version", to=3), "Duplicate value"),
+    "one version twice": (changed(*TRAFFIC, 1, "version", to=3), "a version is there more than once"),
     "fewer replicas than the least": (
         changed("spec", "placement", to={"minReplicas": 3, "maxReplicas": 2}),
         "maxReplicas is less than minReplicas",

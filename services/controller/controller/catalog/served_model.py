@@ -39,6 +39,10 @@ _SUM_RULE: JsonDict = {
     "rule": "self.map(share, share.percent).sum() == 100",
     "message": "percents must sum to 100",  # with the sum in it, the rule would cost more than the API server allows
 }
+_UNIQUE_RULE: JsonDict = {
+    "rule": "self.all(share, self.exists_one(other, other.version == share.version))",
+    "message": "a version is there more than once",
+}
 _REPLICAS_RULE: JsonDict = {
     "rule": "!has(self.maxReplicas) || self.maxReplicas >= self.minReplicas",
     "message": "maxReplicas is less than minReplicas",
@@ -158,10 +162,11 @@ class Spec(_Closed):
             max_length=MAX_VERSIONS,
             description="Versions and their shares, 100 percent in all. A version that is new here is loaded before "
             "it gets its share; when that fails, the traffic stays as it was and the status says why.",
+            # Atomic: a split has one writer. As a map, a server-side apply of 100 % for one version would leave the
+            # shares that another writer had added, and no sum would be 100.
             json_schema_extra={
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["version"],
-                "x-kubernetes-validations": [_SUM_RULE],
+                "x-kubernetes-list-type": "atomic",
+                "x-kubernetes-validations": [_SUM_RULE, _UNIQUE_RULE],
             },
         ),
     ]

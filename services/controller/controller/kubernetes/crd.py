@@ -41,14 +41,18 @@ _COLUMNS = (
 
 
 def definition() -> Json:
-    """The CustomResourceDefinition."""
+    """The CustomResourceDefinition, with exactly the fields that the API server stores.
+
+    A field that it adds or drops would be a difference for `kubectl diff` and a conflict for a server-side apply.
+    """
     version = {
         "name": VERSION,
         "served": True,
         "storage": True,
         "subresources": {"status": {}},
         "additionalPrinterColumns": [
-            {"name": name, "type": kind, "jsonPath": path, "description": text, "priority": priority}
+            {"name": name, "type": kind, "jsonPath": path, "description": text}
+            | ({"priority": priority} if priority else {})
             for name, kind, path, text, priority in _COLUMNS
         ],
         "schema": {"openAPIV3Schema": _object()},
@@ -69,6 +73,7 @@ def definition() -> Json:
                 "categories": ["triptych"],
             },
             "versions": [version],
+            "conversion": {"strategy": "None"},
         },
     }
 
