@@ -138,7 +138,7 @@ def test_a_good_revision_of_a_stage_is_promoted_without_a_lost_request(entry: En
     assert lines[-1]["traffic"] == {entry.revision(2): 100}
     assert not load.refusals
     spec = entry.kubectl.get("inferenceservice", "entry")["spec"]["predictor"]
-    assert "canaryTrafficPercent" not in spec
+    assert spec["canaryTrafficPercent"] == 100
     assert entry.status()["latestRolledoutRevision"] == entry.revision(2)
     api = BlockingApi.connect(entry.kubectl.kubeconfig)
     pods = model_metrics(api, entry.kubectl.namespace, "", "sales_forecast_de").read().origins

@@ -21,6 +21,7 @@ from triptych_cli.rollout.targets.document import DocumentTarget
 from triptych_cli.rollout.targets.target import RolloutTarget, TargetError
 from triptych_cli.rollout.traffic_split import UsageError
 
+FIELD_MANAGER = "triptych-rollout"  # by this name Kubernetes says whose traffic it is
 METRICS = ("http://127.0.0.1:9100/metrics", "http://127.0.0.1:9101/metrics")
 
 
@@ -88,7 +89,7 @@ def _object(options: argparse.Namespace) -> Components:
     from triptych_cli.rollout.metrics.pods import model_metrics
     from triptych_cli.rollout.targets.served_model_object import ServedModelObject
 
-    api = BlockingApi.connect(options.kubeconfig)
+    api = BlockingApi.connect(options.kubeconfig, FIELD_MANAGER)
     try:
         target = ServedModelObject(api, options.namespace, options.model)
     except TargetError:
@@ -105,7 +106,7 @@ def _inference_service(options: argparse.Namespace) -> Components:
     from triptych_cli.rollout.metrics.pods import RevisionMetrics
     from triptych_cli.rollout.targets.inference_service import InferenceServiceTarget
 
-    api = BlockingApi.connect(options.kubeconfig)
+    api = BlockingApi.connect(options.kubeconfig, FIELD_MANAGER)
     try:
         target = InferenceServiceTarget(api, options.namespace, options.inferenceservice, options.component)
     except TargetError:

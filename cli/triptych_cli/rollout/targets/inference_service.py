@@ -36,9 +36,12 @@ class InferenceServiceTarget:
         return self._traffic(self._object.get())
 
     def write(self, traffic: TrafficSplit) -> None:
-        """Write the share of the new revision. A split without the old revision removes the field: a promotion."""
-        share = traffic[self.new] if self.old in traffic else None
-        self._object.write(traffic, {self._component: {FIELD: share}})
+        """Write the share of the new revision.
+
+        A promotion leaves 100. If it removed the field, the next server-side apply of a manifest with 0 would add it
+        without a conflict, and KServe would go back to the old revision.
+        """
+        self._object.write(traffic, {self._component: {FIELD: traffic[self.new]}})
 
     def check_version(self, version: str) -> None:
         """Nothing: the new revision was read from the object."""

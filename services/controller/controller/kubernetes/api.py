@@ -32,6 +32,7 @@ CALL_S = 10.0
 PAGE = 500  # objects of one answer, as kubectl asks: 100,000 at once would take 0.6 GiB
 MAX_EVENT_BYTES = 8 << 20  # etcd keeps objects of 1.5 MiB at most
 WATCH_S = 60  # a watch that died silently is noticed after that long; the next one continues from its revision
+FIELD_MANAGER = "triptych-controller"
 NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 Json = dict[str, Any]
@@ -84,8 +85,11 @@ class Api:
         self._objects = CustomObjectsApi(client)
 
     @classmethod
-    async def connect(cls, kubeconfig: Path | None = None) -> Api:
-        """Connect without a call. Raises `OSError` without the account of a pod and without a kubeconfig."""
+    async def connect(cls, kubeconfig: Path | None = None, field_manager: str = FIELD_MANAGER) -> Api:
+        """Connect without a call. Raises `OSError` without the account of a pod and without a kubeconfig.
+
+        Kubernetes notes `field_manager` at each field that is written.
+        """
         configuration = Configuration()
         try:
             if kubeconfig is None:
@@ -97,7 +101,7 @@ class Api:
         if kubeconfig is None or _is_in_no_proxy(str(configuration.host)):
             configuration.client_session_kwargs = {"trust_env": False}  # call directly, whatever the environment says
         client = ApiClient(configuration)
-        client.user_agent = "triptych-controller"  # the manager of the fields that we write
+        client.user_agent = field_manager
         return cls(client)
 
     async def close(self) -> None:

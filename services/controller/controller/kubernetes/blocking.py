@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from controller.kubernetes.api import CALL_S, Api, ApiUnavailable, Json, Kind
+from controller.kubernetes.api import CALL_S, FIELD_MANAGER, Api, ApiUnavailable, Json, Kind
 
 T = TypeVar("T")
 
@@ -22,12 +22,12 @@ class BlockingApi:
         self._loop, self._thread, self._api = loop, thread, api
 
     @classmethod
-    def connect(cls, kubeconfig: Path | None = None) -> BlockingApi:
+    def connect(cls, kubeconfig: Path | None = None, field_manager: str = FIELD_MANAGER) -> BlockingApi:
         """Connect by that file, else as kubectl does, else by the account of the pod. Raises `OSError` without any."""
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="kubernetes", daemon=True)
         thread.start()
-        connecting = asyncio.run_coroutine_threadsafe(Api.connect(kubeconfig or _kubeconfig()), loop)
+        connecting = asyncio.run_coroutine_threadsafe(Api.connect(kubeconfig or _kubeconfig(), field_manager), loop)
         try:
             return cls(loop, thread, connecting.result())
         except BaseException:
@@ -47,9 +47,9 @@ class BlockingApi:
         """Apply a merge patch. With `metadata.resourceVersion` it raises `ApiConflict` on another revision."""
         return self._wait(self._api.patch(kind, name, body))
 
-    def pods(self, namespace: str, selector: str) -> Sequence[Json]:
-        """Running pods with these labels."""
-        query = [("labelSelector", selector), ("fieldSelector", "status.phase=Running")]
+    def pods(self, namespace: str, selector: str, *, running: bool = True) -> Sequence[Json]:
+        """Pods with these labels, only those that run unless said otherwise."""
+        query = [("labelSelector", selector), *([("fieldSelector", "status.phase=Running")] if running else [])]
         try:
             answer = json.loads(self._wait(self._api.text(f"/api/v1/namespaces/{namespace}/pods", query)))
         except ValueError as error:
