@@ -22,6 +22,7 @@ COMMANDS = {
     "plan": ("triptych_cli.plan.command", "main", "compute replicas for a load, and whether to group the stages"),
     "rollout": ("triptych_cli.rollout.command", "main", "raise a version's share step by step, and roll back if worse"),
     "top": ("triptych_cli.top.command", "main", "show each predictor's loaded models, and the latest decisions"),
+    "wait": ("triptych_cli.wait.command", "main", "wait until Deployments and InferenceServices run their specs"),
     "mirror": ("triptych_cli.mirror.command", "main", "keep a folder in sync with an object store"),
 }
 USAGE_ERROR = 2

@@ -4,7 +4,7 @@ A template takes one dict of named arguments. Those that occur most:
   root       the root context of the chart: Release, Chart, Capabilities, Files
   lane       an element of `triptych.lanes`
   stage      preprocess, predictor, postprocess, controller or backend
-  component  the label of a pod: a stage, `grouped` (preprocess and Triton in one pod) or `test`
+  component  the label of a pod: a stage, `grouped` (preprocess and Triton in one pod), `test` or `readiness-hook`
 */}}
 
 {{/*
@@ -42,6 +42,7 @@ The lanes as JSON: the stable one, and the canary if it is enabled. Argument: th
 {{- end -}}
 {{- $pods := dict
       "test" (include "triptych.pod-options" (dict "values" $values "stages" (list "test")) | fromJson)
+      "readiness-hook" (include "triptych.pod-options" (dict "values" $values "stages" list) | fromJson)
       "grouped" (include "triptych.pod-options" (dict "values" $values "stages" (list "preprocess" "predictor")) | fromJson) -}}
 {{- range list "preprocess" "predictor" "postprocess" "controller" "backend" -}}
 {{- $_ := set $pods . (include "triptych.pod-options" (dict "values" $values "stages" (list .)) | fromJson) -}}

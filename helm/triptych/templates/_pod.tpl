@@ -30,7 +30,13 @@ triptych.dev/release: {{ . }}
 {{- /* The embedded store is filled when a pod starts, so other articles need other pods. */ -}}
 {{- $_ := set $annotations "triptych.dev/articles" (.lane.values.backend.features.articles | default dict | toJson | sha256sum | trunc 16) -}}
 {{- end -}}
-{{- toYaml (merge dict (index .lane.pods .component).podAnnotations $annotations) }}
+{{- $merged := merge dict (index .lane.pods .component).podAnnotations $annotations -}}
+{{- if and .lane.values.readinessHook.enabled (ne (index .lane.modes .stage) "Deployment") }}
+{{- /* By this the hook knows whether KServe has applied the change. */ -}}
+{{- $pod := list (include "triptych.pod-labels" .) (toYaml $merged) (include (printf "triptych.%s-pod" .component) .) | join "\n" -}}
+{{- $_ := set $merged "triptych.dev/pod-digest" ($pod | sha256sum | trunc 16) -}}
+{{- end -}}
+{{- toYaml $merged }}
 {{- end }}
 
 {{/* The fields of a pod beside its containers and volumes. Arguments: root, lane, component, stage. */}}
