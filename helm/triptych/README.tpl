@@ -22,7 +22,9 @@ With `backend.enabled` there is also Deployment `backend`, HTTP on port 8080: [e
 
 KServe names the Deployment of InferenceService `preprocess` `preprocess-predictor`. Callers use Service `preprocess`, port 9000; in Knative mode `preprocess-predictor.NAMESPACE`, port 80. Services between the stages are headless, and clients use all pods.
 
-Helm installs the definition of ServedModel in `crds/` once. It neither updates nor deletes it, because all ServedModels of the cluster would be deleted with it. Update: `kubectl apply --server-side -f helm/triptych/crds`. Delete: `kubectl delete -f helm/triptych/crds`.
+Helm 3 installs the definition of ServedModel in `crds/` once, Helm 4 writes it at each install. Neither updates it with an upgrade, nor deletes it, because all ServedModels of the cluster would be deleted with it. Update: `kubectl apply -f helm/triptych/crds`. Delete: `kubectl delete -f helm/triptych/crds`. [Teams](../../docs/guides/operations.md#install-as-a-team) install without it.
+
+With `readinessHook.enabled` a pod `readiness-hook` waits after an install or upgrade; Helm deletes it.
 
 Models in an image are copied when a pod starts, so a new version needs another image. A new version in a volume (`models.store: pvc`) is seen within seconds, one in an object store (`s3`, `gs`) within twice `models.pollSeconds`. A sidecar of each Triton keeps a folder in step with the store. If the store is unreachable, the models in that folder are served (`services/controller/README.md`).
 

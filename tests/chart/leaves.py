@@ -64,6 +64,8 @@ BESIDE: dict[str, dict[str, Any]] = {
         "gateway": ROUTED,
         "canary": {"enabled": True, "preprocess": {"replicas": 1}, "postprocess": {"replicas": 1}},
     },
+    "readinessHook.": {"readinessHook": {"enabled": True}},
+    "readinessHook.enabled": {},
     "tls.secret": {"tls": {"mode": "tls", "secret": "certificates"}},
     "tls.issuer": {"tls": {"mode": "tls", "issuer": {"name": "ca"}}},
     "tls.dnsNames": {"tls": {"mode": "tls", "issuer": {"name": "ca"}}},

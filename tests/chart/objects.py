@@ -17,6 +17,11 @@ def with_process(mode: str, stages: Iterable[str]) -> list[str]:
     return [stage for stage in stages if (mode, stage) != ("Grouped", "postprocess")]
 
 
+def backend(name: str, weight: int = 1) -> Object:
+    """A backend of a GRPCRoute, with the defaults that the API server would add."""
+    return {"group": "", "kind": "Service", "name": name, "port": 9000, "weight": weight}
+
+
 class Objects:
     """Objects of one render."""
 

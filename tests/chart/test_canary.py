@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.chart.objects import Object, Objects, Render
+from tests.chart.objects import Object, Objects, Render, backend
 from tools.chart.program import ProgramFailed
 
 GATEWAY = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["a.example.com"]}
@@ -101,12 +101,7 @@ def test_the_answers_name_the_revisions_of_the_lane(render: Render) -> None:
 @pytest.mark.parametrize("mode", ["Standard", "Deployment"])
 def test_the_route_splits_once_by_weight(render: Render, mode: str, percent: int) -> None:
     first, *named = render(values(CODE | {"percent": percent}, mode)).one("GRPCRoute", "preprocess")["spec"]["rules"]
-    assert first == {
-        "backendRefs": [
-            {"name": "preprocess", "port": 9000, "weight": 100 - percent},
-            {"name": "preprocess-canary", "port": 9000, "weight": percent},
-        ]
-    }
+    assert first == {"backendRefs": [backend("preprocess", 100 - percent), backend("preprocess-canary", percent)]}
     chosen = {rule["matches"][0]["headers"][0]["value"]: rule["backendRefs"][0]["name"] for rule in named}
     assert chosen == {"canary": "preprocess-canary", "stable": "preprocess"}
 
@@ -131,7 +126,14 @@ def test_at_its_end_the_pods_stay_and_the_route_goes_to_the_stable_lane(render: 
     ending = render(values(ALL | {"percent": 100, "ending": True}, mode))
     assert named_canary(ending) == named_canary(running)
     rules = ending.one("GRPCRoute", "preprocess")["spec"]["rules"]
-    assert rules == [{"backendRefs": [{"name": "preprocess", "port": 9000}]}]
+    assert rules == [{"backendRefs": [backend("preprocess")]}]
+
+
+def test_in_knative_mode_a_canary_of_preprocess_alone_adds_no_object(render: Render) -> None:
+    canary = {"enabled": True, "preprocess": CODE["preprocess"]}
+    made = render(values(canary, "Knative"))
+    assert not named_canary(made)
+    assert environment(made, "preprocess")["PREPROCESS_REVISION"] == "2"
 
 
 @pytest.mark.parametrize("percent", [0, 10, 100])

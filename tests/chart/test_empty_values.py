@@ -153,12 +153,12 @@ RESOURCES = [name for name in OPTIONAL if name.endswith(".resources")]
 
 @pytest.mark.parametrize("mode", MODES)
 def test_null_resources_are_none(render: Render, mode: str) -> None:
-    values: dict[str, Any] = {"mode": mode, "backend": {"enabled": True}}
+    values: dict[str, Any] = {"mode": mode, "backend": {"enabled": True}, "readinessHook": {"enabled": True}}
     for name in RESOURCES:
         values = with_value(values, name, None)
     made = render(values)
     assert_whole(made)
-    assert len(RESOURCES) == 8
+    assert len(RESOURCES) == 9
     assert not [name for name, container in made.containers() if "resources" in container]
     store = render(with_value(values, "models", {"store": "s3", "uri": "s3://b/m", "mirror": {"resources": None}}))
     assert not [name for name, container in store.containers() if "resources" in container]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.objects import Object, Objects, Render
+from tests.chart.objects import Object, Objects, Render, backend
 
 GATEWAY: dict[str, Any] = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["api.example.com"]}
 CANARY = {"enabled": True, "percent": 10, "preprocess": {"image": "triptych/preprocess:2"}}
@@ -28,7 +28,7 @@ def test_the_gateway_routes_hosts_to_preprocess(render: Render) -> None:
     assert not render().of("GRPCRoute")
     assert not render().of("BackendTrafficPolicy")
     spec = render(gateway()).one("GRPCRoute", "preprocess")["spec"]
-    assert spec["rules"] == [{"backendRefs": [{"name": "preprocess", "port": 9000}]}]
+    assert spec["rules"] == [{"backendRefs": [backend("preprocess")]}]
     assert spec["hostnames"] == ["api.example.com"]
 
 
@@ -54,7 +54,7 @@ def test_a_timeout_of_the_gateway_ends_calls_and_no_stream(render: Render, secon
     route = made.one("GRPCRoute", "preprocess-streams")["spec"]
     assert route["hostnames"] == ["api.example.com"]
     (rule,) = route["rules"]
-    assert rule["backendRefs"] == [{"name": "preprocess", "port": 9000}]
+    assert rule["backendRefs"] == [backend("preprocess")]
     assert {match["method"]["method"] for match in rule["matches"]} == {"Watch", "ModelStreamInfer"}
 
 

@@ -76,11 +76,20 @@ def kubeconfig() -> Path:
     return Path(path)
 
 
+@pytest.fixture(params=["helm3", "helm4"])
+def helm(request: pytest.FixtureRequest) -> str:
+    """The name of one Helm; a test runs with each."""
+    name = str(request.param)
+    if program.find(name) is None:
+        pytest.skip(f"needs {name}: python3 -m local.programs {name}")
+    return name
+
+
 @pytest.fixture(scope="session")
 def definition(kubeconfig: Path) -> Path:
     """Apply the definition of ServedModel to the cluster."""
     kubectl = Kubectl(kubeconfig, "default")
-    kubectl("apply", "--server-side", "--force-conflicts", f"--filename={DEFINITION}")
+    kubectl("apply", f"--filename={DEFINITION}")  # as docs/guides/operations.md says
     wait_for(
         lambda: kubectl.run("get", "servedmodels", check=False).returncode == 0, "the API server serves ServedModels"
     )
@@ -142,12 +151,17 @@ def kubectl(request: pytest.FixtureRequest, kubeconfig: Path, definition: Path, 
 def account(kubectl: Kubectl, tmp_path: Path) -> Path:
     """A kubeconfig of the controller's service account with its limited rights."""
     kubectl("apply", f"--filename={HERE / 'rbac.yaml'}")
+    return kubeconfig_of(kubectl, "controller", tmp_path)
+
+
+def kubeconfig_of(kubectl: Kubectl, account: str, folder: Path) -> Path:
+    """A kubeconfig of a service account of the namespace."""
     config = YAML(typ="safe").load(kubectl.kubeconfig.read_text())
-    config["users"] = [{"name": "controller", "user": {"token": kubectl("create", "token", "controller").strip()}}]
+    config["users"] = [{"name": account, "user": {"token": kubectl("create", "token", account).strip()}}]
     cluster = config["clusters"][0]["name"]
-    config["contexts"] = [{"name": "test", "context": {"cluster": cluster, "user": "controller"}}]
+    config["contexts"] = [{"name": "test", "context": {"cluster": cluster, "user": account}}]
     config["current-context"] = "test"
-    path = tmp_path / "kubeconfig"
+    path = folder / "kubeconfig"
     with path.open("w") as file:
         YAML().dump(config, file)
     return path

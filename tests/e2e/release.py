@@ -57,13 +57,14 @@ class Release:
     mode: str = "Standard"
     name: str = NAME
     prefix: str = ""
+    program: str = "helm"  # or helm3, helm4
 
     @property
     def host(self) -> str:
         return f"{self.kubectl.namespace}.example.com"
 
     def helm(self, *arguments: str, given: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        command = [str(program.find()), f"--namespace={self.kubectl.namespace}", *arguments]
+        command = [str(program.find(self.program)), f"--namespace={self.kubectl.namespace}", *arguments]
         environment = os.environ | {"KUBECONFIG": str(self.kubectl.kubeconfig)}
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=400, env=environment)
         if check and done.returncode:

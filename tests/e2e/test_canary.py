@@ -78,7 +78,7 @@ def test_in_knative_mode_requests_of_the_newest_revision_stay_in_its_lane(
         follow(commands, recorder, "lane-start", "lane-started-knative")
         recorder.next(200)
         assert recorder.lanes.keys() == {stable}
-        labels = ("knative-raise", "knative-back", "lane-all")
+        labels = ("lane-raise", "lane-back", "lane-all")
         raise_roll_back_and_raise(commands, recorder, (stable, canary), labels, figure)
         commands.set(release.values(small(**with_images(next_tag)) | models))
         follow(commands, recorder, "lane-stable", "lane-stable-ready-knative", "lane-ending", "lane-ending-knative")

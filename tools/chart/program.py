@@ -54,11 +54,17 @@ def run(*arguments: str, program: str = "helm") -> str:
     return done.stdout
 
 
-def template(*options: str, release: str = "triptych", namespace: str = "triptych", apis: Sequence[str] = APIS) -> str:
-    """Render the chart without a cluster, as for one with these APIs."""
+def template(
+    *options: str,
+    release: str = "triptych",
+    namespace: str = "triptych",
+    apis: Sequence[str] = APIS,
+    helm: str = "helm",
+) -> str:
+    """Render the chart without a cluster, as for one with these APIs, by any Helm, `helm3` or `helm4`."""
     known = [option for api in apis for option in ("--api-versions", api)]
     where = ("--namespace", namespace, "--kube-version", KUBERNETES)
-    return run("template", release, str(CHART), *where, *known, *options)
+    return run("template", release, str(CHART), *where, *known, *options, program=helm)
 
 
 def kustomize(folder: Path) -> str:

@@ -73,7 +73,7 @@ def _knative_service(api: BlockingApi, namespace: str, name: str, digest: str) -
         return NOT_APPLIED
     if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
         return "its revision has not been made yet"
-    ready = next((each for each in status.get("conditions", ()) if each.get("type") == "Ready"), {})
+    ready: Json = next((each for each in status.get("conditions", ()) if each.get("type") == "Ready"), {})
     newest = status.get("latestCreatedRevisionName")
     if ready.get("status") == "True" and newest == status.get("latestReadyRevisionName"):
         return ""

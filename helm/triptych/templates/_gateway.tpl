@@ -3,13 +3,15 @@
 {{/*
 A GRPCRoute to the lanes. The rule for all requests stays the first with and without a canary: Envoy Gateway names
 Envoy's clusters by the index of the rule, and refuses requests for a cluster that is not there yet. A rule with headers
-goes before one without, whatever its index.
+goes before one without, whatever its index. The defaults of the API server are written out, because the rules are one
+field: with others than it stores, a server-side apply would be a conflict with whoever patched a weight.
 Arguments: root, lanes, name; methods: those of the route, or none for all.
 */}}
 {{- define "triptych.grpc-route" -}}
 {{- $values := .root.Values -}}
-{{- $stable := dict "name" (include "triptych.name" (dict "lane" (first .lanes) "name" "preprocess")) "port" 9000 -}}
-{{- $canary := dict "name" (include "triptych.name" (dict "lane" (last .lanes) "name" "preprocess")) "port" 9000 -}}
+{{- $backend := dict "group" "" "kind" "Service" "port" 9000 "weight" 1 -}}
+{{- $stable := set (deepCopy $backend) "name" (include "triptych.name" (dict "lane" (first .lanes) "name" "preprocess")) -}}
+{{- $canary := set (deepCopy $backend) "name" (include "triptych.name" (dict "lane" (last .lanes) "name" "preprocess")) -}}
 {{- $split := and $values.canary.enabled (not $values.canary.ending) -}}
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
@@ -44,7 +46,7 @@ spec:
 {{- $matches := list -}}
 {{- range .methods | default (list dict) -}}
 {{- $match := deepCopy . -}}
-{{- if $.header }}{{ $_ := set $match "headers" (list (dict "name" $.header "value" $.value)) }}{{ end -}}
+{{- if $.header }}{{ $_ := set $match "headers" (list (dict "type" "Exact" "name" $.header "value" $.value)) }}{{ end -}}
 {{- if $match }}{{ $matches = append $matches $match }}{{ end -}}
 {{- end -}}
 {{- with $matches -}}

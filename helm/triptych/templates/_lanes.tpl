@@ -35,7 +35,7 @@ The lanes as JSON: the stable one, and the canary if it is enabled. Argument: th
 {{- end -}}
 {{- $inProcess := or (eq $values.mode "Grouped") (eq $modes.postprocess "InProcess") -}}
 {{- $own := include "triptych.lane-stages" (dict "values" $values "canary" .canary "inProcess" $inProcess "modes" $modes) -}}
-{{- $stages := splitList " " $own -}}
+{{- $stages := splitList " " $own | compact -}}
 {{- $components := $stages -}}
 {{- if eq $values.mode "Grouped" -}}
 {{- $components = prepend (without $stages "preprocess" "predictor") "grouped" -}}

@@ -29,3 +29,12 @@
 {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* Whoever may not read ServedModels cannot grant that to the controller, and half of the release would be made before
+the API server refuses its Role. A lookup without the right fails here instead, with the API server's sentence; it finds
+nothing without a cluster. Arguments: root. */}}
+{{- define "triptych.check-rights" -}}
+{{- if .root.Capabilities.APIVersions.Has "triptych.dev/v1alpha1" }}
+{{- $_ := lookup "triptych.dev/v1alpha1" "ServedModel" .root.Release.Namespace "controller" }}
+{{- end }}
+{{- end }}

@@ -14,6 +14,7 @@ sentence that names the value, what it contradicts and what to do.
 {{- include "triptych.check-canary" $stable }}
 {{- include "triptych.check-backend" $stable }}
 {{- include "triptych.check-cluster" $stable }}
+{{- include "triptych.check-rights" $stable }}
 {{- include "triptych.check-volumes" (merge (dict "component" "test") $stable) }}
 {{- range $lane := $lanes }}
 {{- $arguments := dict "root" $ "lane" $lane }}
