@@ -96,7 +96,7 @@ def test_the_documented_command_updates_a_definition_that_helm_made(definitions:
 @pytest.fixture
 def release(kubectl: Kubectl, helm: str) -> Iterator[Release]:
     """A release that has never a running pod."""
-    release = Release(kubectl, "none", "Deployment", helm)
+    release = Release(kubectl, "none", "Deployment", program=helm)
     yield release
     release.helm("uninstall", NAME, check=False)
 
@@ -162,7 +162,7 @@ def test_other_values_win_over_a_rollout_where_they_are_meant_to(release: Releas
 def test_helm_4_without_server_side_apply_compares_renders_as_helm_3_does(kubectl: Kubectl) -> None:
     if program.find("helm4") is None:
         pytest.skip("needs helm4: python3 -m local.programs helm4")
-    release = Release(kubectl, "none", "Deployment", "helm4")
+    release = Release(kubectl, "none", "Deployment", program="helm4")
     upgrade(release, servedModels=STABLE)
     roll_out(release, {"1": 95, "2": 5})
     assert upgrade(release, "--server-side=false", servedModels=STABLE, preprocess={"replicas": 2}) == ""
@@ -242,3 +242,44 @@ def split(release: Release, label: str, percent: int | None = None, manager: str
 
 def share(release: Release) -> int:
     return int(release.kubectl.get("inferenceservice", "preprocess")["spec"]["predictor"][FIELD])
+
+
+def test_a_release_goes_from_helm_3_to_helm_4_and_back(kubectl: Kubectl) -> None:
+    if not (program.find("helm3") and program.find("helm4")):
+        pytest.skip("needs both: python3 -m local.programs helm3 helm4")
+    three, four = (Release(kubectl, "none", "Deployment", program=name) for name in ("helm3", "helm4"))
+    steps = ((three, ""), (four, "auto"), (four, "true"), (four, "auto"), (three, ""))
+    key: set[str] = set()
+    for replicas, (release, side) in enumerate(steps, start=1):
+        options = [f"--server-side={side}"] if side else []
+        upgrade(release, *options, servedModels=STABLE, preprocess={"replicas": replicas})
+        assert kubectl.get("deployment", "preprocess")["spec"]["replicas"] == replicas
+        key.add(kubectl.get("secret", "model-control")["data"]["key"])
+    assert len(key) == 1
+    four.helm("uninstall", NAME)
+
+
+def test_what_an_upgrade_adds_the_next_one_may_change(release: Release) -> None:
+    upgrade(release)
+    for replicas in (1, 2):
+        upgrade(release, backend={"enabled": True, "replicas": replicas})
+    assert release.kubectl.get("deployment", "backend")["spec"]["replicas"] == 2
+
+
+@pytest.mark.parametrize("kind", ["client", "server"])
+def test_a_dry_run_works_before_and_after_an_install(release: Release, kind: str) -> None:
+    upgrade(release, f"--dry-run={kind}", servedModels=STABLE)
+    upgrade(release, servedModels=STABLE)
+    key = release.kubectl.get("secret", "model-control")["data"]["key"]
+    given = json.dumps({"mode": "Deployment", "tag": "none", "servedModels": STABLE})
+    words = ("upgrade", NAME, str(program.CHART), "--values=-", f"--dry-run={kind}")
+    assert (key in release.helm(*words, given=given).stdout) is (kind == "server")
+    assert release.kubectl.get("secret", "model-control")["data"]["key"] == key
+
+
+def test_what_kubectl_applied_becomes_a_release(release: Release) -> None:
+    options = ("--set", "mode=Deployment,tag=none,imagePullPolicy=Never", "--skip-tests")
+    release.kubectl.apply(program.template(*options, namespace=release.kubectl.namespace))
+    upgrade(release, "--take-ownership")
+    upgrade(release, preprocess={"replicas": 2})
+    assert release.kubectl.get("deployment", "preprocess")["spec"]["replicas"] == 2

@@ -33,6 +33,13 @@ def as_team(kubectl: Kubectl, role: str, folder: Path) -> Kubectl:
     return replace(kubectl, kubeconfig=kubeconfig_of(kubectl, TEAM, folder))
 
 
+def drift(release: Release) -> str:
+    """Differences of the cluster from the release, as Flux finds them, while its pods run."""
+    manifest = release.helm("get", "manifest", NAME).stdout
+    words = ("diff", "--server-side", "--force-conflicts", "--field-manager=helm-controller", "--filename=-")
+    return release.kubectl.run(*words, given=manifest, check=False).stdout
+
+
 def helm_objects(release: Release) -> list[str]:
     """Names of all objects except those of the account."""
     return [name for name in release.objects() if not name.endswith(f"/{TEAM}")]
@@ -51,6 +58,7 @@ def test_an_admin_of_a_namespace_installs_upgrades_tests_and_uninstalls(
     for component in ("preprocess", "predictor", "postprocess", "controller"):
         team.wait_until_settled(component)
     assert "Succeeded" in team.helm_test()
+    assert drift(team) == ""
     apply_traffic(team, (2, 100))
     team.kubectl("delete", "servedmodel", "digits-gb")
     team.uninstall()

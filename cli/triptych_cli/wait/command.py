@@ -13,7 +13,7 @@ from controller.kubernetes.blocking import BlockingApi
 from triptych_cli.arguments import argument_type, command_parser, duration
 from triptych_cli.wait.workloads import Workload, parse_workload, unfinished
 
-LOOK_EVERY_S = 1.0
+PERIOD_S = 1.0
 
 DESCRIPTION = """\
 Wait until the pods of Deployments and InferenceServices are those of their specs, and ready. Helm waits for Deployments
@@ -72,12 +72,12 @@ def run(
     timeout_s: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Look until all are ready or the time is over, and print each change."""
+    """Observe until all are ready or the time is over, and print each change."""
     deadline = time.monotonic() + timeout_s
     reasons: dict[Workload, str] = {}
     while True:
         for workload in workloads:
-            reason = _look(api, namespace, workload)
+            reason = _observe(api, namespace, workload)
             if reasons.get(workload) != reason:
                 print(f"{workload}: {reason or 'ready'}", flush=True)
             reasons[workload] = reason
@@ -87,11 +87,11 @@ def run(
             late = ", ".join(str(workload) for workload, reason in reasons.items() if reason)
             print(f"not ready after {timeout_s:g} s: {late}", flush=True)
             return 1
-        sleep(LOOK_EVERY_S)
+        sleep(PERIOD_S)
 
 
-def _look(api: BlockingApi, namespace: str, workload: Workload) -> str:
-    """Why a workload is not ready. An API server that does not answer is a reason to look again."""
+def _observe(api: BlockingApi, namespace: str, workload: Workload) -> str:
+    """Why a workload is not ready. An API server that does not answer is a reason to try again."""
     try:
         return unfinished(api, namespace, workload)
     except ApiError as error:
