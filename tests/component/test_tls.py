@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import ssl
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,3 +176,26 @@ def test_files_that_are_missing_stop_the_start(server: str, settings: dict[str, 
     assert ended.returncode in (1, 2)
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def client_hello(name: bytes) -> bytes:
+    """The first bytes of a client that asks for a server of this name, which Python's own client would refuse."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    stand_in = "a" * len(name)
+    with pytest.raises(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname=stand_in).do_handshake()
+    return outgoing.read().replace(stand_in.encode(), name)
+
+
+def test_server_names_that_are_no_text_fill_no_log(tmp_path: Path, certificates: Certificates) -> None:
+    """Python wrote a traceback for each (2026-11-29)."""
+    with scripted("http2", tmp_path, certificates.outsider(), **certificates.serve()) as stage:
+        for _ in range(20):
+            with stage.connect() as connection:
+                connection.sendall(client_hello(b"\xff" * 20))
+                connection.recv(100)
+        assert stage.infer().id == "1"
+        lines = stage.part.log.read_text().splitlines()
+        assert "Traceback" not in "".join(lines)
+        assert [json.loads(line)["message"] for line in lines].count("exception ignored") == 1

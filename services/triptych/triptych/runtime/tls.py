@@ -83,6 +83,7 @@ def _server_context(settings: StageSettings) -> ssl.SSLContext:
     """TLS context from the files. Raises `OSError`, of which `ssl.SSLError` is a subclass."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9113, 9.2.1; OpenSSL before 3.0 allows it to clients
     context.set_alpn_protocols(["h2"])
     context.load_cert_chain(settings.tls_cert, settings.tls_key)
     if settings.tls_client_ca:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
+import sys
+import time
 from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
 from triptych.errors import clipped
 
+log = logging.getLogger(__name__)
+
+UNRAISABLE_S = 60.0
 MAX_FIELD = 4_096  # characters of a field; texts of callers may be of any length
 MAX_TRACEBACK = 16_384
 
@@ -46,3 +52,22 @@ def configure(stage: str, level: str) -> None:
     handler.setFormatter(formatter(stage))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("grpc").setLevel("WARNING")
+    sys.unraisablehook = _UnraisableLog()
+
+
+class _UnraisableLog:
+    """Logs errors that Python cannot raise, one of a kind within `UNRAISABLE_S`; Python writes a traceback for each.
+
+    Callers can cause them: by a TLS server name that is not ASCII.
+    """
+
+    def __init__(self) -> None:
+        self._logged_s: dict[type[BaseException], float] = {}
+
+    def __call__(self, unraisable: sys.UnraisableHookArgs) -> None:
+        kind, now_s = unraisable.exc_type, time.monotonic()
+        if now_s - self._logged_s.get(kind, -math.inf) < UNRAISABLE_S:
+            return
+        self._logged_s[kind] = now_s
+        about = {"where": repr(unraisable.object), "error": repr(unraisable.exc_value)}
+        log.warning(unraisable.err_msg or "exception ignored", extra=about)
