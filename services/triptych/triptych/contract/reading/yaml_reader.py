@@ -29,6 +29,7 @@ from yaml.events import (
 from triptych.contract.errors import ContractError, Location, spell
 
 MAX_DEPTH: Final = 32
+MAX_BITS: Final = 1024  # of a whole number, as a float has; Python cannot write one of 14,000 as a text
 Scalar = str | int | float | bool | None
 
 _TAG: Final = "tag:yaml.org,2002:"
@@ -194,9 +195,12 @@ def _int(text: str) -> int:
     sign, digits = _signed(text)
     base = _BASES.get(digits[:2], 10)
     try:
-        return sign * int(digits if base == 10 else digits[2:], base)
+        value = sign * int(digits if base == 10 else digits[2:], base)
     except ValueError as error:  # no digits but underscores, or too many
         raise _NodeRefused(f"cannot be read ({error}); put it in quotes, without a tag") from None
+    if value.bit_length() > MAX_BITS:
+        raise _NodeRefused(f"cannot be read (a number of {value.bit_length()} bits, over {MAX_BITS})")
+    return value
 
 
 def _float(text: str) -> float:

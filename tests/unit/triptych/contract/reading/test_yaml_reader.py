@@ -83,6 +83,8 @@ def test_a_word_has_the_value_of_the_reference(word: str) -> None:
         ("b: 1\na: 2024-1-1 10:00:00 +1", "2: a: put it in quotes: YAML reads it as a date"),
         ("a:\n  <<: {b: c}", "2: a: put it in quotes: YAML reads it as a merge key"),
         ("a: " + "9" * 5_000, "1: a: cannot be read ("),
+        ("a: 0x" + "f" * 257, "1: a: cannot be read (a number of 1028 bits, over 1024)"),
+        ("a: -0o" + "7" * 5_000, "1: a: cannot be read (a number of 15000 bits, over 1024)"),
         ("%YAML 1.1\n---\na: b", "1: want YAML 1.2, got 1.1"),
         ("a: b\nc: [", "3: not YAML: "),
         ("a: b\nc: \x01", "2: not YAML: control characters are not allowed"),
