@@ -81,7 +81,6 @@ BESIDE: dict[str, dict[str, Any]] = {
 CHANGED: dict[str, Any] = {
     "mode": "Deployment",
     "fullnameOverride": "other",
-    "kserve.domainTemplate": "{{ .Name }}.{{ .Namespace }}",
     "models.uri": "s3://bucket/other",
     "models.endpoint": "http://minio:9000",
     "models.proxy": "http://proxy:3128",

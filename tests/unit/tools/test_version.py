@@ -32,7 +32,7 @@ def test_every_package_of_the_project_is_among_the_files() -> None:
 
 def test_manifests_have_the_version_as_the_tag_of_their_images() -> None:
     for file in (ROOT / "manifests").glob("*/triptych.yaml"):
-        assert f"triptych/controller:{triptych.__version__}\n" in file.read_text(), f"{file}: make manifests"
+        assert f'"triptych/controller:{triptych.__version__}"\n' in file.read_text(), f"{file}: make manifests"
 
 
 @pytest.mark.parametrize("new", ["0.2.0", "1.0.0-rc.1"])
