@@ -19,6 +19,7 @@ from controller.catalog.scanner import Scan, Scanner
 from controller.catalog.served_model import Document, DocumentFault
 from controller.catalog.skipped import log_lines, with_skipped, with_store_fault
 from controller.metrics import ControllerMetrics
+from triptych.telemetry.failure_log import FailureLog
 
 MIN_SETTLE_S = 1.0  # between a requested scan and the next one: new entries settle that long
 LISTING_SHARE = 50  # listings take at most one part in so many of the time: 5,000 folders take 0.3 s of a core
@@ -74,7 +75,7 @@ class CatalogWatcher:
         self._builder = IncrementalBuilder(serve_undeclared=serve_undeclared, versions_in_traffic=versions_in_traffic)
         self._scan = Scan((), ())
         self._catalog = Catalog()
-        self._logged: set[str] = set()
+        self._failures = FailureLog(log)  # by the sentence of the fault
         self._building = asyncio.Lock()
         self._debounce: asyncio.Task[None] | None = None
         self._refresh = refresh
@@ -186,7 +187,7 @@ class CatalogWatcher:
 
     def _log_faults(self, faults: set[str]) -> None:
         """Log each fault once while it lasts."""
-        for fault in sorted(faults - self._logged):
-            log.warning("catalog fault", extra={"fault": fault})
-        self._logged = faults
+        self._failures.prune(faults)
+        for fault in sorted(faults):
+            self._failures.failed(fault, "catalog fault", fault=fault)
         self._metrics.faults.set(len(faults))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 
 
 class FailureLog:
@@ -28,3 +28,7 @@ class FailureLog:
             self._failed.remove(key)
             if event:
                 self._logger.info(event, extra=fields)
+
+    def prune(self, keys: Container[Hashable]) -> None:
+        """Take all other keys as recovered, without a line."""
+        self._failed = {key for key in self._failed if key in keys}

@@ -27,3 +27,12 @@ def test_a_failure_is_logged_once_for_each_key_until_it_has_recovered(caplog: py
         ("INFO", "restored", None),
         ("WARNING", "lost", "third"),
     ]
+
+
+def test_failures_that_are_pruned_are_logged_again_when_they_come_back(caplog: pytest.LogCaptureFixture) -> None:
+    failures = FailureLog(logging.getLogger("test"))
+    for faults in ("ab", "b", "ab"):
+        failures.prune(faults)
+        for fault in faults:
+            failures.failed(fault, fault)
+    assert caplog.messages == ["a", "b", "a"]
