@@ -162,14 +162,10 @@ async def test_malformed_trailers_end_their_call_with_a_reset_and_no_second_answ
 
 
 ANSWER = block_of([(b"grpc-message", b"m" * 300), (b"a", b""), (b"b", b"c" * 127), (b"d", b"e" * 126)])
-FRAMES = st.lists(
-    st.tuples(
-        st.sampled_from([DATA, HEADERS, RST_STREAM]),
-        st.sampled_from([1, 3, 5]),
-        st.sampled_from([b"", PROTOCOL_ERROR, REFUSED, frame(RST_STREAM, 0, 3, PROTOCOL_ERROR)]),
-    ),
-    max_size=6,
-)
+STREAMS = st.sampled_from([1, 3, 5])
+BODIES = st.sampled_from([b"", PROTOCOL_ERROR, REFUSED, frame(RST_STREAM, 0, 3, PROTOCOL_ERROR)])
+RESETS = st.tuples(st.just(RST_STREAM), STREAMS, st.sampled_from([PROTOCOL_ERROR, REFUSED]))  # of four bytes always
+FRAMES = st.lists(RESETS | st.tuples(st.sampled_from([DATA, HEADERS]), STREAMS, BODIES), max_size=6)
 
 
 @given(frames=FRAMES, malformed=st.sets(st.sampled_from([1, 3, 5, 7])))
