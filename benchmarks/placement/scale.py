@@ -43,6 +43,7 @@ from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
 from local.errors import LocalError
 from triptych.datatypes import Array
+from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 
 HELP = "CPU time of the controller's decisions with 100,000 models on 500 predictors, simulated in one process"
@@ -95,8 +96,8 @@ class Watcher:
     last: dict[str, float] = field(default_factory=dict)
 
     async def follow(self, watch_hub: WatchHub) -> None:
-        async for update in watch_hub.updates(Call.within(1e9)):
-            update.SerializeToString()
+        async for data in watch_hub.updates(Call.within(1e9)):
+            update = cp.CatalogUpdate.FromString(data)
             self.messages += 1
             if not update.full:
                 now = time.perf_counter()

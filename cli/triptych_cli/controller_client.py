@@ -15,6 +15,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
+from triptych.protocol.update_parts import PartJoiner
 from triptych.runtime.tls import WatchedFiles
 from triptych.server.inference_servicer import SERVICE
 
@@ -115,9 +116,11 @@ class ControllerClient:
             self._closed.wait(RECONNECT_S)
 
     def _updates(self) -> Iterator[cp.CatalogUpdate]:
-        stream = self._bind(CONTROLLER_SERVICE, "Watch")(cp.WatchRequest())
+        stream, joiner = self._bind(CONTROLLER_SERVICE, "Watch")(cp.WatchRequest()), PartJoiner()
         try:
-            yield from stream
+            for part in stream:
+                if update := joiner.add(part):
+                    yield update
         finally:
             with contextlib.suppress(grpc.RpcError):
                 stream.cancel()

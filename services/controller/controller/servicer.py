@@ -44,7 +44,7 @@ class ControllerServicer:
         self._journal, self._tracing = journal, tracing
         self._slots, self._store = slots, store
 
-    def watch(self, _request: cp.WatchRequest, call: Call) -> AsyncIterator[cp.CatalogUpdate]:
+    def watch(self, _request: cp.WatchRequest, call: Call) -> AsyncIterator[bytes]:
         return self._watch_hub.updates(call)
 
     async def get_contract(self, request: cp.GetContractRequest, _call: Call) -> cp.GetContractReply:

@@ -24,6 +24,7 @@ from triptych.errors import (
 )
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.parameters import Parameter
+from triptych.protocol.update_parts import PartJoiner
 from triptych.telemetry.failure_log import FailureLog
 
 log = logging.getLogger(__name__)
@@ -144,10 +145,12 @@ class CatalogClient:
     async def _follow(self) -> None:
         failures = FailureLog(log)
         while True:
+            joiner = PartJoiner()
             try:
-                async for update in self._controller.stream("Watch", cp.WatchRequest()):
-                    self.apply(update)
-                    failures.recovered("controller")
+                async for part in self._controller.stream("Watch", cp.WatchRequest()):
+                    if update := joiner.add(part):
+                        self.apply(update)
+                        failures.recovered("controller")
                 reason = "the stream ended"
             except TriptychError as error:
                 reason = str(error)

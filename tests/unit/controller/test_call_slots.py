@@ -15,6 +15,7 @@ from controller.call_slots import CallSlots, Reservation
 from controller.metrics import ControllerMetrics
 from controller.settings import Settings
 from controller.traffic.watch_hub import WatchHub
+from tests.unit.controller.traffic.watching import watch
 from triptych.errors import Overloaded
 from triptych.protocol.call import Call
 from triptych.protocol.peer import certificate_names, peer_host
@@ -172,7 +173,7 @@ async def test_a_thousand_streams_of_one_peer_leave_slots_for_a_new_pod() -> Non
     watch_hub.publish({})
     streams, refused = [], 0
     for _ in range(1023):
-        stream = watch_hub.updates(call_of("10.0.0.1"))
+        stream = watch(watch_hub, call_of("10.0.0.1"))
         try:
             await anext(stream)
         except Overloaded:
@@ -180,7 +181,7 @@ async def test_a_thousand_streams_of_one_peer_leave_slots_for_a_new_pod() -> Non
         else:
             streams.append(stream)
     assert (len(streams), refused) == (256, 767)
-    assert (await anext(watch_hub.updates(call_of("10.0.0.2")))).full
+    assert (await anext(watch(watch_hub, call_of("10.0.0.2")))).full
     for stream in streams:
-        await stream.aclose()  # type: ignore[attr-defined]
-    assert (await anext(watch_hub.updates(call_of("10.0.0.1")))).full
+        await stream.aclose()
+    assert (await anext(watch(watch_hub, call_of("10.0.0.1")))).full

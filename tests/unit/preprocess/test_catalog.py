@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from preprocess import catalog as catalog_module
 from preprocess.catalog import CatalogClient
 from triptych.errors import InvalidParameter, TriptychError, Unavailable, UnknownModel, UnknownRoute, UnknownVersion
 from triptych.protocol import controller_pb2 as cp
@@ -24,6 +27,33 @@ def model(name: str, route: str, **percents: int) -> cp.Model:
 
 
 GERMAN, FRENCH, SILENT = model("f_de", "DE", v1=100, v2=0), model("f_fr", "FR", v1=100), model("f_es", "ES", v1=0)
+
+
+class BreakingController:
+    """Its first stream breaks within the whole catalog, the second one sends all of it."""
+
+    def __init__(self) -> None:
+        self.streams = 0
+
+    async def stream(self, _method: str, _request: cp.WatchRequest) -> AsyncIterator[cp.CatalogUpdate]:
+        self.streams += 1
+        if self.streams == 1:
+            yield cp.CatalogUpdate(revision=1, full=True, models=[GERMAN], more=True)
+            raise Unavailable("broken")
+        yield cp.CatalogUpdate(revision=2, full=True, models=[FRENCH], more=True)
+        yield cp.CatalogUpdate(revision=2, models=[SILENT])
+        await asyncio.Event().wait()
+
+
+async def test_the_whole_catalog_is_taken_once_all_its_parts_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "RECONNECT_S", 0.001)
+    controller: Any = BreakingController()
+    known = CatalogClient(controller)
+    await known.start()
+    assert controller.streams == 2
+    with pytest.raises(UnknownModel, match="known: f, f_es, f_fr"):
+        known.target("f_de", "", {}, "")
+    await known.close()
 
 
 def test_a_model_is_named_by_itself_or_by_family_and_route() -> None:

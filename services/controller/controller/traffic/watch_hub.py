@@ -1,13 +1,15 @@
 """The watch hub: the current catalog with its revision, and the streams of its watchers.
 
 A watcher has no queue. It remembers the last revision that it sent and sends the changes since, so a slow watcher costs
-no memory and misses no current value.
+no memory and misses no current value. Updates are encoded once for all watchers. The whole catalog goes in parts: with
+100,000 models and 200 watchers that connect at once, whole messages took 1.3 GiB (2026-11-30).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from controller.call_slots import CallSlots
 from controller.catalog.entities import Catalog
@@ -17,7 +19,17 @@ from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 
 COALESCE_S = 0.005
+PART_BYTES = 256 << 10  # of one message, and one model more
+MAX_BEHIND = 0.01  # revisions, by models, after which the whole catalog is encoded anew: 40 ms for 100,000 models
 WOKEN_AT_ONCE = 20  # watchers; sending to 200 takes 10 ms, in which other calls have their turn
+
+
+class _Update(NamedTuple):
+    """The changes from one revision to another, encoded in parts; the whole catalog from revision 0."""
+
+    since: int
+    revision: int
+    parts: Sequence[bytes]
 
 
 class WatchHub:
@@ -27,13 +39,13 @@ class WatchHub:
         self.catalog = Catalog()
         self._watchers = watchers
         metrics.watchers.set_function(lambda: self._watchers.taken)
-        self._models: dict[str, cp.Model] = {}
+        self._models: dict[str, bytes] = {}  # each as the encoding of an update with this model alone
         self._changes: dict[str, int] = {}  # revision of the last change or removal of each model, in order
         self._revision = 0  # 0: nothing is published yet
         self._closed = False
         self._waiting: list[asyncio.Future[None]] = []  # one for each watcher that has every change
         self._waking: asyncio.TimerHandle | None = None
-        self._latest: tuple[int, cp.CatalogUpdate] | None = None  # the last update, and the revision that it follows
+        self._whole = self._latest = _Update(-1, -1, ())  # the last ones, which most watchers share
 
     @property
     def published(self) -> bool:
@@ -42,7 +54,8 @@ class WatchHub:
 
     def publish(self, changed: Mapping[str, cp.Model], gone: Iterable[str] = ()) -> None:
         """Publish models. The revision grows unless nothing changed that a watcher sees."""
-        new = {name: model for name, model in changed.items() if self._models.get(name) != model}
+        messages = {name: cp.CatalogUpdate(models=[model]).SerializeToString() for name, model in changed.items()}
+        new = {name: message for name, message in messages.items() if self._models.get(name) != message}
         removed = [name for name in gone if name in self._models]
         if new or removed or not self.published:
             self._revision += 1
@@ -59,8 +72,11 @@ class WatchHub:
         self._closed = True
         self._wake()
 
-    async def updates(self, call: Call) -> AsyncIterator[cp.CatalogUpdate]:
-        """Yield the whole catalog once it is published, then changes. Raises `Overloaded` and `Draining`."""
+    async def updates(self, call: Call) -> AsyncIterator[bytes]:
+        """Yield the whole catalog once it is published, then changes, as encoded parts of a `CatalogUpdate`.
+
+        Raises `Overloaded` and `Draining`.
+        """
         with self._watchers.slot(call):
             revision = 0
             while True:
@@ -68,34 +84,50 @@ class WatchHub:
                     await self._next_change()
                 if self._closed:
                     raise Draining("the controller is stopping; watch it again")
-                update = self._update_since(revision)
-                revision = self._revision
-                yield update
+                update = self._changes_since(revision) if revision else self._whole_catalog()
+                revision = update.revision
+                for part in update.parts:
+                    yield part
 
     async def _next_change(self) -> None:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
         await waiting
 
-    def _update_since(self, revision: int) -> cp.CatalogUpdate:
-        """The changes after a revision; most watchers are at the same one and share the message."""
-        if self._latest is None or self._latest[0] != revision or self._latest[1].revision != self._revision:
-            self._latest = (revision, self._since(revision))
-        return self._latest[1]
+    def _whole_catalog(self) -> _Update:
+        """The whole catalog, perhaps of an earlier revision: the changes since follow."""
+        behind = self._revision - self._whole.revision
+        if self._whole.since or behind > MAX_BEHIND * len(self._models):
+            self._whole = _Update(0, self._revision, self._encoded(sorted(self._models), full=True))
+        return self._whole
 
-    def _since(self, revision: int) -> cp.CatalogUpdate:
-        """The changes after a revision; the whole catalog after 0."""
-        if not revision:
-            models = [model for _, model in sorted(self._models.items())]
-            return cp.CatalogUpdate(revision=self._revision, full=True, models=models)
-        names: list[str] = []
-        for name in reversed(self._changes):
-            if self._changes[name] <= revision:
-                break
-            names.append(name)
-        models = [self._models[name] for name in sorted(names) if name in self._models]
-        removed = sorted(name for name in names if name not in self._models)
-        return cp.CatalogUpdate(revision=self._revision, models=models, removed=removed)
+    def _changes_since(self, revision: int) -> _Update:
+        """The changes after a revision."""
+        if (self._latest.since, self._latest.revision) != (revision, self._revision):
+            names: list[str] = []
+            for name in reversed(self._changes):
+                if self._changes[name] <= revision:
+                    break
+                names.append(name)
+            changed = sorted(name for name in names if name in self._models)
+            removed = sorted(name for name in names if name not in self._models)
+            self._latest = _Update(revision, self._revision, self._encoded(changed, removed))
+        return self._latest
+
+    def _encoded(self, names: Iterable[str], removed: Iterable[str] = (), *, full: bool = False) -> Sequence[bytes]:
+        """An update with these models. Encoded messages can be joined, since all that they hold is repeated."""
+        parts, size = [list[bytes]()], 0
+        for name in names:
+            if size >= PART_BYTES:
+                parts.append([])
+                size = 0
+            parts[-1].append(self._models[name])
+            size += len(self._models[name])
+        heads = [cp.CatalogUpdate(revision=self._revision, more=True) for _ in parts]
+        heads[0].full = full
+        heads[0].removed.extend(removed)
+        heads[-1].more = False
+        return [b"".join((head.SerializeToString(), *part)) for head, part in zip(heads, parts, strict=True)]
 
     def _wake_soon(self) -> None:
         """Wake the watchers soon: changes within `COALESCE_S` are one message, after the answer to a waiting caller."""

@@ -11,16 +11,18 @@ class WatchRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class CatalogUpdate(_message.Message):
-    __slots__ = ("revision", "full", "models", "removed")
+    __slots__ = ("revision", "full", "models", "removed", "more")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     FULL_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
     revision: int
     full: bool
     models: _containers.RepeatedCompositeFieldContainer[Model]
     removed: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, revision: _Optional[int] = ..., full: _Optional[bool] = ..., models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., removed: _Optional[_Iterable[str]] = ...) -> None: ...
+    more: bool
+    def __init__(self, revision: _Optional[int] = ..., full: _Optional[bool] = ..., models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., removed: _Optional[_Iterable[str]] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class Model(_message.Message):
     __slots__ = ("name", "family", "route", "versions")

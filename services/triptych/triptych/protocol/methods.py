@@ -25,7 +25,8 @@ class Method:
 
     `answer(request, call)` is a coroutine for unary methods and an async generator for streaming ones. With
     `client_streaming` it gets an async iterator of functions that return a request or raise `InvalidRequest`, so that a
-    message is parsed only when it is answered: it can take many times its bytes.
+    message is parsed only when it is answered: it can take many times its bytes. The generator yields messages, or
+    bytes: a message encoded once for many streams.
     """
 
     name: str
@@ -41,6 +42,11 @@ class Service:
 
     full_name: str
     methods: tuple[Method, ...]
+
+
+def encoded(answer: Message | bytes) -> bytes:
+    """One answer of a streaming method as bytes."""
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 def methods_of(descriptor: ServiceDescriptor, servicer: object) -> Service:

@@ -13,7 +13,7 @@ import grpc
 from grpc import aio
 
 from triptych.protocol.call import Call
-from triptych.protocol.methods import Method, Service
+from triptych.protocol.methods import Method, Service, encoded
 from triptych.protocol.parsing import parser
 from triptych.runtime.addresses import join
 from triptych.runtime.settings import METADATA_FACTOR, StageSettings
@@ -143,7 +143,7 @@ def _server_streaming(service: str, method: Method, server: GrpcioServer) -> Cal
         try:
             async with aclosing(method.answer(parse(data), _call(server, service, context, endless=True))) as answers:
                 async for response in answers:
-                    yield response.SerializeToString()
+                    yield encoded(response)
         except Exception as error:
             await _refuse(context, error, method.name)
 
@@ -158,7 +158,7 @@ def _both_streaming(service: str, method: Method, server: GrpcioServer) -> Calla
             call = _call(server, service, context, endless=True)
             async with aclosing(method.answer(server.unparsed(aiter(stream), parse), call)) as answers:
                 async for response in answers:
-                    yield response.SerializeToString()
+                    yield encoded(response)
         except Exception as error:
             await _refuse(context, error, method.name)
 

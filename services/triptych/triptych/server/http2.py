@@ -16,7 +16,7 @@ from triptych.http2.server import HANDSHAKE_S, ConnectionManager
 from triptych.http2.server_context import Answer, Handler
 from triptych.http2.server_stream import ServerStream
 from triptych.protocol.call import Call
-from triptych.protocol.methods import Method, Service
+from triptych.protocol.methods import Method, Service, encoded
 from triptych.protocol.parsing import parser
 from triptych.protocol.peer import certificate_names
 from triptych.runtime.addresses import WILDCARD6, join, resolve
@@ -134,7 +134,7 @@ class Http2Server(GrpcServer):
                 asked = parse(await stream.message())
             async with aclosing(method.answer(asked, call)) as answers:
                 async for response in answers:
-                    await stream.answer(response.SerializeToString())
+                    await stream.answer(encoded(response))
             stream.finish(None)
 
         return _guarded(streaming if method.client_streaming or method.server_streaming else unary, method.name)

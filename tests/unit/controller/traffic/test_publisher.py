@@ -26,6 +26,7 @@ from controller.traffic.watch_hub import WatchHub
 from tests.fakes.triton import FakeTriton
 from tests.model_folders import declare, publish
 from tests.unit.controller.placement.harness import read, turn
+from tests.unit.controller.traffic.watching import watch
 from triptych.errors import LoadFailed, StageUnavailable
 from triptych.protocol.call import Call
 
@@ -56,7 +57,7 @@ class PublisherHarness:
 
     async def shares(self) -> dict[int, int]:
         """Shares of sales_de for a new watcher."""
-        update = await anext(self.watch_hub.updates(Call.within(60)))
+        update = await anext(watch(self.watch_hub))
         model = next(model for model in update.models if model.name == "sales_de")
         return {version.version: version.percent for version in model.versions if version.percent}
 
@@ -153,7 +154,7 @@ async def test_a_removed_model_has_no_state_and_is_not_published(two: tuple[Path
     harness.publisher.set_catalog(read(*two))
     harness.publisher.set_catalog(Catalog())
     assert harness.publisher.model_state("sales_de") is None
-    assert not (await anext(harness.watch_hub.updates(Call.within(60)))).models
+    assert not (await anext(watch(harness.watch_hub))).models
 
 
 async def test_a_version_that_serves_stays_when_its_files_go_and_the_new_one_fails(two: tuple[Path, Path]) -> None:
@@ -241,7 +242,7 @@ async def test_too_many_waiting_loads_keep_no_catalog_from_being_published(model
     declare(documents, "sales_de", {1: 100}, pin=True)
     publish(models, "sales_it")
     harness.publisher.set_catalog(read(models, documents, before))
-    names = [model.name for model in (await anext(harness.watch_hub.updates(Call.within(60)))).models]
+    names = [model.name for model in (await anext(watch(harness.watch_hub))).models]
     assert names == ["sales_de", "sales_fr", "sales_it"]
     triton.finish.set()
     await asking

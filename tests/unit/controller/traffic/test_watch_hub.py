@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,21 +12,17 @@ from prometheus_client import CollectorRegistry
 
 from controller.call_slots import CallSlots
 from controller.metrics import ControllerMetrics
+from controller.traffic import watch_hub as watch_hub_module
 from controller.traffic.watch_hub import WatchHub
+from tests.unit.controller.traffic.watching import watch
 from triptych.errors import Draining, Overloaded
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
-
-Updates = AsyncGenerator[cp.CatalogUpdate]
 
 
 def make_watch_hub(max_watchers: int = 10, registry: CollectorRegistry | None = None) -> WatchHub:
     slots = CallSlots(max_watchers, max_watchers, "watchers follow the catalog")
     return WatchHub(ControllerMetrics(registry or CollectorRegistry()), slots)
-
-
-def watch(watch_hub: WatchHub) -> Updates:
-    return cast("Updates", watch_hub.updates(Call.within(60)))
 
 
 def model(name: str, *predictors: str, percent: int = 100) -> cp.Model:
@@ -55,6 +50,34 @@ async def test_the_first_update_is_whole_and_waits_for_the_first_catalog() -> No
     assert (update.revision, update.full, names(update)) == (1, True, ["sales_de", "sales_fr"])
     assert update.models[0] == model("sales_de", "triton:8001")
     assert watch_hub.published
+
+
+async def test_a_large_catalog_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_hub_module, "PART_BYTES", 100)
+    known = models(*(f"sales_{number}" for number in range(50)))
+    watch_hub = make_watch_hub()
+    watch_hub.publish(known)
+    parts, received = watch_hub.updates(Call.within(60)), list[cp.CatalogUpdate]()
+    while not received or received[-1].more:
+        received.append(cp.CatalogUpdate.FromString(await anext(parts)))
+    assert len(received) > 10
+    assert max(part.ByteSize() for part in received) < 200
+    assert [part.full for part in received] == [True] + [False] * (len(received) - 1)
+    assert {name for part in received for name in names(part)} == known.keys()
+
+
+async def test_a_watcher_of_many_models_gets_the_whole_as_it_was_encoded_for_others_and_the_changes_since() -> None:
+    watch_hub = make_watch_hub()
+    watch_hub.publish(models(*(f"sales_{number}" for number in range(300))))
+    await anext(watch(watch_hub))
+    watch_hub.publish({"sales_0": model("sales_0", percent=0)}, gone=["sales_1"])
+    late = watch(watch_hub)
+    whole, changes = await anext(late), await anext(late)
+    assert (whole.revision, len(whole.models)) == (1, 300)
+    assert (changes.revision, names(changes), list(changes.removed)) == (2, ["sales_0"], ["sales_1"])
+    for percent in (1, 2):
+        watch_hub.publish({"sales_0": model("sales_0", percent=percent)})
+    assert (await anext(watch(watch_hub))).revision == 4, "the other one is too far behind"
 
 
 async def test_an_empty_catalog_is_an_answer_too() -> None:
@@ -171,9 +194,17 @@ steps = st.lists(
 
 
 @settings(max_examples=50, deadline=None)
-@given(steps)
-async def test_a_watcher_that_applies_the_updates_in_order_has_what_was_published_last(steps: list[Any]) -> None:
+@given(steps, st.sampled_from([0, 1000]))
+async def test_a_watcher_that_applies_the_updates_in_order_has_what_was_published_last(
+    steps: list[Any], part_bytes: int
+) -> None:
     """Memory is bounded however rarely the watcher reads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch_hub_module, "PART_BYTES", part_bytes)
+        await check_watchers(steps)
+
+
+async def check_watchers(steps: list[Any]) -> None:
     watch_hub, truth = make_watch_hub(), dict[str, cp.Model]()
     watch_hub.publish({})
     streams, copies = [watch(watch_hub), watch(watch_hub)], [dict[str, cp.Model](), dict[str, cp.Model]()]
