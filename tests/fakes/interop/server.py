@@ -16,7 +16,6 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_tools import protoc
 
 from tests.fakes.scripted.settings import Settings
-from triptych.errors import InvalidRequest
 from triptych.protocol.call import Call
 from triptych.protocol.methods import methods_of
 from triptych.protocol.status import Relayed
@@ -74,14 +73,14 @@ class TestService:
             yield answer
 
     async def streaming_input_call(self, requests: AsyncIterator[Any], _call: Call) -> AsyncIterator[Any]:
-        sizes = [len(self._checked(request).payload.body) async for request in requests]
+        sizes = [len(parse().payload.body) async for parse in requests]
         if not sizes:
             await asyncio.sleep(CANCEL_WAIT_S)
         yield answer_of("StreamingInputCall", aggregated_payload_size=sum(sizes))
 
     async def full_duplex_call(self, requests: AsyncIterator[Any], _call: Call) -> AsyncIterator[Any]:
-        async for request in requests:
-            raise_asked(self._checked(request))
+        async for parse in requests:
+            raise_asked(request := parse())
             async for answer in self._answers(request, "FullDuplexCall"):
                 yield answer
 
@@ -89,11 +88,6 @@ class TestService:
         for wanted in request.response_parameters:
             await asyncio.sleep(wanted.interval_us / 1e6)
             yield answer_of(method, payload=payload(wanted.size))
-
-    def _checked(self, request: Any) -> Any:
-        if isinstance(request, InvalidRequest):
-            raise request
-        return request
 
 
 class Stage:
