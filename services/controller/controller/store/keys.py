@@ -5,11 +5,12 @@ A bucket may hold any key, a folder may not. An object that cannot be a file is 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.store.listing import UNKNOWN
-from controller.store.objects import Object
+from controller.store.objects import MAX_FOLDER_OBJECTS, Object, folder_of
 
 MAX_PART_BYTES = 255  # of a name in a folder of Linux
 MAX_PATH_BYTES = 3000  # below the mirror's folder; a whole path may have 4096
@@ -34,6 +35,9 @@ def classify(listed: Mapping[str, Object]) -> ClassifiedKeys:
             found.faults[key] = fault
         else:
             good[key] = known
+    for folder, count in Counter(map(folder_of, listed)).items():
+        if count > MAX_FOLDER_OBJECTS:
+            found.faults[folder or "."] = f"has more than {MAX_FOLDER_OBJECTS} objects; those behind are not read"
     folders = folders_of(good)
     for path, known in good.items():
         if path in folders:

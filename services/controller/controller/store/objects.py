@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PAGE_ITEMS = 1000  # in one answer of S3
 CHUNK_BYTES = 1 << 20
+MAX_FOLDER_OBJECTS = 100_000  # half a kilobyte each: a million took the memory that the chart gives
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATUS = re.compile(r"status code: (\d{3}[A-Za-z ]*)")
@@ -52,7 +54,7 @@ class ObjectChanged(Exception):
     """An object differs from its listing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Object:
     """One object as it was listed. `tag` changes with its content; '' if the store has none.
 
@@ -86,6 +88,11 @@ class Object:
         if self.tag and other.tag:
             return self.tag.removeprefix("W/").strip('"') == other.tag.removeprefix("W/").strip('"')
         return self.modified_ns // 10**9 == other.modified_ns // 10**9
+
+
+def folder_of(key: str) -> str:
+    """The first folder of a key, which is that of a model; '' for an object beside the models."""
+    return key.partition("/")[0] if "/" in key else ""
 
 
 Page = list[Item]
@@ -128,11 +135,18 @@ class Store:
         return self._location.endpoint(self._configuration)
 
     def list(self, below: str = "") -> dict[str, Object]:
-        """All objects whose path below the URI begins with `below`, never a part of them. Raises `StoreError`."""
-        found: dict[str, Object] = {}
+        """All objects whose path below the URI begins with `below`, never a part of them. Raises `StoreError`.
+
+        Of a folder at most `MAX_FOLDER_OBJECTS` and one more are kept: somebody's data set may lie among the models.
+        """
+        found, counts = dict[str, Object](), Counter[str]()
         try:
             for page in self._pages(below):
-                found.update((item.key, Object(item.size, item.modified_ns, item.tag)) for item in page)
+                for item in page:
+                    folder = folder_of(item.key)
+                    counts[folder] += 1
+                    if counts[folder] <= MAX_FOLDER_OBJECTS + 1:
+                        found[item.key] = Object(item.size, item.modified_ns, item.tag)
         except (BaseError, OSError, ValueError, TypeError) as error:
             raise self._translated(error) from error
         found.pop("", None)  # the marker of the URI's own folder

@@ -13,7 +13,7 @@ from controller.store.buckets import open_store
 from controller.store.mirror import Mirror
 from controller.store.objects import Object, Store, StoreError
 from tests.fakes.faulty_store import FaultyStore, faulty_store, invalid, refused, unpacked
-from tests.fakes.memory_store import InMemoryStore, contents
+from tests.fakes.memory_store import URI, InMemoryStore, contents
 
 GOOD = {"m/config.pbtxt": b"c", "m/1/model.onnx": b"one", "z/config.pbtxt": b"z", "z/1/model.onnx": b"last"}
 
@@ -330,3 +330,25 @@ def test_names_that_only_begin_like_the_uri_or_occur_again_below_are_distinguish
     mirror = Mirror(opened(scheme), tmp_path / "models", whole=True)
     mirror.refresh()
     assert (mirror.faults, contents(tmp_path / "models")) == ({}, GOOD | {"m/1/eu/m/1/model.onnx": b"below"})
+
+
+def test_a_data_set_among_the_models_takes_no_memory_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing of a million objects took half a gigabyte."""
+    monkeypatch.setattr("controller.store.objects.MAX_FOLDER_OBJECTS", 5)
+    monkeypatch.setattr("controller.store.keys.MAX_FOLDER_OBJECTS", 5)
+    store = InMemoryStore()
+    for number in range(20):
+        store.put(f"images/{number:02}.jpg")
+        store.put(f"photos/{number}/a/b.jpg")
+        store.put(f"{number:02}.txt")
+    store.upload(tmp_path / "scratch", "zebra")
+    listed = store.list()
+    assert len([key for key in listed if "zebra" not in key]) == 3 * 6
+    mirror = Mirror(store, tmp_path / "models", whole=True)
+    mirror.refresh()
+    assert (tmp_path / "models/zebra/1/contract.yaml").exists()
+    fault = "has more than 5 objects; those behind are not read"
+    assert mirror.faults == {key: f"{URI}/{key}: {fault}" for key in ("images", "photos", ".")}
+    mirror.close()
