@@ -151,8 +151,7 @@ def _fetch(client: HttpClient, url: str) -> bytes:
             return data
         except HTTPError as error:
             if error.code not in BUSY or not left:
-                body = error.read(2000).decode(errors="replace")
-                raise OSError(f"status code: {error.code} {error.reason}: {body}") from None
+                raise OSError(f"status code: {error.code} {error.reason}: {_body(error)}") from None
         except URLError as error:
             if not left:
                 cause = error.reason
@@ -163,3 +162,11 @@ def _fetch(client: HttpClient, url: str) -> bytes:
         time.sleep(pause_s)
         pause_s *= 2
     raise AssertionError("unreachable")
+
+
+def _body(error: HTTPError) -> str:
+    """The beginning of the store's own words; '' if they are cut off."""
+    try:
+        return error.read(2000).decode(errors="replace")
+    except (OSError, HTTPException):
+        return ""

@@ -262,6 +262,12 @@ def test_an_answer_that_is_not_whole_is_a_fault_of_the_store_and_the_folder_stay
     assert contents(tmp_path / "models") == GOOD | {"m/2/model.onnx": b"two"}
 
 
+def test_the_reason_of_a_refusal_may_be_cut_off(odd: FaultyStore) -> None:
+    odd.wire = [CHUNKED.replace(b"200 OK", b"403 Forbidden") + b"1000\r\n<Error>"]
+    with pytest.raises(StoreError, match="refuses a list of what is there: 403 Forbidden"):
+        opened("s3").list()
+
+
 def test_a_size_that_is_no_number_leaves_out_its_object_alone(odd: FaultyStore, tmp_path: Path) -> None:
     for number, size in enumerate(("9" * 5000, "-5", "\u0665", "1e3", " ")):
         odd.put(f"eu/n/{number}/x", listed_size=size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -25,6 +25,7 @@ from triptych.contract.steps.base import (
     cast_to_float,
     extremes,
     first_row,
+    float_of,
     refuse_nan,
     value_of,
     widened,
@@ -135,7 +136,7 @@ class Softmax(ElementwiseStep):
             wide = widened(values)
             out = np.exp(wide - wide.max(axis=-1, keepdims=True))
             out /= out.sum(axis=-1, keepdims=True)
-            return cast_to_float(out, _float_of(values), self.input)
+            return cast_to_float(out, float_of(values), self.input)
 
         return softmax
 
@@ -148,7 +149,7 @@ class Sigmoid(ElementwiseStep):
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         def sigmoid(values: Array) -> Array:
             small = np.exp(-np.abs(widened(values)))
-            return cast_to_float(np.where(values >= 0, 1, small) / (1 + small), _float_of(values), self.input)
+            return cast_to_float(np.where(values >= 0, 1, small) / (1 + small), float_of(values), self.input)
 
         return sigmoid
 
@@ -244,7 +245,7 @@ class Scale(ElementwiseStep):
         def run(values: Array) -> Array:
             wide = widened(values)
             scaled = wide * scale.astype(wide.dtype) + offset.astype(wide.dtype)
-            return cast_to_float(scaled, _float_of(values), self.input)
+            return cast_to_float(scaled, float_of(values), self.input)
 
         return run
 
@@ -320,11 +321,6 @@ class Label(MapStep):
             env[target] = table[ids]
 
         return run
-
-
-def _float_of(values: Array) -> np.dtype[Any]:
-    """The datatype of a result that stays floating, and is FP32 for whole numbers."""
-    return values.dtype if values.dtype.kind == "f" else np.dtype(np.float32)
 
 
 def _words(labels: tuple[str, ...]) -> Array:

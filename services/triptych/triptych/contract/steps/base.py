@@ -226,6 +226,11 @@ def widened(values: Array) -> Array:
     return values.astype(np.result_type(values.dtype, np.float32), copy=False)
 
 
+def float_of(values: Array) -> np.dtype[Any]:
+    """The datatype of a result that stays floating, and is FP32 for whole numbers."""
+    return values.dtype if values.dtype.kind == "f" else np.dtype(np.float32)
+
+
 def cast_to_float(values: Array, dtype: np.dtype[Any], name: str) -> Array:
     """Cast to a float. Refuse a finite number that would become infinite."""
     if values.dtype.itemsize <= 1 or (dtype.itemsize >= 4 and values.dtype.itemsize <= dtype.itemsize):

@@ -27,6 +27,7 @@ _PARTS: Final[Mapping[str, Callable[[datetime], int]]] = {
     "minute": lambda at: at.minute,
     "second": lambda at: at.second,
 }
+_MOST: Final[Mapping[str, int]] = {"year": 9999, "day_of_year": 366, "minute": 59, "second": 59, "week": 53}
 _UNITS: Final[Mapping[str, int]] = {"epoch_s": 1, "epoch_ms": 1000}
 
 
@@ -47,6 +48,10 @@ class DateParts(MapStep):
     def _parts_differ(self) -> Self:
         if len(set(self.parts)) != len(self.parts):
             raise ValueError("parts: each may be there once")
+        for part in self.parts:
+            most = _MOST.get(part, 31)
+            if int(np.array([most]).astype(TO_NUMPY[self.datatype])[0]) != most:
+                raise ValueError(f"datatype: {self.datatype} does not hold the {part} up to {most}")
         return self
 
     def examples(self) -> dict[str, object]:

@@ -105,6 +105,8 @@ def _as(dtype: np.dtype[Any], value: Any, field: str) -> Array:
         raise ContractViolation(f"impute: {field} {value!r} is not {name_of(dtype)}")
     array = np.empty(len(many), dtype)
     array[:] = [each.encode() if isinstance(each, str) else each for each in many]
+    if dtype.kind == "f" and np.isinf(array).any():
+        raise ContractViolation(f"impute: {field} {value!r} is beyond {name_of(dtype)}")
     if dtype.kind in "iub" and [each.item() for each in array] != many:
         raise ContractViolation(f"impute: {field} {value!r} is not {name_of(dtype)}")
     return array

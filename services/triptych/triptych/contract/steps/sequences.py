@@ -9,7 +9,19 @@ import numpy as np
 from pydantic import Field
 
 from triptych.contract.specs import Name
-from triptych.contract.steps.base import ElementwiseStep, Environment, Facts, MapStep, Run, Scope, Step
+from triptych.contract.steps.base import (
+    ElementwiseStep,
+    Environment,
+    Facts,
+    MapStep,
+    Run,
+    Scope,
+    Step,
+    cast_to_float,
+    float_of,
+    refuse_nan,
+    widened,
+)
 from triptych.datatypes import Array, describe_array
 from triptych.errors import ContractViolation
 
@@ -18,14 +30,18 @@ EMPTY: Final = 1e-9  # least divisor of a mean, as in sentence-transformers
 
 
 class L2Normalize(ElementwiseStep):
-    """Divides by the Euclidean norm along the last dimension, so that it is 1; a vector of zeros stays."""
+    """Divides by the Euclidean norm along the last dimension, so that it is 1; a vector of zeros stays.
+
+    Floating datatypes stay as they are, integers become FP32.
+    """
 
     op: Literal["l2_normalize"]
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
         def normalize(values: Array) -> Array:
-            norm = np.sqrt(np.sum(np.square(values), axis=-1, keepdims=True))
-            return np.asarray(values / np.maximum(norm, EPSILON), values.dtype)
+            wide = widened(values)
+            norm = np.sqrt(np.sum(np.square(wide), axis=-1, keepdims=True))
+            return cast_to_float(wide / np.maximum(norm, EPSILON), float_of(values), self.input)
 
         return normalize
 
@@ -68,7 +84,8 @@ class CtcDecode(MapStep):
     """Scores [n,t,c] of a CTC model to texts (BYTES, UTF-8), by the best symbol of each place.
 
     A symbol that repeats counts once, then blanks are removed. `labels` has a symbol for each of the c scores, that of
-    the blank included. `score` is the mean of the best values of the symbols that stay, 0 for an empty text.
+    the blank included. `score` is the mean of the best values of the symbols that stay, 0 for an empty text. NaN is
+    refused.
     """
 
     WRITES = ("output", "score")
@@ -104,6 +121,7 @@ class CtcDecode(MapStep):
             if values.ndim != 3 or values.shape[2] != len(symbols):
                 raise ContractViolation(f"ctc_decode: want [n,t,{len(symbols)}], got {describe_array(values)}")
             best = values.argmax(axis=2)
+            refuse_nan(self.op, source, np.take_along_axis(values, best[..., np.newaxis], axis=2))
             kept = best != blank
             kept[:, 1:] &= best[:, 1:] != best[:, :-1]
             texts = np.empty(len(best), np.object_)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
@@ -53,7 +53,7 @@ class OnnxHeader:
     inputs: Sequence[Tensor]
     optional: frozenset[str]
     outputs: Sequence[Tensor]
-    weight_files: Mapping[str, int]
+    weight_files: Mapping[str, int] = field(default_factory=dict)
 
 
 def check_model_file(config: Any, folder: Path) -> list[str]:

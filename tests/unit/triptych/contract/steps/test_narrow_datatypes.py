@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from triptych.contract.steps.registry import parse_step
 from triptych.errors import ContractViolation, InvalidInput
 
 HALF, SINGLE = np.float16, np.float32
@@ -19,10 +21,12 @@ def reference(op: str, values: Any) -> Any:
     if op == "softmax":
         powers = np.exp(values - values.max(axis=-1, keepdims=True))
         return powers / powers.sum(axis=-1, keepdims=True)
+    if op == "l2_normalize":
+        return values / np.sqrt((values**2).sum(axis=-1, keepdims=True))
     return {"sigmoid": lambda: 1 / (1 + np.exp(-values)), "scale": lambda: values * 300 + 0.5}[op]()
 
 
-@pytest.mark.parametrize("op", ["softmax", "sigmoid", "scale"])
+@pytest.mark.parametrize("op", ["softmax", "sigmoid", "scale", "l2_normalize"])
 @pytest.mark.parametrize("dtype", NUMERIC)
 def test_a_step_gives_the_same_for_every_datatype(apply: Any, op: str, dtype: Any) -> None:
     values = np.abs(WIDE) if dtype is np.uint8 else WIDE
@@ -132,3 +136,30 @@ def test_hsv_and_lab_are_those_of_8_bit(apply: Any, source: str, target: str) ->
         apply(step, x=np.ones((1, 2, 2, 3), SINGLE))
     swap = {"op": "convert_color", "input": "x", "source": "rgb", "target": "bgr"}
     assert apply(swap, x=np.array([[[[1, 2, 3]]]], SINGLE))["x"].tolist() == [[[[3, 2, 1]]]]
+
+
+@pytest.mark.parametrize("dtype", [HALF, SINGLE, np.float64])
+def test_a_norm_does_not_overflow_and_a_vector_of_zeros_stays(apply: Any, dtype: Any) -> None:
+    out = apply({"op": "l2_normalize", "input": "x"}, x=np.array([[30_000, 40_000], [0, 0]], dtype))["x"]
+    assert out.dtype == dtype
+    np.testing.assert_allclose(out, np.array([[0.6, 0.8], [0, 0]]), rtol=1e-3)
+
+
+def test_nan_has_no_symbol(apply: Any) -> None:
+    step = {"op": "ctc_decode", "input": "x", "labels": "t", "output": "text"}
+    with pytest.raises(ContractViolation, match="ctc_decode: 'x' has NaN in row 1"):
+        apply(step, {"labels": {"t": ["", "a"]}}, x=np.array([[[0, 1]], [[0, np.nan]]], SINGLE))
+
+
+@pytest.mark.parametrize(
+    ("part", "datatype"), [("year", "UINT8"), ("year", "FP16"), ("day_of_year", "UINT8"), ("minute", "BOOL")]
+)
+def test_a_datatype_that_does_not_hold_a_part_of_a_date_is_refused(part: str, datatype: str) -> None:
+    with pytest.raises(ValidationError, match=f"{datatype} does not hold the {part} up to "):
+        parse_step({"op": "date_parts", "input": "x", "parts": [part], "datatype": datatype})
+
+
+@pytest.mark.parametrize("step", [{"value": 1e6}, {"value": 0.0, "missing": -1e6}])
+def test_a_value_that_would_be_imputed_as_infinity_is_refused(apply: Any, step: dict[str, Any]) -> None:
+    with np.errstate(over="ignore"), pytest.raises(ContractViolation, match="is beyond FP16"):
+        apply({"op": "impute", "input": "x", **step}, x=np.array([[np.nan, 1]], HALF))
