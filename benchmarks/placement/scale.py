@@ -36,7 +36,8 @@ from controller.journal import Journal
 from controller.metrics import ControllerMetrics
 from controller.placement.placement import Placement
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.predictors.triton_client import Count, GpuMemory, Index
+from controller.placement.predictors.gpu_memory import GpuMemory
+from controller.placement.predictors.triton_client import Count, Index
 from controller.placement.reconciler import QUIET_OBSERVATIONS_PER_S
 from controller.placement.settings import PlacementSettings
 from controller.traffic.publisher import Publisher

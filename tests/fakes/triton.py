@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.placement.policy.popularity import VersionKey
-from controller.placement.predictors.triton_client import Count, GpuMemory, Index
+from controller.placement.predictors.gpu_memory import GpuMemory
+from controller.placement.predictors.triton_client import Count, Index
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, LoadFailed, StageUnavailable
 

@@ -9,8 +9,8 @@ import pytest
 from controller.catalog.entities import Catalog
 from controller.placement.policy.headroom import free_slots
 from controller.placement.policy.replica_count import Concurrency
+from controller.placement.predictors.gpu_memory import GpuMemory
 from controller.placement.predictors.predictor import Predictor
-from controller.placement.predictors.triton_client import GpuMemory
 from tests.fakes.triton import HERE, FakeTriton
 from tests.model_folders import declare, publish
 from tests.unit.controller.placement.harness import PlacementHarness, models_of, read, turn

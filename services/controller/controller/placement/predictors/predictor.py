@@ -15,9 +15,10 @@ from controller.placement.policy.eviction import Capacity
 from controller.placement.policy.headroom import Headroom
 from controller.placement.policy.memory import Size
 from controller.placement.policy.popularity import VersionKey
+from controller.placement.predictors.gpu_memory import GpuMemory
 from controller.placement.predictors.machine_memory import is_here
 from controller.placement.predictors.request_statistics import RequestStatistics
-from controller.placement.predictors.triton_client import GpuMemory, Index, TritonApi
+from controller.placement.predictors.triton_client import Index, TritonApi
 from triptych.datatypes import Array
 from triptych.errors import Internal, StageUnavailable, TriptychError
 

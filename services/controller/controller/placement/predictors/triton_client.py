@@ -6,31 +6,27 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import Protocol
-from urllib.request import ProxyHandler, build_opener
 
 from google.protobuf import json_format
-from prometheus_client.parser import text_string_to_metric_families
 from tritonclient.grpc import model_config_pb2 as mc
 from tritonclient.grpc import service_pb2 as pb
 
 from controller.placement.policy.popularity import VersionKey
+from controller.placement.predictors.gpu_memory import GpuMemory, gpu_memory
 from triptych.client.transport import Transport
 from triptych.client.upstream import InFlightInferences, Upstream
 from triptych.datatypes import Array
-from triptych.errors import DeadlineExceeded, Internal, LoadFailed
+from triptych.errors import DeadlineExceeded, Internal, LoadFailed, is_version
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import decode_response, encode_request
-from triptych.runtime.addresses import join, split
+from triptych.runtime.addresses import split
 from triptych.server.inference_servicer import SERVICE
 
 CALL_TIMEOUT_S = 2.0
 MAX_BATCHED = 8  # a request of more rows is one large one rather than many small ones: a report, not popularity
 YIELD_EVERY = 500  # entries of an index
 KEY_HEADER = "triton-grpc-protocol-key"  # --grpc-restricted-protocol=model-repository:key=...
-GPU_MEMORY = "nv_gpu_memory_"  # of Triton's metrics
-DIRECT = build_opener(ProxyHandler({}))  # a proxy cannot reach pods
 
 _VERSION_FAILED = re.compile(r"version (\d+) is at UNAVAILABLE state: (.*?);\s*(?=version \d+ is at |$)")
 
@@ -61,14 +57,6 @@ class Count:
         """About how many requests of callers came since then."""
         requests = self.requests - before.requests
         return max(requests, min(self.rows - before.rows, requests * MAX_BATCHED))
-
-
-@dataclass(frozen=True)
-class GpuMemory:
-    """Memory of all GPUs that a Triton sees, together."""
-
-    used_bytes: int
-    total_bytes: int
 
 
 class TritonApi(Protocol):
@@ -122,13 +110,12 @@ class TritonClient:
         metadata = ((KEY_HEADER, key),) if key else ()
         self._upstream = Upstream("predictor", address, SERVICE, relays=False, transport=transport, metadata=metadata)
         self._inferences = InFlightInferences(self._upstream)
-        host, _ = split(address)
-        self._metrics = f"http://{join(host, metrics_port)}/metrics" if metrics_port else ""
+        self._metrics_host, self._metrics_port = split(address)[0], metrics_port
 
     async def index(self, *, whole: bool) -> Index:
         states: dict[str, set[VersionKey]] = {"READY": set(), "LOADING": set(), "UNLOADING": set()}
         for number, model in enumerate((await self._index(only_ready=not whole)).models, start=1):
-            if model.state in states and model.version:
+            if model.state in states and is_version(model.version):
                 states[model.state].add((model.name, int(model.version)))
             if not number % YIELD_EVERY:  # 5,000 models are 5 ms, too long for other tasks
                 await asyncio.sleep(0)
@@ -138,12 +125,14 @@ class TritonClient:
         response: pb.ModelStatisticsResponse = await self._upstream.call(
             "ModelStatistics", pb.ModelStatisticsRequest(), Call.within(CALL_TIMEOUT_S)
         )
-        return {(model.name, int(model.version)): _count(model) for model in response.model_stats}
+        return {
+            (model.name, int(model.version)): _count(model)
+            for model in response.model_stats
+            if is_version(model.version)
+        }
 
     async def gpu_memory(self) -> GpuMemory | None:
-        if not self._metrics:
-            return None
-        return await asyncio.to_thread(_gpu_memory, self._metrics)
+        return await gpu_memory(self._metrics_host, self._metrics_port) if self._metrics_port else None
 
     async def is_ready(self, model: str, version: int) -> bool:
         request = pb.ModelReadyRequest(name=model, version=str(version))
@@ -207,22 +196,6 @@ def _count(model: pb.ModelStatistics) -> Count:
     return Count(
         good.count + bad.count, model.inference_stats.queue.ns, good.ns + bad.ns, model.inference_count, bad.count
     )
-
-
-def _gpu_memory(url: str) -> GpuMemory | None:
-    sums = {"nv_gpu_memory_used_bytes": 0.0, "nv_gpu_memory_total_bytes": 0.0}
-    try:
-        with DIRECT.open(url, timeout=CALL_TIMEOUT_S) as response:
-            text: str = response.read().decode()
-        # The rest is 12 lines for each model: to parse them took 37 ms of each second with 200 models (2026-11-29).
-        lines = [line for line in text.splitlines(keepends=True) if GPU_MEMORY in line]
-        for family in text_string_to_metric_families("".join(lines)):
-            if family.name in sums:
-                sums[family.name] = sum(sample.value for sample in family.samples)
-    except (OSError, HTTPException, ValueError):  # nobody there, or not Triton's metrics
-        return None
-    used, total = sums.values()
-    return GpuMemory(int(used), int(total)) if total else None
 
 
 def _one_line(text: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tritonclient.grpc import service_pb2 as pb
 
-from controller.placement.predictors.triton_client import _one_line, only, version_reason
+from controller.placement.predictors.triton_client import TritonClient, _one_line, only, version_reason
 from triptych.contract.verification.triton_config import parse_config
 
 # Triton 2.51, Python backend: one version with a corrupt file, one with none; shortened, white space folded.
@@ -68,3 +71,20 @@ def test_versions_of_an_earlier_choice_do_not_stay_in_a_narrowed_configuration()
     config = parse_config('name: "m" version_policy { specific { versions: [1, 2, 3] } }')
     assert list(only(config, [2]).version_policy.specific.versions) == [2]
     assert list(config.version_policy.specific.versions) == [1, 2, 3]
+
+
+async def test_versions_that_are_no_numbers_are_left_out_of_what_triton_reports() -> None:
+    """A model's own code can answer in place of Triton."""
+
+    async def call(method: str, _request: Any, _call: Any) -> Any:
+        versions = ("1", "", "x", "01", "-1", "9" * 5_000, "\u0663")
+        if method == "ModelStatistics":
+            return pb.ModelStatisticsResponse(model_stats=[pb.ModelStatistics(name="m", version=v) for v in versions])
+        entry = pb.RepositoryIndexResponse.ModelIndex
+        return pb.RepositoryIndexResponse(models=[entry(name="m", version=v, state="READY") for v in versions])
+
+    triton = TritonClient("127.0.0.1:1")
+    triton._upstream.call = call  # type: ignore[method-assign,assignment]
+    assert (await triton.index(whole=True)).ready == {("m", 1)}
+    assert list(await triton.counts()) == [("m", 1)]
+    await triton.close()
