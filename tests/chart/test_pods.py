@@ -57,11 +57,11 @@ def test_every_stage_is_probed_by_grpc_for_liveness_and_readiness(render: Render
     made = render({"mode": mode})
     for stage in with_process(mode, STAGES):
         container = made.container(stage)
-        live = {} if stage == "predictor" else {"service": "live"}
+        live = {"service": "" if stage == "predictor" else "live"}
         port = container["ports"][0]["containerPort"]
         assert container["startupProbe"]["grpc"] == {"port": port} | live
         assert container["livenessProbe"]["grpc"] == {"port": port} | live
-        assert container["readinessProbe"]["grpc"] == {"port": port}
+        assert container["readinessProbe"]["grpc"] == {"port": port, "service": ""}
 
 
 @pytest.mark.parametrize("mode", MODES)

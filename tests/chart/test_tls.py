@@ -40,7 +40,7 @@ def test_without_it_nothing_of_it_is_there(render: Render) -> None:
     variables = {each["name"] for _, container in made.containers() for each in container.get("env", ())}
     assert not [name for name in variables if name.endswith("_CA") or "_TLS_" in name]
     assert not made.of("Certificate")
-    assert made.container("preprocess")["readinessProbe"]["grpc"] == {"port": 9000}
+    assert made.container("preprocess")["readinessProbe"]["grpc"] == {"port": 9000, "service": ""}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -68,7 +68,7 @@ def test_probes_use_the_port_of_the_metrics_which_has_no_tls(render: Render, mod
         assert container["livenessProbe"]["httpGet"] == {"path": "/live", "port": metrics}
         assert container["readinessProbe"]["httpGet"] == {"path": "/ready", "port": metrics}
         assert "grpc" not in container["readinessProbe"]
-    assert made.container("predictor")["readinessProbe"]["grpc"] == {"port": 8001}
+    assert made.container("predictor")["readinessProbe"]["grpc"] == {"port": 8001, "service": ""}
 
 
 def test_services_do_not_say_that_their_ports_are_plaintext(render: Render) -> None:

@@ -281,5 +281,29 @@ def test_what_kubectl_applied_becomes_a_release(release: Release) -> None:
     options = ("--set", "mode=Deployment,tag=none,imagePullPolicy=Never", "--skip-tests")
     release.kubectl.apply(program.template(*options, namespace=release.kubectl.namespace))
     upgrade(release, "--take-ownership")
-    upgrade(release, preprocess={"replicas": 2})
+    force = ["--force-conflicts"] if release.program == "helm4" else []
+    upgrade(release, *force, preprocess={"replicas": 2})
     assert release.kubectl.get("deployment", "preprocess")["spec"]["replicas"] == 2
+
+
+# Kinds and fields that no other test of this module makes.
+MORE = (
+    "backend.enabled=true,backend.autoscaling.maxReplicas=2,preprocess.autoscaling.maxReplicas=2,preprocess.replicas=1",
+    "readinessHook.enabled=true,metrics.dashboard.enabled=true,models.store=pvc,models.claim=models,models.path=eu",
+    "gateway.enabled=true,gateway.parents[0].name=public,gateway.hostnames[0]=e2e.example.com,gateway.retries=2",
+    "canary.enabled=true,canary.postprocess.replicas=1,canary.models.path=next",
+    "servedModels[0].model=digits_gb,servedModels[0].traffic[0].version=1,servedModels[0].traffic[0].percent=100",
+)
+
+
+@pytest.mark.parametrize("mode", ["Deployment", "Standard"])
+def test_a_render_is_stored_as_written(kubectl: Kubectl, mode: str) -> None:
+    """With another value anywhere, a server-side apply by another manager would be a conflict."""
+    for kind in ("inferenceservices", "grpcroutes", "backendtrafficpolicies"):
+        if kubectl.run("get", kind, check=False).returncode:
+            pytest.skip(f"needs {kind}, which the cluster does not have")
+    options = [word for option in MORE for word in ("--set", option)]
+    options += ["--set", f"mode={mode},tag=none,imagePullPolicy=Never"]
+    text = program.template(*options, "--no-hooks", namespace=kubectl.namespace)
+    kubectl("create", "--filename=-", given=text)
+    kubectl("apply", "--server-side", "--dry-run=server", "--field-manager=other", "--filename=-", given=text)

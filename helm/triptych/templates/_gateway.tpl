@@ -19,7 +19,9 @@ metadata:
   {{- include "triptych.metadata" (dict "root" .root "lane" (first .lanes) "component" "preprocess" "name" .name) | nindent 2 }}
 spec:
   parentRefs:
-    {{- toYaml $values.gateway.parents | nindent 4 }}
+    {{- range $values.gateway.parents }}
+    - {{ toJson (merge (deepCopy .) (dict "group" "gateway.networking.k8s.io" "kind" "Gateway")) }}
+    {{- end }}
   {{- if not (has "*" $values.gateway.hostnames) }}
   hostnames:
     {{- toYaml $values.gateway.hostnames | nindent 4 }}

@@ -34,7 +34,7 @@ triptych.dev/release: {{ . }}
 {{- if and .lane.values.readinessHook.enabled (ne (index .lane.modes .stage) "Deployment") }}
 {{- /* By this the hook knows whether KServe has applied the change. */ -}}
 {{- $pod := list (include "triptych.pod-labels" .) (toYaml $merged) (include (printf "triptych.%s-pod" .component) .) | join "\n" -}}
-{{- $_ := set $merged "triptych.dev/pod-digest" ($pod | sha256sum | trunc 16) -}}
+{{- $_ := set $merged "triptych.dev/pod-digest" (printf "sha256:%s" ($pod | sha256sum | trunc 16)) -}}
 {{- end -}}
 {{- toYaml $merged }}
 {{- end }}

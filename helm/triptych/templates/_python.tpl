@@ -25,7 +25,7 @@ securityContext:
 the probes use the port of the metrics. Arguments: lane, stage. */}}
 {{- define "triptych.python-probes" -}}
 {{- $live := printf "grpc: {port: %s, service: live}" (include "triptych.port" .) -}}
-{{- $ready := printf "grpc: {port: %s}" (include "triptych.port" .) -}}
+{{- $ready := printf "grpc: {port: %s, service: \"\"}" (include "triptych.port" .) -}}
 {{- if include "triptych.tls-secret" . -}}
 {{- $live = printf "httpGet: {path: /live, port: %s}" (include "triptych.metrics-port" .) -}}
 {{- $ready = printf "httpGet: {path: /ready, port: %s}" (include "triptych.metrics-port" .) -}}
@@ -53,10 +53,10 @@ readinessProbe:
 # The first, because the patches in manifests/examples/promotion name it by its index.
 - {name: {{ upper .stage }}_REVISION, value: {{ include "triptych.setting" (dict "value" $revision) | quote }}}
 {{- if or (eq .stage "controller") (and (eq .stage "preprocess") (eq .lane.values.mode "Grouped")) }}
-- {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+- {name: POD_IP, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: status.podIP}}}
 {{- end }}
 {{- if eq .stage "controller" }}
-- {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
+- {name: POD_NAME, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: metadata.name}}}
 {{- with include "triptych.control-variable" (dict "lane" .lane "variable" "CONTROLLER_TRITON_KEY") }}
 {{ . }}
 {{- end }}

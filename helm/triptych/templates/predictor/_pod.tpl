@@ -47,16 +47,16 @@ ports:
 {{- include "triptych.container-env" . }}
 {{- include "triptych.container-resources" . }}
 startupProbe:
-  grpc: {port: 8001}
+  grpc: {port: 8001, service: ""}
   periodSeconds: 1
   failureThreshold: 180
 livenessProbe:
-  grpc: {port: 8001}
+  grpc: {port: 8001, service: ""}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  grpc: {port: 8001}
+  grpc: {port: 8001, service: ""}
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 2
