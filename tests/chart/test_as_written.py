@@ -110,7 +110,7 @@ def test_a_text_that_looks_like_something_else_stays_a_text(render: Render, base
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("text", ["1e6", "20261121", "1.10", "true", "null"])
 def test_names_of_release_and_namespace_stay_texts(render: Render, mode: str, text: str) -> None:
-    values = {"mode": mode, "nameOverride": MARKER, "backend": {"enabled": True}}
+    values = {"mode": mode, "nameOverride": MARKER, "backend": {"enabled": True}, "readinessHook": {"enabled": True}}
     queue = {"autoscaling": {"maxReplicas": 3, "signal": "queue"}}
     values |= {"predictor": queue, "metrics": {"prometheus": "http://p"}} if mode == "Standard" else {}
     marked = render(values, release=MARKER, namespace=MARKER)
@@ -135,6 +135,7 @@ def test_texts_within_mappings_and_lists_stay_texts(render: Render, text: str) -
         return {
             "mode": "Deployment",
             "backend": {"enabled": True},
+            "readinessHook": {"enabled": True},
             "nodeSelector": pairs,
             "commonLabels": {"common": text},
             "podLabels": pairs,
@@ -164,7 +165,8 @@ SIGNALS = {"Deployment": "cpu", "Knative": "", "Standard": "queue"}
 
 def with_large_numbers(mode: str) -> dict[str, Any]:
     """Values with a different large number for each number."""
-    values = {"mode": mode, "backend": {"enabled": True}, "metrics": {"prometheus": "http://p:9090"}, **STORE}
+    values = {"mode": mode, "metrics": {"prometheus": "http://p:9090"}, **STORE}
+    values |= {"backend": {"enabled": True}, "readinessHook": {"enabled": True}}
     values = with_value(values, "predictor.image", "nvcr.io/nvidia/tritonserver:25.10-py3")
     for stage in ("preprocess", "predictor", "postprocess"):
         values = with_value(values, f"{stage}.autoscaling.signal", SIGNALS[mode])

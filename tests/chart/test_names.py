@@ -18,7 +18,11 @@ LONGEST = {"release": "r" * 53, "fullnameOverride": "f" * 21, "nameOverride": "n
 # The longest name that KServe makes of that of an InferenceService. Knative shortens names of its own.
 OF_KSERVE = {"Standard": "{}-predictor", "Knative": "latest-{}-predictor"}
 NAMESPACES = {"Standard": 41, "Knative": 43, "Grouped": 45}  # longest namespace, without a prefix
-EVERYTHING: dict[str, Any] = {"backend": {"enabled": True}, "metrics": {"serviceMonitor": {"enabled": True}}}
+EVERYTHING: dict[str, Any] = {
+    "backend": {"enabled": True},
+    "readinessHook": {"enabled": True},
+    "metrics": {"serviceMonitor": {"enabled": True}},
+}
 
 
 def label_values(node: Any) -> Iterator[str]:

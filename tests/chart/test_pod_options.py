@@ -52,13 +52,13 @@ def rendered(render: Render, layout: str) -> Objects:
     stages = [stage for stage in STAGES if (layout.split(",")[0], stage) != ("Grouped", "postprocess")]
     own = {stage: options(stage) for stage in stages}
     own["backend"]["enabled"] = True
-    return render(values | options("top") | own)
+    return render(values | options("top") | own | {"readinessHook": {"enabled": True}})
 
 
 def owners(workload: str) -> set[str]:
     """The owners of the options of a pod, by the name of its object."""
     name = workload.rpartition("/")[2].removesuffix("-canary")
-    if name.startswith("test-"):
+    if name.startswith("test-") or name == "readiness-hook":
         return {"top"}
     return {"top", "preprocess", "predictor"} if name == "grouped" else {"top", name}
 

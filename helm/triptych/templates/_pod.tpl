@@ -4,7 +4,7 @@
 {{- define "triptych.pod-labels" -}}
 {{ include "triptych.selector" . }}
 {{- with .lane.values.fullnameOverride }}
-triptych.dev/release: {{ . }}
+triptych.dev/release: {{ . | quote }}
 {{- end }}
 {{- with (index .lane.pods .component).podLabels }}
 {{ toYaml . }}
