@@ -57,7 +57,7 @@ def _row(
     known: Costs,
     rate: float,
     prepared: measure.Prepared,
-    asked: serving.Workload,
+    asked: serving.ServingWorkload,
     seconds: float,
     program: PerfAnalyzer,
 ) -> list[str]:

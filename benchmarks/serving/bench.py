@@ -17,7 +17,7 @@ from benchmarks.serving.systems.kserve_transformer import KServeTransformer
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.systems.ray_serve import RayServe
 from benchmarks.serving.systems.triptych import Triptych, TriptychGrouped
-from benchmarks.serving.workloads import MODELS, Workload
+from benchmarks.serving.workloads import MODELS, ServingWorkload
 from local.errors import LocalError
 from local.programs.perf import PerfAnalyzer
 
@@ -74,7 +74,7 @@ class Bench:
 
     @contextmanager
     def running(
-        self, label: str, workloads: Sequence[Workload], names: Sequence[str] = (), models: Path = MODELS
+        self, label: str, workloads: Sequence[ServingWorkload], names: Sequence[str] = (), models: Path = MODELS
     ) -> Iterator[list[System]]:
         """Start the systems (all, or those named) for these workloads, and stop them at the end of the block."""
         with ExitStack() as stack:

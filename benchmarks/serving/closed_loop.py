@@ -11,13 +11,13 @@ from benchmarks.serving.measurement import lower_bound, measure
 from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.predictor import Triton
-from benchmarks.serving.workloads import Workload
+from benchmarks.serving.workloads import ServingWorkload
 
 WITH_BOUND = ("W2",)  # where the work before the model dominates
 BOUND_CALLERS = 16  # at least: fewer do not keep the cores busy
 
 
-def run(bench: Bench, workloads: Sequence[Workload]) -> list[Goal]:
+def run(bench: Bench, workloads: Sequence[ServingWorkload]) -> list[Goal]:
     """Measure all systems together, and each one with idle CPU load beside Triptych alone. Report the figures."""
     restless = [name for name in bench.systems if make(name, bench.root).restless]
     teams = [[name for name in bench.systems if name not in restless], *([REFERENCE, name] for name in restless)]
@@ -33,7 +33,7 @@ def run(bench: Bench, workloads: Sequence[Workload]) -> list[Goal]:
     return []
 
 
-def _turns(bench: Bench, systems: Sequence[System], workload: Workload, first_round: int) -> list[Run]:
+def _turns(bench: Bench, systems: Sequence[System], workload: ServingWorkload, first_round: int) -> list[Run]:
     """Measure these systems at all numbers of callers. Rounds of different sets of systems have different numbers."""
     bench.progress.show(f"{workload.name}: answers are checked")
     prepared = [measure.prepare(bench.program, system, workload, bench.root) for system in systems]

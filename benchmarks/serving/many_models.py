@@ -25,7 +25,7 @@ from benchmarks.serving.measurement.ghz import GhzResult
 from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.triptych import Triptych
-from benchmarks.serving.workloads import WORKLOADS, Arrays, Workload
+from benchmarks.serving.workloads import WORKLOADS, Arrays, ServingWorkload
 
 EXPONENT = 1.1
 MESSAGES = 4000  # drawn once, sent repeatedly
@@ -33,7 +33,7 @@ DEADLINE_S = 10.0
 WORKLOAD = replace(WORKLOADS["W1"], name="W4", title=f"many countries, Zipf({EXPONENT:g})")
 
 
-def workloads(count: int) -> list[Workload]:
+def workloads(count: int) -> list[ServingWorkload]:
     """One workload per country; the right answers are those of the model that it copies."""
     originals = [path.name for path in sorted(model_folders.SOURCE.glob(f"{model_folders.FAMILY}_*"))]
     return [
@@ -63,7 +63,7 @@ def run(bench: Bench) -> list[Goal]:
     return []
 
 
-def _turns(bench: Bench, systems: Sequence[System], each: Sequence[Workload], first_round: int) -> Iterator[Run]:
+def _turns(bench: Bench, systems: Sequence[System], each: Sequence[ServingWorkload], first_round: int) -> Iterator[Run]:
     """Measure one pair of systems. Its rounds have distinct numbers, so that ratios stay within a round."""
     data = []
     for system in systems:
@@ -106,13 +106,13 @@ def _shoot(system: System, data: Path, protoset: Path, callers: int, total: int)
     return ghz.shoot(system.address, data, protoset, total, ["--concurrency", str(callers)], DEADLINE_S)
 
 
-def _check(system: System, each: Sequence[Workload]) -> None:
+def _check(system: System, each: Sequence[ServingWorkload]) -> None:
     """Check the answer of every country once, which also loads cold models."""
     cases = [Case(system.model(one), system.requests(one)[0], system.answers(one)[0]) for one in each]
     check_cases(system, WORKLOAD.name, cases)
 
 
-def _messages(system: System, each: Sequence[Workload], folder: Path) -> Path:
+def _messages(system: System, each: Sequence[ServingWorkload], folder: Path) -> Path:
     """Write the drawn requests; the seed is the same for every system."""
     rng = np.random.default_rng(1)
     numbers = rng.choice(len(each), MESSAGES, p=shares(len(each), EXPONENT)).tolist()
@@ -124,7 +124,7 @@ def _messages(system: System, each: Sequence[Workload], folder: Path) -> Path:
     return ghz.write_messages(messages, folder / f"{system.name}-countries.json")
 
 
-def _message(system: System, workload: Workload, tensors: Arrays, number: int) -> dict[str, object]:
+def _message(system: System, workload: ServingWorkload, tensors: Arrays, number: int) -> dict[str, object]:
     """A request by family and route for Triptych, by the model's name for the others."""
     if isinstance(system, Triptych):
         return ghz.message(model_folders.FAMILY, tensors, model_folders.route_of(number))

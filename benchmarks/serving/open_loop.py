@@ -22,7 +22,7 @@ from benchmarks.serving.measurement.ghz import GhzResult
 from benchmarks.serving.measurement.measure import Prepared, Run
 from benchmarks.serving.systems.base import System
 from benchmarks.serving.systems.predictor import Triton
-from benchmarks.serving.workloads import WORKLOADS, Workload
+from benchmarks.serving.workloads import WORKLOADS, ServingWorkload
 from local.errors import LocalError
 
 Found = TypeVar("Found")
@@ -148,7 +148,7 @@ def _overload(bench: Bench, system: System, prepared: Prepared, number: int) -> 
         yield OverloadRun(system.name, number, times, capacity, result, used)
 
 
-def _messages(system: System, workload: Workload, folder: Path) -> Path:
+def _messages(system: System, workload: ServingWorkload, folder: Path) -> Path:
     model = system.model(workload)
     messages = (ghz.message(model, tensors) for tensors in system.requests(workload))
     return ghz.write_messages(messages, folder / f"{system.name}-overload.json")

@@ -24,7 +24,7 @@ from benchmarks.serving.measurement.measure import Run
 from benchmarks.serving.progress_line import ProgressLine
 from benchmarks.serving.systems.predictor import Triton
 from benchmarks.serving.systems.triptych import Triptych
-from benchmarks.serving.workloads import WORKLOADS, Workload
+from benchmarks.serving.workloads import WORKLOADS, ServingWorkload
 from local.environments import ROOT
 from local.errors import LocalError
 from local.programs.perf import ensure_perf_analyzer
@@ -105,7 +105,9 @@ def _measured(given: argparse.Namespace, report: Report) -> list[Run]:
     return runs
 
 
-def _reference(bench: Bench, triton: Mapping[str, measure.Prepared], each: Workload, callers: int, number: int) -> Run:
+def _reference(
+    bench: Bench, triton: Mapping[str, measure.Prepared], each: ServingWorkload, callers: int, number: int
+) -> Run:
     if each.name == "W2":
         return lower_bound.bare_loops(each, number, bench.seconds / 2, bench.root)
     return measure.closed(bench.program, triton[each.name], each, callers, number, bench.seconds)

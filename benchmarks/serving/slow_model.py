@@ -25,11 +25,11 @@ from benchmarks.serving.measurement import load, measure
 from benchmarks.serving.measurement.answers import SERVICE
 from benchmarks.serving.measurement.load import LoadResult
 from benchmarks.serving.measurement.measure import Prepared, Run
-from benchmarks.serving.workloads import MODELS, SALES, Workload
+from benchmarks.serving.workloads import MODELS, SALES, ServingWorkload
 from local.environments import ROOT
 
 MODEL, ROUTE = "sales_forecast_slow", "SLOW"
-WORKLOAD = Workload("W6", "a model of 20 ms per execution, one instance", MODEL, 1, original=SALES)
+WORKLOAD = ServingWorkload("W6", "a model of 20 ms per execution, one instance", MODEL, 1, original=SALES)
 PROGRAM = ROOT / "benchmarks/serving/programs/slow_model.py"
 STATISTICS = f"/{SERVICE}/ModelStatistics"
 TIMEOUT_S = 5.0

@@ -30,7 +30,7 @@ Arrays = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
-class Workload:
+class ServingWorkload:
     """Requests of `rows` rows to one model."""
 
     name: str
@@ -73,9 +73,9 @@ class Workload:
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("W1", "one row of sales_forecast: RPCs dominate", SALES, 1),
-        Workload("W2", "a 640x480 JPEG of digits with a box: preprocess dominates", DIGITS, 1),
-        Workload("W3", "16 rows of sales_forecast per request", SALES, 16),
+        ServingWorkload("W1", "one row of sales_forecast: RPCs dominate", SALES, 1),
+        ServingWorkload("W2", "a 640x480 JPEG of digits with a box: preprocess dominates", DIGITS, 1),
+        ServingWorkload("W3", "16 rows of sales_forecast per request", SALES, 16),
     )
 }
 

@@ -11,10 +11,10 @@ from benchmarks.report import Report
 from benchmarks.serving.figures import pictures
 from benchmarks.serving.figures.statistics import US, cpu_medians, groups, medians, ratios
 from benchmarks.serving.measurement.measure import Run
-from benchmarks.serving.workloads import Workload
+from benchmarks.serving.workloads import ServingWorkload
 
 
-def add_to(report: Report, workload: Workload, runs: Sequence[Run], reference: str) -> None:
+def add_to(report: Report, workload: ServingWorkload, runs: Sequence[Run], reference: str) -> None:
     """Report one workload: medians, ratios, CPU by process, and a plot."""
     _medians(report, workload, runs)
     _ratios(report, workload, runs, reference)
@@ -23,7 +23,7 @@ def add_to(report: Report, workload: Workload, runs: Sequence[Run], reference: s
     report.figures(workload.name, [asdict(run) | {"cpu_total": run.cpu_total} for run in runs])
 
 
-def _medians(report: Report, workload: Workload, runs: Sequence[Run]) -> None:
+def _medians(report: Report, workload: ServingWorkload, runs: Sequence[Run]) -> None:
     rows: list[Sequence[Any]] = []
     for (point, system), several in groups(runs).items():
         middle = medians(several)
@@ -43,7 +43,7 @@ def _ms(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.2f} ms"
 
 
-def _ratios(report: Report, workload: Workload, runs: Sequence[Run], reference: str) -> None:
+def _ratios(report: Report, workload: ServingWorkload, runs: Sequence[Run], reference: str) -> None:
     rows: list[Sequence[Any]] = []
     for point, system in groups(runs):
         if system == reference:
@@ -59,7 +59,7 @@ def _ratios(report: Report, workload: Workload, runs: Sequence[Run], reference: 
         report.table(f"{workload.name}: ratios within a round, median (least..most)", head, rows)
 
 
-def _cpu(report: Report, workload: Workload, runs: Sequence[Run]) -> None:
+def _cpu(report: Report, workload: ServingWorkload, runs: Sequence[Run]) -> None:
     rows: list[Sequence[Any]] = []
     for (point, system), several in groups(runs).items():
         parts = cpu_medians(several)

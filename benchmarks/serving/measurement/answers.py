@@ -10,7 +10,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.serving.systems.base import System
-from benchmarks.serving.workloads import Arrays, Workload, differences
+from benchmarks.serving.workloads import Arrays, ServingWorkload, differences
 from local.errors import LocalError
 from triptych.protocol.tensors import decode_response, encode_request
 
@@ -29,7 +29,7 @@ class Case(NamedTuple):
     answer: Arrays
 
 
-def check(system: System, workload: Workload) -> None:
+def check(system: System, workload: ServingWorkload) -> None:
     """Send every request of the workload twice. Raises `LocalError` with the first wrong answer."""
     model = system.model(workload)
     pairs = zip(system.requests(workload), system.answers(workload), strict=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.serving.measurement.measure import Run, cores
 from benchmarks.serving.systems.predictor import Triton
-from benchmarks.serving.workloads import Workload
+from benchmarks.serving.workloads import ServingWorkload
 from local.environments import ROOT
 
 LOOPS, BOUND = "bare loops", "bare loops + triton"
@@ -24,7 +24,7 @@ NONE = float("nan")
 PROGRAM = "benchmarks.serving.programs.bare_loop"
 
 
-def bare_loops(workload: Workload, round_: int, seconds: float, folder: Path) -> Run:
+def bare_loops(workload: ServingWorkload, round_: int, seconds: float, folder: Path) -> Run:
     """Run one loop per core at once. The run has no latencies, since no caller waits."""
     file = folder / f"{workload.name}.npz"
     if not file.exists():

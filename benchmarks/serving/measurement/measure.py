@@ -12,7 +12,7 @@ from benchmarks.serving.measurement import cpu, load
 from benchmarks.serving.measurement.answers import batches, check
 from benchmarks.serving.measurement.load import LoadResult, RequestTarget
 from benchmarks.serving.systems.base import System
-from benchmarks.serving.workloads import Workload, write_data
+from benchmarks.serving.workloads import ServingWorkload, write_data
 from local.programs.perf import PerfAnalyzer
 
 WARM_REQUESTS = 200
@@ -55,7 +55,7 @@ class Prepared:
     rates: dict[str, float] = field(default_factory=dict)
 
 
-def prepare(program: PerfAnalyzer, system: System, workload: Workload, folder: Path) -> Prepared:
+def prepare(program: PerfAnalyzer, system: System, workload: ServingWorkload, folder: Path) -> Prepared:
     """Check a system's answers and write the data for the load. Raises `LocalError` for a wrong answer."""
     check(system, workload)
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def prepare(program: PerfAnalyzer, system: System, workload: Workload, folder: P
 
 
 def closed(
-    program: PerfAnalyzer, prepared: Prepared, workload: Workload, callers: int, round_: int, seconds: float
+    program: PerfAnalyzer, prepared: Prepared, workload: ServingWorkload, callers: int, round_: int, seconds: float
 ) -> Run:
     """Closed loop for about `seconds`. The number of requests follows from the rate of the run before."""
     point = point_of(callers)
@@ -93,7 +93,7 @@ def _rate(program: PerfAnalyzer, prepared: Prepared, callers: int, point: str) -
     return load.closed(program, prepared.target, callers, round(prepared.rates[point])).rate
 
 
-def observe(system: System, workload: Workload, point: str, round_: int, send: Callable[[], LoadResult]) -> Run:
+def observe(system: System, workload: ServingWorkload, point: str, round_: int, send: Callable[[], LoadResult]) -> Run:
     """Run `send` and measure latency, CPU by process, and the load of other processes."""
     pids = system.pids()
     before, machine, start = cpu.of_parts(pids), cpu.of_machine(), time.monotonic()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.processes import free_port
-from benchmarks.serving.workloads import Arrays, Workload
+from benchmarks.serving.workloads import Arrays, ServingWorkload
 from local.environments import ROOT
 from local.health import triton_is_ready
 from local.server_process import ServerProcess
@@ -28,7 +28,7 @@ class System(ABC):
     own_model = False  # runs the model itself, without a Triton
 
     @abstractmethod
-    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+    def start(self, folder: Path, workloads: Sequence[ServingWorkload]) -> None:
         """Start the system and wait until it answers; on failure leave nothing running. Raises `LocalError`."""
 
     @abstractmethod
@@ -49,15 +49,15 @@ class System(ABC):
         """Address of the system's Triton."""
         return self.address
 
-    def model(self, workload: Workload) -> str:
+    def model(self, workload: ServingWorkload) -> str:
         """Model name in requests."""
         return workload.model
 
-    def requests(self, workload: Workload) -> Sequence[Arrays]:
+    def requests(self, workload: ServingWorkload) -> Sequence[Arrays]:
         """Inputs of the requests."""
         return workload.requests
 
-    def answers(self, workload: Workload) -> Sequence[Arrays]:
+    def answers(self, workload: ServingWorkload) -> Sequence[Arrays]:
         """Right answers to the requests."""
         return workload.answers
 

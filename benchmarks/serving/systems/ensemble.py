@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.serving.systems.base import Processes
 from benchmarks.serving.systems.predictor import triton
-from benchmarks.serving.workloads import MODELS, Arrays, Workload, tensor_specs
+from benchmarks.serving.workloads import MODELS, Arrays, ServingWorkload, tensor_specs
 from local.environments import ROOT
 
 PROGRAM = ROOT / "benchmarks/serving/programs/triton_step.py"
@@ -36,7 +36,7 @@ class Ensemble(Processes):
         super().__init__()
         self._models = models
 
-    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+    def start(self, folder: Path, workloads: Sequence[ServingWorkload]) -> None:
         repository = folder / "models"
         by_model = {workload.model: workload for workload in workloads}
         for workload in by_model.values():
@@ -44,10 +44,10 @@ class Ensemble(Processes):
         names = [ensemble_of(model) for model in by_model]
         self.run(triton(folder, repository, names, "bench-ensemble", str(ROOT)))
 
-    def model(self, workload: Workload) -> str:
+    def model(self, workload: ServingWorkload) -> str:
         return ensemble_of(workload.model)
 
-    def requests(self, workload: Workload) -> Sequence[Arrays]:
+    def requests(self, workload: ServingWorkload) -> Sequence[Arrays]:
         """Inputs with a second dimension, since Triton has no inputs of one dimension."""
         return [
             {name: array if array.ndim > 1 else array[:, np.newaxis] for name, array in request.items()}
@@ -59,7 +59,7 @@ def ensemble_of(model: str) -> str:
     return f"{model}_ensemble"
 
 
-def publish(repository: Path, workload: Workload, original: Path) -> None:
+def publish(repository: Path, workload: ServingWorkload, original: Path) -> None:
     """Write the model, its ensemble, and the steps before and after, which all models of a kind share."""
     model, kind = workload.model, workload.kind
     given, prepared = tensor_specs(workload.requests[0]), tensor_specs(workload.prepared[0])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.serving.systems.base import Processes, program
 from benchmarks.serving.systems.model_descriptions import model_words
-from benchmarks.serving.workloads import MODELS, Workload
+from benchmarks.serving.workloads import MODELS, ServingWorkload
 
 PROGRAM = "benchmarks.serving.programs.grouped"
 
@@ -28,6 +28,6 @@ class Grouped(Processes):
         super().__init__()
         self._models = models
 
-    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+    def start(self, folder: Path, workloads: Sequence[ServingWorkload]) -> None:
         words = ["-m", PROGRAM, "--port", "{port}", *model_words(folder, workloads, self._models)]
         self.run(program(self.name, Path(sys.executable), words, folder, {}))

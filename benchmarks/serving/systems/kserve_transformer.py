@@ -13,7 +13,7 @@ from benchmarks.processes import free_port
 from benchmarks.serving.systems.base import Processes, program
 from benchmarks.serving.systems.model_descriptions import write_descriptions
 from benchmarks.serving.systems.predictor import triton
-from benchmarks.serving.workloads import MODELS, Workload
+from benchmarks.serving.workloads import MODELS, ServingWorkload
 from local.environments import ensure
 
 PROGRAM = "benchmarks.serving.programs.kserve_transformer"
@@ -38,7 +38,7 @@ class KServeTransformer(Processes):
         super().__init__()
         self._models = models
 
-    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+    def start(self, folder: Path, workloads: Sequence[ServingWorkload]) -> None:
         names = sorted({workload.model for workload in workloads})
         configs = write_descriptions(folder / "configs", workloads)
         (folder / "logging.yaml").write_text(QUIET)

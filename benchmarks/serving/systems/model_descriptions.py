@@ -8,12 +8,12 @@ from pathlib import Path
 from tritonclient.grpc import model_config_pb2 as mc
 from tritonclient.grpc import service_pb2 as pb
 
-from benchmarks.serving.workloads import Arrays, Workload, tensor_specs
+from benchmarks.serving.workloads import Arrays, ServingWorkload, tensor_specs
 
 MAX_ROWS = 64
 
 
-def write_descriptions(folder: Path, workloads: Sequence[Workload]) -> Path:
+def write_descriptions(folder: Path, workloads: Sequence[ServingWorkload]) -> Path:
     """Write `MODEL.metadata` and `MODEL.config`: serialised answers to ModelMetadata and ModelConfig."""
     folder.mkdir(parents=True, exist_ok=True)
     for workload in {workload.model: workload for workload in workloads}.values():
@@ -31,7 +31,7 @@ def write_descriptions(folder: Path, workloads: Sequence[Workload]) -> Path:
     return folder
 
 
-def model_words(folder: Path, workloads: Sequence[Workload], models: Path) -> list[str]:
+def model_words(folder: Path, workloads: Sequence[ServingWorkload], models: Path) -> list[str]:
     """Arguments `--configs FOLDER NAME=FILE.onnx ...` of a program that runs the models itself."""
     configs = write_descriptions(folder / "configs", workloads)
     names = sorted({workload.model for workload in workloads})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.processes import free_port
 from benchmarks.serving.systems.base import Processes, program
-from benchmarks.serving.workloads import MODELS, Arrays, Workload
+from benchmarks.serving.workloads import MODELS, Arrays, ServingWorkload
 from local.environments import ROOT, ensure
 from local.server_process import ServerProcess
 
@@ -34,11 +34,11 @@ class Triton(Processes):
         super().__init__()
         self._models = models
 
-    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+    def start(self, folder: Path, workloads: Sequence[ServingWorkload]) -> None:
         self.run(triton(folder, self._models, sorted({workload.model for workload in workloads})))
 
-    def requests(self, workload: Workload) -> Sequence[Arrays]:
+    def requests(self, workload: ServingWorkload) -> Sequence[Arrays]:
         return workload.prepared
 
-    def answers(self, workload: Workload) -> Sequence[Arrays]:
+    def answers(self, workload: ServingWorkload) -> Sequence[Arrays]:
         return workload.predicted

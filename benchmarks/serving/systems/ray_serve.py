@@ -17,7 +17,7 @@ import psutil
 from benchmarks.processes import free_port
 from benchmarks.serving.systems.base import Processes, program
 from benchmarks.serving.systems.model_descriptions import model_words
-from benchmarks.serving.workloads import Workload
+from benchmarks.serving.workloads import ServingWorkload
 from local.environments import ROOT, ensure
 from local.errors import LocalError
 
@@ -41,7 +41,7 @@ class RayServe(Processes):
         super().__init__()
         self._models = models
 
-    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+    def start(self, folder: Path, workloads: Sequence[ServingWorkload]) -> None:
         ports = ["--port", "{port}", "--http-port", str(free_port())]
         words = ["-m", PROGRAM, *ports, *model_words(folder, workloads, self._models)]
         variables = {"PYTHONPATH": f"{ROOT}:{PATH}", **FAST}

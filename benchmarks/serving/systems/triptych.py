@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from benchmarks.serving.systems.base import System
-from benchmarks.serving.workloads import MODELS, Workload
+from benchmarks.serving.workloads import MODELS, ServingWorkload
 from local.endpoints import free_endpoints
 from local.environments import ensure
 from local.errors import LocalError
@@ -32,7 +32,7 @@ class Triptych(System):
         assert self._stack is not None
         return self._stack
 
-    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+    def start(self, folder: Path, workloads: Sequence[ServingWorkload]) -> None:
         documents = folder / "documents"
         documents.mkdir()
         self._stack = LocalStack(
@@ -68,7 +68,7 @@ class TriptychGrouped(Triptych):
     title = "Triptych, mode Grouped: postprocess's work within preprocess"
     settings = GROUPED
 
-    def start(self, folder: Path, workloads: Sequence[Workload]) -> None:
+    def start(self, folder: Path, workloads: Sequence[ServingWorkload]) -> None:
         super().start(folder, workloads)
         if "postprocess" in self.pids():  # else another system would be measured under this name
             self.stop()

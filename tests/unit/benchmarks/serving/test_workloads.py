@@ -11,12 +11,12 @@ import pytest
 
 from benchmarks.serving.measurement.ghz import message
 from benchmarks.serving.programs import work
-from benchmarks.serving.workloads import MODELS, WORKLOADS, Workload, differences, write_data
+from benchmarks.serving.workloads import MODELS, WORKLOADS, ServingWorkload, differences, write_data
 from triptych.contract import Plan, load_contract
 from triptych.protocol.tensors import to_raw
 
 
-def plan_of(workload: Workload) -> Plan:
+def plan_of(workload: ServingWorkload) -> Plan:
     return Plan(load_contract(MODELS / workload.model / "1/contract.yaml"))
 
 
