@@ -31,7 +31,9 @@ PATH = re.compile(r"`((?:triptych|preprocess|postprocess|controller)/[\w/]*(?:\.
 ERRORS = "triptych/protocol/status.py"
 # Values and formulas that several steps use, and what runs in the same process: the controller, and a Triton on grpcio.
 SHARED = r"triptych/(errors|datatypes|contract/specs|contract/schema/\w+|runtime/(ewma|addresses))\.py"
-BESIDE = re.compile(rf"{SHARED}|controller/|triptych/server/grpcio\.py|triptych/protocol/peer\.py")
+BESIDE = re.compile(
+    rf"{SHARED}|controller/|triptych/server/grpcio\.py|triptych/protocol/peer\.py|triptych/protocol/update_parts\.py"
+)
 
 
 def section(title: str) -> str:
