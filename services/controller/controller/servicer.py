@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from tritonclient.grpc import service_pb2 as pb
@@ -22,6 +23,7 @@ from triptych.server.inference_servicer import InferenceServicer
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
+YIELD_EVERY = 500  # entries of an index, between which other calls and the lease have their turn
 MAX_FAILING = 8  # most addresses that one call may name
 _ONE_REPOSITORY = "want no repository_name: there is one model repository here"
 _NO_INFERENCE = "the controller answers no inference; call preprocess (port 9000 unless set otherwise)"
@@ -105,10 +107,13 @@ class CatalogServicer(InferenceServicer):
     async def repository_index(self, request: pb.RepositoryIndexRequest, _call: Call) -> pb.RepositoryIndexResponse:
         self.check(request)
         _refuse_repository_name(request.repository_name)
-        entries = self._index()
-        return pb.RepositoryIndexResponse(
-            models=[entry for entry in entries if entry.state == "READY" or not request.ready]
-        )
+        models: list[pb.RepositoryIndexResponse.ModelIndex] = []
+        for number, entry in enumerate(self._index(), start=1):
+            if entry.state == "READY" or not request.ready:
+                models.append(entry)
+            if not number % YIELD_EVERY:
+                await asyncio.sleep(0)
+        return pb.RepositoryIndexResponse(models=models)
 
     async def repository_model_load(
         self, request: pb.RepositoryModelLoadRequest, call: Call
@@ -130,7 +135,7 @@ class CatalogServicer(InferenceServicer):
         if not version:
             return model, model.versions[max(model.in_traffic)]
         if not is_version(version):
-            raise UnknownVersion(name, version, map(str, model.versions))
+            raise UnknownVersion(name, version, model.versions)
         return model, self._watch_hub.catalog.version(name, int(version))
 
     def _index(self) -> Iterator[pb.RepositoryIndexResponse.ModelIndex]:
@@ -141,7 +146,7 @@ class CatalogServicer(InferenceServicer):
             for number in sorted(model.versions):
                 state, reason = self._state(name, number)
                 yield entry(name=name, version=str(number), state=state, reason=reason)
-        for (name, version), text in catalog.invalid.items():
+        for (name, version), text in list(catalog.invalid.items()):
             yield entry(name=name, version=str(version or ""), state="UNAVAILABLE", reason=text)
 
     def _state(self, name: str, version: int) -> tuple[str, str]:

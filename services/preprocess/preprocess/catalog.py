@@ -106,7 +106,7 @@ class CatalogClient:
             return model
         routes = self._families.get(name)
         if routes is None:
-            raise UnknownModel(name, [*self._families, *self._models])
+            raise UnknownModel(name, self._families, self._models)
         if route is None and routes.keys() == {DEFAULT_ROUTE}:
             route = DEFAULT_ROUTE
         if not isinstance(route, str):

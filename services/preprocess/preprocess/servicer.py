@@ -60,7 +60,7 @@ class PreprocessServicer(InferenceServicer):
         model = self._catalog.sample(name)
         versions = [target.version for target in model.targets.values()]
         if version and version not in map(str, versions):
-            raise UnknownVersion(name, version, map(str, versions))
+            raise UnknownVersion(name, version, versions)
         plan = await self._contracts.get(model.name, int(version) if version else max(versions), call)
         return caller_side(plan.contract, name, [str(number) for number in versions])
 

@@ -27,7 +27,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Collection
+from itertools import islice
 
 MAX_WORD = 128  # characters of a caller's word in a sentence, as in a contract's names
 MAX_GOT = 512  # characters of what a caller sent, where a sentence shows it
@@ -66,21 +67,21 @@ class UnknownTarget(TriptychError):
 class UnknownModel(UnknownTarget):
     """No model or family of that name is in the catalog."""
 
-    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
-        super().__init__(f"unknown model or family '{clipped(name)}'" + _known(known))
+    def __init__(self, name: str, *known: Collection[str]) -> None:
+        super().__init__(f"unknown model or family '{clipped(name)}'" + _known(*known))
 
 
 class UnknownRoute(UnknownTarget):
     """The family exists, but has no model for that route."""
 
-    def __init__(self, family: str, route: str, known: Iterable[str] = ()) -> None:
+    def __init__(self, family: str, route: str, known: Collection[str] = ()) -> None:
         super().__init__(f"family '{clipped(family)}' has no route '{clipped(route)}'" + _known(known))
 
 
 class UnknownVersion(UnknownTarget):
     """The model exists, but not in that version."""
 
-    def __init__(self, model: str, version: str, known: Iterable[str] = ()) -> None:
+    def __init__(self, model: str, version: str, known: Collection[object] = ()) -> None:
         wanted = "" if is_version(version) else "; a version is a number as in '1', in digits without zeros before it"
         super().__init__(f"model '{clipped(model)}' has no version '{clipped(version)}'" + wanted + _known(known))
 
@@ -168,12 +169,14 @@ def is_version(text: str) -> bool:
 
 MAX_VERSION_DIGITS = 18  # so that any fits an int64
 _SHOWN = 8
+_READ = 100  # names of each kind: to sort those of 100,000 models took 2.8 ms for each wrong request
 
 
-def _known(names: Iterable[str]) -> str:
-    """`; known: a, b, ... (48 in all)`, or nothing."""
-    every = list(names)
-    if not every:
+def _known(*names: Collection[object]) -> str:
+    """`; known: a, b, ... (48 in all)`, or nothing. They are the first in order of the first `_READ`."""
+    count = sum(map(len, names))
+    if not count:
         return ""
-    more = f", ... ({len(every)} in all)" if len(every) > _SHOWN else ""
-    return "; known: " + ", ".join(heapq.nsmallest(_SHOWN, every)) + more
+    more = f", ... ({count} in all)" if count > _SHOWN else ""
+    read = (str(name) for each in names for name in islice(each, _READ))
+    return "; known: " + ", ".join(heapq.nsmallest(_SHOWN, read)) + more

@@ -156,7 +156,7 @@ class Catalog:
         model = self.model(name)
         version = model.versions.get(number)
         if version is None:
-            raise UnknownVersion(name, str(number), map(str, model.versions))
+            raise UnknownVersion(name, str(number), model.versions)
         return version
 
     def faults(self) -> set[str]:

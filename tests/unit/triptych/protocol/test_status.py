@@ -1,5 +1,6 @@
 """Errors and their gRPC status."""
 
+from collections.abc import Iterator
 from math import inf
 
 import grpc
@@ -41,10 +42,27 @@ def test_a_relayed_error_keeps_code_and_sentence() -> None:
 
 
 def test_a_long_list_of_known_names_is_cut() -> None:
-    text = str(errors.UnknownModel("x", known=(f"model_{number:02}" for number in range(48))))
+    text = str(errors.UnknownModel("x", [f"model_{number:02}" for number in range(48)]))
     assert "model_00" in text
     assert "48 in all" in text
     assert "model_40" not in text
+
+
+def test_of_a_hundred_thousand_known_names_only_some_are_read() -> None:
+    """Otherwise each wrong request would cost milliseconds."""
+    read: list[str] = []
+
+    class Models(dict[str, int]):
+        def __iter__(self) -> Iterator[str]:
+            for name in super().__iter__():
+                read.append(name)
+                yield name
+
+    text = str(errors.UnknownModel("x", {"family": 1}, Models.fromkeys((f"m{at:06}" for at in range(100_000)), 1)))
+    assert text.endswith(
+        "known: family, m000000, m000001, m000002, m000003, m000004, m000005, m000006, ... (100001 in all)"
+    )
+    assert len(read) < 1_000
 
 
 @pytest.mark.parametrize(

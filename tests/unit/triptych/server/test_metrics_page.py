@@ -1,0 +1,52 @@
+"""A page of metrics stands for a while, however often it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from triptych.server.probes import MetricsPage
+
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+
+
+class Slow(Collector):
+    """Takes a second by the clock of the test, and counts."""
+
+    now_s = 100.0
+    rendered = 0
+
+    def collect(self) -> Iterator[Metric]:
+        self.now_s += 1.0
+        self.rendered += 1
+        yield GaugeMetricFamily("rendered", "How often", self.rendered)
+
+
+def test_a_page_stands_four_times_as_long_as_it_took() -> None:
+    slow, registry = Slow(), CollectorRegistry(auto_describe=False)
+    registry.register(slow)
+    slow.rendered = 0
+    page = MetricsPage(registry, clock=lambda: slow.now_s)
+    first = page.render("")
+    for _ in range(39):
+        slow.now_s += 0.1
+        assert page.render("") == first
+    assert slow.rendered == 1
+    slow.now_s += 0.2
+    assert page.render("") != first
+    assert slow.rendered == 2
+
+
+def test_a_page_of_another_format_is_another_page() -> None:
+    slow, registry = Slow(), CollectorRegistry(auto_describe=False)
+    registry.register(slow)
+    page = MetricsPage(registry, clock=lambda: slow.now_s)
+    assert page.render("")[0].startswith("text/plain")
+    kind, body = page.render(OPEN_METRICS)
+    assert kind.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+    assert page.render("")[0].startswith("text/plain")
+    assert slow.rendered == 2
