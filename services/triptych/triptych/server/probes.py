@@ -36,7 +36,7 @@ STANDS_FACTOR = 4.0
 Answer = tuple[HTTPStatus, str, bytes]
 
 
-class MetricsPage:
+class RenderedPage:
     """The page of a registry, of each content type rendered in a fifth of the time at most. There are a dozen types."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
@@ -58,7 +58,7 @@ class ProbeHandler:
     """Answers each path. `loop` is the loop of the gRPC server."""
 
     def __init__(self, registry: CollectorRegistry, server: GrpcServer, loop: asyncio.AbstractEventLoop) -> None:
-        self._metrics, self._server, self._loop = MetricsPage(registry), server, loop
+        self._metrics, self._server, self._loop = RenderedPage(registry), server, loop
 
     async def answer(self, method: str, path: str, headers: HTTPMessage) -> Answer:
         """Status, content type and body."""

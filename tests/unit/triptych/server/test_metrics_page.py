@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from triptych.server.probes import MetricsPage
+from triptych.server.probes import RenderedPage
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -29,7 +29,7 @@ def test_a_page_stands_four_times_as_long_as_it_took() -> None:
     slow, registry = Slow(), CollectorRegistry(auto_describe=False)
     registry.register(slow)
     slow.rendered = 0
-    page = MetricsPage(registry, clock=lambda: slow.now_s)
+    page = RenderedPage(registry, clock=lambda: slow.now_s)
     first = page.render("")
     for _ in range(39):
         slow.now_s += 0.1
@@ -43,7 +43,7 @@ def test_a_page_stands_four_times_as_long_as_it_took() -> None:
 def test_a_page_of_another_format_is_another_page() -> None:
     slow, registry = Slow(), CollectorRegistry(auto_describe=False)
     registry.register(slow)
-    page = MetricsPage(registry, clock=lambda: slow.now_s)
+    page = RenderedPage(registry, clock=lambda: slow.now_s)
     assert page.render("")[0].startswith("text/plain")
     kind, body = page.render(OPEN_METRICS)
     assert kind.startswith("application/openmetrics-text")
