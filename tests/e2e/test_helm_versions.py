@@ -211,7 +211,7 @@ def weights(release: Release) -> list[int]:
     return [backend["weight"] for backend in rule["backendRefs"]]
 
 
-def test_a_share_or_a_promotion_in_knative_mode_is_never_taken_back_by_an_upgrade(release: Release) -> None:
+def test_a_knative_share_is_never_taken_back(release: Release) -> None:
     """KServe would take a promotion back if an upgrade added `canaryTrafficPercent: 0` again."""
     if release.kubectl.run("get", "services.serving.knative.dev", check=False).returncode:
         pytest.skip("needs Knative")
