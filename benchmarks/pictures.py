@@ -12,9 +12,9 @@ import numpy as np
 
 from benchmarks.report import Report
 from tests.pictures import PNG_SIGNATURE, chunk, flat_jpeg, ihdr, jpeg, png, smooth
-from triptych.contract.steps.decode_image import DecodeImage
 from triptych.contract.steps.image_files.decoding import decode, header_of, work_of
 from triptych.contract.steps.image_files.formats import format_of
+from triptych.contract.steps.pictures.decode_image import DecodeImage
 
 HELP = "decoding of pictures of each kind, and of the most expensive request"
 TITLE = "The work of pictures"

@@ -27,7 +27,7 @@ from PIL import Image, ImageOps
 
 from tests.fuzz.picture_corpus import corpus, mutated
 from triptych.contract import Scope
-from triptych.contract.steps.decode_image import DecodeImage
+from triptych.contract.steps.pictures.decode_image import DecodeImage
 from triptych.errors import InvalidInput
 
 Array = np.ndarray[Any, Any]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from triptych.contract import Contract, Environment, Plan, Step
-from triptych.contract.steps.pictures import Pictures
+from triptych.contract.steps.pictures.pictures import Pictures
 from triptych.datatypes import Array
 from triptych_cli.try_model.request import Request
 

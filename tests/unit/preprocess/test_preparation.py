@@ -15,9 +15,9 @@ from preprocess.batching import Batch
 from preprocess.inference import InferenceRequest
 from preprocess.settings import Settings
 from tests.unit.preprocess.pipeline_trial import DIGITS, SALES, Trial, sales
-from triptych.contract.steps import decode_image
 from triptych.contract.steps.image_files.decoding import header_of
 from triptych.contract.steps.image_files.formats import Format, ImageHeader
+from triptych.contract.steps.pictures import decode_image
 from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, Overloaded
 from triptych.protocol.call import Call

@@ -14,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from triptych.contract import Contract, Environment, InputSpec, ParameterSpec, Plan, Scope, load_contract
-from triptych.contract.steps.pictures import Pictures
+from triptych.contract.steps.pictures.pictures import Pictures
 from triptych.contract.steps.registry import parse_step
 
 DATA = Path(__file__).parent / "data"

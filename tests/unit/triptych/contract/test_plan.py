@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from triptych.contract import Contract, Plan
-from triptych.contract.steps import decode_image
 from triptych.contract.steps.image_files import decoding
+from triptych.contract.steps.pictures import decode_image
 from triptych.contract.verification.trial import trial
 from triptych.errors import ContractViolation, InvalidInput
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.pictures import PNG_SIGNATURE, chunk, flat_jpeg, ihdr, jpeg, png, smooth
-from triptych.contract.steps import decode_image
 from triptych.contract.steps.image_files.formats import other_format
+from triptych.contract.steps.pictures import decode_image
 from triptych.errors import InvalidInput
 
 DECODE = {"op": "decode_image", "input": "image"}

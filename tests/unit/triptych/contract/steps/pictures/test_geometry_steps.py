@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from triptych.contract import Contract
-from triptych.contract.steps.geometry import Resize
+from triptych.contract.steps.pictures.geometry import Resize
 from triptych.contract.steps.registry import parse_step
 from triptych.contract.verification.trial import trial
 from triptych.errors import ContractViolation, InvalidInput

@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from triptych.contract.specs import Name
 from triptych.contract.steps.base import Environment, MapStep, NumberOrList, Run, Scope, Step
-from triptych.contract.steps.pictures import MAX_SIDE, Pictures, Pixels, stacked
+from triptych.contract.steps.pictures.pictures import MAX_SIDE, Pictures, Pixels, stacked
 from triptych.datatypes import Array, name_of
 from triptych.errors import ContractViolation, InvalidInput
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import model_validator
 
 from triptych.contract.steps.base import Facts, MapStep, NumberOrList, Scope, Step
-from triptych.contract.steps.pictures import Pictures
+from triptych.contract.steps.pictures.pictures import Pictures
 from triptych.contract.steps.tables import Cast
 from triptych.datatypes import TO_NUMPY, Array, name_of
 from triptych.errors import ContractViolation

@@ -12,7 +12,7 @@ from pydantic import Field
 from triptych.contract.steps.base import MapStep, Scope
 from triptych.contract.steps.image_files.decoding import decode, header_of, work_of
 from triptych.contract.steps.image_files.formats import BrokenImage, Format, ImageHeader, format_of, other_format
-from triptych.contract.steps.pictures import Pictures
+from triptych.contract.steps.pictures.pictures import Pictures
 from triptych.datatypes import Array
 from triptych.errors import InvalidInput
 from triptych.runtime.cancellation import check_cancelled

@@ -1,0 +1,1 @@
+"""Steps on pictures: from files to the arrays that a model takes."""
