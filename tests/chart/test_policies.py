@@ -18,7 +18,9 @@ ALL: dict[str, Any] = {
     "metrics": {"serviceMonitor": {"enabled": True}, "dashboard": {"enabled": True}},
     "servedModels": [{"model": "digits_gb", "traffic": [{"version": 1, "percent": 100}]}],
     "preprocess": {"autoscaling": {"maxReplicas": 2}},
+    "readinessHook": {"enabled": True},
 }
+PODS: dict[str, Any] = {"backend": {"enabled": True}, "readinessHook": {"enabled": True}}  # every pod of the chart
 ROUTED = {"gateway": {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["triptych.example.com"]}}
 UNITS = {"m": Decimal("0.001"), "Mi": Decimal(1 << 20), "Gi": Decimal(1 << 30)}
 
@@ -66,9 +68,9 @@ def test_a_common_label_that_the_chart_sets_is_refused(render: Render, name: str
 @pytest.mark.parametrize("empty", [None, ""])
 def test_without_a_user_the_cluster_chooses_one(render: Render, mode: str, empty: str | None) -> None:
     """harbor-helm#874"""
-    made = render({"mode": mode, "runAsUser": empty, "backend": {"enabled": True}})
+    made = render(PODS | {"mode": mode, "runAsUser": empty})
     for field in ("runAsUser", "runAsGroup", "fsGroup"):
-        assert f"{field}:" in render({"mode": mode, "backend": {"enabled": True}}).text
+        assert f"{field}:" in render(PODS | {"mode": mode}).text
         assert f"{field}:" not in made.text
     for name, container in made.containers():
         assert container["securityContext"]["runAsNonRoot"] is True, name
@@ -82,7 +84,7 @@ def test_every_pod_resolves_names_as_the_values_say(render: Render, mode: str) -
         "dnsConfig": {"nameservers": ["10.0.0.53"], "options": [{"name": "ndots", "value": "2"}]},
         "hostAliases": [{"ip": "10.1.2.3", "hostnames": ["store.example.com"]}],
     }
-    pods = dict(render({"mode": mode, "backend": {"enabled": True}} | values).pods())
+    pods = dict(render(PODS | {"mode": mode} | values).pods())
     assert len(pods) > 5
     for name, pod in pods.items():
         assert {key: pod[key] for key in values} == values, name
@@ -92,14 +94,15 @@ def test_every_pod_resolves_names_as_the_values_say(render: Render, mode: str) -
 
 @pytest.mark.parametrize("mode", ["Standard", "Grouped", "Deployment"])
 def test_every_pod_has_the_priority(render: Render, mode: str) -> None:
-    for name, pod in render({"mode": mode, "priorityClassName": "high", "backend": {"enabled": True}}).pods():
+    for name, pod in render(PODS | {"mode": mode, "priorityClassName": "high"}).pods():
         assert pod["priorityClassName"] == "high", name
 
 
-def test_pods_of_helm_test_can_be_kept_out_of_a_mesh(render: Render) -> None:
+def test_pods_of_hooks_can_be_kept_out_of_a_mesh(render: Render) -> None:
     """istio#13166, helm#9995: a sidecar that is added to them never ends."""
     no_mesh = {"sidecar.istio.io/inject": "false"}
-    made = render({"mode": "Deployment", "test": {"podLabels": no_mesh, "podAnnotations": no_mesh}})
+    hook = {"podLabels": no_mesh, "podAnnotations": no_mesh}
+    made = render({"mode": "Deployment", "test": hook, "readinessHook": hook | {"enabled": True}})
     for name, labels in pod_labels(made):
         assert ("sidecar.istio.io/inject" in labels) is name.startswith("Pod/"), name
     for pod in made.of("Pod").values():
@@ -136,7 +139,7 @@ def test_the_values_for_a_quota_are_within_their_sums(render: Render, mode: str,
     file = CHART / "values-quota.yaml"
     values = YAML(typ="safe", pure=True).load(file.read_text())
     values["models"] |= store
-    made = render(values | {"mode": mode})
+    made = render(values | {"mode": mode, "readinessHook": values["readinessHook"] | {"enabled": True}})
     sums = dict.fromkeys(("cpu", "memory", "ephemeral-storage"), Decimal(0))
     most = {"cpu": Decimal(1), "memory": UNITS["Gi"], "ephemeral-storage": 2 * UNITS["Gi"]}
     for name, container in made.containers():

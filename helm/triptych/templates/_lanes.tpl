@@ -42,7 +42,7 @@ The lanes as JSON: the stable one, and the canary if it is enabled. Argument: th
 {{- end -}}
 {{- $pods := dict
       "test" (include "triptych.pod-options" (dict "values" $values "stages" (list "test")) | fromJson)
-      "readiness-hook" (include "triptych.pod-options" (dict "values" $values "stages" list) | fromJson)
+      "readiness-hook" (include "triptych.pod-options" (dict "values" $values "stages" (list "readinessHook")) | fromJson)
       "grouped" (include "triptych.pod-options" (dict "values" $values "stages" (list "preprocess" "predictor")) | fromJson) -}}
 {{- range list "preprocess" "predictor" "postprocess" "controller" "backend" -}}
 {{- $_ := set $pods . (include "triptych.pod-options" (dict "values" $values "stages" (list .)) | fromJson) -}}
