@@ -61,14 +61,16 @@ class DocumentedCommands:
             copy.write_text(self._own(file.read_text("utf-8")))
 
     def _own(self, text: str) -> str:
-        release, parent = self._release, f"- name: {GATEWAY['name']}\n      namespace: {GATEWAY['namespace']}"
+        release, parent = self._release, f'"name":"{GATEWAY["name"]}","namespace":"{GATEWAY["namespace"]}"'
         text = re.sub(r"(kind: Namespace\nmetadata:\n  name: )triptych", rf"\1{release.kubectl.namespace}", text)
         text = re.sub(r'namespace: ("?)triptych\b', rf"namespace: \1{release.kubectl.namespace}", text)
         text = re.sub(r'(NAMESPACE, value: )"triptych"', rf'\1"{release.kubectl.namespace}"', text)
         text = re.sub(r"(triptych/[a-z-]+):0\.1\.0\b", rf"\1:{release.tag}", text)
         text = re.sub(r"(triptych/[a-z-]+):2\b", rf"\1:{self._next_tag}", text)
         text = text.replace("triptych.example.com", release.host)
-        return text.replace("- name: public\n      namespace: gateways", parent)
+        text = text.replace('"name":"public","namespace":"gateways"', parent)
+        assert '"public"' not in text, "the manifests name their Gateway in another way"
+        return text
 
     def _write_kubeconfig(self, path: Path) -> None:
         """Write a kubeconfig whose current context has the namespace of the test."""
