@@ -19,9 +19,9 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## start the stack, send it the examples and serve until Ctrl-C (ONCE=1: end after the examples)
+run: ## start the stack, send it the examples and serve until Ctrl-C (ONCE=1: end after the examples; MODELS=: your own)
 	@$(ENVIRONMENT) predictor >/dev/null
-	@$(SERVICES) -m local $(if $(ONCE),--once)
+	@$(SERVICES) -m local $(if $(ONCE),--once) $(if $(MODELS),--models "$(MODELS)") $(if $(SERVED_MODELS),--served-models "$(SERVED_MODELS)")
 
 .PHONY: test
 test: lint verify ## run lint and verify, then all tests (TESTS="tests/unit -k name": some)

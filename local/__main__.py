@@ -15,6 +15,7 @@ from local import examples, formatting
 from local.endpoints import from_environment
 from local.environments import cache_folder, ensure
 from local.errors import LocalError
+from local.notices import ControllerNotices
 from local.stack import MODEL_REPOSITORY, SERVED_MODELS, LocalStack
 
 WATCH_S = 0.5
@@ -25,11 +26,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
     parser.add_argument("--once", action="store_true", help="end after the examples; non-zero if one failed")
     parser.add_argument("--examples", type=Path, default=examples.FILE, help="default: examples/data/examples.json")
+    parser.add_argument(
+        "--models", type=Path, help="model repository of your own, without the examples; default: model-repository"
+    )
+    parser.add_argument("--served-models", type=Path, help="folder of ServedModels for --models; default: none")
     parser.add_argument("--logs", type=Path, help="folder for the logs; default: one in the cache")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
     try:
-        return _run(given.once, given.examples, given.logs)
+        return _run(given)
     except LocalError as error:
         print(f"local: {error}", file=sys.stderr)
         return 1
@@ -37,24 +42,27 @@ def main() -> int:
         return 130
 
 
-def _run(once: bool, file: Path, logs: Path | None) -> int:
+def _run(given: argparse.Namespace) -> int:
     start = time.monotonic()
     endpoints = from_environment(os.environ)
-    requests = examples.read(file)
+    requests = [] if given.models else examples.read(given.examples)
     stack = LocalStack(
         endpoints,
-        run_folder=logs or cache_folder() / f"run-{endpoints['preprocess'].port}",
+        run_folder=given.logs or cache_folder() / f"run-{endpoints['preprocess'].port}",
         predictor_python=ensure("predictor"),
-        model_repository=Path(os.environ.get("CONTROLLER_MODEL_REPOSITORY", MODEL_REPOSITORY)),
-        served_models=Path(os.environ.get("CONTROLLER_SERVED_MODELS", SERVED_MODELS)),
+        model_repository=given.models or Path(os.environ.get("CONTROLLER_MODEL_REPOSITORY", MODEL_REPOSITORY)),
+        served_models=given.served_models or (None if given.models else _served_models()),
     )
     failed = 0
     stack.start(_print_ready)
+    notices = ControllerNotices(stack.log("controller"))
     try:
         _print(f"stack ready after {time.monotonic() - start:.1f} s; logs in {stack.run_folder}\n")
-        failed = _send_all(stack, requests)
-        if not once:
-            _serve(stack)
+        _print_notices(notices)
+        if requests:
+            failed = _send_all(stack, requests)
+        if not given.once:
+            _serve(stack, notices)
     finally:
         _stop(stack)
     return 1 if failed else 0
@@ -77,11 +85,16 @@ def _send_all(stack: LocalStack, requests: list[examples.ExampleRequest]) -> int
     return failed
 
 
-def _serve(stack: LocalStack) -> None:
+def _served_models() -> Path:
+    return Path(os.environ.get("CONTROLLER_SERVED_MODELS", SERVED_MODELS))
+
+
+def _serve(stack: LocalStack, notices: ControllerNotices) -> None:
     try:
         _print(f"serving on {stack.address('preprocess')}; Ctrl-C stops")
         while True:
             stack.check()
+            _print_notices(notices)
             time.sleep(WATCH_S)
     except KeyboardInterrupt:
         _print("")
@@ -102,6 +115,11 @@ def _stop(stack: LocalStack) -> None:
 
 def _print_ready(component: str, address: str, seconds: float) -> None:
     _print(f"{component} ready on {address} after {seconds:.1f} s")
+
+
+def _print_notices(notices: ControllerNotices) -> None:
+    for text in notices.new():
+        _print(f"controller: {text}")
 
 
 def _print(text: str) -> None:

@@ -48,18 +48,18 @@ class LocalStack:
         run_folder: Path,
         predictor_python: Path,
         model_repository: Path = MODEL_REPOSITORY,
-        served_models: Path = SERVED_MODELS,
+        served_models: Path | None = SERVED_MODELS,
         variables: Mapping[str, str] | None = None,
         more_predictors: Sequence[Endpoint] = (),
     ) -> None:
         predictors = {f"predictor-{number}": endpoint for number, endpoint in enumerate(more_predictors, 2)}
         self.endpoints = {**endpoints, **predictors}
         self.run_folder = run_folder
-        self._folders = {
-            "CONTROLLER_MODEL_REPOSITORY": model_repository,
-            "CONTROLLER_SERVED_MODELS": served_models,
-        }
+        self._folders = {"CONTROLLER_MODEL_REPOSITORY": model_repository}
         given = {**os.environ, **(variables or {})}
+        given.pop("CONTROLLER_SERVED_MODELS", None)
+        if served_models is not None:
+            self._folders["CONTROLLER_SERVED_MODELS"] = served_models
         self._in_process = IN_PROCESS.items() <= given.items()
         self._names = (*predictors, *(name for name in COMPONENTS if name != "postprocess" or not self._in_process))
         self._key = "" if RESTRICTED in given.get("PREDICTOR_OPTIONS", "") else new_key(given)

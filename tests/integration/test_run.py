@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 
 import psutil
 import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from local.endpoints import COMPONENTS, Endpoints, free_endpoints
 from local.environments import ROOT
@@ -27,17 +30,26 @@ EXAMPLE = {
     "expect": {"output": 2.0},
 }
 
+SCALE = {
+    "apiVersion": "triptych.dev/v1alpha1",
+    "kind": "ServedModel",
+    "metadata": {"name": "scale"},
+    "spec": {"model": "scale", "traffic": [{"version": 2, "percent": 100}]},
+}
+
 
 class Run:
     """A process of `python -m local`, with its output lines."""
 
     def __init__(self, endpoints: Endpoints, folder: Path, example: dict[str, Any], *arguments: str) -> None:
         (folder / "served").mkdir(exist_ok=True)
+        (folder / "served/scale.yaml").write_text(json.dumps(SCALE))
         (folder / "examples.json").write_text(json.dumps([example]))
         self.variables = {
             **os.environ,
             "CONTROLLER_MODEL_REPOSITORY": str(ROOT / "tests/data/tiny-models"),
             "CONTROLLER_SERVED_MODELS": str(folder / "served"),
+            "CONTROLLER_POLL_S": "0.2",
         }
         files = ["--examples", str(folder / "examples.json"), "--logs", str(folder / "logs")]
         for endpoint in endpoints.values():
@@ -113,6 +125,7 @@ def test_once_shows_each_component_request_and_answer_and_ends_well(start_run: S
     assert "  scales(route=DE)  <-  features ▁▃▅█ (1 to 4)" in run.lines
     assert any(line.startswith("  -> scale version 2, ") for line in run.lines)
     assert "     output 2 4 6  ▁▄█" in run.lines
+    assert "controller: models served: 2, versions: 3" in run.lines
     assert "1 of 1 examples answered" in run.lines
     assert run.errors == ""
 
@@ -143,6 +156,26 @@ def test_once_ends_non_zero_if_an_example_fails(start_run: StartRun, change: dic
     assert run.end() == 1
     assert any(message in line for line in run.lines)
     assert "0 of 1 examples answered" in run.lines
+
+
+def test_a_model_repository_of_ones_own_is_served_and_its_faults_are_shown(
+    start_run: StartRun, endpoints: Endpoints, tmp_path: Path
+) -> None:
+    models = tmp_path / "own"
+    shutil.copytree(ROOT / "tests/data/tiny-models/scale", models / "scale")
+    (models / "empty").mkdir()
+    run = start_run("--models", str(models))
+    run.until("Ctrl-C stops")
+    assert "controller: models served: 1, versions: 2" in run.lines
+    assert any(line.startswith("controller: empty: ") for line in run.lines)
+    assert any(line.startswith("controller: scale version 2: it answers only requests that") for line in run.lines)
+    (models / "scale/3").mkdir()
+    run.until("controller: scale version 3: ")
+    with triton.InferenceServerClient(endpoints["preprocess"].address) as client:
+        with pytest.raises(InferenceServerException, match="NOT_FOUND.*model 'empty' is not served: "):
+            client.get_model_metadata("empty")
+        with pytest.raises(InferenceServerException, match="NOT_FOUND.*version 3 of model 'scale' is not served: "):
+            client.get_model_metadata("scale", "3")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -16,10 +16,12 @@ from triptych.client.upstream import Upstream
 from triptych.contract.specs import DEFAULT_ROUTE
 from triptych.errors import (
     InvalidParameter,
+    RefusedTarget,
     TriptychError,
     Unavailable,
     UnknownModel,
     UnknownRoute,
+    UnknownTarget,
     UnknownVersion,
 )
 from triptych.protocol import controller_pb2 as cp
@@ -65,6 +67,7 @@ class CatalogClient:
         self._controller = controller
         self._models: dict[str, RoutableModel] = {}
         self._families: dict[str, dict[str, str]] = {}
+        self._refused: dict[str, dict[str, str]] = {}  # by model and version; '': the whole model
         self._has_arrived = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
@@ -89,7 +92,7 @@ class CatalogClient:
         model = self.model(name, parameters.get("route"))
         if version:
             if version not in model.targets:
-                raise UnknownVersion(model.name, version, model.targets)
+                raise self.unknown_version(model, version)
             return model.targets[version]
         if not model.split:
             raise Unavailable(f"model '{model.name}' has no version that takes traffic; name one with model_version")
@@ -106,6 +109,8 @@ class CatalogClient:
             return model
         routes = self._families.get(name)
         if routes is None:
+            if reasons := self._refused.get(name):
+                raise RefusedTarget(f"model '{name}'", reasons.get("") or next(iter(reasons.values())))
             raise UnknownModel(name, self._families, self._models)
         if route is None and routes.keys() == {DEFAULT_ROUTE}:
             route = DEFAULT_ROUTE
@@ -116,6 +121,12 @@ class CatalogClient:
             raise UnknownRoute(name, route, routes)
         return self._models[routes[route]]
 
+    def unknown_version(self, model: RoutableModel, version: str) -> UnknownTarget:
+        """The error for a version that the model does not serve."""
+        if reason := self._refused.get(model.name, {}).get(version):
+            return RefusedTarget(f"version {version} of model '{model.name}'", reason)
+        return UnknownVersion(model.name, version, model.targets)
+
     def sample(self, name: str) -> RoutableModel:
         """The model of that name, or any model of that family: they share one signature."""
         routes = self._families.get(name)
@@ -124,15 +135,20 @@ class CatalogClient:
     def apply(self, update: cp.CatalogUpdate) -> None:
         """Replaces the whole catalog, or the models that have changed."""
         if update.full:
-            self._models, self._families = {}, {}
-        for name in (*update.removed, *(changed.name for changed in update.models)):
+            self._models, self._families, self._refused = {}, {}, {}
+        changed_names = {changed.name for changed in update.models} | {refused.model for refused in update.refused}
+        for name in (*update.removed, *changed_names):
             self._forget(name)
+        for refused in update.refused:
+            version = str(refused.version) if refused.version else ""
+            self._refused.setdefault(refused.model, {})[version] = refused.reason
         for changed in update.models:
             self._models[changed.name] = RoutableModel(changed)
             self._families.setdefault(changed.family, {})[changed.route] = changed.name
         self._has_arrived.set()
 
     def _forget(self, name: str) -> None:
+        self._refused.pop(name, None)
         model = self._models.pop(name, None)
         if model is None:
             return

@@ -9,7 +9,7 @@ from preprocess.inference import InferenceRequest
 from preprocess.pipeline import Pipeline
 from preprocess.settings import Settings
 from triptych.client.contract_cache import ContractCache
-from triptych.errors import UnknownTarget, UnknownVersion
+from triptych.errors import UnknownTarget
 from triptych.protocol.call import Call
 from triptych.protocol.infer_request import request_parameters, wanted_outputs
 from triptych.protocol.metadata import ModelInfo, caller_side
@@ -59,8 +59,8 @@ class PreprocessServicer(InferenceServicer):
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         model = self._catalog.sample(name)
         versions = [target.version for target in model.targets.values()]
-        if version and version not in map(str, versions):
-            raise UnknownVersion(name, version, versions)
+        if version and version not in model.targets:
+            raise self._catalog.unknown_version(model, version)
         plan = await self._contracts.get(model.name, int(version) if version else max(versions), call)
         return caller_side(plan.contract, name, [str(number) for number in versions])
 

@@ -86,6 +86,13 @@ class UnknownVersion(UnknownTarget):
         super().__init__(f"model '{clipped(model)}' has no version '{clipped(version)}'" + wanted + _known(known))
 
 
+class RefusedTarget(UnknownTarget):
+    """The model repository has the target, but the controller does not serve it."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"{what} is not served: {reason}")
+
+
 class NotSupported(TriptychError):
     """This server does not offer the method."""
 

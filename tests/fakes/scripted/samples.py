@@ -8,6 +8,7 @@ SAMPLES: dict[type[errors.TriptychError], errors.TriptychError] = {
     errors.InvalidParameter: errors.InvalidParameter("x", "a", "b"),
     errors.UnknownTarget: errors.UnknownTarget("text, with 100 % of an 'Ä' and\na line"),
     errors.UnknownModel: errors.UnknownModel("x"),
+    errors.RefusedTarget: errors.RefusedTarget("model 'x'", "its contract is invalid"),
     errors.UnknownRoute: errors.UnknownRoute("f", "r"),
     errors.UnknownVersion: errors.UnknownVersion("m", "1"),
     errors.NotSupported: errors.NotSupported("text"),

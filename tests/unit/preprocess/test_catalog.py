@@ -10,7 +10,15 @@ import pytest
 
 from preprocess import catalog as catalog_module
 from preprocess.catalog import CatalogClient
-from triptych.errors import InvalidParameter, TriptychError, Unavailable, UnknownModel, UnknownRoute, UnknownVersion
+from triptych.errors import (
+    InvalidParameter,
+    RefusedTarget,
+    TriptychError,
+    Unavailable,
+    UnknownModel,
+    UnknownRoute,
+    UnknownVersion,
+)
 from triptych.protocol import controller_pb2 as cp
 
 
@@ -61,6 +69,35 @@ def test_a_model_is_named_by_itself_or_by_family_and_route() -> None:
     by_name, by_route = known.target("f_de", "", {}, ""), known.target("f", "", {"route": "DE"}, "")
     assert by_name == by_route
     assert (by_name.model, by_name.version) == ("f_de", 1)
+
+
+def test_the_reason_why_a_model_or_version_is_not_served_is_said() -> None:
+    known = catalog(GERMAN)
+    refused = [
+        cp.Refused(model="f_de", version=7, reason="its file is cut"),
+        cp.Refused(model="f_it", reason="no file"),
+    ]
+    known.apply(cp.CatalogUpdate(models=[GERMAN], refused=refused))
+    with pytest.raises(RefusedTarget, match="^version 7 of model 'f_de' is not served: its file is cut$"):
+        known.target("f_de", "7", {}, "")
+    with pytest.raises(RefusedTarget, match="^model 'f_it' is not served: no file$"):
+        known.target("f_it", "", {}, "")
+    with pytest.raises(UnknownVersion, match="known: 1, 2"):
+        known.target("f_de", "8", {}, "")
+
+
+def test_a_reason_ends_with_the_next_update_of_the_model() -> None:
+    known = catalog(GERMAN)
+    reasons = [cp.Refused(model=name, version=7, reason="its file is cut") for name in ("f_de", "f_it")]
+    known.apply(cp.CatalogUpdate(refused=[reasons[1]]))
+    known.apply(cp.CatalogUpdate(models=[GERMAN], refused=[reasons[0]]))
+    with pytest.raises(RefusedTarget, match="^model 'f_it' is not served: its file is cut"):
+        known.target("f_it", "", {}, "")
+    known.apply(cp.CatalogUpdate(models=[GERMAN], removed=["f_it"]))
+    with pytest.raises(UnknownVersion):
+        known.target("f_de", "7", {}, "")
+    with pytest.raises(UnknownModel):
+        known.target("f_it", "", {}, "")
 
 
 def test_a_version_without_traffic_can_be_called_by_its_number() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from controller.catalog.entities import Catalog, Model
 from controller.journal import Journal
@@ -11,7 +11,10 @@ from controller.traffic.gate import TrafficDecision, TrafficGate
 from controller.traffic.model_state import ModelState
 from controller.traffic.split import format_split
 from controller.traffic.watch_hub import WatchHub
+from triptych.errors import MAX_GOT, clipped
 from triptych.protocol import controller_pb2 as cp
+
+Reasons = Mapping[int, str]  # why a version is not served; key 0: the whole model
 
 
 class Publisher:
@@ -21,6 +24,7 @@ class Publisher:
         self._watch_hub, self._journal = watch_hub, journal
         self._gate = TrafficGate()
         self._catalog = Catalog()
+        self._refused: Mapping[str, Reasons] = {}
         self._traffic: dict[str, TrafficDecision] = {}
         self._placement: Placement | None = None
         self._listeners: list[Callable[[set[str]], None]] = []
@@ -47,13 +51,16 @@ class Publisher:
             self._traffic.pop(name, None)
         self._unpublished.update(gone)
         self._unpublished.update(name for name, model in catalog.models.items() if before.models.get(name) is not model)
+        before_refused, self._refused = self._refused, _refused(catalog)
+        names = before_refused.keys() | self._refused.keys()
+        self._unpublished.update(name for name in names if before_refused.get(name) != self._refused.get(name))
         unpublished = self._unpublished
         self._publish(unpublished & catalog.models.keys(), unpublished - catalog.models.keys())
         self._unpublished = set()
 
     def models_changed(self, names: set[str]) -> None:
         """Publish these models: versions were loaded, unloaded or failed to load."""
-        self._publish(names & self._catalog.models.keys(), ())
+        self._publish(names & self._catalog.models.keys(), frozenset())
 
     def versions(self, name: str) -> frozenset[int]:
         """Versions of a model that have traffic now."""
@@ -78,11 +85,17 @@ class Publisher:
             trying=self._placement.trying(name, model.versions),
         )
 
-    def _publish(self, changed: Iterable[str], gone: Iterable[str]) -> None:
+    def _publish(self, changed: Iterable[str], not_served: Set[str]) -> None:
+        """Publish models that are served, and models that are not or not any more."""
         messages = {name: self._message(self._catalog.models[name]) for name in changed}
-        self._watch_hub.publish(messages, gone)
+        refused = {
+            name: [cp.Refused(model=name, version=version, reason=reason) for version, reason in reasons.items()]
+            for name in (*messages, *not_served)
+            if (reasons := self._refused.get(name))
+        }
+        self._watch_hub.publish(messages, not_served - refused.keys(), refused)
         for listener in self._listeners:
-            listener({*messages, *gone})
+            listener({*messages, *not_served})
 
     def _message(self, model: Model) -> cp.Model:
         ready: Mapping[int, tuple[str, ...]] = {}
@@ -102,6 +115,14 @@ class Publisher:
             for number in sorted(model.versions)
         ]
         return cp.Model(name=model.name, family=model.family, route=model.route, versions=versions)
+
+
+def _refused(catalog: Catalog) -> dict[str, dict[int, str]]:
+    """Reasons why models and versions are not served, short enough for an error message."""
+    refused: dict[str, dict[int, str]] = {}
+    for (name, version), reason in catalog.invalid.items():
+        refused.setdefault(name, {})[version or 0] = clipped(reason, MAX_GOT)
+    return refused
 
 
 def _active(shares: Mapping[int, int]) -> dict[int, int]:

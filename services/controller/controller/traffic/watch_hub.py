@@ -23,6 +23,8 @@ PART_BYTES = 256 << 10  # of one message, and one model more
 MAX_BEHIND = 0.01  # revisions, by models, after which the whole catalog is encoded anew: 40 ms for 100,000 models
 WOKEN_AT_ONCE = 20  # watchers; sending to 200 takes 10 ms, in which other calls have their turn
 
+_NOTHING_REFUSED: Mapping[str, Sequence[cp.Refused]] = {}
+
 
 class _Update(NamedTuple):
     """The changes from one revision to another, encoded in parts; the whole catalog from revision 0."""
@@ -39,7 +41,7 @@ class WatchHub:
         self.catalog = Catalog()
         self._watchers = watchers
         metrics.watchers.set_function(lambda: self._watchers.taken)
-        self._models: dict[str, bytes] = {}  # each as the encoding of an update with this model alone
+        self._models: dict[str, bytes] = {}  # each as the encoding of an update with this model's state alone
         self._changes: dict[str, int] = {}  # revision of the last change or removal of each model, in order
         self._revision = 0  # 0: nothing is published yet
         self._closed = False
@@ -52,9 +54,17 @@ class WatchHub:
         """Whether the catalog has been read once."""
         return self._revision > 0
 
-    def publish(self, changed: Mapping[str, cp.Model], gone: Iterable[str] = ()) -> None:
-        """Publish models. The revision grows unless nothing changed that a watcher sees."""
-        messages = {name: cp.CatalogUpdate(models=[model]).SerializeToString() for name, model in changed.items()}
+    def publish(
+        self,
+        changed: Mapping[str, cp.Model],
+        gone: Iterable[str] = (),
+        refused: Mapping[str, Sequence[cp.Refused]] = _NOTHING_REFUSED,
+    ) -> None:
+        """Publish models, and what is refused of them. The revision grows if anything changed that a watcher sees."""
+        updates = {name: cp.CatalogUpdate(models=[model]) for name, model in changed.items()}
+        for name, reasons in refused.items():
+            updates.setdefault(name, cp.CatalogUpdate()).refused.extend(reasons)
+        messages = {name: update.SerializeToString() for name, update in updates.items()}
         new = {name: message for name, message in messages.items() if self._models.get(name) != message}
         removed = [name for name in gone if name in self._models]
         if new or removed or not self.published:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"triptych/protocol/controller.proto\x12\x0btriptych.v1\"\x0e\n\x0cWatchRequest\"r\n\rCatalogUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\"\n\x06models\x18\x03 \x03(\x0b\x32\x12.triptych.v1.Model\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x0c\n\x04more\x18\x05 \x01(\x08\"\\\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\r\n\x05route\x18\x03 \x01(\t\x12&\n\x08versions\x18\x04 \x03(\x0b\x32\x14.triptych.v1.Version\"?\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0f\n\x07percent\x18\x02 \x01(\r\x12\x12\n\npredictors\x18\x03 \x03(\t\"4\n\x12GetContractRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"9\n\x10GetContractReply\x12\x15\n\rcontract_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"Y\n\x13\x45nsureLoadedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tforwarded\x18\x03 \x01(\x08\x12\x0f\n\x07\x66\x61iling\x18\x04 \x03(\t\"\'\n\x11\x45nsureLoadedReply\x12\x12\n\npredictors\x18\x01 \x03(\t\"\x11\n\x0f\x44\x65scribeRequest\"\xb9\x01\n\rDescribeReply\x12*\n\npredictors\x18\x01 \x03(\x0b\x32\x16.triptych.v1.Predictor\x12/\n\rloaded_models\x18\x02 \x03(\x0b\x32\x18.triptych.v1.LoadedModel\x12(\n\tdecisions\x18\x03 \x03(\x0b\x32\x15.triptych.v1.Decision\x12!\n\x05store\x18\x04 \x01(\x0b\x32\x12.triptych.v1.Store\"8\n\x05Store\x12\x10\n\x08location\x18\x01 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x02 \x01(\t\x12\x0e\n\x06read_s\x18\x03 \x01(\x01\"\x8c\x01\n\tPredictor\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x01(\r\x12\x12\n\nmax_models\x18\x06 \x01(\r\x12\x0f\n\x07loading\x18\x07 \x01(\r\"\xb6\x01\n\x0bLoadedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpredictor\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x12\n\nbytes_from\x18\x05 \x01(\t\x12\x0e\n\x06idle_s\x18\x06 \x01(\x01\x12\x16\n\x0erequests_per_s\x18\x07 \x01(\x01\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\x18\n\x10\x64\x65sired_replicas\x18\t \x01(\r\"~\n\x08\x44\x65\x63ision\x12\x0e\n\x06time_s\x18\x01 \x01(\x01\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tpredictor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x0f\n\x07outcome\x18\x07 \x01(\t2\xb5\x02\n\nController\x12@\n\x05Watch\x12\x19.triptych.v1.WatchRequest\x1a\x1a.triptych.v1.CatalogUpdate0\x01\x12M\n\x0bGetContract\x12\x1f.triptych.v1.GetContractRequest\x1a\x1d.triptych.v1.GetContractReply\x12P\n\x0c\x45nsureLoaded\x12 .triptych.v1.EnsureLoadedRequest\x1a\x1e.triptych.v1.EnsureLoadedReply\x12\x44\n\x08\x44\x65scribe\x12\x1c.triptych.v1.DescribeRequest\x1a\x1a.triptych.v1.DescribeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"triptych/protocol/controller.proto\x12\x0btriptych.v1\"\x0e\n\x0cWatchRequest\"\x99\x01\n\rCatalogUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\"\n\x06models\x18\x03 \x03(\x0b\x32\x12.triptych.v1.Model\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x0c\n\x04more\x18\x05 \x01(\x08\x12%\n\x07refused\x18\x06 \x03(\x0b\x32\x14.triptych.v1.Refused\"9\n\x07Refused\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\\\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\r\n\x05route\x18\x03 \x01(\t\x12&\n\x08versions\x18\x04 \x03(\x0b\x32\x14.triptych.v1.Version\"?\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0f\n\x07percent\x18\x02 \x01(\r\x12\x12\n\npredictors\x18\x03 \x03(\t\"4\n\x12GetContractRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"9\n\x10GetContractReply\x12\x15\n\rcontract_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"Y\n\x13\x45nsureLoadedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tforwarded\x18\x03 \x01(\x08\x12\x0f\n\x07\x66\x61iling\x18\x04 \x03(\t\"\'\n\x11\x45nsureLoadedReply\x12\x12\n\npredictors\x18\x01 \x03(\t\"\x11\n\x0f\x44\x65scribeRequest\"\xb9\x01\n\rDescribeReply\x12*\n\npredictors\x18\x01 \x03(\x0b\x32\x16.triptych.v1.Predictor\x12/\n\rloaded_models\x18\x02 \x03(\x0b\x32\x18.triptych.v1.LoadedModel\x12(\n\tdecisions\x18\x03 \x03(\x0b\x32\x15.triptych.v1.Decision\x12!\n\x05store\x18\x04 \x01(\x0b\x32\x12.triptych.v1.Store\"8\n\x05Store\x12\x10\n\x08location\x18\x01 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x02 \x01(\t\x12\x0e\n\x06read_s\x18\x03 \x01(\x01\"\x8c\x01\n\tPredictor\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x01(\r\x12\x12\n\nmax_models\x18\x06 \x01(\r\x12\x0f\n\x07loading\x18\x07 \x01(\r\"\xb6\x01\n\x0bLoadedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpredictor\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x12\n\nbytes_from\x18\x05 \x01(\t\x12\x0e\n\x06idle_s\x18\x06 \x01(\x01\x12\x16\n\x0erequests_per_s\x18\x07 \x01(\x01\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\x18\n\x10\x64\x65sired_replicas\x18\t \x01(\r\"~\n\x08\x44\x65\x63ision\x12\x0e\n\x06time_s\x18\x01 \x01(\x01\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tpredictor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x0f\n\x07outcome\x18\x07 \x01(\t2\xb5\x02\n\nController\x12@\n\x05Watch\x12\x19.triptych.v1.WatchRequest\x1a\x1a.triptych.v1.CatalogUpdate0\x01\x12M\n\x0bGetContract\x12\x1f.triptych.v1.GetContractRequest\x1a\x1d.triptych.v1.GetContractReply\x12P\n\x0c\x45nsureLoaded\x12 .triptych.v1.EnsureLoadedRequest\x1a\x1e.triptych.v1.EnsureLoadedReply\x12\x44\n\x08\x44\x65scribe\x12\x1c.triptych.v1.DescribeRequest\x1a\x1a.triptych.v1.DescribeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,32 +33,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_WATCHREQUEST']._serialized_start=51
   _globals['_WATCHREQUEST']._serialized_end=65
-  _globals['_CATALOGUPDATE']._serialized_start=67
-  _globals['_CATALOGUPDATE']._serialized_end=181
-  _globals['_MODEL']._serialized_start=183
-  _globals['_MODEL']._serialized_end=275
-  _globals['_VERSION']._serialized_start=277
-  _globals['_VERSION']._serialized_end=340
-  _globals['_GETCONTRACTREQUEST']._serialized_start=342
-  _globals['_GETCONTRACTREQUEST']._serialized_end=394
-  _globals['_GETCONTRACTREPLY']._serialized_start=396
-  _globals['_GETCONTRACTREPLY']._serialized_end=453
-  _globals['_ENSURELOADEDREQUEST']._serialized_start=455
-  _globals['_ENSURELOADEDREQUEST']._serialized_end=544
-  _globals['_ENSURELOADEDREPLY']._serialized_start=546
-  _globals['_ENSURELOADEDREPLY']._serialized_end=585
-  _globals['_DESCRIBEREQUEST']._serialized_start=587
-  _globals['_DESCRIBEREQUEST']._serialized_end=604
-  _globals['_DESCRIBEREPLY']._serialized_start=607
-  _globals['_DESCRIBEREPLY']._serialized_end=792
-  _globals['_STORE']._serialized_start=794
-  _globals['_STORE']._serialized_end=850
-  _globals['_PREDICTOR']._serialized_start=853
-  _globals['_PREDICTOR']._serialized_end=993
-  _globals['_LOADEDMODEL']._serialized_start=996
-  _globals['_LOADEDMODEL']._serialized_end=1178
-  _globals['_DECISION']._serialized_start=1180
-  _globals['_DECISION']._serialized_end=1306
-  _globals['_CONTROLLER']._serialized_start=1309
-  _globals['_CONTROLLER']._serialized_end=1618
+  _globals['_CATALOGUPDATE']._serialized_start=68
+  _globals['_CATALOGUPDATE']._serialized_end=221
+  _globals['_REFUSED']._serialized_start=223
+  _globals['_REFUSED']._serialized_end=280
+  _globals['_MODEL']._serialized_start=282
+  _globals['_MODEL']._serialized_end=374
+  _globals['_VERSION']._serialized_start=376
+  _globals['_VERSION']._serialized_end=439
+  _globals['_GETCONTRACTREQUEST']._serialized_start=441
+  _globals['_GETCONTRACTREQUEST']._serialized_end=493
+  _globals['_GETCONTRACTREPLY']._serialized_start=495
+  _globals['_GETCONTRACTREPLY']._serialized_end=552
+  _globals['_ENSURELOADEDREQUEST']._serialized_start=554
+  _globals['_ENSURELOADEDREQUEST']._serialized_end=643
+  _globals['_ENSURELOADEDREPLY']._serialized_start=645
+  _globals['_ENSURELOADEDREPLY']._serialized_end=684
+  _globals['_DESCRIBEREQUEST']._serialized_start=686
+  _globals['_DESCRIBEREQUEST']._serialized_end=703
+  _globals['_DESCRIBEREPLY']._serialized_start=706
+  _globals['_DESCRIBEREPLY']._serialized_end=891
+  _globals['_STORE']._serialized_start=893
+  _globals['_STORE']._serialized_end=949
+  _globals['_PREDICTOR']._serialized_start=952
+  _globals['_PREDICTOR']._serialized_end=1092
+  _globals['_LOADEDMODEL']._serialized_start=1095
+  _globals['_LOADEDMODEL']._serialized_end=1277
+  _globals['_DECISION']._serialized_start=1279
+  _globals['_DECISION']._serialized_end=1405
+  _globals['_CONTROLLER']._serialized_start=1408
+  _globals['_CONTROLLER']._serialized_end=1717
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
     errors.InvalidParameter: grpc.StatusCode.INVALID_ARGUMENT,
     errors.UnknownTarget: grpc.StatusCode.NOT_FOUND,
     errors.UnknownModel: grpc.StatusCode.NOT_FOUND,
+    errors.RefusedTarget: grpc.StatusCode.NOT_FOUND,
     errors.UnknownRoute: grpc.StatusCode.NOT_FOUND,
     errors.UnknownVersion: grpc.StatusCode.NOT_FOUND,
     errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,

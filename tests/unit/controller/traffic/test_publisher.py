@@ -157,6 +157,42 @@ async def test_a_removed_model_has_no_state_and_is_not_published(two: tuple[Path
     assert not (await anext(watch(harness.watch_hub))).models
 
 
+async def test_watchers_learn_what_is_refused_and_that_it_is_good_again(two: tuple[Path, Path]) -> None:
+    harness = PublisherHarness(FakeTriton())
+    contract = two[0] / "sales_de/2/contract.yaml"
+    text = contract.read_text()
+    contract.write_text("kind: Contract")
+    harness.publisher.set_catalog(read(*two))
+    update = await anext(watch(harness.watch_hub))
+    assert [(each.model, each.version) for each in update.refused] == [("sales_de", 2)]
+    assert "2/contract.yaml:1: family: Field required" in update.refused[0].reason
+    contract.write_text(text)
+    harness.publisher.set_catalog(read(*two))
+    update = await anext(watch(harness.watch_hub))
+    assert (len(update.models), len(update.refused)) == (1, 0)
+
+
+async def test_a_model_without_any_valid_version_is_published_as_refused_until_it_is_gone(
+    models: Path, documents: Path
+) -> None:
+    publish(models, "sales_de")
+    (models / "sales_de/1/contract.yaml").write_text("kind: Contract")
+    harness = PublisherHarness(FakeTriton())
+    harness.publisher.set_catalog(read(models, documents))
+    update = await anext(watch(harness.watch_hub))
+    assert not update.models
+    assert sorted((each.model, each.version) for each in update.refused) == [("sales_de", 0), ("sales_de", 1)]
+    harness.publisher.set_catalog(Catalog())
+    assert not (await anext(watch(harness.watch_hub))).refused
+
+
+async def test_a_reason_of_any_length_is_short_for_watchers() -> None:
+    harness = PublisherHarness(FakeTriton())
+    harness.publisher.set_catalog(Catalog(invalid={("sales_de", None): "x" * 100_000}))
+    (refused,) = (await anext(watch(harness.watch_hub))).refused
+    assert len(refused.reason) < 1000
+
+
 async def test_a_version_that_serves_stays_when_its_files_go_and_the_new_one_fails(two: tuple[Path, Path]) -> None:
     triton = FakeTriton()
     triton.loaded = {("sales_de", 1)}
@@ -167,7 +203,7 @@ async def test_a_version_that_serves_stays_when_its_files_go_and_the_new_one_fai
         scan = scanner.scan(settle=False)
         assert scan is not None
         return build_catalog(
-            scan.folders, scan.documents, before, serve_undeclared=True, versions_in_traffic=harness.publisher.versions
+            scan.folders, scan.documents, before, undeclared="lowest", versions_in_traffic=harness.publisher.versions
         )
 
     harness.publisher.set_catalog(catalog := read_again(catalog))

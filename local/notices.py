@@ -1,0 +1,40 @@
+"""Notices of the controller for the terminal: what is served, why a model is not, and hints about new versions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+FORMATS = {  # by the message of the log line
+    "catalog built": "models served: {models}, versions: {versions}",
+    "catalog fault": "{fault}",
+    "version without traffic": "{hint}",
+}
+
+
+class ControllerNotices:
+    """Reads the controller's log from its start on, a part at each look."""
+
+    def __init__(self, log: Path) -> None:
+        self._log, self._offset = log, 0
+
+    def new(self) -> list[str]:
+        """The sentences that were logged since the last look. A line that is not whole yet waits for the next one."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(self._offset)
+                text = file.read()
+        except OSError:
+            return []
+        whole = text[: text.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [sentence for line in whole.splitlines() if (sentence := _sentence(line))]
+
+
+def _sentence(line: bytes) -> str:
+    """The sentence of a line for the reader of a terminal; empty for other lines."""
+    try:
+        record = json.loads(line)
+        return FORMATS[record["message"]].format_map(record)
+    except (ValueError, LookupError, TypeError):
+        return ""
