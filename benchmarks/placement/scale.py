@@ -161,7 +161,7 @@ async def _measure(given: argparse.Namespace) -> dict[str, Any]:
     plane = ControlPlane(given.predictors, given.slots, given.watchers)
     figures: dict[str, Any] = {}
     start = time.process_time()
-    catalog = build_catalog(folders, (), Catalog(), serve_undeclared=True)
+    catalog = build_catalog(folders, (), Catalog(), undeclared="lowest")
     figures["build_s"] = time.process_time() - start
     plane.publisher.set_catalog(catalog)
     loaded = iter(names)
@@ -241,7 +241,7 @@ async def _change(plane: ControlPlane, catalog: Catalog, name: str) -> float:
 def _rebuilds(folders: list[ScannedModel], changes: int) -> list[float]:
     """CPU seconds of the build after each change of one ServedModel, where every model has one."""
     documents = [_document(folder.name, pin=False) for folder in folders]
-    builder = IncrementalBuilder(serve_undeclared=False)
+    builder = IncrementalBuilder(undeclared="none")
     for _ in range(2):
         builder.apply(folders, documents)
     seconds = []

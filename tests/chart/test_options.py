@@ -195,10 +195,10 @@ def test_served_models_of_the_values_are_objects_that_the_controller_takes(rende
     assert isinstance(document, Document), document
 
 
-def test_models_without_a_servedmodel_are_served_unless_that_is_switched_off(render: Render) -> None:
-    name = "CONTROLLER_SERVE_UNDECLARED"
-    assert render().environment("controller")[name] == "true"
-    assert render({"controller": {"serveUndeclared": False}}).environment("controller")[name] == "false"
+def test_the_version_of_a_model_without_a_servedmodel_can_be_chosen(render: Render) -> None:
+    name = "CONTROLLER_UNDECLARED"
+    assert render().environment("controller")[name] == "lowest"
+    assert render({"controller": {"undeclared": "none"}}).environment("controller")[name] == "none"
 
 
 def test_in_grouped_mode_preprocess_knows_the_triton_of_its_own_pod(render: Render) -> None:

@@ -40,7 +40,7 @@ class Replica:
         self.cluster = Cluster(api, options, self._model_state)
         metrics = ControllerMetrics(CollectorRegistry())
         self.watcher = CatalogWatcher(
-            Scanner(models, None), metrics, self._changed, serve_undeclared=False, documents=self.cluster.documents
+            Scanner(models, None), metrics, self._changed, undeclared="none", documents=self.cluster.documents
         )
 
     async def run(self) -> None:

@@ -41,7 +41,7 @@ def start(kubectl: Kubectl, account: Path, models: Path, tmp_path: Path) -> Iter
             "CONTROLLER_MODEL_REPOSITORY": str(models),
             "CONTROLLER_POLL_S": "0.2",
             "CONTROLLER_TRITON": f"127.0.0.1:{free_port()}",
-            "CONTROLLER_SERVE_UNDECLARED": "false",
+            "CONTROLLER_UNDECLARED": "none",
         }
         with (tmp_path / f"{name}.log").open("ab") as log:
             command = [sys.executable, "-m", "controller"]

@@ -43,7 +43,7 @@ class Stocked:
         """Install or upgrade with these values of `models`."""
         models = {"store": "s3", "uri": self.bucket.uri, "endpoint": self.bucket.endpoint, "secret": "store"}
         values = {"models": models | {"region": "us-east-1", "pollSeconds": 2} | changed}
-        self.release.apply(values | {"controller": {"serveUndeclared": True}, "test": {"examples": False}})
+        self.release.apply(values | {"controller": {"undeclared": "highest"}, "test": {"examples": False}})
 
     def version_of(self, model: str) -> str:
         """Version that answers a request to the model."""

@@ -150,7 +150,7 @@ def check_document(data: bytes) -> None:
     (place / "spoilt.yaml").write_bytes(data)
     items = [*_good_documents(), *read_documents(place / "spoilt.yaml", place)]
     assert all(isinstance(item, Document) or item.text for item in items)
-    catalog = build_catalog([], items, Catalog(), serve_undeclared=True)
+    catalog = build_catalog([], items, Catalog(), undeclared="lowest")
     assert f"{place}/good.yaml:1" in catalog.document_results
     for result in catalog.document_results.values():
         json.dumps(status_of(result, catalog, None)).encode()

@@ -67,7 +67,7 @@ class Controller:
             scanner,
             metrics,
             self._catalog_changed,
-            serve_undeclared=settings.serve_undeclared,
+            undeclared=settings.undeclared,
             documents=self._cluster.documents if self._cluster else None,
             versions_in_traffic=self.publisher.versions,
             refresh=source.refresh,

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from pydantic_settings import SettingsConfigDict
 
 from controller.call_slots import Reservation
+from controller.catalog.builder import Undeclared
 from controller.placement.settings import PlacementSettings
 from controller.store.options import StoreOptions, proxy_url
 from controller.store.uri import is_uri, split
@@ -59,10 +60,12 @@ class Settings(StageSettings, PlacementSettings):
     trial_s: float = Field(10.0, gt=0, description="most seconds of the trial run of a contract on made-up rows")
     served_models: Path | None = Field(
         None,
-        description="folder of ServedModel documents (*.yaml); unset: highest versions are served",
+        description="folder of ServedModel documents (*.yaml); unset: CONTROLLER_UNDECLARED decides",
     )
-    serve_undeclared: bool = Field(
-        True, description="serve a model without a document, by its highest valid version; false keeps it out"
+    undeclared: Undeclared = Field(
+        "lowest",
+        description="the valid version that serves a model without a document: with lowest, a new version waits for "
+        "a document before it takes traffic; with highest, it takes all at once; none: the model is not served",
     )
     poll_s: float = Field(
         2.0,

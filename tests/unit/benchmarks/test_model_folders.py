@@ -14,7 +14,7 @@ def test_every_generated_model_is_served_under_a_route_of_its_own(tmp_path: Path
     publish(tmp_path / "models", 5)
     scan = Scanner(tmp_path / "models", None).scan(settle=False)
     assert scan is not None
-    catalog = build_catalog(scan.folders, scan.documents, Catalog(), serve_undeclared=True)
+    catalog = build_catalog(scan.folders, scan.documents, Catalog(), undeclared="lowest")
     assert not catalog.faults()
     assert {name: model.route for name, model in catalog.models.items()} == {
         name_of(number): route_of(number) for number in range(5)

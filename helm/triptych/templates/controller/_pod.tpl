@@ -18,7 +18,7 @@ status: the objects in Kubernetes are the stable lane's. Arguments: root, lane. 
 {{- $name := include "triptych.name" (dict "lane" .lane "name" "controller") -}}
 {{- $settings := dict
       "triton" (include "triptych.address" (dict "root" .root "lane" .lane "stage" "predictor"))
-      "serve_undeclared" .lane.values.controller.serveUndeclared
+      "undeclared" .lane.values.controller.undeclared
       "identity" "$(POD_NAME)_$(POD_IP):9002" -}}
 {{- $objects := dict "kubernetes" true "lease" $name "namespace" .root.Release.Namespace -}}
 {{- with .lane.values.fullnameOverride }}{{ $_ := set $objects "release" . }}{{ end -}}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from controller.catalog.digests import are_comparable, refusal
 from controller.catalog.entities import Catalog, DocumentResult, Model, Reason, ScannedModel, Version
@@ -32,6 +32,7 @@ __all__ = ["Catalog", "DocumentResult", "Model", "Reason", "ScannedModel", "Vers
 _SEVERITY = {reason: number for number, reason in enumerate(Reason)}
 
 VersionsInTraffic = Callable[[str], Collection[int]]
+Undeclared = Literal["lowest", "highest", "none"]  # the version that serves a model without a document
 CheckFamilies = Callable[[Sequence[ModelIdentities]], FamilyCheck]
 
 
@@ -40,7 +41,7 @@ def build_catalog(
     documents: Collection[Document | DocumentFault],
     previous: Catalog,
     *,
-    serve_undeclared: bool,
+    undeclared: Undeclared,
     versions_in_traffic: VersionsInTraffic = lambda model: (),
 ) -> Catalog:
     """Build the catalog. `previous` decides who was first, and which traffic was valid last.
@@ -48,20 +49,20 @@ def build_catalog(
     `versions_in_traffic` returns the versions of a model that have traffic now, which may differ from its document.
     """
     check = partial(check_families, signatures=previous.signatures)
-    part = build_part(folders, documents, previous, check, BuildOptions(serve_undeclared, versions_in_traffic))
+    part = build_part(folders, documents, previous, check, BuildOptions(undeclared, versions_in_traffic))
     return part.catalog(part.signatures)
 
 
 class BuildOptions(NamedTuple):
-    """Whether models without a document are served, and the versions of a model that have traffic now."""
+    """The version that serves a model without a document, and the versions of a model that have traffic now."""
 
-    serve_undeclared: bool
+    undeclared: Undeclared
     versions_in_traffic: VersionsInTraffic = lambda model: ()
 
 
 @dataclass(frozen=True)
 class CatalogPart:
-    """The result for some models and documents; warnings by model, and by place of the document."""
+    """The result for some models and documents; warnings and hints by model, or by place of the document."""
 
     models: Mapping[str, Model] = field(default_factory=dict)
     invalid: Mapping[Fault, str] = field(default_factory=dict)
@@ -69,11 +70,12 @@ class CatalogPart:
     document_warnings: Mapping[str, Sequence[str]] = field(default_factory=dict)
     document_results: Mapping[str, DocumentResult] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def catalog(self, signatures: Mapping[str, str]) -> Catalog:
         """The catalog of this part, with the signatures of all families."""
         warnings = chain(*self.document_warnings.values(), *self.model_warnings.values())
-        return Catalog(self.models, self.invalid, tuple(warnings), self.document_results, signatures)
+        return Catalog(self.models, self.invalid, tuple(warnings), self.document_results, signatures, self.hints)
 
 
 def build_part(
@@ -112,11 +114,12 @@ class _Candidate(NamedTuple):
 class _CatalogBuilder:
     def __init__(self, previous: Catalog, check: CheckFamilies, options: BuildOptions) -> None:
         self._previous, self._check_families = previous, check
-        self._serve_undeclared, self._versions_in_traffic = options
+        self._undeclared_version, self._versions_in_traffic = options
         self._invalid: dict[Fault, str] = {}
         self._document_warnings: defaultdict[str, list[str]] = defaultdict(list)
         self._check = FamilyCheck()
         self._problems: defaultdict[str, list[tuple[Reason, str]]] = defaultdict(list)
+        self._hints: dict[str, str] = {}
 
     def build(self, folders: Collection[ScannedModel], documents: Collection[Document | DocumentFault]) -> CatalogPart:
         declarations = self._declarations(documents)
@@ -135,6 +138,7 @@ class _CatalogBuilder:
             self._document_warnings,
             {each.source.where: self._document_result(each) for each in declarations},
             self._check.signatures,
+            self._hints,
         )
 
     def _reused(self, model: Model) -> Model:
@@ -266,14 +270,17 @@ class _CatalogBuilder:
         return None
 
     def _undeclared(self, candidate: _Candidate) -> Model | None:
-        """A model without a document serves its highest version as long as its folder exists."""
+        """A model without a document serves one version as long as its folder exists."""
         name = candidate.folder.name
-        if not self._serve_undeclared:
+        if self._undeclared_version == "none":
             self._invalid[name, None] = "no ServedModel document"
         elif last := self._traffic_with_fault(candidate):
             return self._model(candidate, last, _NO_PLACEMENT)
         elif present := [number for number, version in candidate.versions.items() if not version.removed]:
-            return self._model(candidate, shared_shares([(max(present), 100)]), _NO_PLACEMENT)
+            chosen = min(present) if self._undeclared_version == "lowest" else max(present)
+            if max(present) > chosen:
+                self._hints[name] = _hint(name, chosen, max(present))
+            return self._model(candidate, shared_shares([(chosen, 100)]), _NO_PLACEMENT)
         elif not candidate.folder.removed:
             self._invalid[name, None] = candidate.folder.problem or "no valid version"
         return None
@@ -368,6 +375,14 @@ class _CatalogBuilder:
             source.where,
             source.traffic,
         )
+
+
+def _hint(name: str, chosen: int, newest: int) -> str:
+    """The sentence that says how a new version of a model without a document gets traffic."""
+    return (
+        f"{name} version {newest}: it answers only requests that name it, and version {chosen} all others. "
+        f"To change that, write a ServedModel: spec: {{model: {name}, traffic: [{{version: {newest}, percent: 100}}]}}"
+    )
 
 
 def _without(versions: Mapping[int, Version], dropped: Collection[int]) -> Mapping[int, Version]:

@@ -135,7 +135,7 @@ class Catalog:
     """All served models, and the reasons why the others are not served.
 
     `invalid` is keyed by model and version, with None for a whole model; `document_results` by the place of the
-    document. `signatures` are those of the families in force.
+    document. `signatures` are those of the families in force. `hints` say, by model, what to write for new versions.
     """
 
     models: Mapping[str, Model] = field(default_factory=dict)
@@ -143,6 +143,7 @@ class Catalog:
     warnings: tuple[str, ...] = ()
     document_results: Mapping[str, DocumentResult] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
+    hints: Mapping[str, str] = field(default_factory=dict)
 
     def model(self, name: str) -> Model:
         """The model of that name. Raises `UnknownModel`."""

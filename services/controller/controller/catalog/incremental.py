@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple, TypeVar
 
-from controller.catalog.builder import BuildOptions, CatalogPart, VersionsInTraffic, build_part
+from controller.catalog.builder import BuildOptions, CatalogPart, Undeclared, VersionsInTraffic, build_part
 from controller.catalog.entities import Catalog, Model, ScannedModel
 from controller.catalog.served_model import Document, DocumentFault
 from controller.catalog.signatures import FamilySignatures
@@ -55,12 +55,12 @@ class IncrementalBuilder:
     def __init__(
         self,
         *,
-        serve_undeclared: bool,
+        undeclared: Undeclared,
         versions_in_traffic: VersionsInTraffic = lambda model: (),
         max_changes: int = MAX_CHANGES,
     ) -> None:
         self._max_changes = max_changes
-        self._options = BuildOptions(serve_undeclared, versions_in_traffic)
+        self._options = BuildOptions(undeclared, versions_in_traffic)
         self.catalog = Catalog()
         self._reset()
 
@@ -137,6 +137,7 @@ class IncrementalBuilder:
             _merged(before.model_warnings, names, part.model_warnings),
             _merged(before.document_warnings, places, part.document_warnings),
             _merged(before.document_results, places, part.document_results),
+            hints=_merged(before.hints, names, part.hints),
         )
         catalog = self._result.catalog(self._signatures.in_force())
         self._due = self._next_due(built)

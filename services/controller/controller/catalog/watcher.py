@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from controller.catalog.builder import Undeclared
 from controller.catalog.entities import Catalog, Reason
 from controller.catalog.incremental import IncrementalBuilder
 from controller.catalog.scanner import Scan, Scanner
@@ -61,7 +62,7 @@ class CatalogWatcher:
         metrics: ControllerMetrics,
         on_change: Callable[[Catalog], None],
         *,
-        serve_undeclared: bool,
+        undeclared: Undeclared,
         documents: Documents | None = None,
         versions_in_traffic: Callable[[str], Collection[int]] = lambda model: (),
         refresh: Callable[[], Mapping[str, str]] = dict,
@@ -72,9 +73,10 @@ class CatalogWatcher:
         """
         self._scanner, self._metrics, self._on_change = scanner, metrics, on_change
         self._documents = documents
-        self._builder = IncrementalBuilder(serve_undeclared=serve_undeclared, versions_in_traffic=versions_in_traffic)
+        self._builder = IncrementalBuilder(undeclared=undeclared, versions_in_traffic=versions_in_traffic)
         self._scan = Scan((), ())
         self._catalog = Catalog()
+        self._hints: frozenset[str] = frozenset()
         self._failures = FailureLog(log)  # by the sentence of the fault
         self._building = asyncio.Lock()
         self._debounce: asyncio.Task[None] | None = None
@@ -167,6 +169,7 @@ class CatalogWatcher:
         versions = sum(len(model.versions) for model in self._catalog.models.values())
         log.info("catalog built", extra={"models": len(self._catalog.models), "versions": versions})
         self._log_faults(self._faults())
+        self._log_hints(frozenset(self._catalog.hints.values()))
         self._request_scan(self._catalog)
         self._on_change(with_store_fault(self._catalog, self.store.fault))
 
@@ -184,6 +187,12 @@ class CatalogWatcher:
             | log_lines(self._skipped.values())
             | ({self.store.fault} if self.store.fault else set())
         )
+
+    def _log_hints(self, hints: frozenset[str]) -> None:
+        """Log each hint once while it lasts."""
+        for hint in sorted(hints - self._hints):
+            log.info("version without traffic", extra={"hint": hint})
+        self._hints = hints
 
     def _log_faults(self, faults: set[str]) -> None:
         """Log each fault once while it lasts."""

@@ -27,7 +27,7 @@ def overwrite(path: Path, content: bytes) -> None:
 
 
 def catalog_of(scanner: Scanner, previous: Catalog | None = None, *documents: Document) -> Catalog:
-    return build_catalog([folder(scanner)], documents, previous or Catalog(), serve_undeclared=True)
+    return build_catalog([folder(scanner)], documents, previous or Catalog(), undeclared="lowest")
 
 
 def change_weights(version: Path) -> str:

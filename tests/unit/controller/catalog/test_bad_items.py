@@ -333,7 +333,7 @@ async def test_the_first_scan_and_all_later_ones_survive_a_bad_item_and_it_is_re
     (models / "bad").symlink_to("bad")
     registry = CollectorRegistry()
     reported: list[Catalog] = []
-    watcher = CatalogWatcher(Scanner(models, None), ControllerMetrics(registry), reported.append, serve_undeclared=True)
+    watcher = CatalogWatcher(Scanner(models, None), ControllerMetrics(registry), reported.append, undeclared="lowest")
     await watcher.start()
     publish("sales_fr")
     for _ in range(3):
@@ -375,9 +375,7 @@ async def test_a_slow_item_does_not_delay_the_next_scan(models: Path, publish: P
     publish("sales_de")
     seconds: list[float] = []
     scanner = Scanner(models, None)
-    watcher = CatalogWatcher(
-        scanner, ControllerMetrics(CollectorRegistry()), lambda catalog: None, serve_undeclared=True
-    )
+    watcher = CatalogWatcher(scanner, ControllerMetrics(CollectorRegistry()), lambda catalog: None, undeclared="lowest")
     await watcher.start()
     scanner.scan = lambda **options: seconds.append(1.0)  # type: ignore[method-assign]
     scanner.listing_s = 0.0

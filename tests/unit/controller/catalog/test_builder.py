@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from controller.catalog.builder import build_catalog
+from controller.catalog.builder import Undeclared, build_catalog
 from controller.catalog.entities import Catalog, Reason
 from controller.catalog.scanner import Scanner
 from controller.catalog.served_model import Document, DocumentSource, ServedModel
@@ -25,11 +25,11 @@ def read(models: Path, documents: Path) -> Read:
     """Read both folders again, after an earlier catalog if one is given."""
     scanner = Scanner(models, documents)
 
-    def read_again(previous: Catalog | None = None, serve_undeclared: bool = True) -> Catalog:
+    def read_again(previous: Catalog | None = None, undeclared: Undeclared = "lowest") -> Catalog:
         scan = scanner.scan(settle=False)
         assert scan is not None
         previous = previous or Catalog()
-        return build_catalog(scan.folders, scan.documents, previous, serve_undeclared=serve_undeclared)
+        return build_catalog(scan.folders, scan.documents, previous, undeclared=undeclared)
 
     return read_again
 
@@ -40,18 +40,48 @@ def reasons(catalog: Catalog) -> dict[str, list[Reason]]:
     return {Path(where).name: [reason for reason, _ in result.problems] for where, result in document_results}
 
 
-def test_a_model_without_a_document_serves_its_highest_valid_version(publish: Publish, read: Read) -> None:
+def test_a_model_without_a_document_serves_its_lowest_valid_version(publish: Publish, read: Read) -> None:
+    (publish("sales_de", 1) / "contract.yaml").write_text("kind: Contract")
     publish("sales_de", 2)
     publish("sales_de", 10)
-    (publish("sales_de", 11) / "contract.yaml").write_text("kind: Contract")
     catalog = read()
-    assert catalog.model("sales_de").traffic == {10: 100}
-    assert "11/contract.yaml:1: family: Field required" in catalog.invalid["sales_de", 11]
+    assert catalog.model("sales_de").traffic == {2: 100}
+    assert "1/contract.yaml:1: family: Field required" in catalog.invalid["sales_de", 1]
+
+
+def test_a_new_version_waits_for_a_document_and_a_hint_says_what_to_write(publish: Publish, read: Read) -> None:
+    publish("sales_de", 1)
+    assert read().hints == {}
+    publish("sales_de", 2)
+    catalog = read()
+    assert catalog.model("sales_de").traffic == {1: 100}
+    assert catalog.hints == {
+        "sales_de": "sales_de version 2: it answers only requests that name it, and version 1 all others. To change "
+        "that, write a ServedModel: spec: {model: sales_de, traffic: [{version: 2, percent: 100}]}"
+    }
+    assert not catalog.faults(), "a version that waits is no fault"
+
+
+def test_the_document_that_a_hint_asks_for_moves_the_traffic(publish: Publish, read: Read, documents: Path) -> None:
+    for version in (1, 2):
+        publish("sales_de", version)
+    hint = read().hints["sales_de"]
+    head = "apiVersion: triptych.dev/v1alpha1\nkind: ServedModel\nmetadata: {name: sales-de}\n"
+    (documents / "sales-de.yaml").write_text(head + hint[hint.index("spec: ") :])
+    catalog = read()
+    assert (catalog.model("sales_de").traffic, catalog.hints) == ({2: 100}, {})
+
+
+def test_a_new_version_takes_all_traffic_where_that_is_asked_for(publish: Publish, read: Read) -> None:
+    for version in (2, 10):
+        publish("sales_de", version)
+    catalog = read(undeclared="highest")
+    assert (catalog.model("sales_de").traffic, catalog.hints) == ({10: 100}, {})
 
 
 def test_undeclared_models_can_be_kept_out(publish: Publish, read: Read) -> None:
     publish("sales_de")
-    catalog = read(serve_undeclared=False)
+    catalog = read(undeclared="none")
     assert catalog.models == {}
     assert catalog.invalid["sales_de", None] == "no ServedModel document"
 
@@ -238,7 +268,7 @@ def test_after_a_restart_the_traffic_that_was_in_force_stays_until_a_good_docume
     scan = Scanner(models, None).scan(settle=False)
     assert scan is not None
     wrong = in_kubernetes("sales_de", {2: 50, 7: 50}, traffic={1: 90, 2: 10})
-    catalog = build_catalog(scan.folders, [wrong], Catalog(), serve_undeclared=False)
+    catalog = build_catalog(scan.folders, [wrong], Catalog(), undeclared="none")
     assert catalog.model("sales_de").traffic == {1: 90, 2: 10}
     assert [reason for reason, _ in catalog.document_results["servedmodel/here/sales-de"].problems] == [
         "UnknownVersion"
@@ -257,7 +287,7 @@ def test_after_a_restart_a_model_belongs_to_the_document_that_was_in_force_else_
     new = in_kubernetes(
         "sales_de", {2: 100}, name="new", created="2026-02-01T00:00:00Z", traffic={2: 100} if was_in_force else {}
     )
-    catalog = build_catalog(scan.folders, [new, old], Catalog(), serve_undeclared=False)
+    catalog = build_catalog(scan.folders, [new, old], Catalog(), undeclared="none")
     assert catalog.model("sales_de").document == f"servedmodel/here/{'new' if was_in_force else 'old'}"
 
 

@@ -194,6 +194,6 @@ def test_any_model_folder_leaves_the_others_alone(models: Path, config: bytes, c
     assert scan is not None
     bad, good = scan.folders
     assert set(good.present) == {1}
-    catalog = build_catalog(scan.folders, [], Catalog(), serve_undeclared=True)
+    catalog = build_catalog(scan.folders, [], Catalog(), undeclared="lowest")
     assert "sales_fr" in catalog.models or bad.present
     assert all(fault.encode() for fault in catalog.faults())

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.catalog import incremental
-from controller.catalog.builder import CatalogPart, build_catalog, build_part
+from controller.catalog.builder import CatalogPart, Undeclared, build_catalog, build_part
 from controller.catalog.entities import Catalog, Reason, ScannedModel, Version
 from controller.catalog.incremental import IncrementalBuilder
 from controller.catalog.served_model import Document, DocumentFault, DocumentSource, RecordedDigests, ServedModel
@@ -115,13 +115,13 @@ def full_step() -> st.SearchStrategy[Step]:
 class Repository:
     """All folders and documents, and both builders."""
 
-    def __init__(self, serve_undeclared: bool, max_changes: int = 100) -> None:
-        self.serve_undeclared, self.traffic = serve_undeclared, dict[str, set[int]]()
+    def __init__(self, undeclared: Undeclared, max_changes: int = 100) -> None:
+        self.undeclared, self.traffic = undeclared, dict[str, set[int]]()
         self.folders: dict[str, ScannedModel] = {}
         self.documents: dict[str, Items] = {}
         self.full = Catalog()
         self.incremental = IncrementalBuilder(
-            serve_undeclared=serve_undeclared, versions_in_traffic=self.versions_in_traffic, max_changes=max_changes
+            undeclared=undeclared, versions_in_traffic=self.versions_in_traffic, max_changes=max_changes
         )
 
     def versions_in_traffic(self, model: str) -> set[int]:
@@ -141,7 +141,7 @@ class Repository:
             scanned,
             read,
             self.full,
-            serve_undeclared=self.serve_undeclared,
+            undeclared=self.undeclared,
             versions_in_traffic=self.versions_in_traffic,
         )
         return self.full, self.incremental.apply(scanned, read)
@@ -157,13 +157,13 @@ def assert_equal(one: Catalog, other: Catalog) -> None:
 @given(
     first=full_step(),
     later=st.lists(steps(), max_size=8),
-    serve_undeclared=st.booleans(),
+    undeclared=st.sampled_from(["lowest", "highest", "none"]),
     max_changes=st.sampled_from([4, 100, 100]),
 )
 def test_each_change_gives_the_catalog_of_a_full_build(
-    first: Step, later: list[Step], serve_undeclared: bool, max_changes: int
+    first: Step, later: list[Step], undeclared: Undeclared, max_changes: int
 ) -> None:
-    repository, before = Repository(serve_undeclared, max_changes), (Catalog(), Catalog())
+    repository, before = Repository(undeclared, max_changes), (Catalog(), Catalog())
     for step in [first, *later, Step({}, {}), Step({}, {})]:
         repository.write(step)
         full, incremental_one = repository.build()
@@ -185,7 +185,7 @@ class Countries:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, count: int = 20) -> None:
         self.folders = [folder(f"m{n:02}", version(1, VersionIdentity("f", f"R{n}", "s"))) for n in range(count)]
         self.documents = [item for n in range(count) for item in document(f"here/d{n:02}", f"m{n:02}", {1: 100})]
-        self.builder = IncrementalBuilder(serve_undeclared=False)
+        self.builder = IncrementalBuilder(undeclared="none")
         self.built: list[str] = []
         monkeypatch.setattr(incremental, "build_part", self._build_part)
         self.apply()
@@ -253,7 +253,7 @@ def test_a_removed_version_that_lost_its_recorded_share_is_missing_in_the_next_b
     identity = VersionIdentity("f", "R", "s")
     versions = version(1, identity), version(2, identity, removed=True)
     source = document(PLACES[0], "m0", {1: 50, 2: 30, 3: 20}, traffic={2: 60, 4: 40})
-    repository = Repository(serve_undeclared=False)
+    repository = Repository(undeclared="none")
     repository.write(Step({"m0": folder("m0", *versions)}, {PLACES[0]: source}))
     first, again = (
         [[reason for reason, _ in each.document_results[PLACES[0]].problems] for each in repository.build()]
@@ -265,7 +265,7 @@ def test_a_removed_version_that_lost_its_recorded_share_is_missing_in_the_next_b
 
 def test_a_served_model_is_named_as_holder_of_a_signature_in_the_next_build() -> None:
     models = [folder(f"m{n}", version(1, VersionIdentity("f", f"R{n}", "sst"[n]))) for n in range(3)]
-    repository = Repository(serve_undeclared=False)
+    repository = Repository(undeclared="none")
     repository.write(Step({each.name: each for each in models}, {PLACES[1]: document(PLACES[1], "m1", {1: 100})}))
     first, again = repository.build(), repository.build()
     assert ["in model 'm0' version 1" in each.invalid["m2", 1] for each in first] == [True, True]
@@ -274,7 +274,7 @@ def test_a_served_model_is_named_as_holder_of_a_signature_in_the_next_build() ->
 
 def test_a_removed_version_leaves_with_its_traffic_though_no_input_changes() -> None:
     first, second = (version(number, VersionIdentity("f", "R", "s")) for number in (1, 2))
-    repository = Repository(serve_undeclared=False)
+    repository = Repository(undeclared="none")
     repository.write(Step({"m0": folder("m0", first, second)}, {PLACES[0]: document(PLACES[0], "m0", {2: 100})}))
     repository.build()
     gone = folder("m0", first, replace(second, removed=True))

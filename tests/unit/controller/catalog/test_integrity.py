@@ -186,13 +186,13 @@ def test_without_reading_a_change_shows_by_size_and_time(models: Path, publish: 
 
 
 def test_an_undeclared_model_is_served_on_by_the_version_that_changed(scanner: Scanner, publish: Publish) -> None:
-    publish("sales_de", 1)
-    version = publish("sales_de", 2)
+    version = publish("sales_de", 1)
+    publish("sales_de", 2)
     good = catalog_of(scanner)
     change_weights(version)
     catalog = catalog_of(scanner, good)
-    assert catalog.model("sales_de").traffic == {2: 100}
-    assert catalog.model("sales_de").versions[2].removed
+    assert catalog.model("sales_de").traffic == {1: 100}
+    assert catalog.model("sales_de").versions[1].removed
 
 
 async def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
@@ -203,7 +203,7 @@ async def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
     reported: list[Catalog] = []
     registry = CollectorRegistry()
     scanner = Scanner(models, documents)
-    watcher = CatalogWatcher(scanner, ControllerMetrics(registry), reported.append, serve_undeclared=True)
+    watcher = CatalogWatcher(scanner, ControllerMetrics(registry), reported.append, undeclared="lowest")
     await watcher.start()
     for _ in range(3):  # what was written this moment is recorded once it rests
         await watcher.scan()

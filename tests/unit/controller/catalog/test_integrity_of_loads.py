@@ -37,7 +37,7 @@ def young_catalog(scanner: Scanner) -> Catalog:
     """The catalog of versions that are too young to have digests."""
     found = scanner.scan(settle=False, young_s=60)
     assert found is not None
-    return build_catalog(found.folders, [], Catalog(), serve_undeclared=True)
+    return build_catalog(found.folders, [], Catalog(), undeclared="lowest")
 
 
 async def test_a_load_of_a_changed_version_is_refused_before_triton_is_asked(
@@ -103,9 +103,7 @@ async def test_a_scan_that_only_records_digests_does_not_forget_a_failed_load(
     while recorded_digests.model("sales_de").versions[1].files is None:
         observed = scanner.scan(settle=True)
         recorded_digests = (
-            build_catalog(observed.folders, [], recorded_digests, serve_undeclared=True)
-            if observed
-            else recorded_digests
+            build_catalog(observed.folders, [], recorded_digests, undeclared="lowest") if observed else recorded_digests
         )
     placed_harness.placement.set_catalog(recorded_digests)
     with pytest.raises(LoadFailed):

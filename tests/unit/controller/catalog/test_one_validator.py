@@ -154,7 +154,7 @@ def signature_models(models: Path, publish: Publish) -> Scanner:
 def scanned(scanner: Scanner, previous: Catalog) -> Catalog:
     scan = scanner.scan(settle=False)
     assert scan is not None
-    return build_catalog(scan.folders, (), previous, serve_undeclared=True)
+    return build_catalog(scan.folders, (), previous, undeclared="lowest")
 
 
 def test_the_signature_that_is_served_stays_when_an_earlier_model_comes_with_another(

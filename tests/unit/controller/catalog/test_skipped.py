@@ -29,7 +29,7 @@ def test_a_version_that_did_not_come_is_broken_and_the_others_are_served(models:
         "stray//x": "stray: has an empty part",
         "x": "beside",
     }
-    catalog = build_catalog(with_skipped(scan.folders, skipped), (), Catalog(), serve_undeclared=True)
+    catalog = build_catalog(with_skipped(scan.folders, skipped), (), Catalog(), undeclared="lowest")
     assert set(catalog.models) == {"sales_de"}
     assert list(catalog.models["sales_de"].versions) == [1]
     assert catalog.invalid["sales_de", 2] == "two: refused"
@@ -51,7 +51,7 @@ async def test_each_is_reported_once_and_counted_and_gone_when_it_is_gone(
         Scanner(models, None),
         ControllerMetrics(registry),
         lambda catalog: None,
-        serve_undeclared=True,
+        undeclared="lowest",
         refresh=lambda: next(answers),
     )
     await watcher.start()

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.catalog import incremental
 from controller.catalog import watcher as watcher_module
-from controller.catalog.builder import CatalogPart, build_part
+from controller.catalog.builder import CatalogPart, Undeclared, build_part
 from controller.catalog.entities import Catalog, ScannedModel
 from controller.catalog.incremental import IncrementalBuilder
 from controller.catalog.scanner import Scanner
@@ -46,12 +46,10 @@ class Elsewhere:
 
 
 def watcher(
-    models: Path, elsewhere: Elsewhere, reported: list[Catalog], serve_undeclared: bool = False
+    models: Path, elsewhere: Elsewhere, reported: list[Catalog], undeclared: Undeclared = "none"
 ) -> CatalogWatcher:
     metrics = ControllerMetrics(CollectorRegistry())
-    return CatalogWatcher(
-        Scanner(models, None), metrics, reported.append, serve_undeclared=serve_undeclared, documents=elsewhere
-    )
+    return CatalogWatcher(Scanner(models, None), metrics, reported.append, undeclared=undeclared, documents=elsewhere)
 
 
 async def test_documents_that_change_together_are_one_new_catalog(
@@ -85,7 +83,7 @@ async def test_the_start_builds_once_and_the_first_change_its_model_alone(
         return build_part(folders, *arguments)
 
     monkeypatch.setattr(incremental, "build_part", record)
-    followed = watcher(models, elsewhere, reported, serve_undeclared=True)
+    followed = watcher(models, elsewhere, reported, undeclared="lowest")
     await followed.start()
     elsewhere.put({1: 100})
     async with asyncio.timeout(10):
@@ -119,7 +117,7 @@ async def test_an_unreachable_store_is_reported_once_and_its_copies_are_still_re
     answers = iter([{}, {"": away}, {"": away}, {"": away}])
     metrics = ControllerMetrics(CollectorRegistry())
     followed = CatalogWatcher(
-        Scanner(models, None), metrics, reported.append, serve_undeclared=True, refresh=lambda: next(answers)
+        Scanner(models, None), metrics, reported.append, undeclared="lowest", refresh=lambda: next(answers)
     )
     await followed.start()
     publish("sales_de", 1)
@@ -141,7 +139,7 @@ async def test_the_health_of_the_store_is_a_metric_and_part_of_what_is_unknown(
         Scanner(models, None),
         ControllerMetrics(registry),
         reported.append,
-        serve_undeclared=True,
+        undeclared="lowest",
         documents=elsewhere,
         refresh=lambda: next(answers),
     )
@@ -191,7 +189,7 @@ async def test_a_catalog_that_could_not_be_built_is_built_at_the_next_scan(
 ) -> None:
     publish("sales_de", 1)
     metrics, reported = ControllerMetrics(CollectorRegistry()), list[Catalog]()
-    followed = CatalogWatcher(Scanner(models, None), metrics, reported.append, serve_undeclared=True)
+    followed = CatalogWatcher(Scanner(models, None), metrics, reported.append, undeclared="lowest")
     await followed.start()
     publish("sales_fr", 1)
     await followed.scan()  # the new folder settles

@@ -74,7 +74,7 @@ async def test_an_odd_object_leaves_the_others(odd: Any, by_watch: bool) -> None
     found = shares(documents)
     assert {name: found[name] for name in ("good", "later")} == {"good": {1: 100}, "later": {2: 100}}
     assert server.calls == ["list", "watch"], "the watch goes on"
-    catalog = build_catalog([], documents.now(), Catalog(), serve_undeclared=True)
+    catalog = build_catalog([], documents.now(), Catalog(), undeclared="lowest")
     assert all(fault.isprintable() and len(fault) < 5000 for fault in catalog.faults())
     for name in ("good", "odd"):
         observed = documents.observed(name)

@@ -96,7 +96,7 @@ class PlacementHarness:
 def read(models: Path, documents: Path | None = None, previous: Catalog | None = None) -> Catalog:
     scan = Scanner(models, documents).scan(settle=False)
     assert scan is not None
-    return build_catalog(scan.folders, scan.documents, previous or Catalog(), serve_undeclared=True)
+    return build_catalog(scan.folders, scan.documents, previous or Catalog(), undeclared="lowest")
 
 
 async def turn() -> None:
