@@ -174,6 +174,20 @@ def test_only_a_holder_of_the_key_loads_models_and_only_the_controller_has_it(re
     assert "model-control" not in str(made.container("preprocess"))
 
 
+@pytest.mark.parametrize("mode", ["Standard", "Grouped", "Deployment"])
+def test_rest_is_a_second_port_of_preprocess_for_the_same_callers(render: Render, mode: str) -> None:
+    callers = [{"podSelector": {"matchLabels": {"app": "shop"}}}]
+    assert "8080" not in render({"mode": mode, "networkPolicy": {"enabled": True}}).text
+    made = render({"mode": mode, "networkPolicy": {"enabled": True, "callers": callers}, "preprocess": {"rest": True}})
+    assert made.environment("preprocess")["PREPROCESS_REST_PORT"] == "8080"
+    assert {"name": "http", "containerPort": 8080, "protocol": "TCP"} in made.container("preprocess")["ports"]
+    for service in ("preprocess", "preprocess-pods"):
+        assert {"name": "http", "port": 8080, "targetPort": 8080} in made.one("Service", service)["spec"]["ports"]
+    policy = made.one("NetworkPolicy", "grouped" if mode == "Grouped" else "preprocess")["spec"]["ingress"][0]
+    assert [each["port"] for each in policy["ports"]] == [9000, 8080]
+    assert callers[0] in policy["from"]
+
+
 def test_the_key_can_be_given_and_left_out(render: Render) -> None:
     given = render({"predictor": {"modelControl": {"secret": "mine"}}})
     assert not given.of("Secret")

@@ -32,6 +32,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"mode": "Knative", "preprocess": {"replicas": 0, "autoscaling": {"maxReplicas": 0}}}, "are both 0"),
     ({"preprocess": {"autoscaling": {"signal": "queue", "maxReplicas": 2}}}, "metrics.prometheus is empty"),
+    ({"mode": "Knative", "preprocess": {"rest": True}}, "which gives a pod one port"),
     ({"mode": "Grouped", "preprocess": {"mode": "Deployment"}}, "grouped stages have no modes of their own"),
     (
         {"mode": "Grouped", "predictor": {"replicas": 2}},

@@ -67,3 +67,8 @@ ipFamilies: [{{ join ", " . }}]
 {{- define "triptych.app-protocol" -}}
 {{- if eq .lane.values.tls.mode "none" }}, appProtocol: kubernetes.io/h2c{{ end }}
 {{- end }}
+
+{{/* The ports of preprocess that callers may reach. Arguments: lane. */}}
+{{- define "triptych.caller-ports" -}}
+[{port: 9000, protocol: TCP}{{ if .lane.values.preprocess.rest }}, {port: 8080, protocol: TCP}{{ end }}]
+{{- end }}

@@ -197,6 +197,11 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
+{{/* Whether a stage serves REST; empty: no. Arguments: lane, stage. */}}
+{{- define "triptych.rest" -}}
+{{- if and (eq .stage "preprocess") .lane.values.preprocess.rest }}true{{ end -}}
+{{- end }}
+
 {{/* The ports of a stage's container. Knative takes one, named h2c. Arguments: lane, stage. */}}
 {{- define "triptych.ports" -}}
 {{- if eq (index .lane.modes .stage) "Knative" -}}
@@ -204,6 +209,9 @@ seccompProfile: {type: RuntimeDefault}
 {{- else -}}
 - {name: grpc, containerPort: {{ include "triptych.port" . }}, protocol: TCP}
 - {name: metrics, containerPort: {{ include "triptych.metrics-port" . }}, protocol: TCP}
+{{- if include "triptych.rest" . }}
+- {name: http, containerPort: 8080, protocol: TCP}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -7,6 +7,9 @@
 {{- fail (printf "%s.mode is %s and mode is Grouped: grouped stages have no modes of their own" $stage (index $values $stage).mode) }}
 {{- end }}
 {{- end }}
+{{- if and $values.preprocess.rest (eq .lane.modes.preprocess "Knative") }}
+{{- fail "preprocess.rest is true and preprocess runs in Knative mode, which gives a pod one port: gRPC's" }}
+{{- end }}
 {{- end }}
 
 {{/* A group has one number of replicas: that of preprocess. */}}

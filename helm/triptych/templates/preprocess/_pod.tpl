@@ -17,6 +17,7 @@ containers:
 {{- $_ := set $settings "postprocess" (include "triptych.address" (dict "root" .root "lane" .lane "stage" "postprocess")) -}}
 {{- end }}
 {{- if eq .lane.values.mode "Grouped" }}{{ $_ := set $settings "own_predictor" "$(POD_IP):8001" }}{{ end -}}
+{{- if .lane.values.preprocess.rest }}{{ $_ := set $settings "rest_port" 8080 }}{{ end -}}
 {{- toJson $settings }}
 {{- end }}
 

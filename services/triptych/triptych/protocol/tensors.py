@@ -27,7 +27,7 @@ from triptych.protocol.tensor_layout import (
     read_layout,
 )
 
-_CONTENTS = {
+CONTENTS_FIELDS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
     "INT16": "int_contents",
@@ -254,7 +254,7 @@ def _from_raw_bytes(raw: bytes, name: str, shape: tuple[int, ...]) -> Array:
 
 
 def _from_typed(tensor: Any, declared: TensorDeclaration) -> bytes | Array:
-    field = _CONTENTS.get(tensor.datatype)
+    field = CONTENTS_FIELDS.get(tensor.datatype)
     if declared.stated_bytes is not None:
         raise InvalidInput(declared.name, f"raw contents beside {BINARY_DATA_SIZE}", "typed contents")
     if field is None:

@@ -56,14 +56,14 @@ def server_credentials(settings: StageSettings) -> grpc.ServerCredentials | None
     return grpc.dynamic_ssl_server_credentials(first, renewed, mutual)  # type: ignore[arg-type]  # None: unchanged
 
 
-def server_context(settings: StageSettings) -> ssl.SSLContext | None:
+def server_context(settings: StageSettings, alpn: str = "h2") -> ssl.SSLContext | None:
     """TLS context for a server of asyncio; None for plaintext. The files are checked at every new connection."""
     if not settings.tls_cert:
         return None
     files = WatchedFiles(settings.tls_key, settings.tls_cert, settings.tls_client_ca)
     try:
         files.read()
-        current = _server_context(settings)
+        current = _server_context(settings, alpn)
     except OSError as error:
         raise _unreadable(error, settings, "TLS_CERT") from error
 
@@ -71,7 +71,7 @@ def server_context(settings: StageSettings) -> ssl.SSLContext | None:
         nonlocal current
         if files.changed_contents() is not None:
             with suppress(OSError):  # in the middle of a renewal: the last contents stay in use
-                current = _server_context(settings)
+                current = _server_context(settings, alpn)
         tls.context = current
 
     first = current
@@ -79,12 +79,12 @@ def server_context(settings: StageSettings) -> ssl.SSLContext | None:
     return first
 
 
-def _server_context(settings: StageSettings) -> ssl.SSLContext:
+def _server_context(settings: StageSettings, alpn: str) -> ssl.SSLContext:
     """TLS context from the files. Raises `OSError`, of which `ssl.SSLError` is a subclass."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9113, 9.2.1; OpenSSL before 3.0 allows it to clients
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([alpn])
     context.load_cert_chain(settings.tls_cert, settings.tls_key)
     if settings.tls_client_ca:
         context.verify_mode = ssl.CERT_REQUIRED

@@ -19,14 +19,14 @@ from triptych.protocol.call import Call
 from triptych.protocol.methods import Method, Service, encoded
 from triptych.protocol.parsing import parser
 from triptych.protocol.peer import certificate_names
-from triptych.runtime.addresses import WILDCARD6, join, resolve
+from triptych.runtime.addresses import join
 from triptych.runtime.settings import StageSettings
 from triptych.runtime.tls import server_context
 from triptych.server.base import STOPPING, GrpcServer, refusal
+from triptych.server.sockets import BACKLOG, listen
 
 POLL_S = 0.02  # between two checks whether all calls have ended
 FLUSH_S = 1.0  # limit for the last bytes of closing connections
-BACKLOG = 1024
 
 
 class Http2Server(GrpcServer):
@@ -85,26 +85,15 @@ class Http2Server(GrpcServer):
         self._decompression.shutdown(wait=False)
 
     def _bind(self) -> list[socket.socket]:
-        """Listening sockets for all addresses of the host, on one port. Raises `OSError` with a sentence."""
-        settings, bound = self.settings, list[socket.socket]()
+        """Listening sockets. Raises `OSError` with a sentence."""
+        settings = self.settings
         try:
-            for host in resolve(settings.host):
-                family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                listening = socket.socket(family, socket.SOCK_STREAM)
-                bound.append(listening)
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                if family == socket.AF_INET6:
-                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != WILDCARD6))
-                listening.bind((host, self.port))
-                listening.listen(BACKLOG)
-                self.port = int(listening.getsockname()[1])
+            bound = listen(settings.host, self.port)
         except OSError as error:
-            for listening in bound:
-                listening.close()
             address, prefix = join(settings.host, settings.port), settings.prefix()
             fault = f"cannot listen on {address}: {error.strerror}; {prefix}PORT and {prefix}HOST set others"
             raise OSError(fault) from error
+        self.port = int(bound[0].getsockname()[1])
         return bound
 
     def _call(self, service: str, stream: ServerStream, *, endless: bool) -> Call:

@@ -14,7 +14,7 @@ from triptych.protocol.infer_request import wanted_outputs
 from triptych.protocol.parameters import decode_parameters, encode_parameter
 from triptych.protocol.tensor_layout import MAX_CACHED_BYTES, _read_cached
 from triptych.protocol.tensors import (
-    _CONTENTS,
+    CONTENTS_FIELDS,
     decode_request,
     decode_response,
     encode_request,
@@ -44,12 +44,12 @@ def test_raw_tensors_survive_the_round_trip(datatype: str) -> None:
     assert decode_response(response)["t"].tolist() == array.tolist()
 
 
-@pytest.mark.parametrize("datatype", _CONTENTS)
+@pytest.mark.parametrize("datatype", CONTENTS_FIELDS)
 def test_typed_tensors_mean_the_same_as_raw_ones(datatype: str) -> None:
     array = sample(datatype)
     request = pb.ModelInferRequest()
     tensor = request.inputs.add(name="t", datatype=datatype, shape=array.shape)
-    getattr(tensor.contents, _CONTENTS[datatype]).extend(array.ravel().tolist())
+    getattr(tensor.contents, CONTENTS_FIELDS[datatype]).extend(array.ravel().tolist())
     decoded = decode_request(request)["t"]
     assert decoded.dtype == array.dtype
     assert decoded.tolist() == array.tolist()

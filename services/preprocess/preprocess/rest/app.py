@@ -1,0 +1,199 @@
+"""Paths of the HTTP form, and its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from tritonclient.grpc import service_pb2 as pb
+
+from preprocess.rest.codec import decode_body, encode_answer
+from preprocess.settings import Settings
+from triptych.errors import DeadlineExceeded, InvalidRequest, Overloaded
+from triptych.protocol.call import Call
+from triptych.protocol.status import RETRY_AFTER
+from triptych.runtime.in_flight import InFlightBytes
+from triptych.server.base import STOPPING, refusal
+from triptych.server.inference_servicer import InferenceServicer
+
+STATUS: Final[dict[grpc.StatusCode, int]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.FAILED_PRECONDITION: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+JSON_BYTES: Final = "Inference-Header-Content-Length"
+_PATHS = "/v2, /v2/health/live, /v2/health/ready, /v2/models/MODEL[/versions/VERSION][/ready|/infer]"
+
+Answer = Callable[[Request, Call], Awaitable[Response]]
+
+
+class RestApp:
+    """The paths over a servicer. `app` is the ASGI application."""
+
+    def __init__(self, settings: Settings, servicer: InferenceServicer) -> None:
+        self._settings, self._servicer = settings, servicer
+        self._arriving = InFlightBytes(settings.max_bytes_in_flight)
+        self._parsing = asyncio.Lock()  # a parsed document takes many times its bytes: one at a time
+        model = "/v2/models/{model}"
+        routes = [Route("/v2", self._get(self._server)), Route("/v2/", self._get(self._server))]
+        routes += [Route(f"/v2/health/{name}", self._get(answer)) for name, answer in self._health()]
+        for path in (model, f"{model}/versions/{{version}}"):
+            routes.append(Route(path, self._get(self._metadata)))
+            routes.append(Route(f"{path}/ready", self._get(self._model_ready)))
+            routes.append(Route(f"{path}/infer", self._guarded(self._infer), methods=["POST"]))
+        self.app = Starlette(routes=routes, exception_handlers={404: _unknown_path, 405: _wrong_method})
+
+    def _health(self) -> tuple[tuple[str, Answer], ...]:
+        async def live(_request: Request, call: Call) -> Response:
+            return _json({"live": (await self._servicer.server_live(pb.ServerLiveRequest(), call)).live})
+
+        async def ready(_request: Request, call: Call) -> Response:
+            is_ready = (await self._servicer.server_ready(pb.ServerReadyRequest(), call)).ready
+            return _json({"ready": is_ready}, 200 if is_ready else 503)
+
+        return ("live", live), ("ready", ready)
+
+    async def _server(self, _request: Request, call: Call) -> Response:
+        about = await self._servicer.server_metadata(pb.ServerMetadataRequest(), call)
+        extensions = ["binary_tensor_data", "parameters"]
+        return _json({"name": about.name, "version": about.version, "extensions": extensions})
+
+    async def _metadata(self, request: Request, call: Call) -> Response:
+        name, version = _target(request)
+        about = await self._servicer.model_metadata(pb.ModelMetadataRequest(name=name, version=version), call)
+        inputs, outputs = (
+            [{"name": each.name, "datatype": each.datatype, "shape": list(each.shape)} for each in tensors]
+            for tensors in (about.inputs, about.outputs)
+        )
+        document = {"name": about.name, "versions": list(about.versions), "platform": about.platform}
+        return _json(document | {"inputs": inputs, "outputs": outputs})
+
+    async def _model_ready(self, request: Request, call: Call) -> Response:
+        name, version = _target(request)
+        answer = await self._servicer.model_ready(pb.ModelReadyRequest(name=name, version=version), call)
+        return _json({"name": name, "ready": answer.ready}, 200 if answer.ready else 503)
+
+    async def _infer(self, request: Request, call: Call) -> Response:
+        name, version = _target(request)
+        json_bytes = _json_bytes(request)
+        body = bytearray()
+        try:
+            await self._receive(request, call, body)
+            size = len(body) if json_bytes is None else json_bytes
+            if size > self._settings.rest_max_json_bytes:
+                limit = f"{self._settings.rest_max_json_bytes} bytes of JSON; send tensors as binary, or by gRPC"
+                return _json({"error": f"want at most {limit}, got {size}"}, 413)
+            async with self._parsing:
+                asked = await asyncio.to_thread(decode_body, bytes(body), json_bytes, name, version)
+            response = await _unless_gone(request, self._servicer.model_infer(asked.message, call))
+            answer = encode_answer(response, asked.binary)
+        finally:
+            self._arriving.release(len(body))
+        if answer.json_bytes is None:
+            return Response(answer.body, media_type="application/json")
+        headers = {JSON_BYTES: str(answer.json_bytes)}
+        return Response(answer.body, headers=headers, media_type="application/octet-stream")
+
+    async def _receive(self, request: Request, call: Call, body: bytearray) -> None:
+        """Read the body within the time of the call. The caller releases its bytes."""
+        limit = self._settings.max_message_bytes
+        try:
+            async with asyncio.timeout(call.remaining_s()):
+                async for part in request.stream():
+                    if len(body) + len(part) > limit:
+                        raise Overloaded(f"want a body of at most {limit} bytes, got more")
+                    self._arriving.acquire(len(part), len(body))
+                    body += part
+        except TimeoutError:
+            raise DeadlineExceeded(f"the body did not arrive in time; {len(body)} bytes of it did") from None
+
+    def _get(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        return self._guarded(answer)
+
+    def _guarded(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
+        """Wrap a path: its call has a deadline, and errors become their status."""
+
+        async def guarded(request: Request) -> Response:
+            headers = {key.lower(): value for key, value in request.headers.items()}
+            call = Call.within(self._settings.request_timeout_s, headers)
+            try:
+                return await answer(request, call)
+            except ClientDisconnect:
+                return Response(status_code=499)
+            except asyncio.CancelledError:  # the grace period is over
+                return _json({"error": STOPPING}, 503)
+            except Exception as error:
+                code, text, trailers = refusal(error, request.url.path)
+                return _json({"error": text}, STATUS.get(code, 500), _retry_after(trailers))
+
+        return guarded
+
+
+async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
+    """The answer, or its cancellation once the caller has closed the connection. Raises `ClientDisconnect`."""
+    working = asyncio.ensure_future(answer)
+    leaving = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        for each in (working, leaving):
+            each.cancel()
+        with contextlib.suppress(Exception):
+            await asyncio.wait({working, leaving})
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _target(request: Request) -> tuple[str, str]:
+    return request.path_params["model"], request.path_params.get("version", "")
+
+
+def _json_bytes(request: Request) -> int | None:
+    """Bytes of JSON at the start of the body, None for all of it. Raises `InvalidRequest`."""
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise InvalidRequest("want a body without Content-Encoding; compressed requests are for gRPC")
+    text = request.headers.get(JSON_BYTES)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise InvalidRequest(f"{JSON_BYTES}: want a whole number of bytes")
+    return int(text)
+
+
+def _json(document: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    body = json.dumps(document, separators=(",", ":")).encode()
+    return Response(body, status, headers, media_type="application/json")
+
+
+def _retry_after(trailers: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """The retry hint in whole seconds, as HTTP has it."""
+    milliseconds = dict(trailers).get(RETRY_AFTER)
+    return {"Retry-After": str(math.ceil(int(milliseconds) / 1000))} if milliseconds else {}
+
+
+async def _unknown_path(_request: Request, _error: Exception) -> Response:
+    return _json({"error": f"want one of {_PATHS}"}, 404)
+
+
+async def _wrong_method(_request: Request, _error: Exception) -> Response:
+    return _json({"error": "want POST for /infer, GET for the others"}, 405)
