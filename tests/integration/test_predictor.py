@@ -8,11 +8,13 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
@@ -187,6 +189,40 @@ def test_a_model_loads_and_answers_again_after_it_was_unloaded(client: triton.In
 
 def index(client: triton.InferenceServerClient) -> Any:
     return client.get_model_repository_index().models
+
+
+def processes_of(predictor: ServerProcess, model: str) -> list[psutil.Process]:
+    """Processes in which Triton runs a model, without the script that starts each."""
+    found = []
+    for process in psutil.Process(predictor.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            program, *words = process.cmdline() or [""]
+            if program.endswith("/triton_python_backend_stub") and any(f"/{model}/" in word for word in words):
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("age_s", [0, 0.03, 0.1])
+def test_the_load_of_a_model_whose_process_is_killed_at_its_start_ends(
+    predictor: ServerProcess, client: triton.InferenceServerClient, models: Path, age_s: float
+) -> None:
+    """triton#5381: it never ended, and Triton ended only by SIGKILL."""
+    name = f"killed_{age_s * 1000:.0f}"
+    shutil.copytree(MODELS / "pick", models / name)
+    edit(models / name, '"pick"', f'"{name}"')
+    with ThreadPoolExecutor(1) as pool, triton.InferenceServerClient(predictor.address) as other:
+        load = pool.submit(other.load_model, name, client_timeout=30)
+        while not (killed := processes_of(predictor, name)):
+            assert not load.done()
+        time.sleep(age_s)
+        for process in killed:
+            process.kill()
+        assert ask(client, "pick", np.array([[2]])).item() == 20.0
+        if error := load.exception():  # it had sent its first message
+            assert "is not healthy" in str(error)
+            client.load_model(name, client_timeout=30)
+    assert client.is_model_ready(name)
+    client.unload_model(name)
 
 
 ECHO = """

@@ -1,4 +1,4 @@
-"""The backend directory: the wheel's Python backend with a stub beside it, and our `onnxruntime` above it."""
+"""The backend directory: the wheel's Python backend with a stub that a script of ours starts, and our `onnxruntime`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ def assemble(wheel: Wheel, cache: Path) -> Path:
     draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=cache))
     try:
         shutil.copytree(wheel.python_backend, draft / "python", ignore=shutil.ignore_patterns("__pycache__"))
-        stub = shutil.copy(wheel.stub, draft / "python")
-        Path(stub).chmod(0o755)
+        _copy_stub(wheel, draft / "python/stub")
         shutil.copytree(OURS, draft, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
         draft.chmod(0o700)
         try:
@@ -47,6 +46,12 @@ def assemble(wheel: Wheel, cache: Path) -> Path:
 
 def _key(wheel: Wheel) -> str:
     digest = hashlib.sha256(f"{wheel.version()} {PYTHON}".encode())
-    for file in sorted(OURS.rglob("*.py")):
+    for file in sorted(file for file in OURS.rglob("*") if file.is_file() and "__pycache__" not in file.parts):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _copy_stub(wheel: Wheel, folder: Path) -> None:
+    """Copy the program that the script of the same name, in the folder above, starts."""
+    folder.mkdir()
+    Path(shutil.copy(wheel.stub, folder)).chmod(0o755)

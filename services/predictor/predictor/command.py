@@ -13,7 +13,7 @@ from predictor.errors import CannotStart
 SHARED_MEMORY = Path("/dev/shm")
 KEY_VARIABLE = "PREDICTOR_MODEL_CONTROL_KEY"  # not an option, which every user of the machine can read
 RESTRICTED = "--grpc-restricted-protocol=model-repository,shared-memory,trace,logging:key="
-# A process that is killed while its model is loaded keeps one of these threads for ever, and by default there are 4.
+# A load that hangs keeps one of these threads for ever, and by default there are 4.
 LOAD_THREADS = "--model-load-thread-count=32"
 
 

@@ -19,7 +19,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
@@ -115,7 +114,6 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Opens the session. What is raised here becomes the answer to the load request."""
-        _close_shared_memory()
         config = json.loads(args["model_config"])
         file = config.get("default_model_filename") or "model.onnx"
         path = os.path.join(args["model_repository"], args["model_version"], file)
@@ -206,14 +204,6 @@ def _session(path: str, options: Any) -> Any:
     # Threads that a session starts keep the priority of the thread that made it.
     alone = options.intra_op_num_threads == options.inter_op_num_threads == 1
     return _unhurried(make) if alone else make()
-
-
-def _close_shared_memory() -> None:
-    """The tensors of requests come through shared memory, which Triton lets every user of the machine read."""
-    with open("/proc/self/cmdline", "rb") as words:
-        region = words.read().split(b"\0")[2]  # after the program and the model's file
-    with suppress(OSError):  # a Triton that keeps it elsewhere
-        os.chmod(b"/dev/shm/" + region, 0o600)
 
 
 def _end() -> None:
