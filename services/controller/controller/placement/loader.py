@@ -224,17 +224,23 @@ class Loader:
 
     async def _check_warm_up(self, key: VersionKey, predictor: Predictor, *, leads: bool) -> None:
         """Raises the errors of `WarmUp.check`; a version that fails is unloaded and never gets a request."""
-        contract, config = self._versions.contract_of(key), self._versions.config_of(key[0])
-        if key in predictor.not_warm and contract is not None and config is not None:
-            try:
-                await self._warm_up.check(key, predictor, contract, config)
-            except LoadFailed as error:
-                self._record_refusal(key)
-                if leads:
-                    lost = bool(PROCESS_LOST.search(error.reason))  # the end of its unload may never come
-                    self._executor.execute([Evict(key, predictor.address, "warm-up failed", immediate=lost)])
-                raise
+        if key in predictor.not_warm:
+            await self._warm(key, predictor, leads=leads)
         predictor.mark_warm(key)
+
+    async def _warm(self, key: VersionKey, predictor: Predictor, *, leads: bool) -> None:
+        """Raises the errors of `WarmUp.check`. A load parses the contract only here."""
+        contract, config = self._versions.contract_of(key), self._versions.config_of(key[0])
+        if contract is None or config is None:
+            return
+        try:
+            await self._warm_up.check(key, predictor, contract, config)
+        except LoadFailed as error:
+            self._record_refusal(key)
+            if leads:
+                lost = bool(PROCESS_LOST.search(error.reason))  # the end of its unload may never come
+                self._executor.execute([Evict(key, predictor.address, "warm-up failed", immediate=lost)])
+            raise
 
     async def _warm_up_one_found(self, key: VersionKey, predictor: Predictor, leads: bool) -> None:
         try:

@@ -12,8 +12,10 @@ import pytest
 from controller.catalog.entities import Catalog
 from controller.placement.policy.popularity import VersionKey
 from controller.placement.predictors.triton_client import Count
+from controller.placement.version_facts import VersionFacts
 from tests.fakes.triton import HERE, Answer, FakeTriton
 from tests.unit.controller.placement.harness import PlacementHarness, read, turn
+from triptych.contract import Contract
 from triptych.datatypes import Array
 from triptych.errors import (
     ContractViolation,
@@ -161,6 +163,22 @@ async def test_what_triton_had_before_and_what_is_not_to_be_warmed_up_gets_no_re
     cold = PlacementHarness(catalog, triton, warm_up=False)
     await cold.ensure(version=2)
     assert triton.inferences == []
+
+
+@pytest.mark.parametrize(("warm_up", "parsed"), [(True, [DE]), (False, [])])
+async def test_a_load_parses_the_contract_only_for_a_warm_up(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch, warm_up: bool, parsed: list[VersionKey]
+) -> None:
+    """Before, each load parsed it once more."""
+    contract_of, keys = VersionFacts.contract_of, list[VersionKey]()
+
+    def recorded(facts: VersionFacts, key: VersionKey) -> Contract | None:
+        keys.append(key)
+        return contract_of(facts, key)
+
+    monkeypatch.setattr(VersionFacts, "contract_of", recorded)
+    await PlacementHarness(catalog, FakeTriton(), warm_up=warm_up).ensure()
+    assert keys == parsed
 
 
 @pytest.mark.parametrize("leads", [True, False])
