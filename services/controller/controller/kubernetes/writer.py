@@ -7,6 +7,7 @@ predictors) are written at most once in `MINOR_S` for each object.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Iterable
 
@@ -21,6 +22,7 @@ from controller.traffic.model_state import ModelState
 
 MINOR_S = 10.0
 BURST, PER_S = 50, 20.0
+YIELD_EVERY = 20  # objects: a new leader looks at all of them, and most need no write
 MINOR = ("replicas", "desiredReplicas", "versions")
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,9 @@ class StatusWriter:
         """Write until cancelled. It starts with all objects: another leader may have missed some."""
         self._enqueue(where.rpartition("/")[2] for where in self._catalog.document_results)
         backoff = exponential_backoff(0.5, 30.0)
-        while True:
+        for number in itertools.count(1):
+            if not number % YIELD_EVERY:
+                await asyncio.sleep(0)
             while not self._pending:
                 self._wake.clear()
                 await self._wake.wait()

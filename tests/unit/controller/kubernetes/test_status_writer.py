@@ -52,7 +52,7 @@ class Writing:
             where, traffic = item.source.where, self.in_force or item.traffic
             document_results[where] = DocumentResult(item.source, item.model, item.traffic, problems)
             models[item.model] = Model(item.model, "f", "R", b"", {}, traffic, document=where)
-        self.models = models
+        self.models, self.results = models, document_results
         self.writer.set_catalog(Catalog(models, document_results=document_results))
 
     def writes(self) -> int:
@@ -84,6 +84,36 @@ async def test_a_status_is_written_once_and_its_own_echo_is_no_reason_to_write_a
         writing.writer.models_changed({"sales_de"})
         await settle()
         assert writing.writes() == 1
+
+
+async def test_a_new_leader_that_has_nothing_to_write_lets_other_tasks_run() -> None:
+    """It held the event loop for seconds with 100,000 objects."""
+    server = ApiServer()
+    for number in range(2 * writer_module.YIELD_EVERY):
+        server.put(f"sales-{number}", spec(f"sales_{number}", {1: 100}))
+    async with Writing(server) as writing:
+        while writing.writes() < len(writing.models):
+            await settle()
+        turns, looks = 0, list[int]()
+
+        async def tick() -> None:
+            nonlocal turns
+            while len(looks) < len(writing.models):
+                turns += 1
+                await asyncio.sleep(0)
+
+        def model_state(name: str) -> ModelState | None:
+            looks.append(turns)
+            return writing._model_state(name)
+
+        leader = StatusWriter(server.api(), writing.documents, writing.recorder, model_state)
+        leader.set_catalog(Catalog(writing.models, document_results=writing.results))
+        running = asyncio.create_task(leader.run())
+        async with asyncio.timeout(10):
+            await tick()
+        running.cancel()
+        assert max(looks.count(turn) for turn in looks) <= writer_module.YIELD_EVERY
+        assert writing.writes() == len(writing.models)
 
 
 async def test_a_foreign_change_of_the_status_is_overwritten() -> None:
