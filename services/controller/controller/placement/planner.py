@@ -93,12 +93,13 @@ def plan_request(state: State, key: VersionKey, max_wait_s: float, remaining_s: 
     if isinstance(eligible, Refuse):
         return eligible
     needed = Capacity(1, state.versions.size_of(key).bytes)
-    fitting = [each for each in eligible if needed.excess_over(state.budget(each)).is_zero]
-    if not fitting:
-        return _too_large(state, key, eligible)
-    chosen = next((each for each in fitting if state.deficit(each, key).is_zero), None)
+    fitting = (each for each in eligible if needed.excess_over(state.budget(each)).is_zero)
+    chosen = next((each for each in fitting if state.deficit(each, key).is_zero), None)  # most often one of the first
     if chosen is None:
-        wait_s, chosen = _soonest(state, key, fitting)
+        all_fitting = [each for each in eligible if needed.excess_over(state.budget(each)).is_zero]
+        if not all_fitting:
+            return _too_large(state, key, eligible)
+        wait_s, chosen = _soonest(state, key, all_fitting)
         if wait_s > max_wait_s:
             return Refuse(full(chosen, wait_s), is_overload=True)
     if (queue_s := state.queue_s(chosen)) > remaining_s:
@@ -288,10 +289,10 @@ def _eligible(state: State, key: VersionKey) -> Sequence[Predictor] | Refuse:
     if not ranked:
         reason = next((each.unavailable_reason for each in state.fleet), "no predictor is known yet")
         return Refuse(Unavailable(reason))
-    failures = {each.address: each.failure(key) for each in ranked if each.has_failures}
-    ranked = [each for each in ranked if not hung(failures.get(each.address, ""))] or ranked
-    if reason := next((reason for each in ranked if (reason := failures.get(each.address, ""))), ""):
-        return Refuse(LoadFailed(key[0], reason))
+    if failures := {each.address: each.failure(key) for each in ranked if each.has_failures}:
+        ranked = [each for each in ranked if not hung(failures.get(each.address, ""))] or ranked
+        if reason := next((reason for each in ranked if (reason := failures.get(each.address, ""))), ""):
+            return Refuse(LoadFailed(key[0], reason))
     if (crashes := state.history.recent_crashes(key, state.now_s)) >= MAX_CRASHES:
         text = f"{crashes} predictors became unavailable while they loaded it; it is not loaded for a while"
         return Refuse(LoadFailed(key[0], text))

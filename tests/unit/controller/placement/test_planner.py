@@ -11,7 +11,7 @@ import pytest
 from controller.catalog.entities import Catalog
 from controller.placement import planner
 from controller.placement.planner import Due, Evict, Load, Refuse, plan, plan_request
-from controller.placement.policy.eviction import Candidate
+from controller.placement.policy.eviction import Candidate, Capacity
 from controller.placement.predictors.predictor import Predictor
 from controller.traffic import publisher
 from tests.fakes.triton import FakeTriton
@@ -86,6 +86,24 @@ async def test_a_request_is_planned_as_a_load_or_as_a_refusal(catalog: Catalog) 
     assert isinstance(refused, Refuse)
     assert refused.is_overload
     assert "try again in 5 s" in str(refused.error)
+
+
+async def test_the_plan_of_a_request_looks_no_further_than_the_first_predictor_with_capacity(
+    catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looked at each of 500 predictors, which was most of a decision's time."""
+    harness = await observed(catalog, *(FakeTriton(f"t{number}:1") for number in range(50)), max_models=2)
+    state = harness.placement.state
+    budget, asked = state.budget, list[str]()
+
+    def recorded(predictor: Predictor) -> Capacity:
+        asked.append(predictor.address)
+        return budget(predictor)
+
+    monkeypatch.setattr(state, "budget", recorded)
+    preferred = state.fleet.ranked("sales_de")[0].address
+    assert plan_request(state, DE, 5.0, 60.0) == Load(DE, preferred, "request")
+    assert set(asked) == {preferred}
 
 
 async def test_an_eviction_starts_nothing_before_the_next_turn(catalog: Catalog) -> None:
