@@ -77,16 +77,17 @@ def _in_the_node(kubectl: Kubectl) -> set[str]:
 
 def _digest() -> str:
     digest = hashlib.sha256()
-    for file in sorted(_sources()):
+    for file in sorted(sources()):
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:10]
 
 
-def _sources() -> Iterator[Path]:
-    """Files of the build context, except those that .dockerignore excludes."""
+def sources() -> Iterator[Path]:
+    """Files of the build context, which .dockerignore lists, and the one Dockerfile that is not in it."""
     yield ROOT / "examples/models/Dockerfile"
-    for folder in (ROOT / "services", ROOT / "model-repository", ROOT / "examples/backend"):
-        for path in folder.rglob("*"):
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    for top in (ROOT / line[1:] for line in lines if line.startswith("!")):
+        for path in top.rglob("*") if top.is_dir() else [top]:
             left_out = {"__pycache__", "build"} & set(path.parts) or ".egg-info" in str(path)
             if path.is_file() and not left_out and path.name != "README.md":
                 yield path

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 
 import pytest
 
 from local.environments import ROOT
+from tests.e2e.images import sources
 
 FILES = {
     "preprocess": "services/preprocess/Dockerfile",
@@ -50,3 +52,13 @@ def test_every_image_is_built_with_the_options_before_the_context(variables: dic
 def test_the_development_cluster_gets_options_behind_the_context(base: str, options: str) -> None:
     first, *_ = commands(BUILD="echo tools/cluster.sh build", BASE=base)
     assert first == f"tools/cluster.sh build -t triptych/preprocess:7 -f {FILES['preprocess']} .{options}"
+
+
+@pytest.mark.parametrize("file", FILES.values())
+def test_the_tag_of_the_e2e_images_depends_on_all_that_a_dockerfile_copies(file: str) -> None:
+    """It left out the folder of the command, so that the cluster ran an old `triptych wait`."""
+    text = (ROOT / file).read_text()
+    copied = [word for words in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE) for word in words.split()]
+    paths = {ROOT / word for word in copied if not word.startswith("--")} | {ROOT / file}
+    counted = set(sources())
+    assert {path for path in paths if not counted & {path, *path.rglob("*")}} == set()
