@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,28 +17,44 @@ from triptych_cli.wait.workloads import Workload, parse_workload, unfinished
 PERIOD_S = 1.0
 
 DESCRIPTION = """\
-Wait until the pods of Deployments and InferenceServices are those of their specs, and ready. Helm waits for Deployments
-alone, so with KServe a hook of the chart calls this command (`readinessHook.enabled`).
+Wait until every pod of these Deployments and InferenceServices is of the latest spec and available, and none of an
+older spec is left: what `kubectl rollout status` waits for, for several workloads and for those of KServe too. A hook
+of the chart calls it (`readinessHook.enabled`), because an InferenceService stays Ready while KServe changes its pods.
 
 examples:
-  triptych wait --namespace triptych inferenceservice/preprocess deployment/controller
+  mode Deployment, after helm upgrade:
+    triptych wait --namespace triptych deployment/preprocess deployment/controller
+  KServe, for at most 10 minutes:
+    triptych wait --namespace triptych --timeout 10m inferenceservice/preprocess deployment/controller
 """
 EPILOG = """\
-exit status: 0 if all are ready, 1 if one is not within --timeout, 2 for wrong options. Each line says what is missing,
-in the words of the kubelet where a pod does not start.
+A line is printed for each workload, and another one when that changes:
+  inferenceservice/preprocess: KServe has not applied its latest change yet
+  inferenceservice/preprocess: want 2 updated pods, all available, got 1 updated and 2 old, 2 available; pod ...: ...
+  inferenceservice/preprocess: ready
+
+KServe applies a change a moment later. That is noticed by the annotation triptych.dev/pod-digest, which the chart
+writes with `readinessHook.enabled`. Without it, let a few seconds pass before you wait for an InferenceService.
+
+exit status:
+  0  all workloads are ready
+  1  one was not ready within --timeout; the last line says which, and why
+  2  a wrong call, or no kubeconfig; nothing was waited for
 """
 
 
 def main(arguments: Sequence[str]) -> int:
     """Wait for all workloads. Returns the exit status."""
     options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # process 1 of a pod ignores it otherwise
     try:
         api = BlockingApi.connect(options.kubeconfig)
     except OSError as error:
-        sys.stderr.write(f"triptych wait: {error}\n")
-        return 2
+        return _fail(2, f"{error}: want a kubeconfig: --kubeconfig FILE, KUBECONFIG or ~/.kube/config")
     try:
         return run(api, options.namespace, options.workload, options.timeout)
+    except KeyboardInterrupt:
+        return _fail(1, "interrupted before all workloads were ready")
     finally:
         api.close()
 
@@ -49,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         type=argument_type(parse_workload),
         metavar="KIND/NAME",
-        help="deployment/NAME or inferenceservice/NAME",
+        help="what to wait for: deployment/NAME or inferenceservice/NAME",
     )
     made.add_argument("--namespace", required=True, help="namespace of the workloads")
     made.add_argument(
@@ -57,11 +74,9 @@ def parser() -> argparse.ArgumentParser:
         type=argument_type(duration),
         default=240.0,
         metavar="TIME",
-        help="time for all of them, as in 90s or 5m (default: 4m)",
+        help="longest time for all of them together, as in 90s or 5m (default: 4m)",
     )
-    made.add_argument(
-        "--kubeconfig", type=Path, metavar="FILE", help="default: as kubectl, then the account of the pod"
-    )
+    made.add_argument("--kubeconfig", type=Path, metavar="FILE", help="default: that of kubectl; in a pod its account")
     return made
 
 
@@ -72,7 +87,7 @@ def run(
     timeout_s: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Observe until all are ready or the time is over, and print each change."""
+    """Observe until all are ready or the time is over, and print each change. Returns the exit status."""
     deadline = time.monotonic() + timeout_s
     reasons: dict[Workload, str] = {}
     while True:
@@ -81,12 +96,12 @@ def run(
             if reasons.get(workload) != reason:
                 print(f"{workload}: {reason or 'ready'}", flush=True)
             reasons[workload] = reason
-        if not any(reasons.values()):
+        late = [f"{workload}: {reason}" for workload, reason in reasons.items() if reason]
+        if not late:
             return 0
         if time.monotonic() > deadline:
-            late = ", ".join(str(workload) for workload, reason in reasons.items() if reason)
-            print(f"not ready after {timeout_s:g} s: {late}", flush=True)
-            return 1
+            advice = f"see `kubectl -n {namespace} describe pods`, or raise --timeout (readinessHook.timeoutSeconds)"
+            return _fail(1, f"not ready after {timeout_s:g} s: {'; '.join(late)}. To do: {advice}")
         sleep(PERIOD_S)
 
 
@@ -96,3 +111,8 @@ def _observe(api: BlockingApi, namespace: str, workload: Workload) -> str:
         return unfinished(api, namespace, workload)
     except ApiError as error:
         return f"cannot be read: {error}"
+
+
+def _fail(status: int, sentence: str) -> int:
+    print(f"triptych wait: {sentence}", file=sys.stderr, flush=True)
+    return status

@@ -6,14 +6,16 @@ Knative Service a moment later. So the chart writes a digest of the pod into an 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from controller.kubernetes.api import ApiNotFound, Json, Kind, part
 from controller.kubernetes.blocking import BlockingApi
 
 DIGEST = "triptych.dev/pod-digest"
-NOT_MADE, NOT_APPLIED = "KServe has not made its pods yet", "KServe has not applied its spec yet"
+NOT_MADE = "KServe has not created its Deployment or Knative Service yet"
+NOT_APPLIED = "KServe has not applied its latest change yet"
+NOT_OBSERVED = "Kubernetes has not acted on its latest change yet"
 STARTING = ("ContainerCreating", "PodInitializing")
 MAX_PODS = 3  # named in one reason
 
@@ -37,16 +39,22 @@ def parse_workload(text: str) -> Workload:
 
 
 def unfinished(api: BlockingApi, namespace: str, workload: Workload) -> str:
-    """Why the pods are not those of the spec, and ready; empty if they are. Raises `ApiError`."""
-    if workload.kind == "deployment":
-        return _deployment(api, namespace, workload.name, digest="")
-    kind = Kind("serving.kserve.io", "v1beta1", namespace, "inferenceservices")
-    found = api.get(kind, workload.name)
+    """Why a workload is not ready; empty if all its pods are of the latest spec, and available. Raises `ApiError`."""
+    try:
+        if workload.kind == "deployment":
+            return _deployment(api, namespace, workload.name, digest="")
+        found = api.get(Kind("serving.kserve.io", "v1beta1", namespace, "inferenceservices"), workload.name)
+    except ApiNotFound:
+        return f"there is none in namespace '{namespace}': compare with `kubectl -n {namespace} get {workload.kind}s`"
+    return _inference_service(api, namespace, workload.name, found)
+
+
+def _inference_service(api: BlockingApi, namespace: str, name: str, found: Json) -> str:
     digest = str(part(part(part(found, "spec"), "predictor"), "annotations").get(DIGEST, ""))
     mode = part(part(found, "metadata"), "annotations").get("serving.kserve.io/deploymentMode")
     progress = _knative_service if mode == "Knative" else _deployment
     try:
-        return progress(api, namespace, f"{workload.name}-predictor", digest)
+        return progress(api, namespace, f"{name}-predictor", digest)
     except ApiNotFound:
         return NOT_MADE
 
@@ -59,11 +67,13 @@ def _deployment(api: BlockingApi, namespace: str, name: str, digest: str) -> str
     wanted, made = spec.get("replicas", 1), status.get("replicas", 0)
     updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
     if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
-        return "its pods have not been changed yet"
+        return NOT_OBSERVED
     if updated >= wanted and made <= updated <= available:
         return ""
-    counts = f"{updated} of {wanted} pods are new, {made - updated} are old, {available} of all are available"
-    return "; ".join([counts, *_reasons(api, namespace, part(part(spec, "selector"), "matchLabels"))])
+    got = f"got {updated} updated and {made - updated} old, {available} available"
+    refused = [str(each.get("message")) for each in _conditions(found) if _is(each, "ReplicaFailure", "True")]
+    reasons = _reasons(api, namespace, part(part(spec, "selector"), "matchLabels"))
+    return "; ".join([f"want {wanted} updated pods, all available, {got}", *refused, *reasons])
 
 
 def _knative_service(api: BlockingApi, namespace: str, name: str, digest: str) -> str:
@@ -72,31 +82,53 @@ def _knative_service(api: BlockingApi, namespace: str, name: str, digest: str) -
     if digest and digest != _digest_of(part(found, "spec")):
         return NOT_APPLIED
     if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
-        return "its revision has not been made yet"
-    ready: Json = next((each for each in status.get("conditions", ()) if each.get("type") == "Ready"), {})
+        return NOT_OBSERVED
+    ready: Json = next((each for each in _conditions(found) if each.get("type") == "Ready"), {})
     newest = status.get("latestCreatedRevisionName")
     if ready.get("status") == "True" and newest == status.get("latestReadyRevisionName"):
         return ""
-    return str(ready.get("message") or f"revision {newest} is starting")
+    said = str(ready.get("message") or f"revision {newest} is not ready yet")
+    return "; ".join([said, *_reasons(api, namespace, {"serving.knative.dev/revision": newest})])
 
 
 def _digest_of(spec: Json) -> str:
     return str(part(part(part(spec, "template"), "metadata"), "annotations").get(DIGEST, ""))
 
 
+def _conditions(found: Json) -> Sequence[Json]:
+    conditions = part(found, "status").get("conditions")
+    return conditions if isinstance(conditions, list) else []
+
+
+def _is(condition: Json, kind: str, status: str) -> bool:
+    return (condition.get("type"), condition.get("status")) == (kind, status)
+
+
 def _reasons(api: BlockingApi, namespace: str, labels: Json) -> list[str]:
-    """Why pods do not start, in the words of the kubelet and the scheduler."""
+    """Why pods are not ready, in the words of the scheduler, the kubelet and the containers."""
     selector = ",".join(f"{name}={value}" for name, value in labels.items())
     pods = api.pods(namespace, selector, running=False)
-    return [f"{pod['metadata']['name']}: {reason}" for pod in pods for reason in _waiting(pod)][:MAX_PODS]
+    return [f"pod {pod['metadata']['name']}: {reason}" for pod in pods for reason in _waiting(pod)][:MAX_PODS]
 
 
 def _waiting(pod: Json) -> Iterator[str]:
     status = part(pod, "status")
-    for condition in status.get("conditions", ()):
-        if (condition.get("type"), condition.get("status")) == ("PodScheduled", "False"):
-            yield str(condition.get("message", ""))
+    for condition in _conditions(pod):
+        if _is(condition, "PodScheduled", "False"):
+            yield f"not scheduled: {condition.get('message', '')}"
     for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
         waiting = part(part(container, "state"), "waiting")
         if waiting and waiting.get("reason") not in STARTING:
-            yield f"{container['name']}: {waiting.get('reason')}: {waiting.get('message', '')}"
+            said = ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"), _last_words(container))))
+            yield f"container {container['name']}: {said}"
+        elif part(part(container, "state"), "running") and container.get("started") and not container.get("ready"):
+            yield f"container {container['name']}: it runs, and its readiness probe fails"
+
+
+def _last_words(container: Json) -> str:
+    """Why a container ended that is to be started again; empty if it has not run."""
+    ended = part(part(container, "lastState"), "terminated")
+    if not ended:
+        return ""
+    words = str(ended.get("message") or ended.get("reason") or "").strip().rpartition("\n")[2]
+    return f"it ended with {ended.get('exitCode')}: {words}"

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from controller.kubernetes.api import ApiNotFound, ApiUnavailable, Json, Kind
 from controller.kubernetes.blocking import BlockingApi
-from triptych_cli.wait.command import run
-from triptych_cli.wait.workloads import DIGEST, NOT_APPLIED, NOT_MADE, Workload, parse_workload, unfinished
+from triptych_cli.wait.command import main, run
+from triptych_cli.wait.workloads import (
+    DIGEST,
+    NOT_APPLIED,
+    NOT_MADE,
+    NOT_OBSERVED,
+    Workload,
+    parse_workload,
+    unfinished,
+)
 
 ENTRY, CONTROLLER = Workload("inferenceservice", "preprocess"), Workload("deployment", "controller")
 MODE = "serving.kserve.io/deploymentMode"
+WANT = "want 2 updated pods, all available"
 
 
 def deployment(digest: str = "", generation: int = 2, **status: int) -> Json:
@@ -65,7 +75,8 @@ class Cluster:
         return copy.deepcopy(self.objects[kind.plural, name])
 
     def pods(self, namespace: str, selector: str, *, running: bool = True) -> Sequence[Json]:
-        assert (selector, running) == ("app=preprocess", False)
+        assert selector in ("app=preprocess", "serving.knative.dev/revision=preprocess-2")
+        assert not running
         return self._pods
 
 
@@ -87,10 +98,10 @@ def test_a_deployment_that_is_rolled_out_is_ready() -> None:
     ("made", "reason"),
     [
         (deployment("old"), NOT_APPLIED),
-        (deployment("new", generation=3), "its pods have not been changed yet"),
-        (deployment("new", updatedReplicas=1), "1 of 2 pods are new, 1 are old, 2 of all are available"),
-        (deployment("new", replicas=3), "2 of 2 pods are new, 1 are old, 2 of all are available"),
-        (deployment("new", availableReplicas=1), "2 of 2 pods are new, 0 are old, 1 of all are available"),
+        (deployment("new", generation=3), NOT_OBSERVED),
+        (deployment("new", updatedReplicas=1), f"{WANT}, got 1 updated and 1 old, 2 available"),
+        (deployment("new", replicas=3), f"{WANT}, got 2 updated and 1 old, 2 available"),
+        (deployment("new", availableReplicas=1), f"{WANT}, got 2 updated and 0 old, 1 available"),
     ],
 )
 def test_what_is_missing_is_said(made: Json, reason: str) -> None:
@@ -102,14 +113,63 @@ def test_what_kserve_has_not_made_yet_is_waited_for() -> None:
     assert unfinished(cluster.api(), "here", ENTRY) == NOT_MADE
 
 
-def test_the_kubelets_and_the_schedulers_words_are_passed_on() -> None:
-    image = {"name": "kserve-container", "state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
-    starting = {"name": "models", "state": {"waiting": {"reason": "PodInitializing"}}}
-    unscheduled = {"type": "PodScheduled", "status": "False", "message": "Insufficient cpu"}
-    pods = [pod(containerStatuses=[image], initContainerStatuses=[starting]), pod(conditions=[unscheduled]), pod()]
-    reason = unfinished(entry(deployment("new", updatedReplicas=1), pods=pods), "here", ENTRY)
-    assert "preprocess-1: kserve-container: ErrImagePull: not found; preprocess-1: Insufficient cpu" in reason
-    assert "models" not in reason
+def test_a_workload_that_is_not_there_is_said_with_the_command_that_lists_them() -> None:
+    listed = "compare with `kubectl -n here get"
+    cluster = Cluster({}).api()
+    assert listed + " inferenceservices`" in unfinished(cluster, "here", ENTRY)
+    assert listed + " deployments`" in unfinished(cluster, "here", CONTROLLER)
+
+
+def container(name: str = "kserve-container", **more: Any) -> Json:
+    return {"name": name} | more
+
+
+MISSING_IMAGE = container(state={"waiting": {"reason": "ErrImagePull", "message": "not found"}})
+STARTING = container("models", state={"waiting": {"reason": "PodInitializing"}})
+CRASHED = container(
+    state={"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+    lastState={"terminated": {"exitCode": 1, "message": "a log line\nwant a bucket\n"}},
+)
+KILLED = container(
+    state={"waiting": {"reason": "CrashLoopBackOff"}},
+    lastState={"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+)
+NOT_READY = container(state={"running": {"startedAt": "today"}}, started=True, ready=False)
+UNSCHEDULED = {"type": "PodScheduled", "status": "False", "message": "Insufficient cpu"}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"containerStatuses": [MISSING_IMAGE]}, "container kserve-container: ErrImagePull: not found"),
+        ({"conditions": [UNSCHEDULED]}, "not scheduled: Insufficient cpu"),
+        (
+            {"initContainerStatuses": [CRASHED]},
+            "container kserve-container: CrashLoopBackOff: back-off 10s: it ended with 1: want a bucket",
+        ),
+        (
+            {"containerStatuses": [KILLED]},
+            "container kserve-container: CrashLoopBackOff: it ended with 137: OOMKilled",
+        ),
+        ({"containerStatuses": [NOT_READY]}, "container kserve-container: it runs, and its readiness probe fails"),
+    ],
+)
+def test_why_a_pod_is_not_ready_is_passed_on(status: Json, reason: str) -> None:
+    made = deployment("new", updatedReplicas=1)
+    assert unfinished(entry(made, pods=[pod(**status)]), "here", ENTRY).endswith(
+        f"available; pod preprocess-1: {reason}"
+    )
+
+
+def test_a_pod_that_is_starting_needs_no_reason() -> None:
+    pods = [pod(initContainerStatuses=[STARTING]), pod()]
+    assert unfinished(entry(deployment("new", updatedReplicas=1), pods=pods), "here", ENTRY).endswith("2 available")
+
+
+def test_a_quota_that_allows_no_pod_is_said() -> None:
+    made = deployment("new", updatedReplicas=0)
+    made["status"]["conditions"] = [{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: team"}]
+    assert unfinished(entry(made), "here", ENTRY).endswith("; exceeded quota: team")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +185,13 @@ def test_in_knative_mode_the_newest_revision_counts(made: Json, reason: str) -> 
     assert unfinished(entry(made, "Knative"), "here", ENTRY) == reason
 
 
+def test_in_knative_mode_the_pods_of_the_newest_revision_say_more() -> None:
+    """An image that is missing: Knative says only that a revision is awaited."""
+    pods = [pod(containerStatuses=[MISSING_IMAGE])]
+    reason = unfinished(entry(knative_service(ready="Unknown"), "Knative", pods), "here", ENTRY)
+    assert reason.endswith("; pod preprocess-1: container kserve-container: ErrImagePull: not found")
+
+
 def test_the_command_waits_for_all_and_prints_each_change_once(capsys: pytest.CaptureFixture[str]) -> None:
     cluster = Cluster({("deployments", "controller"): deployment(updatedReplicas=1)}, [])
     slept: list[float] = []
@@ -136,15 +203,30 @@ def test_the_command_waits_for_all_and_prints_each_change_once(capsys: pytest.Ca
             cluster.objects["deployments", "controller"] = deployment()
 
     assert run(cluster.api(), "here", [CONTROLLER], 60, sleep) == 0
-    counts = "1 of 2 pods are new, 1 are old, 2 of all are available"
+    counts = f"{WANT}, got 1 updated and 1 old, 2 available"
     lines = (counts, "cannot be read: connection refused", "ready")
     assert capsys.readouterr().out.splitlines() == [f"deployment/controller: {line}" for line in lines]
 
 
-def test_the_command_names_what_is_late(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_is_late_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     cluster = Cluster({("deployments", "controller"): deployment()})
     assert run(cluster.api(), "here", [CONTROLLER, Workload("deployment", "gone")], -1) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "not ready after -1 s: deployment/gone"
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0] == "deployment/controller: ready"
+    assert said.err.startswith(
+        "triptych wait: not ready after -1 s: deployment/gone: there is none in namespace 'here'"
+    )
+    assert said.err.endswith(
+        "To do: see `kubectl -n here describe pods`, or raise --timeout (readinessHook.timeoutSeconds)\n"
+    )
+
+
+def test_without_a_kubeconfig_the_command_says_where_it_looks(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["--namespace", "here", "--kubeconfig", str(tmp_path / "none"), "deployment/controller"]
+    assert main(words) == 2
+    assert "want a kubeconfig: --kubeconfig FILE, KUBECONFIG or ~/.kube/config" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["controller", "pod/controller", "deployment/"])
