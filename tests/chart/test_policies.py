@@ -98,15 +98,38 @@ def test_every_pod_has_the_priority(render: Render, mode: str) -> None:
         assert pod["priorityClassName"] == "high", name
 
 
-def test_pods_of_hooks_can_be_kept_out_of_a_mesh(render: Render) -> None:
-    """istio#13166, helm#9995: a sidecar that is added to them never ends."""
-    no_mesh = {"sidecar.istio.io/inject": "false"}
-    hook = {"podLabels": no_mesh, "podAnnotations": no_mesh}
-    made = render({"mode": "Deployment", "test": hook, "readinessHook": hook | {"enabled": True}})
+NO_ISTIO, NO_LINKERD = {"sidecar.istio.io/inject": "false"}, {"linkerd.io/inject": "disabled"}
+
+
+def no_mesh(made: Objects) -> dict[str, bool]:
+    """By the name of a hook's pod, whether Istio and Linkerd leave it alone."""
+    pods = {name: each["metadata"] for name, each in made.of("Pod").items()}
+    return {
+        name: NO_ISTIO.items() <= pod["labels"].items() and NO_LINKERD.items() <= pod["annotations"].items()
+        for name, pod in pods.items()
+    }
+
+
+def test_a_mesh_adds_no_sidecar_to_the_readiness_hook(render: Render) -> None:
+    """istio#13166, helm#9995: the sidecar never ends. Not the pods of helm test: they call stages, maybe with mTLS."""
+    everywhere = {"podLabels": {"sidecar.istio.io/inject": "true"}, "podAnnotations": {"linkerd.io/inject": "enabled"}}
+    for more in ({}, everywhere):
+        hooks = no_mesh(render({"mode": "Deployment", "readinessHook": {"enabled": True}} | more))
+        assert {name for name, alone in hooks.items() if alone} == {"readiness-hook"}
+        assert len(hooks) > 1
+
+
+def test_the_pods_of_hooks_are_in_a_mesh_as_the_values_say(render: Render) -> None:
+    asked = {"podLabels": {"sidecar.istio.io/inject": "true"}, "podAnnotations": {"linkerd.io/inject": None}}
+    left_alone = {"podLabels": NO_ISTIO, "podAnnotations": NO_LINKERD}
+    made = render({"mode": "Deployment", "test": left_alone, "readinessHook": asked | {"enabled": True}})
+    hooks = no_mesh(made)
+    assert {name for name, alone in hooks.items() if not alone} == {"readiness-hook"}
+    metadata = made.one("Pod", "readiness-hook")["metadata"]
+    assert metadata["labels"]["sidecar.istio.io/inject"] == "true"
+    assert "linkerd.io/inject" not in metadata["annotations"]
     for name, labels in pod_labels(made):
         assert ("sidecar.istio.io/inject" in labels) is name.startswith("Pod/"), name
-    for pod in made.of("Pod").values():
-        assert pod["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
 
 
 def pod_annotations(made: Objects) -> Iterator[tuple[Object, dict[str, str]]]:
