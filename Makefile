@@ -74,7 +74,7 @@ WORKERS ?= 2
 .PHONY: e2e
 e2e: ## run the tests on the cluster of KUBECONFIG, each in a namespace of its own
 	@$(PYTHON) -m local.programs helm3 helm4 kubeconform >/dev/null || true
-	@$(CLUSTER_ENV); $(SERVICES) -m pytest tests/e2e $(TESTS) --numprocesses $(WORKERS) --dist loadfile
+	@$(CLUSTER_ENV); python=$$($(ENVIRONMENT) services); "$$python" -m tests.e2e.images; exec "$$python" -m pytest tests/e2e $(TESTS) --numprocesses $(WORKERS) --dist loadfile
 
 # A package that the vulnerability service does not know fails it too.
 .PHONY: audit

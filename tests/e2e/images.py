@@ -91,3 +91,10 @@ def sources() -> Iterator[Path]:
             left_out = {"__pycache__", "build"} & set(path.parts) or ".egg-info" in str(path)
             if path.is_file() and not left_out and path.name != "README.md":
                 yield path
+
+
+if __name__ == "__main__":
+    path = os.environ.get("KUBECONFIG", "")
+    if path and is_development_cluster():
+        cluster = Kubectl(Path(path), "default")
+        ensure_next(cluster, ensure(cluster))
