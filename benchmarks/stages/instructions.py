@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import uvloop
@@ -38,38 +38,59 @@ COUNTED = "_PySys_GetSizeOf"  # callgrind counts while `sys.getsizeof` calls `__
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", type=int, default=100, help="measured in each phase")
+    parser.add_argument("--stages", default=",".join(stubs.STAGES), help="measured, separated by commas")
+    parser.add_argument(
+        "--hot", action="store_true", help="count hot requests alone, without caches: a tenth of the time"
+    )
     parser.add_argument("--inside", choices=list(stubs.STAGES), help=argparse.SUPPRESS)
 
 
 def main(given: argparse.Namespace, report: Report) -> int | None:
     if given.inside:
-        return _inside(given.inside, given.requests)
+        return _inside(given.inside, given.requests, _phases(given))
     if shutil.which("valgrind") is None:
         raise LocalError("valgrind is not there; on Debian: apt-get install valgrind")
     rows = []
-    for stage in stubs.STAGES:
-        instructions, lines = zip(*_counted(stage, given.requests), strict=True)
-        hot, cold = instructions[1] - instructions[0], instructions[3] - instructions[2]
-        rows.append((stage, hot, cold, lines[3] - lines[2]))
-        report.figures(stage, {"hot": hot, "cold": cold, "cold lines": rows[-1][3]})
-    report.table("A lone request of W1", ["stage", "instructions, hot", "cold", "cache lines, cold"], rows)
+    for stage in given.stages.split(","):
+        instructions, lines = zip(*_counted(stage, given), strict=True)
+        figures = {"hot": instructions[1] - instructions[0]}
+        if not given.hot:
+            figures |= {"cold": instructions[3] - instructions[2], "cold lines": lines[3] - lines[2]}
+        rows.append((stage, *figures.values()))
+        report.figures(stage, figures)
+    columns = ["stage", "instructions, hot", "cold", "cache lines, cold"]
+    report.table("A lone request of W1", columns[: len(rows[0])], rows)
     return None
 
 
-def _counted(stage: str, requests: int) -> Iterator[tuple[int, int]]:
+def _phases(given: argparse.Namespace) -> tuple[str, ...]:
+    return PHASES[:2] if given.hot else PHASES
+
+
+def _counted(stage: str, given: argparse.Namespace) -> Iterator[tuple[int, int]]:
     """Instructions and missed cache lines of a request, for each phase."""
     with tempfile.TemporaryDirectory(prefix="triptych-instructions-") as folder:
-        inside = [sys.executable, "-m", "benchmarks", "instructions", "--inside", stage, "--requests", str(requests)]
+        inside = [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            "instructions",
+            "--inside",
+            stage,
+            "--requests",
+            str(given.requests),
+        ]
+        inside, caches = ([*inside, "--hot"], ()) if given.hot else (inside, CACHES)
         watch = ["--instr-atstart=no", "--collect-atstart=no", f"--toggle-collect={COUNTED}"]
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", *watch, *CACHES, *inside]
+        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out", *watch, *caches, *inside]
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONMALLOC": "pymalloc", "OPENBLAS_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise LocalError(f"valgrind ended with {done.returncode}: {done.stderr[-2000:]}")
-        for number in range(1, len(PHASES) + 1):
+        for number in range(1, len(_phases(given)) + 1):
             totals = _totals(Path(folder, f"out.{number}").read_text())
             fetched = sum(totals.get(event, 0) for event in ("ILmr", "DLmr", "DLmw"))
-            yield totals["Ir"] // requests, fetched // requests
+            yield totals["Ir"] // given.requests, fetched // given.requests
 
 
 def _totals(dump: str) -> dict[str, int]:
@@ -91,7 +112,7 @@ class _Counted:
         return 0
 
 
-def _inside(stage: str, requests: int) -> int:
+def _inside(stage: str, requests: int, phases: Sequence[str]) -> int:
     """Run all phases in sequence; valgrind runs this function."""
     loop, contract = uvloop.new_event_loop(), stubs.contract()
     asyncio.set_event_loop(loop)
@@ -108,7 +129,7 @@ def _inside(stage: str, requests: int) -> int:
         sys.getsizeof(request)
     others = ctypes.create_string_buffer(OTHERS_BYTES)
     _control_valgrind("instrumentation on")  # not earlier: simulating the imports would take a minute
-    for phase in PHASES:
+    for phase in phases:
         for number in range(requests):
             if phase.endswith("cold"):
                 ctypes.memset(others, number % 256, OTHERS_BYTES)

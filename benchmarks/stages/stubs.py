@@ -1,7 +1,7 @@
 """The two stages without sockets: request bytes in, answer bytes out. All upstreams are stubs that answer at once.
 
 Triton, postprocess and the controller are stubbed at `Upstream.call`. Everything else of a stage runs, except its
-server and its client.
+server and its client: those are measured as `hop`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2 as pb
 
 from benchmarks.serving.workloads import MODELS, WORKLOADS
+from benchmarks.stages import hop
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings as PostprocessSettings
 from preprocess.batch_executor import BatchExecutor
@@ -32,6 +33,7 @@ from triptych.datatypes import TO_NUMPY, Array
 from triptych.postprocessing import Postprocessor
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
+from triptych.protocol.methods import encoded
 from triptych.protocol.tensors import encode_request, encode_response
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
@@ -50,16 +52,18 @@ class Canned:
     """Stub of an upstream that answers in the next turn of the event loop. It encodes requests and parses answers."""
 
     def __init__(self, outputs: Callable[[int], Mapping[str, Array]]) -> None:
-        self._outputs, self._by_rows = outputs, dict[int, bytes]()
+        self._outputs, self._by_size = outputs, dict[int, bytes]()
 
-    async def call(self, _method: str, request: Message, _call: Call, _limit_s: float = 0.0) -> pb.ModelInferResponse:
-        request.SerializeToString()
+    async def call(
+        self, _method: str, request: Message | bytes, _call: Call, *_limits: object
+    ) -> pb.ModelInferResponse:
+        data = encoded(request)
         await asyncio.sleep(0)
-        rows = request.inputs[0].shape[0]  # type: ignore[attr-defined]
-        if rows not in self._by_rows:
+        if len(data) not in self._by_size:
+            rows = pb.ModelInferRequest.FromString(data).inputs[0].shape[0]
             answer = encode_response(pb.ModelInferResponse(model_name=WORKLOAD.model), self._outputs(rows))
-            self._by_rows[rows] = answer.SerializeToString()
-        return pb.ModelInferResponse.FromString(self._by_rows[rows])
+            self._by_size[len(data)] = answer.SerializeToString()
+        return pb.ModelInferResponse.FromString(self._by_size[len(data)])
 
 
 class ContractSource:
@@ -108,10 +112,16 @@ async def postprocess(contract: Contract) -> Answer:
     return _answer(PostprocessServicer(settings, metrics, contracts, postprocessor, controller))
 
 
+async def one_hop(contract: Contract) -> Answer:
+    """Both ends of one call over HTTP/2, with nothing around it."""
+    return await hop.connect(request_bytes("hop", contract))
+
+
 STAGES: Mapping[str, Callable[[Contract], Awaitable[Answer]]] = {
     "preprocess": preprocess,
     "postprocess": postprocess,
     "preprocess in process": in_process,
+    "hop": one_hop,
 }
 
 

@@ -66,7 +66,7 @@ class Controller(Server):
 
 
 @asynccontextmanager
-async def served(*servers: Server, **settings: Any) -> AsyncIterator[Predictors]:
+async def served(*servers: Server, transport: str = "http2", **settings: Any) -> AsyncIterator[Predictors]:
     """The servers, the last of them the controller, and the predictors that preprocess calls."""
     running = []
     for each in servers:
@@ -80,7 +80,7 @@ async def served(*servers: Server, **settings: Any) -> AsyncIterator[Predictors]
         await server.start()
         running.append(server)
     controller = Upstream("controller", servers[-1].address, CONTROLLER_SERVICE, relays=True)
-    predictors = Predictors(Settings(**settings), controller, Transport())
+    predictors = Predictors(Settings(**settings), controller, Transport(transport))
     yield predictors
     await predictors.close()
     await controller.close()
@@ -92,23 +92,29 @@ def target(*holders: Server) -> Target:
     return Target("f", "m", 1, 100, tuple(each.address for each in holders))
 
 
+@pytest.mark.parametrize("transport", ["http2", "grpcio"])
 @pytest.mark.parametrize("cancels", [True, False], ids=["a caller that goes away", "a deadline that passes"])
-async def test_triton_finishes_requests_that_nobody_waits_for_any_more(cancels: bool) -> None:
+async def test_triton_finishes_requests_that_nobody_waits_for_any_more(cancels: bool, transport: str) -> None:
     triton, controller = Server(), Controller()
     triton.go.clear()
-    async with served(triton, controller) as predictors:
+    async with served(triton, controller, transport=transport) as predictors:
         waiting = asyncio.create_task(predictors.predict(target(triton), ROW, Call.within(20 if cancels else 0.3)))
         while not triton.calls:
             await asyncio.sleep(0.01)
+        assert not predictors.has_abandoned(target(triton))
         if cancels:
             waiting.cancel()
         with pytest.raises(asyncio.CancelledError if cancels else DeadlineExceeded):
             await waiting
+        assert predictors.has_abandoned(target(triton))
+        assert not predictors.has_abandoned(target(controller))
         await asyncio.sleep(0.3)
         triton.go.set()
         while not triton.answered:
             await asyncio.sleep(0.01)
         assert triton.cancelled == 0
+        while predictors.has_abandoned(target(triton)):
+            await asyncio.sleep(0.01)
 
 
 async def test_another_replica_answers_for_one_that_crashed_or_dropped_the_model() -> None:

@@ -38,7 +38,6 @@ class _Predictor:
         )
         self.address, self._settings = address, settings
         self._inferences = InFlightInferences(self.upstream)
-        self._awaited = 0
 
     @property
     def in_flight(self) -> int:
@@ -47,19 +46,14 @@ class _Predictor:
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """Raises what `InFlightInferences.infer` raises, and `Overloaded` when too many calls are in flight."""
-        limit_s = self._settings.predict_timeout_s
         if self.in_flight >= self._settings.max_in_flight:
             raise Overloaded(f"predictor at {self.address} has {self.in_flight} calls to answer, the limit; try later")
-        self._awaited += 1
-        try:
-            return await self._inferences.infer(request, call.remaining_s(limit_s), limit_s, call.metadata)
-        finally:
-            self._awaited -= 1
+        return await self._inferences.infer(request, call, self._settings.predict_timeout_s)
 
     @property
     def has_abandoned(self) -> bool:
         """Whether Triton works on calls that nobody waits for."""
-        return len(self._inferences) > self._awaited
+        return self._inferences.abandoned > 0
 
     @property
     def is_unused(self) -> bool:

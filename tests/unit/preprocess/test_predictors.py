@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -109,31 +108,3 @@ async def test_a_triton_without_the_model_is_not_named_as_failing(predict: Predi
     tritons, controller = Tritons(a=[gone], b=[None]), Controller("b")
     assert await predict(tritons, controller, "a") == "b"
     assert controller.asked == [()]
-
-
-@pytest.mark.parametrize("gives_up", ["at its deadline", "as its caller leaves"])
-async def test_a_call_that_nobody_waits_for_is_distinguished_from_one_that_is_waited_for(gives_up: str) -> None:
-    controller: Any = None
-    predictors: Any = Predictors(Settings(), controller, Transport())
-    target, answers = Target("family", "m", 1, 100, ("a:1",)), asyncio.Event()
-
-    async def infer(*_given: object) -> pb.ModelInferResponse:
-        await answers.wait()
-        return pb.ModelInferResponse()
-
-    assert not predictors.has_abandoned(target)
-    predictors._predictor("a:1").upstream.call = infer
-    call = Call.within(0.01 if gives_up == "at its deadline" else 60)
-    waiting = asyncio.create_task(predictors.predict(target, {"x": np.zeros((1, 2), np.float32)}, call))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert not predictors.has_abandoned(target)
-    if gives_up != "at its deadline":
-        waiting.cancel()
-    await asyncio.wait({waiting})
-    assert predictors.has_abandoned(target)
-    assert not predictors.has_abandoned(Target("family", "other", 1, 100, ("b:1",)))
-    answers.set()
-    while predictors.has_abandoned(target):
-        await asyncio.sleep(0)
-    await predictors.close()

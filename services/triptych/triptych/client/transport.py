@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any, NoReturn, Protocol
 
 import grpc
@@ -14,7 +14,7 @@ from grpc import aio
 from triptych.errors import AnswerTooLarge
 from triptych.http2 import channel as http2
 from triptych.http2.channel import Metadata
-from triptych.http2.client_stream import CallFailed, ClientLimits, refused
+from triptych.http2.client_stream import CallFailed, ClientLimits, LastingCall, refused
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.settings import METADATA_FACTOR, StageSettings
 from triptych.runtime.tls import UpstreamCredentials
@@ -63,8 +63,10 @@ RETRYING = (
 class Channel(Protocol):
     """Calls to one address. Methods raise `CallFailed`."""
 
-    async def unary(self, path: str, data: bytes, timeout_s: float, metadata: Metadata) -> bytes:
-        """Answer of a unary call, within `timeout_s`."""
+    async def unary(
+        self, path: str, data: bytes, timeout_s: float, metadata: Metadata, lasting: LastingCall | None = None
+    ) -> bytes:
+        """Answer of a unary call, within `timeout_s`. A lasting one is not cancelled with its caller."""
 
     def stream(self, path: str, data: bytes, metadata: Metadata) -> AsyncGenerator[bytes]:
         """Answers of a server-streaming call, until either side ends it."""
@@ -122,7 +124,11 @@ class GrpcioChannel:
             self._channel = aio.secure_channel(address, credentials.for_grpcio(), options=options)
         self._closing: asyncio.Task[None] | None = None
 
-    async def unary(self, path: str, data: bytes, timeout_s: float, metadata: Metadata) -> bytes:
+    async def unary(
+        self, path: str, data: bytes, timeout_s: float, metadata: Metadata, lasting: LastingCall | None = None
+    ) -> bytes:
+        if lasting is not None:
+            return await _lasting(self.unary(path, data, lasting.limit_s, metadata), timeout_s, lasting)
         try:
             call: Any = self._channel.unary_unary(path)
             answer: bytes = await call(data, timeout=timeout_s, metadata=tuple(metadata))
@@ -151,6 +157,26 @@ class GrpcioChannel:
         await self._channel.close()
         if self._closing is not None:
             self._closing.cancel()
+
+
+async def _lasting(call: Coroutine[Any, Any, bytes], timeout_s: float, lasting: LastingCall) -> bytes:
+    """Result of a call within `timeout_s`. Later it goes on in its task."""
+    task = asyncio.create_task(call)
+
+    def ended(_task: asyncio.Task[bytes]) -> None:
+        if not task.cancelled():
+            task.exception()  # marks it as retrieved: nobody awaits it
+        lasting.on_end()
+
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)  # whose cancellation leaves the task as it is
+    finally:
+        if not task.done():
+            lasting.is_abandoned = True
+            task.add_done_callback(ended)
+    if not task.done():
+        raise CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, f"no answer came within {timeout_s:.3f} s")
+    return task.result()
 
 
 def _failed(error: aio.AioRpcError) -> CallFailed:

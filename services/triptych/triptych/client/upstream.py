@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, NoReturn
 
@@ -27,7 +27,7 @@ from triptych.errors import (
     StageUnavailable,
     TriptychError,
 )
-from triptych.http2.client_stream import CallFailed
+from triptych.http2.client_stream import CallFailed, LastingCall
 from triptych.protocol.call import Call
 from triptych.protocol.parsing import parser
 from triptych.protocol.status import STAGE_ERROR, Relayed, retry_after_of
@@ -116,7 +116,14 @@ class Upstream:
             credentials=credentials,
         )
 
-    async def call(self, method: str, request: Any, call: Call, limit_s: float = float("inf")) -> Any:
+    async def call(
+        self,
+        method: str,
+        request: Any,
+        call: Call,
+        limit_s: float = float("inf"),
+        lasting: LastingCall | None = None,
+    ) -> Any:
         """Answer of a unary method within the call's deadline and `limit_s`."""
         timeout_s = call.remaining_s(limit_s)
         if self._credentials is not None:
@@ -124,7 +131,7 @@ class Upstream:
         path, parse = self._methods[method]
         metadata = (*self._metadata, *call.trace_metadata())
         try:
-            return parse(await self._channel.unary(path, request.SerializeToString(), timeout_s, metadata))
+            return parse(await self._channel.unary(path, request.SerializeToString(), timeout_s, metadata, lasting))
         except CallFailed as error:
             self._translate(error, timeout_s)
         except InvalidRequest as error:
@@ -218,43 +225,34 @@ class InFlightInferences:
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._waiters: dict[asyncio.Task[pb.ModelInferResponse], asyncio.Future[None]] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None  # read once: each read is a system call
+        self._count = 0
+        self.abandoned = 0  # calls that nobody waits for
         self.ended_s = time.monotonic()  # when the last one ended
 
     def __len__(self) -> int:
         """Number of calls that Triton has not answered, abandoned ones included."""
-        return len(self._waiters)
+        return self._count
 
-    async def infer(
-        self, request: pb.ModelInferRequest, wait_s: float, limit_s: float, metadata: Mapping[str, str] | None = None
-    ) -> pb.ModelInferResponse:
-        """Answer within `wait_s`, else `DeadlineExceeded`. Raises also what `Upstream.call` raises.
+    async def infer(self, request: Any, call: Call, limit_s: float) -> pb.ModelInferResponse:
+        """Answer within the call's deadline and `limit_s`. Raises what `Upstream.call` raises.
 
-        `limit_s` is the longest time that any caller may wait. The call itself ends `ABANDONED_S` later.
+        `limit_s` is the longest time that any caller may wait. The call to Triton ends `ABANDONED_S` later.
         """
-        own = Call.within(limit_s + ABANDONED_S, metadata)
-        loop = self._loop = self._loop or asyncio.get_running_loop()
-        task, waiter = loop.create_task(self._upstream.call("ModelInfer", request, own)), loop.create_future()
-        self._waiters[task] = waiter  # whose cancellation leaves the task as it is
-        task.add_done_callback(self._ended)
-        timer = loop.call_later(wait_s, _wake, waiter)
+        lasting = LastingCall(limit_s + ABANDONED_S, self._abandoned_ended)
+        self._count += 1
         try:
-            await waiter
+            answer: pb.ModelInferResponse = await self._upstream.call("ModelInfer", request, call, limit_s, lasting)
+            return answer
         finally:
-            timer.cancel()
-        if not task.done():
-            address = self._upstream.address
-            raise DeadlineExceeded(f"predictor at {address} did not answer within {wait_s:.3f} s")
-        return task.result()
+            if lasting.is_abandoned:
+                self.abandoned += 1
+            else:
+                self._ended()
 
-    def _ended(self, task: asyncio.Task[pb.ModelInferResponse]) -> None:
-        _wake(self._waiters.pop(task))
+    def _abandoned_ended(self) -> None:
+        self.abandoned -= 1
+        self._ended()
+
+    def _ended(self) -> None:
+        self._count -= 1
         self.ended_s = time.monotonic()
-        if not task.cancelled():
-            task.exception()  # marks it as retrieved: perhaps nobody awaits it
-
-
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)

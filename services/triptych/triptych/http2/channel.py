@@ -13,7 +13,7 @@ from contextlib import aclosing
 import grpc
 
 from triptych.http2.client import ClientConnection
-from triptych.http2.client_stream import CallFailed, ClientLimits
+from triptych.http2.client_stream import CallFailed, ClientLimits, LastingCall
 from triptych.http2.connection import READ_BYTES
 from triptych.http2.framing import Headers
 from triptych.protocol.status import pushback_s
@@ -100,14 +100,16 @@ class Http2Channel:
         self._fault = "no connection yet"
         self._is_closed = False
 
-    async def unary(self, path: str, data: bytes, timeout_s: float, metadata: Metadata = ()) -> bytes:
+    async def unary(
+        self, path: str, data: bytes, timeout_s: float, metadata: Metadata = (), lasting: LastingCall | None = None
+    ) -> bytes:
         """Answer of a unary call within `timeout_s`. Raises `CallFailed`."""
         end_s, headers = time.monotonic() + timeout_s, self._headers_of(path, metadata)
         attempts = 1
         while True:
             try:
                 connection = self._next() or await self._connected(end_s)
-                return await connection.unary(headers, data, end_s - time.monotonic())
+                return await connection.unary(headers, data, end_s - time.monotonic(), lasting)
             except CallFailed as error:
                 await self._before_retry(error, attempts, end_s)
             attempts += 1

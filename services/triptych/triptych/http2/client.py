@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import cast
 
 import grpc
 from ngh2 import (
@@ -23,7 +22,7 @@ from ngh2 import (
     TrailersReceived,
 )
 
-from triptych.http2.client_stream import CallFailed, ClientLimits, ClientStream
+from triptych.http2.client_stream import CallFailed, ClientLimits, ClientStream, LastingCall
 from triptych.http2.connection import Connection
 from triptych.http2.framing import Headers, framed
 from triptych.runtime.settings import METADATA_FACTOR
@@ -75,27 +74,23 @@ class ClientConnection(Connection):
         self._received_s = time.monotonic()
         calls = self._calls
         for event in events:
-            kind = type(event)
-            if kind is DataReceived:
-                self._receive(cast("DataReceived", event))
-            elif kind is ResponseReceived:
-                response = cast("ResponseReceived", event)
-                if call := calls.get(response.stream_id):
-                    call.fields = dict(response.headers)
-                    if response.end_stream:
-                        self._stop_sending(response.stream_id)
-            elif kind is TrailersReceived:
-                trailers = cast("TrailersReceived", event)
-                if call := calls.get(trailers.stream_id):
-                    call.fields.update(trailers.headers)
-                    self._stop_sending(trailers.stream_id)
-            elif kind is StreamClosed:
-                closed = cast("StreamClosed", event)
-                if call := calls.pop(closed.stream_id, None):
-                    call.end(call.ending(closed.error_code))
-            elif kind is GoAwayReceived:
+            if type(event) is DataReceived:
+                self._receive(event)
+            elif type(event) is ResponseReceived:
+                if call := calls.get(event.stream_id):
+                    call.fields = dict(event.headers)
+                    if event.end_stream:
+                        self._stop_sending(event.stream_id)
+            elif type(event) is TrailersReceived:
+                if call := calls.get(event.stream_id):
+                    call.fields.update(event.headers)
+                    self._stop_sending(event.stream_id)
+            elif type(event) is StreamClosed:
+                if call := calls.pop(event.stream_id, None):
+                    call.end(call.ending(event.error_code))
+            elif type(event) is GoAwayReceived:
                 self._stop_accepting()
-            elif kind is SettingsReceived and not self.ready.done():
+            elif type(event) is SettingsReceived and not self.ready.done():
                 self.ready.set_result(None)
         if not self.is_usable and not calls:
             self.close()
@@ -105,9 +100,10 @@ class ClientConnection(Connection):
         if events := self.protocol.events():  # for calls that could not be sent
             self.handle(events)
 
-    async def unary(self, headers: Headers, data: bytes, timeout_s: float) -> bytes:
+    async def unary(self, headers: Headers, data: bytes, timeout_s: float, lasting: LastingCall | None = None) -> bytes:
         """Answer of a unary call within `timeout_s`. Raises `CallFailed`."""
-        call = self._begin((*headers, _timeout(timeout_s)), data, is_stream=False)
+        limit_s = timeout_s if lasting is None else lasting.limit_s
+        call = self._begin((*headers, _timeout(limit_s)), data, is_stream=False)
         timer = self._loop.call_later(timeout_s, self._expire, call, timeout_s)
         try:
             await call.wakeup
@@ -116,7 +112,10 @@ class ClientConnection(Connection):
             message = call.message()
         finally:
             timer.cancel()
-            self._forget(call)
+            if lasting is not None and self._may_last(call):
+                self._abandon(call, lasting, timer.when() - timeout_s + lasting.limit_s)
+            else:
+                self._forget(call)
         if message is None:
             raise CallFailed(grpc.StatusCode.INTERNAL, "want one message, got none that is whole")
         return message
@@ -161,13 +160,14 @@ class ClientConnection(Connection):
 
     def _receive(self, event: DataReceived) -> None:
         """Take a piece of an answer. Messages of a stream that nobody has taken keep its window closed."""
-        call, size_bytes = self._calls.get(event.stream_id), len(event.data)
+        stream_id, data = event.stream_id, event.data
+        call = self._calls.get(stream_id)
         if call is None or call.is_over:
-            self.acknowledge(event.stream_id, size_bytes)
+            self.acknowledge(stream_id, len(data))
             return
-        call.unacknowledged_bytes += size_bytes
+        call.unacknowledged_bytes += len(data)
         try:
-            call.add(event.data)
+            call.add(data)
         except CallFailed as error:
             call.end(error)
         else:
@@ -184,13 +184,33 @@ class ClientConnection(Connection):
     def _forget(self, call: ClientStream) -> None:
         """Reset a call that nobody awaits any more."""
         call.close()
+        unacknowledged_bytes = call.unacknowledged_bytes
         self._acknowledge(call)
         if self._calls.pop(call.stream_id, None) is None:
-            self.flush()
+            if unacknowledged_bytes:
+                self.flush()
             return
         self.reset(call.stream_id, ErrorCode.CANCEL)
+        call.end(None)
         if not self.is_usable and not self._calls:
             self.close()
+
+    def _may_last(self, call: ClientStream) -> bool:
+        """Whether the server has not ended the call, and this side has refused nothing of its answer."""
+        is_refused = call.error is not None and call.error.code is not grpc.StatusCode.DEADLINE_EXCEEDED
+        return call.stream_id in self._calls and not is_refused
+
+    def _abandon(self, call: ClientStream, lasting: LastingCall, end_s: float) -> None:
+        """Let a call go on that nobody awaits any more. It is reset at `end_s` by the clock of the loop."""
+        timer = self._loop.call_at(end_s, self._forget, call)
+
+        def on_end() -> None:
+            timer.cancel()
+            lasting.on_end()
+
+        lasting.is_abandoned = True
+        call.abandon(on_end)
+        self._acknowledge(call)
 
     def _stop_sending(self, stream_id: int) -> None:
         """Send no more of a request that is answered already."""

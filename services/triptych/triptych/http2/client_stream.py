@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from urllib.parse import unquote_to_bytes
@@ -12,7 +12,7 @@ import grpc
 from ngh2 import ErrorCode
 
 from triptych.errors import AnswerTooLarge, Overloaded
-from triptych.http2.framing import PREFIX, is_grpc
+from triptych.http2.framing import PREFIX, is_grpc, is_message
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.settings import MAX_BYTES_IN_FLIGHT, MAX_MESSAGE_BYTES, MAX_METADATA_BYTES
 
@@ -66,6 +66,19 @@ class CallFailed(Exception):
         self.refusal = refusal
 
 
+@dataclass(slots=True)
+class LastingCall:
+    """A unary call that goes on when its caller waits no longer: it is abandoned then, and not cancelled.
+
+    limit_s: the longest time of the call, which the server gets as its deadline.
+    on_end: called when an abandoned call has ended.
+    """
+
+    limit_s: float
+    on_end: Callable[[], None]
+    is_abandoned: bool = False
+
+
 def refused(refusal: Overloaded) -> CallFailed:
     """The failure of a call whose answer this side refuses."""
     return CallFailed(grpc.StatusCode.RESOURCE_EXHAUSTED, str(refusal), refusal=refusal)
@@ -76,12 +89,14 @@ class ClientStream:
 
     __slots__ = (
         "_counted_bytes",
+        "_is_whole",
         "_limits",
         "_partial",
         "error",
         "fields",
         "is_over",
         "is_stream",
+        "on_end",
         "stream_id",
         "unacknowledged_bytes",
         "wakeup",
@@ -92,15 +107,21 @@ class ClientStream:
         self.stream_id = 0
         self.is_over = False
         self.error: CallFailed | None = None
+        self.on_end: Callable[[], None] | None = None  # of an abandoned call
         self.fields: dict[bytes, bytes] = {}  # headers, overwritten by trailers
         self.unacknowledged_bytes = 0  # of a stream whose next message nobody has taken yet
         self._counted_bytes = 0  # in flight
         self._partial: bytes | bytearray = b""
+        self._is_whole = False  # `_partial` is the one message of the answer, which came in one piece
 
     def add(self, data: bytes) -> None:
         """Add a piece of the answer, unless it is a page of HTTP. Raises `CallFailed` over a limit."""
         if not is_grpc(self.fields.get(b"content-type", b"")):
             return
+        if not self._partial and not self.is_stream and is_message(data, self._limits.max_message_bytes):
+            self._partial, self._is_whole = data, True
+            return
+        self._is_whole = False
         if self._partial:
             if isinstance(self._partial, bytes):
                 self._partial = bytearray(self._partial)
@@ -129,6 +150,9 @@ class ClientStream:
 
     def message(self) -> bytes | None:
         """The next message, None until it is whole. Raises `CallFailed` for a compressed one, or one over the limit."""
+        if self._is_whole:
+            message, self._partial, self._is_whole = bytes(self._partial[PREFIX:]), b"", False
+            return message
         try:
             self._check_size()
         except AnswerTooLarge as error:
@@ -148,15 +172,24 @@ class ClientStream:
         return message
 
     def end(self, error: CallFailed | None) -> None:
-        """End the call."""
+        """End the call, or one that was abandoned before."""
         if not self.is_over:
             self.is_over, self.error = True, error
             self.wake_up()
+        elif self.on_end is not None:
+            on_end, self.on_end = self.on_end, None
+            on_end()
+
+    def abandon(self, on_end: Callable[[], None]) -> None:
+        """Drop the rest of the answer. `on_end` is called when the call ends."""
+        self.is_over, self.on_end = True, on_end
+        self.close()
 
     def close(self) -> None:
         """Drop what nobody reads any more."""
-        self._release(self._counted_bytes)
-        self._partial = b""
+        if self._counted_bytes:
+            self._release(self._counted_bytes)
+        self._partial, self._is_whole = b"", False
 
     def wake_up(self) -> None:
         """Wake the task that waits for the call."""

@@ -125,8 +125,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def acknowledge(self, stream_id: int, size: int) -> None:
         """Give consumed bytes back to the flow-control windows."""
-        if size:
-            self.submit(self.protocol.acknowledge_received_data, size, stream_id)
+        if not size or self.is_closed:
+            return
+        try:
+            self.protocol.acknowledge_received_data(size, stream_id)
+        except ngh2.NGH2Error:
+            return  # the connection or the stream has just ended
 
     def reset(self, stream_id: int, code: int) -> None:
         """Reset a stream at once."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -48,7 +50,7 @@ def metadata_fault(
     fields: Collection[tuple[str | bytes, str | bytes]], limit_bytes: int, removed_bytes: int = 0
 ) -> Overloaded | None:
     """The error for metadata over the limit, or None. `removed_bytes` counts fields too long for the transport."""
-    size_bytes = METADATA_ENTRY_BYTES * len(fields) + sum([len(name) + len(value) for name, value in fields])
+    size_bytes = METADATA_ENTRY_BYTES * len(fields) + sum(map(len, chain.from_iterable(fields)))
     if removed_bytes:
         size_bytes, limit_bytes = size_bytes + removed_bytes, min(limit_bytes, STRING_BYTES)
     elif size_bytes <= limit_bytes:
@@ -61,6 +63,12 @@ def framed(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
+def is_message(data: bytes, max_bytes: int) -> bool:
+    """Whether the data is one whole message with its prefix, not compressed, of at most `max_bytes` beside it."""
+    size = len(data) - PREFIX
+    return 0 <= size <= max_bytes and not data[0] and int.from_bytes(data[1:PREFIX], "big") == size
+
+
 def status_headers(code: grpc.StatusCode, text: str, trailers: Iterable[tuple[str, str]]) -> Headers:
     """Trailers of a failed call; before any message they stand in place of the headers."""
     return [
@@ -68,6 +76,31 @@ def status_headers(code: grpc.StatusCode, text: str, trailers: Iterable[tuple[st
         (b"grpc-message", quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~", errors="replace").encode()),
         *((key.encode(), value.encode()) for key, value in trailers),
     ]
+
+
+class HeaderFields(Mapping[str, str]):
+    """Fields of a header as text, decoded when they are asked for. Binary fields (`-bin`) are left out."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
+        self._fields = fields
+
+    def get(self, name: str, default: Any = None) -> Any:
+        value = None if name.endswith("-bin") else self._fields.get(name.encode("latin-1", "replace"))
+        return default if value is None else value.decode("latin-1")
+
+    def __getitem__(self, name: str) -> str:
+        value: str | None = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._fields if not name.endswith(b"-bin"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class MessageLimits:

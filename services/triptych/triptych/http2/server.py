@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 from ngh2 import DataReceived, Event, PingAcknowledged, RequestReceived, Role, Setting, StreamClosed, TrailersReceived
@@ -144,34 +144,31 @@ class ServerConnection(StreamConnection):
             self._establish()
         ready: list[ServerStream] = []
         for event in events:
-            kind = type(event)
-            if kind is DataReceived:
-                data = cast("DataReceived", event)
-                stream = self.streams.get(data.stream_id)
+            if type(event) is DataReceived:
+                stream = self.streams.get(event.stream_id)
                 if stream is None:
-                    self.acknowledge(data.stream_id, len(data.data))
-                elif stream.receive(data.data, data.end_stream):
+                    self.acknowledge(event.stream_id, len(event.data))
+                elif stream.receive(event.data, event.end_stream):
                     ready.append(stream)
-            elif kind is RequestReceived:
-                request = cast("RequestReceived", event)
-                self._begun.discard(request.stream_id)
-                stream = self.streams[request.stream_id] = ServerStream(self, request.stream_id, request.headers)
-                if request.stream_id in self._removed:
-                    stream.abort_oversized(request.headers, self._removed[request.stream_id], request.end_stream)
-                elif stream.open(request.end_stream):
+            elif type(event) is RequestReceived:
+                stream_id = event.stream_id
+                self._begun.discard(stream_id)
+                stream = self.streams[stream_id] = ServerStream(self, stream_id, event.headers)
+                if stream_id in self._removed:
+                    stream.abort_oversized(event.headers, self._removed[stream_id], event.end_stream)
+                elif stream.open(event.end_stream):
                     ready.append(stream)
-            elif kind is StreamClosed:
-                stream = self.streams.get(cast("StreamClosed", event).stream_id)
+            elif type(event) is StreamClosed:
+                stream = self.streams.get(event.stream_id)
                 if stream is not None:
                     stream.cancel()
-            elif kind is TrailersReceived:
-                trailers = cast("TrailersReceived", event)
-                stream = self.streams.get(trailers.stream_id)
-                if stream is not None and trailers.stream_id in self._removed:
-                    stream.abort_oversized(trailers.headers, self._removed[trailers.stream_id], True)
+            elif type(event) is TrailersReceived:
+                stream = self.streams.get(event.stream_id)
+                if stream is not None and event.stream_id in self._removed:
+                    stream.abort_oversized(event.headers, self._removed[event.stream_id], True)
                 elif stream is not None and stream.receive(b"", True):
                     ready.append(stream)
-            elif kind is PingAcknowledged and cast("PingAcknowledged", event).opaque_data == DRAIN_PING:
+            elif type(event) is PingAcknowledged and event.opaque_data == DRAIN_PING:
                 self.go_away()
         for stream in ready:
             if stream.stream_id in self.streams:  # a stream that was reset in the same read never starts

@@ -21,6 +21,7 @@ from triptych.http2.framing import (
     MessageLimits,
     framed,
     is_grpc,
+    is_message,
     metadata_fault,
     timeout_s,
 )
@@ -44,10 +45,10 @@ class ServerStream:
     __slots__ = (
         "_body",
         "_connection",
-        "_fields",
         "_deframer",
         "_is_complete",
         "_is_started",
+        "_max_bytes",
         "_data_rate",
         "_context",
         "_on_settled",
@@ -55,6 +56,7 @@ class ServerStream:
         "_unsent_bytes",
         "_until_s",
         "_wakeup",
+        "fields",
         "handler",
         "headers",
         "stream_id",
@@ -64,7 +66,8 @@ class ServerStream:
 
     def __init__(self, connection: StreamConnection, stream_id: int, headers: Headers) -> None:
         self._connection, self._context = connection, connection.context
-        self.stream_id, self.headers, self._fields = stream_id, headers, dict(headers)
+        self._max_bytes = connection.context.settings.max_message_bytes
+        self.stream_id, self.headers, self.fields = stream_id, headers, dict(headers)
         self.handler: Handler | None = None
         self.task: asyncio.Task[None] | None = None
         self.abort_reason: TriptychError | None = None  # set when the server ended the call and its caller still waits
@@ -107,7 +110,7 @@ class ServerStream:
         """Take the headers. Return whether the call can start."""
         self._context.schedule_check()
         self._is_complete = is_complete
-        fields = self._fields
+        fields = self.fields
         if fields.get(b":method") != b"POST" or not is_grpc(fields.get(b"content-type", b"")):
             self._submit(self._connection.protocol.send_response, NOT_GRPC_HEADERS)
             self._submit(self._connection.protocol.send_data, NOT_GRPC_TEXT, end_stream=True)
@@ -129,7 +132,7 @@ class ServerStream:
             self._connection.acknowledge(self.stream_id, len(data))
             return False
         client_streaming = self.handler.client_streaming
-        if self._deframer is None and is_last and not client_streaming and self._is_message(data):
+        if self._deframer is None and is_last and not client_streaming and is_message(data, self._max_bytes):
             self._body, self._is_complete = data, True
             self._connection.acknowledge(self.stream_id, len(data))
             return True
@@ -250,10 +253,7 @@ class ServerStream:
             on_settled("CANCELLED")
             return
         self._on_settled = on_settled
-        self._start()
-        if data is not None:
-            self._submit(self._connection.protocol.send_data, data)
-        self._submit(self._connection.protocol.send_trailers, OK_TRAILERS)
+        self._connection.submit(self._submit_end, data)
         self._send_end()
 
     def refuse(self, error: Exception, method: str) -> None:
@@ -266,6 +266,16 @@ class ServerStream:
         else:
             self._submit(self._connection.protocol.send_response, (*RESPONSE_HEADERS, *end), end_stream=True)
         self._send_end()
+
+    def _submit_end(self, data: bytes | None) -> None:
+        """Pass all that is left of a call that ends with OK to libnghttp2. Raises its errors."""
+        protocol, stream_id = self._connection.protocol, self.stream_id
+        if not self._is_started:
+            self._is_started = True
+            protocol.send_response(stream_id, RESPONSE_HEADERS)
+        if data is not None:
+            protocol.send_data(stream_id, data)
+        protocol.send_trailers(stream_id, OK_TRAILERS)
 
     def _start(self) -> None:
         if not self._is_started:
@@ -287,7 +297,8 @@ class ServerStream:
         """Whether bytes wait to be sent. If so, count them as in flight."""
         if self.is_over:
             return False
-        self._context.outbound_bytes.release(self._unsent_bytes)  # of a handler cancelled while it waited
+        if self._unsent_bytes:  # of a handler cancelled while it waited
+            self._context.outbound_bytes.release(self._unsent_bytes)
         self._unsent_bytes = self._connection.protocol.queued_body_size(self.stream_id)
         if not self._unsent_bytes:
             return False
@@ -314,7 +325,8 @@ class ServerStream:
         if connection.streams.pop(self.stream_id, None) is None:
             return
         connection.unsent.discard(self)
-        self._context.outbound_bytes.release(self._unsent_bytes)
+        if self._unsent_bytes:
+            self._context.outbound_bytes.release(self._unsent_bytes)
         if self._deframer is not None:
             self._deframer.close()
         self._acknowledge()
@@ -335,23 +347,14 @@ class ServerStream:
 
     def _open_deframer(self) -> MessageDeframer:
         context = self._context
-        encoding = self._fields.get(b"grpc-encoding", b"identity").decode("latin-1")
+        encoding = self.fields.get(b"grpc-encoding", b"identity").decode("latin-1")
         limits = MessageLimits(context.settings.max_message_bytes, encoding, context.settings.max_unpacked_ratio)
         self._deframer = MessageDeframer(limits, context.inbound_bytes, context.decompression)
         return self._deframer
 
-    def _is_message(self, data: bytes) -> bool:
-        """Whether the data is one whole, uncompressed message within the limit."""
-        size = len(data) - PREFIX
-        return (
-            0 <= size <= self._context.settings.max_message_bytes
-            and not data[0]
-            and int.from_bytes(data[1:PREFIX], "big") == size
-        )
-
     def _fitting(self, message: bytes) -> bytes:
-        if len(message) > (limit := self._context.settings.max_message_bytes):
-            raise Overloaded(f"sent message larger than max ({len(message)} vs. {limit})")
+        if len(message) > self._max_bytes:
+            raise Overloaded(f"sent message larger than max ({len(message)} vs. {self._max_bytes})")
         return framed(message)
 
     def _acknowledge(self) -> None:

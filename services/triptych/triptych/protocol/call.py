@@ -32,7 +32,7 @@ class Call:
     @classmethod
     def within(cls, seconds: float, metadata: Mapping[str, str] | None = None) -> Call:
         """A call whose deadline is `seconds` from now."""
-        return cls(time.monotonic() + seconds, metadata or {})
+        return cls(time.monotonic() + seconds, {} if metadata is None else metadata)
 
     @property
     def peer(self) -> str:

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 from triptych.errors import Draining, Internal
-from triptych.http2.framing import Headers, status_headers
+from triptych.http2.framing import HeaderFields, Headers, status_headers
 from triptych.http2.server import HANDSHAKE_S, ConnectionManager
 from triptych.http2.server_context import Answer, Handler
 from triptych.http2.server_stream import ServerStream
@@ -98,9 +98,7 @@ class Http2Server(GrpcServer):
 
     def _call(self, service: str, stream: ServerStream, *, endless: bool) -> Call:
         self.check_metadata(stream.headers)
-        metadata = {
-            key.decode("latin-1"): value.decode("latin-1") for key, value in stream.headers if key[-4:] != b"-bin"
-        }
+        metadata = HeaderFields(stream.fields)
         call = self.admit(service, stream.left_s(metadata.get("grpc-timeout")), metadata, endless=endless)
         call.ask_peer = lambda: stream.peer
         call.ask_identity = lambda: certificate_names(stream.certificate)

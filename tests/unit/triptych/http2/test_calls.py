@@ -15,7 +15,7 @@ from tests.fakes.scripted.frames import END_HEADERS, HEADERS, PREFACE, SETTINGS,
 from tests.leaks import leaves_nothing
 from triptych.errors import Draining, NotSupported
 from triptych.http2.client import ClientConnection
-from triptych.http2.client_stream import CallFailed
+from triptych.http2.client_stream import CallFailed, LastingCall
 from triptych.http2.server import ConnectionManager, ServerConnection
 from triptych.http2.server_context import Handler
 from triptych.http2.server_stream import ServerStream
@@ -97,12 +97,18 @@ class Run:
         self.up, self.down = wire(self.client, self.accepted)
         self.calls: list[tuple[str, int, asyncio.Task[list[bytes]]]] = []
         self.cancelled: set[int] = set()
+        self.lasting: list[LastingCall] = []
+        self.ended: Counter[int] = Counter()  # notifications of the end by lasting call
 
     def call(self, name: str, size: int) -> None:
         self.calls.append((name, size, asyncio.ensure_future(self._call(name, size))))
 
     async def _call(self, name: str, size: int) -> list[bytes]:
-        headers = (*BASE[:3], (b":path", b"/" + name.encode()), BASE[3])
+        headers = (*BASE[:3], (b":path", b"/" + name.removeprefix("lasting ").encode()), BASE[3])
+        if name.startswith("lasting "):
+            number = len(self.lasting)
+            self.lasting.append(LastingCall(120, lambda: self.ended.update([number])))
+            return [await self.client.unary(headers, bytes(size), 60, self.lasting[number])]
         if name == "repeat":
             return [each async for each in self.client.stream(headers, bytes(size))]
         return [await self.client.unary(headers, bytes(size), 60)]
@@ -149,6 +155,7 @@ class Run:
         assert not self.accepted.streams
         assert not self.accepted.unsent
         assert not self.client._calls
+        assert self.ended == Counter(at for at, each in enumerate(self.lasting) if each.is_abandoned)
         assert self.methods.on_settled == dict.fromkeys(range(1, self.methods.finished + 1), 1)
         self.client.abort()
         await carry_all(self.up, self.down)
@@ -158,7 +165,8 @@ class Run:
 
 
 SIZES = st.one_of(st.integers(0, 300), st.sampled_from([16_384, 70_000, 300_000, 1 << 20, (1 << 20) + 1]))
-CALL = st.tuples(st.just("call"), st.sampled_from(["echo", "hold", "fail", "repeat", "early", "none"]), SIZES)
+NAMES = ["echo", "hold", "fail", "repeat", "early", "none", "lasting hold", "lasting echo"]
+CALL = st.tuples(st.just("call"), st.sampled_from(NAMES), SIZES)
 CARRY = st.tuples(st.just("carry"), st.booleans(), st.sampled_from([1, 9, 100, 5_000, 1 << 16, 1 << 16]))
 ODD = st.one_of(
     st.tuples(st.just("cancel"), st.integers(0, 20)),
@@ -208,6 +216,34 @@ async def test_answers_that_are_sent_at_once_end_their_calls_one_after_another()
     assert server.outbound_bytes.used_bytes == 0
     assert sum(methods.on_settled.values()) == 300
     accepted.abort()
+
+
+@leaves_nothing
+async def test_a_lasting_call_goes_on_without_its_caller_until_its_limit() -> None:
+    run = Run(1 << 20)
+    ended: list[str] = []
+
+    async def call(timeout_s: float, limit_s: float, name: str) -> bytes:
+        lasting = LastingCall(limit_s, lambda: ended.append(name))
+        return await run.client.unary((*BASE[:3], (b":path", b"/hold"), BASE[3]), b"x", timeout_s, lasting)
+
+    calls = [
+        asyncio.ensure_future(call(*each)) for each in ((60, 120, "left"), (0.01, 120, "late"), (0.01, 0.02, "over"))
+    ]
+    await carry_all(run.up, run.down)
+    calls[0].cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    while "over" not in ended:
+        await asyncio.sleep(0.01)
+    await carry_all(run.up, run.down)
+    assert len(run.accepted.streams) == 2, "the call over its limit was reset, the others were not"
+    assert ended == ["over"]
+    run.methods.released.set()
+    await carry_all(run.up, run.down)
+    assert sorted(ended) == ["late", "left", "over"]
+    assert not run.client._calls
+    run.client.abort()
+    await carry_all(run.up, run.down)
 
 
 def _begun(stream: int, path: bytes) -> bytes:

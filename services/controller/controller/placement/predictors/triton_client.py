@@ -161,7 +161,7 @@ class TritonClient:
 
     async def infer(self, model: str, version: int, tensors: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:
         request = encode_request(pb.ModelInferRequest(model_name=model, model_version=str(version)), tensors)
-        return decode_response(await self._inferences.infer(request, timeout_s, timeout_s))
+        return decode_response(await self._inferences.infer(request, Call.within(timeout_s), timeout_s))
 
     async def close(self) -> None:
         await self._upstream.close()
