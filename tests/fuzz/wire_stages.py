@@ -74,7 +74,7 @@ class Upstreams:
     async def __call__(self, batch: PredictedBatch, call: Call) -> pb.ModelInferResponse:
         """Postprocess's answer."""
         assert self.postprocess is not None
-        return await self.postprocess.model_infer(PARSE(postprocess_request(batch).SerializeToString()), call)
+        return await self.postprocess.model_infer(PARSE(postprocess_request(batch)), call)
 
 
 class Stages:

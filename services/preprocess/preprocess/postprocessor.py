@@ -14,7 +14,7 @@ from triptych.postprocessing import Postprocessor, PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.parameters import encode_parameter
 from triptych.protocol.status import status_of
-from triptych.protocol.tensors import encode_request
+from triptych.protocol.tensors import encoded_request, request_head
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server.inference_servicer import SERVICE
@@ -57,15 +57,24 @@ class RemotePostprocess:
         await self._upstream.close()
 
 
-def postprocess_request(batch: PredictedBatch) -> pb.ModelInferRequest:
-    """The message that postprocess gets for a batch."""
-    request = pb.ModelInferRequest(model_name=batch.model, model_version=batch.version)
+def postprocess_request(batch: PredictedBatch) -> bytes:
+    """The encoded message that postprocess gets for a batch."""
+    head = request_head(batch.model, batch.version)
+    if batch.parameters or batch.output_names != batch.plan.outputs:
+        head += _details(batch)
+    return encoded_request(head, batch.outputs)
+
+
+def _details(batch: PredictedBatch) -> bytes:
+    """Parameters and names of outputs, encoded. A request that names no outputs gets all."""
+    request = pb.ModelInferRequest()
     for name, value in batch.parameters.items():
         request.parameters[name].CopyFrom(encode_parameter(value))
-    if batch.output_names != batch.plan.outputs:  # a request that names no outputs gets all
+    if batch.output_names != batch.plan.outputs:
         for name in batch.output_names:
             request.outputs.add(name=name)
-    return encode_request(request, batch.outputs)
+    encoded: bytes = request.SerializeToString()
+    return encoded
 
 
 class InProcessPostprocess:

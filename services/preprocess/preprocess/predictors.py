@@ -16,7 +16,7 @@ from triptych.datatypes import Array
 from triptych.errors import DeadlineExceeded, ModelFailing, NotLoaded, Overloaded, StageUnavailable, Unavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
-from triptych.protocol.tensors import encode_request
+from triptych.protocol.tensors import encoded_request, request_head
 from triptych.server.inference_servicer import SERVICE
 
 MAX_LOADS = 3  # for one request: a Triton may die just after it has loaded
@@ -44,7 +44,7 @@ class _Predictor:
         """Calls that Triton has not answered, abandoned ones among them."""
         return len(self._inferences)
 
-    async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
+    async def infer(self, request: bytes, call: Call) -> pb.ModelInferResponse:
         """Raises what `InFlightInferences.infer` raises, and `Overloaded` when too many calls are in flight."""
         if self.in_flight >= self._settings.max_in_flight:
             raise Overloaded(f"predictor at {self.address} has {self.in_flight} calls to answer, the limit; try later")
@@ -73,8 +73,7 @@ class Predictors:
         If the model cannot run, the request is tried on two predictors, and once more after a report to the controller:
         the request itself may be what ends the model's process.
         """
-        request = pb.ModelInferRequest(model_name=target.model, model_version=str(target.version))
-        encode_request(request, tensors)
+        request = encoded_request(request_head(target.model, str(target.version)), tensors)
         failing: list[str] = []
         if answer := await self._infer(target.predictors, request, call, failing, MAX_FAILING):
             return answer
@@ -107,7 +106,7 @@ class Predictors:
         return reply.predictors
 
     async def _infer(
-        self, addresses: Sequence[str], request: pb.ModelInferRequest, call: Call, failing: list[str], most: int
+        self, addresses: Sequence[str], request: bytes, call: Call, failing: list[str], most: int
     ) -> pb.ModelInferResponse | None:
         """Returns the answer of one of these predictors, the least busy first; of equals that of the own pod.
 

@@ -29,6 +29,7 @@ from triptych.errors import (
 )
 from triptych.http2.client_stream import CallFailed, LastingCall
 from triptych.protocol.call import Call
+from triptych.protocol.methods import encoded
 from triptych.protocol.parsing import parser
 from triptych.protocol.status import STAGE_ERROR, Relayed, retry_after_of
 from triptych.runtime.settings import StageSettings
@@ -124,14 +125,14 @@ class Upstream:
         limit_s: float = float("inf"),
         lasting: LastingCall | None = None,
     ) -> Any:
-        """Answer of a unary method within the call's deadline and `limit_s`."""
+        """Answer of a unary method within the call's deadline and `limit_s`. The request may be encoded already."""
         timeout_s = call.remaining_s(limit_s)
         if self._credentials is not None:
             self._renew(self._credentials)
         path, parse = self._methods[method]
         metadata = (*self._metadata, *call.trace_metadata())
         try:
-            return parse(await self._channel.unary(path, request.SerializeToString(), timeout_s, metadata, lasting))
+            return parse(await self._channel.unary(path, encoded(request), timeout_s, metadata, lasting))
         except CallFailed as error:
             self._translate(error, timeout_s)
         except InvalidRequest as error:

@@ -44,9 +44,9 @@ class Service:
     methods: tuple[Method, ...]
 
 
-def encoded(answer: Message | bytes) -> bytes:
-    """One answer of a streaming method as bytes."""
-    return answer if isinstance(answer, bytes) else answer.SerializeToString()
+def encoded(message: Message | bytes) -> bytes:
+    """A message as bytes, which may be encoded already."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
 
 
 def methods_of(descriptor: ServiceDescriptor, servicer: object) -> Service:

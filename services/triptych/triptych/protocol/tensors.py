@@ -20,6 +20,7 @@ from triptych.errors import InvalidInput, InvalidRequest
 from triptych.protocol.tensor_layout import (
     BINARY_DATA_SIZE,
     LAYOUT_CACHE_SIZE,
+    MAX_CACHED_BYTES,
     MessageLayout,
     TensorDeclaration,
     declaration_of,
@@ -152,12 +153,58 @@ def encode_request(request: pb.ModelInferRequest, tensors: Mapping[str, Array]) 
     return request
 
 
+@lru_cache(LAYOUT_CACHE_SIZE)
+def request_head(model: str, version: str) -> bytes:
+    """An encoded request of nothing but its model and version."""
+    head: bytes = pb.ModelInferRequest(model_name=model, model_version=version).SerializeToString()
+    return head
+
+
+def encoded_request(head: bytes, tensors: Mapping[str, Array]) -> bytes:
+    """An encoded request: the fields of `head`, which has no tensors, and the tensors as raw contents.
+
+    protobuf reads parts of a message in sequence as one message (Encoding, "Last One Wins").
+    """
+    shapes = _shapes(tensors)
+    before = (_cached_bytes_before if len(head) <= MAX_CACHED_BYTES else _bytes_before)(head, shapes)
+    parts: list[bytes] = []
+    for start, array in zip(before, tensors.values(), strict=True):
+        raw = to_raw(array)
+        parts += (start, _varint(len(raw)), raw) if array.dtype.hasobject else (start, raw)
+    return b"".join(parts) if parts else head
+
+
+def _bytes_before(head: bytes, shapes: _Shapes) -> tuple[bytes, ...]:
+    """The bytes before the contents of each tensor. The length of BYTES, which follows them, differs by request."""
+    starts = [head + _encoded_inputs(shapes), *[b""] * (len(shapes) - 1)]
+    return tuple(
+        start + _RAW_INPUT + (b"" if dtype.hasobject else _varint(dtype.itemsize * math.prod(shape)))
+        for start, (_, dtype, shape) in zip(starts, shapes, strict=False)
+    )
+
+
+_cached_bytes_before = lru_cache(LAYOUT_CACHE_SIZE)(_bytes_before)
+
+
+def _varint(value: int) -> bytes:
+    """A number as protobuf encodes it."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
 def encode_response(response: pb.ModelInferResponse, tensors: Mapping[str, Array]) -> pb.ModelInferResponse:
     """Adds the tensors to a response, as raw contents."""
     response.MergeFromString(_encoded_outputs(_shapes(tensors)))
     response.raw_output_contents.extend([to_raw(array) for array in tensors.values()])
     return response
 
+
+# Tag of a field of bytes.
+_RAW_INPUT = bytes((pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | 2,))
 
 # Declarations repeat from message to message: two outputs took 33,000 instructions field by field (2026-11-29).
 _Shapes = tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]
@@ -187,7 +234,7 @@ def _encoded_outputs(shapes: _Shapes) -> bytes:
 
 def to_raw(array: Array) -> bytes:
     """The raw contents of one tensor."""
-    if array.dtype == np.object_:
+    if array.dtype.hasobject:
         parts: list[bytes] = []
         for element in array.flat:
             parts += (struct.pack("<I", len(element)), element)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +21,9 @@ from triptych.protocol.tensors import (
     decode_response,
     encode_request,
     encode_response,
+    encoded_request,
     joined,
+    request_head,
     request_tensors,
 )
 
@@ -149,6 +153,38 @@ def test_shared_memory_is_refused_by_name() -> None:
     request.inputs[0].parameters["shared_memory_region"].string_param = "region"
     with pytest.raises(InvalidInput, match="shared memory"):
         decode_request(request)
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> dict[str, Array]:
+    made: dict[str, Array] = {}
+    for name in draw(st.lists(st.text(max_size=200), max_size=4, unique=True)):
+        dtype, shape = TO_NUMPY[draw(st.sampled_from(sorted(TO_NUMPY)))], draw(st.lists(st.integers(0, 9), max_size=4))
+        if dtype == np.object_:
+            made[name] = np.empty(shape, np.object_)
+            made[name][...] = b"x" * draw(st.sampled_from([0, 1, 127, 128, 20_000]))
+        else:
+            count = math.prod(shape)
+            made[name] = np.resize(np.frombuffer(draw(st.binary(min_size=8, max_size=64)), np.uint8), count).astype(
+                dtype
+            )
+            made[name] = made[name].reshape(shape)
+    return made
+
+
+@given(tensors(), st.text(max_size=200), st.text(max_size=3), st.dictionaries(st.text(max_size=9), st.integers(0, 1)))
+def test_a_request_of_bytes_is_the_one_that_protobuf_encodes(
+    given_: dict[str, Array], model: str, version: str, parameters: dict[str, int]
+) -> None:
+    request = pb.ModelInferRequest(model_name=model, model_version=version)
+    for name, value in parameters.items():
+        request.parameters[name].int64_param = value
+    details = pb.ModelInferRequest(parameters=request.parameters).SerializeToString()
+    for _ in range(2):  # made, and from the cache
+        encoded = encoded_request(request_head(model, version) + details, given_)
+        want = pb.ModelInferRequest()
+        want.CopyFrom(request)
+        assert pb.ModelInferRequest.FromString(encoded) == encode_request(want, given_)
 
 
 @given(st.binary(max_size=200))
