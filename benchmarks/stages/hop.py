@@ -63,7 +63,7 @@ def _arrival(protocol: Connection) -> Callable[[bytes], None]:
 
 async def connect(data: bytes) -> Callable[[bytes], Any]:
     """A function from a request to its answer, both encoded."""
-    server = Http2Server([methods_of(SERVICE, _Echo(data))], StageSettings(host="127.0.0.1"))
+    server = Http2Server([methods_of(SERVICE, _Echo(data))], StageSettings(host="127.0.0.1", connection_age_s=0))
     await server.open()
     assert server._manager is not None
     channel = Http2Channel("127.0.0.1:1")

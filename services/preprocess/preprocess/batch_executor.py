@@ -47,7 +47,8 @@ class BatchExecutor:
     ) -> None:
         self._metrics, self._transform = metrics, transform
         self._predictors, self._postprocess = predictors, postprocess
-        self._revision = encode_parameter(revision)
+        parameters = {"triptych_preprocess_revision": encode_parameter(revision)}
+        self._revision = pb.ModelInferResponse(parameters=parameters).SerializeToString()  # added to each response
 
     async def execute(self, batch: Batch[InferenceRequest]) -> Sequence[Outcome]:
         """Returns the outcome of each request, in their order. Raises an error that concerns all of them."""
@@ -131,7 +132,7 @@ class BatchExecutor:
         response = await self._postprocess(batch, call)
         stopwatch.end("postprocess")
         _check_rows(response, rows)
-        response.parameters["triptych_preprocess_revision"].CopyFrom(self._revision)
+        response.MergeFromString(self._revision)
         return response
 
 

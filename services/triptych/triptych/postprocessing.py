@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from tritonclient.grpc import service_pb2 as pb
 
@@ -12,7 +12,8 @@ from triptych.contract import Plan
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, InvalidRequest
 from triptych.protocol.parameters import Parameter, encode_parameter
-from triptych.protocol.tensors import encode_response
+from triptych.protocol.tensor_layout import LAYOUT_CACHE_SIZE
+from triptych.protocol.tensors import encoded_response
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
@@ -42,7 +43,7 @@ class Postprocessor:
         self, metrics: StageMetrics, thread_pool: ThreadPool, in_flight_bytes: InFlightBytes, revision: str
     ) -> None:
         self._metrics, self._thread_pool, self._in_flight_bytes = metrics, thread_pool, in_flight_bytes
-        self._revision = encode_parameter(revision)
+        self._revision = revision
 
     async def __call__(self, batch: PredictedBatch, limit_s: float | None = None) -> pb.ModelInferResponse:
         """Returns the response with this stage's revision. Fills in the current request of the metrics.
@@ -63,6 +64,16 @@ class Postprocessor:
         record = current_request()
         record.parts, record.rows = stopwatch.parts, len(next(iter(outputs.values())))
         record.answers = plan.observed(outputs)
-        response = pb.ModelInferResponse(model_name=batch.model, model_version=batch.version)
-        response.parameters["triptych_postprocess_revision"].CopyFrom(self._revision)
-        return encode_response(response, {name: outputs[name] for name in batch.output_names})
+        head = _response_head(batch.model, batch.version, self._revision)
+        data = encoded_response(head, {name: outputs[name] for name in batch.output_names})
+        return pb.ModelInferResponse.FromString(data)
+
+
+@lru_cache(LAYOUT_CACHE_SIZE)
+def _response_head(model: str, version: str, revision: str) -> bytes:
+    """An encoded response without tensors."""
+    parameters = {"triptych_postprocess_revision": encode_parameter(revision)}
+    head: bytes = pb.ModelInferResponse(
+        model_name=model, model_version=version, parameters=parameters
+    ).SerializeToString()
+    return head

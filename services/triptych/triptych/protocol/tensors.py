@@ -165,8 +165,17 @@ def encoded_request(head: bytes, tensors: Mapping[str, Array]) -> bytes:
 
     protobuf reads parts of a message in sequence as one message (Encoding, "Last One Wins").
     """
+    return _encoded(head, tensors, is_request=True)
+
+
+def encoded_response(head: bytes, tensors: Mapping[str, Array]) -> bytes:
+    """An encoded response: the fields of `head`, which has no tensors, and the tensors as raw contents."""
+    return _encoded(head, tensors, is_request=False)
+
+
+def _encoded(head: bytes, tensors: Mapping[str, Array], *, is_request: bool) -> bytes:
     shapes = _shapes(tensors)
-    before = (_cached_bytes_before if len(head) <= MAX_CACHED_BYTES else _bytes_before)(head, shapes)
+    before = (_cached_bytes_before if len(head) <= MAX_CACHED_BYTES else _bytes_before)(head, shapes, is_request)
     parts: list[bytes] = []
     for start, array in zip(before, tensors.values(), strict=True):
         raw = to_raw(array)
@@ -174,11 +183,12 @@ def encoded_request(head: bytes, tensors: Mapping[str, Array]) -> bytes:
     return b"".join(parts) if parts else head
 
 
-def _bytes_before(head: bytes, shapes: _Shapes) -> tuple[bytes, ...]:
-    """The bytes before the contents of each tensor. The length of BYTES, which follows them, differs by request."""
-    starts = [head + _encoded_inputs(shapes), *[b""] * (len(shapes) - 1)]
+def _bytes_before(head: bytes, shapes: _Shapes, is_request: bool) -> tuple[bytes, ...]:
+    """The bytes before the contents of each tensor. The length of BYTES, which follows them, differs by message."""
+    declared, tag = (_encoded_inputs(shapes), _RAW_INPUT) if is_request else (_encoded_outputs(shapes), _RAW_OUTPUT)
+    starts = [head + declared, *[b""] * (len(shapes) - 1)]
     return tuple(
-        start + _RAW_INPUT + (b"" if dtype.hasobject else _varint(dtype.itemsize * math.prod(shape)))
+        start + tag + (b"" if dtype.hasobject else _varint(dtype.itemsize * math.prod(shape)))
         for start, (_, dtype, shape) in zip(starts, shapes, strict=False)
     )
 
@@ -203,8 +213,9 @@ def encode_response(response: pb.ModelInferResponse, tensors: Mapping[str, Array
     return response
 
 
-# Tag of a field of bytes.
+# Tags of the raw contents: number of the field, and "a length follows".
 _RAW_INPUT = bytes((pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | 2,))
+_RAW_OUTPUT = bytes((pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2,))
 
 # Declarations repeat from message to message: two outputs took 33,000 instructions field by field (2026-11-29).
 _Shapes = tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...]

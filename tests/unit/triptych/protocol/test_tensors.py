@@ -22,6 +22,7 @@ from triptych.protocol.tensors import (
     encode_request,
     encode_response,
     encoded_request,
+    encoded_response,
     joined,
     request_head,
     request_tensors,
@@ -185,6 +186,20 @@ def test_a_request_of_bytes_is_the_one_that_protobuf_encodes(
         want = pb.ModelInferRequest()
         want.CopyFrom(request)
         assert pb.ModelInferRequest.FromString(encoded) == encode_request(want, given_)
+
+
+@given(tensors(), st.text(max_size=200), st.dictionaries(st.text(max_size=9), st.text(max_size=200)))
+def test_a_response_of_bytes_is_the_one_that_protobuf_encodes(
+    given_: dict[str, Array], model: str, parameters: dict[str, str]
+) -> None:
+    head = pb.ModelInferResponse(model_name=model)
+    for name, value in parameters.items():
+        head.parameters[name].string_param = value
+    for _ in range(2):  # made, and from the cache
+        encoded = encoded_response(head.SerializeToString(), given_)
+        want = pb.ModelInferResponse()
+        want.CopyFrom(head)
+        assert pb.ModelInferResponse.FromString(encoded) == encode_response(want, given_)
 
 
 @given(st.binary(max_size=200))
