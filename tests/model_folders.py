@@ -60,6 +60,18 @@ def publish(models: Path, name: str, version: int = 1, route: str | None = None,
     return folder
 
 
+def publish_with_vocabulary(models: Path, name: str, words: bytes, version: int = 1, family: str = "sales") -> Path:
+    """A version whose preprocess reads cities.txt for a second input, which its model does not take."""
+    folder = publish(models, name, version)
+    path, x = folder / "contract.yaml", "  - {name: x, datatype: FP32, shape: [-1, 2]}\n"
+    city = "  - {name: city, datatype: BYTES, shape: [-1]}\n"
+    step = "preprocess:\n  - {op: ordinal, input: city, file: cities.txt}\nmodel:"
+    text = path.read_text().replace(x, x + city, 1).replace("model:", step)
+    path.write_text(text.replace("family: sales", f"family: {family}"))
+    (folder / "cities.txt").write_bytes(words)
+    return folder
+
+
 def served_model(model: str, traffic: dict[int, int], *, name: str = "", placement: str = "", release: str = "") -> str:
     """ServedModel document of a model with its traffic. `placement` is the content of that mapping, in YAML."""
     shares = ", ".join(f"{{version: {version}, percent: {percent}}}" for version, percent in traffic.items())

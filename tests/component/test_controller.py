@@ -15,8 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from tests.component.running_controller import RunningController, running
-from tests.model_folders import declare, publish
-from triptych.contract import Contract
+from tests.model_folders import declare, publish, publish_with_vocabulary
+from triptych.contract import Contract, StepFile
 from triptych.protocol import controller_pb2 as cp
 from triptych.server.lifecycle import shut_down
 
@@ -94,6 +94,24 @@ async def test_a_contract_travels_as_json_with_its_digest(folder: Path) -> None:
         reply = await system.own.GetContract(cp.GetContractRequest(model="sales_de", version=2), timeout=5)
         assert Contract.model_validate_json(reply.contract_json).route == "DE"
         assert hashlib.sha256(reply.contract_json).hexdigest() == reply.digest
+
+
+async def test_files_that_steps_read_travel_and_no_others(folder: Path) -> None:
+    publish_with_vocabulary(folder / "models", "churn_de", b"Bonn\nUlm\n", family="churn")
+    async with running(folder) as system:
+        reply = await system.own.GetContract(cp.GetContractRequest(model="churn_de", version=1), timeout=5)
+        assert dict(reply.step_files) == {"cities.txt": StepFile.of(b"Bonn\nUlm\n").digest}
+        request = cp.GetStepFileRequest(model="churn_de", version=1, path="cities.txt")
+        assert (await system.own.GetStepFile(request, timeout=5)).content == b"Bonn\nUlm\n"
+        other = cp.GetStepFileRequest(model="churn_de", version=1, path="model.onnx")
+        text = "no step of churn_de version 1 reads 'model.onnx'; known: cities.txt"
+        assert await refusal(system.own.GetStepFile(other, timeout=5)) == (grpc.StatusCode.INVALID_ARGUMENT, text)
+
+
+async def test_the_warm_up_has_the_files_that_steps_read(folder: Path) -> None:
+    publish_with_vocabulary(folder / "models", "churn_de", b"Bonn\nUlm\n", family="churn")
+    async with running(folder) as system:
+        assert list((await system.ensure("churn_de", 1)).predictors) == [system.predictor]
 
 
 @pytest.mark.parametrize(

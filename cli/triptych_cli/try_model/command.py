@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from triptych.contract import Contract, ContractError, load_contract
+from triptych.contract import Contract, ContractError, load_contract, load_step_files
 from triptych.contract.reading.files import cause
 from triptych.contract.verification.model_folder import ModelFolder, read_model_folder
 from triptych.contract.verification.tree import CONTRACT
@@ -70,13 +70,13 @@ def command_line() -> argparse.ArgumentParser:
 def _try(given: argparse.Namespace, model: ModelFolder, version: int) -> None:
     folder = model.path / str(version)
     contract: Contract = load_contract(folder / CONTRACT)
-    request = request_of(contract, given.data)
+    request, files = request_of(contract, given.data), load_step_files(contract, folder)
     print(f"{model.name}, version {version}, {request.source}")
     if given.pictures:
         given.pictures.mkdir(parents=True, exist_ok=True)
     last = ""
     predict = None if given.no_model else predict_by(model.config, folder)
-    for number, moment in enumerate(trace(contract, request, predict)):
+    for number, moment in enumerate(trace(contract, request, predict, files)):
         print("\n".join(lines_of(moment, last)))
         last = moment.part
         if given.pictures:

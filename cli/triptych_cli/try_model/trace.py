@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.contract import Contract, Environment, Plan, Step
+from triptych.contract import Contract, Environment, Plan, Scope, Step, StepFile
 from triptych.contract.steps.pictures.pictures import Pictures
 from triptych.datatypes import Array
 from triptych_cli.try_model.request import Request
@@ -25,17 +25,19 @@ class Moment:
     values: Mapping[str, Any]
 
 
-def trace(contract: Contract, request: Request, predict: Predict | None) -> Iterator[Moment]:
+def trace(
+    contract: Contract, request: Request, predict: Predict | None, files: Mapping[str, StepFile] | None = None
+) -> Iterator[Moment]:
     """The values of a request step by step; without `predict` up to the inputs of the model.
 
-    Raises the errors of the steps and of the checks of the plan.
+    `files` are those that the steps read, by path. Raises the errors of the steps and of the checks of the plan.
     """
-    plan = Plan(contract)
+    plan, scope = Plan(contract, files or {}), contract.scope_with(files or {})
     rows = plan.check_inputs(request.inputs)
     parameters = plan.check_parameters(request.parameters)
     yield Moment("request", "", request.inputs)
     env = Environment(request.inputs, rows, {})
-    yield from _steps("preprocess", contract.preprocess, contract, env)
+    yield from _steps("preprocess", contract.preprocess, scope, env)
     inputs = {spec.name: env[spec.name] for spec in contract.model.inputs}
     plan.preprocess(request.inputs)  # the check of the model's inputs
     if predict is None:
@@ -44,14 +46,14 @@ def trace(contract: Contract, request: Request, predict: Predict | None) -> Iter
     plan.check_model_outputs(outputs, rows)
     yield Moment("model", "", outputs)
     env = Environment({name: outputs[name] for name in plan.model_outputs}, rows, parameters)
-    yield from _steps("postprocess", contract.postprocess, contract, env)
+    yield from _steps("postprocess", contract.postprocess, scope, env)
     yield Moment("answer", "", plan.postprocess(outputs, parameters))
 
 
-def _steps(part: str, steps: Sequence[Step], contract: Contract, env: Environment) -> Iterator[Moment]:
+def _steps(part: str, steps: Sequence[Step], scope: Scope, env: Environment) -> Iterator[Moment]:
     for number, step in enumerate(steps):
         with np.errstate(all="ignore"):
-            step.compile(contract.scope)(env)
+            step.compile(scope)(env)
         for name in step.writes():
             if isinstance(env.get(name), Pictures):
                 env[name] = list(env[name])

@@ -10,6 +10,7 @@ from controller.call_slots import CallSlots
 from controller.catalog.entities import Catalog
 from controller.catalog.integrity import sha256_digest, stat_digest
 from controller.catalog.scanner import Scanner, ScanOptions
+from controller.catalog.step_files import StepFileReader
 from controller.catalog.watcher import CatalogWatcher
 from controller.journal import Journal
 from controller.leader_forwarding import LoadForwarder, SingleReplica
@@ -58,8 +59,12 @@ class Controller:
         self.publisher.attach(self.placement)
         self._discovery = Discovery(settings.predictors)
         self._cluster = self._join(api) if api is not None else None
-        source = model_source(settings.model_repository, settings.mirror, settings.store_options)
+        source = model_source(
+            settings.model_repository, settings.mirror, settings.store_options, settings.max_step_file_bytes
+        )
         scanner = Scanner(source.folder, settings.served_models, scan_options(settings, source))
+        step_files = StepFileReader(source.folder, settings.max_step_file_bytes)
+        self.placement.versions.step_files = step_files
         self.placement.versions.integrity = (
             StoreIntegrity(source, scanner.integrity) if source.digest_of else scanner.integrity
         )
@@ -81,7 +86,7 @@ class Controller:
         self._forwarder = LoadForwarder(self.placement, leader, credentials, settings.replica_name, self._transport)
         waiting = CallSlots(settings.max_in_flight, settings.max_loads_per_peer, "calls already wait for loads", stages)
         own = ControllerServicer(
-            self.watch_hub, self.placement, self._forwarder, journal, self._tracing, waiting, self._store
+            self.watch_hub, self.placement, self._forwarder, journal, self._tracing, waiting, self._store, step_files
         )
         inference = CatalogServicer(
             settings, self._stage, self.watch_hub, self.placement, self._forwarder, waiting, lambda: self._ready
@@ -163,6 +168,7 @@ def scan_options(settings: Settings, source: ModelSource) -> ScanOptions:
         settings.max_files,
         TrialLimits(settings.max_row_bytes, settings.trial_s),
         has_content=source.digest_of is None,
+        max_step_file_bytes=settings.max_step_file_bytes,
     )
     digest_of = source.digest_of or (sha256_digest if settings.change_detection == "content" else stat_digest)
     return ScanOptions(validation, settings.max_document_bytes, digest_of)

@@ -9,6 +9,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from controller.call_slots import CallSlots
 from controller.catalog.entities import Model, Version
+from controller.catalog.step_files import StepFileReader
 from controller.describe import describe
 from controller.journal import Journal
 from controller.leader_forwarding import LoadForwarder
@@ -41,17 +42,25 @@ class ControllerServicer:
         tracing: Tracing,
         slots: CallSlots,
         store: Callable[[], cp.Store],
+        step_files: StepFileReader,
     ) -> None:
         self._watch_hub, self._placement, self._forwarder = watch_hub, placement, forwarder
         self._journal, self._tracing = journal, tracing
-        self._slots, self._store = slots, store
+        self._slots, self._store, self._step_files = slots, store, step_files
 
     def watch(self, _request: cp.WatchRequest, call: Call) -> AsyncIterator[bytes]:
         return self._watch_hub.updates(call)
 
     async def get_contract(self, request: cp.GetContractRequest, _call: Call) -> cp.GetContractReply:
         version = _published(self._watch_hub).catalog.version(request.model, request.version)
-        return cp.GetContractReply(contract_json=version.canonical, digest=version.digest)
+        return cp.GetContractReply(
+            contract_json=version.canonical, digest=version.digest, step_files=version.step_files
+        )
+
+    async def get_step_file(self, request: cp.GetStepFileRequest, _call: Call) -> cp.GetStepFileReply:
+        version = _published(self._watch_hub).catalog.version(request.model, request.version)
+        file = await asyncio.to_thread(self._step_files.read, request.model, version, request.path)
+        return cp.GetStepFileReply(content=file.content)
 
     async def ensure_loaded(self, request: cp.EnsureLoadedRequest, call: Call) -> cp.EnsureLoadedReply:
         _published(self._watch_hub).catalog.version(request.model, request.version)

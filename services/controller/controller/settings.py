@@ -13,6 +13,7 @@ from controller.catalog.builder import Undeclared
 from controller.placement.settings import PlacementSettings
 from controller.store.options import StoreOptions, proxy_url
 from controller.store.uri import is_uri, split
+from triptych.contract.steps.step_file import MAX_STEP_FILE_BYTES
 from triptych.runtime.addresses import address_argument, pod_address
 from triptych.runtime.settings import StageSettings
 
@@ -53,6 +54,13 @@ class Settings(StageSettings, PlacementSettings):
     )
     max_file_bytes: int = Field(1 << 20, ge=1024, description="largest config.pbtxt or contract.yaml")
     max_document_bytes: int = Field(64 << 10, ge=1024, description="largest file of ServedModel documents")
+    max_step_file_bytes: int = Field(
+        MAX_STEP_FILE_BYTES,
+        ge=1024,
+        le=1 << 30,
+        description="largest file of a version that a step reads, such as a tokenizer.json; stages fetch it, so their "
+        "MAX_MESSAGE_BYTES has to be larger",
+    )
     max_files: int = Field(10_000, ge=1, description="most files of one version")
     max_row_bytes: int = Field(
         64 << 20, ge=1024, description="largest row of a tensor that a contract may declare or make by a resize"

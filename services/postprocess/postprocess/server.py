@@ -34,7 +34,9 @@ class PostprocessStage:
             transport=Transport.of(settings),
         )
         self._thread_pool = ThreadPool(settings.worker_threads, settings.inline_bytes)
-        contracts = ContractCache(self._controller, settings.contract_cache, settings.max_bytes_in_flight)
+        contracts = ContractCache(
+            self._controller, settings.contract_cache, settings.max_bytes_in_flight, stages=("postprocess",)
+        )
         in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
         postprocessor = Postprocessor(self._metrics, self._thread_pool, in_flight_bytes, settings.revision)
         servicer = PostprocessServicer(settings, self._metrics, contracts, postprocessor, self._controller)

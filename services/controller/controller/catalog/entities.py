@@ -16,6 +16,7 @@ from triptych.contract.verification.families import VersionIdentity
 from triptych.errors import UnknownModel, UnknownVersion
 
 _NO_FAULTS: Final[Mapping[int, str]] = {}
+NO_FILES: Final[Mapping[str, str]] = {}  # shared by all versions without
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class Version:
     fault: str = ""
     files: FileDigests | None = None  # when it was published; None: not recorded yet
     source_digest: str = ""  # digest of the values of contract.yaml, whatever its comments and order
+    step_files: Mapping[str, str] = field(default_factory=lambda: NO_FILES)  # sha256 of those that its steps read
 
     @property
     def contract(self) -> Contract:

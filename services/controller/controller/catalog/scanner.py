@@ -19,7 +19,7 @@ from pathlib import Path
 
 from controller.catalog.change_tracker import ChangeTracker, is_young
 from controller.catalog.digests import difference, refusal
-from controller.catalog.entities import ScannedModel, Version
+from controller.catalog.entities import NO_FILES, ScannedModel, Version
 from controller.catalog.fingerprints import FolderListing, list_documents, list_models
 from controller.catalog.integrity import DigestFunction, FileChanging, IntegrityChecker, sha256_digest
 from controller.catalog.served_model import MAX_BYTES as MAX_DOCUMENT_BYTES
@@ -237,6 +237,7 @@ class Scanner:
             file_bytes=valid.tree.total_bytes(),
             files=files,
             source_digest=valid.located.identity if valid.located else "",
+            step_files=valid.step_files or NO_FILES,
         )
 
     def _known_version(self, model: ModelFolder, published: Version, with_digests: bool) -> tuple[Version, str]:
@@ -253,6 +254,8 @@ class Scanner:
         valid = validate_version(model, number, self._model_names, self._options.validation, contract)
         if changed:
             published = replace(published, files=files, file_bytes=valid.tree.total_bytes())
+        if files is not None and valid.step_files != published.step_files:  # also those of a version read while young
+            published = replace(published, step_files=valid.step_files)
         return published, _contract_warning(model.path / str(number) / CONTRACT, published, valid.located)
 
 

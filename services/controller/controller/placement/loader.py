@@ -230,11 +230,11 @@ class Loader:
 
     async def _warm(self, key: VersionKey, predictor: Predictor, *, leads: bool) -> None:
         """Raises the errors of `WarmUp.check`. A load parses the contract only here."""
-        contract, config = self._versions.contract_of(key), self._versions.config_of(key[0])
-        if contract is None or config is None:
+        plan, config = await self._versions.plan_of(key), self._versions.config_of(key[0])
+        if plan is None or config is None:
             return
         try:
-            await self._warm_up.check(key, predictor, contract, config)
+            await self._warm_up.check(key, predictor, plan, config)
         except LoadFailed as error:
             self._record_refusal(key)
             if leads:

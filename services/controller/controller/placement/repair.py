@@ -21,7 +21,7 @@ from controller.placement.settings import PlacementSettings
 from controller.placement.state import Replica, State
 from controller.placement.warm_up import model_inputs
 from triptych.client.triton_errors import inference_error
-from triptych.contract import Contract, Plan
+from triptych.contract import Plan
 from triptych.errors import ContractViolation, Internal, ModelFailing, NotLoaded, TriptychError
 
 log = logging.getLogger(__name__)
@@ -122,10 +122,10 @@ class Repair:
         return task
 
     async def _probe_and_reload(self, key: VersionKey, predictor: Predictor) -> None:
-        contract = self._state.versions.contract_of(key)
-        if contract is None or key not in predictor.ready:
+        plan = await self._state.versions.plan_of(key)
+        if plan is None or key not in predictor.ready:
             return
-        replica, reason = (key, predictor.address), await _probe(key, predictor, contract)
+        replica, reason = (key, predictor.address), await _probe(key, predictor, plan)
         if reason is None:
             predictor.statistics.failing.pop(key, None)
             if known := self._failing.get(replica):
@@ -189,9 +189,9 @@ class Repair:
             log.error("internal error", exc_info=error, extra=_facts(replica))
 
 
-async def _probe(key: VersionKey, predictor: Predictor, contract: Contract) -> str | None:
+async def _probe(key: VersionKey, predictor: Predictor, plan: Plan) -> str | None:
     """Triton's reason if a made-up row ends in a fault that is not the row's; else None."""
-    row, plausible = await asyncio.to_thread(model_inputs, Plan(contract), 1)
+    row, plausible = await asyncio.to_thread(model_inputs, plan, 1)
     try:
         await predictor.infer(key, row, PROBE_TIMEOUT_S)
     except (ContractViolation, NotLoaded):  # the row is refused, or the version is gone

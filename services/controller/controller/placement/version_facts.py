@@ -9,10 +9,11 @@ from typing import Protocol
 from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.entities import Catalog, Model, Version
+from controller.catalog.step_files import StepFileReader
 from controller.placement.policy.memory import MemorySizes, Size
 from controller.placement.policy.popularity import VersionKey
 from controller.placement.settings import PlacementSettings
-from triptych.contract import Contract
+from triptych.contract import Plan
 
 
 class Integrity(Protocol):
@@ -33,6 +34,7 @@ class VersionFacts:
     def __init__(self, settings: PlacementSettings) -> None:
         self.catalog = Catalog()
         self.integrity: Integrity | None = None  # None: any files may be loaded
+        self.step_files: StepFileReader | None = None
         self.revision = 0  # changes with any size
         self._memory = MemorySizes(settings)
         self._sizes: dict[VersionKey, Size] = {}  # computed since they changed last
@@ -83,10 +85,14 @@ class VersionFacts:
         known = self.catalog.models.get(model)
         return known.config if known else None
 
-    def contract_of(self, key: VersionKey) -> Contract | None:
-        """None when the version is not in the catalog."""
+    async def plan_of(self, key: VersionKey) -> Plan | None:
+        """None when the version is not in the catalog. Raises `Unavailable` if a file that its steps read is gone."""
         version = self.version(key)
-        return version.contract if version else None
+        if version is None:
+            return None
+        if not version.step_files or self.step_files is None:
+            return Plan(version.contract)
+        return await asyncio.to_thread(self.step_files.plan, key[0], version)
 
     async def changed(self, model: str, versions: Iterable[int], *, loaded: bool = False) -> str:
         """Why one of these versions must not be loaded: its files are not as published. '' if all may be.

@@ -55,14 +55,14 @@ class WarmUp:
     def __init__(self, settings: PlacementSettings, metrics: ControllerMetrics) -> None:
         self._settings, self._metrics = settings, metrics
 
-    async def check(self, key: VersionKey, predictor: Predictor, contract: Contract, config: mc.ModelConfig) -> None:
+    async def check(self, key: VersionKey, predictor: Predictor, plan: Plan, config: mc.ModelConfig) -> None:
         """Raises `LoadFailed` when the version does not answer as its contract says.
 
         Raises `Unavailable` or `DeadlineExceeded` if the predictor is gone or too busy, which is not the model's fault.
         """
         start, outcome, reason = time.perf_counter(), "unavailable", ""
         try:
-            reason = await self._check(key, predictor, contract, config)
+            reason = await self._check(key, predictor, plan, config)
             outcome = "unclear" if reason else "ok"
         except LoadFailed as error:
             outcome, reason = "failed", error.reason
@@ -84,9 +84,9 @@ class WarmUp:
             level = logging.INFO if outcome == "ok" else logging.WARNING
             log.log(level, "warm-up", extra={k: v for k, v in facts.items() if v} | {"seconds": round(seconds, 4)})
 
-    async def _check(self, key: VersionKey, predictor: Predictor, contract: Contract, config: mc.ModelConfig) -> str:
+    async def _check(self, key: VersionKey, predictor: Predictor, plan: Plan, config: mc.ModelConfig) -> str:
         """Why the warm-up proves nothing about the model; empty when it has passed."""
-        call, plan = Call.within(self._settings.warm_up_timeout_s), Plan(contract)
+        call, contract = Call.within(self._settings.warm_up_timeout_s), plan.contract
         most = min(self._settings.warm_up_rows, config.max_batch_size or contract.max_rows)
         unclear = await self._send_made_up(key, predictor, plan, 1, call)
         several = min(most, max(2, MAX_BYTES // _row_bytes(contract)))

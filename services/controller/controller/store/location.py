@@ -12,6 +12,7 @@ from controller.catalog.digests import refusal
 from controller.catalog.integrity import DigestFunction, IntegrityChecker
 from controller.store.options import StoreOptions
 from controller.store.uri import is_uri
+from triptych.contract.steps.step_file import MAX_STEP_FILE_BYTES
 from triptych.contract.verification.tree import File
 
 STORE = ""  # key of the fault of the store itself
@@ -51,7 +52,12 @@ class StoreIntegrity:
         """Do nothing: published objects stay."""
 
 
-def model_source(location: str, mirror_folder: Path | None, options: StoreOptions | None = None) -> ModelSource:
+def model_source(
+    location: str,
+    mirror_folder: Path | None,
+    options: StoreOptions | None = None,
+    max_step_file_bytes: int = MAX_STEP_FILE_BYTES,
+) -> ModelSource:
     """The models of a folder, read in place, or of a URI, read from its mirror."""
     if not is_uri(location):
         return ModelSource(Path(location))
@@ -59,7 +65,7 @@ def model_source(location: str, mirror_folder: Path | None, options: StoreOption
     from controller.store.mirror import Mirror
 
     folder = mirror_folder or default_folder(location)
-    mirrored = Mirror(open_store(location, options), folder, whole=False)
+    mirrored = Mirror(open_store(location, options), folder, whole=False, max_step_file_bytes=max_step_file_bytes)
 
     def refresh() -> Mapping[str, str]:
         try:

@@ -26,9 +26,10 @@ from controller.store.keys import classify, folders_of, model_of, unit_of, versi
 from controller.store.objects import Object, ObjectChanged, Store, StoreError
 from controller.store.published_objects import PublishedObjects, digest_mismatch
 from triptych.contract.reading.files import printable_path
+from triptych.contract.steps.step_file import MAX_STEP_FILE_BYTES, SUFFIXES
 from triptych.contract.verification.tree import CONTRACT
 
-WITH_CONTENT = (CONTRACT, "config.pbtxt")  # files that the controller reads; the others only have to exist
+WITH_CONTENT = (CONTRACT, "config.pbtxt")  # files that the controller reads for every version
 DOWNLOADS = 8  # at once: small files mostly wait
 LISTINGS = 3  # of one refresh, while the store is written to
 # Errors of one file. On a full disk a smaller one may fit, and what is deleted in the store must go.
@@ -84,8 +85,8 @@ OnProgress = Callable[[Progress], None]
 class Mirror:
     """Keeps `folder` in sync with a store. It blocks; only one thread at a time may use it.
 
-    `whole`: every file with its content, for a predictor. Otherwise only config.pbtxt and contract.yaml have content;
-    any other object is a sparse file of its size.
+    `whole`: every file with its content, for a predictor. Otherwise only config.pbtxt, contract.yaml and files that
+    steps may read, of at most `max_step_file_bytes`, have content; any other object is a sparse file of its size.
     """
 
     def __init__(
@@ -94,10 +95,12 @@ class Mirror:
         folder: Path,
         *,
         whole: bool,
+        max_step_file_bytes: int = MAX_STEP_FILE_BYTES,
         on_progress: OnProgress = lambda progress: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store, self.folder, self._whole, self._on_progress = store, folder, whole, on_progress
+        self._max_step_file_bytes = max_step_file_bytes
         self.faults: Mapping[str, str] = {}  # one sentence for each skipped object, by key
         self._side = folder.with_name(
             f".{folder.name}.mirror"
@@ -191,6 +194,8 @@ class Mirror:
         for file in (path for path in self.folder.rglob("*") if path.is_file()):
             path, stat = file.relative_to(self.folder).as_posix(), file.stat()
             now = Object(stat.st_size, stat.st_mtime_ns, "")
+            if not stat.st_blocks and self._has_content(path, now):
+                continue  # a sparse file, from before the limit was raised
             recorded_digests = self._published.get(path) if self._published else None
             known = next(
                 (each for each in (recorded_digests, found.get(path)) if each and _is_file_of(each, now)), None
@@ -260,8 +265,9 @@ class Mirror:
             return set()
         return set(downloaded.changed.values())
 
-    def _has_content(self, path: str) -> bool:
-        return self._whole or path.rpartition("/")[2] in WITH_CONTENT
+    def _has_content(self, path: str, known: Object) -> bool:
+        may_be_read = path.endswith(SUFFIXES) and known.size <= self._max_step_file_bytes
+        return self._whole or path.rpartition("/")[2] in WITH_CONTENT or may_be_read
 
     def _download(self, files: Mapping[str, Object], meter: _DownloadMeter) -> _ModelDownload:
         """Download one model into the draft, version by version. Raises `StoreError` if the store is unavailable."""
@@ -301,7 +307,7 @@ class Mirror:
     def _fetch(self, path: str, known: Object, meter: _DownloadMeter) -> None:
         draft = self._draft / path
         draft.parent.mkdir(parents=True, exist_ok=True)
-        if self._has_content(path):
+        if self._has_content(path, known):
             self.store.read(path, known, draft, meter.received)
             meter.done()
         else:
@@ -345,9 +351,9 @@ class _DownloadMeter:
     """Counts the downloads of all threads, and stops them."""
 
     def __init__(
-        self, wanted: Mapping[str, Object], has_content: Callable[[str], bool], on_progress: OnProgress
+        self, wanted: Mapping[str, Object], has_content: Callable[[str, Object], bool], on_progress: OnProgress
     ) -> None:
-        sizes = [known.size for path, known in wanted.items() if has_content(path)]
+        sizes = [known.size for path, known in wanted.items() if has_content(path, known)]
         self._total_files, self._total_bytes, self._on_progress = len(sizes), sum(sizes), on_progress
         self._files = self._bytes = 0
         self._lock, self._stopped = threading.Lock(), threading.Event()

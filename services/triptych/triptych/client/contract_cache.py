@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Collection
 
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych.client.upstream import Upstream
-from triptych.contract import Contract, Plan
-from triptych.errors import DeadlineExceeded
+from triptych.contract import Contract, Plan, StepFile
+from triptych.contract.schema.declarations import STAGES
+from triptych.errors import DeadlineExceeded, Unavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 from triptych.protocol.infer_request import memory_bytes
@@ -21,10 +23,19 @@ FETCH_S = 5.0
 
 
 class ContractCache:
-    """Plans by model and version. Concurrent requests share one fetch; the least recently used plan is evicted."""
+    """Plans by model and version. Concurrent requests share one fetch; the least recently used plan is evicted.
 
-    def __init__(self, controller: Upstream, limit: int, max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT) -> None:
-        self._controller, self._limit = controller, limit
+    A plan has the steps of `stages`, with the files that they read.
+    """
+
+    def __init__(
+        self,
+        controller: Upstream,
+        limit: int,
+        max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT,
+        stages: Collection[str] = STAGES,
+    ) -> None:
+        self._controller, self._limit, self._stages = controller, limit, stages
         self._waiting_bytes = InFlightBytes(max_bytes_in_flight)
         self._plans: OrderedDict[tuple[str, int], Plan] = OrderedDict()
         self._fetches: dict[tuple[str, int], asyncio.Task[Plan]] = {}
@@ -57,11 +68,26 @@ class ContractCache:
     async def _fetch(self, key: tuple[str, int]) -> Plan:
         request = cp.GetContractRequest(model=key[0], version=key[1])
         reply = await self._controller.call("GetContract", request, Call.within(FETCH_S))
-        plan = Plan(Contract.model_validate_json(reply.contract_json))
+        contract = Contract.model_validate_json(reply.contract_json)
+        paths = contract.step_files(self._stages)
+        if paths:
+            files = {path: await self._fetch_file(key, path, reply.step_files[path]) for path in paths}
+            # A tokenizer of 17 MB takes a second to read.
+            plan = await asyncio.to_thread(Plan, contract, files, self._stages)
+        else:
+            plan = Plan(contract, stages=self._stages)
         self._plans[key] = plan
         if len(self._plans) > self._limit:
             self._plans.popitem(last=False)
         return plan
+
+    async def _fetch_file(self, key: tuple[str, int], path: str, digest: str) -> StepFile:
+        request = cp.GetStepFileRequest(model=key[0], version=key[1], path=path)
+        reply = await self._controller.call("GetStepFile", request, Call.within(FETCH_S))
+        file = StepFile.of(reply.content)
+        if file.digest != digest:
+            raise Unavailable(f"{path} of {key[0]} version {key[1]}: want {digest}, the controller sent {file.digest}")
+        return file
 
     def _forget(self, key: tuple[str, int], done: asyncio.Task[Plan]) -> None:
         del self._fetches[key]

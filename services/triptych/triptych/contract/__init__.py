@@ -13,9 +13,11 @@ config.pbtxt. It is imported separately, because it needs Triton's protobuf clas
 from triptych.contract.errors import ContractError
 from triptych.contract.plan import Plan
 from triptych.contract.reading.loader import load_contract, parse_contract
+from triptych.contract.reading.step_files import load_step_files
 from triptych.contract.schema.contract import Contract, ModelSpec
 from triptych.contract.specs import InputSpec, ParameterSpec, Scalar, TensorSpec
 from triptych.contract.steps.base import Environment, Facts, Scope, Step
+from triptych.contract.steps.step_file import StepFile
 
 __all__ = [
     "Contract",
@@ -29,7 +31,9 @@ __all__ = [
     "Scalar",
     "Scope",
     "Step",
+    "StepFile",
     "TensorSpec",
     "load_contract",
+    "load_step_files",
     "parse_contract",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -10,22 +10,31 @@ import numpy as np
 
 from triptych.contract.checks import InputCheck, ParameterCheck, Shaped, TensorCheck
 from triptych.contract.schema.contract import Contract
+from triptych.contract.schema.declarations import STAGES
 from triptych.contract.schema.observe import observe_nothing
 from triptych.contract.specs import Scalar
 from triptych.contract.steps.base import Environment, Run, Scope, Step
+from triptych.contract.steps.step_file import StepFile
 from triptych.datatypes import Array
 from triptych.errors import ContractViolation, InvalidInput, TriptychError
 
 _NO_PARAMETERS: Final[Mapping[str, Scalar]] = MappingProxyType({})
+_NO_FILES: Final[Mapping[str, StepFile]] = MappingProxyType({})
 
 
 class Plan:
-    """Preprocessing, postprocessing and checks of one contract. Stateless, so any thread may use it."""
+    """Preprocessing, postprocessing and checks of one contract. Stateless, so any thread may use it.
 
-    def __init__(self, contract: Contract) -> None:
+    `files` are those that the steps of `stages` read, by path. The steps of another stage are not compiled.
+    """
+
+    def __init__(
+        self, contract: Contract, files: Mapping[str, StepFile] = _NO_FILES, stages: Collection[str] = STAGES
+    ) -> None:
+        scope = contract.scope_with(files)
         self.contract = contract
-        self._before = _Stage("preprocess", contract.preprocess, contract.scope)
-        self._after = _Stage("postprocess", contract.postprocess, contract.scope)
+        self._before = _Stage("preprocess", contract.preprocess if "preprocess" in stages else (), scope)
+        self._after = _Stage("postprocess", contract.postprocess if "postprocess" in stages else (), scope)
         self._unpacking = [step for step in contract.preprocess if type(step).unpacked_bytes is not Step.unpacked_bytes]
         self._model_inputs = [spec.name for spec in contract.model.inputs]
         self.model_outputs = [spec.name for spec in contract.model.outputs]

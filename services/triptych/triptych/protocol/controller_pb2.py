@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"triptych/protocol/controller.proto\x12\x0btriptych.v1\"\x0e\n\x0cWatchRequest\"\x99\x01\n\rCatalogUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\"\n\x06models\x18\x03 \x03(\x0b\x32\x12.triptych.v1.Model\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x0c\n\x04more\x18\x05 \x01(\x08\x12%\n\x07refused\x18\x06 \x03(\x0b\x32\x14.triptych.v1.Refused\"9\n\x07Refused\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\\\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\r\n\x05route\x18\x03 \x01(\t\x12&\n\x08versions\x18\x04 \x03(\x0b\x32\x14.triptych.v1.Version\"?\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0f\n\x07percent\x18\x02 \x01(\r\x12\x12\n\npredictors\x18\x03 \x03(\t\"4\n\x12GetContractRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"9\n\x10GetContractReply\x12\x15\n\rcontract_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"Y\n\x13\x45nsureLoadedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tforwarded\x18\x03 \x01(\x08\x12\x0f\n\x07\x66\x61iling\x18\x04 \x03(\t\"\'\n\x11\x45nsureLoadedReply\x12\x12\n\npredictors\x18\x01 \x03(\t\"\x11\n\x0f\x44\x65scribeRequest\"\xb9\x01\n\rDescribeReply\x12*\n\npredictors\x18\x01 \x03(\x0b\x32\x16.triptych.v1.Predictor\x12/\n\rloaded_models\x18\x02 \x03(\x0b\x32\x18.triptych.v1.LoadedModel\x12(\n\tdecisions\x18\x03 \x03(\x0b\x32\x15.triptych.v1.Decision\x12!\n\x05store\x18\x04 \x01(\x0b\x32\x12.triptych.v1.Store\"8\n\x05Store\x12\x10\n\x08location\x18\x01 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x02 \x01(\t\x12\x0e\n\x06read_s\x18\x03 \x01(\x01\"\x8c\x01\n\tPredictor\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x01(\r\x12\x12\n\nmax_models\x18\x06 \x01(\r\x12\x0f\n\x07loading\x18\x07 \x01(\r\"\xb6\x01\n\x0bLoadedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpredictor\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x12\n\nbytes_from\x18\x05 \x01(\t\x12\x0e\n\x06idle_s\x18\x06 \x01(\x01\x12\x16\n\x0erequests_per_s\x18\x07 \x01(\x01\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\x18\n\x10\x64\x65sired_replicas\x18\t \x01(\r\"~\n\x08\x44\x65\x63ision\x12\x0e\n\x06time_s\x18\x01 \x01(\x01\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tpredictor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x0f\n\x07outcome\x18\x07 \x01(\t2\xb5\x02\n\nController\x12@\n\x05Watch\x12\x19.triptych.v1.WatchRequest\x1a\x1a.triptych.v1.CatalogUpdate0\x01\x12M\n\x0bGetContract\x12\x1f.triptych.v1.GetContractRequest\x1a\x1d.triptych.v1.GetContractReply\x12P\n\x0c\x45nsureLoaded\x12 .triptych.v1.EnsureLoadedRequest\x1a\x1e.triptych.v1.EnsureLoadedReply\x12\x44\n\x08\x44\x65scribe\x12\x1c.triptych.v1.DescribeRequest\x1a\x1a.triptych.v1.DescribeReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"triptych/protocol/controller.proto\x12\x0btriptych.v1\"\x0e\n\x0cWatchRequest\"\x99\x01\n\rCatalogUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\"\n\x06models\x18\x03 \x03(\x0b\x32\x12.triptych.v1.Model\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x0c\n\x04more\x18\x05 \x01(\x08\x12%\n\x07refused\x18\x06 \x03(\x0b\x32\x14.triptych.v1.Refused\"9\n\x07Refused\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\\\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\r\n\x05route\x18\x03 \x01(\t\x12&\n\x08versions\x18\x04 \x03(\x0b\x32\x14.triptych.v1.Version\"?\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0f\n\x07percent\x18\x02 \x01(\r\x12\x12\n\npredictors\x18\x03 \x03(\t\"4\n\x12GetContractRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xad\x01\n\x10GetContractReply\x12\x15\n\rcontract_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12@\n\nstep_files\x18\x03 \x03(\x0b\x32,.triptych.v1.GetContractReply.StepFilesEntry\x1a\x30\n\x0eStepFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x12GetStepFileRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x01(\t\"#\n\x10GetStepFileReply\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"Y\n\x13\x45nsureLoadedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tforwarded\x18\x03 \x01(\x08\x12\x0f\n\x07\x66\x61iling\x18\x04 \x03(\t\"\'\n\x11\x45nsureLoadedReply\x12\x12\n\npredictors\x18\x01 \x03(\t\"\x11\n\x0f\x44\x65scribeRequest\"\xb9\x01\n\rDescribeReply\x12*\n\npredictors\x18\x01 \x03(\x0b\x32\x16.triptych.v1.Predictor\x12/\n\rloaded_models\x18\x02 \x03(\x0b\x32\x18.triptych.v1.LoadedModel\x12(\n\tdecisions\x18\x03 \x03(\x0b\x32\x15.triptych.v1.Decision\x12!\n\x05store\x18\x04 \x01(\x0b\x32\x12.triptych.v1.Store\"8\n\x05Store\x12\x10\n\x08location\x18\x01 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x02 \x01(\t\x12\x0e\n\x06read_s\x18\x03 \x01(\x01\"\x8c\x01\n\tPredictor\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x01(\r\x12\x12\n\nmax_models\x18\x06 \x01(\r\x12\x0f\n\x07loading\x18\x07 \x01(\r\"\xb6\x01\n\x0bLoadedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpredictor\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x12\n\nbytes_from\x18\x05 \x01(\t\x12\x0e\n\x06idle_s\x18\x06 \x01(\x01\x12\x16\n\x0erequests_per_s\x18\x07 \x01(\x01\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\x18\n\x10\x64\x65sired_replicas\x18\t \x01(\r\"~\n\x08\x44\x65\x63ision\x12\x0e\n\x06time_s\x18\x01 \x01(\x01\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tpredictor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x0f\n\x07outcome\x18\x07 \x01(\t2\x84\x03\n\nController\x12@\n\x05Watch\x12\x19.triptych.v1.WatchRequest\x1a\x1a.triptych.v1.CatalogUpdate0\x01\x12M\n\x0bGetContract\x12\x1f.triptych.v1.GetContractRequest\x1a\x1d.triptych.v1.GetContractReply\x12M\n\x0bGetStepFile\x12\x1f.triptych.v1.GetStepFileRequest\x1a\x1d.triptych.v1.GetStepFileReply\x12P\n\x0c\x45nsureLoaded\x12 .triptych.v1.EnsureLoadedRequest\x1a\x1e.triptych.v1.EnsureLoadedReply\x12\x44\n\x08\x44\x65scribe\x12\x1c.triptych.v1.DescribeRequest\x1a\x1a.triptych.v1.DescribeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'triptych.protocol.controller_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GETCONTRACTREPLY_STEPFILESENTRY']._loaded_options = None
+  _globals['_GETCONTRACTREPLY_STEPFILESENTRY']._serialized_options = b'8\001'
   _globals['_WATCHREQUEST']._serialized_start=51
   _globals['_WATCHREQUEST']._serialized_end=65
   _globals['_CATALOGUPDATE']._serialized_start=68
@@ -43,24 +45,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSION']._serialized_end=439
   _globals['_GETCONTRACTREQUEST']._serialized_start=441
   _globals['_GETCONTRACTREQUEST']._serialized_end=493
-  _globals['_GETCONTRACTREPLY']._serialized_start=495
-  _globals['_GETCONTRACTREPLY']._serialized_end=552
-  _globals['_ENSURELOADEDREQUEST']._serialized_start=554
-  _globals['_ENSURELOADEDREQUEST']._serialized_end=643
-  _globals['_ENSURELOADEDREPLY']._serialized_start=645
-  _globals['_ENSURELOADEDREPLY']._serialized_end=684
-  _globals['_DESCRIBEREQUEST']._serialized_start=686
-  _globals['_DESCRIBEREQUEST']._serialized_end=703
-  _globals['_DESCRIBEREPLY']._serialized_start=706
-  _globals['_DESCRIBEREPLY']._serialized_end=891
-  _globals['_STORE']._serialized_start=893
-  _globals['_STORE']._serialized_end=949
-  _globals['_PREDICTOR']._serialized_start=952
-  _globals['_PREDICTOR']._serialized_end=1092
-  _globals['_LOADEDMODEL']._serialized_start=1095
-  _globals['_LOADEDMODEL']._serialized_end=1277
-  _globals['_DECISION']._serialized_start=1279
-  _globals['_DECISION']._serialized_end=1405
-  _globals['_CONTROLLER']._serialized_start=1408
-  _globals['_CONTROLLER']._serialized_end=1717
+  _globals['_GETCONTRACTREPLY']._serialized_start=496
+  _globals['_GETCONTRACTREPLY']._serialized_end=669
+  _globals['_GETCONTRACTREPLY_STEPFILESENTRY']._serialized_start=621
+  _globals['_GETCONTRACTREPLY_STEPFILESENTRY']._serialized_end=669
+  _globals['_GETSTEPFILEREQUEST']._serialized_start=671
+  _globals['_GETSTEPFILEREQUEST']._serialized_end=737
+  _globals['_GETSTEPFILEREPLY']._serialized_start=739
+  _globals['_GETSTEPFILEREPLY']._serialized_end=774
+  _globals['_ENSURELOADEDREQUEST']._serialized_start=776
+  _globals['_ENSURELOADEDREQUEST']._serialized_end=865
+  _globals['_ENSURELOADEDREPLY']._serialized_start=867
+  _globals['_ENSURELOADEDREPLY']._serialized_end=906
+  _globals['_DESCRIBEREQUEST']._serialized_start=908
+  _globals['_DESCRIBEREQUEST']._serialized_end=925
+  _globals['_DESCRIBEREPLY']._serialized_start=928
+  _globals['_DESCRIBEREPLY']._serialized_end=1113
+  _globals['_STORE']._serialized_start=1115
+  _globals['_STORE']._serialized_end=1171
+  _globals['_PREDICTOR']._serialized_start=1174
+  _globals['_PREDICTOR']._serialized_end=1314
+  _globals['_LOADEDMODEL']._serialized_start=1317
+  _globals['_LOADEDMODEL']._serialized_end=1499
+  _globals['_DECISION']._serialized_start=1501
+  _globals['_DECISION']._serialized_end=1627
+  _globals['_CONTROLLER']._serialized_start=1630
+  _globals['_CONTROLLER']._serialized_end=2018
 # @@protoc_insertion_point(module_scope)

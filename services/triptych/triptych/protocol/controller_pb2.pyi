@@ -67,12 +67,37 @@ class GetContractRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class GetContractReply(_message.Message):
-    __slots__ = ("contract_json", "digest")
+    __slots__ = ("contract_json", "digest", "step_files")
+    class StepFilesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     CONTRACT_JSON_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
+    STEP_FILES_FIELD_NUMBER: _ClassVar[int]
     contract_json: bytes
     digest: str
-    def __init__(self, contract_json: _Optional[bytes] = ..., digest: _Optional[str] = ...) -> None: ...
+    step_files: _containers.ScalarMap[str, str]
+    def __init__(self, contract_json: _Optional[bytes] = ..., digest: _Optional[str] = ..., step_files: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class GetStepFileRequest(_message.Message):
+    __slots__ = ("model", "version", "path")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: int
+    path: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., path: _Optional[str] = ...) -> None: ...
+
+class GetStepFileReply(_message.Message):
+    __slots__ = ("content",)
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    def __init__(self, content: _Optional[bytes] = ...) -> None: ...
 
 class EnsureLoadedRequest(_message.Message):
     __slots__ = ("model", "version", "forwarded", "failing")

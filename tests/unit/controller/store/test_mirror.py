@@ -75,6 +75,23 @@ def test_the_controllers_mirror_reads_only_what_it_needs_and_knows_the_size_of_t
     assert (dict(model.invalid), model.versions[1].file_bytes) == ({}, 70_000_000)
 
 
+def test_the_controllers_mirror_reads_files_that_steps_may_read_up_to_the_limit(
+    store: InMemoryStore, folder: Path, scratch: Path
+) -> None:
+    store.upload(scratch, "sales_de", 1)
+    store.put("sales_de/1/tokenizer.json", b"t" * 1000)
+    store.put("sales_de/1/deep/words.txt", b"w" * 1001)
+    limited = Mirror(store, folder, whole=False, max_step_file_bytes=1000)
+    limited.refresh()
+    limited.close()
+    assert (folder / "sales_de/1/tokenizer.json").read_bytes() == b"t" * 1000
+    assert (folder / "sales_de/1/deep/words.txt").stat().st_blocks == 0
+    store.read_paths.clear()
+    Mirror(store, folder, whole=False, max_step_file_bytes=1001).refresh()
+    assert (folder / "sales_de/1/deep/words.txt").read_bytes() == b"w" * 1001
+    assert store.read_paths == ["sales_de/1/deep/words.txt"]
+
+
 def test_only_what_changed_is_read_again(store: InMemoryStore, folder: Path, scratch: Path) -> None:
     for name in ("sales_de", "sales_fr"):
         store.upload(scratch, name)

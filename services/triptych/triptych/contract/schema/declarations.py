@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, PlainSerializer, PlainValidator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from triptych.contract.errors import Location
 from triptych.contract.schema.examples import MAX_EXAMPLES, Example
 from triptych.contract.schema.observe import Observe
 from triptych.contract.specs import (
@@ -21,8 +23,12 @@ from triptych.contract.specs import (
 )
 from triptych.contract.steps.base import Scope, Step
 from triptych.contract.steps.registry import parse_step
+from triptych.contract.steps.step_file import StepFile
 
 STEP_MARK: Final = {"$comment": "a step"}
+
+Stage = Literal["preprocess", "postprocess"]
+STAGES: Final[tuple[Stage, ...]] = ("preprocess", "postprocess")
 
 
 class _StepReference:
@@ -98,9 +104,23 @@ class Declarations(StrictModel):
 
     @property
     def scope(self) -> Scope:
-        """Names that the steps may refer to."""
+        """Names that the steps may refer to, without the content of files."""
+        return self.scope_with({})
+
+    def scope_with(self, files: Mapping[str, StepFile]) -> Scope:
+        """Names that the steps may refer to, and the files that they read."""
         return Scope(
             inputs={spec.name: spec for spec in self.inputs},
             parameters={spec.name: spec for spec in self.parameters},
             labels=self.labels,
+            files=files,
         )
+
+    def step_files(self, stages: Collection[str] = STAGES) -> dict[str, Location]:
+        """The files of the version that the steps of these stages read, by path, and where each is named first."""
+        files: dict[str, Location] = {}
+        for stage in stages:
+            for i, step in enumerate(self.preprocess if stage == "preprocess" else self.postprocess):
+                for field_, path in step.files():
+                    files.setdefault(path, (stage, i, field_))
+        return files

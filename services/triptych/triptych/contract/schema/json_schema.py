@@ -11,6 +11,7 @@ from triptych.contract.schema.contract import Contract
 from triptych.contract.schema.declarations import STEP_MARK
 from triptych.contract.steps.base import Step
 from triptych.contract.steps.registry import vocabulary
+from triptych.contract.steps.step_file import FILE_PATTERN
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -94,6 +95,8 @@ def _value(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return f"list of ({_value(field['items'], definitions)})"
     words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
     text = "name" if "pattern" in field else words[field["type"]]
+    if field.get("pattern") == FILE_PATTERN:
+        text = "file"
     low, high = field.get("minimum"), field.get("maximum")
     if low is None and high is None:
         return text

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Discriminator, Field, Tag
 
 from triptych.contract.specs import AnyScalar, InputSpec, Name, ParameterSpec, Scalar, StrictModel
+from triptych.contract.steps.step_file import StepFile
 from triptych.datatypes import Array, name_of
 from triptych.errors import ContractViolation, InvalidInput
 
@@ -82,11 +83,18 @@ def value_of(setting: float | str | Array | ParameterRef) -> Callable[[Environme
 
 @dataclass(frozen=True)
 class Scope:
-    """Declarations of a contract that its steps refer to."""
+    """Declarations of a contract that its steps refer to, and the files of its version that they read, by path."""
 
     inputs: Mapping[str, InputSpec] = field(default_factory=dict)
     parameters: Mapping[str, ParameterSpec] = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    files: Mapping[str, StepFile] = field(default_factory=dict)
+
+    def file(self, path: str) -> StepFile:
+        """The file that a step names. Raises `ContractViolation` if it did not come with the contract."""
+        if path not in self.files:
+            raise ContractViolation(f"the file {path} is not here; want it beside the contract")
+        return self.files[path]
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,13 @@ class Facts:
 class Step(StrictModel):
     """One operation. A subclass sets `op: Literal["its_name"]`, its fields, and `compile`.
 
-    The class variables name the fields that hold names of values: read, read if present, written.
+    The class variables name the fields that hold names of values (read, read if present, written), and paths of files.
     """
 
     READS: ClassVar[tuple[str, ...]] = ("input",)
     READS_IF_PRESENT: ClassVar[tuple[str, ...]] = ()
     WRITES: ClassVar[tuple[str, ...]] = ("output",)
+    FILES: ClassVar[tuple[str, ...]] = ()
     PARAMETER_TYPES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     op: str
@@ -132,6 +141,12 @@ class Step(StrictModel):
             value = getattr(self, field_)
             if isinstance(value, ParameterRef):
                 yield field_, value
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """(field, path) for every file of the version that it reads. Their content is in the scope of `compile`."""
+        for field_ in self.FILES:
+            for path in _names(getattr(self, field_)):
+                yield field_, path
 
     def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
         """(field, fault) for faults that depend on the rest of the contract."""

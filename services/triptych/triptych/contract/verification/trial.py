@@ -15,7 +15,8 @@ from triptych.contract.checks import TensorCheck
 from triptych.contract.errors import Problem
 from triptych.contract.schema.contract import Contract
 from triptych.contract.specs import InputSpec, Scalar, TensorSpec
-from triptych.contract.steps.base import Environment, Step
+from triptych.contract.steps.base import Environment, Scope, Step
+from triptych.contract.steps.step_file import StepFile
 from triptych.contract.verification.trial_limits import ANY, Budget, TrialLimits, oversized
 from triptych.datatypes import FLOATS, TO_NUMPY, Array
 from triptych.errors import ContractViolation, InvalidRequest
@@ -23,10 +24,12 @@ from triptych.errors import ContractViolation, InvalidRequest
 _ROWS: Final = 2
 
 
-def trial(contract: Contract, limits: TrialLimits | None = None) -> list[Problem]:
+def trial(
+    contract: Contract, limits: TrialLimits | None = None, files: Mapping[str, StepFile] | None = None
+) -> list[Problem]:
     """Run the steps, and return the problems. A refusal of a made-up row as bad input is no problem.
 
-    A contract with declared sizes beyond the limits is not run.
+    A contract with declared sizes beyond the limits is not run. `files` are those that the steps read, by path.
     """
     limits = limits or TrialLimits()
     if found := list(oversized(contract, limits)):
@@ -38,10 +41,11 @@ def trial(contract: Contract, limits: TrialLimits | None = None) -> list[Problem
     results = made_up_tensors(contract.model.outputs, _ROWS)
     before = ("preprocess", contract.preprocess, contract.model.inputs, ("model", "inputs"))
     after = ("postprocess", contract.postprocess, contract.outputs, ("outputs",))
-    found = _run(contract, budget, *before, sent, {})
+    scope = contract.scope_with(files or {})
+    found = _run(scope, budget, *before, sent, {})
     if not found and needed.keys() != sent.keys():
-        found = _run(contract, budget, *before, needed, {})
-    return found + _run(contract, budget, *after, results, defaults)
+        found = _run(scope, budget, *before, needed, {})
+    return found + _run(scope, budget, *after, results, defaults)
 
 
 def made_up_inputs(contract: Contract, rows: int) -> dict[str, Array]:
@@ -58,7 +62,7 @@ def made_up_tensors(specs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:
 
 
 def _run(
-    contract: Contract,
+    scope: Scope,
     budget: Budget,
     stage: str,
     steps: Sequence[Step],
@@ -71,13 +75,17 @@ def _run(
     for i, step in enumerate(steps):
         if refusal := budget.refusal(step, env):
             return [Problem((stage, i), refusal)]
+        run = None
         try:
+            run = step.compile(scope)
             with np.errstate(all="ignore"):
-                step.compile(contract.scope)(env)
+                run(env)
         except InvalidRequest:
             return []
         except Exception as error:
-            return [Problem((stage, i), f"{step.op} fails on made-up rows: {type(error).__name__}: {error}")]
+            failure = f"{type(error).__name__}: {error}"
+            # A step that does not compile has a file that it cannot use.
+            return [Problem((stage, i), f"{step.op} fails on made-up rows: {failure}" if run else str(error))]
     found = []
     for i, spec in enumerate(wanted):
         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.contract.errors import ContractError
 from triptych.contract.reading.files import MAX_BYTES, cause, printable_path
 from triptych.contract.reading.loader import LocatedContract, load_located
+from triptych.contract.reading.step_files import read_step_files
 from triptych.contract.schema.contract import Contract
+from triptych.contract.steps.step_file import MAX_STEP_FILE_BYTES, StepFile
 from triptych.contract.verification.model_folder import ModelFolder
 from triptych.contract.verification.onnx_file import check_model_file
 from triptych.contract.verification.tree import (
@@ -39,18 +41,20 @@ class ValidationOptions:
     max_files: int = MAX_FILES
     trial: TrialLimits = TrialLimits()
     has_content: bool = True
+    max_step_file_bytes: int = MAX_STEP_FILE_BYTES
 
 
 @dataclass(frozen=True)
 class ValidVersion:
     """A version without faults. `located` is None if the contract of a published version cannot be read any more.
 
-    `tree` holds the files of the version without its contract.
+    `tree` holds the files of the version without its contract, `step_files` the digests of those that its steps read.
     """
 
     contract: Contract
     located: LocatedContract | None
     tree: Tree
+    step_files: Mapping[str, str]
 
 
 def validate_version(
@@ -68,9 +72,11 @@ def validate_version(
     """
     folder = model.path / str(number)
     tree = version_tree(folder, model.root, options.max_files)
-    located, faults = _read_contract(folder / CONTRACT, model.root, options)
-    if published is not None and faults:
-        located, faults = None, []
+    located, files, faults = _read_contract(folder / CONTRACT, model.root, options)
+    if published is not None:
+        located = None if faults else located
+        files, problems = read_step_files(published, folder, model.root, options.max_step_file_bytes)
+        faults = [f"{folder / CONTRACT}:1: {problem.text}" for problem in problems]
     contract = published or (located.contract if located else None)
     faults += _policy_faults(model, number)
     faults += missing_model_file(model, number)
@@ -83,7 +89,7 @@ def validate_version(
         raise UnreadableFiles([f"{printable_path(error.filename or folder)}: cannot be read: {cause(error)}"]) from None
     if faults or contract is None:
         raise ContractError(faults)
-    return ValidVersion(contract, located, tree)
+    return ValidVersion(contract, located, tree, {path: file.digest for path, file in files.items()})
 
 
 def missing_model_file(model: ModelFolder, number: int) -> list[str]:
@@ -92,13 +98,17 @@ def missing_model_file(model: ModelFolder, number: int) -> list[str]:
     return [f"{model.path}/{missing}"] if missing else []
 
 
-def _read_contract(path: Path, root: Path, options: ValidationOptions) -> tuple[LocatedContract | None, list[str]]:
-    """The contract, and its faults with those of its steps on made-up rows."""
+def _read_contract(
+    path: Path, root: Path, options: ValidationOptions
+) -> tuple[LocatedContract | None, dict[str, StepFile], list[str]]:
+    """The contract, the files that its steps read, and its faults with those of its steps on made-up rows."""
     try:
         located = load_located(path, root, options.max_file_bytes)
     except ContractError as error:
-        return None, list(error.lines)
-    return located, list(located.lines_of(trial(located.contract, options.trial)))
+        return None, {}, list(error.lines)
+    files, problems = read_step_files(located.contract, path.parent, root, options.max_step_file_bytes)
+    problems = problems or trial(located.contract, options.trial, files)
+    return located, files, list(located.lines_of(problems))
 
 
 def _policy_faults(model: ModelFolder, number: int) -> Iterator[str]:

@@ -1,0 +1,53 @@
+"""Files of a version that its steps read, such as a tokenizer.json or a vocabulary. They travel with the contract."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from triptych.errors import ContractViolation
+
+# The mirror of a store downloads files of these names for the controller, and knows no contract.
+SUFFIXES: Final = (".json", ".txt")
+MAX_STEP_FILES: Final = 8  # of one contract
+MAX_STEP_FILE_BYTES: Final = 32 << 20  # the tokenizer.json of a vocabulary of 250,000 words has 17 MB
+
+FILE_PATTERN: Final = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*\.(json|txt)$"
+
+FilePath = Annotated[
+    str,
+    Field(
+        pattern=FILE_PATTERN,
+        max_length=200,
+        description="path in the version's folder, ending in .json or .txt",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class StepFile:
+    """The content of a file, and `sha256:<hex>` of it."""
+
+    content: bytes
+    digest: str
+
+    @classmethod
+    def of(cls, content: bytes) -> StepFile:
+        return cls(content, f"sha256:{hashlib.sha256(content).hexdigest()}")
+
+
+def words_of(path: str, file: StepFile) -> tuple[str, ...]:
+    """The lines of a vocabulary in UTF-8, without their ends: one word a line. Raises `ContractViolation`."""
+    try:
+        text = file.content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ContractViolation(f"{path}: not UTF-8: byte 0x{file.content[error.start]:02x} at {error.start}") from None
+    words = text.replace("\r\n", "\n").split("\n")
+    if words[-1] == "":
+        words.pop()
+    if not words:
+        raise ContractViolation(f"{path}: holds no word; want one a line")
+    return tuple(words)
