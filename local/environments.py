@@ -66,7 +66,7 @@ ENVIRONMENTS = {
     environment.name: environment
     for environment in (
         PythonEnvironment(INSTALLER, ("local/requirements.txt",)),
-        PythonEnvironment("services", SERVICES, SERVICE_PACKAGES),
+        PythonEnvironment("services", SERVICES, SERVICE_PACKAGES, options=("--no-deps",)),
         PythonEnvironment("benchmarks", (*SERVICES, "benchmarks/requirements.txt"), SERVICE_PACKAGES),
         PythonEnvironment(
             "predictor",

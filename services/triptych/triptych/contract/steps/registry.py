@@ -17,13 +17,25 @@ from typing import Any, Final, get_args
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from triptych.contract.steps import answers, arrays, boxes, categories, dates, files, numbers, sequences, tables
+from triptych.contract.steps import (
+    answers,
+    arrays,
+    boxes,
+    categories,
+    dates,
+    files,
+    numbers,
+    sequences,
+    tables,
+    tokenize,
+)
 from triptych.contract.steps.base import Step
 from triptych.contract.steps.pictures import decode_image, geometry, pixels
 
 GROUP: Final = "triptych.steps"
 _MODULES: Final = (
-    decode_image, geometry, pixels, files, tables, categories, dates, numbers, arrays, answers, boxes, sequences
+    decode_image, geometry, pixels, files, tokenize, tables, categories, dates, numbers, arrays, answers, boxes,
+    sequences
 )  # fmt: skip
 BUILT_IN: Final[tuple[type[Step], ...]] = tuple(step for module in _MODULES for step in module.STEPS)
 

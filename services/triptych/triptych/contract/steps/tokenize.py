@@ -1,0 +1,186 @@
+"""The step from texts to the ids that a text model takes. Hugging Face's `tokenizers` does it, loaded at first use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+from weakref import WeakValueDictionary
+
+import numpy as np
+from pydantic import Field
+
+from triptych.contract.specs import Name
+from triptych.contract.steps.base import Environment, Facts, Run, Scope, Step
+from triptych.contract.steps.step_file import FilePath, StepFile
+from triptych.datatypes import TO_NUMPY, Array, describe_array
+from triptych.errors import ContractViolation, InvalidInput
+
+PAD_TOKENS: Final = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
+WORK: Final = 16  # times the bytes of a text: 4 KiB take 3 ms, which is too long for the event loop (2026-11-30)
+
+_OF_LIBRARY: Final = "Cannot instantiate Tokenizer from buffer: "
+
+Side = Literal["left", "right"]
+
+
+class Tokenize(Step):
+    """Texts (BYTES [n], UTF-8) to ids, mask and types [n,t], by a tokenizer.json of Hugging Face's `tokenizers`.
+
+    Special tokens are added. A text of more than `max_length` tokens, theirs included, is cut as transformers'
+    `truncation=True` cuts it, or refused. With `pair`, two texts become one row. Padding and truncation that the file
+    states do not count, except for the padding token and side.
+
+    With `padding: longest` t is the length of the longest row of the batch, so that a model has to use the mask.
+    """
+
+    READS = ("input", "pair")
+    WRITES = ("input_ids", "attention_mask", "token_type_ids")
+    FILES = ("file",)
+
+    op: Literal["tokenize"]
+    input: Name
+    pair: Annotated[Name | None, Field(description="second text of each row, as for a cross-encoder")] = None
+    file: FilePath
+    max_length: Annotated[int, Field(ge=1, le=32_768, description="most tokens of a row")]
+    too_long: Annotated[Literal["cut", "refuse"], Field(description="what to do with more tokens")] = "cut"
+    padding: Literal["longest", "max_length"] = "longest"
+    padding_side: Annotated[Side | None, Field(description="that of the file when left out, else right")] = None
+    pad_token: Annotated[
+        str | None, Field(min_length=1, description="that of the file when left out, else [PAD] or <pad>")
+    ] = None
+    max_bytes: Annotated[int, Field(ge=1, le=1 << 24, description="of each text")] = 65_536
+    datatype: Literal["INT32", "INT64"] = "INT64"
+    input_ids: Name = "input_ids"
+    attention_mask: Annotated[Name, Field(description="1 for a token, 0 for padding")] = "attention_mask"
+    token_type_ids: Annotated[Name, Field(description="1 for the second text of a pair")] = "token_type_ids"
+
+    def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
+        names = list(self.writes())
+        for field_, name in zip(self.WRITES, names, strict=True):
+            if names.count(name) > 1:
+                yield field_, f"'{name}' is the name of more than one result"
+
+    def examples(self) -> dict[str, object]:
+        return {name: b"a text" for name in (self.input, self.pair) if name is not None}
+
+    def unpacked_bytes(self, inputs: Mapping[str, Array]) -> int:
+        arrays = [inputs[name] for name in (self.input, self.pair) if name is not None and name in inputs]
+        return WORK * sum(len(text) for array in arrays if array.dtype == np.object_ for text in array.flat)
+
+    def row_bytes(self) -> int:
+        return 3 * self.max_length * TO_NUMPY[self.datatype].itemsize
+
+    def made_bytes(self, env: Environment) -> int:
+        return env.rows * self.row_bytes()
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        width = self.max_length if self.padding == "max_length" else None
+        return dict.fromkeys(self.writes(), Facts(width=width))
+
+    def compile(self, scope: Scope) -> Run:
+        tokenizer = _tokenizer(self.file, scope.file(self.file), self.max_length, self.pair is not None)
+        pad_id, pad_type_id, left = self._padding(tokenizer)
+        names, dtype = (self.input_ids, self.attention_mask, self.token_type_ids), TO_NUMPY[self.datatype]
+
+        def run(env: Environment) -> None:
+            texts: Sequence[Any] = self._texts(env, self.input)
+            if self.pair is not None:
+                texts = list(zip(texts, self._texts(env, self.pair), strict=True))
+            found = tokenizer.encode(texts)
+            if self.too_long == "refuse":
+                self._refuse_cut(found)
+            longest = max((len(each.ids) for each in found), default=0)
+            width = self.max_length if self.padding == "max_length" else longest
+            ids, mask, types = (np.full((len(found), width), filler, dtype) for filler in (pad_id, 0, pad_type_id))
+            for row, each in enumerate(found):
+                count = len(each.ids)
+                place = slice(width - count, width) if left else slice(0, count)
+                ids[row, place], mask[row, place], types[row, place] = each.ids, each.attention_mask, each.type_ids
+            env.update(zip(names, (ids, mask, types), strict=True))
+
+        return run
+
+    def _padding(self, tokenizer: _Tokenizer) -> tuple[int, int, bool]:
+        """Id and type of the padding, and whether it stands on the left. Raises `ContractViolation`."""
+        stated = tokenizer.padding
+        side = self.padding_side or stated.get("direction", "right")
+        known = (self.pad_token,) if self.pad_token else (stated.get("pad_token"), *PAD_TOKENS)
+        for token in known:
+            if token is not None and (found := tokenizer.id_of(token)) is not None:
+                return found, stated.get("pad_type_id", 0), side == "left"
+        text = f"has no token '{self.pad_token}'" if self.pad_token else "states no padding; name its pad_token"
+        raise ContractViolation(f"{self.file} {text}")
+
+    def _texts(self, env: Environment, name: str) -> list[str]:
+        """The texts of a value. Raises `InvalidInput` for one that is too long or not UTF-8."""
+        values = env[name]
+        if values.dtype != np.object_ or values.ndim != 1:
+            raise ContractViolation(f"tokenize: '{name}': want BYTES[n], got {describe_array(values)}")
+        texts = []
+        for row, value in enumerate(values):
+            if len(value) > self.max_bytes:
+                raise InvalidInput(name, f"at most {self.max_bytes} bytes of text", f"row {row}: {len(value)} bytes")
+            try:
+                texts.append(value.decode())
+            except UnicodeDecodeError as error:
+                got = f"row {row}: byte 0x{value[error.start]:02x} at {error.start}"
+                raise InvalidInput(name, "text in UTF-8", got) from None
+        return texts
+
+    def _refuse_cut(self, found: Sequence[Any]) -> None:
+        for row, each in enumerate(found):
+            if each.overflowing:
+                raise InvalidInput(self.input, f"at most {self.max_length} tokens", f"row {row}: more")
+
+
+class _Tokenizer:
+    """A tokenizer of the library that cuts at a number of tokens. Any thread may use it."""
+
+    def __init__(self, path: str, file: StepFile, max_length: int, pairs: bool) -> None:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # our thread pool has the threads
+        from tokenizers import Tokenizer
+
+        self._path = path
+        try:
+            self._tokenizer = Tokenizer.from_buffer(file.content)
+            self.padding: Mapping[str, Any] = self._tokenizer.padding or {}
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(max_length)
+        except BaseException as error:
+            raise self._failure(error, "is no tokenizer.json") from None
+        if max_length <= (special := self._tokenizer.num_special_tokens_to_add(pairs)):
+            raise ContractViolation(f"max_length: want more than the {special} special tokens of {path}")
+
+    def id_of(self, token: str) -> int | None:
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
+    def encode(self, texts: Sequence[Any]) -> Sequence[Any]:
+        """One `Encoding` for each text or pair. Raises `ContractViolation`."""
+        try:
+            encodings: Sequence[Any] = self._tokenizer.encode_batch_fast(texts)
+            return encodings
+        except BaseException as error:
+            raise self._failure(error, "cannot encode a text") from None
+
+    def _failure(self, error: BaseException, what: str) -> BaseException:
+        """The error of the library, also a panic, which is no `Exception`."""
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            return ContractViolation(f"{self._path} {what}: {str(error).removeprefix(_OF_LIBRARY):.200}")
+        return error
+
+
+# Versions with one tokenizer share it: that of a vocabulary of 30,000 words takes 2.5 MB.
+_TOKENIZERS: WeakValueDictionary[tuple[str, int, bool], _Tokenizer] = WeakValueDictionary()
+
+
+def _tokenizer(path: str, file: StepFile, max_length: int, pairs: bool) -> _Tokenizer:
+    key = (file.digest, max_length, pairs)
+    tokenizer = _TOKENIZERS.get(key)
+    if tokenizer is None:
+        tokenizer = _TOKENIZERS[key] = _Tokenizer(path, file, max_length, pairs)
+    return tokenizer
+
+
+STEPS: Final[tuple[type[Step], ...]] = (Tokenize,)
