@@ -110,7 +110,23 @@ def series(registry: CollectorRegistry) -> dict[tuple[str, tuple[tuple[str, str]
     }
 
 
+def sized(outputs: Mapping[str, Array]) -> PredictedBatch:
+    """`scale` with a step that reads a value of preprocess, which reads a number for each row."""
+    document = load_contract(ROOT / "tests/data/tiny-models/scale/1/contract.yaml").model_dump(by_alias=True)
+    inputs = [*document["inputs"], {"name": "size", "datatype": "INT32", "shape": [-1]}]
+    steps = [
+        {"op": "cast", "input": "size", "datatype": "FP32", "output": "column"},
+        {"op": "concatenate", "inputs": ["output", "column"], "output": "wide"},
+    ]
+    last = [{"name": "wide", "datatype": "FP32", "shape": [-1, 4]}]
+    more = {"inputs": inputs, "postprocess": steps, "outputs": last}
+    return batch(Plan(Contract.model_validate({**document, **more})), outputs)
+
+
+SIZES = {"size": np.arange(16, dtype=np.int32)}
+
 GOOD = {
+    "a value of preprocess": lambda: sized(rows(16, 3, "output") | SIZES),
     "one row": lambda: batch(SALES, rows(1, 7, "forecast")),
     "many rows": lambda: batch(SALES, rows(256, 7, "forecast")),
     "one of two outputs": lambda: batch(SALES, rows(3, 7, "forecast"), "total"),
@@ -148,6 +164,25 @@ async def test_outputs_that_the_contract_refuses_are_the_same_error(make: Callab
         assert status_of(remote) == status_of(own)
         assert str(remote).partition("refused")[2] == str(own).partition("refused")[2]
         assert series(postprocess.metrics["remote"].registry) == series(postprocess.metrics["in-process"].registry)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "text"),
+    [
+        (rows(16, 3, "output"), "input 'size': want the value of preprocess that postprocess reads, got nothing"),
+        (rows(2, 3, "output") | SIZES, "input 'size': want 2 rows, as the model's outputs have, got INT32[16]"),
+        (rows(16, 3, "output") | {"size": np.arange(5)}, "input 'size': want 16 rows, as the model's outputs have"),
+        (rows(16, 3, "output") | SIZES | {"x": np.ones(16)}, "input 'x': want one of output, size"),
+        (rows(16, 3, "output") | {"size": np.arange(99_999)}, "have, got INT64[99999]"),
+        (rows(16, 3, "output") | {"size": np.array(1)}, "have, got INT64[]"),
+    ],
+    ids=["missing", "more rows than the output", "fewer rows", "another name", "too many rows", "no rows"],
+)
+async def test_values_of_preprocess_are_checked_by_the_separate_stage(outputs: dict[str, Array], text: str) -> None:
+    async with both() as postprocess:
+        remote, _ = await postprocess(sized(outputs))
+        assert isinstance(remote, ContractViolation)
+        assert text in str(remote)
 
 
 async def test_a_fault_of_ours_is_the_same_error_and_no_other_exception() -> None:

@@ -96,6 +96,7 @@ def detector(draft: Draft) -> Pattern:
         inputs=[PICTURE],
         preprocess=[
             "{op: decode_image, input: image, output: picture}",
+            "{op: image_size, input: picture, output: size}",
             f"{{op: resize, input: picture, {picture.size}, fit: inside, interpolation: linear}}",
             f"{{op: pad, input: picture, {picture.size}, value: 114}}",
             f"{{op: normalize, input: picture, scale: {PIXEL}}}",
@@ -107,10 +108,11 @@ def detector(draft: Draft) -> Pattern:
             f"{{op: slice, input: found, axis: 2, start: {YOLO_BOXES}, output: scores}}",
             "{op: nms, boxes: proposed, scores: scores, format: cxcywh, output: box, score: score, class_id: class_id, "
             "count: count}",
+            f"{{op: scale_boxes, input: box, size: size, {picture.size}}}",
             f"{{op: label, input: class_id, labels: classes, none: {NOTHING}, output: class}}",
         ],
         outputs=[
-            '{name: box, datatype: FP32, shape: [-1, 100, 4], description: "x1, y1, x2, y2 in the letterbox"}',
+            '{name: box, datatype: FP32, shape: [-1, 100, 4], description: "x1, y1, x2, y2 in pixels of the picture"}',
             "{name: score, datatype: FP32, shape: [-1, 100]}",
             "{name: class, datatype: BYTES, shape: [-1, 100]}",
             "{name: count, datatype: INT32, shape: [-1], description: boxes that were found}",

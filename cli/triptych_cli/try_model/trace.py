@@ -38,14 +38,14 @@ def trace(
     yield Moment("request", "", request.inputs)
     env = Environment(request.inputs, rows, {})
     yield from _steps("preprocess", contract.preprocess, scope, env)
-    inputs = {spec.name: env[spec.name] for spec in contract.model.inputs}
-    plan.preprocess(request.inputs)  # the check of the model's inputs
+    values = plan.preprocess(request.inputs)  # with the check of the model's inputs
     if predict is None:
         return
-    outputs = predict(inputs)
+    outputs = predict(plan.model_inputs(values))
     plan.check_model_outputs(outputs, rows)
     yield Moment("model", "", outputs)
-    env = Environment({name: outputs[name] for name in plan.model_outputs}, rows, parameters)
+    outputs = {name: outputs[name] for name in plan.model_outputs} | plan.carried_values(values)
+    env = Environment(outputs, rows, parameters)
     yield from _steps("postprocess", contract.postprocess, scope, env)
     yield Moment("answer", "", plan.postprocess(outputs, parameters))
 

@@ -44,6 +44,8 @@ class PostprocessServicer(InferenceServicer):
         tensors = decode_request(request, plan.check_model_output)
         values = plan.check_parameters(parameters)
         check_outputs(plan, tensors)
+        if plan.carried:  # the outputs first, whatever the order of the message
+            tensors = {name: tensors[name] for name in (*plan.model_outputs, *plan.carried) if name in tensors}
         batch = PredictedBatch(name, about.version, plan, tensors, values, wanted)
         answer = await self._postprocessor(batch)
         answer.id = about.id

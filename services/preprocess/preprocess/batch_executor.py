@@ -109,7 +109,7 @@ class BatchExecutor:
         return request.prepared(await self._model_inputs((request,)))
 
     async def _model_inputs(self, requests: Requests) -> Mapping[str, Array]:
-        """The model's inputs with the rows of all requests, in order."""
+        """The results of preprocess with the rows of all requests, in order."""
         prepared = [request.model_inputs for request in requests if request.model_inputs is not None]
         if prepared:
             return _stacked(prepared)
@@ -121,11 +121,13 @@ class BatchExecutor:
     ) -> pb.ModelInferResponse:
         """The response to these rows of what the request asks for, by Triton and postprocess."""
         target, plan = request.target, request.plan
-        predicted = await self._predictors.predict(target, inputs, call)
+        predicted = await self._predictors.predict(target, plan.model_inputs(inputs), call)
         stopwatch.end("predict")
         outputs = decode_response(predicted)
         plan.check_model_outputs(outputs, rows)
         wanted = {name: outputs[name] for name in plan.model_outputs}  # Triton may have more
+        if plan.carried:
+            wanted |= plan.carried_values(inputs)
         batch = PredictedBatch(
             target.model, str(target.version), plan, wanted, request.parameters, request.output_names
         )

@@ -21,7 +21,7 @@ class InferenceRequest:
     """One request, decoded: the caller's tensors and the version of a model that answers them.
 
     `rows` is 0 where tensors differ in their rows or there are none. `size_bytes` is that of the caller's tensors.
-    `model_inputs` are made of them before the request joins a batch, if it is large.
+    `model_inputs`, with the values for postprocess, are made of them before the request joins a batch, if it is large.
     """
 
     id: str

@@ -21,7 +21,7 @@ class Transform:
         return self._thread_pool.wait_s
 
     async def __call__(self, plan: Plan, tensors: Mapping[str, Array], size_bytes: int) -> Mapping[str, Array]:
-        """Returns the model's inputs. Raises `InvalidInput` or `InvalidRequest`."""
+        """Returns the model's inputs, and values for postprocess. Raises `InvalidInput` or `InvalidRequest`."""
         plan.check_inputs(tensors)
         if self._thread_pool.is_inline(size_bytes):
             return plan.preprocess(tensors)

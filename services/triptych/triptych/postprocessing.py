@@ -24,7 +24,8 @@ from triptych.telemetry.request_record import current_request
 class PredictedBatch:
     """A batch with the outputs that a version of a model has predicted.
 
-    `outputs` are those of the contract, checked by `Plan.check_model_outputs`. `parameters` come from
+    `outputs` are those of the contract, checked by `Plan.check_model_outputs`, then the values of preprocess that
+    postprocess reads. `parameters` come from
     `Plan.check_parameters`. `output_names` are the outputs of the response.
     """
 

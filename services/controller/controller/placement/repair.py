@@ -19,7 +19,7 @@ from controller.placement.policy.popularity import VersionKey
 from controller.placement.predictors.predictor import Predictor
 from controller.placement.settings import PlacementSettings
 from controller.placement.state import Replica, State
-from controller.placement.warm_up import model_inputs
+from controller.placement.warm_up import made_up_values
 from triptych.client.triton_errors import inference_error
 from triptych.contract import Plan
 from triptych.errors import ContractViolation, Internal, ModelFailing, NotLoaded, TriptychError
@@ -191,9 +191,9 @@ class Repair:
 
 async def _probe(key: VersionKey, predictor: Predictor, plan: Plan) -> str | None:
     """Triton's reason if a made-up row ends in a fault that is not the row's; else None."""
-    row, plausible = await asyncio.to_thread(model_inputs, plan, 1)
+    values, plausible = await asyncio.to_thread(made_up_values, plan, 1)
     try:
-        await predictor.infer(key, row, PROBE_TIMEOUT_S)
+        await predictor.infer(key, plan.model_inputs(values), PROBE_TIMEOUT_S)
     except (ContractViolation, NotLoaded):  # the row is refused, or the version is gone
         return None
     except Internal as error:

@@ -102,17 +102,17 @@ class WarmUp:
         self, key: VersionKey, predictor: Predictor, plan: Plan, rows: int, call: Call, answered: str = ""
     ) -> str:
         """Why the answer proves nothing; empty when it is good."""
-        tensors, plausible = await asyncio.to_thread(model_inputs, plan, rows)
+        tensors, plausible = await asyncio.to_thread(made_up_values, plan, rows)
         sent = f"{rows} made-up row{'s' * (rows > 1)}"
         try:
-            outputs = await self._infer(key, predictor, tensors, call)
+            outputs = await self._infer(key, predictor, plan.model_inputs(tensors), call)
             plan.check_model_outputs(outputs, rows)
         except _RowsRefused as error:
             text = f"want {_described(plan.contract, tensors)}, Triton answers: {error}{answered}"
         except (Internal, InvalidRequest) as error:
             raise _failed(key, f"{sent}: {error}{answered}") from error
         else:
-            text = await asyncio.to_thread(_bad_values, plan, outputs)
+            text = await asyncio.to_thread(_bad_values, plan, {**outputs, **plan.carried_values(tensors)})
             text = text and f"{sent}: {text}{answered}"
         if text and plausible:
             raise _failed(key, text)
@@ -125,7 +125,8 @@ class WarmUp:
         try:
             sent = arrays_of(plan.contract.inputs, example.inputs)
             rows, tensors = plan.check_inputs(sent), await asyncio.to_thread(plan.preprocess, sent)
-            outputs = await self._infer(key, predictor, tensors, call)
+            outputs = await self._infer(key, predictor, plan.model_inputs(tensors), call)
+            outputs |= plan.carried_values(tensors)
             answer = await asyncio.to_thread(_answer, plan, outputs, rows, example.parameters)
         except _RowsRefused as error:
             raise _failed(key, f"{what}: Triton answers: {error}") from error
@@ -160,10 +161,10 @@ class WarmUp:
             ) from error
 
 
-def model_inputs(plan: Plan, rows: int) -> tuple[dict[str, Array], bool]:
-    """Model inputs from made-up rows, and whether a model that refuses them is at fault.
+def made_up_values(plan: Plan, rows: int) -> tuple[dict[str, Array], bool]:
+    """Results of preprocess for made-up rows, and whether a model that refuses them is at fault.
 
-    Text, pictures and open sizes cannot be made up.
+    Text, pictures and open sizes cannot be made up. If preprocess refuses the rows, only the model's inputs are there.
     """
     contract = plan.contract
     known = all(spec.datatype != "BYTES" and -1 not in spec.shape[1:] for spec in contract.model.inputs)
@@ -189,6 +190,8 @@ def _bad_values(plan: Plan, outputs: Mapping[str, Array]) -> str:
     for spec in plan.contract.model.outputs:
         if spec.datatype in FLOATS and spec.finite is not False and not np.isfinite(outputs[spec.name]).all():
             return f"model output '{spec.name}': want finite values, got NaN or infinity (`finite: false` allows them)"
+    if plan.missing(outputs):
+        return ""
     try:
         plan.postprocess(outputs, plan.check_parameters({}))
     except (Internal, InvalidRequest) as error:

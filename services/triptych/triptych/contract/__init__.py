@@ -3,7 +3,8 @@
     contract = load_contract("model-repository/digits_de/1/contract.yaml")
     plan = Plan(contract)
     rows = plan.check_inputs(inputs)
-    tensors = plan.preprocess(inputs)
+    values = plan.preprocess(inputs)
+    outputs = ask_the_model(plan.model_inputs(values)) | plan.carried_values(values)
     answer = plan.postprocess(outputs, plan.check_parameters(parameters))
 
 The package needs no gRPC: numpy, OpenCV, pydantic and PyYAML. `verification` compares a contract with Triton's

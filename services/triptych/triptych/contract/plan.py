@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -15,7 +15,7 @@ from triptych.contract.schema.observe import observe_nothing
 from triptych.contract.specs import Scalar
 from triptych.contract.steps.base import Environment, Run, Scope, Step
 from triptych.contract.steps.step_file import StepFile
-from triptych.datatypes import Array
+from triptych.datatypes import Array, describe, name_of
 from triptych.errors import ContractViolation, InvalidInput, TriptychError
 
 _NO_PARAMETERS: Final[Mapping[str, Scalar]] = MappingProxyType({})
@@ -37,6 +37,7 @@ class Plan:
         self._after = _Stage("postprocess", contract.postprocess if "postprocess" in stages else (), scope)
         self._unpacking = [step for step in contract.preprocess if type(step).unpacked_bytes is not Step.unpacked_bytes]
         self._model_inputs = [spec.name for spec in contract.model.inputs]
+        self.carried = contract.carried
         self.model_outputs = [spec.name for spec in contract.model.outputs]
         self.outputs = [spec.name for spec in contract.outputs]
         self._check_inputs = InputCheck(contract.inputs, contract.max_rows)
@@ -59,8 +60,12 @@ class Plan:
         self._check_inputs.declared(tensor)
 
     def check_model_output(self, tensor: Shaped) -> None:
-        """Raises `InvalidInput` for a wrong output tensor of the model, before its contents are read."""
-        self._check_model_outputs.declared(tensor, self.contract.max_rows)
+        """Raises `InvalidInput` for a tensor that postprocess does not take, before its contents are read."""
+        if tensor.name not in self.carried:
+            self._check_model_outputs.declared(tensor, self.contract.max_rows)
+        elif not tensor.shape or tensor.shape[0] > self.contract.max_rows:
+            want = f"a value of preprocess with up to {self.contract.max_rows} rows"
+            raise InvalidInput(tensor.name, want, describe(name_of(tensor.dtype), tensor.shape))
 
     def check_model_outputs(self, outputs: Mapping[str, Array], rows: int) -> None:
         """Raises ContractViolation if the model's outputs do not match the contract."""
@@ -76,18 +81,35 @@ class Plan:
         return sum(step.unpacked_bytes(inputs) for step in self._unpacking)
 
     def preprocess(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Inputs of the model, from inputs that passed `check_inputs`."""
+        """Inputs of the model, and values for postprocess, from inputs that passed `check_inputs`."""
         rows = len(next(iter(inputs.values())))
         env = Environment(inputs, rows, _NO_PARAMETERS)
         self._before(env)
         tensors = {name: env[name] for name in self._model_inputs}
         self._check_model_inputs(tensors, rows)
+        if self.carried:
+            tensors.update(carried_values(self.carried, env))
         return tensors
+
+    def model_inputs(self, values: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Inputs of the model, of what `preprocess` returned."""
+        return {name: values[name] for name in self._model_inputs} if self.carried else values
+
+    def carried_values(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Values for postprocess, of what `preprocess` returned."""
+        return {name: values[name] for name in self.carried if name in values}
+
+    def missing(self, values: Mapping[str, Array]) -> list[str]:
+        """Names of the values of preprocess without which postprocess cannot run."""
+        return [name for name, needed in self.carried.items() if needed and name not in values]
 
     def postprocess(
         self, outputs: Mapping[str, Array], parameters: Mapping[str, Scalar] = _NO_PARAMETERS
     ) -> dict[str, Array]:
-        """Outputs of the contract, from outputs and parameters that passed their checks."""
+        """Outputs of the contract, from outputs and parameters that passed their checks.
+
+        `outputs` holds the outputs of the model, then the `carried_values`.
+        """
         rows = len(next(iter(outputs.values())))
         env = Environment(outputs, rows, parameters)
         try:
@@ -121,6 +143,19 @@ class _Stage:
             raise
         except Exception as error:
             raise ContractViolation(f"{self._name}[{at}] {self._ops[at]}: {_sentence(error)}") from error
+
+
+def carried_values(carried: Iterable[str], env: Environment) -> dict[str, Array]:
+    """Values at the end of preprocess that postprocess reads. Raises `ContractViolation` for what is no tensor."""
+    values: dict[str, Array] = {}
+    for name in carried:
+        if name not in env:
+            continue  # an optional input that the request left out
+        value = env[name]
+        if not isinstance(value, np.ndarray):
+            raise ContractViolation(f"postprocess reads '{name}': want an array, got pictures of different sizes")
+        values[name] = value
+    return values
 
 
 def _sentence(error: BaseException) -> str:

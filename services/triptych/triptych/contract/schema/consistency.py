@@ -23,6 +23,7 @@ def problems(contract: Declarations) -> list[Problem]:
     after = _DataFlow("postprocess", scope, contract.model.outputs, set())
     found += before.walk(contract.preprocess)
     found += before.ends_with(contract.model.inputs, ("model", "inputs"))
+    after.carry(before)
     found += after.walk(contract.postprocess)
     found += after.ends_with(contract.outputs, ("outputs",))
     if contract.observe is not None:
@@ -75,6 +76,13 @@ class _DataFlow:
     def __init__(self, stage: Stage, scope: Scope, start: Iterable[TensorSpec], maybe: set[str]) -> None:
         self.stage, self.scope, self.maybe = stage, scope, maybe
         self.facts = {spec.name: _facts(spec) for spec in start}
+        self.carried = set[str]()  # values of preprocess that nothing of this stage replaces
+
+    def carry(self, before: _DataFlow) -> None:
+        """Add the values at the end of preprocess that no output of the model hides."""
+        self.carried = before.facts.keys() - self.facts.keys()
+        self.maybe = before.maybe & self.carried
+        self.facts = {**before.facts, **self.facts}
 
     def walk(self, steps: Sequence[Step]) -> Iterator[Problem]:
         for i, step in enumerate(steps):
@@ -82,6 +90,7 @@ class _DataFlow:
             yield from (Problem((self.stage, i, field), text) for field, text in faults)
             self.facts.update(step.infer(self.facts))
             self.maybe -= set(step.writes())
+            self.carried -= set(step.writes())
 
     def _names(self, step: Step) -> Iterator[tuple[str, str]]:
         for field, name, needed in step.reads():
@@ -104,8 +113,8 @@ class _DataFlow:
 
     def ends_with(self, specs: Sequence[TensorSpec], path: tuple[str, ...]) -> Iterator[Problem]:
         for i, spec in enumerate(specs):
-            if spec.name not in self.facts:
-                there = f"there are: {', '.join(sorted(self.facts))}"
+            if spec.name not in self.facts or spec.name in self.carried:  # an input does not become an output by itself
+                there = f"there are: {', '.join(sorted(self.facts.keys() - self.carried))}"
                 yield Problem((*path, i, "name"), f"{self.stage} ends without '{spec.name}'; {there}")
             elif spec.name in self.maybe:
                 yield Problem((*path, i, "name"), f"input '{spec.name}' is optional and may be missing")

@@ -116,6 +116,20 @@ class Declarations(StrictModel):
             files=files,
         )
 
+    @property
+    def carried(self) -> dict[str, bool]:
+        """Values of preprocess that the steps of postprocess read, by name, and whether each has to be there.
+
+        An output of the model, or an earlier result of postprocess, of that name comes first.
+        """
+        own, carried = {spec.name for spec in self.model.outputs}, dict[str, bool]()
+        for step in self.postprocess:
+            for _, name, needed in step.reads():
+                if name not in own:
+                    carried[name] = carried.get(name, False) or needed
+            own.update(step.writes())
+        return carried
+
     def step_files(self, stages: Collection[str] = STAGES) -> dict[str, Location]:
         """The files of the version that the steps of these stages read, by path, and where each is named first."""
         files: dict[str, Location] = {}

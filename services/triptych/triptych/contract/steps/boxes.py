@@ -9,8 +9,20 @@ import numpy as np
 from pydantic import Field
 
 from triptych.contract.specs import Name
-from triptych.contract.steps.base import Environment, Facts, FloatOrParameter, Run, Scope, Step, refuse_nan, value_of
-from triptych.datatypes import Array
+from triptych.contract.steps.base import (
+    Environment,
+    Facts,
+    FloatOrParameter,
+    MapStep,
+    Run,
+    Scope,
+    Step,
+    refuse_nan,
+    value_of,
+)
+from triptych.contract.steps.pictures.pictures import MAX_SIDE
+from triptych.datatypes import Array, describe_array
+from triptych.errors import ContractViolation
 
 
 class Nms(Step):
@@ -138,4 +150,52 @@ def _area(boxes: Array) -> Array:
     return np.asarray(size[:, 0] * size[:, 1])
 
 
-STEPS: Final[tuple[type[Step], ...]] = (Nms,)
+class ScaleBoxes(MapStep):
+    """Boxes [n,m,4] (x1, y1, x2, y2) of the model's picture in the pixels of the caller's, FP32.
+
+    `size` [n,2] is width and height of each of the caller's pictures, by `image_size` in preprocess. `width`, `height`,
+    `fit` and `position` are those of `resize` and `pad`, which this undoes. Boxes are cut at the edge of the picture,
+    so the unused places of `nms` stay 0.
+    """
+
+    READS = ("input", "size")
+
+    op: Literal["scale_boxes"]
+    size: Name
+    width: Annotated[int, Field(ge=1, le=MAX_SIDE, description="of the model's picture")]
+    height: Annotated[int, Field(ge=1, le=MAX_SIDE, description="of the model's picture")]
+    fit: Annotated[Literal["stretch", "inside"], Field(description="`inside` with `pad` is a letterbox")] = "inside"
+    position: Literal["center", "start"] = "center"
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.result: Facts(width=4)}
+
+    def compile(self, scope: Scope) -> Run:
+        source, target, size = self.input, self.result, self.size
+        model = np.array([self.width, self.height], np.float64)
+
+        def run(env: Environment) -> None:
+            boxes, sizes = np.asarray(env[source], np.float64), np.asarray(env[size], np.float64)
+            if boxes.ndim != 3 or boxes.shape[2] != 4 or sizes.shape != (len(boxes), 2) or not (sizes >= 1).all():
+                got = f"{describe_array(env[source])} and {describe_array(env[size])}"
+                raise ContractViolation(f"scale_boxes: want boxes [n,m,4] and sizes [n,2] from 1 on, got {got}")
+            refuse_nan(self.op, source, boxes)
+            inner, start = self._inner(sizes, model)
+            scaled = (boxes - np.tile(start, 2)[:, np.newaxis]) * np.tile(sizes / inner, 2)[:, np.newaxis]
+            env[target] = np.clip(scaled, 0, np.tile(sizes, 2)[:, np.newaxis]).astype(np.float32)
+
+        return run
+
+    def _inner(self, sizes: Array, model: Array) -> tuple[Array, Array]:
+        """Width and height [n,2] of the scaled pictures within the model's, and where they start, as `resize` has them.
+
+        `np.rint` rounds a half to the even number, as `round` does.
+        """
+        if self.fit == "stretch":
+            return np.broadcast_to(model, sizes.shape), np.zeros_like(sizes)
+        factor = (model / sizes).min(axis=1, keepdims=True)
+        inner = np.maximum(1, np.rint(sizes * factor))
+        return inner, (model - inner) // 2 if self.position == "center" else np.zeros_like(sizes)
+
+
+STEPS: Final[tuple[type[Step], ...]] = (Nms, ScaleBoxes)

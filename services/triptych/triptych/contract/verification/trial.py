@@ -13,6 +13,7 @@ import numpy as np
 
 from triptych.contract.checks import TensorCheck
 from triptych.contract.errors import Problem
+from triptych.contract.plan import carried_values
 from triptych.contract.schema.contract import Contract
 from triptych.contract.specs import InputSpec, Scalar, TensorSpec
 from triptych.contract.steps.base import Environment, Scope, Step
@@ -42,10 +43,17 @@ def trial(
     before = ("preprocess", contract.preprocess, contract.model.inputs, ("model", "inputs"))
     after = ("postprocess", contract.postprocess, contract.outputs, ("outputs",))
     scope = contract.scope_with(files or {})
-    found = _run(scope, budget, *before, sent, {})
+    found, env = _run(scope, budget, *before, sent, {})
     if not found and needed.keys() != sent.keys():
-        found = _run(scope, budget, *before, needed, {})
-    return found + _run(scope, budget, *after, results, defaults)
+        found, _ = _run(scope, budget, *before, needed, {})
+    if contract.carried:
+        if env is None:
+            return found  # there are no values of preprocess to go on with
+        try:
+            results |= carried_values(contract.carried, env)
+        except ContractViolation as error:
+            return [*found, Problem(("postprocess",), str(error))]
+    return found + _run(scope, budget, *after, results, defaults)[0]
 
 
 def made_up_inputs(contract: Contract, rows: int) -> dict[str, Array]:
@@ -70,29 +78,31 @@ def _run(
     path: tuple[str, ...],
     values: Mapping[str, Array],
     parameters: Mapping[str, Scalar],
-) -> list[Problem]:
+) -> tuple[list[Problem], Environment | None]:
+    """The problems, and the values after the last step; None if the steps did not get there."""
     env = Environment(values, _ROWS, parameters)
     for i, step in enumerate(steps):
         if refusal := budget.refusal(step, env):
-            return [Problem((stage, i), refusal)]
+            return [Problem((stage, i), refusal)], None
         run = None
         try:
             run = step.compile(scope)
             with np.errstate(all="ignore"):
                 run(env)
         except InvalidRequest:
-            return []
+            return [], None
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
             # A step that does not compile has a file that it cannot use.
-            return [Problem((stage, i), f"{step.op} fails on made-up rows: {failure}" if run else str(error))]
+            text = f"{step.op} fails on made-up rows: {failure}" if run else str(error)
+            return [Problem((stage, i), text)], None
     found = []
     for i, spec in enumerate(wanted):
         try:
             TensorCheck(f"{stage} ends with", [spec])(env, _ROWS)
         except ContractViolation as error:
             found.append(Problem((*path, i), str(error)))
-    return found
+    return found, env
 
 
 def _input(spec: InputSpec, rows: int, example: object) -> Array:

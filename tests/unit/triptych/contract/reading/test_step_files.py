@@ -58,7 +58,7 @@ def cities(*words: bytes) -> Any:
 def test_a_vocabulary_gives_the_codes_that_the_same_list_gives() -> None:
     plan = Plan(contract(), {"cities.txt": StepFile.of(CITIES)})
     codes = plan.preprocess({"city": cities("Köln".encode(), b"Bonn")})["city"]
-    assert (codes.dtype, codes.tolist()) == (np.int64, [2, 0])
+    assert (codes.dtype, codes.tolist()) == (np.dtype(np.int64), [2, 0])
     with pytest.raises(InvalidInput, match=r"want one of Bonn, Ulm, Köln, got row 1: 'Rom'"):
         plan.preprocess({"city": cities(b"Ulm", b"Rom")})
 

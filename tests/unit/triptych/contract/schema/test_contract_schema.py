@@ -157,9 +157,9 @@ NOT_TOGETHER: list[tuple[str, Spoil, str]] = [
         "outputs.0.name: postprocess ends without 'label'",
     ),
     (
-        "preprocess values in postprocess",
-        lambda d: d["postprocess"][0].update(input="image"),
-        "postprocess.0.input: no value 'image' at this point; there are: logits",
+        "a value in postprocess that is nowhere",
+        lambda d: d["postprocess"][0].update(input="nowhere"),
+        "postprocess.0.input: no value 'nowhere' at this point; there are: ",
     ),
     (
         "a label table that is not there",

@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from triptych.contract import Environment, Scope
+from triptych.contract.steps.pictures.geometry import Resize
+from triptych.contract.steps.registry import parse_step
 from triptych.errors import ContractViolation
 
 F = np.float32
@@ -93,3 +98,48 @@ def test_no_box_at_all_leaves_all_places_unused(apply: Any) -> None:
     assert env["count"].tolist() == [0, 0]
     assert env["at"].tolist() == [[-1] * 3] * 2
     assert not env["box"].any()
+
+
+SIDES = st.integers(1, 5000)
+
+
+def scaled(boxes: Any, sizes: Any, **fields: Any) -> Any:
+    step = {"op": "scale_boxes", "input": "b", "size": "s", "width": 640, "height": 480, **fields}
+    env = Environment({"b": boxes, "s": np.asarray(sizes, np.int32)}, len(boxes), {})
+    parse_step(step).compile(Scope())(env)
+    return env["b"]
+
+
+@given(SIDES, SIDES, SIDES, SIDES, st.sampled_from(["center", "start"]))
+def test_scale_boxes_undoes_what_resize_and_pad_do(w: int, h: int, width: int, height: int, position: str) -> None:
+    """The picture fills its part of the model's picture, by the sizes of `resize` and the start of `pad`."""
+    inner = Resize(op="resize", input="x", width=width, height=height, fit="inside")._size_for(w, h)
+    left, top = ((width - inner[0]) // 2, (height - inner[1]) // 2) if position == "center" else (0, 0)
+    box = np.array([[[left, top, left + inner[0], top + inner[1]]]], F)
+    got = scaled(box, [[w, h]], width=width, height=height, position=position)
+    np.testing.assert_allclose(got, [[[0, 0, w, h]]], rtol=1e-5)
+
+
+@given(st.integers(32, 5000), st.integers(32, 5000), st.lists(st.floats(0, 640, width=32), min_size=4, max_size=4))
+def test_scaled_boxes_are_those_of_ultralytics_within_a_pixel_of_the_model(w: int, h: int, box: list[float]) -> None:
+    gain = min(640 / w, 640 / h)  # ultralytics.utils.ops.scale_boxes, whose padding is rounded in another way
+    pad = round((640 - round(w * gain)) / 2 - 0.1), round((640 - round(h * gain)) / 2 - 0.1)
+    want = np.clip((np.array(box) - np.tile(pad, 2)) / gain, 0, np.tile([w, h], 2))
+    got = scaled(np.array([[box]], F), [[w, h]], height=640)
+    assert np.abs(got - want).max() <= 2 / gain
+
+
+def test_each_row_has_its_own_size_and_unused_places_stay_0() -> None:
+    boxes = np.array([[[0, 60, 640, 420], [0, 0, 0, 0]], [[320, 240, 330, 250], [0, 0, 0, 0]]], F)
+    got = scaled(boxes, [[1280, 720], [320, 240]])
+    assert got.tolist() == [[[0, 0, 1280, 720], [0, 0, 0, 0]], [[160, 120, 165, 125], [0, 0, 0, 0]]]
+    assert scaled(boxes, [[64, 48], [64, 48]], fit="stretch")[1, 0].tolist() == [32, 24, 33, 25]
+    assert got.dtype == F
+
+
+@pytest.mark.parametrize("sizes", [[[0, 10]], [[10]], [[1, 1], [1, 1]]])
+def test_sizes_that_are_none_are_refused(sizes: Any) -> None:
+    with pytest.raises(ContractViolation, match="scale_boxes: want boxes"):
+        scaled(np.zeros((1, 1, 4), F), sizes)
+    with pytest.raises(ContractViolation, match="scale_boxes: 'b' has NaN in row 0"):
+        scaled(np.full((1, 1, 4), np.nan, F), [[1, 1]])

@@ -37,7 +37,7 @@ def bert() -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
-    ends = [(word, tokenizer.token_to_id(word)) for word in ("[SEP]", "[CLS]")]
+    ends = [(word, tokenizer.token_to_id(word) or 0) for word in ("[SEP]", "[CLS]")]
     tokenizer.post_processor = processors.BertProcessing(*ends)
     tokenizer.enable_padding(length=7, pad_id=0, pad_token="[PAD]")  # of the file, which does not count
     tokenizer.enable_truncation(3)
@@ -239,7 +239,7 @@ model:
 outputs: [{{name: y, datatype: FP32, shape: [-1, 4]}}]
 """
     contract = parse_contract(text.encode())
-    assert trial(contract, files=scope(bert()).files) == []  # type: ignore[arg-type]
+    assert trial(contract, files=scope(bert()).files) == []
     (problem,) = trial(contract, files={"tokenizer.json": StepFile.of(b"{}")})
     assert problem.location == ("preprocess", 0)
     assert problem.text.startswith("tokenizer.json is no tokenizer.json: ")

@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 
 from triptych.contract.steps.image_files import jpeg, png
-from triptych.contract.steps.image_files.exif import orientation_of, upright
+from triptych.contract.steps.image_files.exif import FIRST_TURNED, orientation_of, upright
 from triptych.contract.steps.image_files.formats import BrokenImage, Format, ImageHeader, cut_off
 from triptych.datatypes import Array
 
@@ -62,6 +62,13 @@ def decode(data: bytes, kind: Format, header: ImageHeader) -> Array:
     else:
         picture, orientation = _jpeg(data, header), orientation_of(jpeg.exif_of(data))
     return upright(picture, orientation)
+
+
+def upright_size(data: bytes, kind: Format, header: ImageHeader) -> tuple[int, int]:
+    """Width and height of the upright picture, without decoding a pixel. Raises BrokenImage."""
+    exif = png.whole_png(data).exif if kind == "png" else jpeg.exif_of(data)
+    is_turned = orientation_of(exif) >= FIRST_TURNED
+    return (header.height, header.width) if is_turned else (header.width, header.height)
 
 
 def _png(data: bytes, header: ImageHeader) -> Array:

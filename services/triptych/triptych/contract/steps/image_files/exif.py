@@ -33,13 +33,15 @@ def orientation_of(exif: bytes) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 
-# Argument of cv2.flip, after a transposition for orientations from 5.
+FIRST_TURNED: Final = 5  # orientation from which width and height are exchanged
+
+# Argument of cv2.flip, after a transposition.
 _FLIPS: Final = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}
 
 
 def upright(picture: Array, orientation: int) -> Array:
     """The upright picture. `picture` itself may be overwritten."""
-    if orientation >= 5:
+    if orientation >= FIRST_TURNED:
         picture = cv2.transpose(picture)
     if orientation in _FLIPS:
         cv2.flip(picture, _FLIPS[orientation], dst=picture)  # in place: a third copy would be 36 MB of a photograph

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from triptych.contract.steps.base import MapStep, Scope
-from triptych.contract.steps.image_files.decoding import decode, header_of, work_of
+from triptych.contract.steps.image_files.decoding import decode, header_of, upright_size, work_of
 from triptych.contract.steps.image_files.formats import BrokenImage, Format, ImageHeader, format_of, other_format
 from triptych.contract.steps.pictures.pictures import Pictures
 from triptych.datatypes import Array
@@ -70,7 +70,11 @@ class DecodeImage(MapStep):
             if work > self.max_request_pixels:
                 most = f"at most {self.max_request_pixels} pixels to decode in one request"
                 raise InvalidInput(self.input, most, f"{work} in {len(files)} pictures")
-            return Pictures(len(files), lambda row: self._decode(files[row], row, *inspected[row][:2]))
+            return Pictures(
+                len(files),
+                lambda row: self._decode(files[row], row, *inspected[row][:2]),
+                lambda row: self._size(files[row], row, *inspected[row][:2]),
+            )
 
         return pictures
 
@@ -92,6 +96,12 @@ class DecodeImage(MapStep):
         check_cancelled()
         try:
             return decode(data, kind, header)
+        except BrokenImage as error:
+            raise self._broken(kind, row, error) from None
+
+    def _size(self, data: bytes, row: int, kind: Format, header: ImageHeader) -> tuple[int, int]:
+        try:
+            return upright_size(data, kind, header)
         except BrokenImage as error:
             raise self._broken(kind, row, error) from None
 

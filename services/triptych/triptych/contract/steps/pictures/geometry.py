@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from triptych.contract.specs import Name
-from triptych.contract.steps.base import Environment, MapStep, NumberOrList, Run, Scope, Step
+from triptych.contract.steps.base import Environment, Facts, MapStep, NumberOrList, Run, Scope, Step
 from triptych.contract.steps.pictures.pictures import MAX_SIDE, Pictures, Pixels, stacked
 from triptych.datatypes import Array, name_of
 from triptych.errors import ContractViolation, InvalidInput
@@ -292,4 +292,25 @@ class Pad(_Sizing):
         return pad
 
 
-STEPS: Final[tuple[type[Step], ...]] = (Crop, Resize, Pad)
+class ImageSize(MapStep):
+    """Width and height of each picture in pixels, INT32 [n,2]; of decoded files, by the header alone.
+
+    Before `resize` these are the sizes of the caller's pictures, which `scale_boxes` takes in postprocess.
+    """
+
+    op: Literal["image_size"]
+    output: Name
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.output: Facts(width=2)}
+
+    def function(self, scope: Scope) -> Callable[[Sequence[Array]], Array]:
+        def sizes(pictures: Sequence[Array]) -> Array:
+            if isinstance(pictures, Pictures):
+                return np.array([pictures.size(row) for row in range(len(pictures))], np.int32).reshape(-1, 2)
+            return np.array([picture.shape[1::-1] for picture in pictures], np.int32).reshape(-1, 2)
+
+        return sizes
+
+
+STEPS: Final[tuple[type[Step], ...]] = (Crop, Resize, Pad, ImageSize)

@@ -22,11 +22,20 @@ class Pictures(Sequence[Array]):
     A picture of 12 million pixels takes 36 MB, so the pictures of a request are never in memory together.
     """
 
-    def __init__(self, rows: int, make: Callable[[int], Array]) -> None:
-        self._rows, self._make = rows, make
+    def __init__(
+        self, rows: int, make: Callable[[int], Array], size: Callable[[int], tuple[int, int]] | None = None
+    ) -> None:
+        self._rows, self._make, self._size = rows, make, size
 
     def __len__(self) -> int:
         return self._rows
+
+    def size(self, row: int) -> tuple[int, int]:
+        """Width and height of a picture, of one that was just decoded by its header alone."""
+        if self._size is not None:
+            return self._size(row)
+        height, width = self._make(row).shape[:2]
+        return width, height
 
     def __getitem__(self, row: Any) -> Any:
         rows = range(self._rows)[row]
