@@ -61,8 +61,12 @@ async def test_a_watcher_sees_the_catalog_then_a_load_then_a_new_version(folder:
         publish(folder / "models", "sales_fr", 2)
         published = await anext(updates)
         assert not published.full
-        assert shares(published) == [(1, 100), (2, 0)]  # until it has been loaded once
-        system.triton.may_finish.set()
+        assert shares(published) == [(1, 100), (2, 0)]  # a version that no document names stays dark
+        declare(folder / "served", "sales_fr", {2: 100})
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(next_update := asyncio.ensure_future(anext(updates))), 0.5)
+        system.triton.may_finish.set()  # it gets its share once it has been loaded
+        published = await next_update
         while shares(published) != [(1, 0), (2, 100)]:
             published = await anext(updates)
         assert list(published.models[0].versions[1].predictors) == [system.predictor]
@@ -77,7 +81,7 @@ async def test_a_change_of_traffic_needs_no_restart(folder: Path) -> None:
             pass
         assert ("sales_de", "2") in system.triton.ready
         (folder / "served" / "sales_de.yaml").unlink()
-        while shares(await anext(updates)) != [(1, 0), (2, 100)]:
+        while shares(await anext(updates)) != [(1, 100), (2, 0)]:
             pass
 
 

@@ -15,7 +15,7 @@ from controller.placement.predictors.triton_client import Count
 from controller.placement.version_facts import VersionFacts
 from tests.fakes.triton import HERE, Answer, FakeTriton
 from tests.unit.controller.placement.harness import PlacementHarness, read, turn
-from triptych.contract import Contract
+from triptych.contract import Plan
 from triptych.datatypes import Array
 from triptych.errors import (
     ContractViolation,
@@ -170,13 +170,13 @@ async def test_a_load_parses_the_contract_only_for_a_warm_up(
     catalog: Catalog, monkeypatch: pytest.MonkeyPatch, warm_up: bool, parsed: list[VersionKey]
 ) -> None:
     """Before, each load parsed it once more."""
-    contract_of, keys = VersionFacts.contract_of, list[VersionKey]()
+    plan_of, keys = VersionFacts.plan_of, list[VersionKey]()
 
-    def recorded(facts: VersionFacts, key: VersionKey) -> Contract | None:
+    async def recorded(facts: VersionFacts, key: VersionKey) -> Plan | None:
         keys.append(key)
-        return contract_of(facts, key)
+        return await plan_of(facts, key)
 
-    monkeypatch.setattr(VersionFacts, "contract_of", recorded)
+    monkeypatch.setattr(VersionFacts, "plan_of", recorded)
     await PlacementHarness(catalog, FakeTriton(), warm_up=warm_up).ensure()
     assert keys == parsed
 
