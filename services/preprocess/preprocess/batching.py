@@ -13,8 +13,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+import types
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -40,7 +41,7 @@ Request = TypeVar("Request", bound=Batchable)
 Result = TypeVar("Result")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BatchLimits:
     """Limits of the batches of one key. A single request may be over `max_rows` or `max_bytes`."""
 
@@ -178,6 +179,12 @@ class Batcher(Generic[Request, Result]):
             return [error] * len(batch)
 
 
+@types.coroutine
+def _next_turn() -> Generator[None, None, None]:
+    """Wait for the next turn of the loop, as `asyncio.sleep(0)` does by two coroutines."""
+    yield
+
+
 class _Queue(Generic[Request, Result]):
     """The queued requests of one key, and the number of its batches in flight. Removed when there is neither."""
 
@@ -224,7 +231,7 @@ class _Queue(Generic[Request, Result]):
         self._waiting_rows = queued.request.rows
         self._linger_until_s = queued.linger_until_s
         try:
-            await asyncio.sleep(0)
+            await _next_turn()
         except BaseException:
             queued.is_abandoned = True
             if self._next_check is None:  # no other request has scheduled one

@@ -26,6 +26,7 @@ class Pipeline:
         self._batcher = Batcher[InferenceRequest, InferenceResult](executor.execute, self._limits)
         self._preparing: Counter[tuple[str, int]] = Counter()  # large requests by model and version
         self._in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
+        self._limits_of: dict[tuple[int, int], BatchLimits] = {}  # by number of predictors and rows of the contract
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Raises `Overloaded` over a limit, and the errors of the contract, Triton and postprocess."""
@@ -88,10 +89,15 @@ class Pipeline:
         return await self._batcher.submit(key, request, call.remaining_s(), linger_s, detached)
 
     def _limits(self, request: InferenceRequest) -> BatchLimits:
-        settings = self._settings
-        return BatchLimits(
-            max_in_flight=settings.max_in_flight_batches * max(1, len(request.target.predictors)),
-            max_wait_s=settings.batch_max_wait_s,
-            max_rows=request.plan.contract.max_rows,
-            max_bytes=settings.max_batch_bytes,
-        )
+        key = max(1, len(request.target.predictors)), request.plan.contract.max_rows
+        limits = self._limits_of.get(key)
+        if limits is None:
+            predictors, max_rows = key
+            settings = self._settings
+            limits = self._limits_of[key] = BatchLimits(
+                max_in_flight=settings.max_in_flight_batches * predictors,
+                max_wait_s=settings.batch_max_wait_s,
+                max_rows=max_rows,
+                max_bytes=settings.max_batch_bytes,
+            )
+        return limits

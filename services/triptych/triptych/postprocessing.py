@@ -55,8 +55,11 @@ class Postprocessor:
         size_bytes = sum([array.nbytes for array in batch.outputs.values()])
         self._in_flight_bytes.acquire(size_bytes)
         try:
-            work = partial(plan.postprocess, batch.outputs, batch.parameters)
-            outputs = await self._thread_pool.run_within(work, size_bytes, limit_s)
+            if self._thread_pool.is_inline(size_bytes):
+                outputs = plan.postprocess(batch.outputs, batch.parameters)
+            else:
+                work = partial(plan.postprocess, batch.outputs, batch.parameters)
+                outputs = await self._thread_pool.run_within(work, size_bytes, limit_s)
         except ContractViolation as error:  # the caller sent the model's outputs, so the fault is the caller's
             raise InvalidRequest(str(error)) from error
         finally:

@@ -35,6 +35,8 @@ def shape_test(spec: TensorSpec, *, may_be_empty: bool = True) -> ShapeTest:
     dtype, ndim, tail = TO_NUMPY[spec.datatype], len(spec.shape), spec.shape[1:]
     if tail and -1 not in tail:
         return lambda array: array.shape[1:] == tail and array.dtype == dtype
+    if spec.shape == (-1,):
+        return lambda array: len(array.shape) == 1 and array.dtype == dtype
     fixed = [(axis, dim) for axis, dim in enumerate(spec.shape) if dim != -1]
     return lambda array: (
         array.dtype == dtype

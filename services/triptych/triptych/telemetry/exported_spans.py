@@ -23,6 +23,8 @@ _OPTIONS: Any = (("grpc.enable_http_proxy", 0),)
 class ExportedSpans(Tracing):
     """Exports the spans of one stage to a collector (OTLP/gRPC, `host:port`), or to `exporter`."""
 
+    is_on = True
+
     def __init__(self, stage: str, endpoint: str, exporter: SpanExporter | None = None) -> None:
         self._provider = TracerProvider(resource=Resource.create({"service.name": f"triptych-{stage}"}))
         exporter = exporter or OTLPSpanExporter(endpoint=endpoint, insecure=True, channel_options=_OPTIONS)

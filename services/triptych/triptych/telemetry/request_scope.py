@@ -12,6 +12,7 @@ from triptych.protocol.call import Call
 from triptych.protocol.status import outcome_code, status_of
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_record import CURRENT_REQUEST, RequestRecord
+from triptych.telemetry.spans import Span
 
 log = logging.getLogger("triptych.request")
 
@@ -24,20 +25,23 @@ class RequestScope:
     def __init__(self, metrics: StageMetrics, message: pb.ModelInferRequest, call: Call) -> None:
         self._metrics, self._message, self._call = metrics, message, call
         self._record = RequestRecord(message.id)
-        self._span_scope = metrics.tracing.span(metrics.stage, call)
+        self._span_scope = metrics.tracing.span(metrics.stage, call) if metrics.tracing.is_on else None
+        self._span: Span | None = None
 
     def __enter__(self) -> None:
         self._token = CURRENT_REQUEST.set(self._record)
         self._start = time.perf_counter()
-        self._span = self._span_scope.__enter__()
+        if self._span_scope is not None:
+            self._span = self._span_scope.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         record, code = self._record, "OK"
         if error is not None:
             code = self._fail(error) if isinstance(error, Exception) else outcome_code(error, self._call)
         CURRENT_REQUEST.reset(self._token)
-        self._span.describe(record.model, record.version, record.rows)
-        self._span_scope.__exit__(None, None, None)
+        if self._span is not None and self._span_scope is not None:
+            self._span.describe(record.model, record.version, record.rows)
+            self._span_scope.__exit__(None, None, None)
         seconds = time.perf_counter() - self._start
         if code == "OK" and self._call.on_settled is not None:
             self._call.on_settled.append(lambda outcome: self._metrics.count(record, outcome, seconds))
@@ -50,7 +54,8 @@ class RequestScope:
     def _fail(self, error: BaseException) -> str:
         """Log the failure and mark the span. Return the name of the code."""
         status, text = status_of(error)
-        self._span.failed(status.name, text)
+        if self._span is not None:
+            self._span.failed(status.name, text)
         fields: dict[str, object] = _fields(self._message, status.name, text)
         if isinstance(error, Overloaded):
             suppressed = self._metrics.count_shed()

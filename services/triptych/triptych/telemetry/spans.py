@@ -18,7 +18,12 @@ class Span:
 
 
 class Tracing:
-    """Source of spans. This one makes none, and the caller's trace context passes unchanged."""
+    """Source of spans. This one makes none, and the caller's trace context passes unchanged.
+
+    `is_on`: whether spans are made, so that a request without one need not ask for it.
+    """
+
+    is_on = False
 
     def span(self, name: str, call: Call) -> contextlib.AbstractContextManager[Span]:
         """A span below the caller's. The call's metadata then carries it to the next stage."""

@@ -269,10 +269,15 @@ class Sum(MapStep):
         return total
 
 
+_RANGES: Final = {np.dtype(each): np.iinfo(each) for each in (np.int64, np.uint64)}
+
+
 def _refuse_overflow(values: Array, axis: int, name: str) -> None:
     """Raises InvalidInput if a sum of INT64 or UINT64 would wrap."""
-    info = np.iinfo(values.dtype)
-    if not values.size or values.shape[axis] * max(abs(int(each)) for each in extremes(values)) <= info.max:
+    if not values.size:
+        return
+    (least, most), info = extremes(values), _RANGES[values.dtype]
+    if values.shape[axis] * max(-int(least), int(most)) <= info.max:
         return
     exact = np.add.reduce(values.astype(np.object_), axis)
     lost = np.asarray((exact < info.min) | (exact > info.max), np.bool_)
