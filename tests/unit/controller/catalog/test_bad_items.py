@@ -349,7 +349,8 @@ def test_an_ensemble_is_read_again_when_its_step_comes(models: Path, publish: Pu
     publish("sales_de")
     config = models / "sales_de" / "config.pbtxt"
     text = config.read_text().replace('backend: "onnxruntime"', 'platform: "ensemble"')
-    config.write_text(text + 'ensemble_scheduling { step [{ model_name: "inner" model_version: -1 }] }')
+    maps = 'input_map { key: "x" value: "x" } output_map { key: "y" value: "y" }'
+    config.write_text(text + f'ensemble_scheduling {{ step [{{ model_name: "inner" model_version: -1 {maps} }}] }}')
     scanner = Scanner(models, None)
     assert "the model repository has no model 'inner'" in scan(scanner)["sales_de"].invalid[1]
     publish("inner")

@@ -25,6 +25,10 @@ _KINDS: Final = (
 _BINARY: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+# The first line of the file that Git LFS leaves in place of a large one; the file has fewer than 1,024 bytes.
+LFS_LINE: Final = b"version https://git-lfs.github.com/spec/v1"
+LFS_MAX_BYTES: Final = 1023
+LFS_POINTER: Final = "is a pointer of Git LFS, without the content; get it by git lfs pull"
 
 
 class FileError(Exception):
@@ -63,6 +67,8 @@ def decode(data: bytes) -> str:
     """UTF-8, with or without a byte-order mark. Raises `FileError`, with the line of the first fault."""
     if data.startswith(_UTF16):
         raise FileError("is UTF-16; save it as UTF-8")
+    if data.startswith(LFS_LINE):
+        raise FileError(LFS_POINTER)
     data = data.removeprefix(_BOM)
     try:
         text = data.decode()

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
-from triptych.contract.verification.triton_config import PLATFORMS, datatype_of, missing_file, model_file
+from triptych.contract.reading.files import LFS_LINE, LFS_POINTER
+from triptych.contract.verification.loadable import PLATFORMS
+from triptych.contract.verification.triton_config import datatype_of, missing_file, model_file
 
 # TensorProto.DataType, by the names of the Open Inference Protocol.
 _DATATYPES: Final = {
@@ -81,6 +83,9 @@ def check_model_file(config: Any, folder: Path) -> list[str]:
 
 def read_header(file: BinaryIO) -> OnnxHeader:
     """The header of an open file, whatever its position. Raises `NotOnnx`."""
+    file.seek(0)
+    if file.read(len(LFS_LINE)) == LFS_LINE:
+        raise NotOnnx(f"it {LFS_POINTER}")
     return _FieldWalk(file).header()
 
 
@@ -192,6 +197,7 @@ def _problems(config: Any, header: OnnxHeader) -> Iterator[str]:
                 names = ", ".join(there) or "none"
                 yield f"has no {kind} '{wanted.name}', which config.pbtxt declares; there are: {names}"
     declared_inputs = {tensor.name for tensor in config.input}
+    declared_inputs.update(name for made in config.batch_input for name in made.target_name)  # Triton makes these
     if not config.HasField("sequence_batching"):  # whose state is declared elsewhere
         for tensor in header.inputs:
             if tensor.name not in declared_inputs:

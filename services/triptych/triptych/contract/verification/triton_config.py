@@ -14,6 +14,7 @@ from triptych.contract.reading.files import MAX_BYTES, FileError, is_within, pri
 from triptych.contract.schema.contract import Contract
 from triptych.contract.specs import TensorSpec
 from triptych.contract.verification.callable import uncallable
+from triptych.contract.verification.loadable import PLATFORMS, unloadable
 
 FILE: Final = "config.pbtxt"
 # The model file by backend if the configuration names none.
@@ -23,12 +24,6 @@ MODEL_FILES: Final = {
     "pytorch": "model.pt",
     "python": "model.py",
     "openvino": "model.xml",
-}
-# The backend by platform, which older configurations name instead.
-PLATFORMS: Final = {
-    "onnxruntime_onnx": "onnxruntime",
-    "tensorrt_plan": "tensorrt",
-    "pytorch_libtorch": "pytorch",
 }
 MAX_REASON: Final = 300  # characters of an error of protobuf, which quotes the file
 # Tokens of the protobuf parser in C++, which Triton uses; the parser of Python accepts more. A comment or a string,
@@ -103,7 +98,7 @@ def check_config(
     except ConfigError as error:
         return [str(error)]
     lines = config_pbtxt_text.split("\n")
-    found = [*_problems(contract, config, model_name), *uncallable(config, models)]
+    found = [*_problems(contract, config, model_name), *uncallable(config, models), *unloadable(config)]
     return [f"{FILE}:{_line_of(word, lines)}: {problem}" for word, problem in found]
 
 
@@ -137,7 +132,18 @@ def served_versions(config: Any, versions: Sequence[int]) -> set[int]:
         return set(versions)
     if policy.HasField("specific"):
         return set(versions) & set(policy.specific.versions)
-    return set(sorted(versions)[-(policy.latest.num_versions or 1) :])
+    count = policy.latest.num_versions if policy.HasField("latest") else 1
+    return set(sorted(versions)[-count:]) if count else set()
+
+
+def named_files(config: Any, text: str) -> list[tuple[int, str, str, str]]:
+    """Files beside the versions that Triton reads at a load: line, field, name, and path within the model's folder."""
+    lines = text.split("\n")
+    labels = [("label_filename", tensor.label_filename, "") for tensor in config.output if tensor.label_filename]
+    data = (each.input_data_file for setting in config.model_warmup for each in setting.inputs.values())
+    found = labels + [("input_data_file", name, "warmup/") for name in data if name]
+    inside = [each for each in found if ".." not in Path(each[1]).parts and not each[1].startswith("/")]
+    return [(_line_of(field, lines), field, name, folder + name) for field, name, folder in inside if "\0" not in name]
 
 
 def _problems(contract: Contract, config: Any, model_name: str) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.contract.errors import ContractError
-from triptych.contract.reading.files import MAX_BYTES, cause, printable_path
+from triptych.contract.reading.files import LFS_LINE, LFS_MAX_BYTES, LFS_POINTER, MAX_BYTES, cause, printable_path
 from triptych.contract.reading.loader import LocatedContract, load_located
 from triptych.contract.reading.step_files import read_step_files
 from triptych.contract.schema.contract import Contract
@@ -26,7 +26,7 @@ from triptych.contract.verification.tree import (
 )
 from triptych.contract.verification.trial import trial
 from triptych.contract.verification.trial_limits import TrialLimits
-from triptych.contract.verification.triton_config import check_config, missing_file
+from triptych.contract.verification.triton_config import check_config, missing_file, named_files
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,12 @@ def validate_version(
     faults += _policy_faults(model, number)
     faults += missing_model_file(model, number)
     try:
+        pointers = _pointer_faults(folder, tree) if options.has_content else []
+        faults += pointers
+        faults += named_file_faults(model)
         if contract is not None:
-            faults += _agreement_faults(model, folder, contract, models, options)
+            has_header = options.has_content and not pointers
+            faults += _agreement_faults(model, folder, contract, models, has_header)
         if contract is not None and published is None:
             faults += _digest_faults(folder, contract, tree, options)
     except OSError as error:
@@ -117,13 +121,33 @@ def _policy_faults(model: ModelFolder, number: int) -> Iterator[str]:
 
 
 def _agreement_faults(
-    model: ModelFolder, folder: Path, contract: Contract, models: Collection[str], options: ValidationOptions
+    model: ModelFolder, folder: Path, contract: Contract, models: Collection[str], has_header: bool
 ) -> Iterator[str]:
-    """Contract, config.pbtxt and the header of an ONNX file against each other."""
+    """Contract, config.pbtxt and the header of an ONNX file, if it can be read, against each other."""
     found = check_config(contract, model.config_text, model.name, model.config, models)
     yield from (f"{model.path}/{fault}" for fault in found)
-    if options.has_content:
+    if has_header:
         yield from (f"{folder}/{fault}" for fault in check_model_file(model.config, folder))
+
+
+def _pointer_faults(folder: Path, tree: Tree) -> list[str]:
+    """Files that Git LFS left in place of the content, of any backend. Raises `OSError`."""
+    small = [file for file in tree.files if len(LFS_LINE) < file.size <= LFS_MAX_BYTES]
+    return [f"{folder}/{printable_path(file.path)}: {LFS_POINTER}" for file in small if _is_pointer(folder / file.path)]
+
+
+def _is_pointer(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(LFS_LINE)) == LFS_LINE
+
+
+def named_file_faults(model: ModelFolder) -> list[str]:
+    """Files beside the versions that config.pbtxt names and that are not there: a load would fail."""
+    return [
+        f"{model.config_path}:{line}: {field} is {printable_path(name)}, but there is no file {printable_path(path)}"
+        for line, field, name, path in named_files(model.config, model.config_text)
+        if not (model.path / path).is_file()
+    ]
 
 
 def _digest_faults(folder: Path, contract: Contract, tree: Tree, options: ValidationOptions) -> Iterator[str]:

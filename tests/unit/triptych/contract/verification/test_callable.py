@@ -61,7 +61,8 @@ def test_a_negative_batch_size_is_a_problem(digits: Contract) -> None:
         "dynamic_batching { max_queue_delay_microseconds: 100 }",
         "instance_group [{ passive: true }, { count: 1 }]",
         'parameters { key: "x" value { string_value: "y" } }',
-        'ensemble_scheduling { step [{ model_name: "other" }] }',
+        'ensemble_scheduling { step [{ model_name: "other" input_map { key: "a" value: "pixels" } '
+        'output_map { key: "b" value: "logits" } }] }',
         'default_model_filename: "onnx/model.onnx"',
     ],
 )
