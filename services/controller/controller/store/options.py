@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from triptych.runtime.pem import certificates
+
 TRIES = 3  # kubelet replaces the folder of a Secret while it is read
 
 
@@ -85,10 +87,10 @@ def _read_secret(folder: Path) -> dict[str, str]:
 
 def _read_authorities(file: Path | None) -> bytes:
     """The certificates of a file. Raises `OSError`."""
-    content = file.read_bytes() if file else b""
-    if file and b"BEGIN CERTIFICATE" not in content:
-        raise OSError(f"{file}: want authorities as certificates in PEM")
-    return content
+    try:
+        return certificates(file.read_bytes()) if file else b""
+    except ValueError as error:
+        raise OSError(f"{file}: authorities: {error}") from None
 
 
 def _text(file: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import grpc
 
+from triptych.runtime.pem import certificates
 from triptych.runtime.settings import StageSettings
 
 
@@ -88,8 +90,16 @@ def _server_context(settings: StageSettings, alpn: str) -> ssl.SSLContext:
     context.load_cert_chain(settings.tls_cert, settings.tls_key)
     if settings.tls_client_ca:
         context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(settings.tls_client_ca)
+        context.load_verify_locations(cadata=_authorities(settings.tls_client_ca))
     return context
+
+
+def _authorities(file: str) -> str:
+    """The authorities of a file. Raises `OSError`."""
+    try:
+        return certificates(Path(file).read_bytes()).decode("ascii")
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error), file) from None
 
 
 class UpstreamCredentials:
@@ -117,7 +127,7 @@ class UpstreamCredentials:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.set_alpn_protocols(["h2"])
         try:
-            context.load_verify_locations(cadata=(self._contents[0] or b"").decode("ascii"))
+            context.load_verify_locations(cadata=certificates(self._contents[0] or b"").decode("ascii"))
             if self._certificate:
                 context.load_cert_chain(self._certificate, self._key)
         except (ValueError, ssl.SSLError) as error:  # from a file that is empty or not PEM
