@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from triptych.contract import Contract, Scalar
+from triptych.contract.reading.files import FileError, read_text
 from triptych.contract.schema.examples import arrays_of
 from triptych.contract.verification.trial import made_up_inputs
 from triptych.datatypes import Array
+
+MAX_REQUEST_BYTES = 64 << 20
 
 
 class WrongData(ValueError):
@@ -37,7 +40,7 @@ def request_of(contract: Contract, words: Sequence[str]) -> Request:
         if not words:
             return _without_data(contract)
         if len(words) == 1 and "=" not in words[0]:
-            return _of_document(contract, _json(Path(words[0]).read_text(encoding="utf-8"), words[0]), words[0])
+            return _of_document(contract, _json(_text(Path(words[0])), words[0]), words[0])
         return _of_words(contract, words)
     except ValueError as error:
         raise error if isinstance(error, WrongData) else WrongData(str(error)) from None
@@ -90,8 +93,15 @@ def _bytes(data: bytes) -> Any:
     return {"base64": base64.b64encode(data).decode()}
 
 
+def _text(file: Path) -> str:
+    try:
+        return read_text(file, most=MAX_REQUEST_BYTES)
+    except FileError as error:
+        raise WrongData(f"{file}: {error}") from None
+
+
 def _json(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WrongData(f"{where}: want JSON: {error}") from None

@@ -17,6 +17,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
 from controller.catalog.served_model import DocumentFault, read_documents
+from triptych.contract.reading.files import FileError, read_text
 from triptych.protocol import controller_pb2 as cp
 from triptych_cli.controller_client import ControllerClient, ControllerUnavailable
 from triptych_cli.rollout.targets.target import ConcurrentChange, EffectiveTraffic, TargetError
@@ -51,7 +52,11 @@ class DocumentTarget:
             )
         self._expected = [found, dict(traffic)]
         try:
-            _replace(self._path, rewrite_traffic(self._path.read_text(encoding="utf-8"), self._model, traffic))
+            text = read_text(self._path)
+            line_end = "\r\n" if "\r\n" in text else "\n"  # Git on Windows
+            _replace(self._path, rewrite_traffic(text, self._model, traffic).replace("\n", line_end))
+        except FileError as error:
+            raise TargetError(f"{self._path}: {error}") from error
         except OSError as error:
             raise TargetError(f"{self._path}: cannot be written: {error.strerror}") from error
         self._desired, self._expected = dict(traffic), [dict(traffic)]
@@ -104,12 +109,14 @@ def rewrite_traffic(text: str, model: str, traffic: TrafficSplit) -> str:
     yaml.preserve_quotes, yaml.width = True, 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
     try:
-        documents = list(yaml.load_all(text))
+        documents = list(yaml.load_all(text.replace("\r\n", "\n")))
     except YAMLError as error:
         raise TargetError(f"not YAML: {error}") from error
     for document in documents:
         if isinstance(document, Mapping) and document["spec"]["model"] == model:
             _set_traffic(document["spec"]["traffic"], traffic)
+    while documents and documents[-1] is None:  # behind a last line of ---
+        documents.pop()
     out = io.StringIO()
     yaml.dump_all(documents, out)
     return out.getvalue()
@@ -136,7 +143,7 @@ def _replace(path: Path, text: str) -> None:
     path = path.resolve()
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -93,6 +93,25 @@ def test_there_and_back_is_the_same_file(folder: Path) -> None:
     assert (folder / "both.yaml").read_text() == TEXT
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_line_ends_of_windows_stay(folder: Path, mark: str) -> None:
+    """A rewrite with other line ends changes every line of the file in Git."""
+    file = folder / "both.yaml"
+    before = TEXT.replace("\n", "\r\n").encode()
+    file.write_bytes(mark.encode() + before)
+    there = target(folder)
+    there.write({"3": 95, "4": 5})
+    assert file.read_bytes().count(b"\n") == file.read_bytes().count(b"\r\n") == TEXT.count("\n") + 1
+    there.write({"3": 100})
+    assert file.read_bytes() == before
+
+
+def test_an_empty_document_at_the_end_stays_none(folder: Path) -> None:
+    (folder / "both.yaml").write_text(TEXT + "---\n")
+    target(folder).write({"3": 90, "4": 10})
+    assert "null" not in (folder / "both.yaml").read_text()
+
+
 def test_traffic_in_one_line_stays_in_one_line() -> None:
     text = "spec:\n  model: m\n  traffic: [{version: 1, percent: 100}]\n"
     assert rewrite_traffic(text, "m", {"1": 90, "2": 10}) == (

@@ -56,6 +56,25 @@ def test_a_request_can_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert "[3, 3, 7, 7]" in capsys.readouterr().out.partition("answer")[2]
 
 
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (b'\xef\xbb\xbf{"inputs": {"x": [[1, 2]]}}', ""),
+        ('{"inputs": {"x": [[1, 2]]}}'.encode("utf-16"), "request.json: is UTF-16; save it as UTF-8"),
+        (b'{"inputs": {"\xfc": [[1, 2]]}}', "request.json: not UTF-8: byte 0xfc at"),
+        (b"[" * 100_000, "request.json: want JSON: maximum recursion depth"),
+    ],
+    ids=["byte-order mark", "UTF-16", "Latin-1", "deep"],
+)
+def test_a_file_of_another_encoding_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], data: bytes, fault: str
+) -> None:
+    publish(tmp_path, "sales_de")
+    (tmp_path / "request.json").write_bytes(data)
+    assert main(["try", str(tmp_path / "sales_de"), str(tmp_path / "request.json")]) == bool(fault)
+    assert fault in capsys.readouterr().err
+
+
 def test_text_reaches_the_model_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.onnx").write_bytes(onnx.text_identity())
     models = str(tmp_path / "models")
@@ -71,7 +90,7 @@ def test_text_reaches_the_model_as_text(tmp_path: Path, capsys: pytest.CaptureFi
         (["x=[[1, 2"], "[[1, 2: want JSON: "),
         (["z=1"], "'z' is no input or parameter of the contract; there are: x"),
         (["x=[[1, 2]]", "word"], "want NAME=VALUE, or one JSON file alone, got 'word'"),
-        (["missing.json"], "missing.json: No such file"),
+        (["missing.json"], "missing.json: cannot be read: No such file"),
         (["x=[[NaN, 2]]"], "input 'x': want finite values, got row 0: nan"),
     ],
 )
