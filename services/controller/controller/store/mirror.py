@@ -27,7 +27,7 @@ from controller.store.objects import Object, ObjectChanged, Store, StoreError
 from controller.store.published_objects import PublishedObjects, digest_mismatch
 from triptych.contract.reading.files import printable_path
 from triptych.contract.steps.step_file import MAX_STEP_FILE_BYTES, SUFFIXES
-from triptych.contract.verification.tree import CONTRACT
+from triptych.contract.verification.tree import CONTRACT, is_passed_over
 
 WITH_CONTENT = (CONTRACT, "config.pbtxt")  # files that the controller reads for every version
 DOWNLOADS = 8  # at once: small files mostly wait
@@ -377,7 +377,9 @@ class _DownloadMeter:
 
 
 def _file_digests(files: Mapping[str, Object], below: str) -> dict[str, str]:
-    return {path.removeprefix(below): known.digest for path, known in files.items()}
+    """Digests by the path within the version, of the files that count for it, as in a folder."""
+    found = {path.removeprefix(below): known.digest for path, known in files.items()}
+    return {path: digest for path, digest in found.items() if not is_passed_over(path)}
 
 
 def _is_file_of(known: Object, file: Object) -> bool:

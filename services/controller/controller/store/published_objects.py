@@ -18,7 +18,7 @@ import yaml
 from controller.store.keys import version_of
 from controller.store.objects import Object
 from triptych.contract.reading.files import FileError, printable_path, read_text
-from triptych.contract.verification.tree import CONTRACT, sha256_of
+from triptych.contract.verification.tree import CONTRACT, is_passed_over, sha256_of
 
 REFUSED = (
     "changed after its version was published; the bytes of then stay here; "
@@ -47,6 +47,7 @@ class PublishedObjects:
             for path, known in wanted.items()
             if (recorded_digests := self._recorded_digests.get(path))
             and not recorded_digests.same(known)
+            and not is_passed_over(path)
             and self._is_published(path, found)
         }
 

@@ -48,6 +48,22 @@ def test_the_bytes_of_then_stay_and_the_change_is_named(store: InMemoryStore, fo
     assert mirror.faults == {}
 
 
+@pytest.mark.parametrize("name", [".DS_Store", "__pycache__/model.cpython-311.pyc", "below/.ipynb_checkpoints/a"])
+def test_a_file_that_is_none_of_a_version_may_change(
+    store: InMemoryStore, folder: Path, tmp_path: Path, name: str
+) -> None:
+    """It counts for no digest in a folder either, and a load was refused for it."""
+    store.put(f"sales_de/1/{name}", "one")
+    mirror, contracts = mirrored(store, folder), mirrored(store, tmp_path / "contracts", whole=False)
+    store.put(f"sales_de/1/{name}", "two")
+    assert contracts.changed_files("sales_de", 1) == ""
+    mirror.refresh()
+    assert mirror.faults == {}
+    assert (folder / f"sales_de/1/{name}").read_text() == "two"
+    store.put("sales_de/1/visible", "x")
+    assert contracts.changed_files("sales_de", 1) == "visible is new"
+
+
 def test_a_file_that_is_deleted_goes_and_does_not_come_back_as_another(store: InMemoryStore, folder: Path) -> None:
     mirror = mirrored(store, folder)
     store.delete(MODEL)

@@ -22,6 +22,7 @@ CONTRACT: Final = "contract.yaml"
 VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")  # Triton skips every other name
 PYTHON_CACHE: Final = "__pycache__"  # Python writes it beside the code of a python backend
 
+
 Stamp = tuple[int, int, int, int]  # size, time of change of content and of inode in ns, inode
 
 
@@ -71,6 +72,11 @@ def version_tree(folder: Path, root: Path, max_files: int = MAX_FILES) -> Tree:
     return Tree([file for file in found.files if file.path != CONTRACT])
 
 
+def is_passed_over(path: str) -> bool:
+    """Whether an entry is no file of a version: hidden, as `.DS_Store`, or a cache of Python's, at any depth."""
+    return any(part.startswith(".") or part == PYTHON_CACHE for part in path.split("/"))
+
+
 def name_fault(name: str) -> str:
     """The fault of the name of a model folder, which callers send as text; '' if it has none."""
     if not name.isprintable():
@@ -97,7 +103,7 @@ class _TreeWalk:
 
     def _walk_entries(self, entries: list[os.DirEntry[str]], prefix: str, above: tuple[str, ...]) -> None:
         for entry in sorted(entries, key=lambda each: each.name):
-            if entry.name.startswith(".") or entry.name == PYTHON_CACHE:
+            if is_passed_over(entry.name):
                 continue
             if len(self._found.files) >= self._most:
                 self._found.faults.append(f"holds more than {self._most} files")
