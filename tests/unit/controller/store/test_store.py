@@ -34,11 +34,18 @@ def test_a_uri_is_a_kind_of_store_a_bucket_and_a_prefix(uri: str, parts: tuple[s
 
 @pytest.mark.parametrize(
     "uri",
-    ["models", "s3://", "s3:///eu", "ftp://host/models", "file://host/models", "file:///", "s3://a/b//c", "s3://a/b?c"],
+    ["models", "s3://", "s3:///eu", "ftp://host/models", "file://host/models", "file:///", "s3://a/b//c", "s3://a/b?c"]
+    + ["s3://a/../b", "s3://a/./b", "s3://minio:9000/models", "s3://a b/c", "s3://a%20b/c"],
 )
 def test_what_is_no_uri_of_a_store_is_refused_with_what_is_wanted(uri: str) -> None:
     with pytest.raises(ValueError, match="want .*, got '"):
         open_store(uri)
+
+
+def test_a_key_in_a_uri_is_refused_and_not_shown() -> None:
+    with pytest.raises(ValueError, match="want the name of a bucket behind s3://, got 'models'") as caught:
+        split("s3://AKIA:word@models/eu")
+    assert "word" not in str(caught.value)
 
 
 def test_a_uri_that_is_none_stops_the_start_of_the_controller() -> None:
