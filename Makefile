@@ -93,7 +93,8 @@ SECONDS ?= 60
 FUZZ ?= pictures wire http2 config contracts documents listings
 .PHONY: fuzz
 fuzz: ## run each fuzzer for SECONDS; finds are kept in fuzz-found (FUZZ="pictures wire config": some)
-	@python=$$($(ENVIRONMENT) services); for name in $(FUZZ); do "$$python" -m tests.fuzz $$name --seconds $(SECONDS); done
+	@python=$$($(ENVIRONMENT) services); status=0; \
+	  for name in $(FUZZ); do "$$python" -m tests.fuzz $$name --seconds $(SECONDS) || status=1; done; exit $$status
 
 SERVER ?= http2
 .PHONY: soak
