@@ -44,7 +44,7 @@ from triptych.server import SERVERS
 
 MIB = 1 << 20
 MANY = 200
-IDLE = 10_000
+IDLE = 9_000
 SPARE = 1_000  # file descriptors for other things
 BYTE_S = 0.02
 

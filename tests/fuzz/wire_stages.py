@@ -114,7 +114,8 @@ class Stages:
             for data in messages:
                 yield partial(PARSE, data)
 
-        return [answer async for answer in servicer.model_stream_infer(requests(), Call.within(20))]
+        answers = servicer.model_stream_infer(requests(), Call.within(20))
+        return [pb.ModelStreamInferResponse.FromString(answer) async for answer in answers]
 
     def close(self) -> None:
         self._thread_pool.close()

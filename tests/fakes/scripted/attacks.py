@@ -31,6 +31,7 @@ from tests.fakes.scripted.frames import (
 from tests.fakes.scripted.process import request
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 BATCH = 100  # frames or calls in one piece
 FRAME_BYTES = 16_384
 MESSAGE = message(request().SerializeToString())
@@ -133,6 +134,23 @@ def unread_answers() -> Pieces:
         yield frame(HEADERS, END_HEADERS, stream, block()) + frame(DATA, END_STREAM, stream, wanted)
 
 
+def unread_streams() -> Pieces:
+    """Streams of many requests each, with answers of 1 MiB and a window that never opens."""
+    wanted = message(request("large", bytes=str(1 << 20)).SerializeToString()) * 18
+    head = b"".join(literal(name, value) for name, value in fields(STREAM).items())
+    yield opening(INITIAL_WINDOW_SIZE=0)
+    for stream in count(1, 2):
+        yield frame(HEADERS, END_HEADERS, stream, head) + frame(DATA, 0, stream, wanted)
+
+
+def silent_streams() -> Pieces:
+    """Streams of 58 KiB of metadata and no message."""
+    head = b"".join(literal(name, value) for name, value in fields(STREAM).items())
+    yield opening() + frame(HEADERS, END_HEADERS, 1, head + literal("x", "v" * 3_000, indexed=True))
+    for stream in count(3, 2):
+        yield frame(HEADERS, END_HEADERS, stream, head + b"\xbe" * 19)
+
+
 def held_calls() -> Pieces:
     """Calls that are begun and never completed, more than the server allows."""
     return calls(lambda stream, named: frame(HEADERS, END_HEADERS, stream, named))
@@ -169,6 +187,8 @@ FLOODS = {
     ),
     "GOAWAY": Attack(goaways),
     "answers that are never read": Attack(unread_answers),
+    "answers of streams that are never read": Attack(unread_streams),
+    "silent streams of much metadata": Attack(silent_streams),
     "calls without a message": Attack(held_calls),
     "calls without a message, unread": Attack(held_calls, reads=False),
 }

@@ -50,7 +50,16 @@ def metadata_fault(
     fields: Collection[tuple[str | bytes, str | bytes]], limit_bytes: int, removed_bytes: int = 0
 ) -> Overloaded | None:
     """The error for metadata over the limit, or None. `removed_bytes` counts fields too long for the transport."""
-    size_bytes = METADATA_ENTRY_BYTES * len(fields) + sum(map(len, chain.from_iterable(fields)))
+    return size_fault(metadata_bytes(fields), limit_bytes, removed_bytes)
+
+
+def metadata_bytes(fields: Collection[tuple[str | bytes, str | bytes]]) -> int:
+    """Size of metadata, counted as HTTP/2 does."""
+    return METADATA_ENTRY_BYTES * len(fields) + sum(map(len, chain.from_iterable(fields)))
+
+
+def size_fault(size_bytes: int, limit_bytes: int, removed_bytes: int = 0) -> Overloaded | None:
+    """The error for metadata of a size over the limit, or None."""
     if removed_bytes:
         size_bytes, limit_bytes = size_bytes + removed_bytes, min(limit_bytes, STRING_BYTES)
     elif size_bytes <= limit_bytes:

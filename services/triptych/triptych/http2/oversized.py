@@ -44,8 +44,14 @@ class HeaderFilter:
         self._last_id = 0
         self._limit_bytes = limit_bytes
         self._ahead = PREFACE_BYTES  # bytes until the next frame
+        self._kind = -1  # of the frame in which the data ends
         self._partial = b""  # an incomplete frame
         self._block: _HeaderBlock | None = None
+
+    @property
+    def is_within_block(self) -> bool:
+        """Whether the data ends within a header block, of which libnghttp2 keeps the fields."""
+        return self._block is not None or bool(self._partial) or (self._ahead > 0 and self._kind == HEADERS)
 
     def feed(self, data: memoryview) -> memoryview | bytes:
         """Return `data` itself unless a header block of several frames begins or continues in it."""
@@ -55,7 +61,8 @@ class HeaderFilter:
         last = size - FRAME_HEADER_BYTES
         while at <= last:
             start, flags, stream_id = _start_of_frame(data, at)
-            if start & 0xFF == HEADERS:
+            self._kind = start & 0xFF
+            if self._kind == HEADERS:
                 if not flags & END_HEADERS:
                     return self._filtered(data)
                 if stream_id > self._last_id:
@@ -73,6 +80,7 @@ class HeaderFilter:
         while at + FRAME_HEADER_BYTES <= len(data):
             start, flags, stream_id = _start_of_frame(data, at)
             kind, size = start & 0xFF, start >> 8
+            self._kind = kind
             end = at + FRAME_HEADER_BYTES + size
             begins = kind == HEADERS and not flags & END_HEADERS
             if kind == HEADERS and stream_id > self._last_id:

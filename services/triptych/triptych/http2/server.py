@@ -42,6 +42,11 @@ class ConnectionManager(ServerContext):
         super().__init__(settings, handlers, refuse, decompression)
         self.buffer = bytearray(READ_BYTES)
         self.connections: dict[ServerConnection, None] = {}  # oldest first
+        # Connections within a header block, oldest first. Each may keep `max_header_bytes` of fields, which take twice
+        # as much memory if they are small.
+        self._within_block: dict[ServerConnection, None] = {}
+        self.max_header_bytes = METADATA_FACTOR * max(settings.max_metadata_bytes, STRING_BYTES)  # one such string
+        self._max_within_block = max(1, settings.max_bytes_in_flight // (2 * self.max_header_bytes))
         self.malformed_block = block_of((*RESPONSE_HEADERS, *refuse(FAULT, "")))
         self._check_handle: asyncio.TimerHandle | None = None
         self.is_draining = False
@@ -57,6 +62,18 @@ class ConnectionManager(ServerContext):
             evicted = next((each for each in self.connections if not each.streams), connection)
             del self.connections[evicted]  # at once, so that the next admission chooses another
             evicted.abort()
+
+    def begin_block(self, connection: ServerConnection) -> None:
+        """Note that a header block of a connection is incomplete. Over the limit, close the one that lasts longest."""
+        self._within_block[connection] = None
+        if len(self._within_block) > self._max_within_block:
+            oldest = next(iter(self._within_block))
+            del self._within_block[oldest]
+            oldest.abort()
+
+    def end_block(self, connection: ServerConnection) -> None:
+        """Note that the header block of a connection is complete, or that the connection is closed."""
+        self._within_block.pop(connection, None)
 
     def drain(self) -> None:
         """Send GOAWAY to all callers. A connection still in its handshake gets it at its first frames."""
@@ -95,7 +112,7 @@ class ServerConnection(StreamConnection):
                 Setting.MAX_CONCURRENT_STREAMS: settings.max_concurrent_streams,
                 Setting.MAX_HEADER_LIST_SIZE: settings.max_metadata_bytes,
             },
-            METADATA_FACTOR * max(settings.max_metadata_bytes, STRING_BYTES),  # the filter passes one such string
+            manager.max_header_bytes,
         )
         self.context, self._manager = manager, manager
         self._filter = HeaderFilter(settings.max_metadata_bytes)
@@ -103,7 +120,7 @@ class ServerConnection(StreamConnection):
         self.streams, self.unsent = {}, set()
         self.peer, self.certificate = "", {}
         self._timer: asyncio.TimerHandle | None = None
-        self._is_established = self._is_draining = False
+        self._is_established = self._is_draining = self._is_within_block = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -117,6 +134,9 @@ class ServerConnection(StreamConnection):
     def receive(self, data: memoryview) -> None:
         self._removed.clear()
         self.protocol.receive_data(self._filter.feed(data))
+        if self._filter.is_within_block != self._is_within_block:
+            self._is_within_block = not self._is_within_block
+            (self._manager.begin_block if self._is_within_block else self._manager.end_block)(self)
 
     def closed(self) -> None:
         if self._timer is not None:
@@ -126,6 +146,7 @@ class ServerConnection(StreamConnection):
 
     def lost(self) -> None:
         self._manager.connections.pop(self, None)
+        self._manager.end_block(self)
 
     # Backpressure: a caller that does not read its answers is not read either.
     def pause_writing(self) -> None:

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from triptych.errors import Overloaded
 from triptych.http2.framing import Headers
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.settings import StageSettings
@@ -15,13 +16,23 @@ from triptych.runtime.settings import StageSettings
 Answer = Callable[[Any], Coroutine[Any, Any, None]]  # of a `ServerStream`
 
 
+class Evictable(Protocol):
+    """A call that can be ended while it waits for its caller. `evict` removes it from `waiting`."""
+
+    def evict(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Handler:
-    """One method. `answer` ends with `finish` or `refuse`; with `client_streaming` it starts before the input ends."""
+    """One method. `answer` ends with `finish` or `refuse`; with `client_streaming` it starts before the input ends.
+
+    is_endless: its calls last until either side ends them.
+    """
 
     name: str
     answer: Answer
     client_streaming: bool
+    is_endless: bool = False
 
 
 class ServerContext:
@@ -39,6 +50,21 @@ class ServerContext:
         self.loop = asyncio.get_running_loop()
         self.inbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
         self.outbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
+        self.call_bytes = InFlightBytes(settings.max_bytes_in_flight)  # open calls with their metadata
+        self.waiting: dict[Evictable, None] = {}  # calls that wait for their callers, least recently active first
+
+    def admit_call(self, size_bytes: int) -> None:
+        """Count the memory of a new call. Over the limit, evict calls that wait for their callers, or raise."""
+        while True:
+            try:
+                self.call_bytes.acquire(size_bytes)
+                return
+            except Overloaded:
+                if not self.waiting:
+                    raise Overloaded(
+                        "too many calls are open here, or their metadata is too large; try again"
+                    ) from None
+                next(iter(self.waiting)).evict()
 
     def schedule_check(self) -> None:
         """Schedule the next check of the calls in flight."""

@@ -22,11 +22,18 @@ from triptych.http2.framing import (
     framed,
     is_grpc,
     is_message,
+    metadata_bytes,
     metadata_fault,
+    size_fault,
     timeout_s,
 )
 from triptych.http2.message_deframer import MessageDeframer, MinDataRate
 from triptych.http2.server_context import Handler, ServerContext
+
+# Memory of an open call: 20,000 silent ModelStreamInfer took 16 KiB each (2026-11-30). The metadata stands in it as
+# bytes and as text.
+CALL_BYTES = 16 << 10
+METADATA_FACTOR = 4
 
 
 class StreamConnection(Connection):
@@ -44,6 +51,7 @@ class ServerStream:
 
     __slots__ = (
         "_body",
+        "_call_bytes",
         "_connection",
         "_deframer",
         "_is_complete",
@@ -77,7 +85,7 @@ class ServerStream:
         self._is_started = False  # the answer's headers were sent
         self._until_s = float("inf")  # the caller's deadline, by time.monotonic
         self._data_rate: MinDataRate | None = None
-        self._unacknowledged_bytes = self._unsent_bytes = 0
+        self._call_bytes = self._unacknowledged_bytes = self._unsent_bytes = 0
         self._wakeup: asyncio.Event | None = None  # awaited for the next message, and until a message is sent
         self._on_settled: Callable[[str], None] | None = None
 
@@ -110,6 +118,9 @@ class ServerStream:
         """Take the headers. Return whether the call can start."""
         self._context.schedule_check()
         self._is_complete = is_complete
+        if fault := self._metadata_fault():
+            self.refuse(fault, "")
+            return False
         fields = self.fields
         if fields.get(b":method") != b"POST" or not is_grpc(fields.get(b"content-type", b"")):
             self._submit(self._connection.protocol.send_response, NOT_GRPC_HEADERS)
@@ -122,6 +133,8 @@ class ServerStream:
             text = path.decode("latin-1")
             self.refuse(NotSupported(f"there is no method {text} here"), text)
             return False
+        if not is_complete or self.handler.is_endless:
+            self._touch()
         return is_complete or self.handler.client_streaming
 
     def receive(self, data: bytes, is_last: bool) -> bool:
@@ -134,9 +147,11 @@ class ServerStream:
         client_streaming = self.handler.client_streaming
         if self._deframer is None and is_last and not client_streaming and is_message(data, self._max_bytes):
             self._body, self._is_complete = data, True
+            self._context.waiting.pop(self, None)
             self._connection.acknowledge(self.stream_id, len(data))
             return True
         deframer = self._deframer or self._open_deframer()
+        self._touch()
         self._unacknowledged_bytes += len(data)
         try:
             deframer.feed(data)
@@ -150,7 +165,10 @@ class ServerStream:
         if not client_streaming or not deframer.waiting:
             self._acknowledge()
         self._wake_up()
-        return is_last and not client_streaming
+        if not is_last or client_streaming:
+            return False
+        self._context.waiting.pop(self, None)
+        return True
 
     def start(self) -> None:
         """Start the handler."""
@@ -171,7 +189,16 @@ class ServerStream:
             self.refuse(reason, self.handler.name if self.handler else "")
         elif self.abort_reason is None and not self.task.done():
             self.abort_reason = reason
+            self.task.add_done_callback(self._refuse_unstarted)
             self.task.cancel()
+
+    def evict(self) -> None:
+        """End the call, which waits for its caller, because others need its memory."""
+        self._release_call()
+        if self in self._connection.unsent:
+            self._abandon("RESOURCE_EXHAUSTED")
+        else:
+            self.abort(Overloaded("too many calls are open here, and this one was idle the longest; try again"))
 
     def abort_oversized(self, fields: Headers, left_out_bytes: int, is_complete: bool) -> None:
         """End a call whose headers or trailers are too large for libnghttp2, which got only `fields` of them."""
@@ -229,6 +256,7 @@ class ServerStream:
                     self._acknowledge()
                     self._connection.flush()
                 yield message
+                del message  # the next one may never come
             if self._is_complete:
                 deframer.check_end()
                 return
@@ -239,8 +267,11 @@ class ServerStream:
         data = self._fitting(message)
         if self.is_over:
             raise asyncio.CancelledError
+        if self._call_bytes:
+            self._touch()
         self._start()
         self._submit(self._connection.protocol.send_data, data)
+        del message, data  # what is not sent waits in libnghttp2, and is counted
         self._connection.flush()
         if self._is_unsent():
             while self in self._connection.unsent:
@@ -277,6 +308,35 @@ class ServerStream:
             protocol.send_data(stream_id, data)
         protocol.send_trailers(stream_id, OK_TRAILERS)
 
+    def _metadata_fault(self) -> Overloaded | None:
+        """Count the call and its metadata. Return the error if either is over its limit."""
+        size_bytes = metadata_bytes(self.headers)
+        if fault := size_fault(size_bytes, self._context.settings.max_metadata_bytes):
+            return fault
+        call_bytes = CALL_BYTES + METADATA_FACTOR * size_bytes
+        try:
+            self._context.admit_call(call_bytes)
+        except Overloaded as error:
+            return error
+        self._call_bytes = call_bytes
+        return None
+
+    def _touch(self) -> None:
+        """Note that the call waits for its caller, who has just done something."""
+        waiting = self._context.waiting
+        waiting.pop(self, None)
+        waiting[self] = None
+
+    def _refuse_unstarted(self, _task: asyncio.Task[None]) -> None:
+        """End a call that was aborted before its task took its first step, so that the handler could not."""
+        if self._on_settled is None and self.abort_reason is not None:
+            self.refuse(self.abort_reason, self.handler.name if self.handler else "")
+
+    def _release_call(self) -> None:
+        self._context.waiting.pop(self, None)
+        self._context.call_bytes.release(self._call_bytes)
+        self._call_bytes = 0
+
     def _start(self) -> None:
         if not self._is_started:
             self._is_started = True
@@ -310,6 +370,8 @@ class ServerStream:
             return False
         self._connection.unsent.add(self)
         self._data_rate = None
+        if self._call_bytes:
+            self._touch()
         return True
 
     def _abandon(self, code: str) -> None:
@@ -327,6 +389,8 @@ class ServerStream:
         connection.unsent.discard(self)
         if self._unsent_bytes:
             self._context.outbound_bytes.release(self._unsent_bytes)
+        self._release_call()
+        self.headers, self.fields = (), {}  # a task that is being cancelled may hold this object for a while
         if self._deframer is not None:
             self._deframer.close()
         self._acknowledge()

@@ -18,7 +18,7 @@ from triptych.protocol.parsing import parser
 from triptych.runtime.addresses import join
 from triptych.runtime.settings import METADATA_FACTOR, StageSettings
 from triptych.runtime.tls import server_credentials
-from triptych.server.base import GrpcServer, refusal
+from triptych.server.base import GrpcServer, refusal, stream_request
 
 # gRPC counts a reset stream until its call has ended, and refuses streams over the limit. Without a limit, thousands of
 # resets took 2.1 GB. Clients of the C core do not retry a refused stream: of 5,000 calls at once 1,363 were lost with a
@@ -141,9 +141,11 @@ def _server_streaming(service: str, method: Method, server: GrpcioServer) -> Cal
 
     async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
         try:
-            async with aclosing(method.answer(parse(data), _call(server, service, context, endless=True))) as answers:
+            call = _call(server, service, context, endless=True)
+            async with aclosing(method.answer(stream_request(parse, data), call)) as answers:
                 async for response in answers:
                     yield encoded(response)
+                    del response  # the next one may never come
         except Exception as error:
             await _refuse(context, error, method.name)
 
@@ -159,6 +161,7 @@ def _both_streaming(service: str, method: Method, server: GrpcioServer) -> Calla
             async with aclosing(method.answer(server.unparsed(aiter(stream), parse), call)) as answers:
                 async for response in answers:
                     yield encoded(response)
+                    del response  # the next one may never come
         except Exception as error:
             await _refuse(context, error, method.name)
 

@@ -22,7 +22,7 @@ from triptych.protocol.peer import certificate_names
 from triptych.runtime.addresses import join
 from triptych.runtime.settings import StageSettings
 from triptych.runtime.tls import server_context
-from triptych.server.base import STOPPING, GrpcServer, refusal
+from triptych.server.base import STOPPING, GrpcServer, refusal, stream_request
 from triptych.server.sockets import BACKLOG, listen
 
 POLL_S = 0.02  # between two checks whether all calls have ended
@@ -37,7 +37,10 @@ class Http2Server(GrpcServer):
         self._decompression = ThreadPoolExecutor(1, thread_name_prefix="decompression")
         self._handlers = {
             f"/{service.full_name}/{method.name}".encode(): Handler(
-                method.name, self._answerer(service.full_name, method), method.client_streaming
+                method.name,
+                self._answerer(service.full_name, method),
+                method.client_streaming,
+                method.client_streaming or method.server_streaming,
             )
             for service in self.services
             for method in service.methods
@@ -97,7 +100,6 @@ class Http2Server(GrpcServer):
         return bound
 
     def _call(self, service: str, stream: ServerStream, *, endless: bool) -> Call:
-        self.check_metadata(stream.headers)
         metadata = HeaderFields(stream.fields)
         call = self.admit(service, stream.left_s(metadata.get("grpc-timeout")), metadata, endless=endless)
         call.ask_peer = lambda: stream.peer
@@ -118,10 +120,12 @@ class Http2Server(GrpcServer):
             if method.client_streaming:
                 asked: Any = self.unparsed(stream.requests(), parse)
             else:
-                asked = parse(await stream.message())
+                asked = stream_request(parse, await stream.message())
             async with aclosing(method.answer(asked, call)) as answers:
                 async for response in answers:
-                    await stream.answer(encoded(response))
+                    sending = stream.answer(encoded(response))
+                    del response  # its bytes are counted; nothing else may hold it while the caller does not read
+                    await sending
             stream.finish(None)
 
         return _guarded(streaming if method.client_streaming or method.server_streaming else unary, method.name)

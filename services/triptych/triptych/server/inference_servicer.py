@@ -9,7 +9,6 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -17,14 +16,16 @@ from google.protobuf.message import Message
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych import __version__
-from triptych.errors import DeadlineExceeded, InvalidRequest, Overloaded, clipped
+from triptych.errors import MAX_WORD, DeadlineExceeded, InvalidRequest, Overloaded, clipped
 from triptych.protocol.call import Call
 from triptych.protocol.infer_request import RequestLimits, mark_final, own_timeout_s, refuse_unknown_fields
 from triptych.protocol.metadata import ModelInfo, config_of
 from triptych.protocol.status import outcome_code, status_of
 from triptych.runtime.ewma import Ewma
+from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.settings import StageSettings
 from triptych.server.base import refusal
+from triptych.server.stream_window import StreamedRequest, StreamWindow
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_scope import RequestScope
 
@@ -49,15 +50,6 @@ NOT_OFFERED: Final[Mapping[str, str]] = MappingProxyType(
 )
 MIN_RETRY_HINT_S = 0.05  # before the first request has been timed
 LATEST_WEIGHT = 0.1  # of the latest request in the average
-STREAM_WINDOW = 16  # requests of one stream in flight; answers keep their order
-
-
-@dataclass(frozen=True)
-class _StreamedRequest:
-    """A request of a stream that is in flight."""
-
-    task: asyncio.Task[pb.ModelStreamInferResponse]
-    call: Call
 
 
 class InferenceServicer:
@@ -73,6 +65,7 @@ class InferenceServicer:
         self.limits = RequestLimits(settings.max_request_items, settings.max_text_length)
         self._is_ready = is_ready
         self._in_flight = 0
+        self._waiting_bytes = InFlightBytes(settings.max_bytes_in_flight)  # answers of streams, before their turn
         self._request_s = Ewma(LATEST_WEIGHT, initial=0.0)
         metrics.watch_in_flight(lambda: self._in_flight)
 
@@ -171,59 +164,70 @@ class InferenceServicer:
 
     async def model_stream_infer(
         self, requests: AsyncIterator[Callable[[], pb.ModelInferRequest]], call: Call
-    ) -> AsyncIterator[pb.ModelStreamInferResponse]:
+    ) -> AsyncIterator[bytes]:
         """Answer in the order of the requests. An error answers its own request, and the stream continues."""
-        window = asyncio.Semaphore(STREAM_WINDOW)
-        pending: asyncio.Queue[_StreamedRequest | None] = asyncio.Queue()
-        reader = asyncio.create_task(self._read_stream(requests, call, window, pending))
-        one: _StreamedRequest | None = None
+        window = StreamWindow(self._waiting_bytes)
+        reader = asyncio.create_task(self._read_stream(requests, call, window))
         try:
-            while (one := await pending.get()) is not None:
-                window.release()
-                yield await one.task
-                one.call.settle("OK")
+            while (oldest := await window.oldest()) is not None:
+                yield await window.answer(oldest)
+                oldest.call.settle("OK")
+                window.remove_oldest()
             await reader
         finally:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-            while one is not None:  # was not sent
-                one.task.cancel()
-                one.call.settle(outcome_code(asyncio.CancelledError(), call))
-                one = None if pending.empty() else pending.get_nowait()
+            for unsent in window.cancel():
+                unsent.call.settle(outcome_code(asyncio.CancelledError(), call))
 
     async def _read_stream(
-        self,
-        requests: AsyncIterator[Callable[[], pb.ModelInferRequest]],
-        call: Call,
-        window: asyncio.Semaphore,
-        pending: asyncio.Queue[_StreamedRequest | None],
+        self, requests: AsyncIterator[Callable[[], pb.ModelInferRequest]], call: Call, window: StreamWindow
     ) -> None:
         try:
             async for parse in requests:
-                await window.acquire()
-                within = Call(call.deadline, call.metadata, on_settled=[])
-                task = asyncio.create_task(self._answer_in_stream(parse, within))
-                pending.put_nowait(_StreamedRequest(task, within))
+                await window.until_free()
+                request = StreamedRequest(Call(call.deadline, call.metadata, on_settled=[]))
+                window.add(request, self._answer_in_stream(parse, request, window))
+                del parse, request  # with the bytes of the message: the next one may never come
         finally:
-            pending.put_nowait(None)
+            window.end()
 
     async def _answer_in_stream(
-        self, parse: Callable[[], pb.ModelInferRequest], call: Call
-    ) -> pb.ModelStreamInferResponse:
-        """Answer one request of a stream. An error has Triton's form: `error_message` with the id of the request."""
+        self, parse: Callable[[], pb.ModelInferRequest], streamed: StreamedRequest, window: StreamWindow
+    ) -> bytes:
+        """Encoded answer to one request of a stream. An error has Triton's form: `error_message` with the id."""
         try:
             request = parse()
         except InvalidRequest as error:
             code, text = status_of(error)
-            return pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
-        del parse  # with the bytes of the message
+            request, answer = pb.ModelInferRequest(), pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
+        else:
+            del parse  # with the bytes of the message
+            answer = await self._streamed(request, streamed.call)
+        data: bytes = answer.SerializeToString()
+        try:
+            window.count(streamed, len(data))
+        except Overloaded as error:
+            streamed.call.settle(status_of(error)[0].name)
+            data = _error_answer(error, request.id[:MAX_WORD], request.model_name).SerializeToString()
+            window.count_unchecked(streamed, len(data))
+        return data
+
+    async def _streamed(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelStreamInferResponse:
+        """Answer one request of a stream, an error as well."""
         try:
             call.deadline = time.monotonic() + call.remaining_s(self.settings.request_timeout_s)
             answer = pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, call))
         except Exception as error:
-            code, text, _ = refusal(error, "ModelStreamInfer")
-            answer = pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
-            answer.infer_response.id = request.id[: self.limits.text]
-            answer.infer_response.model_name = clipped(request.model_name)
+            return _error_answer(error, request.id[: self.limits.text], request.model_name)
         mark_final(answer.infer_response)
         return answer
+
+
+def _error_answer(error: Exception, request_id: str, model: str) -> pb.ModelStreamInferResponse:
+    """Answer of a stream to a request that failed."""
+    code, text, _ = refusal(error, "ModelStreamInfer")
+    answer = pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
+    answer.infer_response.id, answer.infer_response.model_name = request_id, clipped(model)
+    mark_final(answer.infer_response)
+    return answer

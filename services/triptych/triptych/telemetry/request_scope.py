@@ -44,7 +44,8 @@ class RequestScope:
             self._span_scope.__exit__(None, None, None)
         seconds = time.perf_counter() - self._start
         if code == "OK" and self._call.on_settled is not None:
-            self._call.on_settled.append(lambda outcome: self._metrics.count(record, outcome, seconds))
+            metrics = self._metrics  # not this object, which holds the request
+            self._call.on_settled.append(lambda outcome: metrics.count(record, outcome, seconds))
         else:
             self._metrics.count(record, code, seconds)
         if log.isEnabledFor(logging.DEBUG):
