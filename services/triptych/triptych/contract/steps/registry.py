@@ -20,6 +20,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from triptych.contract.steps import (
     answers,
     arrays,
+    audio,
     boxes,
     categories,
     dates,
@@ -34,7 +35,7 @@ from triptych.contract.steps.pictures import decode_image, geometry, pixels
 
 GROUP: Final = "triptych.steps"
 _MODULES: Final = (
-    decode_image, geometry, pixels, files, tokenize, tables, categories, dates, numbers, arrays, answers, boxes,
+    decode_image, geometry, pixels, files, audio, tokenize, tables, categories, dates, numbers, arrays, answers, boxes,
     sequences
 )  # fmt: skip
 BUILT_IN: Final[tuple[type[Step], ...]] = tuple(step for module in _MODULES for step in module.STEPS)
