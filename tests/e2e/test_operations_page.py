@@ -116,7 +116,7 @@ def test_two_releases_in_one_namespace(commands: Commands) -> None:
     listed = page.run("two-releases")
     assert "blue-digits-gb" in listed
     release.wait_until_settled("preprocess")
-    assert not [name for name in release.objects() if "blue" in name]
+    wait_for(lambda: not [name for name in release.objects() if "blue" in name], "nothing of blue is left", START_S)
 
 
 def test_a_render_that_is_applied_has_no_difference(commands: Commands) -> None:

