@@ -47,6 +47,7 @@ class Running:
         return self._stage
 
     def close(self) -> None:
+        self._stage = None
         self._open.close()
 
 

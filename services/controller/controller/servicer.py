@@ -93,6 +93,7 @@ class CatalogServicer(InferenceServicer):
     ) -> None:
         super().__init__("controller", settings, metrics, is_ready)
         self._watch_hub, self._placement, self._forwarder, self._slots = watch_hub, placement, forwarder, slots
+        self._indexing = asyncio.Lock()
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         """The inputs and outputs of a version for callers, by its contract."""
@@ -113,12 +114,18 @@ class CatalogServicer(InferenceServicer):
         model, _ = self._version(request.name, request.version)
         return pb.ModelConfigResponse(config=model.config)
 
-    async def repository_index(self, request: pb.RepositoryIndexRequest, _call: Call) -> pb.RepositoryIndexResponse:
+    async def repository_index(self, request: pb.RepositoryIndexRequest, call: Call) -> pb.RepositoryIndexResponse:
+        """One index at a time: while it is made, an index of 10,000 versions takes megabytes."""
         self.check(request)
         _refuse_repository_name(request.repository_name)
+        async with self._indexing:
+            call.remaining_s()  # the wait may have taken the time of the call
+            return await self._index_response(request.ready)
+
+    async def _index_response(self, only_ready: bool) -> pb.RepositoryIndexResponse:
         models: list[pb.RepositoryIndexResponse.ModelIndex] = []
         for number, entry in enumerate(self._index(), start=1):
-            if entry.state == "READY" or not request.ready:
+            if entry.state == "READY" or not only_ready:
                 models.append(entry)
             if not number % YIELD_EVERY:
                 await asyncio.sleep(0)

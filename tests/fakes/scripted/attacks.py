@@ -135,8 +135,8 @@ def unread_answers() -> Pieces:
 
 
 def unread_streams() -> Pieces:
-    """Streams of many requests each, with answers of 1 MiB and a window that never opens."""
-    wanted = message(request("large", bytes=str(1 << 20)).SerializeToString()) * 18
+    """Streams of many requests each, with answers of 256 KiB and a window that never opens."""
+    wanted = message(request("large", bytes=str(1 << 18)).SerializeToString()) * 18
     head = b"".join(literal(name, value) for name, value in fields(STREAM).items())
     yield opening(INITIAL_WINDOW_SIZE=0)
     for stream in count(1, 2):

@@ -36,6 +36,7 @@ UNBOUNDED = [
 ]
 
 
+START_S = 90  # on a busy machine
 CHART_BYTES = 512 << 20  # the least that the chart gives to a stage
 
 
@@ -107,7 +108,7 @@ def scripted(
             else grpc.secure_channel(address, channel, options=UNBOUNDED)
         )
         with made as opened:
-            grpc.channel_ready_future(opened).result(20)
+            grpc.channel_ready_future(opened).result(START_S)
             yield ScriptedStage(server, part, opened)
     finally:
         part.stop(20)
