@@ -38,6 +38,11 @@ class SimulatedTriton:
         self._requests: dict[Key, int] = {}
         self._forgetting: set[asyncio.Task[None]] = set()
 
+    def hold(self, keys: Iterable[Key]) -> None:
+        """Have these versions loaded from the start; each has answered one request."""
+        for key in keys:
+            self._states[key], self._requests[key] = "READY", 1
+
     async def server_live(self, _request: pb.ServerLiveRequest, _context: Any) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
@@ -78,9 +83,7 @@ class SimulatedTriton:
             self._states[key] = "LOADING"
         if wanted - there:
             await asyncio.sleep(self._load_s)
-        for key in wanted - there:
-            self._states[key] = "READY"
-            self._requests[key] = 1  # the one that it was loaded for
+        self.hold(wanted - there)  # the request is the one that it was loaded for
         self._unload(there - wanted)
         return pb.RepositoryModelLoadResponse()
 
