@@ -19,7 +19,7 @@ from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 
 COALESCE_S = 0.005
-PART_BYTES = 256 << 10  # of one message, and one model more
+PART_BYTES = 64 << 10  # of one message, and one model more; small requests take turns with them
 MAX_BEHIND = 0.01  # revisions, by models, after which the whole catalog is encoded anew: 40 ms for 100,000 models
 WOKEN_AT_ONCE = 20  # watchers; sending to 200 takes 10 ms, in which other calls have their turn
 
