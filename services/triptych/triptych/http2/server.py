@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import gc
 import random
 import time
 from collections.abc import Callable
@@ -29,6 +31,19 @@ JITTER = 0.1  # share of the connection age, so that callers do not reconnect al
 HANDSHAKE_S = 10.0  # limit for TLS and the first HTTP/2 frames of a new connection
 
 
+# Least time between two returns of free memory to the system. glibc returns only what is free at the end of its heap:
+# after thousands of calls of much metadata 180 MiB of 356 were free and stayed (2026-11-30).
+TRIM_PERIOD_S = 10.0
+_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
+
+
+def _return_free_memory() -> None:
+    """Return free memory to the system, in a moment without calls."""
+    gc.collect(1)
+    if _TRIM is not None:
+        _TRIM(0)
+
+
 class ConnectionManager(ServerContext):
     """All connections of one server, and the state that they share."""
 
@@ -49,6 +64,7 @@ class ConnectionManager(ServerContext):
         self._max_within_block = max(1, settings.max_bytes_in_flight // (2 * self.max_header_bytes))
         self.malformed_block = block_of((*RESPONSE_HEADERS, *refuse(FAULT, "")))
         self._check_handle: asyncio.TimerHandle | None = None
+        self._trimmed_s = time.monotonic()
         self.is_draining = False
 
     def connect(self) -> ServerConnection:
@@ -98,6 +114,9 @@ class ConnectionManager(ServerContext):
             connection.check_progress(now_s)
         if busy:
             self.schedule_check()
+        elif now_s - self._trimmed_s > TRIM_PERIOD_S:
+            self._trimmed_s = now_s
+            _return_free_memory()
 
 
 class ServerConnection(StreamConnection):
