@@ -3,7 +3,7 @@
     python -m benchmarks.placement.fleet
 
 takes commands from stdin and answers each with one line, both JSON, until stdin ends. A process of its own, so that the
-controller's has only the controller's work. `Fleet` runs it.
+controller's has only the controller's work. `FleetProcess` runs it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Anything(dict[str, bytes]):
         return True
 
 
-class Stages:
+class WatchingStages:
     """Stages that follow the catalog, each on a connection of its own."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class Worker:
     def __init__(self) -> None:
         self._predictors: list[SimulatedPredictor] = []
         self._servers: list[GrpcServer] = []
-        self._stages = Stages()
+        self._stages = WatchingStages()
         self._commands: Mapping[str, Callable[..., Coroutine[Any, Any, Any]]] = {
             "serve": self._serve,
             "watch": self._stages.watch,
@@ -151,10 +151,10 @@ async def _probe(address: str, model: str, until: float) -> list[tuple[float, fl
     return calls
 
 
-class Fleet:
+class FleetProcess:
     """The process with the worker. Ends when the block does."""
 
-    async def __aenter__(self) -> Fleet:
+    async def __aenter__(self) -> FleetProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -27,7 +27,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from benchmarks.model_folders import publish
-from benchmarks.placement.fleet import Fleet
+from benchmarks.placement.fleet import FleetProcess
 from benchmarks.processes import MIB
 from benchmarks.report import Report
 from controller.call_slots import CallSlots
@@ -155,7 +155,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
     plane.publisher.set_catalog(catalog)
     cold = iter(names)
     loaded = [[next(cold) for _ in range(given.slots - 3)] for _ in range(given.predictors)]
-    async with Fleet() as fleet, Fleet() as prober:
+    async with FleetProcess() as fleet, FleetProcess() as prober:
         await plane.start(await fleet.ask("serve", loaded=loaded))
         await plane.observe(given.predictors)
         tune_garbage_collector()
@@ -169,7 +169,9 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-async def _connect(plane: ControlPlane, fleet: Fleet, prober: Fleet, watchers: int, model: str) -> dict[str, Any]:
+async def _connect(
+    plane: ControlPlane, fleet: FleetProcess, prober: FleetProcess, watchers: int, model: str
+) -> dict[str, Any]:
     """Connect all stages at once, as after a restart of the controller, beside small requests of another caller."""
 
     def probe(seconds: float) -> Coroutine[Any, Any, Any]:
@@ -234,7 +236,7 @@ async def _decisions(plane: ControlPlane, names: list[str]) -> dict[str, float]:
     }
 
 
-async def _change(plane: ControlPlane, fleet: Fleet, catalog: Catalog, name: str) -> float:
+async def _change(plane: ControlPlane, fleet: FleetProcess, catalog: Catalog, name: str) -> float:
     """Milliseconds from a catalog with one changed model until every stage has it."""
     route, start = f"changed-{time.monotonic_ns()}", time.monotonic()
     changed = replace(catalog.models[name], route=route)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from benchmarks.placement import scale
-from benchmarks.placement.fleet import Fleet
+from benchmarks.placement.fleet import FleetProcess
 from local.errors import LocalError
 
 
@@ -43,6 +43,6 @@ def test_more_models_than_there_are_is_a_sentence() -> None:
 
 
 async def test_the_end_of_the_other_process_is_a_sentence() -> None:
-    async with Fleet() as fleet:
+    async with FleetProcess() as fleet:
         with pytest.raises(LocalError, match="the process of predictors and stages ended at 'nonsense'"):
             await asyncio.wait_for(fleet.ask("nonsense"), 60)
