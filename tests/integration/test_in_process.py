@@ -13,6 +13,9 @@ import grpc
 import numpy as np
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from tritonclient.grpc import service_pb2 as pb
 
 from local.endpoints import free_endpoints
@@ -41,7 +44,49 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     contract = folder / "scale/1/contract.yaml"
     step = "postprocess:\n  - {op: range, input: output, maximum: 1.0e+5}"
     contract.write_text(contract.read_text().replace("postprocess: []", step))
+    publish_words(folder)
     return folder
+
+
+WORDS = """\
+apiVersion: triptych.dev/v1
+kind: Contract
+family: words
+max_rows: 16
+inputs:
+  - {name: text, datatype: BYTES, shape: [-1]}
+  - {name: city, datatype: BYTES, shape: [-1]}
+preprocess:
+  - {op: tokenize, input: text, file: tokenizer.json, max_length: 4, padding: max_length}
+  - {op: cast, input: input_ids, datatype: FP32, output: features}
+model:
+  inputs: [{name: features, datatype: FP32, shape: [-1, 4]}]
+  outputs: [{name: output, datatype: FP32, shape: [-1, 3]}]
+postprocess:
+  - {op: rename, input: attention_mask, output: mask}
+  - {op: ordinal, input: city, file: lists/cities.txt, output: code}
+outputs:
+  - {name: output, datatype: FP32, shape: [-1, 3]}
+  - {name: mask, datatype: INT64, shape: [-1, 4]}
+  - {name: code, datatype: INT64, shape: [-1]}
+"""
+
+
+def publish_words(models: Path) -> None:
+    """`scale` over the ids of a text, with a file for preprocess and one for postprocess."""
+    shutil.copytree(ROOT / "tests/data/tiny-models/scale", models / "words")
+    config = models / "words/config.pbtxt"
+    config.write_text(config.read_text().replace('"scale"', '"words"'))
+    (models / "words/1/contract.yaml").write_text(WORDS)
+    tokenizer = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "the": 2, "dog": 3, "fox": 4}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(models / "words/1/tokenizer.json"))
+    (models / "words/1/lists").mkdir()
+    (models / "words/1/lists/cities.txt").write_text("Bonn\nUlm\n")
+
+
+def words(*texts: bytes, city: bytes = b"Ulm") -> pb.ModelInferRequest:
+    return infer_request("words", {"text": objects(*texts), "city": objects(*[city] * len(texts))})
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +130,7 @@ GOOD: dict[str, Callable[[], pb.ModelInferRequest]] = {
     "the second version": lambda: infer_request("digits_gb", {"image": objects(*PICTURES)}, version="2"),
     "no steps": lambda: infer_request("pick", {"index": np.array([[1], [4]])}),
     "within the range": lambda: scale(0.5, rows=16),
+    "files, and values of preprocess": lambda: words(b"the dog", b"a fox"),
 }
 
 
@@ -99,6 +145,7 @@ def test_answers_are_the_same_bytes(stacks: Stacks, make: Callable[[], pb.ModelI
 WRONG: dict[str, Callable[[], pb.ModelInferRequest]] = {
     "over the range after the model": lambda: scale(2e5),
     "the model fails": lambda: infer_request("pick", {"index": np.array([[99]])}),
+    "no text": lambda: words(b"the dog", b"\xff"),
     **{name: make for name, (make, _, _) in ROWS.items()},
 }
 
@@ -124,6 +171,14 @@ def test_a_request_that_cannot_be_finished_does_not_fail_those_beside_it(stacks:
         outcomes = list(pool.map(outcome, values))
     expected = [[[value] * 3] if value < 1 else grpc.StatusCode.INTERNAL for value in values]
     assert outcomes == expected
+
+
+def test_requests_of_one_batch_keep_their_own_values_of_preprocess(stacks: Stacks) -> None:
+    asked = [(b"the", b"Bonn", 1, 0), (b"the dog", b"Ulm", 2, 1), (b"the dog fox", b"Bonn", 3, 0)] * 10
+    for _, caller in stacks.values():
+        with ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda each: outputs_of(caller.infer(words(each[0], city=each[1]))), asked))  # noqa: B023
+        assert [(sum(each["mask"][0]), each["code"][0]) for each in answers] == [each[2:] for each in asked]
 
 
 def test_there_is_no_such_process_and_no_part_waits_for_one(stacks: Stacks) -> None:

@@ -305,3 +305,37 @@ async def test_values_that_are_not_finite_are_answers_where_the_contract_says_so
     triton = FakeTriton()
     triton.answer = lambda key, tensors: {"y": tensors["x"] * np.nan}
     assert await warm(read(models), triton).ensure() == HERE
+
+
+CARRIED = """\
+inputs:
+  - {name: x, datatype: FP32, shape: [-1, 2]}
+  - {name: city, datatype: BYTES, shape: [-1]}
+model:"""
+
+
+@pytest.mark.parametrize("step", ["values: [Bonn, Ulm]", "values: [0, 1]"], ids=["a refusal", "another datatype"])
+async def test_values_of_preprocess_that_postprocess_refuses_do_not_fail_a_version(
+    models: Path, publish: Callable[..., Path], step: str
+) -> None:
+    """Made-up text is in no list; the callers' may be."""
+    contract = publish("sales_de") / "contract.yaml"
+    head, _, tail = contract.read_text().partition("inputs:")
+    after = f"postprocess: [{{op: ordinal, input: city, {step}}}]\noutputs:"
+    model = tail.partition("model:")[2].replace("\noutputs:", f"\n{after}", 1)
+    contract.write_text(head + CARRIED + model)
+    triton = FakeTriton()
+    harness = warm(read(models), triton)
+    assert await harness.ensure() == HERE
+    assert triton.inferences == [(DE, 1), (DE, 4)]
+
+
+async def test_outputs_that_are_not_finite_fail_it_all_the_same(models: Path, publish: Callable[..., Path]) -> None:
+    contract = publish("sales_de") / "contract.yaml"
+    head, _, tail = contract.read_text().partition("inputs:")
+    after = "postprocess: [{op: ordinal, input: city, values: [Bonn]}]\noutputs:"
+    contract.write_text(head + CARRIED + tail.partition("model:")[2].replace("\noutputs:", f"\n{after}", 1))
+    triton = FakeTriton()
+    triton.answer = lambda key, tensors: {"y": np.full_like(tensors["x"], np.nan)}
+    with pytest.raises(LoadFailed, match="want finite values, got NaN"):
+        await warm(read(models), triton).ensure()

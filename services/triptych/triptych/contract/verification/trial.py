@@ -16,7 +16,7 @@ from triptych.contract.errors import Problem
 from triptych.contract.plan import carried_values
 from triptych.contract.schema.contract import Contract
 from triptych.contract.specs import InputSpec, Scalar, TensorSpec
-from triptych.contract.steps.base import Environment, Scope, Step
+from triptych.contract.steps.base import Environment, Run, Scope, Step
 from triptych.contract.steps.step_file import StepFile
 from triptych.contract.verification.trial_limits import ANY, Budget, TrialLimits, oversized
 from triptych.datatypes import FLOATS, TO_NUMPY, Array
@@ -35,6 +35,10 @@ def trial(
     limits = limits or TrialLimits()
     if found := list(oversized(contract, limits)):
         return found
+    scope = contract.scope_with(files or {})
+    found, _runs = _compiled(contract, scope)
+    if found:
+        return found
     budget = Budget(limits)
     sent = made_up_inputs(contract, _ROWS)
     needed = {spec.name: sent[spec.name] for spec in contract.inputs if spec.required}
@@ -42,7 +46,6 @@ def trial(
     results = made_up_tensors(contract.model.outputs, _ROWS)
     before = ("preprocess", contract.preprocess, contract.model.inputs, ("model", "inputs"))
     after = ("postprocess", contract.postprocess, contract.outputs, ("outputs",))
-    scope = contract.scope_with(files or {})
     found, env = _run(scope, budget, *before, sent, {})
     if not found and needed.keys() != sent.keys():
         found, _ = _run(scope, budget, *before, needed, {})
@@ -54,6 +57,20 @@ def trial(
         except ContractViolation as error:
             return [*found, Problem(("postprocess",), str(error))]
     return found + _run(scope, budget, *after, results, defaults)[0]
+
+
+def _compiled(contract: Contract, scope: Scope) -> tuple[list[Problem], list[Run]]:
+    """Problems of the files that steps read, and those steps compiled: as long as they exist, a tokenizer is shared."""
+    found, runs = list[Problem](), list[Run]()
+    for stage, steps in (("preprocess", contract.preprocess), ("postprocess", contract.postprocess)):
+        for i, step in enumerate(steps):
+            if not any(step.files()):
+                continue
+            try:
+                runs.append(step.compile(scope))
+            except ContractViolation as error:
+                found.append(Problem((stage, i), str(error)))
+    return found, runs
 
 
 def made_up_inputs(contract: Contract, rows: int) -> dict[str, Array]:
@@ -84,17 +101,13 @@ def _run(
     for i, step in enumerate(steps):
         if refusal := budget.refusal(step, env):
             return [Problem((stage, i), refusal)], None
-        run = None
         try:
-            run = step.compile(scope)
             with np.errstate(all="ignore"):
-                run(env)
+                step.compile(scope)(env)
         except InvalidRequest:
             return [], None
         except Exception as error:
-            failure = f"{type(error).__name__}: {error}"
-            # A step that does not compile has a file that it cannot use.
-            text = f"{step.op} fails on made-up rows: {failure}" if run else str(error)
+            text = f"{step.op} fails on made-up rows: {type(error).__name__}: {error}"
             return [Problem((stage, i), text)], None
     found = []
     for i, spec in enumerate(wanted):

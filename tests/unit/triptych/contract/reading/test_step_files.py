@@ -102,6 +102,14 @@ def test_a_vocabulary_that_the_step_cannot_use_fails_the_trial(content: bytes, t
     assert [problem.text for problem in trial(given, files={"cities.txt": StepFile.of(content)})] == [text]
 
 
+def test_a_file_of_postprocess_is_tried_although_made_up_rows_are_refused_before() -> None:
+    document = copy.deepcopy(DOCUMENT)  # the made-up city is in no list
+    document["postprocess"] = [{"op": "ordinal", "input": "city", "output": "code", "file": "codes.txt"}]
+    given = Contract.model_validate_json(json.dumps(document))
+    files = {"cities.txt": StepFile.of(CITIES), "codes.txt": StepFile.of(b"\xff")}
+    assert [problem.location for problem in trial(given, files=files)] == [("postprocess", 0)]
+
+
 def test_a_plan_without_the_file_says_so() -> None:
     with pytest.raises(ContractViolation, match=r"the file cities.txt is not here; want it beside the contract"):
         Plan(contract())
