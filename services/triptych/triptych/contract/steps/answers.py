@@ -30,6 +30,7 @@ from triptych.contract.steps.base import (
     value_of,
     widened,
 )
+from triptych.contract.steps.step_file import FilePath, words_of
 from triptych.datatypes import Array, name_of
 from triptych.errors import ContractViolation, InvalidInput, InvalidParameter
 
@@ -288,18 +289,27 @@ def _refuse_overflow(values: Array, axis: int, name: str) -> None:
 class Label(MapStep):
     """Ids to words (BYTES, UTF-8). `labels` names a table, or a parameter whose choices are tables.
 
-    `none` is the word of id -1, such as that of an unused place of `nms`.
+    `file` is a table beside the contract in place of it, one word a line. `none` is the word of id -1, such as that of
+    an unused place of `nms`.
     """
 
     PARAMETER_TYPES = {"labels": ("string",)}
+    FILES = ("file",)
 
     op: Literal["label"]
-    labels: NameOrParameter
+    labels: NameOrParameter | None = None
+    file: FilePath | None = None
     none: Annotated[str | None, Field(description="the word of id -1, which is refused when left out")] = None
 
+    @model_validator(mode="after")
+    def _one_table(self) -> Self:
+        if (self.labels is None) == (self.file is None):
+            raise ValueError("give labels or file")
+        return self
+
     def tables(self, scope: Scope) -> tuple[str, ...]:
-        if isinstance(self.labels, str):
-            return (self.labels,)
+        if self.labels is None or isinstance(self.labels, str):
+            return () if self.labels is None else (self.labels,)
         parameter = scope.parameters.get(self.labels.parameter)
         return (parameter.choices or ()) if parameter is not None else ()
 
@@ -316,7 +326,9 @@ class Label(MapStep):
     def compile(self, scope: Scope) -> Run:
         last = () if self.none is None else (self.none,)  # which id -1 finds as numpy counts
         tables = {name: _words((*scope.labels[name], *last)) for name in self.tables(scope)}
-        source, target, chosen, least = self.input, self.result, value_of(self.labels), -len(last)
+        if self.file is not None:
+            tables[self.file] = _words((*words_of(self.file, scope.file(self.file)), *last))
+        source, target, chosen, least = self.input, self.result, value_of(self.labels or self.file or ""), -len(last)
 
         def run(env: Environment) -> None:
             ids, table = env[source], tables[chosen(env)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Final, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from triptych.contract.specs import Name
 from triptych.contract.steps.base import (
@@ -22,6 +22,7 @@ from triptych.contract.steps.base import (
     refuse_nan,
     widened,
 )
+from triptych.contract.steps.step_file import FilePath, words_of
 from triptych.datatypes import Array, describe_array
 from triptych.errors import ContractViolation
 
@@ -83,17 +84,26 @@ class MeanPool(MapStep):
 class CtcDecode(MapStep):
     """Scores [n,t,c] of a CTC model to texts (BYTES, UTF-8), by the best symbol of each place.
 
-    A symbol that repeats counts once, then blanks are removed. `labels` has a symbol for each of the c scores, that of
-    the blank included. `score` is the mean of the best values of the symbols that stay, 0 for an empty text. NaN is
+    A symbol that repeats counts once, then blanks are removed. `labels` names a table with a symbol for each of the c
+    scores, that of the blank included. Or `file` is a vocabulary beside the contract that lists all but the blank, one
+    a line. `score` is the mean of the best values of the symbols that stay, 0 for an empty text. NaN is
     refused.
     """
 
     WRITES = ("output", "score")
+    FILES = ("file",)
 
     op: Literal["ctc_decode"]
-    labels: Name
+    labels: Name | None = None
+    file: FilePath | None = None
     blank: Annotated[int, Field(ge=0)] = 0
     score: Annotated[Name | None, Field(description="FP32 [n]")] = None
+
+    @model_validator(mode="after")
+    def _one_table(self) -> Self:
+        if (self.labels is None) == (self.file is None):
+            raise ValueError("give labels or file")
+        return self
 
     def writes(self) -> Iterator[str]:
         yield self.result
@@ -103,6 +113,8 @@ class CtcDecode(MapStep):
     def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
         if self.score == self.result:
             yield "score", f"'{self.score}' is already the name of the texts"
+        if self.labels is None:
+            return
         table = scope.labels.get(self.labels)
         width = facts.get(self.input, Facts()).width
         if table is None:
@@ -114,7 +126,7 @@ class CtcDecode(MapStep):
 
     def compile(self, scope: Scope) -> Run:
         source, target, score, blank = self.input, self.result, self.score, self.blank
-        symbols = [label.encode() for label in scope.labels[self.labels]]
+        symbols = [label.encode() for label in self._symbols(scope)]
 
         def run(env: Environment) -> None:
             values = env[source]
@@ -132,6 +144,16 @@ class CtcDecode(MapStep):
                 env[score] = top.sum(axis=1) / np.maximum(kept.sum(axis=1), 1).astype(np.float32)
 
         return run
+
+    def _symbols(self, scope: Scope) -> Sequence[str]:
+        """A symbol for each score; that of the blank is never read."""
+        if self.file is None:
+            return scope.labels[self.labels or ""]
+        words = list(words_of(self.file, scope.file(self.file)))
+        if self.blank > len(words):
+            raise ContractViolation(f"{self.file}: blank: {self.blank} is outside of 0..{len(words)}")
+        words.insert(self.blank, "")
+        return words
 
 
 STEPS: Final[tuple[type[Step], ...]] = (L2Normalize, MeanPool, CtcDecode)
