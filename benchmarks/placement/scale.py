@@ -36,6 +36,7 @@ from controller.catalog.entities import Catalog, ScannedModel
 from controller.catalog.incremental import IncrementalBuilder
 from controller.catalog.scanner import Scanner
 from controller.catalog.served_model import GROUP, KIND, VERSION, Document, DocumentSource, ServedModel
+from controller.catalog.step_files import StepFileReader
 from controller.journal import Journal
 from controller.leader_forwarding import LoadForwarder, SingleReplica
 from controller.metrics import ControllerMetrics
@@ -91,6 +92,7 @@ class ControlPlane:
             tracing("controller", ""),
             CallSlots(1, 1, "calls already wait for loads"),
             cp.Store,
+            StepFileReader(Path()),
         )
         self.server = server_for([methods_of(CONTROLLER_SERVICE, servicer)], StageSettings())
 

@@ -38,7 +38,7 @@ class RestServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=settings.rest_max_connections,
+            limit_concurrency=settings.rest_max_connections + 1,  # it counts the new one too
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(settings.grace_s),
             h11_max_incomplete_event_size=HEAD_BYTES,

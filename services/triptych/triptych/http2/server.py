@@ -34,6 +34,7 @@ HANDSHAKE_S = 10.0  # limit for TLS and the first HTTP/2 frames of a new connect
 # Least time between two returns of free memory to the system. glibc returns only what is free at the end of its heap:
 # after thousands of calls of much metadata 180 MiB of 356 were free and stayed (2026-11-30).
 TRIM_PERIOD_S = 10.0
+TRIM_BYTES = 16 << 20  # of calls at once since the last return; without so much there is little to return
 _TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
 
 
@@ -64,7 +65,7 @@ class ConnectionManager(ServerContext):
         self._max_within_block = max(1, settings.max_bytes_in_flight // (2 * self.max_header_bytes))
         self.malformed_block = block_of((*RESPONSE_HEADERS, *refuse(FAULT, "")))
         self._check_handle: asyncio.TimerHandle | None = None
-        self._trimmed_s = time.monotonic()
+        self._trimmed_s, self._peak_bytes = time.monotonic(), 0
         self.is_draining = False
 
     def connect(self) -> ServerConnection:
@@ -109,13 +110,15 @@ class ConnectionManager(ServerContext):
 
     def _check(self) -> None:
         self._check_handle, now_s = None, time.monotonic()
+        used_bytes = self.call_bytes.used_bytes + self.inbound_bytes.used_bytes + self.outbound_bytes.used_bytes
+        self._peak_bytes = max(self._peak_bytes, used_bytes)
         busy = [connection for connection in self.connections if connection.streams or connection.is_full]
         for connection in busy:
             connection.check_progress(now_s)
         if busy:
             self.schedule_check()
-        elif now_s - self._trimmed_s > TRIM_PERIOD_S:
-            self._trimmed_s = now_s
+        elif self._peak_bytes > TRIM_BYTES and now_s - self._trimmed_s > TRIM_PERIOD_S:
+            self._trimmed_s, self._peak_bytes = now_s, 0
             _return_free_memory()
 
 
