@@ -14,7 +14,7 @@ from triptych.protocol.call import Call
 async def test_an_index_of_many_models_gives_other_tasks_their_turn() -> None:
     entry = pb.RepositoryIndexResponse.ModelIndex(name="m", version="1", state="READY")
     servicer: Any = object.__new__(CatalogServicer)
-    servicer.check = lambda _request: None
+    servicer.check, servicer._indexing = lambda _request: None, asyncio.Lock()
     servicer._index = lambda: iter([entry] * (10 * YIELD_EVERY))
     turns = 0
 
