@@ -65,6 +65,7 @@ class ConnectionManager(ServerContext):
         self._max_within_block = max(1, settings.max_bytes_in_flight // (2 * self.max_header_bytes))
         self.malformed_block = block_of((*RESPONSE_HEADERS, *refuse(FAULT, "")))
         self._check_handle: asyncio.TimerHandle | None = None
+        self._stalled_s = 0.0
         self._trimmed_s, self._peak_bytes = time.monotonic(), 0
         self.is_draining = False
 
@@ -109,12 +110,15 @@ class ConnectionManager(ServerContext):
             self._check_handle = self.loop.call_later(CHECK_PERIOD_S, self._check)
 
     def _check(self) -> None:
+        assert self._check_handle is not None
+        # A check that is late stands for a loop that did not read: that time is no caller's fault.
+        self._stalled_s += max(0.0, self.loop.time() - self._check_handle.when())
         self._check_handle, now_s = None, time.monotonic()
         used_bytes = self.call_bytes.used_bytes + self.inbound_bytes.used_bytes + self.outbound_bytes.used_bytes
         self._peak_bytes = max(self._peak_bytes, used_bytes)
         busy = [connection for connection in self.connections if connection.streams or connection.is_full]
         for connection in busy:
-            connection.check_progress(now_s)
+            connection.check_progress(now_s, now_s - self._stalled_s)
         if busy:
             self.schedule_check()
         elif self._peak_bytes > TRIM_BYTES and now_s - self._trimmed_s > TRIM_PERIOD_S:
@@ -234,10 +238,13 @@ class ServerConnection(StreamConnection):
                 stream.check_sent()
             super().flush()  # resets of streams whose callers still send
 
-    def check_progress(self, now_s: float) -> None:
-        """End calls that are late or slow, and the connection if its caller reads nothing."""
+    def check_progress(self, now_s: float, pace_s: float) -> None:
+        """End calls that are late or slow, and the connection if its caller reads nothing.
+
+        `pace_s` is the time for the pace of callers: it stands still while the loop does.
+        """
         for stream in tuple(self.streams.values()):
-            stream.check_progress(now_s)
+            stream.check_progress(now_s, pace_s)
         if self.is_full and now_s - self.full_since_s > self._manager.settings.request_timeout_s:
             self.abort()
 

@@ -206,19 +206,19 @@ class ServerStream:
         if fault := metadata_fault(fields, self._context.settings.max_metadata_bytes, left_out_bytes):
             self.abort(fault)
 
-    def check_progress(self, now_s: float) -> None:
-        """End a call past its deadline, or one whose caller sends or reads too slowly."""
+    def check_progress(self, now_s: float, pace_s: float) -> None:
+        """End a call past its deadline, or one whose caller sends or reads too slowly by the clock of `pace_s`."""
         fault = None
         if self in self._connection.unsent:
             self._data_rate = self._data_rate or MinDataRate(self._context.settings)
-            if self._data_rate.fault(now_s, -2, -self._connection.protocol.queued_body_size(self.stream_id)):
+            if self._data_rate.fault(pace_s, -2, -self._connection.protocol.queued_body_size(self.stream_id)):
                 self._abandon("DEADLINE_EXCEEDED")
         elif now_s > self._until_s:
             fault = DeadlineExceeded("the deadline of the call has passed")
         elif self._is_within_message():
             deframer, self._data_rate = self._deframer, self._data_rate or MinDataRate(self._context.settings)
             count, received_bytes = (deframer.count, deframer.received_bytes) if deframer else (0, 0)
-            fault = self._data_rate.fault(now_s, count, received_bytes)
+            fault = self._data_rate.fault(pace_s, count, received_bytes)
         if fault is not None:
             self.abort(fault)
 

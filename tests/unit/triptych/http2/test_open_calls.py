@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -45,6 +46,21 @@ async def talk(stream: ServerStream) -> None:
 
 async def hold(stream: ServerStream) -> None:
     stream.finish(await asyncio.sleep(60, b""))
+
+
+@leaves_nothing
+async def test_time_in_which_the_loop_stood_still_is_no_fault_of_a_caller() -> None:
+    """A pod without CPU for some seconds ended calls whose bytes had come and were not read yet."""
+    caller = Caller(server_of({b"/x": Handler("x", _guarded(take, "x"), False)}, slow_after_s=0.5))
+    message = framed(bytes(100))
+    await caller.send(opening(), begun("/x"), frame(DATA, 0, 1, message[:10]))
+    await asyncio.sleep(0.2)  # the first checks
+    time.sleep(0.8)  # the loop stands still
+    await asyncio.sleep(0.12)  # the next one
+    await caller.send(frame(DATA, END_STREAM, 1, message[10:]))
+    assert caller.fields["grpc-status"] == "0"
+    caller.connection.abort()
+    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("path", ["/x", "/talk"])
