@@ -33,6 +33,7 @@ class StoreStack(LocalStack):
         self._place = bucket.variables | {
             "CONTROLLER_MODEL_REPOSITORY": bucket.uri,
             "CONTROLLER_MIRROR": str(run_folder / "contracts"),
+            "CONTROLLER_UNDECLARED": "highest",
             "CONTROLLER_POLL_S": "0.3",
             "CONTROLLER_FAILURE_TTL_S": "1",  # the folder of Triton may be a moment later than that of the controller
         }

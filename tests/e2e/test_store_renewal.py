@@ -46,7 +46,8 @@ class Stocked:
             "secret": "store",
         }
         models |= {"region": "us-east-1", "pollSeconds": 2, "ca": {"secret": "authorities"}} | changed
-        self.release.apply({"models": models, "gateway": {"enabled": False}, "test": {"examples": False}})
+        values = {"models": models, "gateway": {"enabled": False}, "test": {"examples": False}}
+        self.release.apply(values | {"controller": {"undeclared": "highest"}})
 
     def put_secret(self, name: str, data: dict[str, str]) -> None:
         made = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
