@@ -51,9 +51,10 @@ class Publisher:
             self._traffic.pop(name, None)
         self._unpublished.update(gone)
         self._unpublished.update(name for name, model in catalog.models.items() if before.models.get(name) is not model)
-        before_refused, self._refused = self._refused, _refused(catalog)
-        names = before_refused.keys() | self._refused.keys()
-        self._unpublished.update(name for name in names if before_refused.get(name) != self._refused.get(name))
+        if before.invalid != catalog.invalid:
+            before_refused, self._refused = self._refused, _refused(catalog)
+            names = before_refused.keys() | self._refused.keys()
+            self._unpublished.update(name for name in names if before_refused.get(name) != self._refused.get(name))
         unpublished = self._unpublished
         self._publish(unpublished & catalog.models.keys(), unpublished - catalog.models.keys())
         self._unpublished = set()
