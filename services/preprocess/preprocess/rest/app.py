@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import math
 from collections.abc import Awaitable, Callable
@@ -49,11 +48,11 @@ class RestApp:
         self._arriving = InFlightBytes(settings.max_bytes_in_flight)
         self._parsing = asyncio.Lock()  # a parsed document takes many times its bytes: one at a time
         model = "/v2/models/{model}"
-        routes = [Route("/v2", self._get(self._server)), Route("/v2/", self._get(self._server))]
-        routes += [Route(f"/v2/health/{name}", self._get(answer)) for name, answer in self._health()]
+        routes = [Route("/v2", self._guarded(self._server)), Route("/v2/", self._guarded(self._server))]
+        routes += [Route(f"/v2/health/{name}", self._guarded(answer)) for name, answer in self._health()]
         for path in (model, f"{model}/versions/{{version}}"):
-            routes.append(Route(path, self._get(self._metadata)))
-            routes.append(Route(f"{path}/ready", self._get(self._model_ready)))
+            routes.append(Route(path, self._guarded(self._metadata)))
+            routes.append(Route(f"{path}/ready", self._guarded(self._model_ready)))
             routes.append(Route(f"{path}/infer", self._guarded(self._infer), methods=["POST"]))
         self.app = Starlette(routes=routes, exception_handlers={404: _unknown_path, 405: _wrong_method})
 
@@ -89,6 +88,7 @@ class RestApp:
 
     async def _infer(self, request: Request, call: Call) -> Response:
         name, version = _target(request)
+        _check_encoding(request)
         json_bytes = _json_bytes(request)
         body = bytearray()
         try:
@@ -121,15 +121,11 @@ class RestApp:
         except TimeoutError:
             raise DeadlineExceeded(f"the body did not arrive in time; {len(body)} bytes of it did") from None
 
-    def _get(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
-        return self._guarded(answer)
-
     def _guarded(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         """Wrap a path: its call has a deadline, and errors become their status."""
 
         async def guarded(request: Request) -> Response:
-            headers = {key.lower(): value for key, value in request.headers.items()}
-            call = Call.within(self._settings.request_timeout_s, headers)
+            call = Call.within(self._settings.request_timeout_s, dict(request.headers))
             try:
                 return await answer(request, call)
             except ClientDisconnect:
@@ -155,8 +151,7 @@ async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
     finally:
         for each in (working, leaving):
             each.cancel()
-        with contextlib.suppress(Exception):
-            await asyncio.wait({working, leaving})
+        await asyncio.wait({working, leaving})
 
 
 async def _gone(request: Request) -> None:
@@ -168,10 +163,14 @@ def _target(request: Request) -> tuple[str, str]:
     return request.path_params["model"], request.path_params.get("version", "")
 
 
-def _json_bytes(request: Request) -> int | None:
-    """Bytes of JSON at the start of the body, None for all of it. Raises `InvalidRequest`."""
+def _check_encoding(request: Request) -> None:
+    """Raises `InvalidRequest` for a compressed body."""
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise InvalidRequest("want a body without Content-Encoding; compressed requests are for gRPC")
+
+
+def _json_bytes(request: Request) -> int | None:
+    """Bytes of JSON at the start of the body, None for all of it. Raises `InvalidRequest`."""
     text = request.headers.get(JSON_BYTES)
     if text is None:
         return None

@@ -33,7 +33,7 @@ from triptych.http2.server_context import Handler, ServerContext
 # Memory of an open call: 20,000 silent ModelStreamInfer took 16 KiB each (2026-11-30). The metadata stands in it as
 # bytes and as text.
 CALL_BYTES = 16 << 10
-METADATA_FACTOR = 4
+METADATA_WEIGHT = 4
 
 
 class StreamConnection(Connection):
@@ -313,7 +313,7 @@ class ServerStream:
         size_bytes = metadata_bytes(self.headers)
         if fault := size_fault(size_bytes, self._context.settings.max_metadata_bytes):
             return fault
-        call_bytes = CALL_BYTES + METADATA_FACTOR * size_bytes
+        call_bytes = CALL_BYTES + METADATA_WEIGHT * size_bytes
         try:
             self._context.admit_call(call_bytes)
         except Overloaded as error:

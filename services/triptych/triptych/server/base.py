@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
 import grpc
 from google.protobuf.message import Message
 
 from triptych.errors import Draining, InvalidRequest
-from triptych.http2.framing import metadata_fault
 from triptych.protocol.call import Call
 from triptych.protocol.methods import Service, methods_of
 from triptych.protocol.status import status_of, trailers_of
@@ -78,11 +77,6 @@ class GrpcServer(ABC):
     @abstractmethod
     async def stop(self, grace_s: float) -> None:
         """Wait up to `grace_s` seconds for calls in flight, then stop."""
-
-    def check_metadata(self, entries: Collection[tuple[str | bytes, str | bytes]]) -> None:
-        """Raises `Overloaded` if the metadata of a call is over the limit."""
-        if fault := metadata_fault(entries, self.settings.max_metadata_bytes):
-            raise fault
 
     def admit(self, service: str, left_s: float | None, metadata: Mapping[str, str], *, endless: bool = False) -> Call:
         """Context of a call, with the earlier of the caller's deadline and our limit.

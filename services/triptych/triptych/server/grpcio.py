@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 from grpc import aio
 
+from triptych.http2.framing import metadata_fault
 from triptych.protocol.call import Call
 from triptych.protocol.methods import Method, Service, encoded
 from triptych.protocol.parsing import parser
@@ -170,7 +171,8 @@ def _both_streaming(service: str, method: Method, server: GrpcioServer) -> Calla
 
 def _call(server: GrpcioServer, service: str, context: aio.ServicerContext[Any, Any], *, endless: bool = False) -> Call:
     entries = context.invocation_metadata() or ()
-    server.check_metadata(entries)
+    if fault := metadata_fault(entries, server.settings.max_metadata_bytes):
+        raise fault
     metadata = {key: value for key, value in entries if isinstance(value, str)}
     call = server.admit(service, context.time_remaining(), metadata, endless=endless)
     call.ask_peer = context.peer

@@ -19,9 +19,10 @@ from http.client import HTTPException, HTTPMessage, parse_headers
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from triptych.runtime.addresses import WILDCARD6, join, resolve
+from triptych.runtime.addresses import join
 from triptych.runtime.settings import StageSettings
 from triptych.server.base import GrpcServer
+from triptych.server.sockets import listen
 from triptych.telemetry.metrics.merged_registry import merged_registry
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 
@@ -91,7 +92,7 @@ class ProbeServer:
 
     def start(self, host: str, port: int) -> None:
         """Listen, and serve in a thread. Raises `OSError` if the address is not available."""
-        sockets = [_listening(address, port) for address in resolve(host)]
+        sockets = listen(host, port)
         threading.Thread(target=lambda: asyncio.run(self._serve(sockets)), name="probes", daemon=True).start()
 
     async def _serve(self, sockets: list[socket.socket]) -> None:
@@ -150,9 +151,3 @@ def serve(settings: StageSettings, server: GrpcServer, *stages: StageMetrics) ->
         ProbeServer(handler, settings.metrics_timeout_s, settings.metrics_max_connections).start(host, port)
     except OSError as error:
         raise OSError(f"cannot serve metrics on {join(host, port)}: {error.strerror}") from error
-
-
-def _listening(address: str, port: int) -> socket.socket:
-    """A listening socket; `::` listens on IPv4 as well."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.create_server((address, port), family=family, dualstack_ipv6=address == WILDCARD6)
