@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS = ("--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json")
 SERVICES = (
-    "it needs https://pypi.org/pypi/NAME/VERSION/json, which a mirror may lack; "
+    "it needs PyPI's page of each version as JSON, which a mirror may lack; "
     'make audit AUDIT="-s osv" asks https://api.osv.dev instead'
 )
 

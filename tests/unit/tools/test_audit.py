@@ -39,7 +39,8 @@ def test_a_service_that_knows_nothing_is_named_as_the_fault() -> None:
     """A mirror of PyPI without its JSON pages."""
     code, said = audited(UNKNOWN)
     assert code == 1
-    assert said[0].startswith("the service knows none of 1 packages, so nothing was looked up: it needs https://pypi")
+    why = "so nothing was looked up: it needs PyPI's page of each version as JSON"
+    assert said[0].startswith(f"the service knows none of 1 packages, {why}")
 
 
 def test_a_service_that_cannot_be_reached_is_one_line_instead_of_a_traceback() -> None:
