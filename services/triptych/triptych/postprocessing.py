@@ -25,8 +25,7 @@ class PredictedBatch:
     """A batch with the outputs that a version of a model has predicted.
 
     `outputs` are those of the contract, checked by `Plan.check_model_outputs`, then the values of preprocess that
-    postprocess reads. `parameters` come from
-    `Plan.check_parameters`. `output_names` are the outputs of the response.
+    postprocess reads. `parameters` come from `Plan.check_parameters`. `output_names` are the outputs of the response.
     """
 
     model: str

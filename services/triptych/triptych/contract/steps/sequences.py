@@ -86,8 +86,7 @@ class CtcDecode(MapStep):
 
     A symbol that repeats counts once, then blanks are removed. `labels` names a table with a symbol for each of the c
     scores, that of the blank included. Or `file` is a vocabulary beside the contract that lists all but the blank, one
-    a line. `score` is the mean of the best values of the symbols that stay, 0 for an empty text. NaN is
-    refused.
+    a line. `score` is the mean of the best values of the symbols that stay, 0 for an empty text. NaN is refused.
     """
 
     WRITES = ("output", "score")

@@ -40,11 +40,13 @@ def unloadable(config: Any) -> Iterator[Problem]:
 
 def _platform(config: Any) -> Iterator[Problem]:
     platform, backend = config.platform, config.backend
-    if (
-        platform
-        and backend
-        and PLATFORMS.get(platform, platform if backend in PLATFORMS.values() else backend) != backend
-    ):
+    if not platform or not backend:
+        return
+    if platform in PLATFORMS:
+        fits = PLATFORMS[platform] == backend
+    else:
+        fits = platform == backend or backend not in PLATFORMS.values()
+    if not fits:
         yield "platform", f"platform {platform} is not that of backend {backend}; leave it out"
 
 
@@ -110,8 +112,8 @@ def _ensemble_steps(config: Any) -> Iterator[Problem]:
     steps = config.ensemble_scheduling.step
     if steps and config.instance_group:
         yield "instance_group", "an ensemble has no instances of its own; leave instance_group out"
-    made = {tensor.name for tensor in config.input} | {name for step in steps for name in step.output_map.values()}
     written = {name for step in steps for name in step.output_map.values()}
+    made = {tensor.name for tensor in config.input} | written
     for tensor in config.output if steps else ():
         if tensor.name not in written:
             yield f'"{tensor.name}"', f"ensemble_scheduling: no step writes output '{tensor.name}'"

@@ -22,7 +22,6 @@ CONTRACT: Final = "contract.yaml"
 VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")  # Triton skips every other name
 PYTHON_CACHE: Final = "__pycache__"  # Python writes it beside the code of a python backend
 
-
 Stamp = tuple[int, int, int, int]  # size, time of change of content and of inode in ns, inode
 
 

@@ -6,18 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.triptych.contract.verification.digits_config import CONFIG
 from triptych.contract import Contract
 from triptych.contract.verification.callable import uncallable
 from triptych.contract.verification.triton_config import check_config, missing_file, model_file, parse_config
-
-CONFIG = """\
-name: "digits_de"
-backend: "onnxruntime"
-max_batch_size: 64
-input [{ name: "pixels" data_type: TYPE_FP32 dims: [3, 32, 32] }]
-output [{ name: "logits" data_type: TYPE_FP32 dims: [10] }]
-version_policy { all {} }
-"""
 
 
 @pytest.mark.parametrize(

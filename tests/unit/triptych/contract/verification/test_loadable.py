@@ -8,6 +8,7 @@ import pytest
 
 from tests import onnx_files
 from tests.model_folders import publish
+from tests.unit.triptych.contract.verification.digits_config import CONFIG
 from triptych.contract import Contract
 from triptych.contract.errors import ContractError
 from triptych.contract.verification.model_folder import read_model_folder
@@ -15,14 +16,6 @@ from triptych.contract.verification.onnx_file import check_model_file
 from triptych.contract.verification.triton_config import ConfigError, check_config, parse_config, served_versions
 from triptych.contract.verification.version import ValidationOptions, validate_version
 
-CONFIG = """\
-name: "digits_de"
-backend: "onnxruntime"
-max_batch_size: 64
-input [{ name: "pixels" data_type: TYPE_FP32 dims: [3, 32, 32] }]
-output [{ name: "logits" data_type: TYPE_FP32 dims: [10] }]
-version_policy { all {} }
-"""
 DATA = "data_type: TYPE_FP32 dims: [3, 32, 32] zero_data: true"
 
 

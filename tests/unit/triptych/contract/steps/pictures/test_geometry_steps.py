@@ -177,7 +177,7 @@ def test_a_picture_larger_than_the_pad_is_refused(apply: Any) -> None:
     ],
 )
 def test_what_grows_by_a_step_counts_as_work(files: Any, step: Any, row_bytes: int | None) -> None:
-    """Of a small file a large picture can be made, which must not happen on the event loop."""
+    """Large pictures out of small files must not be made on the event loop."""
     made = parse_step(step).unpacked_bytes({"x": files(b"1", b"2")})
     assert made == 2 * row_bytes if row_bytes is not None else made >= 25_000_000
 
