@@ -23,11 +23,13 @@ run: ## start the stack, send it the examples and serve until Ctrl-C (ONCE=1: en
 	@$(ENVIRONMENT) predictor >/dev/null
 	@$(SERVICES) -m local $(if $(ONCE),--once) $(if $(MODELS),--models "$(MODELS)") $(if $(SERVED_MODELS),--served-models "$(SERVED_MODELS)")
 
+# Tests mostly wait, so two processes share them. WORKERS=0 runs them one after the other.
+WORKERS ?= 2
 .PHONY: test
 test: lint verify ## run lint and verify, then all tests (TESTS="tests/unit -k name": some)
 	@$(ENVIRONMENT) predictor kserve backend >/dev/null
 	@$(PYTHON) -m local.programs grpcurl helm kubeconform >/dev/null || true
-	@$(SERVICES) -m pytest $(TESTS)
+	@$(SERVICES) -m pytest $(TESTS) --numprocesses $(WORKERS)
 
 .PHONY: test-clients
 test-clients: ## build gRPC clients of other languages, and test that a restart costs them no call
@@ -69,12 +71,10 @@ verify: ## check the model repository, the version, and that generated files are
 	  diff -u "helm/triptych/$$file" "$$made/$$file" || { echo "helm/triptych/$$file is old: make chart"; exit 1; }; done
 	@$(SERVICES) -m tools.reference --check
 
-# The tests mostly wait, for pods and autoscalers. WORKERS=0 runs them one after the other.
-WORKERS ?= 2
 .PHONY: e2e
 e2e: ## run the tests on the cluster of KUBECONFIG, each in a namespace of its own
 	@$(PYTHON) -m local.programs helm3 helm4 kubeconform >/dev/null || true
-	@$(CLUSTER_ENV); python=$$($(ENVIRONMENT) services); "$$python" -m tests.e2e.images; exec "$$python" -m pytest tests/e2e $(TESTS) --numprocesses $(WORKERS) --dist loadfile
+	@$(CLUSTER_ENV); python=$$($(ENVIRONMENT) services); "$$python" -m tests.e2e.images; exec "$$python" -m pytest tests/e2e $(TESTS) --numprocesses $(WORKERS)
 
 # A package that the vulnerability service does not know fails it too.
 .PHONY: audit

@@ -1,11 +1,13 @@
-"""Shared pytest hooks: a marker by folder, and a summary of skipped tests by reason."""
+"""Shared pytest hooks: a marker by folder, the share of each process, and a summary of skipped tests by reason."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 HERE = Path(__file__).parent
 
@@ -14,6 +16,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its folder below tests/, as in `-m component`."""
     for item in items:
         item.add_marker(item.path.relative_to(HERE).parts[0])
+
+
+class FileByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each file to one process, and all that start whole stacks to the same one: two stacks are too much load."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "integration" if file.startswith("tests/integration/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
+    """Name the scheduler of `--numprocesses`, which starts with the largest share."""
+    return FileByFile(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
