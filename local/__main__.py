@@ -12,7 +12,7 @@ from pathlib import Path
 import tritonclient.grpc as triton
 
 from local import examples, formatting
-from local.endpoints import from_environment
+from local.endpoints import from_environment, page_settings
 from local.environments import cache_folder, ensure
 from local.errors import LocalError
 from local.notices import ControllerNotices
@@ -52,6 +52,7 @@ def _run(given: argparse.Namespace) -> int:
         predictor_python=ensure("predictor"),
         model_repository=given.models or Path(os.environ.get("CONTROLLER_MODEL_REPOSITORY", MODEL_REPOSITORY)),
         served_models=given.served_models or (None if given.models else _served_models()),
+        variables=page_settings(endpoints, os.environ),
     )
     failed = 0
     stack.start(_print_ready)
@@ -62,6 +63,8 @@ def _run(given: argparse.Namespace) -> int:
         if requests:
             failed = _send_all(stack, requests)
         if not given.once:
+            if stack.page_url:
+                _print(f"models, and a form to try them: {stack.page_url}")
             _serve(stack, notices)
     finally:
         _stop(stack)

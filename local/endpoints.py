@@ -19,6 +19,7 @@ DEFAULT_PORTS = {
     "postprocess": (9001, 9101),
     "preprocess": (9000, 9100),
 }
+PAGE_OFFSET = 100  # from the port of the controller's metrics to that of its page
 # A wildcard is called at its loopback address. Triton's metrics server listens on IPv6 alone for ::, hence ::1.
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -72,6 +73,16 @@ def from_environment(variables: Mapping[str, str]) -> Endpoints:
             _port(variables, f"{component.upper()}_METRICS_PORT", metrics_port, lowest=0),
         )
         for component, (port, metrics_port) in DEFAULT_PORTS.items()
+    }
+
+
+def page_settings(endpoints: Endpoints, variables: Mapping[str, str]) -> dict[str, str]:
+    """The settings of the controller's page: a port beside that of its metrics, unless the environment has one."""
+    metrics_port = endpoints["controller"].metrics_port
+    beside = min(metrics_port + PAGE_OFFSET, 65535) if metrics_port else 0
+    return {
+        "CONTROLLER_PAGE_PORT": variables.get("CONTROLLER_PAGE_PORT", str(beside)),
+        "CONTROLLER_PAGE_PREPROCESS": endpoints["preprocess"].address,
     }
 
 

@@ -12,13 +12,15 @@ from local.errors import LocalError
 
 ROOT = Path(__file__).resolve().parent.parent
 APT = ("apt-get", "--quiet", "--quiet")
+OTHER_PYTHON = ", or choose a Python: make PYTHON=python3.11"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def check_venv() -> None:
     """Install Python's `venv` if it is missing. Raises `LocalError` if that fails."""
     if not _runs([sys.executable, "-c", "import ensurepip, venv"]):
         package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
-        install(package, f"{sys.executable} cannot make environments")
+        install(package, f"{sys.executable} cannot make environments", OTHER_PYTHON)
 
 
 def check_libpython(python: Path) -> None:
@@ -26,12 +28,21 @@ def check_libpython(python: Path) -> None:
     probe = [str(python), "-c", "from predictor.wheel import libpython_folder; libpython_folder()"]
     if not _runs(probe, PYTHONPATH=str(ROOT / "services/predictor")):
         name = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
-        install(name, f"{name}.so.1.0 is missing, which Triton's Python backend links")
+        install(name, f"{name}.so.1.0 is missing, which Triton's Python backend links", OTHER_PYTHON)
 
 
-def install(package: str, why: str) -> None:
+def browser() -> Path:
+    """The path of Chromium, which is installed if it is missing. Raises `LocalError` if that fails."""
+    for name in BROWSERS:
+        if found := shutil.which(name):
+            return Path(found)
+    install("chromium", "there is no Chromium, which tests the controller's page")
+    return Path(shutil.which("chromium") or "chromium")
+
+
+def install(package: str, why: str, otherwise: str = "") -> None:
     """Install a package by apt-get. Raises `LocalError` if that is not allowed, or fails."""
-    advice = f"{why}; install the Debian package {package}, or choose a Python: make PYTHON=python3.11"
+    advice = f"{why}; install the Debian package {package}{otherwise}"
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise LocalError(advice)
     print(f"{why}: installing the Debian package {package}", file=sys.stderr, flush=True)

@@ -108,6 +108,12 @@ class LocalStack:
         return self.endpoints[name].metrics_url
 
     @property
+    def page_url(self) -> str:
+        """Where the controller's page is for a browser on this machine; empty without one."""
+        port = self._variables.get("CONTROLLER_PAGE_PORT", "0")
+        return f"http://127.0.0.1:{port}/" if port != "0" else ""
+
+    @property
     def triton_key(self) -> str:
         """The key that Triton demands for loading models, in the metadata `triton-grpc-protocol-key`."""
         return self._key

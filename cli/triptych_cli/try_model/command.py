@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from triptych.contract import Contract, ContractError, load_contract, load_step_files
+from triptych.contract import Contract, ContractError, Plan, load_contract, load_step_files
 from triptych.contract.reading.files import cause
+from triptych.contract.trace import trace
 from triptych.contract.verification.model_folder import ModelFolder, read_model_folder
 from triptych.contract.verification.tree import CONTRACT
 from triptych.contract.verification.triton_config import ConfigError
@@ -17,7 +18,6 @@ from triptych_cli.arguments import command_parser, whole_number
 from triptych_cli.try_model.onnx_session import NoRuntime, predict_by
 from triptych_cli.try_model.request import WrongData, request_of
 from triptych_cli.try_model.show import lines_of, write_pictures
-from triptych_cli.try_model.trace import trace
 
 DESCRIPTION = """\
 Run one request through the steps of a contract and the model, without any server, and show the values after every
@@ -70,13 +70,13 @@ def command_line() -> argparse.ArgumentParser:
 def _try(given: argparse.Namespace, model: ModelFolder, version: int) -> None:
     folder = model.path / str(version)
     contract: Contract = load_contract(folder / CONTRACT)
-    request, files = request_of(contract, given.data), load_step_files(contract, folder)
+    request, plan = request_of(contract, given.data), Plan(contract, load_step_files(contract, folder))
     print(f"{model.name}, version {version}, {request.source}")
     if given.pictures:
         given.pictures.mkdir(parents=True, exist_ok=True)
     last = ""
     predict = None if given.no_model else predict_by(model.config, folder)
-    for number, moment in enumerate(trace(contract, request, predict, files)):
+    for number, moment in enumerate(trace(plan, request.inputs, request.parameters, predict)):
         print("\n".join(lines_of(moment, last)))
         last = moment.part
         if given.pictures:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from triptych.contract.trace import Predict
 from triptych.contract.verification.triton_config import model_file
 from triptych.datatypes import Array
-from triptych_cli.try_model.trace import Predict
 
 
 class NoRuntime(RuntimeError):

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
 
 import cv2
-import numpy as np
 
-from triptych.datatypes import Array, describe_array
-from triptych_cli.try_model.trace import Moment
-
-FIRST: Final = 6  # values that a line shows
-WIDTH: Final = 12  # of a word
+from triptych.contract.summary import pictures_in, summary
+from triptych.contract.trace import Moment
 
 
 def lines_of(moment: Moment, last_part: str) -> Iterator[str]:
@@ -24,44 +19,9 @@ def lines_of(moment: Moment, last_part: str) -> Iterator[str]:
         yield f"  {moment.step:<18} {name:<16} {summary(value)}"
 
 
-def summary(value: Any) -> str:
-    """Datatype, shape, limits and first values."""
-    if isinstance(value, list):
-        return f"{len(value)} pictures: {', '.join(_picture(each) for each in value[:FIRST])}"
-    array = np.asarray(value)
-    if array.dtype == np.object_:
-        return f"{describe_array(array)}  {', '.join(_word(each) for each in array.flat[:FIRST])}{_more(array)}"
-    if not array.size:
-        return describe_array(array)
-    numbers = ", ".join(f"{each:.4g}" if array.dtype.kind == "f" else str(each) for each in array.ravel()[:FIRST])
-    limits = "" if array.dtype == np.bool_ else f"  {array.min():.4g} to {array.max():.4g}"
-    return f"{describe_array(array)}{limits}  [{numbers}{_more(array)}]"
-
-
 def write_pictures(moment: Moment, folder: Path, number: int) -> None:
     """A PNG file of each picture that a step made."""
     for name, value in moment.values.items():
-        pictures = value if isinstance(value, list) else [*value] if _are_pictures(value) else []
-        for row, picture in enumerate(pictures):
+        for row, picture in enumerate(pictures_in(value)):
             file = folder / f"{number:02}_{moment.step.partition(' ')[2]}_{name}_{row}.png".replace("/", "_")
-            cv2.imwrite(str(file), picture[..., ::-1] if picture.ndim == 3 else picture)
-
-
-def _are_pictures(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and (value.ndim == 3 or value.shape[3:] == (3,))
-
-
-def _picture(picture: Array) -> str:
-    return f"{picture.shape[1]}x{picture.shape[0]} {picture.dtype}"
-
-
-def _word(element: bytes) -> str:
-    try:
-        text = element.decode()
-    except UnicodeDecodeError:
-        return f"<{len(element)} bytes>"
-    return repr(text) if len(text) <= 2 * WIDTH else f"{text[:WIDTH]!r}... ({len(element)} bytes)"
-
-
-def _more(array: Sequence[Any] | Array) -> str:
-    return ", ..." if np.size(array) > FIRST else ""
+            cv2.imwrite(str(file), picture)

@@ -39,6 +39,7 @@ from triptych.telemetry.tracing import tracing
 if TYPE_CHECKING:  # imported only in a cluster: its client takes a second and tens of megabytes
     from controller.kubernetes.api import Api
     from controller.kubernetes.cluster import Cluster
+    from controller.page.server import PageServer
 
 
 class Controller:
@@ -77,6 +78,7 @@ class Controller:
             versions_in_traffic=self.publisher.versions,
             refresh=source.refresh,
         )
+        self._page = self._page_server(journal) if settings.page_port else None
         self._tasks: list[asyncio.Task[None]] = []
         self._election: asyncio.Task[None] | None = None  # the election
         self._ready = False
@@ -110,6 +112,8 @@ class Controller:
         if self._cluster is not None:
             await self.placement.fleet.refresh()  # the leader writes its observations into the status
             self._election = asyncio.create_task(self._cluster.run())
+        if self._page is not None:
+            await self._page.open()
         self._ready = True
 
     async def drain(self) -> None:
@@ -120,6 +124,8 @@ class Controller:
         self.watch_hub.close()
 
     async def close(self) -> None:
+        if self._page is not None:
+            await self._page.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -132,6 +138,12 @@ class Controller:
     def _store(self) -> cp.Store:
         store = self._catalog_watcher.store
         return cp.Store(location=self._settings.model_repository, fault=store.fault, read_s=store.read_s)
+
+    def _page_server(self, journal: Journal) -> PageServer:
+        from controller.page.server import PageServer
+
+        parts = (self.watch_hub, self.publisher, self.placement, journal, self._store)
+        return PageServer(self._settings, self._transport, *parts)
 
     def _connect(self, address: str) -> TritonClient:
         settings = self._settings

@@ -144,6 +144,21 @@ class Settings(StageSettings, PlacementSettings):
         "one of stage_names",
     )
 
+    page_port: int = Field(
+        0, ge=0, le=65535, description="port of the page for browsers (docs/guides/page.md); 0: there is none"
+    )
+    page_host: str = Field(
+        "127.0.0.1", description="address of the page, for which `kubectl port-forward` needs no other; it has no login"
+    )
+    page_names: str = Field(
+        "localhost,127.0.0.1",
+        description="names under which browsers may reach the page, separated by commas; others are refused",
+    )
+    page_preprocess: str = Field(
+        "127.0.0.1:9000", description="gRPC address of preprocess, which the page's form sends requests to"
+    )
+    page_max_bytes: int = Field(16 << 20, ge=1024, description="largest form of the page, with its files")
+
     @field_validator("triton")
     @classmethod
     def _has_addresses(cls, text: str) -> str:

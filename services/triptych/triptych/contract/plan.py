@@ -31,10 +31,9 @@ class Plan:
     def __init__(
         self, contract: Contract, files: Mapping[str, StepFile] = _NO_FILES, stages: Collection[str] = STAGES
     ) -> None:
-        scope = contract.scope_with(files)
-        self.contract = contract
-        self._before = _Stage("preprocess", contract.preprocess if "preprocess" in stages else (), scope)
-        self._after = _Stage("postprocess", contract.postprocess if "postprocess" in stages else (), scope)
+        self.contract, self.scope = contract, contract.scope_with(files)
+        self._before = _Stage("preprocess", contract.preprocess if "preprocess" in stages else (), self.scope)
+        self._after = _Stage("postprocess", contract.postprocess if "postprocess" in stages else (), self.scope)
         self._unpacking = [step for step in contract.preprocess if type(step).unpacked_bytes is not Step.unpacked_bytes]
         self._model_inputs = [spec.name for spec in contract.model.inputs]
         self.carried = contract.carried

@@ -12,8 +12,8 @@ import pytest
 from local.environments import ROOT
 from tests import onnx_files as onnx
 from tests.model_folders import publish
+from triptych.contract.summary import summary
 from triptych_cli.__main__ import main
-from triptych_cli.try_model.show import summary
 
 DIGITS = str(ROOT / "model-repository/digits_de")
 EIGHT = str(ROOT / "examples/data/eight_board.png")

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from triptych.contract import Contract, Environment, Plan, Scope, Step, StepFile
+from triptych.contract.plan import Plan
+from triptych.contract.specs import Scalar
+from triptych.contract.steps.base import Environment, Scope, Step
 from triptych.contract.steps.pictures.pictures import Pictures
 from triptych.datatypes import Array
-from triptych_cli.try_model.request import Request
 
 Predict = Callable[[Mapping[str, Array]], Mapping[str, Array]]  # from the model's inputs to its outputs
 
@@ -26,28 +27,25 @@ class Moment:
 
 
 def trace(
-    contract: Contract, request: Request, predict: Predict | None, files: Mapping[str, StepFile] | None = None
+    plan: Plan, inputs: Mapping[str, Array], parameters: Mapping[str, Scalar], predict: Predict | None
 ) -> Iterator[Moment]:
     """The values of a request step by step; without `predict` up to the inputs of the model.
 
-    `files` are those that the steps read, by path. Raises the errors of the steps and of the checks of the plan.
+    Raises the errors of the steps and of the checks of the plan.
     """
-    plan, scope = Plan(contract, files or {}), contract.scope_with(files or {})
-    rows = plan.check_inputs(request.inputs)
-    parameters = plan.check_parameters(request.parameters)
-    yield Moment("request", "", request.inputs)
-    env = Environment(request.inputs, rows, {})
-    yield from _steps("preprocess", contract.preprocess, scope, env)
-    values = plan.preprocess(request.inputs)  # with the check of the model's inputs
+    contract, rows = plan.contract, plan.check_inputs(inputs)
+    checked = plan.check_parameters(parameters)
+    yield Moment("request", "", inputs)
+    yield from _steps("preprocess", contract.preprocess, plan.scope, Environment(inputs, rows, {}))
+    values = plan.preprocess(inputs)  # with the check of the model's inputs
     if predict is None:
         return
     outputs = predict(plan.model_inputs(values))
     plan.check_model_outputs(outputs, rows)
     yield Moment("model", "", outputs)
     outputs = {name: outputs[name] for name in plan.model_outputs} | plan.carried_values(values)
-    env = Environment(outputs, rows, parameters)
-    yield from _steps("postprocess", contract.postprocess, scope, env)
-    yield Moment("answer", "", plan.postprocess(outputs, parameters))
+    yield from _steps("postprocess", contract.postprocess, plan.scope, Environment(outputs, rows, checked))
+    yield Moment("answer", "", plan.postprocess(outputs, checked))
 
 
 def _steps(part: str, steps: Sequence[Step], scope: Scope, env: Environment) -> Iterator[Moment]:

@@ -1,0 +1,112 @@
+"""The call that a form makes, in Python and for grpcurl, to be copied."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from triptych.contract import Contract, Scalar
+from triptych.datatypes import Array
+
+MAX_SHOWN: Final = 64  # values that a call shows; more are left to the reader
+_CONTENTS: Final = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+_PARAMETERS: Final = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
+
+
+@dataclass(frozen=True)
+class SampleCall:
+    """One request to a version, and the address that it is sent to."""
+
+    address: str
+    model: str
+    version: int
+    contract: Contract
+    inputs: Mapping[str, Array]
+    parameters: Mapping[str, Scalar]
+
+    def python(self) -> str:
+        """A program with tritonclient. Values that do not fit are read from files."""
+        kinds = self._datatypes()
+        arrays = [f"    ({name!r}, {kinds[name]!r}, {_python_array(a, name)})," for name, a in self.inputs.items()]
+        return "\n".join(
+            [
+                "import numpy as np",
+                "import tritonclient.grpc as triton",
+                "",
+                "tensors = []",
+                "for name, datatype, array in [",
+                *arrays,
+                "]:",
+                "    tensors.append(triton.InferInput(name, list(array.shape), datatype))",
+                "    tensors[-1].set_data_from_numpy(array)",
+                f"client = triton.InferenceServerClient({self.address!r})",
+                f"answer = client.infer({self.model!r}, tensors, {str(self.version)!r}, "
+                f"parameters={dict(self.parameters)!r})",
+                *(f"print(answer.as_numpy({spec.name!r}))" for spec in self.contract.outputs),
+            ]
+        )
+
+    def grpcurl(self) -> str:
+        """A command for a shell. Files stand as `$(base64 -w0 FILE)`."""
+        kinds = self._datatypes()
+        tensors = [
+            {"name": name, "datatype": kinds[name], "shape": list(array.shape)}
+            | {"contents": {_CONTENTS.get(kinds[name], "fp32_contents"): _json_values(array, name)}}
+            for name, array in self.inputs.items()
+        ]
+        parameters = {name: {_PARAMETERS[type(value)]: value} for name, value in self.parameters.items()}
+        document = {"model_name": self.model, "model_version": str(self.version)}
+        text = json.dumps(document | {"parameters": parameters, "inputs": tensors}, ensure_ascii=False)
+        return f"grpcurl -plaintext -d @ {self.address} inference.GRPCInferenceService/ModelInfer <<END\n{text}\nEND"
+
+    def _datatypes(self) -> dict[str, str]:
+        return {spec.name: spec.datatype for spec in self.contract.inputs}
+
+
+def _python_array(array: Array, name: str) -> str:
+    if array.dtype == np.object_:
+        texts = [_text(element) for element in array.flat]
+        shown = [
+            f'open("{name}_{row}", "rb").read()' if text is None else repr(text.encode())
+            for row, text in enumerate(texts)
+        ]
+        return f"np.array([{', '.join(shown)}], dtype=np.object_).reshape({array.shape})"
+    if array.size > MAX_SHOWN:
+        return f'np.load("{name}.npy")'
+    return f"np.array({array.tolist()!r}, dtype=np.{array.dtype.name})"
+
+
+def _json_values(array: Array, name: str) -> list[Any]:
+    if array.dtype != np.object_:
+        return array.ravel().tolist() if array.size <= MAX_SHOWN else [f"{array.size} VALUES OF {name}"]
+    return [
+        f"$(base64 -w0 {name}_{row})" if (text := _text(element)) is None else base64.b64encode(text.encode()).decode()
+        for row, element in enumerate(array.flat)
+    ]
+
+
+def _text(element: bytes) -> str | None:
+    """A short text; None for other bytes."""
+    try:
+        text = element.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if len(text) <= MAX_SHOWN and text.isprintable() else None

@@ -1,0 +1,51 @@
+"""The calls to be copied: they hold the request whatever is in it."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from controller.page.samples import MAX_SHOWN, SampleCall
+from tests.unit.controller.page.test_form import contract
+from triptych.datatypes import Array
+
+WORDS = np.array([[b"Bonn's \"\\"], ["日本".encode()]], np.object_)
+
+
+def call(**inputs: Array) -> SampleCall:
+    return SampleCall("localhost:9000", "shop", 3, contract(), inputs, {"language": "it's", "top": 2})
+
+
+def test_python_reads_what_was_sent() -> None:
+    age = np.array([[1, 2], [3, 4]], np.float32)
+    text = call(age=age, city=WORDS).python()
+    ast.parse(text)
+    expressions = [line.strip().rstrip(",") for line in text.splitlines() if "np.array(" in line]
+    (_, kind, first), (_, _, second) = (eval(each, {"np": np}) for each in expressions)
+    assert (kind, first.dtype, first.tolist(), second.tolist()) == ("FP32", age.dtype, age.tolist(), WORDS.tolist())
+    assert "client.infer('shop', tensors, '3', parameters={'language': \"it's\", 'top': 2})" in text
+
+
+def test_grpcurl_sends_what_was_sent() -> None:
+    document = json.loads(call(city=WORDS).grpcurl().split("\n")[1])
+    assert document["parameters"] == {"language": {"string_param": "it's"}, "top": {"int64_param": 2}}
+    (tensor,) = document["inputs"]
+    assert tensor["shape"] == [2, 1]
+    assert [base64.b64decode(each) for each in tensor["contents"]["bytes_contents"]] == list(WORDS.flat)
+
+
+@pytest.mark.parametrize("word", [b"\xff\xd8", b"x" * (MAX_SHOWN + 1), b"a\nb"])
+def test_other_bytes_and_long_ones_stand_as_files(word: bytes) -> None:
+    made = call(city=np.array([[word]], np.object_))
+    assert 'open("city_0", "rb").read()' in made.python()
+    assert "$(base64 -w0 city_0)" in made.grpcurl()
+
+
+def test_many_numbers_stand_as_a_file() -> None:
+    made = call(age=np.zeros((MAX_SHOWN, 2), np.float32))
+    assert 'np.load("age.npy")' in made.python()
+    assert f'["{2 * MAX_SHOWN} VALUES OF age"]' in made.grpcurl()
