@@ -188,6 +188,24 @@ def test_rest_is_a_second_port_of_preprocess_for_the_same_callers(render: Render
     assert callers[0] in policy["from"]
 
 
+@pytest.mark.parametrize("mode", ["Standard", "Knative", "Grouped", "Deployment"])
+def test_the_page_is_off_and_reached_by_port_forward_alone(render: Render, mode: str) -> None:
+    assert "PAGE" not in render({"mode": mode}).text
+    callers = [] if mode == "Knative" else [{"podSelector": {"matchLabels": {"app": "shop"}}}]
+    made = render(
+        {"mode": mode, "networkPolicy": {"enabled": True, "callers": callers}, "controller": {"page": True}}
+    )
+    environment = made.environment("controller")
+    assert environment["CONTROLLER_PAGE_PORT"] == "9202"
+    assert environment["CONTROLLER_PAGE_PREPROCESS"].startswith("preprocess")
+    assert "CONTROLLER_PAGE_HOST" not in environment
+    assert all(each["containerPort"] != 9202 for each in made.container("controller")["ports"])
+    assert all(port["port"] != 9202 for service in made.of("Service").values() for port in service["spec"]["ports"])
+    if callers:
+        policy = made.one("NetworkPolicy", "grouped" if mode == "Grouped" else "preprocess")["spec"]["ingress"][0]
+        assert "controller" in str(policy["from"])
+
+
 def test_the_key_can_be_given_and_left_out(render: Render) -> None:
     given = render({"predictor": {"modelControl": {"secret": "mine"}}})
     assert not given.of("Secret")

@@ -23,6 +23,10 @@ status: the objects in Kubernetes are the stable lane's. Arguments: root, lane. 
 {{- $objects := dict "kubernetes" true "lease" $name "namespace" .root.Release.Namespace -}}
 {{- with .lane.values.fullnameOverride }}{{ $_ := set $objects "release" . }}{{ end -}}
 {{- $documents := dict "served_models" "/served-models" -}}
+{{- if .lane.values.controller.page -}}
+{{- $_ := set $settings "page_port" 9202 -}}
+{{- $_ := set $settings "page_preprocess" (include "triptych.address" (dict "root" .root "lane" .lane "stage" "preprocess")) -}}
+{{- end -}}
 {{- toJson (merge $settings (ternary $documents $objects .lane.canary) (include "triptych.models-settings" . | fromJson)) }}
 {{- end }}
 
