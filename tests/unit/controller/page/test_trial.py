@@ -31,13 +31,13 @@ class Facts:
 
 
 class Silent:
-    """A preprocess that does not answer before it is told to."""
+    """A preprocess that does not answer before it is released."""
 
     def __init__(self) -> None:
-        self.told = asyncio.Event()
+        self.released = asyncio.Event()
 
     async def call(self, *_arguments: Any) -> Any:
-        await self.told.wait()
+        await self.released.wait()
         raise Unavailable("gone")
 
 
@@ -48,7 +48,7 @@ async def test_a_second_request_waits_for_no_first() -> None:
     await asyncio.sleep(0.05)
     with pytest.raises(Unavailable, match="another request is being tried"):
         await trials.run("shop", 1, typed)
-    preprocess.told.set()
+    preprocess.released.set()
     trial = await first
     assert trial.error == "gone"
     assert [moment.part for moment in trial.moments] == ["request"]

@@ -129,7 +129,7 @@ def test_a_size_that_is_not_what_comes_leaves_out_the_version_alone(
 
 
 class SmallDisk(InMemoryStore):
-    """A store whose downloads go to a disk that has no room for `large` as long as `old` is there."""
+    """A store whose downloads go to a disk that is too small for `large` as long as `old` is there."""
 
     def __init__(self, folder: Path, number: int) -> None:
         super().__init__()
