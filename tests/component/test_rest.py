@@ -1,90 +1,19 @@
-"""The REST server on a real port, before a servicer of its own: errors, limits, callers that leave or wait."""
+"""The REST server on a real port, before a servicer of its own: paths, errors, callers that leave, the end."""
 
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
-import socket
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from tritonclient.grpc import service_pb2 as pb
 
-from preprocess.rest.server import RestServer
-from preprocess.settings import Settings
-from triptych.errors import Overloaded, UnknownModel
-from triptych.protocol.call import Call
-from triptych.protocol.metadata import ModelInfo
-from triptych.server.inference_servicer import InferenceServicer
-from triptych.telemetry.metrics.stage_metrics import StageMetrics
-from triptych.telemetry.tracing import Tracing
-
-INFER = "/v2/models/echo/infer"
-BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}).encode()
-
-
-class Echo(InferenceServicer):
-    """Answers with the id and the metadata of the call; `hold` waits, `busy` is overloaded, others are unknown."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__("preprocess", settings, StageMetrics("preprocess", Tracing()), lambda: True)
-        self.cancelled = asyncio.Event()
-        self.holding, self.release = asyncio.Event(), asyncio.Event()
-
-    async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
-        raise UnknownModel(name)
-
-    async def model_available(self, name: str, version: str, call: Call) -> bool:
-        return name == "echo"
-
-    async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
-        if request.model_name == "busy":
-            raise Overloaded("later", 1.2)
-        if request.model_name == "broken":
-            raise ValueError("secret")
-        if request.model_name == "hold":
-            self.holding.set()
-            try:
-                await self.release.wait()
-            except asyncio.CancelledError:
-                self.cancelled.set()
-                raise
-        made = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
-        made.parameters["traceparent"].string_param = call.metadata.get("traceparent", "")
-        return made
-
-
-class Running:
-    def __init__(self, server: RestServer, servicer: Echo) -> None:
-        self.server, self.servicer = server, servicer
-
-    async def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any, Any]:
-        """Status, document and headers of an answer."""
-        return await asyncio.to_thread(self._ask, method, path, body, headers)
-
-    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, Any, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
-        try:
-            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read() or b"null"), dict(answer.getheaders())
-        finally:
-            connection.close()
+from tests.component.running_rest import BODY, INFER, Running, rest_server
 
 
 @pytest.fixture
 async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    more = getattr(request, "param", {})
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    settings = Settings(**{"rest_port": port, "host": "127.0.0.1", "grace_s": 20} | more)
-    servicer = Echo(settings)
-    server = RestServer(settings, servicer)
-    await server.open()
-    yield Running(server, servicer)
-    await server.close()
+    async with rest_server(**getattr(request, "param", {})) as started:
+        yield started
 
 
 async def test_each_path_answers(running: Running) -> None:
@@ -125,33 +54,10 @@ async def test_json_and_bodies_have_limits(running: Running) -> None:
 
 
 async def test_a_caller_that_leaves_cancels_its_request(running: Running) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", running.server.port)
-    head = f"POST /v2/models/hold/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n"
-    writer.write(head.encode() + BODY)
+    _, writer = await running.connect("hold")
     await running.servicer.holding.wait()
     writer.close()
     await asyncio.wait_for(running.servicer.cancelled.wait(), 10)
-
-
-@pytest.mark.parametrize("running", [{"slow_after_s": 0.2, "request_timeout_s": 0.5}], indirect=True)
-async def test_a_connection_without_a_request_is_closed_and_a_slow_body_answered(running: Running) -> None:
-    idle, unused = await asyncio.open_connection("127.0.0.1", running.server.port)
-    assert await asyncio.wait_for(idle.read(), 10) == b""
-    unused.close()
-    slow, writer = await asyncio.open_connection("127.0.0.1", running.server.port)
-    writer.write(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n123".encode())
-    assert (await asyncio.wait_for(slow.readline(), 10)).startswith(b"HTTP/1.1 504")
-    writer.close()
-
-
-@pytest.mark.parametrize("running", [{"rest_max_connections": 2}], indirect=True)
-async def test_more_connections_than_allowed_are_answered_with_503(running: Running) -> None:
-    held = [await asyncio.open_connection("127.0.0.1", running.server.port) for _ in range(2)]
-    _, writer = third = await asyncio.open_connection("127.0.0.1", running.server.port)
-    writer.write(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert (await asyncio.wait_for(third[0].readline(), 10)).startswith(b"HTTP/1.1 503")
-    for _, each in (*held, third):
-        each.close()
 
 
 async def test_a_request_in_flight_is_answered_while_the_server_stops(running: Running) -> None:

@@ -27,9 +27,14 @@ class Settings(StageSettings):
     metrics_port: int = Field(9100, ge=0, le=65535, description="port of the Prometheus endpoint; 0 switches it off")
     rest_port: int = Field(0, ge=0, le=65535, description="port of the protocol's HTTP form (REST); 0 switches it off")
     rest_max_json_bytes: int = Field(
-        MIB, ge=1024, description="largest JSON of one REST request; binary tensors behind it do not count"
+        MIB, ge=1024, description="largest JSON of one REST request or answer; binary tensors behind it do not count"
     )
-    rest_max_connections: int = Field(64, ge=1, description="REST connections at once; more are answered with 503")
+    rest_max_connections: int = Field(
+        64,
+        ge=1,
+        description="REST connections at once; beyond that the oldest one without a request is closed, and if each has "
+        "one, more are answered with 503",
+    )
     # The age decides how soon callers of a Service find a new replica; a replica that stops sends GOAWAY by itself.
     # After GOAWAY, grpc-js ends a connection's calls with its next keepalive ping (grpc-node#3068): an age of 10 s cut
     # every longer stream of such a caller.

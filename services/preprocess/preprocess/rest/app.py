@@ -13,12 +13,14 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 from tritonclient.grpc import service_pb2 as pb
 
-from preprocess.rest.codec import decode_body, encode_answer
+from preprocess.rest.codec import RestAnswer, RestRequest, decode_body, encode_answer
 from preprocess.settings import Settings
 from triptych.errors import DeadlineExceeded, InvalidRequest, Overloaded
 from triptych.protocol.call import Call
+from triptych.protocol.infer_request import memory_bytes
 from triptych.protocol.status import RETRY_AFTER
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.server.base import STOPPING, refusal
@@ -34,10 +36,53 @@ STATUS: Final[dict[grpc.StatusCode, int]] = {
     grpc.StatusCode.FAILED_PRECONDITION: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
+_PART_BYTES: Final = 256 << 10
+_INLINE_BYTES: Final = 64 << 10  # of an answer that is encoded on the loop
 JSON_BYTES: Final = "Inference-Header-Content-Length"
 _PATHS = "/v2, /v2/health/live, /v2/health/ready, /v2/models/MODEL[/versions/VERSION][/ready|/infer]"
 
 Answer = Callable[[Request, Call], Awaitable[Response]]
+
+
+class _TooMuchJson(InvalidRequest):
+    """More JSON than the setting allows."""
+
+
+class _Counted:
+    """Bytes in flight of one request."""
+
+    def __init__(self, all_bytes: InFlightBytes) -> None:
+        self._all_bytes, self._own_bytes = all_bytes, 0
+
+    def add(self, size_bytes: int) -> None:
+        """Raises `Overloaded`."""
+        self._all_bytes.acquire(size_bytes, self._own_bytes)
+        self._own_bytes += size_bytes
+
+    def close(self) -> None:
+        self._all_bytes.release(self._own_bytes)
+
+
+class _CountedResponse(Response):
+    """An answer whose bytes are in flight until its caller has read them. Raises `Overloaded`.
+
+    It is sent in parts: uvicorn waits for a caller that does not read before each part, and not after the last one.
+    """
+
+    def __init__(self, all_bytes: InFlightBytes, body: bytes, headers: dict[str, str], media_type: str) -> None:
+        super().__init__(body, headers=headers, media_type=media_type)
+        self._counted = _Counted(all_bytes)
+        self._counted.add(len(body))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for start in range(0, len(self.body), _PART_BYTES):
+                part = self.body[start : start + _PART_BYTES]
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body"})
+        finally:
+            self._counted.close()
 
 
 class RestApp:
@@ -46,6 +91,7 @@ class RestApp:
     def __init__(self, settings: Settings, servicer: InferenceServicer) -> None:
         self._settings, self._servicer = settings, servicer
         self._arriving = InFlightBytes(settings.max_bytes_in_flight)
+        self._answering = InFlightBytes(settings.max_bytes_in_flight)  # until their callers have read them
         self._parsing = asyncio.Lock()  # a parsed document takes many times its bytes: one at a time
         model = "/v2/models/{model}"
         routes = [Route("/v2", self._guarded(self._server)), Route("/v2/", self._guarded(self._server))]
@@ -55,6 +101,7 @@ class RestApp:
             routes.append(Route(f"{path}/ready", self._guarded(self._model_ready)))
             routes.append(Route(f"{path}/infer", self._guarded(self._infer), methods=["POST"]))
         self.app = Starlette(routes=routes, exception_handlers={404: _unknown_path, 405: _wrong_method})
+        self.app.router.redirect_slashes = False  # a redirect would name the host that the caller did
 
     def _health(self) -> tuple[tuple[str, Answer], ...]:
         async def live(_request: Request, call: Call) -> Response:
@@ -89,37 +136,63 @@ class RestApp:
     async def _infer(self, request: Request, call: Call) -> Response:
         name, version = _target(request)
         _check_encoding(request)
-        json_bytes = _json_bytes(request)
-        body = bytearray()
+        arrived = _Counted(self._arriving)
         try:
-            await self._receive(request, call, body)
-            size = len(body) if json_bytes is None else json_bytes
-            if size > self._settings.rest_max_json_bytes:
-                limit = f"{self._settings.rest_max_json_bytes} bytes of JSON; send tensors as binary, or by gRPC"
-                return _json({"error": f"want at most {limit}, got {size}"}, 413)
-            async with self._parsing:
-                asked = await asyncio.to_thread(decode_body, bytes(body), json_bytes, name, version)
+            asked = await self._read(request, call, arrived, name, version)
             response = await _unless_gone(request, self._servicer.model_infer(asked.message, call))
-            answer = encode_answer(response, asked.binary)
+            answer = await self._encode(response, asked)
         finally:
-            self._arriving.release(len(body))
+            arrived.close()
         if answer.json_bytes is None:
-            return Response(answer.body, media_type="application/json")
+            return _CountedResponse(self._answering, answer.body, {}, "application/json")
         headers = {JSON_BYTES: str(answer.json_bytes)}
-        return Response(answer.body, headers=headers, media_type="application/octet-stream")
+        return _CountedResponse(self._answering, answer.body, headers, "application/octet-stream")
 
-    async def _receive(self, request: Request, call: Call, body: bytearray) -> None:
-        """Read the body within the time of the call. The caller releases its bytes."""
-        limit = self._settings.max_message_bytes
+    async def _read(self, request: Request, call: Call, arrived: _Counted, name: str, version: str) -> RestRequest:
+        """The request. Its bytes, and then its message, are counted in `arrived`."""
+        json_bytes = _json_bytes(request)
+        body = await self._receive(request, call, arrived)
+        size = len(body) if json_bytes is None else json_bytes
+        if size > self._settings.rest_max_json_bytes:
+            limit = f"{self._settings.rest_max_json_bytes} bytes of JSON; send tensors as binary, or by gRPC"
+            raise _TooMuchJson(f"want at most {limit}, got {size}")
+        async with self._parsing:
+            call.remaining_s()  # the others took their time
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            asked = await asyncio.to_thread(decode_body, body, json_bytes, name, version, self._servicer.limits)
+        arrived.add(max(0, memory_bytes(asked.message) - len(body)))
+        return asked
+
+    async def _receive(self, request: Request, call: Call, arrived: _Counted) -> bytearray:
+        """The body, at the least rate of the settings and within the time of the call."""
+        settings, body, begun, loop = self._settings, bytearray(), 0, asyncio.get_running_loop()
+        until_s = loop.time() + call.remaining_s()
+        wanted_bytes = settings.min_bytes_per_s * settings.slow_after_s
+        window_s = settings.slow_after_s if wanted_bytes else math.inf
         try:
-            async with asyncio.timeout(call.remaining_s()):
+            async with asyncio.timeout_at(min(until_s, loop.time() + window_s)) as limit:
                 async for part in request.stream():
-                    if len(body) + len(part) > limit:
-                        raise Overloaded(f"want a body of at most {limit} bytes, got more")
-                    self._arriving.acquire(len(part), len(body))
+                    if len(body) + len(part) > settings.max_message_bytes:
+                        raise Overloaded(f"want a body of at most {settings.max_message_bytes} bytes, got more")
+                    arrived.add(len(part))
                     body += part
+                    if len(body) - begun >= wanted_bytes:
+                        begun = len(body)
+                        limit.reschedule(min(until_s, loop.time() + window_s))
         except TimeoutError:
-            raise DeadlineExceeded(f"the body did not arrive in time; {len(body)} bytes of it did") from None
+            raise DeadlineExceeded(
+                f"the body did not arrive in time; {len(body)} bytes of it did. Want {wanted_bytes:.0f} bytes of it in "
+                f"{settings.slow_after_s:g} s, and all within the call's time"
+            ) from None
+        return body
+
+    async def _encode(self, response: pb.ModelInferResponse, asked: RestRequest) -> RestAnswer:
+        """The body of an answer, a large one from a thread."""
+        most = self._settings.rest_max_json_bytes
+        if response.ByteSize() <= _INLINE_BYTES:
+            return encode_answer(response, asked.binary, most)
+        return await asyncio.to_thread(encode_answer, response, asked.binary, most)
 
     def _guarded(self, answer: Answer) -> Callable[[Request], Awaitable[Response]]:
         """Wrap a path: its call has a deadline, and errors become their status."""
@@ -130,6 +203,8 @@ class RestApp:
                 return await answer(request, call)
             except ClientDisconnect:
                 return Response(status_code=499)
+            except _TooMuchJson as error:
+                return _json({"error": str(error)}, 413)
             except asyncio.CancelledError:  # the grace period is over
                 return _json({"error": STOPPING}, 503)
             except Exception as error:

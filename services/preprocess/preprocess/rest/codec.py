@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from tritonclient.grpc import service_pb2 as pb
 
 from triptych.datatypes import Array
 from triptych.errors import MAX_GOT, InvalidInput, InvalidParameter, InvalidRequest, clipped
+from triptych.protocol.infer_request import RequestLimits
 from triptych.protocol.parameters import decode_parameters, encode_parameter
 from triptych.protocol.tensors import CONTENTS_FIELDS, decode_request, decode_response, to_raw
 
@@ -23,8 +24,10 @@ BINARY_OUTPUT: Final = "binary_data_output"
 _REQUEST = ("id", "inputs", "model_name", "model_version", "outputs", "parameters")
 _INPUT = ("data", "datatype", "name", "parameters", "shape")
 _OUTPUT = ("name", "parameters")
+_SLICE: Final = 4096  # values that become JSON at once; between slices other threads run
 
 Object = dict[str, Any]
+Items = TypeVar("Items", Mapping[str, Any], Sequence[Any])
 
 
 class RestRequest(NamedTuple):
@@ -41,7 +44,9 @@ class RestAnswer(NamedTuple):
     json_bytes: int | None
 
 
-def decode_body(body: bytes, json_bytes: int | None, model: str, version: str) -> RestRequest:
+def decode_body(
+    body: bytes | bytearray, json_bytes: int | None, model: str, version: str, limits: RequestLimits
+) -> RestRequest:
     """The request of a body whose first `json_bytes` are JSON, None for all of it. Raises `InvalidRequest`."""
     end = len(body) if json_bytes is None else json_bytes
     if end > len(body):
@@ -52,79 +57,118 @@ def decode_body(body: bytes, json_bytes: int | None, model: str, version: str) -
             raise InvalidRequest(f"{field}: want '{clipped(wanted)}' as in the path, or none")
     message = pb.ModelInferRequest(model_name=model, model_version=version)
     message.id = _text(document.get("id") or "", "id")
-    parameters = dict(_mapping(document.get("parameters"), "parameters"))
+    parameters = _parameters(document, "", limits)
     binary_output = _flag(parameters.pop(BINARY_OUTPUT, False), BINARY_OUTPUT)
     _set_parameters(message.parameters, parameters)
-    binary = _read_outputs(message, _list(document.get("outputs"), "outputs"))
-    _read_inputs(message, _list(document.get("inputs"), "inputs"), memoryview(body)[end:])
+    binary = _read_outputs(message, _list(document.get("outputs"), "outputs"), limits)
+    _read_inputs(message, _list(document.get("inputs"), "inputs"), memoryview(body)[end:], limits)
     return RestRequest(message, lambda name: binary.get(name, binary_output))
 
 
-def encode_answer(response: pb.ModelInferResponse, binary: Callable[[str], bool]) -> RestAnswer:
-    """The body of a response. Raises `InvalidRequest` for values that JSON cannot express."""
-    outputs, tails = list[Object](), list[bytes]()
+def encode_answer(response: pb.ModelInferResponse, binary: Callable[[str], bool], max_json_bytes: int) -> RestAnswer:
+    """The body of a response. Raises `InvalidRequest` for what JSON cannot express, and for too much of it."""
+    outputs, tails, left_bytes = list[str](), list[bytes](), max_json_bytes
     for declared, (name, array) in zip(response.outputs, decode_response(response).items(), strict=True):
         output: Object = {"name": name, "datatype": declared.datatype, "shape": list(declared.shape)}
         if binary(name):
             tails.append(to_raw(array))
-            output["parameters"] = {BINARY_SIZE: len(tails[-1])}
-        else:
-            output["data"] = _values(name, array)
-        outputs.append(output)
+            outputs.append(_dumps(output | {"parameters": {BINARY_SIZE: len(tails[-1])}}))
+            continue
+        data = _values(name, array.ravel(), left_bytes)
+        left_bytes -= len(data)
+        outputs.append(f'{_dumps(output)[:-1]},"data":[{data}]}}')
     document: Object = {"model_name": response.model_name, "model_version": response.model_version}
     if response.id:
         document["id"] = response.id
     if response.parameters:
         document["parameters"] = decode_parameters(response.parameters)
-    try:
-        head = json.dumps(document | {"outputs": outputs}, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError:
-        raise InvalidRequest(f"an output holds NaN or Infinity, which JSON has not: {_AS_BINARY}") from None
+    head = f'{_dumps(document)[:-1]},"outputs":[{",".join(outputs)}]}}'.encode()
     return RestAnswer(b"".join((head, *tails)), len(head) if tails else None)
+
+
+def _dumps(document: Any) -> str:
+    return json.dumps(document, allow_nan=False, separators=(",", ":"))
 
 
 _AS_BINARY = f'ask for it as binary, with "parameters": {{"{BINARY}": true}} of the output'
 
 
-def _values(name: str, array: Array) -> list[Any]:
-    values: list[Any] = array.ravel().tolist()
-    if array.dtype != object:
-        return values
+def _values(name: str, array: Array, max_bytes: int) -> str:
+    """The values of a flat array as JSON, separated by commas, in slices: one call would hold Python's lock."""
+    parts, left_bytes = list[str](), max_bytes
+    for start in range(0, array.size, _SLICE):
+        values: list[Any] = array[start : start + _SLICE].tolist()
+        if array.dtype == object:
+            if sum(map(len, values)) > left_bytes:
+                raise _too_long(name)
+            values = _texts(name, values)
+        try:
+            parts.append(_dumps(values)[1:-1])
+        except ValueError:
+            raise InvalidRequest(f"output '{name}' holds NaN or Infinity, which JSON has not: {_AS_BINARY}") from None
+        left_bytes -= len(parts[-1])
+        if left_bytes < 0:
+            raise _too_long(name)
+    return ",".join(parts)
+
+
+def _too_long(name: str) -> InvalidRequest:
+    return InvalidRequest(f"output '{name}' makes the answer's JSON longer than the limit of it: {_AS_BINARY}")
+
+
+def _texts(name: str, values: Sequence[bytes]) -> list[str]:
     try:
         return [value.decode() for value in values]
     except UnicodeDecodeError:
         raise InvalidRequest(f"output '{name}' is not UTF-8, which JSON needs: {_AS_BINARY}") from None
 
 
-def _parse(text: bytes) -> Any:
+def _parse(text: bytes | bytearray) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise InvalidRequest(f"want a body of JSON: {clipped(str(error), MAX_GOT)}") from None
 
 
-def _read_outputs(message: pb.ModelInferRequest, outputs: Sequence[Any]) -> dict[str, bool]:
+def _unique(pairs: list[tuple[str, Any]]) -> Object:
+    """An object whose names differ: readers of JSON disagree on which value of one name counts."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        seen = set[str]()
+        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(f"an object has the name '{clipped(_printable(name))}' twice")
+    return document
+
+
+def _few(items: Items, where: str, limits: RequestLimits) -> Items:
+    """The same items. Raises `InvalidRequest` for more than the limit, before any is read."""
+    if len(items) > limits.items:
+        raise InvalidRequest(f"want at most {limits.items} {where}, got {len(items)}")
+    return items
+
+
+def _read_outputs(message: pb.ModelInferRequest, outputs: Sequence[Any], limits: RequestLimits) -> dict[str, bool]:
     """Add the outputs that are asked for; return which are wanted as binary, as far as that is said."""
     binary: dict[str, bool] = {}
-    for at, each in enumerate(outputs):
+    for at, each in enumerate(_few(outputs, "outputs", limits)):
         output = _object(each, f"outputs[{at}]", _OUTPUT)
         name = _text(output.get("name"), f"outputs[{at}].name")
-        parameters = dict(_mapping(output.get("parameters"), f"output '{clipped(name)}', parameters"))
+        parameters = _parameters(output, f"output '{clipped(name)}', ", limits)
         if BINARY in parameters:
             binary[name] = _flag(parameters.pop(BINARY), BINARY)
         _set_parameters(message.outputs.add(name=name).parameters, parameters)
     return binary
 
 
-def _read_inputs(message: pb.ModelInferRequest, inputs: Sequence[Any], tail: memoryview) -> None:
+def _read_inputs(message: pb.ModelInferRequest, inputs: Sequence[Any], tail: memoryview, limits: RequestLimits) -> None:
     """Add the inputs: typed contents, or raw contents of all if one is binary, as the gRPC form wants it."""
     raw: list[bytes | None] = []
-    for at, each in enumerate(inputs):
+    for at, each in enumerate(_few(inputs, "inputs", limits)):
         document = _object(each, f"inputs[{at}]", _INPUT)
         name = _text(document.get("name"), f"inputs[{at}].name")
         declared = message.inputs.add(name=name, datatype=_text(document.get("datatype"), f"input '{clipped(name)}'"))
         _extend(declared.shape, _list(document.get("shape"), f"input '{clipped(name)}', shape"), name, "shape")
-        parameters = dict(_mapping(document.get("parameters"), f"input '{clipped(name)}', parameters"))
+        parameters = _parameters(document, f"input '{clipped(name)}', ", limits)
         size = parameters.pop(BINARY_SIZE, None)
         _set_parameters(declared.parameters, parameters)
         if (size is None) == ("data" not in document):
@@ -206,6 +250,10 @@ _TYPES = {
 
 def _type_name(value: object) -> str:
     return _TYPES[type(value)]
+
+
+def _parameters(document: Object, where: str, limits: RequestLimits) -> Object:
+    return dict(_few(_mapping(document.get("parameters"), f"{where}parameters"), "parameters", limits))
 
 
 def _set_parameters(field: Any, parameters: Mapping[str, Any]) -> None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from preprocess.rest.app import RestApp
+from preprocess.rest.connection import HEAD_BYTES, KEEP_ALIVE_S, connections
 from preprocess.settings import Settings
 from triptych.runtime.addresses import join
 from triptych.runtime.tls import server_context
 from triptych.server.inference_servicer import InferenceServicer
-from triptych.server.sockets import listen
+from triptych.server.sockets import BACKLOG, listen
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE_S = 60
-HEAD_BYTES = 64 << 10
+HANDSHAKE_S = 10.0  # limit for TLS
 
 
 class RestServer:
@@ -31,7 +31,7 @@ class RestServer:
         logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # it logs what callers send
         config = uvicorn.Config(
             RestApp(settings, servicer).app,
-            http=_protocol(settings),
+            http=connections(settings),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -73,6 +73,25 @@ class RestServer:
 
 
 class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, with a time limit for TLS handshakes that it has not."""
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def connection() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state={}
+            )
+            return made
+
+        limit_s = HANDSHAKE_S if config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                connection, sock=each, ssl=config.ssl, backlog=BACKLOG, ssl_handshake_timeout=limit_s
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         """Leave signals to the lifecycle of the process."""
@@ -83,32 +102,3 @@ def _tls(settings: Settings) -> Any:
     """A factory of the context that gRPC serves with; None for plaintext."""
     context = server_context(settings, alpn="http/1.1")
     return None if context is None else lambda config, default: context
-
-
-def _protocol(settings: Settings) -> type[asyncio.Protocol]:
-    """HTTP/1.1 whose connections close if no head of a request arrives in time; uvicorn waits for it without limit."""
-
-    class BoundedProtocol(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._idle_s = self._busy_s = 0.0
-            self._check = self.loop.call_later(settings.slow_after_s, self._close_if_idle)
-
-        def _close_if_idle(self) -> None:
-            """Every `slow_after_s`: close a connection without a request, or whose answer is not read."""
-            idle = self.cycle is None or self.cycle.response_complete
-            self._idle_s = self._idle_s + settings.slow_after_s if idle else 0.0
-            self._busy_s = 0.0 if idle else self._busy_s + settings.slow_after_s
-            if self._idle_s > KEEP_ALIVE_S or (self.cycle is None and self._idle_s):
-                self.transport.close()
-                return
-            if self._busy_s > settings.request_timeout_s + KEEP_ALIVE_S:
-                self.transport.abort()
-                return
-            self._check = self.loop.call_later(settings.slow_after_s, self._close_if_idle)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._check.cancel()
-            super().connection_lost(exc)
-
-    return BoundedProtocol

@@ -15,14 +15,17 @@ from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.rest.codec import RestRequest, decode_body, encode_answer
 from triptych.errors import InvalidRequest
+from triptych.protocol.infer_request import RequestLimits
 from triptych.protocol.tensors import decode_request, encode_response
 
+LIMITS = RequestLimits(items=8, text=100)
+MANY = 1 << 20
 X = {"name": "x", "datatype": "FP32", "shape": [2, 1], "data": [1, 2.5]}
 
 
 def decoded(document: Any, tail: bytes = b"", model: str = "m", version: str = "") -> RestRequest:
     head = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return decode_body(head + tail, len(head) if tail else None, model, version)
+    return decode_body(head + tail, len(head) if tail else None, model, version, LIMITS)
 
 
 def arrays(document: Any, tail: bytes = b"") -> dict[str, Any]:
@@ -102,6 +105,15 @@ REFUSED = {
     "numbers and lists mixed": ({"inputs": [X | {"data": [1, [2]]}]}, "input 'x': want numbers"),
     "half floats as JSON": ({"inputs": [X | {"datatype": "FP16"}]}, "input 'x': want a datatype with values in JSON"),
     "no data": ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}]}, "either data or .*, got none"),
+    "a name twice": (b'{"id": "1", "inputs": [], "id": "2"}', "want a body of JSON: an object has the name 'id' twice"),
+    "a name of half a pair twice": (b'{"\\ud800": 1, "\\ud800": 2}', "an object has the name '[?]' twice"),
+    "too many inputs": ({"inputs": [{}] * 9}, "want at most 8 inputs, got 9"),
+    "too many outputs": ({"outputs": [{}] * 9}, "want at most 8 outputs, got 9"),
+    "too many parameters": ({"parameters": {str(at): [] for at in range(9)}}, "want at most 8 parameters, got 9"),
+    "too many parameters of an input": (
+        {"inputs": [X | {"parameters": {str(at): [] for at in range(9)}}]},
+        "want at most 8 parameters, got 9",
+    ),
     "data twice": ({"inputs": [X | {"parameters": {"binary_data_size": 8}}]}, "either data or .*, got both"),
 }
 
@@ -130,7 +142,7 @@ def test_the_sizes_of_binary_tensors_add_up(size: Any, tail: bytes, text: str) -
 
 def test_json_is_not_longer_than_the_body() -> None:
     with pytest.raises(InvalidRequest, match="Inference-Header-Content-Length: want at most 2"):
-        decode_body(b"{}", 3, "m", "")
+        decode_body(b"{}", 3, "m", "", LIMITS)
 
 
 def answer(**tensors: Any) -> pb.ModelInferResponse:
@@ -141,7 +153,7 @@ def answer(**tensors: Any) -> pb.ModelInferResponse:
 
 def test_an_answer_is_json_or_binary_by_output() -> None:
     made = answer(y=np.array([[1.5, 2]], np.float32), label=np.array([b"Dog"], object))
-    whole = json.loads(encode_answer(made, lambda name: False).body)
+    whole = json.loads(encode_answer(made, lambda name: False, MANY).body)
     assert whole == {
         "model_name": "m",
         "model_version": "3",
@@ -152,7 +164,7 @@ def test_an_answer_is_json_or_binary_by_output() -> None:
             {"name": "label", "datatype": "BYTES", "shape": [1], "data": ["Dog"]},
         ],
     }
-    body, json_bytes = encode_answer(made, lambda name: name == "y")
+    body, json_bytes = encode_answer(made, lambda name: name == "y", MANY)
     assert json_bytes is not None
     head = json.loads(body[:json_bytes])
     assert head["outputs"][0]["parameters"] == {"binary_data_size": 8}
@@ -166,8 +178,25 @@ def test_an_answer_is_json_or_binary_by_output() -> None:
 )
 def test_what_json_cannot_express_is_refused_and_binary_works(value: Any, text: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{text}.*binary_data"):
-        encode_answer(answer(y=value), lambda name: False)
-    assert encode_answer(answer(y=value), lambda name: True).json_bytes
+        encode_answer(answer(y=value), lambda name: False, MANY)
+    assert encode_answer(answer(y=value), lambda name: True, MANY).json_bytes
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.arange(20_000), np.arange(20_000, dtype=np.float32), np.array([b"x" * 5_000, b""], object)],
+    ids=["integers", "floats", "text"],
+)
+def test_an_answer_of_more_json_than_the_limit_is_refused_and_binary_works(value: Any) -> None:
+    with pytest.raises(InvalidRequest, match="output 'y' makes the answer's JSON longer .*binary_data"):
+        encode_answer(answer(y=value), lambda name: False, 4_000)
+    assert encode_answer(answer(y=value), lambda name: True, 4_000).json_bytes
+
+
+def test_an_answer_of_many_values_is_whole() -> None:
+    made = answer(y=np.arange(10_000).reshape(2, 5_000), empty=np.empty((0, 3), np.float32))
+    outputs = json.loads(encode_answer(made, lambda name: False, MANY).body)["outputs"]
+    assert [output["data"] for output in outputs] == [list(range(10_000)), []]
 
 
 json_values = st.recursive(
