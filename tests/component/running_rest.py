@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
-from preprocess.rest.server import RestServer
+from preprocess.rest import server as rest
 from preprocess.settings import Settings
 from triptych.errors import Overloaded, UnknownModel
 from triptych.protocol.call import Call
 from triptych.protocol.metadata import ModelInfo
 from triptych.protocol.tensors import encode_response
+from triptych.server.http1 import HttpServer
 from triptych.server.inference_servicer import InferenceServicer
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
@@ -67,7 +68,7 @@ class Echo(InferenceServicer):
 
 
 class Running:
-    def __init__(self, server: RestServer, servicer: Echo) -> None:
+    def __init__(self, server: HttpServer, servicer: Echo) -> None:
         self.server, self.servicer = server, servicer
         self.opened: list[asyncio.StreamWriter] = []
 
@@ -103,7 +104,7 @@ async def rest_server(**more: Any) -> AsyncIterator[Running]:
         port = listener.getsockname()[1]
     settings = Settings(**{"rest_port": port, "host": "127.0.0.1", "grace_s": 20} | more)
     servicer = Echo(settings)
-    server = RestServer(settings, servicer)
+    server = rest.rest_server(settings, servicer)
     await server.open()
     running = Running(server, servicer)
     yield running

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from preprocess.rest import server
 from preprocess.rest.codec import decode_body
 from tests.component.running_rest import BODY, INFER, Connection, Running, rest_server
+from triptych.server import http1
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 WAIT_S = 10
@@ -190,7 +190,7 @@ async def test_no_answer_names_the_host_that_a_caller_made_up(running: Running) 
 
 
 async def test_an_unfinished_tls_handshake_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "HANDSHAKE_S", SOON_S)
+    monkeypatch.setattr(http1, "HANDSHAKE_S", SOON_S)
     issued = trustme.CA().issue_cert("127.0.0.1")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     issued.cert_chain_pems[0].write_to_path(certificate)

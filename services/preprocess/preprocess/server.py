@@ -7,7 +7,7 @@ from preprocess.catalog import CatalogClient
 from preprocess.pipeline import Pipeline
 from preprocess.postprocessor import InProcessPostprocess, Postprocess, RemotePostprocess
 from preprocess.predictors import Predictors
-from preprocess.rest.server import RestServer
+from preprocess.rest.server import rest_server
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
@@ -48,7 +48,7 @@ class PreprocessStage:
         contracts = ContractCache(self._controller, settings.contract_cache, settings.max_bytes_in_flight)
         servicer = PreprocessServicer(settings, self._metrics, self._catalog, contracts, pipeline)
         self.server = server_for([methods_of(SERVICE, servicer)], settings)
-        self._rest = RestServer(settings, servicer) if settings.rest_port else None
+        self._rest = rest_server(settings, servicer) if settings.rest_port else None
 
     async def start(self) -> None:
         probes.serve(self._settings, self.server, self._metrics, *self._other_metrics)

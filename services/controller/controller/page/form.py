@@ -17,7 +17,7 @@ MAX_PREFILLED: Final = 1_000  # values that a field shows of an example, or make
 
 
 class WrongForm(ValueError):
-    """What was typed into a field is no value of it; the text says what is wanted."""
+    """A field has no value of its kind; the text says what is wanted."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Typed:
-    """What came with the form: texts and files by the name of their field."""
+    """A form that was sent: texts and files by the name of their field."""
 
     texts: Mapping[str, str]
     files: Mapping[str, Sequence[bytes]]

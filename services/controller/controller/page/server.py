@@ -46,15 +46,13 @@ class PageServer:
             preprocess=address,
             max_bytes=settings.page_max_bytes,
         )
-        options = HttpOptions(
+        options = HttpOptions.of(
+            settings,
             "page",
-            settings.page_host,
-            settings.page_port,
             "CONTROLLER_PAGE_PORT",
-            MAX_CONNECTIONS,
-            settings.slow_after_s,
-            settings.request_timeout_s,
-            settings.grace_s,
+            host=settings.page_host,
+            port=settings.page_port,
+            max_connections=MAX_CONNECTIONS,
         )
         self._server = HttpServer(app.app, options)
 

@@ -24,7 +24,7 @@ OPENED_S = 2.0  # for the values between the steps, which follow the answer
 
 @dataclass
 class Trial:
-    """What became of a request: the answer or an error, and as many steps as ran."""
+    """The result of a request: the answer or an error, and as many steps as ran."""
 
     inputs: Mapping[str, Array]
     parameters: Mapping[str, Scalar]

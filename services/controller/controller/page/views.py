@@ -1,4 +1,4 @@
-"""What the page shows, taken from the parts of the controller at one moment."""
+"""The rows of the page, taken from the parts of the controller at one moment."""
 
 from __future__ import annotations
 

@@ -5,39 +5,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from triptych.runtime.addresses import join
-from triptych.server.sockets import listen
+from triptych.runtime.settings import StageSettings
+from triptych.server.http1_connection import HEAD_BYTES, KEEP_ALIVE_S, ConnectionLimits, connections
+from triptych.server.sockets import BACKLOG, listen
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE_S = 60
-HEAD_BYTES = 64 << 10
+HANDSHAKE_S = 10.0  # limit for TLS
 
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """Address and limits of a server. `port_setting` is named when the port cannot be opened.
-
-    slow_after_s: longest wait for the head of a connection's first request.
-    request_timeout_s: time of an answer; a minute later the connection of a caller who does not read it is closed.
-    """
+    """Address and limits of a server. `port_setting` is named when the port cannot be opened."""
 
     name: str
     host: str
     port: int
     port_setting: str
-    max_connections: int
-    slow_after_s: float
-    request_timeout_s: float
+    limits: ConnectionLimits
     grace_s: float
     tls: ssl.SSLContext | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: StageSettings,
+        name: str,
+        port_setting: str,
+        *,
+        host: str,
+        port: int,
+        max_connections: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> HttpOptions:
+        """With the times of a stage."""
+        times = (settings.slow_after_s, settings.request_timeout_s, settings.min_bytes_per_s)
+        limits = ConnectionLimits(max_connections, *times)
+        return cls(name, host, port, port_setting, limits, settings.grace_s, tls)
 
 
 class HttpServer:
@@ -49,14 +61,14 @@ class HttpServer:
         tls = options.tls
         config = uvicorn.Config(
             app,
-            http=_protocol(options),
+            http=connections(options.limits),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=options.max_connections + 1,  # it counts the new one too
+            limit_concurrency=options.limits.max_connections + 1,  # it counts the new one too
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=int(options.grace_s),
             h11_max_incomplete_event_size=HEAD_BYTES,
@@ -91,36 +103,26 @@ class HttpServer:
 
 
 class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, with a time limit for TLS handshakes that it has not."""
+        config, loop = self.config, asyncio.get_running_loop()
+
+        def connection() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state={}
+            )
+            return made
+
+        limit_s = HANDSHAKE_S if config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                connection, sock=each, ssl=config.ssl, backlog=BACKLOG, ssl_handshake_timeout=limit_s
+            )
+            for each in sockets or ()
+        ]
+        self.started = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         """Leave signals to the lifecycle of the process."""
         yield
-
-
-def _protocol(options: HttpOptions) -> type[asyncio.Protocol]:
-    """HTTP/1.1 whose connections close if no head of a request arrives in time; uvicorn waits for it without limit."""
-
-    class BoundedProtocol(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self._idle_s = self._busy_s = 0.0
-            self._check = self.loop.call_later(options.slow_after_s, self._close_if_idle)
-
-        def _close_if_idle(self) -> None:
-            """Every `slow_after_s`: close a connection without a request, or whose answer is not read."""
-            idle = self.cycle is None or self.cycle.response_complete
-            self._idle_s = self._idle_s + options.slow_after_s if idle else 0.0
-            self._busy_s = 0.0 if idle else self._busy_s + options.slow_after_s
-            if self._idle_s > KEEP_ALIVE_S or (self.cycle is None and self._idle_s):
-                self.transport.close()
-                return
-            if self._busy_s > options.request_timeout_s + KEEP_ALIVE_S:
-                self.transport.abort()
-                return
-            self._check = self.loop.call_later(options.slow_after_s, self._close_if_idle)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._check.cancel()
-            super().connection_lost(exc)
-
-    return BoundedProtocol

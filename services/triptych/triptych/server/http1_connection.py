@@ -1,18 +1,32 @@
-"""Connections of the HTTP form: those of uvicorn, with limits of number, idle time and pace."""
+"""Connections of HTTP/1.1: those of uvicorn, with limits of number, idle time and pace."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
-
-from preprocess.settings import Settings
 
 KEEP_ALIVE_S = 60
 HEAD_BYTES = 64 << 10
 FREE_CHUNKS = 1024  # of a body
 CHUNK_BYTES = 256  # on average in a body of more chunks
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """Limits of the connections of one server.
+
+    slow_after_s: between two checks, and so the longest wait for the head of a connection's first request.
+    request_timeout_s: of an answer; a minute later the connection is closed.
+    min_bytes_per_s: least rate at which a caller reads.
+    """
+
+    max_connections: int
+    slow_after_s: float
+    request_timeout_s: float
+    min_bytes_per_s: int
 
 
 class _Parser(h11.Connection):
@@ -41,9 +55,9 @@ class _Parser(h11.Connection):
 
 
 class BoundedConnection(H11Protocol):
-    """One connection. `settings` and `opened` are those of its server."""
+    """One connection. `limits` and `opened` are those of its server."""
 
-    settings: Settings
+    limits: ConnectionLimits
     opened: dict[BoundedConnection, None]  # oldest first
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -51,9 +65,9 @@ class BoundedConnection(H11Protocol):
         self.conn = self._parser = _Parser(h11.SERVER, HEAD_BYTES)
         self._idle_s = self._busy_s = 0.0
         self._read: tuple[RequestResponseCycle | None, int] = (None, 0)  # bytes of answers that the caller took
-        self._check = self.loop.call_later(self.settings.slow_after_s, self._check_progress)
+        self._check = self.loop.call_later(self.limits.slow_after_s, self._check_progress)
         self.opened[self] = None
-        if len(self.opened) > self.settings.rest_max_connections:
+        if len(self.opened) > self.limits.max_connections:
             self._evict()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -82,14 +96,14 @@ class BoundedConnection(H11Protocol):
 
     def _check_progress(self) -> None:
         """Every `slow_after_s`: close a connection without a request, or whose answer is not read."""
-        period_s, idle = self.settings.slow_after_s, self._is_idle
+        period_s, idle = self.limits.slow_after_s, self._is_idle
         self._check = self.loop.call_later(period_s, self._check_progress)
         self._idle_s = self._idle_s + period_s if idle else 0.0
         self._busy_s = 0.0 if idle else self._busy_s + period_s
         is_silent = self.cycle is None or self.conn.their_state is h11.SEND_BODY  # no request, or one without an end
         if (
             self._is_read_slowly()
-            or self._busy_s > self.settings.request_timeout_s + KEEP_ALIVE_S
+            or self._busy_s > self.limits.request_timeout_s + KEEP_ALIVE_S
             or self.transport.is_closing()  # since the last check: its caller does not read the rest
         ):
             self.transport.abort()
@@ -101,11 +115,11 @@ class BoundedConnection(H11Protocol):
         waiting = self.transport.get_write_buffer_size()
         cycle, before = self._read
         self._read = (self.cycle if waiting else None, self._parser.sent_bytes - waiting)
-        wanted = self.settings.min_bytes_per_s * self.settings.slow_after_s
+        wanted = self.limits.min_bytes_per_s * self.limits.slow_after_s
         return waiting > 0 and cycle is self.cycle and self._read[1] - before < wanted
 
 
-def connections(settings: Settings) -> type[asyncio.Protocol]:
-    """Class of the connections of a server with these settings."""
-    members = {"settings": settings, "opened": dict[BoundedConnection, None]()}
-    return type("RestConnection", (BoundedConnection,), members)
+def connections(limits: ConnectionLimits) -> type[asyncio.Protocol]:
+    """Class of the connections of a server with these limits."""
+    members = {"limits": limits, "opened": dict[BoundedConnection, None]()}
+    return type("Connection", (BoundedConnection,), members)
