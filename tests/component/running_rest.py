@@ -25,7 +25,7 @@ from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 INFER = "/v2/models/echo/infer"
-BODY = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}).encode()
+BODY = json.dumps({"id": "7", "inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}).encode()
 LARGE = encode_response(pb.ModelInferResponse(model_name="large"), {"y": np.full(2 << 20, 0.1, np.float32)})
 
 

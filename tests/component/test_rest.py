@@ -31,7 +31,7 @@ async def test_each_path_answers(running: Running) -> None:
 async def test_errors_have_the_status_and_the_sentence_of_the_table(running: Running) -> None:
     assert (await running.ask("GET", "/v2/models/no"))[:2] == (404, {"error": "unknown model or family 'no'"})
     status, answer, headers = await running.ask("POST", "/v2/models/busy/infer", BODY)
-    assert (status, answer, headers["retry-after"]) == (429, {"error": "later"}, "2")
+    assert (status, answer, headers["retry-after"]) == (429, {"error": "later (request 7)"}, "2")
     status, answer, _ = await running.ask("POST", "/v2/models/broken/infer", BODY)
     assert status == 500
     assert "secret" not in answer["error"]
@@ -77,4 +77,4 @@ async def test_a_request_that_takes_longer_than_the_grace_period_is_cancelled(ru
     await running.servicer.holding.wait()
     await running.server.close()
     assert running.servicer.cancelled.is_set()
-    assert (await asking)[:2] == (503, {"error": "this replica is stopping; send the request again"})
+    assert (await asking)[:2] == (503, {"error": "this replica is stopping; send the request again (request 7)"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import queue
+import re
 import signal
 import socket
 import subprocess
@@ -66,8 +68,28 @@ def test_each_error_reaches_the_caller_as_its_row_in_the_table(stage: ScriptedSt
     raised = refusal(stage, request("raise", error=type(error).__name__).SerializeToString())
     code = {**CODES, ValueError: grpc.StatusCode.INTERNAL}[type(error)]
     assert raised.code() is code
-    assert raised.details() == (INTERNAL_TEXT if code is grpc.StatusCode.INTERNAL else str(error))
+    sentence = INTERNAL_TEXT if code is grpc.StatusCode.INTERNAL else str(error)
+    assert raised.details() == f"{sentence} (request 1)"
     assert (STAGE_ERROR, "1") in trailers(raised)
+
+
+def test_a_request_without_an_id_gets_one_that_its_error_and_the_log_name(stage: ScriptedStage) -> None:
+    sent = request("raise", error="ValueError")
+    sent.id = ""
+    first, second = (refusal(stage, sent.SerializeToString()).details() for _ in range(2))
+    pattern = re.compile(re.escape(INTERNAL_TEXT) + r" \(request ([0-9a-f]{8}-\d+)\)")
+    made = [found[1] for text in (first, second) if (found := pattern.fullmatch(text))]
+    assert len(set(made)) == 2
+    for name in made:
+        lines = [json.loads(line) for line in stage.part.log.read_text().splitlines() if f'"{name}"' in line]
+        assert [line["message"] for line in lines] == ["request refused", "internal error"]
+
+
+def test_an_answer_has_the_id_that_its_caller_sent_or_none(stage: ScriptedStage) -> None:
+    sent = request()
+    assert stage.oip.ModelInfer(sent, timeout=10).id == "1"
+    sent.id = ""
+    assert stage.oip.ModelInfer(sent, timeout=10).id == ""
 
 
 def test_a_hint_when_to_come_back_is_in_the_trailers(stage: ScriptedStage) -> None:
@@ -175,7 +197,7 @@ def test_a_stream_answers_in_order_and_outlives_a_bad_request(stage: ScriptedSta
     garbage = answers.pop(6)
     assert "got 2 bytes that are none" in garbage.error_message
     assert [answer.infer_response.id for answer in answers] == [str(number) for number in range(40)]
-    assert answers[3].error_message == "NOT_FOUND: unknown model or family 'x'"
+    assert answers[3].error_message == "NOT_FOUND: unknown model or family 'x' (request 3)"
     assert not any(answer.error_message for answer in answers if answer.infer_response.id != "3")
 
 
@@ -306,7 +328,10 @@ def test_when_the_grace_is_over_remaining_calls_are_ended(server: str, tmp_path:
         stage.until("held", 1)
         process = psutil.Process(stage.part.pid)
         process.send_signal(signal.SIGTERM)
-        assert taken.exception(20).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        ended = taken.exception(20)
+        assert ended.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        if server == "http2":
+            assert ended.details() == "this replica is stopping; send the request again (request 1)"
         assert process.wait(20) == 0
 
 

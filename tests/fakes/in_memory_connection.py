@@ -124,8 +124,8 @@ async def carry_all(*wires: Wire) -> None:
         still = 0 if any(moved) else still + 1
 
 
-def end(error: Exception, method: str) -> Headers:
-    return status_headers(*refusal(error, method))
+def end(error: Exception, method: str, request_id: str) -> Headers:
+    return status_headers(*refusal(error, method, request_id))
 
 
 def server_of(handlers: dict[bytes, Handler], **settings: Any) -> ConnectionManager:

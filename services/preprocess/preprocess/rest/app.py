@@ -21,6 +21,7 @@ from preprocess.settings import Settings
 from triptych.errors import DeadlineExceeded, InvalidRequest, Overloaded
 from triptych.protocol.call import Call
 from triptych.protocol.infer_request import memory_bytes
+from triptych.protocol.request_ids import request_suffix
 from triptych.protocol.status import RETRY_AFTER
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.server.base import STOPPING, refusal
@@ -206,9 +207,9 @@ class RestApp:
             except _TooMuchJson as error:
                 return _json({"error": str(error)}, 413)
             except asyncio.CancelledError:  # the grace period is over
-                return _json({"error": STOPPING}, 503)
+                return _json({"error": STOPPING + request_suffix(call.failed_request)}, 503)
             except Exception as error:
-                code, text, trailers = refusal(error, request.url.path)
+                code, text, trailers = refusal(error, request.url.path, call.failed_request)
                 return _json({"error": text}, STATUS.get(code, 500), _retry_after(trailers))
 
         return guarded

@@ -52,7 +52,7 @@ class ConnectionManager(ServerContext):
         self,
         settings: StageSettings,
         handlers: dict[bytes, Handler],
-        refuse: Callable[[Exception, str], Headers],
+        refuse: Callable[[Exception, str, str], Headers],
         decompression: Executor,
     ) -> None:
         super().__init__(settings, handlers, refuse, decompression)
@@ -63,7 +63,7 @@ class ConnectionManager(ServerContext):
         self._within_block: dict[ServerConnection, None] = {}
         self.max_header_bytes = METADATA_FACTOR * max(settings.max_metadata_bytes, STRING_BYTES)  # one such string
         self._max_within_block = max(1, settings.max_bytes_in_flight // (2 * self.max_header_bytes))
-        self.malformed_block = block_of((*RESPONSE_HEADERS, *refuse(FAULT, "")))
+        self.malformed_block = block_of((*RESPONSE_HEADERS, *refuse(FAULT, "", "")))
         self._check_handle: asyncio.TimerHandle | None = None
         self._stalled_s = 0.0
         self._trimmed_s, self._peak_bytes = time.monotonic(), 0

@@ -42,10 +42,10 @@ class ServerContext:
         self,
         settings: StageSettings,
         handlers: dict[bytes, Handler],
-        refuse: Callable[[Exception, str], Headers],
+        refuse: Callable[[Exception, str, str], Headers],
         decompression: Executor,
     ) -> None:
-        """`refuse` returns the trailers of a failed call, from its error and the name of the method."""
+        """`refuse` returns the trailers of a failed call, from its error, the method's name and the request's id."""
         self.settings, self.handlers, self.refuse, self.decompression = settings, handlers, refuse, decompression
         self.loop = asyncio.get_running_loop()
         self.inbound_bytes = InFlightBytes(settings.max_bytes_in_flight)

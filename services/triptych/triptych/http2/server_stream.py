@@ -70,6 +70,7 @@ class ServerStream:
         "stream_id",
         "task",
         "abort_reason",
+        "failed_request",
     )
 
     def __init__(self, connection: StreamConnection, stream_id: int, headers: Headers) -> None:
@@ -79,6 +80,7 @@ class ServerStream:
         self.handler: Handler | None = None
         self.task: asyncio.Task[None] | None = None
         self.abort_reason: TriptychError | None = None  # set when the server ended the call and its caller still waits
+        self.failed_request = ""  # id of the request that has failed
         self._body: bytes | None = None  # the only message, with its prefix, of a call that came in one frame
         self._deframer: MessageDeframer | None = None  # for every other call
         self._is_complete = False  # the caller has ended its side
@@ -289,7 +291,7 @@ class ServerStream:
 
     def refuse(self, error: Exception, method: str) -> None:
         """End the call with an error's status, as a trailers-only response when no headers were sent."""
-        end = self._context.refuse(error, method)
+        end = self._context.refuse(error, method, self.failed_request)
         if self.is_over:
             return
         if self._is_started:

@@ -21,6 +21,7 @@ class Call:
 
     `deadline` is in seconds by `time.monotonic`. `on_settled` holds the callback that counts the call. The server calls
     it through `settle` once the answer is written or lost. With None a call is counted when its answer is made.
+    `failed_request` is the id of the request in the call, once it has failed.
     """
 
     deadline: float
@@ -28,6 +29,7 @@ class Call:
     ask_peer: Callable[[], str] | None = None  # in gRPC's form; called only where it matters, for it costs
     ask_identity: Callable[[], Collection[str]] | None = None  # names in the verified certificate
     on_settled: list[Callable[[str], None]] | None = None
+    failed_request: str = ""
 
     @classmethod
     def within(cls, seconds: float, metadata: Mapping[str, str] | None = None) -> Call:

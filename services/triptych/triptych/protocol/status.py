@@ -13,6 +13,7 @@ import grpc
 
 from triptych import errors
 from triptych.protocol.call import Call
+from triptych.protocol.request_ids import request_suffix
 
 INTERNAL_TEXT = "internal error; the stage's log has the cause under this request's id"
 
@@ -58,20 +59,22 @@ class Relayed(errors.TriptychError):
         self.code, self.retry_after_s = code, retry_after_s
 
 
-def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
-    """Code and text of an error for the caller, the text cut to `MAX_TEXT_BYTES`."""
+def status_of(error: BaseException, request_id: str = "") -> tuple[grpc.StatusCode, str]:
+    """Code and text of an error for the caller, the text cut to `MAX_TEXT_BYTES`. It ends with the request's id."""
+    suffix = request_suffix(request_id)
     if isinstance(error, Relayed):
-        return error.code, _cut(str(error))
+        return error.code, _cut(str(error), suffix)
     code = CODES.get(type(error)) if isinstance(error, errors.TriptychError) else None
     if code is None or code is grpc.StatusCode.INTERNAL:
-        return grpc.StatusCode.INTERNAL, INTERNAL_TEXT
-    return code, _cut(str(error))
+        return grpc.StatusCode.INTERNAL, INTERNAL_TEXT + suffix
+    return code, _cut(str(error), suffix)
 
 
-def _cut(text: str) -> str:
-    if len(text) * 4 <= MAX_TEXT_BYTES or len(encoded := text.encode(errors="replace")) <= MAX_TEXT_BYTES:
-        return text
-    return encoded[:MAX_TEXT_BYTES].decode(errors="ignore") + "..."
+def _cut(text: str, suffix: str) -> str:
+    limit = MAX_TEXT_BYTES - len(suffix.encode())
+    if len(text) * 4 <= limit or len(encoded := text.encode(errors="replace")) <= limit:
+        return text + suffix
+    return encoded[:limit].decode(errors="ignore") + "..." + suffix
 
 
 def outcome_code(error: BaseException, call: Call) -> str:

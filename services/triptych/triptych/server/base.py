@@ -11,9 +11,10 @@ from functools import partial
 import grpc
 from google.protobuf.message import Message
 
-from triptych.errors import Draining, InvalidRequest
+from triptych.errors import Draining, InvalidRequest, clipped
 from triptych.protocol.call import Call
 from triptych.protocol.methods import Service, methods_of
+from triptych.protocol.request_ids import new_request_id
 from triptych.protocol.status import status_of, trailers_of
 from triptych.runtime.settings import StageSettings
 from triptych.server import health, reflection
@@ -133,9 +134,14 @@ def stream_request(parse: Callable[[bytes], Message], data: bytes) -> Message:
     return parse(data)
 
 
-def refusal(error: Exception, method: str) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
-    """Code, text and trailers of an error. An internal error is logged with its traceback."""
-    code, text = status_of(error)
-    if code is grpc.StatusCode.INTERNAL:
-        log.error("internal error", exc_info=error, extra={"method": method})
-    return code, text, trailers_of(error)
+def refusal(
+    error: Exception, method: str, request_id: str = ""
+) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
+    """Code, text and trailers of an error. An internal error is logged with its traceback.
+
+    `request_id` is empty for a call that is no inference. An internal error has an id always, to find it in the log.
+    """
+    if status_of(error)[0] is grpc.StatusCode.INTERNAL:
+        request_id = request_id or new_request_id()
+        log.error("internal error", exc_info=error, extra={"method": method, "id": clipped(request_id)})
+    return *status_of(error, request_id), trailers_of(error)

@@ -126,11 +126,12 @@ def _unary(service: str, method: Method, server: GrpcioServer) -> Callable[[byte
     answer, parse = method.answer, parser(method.request, server.settings.max_message_bytes)
 
     async def handle(data: bytes, context: aio.ServicerContext[Any, Any]) -> bytes:
+        call: Call | None = None
         try:
             request, call = parse(data), _call(server, service, context)
             response: bytes = (await answer(request, call)).SerializeToString()
         except (Exception, asyncio.CancelledError) as error:
-            return await _refuse(context, error, method.name)
+            return await _refuse(context, error, method.name, call.failed_request if call else "")
         call.settle("OK")
         return response
 
@@ -186,9 +187,11 @@ def _certificate_names(context: aio.ServicerContext[Any, Any]) -> frozenset[str]
     return frozenset(name.decode() for key in _NAMES for name in properties.get(key, ()))
 
 
-async def _refuse(context: aio.ServicerContext[Any, Any], error: BaseException, method: str) -> bytes:
+async def _refuse(
+    context: aio.ServicerContext[Any, Any], error: BaseException, method: str, request_id: str = ""
+) -> bytes:
     """End the call with the status of its error."""
     if not isinstance(error, Exception):
         raise error
-    await context.abort(*refusal(error, method))
+    await context.abort(*refusal(error, method, request_id))
     raise AssertionError("abort returns")  # pragma: no cover

@@ -112,7 +112,11 @@ class Http2Server(GrpcServer):
         async def unary(stream: ServerStream) -> None:
             call = self._call(service, stream, endless=False)
             request = parse(await stream.message())
-            response = await method.answer(request, call)
+            try:
+                response = await method.answer(request, call)
+            except BaseException:
+                stream.failed_request = call.failed_request
+                raise
             stream.finish(response.SerializeToString(), call.settle)
 
         async def streaming(stream: ServerStream) -> None:
@@ -148,5 +152,5 @@ def _guarded(answer: Answer, name: str) -> Answer:
     return guarded
 
 
-def _trailers(error: Exception, method: str) -> Headers:
-    return status_headers(*refusal(error, method))
+def _trailers(error: Exception, method: str, request_id: str) -> Headers:
+    return status_headers(*refusal(error, method, request_id))

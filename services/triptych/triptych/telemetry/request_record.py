@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Final
 
+from triptych.protocol.request_ids import new_request_id
+
 _NONE: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -19,12 +21,18 @@ class RequestRecord:
     __slots__ = ("answers", "family", "id", "model", "parts", "rows", "version")
 
     def __init__(self, id: str) -> None:
-        self.id = id
+        self.id = id  # empty if the caller sent none and nothing has asked for one
         self.family = self.version = "-"
         self.model = ""
         self.rows = 0
         self.parts: Mapping[str, float] = _NONE  # seconds of each part of the work
         self.answers: Mapping[str, int] = _NONE  # rows by value, where the contract observes one
+
+    def ensure_id(self) -> str:
+        """Id of the request, which is made if the caller sent none."""
+        if not self.id:
+            self.id = new_request_id()
+        return self.id
 
     def identify(self, family: str, model: str, version: str) -> None:
         """Set the labels, which the catalog has confirmed."""

@@ -37,6 +37,7 @@ class RequestScope:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         record, code = self._record, "OK"
         if error is not None:
+            self._call.failed_request = record.ensure_id()
             code = self._fail(error) if isinstance(error, Exception) else outcome_code(error, self._call)
         CURRENT_REQUEST.reset(self._token)
         if self._span is not None and self._span_scope is not None:
@@ -49,7 +50,7 @@ class RequestScope:
         else:
             self._metrics.count(record, code, seconds)
         if log.isEnabledFor(logging.DEBUG):
-            fields = {"id": clipped(record.id), "model": record.model, "code": code, "seconds": seconds}
+            fields = {"id": clipped(record.ensure_id()), "model": record.model, "code": code, "seconds": seconds}
             log.debug("request answered", extra=fields)
 
     def _fail(self, error: BaseException) -> str:
@@ -57,7 +58,7 @@ class RequestScope:
         status, text = status_of(error)
         if self._span is not None:
             self._span.failed(status.name, text)
-        fields: dict[str, object] = _fields(self._message, status.name, text)
+        fields = _fields(self._record.ensure_id(), self._message.model_name, status.name, text)
         if isinstance(error, Overloaded):
             suppressed = self._metrics.count_shed()
             if suppressed is None:
@@ -67,6 +68,6 @@ class RequestScope:
         return status.name
 
 
-def _fields(message: pb.ModelInferRequest, code: str, text: str) -> dict[str, object]:
+def _fields(request_id: str, model: str, code: str, text: str) -> dict[str, object]:
     """Fields of a log line about a request. Texts of the caller are clipped."""
-    return {"id": clipped(message.id), "model": clipped(message.model_name), "code": code, "text": text}
+    return {"id": clipped(request_id), "model": clipped(model), "code": code, "text": text}

@@ -7,7 +7,16 @@ import grpc
 import pytest
 
 from triptych import errors
-from triptych.protocol.status import CODES, INTERNAL_TEXT, RETRY_AFTER, Relayed, pushback_s, retry_after_of, status_of
+from triptych.protocol.status import (
+    CODES,
+    INTERNAL_TEXT,
+    MAX_TEXT_BYTES,
+    RETRY_AFTER,
+    Relayed,
+    pushback_s,
+    retry_after_of,
+    status_of,
+)
 
 
 def subclasses(cls: type[errors.TriptychError]) -> list[type[errors.TriptychError]]:
@@ -35,6 +44,14 @@ def test_a_callers_fault_reaches_the_caller_in_words() -> None:
 @pytest.mark.parametrize("error", [ValueError("secret"), errors.Internal("secret"), errors.ContractViolation("secret")])
 def test_an_internal_error_reveals_no_detail_to_the_caller(error: Exception) -> None:
     assert status_of(error) == (grpc.StatusCode.INTERNAL, INTERNAL_TEXT)
+
+
+def test_the_id_of_a_request_ends_the_sentence_and_is_never_cut_off() -> None:
+    assert status_of(errors.UnknownModel("x"), "r-1")[1] == "unknown model or family 'x' (request r-1)"
+    _, text = status_of(Relayed(grpc.StatusCode.NOT_FOUND, "é" * 5000), "ü" * 5000)
+    assert len(text.encode()) <= MAX_TEXT_BYTES + 3
+    assert text.endswith(f"... (request {'ü' * 128}... (5000 characters))")
+    assert status_of(ValueError(), "r-1")[1] == f"{INTERNAL_TEXT} (request r-1)"
 
 
 def test_a_relayed_error_keeps_code_and_sentence() -> None:
