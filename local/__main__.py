@@ -30,6 +30,9 @@ def main() -> int:
         "--models", type=Path, help="model repository of your own, without the examples; default: model-repository"
     )
     parser.add_argument("--served-models", type=Path, help="folder of ServedModels for --models; default: none")
+    parser.add_argument(
+        "--edits", action="store_true", help="take edits of published versions: the stack starts anew after each"
+    )
     parser.add_argument("--logs", type=Path, help="folder for the logs; default: one in the cache")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
@@ -65,7 +68,7 @@ def _run(given: argparse.Namespace) -> int:
         if not given.once:
             if stack.page_url:
                 _print(f"models, and a form to try them: {stack.page_url}")
-            _serve(stack, notices)
+            _serve(stack, notices, takes_edits=given.edits)
     finally:
         _stop(stack)
     return 1 if failed else 0
@@ -92,15 +95,26 @@ def _served_models() -> Path:
     return Path(os.environ.get("CONTROLLER_SERVED_MODELS", SERVED_MODELS))
 
 
-def _serve(stack: LocalStack, notices: ControllerNotices) -> None:
+def _serve(stack: LocalStack, notices: ControllerNotices, *, takes_edits: bool) -> None:
     try:
         _print(f"serving on {stack.address('preprocess')}; Ctrl-C stops")
         while True:
             stack.check()
             _print_notices(notices)
+            if notices.edited and takes_edits:
+                notices = _start_anew(stack)
             time.sleep(WATCH_S)
     except KeyboardInterrupt:
         _print("")
+
+
+def _start_anew(stack: LocalStack) -> ControllerNotices:
+    """Restart all parts, so that none remembers a version as it was. Returns the notices of the new controller."""
+    start = time.monotonic()
+    stack.stop()
+    stack.start()
+    _print(f"edits taken: stack ready again after {time.monotonic() - start:.1f} s")
+    return ControllerNotices(stack.log("controller"))
 
 
 def _stop(stack: LocalStack) -> None:

@@ -12,11 +12,15 @@ FORMATS = {  # by the message of the log line
 }
 
 
+EDITED = "differs from what was published"  # in the fault of an edited contract, configuration or model file
+
+
 class ControllerNotices:
     """Reads the controller's log from its start on, a part at each look."""
 
     def __init__(self, log: Path) -> None:
         self._log, self._offset = log, 0
+        self.edited = False  # whether a notice was about an edit of a published version, which is ignored
 
     def new(self) -> list[str]:
         """The sentences that were logged since the last look. A line that is not whole yet waits for the next one."""
@@ -28,7 +32,9 @@ class ControllerNotices:
             return []
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
-        return [sentence for line in whole.splitlines() if (sentence := _sentence(line))]
+        sentences = [sentence for line in whole.splitlines() if (sentence := _sentence(line))]
+        self.edited = self.edited or any(EDITED in sentence for sentence in sentences)
+        return sentences
 
 
 def _sentence(line: bytes) -> str:

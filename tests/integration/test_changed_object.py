@@ -77,7 +77,7 @@ def test_weights_that_are_overwritten_in_the_store_are_never_answered_under_the_
         published = (folder / "digits_de/1/model.onnx").read_bytes()
         gateway.store.put("eu/digits_de/1/model.onnx", (MODELS / "digits_gb/1/model.onnx").read_bytes())
         until(lambda: "changed after its version was published" in log.read_text(), "the mirror names the change")
-        reported = "version 1 is not what was published: model.onnx changed"
+        reported = "version 1 differs from what was published, ignored: publish a new version"
         until(lambda: reported in stack.log("controller").read_text(), "the controller names the change")
         assert (folder / "digits_de/1/model.onnx").read_bytes() == published
         after = caller.infer(request, 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import tritonclient.grpc as triton
@@ -176,6 +178,43 @@ def test_a_model_repository_of_ones_own_is_served_and_its_faults_are_shown(
             client.get_model_metadata("empty")
         with pytest.raises(InferenceServerException, match="NOT_FOUND.*version 3 of model 'scale' is not served: "):
             client.get_model_metadata("scale", "3")
+
+
+def edited_route(models: Path) -> None:
+    contract = models / "scale/1/contract.yaml"
+    contract.write_text(contract.read_text().replace("route: DE", "route: AT"))
+
+
+def ask(client: triton.InferenceServerClient, route: str) -> str:
+    """The version that answers for a route, or the error."""
+    tensor = triton.InferInput("features", [1, 4], "FP32")
+    tensor.set_data_from_numpy(np.ones((1, 4), np.float32))
+    try:
+        return str(client.infer("scales", [tensor], parameters={"route": route}).get_response().model_version)
+    except InferenceServerException as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("takes_edits", [False, True])
+def test_an_edit_of_a_published_contract_is_ignored_with_a_sentence_or_taken_at_once(
+    start_run: StartRun, endpoints: Endpoints, tmp_path: Path, takes_edits: bool
+) -> None:
+    models = tmp_path / "own"
+    shutil.copytree(ROOT / "tests/data/tiny-models/scale", models / "scale")
+    shutil.rmtree(models / "scale/2")
+    run = start_run("--models", str(models), *(["--edits"] if takes_edits else []))
+    run.until("Ctrl-C stops")
+    with triton.InferenceServerClient(endpoints["preprocess"].address) as client:
+        assert ask(client, "DE") == "1"
+        edited_route(models)
+        run.until("scale/1/contract.yaml: differs from what was published, ignored: publish a new version")
+        if takes_edits:
+            run.until("edits taken: ")
+            assert ask(client, "AT") == "1"
+            assert "family 'scales' has no route 'DE'" in ask(client, "DE")
+        else:
+            assert ask(client, "DE") == "1"
+            assert re.search("NOT_FOUND.*route 'AT' .* not served: .*contract.yaml: differs from", ask(client, "AT"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

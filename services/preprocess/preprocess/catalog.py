@@ -23,6 +23,7 @@ from triptych.errors import (
     UnknownRoute,
     UnknownTarget,
     UnknownVersion,
+    clipped,
 )
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.parameters import Parameter
@@ -68,6 +69,7 @@ class CatalogClient:
         self._models: dict[str, RoutableModel] = {}
         self._families: dict[str, dict[str, str]] = {}
         self._refused: dict[str, dict[str, str]] = {}  # by model and version; '': the whole model
+        self._edited: dict[str, dict[tuple[str, str], str]] = {}  # ignored edits of contracts: by model; family, route
         self._has_arrived = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
 
@@ -111,6 +113,8 @@ class CatalogClient:
         if routes is None:
             if reasons := self._refused.get(name):
                 raise RefusedTarget(f"model '{name}'", reasons.get("") or next(iter(reasons.values())))
+            if edit := self._edit(name, route):
+                raise RefusedTarget(f"model or family '{name}'", edit)
             raise UnknownModel(name, self._families, self._models)
         if route is None and routes.keys() == {DEFAULT_ROUTE}:
             route = DEFAULT_ROUTE
@@ -118,8 +122,15 @@ class CatalogClient:
             got = "none" if route is None else f"a {type(route).__name__}"
             raise InvalidParameter("route", f"a string that names a model of the family '{name}'", got)
         if route not in routes:
+            if edit := self._edit(name, route):
+                raise RefusedTarget(f"route '{clipped(route)}' of family '{name}'", edit)
             raise UnknownRoute(name, route, routes)
         return self._models[routes[route]]
+
+    def _edit(self, family: str, route: Parameter | None) -> str:
+        """The sentence about a published contract that was edited to this family and route; '' for none."""
+        edits = (edit for edits in self._edited.values() for edit in edits.items())
+        return next((text for (name, its_route), text in edits if name == family and route in (None, its_route)), "")
 
     def unknown_version(self, model: RoutableModel, version: str) -> UnknownTarget:
         """The error for a version that the model does not serve."""
@@ -135,11 +146,14 @@ class CatalogClient:
     def apply(self, update: cp.CatalogUpdate) -> None:
         """Replaces the whole catalog, or the models that have changed."""
         if update.full:
-            self._models, self._families, self._refused = {}, {}, {}
+            self._models, self._families, self._refused, self._edited = {}, {}, {}, {}
         changed_names = {changed.name for changed in update.models} | {refused.model for refused in update.refused}
         for name in (*update.removed, *changed_names):
             self._forget(name)
         for refused in update.refused:
+            if refused.family:
+                self._edited.setdefault(refused.model, {})[refused.family, refused.route] = refused.reason
+                continue
             version = str(refused.version) if refused.version else ""
             self._refused.setdefault(refused.model, {})[version] = refused.reason
         for changed in update.models:
@@ -149,6 +163,7 @@ class CatalogClient:
 
     def _forget(self, name: str) -> None:
         self._refused.pop(name, None)
+        self._edited.pop(name, None)
         model = self._models.pop(name, None)
         if model is None:
             return

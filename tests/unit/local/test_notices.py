@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from controller.catalog.digests import DIFFERS
 from local.notices import ControllerNotices
 
 
@@ -22,6 +23,17 @@ def test_faults_hints_and_counts_are_shown_once_each(tmp_path: Path) -> None:
     with log.open("ab") as file:
         file.write(line("version without traffic", hint="sales version 2: write a ServedModel"))
     assert notices.new() == ["sales version 2: write a ServedModel"]
+
+
+def test_an_edit_of_a_published_version_is_noticed(tmp_path: Path) -> None:
+    log = tmp_path / "controller.log"
+    notices = ControllerNotices(log)
+    log.write_bytes(line("catalog fault", fault="sales: no contract"))
+    assert (notices.new(), notices.edited) == (["sales: no contract"], False)
+    with log.open("ab") as file:
+        file.write(line("catalog fault", fault=f"sales/1/contract.yaml: {DIFFERS}"))
+    notices.new()
+    assert notices.edited
 
 
 def test_a_line_that_is_half_written_waits(tmp_path: Path) -> None:

@@ -130,6 +130,24 @@ def test_the_only_member_of_a_family_may_be_called_without_a_route() -> None:
         catalog(alone, GERMAN).target("f", "", {}, "")
 
 
+def test_a_name_that_only_an_ignored_edit_of_a_contract_has_is_refused_with_the_reason() -> None:
+    known = catalog(GERMAN)
+    edits = [
+        cp.Refused(model="f_de", version=1, reason="edited", family=family, route="AT") for family in ("f", "other")
+    ]
+    known.apply(cp.CatalogUpdate(models=[GERMAN], refused=edits))
+    with pytest.raises(RefusedTarget, match="route 'AT' of family 'f' is not served: edited"):
+        known.target("f", "", {"route": "AT"}, "")
+    with pytest.raises(RefusedTarget, match="model or family 'other' is not served: edited"):
+        known.target("other", "", {}, "")
+    assert known.target("f", "1", {"route": "DE"}, "").version == 1
+    with pytest.raises(UnknownRoute):
+        known.target("f", "", {"route": "XX"}, "")
+    known.apply(cp.CatalogUpdate(models=[GERMAN]))
+    with pytest.raises(UnknownRoute):
+        known.target("f", "", {"route": "AT"}, "")
+
+
 def test_an_update_replaces_what_it_names_and_removes_what_is_gone() -> None:
     known = catalog(GERMAN, FRENCH)
     known.apply(cp.CatalogUpdate(models=[model("f_de", "DE", v2=100)], removed=["f_fr"]))

@@ -14,7 +14,8 @@ from itertools import chain
 from typing import Literal, NamedTuple
 
 from controller.catalog.digests import are_comparable, refusal
-from controller.catalog.entities import Catalog, DocumentResult, Model, Reason, ScannedModel, Version
+from controller.catalog.entities import Catalog, DocumentResult, Edit, Model, Reason, ScannedModel, Version
+from controller.catalog.remaining import remaining_shares, without
 from controller.catalog.served_model import (
     NO_SHARES,
     Document,
@@ -71,11 +72,14 @@ class CatalogPart:
     document_results: Mapping[str, DocumentResult] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, str] = field(default_factory=dict)
+    edits: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)
 
     def catalog(self, signatures: Mapping[str, str]) -> Catalog:
         """The catalog of this part, with the signatures of all families."""
         warnings = chain(*self.document_warnings.values(), *self.model_warnings.values())
-        return Catalog(self.models, self.invalid, tuple(warnings), self.document_results, signatures, self.hints)
+        return Catalog(
+            self.models, self.invalid, tuple(warnings), self.document_results, signatures, self.hints, self.edits
+        )
 
 
 def build_part(
@@ -131,6 +135,8 @@ class _CatalogBuilder:
         }
         models = {name: self._reused(model) for name, model in served.items() if model is not None}
         self._check_declared_models(owners, {folder.name for folder in folders})
+        edits = {folder.name: folder.edits for folder in folders if folder.edits}
+        self._add_edits(edits, owners)
         return CatalogPart(
             models,
             self._invalid,
@@ -139,7 +145,14 @@ class _CatalogBuilder:
             {each.source.where: self._document_result(each) for each in declarations},
             self._check.signatures,
             self._hints,
+            edits,
         )
+
+    def _add_edits(self, edits: Mapping[str, tuple[Edit, ...]], owners: Mapping[str, _Declaration]) -> None:
+        """Add a problem to documents of models whose published contract or configuration was edited."""
+        for name in edits.keys() & owners.keys():
+            problems = self._problems[owners[name].source.where]
+            problems += [(Reason.VERSION_CHANGED, edit.text) for edit in edits[name]]
 
     def _reused(self, model: Model) -> Model:
         """The previous model if it is equal: followers of the catalog compare by identity."""
@@ -217,7 +230,7 @@ class _CatalogBuilder:
         self._invalid.update(self._check.faults)
         for folder in folders:
             name = folder.name
-            versions = _without(folder.versions, {n for n in folder.versions if (name, n) in self._check.faults})
+            versions = without(folder.versions, {n for n in folder.versions if (name, n) in self._check.faults})
             if text := self._check.faults.get((name, None)):
                 if name in owners:
                     self._problem(owners[name].source, Reason.ROUTE_TAKEN, text)
@@ -304,7 +317,7 @@ class _CatalogBuilder:
         if last := self._last_good(candidate, declaration):
             return last
         usable = {number: version for number, version in candidate.versions.items() if not version.removed}
-        if left := _remaining_shares(traffic, usable):
+        if left := remaining_shares(traffic, usable):
             return self._model(candidate, left, placement, declaration)
         self._invalid[name, None] = "no version in its traffic is valid"
         return None
@@ -369,7 +382,7 @@ class _CatalogBuilder:
             candidate.family,
             candidate.route,
             encoded_config,
-            _without(candidate.versions, gone),
+            without(candidate.versions, gone),
             traffic,
             placement,
             source.where,
@@ -383,18 +396,3 @@ def _hint(name: str, chosen: int, newest: int) -> str:
         f"{name} version {newest}: it answers only requests that name it, and version {chosen} all others. "
         f"To change that, write a ServedModel: spec: {{model: {name}, traffic: [{{version: {newest}, percent: 100}}]}}"
     )
-
-
-def _without(versions: Mapping[int, Version], dropped: Collection[int]) -> Mapping[int, Version]:
-    """The versions without some; the same object if none is dropped."""
-    return {number: each for number, each in versions.items() if number not in dropped} if dropped else versions
-
-
-def _remaining_shares(traffic: Mapping[int, int], versions: Mapping[int, Version]) -> dict[int, int]:
-    """Shares of the existing versions; the largest one gets those of the others. Empty if none exists."""
-    left = {number: percent for number, percent in traffic.items() if number in versions}
-    if not any(left.values()):
-        return {}
-    largest = max(left, key=lambda version: (left[version], version))
-    left[largest] += 100 - sum(left.values())
-    return left

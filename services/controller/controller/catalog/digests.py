@@ -14,6 +14,7 @@ FileDigests = Mapping[str, str]  # by path within the version's folder, parts jo
 
 DURABLE = ("sha256", "etag")
 MAX_NAMED = 3  # files named in one sentence
+DIFFERS = "differs from what was published, ignored: publish a new version"  # an edited contract, configuration, file
 
 
 def combined_digest(files: FileDigests) -> str:
@@ -51,10 +52,7 @@ def difference(published: FileDigests, now: FileDigests) -> str:
 
 def refusal(number: int, what: str) -> str:
     """The sentence about a version whose files differ from the published ones."""
-    return (
-        f"version {number} is not what was published: {what}; what is loaded stays served; "
-        "put the published files back, or publish the new ones as a new version"
-    )
+    return f"version {number} {DIFFERS}, or put the published files back ({what}; what is loaded stays served)"
 
 
 def _kind(digest: str) -> str:

@@ -52,11 +52,24 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Edit:
+    """An edit of a published contract or configuration, which is ignored: the sentence about it.
+
+    `family` and `route` are those of an edited contract, by which callers may ask for it; empty if they are unchanged.
+    """
+
+    version: int | None  # None: of the configuration
+    text: str
+    family: str = ""
+    route: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ScannedModel:
     """One model folder as it was scanned: its versions, and the faults of its invalid ones.
 
     `problem` is the reason if it has no version. A published version whose files are gone is in `versions` as removed,
-    and its fault is in `invalid` if its folder still exists. `removed`: the whole folder is gone.
+    and its fault is in `invalid` if its folder still exists. `removed`: the whole folder is gone. `edits` are ignored.
     """
 
     name: str
@@ -66,6 +79,7 @@ class ScannedModel:
     problem: str = ""
     warnings: tuple[str, ...] = ()
     removed: bool = False
+    edits: tuple[Edit, ...] = ()
 
     @property
     def config(self) -> mc.ModelConfig:
@@ -138,6 +152,7 @@ class Catalog:
 
     `invalid` is keyed by model and version, with None for a whole model; `document_results` by the place of the
     document. `signatures` are those of the families in force. `hints` say, by model, what to write for new versions.
+    `edits` are those of published contracts and configurations, by model.
     """
 
     models: Mapping[str, Model] = field(default_factory=dict)
@@ -146,6 +161,7 @@ class Catalog:
     document_results: Mapping[str, DocumentResult] = field(default_factory=dict)
     signatures: Mapping[str, str] = field(default_factory=dict)
     hints: Mapping[str, str] = field(default_factory=dict)
+    edits: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)
 
     def model(self, name: str) -> Model:
         """The model of that name. Raises `UnknownModel`."""
@@ -165,4 +181,5 @@ class Catalog:
     def faults(self) -> set[str]:
         """All faults, one sentence each."""
         named = {f"{name}{f' version {v}' if v else ''}: {text}" for (name, v), text in self.invalid.items()}
-        return named | set(self.warnings)
+        edits = {edit.text for found in self.edits.values() for edit in found}
+        return named | edits | set(self.warnings)

@@ -138,6 +138,7 @@ class IncrementalBuilder:
             _merged(before.document_warnings, places, part.document_warnings),
             _merged(before.document_results, places, part.document_results),
             hints=_merged(before.hints, names, part.hints),
+            edits=_merged(before.edits, names, part.edits),
         )
         catalog = self._result.catalog(self._signatures.in_force())
         self._due = self._next_due(built)

@@ -17,9 +17,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tritonclient.grpc import model_config_pb2 as mc
+
 from controller.catalog.change_tracker import ChangeTracker, is_young
-from controller.catalog.digests import difference, refusal
-from controller.catalog.entities import NO_FILES, ScannedModel, Version
+from controller.catalog.digests import DIFFERS, difference, refusal
+from controller.catalog.entities import NO_FILES, Edit, ScannedModel, Version
 from controller.catalog.fingerprints import FolderListing, list_documents, list_models
 from controller.catalog.integrity import DigestFunction, FileChanging, IntegrityChecker, sha256_digest
 from controller.catalog.served_model import MAX_BYTES as MAX_DOCUMENT_BYTES
@@ -28,9 +30,9 @@ from triptych.contract import ContractError
 from triptych.contract.reading.files import cause
 from triptych.contract.reading.loader import LocatedContract
 from triptych.contract.verification.families import VersionIdentity
-from triptych.contract.verification.model_folder import NO_VERSION, ModelFolder, read_model_folder
+from triptych.contract.verification.model_folder import NO_VERSION, ModelFolder, folder_with_config, read_model_folder
 from triptych.contract.verification.tree import CONTRACT, UnreadableFiles
-from triptych.contract.verification.triton_config import ConfigError
+from triptych.contract.verification.triton_config import FILE, ConfigError
 from triptych.contract.verification.version import ValidationOptions, missing_model_file, validate_version
 
 STAYS = "what was read stays in force, restart the controller if that is meant"
@@ -164,30 +166,77 @@ class Scanner:
             return self._unreadable(name, f"cannot be read: {type(error).__name__}")
 
     def _read(self, path: Path, with_digests: bool) -> ScannedModel:
-        """One model folder with all its faults. Raises `FileChanging`."""
+        """One model folder with all its faults. Raises `FileChanging`.
+
+        A configuration is published with its versions: an edit of it is ignored, until it comes with a new version.
+        """
+        max_bytes, edits = self._options.validation.max_file_bytes, []
         try:
-            model = read_model_folder(path, self._models, self._options.validation.max_file_bytes)
-        except ConfigError as error:
-            return self._without_files(path.name, f"{path}/{error}")
+            published = self._published_config(path)
+            try:
+                model = read_model_folder(path, self._models, max_bytes)
+            except ConfigError as error:
+                if published is None:
+                    return self._without_files(path.name, f"{path}/{error}")
+                model = folder_with_config(path, self._models, published)
+                edits = [Edit(None, f"{path / FILE}: {DIFFERS} (as it is now, it cannot be read: {error})")]
+            if published is not None and model.config != published and not self._brings_version(model):
+                model = folder_with_config(path, self._models, published)
+                edits = [Edit(None, f"{path / FILE}: {DIFFERS}")]
         except OSError as error:
             return self._unreadable(path.name, f"cannot be read: {cause(error)}")
+        return self._read_versions(model, with_digests, edits)
+
+    def _published_config(self, path: Path) -> mc.ModelConfig | None:
+        """The configuration that stays in force; None if it may change.
+
+        It may as long as no version on disk has digests, and if none of them could be loaded.
+        """
+        known = self._read_folders.get(path.name)
+        versions = (self._published_version(path.name, number) for number in self._published[path.name])
+        sealed = [version.number for version in versions if version is not None and version.files is not None]
+        return (
+            known.config
+            if known is not None
+            and any((path / str(n)).exists() and not self.integrity.may_be_replaced(path.name, n) for n in sealed)
+            else None
+        )
+
+    def _brings_version(self, model: ModelFolder) -> bool:
+        """Whether an edited configuration comes with a new version, and fits all versions on disk."""
+        published = self._published[model.name]
+        if published.keys() >= set(model.versions):
+            return False
+        options = self._options.validation
+        try:
+            for number in model.versions:
+                contract = published[number].contract if number in published else None
+                validate_version(model, number, self._model_names, options, contract)
+        except ContractError:
+            return False
+        return True
+
+    def _read_versions(self, model: ModelFolder, with_digests: bool, edits: list[Edit]) -> ScannedModel:
+        """The versions of a model with their faults. Raises `FileChanging`."""
+        path = model.path
         versions = dict(self._without_files(path.name).versions)
-        invalid, warnings = {}, list(model.faults)
+        invalid = {}
         for number in model.versions:
             try:
-                version, warning = self._version(model, number, with_digests)
+                version, edit = self._version(model, number, with_digests)
             except ContractError as error:
-                invalid[number] = "\n".join(error.lines)
+                text = "".join(f"\n{edit.text}" for edit in edits)  # it may be what would mend a new version
+                invalid[number] = "\n".join(error.lines) + text
                 if number in versions and isinstance(error, UnreadableFiles):
                     versions[number] = replace(versions[number], fault=invalid[number])
                 continue
             versions[number] = self._publish(path.name, version)
             if version.fault:
                 invalid[number] = f"{path / str(number)}: {version.fault}"
-            warnings += [warning] if warning else []
+            edits = edits if edit is None else [*edits, edit]
         problem = "" if model.versions else f"{path}: {NO_VERSION}"
         encoded_config = model.config.SerializeToString(deterministic=True)
-        return ScannedModel(path.name, encoded_config, versions, invalid, problem, tuple(warnings))
+        return ScannedModel(path.name, encoded_config, versions, invalid, problem, model.faults, edits=tuple(edits))
 
     def _publish(self, model: str, version: Version) -> Version:
         """Record a version that is not removed as published; later scans compare with it."""
@@ -210,11 +259,11 @@ class Scanner:
         invalid = dict.fromkeys(versions, problem) if problem else {}
         return ScannedModel(model, known.encoded_config if known else b"", versions, invalid, problem)
 
-    def _version(self, model: ModelFolder, number: int, with_digests: bool) -> tuple[Version, str]:
-        """A valid version and a warning about it, or ''. Raises `ContractError` and `FileChanging`."""
+    def _version(self, model: ModelFolder, number: int, with_digests: bool) -> tuple[Version, Edit | None]:
+        """A valid version, and the edit of its contract. Raises `ContractError` and `FileChanging`."""
         published = self._published_version(model.name, number)
         if published is None:
-            return self._new_version(model, number, with_digests), ""
+            return self._new_version(model, number, with_digests), None
         return self._known_version(model, published, with_digests)
 
     def _published_version(self, model: str, number: int) -> Version | None:
@@ -240,7 +289,7 @@ class Scanner:
             step_files=valid.step_files or NO_FILES,
         )
 
-    def _known_version(self, model: ModelFolder, published: Version, with_digests: bool) -> tuple[Version, str]:
+    def _known_version(self, model: ModelFolder, published: Version, with_digests: bool) -> tuple[Version, Edit | None]:
         """A published version keeps its contract and its files; with other files it is not loaded again."""
         number = published.number
         contract = published.contract
@@ -250,19 +299,22 @@ class Scanner:
         if changed and not self.integrity.may_be_replaced(model.name, number):
             if missing := missing_model_file(model, number):
                 raise ContractError(missing)
-            return replace(published, removed=True, fault=refusal(number, changed)), ""
+            return replace(published, removed=True, fault=refusal(number, changed)), None
         valid = validate_version(model, number, self._model_names, self._options.validation, contract)
         if changed:
             published = replace(published, files=files, file_bytes=valid.tree.total_bytes())
         if files is not None and valid.step_files != published.step_files:  # also those of a version read while young
             published = replace(published, step_files=valid.step_files)
-        return published, _contract_warning(model.path / str(number) / CONTRACT, published, valid.located)
+        return published, _contract_edit(model.path / str(number) / CONTRACT, published, valid.located)
 
 
-def _contract_warning(path: Path, published: Version, located: LocatedContract | None) -> str:
-    """The warning about a contract that differs from the published one; '' if it is the same."""
+def _contract_edit(path: Path, published: Version, located: LocatedContract | None) -> Edit | None:
+    """A contract that differs from the published one; None if it is the same."""
     if located is None:
-        return f"{path}: cannot be read any more; what was published stays in force"
-    if located.contract.canonical_json() == published.canonical:
-        return ""
-    return f"{path}: a published contract never changes, what was published stays in force; make a new version"
+        return Edit(published.number, f"{path}: {DIFFERS} (as it is now, it cannot be read)")
+    now = located.contract
+    if now.canonical_json() == published.canonical:
+        return None
+    target = (now.family, now.route)
+    family, route = target if target != published.identity[:2] else ("", "")
+    return Edit(published.number, f"{path}: {DIFFERS}", family, route)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from controller.catalog.digests import DIFFERS
 from controller.catalog.entities import Version
 from triptych.contract import Plan, StepFile
 from triptych.contract.reading.files import FileError, read_bytes
@@ -33,7 +34,7 @@ class StepFileReader:
             raise Unavailable(f"{place} {error}; put the published file back") from None
         file = StepFile.of(content)
         if file.digest != known[path]:
-            raise Unavailable(f"{place} is not what was published; put the published file back")
+            raise Unavailable(f"{place} {DIFFERS}, or put the published file back")
         return file
 
     def plan(self, model: str, version: Version) -> Plan:

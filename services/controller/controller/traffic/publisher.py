@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 from controller.catalog.entities import Catalog, Model
 from controller.journal import Journal
@@ -14,7 +15,7 @@ from controller.traffic.watch_hub import WatchHub
 from triptych.errors import MAX_GOT, clipped
 from triptych.protocol import controller_pb2 as cp
 
-Reasons = Mapping[int, str]  # why a version is not served; key 0: the whole model
+Refusals = Sequence[cp.Refused]  # of one model
 
 
 class Publisher:
@@ -24,7 +25,7 @@ class Publisher:
         self._watch_hub, self._journal = watch_hub, journal
         self._gate = TrafficGate()
         self._catalog = Catalog()
-        self._refused: Mapping[str, Reasons] = {}
+        self._refused: Mapping[str, Refusals] = {}
         self._traffic: dict[str, TrafficDecision] = {}
         self._placement: Placement | None = None
         self._listeners: list[Callable[[set[str]], None]] = []
@@ -51,7 +52,7 @@ class Publisher:
             self._traffic.pop(name, None)
         self._unpublished.update(gone)
         self._unpublished.update(name for name, model in catalog.models.items() if before.models.get(name) is not model)
-        if before.invalid != catalog.invalid:
+        if before.invalid != catalog.invalid or before.edits != catalog.edits:
             before_refused, self._refused = self._refused, _refused(catalog)
             names = before_refused.keys() | self._refused.keys()
             self._unpublished.update(name for name in names if before_refused.get(name) != self._refused.get(name))
@@ -89,11 +90,7 @@ class Publisher:
     def _publish(self, changed: Iterable[str], not_served: Set[str]) -> None:
         """Publish models that are served, and models that are not or not any more."""
         messages = {name: self._message(self._catalog.models[name]) for name in changed}
-        refused = {
-            name: [cp.Refused(model=name, version=version, reason=reason) for version, reason in reasons.items()]
-            for name in (*messages, *not_served)
-            if (reasons := self._refused.get(name))
-        }
+        refused = {name: found for name in (*messages, *not_served) if (found := self._refused.get(name))}
         self._watch_hub.publish(messages, not_served - refused.keys(), refused)
         for listener in self._listeners:
             listener({*messages, *not_served})
@@ -118,11 +115,18 @@ class Publisher:
         return cp.Model(name=model.name, family=model.family, route=model.route, versions=versions)
 
 
-def _refused(catalog: Catalog) -> dict[str, dict[int, str]]:
-    """Reasons why models and versions are not served, short enough for an error message."""
-    refused: dict[str, dict[int, str]] = {}
+def _refused(catalog: Catalog) -> dict[str, list[cp.Refused]]:
+    """Reasons why models, versions and edits are not served, short enough for an error message."""
+    refused: defaultdict[str, list[cp.Refused]] = defaultdict(list)
     for (name, version), reason in catalog.invalid.items():
-        refused.setdefault(name, {})[version or 0] = clipped(reason, MAX_GOT)
+        refused[name].append(cp.Refused(model=name, version=version or 0, reason=clipped(reason, MAX_GOT)))
+    for name, edits in catalog.edits.items():
+        for edit in edits:
+            if edit.family:
+                reason, version = clipped(edit.text, MAX_GOT), edit.version or 0
+                refused[name].append(
+                    cp.Refused(model=name, version=version, reason=reason, family=edit.family, route=edit.route)
+                )
     return refused
 
 

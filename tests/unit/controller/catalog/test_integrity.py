@@ -145,8 +145,8 @@ def test_a_changed_version_is_not_loaded_and_is_whole_again_with_its_files(
     assert changed.versions[1].canonical == before.canonical
     assert changed.versions[1].files_digest == before.files_digest
     assert changed.versions[1].fault == (
-        f"version 1 is not what was published: {what}; what is loaded stays served; put the published files "
-        "back, or publish the new ones as a new version"
+        "version 1 differs from what was published, ignored: publish a new version, or put the published files back "
+        f"({what}; what is loaded stays served)"
     )
     assert what in changed.invalid[1]
     shutil.rmtree(version)
@@ -213,7 +213,8 @@ async def test_a_document_says_that_its_version_changed_and_its_traffic_stays(
     assert reported[-1].model("sales_de").traffic == {1: 100}
     (problem,) = reported[-1].document_results[f"{documents}/sales_de.yaml:1"].problems
     assert problem[0] is Reason.VERSION_CHANGED
-    assert problem[1].startswith("version 1 is not what was published: model.onnx changed; ")
+    assert problem[1].startswith("version 1 differs from what was published, ignored: publish a new version, ")
+    assert "(model.onnx changed; " in problem[1]
     assert registry.get_sample_value("triptych_versions_changed") == 1
 
 

@@ -46,7 +46,7 @@ async def test_a_load_of_a_changed_version_is_refused_before_triton_is_asked(
     version = publish("sales_de")
     catalog, triton = catalog_of(scanner), FakeTriton()
     change_weights(version)
-    with pytest.raises(LoadFailed, match=r"not what was published: model.onnx changed"):
+    with pytest.raises(LoadFailed, match=r"differs from what was published.*model.onnx changed"):
         await harness(scanner, triton, catalog).ensure()
     assert triton.loads == []
 
@@ -59,7 +59,7 @@ async def test_a_version_that_changes_while_it_is_loaded_is_unloaded_again(scann
     await triton.started.wait()
     change_weights(version)
     triton.finish.set()
-    with pytest.raises(LoadFailed, match=r"not what was published: model.onnx changed"):
+    with pytest.raises(LoadFailed, match=r"differs from what was published.*model.onnx changed"):
         await asked
     await placed_harness.settle()
     assert triton.loaded == set()
@@ -148,7 +148,7 @@ async def test_a_load_of_another_version_does_not_make_triton_read_the_changed_o
     catalog, triton, placed_harness = placed(scanner)
     await placed_harness.ensure(version=1)
     change_weights(first)
-    with pytest.raises(LoadFailed, match=r"version 1 is not what was published"):
+    with pytest.raises(LoadFailed, match=r"version 1 differs from what was published"):
         await placed_harness.ensure(version=2)
     assert triton.loads == [("sales_de", 1)]
     assert placed_harness.placed == {"sales_de": {1: ("triton:8001",)}}

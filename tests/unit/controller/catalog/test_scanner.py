@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.catalog.entities import ScannedModel
+from controller.catalog.digests import DIFFERS
+from controller.catalog.entities import Edit, ScannedModel
 from controller.catalog.scanner import Scan, Scanner
 from tests.model_folders import model_file
 from tests.onnx_files import external
@@ -104,26 +105,14 @@ def test_a_published_version_without_its_model_file_is_removed_and_says_why(scan
     assert found.invalid[1].endswith("1/model.onnx: no such file")
 
 
-def test_published_versions_outlive_an_unreadable_configuration(
-    scanner: Scanner, publish: Publish, models: Path
-) -> None:
-    publish("sales_de")
-    scan(scanner)
-    (models / "sales_de" / "config.pbtxt").write_text("name: [")
-    found = folder(scanner)
-    assert found.versions[1].removed
-    assert found.config.name == "sales_de"
-    assert "config.pbtxt:1:" in found.invalid[1]
-
-
-def test_a_published_contract_never_changes(scanner: Scanner, publish: Publish) -> None:
+def test_a_published_contract_never_changes(scanner: Scanner, publish: Publish, models: Path) -> None:
     publish("sales_de", description="first")
     first = folder(scanner).versions[1]
     publish("sales_de", description="second, and longer")
     changed = folder(scanner)
     assert changed.versions[1] is first
-    (note,) = changed.warnings
-    assert "1/contract.yaml: a published contract never changes" in note
+    (edit,) = changed.edits
+    assert edit == Edit(1, f"{models}/sales_de/1/contract.yaml: {DIFFERS}")
 
 
 def test_a_published_contract_that_breaks_stays_in_force(scanner: Scanner, publish: Publish) -> None:
@@ -132,7 +121,7 @@ def test_a_published_contract_that_breaks_stays_in_force(scanner: Scanner, publi
     (version / "contract.yaml").write_text("[")
     changed = folder(scanner)
     assert changed.versions[1] is first
-    assert "cannot be read any more" in changed.warnings[0]
+    assert changed.edits[0].text.endswith(f"1/contract.yaml: {DIFFERS} (as it is now, it cannot be read)")
 
 
 def test_a_comment_in_a_published_contract_is_no_change(scanner: Scanner, publish: Publish) -> None:
@@ -140,7 +129,7 @@ def test_a_comment_in_a_published_contract_is_no_change(scanner: Scanner, publis
     scan(scanner)
     with (version / "contract.yaml").open("a") as file:
         file.write("# a remark\n")
-    assert folder(scanner).warnings == ()
+    assert folder(scanner).edits == ()
 
 
 def test_a_version_that_never_was_valid_can_be_mended(scanner: Scanner, publish: Publish) -> None:

@@ -181,7 +181,7 @@ def test_the_controller_sees_a_change_in_the_store_by_its_tag_and_asks_it_before
     assert source.changed_files("sales_de", 1) == "model.onnx changed"
     source.refresh()
     assert source.changed_files("sales_de", 1) == ""
-    assert "version 1 is not what was published: model.onnx changed" in scanner.integrity.check("sales_de", 1, False)
+    assert "(model.onnx changed; what is loaded" in scanner.integrity.check("sales_de", 1, False)
     there.rename(tmp_path / "away")
     assert source.changed_files("sales_de", 1) == "", "a store that is away takes nothing away"
 

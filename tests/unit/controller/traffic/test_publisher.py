@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from controller.call_slots import CallSlots
 from controller.catalog.builder import build_catalog
-from controller.catalog.entities import Catalog
+from controller.catalog.entities import Catalog, Edit
 from controller.catalog.scanner import Scanner
 from controller.journal import Journal
 from controller.metrics import ControllerMetrics
@@ -183,6 +183,18 @@ async def test_a_model_without_any_valid_version_is_published_as_refused_until_i
     assert not update.models
     assert sorted((each.model, each.version) for each in update.refused) == [("sales_de", 0), ("sales_de", 1)]
     harness.publisher.set_catalog(Catalog())
+    assert not (await anext(watch(harness.watch_hub))).refused
+
+
+async def test_watchers_learn_by_which_names_an_ignored_edit_may_be_asked_for(two: tuple[Path, Path]) -> None:
+    harness = PublisherHarness(FakeTriton())
+    served = read(*two)
+    harness.publisher.set_catalog(served)
+    edits = (Edit(None, "the configuration"), Edit(1, "the contract", "sales", "AT"))
+    harness.publisher.set_catalog(replace(served, edits={"sales_de": edits}))
+    (refused,) = (await anext(watch(harness.watch_hub))).refused
+    assert (refused.version, refused.family, refused.route, refused.reason) == (1, "sales", "AT", "the contract")
+    harness.publisher.set_catalog(served)
     assert not (await anext(watch(harness.watch_hub))).refused
 
 

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from google.protobuf import text_format
+
 from triptych.contract.reading.files import MAX_BYTES, cause, is_within, printable, resolved
 from triptych.contract.verification.tree import PYTHON_CACHE, VERSION, name_fault
 from triptych.contract.verification.triton_config import FILE, read_config, served_versions
@@ -69,6 +71,12 @@ def read_model_folder(path: Path, root: Path, max_bytes: int = MAX_BYTES) -> Mod
     text, config = read_config(path, root, max_bytes)
     versions, faults = _versions(path)
     return ModelFolder(path, root, text, config, tuple(versions), tuple(faults))
+
+
+def folder_with_config(path: Path, root: Path, config: Any) -> ModelFolder:
+    """The versions of a folder under another configuration than its own. Raises `OSError`."""
+    versions, faults = _versions(path)
+    return ModelFolder(path, root, text_format.MessageToString(config), config, tuple(versions), tuple(faults))
 
 
 def listing_fault(entry: os.DirEntry[str], error: OSError) -> str:
