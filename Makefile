@@ -59,7 +59,7 @@ verify: ## check the model repository, the version, and that generated files are
 	@$(SERVICES) -m tools.version >/dev/null
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli.plan.costs benchmarks/results/serving/results.json \
 	  | diff -u cli/triptych_cli/plan/costs.json - || { echo "cli/triptych_cli/plan/costs.json is old: make costs"; exit 1; }
-	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema \
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema --built-in \
 	  | diff -u docs/contract.schema.json - || { echo "docs/contract.schema.json is old: make schema"; exit 1; }
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m controller.kubernetes.crd \
 	  | diff -u helm/triptych/crds/servedmodels.yaml - || { echo "helm/triptych/crds/servedmodels.yaml is old: make crd"; exit 1; }
@@ -117,7 +117,7 @@ proto: ## generate the stubs of controller.proto
 
 .PHONY: schema
 schema: ## generate docs/contract.schema.json
-	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema > docs/contract.schema.json
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema --built-in > docs/contract.schema.json
 
 .PHONY: reference
 reference: ## generate the tables of docs/reference: settings, errors, metrics, contract steps

@@ -37,11 +37,19 @@ class PythonEnvironment:
     packages: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     needs_libpython: bool = False
+    has_own_steps: bool = False
+
+    def own_steps(self) -> tuple[str, ...]:
+        """Folders below `steps` with packages of one's own, which `triptych steps new` makes."""
+        if not self.has_own_steps:
+            return ()
+        return tuple(sorted(f"steps/{file.parent.name}" for file in (ROOT / "steps").glob("*/pyproject.toml")))
 
     def folder(self) -> Path:
         """The folder, named after a digest of the Python, the pins and, with packages of ours, the checkout."""
         digest = hashlib.sha256(f"{sys.version} {sys.base_prefix} {self.options}".encode())
-        for file in (*self.requirements, *(f"{package}/pyproject.toml" for package in self.packages)):
+        packages = (*self.packages, *self.own_steps())
+        for file in (*self.requirements, *(f"{package}/pyproject.toml" for package in packages)):
             digest.update(_read(file))
         if self.packages:
             digest.update(str(ROOT).encode())
@@ -66,7 +74,7 @@ ENVIRONMENTS = {
     environment.name: environment
     for environment in (
         PythonEnvironment(INSTALLER, ("local/requirements.txt",)),
-        PythonEnvironment("services", SERVICES, SERVICE_PACKAGES, options=("--no-deps",)),
+        PythonEnvironment("services", SERVICES, SERVICE_PACKAGES, options=("--no-deps",), has_own_steps=True),
         PythonEnvironment("benchmarks", (*SERVICES, "benchmarks/requirements.txt"), SERVICE_PACKAGES),
         PythonEnvironment(
             "predictor",
@@ -141,10 +149,16 @@ def _install(python: Path, environment: PythonEnvironment, pins: Sequence[str]) 
     _run([uv, "venv", "--quiet", "--python", sys.executable, str(environment.folder())], settings)
     install = [uv, "pip", "install", "--quiet", "--python", str(environment.python())]
     _run([*install, *environment.options, *pins], settings)
+    build = ("--no-build-isolation", "--config-settings", "editable_mode=compat")
     if environment.packages:
-        ours = [argument for package in environment.packages for argument in ("--editable", str(ROOT / package))]
-        build = ("--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat")
-        _run([*install, *build, *ours], settings)
+        _run([*install, *build, "--no-deps", *_editable(environment.packages)], settings)
+    if own := environment.own_steps():  # with what they need, of which the pins above stay as they are
+        constraints = [argument for file in environment.requirements for argument in ("--constraint", str(ROOT / file))]
+        _run([*install, *build, *constraints, *_editable(own)], settings)
+
+
+def _editable(packages: Sequence[str]) -> list[str]:
+    return [argument for package in packages for argument in ("--editable", str(ROOT / package))]
 
 
 def _remove_stale(environment: PythonEnvironment) -> None:

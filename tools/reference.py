@@ -69,7 +69,7 @@ TABLES: Final[dict[tuple[str, str], Callable[[], str]]] = {
     ("reference/errors.md", "errors"): error_codes,
     ("reference/metrics.md", "all stages"): stage_metrics,
     ("reference/metrics.md", "controller"): controller_metrics,
-    ("reference/contract-steps.md", "steps"): steps_table,
+    ("reference/contract-steps.md", "steps"): lambda: steps_table(built_in=True),
 }
 
 

@@ -18,7 +18,7 @@ COMMANDS = {
     "verify": ("triptych_cli.verify", "main", "check every model, version and contract of a model repository"),
     "digests": ("triptych_cli.contracts", "digests", "print the field `files` of a version's contract"),
     "schema": ("triptych_cli.contracts", "schema", "print the JSON Schema of contract.yaml"),
-    "steps": ("triptych_cli.contracts", "steps", "print the steps of a contract with their fields, as Markdown"),
+    "steps": ("triptych_cli.steps.command", "main", "print the steps of a contract, or make a package for a new one"),
     "plan": ("triptych_cli.plan.command", "main", "compute replicas for a load, and whether to group the stages"),
     "rollout": ("triptych_cli.rollout.command", "main", "raise a version's share step by step, and roll back if worse"),
     "top": ("triptych_cli.top.command", "main", "show each predictor's loaded models, and the latest decisions"),

@@ -1,4 +1,4 @@
-"""Commands for authors of contracts: `triptych digests`, `schema` and `steps`."""
+"""Commands for authors of contracts: `triptych digests` and `schema`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from triptych.contract.reading.files import cause, printable_path, resolved
-from triptych.contract.schema.json_schema import contract_schema_text, steps_table
+from triptych.contract.schema.json_schema import contract_schema_text
 from triptych.contract.verification.tree import CONTRACT, sha256_of, tree_of
 from triptych_cli.arguments import command_parser
 
@@ -22,11 +22,6 @@ exit status: 0, or 1 if a file cannot be served or read
 SCHEMA_EXAMPLES = """\
 examples:
   triptych schema > contract.schema.json       for an editor: # yaml-language-server: $schema=contract.schema.json
-"""
-STEPS_EXAMPLES = """\
-examples:
-  triptych steps
-  triptych steps | grep resize
 """
 
 
@@ -51,13 +46,7 @@ def digests(arguments: Sequence[str]) -> int:
 
 def schema(arguments: Sequence[str]) -> int:
     """Print the JSON Schema of contract.yaml."""
-    command_parser("schema", "Print the JSON Schema of contract.yaml.", SCHEMA_EXAMPLES).parse_args(arguments)
-    sys.stdout.write(contract_schema_text())
-    return 0
-
-
-def steps(arguments: Sequence[str]) -> int:
-    """Print every step of a contract with its fields, as Markdown."""
-    command_parser("steps", "Print every step of a contract with its fields.", STEPS_EXAMPLES).parse_args(arguments)
-    sys.stdout.write(steps_table())
+    parser = command_parser("schema", "Print the JSON Schema of contract.yaml.", SCHEMA_EXAMPLES)
+    parser.add_argument("--built-in", action="store_true", help="without steps of installed packages")
+    sys.stdout.write(contract_schema_text(built_in=parser.parse_args(arguments).built_in))
     return 0

@@ -43,6 +43,25 @@ def test_only_an_environment_with_our_packages_belongs_to_one_checkout(
     assert ours.folder() != before[1]
 
 
+def test_a_step_of_ones_own_is_part_of_the_environment_and_of_its_renewal(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = PythonEnvironment("e", ("pins.txt",), has_own_steps=True)
+    before = environment.folder()
+    project = checkout / "steps/clamp/pyproject.toml"
+    project.parent.mkdir(parents=True)
+    project.write_text("[project]")
+    assert environment.folder() != before
+    assert PythonEnvironment("e", ("pins.txt",)).folder() == before
+    ran: list[list[str]] = []
+    monkeypatch.setattr(environments, "_run", lambda command, variables=None: ran.append(command))
+    environments._install(Path(sys.executable), environment, ["--requirement", "pins.txt"])
+    install = ran[-1]
+    assert install[-2:] == ["--editable", f"{checkout}/steps/clamp"]
+    assert "--no-deps" not in install
+    assert install[install.index("--constraint") + 1] == f"{checkout}/pins.txt"
+
+
 def test_pins_that_are_not_there_are_named(checkout: Path) -> None:
     with pytest.raises(LocalError, match="other.txt: no such file"):
         PythonEnvironment("e", ("other.txt",)).folder()

@@ -10,28 +10,33 @@ from typing import Any, Final
 from triptych.contract.schema.contract import Contract
 from triptych.contract.schema.declarations import STEP_MARK
 from triptych.contract.steps.base import Step
-from triptych.contract.steps.registry import vocabulary
+from triptych.contract.steps.registry import built_in_steps, vocabulary
 from triptych.contract.steps.step_file import FILE_PATTERN
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 
-def contract_schema() -> dict[str, Any]:
-    """Schema of contract.yaml, with every installed step."""
+def contract_schema(*, built_in: bool = False) -> dict[str, Any]:
+    """Schema of contract.yaml, with every installed step, or only those of this package."""
+    steps = _steps(built_in)
     schema = Contract.model_json_schema(by_alias=True)
     definitions: dict[str, Any] = schema["$defs"]
-    for op, step in vocabulary().items():
+    for op, step in steps.items():
         own = step.model_json_schema()
         definitions.update(own.pop("$defs", {}))
         definitions[f"step_{op}"] = own
-    definitions["Step"] = _step_schema(vocabulary())
+    definitions["Step"] = _step_schema(steps)
     finished: dict[str, Any] = _plain({"$schema": _DIALECT, **schema})
     return finished
 
 
-def contract_schema_text() -> str:
-    """Text of the file docs/contract.schema.json."""
-    return json.dumps(contract_schema(), indent=2, ensure_ascii=False) + "\n"
+def contract_schema_text(*, built_in: bool = False) -> str:
+    """Text of the file docs/contract.schema.json, which has the steps of this package."""
+    return json.dumps(contract_schema(built_in=built_in), indent=2, ensure_ascii=False) + "\n"
+
+
+def _steps(built_in: bool) -> Mapping[str, type[Step]]:
+    return built_in_steps() if built_in else vocabulary()
 
 
 def _step_schema(steps: Mapping[str, type[Step]]) -> dict[str, Any]:
@@ -53,9 +58,9 @@ def _plain(node: Any) -> Any:
     return [_plain(item) for item in node] if isinstance(node, list) else node
 
 
-def steps_table() -> str:
+def steps_table(*, built_in: bool = False) -> str:
     """Table of every step with its fields, as Markdown."""
-    return "\n".join(_section(op, step) for op, step in vocabulary().items())
+    return "\n".join(_section(op, step) for op, step in _steps(built_in).items())
 
 
 def _section(op: str, step: type[Step]) -> str:

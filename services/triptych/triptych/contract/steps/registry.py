@@ -46,9 +46,15 @@ class StepConflict(TypeError):
 
 
 @cache
+def built_in_steps() -> Mapping[str, type[Step]]:
+    """The steps of this package by their op."""
+    return MappingProxyType({op_of(step): step for step in BUILT_IN})
+
+
+@cache
 def vocabulary() -> Mapping[str, type[Step]]:
     """Every known step by its op. Read at first use, because a package with steps imports this one."""
-    steps = {op_of(step): step for step in BUILT_IN}
+    steps = dict(built_in_steps())
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         step = _load(entry)
         if steps.setdefault(op_of(step), step) is not step:

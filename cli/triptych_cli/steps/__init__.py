@@ -1,0 +1,1 @@
+"""`triptych steps`: the list of steps, and a package for a step of one's own."""
