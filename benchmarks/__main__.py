@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import cost, pictures, plan_check, start
+from benchmarks import cost, pictures, plan_check, start, verify
 from benchmarks.placement import control_plane, policy
 from benchmarks.placement import real_triton as placement
 from benchmarks.placement import scale as placement_scale
@@ -29,6 +29,7 @@ COMMANDS = {
     "stage-cpu": stage_cpu,
     "instructions": instructions,
     "start": start,
+    "verify": verify,
     "pictures": pictures,
 }
 

@@ -1,4 +1,4 @@
-"""Generated model repositories: any number of copies of the sales forecast models, each with its own name and route."""
+"""Generated model repositories: any number of copies of the example models, each with its own name and route."""
 
 from __future__ import annotations
 
@@ -36,21 +36,37 @@ def publish(folder: Path, count: int) -> Sequence[str]:
     if not originals:
         raise LocalError(f"{SOURCE}: no {FAMILY}_* to copy")
     for number in range(count):
-        _copy(originals[number % len(originals)], folder / name_of(number), number)
+        original, target = originals[number % len(originals)], folder / name_of(number)
+        _copy_config(original, target)
+        _copy_version(original / "1", target / "1", number)
     return [name_of(number) for number in range(count)]
 
 
-def _copy(original: Path, target: Path, number: int) -> None:
-    version = target / "1"
-    version.mkdir(parents=True)
+def publish_members(folder: Path, count: int) -> None:
+    """Write `count` models into a new folder: all members of the model repository in turn, with all their versions."""
+    originals = sorted(path for path in SOURCE.iterdir() if path.is_dir())
+    for number in range(count):
+        original = originals[number % len(originals)]
+        target = folder / f"{original.name}_{number:04d}"
+        _copy_config(original, target)
+        for contract in original.glob("*/contract.yaml"):
+            _copy_version(contract.parent, target / contract.parent.name, number)
+
+
+def _copy_config(original: Path, target: Path) -> None:
+    target.mkdir(parents=True)
     config = (original / "config.pbtxt").read_text(encoding="utf-8")
     (target / "config.pbtxt").write_text(config.replace(f'"{original.name}"', f'"{target.name}"'), encoding="utf-8")
-    contract = (original / "1/contract.yaml").read_text(encoding="utf-8")
+
+
+def _copy_version(original: Path, target: Path, number: int) -> None:
+    target.mkdir()
+    contract = (original / "contract.yaml").read_text(encoding="utf-8")
     renamed, times = re.subn(r"(?m)^route: .*$", f"route: {route_of(number)}", contract)
     if times != 1:
-        raise LocalError(f"{original / '1/contract.yaml'}: want one line 'route: ...', got {times}")
-    (version / "contract.yaml").write_text(renamed, encoding="utf-8")
+        raise LocalError(f"{original / 'contract.yaml'}: want one line 'route: ...', got {times}")
+    (target / "contract.yaml").write_text(renamed, encoding="utf-8")
     try:
-        os.link(original / "1/model.onnx", version / "model.onnx")
+        os.link(original / "model.onnx", target / "model.onnx")
     except OSError:  # another file system
-        shutil.copyfile(original / "1/model.onnx", version / "model.onnx")
+        shutil.copyfile(original / "model.onnx", target / "model.onnx")
