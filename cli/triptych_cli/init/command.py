@@ -15,7 +15,7 @@ from triptych.contract.verification.onnx_file import NotOnnx, read_header
 from triptych.contract.verification.repository import validate_repository
 from triptych_cli.arguments import command_parser, whole_number
 from triptych_cli.init.draft import CannotServe, Draft, draft_of
-from triptych_cli.init.patterns import PATTERNS
+from triptych_cli.init.patterns import PATTERNS, TOKENIZER
 from triptych_cli.init.render import config_text, contract_text
 
 DESCRIPTION = """\
@@ -26,6 +26,7 @@ EXAMPLES = """\
 examples:
   triptych init model.onnx --family churn
   triptych init resnet50.onnx --family animals --like image-classifier
+  triptych init minilm.onnx --family sentences --like text --tokenizer tokenizer.json
   triptych init de.onnx --family sales_forecast --route DE --repository model-repository
   triptych init better.onnx --family churn --version 2
 
@@ -61,6 +62,9 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument(
         "--like", choices=PATTERNS, default="plain", help="the contract to start from (plain: the model's own tensors)"
     )
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="for --like text (tokenizer.json beside the model file)"
+    )
     parser.add_argument("--max-rows", type=whole_number(1, "rows"), default=64, help="most rows of one request (64)")
     return parser
 
@@ -70,6 +74,9 @@ def _init(given: argparse.Namespace) -> int:
         header = read_header(file)
     draft = draft_of(header)
     pattern, max_rows = PATTERNS[given.like](draft), draft.max_rows or given.max_rows
+    tokenizer: Path = given.tokenizer or given.file.with_name(TOKENIZER)
+    if pattern.needs_tokenizer and not tokenizer.is_file():
+        raise CannotServe(f"{tokenizer}: no such file; name the tokenizer of the model with --tokenizer")
     name = given.name or _name(given.family, given.route)
     model: Path = given.repository / name
     version = model / str(given.version)
@@ -82,6 +89,8 @@ def _init(given: argparse.Namespace) -> int:
         contract_text(given.family, given.route, max_rows, draft, pattern),
     )
     _copy(given.file, header.weight_files, version)
+    if pattern.needs_tokenizer:
+        shutil.copyfile(tokenizer, version / TOKENIZER)
     config_file = model / "config.pbtxt"
     if not config_file.exists():
         config_file.write_text(config, encoding="utf-8")

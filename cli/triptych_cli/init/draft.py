@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from triptych.contract.verification.onnx_file import OnnxHeader, Tensor
@@ -15,15 +15,17 @@ class CannotServe(ValueError):
 
 @dataclass(frozen=True)
 class DraftTensor:
-    """A tensor without its rows. `dims` are those of config.pbtxt, -1 is open.
+    """A tensor as the contract and config.pbtxt declare it; -1 is open.
 
-    `is_scalar`: the file has one value for each row, [n]. Triton takes no empty dims, so it reshapes [n,1] to [n].
+    `dims` follow the rows in the contract. `config_dims` are those of config.pbtxt, which Triton reshapes to
+    `file_shape` if that is not None; both are without the rows if Triton may join requests.
     """
 
     name: str
     datatype: str
     dims: tuple[int, ...]
-    is_scalar: bool = False
+    config_dims: tuple[int, ...]
+    file_shape: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -33,7 +35,7 @@ class DraftTensor:
 
 @dataclass(frozen=True)
 class Draft:
-    """The tensors of a model. `max_rows` is 1 if the file has a fixed batch of 1, else None.
+    """The tensors of a model. `max_rows` is 1 if a request can be one row only, else None.
 
     `notes` say what was left out or decided, a line each.
     """
@@ -60,17 +62,18 @@ def draft_of(header: OnnxHeader) -> Draft:
     tensors = [*header.inputs, *outputs]
     for tensor in tensors:
         _check(tensor)
-    firsts = {tensor.shape[0] for tensor in tensors if tensor.shape}
-    max_rows = None
-    if firsts == {1}:
-        max_rows = 1
-        notes.append(
-            "the file has a fixed batch of 1: each request is one row; export it with an open batch to join them"
-        )
-    elif firsts != {None}:
-        raise CannotServe(_mixed(tensors))
-    notes += _open_dimensions(header.inputs)
-    return Draft([*map(_draft, header.inputs)], [*map(_draft, outputs)], max_rows, notes)
+    if {_first(tensor) for tensor in tensors} == {None}:
+        return Draft([*map(_draft, header.inputs)], [*map(_draft, outputs)], None, notes + _open(header.inputs))
+    if not any(tensor.shape and _first(tensor) in (None, 1) for tensor in header.inputs):
+        raise CannotServe(_no_rows(header.inputs))
+    notes += [_one_row(tensors), *_open(header.inputs)]
+    known = [*map(_one_row_draft, header.inputs)]
+    return Draft(known, [_one_row_output(tensor, known, notes) for tensor in outputs], 1, notes)
+
+
+def _first(tensor: Tensor) -> int | None:
+    """The first dimension, None if it is open; 0 for a single value, which has none."""
+    return tensor.shape[0] if tensor.shape else 0
 
 
 _ZIPMAP = "export it as a tensor (skl2onnx: options={'zipmap': False})"
@@ -87,25 +90,65 @@ def _check(tensor: Tensor) -> None:
         raise CannotServe(f"'{tensor.name}' is {tensor.datatype or 'no tensor'}, want one of {known}")
     if tensor.shape is None:
         raise CannotServe(f"'{tensor.name}' has no shape in the file: export it with one, the rows first and open")
-    if not tensor.shape:
-        raise CannotServe(f"'{tensor.name}' is a single value and has no rows: export it with the shape [n] or [n,1]")
 
 
-def _mixed(tensors: Sequence[Tensor]) -> str:
-    fixed = next(tensor for tensor in tensors if tensor.shape and tensor.shape[0] is not None)
-    shape = ", ".join("?" if size is None else str(size) for size in fixed.shape or ())
+def _no_rows(inputs: Sequence[Tensor]) -> str:
+    shapes = ", ".join(f"'{tensor.name}' {_spell(tensor)}" for tensor in inputs)
     return (
-        f"'{fixed.name}' has the shape [{shape}], whose first dimension is {fixed.shape[0] if fixed.shape else 0} and "
-        "not the rows: export it with an open first dimension (torch.onnx.export: dynamic_axes), or with 1 everywhere"
+        f"no input has the rows as its first dimension, there are {shapes}: "
+        "export it with an open first dimension (torch.onnx.export: dynamic_axes), or with 1 everywhere"
     )
 
 
-def _open_dimensions(inputs: Sequence[Tensor]) -> Iterator[str]:
-    for tensor in inputs:
-        if tensor.shape and None in tensor.shape[1:]:
-            yield f"input '{tensor.name}' has open dimensions: rows of one request need the same size in them"
+def _one_row(tensors: Sequence[Tensor]) -> str:
+    """The reason why a request can be one row only."""
+    other = [f"'{tensor.name}' {_spell(tensor)}" for tensor in tensors if _first(tensor) not in (None, 1)]
+    if not other:
+        return "the file has a fixed batch of 1: each request is one row; export it with an open batch to join them"
+    return f"the first dimension of {', '.join(other)} is not the rows: each request is one row"
+
+
+def _spell(tensor: Tensor) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in tensor.shape or ())}]"
+
+
+def _open(inputs: Sequence[Tensor]) -> list[str]:
+    return [
+        f"input '{tensor.name}' has open dimensions: rows of one request need the same size in them"
+        for tensor in inputs
+        if tensor.shape and _first(tensor) in (None, 1) and None in tensor.shape[1:]
+    ]
 
 
 def _draft(tensor: Tensor) -> DraftTensor:
-    dims = tuple(-1 if size is None else size for size in (tensor.shape or ())[1:])
-    return DraftTensor(tensor.name, tensor.datatype, dims or (1,), not dims)
+    """A tensor whose first dimension is the rows. Triton takes no empty dims: one of a value for each row is [n,1]."""
+    dims = _numbers((tensor.shape or ())[1:])
+    return DraftTensor(tensor.name, tensor.datatype, dims or (1,), dims or (1,), None if dims else ())
+
+
+def _one_row_draft(tensor: Tensor) -> DraftTensor:
+    """A tensor of a model that takes one row: a single value, one with the rows first, or one of that row as a whole.
+
+    NVIDIA's backend takes [1] in config.pbtxt for a single value, and wants an output open there where the file is.
+    """
+    shape = _numbers(tensor.shape or ())
+    if not shape:
+        return DraftTensor(tensor.name, tensor.datatype, (), (1,))
+    if _first(tensor) in (None, 1):
+        return DraftTensor(tensor.name, tensor.datatype, shape[1:], shape)
+    sizes = tuple(1 if size == -1 else size for size in shape)  # what is open is that of the one row
+    return DraftTensor(tensor.name, tensor.datatype, sizes, (1, *shape), shape)
+
+
+def _one_row_output(tensor: Tensor, inputs: Sequence[DraftTensor], notes: list[str]) -> DraftTensor:
+    """An output of which the file says only the rank is like the one input of that rank that has no rows first."""
+    shape = _numbers(tensor.shape or ())
+    alike = [each for each in inputs if each.file_shape is not None and len(each.file_shape) == len(shape)]
+    if set(shape) != {-1} or len(alike) != 1:
+        return _one_row_draft(tensor)
+    notes.append(f"the file has no sizes of output '{tensor.name}': taken from input '{alike[0].name}'")
+    return DraftTensor(tensor.name, tensor.datatype, alike[0].dims, (1, *shape), shape)
+
+
+def _numbers(shape: Sequence[int | None]) -> tuple[int, ...]:
+    return tuple(-1 if size is None else size for size in shape)

@@ -51,7 +51,7 @@ outputs:  # what the caller gets
 def config_text(name: str, draft: Draft, max_rows: int) -> str:
     """config.pbtxt of a model folder of that name."""
     tensors = "\n".join(
-        f"{kind} [ {{ {_config_tensor(tensor, draft.is_batching)} }} ]"
+        f"{kind} [ {{ {_config_tensor(tensor)} }} ]"
         for kind, each in (("input", draft.inputs), ("output", draft.outputs))
         for tensor in each
     )
@@ -76,13 +76,14 @@ def contract_text(family: str, route: str, max_rows: int, draft: Draft, pattern:
     )
 
 
-def _config_tensor(tensor: DraftTensor, is_batching: bool) -> str:
+def _config_tensor(tensor: DraftTensor) -> str:
     datatype = "STRING" if tensor.datatype == "BYTES" else tensor.datatype
-    dims = tensor.dims if is_batching else (1, *tensor.dims)
-    text = f"name: {_quoted(tensor.name)} data_type: TYPE_{datatype} dims: [ {', '.join(map(str, dims))} ]"
-    if tensor.is_scalar:
-        text += f" reshape {{ shape: [ {'' if is_batching else '1 '}] }}"
-    return text
+    text = f"name: {_quoted(tensor.name)} data_type: TYPE_{datatype} dims: [ {_numbers(tensor.config_dims)} ]"
+    return text if tensor.file_shape is None else f"{text} reshape {{ shape: [ {_numbers(tensor.file_shape)} ] }}"
+
+
+def _numbers(sizes: Sequence[int]) -> str:
+    return ", ".join(map(str, sizes))
 
 
 def _contract_tensor(tensor: DraftTensor) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +28,43 @@ def predict_by(config: Any, version: Path) -> Predict:
     name = model_file(config) or "model.onnx"
     session = onnxruntime.InferenceSession(str(version / name), providers=["CPUExecutionProvider"])
     wanted = [output.name for output in config.output]
+    scalars = {tensor.name for tensor in session.get_inputs() if not tensor.shape}
+    is_batching = config.max_batch_size > 0
 
     def predict(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        sent = {tensor.name: _reshaped(inputs[tensor.name], tensor) for tensor in config.input}
+        rows = [len(next(iter(inputs.values())))] if is_batching else []
+        sent = {tensor.name: _for_file(inputs[tensor.name], tensor, rows, scalars) for tensor in config.input}
         outputs = session.run(wanted, {each: _texts(array) for each, array in sent.items()})
-        rows = len(next(iter(inputs.values())))
         return {
-            output.name: _encoded(array).reshape(rows, *output.dims) if output.HasField("reshape") else _encoded(array)
-            for output, array in zip(config.output, outputs, strict=True)
+            tensor.name: _of_file(_encoded(np.asarray(array)), tensor, rows)
+            for tensor, array in zip(config.output, outputs, strict=True)
         }
 
     return predict
 
 
-def _reshaped(array: Array, tensor: Any) -> Array:
-    return array.reshape(len(array), *tensor.reshape.shape) if tensor.HasField("reshape") else array
+def _for_file(array: Array, tensor: Any, rows: list[int], scalars: Collection[str]) -> Array:
+    """An input in the shape of the file; `rows` is empty if config.pbtxt has all dimensions."""
+    if tensor.name in scalars:
+        return array.reshape(())
+    if not tensor.HasField("reshape"):
+        return array
+    return array.reshape(*rows, *_filled(tensor.reshape.shape, tensor.dims, array.shape[len(rows) :]))
+
+
+def _of_file(array: Array, tensor: Any, rows: list[int]) -> Array:
+    """An output in the shape of config.pbtxt."""
+    if not array.ndim:
+        return array.reshape(1)
+    if not tensor.HasField("reshape"):
+        return array
+    return array.reshape(*rows, *_filled(tensor.dims, tensor.reshape.shape, array.shape[len(rows) :]))
+
+
+def _filled(dims: Sequence[int], other: Sequence[int], shape: Sequence[int]) -> list[int]:
+    """`dims` with their open ones filled by those of `other`, in their order, which has that shape."""
+    sizes = iter([size for dim, size in zip(other, shape, strict=True) if dim == -1])
+    return [next(sizes, -1) if dim == -1 else dim for dim in dims]
 
 
 def _texts(array: Array) -> Array:

@@ -128,6 +128,7 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(f"{path} does not fit config.pbtxt: " + "; ".join(faults))
         self._outputs = [output["name"] for output in config["output"]]
         self._batches = config.get("max_batch_size", 0) > 0
+        self._scalars = [tensor.name for tensor in self._session.get_inputs() if not tensor.shape]
         atexit.register(_end)
 
     def execute(self, requests: list[Any]) -> list[Any]:
@@ -178,7 +179,9 @@ class TritonPythonModel:
 
     def _run(self, arrays: Arrays) -> Arrays:
         values = {name: _texts(name, array) if array.dtype == np.object_ else array for name, array in arrays.items()}
-        return dict(zip(self._outputs, self._session.run(self._outputs, values), strict=True))
+        values |= {name: values[name].reshape(()) for name in self._scalars if name in values}
+        outputs = self._session.run(self._outputs, values)
+        return {name: array if array.ndim else array[None] for name, array in zip(self._outputs, outputs, strict=True)}
 
 
 def _texts(name: str, array: Any) -> Any:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import wave
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
 from tests import onnx_files as onnx
-from triptych.contract import Plan, load_contract
+from triptych.contract import Plan, load_contract, load_step_files
 from triptych.contract.verification.onnx_file import OnnxHeader, Tensor
 from triptych.contract.verification.repository import validate_repository
+from triptych.datatypes import Array
 from triptych_cli.__main__ import main
 from triptych_cli.init.draft import CannotServe, draft_of
 from triptych_cli.init.patterns import plain
@@ -83,16 +88,15 @@ def test_whatever_a_file_declares_has_a_configuration_and_a_contract(
 
 def test_a_single_value_for_each_row_is_reshaped(init: Init, tmp_path: Path) -> None:
     assert init(onnx.text_identity()) == 0
-    assert "dims: [ 1 ] reshape { shape: [ ] }" in (tmp_path / "models/f/config.pbtxt").read_text()
+    assert "dims: [ 1 ] reshape { shape: [  ] }" in (tmp_path / "models/f/config.pbtxt").read_text()
     assert load_contract(tmp_path / "models/f/1/contract.yaml").inputs[0].utf8
 
 
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (onnx.linear(rows=4), "'x' has the shape [4, 2], whose first dimension is 4 and not the rows"),
-        (onnx.linear(rows=1, output_shape=("n", 2)), "'x' has the shape [1, 2], whose first dimension is 1"),
-        (header_file([("x", 1, ())], [("y", 1, ("n",))]), "'x' is a single value and has no rows"),
+        (onnx.linear(rows=4), "no input has the rows as its first dimension, there are 'x' [4, 2]"),
+        (header_file([("x", 1, ())], [("y", 1, ("n",))]), "no input has the rows as its first dimension, there are"),
         (header_file([("x", 1, None)], [("y", 1, ("n",))]), "'x' has no shape in the file"),
         (header_file([("x", 16, ("n",))], [("y", 1, ("n",))]), "'x' is BF16, want one of BOOL"),
         (header_file([], [("y", 1, ("n",))]), "the file has no input"),
@@ -114,6 +118,25 @@ def test_a_map_of_probabilities_is_left_out_with_a_word(init: Init, capsys: pyte
     fields.pop(1)
     with pytest.raises(CannotServe, match="zipmap"):
         draft_of(OnnxHeader([Tensor("x", "FP32", (None, 4))], frozenset(), [Tensor("scores")], {}))
+
+
+def test_a_model_with_state_takes_one_row(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = [("sound", 1, ("n", 576)), ("state", 1, (2, "n", 128)), ("rate", 7, ())]
+    outputs: list[Named] = [("speech", 1, ("n", 1)), ("next", 1, ("a", "b", "c")), ("level", 1, ())]
+    assert init(header_file(inputs, outputs)) == 0
+    printed = capsys.readouterr().out
+    assert "note: the first dimension of 'state' [2, ?, 128], 'rate' [], 'level' [] is not the rows" in printed
+    assert "note: the file has no sizes of output 'next': taken from input 'state'" in printed
+    contract = load_contract(tmp_path / "models/f/1/contract.yaml")
+    shapes = {spec.name: list(spec.shape) for spec in (*contract.model.inputs, *contract.model.outputs)}
+    assert shapes == {
+        "sound": [-1, 576], "state": [-1, 2, 1, 128], "rate": [-1],
+        "speech": [-1, 1], "next": [-1, 2, 1, 128], "level": [-1],
+    }  # fmt: skip
+    config = (tmp_path / "models/f/config.pbtxt").read_text()
+    assert "dims: [ 1, 2, -1, 128 ] reshape { shape: [ 2, -1, 128 ] }" in config
+    assert "dims: [ 1, -1, -1, -1 ] reshape { shape: [ -1, -1, -1 ] }" in config  # open where the file is, for Triton
+    assert validate_repository(tmp_path / "models").problems == []
 
 
 def test_files_of_weights_are_copied_too(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,10 +168,28 @@ def test_a_published_version_is_not_written_over(
 
 NETWORK = header_file([("pixels", 1, ("n", 3, 64, 48))], [("logits", 1, ("n", 10))])
 CHANNELS_LAST = header_file([("pixels", 2, ("n", "h", "w", 3))], [("logits", 1, ("n", 10))])
+YOLO_V5 = header_file([("images", 1, (1, 3, 64, 96))], [("output", 1, (1, 378, 85))])  # 3 of each of 126 cells
+YOLOX = header_file([("images", 1, (1, 3, 64, 96))], [("output", 1, (1, 126, 85))])
+TEXT = header_file([("input_ids", 7, ("n", "t")), ("attention_mask", 7, ("n", "t"))], [("hidden", 1, ("n", "t", 8))])
+TEXT_CLASSES = header_file([("input_ids", 6, ("n", 12))], [("logits", 1, ("n", 3))])
+SOUND = header_file([("signal", 1, ("n", 1, 400))], [("scores", 1, ("n", 5))])
 YOLO = header_file([("images", 1, ("n", 3, 64, 96))], [("output0", 1, ("n", 84, 40))])
 TABLE = header_file(
     [("age", 1, ("n", 1)), ("city", 8, ("n", 1))], [("label", 7, ("n",)), ("probabilities", 1, ("n", 3))]
 )
+
+
+WORDS = Tokenizer(models.WordLevel({"[UNK]": 0, "[PAD]": 1, "good": 2, "bad": 3}, unk_token="[UNK]")).to_str()
+
+
+def wav(samples: int, rate: int) -> Array:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes(bytes(2 * samples))
+    return np.array([file.getvalue()], object)
 
 
 @pytest.mark.parametrize(
@@ -157,22 +198,46 @@ TABLE = header_file(
         ("image-classifier", NETWORK, (3, 64, 48)),
         ("image-classifier", CHANNELS_LAST, (224, 224, 3)),
         ("detector", YOLO, (3, 64, 96)),
+        ("detector", YOLO_V5, (3, 64, 96)),
+        ("detector", YOLOX, (3, 64, 96)),
+        ("text", TEXT_CLASSES, (12,)),
         ("tabular", TABLE, (1,)),
     ],
 )
 def test_a_contract_to_start_from_makes_the_models_input(
     init: Init, tmp_path: Path, kind: str, data: bytes, shape: tuple[int, ...]
 ) -> None:
+    (tmp_path / "tokenizer.json").write_text(WORDS)
     assert init(data, "--like", kind) == 0
     assert validate_repository(tmp_path / "models").problems == []
-    plan = Plan(load_contract(tmp_path / "models/f/1/contract.yaml"))
+    contract = load_contract(tmp_path / "models/f/1/contract.yaml")
+    plan = Plan(contract, load_step_files(contract, tmp_path / "models/f/1"))
     assert plan.contract.labels["classes"][1] == "class 1"
     assert {spec.shape[1:] for spec in plan.contract.model.inputs} >= {shape} or kind != "tabular"
+
+
+def test_a_text_model_has_its_tokenizer_beside_the_contract(
+    init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(TEXT, "--like", "text") == 1
+    assert "tokenizer.json: no such file; name the tokenizer of the model with --tokenizer" in capsys.readouterr().err
+    (tmp_path / "words.json").write_text(WORDS)
+    assert init(TEXT, "--like", "text", "--tokenizer", str(tmp_path / "words.json")) == 0
+    assert (tmp_path / "models/f/1/tokenizer.json").read_text() == WORDS
+    assert validate_repository(tmp_path / "models").problems == []
+
+
+def test_a_sound_model_takes_files(init: Init, tmp_path: Path) -> None:
+    assert init(SOUND, "--like", "audio") == 0
+    assert validate_repository(tmp_path / "models").problems == []
+    signal = Plan(load_contract(tmp_path / "models/f/1/contract.yaml")).preprocess({"sound": wav(150, 8000)})["signal"]
+    assert signal.shape == (1, 1, 400)
 
 
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
+        ("text", "want inputs input_ids, and perhaps attention_mask and token_type_ids, of one datatype, got 'x' FP32"),
         ("image-classifier", "want one input FP32 [n,3,height,width] or [n,height,width,3], got 'x' FP32 [-1, 4]"),
         ("detector", "want one input FP32"),
     ],
@@ -183,4 +248,4 @@ def test_a_model_of_another_kind_is_refused(
     assert init(onnx.linear(4, 3), "--like", kind) == 1
     assert text in capsys.readouterr().err
     assert init(NETWORK, "--like", "detector") == 1
-    assert "want one output FP32 [n,4+classes,boxes], got 'logits' FP32 [-1, 10]" in capsys.readouterr().err
+    assert "(YOLOv5, YOLOX), got 'logits' FP32 [-1, 10]" in capsys.readouterr().err

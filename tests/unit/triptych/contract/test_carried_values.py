@@ -112,6 +112,19 @@ def test_the_trial_runs_postprocess_on_values_of_preprocess() -> None:
     assert "mean_pool: want [n,t,d] and a mask [n,t], got FP32[2,3,2] and BOOL[2,3,1]" in problem.text
 
 
+def test_the_trial_gives_open_dimensions_of_outputs_the_sizes_of_the_inputs() -> None:
+    document = pooled(POOL).model_dump(mode="json", by_alias=True, exclude_none=True)
+    document["inputs"][0]["shape"] = document["model"]["inputs"][0]["shape"] = [-1, -1]
+    cut = [{"op": "slice", "input": "ids", "stop": 5}, {"op": "rename", "input": "ids", "output": "m"}]
+    document["preprocess"] = cut
+    document["postprocess"][0]["mask"] = "m"
+    document["model"]["outputs"][0]["shape"] = [-1, -1, 2]
+    assert trial(Contract.model_validate_json(json.dumps(document))) == []
+    document["model"]["outputs"][0]["shape"] = [-1, 7, 2]
+    (problem,) = trial(Contract.model_validate_json(json.dumps(document)))
+    assert "got FP32[2,7,2] and BOOL[2,5]" in problem.text
+
+
 def test_postprocess_without_the_value_is_a_fault_of_the_contract() -> None:
     plan = Plan(pooled(POOL))
     places: dict[str, Array] = {"places": np.ones((2, 3, 2), np.float32)}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from triptych.contract.specs import Name
 from triptych.contract.steps.base import (
@@ -20,9 +20,12 @@ from triptych.contract.steps.base import (
     refuse_nan,
     value_of,
 )
-from triptych.contract.steps.pictures.pictures import MAX_SIDE
+from triptych.contract.steps.pictures.pictures import MAX_SIDE, Rounding
 from triptych.datatypes import Array, describe_array
 from triptych.errors import ContractViolation
+
+_MAX_EXPONENT: Final = 20.0  # of a size: 485 million cells, so that the area of a box is finite
+Stride = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 
 class Nms(Step):
@@ -150,12 +153,56 @@ def _area(boxes: Array) -> Array:
     return np.asarray(size[:, 0] * size[:, 1])
 
 
+class GridBoxes(MapStep):
+    """Offsets [n,m,4] of a detector without anchors, such as YOLOX, to boxes: centre x, y, width, height in pixels.
+
+    The model's picture of `width` and `height` has a grid of cells for each of `strides`, row by row, and m is the
+    number of all cells. The centre is (cell + offset) * stride, the size exp(offset) * stride.
+    """
+
+    op: Literal["grid_boxes"]
+    width: Annotated[int, Field(ge=1, le=MAX_SIDE, description="of the model's picture")]
+    height: Annotated[int, Field(ge=1, le=MAX_SIDE, description="of the model's picture")]
+    strides: Annotated[tuple[Stride, ...], Field(strict=False, min_length=1, max_length=8)] = (8, 16, 32)
+
+    @model_validator(mode="after")
+    def _has_cells(self) -> Self:
+        if max(self.strides) > min(self.width, self.height):
+            raise ValueError(f"strides: want at most {min(self.width, self.height)}, the side, got {max(self.strides)}")
+        return self
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.result: Facts(width=4)}
+
+    def function(self, scope: Scope) -> Callable[[Array], Array]:
+        cells, strides, name = *self._cells(), self.input
+
+        def boxes(offsets: Array) -> Array:
+            if offsets.shape[1:] != (len(cells), 4):
+                got = describe_array(offsets)
+                raise ContractViolation(f"grid_boxes: '{name}' is {got}, want [n,{len(cells)},4] for this picture")
+            values = np.asarray(offsets, np.float32)
+            size = np.exp(np.minimum(values[..., 2:], _MAX_EXPONENT)) * strides
+            return np.concatenate([(values[..., :2] + cells) * strides, size], axis=-1)
+
+        return boxes
+
+    def _cells(self) -> tuple[Array, Array]:
+        """Column and row [m,2] of each cell, and its stride [m,1]."""
+        cells, strides = [], []
+        for stride in self.strides:
+            rows, columns = np.mgrid[: self.height // stride, : self.width // stride]
+            cells.append(np.stack([columns.ravel(), rows.ravel()], axis=1))
+            strides.append(np.full((rows.size, 1), stride))
+        return np.concatenate(cells).astype(np.float32), np.concatenate(strides).astype(np.float32)
+
+
 class ScaleBoxes(MapStep):
     """Boxes [n,m,4] (x1, y1, x2, y2) of the model's picture in the pixels of the caller's, FP32.
 
     `size` [n,2] is width and height of each of the caller's pictures, by `image_size` in preprocess. `width`, `height`,
-    `fit` and `position` are those of `resize` and `pad`, which this undoes. Boxes are cut at the edge of the picture,
-    so the unused places of `nms` stay 0.
+    `fit`, `rounding` and `position` are those of `resize` and `pad`, which this undoes. Boxes are cut at the edge of
+    the picture, so the unused places of `nms` stay 0.
     """
 
     READS = ("input", "size")
@@ -165,7 +212,15 @@ class ScaleBoxes(MapStep):
     width: Annotated[int, Field(ge=1, le=MAX_SIDE, description="of the model's picture")]
     height: Annotated[int, Field(ge=1, le=MAX_SIDE, description="of the model's picture")]
     fit: Annotated[Literal["stretch", "inside"], Field(description="`inside` with `pad` is a letterbox")] = "inside"
+    rounding: Rounding = "nearest"
     position: Literal["center", "start"] = "center"
+    one_factor: Annotated[
+        bool,
+        Field(
+            description="one factor for both sides, as the code of YOLO models has it; else each side has its own, "
+            "which a rounded side needs to be exact"
+        ),
+    ] = False
 
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
         return {self.result: Facts(width=4)}
@@ -181,7 +236,8 @@ class ScaleBoxes(MapStep):
                 raise ContractViolation(f"scale_boxes: want boxes [n,m,4] and sizes [n,2] from 1 on, got {got}")
             refuse_nan(self.op, source, boxes)
             inner, start = self._inner(sizes, model)
-            scaled = (boxes - np.tile(start, 2)[:, np.newaxis]) * np.tile(sizes / inner, 2)[:, np.newaxis]
+            factors = (sizes / model).max(axis=1, keepdims=True).repeat(2, 1) if self.one_factor else sizes / inner
+            scaled = (boxes - np.tile(start, 2)[:, np.newaxis]) * np.tile(factors, 2)[:, np.newaxis]
             env[target] = np.clip(scaled, 0, np.tile(sizes, 2)[:, np.newaxis]).astype(np.float32)
 
         return run
@@ -194,8 +250,8 @@ class ScaleBoxes(MapStep):
         if self.fit == "stretch":
             return np.broadcast_to(model, sizes.shape), np.zeros_like(sizes)
         factor = (model / sizes).min(axis=1, keepdims=True)
-        inner = np.maximum(1, np.rint(sizes * factor))
+        inner = np.maximum(1, (np.floor if self.rounding == "down" else np.rint)(sizes * factor))
         return inner, (model - inner) // 2 if self.position == "center" else np.zeros_like(sizes)
 
 
-STEPS: Final[tuple[type[Step], ...]] = (Nms, ScaleBoxes)
+STEPS: Final[tuple[type[Step], ...]] = (GridBoxes, Nms, ScaleBoxes)

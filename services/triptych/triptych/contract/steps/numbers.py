@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
 from pydantic import Field
 
-from triptych.contract.steps.base import ElementwiseStep, ScalarOrList, Scope, Step, first_row
-from triptych.datatypes import Array, name_of
+from triptych.contract.specs import Name
+from triptych.contract.steps.base import (
+    ElementwiseStep,
+    Environment,
+    Facts,
+    Run,
+    ScalarOrList,
+    Scope,
+    Step,
+    cast_to_float,
+    first_row,
+    float_of,
+    widened,
+)
+from triptych.datatypes import Array, describe_array, name_of
 from triptych.errors import ContractViolation, InvalidInput
 
 
@@ -98,6 +111,44 @@ class Impute(ElementwiseStep):
         return impute
 
 
+class Multiply(Step):
+    """The product of values, such as objectness [n,m,1] and class scores [n,m,c] of a detector.
+
+    Dimensions of 1 are repeated as far as one of the values goes. Floats stay, integers and BOOL become FP32.
+    """
+
+    READS = ("inputs",)
+
+    op: Literal["multiply"]
+    inputs: Annotated[tuple[Name, ...], Field(strict=False, min_length=2, max_length=8)]
+    output: Name
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        widths = [facts.get(name, Facts()).width for name in self.inputs]
+        return {self.output: Facts(width=None if None in widths else max(width or 1 for width in widths))}
+
+    def compile(self, scope: Scope) -> Run:
+        names, target = self.inputs, self.output
+
+        def run(env: Environment) -> None:
+            values = [np.asarray(env[name]) for name in names]
+            shapes = [value.shape for value in values]
+            try:
+                shape = np.broadcast_shapes(*shapes)
+            except ValueError:
+                shape = ()
+            if shape not in shapes or any(len(each) != len(shape) for each in shapes):
+                listed = ", ".join(f"'{name}' {describe_array(env[name])}" for name in names)
+                raise ContractViolation(f"multiply: want one shape, or 1 in place of a dimension; got {listed}")
+            dtype = np.result_type(*(float_of(value) for value in values))
+            product = widened(values[0].astype(dtype))
+            for value in values[1:]:
+                product = product * value.astype(product.dtype)
+            env[target] = cast_to_float(np.asarray(product), dtype, target)
+
+        return run
+
+
 def _as(dtype: np.dtype[Any], value: Any, field: str) -> Array:
     """Values of the contract in the datatype of the array. Raises `ContractViolation` if they are not of it."""
     many = list(value) if isinstance(value, tuple) else [value]
@@ -112,4 +163,4 @@ def _as(dtype: np.dtype[Any], value: Any, field: str) -> Array:
     return array
 
 
-STEPS: Final[tuple[type[Step], ...]] = (Log, Log1p, Exp, Expm1, Impute)
+STEPS: Final[tuple[type[Step], ...]] = (Log, Log1p, Exp, Expm1, Impute, Multiply)

@@ -18,7 +18,7 @@ from triptych.contract.schema.contract import Contract
 from triptych.contract.specs import InputSpec, Scalar, TensorSpec
 from triptych.contract.steps.base import Environment, Run, Scope, Step
 from triptych.contract.steps.step_file import StepFile
-from triptych.contract.verification.trial_limits import ANY, Budget, TrialLimits, oversized
+from triptych.contract.verification.trial_limits import ANY, Budget, TrialLimits, oversized, row_bytes
 from triptych.datatypes import FLOATS, TO_NUMPY, Array
 from triptych.errors import ContractViolation, InvalidRequest
 
@@ -53,10 +53,28 @@ def trial(
         if env is None:
             return found  # there are no values of preprocess to go on with
         try:
-            results |= carried_values(contract.carried, env)
+            results = made_up_tensors(_sized(contract, env, limits), _ROWS) | carried_values(contract.carried, env)
         except ContractViolation as error:
             return [*found, Problem(("postprocess",), str(error))]
     return found + _run(scope, budget, *after, results, defaults)[0]
+
+
+def _sized(contract: Contract, env: Environment, limits: TrialLimits) -> list[TensorSpec]:
+    """Outputs of the model whose open dimensions have the sizes of those of its inputs, such as the tokens of a text.
+
+    A step may read an output and a value of preprocess, which have to agree.
+    """
+    sizes = dict[int, int]()
+    for spec in contract.model.inputs:
+        for axis, (dim, size) in enumerate(zip(spec.shape, np.shape(env[spec.name]), strict=True)):
+            if dim == -1:
+                sizes.setdefault(axis, size)
+    sized = list[TensorSpec]()
+    for spec in contract.model.outputs:
+        shape = (-1, *(sizes.get(axis, dim) if dim == -1 else dim for axis, dim in enumerate(spec.shape[1:], 1)))
+        other = spec.model_copy(update={"shape": shape})
+        sized.append(other if row_bytes(other) <= limits.row_bytes else spec)
+    return sized
 
 
 def _compiled(contract: Contract, scope: Scope) -> tuple[list[Problem], list[Run]]:

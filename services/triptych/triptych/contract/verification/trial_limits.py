@@ -47,7 +47,7 @@ def oversized(contract: Contract, limits: TrialLimits) -> Iterator[Problem]:
     )
     for path, specs in groups:
         for i, spec in enumerate(specs):
-            if (size := _row_bytes(spec)) > limits.row_bytes:
+            if (size := row_bytes(spec)) > limits.row_bytes:
                 yield Problem((*path, i, "shape"), _sentence(size, limits))
     for stage, steps in (("preprocess", contract.preprocess), ("postprocess", contract.postprocess)):
         for i, step in enumerate(steps):
@@ -74,7 +74,8 @@ class Budget:
         return ""
 
 
-def _row_bytes(spec: TensorSpec) -> int:
+def row_bytes(spec: TensorSpec) -> int:
+    """Bytes of one row of a tensor; an open dimension counts as `ANY`."""
     return math.prod(ANY if dim == -1 else dim for dim in spec.shape[1:]) * TO_NUMPY[spec.datatype].itemsize
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from triptych.contract import Environment, Scope
 from triptych.contract.steps.pictures.geometry import Resize
@@ -143,3 +144,48 @@ def test_sizes_that_are_none_are_refused(sizes: Any) -> None:
         scaled(np.zeros((1, 1, 4), F), sizes)
     with pytest.raises(ContractViolation, match="scale_boxes: 'b' has NaN in row 0"):
         scaled(np.full((1, 1, 4), np.nan, F), [[1, 1]])
+
+
+@given(st.integers(32, 5000), st.integers(32, 5000), st.lists(st.floats(0, 416, width=32), min_size=4, max_size=4))
+def test_boxes_with_one_factor_are_those_of_yolox(w: int, h: int, box: list[float]) -> None:
+    """yolox.data.data_augment.preproc, whose sizes are cut and whose picture is at the start."""
+    ratio = min(416 / w, 416 / h)
+    inner = Resize(op="resize", input="x", width=416, height=416, fit="inside", rounding="down")._size_for(w, h)
+    assert inner == (int(w * ratio), int(h * ratio))
+    want = np.clip(np.array(box) / ratio, 0, np.tile([w, h], 2))
+    same = {"width": 416, "height": 416, "position": "start", "rounding": "down"}
+    np.testing.assert_allclose(scaled(np.array([[box]], F), [[w, h]], one_factor=True, **same)[0, 0], want, 1e-5, 1e-5)
+    edge = np.array([[[0, 0, *inner]]], F)
+    np.testing.assert_allclose(scaled(edge, [[w, h]], **same)[0, 0], [0, 0, w, h], rtol=1e-5)
+
+
+GRID = {"op": "grid_boxes", "input": "b", "width": 64, "height": 32, "strides": [8, 16, 32]}
+
+
+def test_offsets_become_boxes_as_in_yolox(apply: Any) -> None:
+    """yolox.utils.demo_utils.demo_postprocess."""
+    offsets = np.random.default_rng(0).normal(size=(2, 42, 4)).astype(F)
+    grids, strides = [], []
+    for stride in (8, 16, 32):
+        xv, yv = np.meshgrid(np.arange(64 // stride), np.arange(32 // stride))
+        grids.append(np.stack((xv, yv), 2).reshape(-1, 2))
+        strides.append(np.full((grids[-1].shape[0], 1), stride))
+    want = offsets.astype(np.float64)
+    want[..., :2] = (want[..., :2] + np.concatenate(grids)) * np.concatenate(strides)
+    want[..., 2:4] = np.exp(want[..., 2:4]) * np.concatenate(strides)
+    got = apply(GRID, b=offsets)["b"]
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert got.dtype == F
+
+
+def test_a_grid_that_the_model_does_not_have_is_named(apply: Any) -> None:
+    with pytest.raises(ContractViolation, match=r"grid_boxes: 'b' is FP32\[1,41,4\], want \[n,42,4\]"):
+        apply(GRID, b=np.zeros((1, 41, 4), F))
+    with pytest.raises(ValidationError, match="strides: want at most 32, the side, got 64"):
+        parse_step({**GRID, "strides": [8, 64]})
+
+
+def test_a_box_without_end_is_cut_at_the_edge(apply: Any) -> None:
+    offsets = np.full((1, 42, 4), [0, 0, 1000, 1000], F)
+    env = apply({**NMS, "format": "cxcywh"}, b=apply(GRID, b=offsets)["b"], s=np.full((1, 42), 0.9, F))
+    assert scaled(env["box"], [[50, 40]], width=64, height=32)[0, 0].tolist() == [0, 0, 50, 40]

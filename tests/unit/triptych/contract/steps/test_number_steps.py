@@ -158,3 +158,40 @@ def test_white_space_is_cut_off_only_near_the_ends(apply: Any, files: Any) -> No
 def test_the_ends_take_some_bytes(fields: Any) -> None:
     with pytest.raises(ValidationError):
         parse_step({**ENDS, **fields})
+
+
+MULTIPLY = {"op": "multiply", "inputs": ["a", "b"], "output": "y"}
+
+
+def test_a_product_repeats_dimensions_of_one(apply: Any) -> None:
+    objectness, scores = np.array([[[0.5], [0.1]]], np.float32), np.array([[[0.2, 0.4], [1, 0]]], np.float32)
+    for a, b in ((objectness, scores), (scores, objectness)):
+        product = apply(MULTIPLY, a=a, b=b)["y"]
+        np.testing.assert_array_equal(product, objectness * scores)
+        assert product.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "datatype"),
+    [
+        ("bool", "int32", "float32"),
+        ("float16", "float16", "float16"),
+        ("float16", "bool", "float32"),
+        ("int64", "float64", "float64"),
+    ],
+)
+def test_a_product_is_floating(apply: Any, a: str, b: str, datatype: str) -> None:
+    product = apply(MULTIPLY, a=np.array([[3, 0]], a), b=np.array([[1, 1]], b))["y"]
+    assert product.dtype == datatype
+    assert product.tolist() == [[1 if a == "bool" else 3, 0]]
+
+
+def test_a_product_beyond_its_datatype_is_refused(apply: Any) -> None:
+    with pytest.raises(InvalidInput, match="input 'y': want values that fit FP16"):
+        apply(MULTIPLY, a=np.array([[300]], np.float16), b=np.array([[300]], np.float16))
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (1, 2, 1), (1,)])
+def test_shapes_without_a_common_one_are_refused(apply: Any, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ContractViolation, match=r"multiply: want one shape, or 1 in place of a dimension; got 'a' FP"):
+        apply(MULTIPLY, a=np.ones((1, 2), np.float32), b=np.ones(shape, np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Final, Literal, Self
 
@@ -12,7 +13,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from triptych.contract.specs import Name
 from triptych.contract.steps.base import Environment, Facts, MapStep, NumberOrList, Run, Scope, Step
-from triptych.contract.steps.pictures.pictures import MAX_SIDE, Pictures, Pixels, stacked
+from triptych.contract.steps.pictures.pictures import MAX_SIDE, Pictures, Pixels, Rounding, stacked
 from triptych.datatypes import Array, name_of
 from triptych.errors import ContractViolation, InvalidInput
 
@@ -152,7 +153,7 @@ class Resize(_Sizing):
     """Scales pictures to `width` and `height`, or to a size that keeps their shape.
 
     One of: `width` and `height`; the same with `fit: inside`, the largest size within both that keeps the shape; one of
-    the two; `shortest_edge`; `longest_edge`. The other side is rounded to the nearest pixel, for `shortest_edge` cut as
+    the two; `shortest_edge`; `longest_edge`. The other side is rounded as `rounding` says, for `shortest_edge` down as
     in torchvision. With `width` and `height` alone, the rows become one array [n,height,width,channels]; otherwise
     `crop` or `pad` makes one of them.
 
@@ -164,6 +165,7 @@ class Resize(_Sizing):
     width: Pixels | None = None
     height: Pixels | None = None
     fit: Literal["stretch", "inside"] = "stretch"
+    rounding: Annotated[Rounding, Field(description="of the side that is not given; YOLOX has `down`")] = "nearest"
     shortest_edge: Pixels | None = None
     longest_edge: Pixels | None = None
     interpolation: Literal["nearest", "linear", "area", "cubic", "lanczos"] = "area"
@@ -235,7 +237,8 @@ class Resize(_Sizing):
         else:
             factors = [want / side for want, side in ((self.width, width), (self.height, height)) if want is not None]
             factor = min(factors)
-        return max(1, round(width * factor)), max(1, round(height * factor))
+        whole = math.floor if self.rounding == "down" else round
+        return max(1, whole(width * factor)), max(1, whole(height * factor))
 
 
 def _opencv(interpolation: str) -> Scaled:

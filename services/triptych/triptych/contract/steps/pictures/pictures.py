@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -14,6 +14,7 @@ from triptych.errors import ContractViolation
 MAX_SIDE = 16384
 
 Pixels = Annotated[int, Field(ge=1, le=MAX_SIDE)]
+Rounding = Literal["nearest", "down"]
 
 
 class Pictures(Sequence[Array]):
