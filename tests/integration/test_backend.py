@@ -8,6 +8,7 @@ import hmac
 import json
 import os
 import re
+import socket
 import sqlite3
 import subprocess
 import time
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,25 @@ from tests.integration.messages import sales
 
 KEY = "a key of this test, and of 32 characters or more"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-Get = Callable[..., tuple[int, dict[str, Any]]]
+
+
+class Get:
+    """Calls a backend: status and document of an answer."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def __call__(self, path: str, bearer: str = "", **headers: str) -> tuple[int, dict[str, Any]]:
+        given = headers | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=given)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
+
 StartBackend = Callable[..., Get]
 
 
@@ -72,15 +92,7 @@ def start(features: Path, tmp_path: Path) -> Iterator[StartBackend]:
             folder = ROOT / "examples/backend"
             started.append(subprocess.Popen(command, cwd=folder, env=os.environ | environment, stderr=log, stdout=log))
 
-        def get(path: str, bearer: str = "", **headers: str) -> tuple[int, dict[str, Any]]:
-            given = headers | ({"Authorization": f"Bearer {bearer}"} if bearer else {})
-            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=given)
-            try:
-                with urllib.request.urlopen(request, timeout=20) as response:
-                    return response.status, json.load(response)
-            except urllib.error.HTTPError as error:
-                with error:
-                    return error.code, json.load(error)
+        get = Get(port)
 
         def live() -> bool:
             try:
@@ -179,6 +191,42 @@ def test_without_a_good_token_nothing_is_asked(start: StartBackend, bearer: str)
     assert answer["error"]
     assert flaky.calls == 0
     server.stop(0).wait()
+
+
+@pytest.mark.parametrize("bearer", [b"\xff", b"\xff.\xff.\xff", "caf\u00e9".encode()])
+def test_a_token_that_is_not_ascii_is_refused_without_a_log_line(
+    start: StartBackend, tmp_path: Path, bearer: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", start("127.0.0.1:1").port), 10) as caller:
+        caller.sendall(b"GET /forecasts/DE/shoe HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + bearer + b"\r\n\r\n")
+        assert caller.recv(1000).startswith(b"HTTP/1.1 401")
+    assert not (tmp_path / "backend.log").read_text()
+
+
+def test_connections_without_a_request_give_way_to_others(start: StartBackend, tmp_path: Path) -> None:
+    get = start("127.0.0.1:1", MAX_CONNECTIONS="8")
+    with ExitStack() as opened:
+        idle = [opened.enter_context(socket.create_connection(("127.0.0.1", get.port), 10)) for _ in range(60)]
+        for each in idle[::2]:
+            each.sendall(b"GET /live HTTP/1.1\r\n")
+        assert get("/live") == (200, {})
+        ended = 0
+        for each in idle[:40]:
+            with suppress(ConnectionResetError):
+                assert not each.recv(1)
+            ended += 1
+        assert ended == 40
+    assert not (tmp_path / "backend.log").read_text()
+
+
+def test_requests_beyond_the_connections_get_503(start: StartBackend) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(2) as callers:
+        get = start(f"127.0.0.1:{silent.getsockname()[1]}", MAX_CONNECTIONS="2", TIMEOUT_S="3")
+        waiting = [callers.submit(get, "/forecasts/DE/shoe", token()) for _ in range(2)]
+        until(lambda: get("/other")[0] == 503)
+        assert get("/live") == (200, {})
+        assert [each.result()[0] for each in waiting] == [504, 504]
+        assert get("/other")[0] == 401
 
 
 def test_a_refused_call_is_tried_again_with_the_same_trace_within_one_deadline(start: StartBackend) -> None:

@@ -8,6 +8,7 @@ import jwt
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from backend.connections import AGAIN, OPEN, Connections
 from backend.features import Articles, FeatureStore, StoreAway, open_store, read_articles
 from backend.forecast_client import ForecastClient, ForecastError, credentials
 from backend.settings import Settings, WrongSetting
@@ -15,15 +16,15 @@ from backend.settings import Settings, WrongSetting
 SETTINGS = web.AppKey("settings", Settings)
 STORE: web.AppKey[FeatureStore] = web.AppKey("store")
 CLIENT = web.AppKey("client", ForecastClient)
-OPEN = ("/live", "/ready")
+CONNECTIONS = web.AppKey("connections", Connections)
 MAX_NAME = 128
-AGAIN = {"Retry-After": "1"}
 
 
 def build(settings: Settings) -> web.Application:
     """Raises `WrongSetting`."""
-    app = web.Application(middlewares=[authenticate])
-    app[SETTINGS] = settings
+    connections = Connections(settings.max_connections)
+    app = web.Application(middlewares=[connections.middleware(), authenticate])
+    app[SETTINGS], app[CONNECTIONS] = settings, connections
     app.add_routes([web.get(path, well) for path in OPEN])
     app.add_routes([web.get("/forecasts/{country}/{article}", forecast)])
 
@@ -59,8 +60,8 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         must = {"require": ["exp", "sub"]}
         try:
-            if scheme.lower() != "bearer":
-                raise jwt.InvalidTokenError("want Authorization: Bearer TOKEN")
+            if scheme.lower() != "bearer" or not token.isascii():
+                raise jwt.InvalidTokenError("want Authorization: Bearer TOKEN, in ASCII")
             jwt.decode(token, settings.jwt_key, algorithms=["HS256"], audience=settings.jwt_audience, options=must)
         except jwt.InvalidTokenError as error:
             headers = {"WWW-Authenticate": "Bearer"}

@@ -29,6 +29,7 @@ class Settings:
     articles: str = ""  # a JSON file that is put into the embedded store at the start
     host: str = "127.0.0.1"  # or ::1; :: listens on all addresses, of IPv6 and IPv4
     port: int = 8080
+    max_connections: int = 512  # a new one ends the oldest without a request; requests beyond it get 503
     grace_s: float = 20.0  # after SIGTERM, for requests in flight
 
 
@@ -43,7 +44,7 @@ def read(environment: Mapping[str, str]) -> Settings:
         raise WrongSetting(f"BACKEND_{min(unknown).upper()}: no such setting")
     if len(found.get("jwt_key", "")) < 32:
         raise WrongSetting("BACKEND_JWT_KEY: want a key of 32 characters or more")
-    for name, number in {"timeout_s": float, "port": int, "grace_s": float}.items():
+    for name, number in {"timeout_s": float, "port": int, "max_connections": int, "grace_s": float}.items():
         if name in found:
             found[name] = _number(name, found[name], number)
     settings = Settings(**found)
@@ -56,6 +57,8 @@ def _check(settings: Settings) -> None:
     if not settings.features.startswith(STORES):
         wanted = "sqlite:FILE, redis://HOST or feast+http://HOST/FEATURE_SERVICE"
         raise WrongSetting(f"BACKEND_FEATURES: want {wanted}, got '{settings.features}'")
+    if settings.max_connections < 1:
+        raise WrongSetting(f"BACKEND_MAX_CONNECTIONS: want 1 or more, got {settings.max_connections}")
     target = settings.preprocess.removeprefix("dns:///")
     if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^][:/\s]+):[0-9]{1,5}", target):
         wanted = "host:port, dns:///host:port, or [::1]:9000 with an IPv6 address"
