@@ -11,6 +11,7 @@ import re
 import socket
 import sqlite3
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -219,14 +220,33 @@ def test_connections_without_a_request_give_way_to_others(start: StartBackend, t
     assert not (tmp_path / "backend.log").read_text()
 
 
+class Holding(Flaky):
+    """Fake preprocess that answers when `release` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.release = threading.Event()
+
+    def answer(self, request: bytes, context: Any) -> bytes:
+        self.calls += 1
+        self.release.wait(20)
+        context.abort(grpc.StatusCode.NOT_FOUND, "nothing")
+        raise AssertionError
+
+
 def test_requests_beyond_the_connections_get_503(start: StartBackend) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(2) as callers:
-        get = start(f"127.0.0.1:{silent.getsockname()[1]}", MAX_CONNECTIONS="2", TIMEOUT_S="3")
+    holding = Holding()
+    server, address = holding.serve()
+    get = start(address, MAX_CONNECTIONS="2", TIMEOUT_S="20")
+    with ThreadPoolExecutor(2) as callers:
         waiting = [callers.submit(get, "/forecasts/DE/shoe", token()) for _ in range(2)]
-        until(lambda: get("/other")[0] == 503)
+        until(lambda: holding.calls == 2)
+        assert get("/other")[0] == 503
         assert get("/live") == (200, {})
-        assert [each.result()[0] for each in waiting] == [504, 504]
-        assert get("/other")[0] == 401
+        holding.release.set()
+        assert [each.result()[0] for each in waiting] == [404, 404]
+    assert get("/other")[0] == 401
+    server.stop(0).wait()
 
 
 def test_a_refused_call_is_tried_again_with_the_same_trace_within_one_deadline(start: StartBackend) -> None:
