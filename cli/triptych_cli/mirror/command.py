@@ -12,7 +12,8 @@ from pathlib import Path
 
 from controller.catalog.skipped import log_lines
 from controller.store.buckets import open_store
-from controller.store.mirror import Mirror, Progress
+from controller.store.download_progress import Progress
+from controller.store.mirror import Mirror
 from controller.store.options import StoreOptions, proxy_url
 from controller.store.uri import split
 from triptych_cli.arguments import argument_type, command_parser, duration

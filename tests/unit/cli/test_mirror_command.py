@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.store.mirror import Mirror, MirrorChange, Progress
+from controller.store.download_progress import Progress
+from controller.store.mirror import Mirror, MirrorChange
 from tests.fakes.memory_store import InMemoryStore, contents
 from tests.model_folders import model_file, publish
 from triptych_cli.__main__ import COMMANDS

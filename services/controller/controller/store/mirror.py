@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import shutil
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller.catalog.digests import difference
+from controller.store.download_progress import DownloadMeter, OnProgress
 from controller.store.failures import FailedDownloads
 from controller.store.keys import classify, folders_of, model_of, unit_of, version_of
 from controller.store.objects import Object, ObjectChanged, Store, StoreError
@@ -50,16 +50,6 @@ class FolderError(OSError):
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Progress of the downloads of one refresh."""
-
-    files: int
-    total_files: int
-    received_bytes: int
-    total_bytes: int
-
-
-@dataclass(frozen=True)
 class MirrorChange:
     """Numbers of files that one refresh downloaded and removed."""
 
@@ -77,9 +67,6 @@ class _ModelDownload:
     files: dict[str, Object] = field(default_factory=dict)
     changed: dict[str, str] = field(default_factory=dict)  # unit: key of the object that differs from its listing
     failed: dict[str, tuple[str, str]] = field(default_factory=dict)  # unit: key and reason
-
-
-OnProgress = Callable[[Progress], None]
 
 
 class Mirror:
@@ -231,7 +218,7 @@ class Mirror:
         models: defaultdict[str, dict[str, Object]] = defaultdict(dict)
         for path, known in wanted.items():
             models[model_of(path)][path] = known
-        meter = _DownloadMeter(wanted, self._has_content, self._on_progress)
+        meter = DownloadMeter(wanted, self._has_content, self._on_progress)
         changed = set[str]()
         with ThreadPoolExecutor(DOWNLOADS, "download") as pool:
             left = {pool.submit(self._download, files, meter): model for model, files in models.items()}
@@ -269,7 +256,7 @@ class Mirror:
         may_be_read = path.endswith(SUFFIXES) and known.size <= self._max_step_file_bytes
         return self._whole or path.rpartition("/")[2] in WITH_CONTENT or may_be_read
 
-    def _download(self, files: Mapping[str, Object], meter: _DownloadMeter) -> _ModelDownload:
+    def _download(self, files: Mapping[str, Object], meter: DownloadMeter) -> _ModelDownload:
         """Download one model into the draft, version by version. Raises `StoreError` if the store is unavailable."""
         units: defaultdict[str, dict[str, Object]] = defaultdict(dict)
         for path, known in files.items():
@@ -304,7 +291,7 @@ class Mirror:
             return ""
         return digest_mismatch([self._draft / unit, self.folder / unit])
 
-    def _fetch(self, path: str, known: Object, meter: _DownloadMeter) -> None:
+    def _fetch(self, path: str, known: Object, meter: DownloadMeter) -> None:
         draft = self._draft / path
         draft.parent.mkdir(parents=True, exist_ok=True)
         if self._has_content(path, known):
@@ -345,35 +332,6 @@ class Mirror:
             while folder.relative_to(self.folder).as_posix() not in folders:
                 folder.rmdir()
                 folder = folder.parent
-
-
-class _DownloadMeter:
-    """Counts the downloads of all threads, and stops them."""
-
-    def __init__(
-        self, wanted: Mapping[str, Object], has_content: Callable[[str, Object], bool], on_progress: OnProgress
-    ) -> None:
-        sizes = [known.size for path, known in wanted.items() if has_content(path, known)]
-        self._total_files, self._total_bytes, self._on_progress = len(sizes), sum(sizes), on_progress
-        self._files = self._bytes = 0
-        self._lock, self._stopped = threading.Lock(), threading.Event()
-
-    def received(self, count: int) -> None:
-        if self._stopped.is_set():
-            raise InterruptedError("another download failed")
-        self._tell(0, count)
-
-    def done(self) -> None:
-        self._tell(1, 0)
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def _tell(self, files: int, count: int) -> None:
-        with self._lock:
-            self._files += files
-            self._bytes += count
-            self._on_progress(Progress(self._files, self._total_files, self._bytes, self._total_bytes))
 
 
 def _file_digests(files: Mapping[str, Object], below: str) -> dict[str, str]:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.catalog.scanner import Scanner, ScanOptions
-from controller.store.mirror import FolderError, Mirror, MirrorChange, Progress
+from controller.store.download_progress import Progress
+from controller.store.mirror import FolderError, Mirror, MirrorChange
 from controller.store.objects import Object, StoreError
 from tests.fakes.memory_store import URI, InMemoryStore, contents, mirrored
 from triptych.contract.verification.version import ValidationOptions
