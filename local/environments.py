@@ -83,6 +83,7 @@ ENVIRONMENTS = {
             needs_libpython=True,
         ),
         PythonEnvironment("models", ("examples/models/requirements.txt",)),
+        PythonEnvironment("own-models", ("examples/own_models/requirements.txt",), options=("--no-deps",)),
         PythonEnvironment("kserve", ("tests/requirements-kserve.txt",)),
         PythonEnvironment("backend", ("examples/backend/requirements.txt",)),
         PythonEnvironment("audit", ("tests/requirements-audit.txt",)),

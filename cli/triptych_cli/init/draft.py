@@ -66,7 +66,7 @@ def draft_of(header: OnnxHeader) -> Draft:
         return Draft([*map(_draft, header.inputs)], [*map(_draft, outputs)], None, notes + _open(header.inputs))
     if not any(tensor.shape and _first(tensor) in (None, 1) for tensor in header.inputs):
         raise CannotServe(_no_rows(header.inputs))
-    notes += [_one_row(tensors), *_open(header.inputs)]
+    notes += [_one_row(tensors), *_open(header.inputs), *_single(header.inputs)]
     known = [*map(_one_row_draft, header.inputs)]
     return Draft(known, [_one_row_output(tensor, known, notes) for tensor in outputs], 1, notes)
 
@@ -117,6 +117,14 @@ def _open(inputs: Sequence[Tensor]) -> list[str]:
         f"input '{tensor.name}' has open dimensions: rows of one request need the same size in them"
         for tensor in inputs
         if tensor.shape and _first(tensor) in (None, 1) and None in tensor.shape[1:]
+    ]
+
+
+def _single(inputs: Sequence[Tensor]) -> list[str]:
+    return [
+        f"input '{tensor.name}' is a single value: the step `constant` makes it if it never changes"
+        for tensor in inputs
+        if not tensor.shape
     ]
 
 

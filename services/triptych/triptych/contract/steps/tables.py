@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from triptych.contract.specs import InputSpec, Name, Number, check_interval, interval_text
+from triptych.contract.specs import Name, Number, TensorSpec, check_interval, interval_text
 from triptych.contract.steps.base import (
     ElementwiseStep,
     Environment,
@@ -22,8 +23,10 @@ from triptych.contract.steps.base import (
     first_row,
     first_value,
 )
-from triptych.datatypes import FLOATS, TO_NUMPY, Array, Numeric, describe_array
+from triptych.datatypes import FLOATS, TO_NUMPY, Array, Datatype, Numeric, describe_array
 from triptych.errors import ContractViolation, InvalidInput
+
+MAX_CONSTANT: Final = 65536  # values in a row
 
 
 class Require(Step):
@@ -66,8 +69,56 @@ class Require(Step):
         return run
 
 
-def _one_row(default: object, spec: InputSpec) -> Array:
-    """`default` as an array [1, ...] of the input's datatype and shape."""
+class Constant(Step):
+    """The same value in every row, such as a sample rate that the model takes as an input."""
+
+    READS = ()
+
+    op: Literal["constant"]
+    output: Name
+    value: Annotated[ScalarOrList, Field(description="one value for all elements, or a list for the last dimension")]
+    datatype: Datatype
+    shape: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65536)], ...],
+        Field(strict=False, max_length=7, description="of a row; [] for a single value"),
+    ] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if math.prod(self.shape) > MAX_CONSTANT:
+            raise ValueError(f"shape: want at most {MAX_CONSTANT} values in a row, got {math.prod(self.shape)}")
+        try:
+            self._row()
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"value: does not fit {self._spec().text}: {error}") from None
+        return self
+
+    def row_bytes(self) -> int:
+        return math.prod(self.shape) * TO_NUMPY[self.datatype].itemsize
+
+    def made_bytes(self, env: Environment) -> int:
+        return env.rows * self.row_bytes()
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.output: Facts(width=self.shape[-1] if self.shape else None)}
+
+    def compile(self, scope: Scope) -> Run:
+        row, target = self._row(), self.output
+
+        def run(env: Environment) -> None:
+            env[target] = np.repeat(row, env.rows, axis=0)
+
+        return run
+
+    def _row(self) -> Array:
+        return _one_row(self.value, self._spec())
+
+    def _spec(self) -> TensorSpec:
+        return TensorSpec(name=self.output, datatype=self.datatype, shape=(-1, *self.shape))
+
+
+def _one_row(default: object, spec: TensorSpec) -> Array:
+    """`default` as an array [1, ...] of the tensor's datatype and shape."""
     if -1 in spec.shape[1:]:
         raise ValueError("a default needs an input of fixed shape")
     if isinstance(default, str) != (spec.datatype == "BYTES"):
@@ -203,4 +254,4 @@ class Concatenate(Step):
         return run
 
 
-STEPS: Final[tuple[type[Step], ...]] = (Require, Cast, Range, Concatenate)
+STEPS: Final[tuple[type[Step], ...]] = (Require, Constant, Cast, Range, Concatenate)

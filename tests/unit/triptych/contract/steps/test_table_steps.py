@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -158,3 +159,37 @@ def test_one_hot_refuses_a_value_it_does_not_know(apply: Any, values: Any, known
 def test_one_hot_gives_zeros_for_the_unknown_when_configured(apply: Any) -> None:
     step = {"op": "one_hot", "input": "x", "values": [1, 2], "unknown": "zeros"}
     assert apply(step, x=np.array([3, 2]))["x"].tolist() == [[0, 0], [0, 1]]
+
+
+CONSTANT = {"op": "constant", "output": "rate", "value": 16000, "datatype": "INT64"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "want"),
+    [
+        ({}, np.array([16000] * 2)),
+        ({"value": 0.5, "datatype": "FP32", "shape": [2, 1]}, np.full((2, 2, 1), 0.5, F)),
+        ({"value": [1, 2], "datatype": "FP64", "shape": [2]}, np.array([[1.0, 2.0]] * 2)),
+        ({"value": True, "datatype": "BOOL"}, np.array([True] * 2)),
+        ({"value": "öl", "datatype": "BYTES", "shape": [1]}, np.array([["öl".encode()]] * 2, object)),
+    ],
+)
+def test_a_constant_is_the_same_in_every_row(apply: Any, fields: Any, want: Any) -> None:
+    got = apply({**CONSTANT, **fields}, {"rows": 2})["rate"]
+    np.testing.assert_array_equal(got, want)
+    assert got.dtype == want.dtype
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"value": 1.5}, "value: does not fit INT64[n]: 1.5 is not INT64"),
+        ({"value": 300, "datatype": "UINT8"}, "value: does not fit UINT8[n]: 300 is not UINT8"),
+        ({"value": "a"}, "value: does not fit INT64[n]: 'a' is not INT64"),
+        ({"value": [1, 2], "shape": [3]}, "value: does not fit INT64[n,3]"),
+        ({"shape": [65536, 2]}, "shape: want at most 65536 values in a row, got 131072"),
+    ],
+)
+def test_a_constant_fits_its_datatype_and_shape(fields: Any, fault: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(fault)):
+        parse_step({**CONSTANT, **fields})
