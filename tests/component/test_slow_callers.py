@@ -6,6 +6,7 @@ import resource
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 import trustme
 from tritonclient.grpc import service_pb2 as pb
 
+from local.endpoints import free_endpoints
 from tests.e2e.kubectl import wait_for
 from tests.fakes.scripted.attacks import INFER, block
 from tests.fakes.scripted.frames import (
@@ -115,6 +117,23 @@ def test_thousands_of_idle_connections_cost_nobody_else(stage: ScriptedStage) ->
         for _ in range(20):
             stage.infer(timeout=30)
         assert stage.resident_bytes() < 2 * CHART_BYTES  # what preprocess has
+
+
+def test_connections_leave_file_descriptors_for_probes(tmp_path: Path) -> None:
+    """The limit of the test is far below that of the settings."""
+    port = free_endpoints()["postprocess"].port
+    few = ["prlimit", "--nofile=300:300"]
+    with (
+        scripted("http2", tmp_path, before=few, connection_age_s=0, metrics_port=port) as stage,
+        connections(stage, 600),
+    ):
+        for _ in range(5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/live", timeout=30) as answered:
+                assert answered.status == 200
+            with grpc.insecure_channel(stage.part.address) as channel:
+                assert ScriptedStage("http2", stage.part, channel).infer(timeout=30)
+        assert descriptors(stage) < 300
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 20_000
 
 
 def answer(connection: socket.socket, opens: Callable[[int], bytes]) -> tuple[bytes, int]:

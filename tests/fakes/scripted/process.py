@@ -8,7 +8,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -97,10 +97,15 @@ def request(model: str = "echo", **parameters: str) -> pb.ModelInferRequest:
 
 @contextmanager
 def scripted(
-    server: str, folder: Path, channel: grpc.ChannelCredentials | None = None, module: str = MODULE, **settings: Any
+    server: str,
+    folder: Path,
+    channel: grpc.ChannelCredentials | None = None,
+    module: str = MODULE,
+    before: Sequence[str] = (),
+    **settings: Any,
 ) -> Iterator[ScriptedStage]:
     """Run a stage with these settings; it is live when the block begins."""
-    part, address = start(server, folder, module, **settings)
+    part, address = start(server, folder, module, before, **settings)
     try:
         made = (
             grpc.insecure_channel(address, options=UNBOUNDED)
@@ -114,13 +119,15 @@ def scripted(
         part.stop(20)
 
 
-def start(server: str, folder: Path, module: str = MODULE, **settings: Any) -> tuple[ServerProcess, str]:
-    """Start the process, which may not listen yet, and return it with its address."""
+def start(
+    server: str, folder: Path, module: str = MODULE, before: Sequence[str] = (), **settings: Any
+) -> tuple[ServerProcess, str]:
+    """Start the process, which may not listen yet, and return it with its address. `before` is a command before it."""
     endpoint = free_endpoints()["preprocess"]
     port = settings.pop("port", None) or endpoint.port
     address = replace(endpoint, host=settings.get("host", "127.0.0.1").strip("[]"), port=port).address
     log = folder / f"{server}-{port}.log"
-    command = [sys.executable, "-m", module]
+    command = [*before, sys.executable, "-m", module]
     part = ServerProcess(
         "scripted", command, variables(server, port=port, **settings), address, log, is_ready=lambda: True
     )

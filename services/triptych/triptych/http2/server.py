@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import logging
 import random
 import time
 from collections.abc import Callable
@@ -20,7 +21,10 @@ from triptych.http2.malformed import FAULT, TABLE_BYTES, block_of, with_answers
 from triptych.http2.oversized import STRING_BYTES, HeaderFilter
 from triptych.http2.server_context import Handler, ServerContext
 from triptych.http2.server_stream import ServerStream, StreamConnection
+from triptych.runtime.descriptors import connections_within
 from triptych.runtime.settings import METADATA_FACTOR, StageSettings
+
+log = logging.getLogger(__name__)
 
 CHECK_PERIOD_S = 0.1  # between two checks for calls that are late or slow
 # A PING follows the first GOAWAY. Its answer comes behind everything that the caller sent before it read the GOAWAY.
@@ -64,6 +68,10 @@ class ConnectionManager(ServerContext):
         self.max_header_bytes = METADATA_FACTOR * max(settings.max_metadata_bytes, STRING_BYTES)  # one such string
         self._max_within_block = max(1, settings.max_bytes_in_flight // (2 * self.max_header_bytes))
         self.malformed_block = block_of((*RESPONSE_HEADERS, *refuse(FAULT, "", "")))
+        self._max_connections = connections_within(settings.max_connections)
+        if self._max_connections < settings.max_connections:
+            fields = {"max_connections": self._max_connections, "wanted": settings.max_connections}
+            log.warning("few file descriptors, fewer connections", extra=fields)
         self._check_handle: asyncio.TimerHandle | None = None
         self._stalled_s = 0.0
         self._trimmed_s, self._peak_bytes = time.monotonic(), 0
@@ -76,7 +84,7 @@ class ConnectionManager(ServerContext):
     def admit(self, connection: ServerConnection) -> None:
         """Add a new connection. Over the limit, close the oldest one without a call, or else the new one."""
         self.connections[connection] = None
-        if len(self.connections) > self.settings.max_connections:
+        if len(self.connections) > self._max_connections:
             evicted = next((each for each in self.connections if not each.streams), connection)
             del self.connections[evicted]  # at once, so that the next admission chooses another
             evicted.abort()

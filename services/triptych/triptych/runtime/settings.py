@@ -60,7 +60,8 @@ class StageSettings(BaseSettings):
     max_connections: int = Field(
         10_000,
         ge=1,
-        description="connections at once; beyond that the oldest one without a call is closed",
+        description="connections at once; beyond that the oldest one without a call is closed; fewer if the process "
+        "may have fewer file descriptors",
     )
     max_request_items: int = Field(
         1024, ge=1, description="inputs, outputs and parameters that a request may have, of each"

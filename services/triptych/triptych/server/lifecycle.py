@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import uvloop
 
+from triptych.runtime import descriptors
 from triptych.runtime.addresses import join
 from triptych.runtime.settings import StageSettings
 from triptych.server.base import GrpcServer
@@ -48,6 +49,7 @@ def run(stage: str, settings: StageSettings) -> int:
     The function `build` in module `server` of the stage's package makes the service.
     """
     logs.configure(stage, settings.log_level)
+    descriptors.raise_limit()
     try:
         uvloop.run(_serve(stage, settings))
     except OSError as error:

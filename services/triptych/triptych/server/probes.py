@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import logging
+import math
 import socket
 import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage, parse_headers
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -26,8 +29,11 @@ from triptych.server.sockets import listen
 from triptych.telemetry.metrics.merged_registry import merged_registry
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 
+log = logging.getLogger(__name__)
+
 LOOP_TIMEOUT_S = 4.0  # a loop blocked for longer is not live; the probe itself waits 5 s
 HEAD_BYTES = 16 << 10
+FAULT_PERIOD_S = 60.0
 PLAIN = "text/plain; charset=utf-8"
 
 # A page of metrics stands for so many times as long as it took, so that callers cannot keep Python's lock: a page of
@@ -96,6 +102,7 @@ class ProbeServer:
         threading.Thread(target=lambda: asyncio.run(self._serve(sockets)), name="probes", daemon=True).start()
 
     async def _serve(self, sockets: list[socket.socket]) -> None:
+        asyncio.get_running_loop().set_exception_handler(LoopFaults())
         servers = [await asyncio.start_server(self._accept, sock=each, limit=HEAD_BYTES) for each in sockets]
         await asyncio.gather(*(server.serve_forever() for server in servers))
 
@@ -135,6 +142,19 @@ class ProbeServer:
         await writer.drain()
         writer.close()
         await writer.wait_closed()
+
+
+class LoopFaults:
+    """Logs faults of the loop, one within `FAULT_PERIOD_S`: without file descriptors it has a thousand in a second."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._until_s = clock, -math.inf
+
+    def __call__(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if (now_s := self._clock()) >= self._until_s:
+            self._until_s = now_s + FAULT_PERIOD_S
+            error = context.get("exception")
+            log.warning("fault of the metrics port", extra={"text": context.get("message"), "error": repr(error)})
 
 
 def serve(settings: StageSettings, server: GrpcServer, *stages: StageMetrics) -> None:

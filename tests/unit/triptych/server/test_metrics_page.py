@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from unittest.mock import Mock
 
+import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from triptych.server.probes import RenderedPage
+from triptych.server.probes import FAULT_PERIOD_S, LoopFaults, RenderedPage
 
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -50,3 +52,12 @@ def test_a_page_of_another_format_is_another_page() -> None:
     assert body.endswith(b"# EOF\n")
     assert page.render("")[0].startswith("text/plain")
     assert slow.rendered == 2
+
+
+def test_faults_of_the_loop_are_logged_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    now_s = 0.0
+    faults = LoopFaults(clock=lambda: now_s)
+    loop = Mock()
+    for now_s in (0.0, 0.1, FAULT_PERIOD_S - 1, FAULT_PERIOD_S + 1):
+        faults(loop, {"message": "out of descriptors", "exception": OSError(24, "Too many open files")})
+    assert [record.message for record in caplog.records] == ["fault of the metrics port"] * 2
