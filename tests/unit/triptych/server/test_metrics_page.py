@@ -55,9 +55,9 @@ def test_a_page_of_another_format_is_another_page() -> None:
 
 
 def test_faults_of_the_loop_are_logged_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
-    now_s = 0.0
-    faults = LoopFaults(clock=lambda: now_s)
+    times_s = iter((0.0, 0.1, FAULT_PERIOD_S - 1, FAULT_PERIOD_S + 1))
+    faults = LoopFaults(clock=lambda: next(times_s))
     loop = Mock()
-    for now_s in (0.0, 0.1, FAULT_PERIOD_S - 1, FAULT_PERIOD_S + 1):
+    for _ in range(4):
         faults(loop, {"message": "out of descriptors", "exception": OSError(24, "Too many open files")})
     assert [record.message for record in caplog.records] == ["fault of the metrics port"] * 2
