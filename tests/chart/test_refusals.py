@@ -136,3 +136,36 @@ def test_what_the_cluster_lacks_is_named_with_what_works_without_it(
     assert missing in str(refused.value)
     assert sentence in str(refused.value)
     render(values, apis=(*there, missing))
+
+
+KINDS = {
+    "serving.kserve.io/v1beta1": "InferenceService",
+    "serving.knative.dev/v1": "Service",
+    "gateway.networking.k8s.io/v1": "GRPCRoute",
+    "gateway.envoyproxy.io/v1alpha1": "BackendTrafficPolicy",
+    "monitoring.coreos.com/v1": "ServiceMonitor",
+    "keda.sh/v1alpha1": "ScaledObject",
+    "cert-manager.io/v1": "Certificate",
+}
+CLUSTER = ("v1/Pod", *APIS)  # a cluster lists its kinds too
+
+
+@pytest.mark.parametrize(("values", "missing", "sentence"), LACKING, ids=[missing for _, missing, _ in LACKING])
+def test_another_kind_of_the_same_group_does_not_count(
+    render: Render, values: dict[str, Any], missing: str, sentence: str
+) -> None:
+    """external-secrets/external-secrets#5058; Gateway API 1.0, whose GRPCRoute is of v1alpha2."""
+    others = tuple(f"{api}/{kind}" for api, kind in KINDS.items() if api != missing)
+    with pytest.raises(ProgramFailed) as refused:
+        render(values, apis=(*CLUSTER, *others, f"{missing}/Another"))
+    assert f"{missing}/{KINDS[missing]}" in str(refused.value)
+    assert sentence in str(refused.value)
+    render(values, apis=(*CLUSTER, *others, f"{missing}/{KINDS[missing]}"))
+
+
+def test_a_gateway_of_which_the_cluster_has_no_policies_gets_none(render: Render) -> None:
+    values = {"mode": "Deployment", "gateway": GATEWAY}
+    policy = "gateway.envoyproxy.io/v1alpha1/BackendTrafficPolicy"
+    there = (*CLUSTER, "gateway.networking.k8s.io/v1/GRPCRoute", "gateway.envoyproxy.io/v1alpha1/EnvoyProxy")
+    assert not render(values, apis=there).of("BackendTrafficPolicy")
+    assert render(values, apis=(*there, policy)).of("BackendTrafficPolicy")

@@ -71,12 +71,12 @@ def test_probes_use_the_port_of_the_metrics_which_has_no_tls(render: Render, mod
     assert made.container("predictor")["readinessProbe"]["grpc"] == {"port": 8001, "service": ""}
 
 
-def test_services_do_not_say_that_their_ports_are_plaintext(render: Render) -> None:
+def test_services_say_whether_their_ports_are_plaintext(render: Render) -> None:
+    """istio/istio#16282: by the name grpc alone Istio takes TLS for HTTP/2."""
     names = {"preprocess", "preprocess-pods", "postprocess", "controller"}
-    services = render(with_secret("tls")).of("Service")
-    assert not [port for name in names for port in services[name]["spec"]["ports"] if "appProtocol" in port]
-    plain = render().of("Service")
-    assert all(plain[name]["spec"]["ports"][0]["appProtocol"] == "kubernetes.io/h2c" for name in names)
+    for values, wanted in (({}, "kubernetes.io/h2c"), (with_secret("tls"), "https"), (with_secret("mutual"), "https")):
+        services = render(values).of("Service")
+        assert {services[name]["spec"]["ports"][0]["appProtocol"] for name in names} == {wanted}
 
 
 def test_kserve_makes_no_ingress_without_a_server_behind_it(render: Render) -> None:

@@ -63,9 +63,10 @@ ipFamilies: [{{ join ", " . }}]
 {{- if or (has "IPv6" ($network.ipFamilies | default list)) (has $network.ipFamilyPolicy (list "PreferDualStack" "RequireDualStack")) }}yes{{ end }}
 {{- end }}
 
-{{/* The application protocol of a port, for a Service: HTTP/2 without TLS. Argument: lane. */}}
+{{/* The application protocol of a port, for a Service. By the name grpc alone a mesh expects HTTP/2 without TLS. Argument:
+lane. */}}
 {{- define "triptych.app-protocol" -}}
-{{- if eq .lane.values.tls.mode "none" }}, appProtocol: kubernetes.io/h2c{{ end }}
+, appProtocol: {{ ternary "kubernetes.io/h2c" "https" (eq .lane.values.tls.mode "none") }}
 {{- end }}
 
 {{/* The ports of preprocess that callers may reach. Arguments: lane. */}}

@@ -1,32 +1,48 @@
+{{/* Not empty if there is a kind. A cluster lists its kinds, and may have some of a group alone; `helm template` knows the
+versions that it is given. Arguments: root; kind, as `group/version/Kind`. */}}
+{{- define "triptych.has-kind" -}}
+{{- $apis := .root.Capabilities.APIVersions -}}
+{{- if ternary ($apis.Has .kind) (or ($apis.Has .kind) ($apis.Has (dir .kind))) ($apis.Has "v1/Pod") }}yes{{ end }}
+{{- end }}
+
+{{/* Fail without a kind. Arguments: root; kind, as `group/version/Kind`; product, which has it; use, of the values. */}}
+{{- define "triptych.need-kind" -}}
+{{- if not (include "triptych.has-kind" .) }}
+{{- fail (printf "the cluster has no %s (%s), which %s (helm template has no cluster to ask: give it --api-versions)" .product .kind .use) }}
+{{- end }}
+{{- end }}
+
 {{/* APIs that the values need and the cluster lacks. Arguments: root, lane. */}}
 {{- define "triptych.check-cluster" -}}
 {{- $values := .lane.values -}}
-{{- $apis := .root.Capabilities.APIVersions -}}
 {{- $modes := list -}}
 {{- range $stage := .lane.stages }}{{ $modes = append $modes (index $.lane.modes $stage) }}{{ end -}}
-{{- $hint := "(helm template has no cluster to ask: give it --api-versions)" -}}
-{{- if and (without $modes "Deployment") (not ($apis.Has "serving.kserve.io/v1beta1")) }}
-{{- fail (printf "the cluster has no KServe (serving.kserve.io/v1beta1), which mode %s needs; mode: Deployment works without %s" $values.mode $hint) }}
+{{- $needs := list -}}
+{{- if without $modes "Deployment" }}
+{{- $needs = append $needs (list "KServe" "serving.kserve.io/v1beta1/InferenceService" (printf "mode %s needs; mode: Deployment works without" $values.mode)) }}
 {{- end }}
-{{- if and (has "Knative" $modes) (not ($apis.Has "serving.knative.dev/v1")) }}
-{{- fail (printf "the cluster has no Knative Serving (serving.knative.dev/v1), which mode Knative needs; mode: Standard works without %s" $hint) }}
+{{- if has "Knative" $modes }}
+{{- $needs = append $needs (list "Knative Serving" "serving.knative.dev/v1/Service" "mode Knative needs; mode: Standard works without") }}
 {{- end }}
-{{- if and $values.gateway.enabled (not ($apis.Has "gateway.networking.k8s.io/v1")) }}
-{{- fail (printf "the cluster has no Gateway API (gateway.networking.k8s.io/v1), which gateway.enabled needs; without it, preprocess is reached by its Service %s" $hint) }}
+{{- if $values.gateway.enabled }}
+{{- $needs = append $needs (list "Gateway API 1.1 or later" "gateway.networking.k8s.io/v1/GRPCRoute" "gateway.enabled needs; without it, preprocess is reached by its Service") }}
 {{- end }}
-{{- if and $values.gateway.enabled $values.gateway.retries (not ($apis.Has "gateway.envoyproxy.io/v1alpha1")) }}
-{{- fail (printf "the cluster has no Envoy Gateway (gateway.envoyproxy.io/v1alpha1), which gateway.retries needs; gateway.retries: 0 works without, and callers retry %s" $hint) }}
+{{- if and $values.gateway.enabled $values.gateway.retries }}
+{{- $needs = append $needs (list "Envoy Gateway" "gateway.envoyproxy.io/v1alpha1/BackendTrafficPolicy" "gateway.retries needs; gateway.retries: 0 works without, and callers retry") }}
 {{- end }}
-{{- if and $values.metrics.serviceMonitor.enabled (not ($apis.Has "monitoring.coreos.com/v1")) }}
-{{- fail (printf "the cluster has no Prometheus operator (monitoring.coreos.com/v1), which metrics.serviceMonitor.enabled needs; metrics.annotations works without %s" $hint) }}
+{{- if $values.metrics.serviceMonitor.enabled }}
+{{- $needs = append $needs (list "Prometheus operator" "monitoring.coreos.com/v1/ServiceMonitor" "metrics.serviceMonitor.enabled needs; metrics.annotations works without") }}
 {{- end }}
-{{- if and $values.tls.issuer (not ($apis.Has "cert-manager.io/v1")) }}
-{{- fail (printf "the cluster has no cert-manager (cert-manager.io/v1), which tls.issuer needs; tls.secret works without %s" $hint) }}
+{{- if $values.tls.issuer }}
+{{- $needs = append $needs (list "cert-manager" "cert-manager.io/v1/Certificate" "tls.issuer needs; tls.secret works without") }}
 {{- end }}
 {{- range $stage := .lane.stages }}
-{{- if and (eq "queue" (include "triptych.autoscaling-signal" (dict "lane" $.lane "stage" $stage))) (not ($apis.Has "keda.sh/v1alpha1")) }}
-{{- fail (printf "the cluster has no KEDA (keda.sh/v1alpha1), which %s.autoscaling.signal queue needs; signal cpu works without %s" $stage $hint) }}
+{{- if eq "queue" (include "triptych.autoscaling-signal" (dict "lane" $.lane "stage" $stage)) }}
+{{- $needs = append $needs (list "KEDA" "keda.sh/v1alpha1/ScaledObject" (printf "%s.autoscaling.signal queue needs; signal cpu works without" $stage)) }}
 {{- end }}
+{{- end }}
+{{- range $need := $needs }}
+{{- include "triptych.need-kind" (dict "root" $.root "product" (index $need 0) "kind" (index $need 1) "use" (index $need 2)) }}
 {{- end }}
 {{- end }}
 
