@@ -1,4 +1,4 @@
-"""The commands of docs/guides/canary.md, unchanged, in the namespace of a test."""
+"""The commands of the guides, unchanged, in the namespace of a test."""
 
 from __future__ import annotations
 
@@ -25,8 +25,18 @@ def blocks(page: Path = PAGE) -> dict[str, str]:
     return dict(BLOCK.findall(page.read_text("utf-8")))
 
 
+def run_block(release: Release, page: Path, label: str, **variables: str) -> str:
+    """Run the commands of a page in the namespace of a release, with these variables, and return their output."""
+    command = re.sub(r"(-n|--namespace) triptych\b", rf"\1 {release.kubectl.namespace}", blocks(page)[label])
+    environment = os.environ | {"KUBECONFIG": str(release.kubectl.kubeconfig)} | variables
+    shell = ["bash", "-euo", "pipefail", "-c", command]
+    done = subprocess.run(shell, env=environment, capture_output=True, text=True, timeout=60)
+    assert not done.returncode, f"{label}:\n{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
 class DocumentedCommands:
-    """A folder laid out like the checkout, in which the commands of the page act on one release."""
+    """A folder laid out like the checkout, in which the commands of docs/guides/canary.md act on one release."""
 
     def __init__(self, release: Release, next_tag: str, folder: Path) -> None:
         self._release, self._next_tag, self._folder = release, next_tag, folder

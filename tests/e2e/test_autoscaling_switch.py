@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 from local.environments import ROOT
-from tests.e2e.documented_commands import blocks
+from tests.e2e.documented_commands import run_block
 from tests.e2e.kubectl import wait_for
 from tests.e2e.release import NAME, Release
 from tools.chart import program
@@ -96,15 +94,6 @@ RENDERED_FIXED = {"postprocess.replicas": REPLICAS, "predictor.modelControl.rest
 RENDERED_SCALED = RENDERED_FIXED | {"postprocess.autoscaling.maxReplicas": 6}
 
 
-def run_documented(release: Release, label: str) -> None:
-    """Run commands of operations.md in the namespace of the test."""
-    command = re.sub(r"-n triptych\b", f"-n {release.kubectl.namespace}", blocks(PAGE)[label])
-    environment = os.environ | {"KUBECONFIG": str(release.kubectl.kubeconfig)}
-    shell = ["bash", "-euo", "pipefail", "-c", command]
-    done = subprocess.run(shell, env=environment, capture_output=True, text=True, timeout=60)
-    assert not done.returncode, f"{command}\n{done.stdout}{done.stderr}"
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("side", ["client", "server"])
@@ -116,7 +105,7 @@ def test_with_a_render_there_are_never_fewer_after_the_documented_command(
     release.kubectl(*apply, given=rendered(release, RENDERED_FIXED))
     release.wait_until_settled(STAGE, REPLICAS)
     pods = release.uids(STAGE)
-    run_documented(release, f"hand-over-{side}-side")
+    run_block(release, PAGE, f"hand-over-{side}-side")
     with replicas_of(release, STAGE, tmp_path) as seen:
         release.kubectl(*apply, given=rendered(release, RENDERED_SCALED))
         wait_for(lambda: acted(release), "the autoscaler has acted", 120)

@@ -35,23 +35,22 @@ class OperatorCommands:
         shutil.copytree(ROOT / "manifests", folder / "manifests")
         about = folder / "helm/triptych/Chart.yaml"
         about.write_text(re.sub(r"(?m)^appVersion: .*", f"appVersion: {release.tag}", about.read_text()))
-        bin_folder = Path(str(program.find())).parent
-        config = kubeconfig or release.kubectl.kubeconfig
-        self._environment = os.environ | {"KUBECONFIG": str(config), "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+        self._kubeconfig = kubeconfig or release.kubectl.kubeconfig
 
-    def run(self, label: str) -> str:
-        """Run the commands of a code block by its label, and return their output."""
+    def run(self, label: str, helm: str = "helm") -> str:
+        """Run the commands of a code block by its label, with any Helm, `helm3` or `helm4`, and return their output."""
         command = self._own(blocks(PAGE)[label])
         shell = ["bash", "-euo", "pipefail", "-c", command]
-        done = subprocess.run(
-            shell, cwd=self._folder, env=self._environment, capture_output=True, text=True, timeout=600
-        )
+        path = f"{Path(str(program.find(helm))).parent}:{os.environ['PATH']}"
+        environment = os.environ | {"KUBECONFIG": str(self._kubeconfig), "PATH": path}
+        done = subprocess.run(shell, cwd=self._folder, env=environment, capture_output=True, text=True, timeout=600)
         assert not done.returncode, f"{label}:\n{command}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def _own(self, text: str) -> str:
         namespace = self._release.kubectl.namespace
         text = re.sub(r"(-n|--namespace) (triptych|team)\b", rf"\1 {namespace}", text)
+        text = text.replace("namespace: triptych,", f"namespace: {namespace},")
         text = re.sub(r"rollout status \S+", rf"\g<0> --timeout={BUSY_S}", text)
         text = text.replace("--timeout=1m", f"--timeout={BUSY_S}")
         text = text.replace("triptych.example.com", self._release.host)
@@ -86,7 +85,9 @@ def test_install_upgrade_gateway_autoscaling_and_rotation(commands: Commands) ->
     assert "Phase:          Succeeded" in page.run("install")
     page.run("upgrade")
     release.wait_until_settled("preprocess", 2)
-    page.run("upgrade-with-the-hook")
+    page.run("upgrade-with-the-hook", "helm3")
+    release.wait_until_settled("preprocess", 2)
+    page.run("upgrade-with-the-hook-helm-4", "helm4")
     release.wait_until_settled("preprocess", 2)
     page.run("gateway")
     wait_for(lambda: is_accepted(release.kubectl.get("grpcroute", "preprocess")), "the route is accepted")
@@ -119,9 +120,12 @@ def test_two_releases_in_one_namespace(commands: Commands) -> None:
     wait_for(lambda: not [name for name in release.objects() if "blue" in name], "nothing of blue is left", START_S)
 
 
-def test_a_render_that_is_applied_has_no_difference(commands: Commands) -> None:
-    _, page = commands("gitops", "Standard")
-    assert page.run("gitops").endswith("no difference\n")
+def test_a_render_that_is_applied_has_no_difference(commands: Commands, tmp_path: Path) -> None:
+    release, page = commands("gitops", "Standard")
+    assert page.run("gitops", "helm3").endswith("no difference\n")
+    page.run("kustomize", "helm3")
+    done = release.kubectl.run("diff", "--server-side", f"--filename={tmp_path / 'page/triptych.yaml'}", check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 def test_certificates_of_ones_own_authority(commands: Commands) -> None:

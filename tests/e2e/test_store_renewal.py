@@ -10,7 +10,9 @@ from urllib.request import urlopen
 
 import pytest
 
+from local.environments import ROOT
 from tests.e2e import own_store
+from tests.e2e.documented_commands import run_block
 from tests.e2e.kubectl import wait_for
 from tests.e2e.own_store import OwnStore
 from tests.e2e.release import START_S, Release
@@ -18,6 +20,7 @@ from tests.integration.conftest import Caller
 from tests.integration.load import answers
 from tests.integration.messages import infer_request, noise_picture, objects, sales
 
+PAGE = ROOT / "docs/guides/operations.md"
 SALES = infer_request("sales_forecast_de", sales())
 SECRET_S = 150.0  # until kubelet has a new Secret in its volumes
 SERVED = {
@@ -43,7 +46,7 @@ class Stocked:
             "store": "s3",
             "uri": self.store.uri,
             "endpoint": self.store.endpoint,
-            "secret": "store",
+            "secret": "model-store",
         }
         models |= {"region": "us-east-1", "pollSeconds": 2, "ca": {"secret": "authorities"}} | changed
         values = {"models": models, "gateway": {"enabled": False}, "test": {"examples": False}}
@@ -82,7 +85,7 @@ def stocked(kubeconfig: Path, new_release: Callable[[str, str], Release]) -> Ite
     stocked = Stocked(release, own_store.start(release.kubectl))
     for model in ("sales_forecast_de", "digits_gb"):
         stocked.store.upload(model)
-    stocked.put_secret("store", stocked.store.create_account("old"))
+    stocked.put_secret("model-store", stocked.store.create_account("old"))
     stocked.put_secret("authorities", {"ca.crt": stocked.store.authority.cert_pem.bytes().decode()})
     stocked.apply()
     for component in ("predictor", "controller", "preprocess"):
@@ -110,7 +113,9 @@ def test_keys_that_were_rotated_are_taken_up_without_a_restart(stocked: Stocked)
 
     wait_for(reported, "the condition of the ServedModel says why the version is unknown", 60)
     assert stocked.version_of("digits_gb") == "1", "what is loaded is served"
-    stocked.put_secret("store", stocked.store.create_account("new"))
+    keys = stocked.store.create_account("new")
+    account, secret = keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"]
+    run_block(release, PAGE, "rotate-store-keys", ACCESS_KEY=account, SECRET_KEY=secret)
     wait_for(lambda: stocked.version_of("digits_gb") == "2", "the version that came meanwhile answers", SECRET_S)
     assert stocked.metric("triptych_store_up") == 1
     assert release.uids("predictor") | release.uids("controller") == before
