@@ -155,7 +155,10 @@ def _values(array: Array) -> str:
     shown = array[:ROWS_SHOWN]
     if shown.size > VALUES_SHOWN:
         return summary(array)
-    text = str([_text(each) for each in shown.ravel()]) if array.dtype == np.object_ else str(shown.tolist())
+    if array.dtype == np.object_:
+        text = str([_text(each) for each in shown.ravel()])
+    else:
+        text = np.array2string(shown, separator=", ", threshold=VALUES_SHOWN, max_line_width=100)
     more = len(array) - len(shown)
     return text + (f" and {more} more rows" if more > 0 else "")
 

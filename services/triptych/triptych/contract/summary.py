@@ -16,7 +16,7 @@ WIDTH: Final = 12  # of a word
 def summary(value: Any) -> str:
     """Datatype, shape, limits and first values."""
     if isinstance(value, list):
-        return f"{len(value)} pictures: {', '.join(_picture(each) for each in value[:FIRST])}"
+        return f"{len(value)} picture{'s' * (len(value) != 1)}: {', '.join(_picture(each) for each in value[:FIRST])}"
     array = np.asarray(value)
     if array.dtype == np.object_:
         return f"{describe_array(array)}  {', '.join(_word(each) for each in array.flat[:FIRST])}{_more(array)}"

@@ -119,7 +119,7 @@ def test_a_model_that_does_not_run_here_is_named(tmp_path: Path, capsys: pytest.
         (np.zeros((2, 0), np.float32), "FP32[2,0]"),
         (np.array([[True, False]]), "BOOL[1,2]  [True, False]"),
         (np.arange(9), "INT64[9]  0 to 8  [0, 1, 2, 3, 4, 5, ...]"),
-        ([np.zeros((4, 6, 3), np.uint8)], "1 pictures: 6x4 uint8"),
+        ([np.zeros((4, 6, 3), np.uint8)], "1 picture: 6x4 uint8"),
     ],
 )
 def test_a_value_is_a_line(value: object, text: str) -> None:
