@@ -208,7 +208,7 @@ async def test_the_index_lists_every_version_with_its_state_and_reason(folder: P
         }
         reasons = {(model.name, model.version): model.reason for model in index.models}
         assert reasons["sales_de", "1"] == "not loaded; it is when asked for"
-        assert "1/contract.yaml:1: family: Field required" in reasons["sales_it", "1"]
+        assert "1/contract.yaml:1: family: is missing" in reasons["sales_it", "1"]
         ready = await system.oip.RepositoryIndex(pb.RepositoryIndexRequest(ready=True), timeout=5)
         assert [model.name for model in ready.models] == ["sales_fr"]
 

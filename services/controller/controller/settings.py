@@ -15,6 +15,7 @@ from controller.store.options import StoreOptions, proxy_url
 from controller.store.uri import is_uri, split
 from triptych.contract.steps.step_file import MAX_STEP_FILE_BYTES
 from triptych.runtime.addresses import address_argument, pod_address
+from triptych.runtime.faults import in_words
 from triptych.runtime.settings import StageSettings
 
 
@@ -104,7 +105,7 @@ class Settings(StageSettings, PlacementSettings):
     namespace: str = Field("", description="namespace of the ServedModels and of the lease; empty: that of the pod")
     release: str = Field(
         "",
-        pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$",
+        pattern=in_words(r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", "small letters, digits and -, as in blue-1"),
         max_length=63,
         description="release of this controller: it follows the ServedModel objects whose spec.release is this, and "
         "leaves others alone; empty: those without spec.release",
@@ -116,7 +117,7 @@ class Settings(StageSettings, PlacementSettings):
     )
     identity: str = Field(
         "controller_127.0.0.1:9002",
-        pattern=r"^[^_]+_[^_]+:[0-9]+$",
+        pattern=in_words(r"^[^_]+_[^_]+:[0-9]+$", "<pod>_<host:port>"),
         description="identity of this replica, <pod>_<host:port>, at which the others reach it if it leads",
     )
     replica_name: str = Field("", description="name in the certificate of the leader; empty: the host of its address")

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Literal, NamedTuple
 
 from controller.catalog.digests import are_comparable, refusal
-from controller.catalog.entities import Catalog, DocumentResult, Edit, Model, Reason, ScannedModel, Version
+from controller.catalog.entities import NONE_VALID, Catalog, DocumentResult, Edit, Model, Reason, ScannedModel, Version
 from controller.catalog.remaining import remaining_shares, without
 from controller.catalog.served_model import (
     NO_SHARES,
@@ -23,6 +23,7 @@ from controller.catalog.served_model import (
     DocumentSource,
     PlacementSpec,
     shared_shares,
+    traffic_hint,
 )
 from triptych.contract.reading.files import printable
 from triptych.contract.verification.families import FamilyCheck, Fault, ModelIdentities, check_families
@@ -250,8 +251,9 @@ class _CatalogBuilder:
         )
 
     def _no_version(self, folder: ScannedModel) -> str:
-        faults = (f"version {n}: {text}" for n in folder.versions if (text := self._check.faults.get((folder.name, n))))
-        return "; ".join(["no valid version", *faults]) if folder.versions else folder.problem or "no valid version"
+        found = {n: text for n in folder.versions if (text := self._check.faults.get((folder.name, n)))}
+        faults = (f"version {n}: {text}" for n, text in sorted({**folder.invalid, **found}.items()))
+        return folder.problem or "; ".join([NONE_VALID, *faults])
 
     def _check_declared_models(self, owners: Mapping[str, _Declaration], known: set[str]) -> None:
         """Add a problem to documents of models that do not exist or have no valid version."""
@@ -292,10 +294,10 @@ class _CatalogBuilder:
         elif present := [number for number, version in candidate.versions.items() if not version.removed]:
             chosen = min(present) if self._undeclared_version == "lowest" else max(present)
             if max(present) > chosen:
-                self._hints[name] = _hint(name, chosen, max(present))
+                self._hints[name] = traffic_hint(name, chosen, max(present))
             return self._model(candidate, shared_shares([(chosen, 100)]), _NO_PLACEMENT)
         elif not candidate.folder.removed:
-            self._invalid[name, None] = candidate.folder.problem or "no valid version"
+            self._invalid[name, None] = candidate.folder.problem or NONE_VALID
         return None
 
     def _traffic_with_fault(self, candidate: _Candidate) -> Mapping[int, int]:
@@ -388,11 +390,3 @@ class _CatalogBuilder:
             source.where,
             source.traffic,
         )
-
-
-def _hint(name: str, chosen: int, newest: int) -> str:
-    """The sentence that says how a new version of a model without a document gets traffic."""
-    return (
-        f"{name} version {newest}: it answers only requests that name it, and version {chosen} all others. "
-        f"To change that, write a ServedModel: spec: {{model: {name}, traffic: [{{version: {newest}, percent: 100}}]}}"
-    )

@@ -16,6 +16,7 @@ from triptych.contract.verification.families import VersionIdentity
 from triptych.errors import UnknownModel, UnknownVersion
 
 _NO_FAULTS: Final[Mapping[int, str]] = {}
+NONE_VALID: Final = "no valid version"
 NO_FILES: Final[Mapping[str, str]] = {}  # shared by all versions without
 
 
@@ -179,7 +180,12 @@ class Catalog:
         return version
 
     def faults(self) -> set[str]:
-        """All faults, one sentence each."""
-        named = {f"{name}{f' version {v}' if v else ''}: {text}" for (name, v), text in self.invalid.items()}
+        """All faults, one sentence each: that no version is valid is left out where the versions say why."""
+        with_faults = {name for name, version in self.invalid if version is not None}
+        named = {
+            f"{name}{f' version {version}' if version else ''}: {text}"
+            for (name, version), text in self.invalid.items()
+            if version is not None or name not in with_faults or not text.startswith(NONE_VALID)
+        }
         edits = {edit.text for found in self.edits.values() for edit in found}
         return named | edits | set(self.warnings)

@@ -19,6 +19,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from triptych.contract.reading.files import FileError, escaped, read_text
+from triptych.runtime.faults import faults_of, in_words, known_fields, sentence
 
 GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
 MAX_BYTES = 64 << 10  # of one file: 300 documents, and at most 4 s to read it
@@ -33,6 +34,14 @@ Location = tuple[int | str, ...]  # keys and indexes of a part of a document
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+
+_NAME = in_words(
+    r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", "small letters, digits, - and ., at most 253 characters"
+)
+_RELEASE = in_words(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "small letters, digits and -, as in blue-1")
+_MEMORY = in_words(
+    r"^[1-9][0-9]{0,14}(\.[0-9]{1,9})?(k|M|G|T|Ki|Mi|Gi|Ti)?$", "an amount of memory as Kubernetes has it, as in 300Mi"
+)
 
 # The rules for the API server, in CEL; the validators below are the same rules in Python.
 _SUM_RULE: JsonDict = {
@@ -66,7 +75,7 @@ class _Closed(BaseModel):
 class Metadata(_Closed):
     """Name of the object, and the fields that Kubernetes tools add."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
+    name: Annotated[str, Field(pattern=_NAME)]
     namespace: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
@@ -114,7 +123,7 @@ class PlacementSpec(_Closed):
     memory: Annotated[
         str | None,
         Field(
-            pattern=r"^[1-9][0-9]{0,14}(\.[0-9]{1,9})?(k|M|G|T|Ki|Mi|Gi|Ti)?$",
+            pattern=_MEMORY,
             description="Memory of one loaded version, as in 300Mi, where the controller cannot measure it. "
             "Unset: estimated from the model's files.",
         ),
@@ -178,7 +187,7 @@ class Spec(_Closed):
         str,
         Field(
             max_length=63,
-            pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+            pattern=_RELEASE,
             description="Release that serves the model, by its fullnameOverride. Unset: the release without one. "
             "Other releases leave the object alone. It cannot be changed. In a folder it has no effect.",
         ),
@@ -265,6 +274,14 @@ def _shared_placement(placement: PlacementSpec) -> PlacementSpec:
     return placement
 
 
+def traffic_hint(name: str, chosen: int, newest: int) -> str:
+    """The sentence that says how a new version of a model without a document gets traffic."""
+    return (
+        f"{name} version {newest}: it answers only requests that name it, and version {chosen} all others. "
+        f"To change that, write a ServedModel: spec: {{model: {name}, traffic: [{{version: {newest}, percent: 100}}]}}"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class DocumentFault:
     """One fault of a document, as `place: field: problem`; `model` is empty if the document names none."""
@@ -332,12 +349,14 @@ def check_document(
     try:
         yield Document.of(source, ServedModel.model_validate(content))
     except ValidationError as error:
-        model = _model_named(content)
-        for number, fault in enumerate(error.errors(include_url=False, include_input=False)):
+        model, faults = _model_named(content), faults_of(error)
+        for number, fault in enumerate(faults):
             if number >= MAX_FAULTS:
-                yield DocumentFault(model, f"{source.where}: and {error.error_count() - number} more faults", source)
+                yield DocumentFault(model, f"{source.where}: and {len(faults) - number} more faults", source)
                 break
-            text = f"{_spell(fault['loc'])}{fault['msg'].removeprefix('Value error, ')}"
+            is_unknown = fault["type"] == "extra_forbidden"
+            known = known_fields(ServedModel, fault["loc"], content) if is_unknown else ()
+            text = f"{_spell(fault['loc'])}{sentence(fault, known)}"
             yield DocumentFault(model, f"{place(fault['loc'])}: {_shown(text)}", source)
 
 

@@ -65,7 +65,7 @@ def proxy_url(text: str) -> str:
     """The URL of a proxy; '' is none. Raises `ValueError`."""
     parts = urlsplit(text)
     if text and (parts.scheme != "http" or not parts.hostname or parts.path.strip("/") or parts.query):
-        raise ValueError(f"want http://host:port, got '{text}'")
+        raise ValueError("want http://host:port")  # not what came: it may have a password
     return text
 
 

@@ -17,9 +17,10 @@ from pydantic import (
 )
 
 from triptych.datatypes import FLOATS, Datatype, describe
+from triptych.runtime.faults import in_words
 
 # Any name that a model file may have, such as `387` or `sepal length (cm)`, but for control characters.
-NAME_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]{1,128}$"
+NAME_PATTERN: Final = in_words(r"^[^\x00-\x1f\x7f-\x9f]{1,128}$", "1 to 128 characters without control characters")
 
 DEFAULT_ROUTE: Final = "DEFAULT"  # of the only member of a family, which is called without a route
 
@@ -34,7 +35,7 @@ def _number(value: object) -> str:
 def _scalar(value: object) -> Scalar:
     if isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    raise ValueError("Input should be a number, text, true or false")
+    raise ValueError("want a number, text, true or false")
 
 
 # A tag in brackets selects the alternative, so that a wrong value has one fault and not one for each. The loader leaves

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from triptych import __version__
 from triptych.runtime.addresses import Collector, ListeningHost
+from triptych.runtime.faults import faults_of, in_words, sentence
 
 MIB = 1 << 20
 MAX_MESSAGE_BYTES, MAX_METADATA_BYTES, MAX_BYTES_IN_FLIGHT = 64 * MIB, 64 << 10, 128 * MIB  # defaults
@@ -102,7 +104,11 @@ class StageSettings(BaseSettings):
         description="a connection gets GOAWAY after that time, so that its caller finds new replicas; calls in flight "
         "end normally; 0: never",
     )
-    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG logs every request")
+    log_level: str = Field(
+        "INFO",
+        pattern=in_words("^(DEBUG|INFO|WARNING|ERROR)$", "DEBUG, INFO, WARNING or ERROR"),
+        description="DEBUG logs every request",
+    )
     otlp_endpoint: Collector = Field(
         "", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off"
     )
@@ -158,11 +164,20 @@ def load(cls: type[S], arguments: Sequence[str] = (), environment: Mapping[str, 
             return cls()
         except ValidationError as error:
             prefix = cls.model_config.get("env_prefix", "")
-            for fault in error.errors():
+            for fault in faults_of(error):
                 name = prefix + "_".join(map(str, fault["loc"])).upper()
-                faults.append(f"{name}: {fault['msg']}, got {fault['input']!r}")
+                faults.append(f"{name}: {_sentence(cls, fault)}")
     sys.stderr.write("".join(f"{fault}\n" for fault in faults) + "--help lists the settings\n")
     raise SystemExit(2)
+
+
+def _sentence(cls: type[StageSettings], fault: ErrorDetails) -> str:
+    """The fault of a setting. A sentence of a validator gets the value added, except one that is not to be shown."""
+    field = cls.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
+    if field is not None and not field.repr:
+        return sentence({**fault, "input": "..."})
+    text = sentence(fault)
+    return f"{text}, got {fault['input']!r}" if field is not None and fault["type"] == "value_error" else text
 
 
 def unknown_variables(cls: type[StageSettings], environment: Mapping[str, str]) -> list[str]:

@@ -46,7 +46,7 @@ def test_a_model_without_a_document_serves_its_lowest_valid_version(publish: Pub
     publish("sales_de", 10)
     catalog = read()
     assert catalog.model("sales_de").traffic == {2: 100}
-    assert "1/contract.yaml:1: family: Field required" in catalog.invalid["sales_de", 1]
+    assert "1/contract.yaml:1: family: is missing" in catalog.invalid["sales_de", 1]
 
 
 def test_a_new_version_waits_for_a_document_and_a_hint_says_what_to_write(publish: Publish, read: Read) -> None:

@@ -101,7 +101,7 @@ CASES = {
         {"Ready": ("False", "UnknownVersion"), "Valid": ("False", "UnknownVersion")},
     ),
     "an unreadable document, the last good traffic": (
-        result({}, (Reason.INVALID, "spec.traffic: Field required")),
+        result({}, (Reason.INVALID, "spec.traffic: is missing")),
         model_state({1: 100}, {1: 1}),
         {"Ready": ("False", "Invalid"), "Valid": ("False", "Invalid")},
     ),

@@ -165,7 +165,7 @@ async def test_watchers_learn_what_is_refused_and_that_it_is_good_again(two: tup
     harness.publisher.set_catalog(read(*two))
     update = await anext(watch(harness.watch_hub))
     assert [(each.model, each.version) for each in update.refused] == [("sales_de", 2)]
-    assert "2/contract.yaml:1: family: Field required" in update.refused[0].reason
+    assert "2/contract.yaml:1: family: is missing" in update.refused[0].reason
     contract.write_text(text)
     harness.publisher.set_catalog(read(*two))
     update = await anext(watch(harness.watch_hub))
@@ -182,6 +182,10 @@ async def test_a_model_without_any_valid_version_is_published_as_refused_until_i
     update = await anext(watch(harness.watch_hub))
     assert not update.models
     assert sorted((each.model, each.version) for each in update.refused) == [("sales_de", 0), ("sales_de", 1)]
+    why = f"{models}/sales_de/1/contract.yaml:1: apiVersion: is missing"
+    reasons = {each.version: each.reason for each in update.refused}
+    assert reasons[0].startswith(f"no valid version; version 1: {why}")
+    assert {fault.partition("\n")[0] for fault in read(models, documents).faults()} == {f"sales_de version 1: {why}"}
     harness.publisher.set_catalog(Catalog())
     assert not (await anext(watch(harness.watch_hub))).refused
 

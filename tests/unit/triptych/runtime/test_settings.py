@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from controller.settings import Settings as ControllerSettings
 from preprocess.settings import IN_PROCESS, Settings
 from triptych.runtime.settings import load
 
@@ -31,7 +32,18 @@ def test_a_wrong_value_is_named_with_its_variable(
     with pytest.raises(SystemExit) as stop:
         load(Settings)
     assert stop.value.code == 2
-    assert "PREPROCESS_PORT" in capsys.readouterr().err
+    assert "PREPROCESS_PORT: want a whole number, got 'many'\n" in capsys.readouterr().err
+
+
+def test_a_fault_of_a_secret_setting_does_not_show_its_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CONTROLLER_STORE_PROXY", "ftp://user:secret@proxy")
+    with pytest.raises(SystemExit):
+        load(ControllerSettings)
+    said = capsys.readouterr().err
+    assert said.startswith("CONTROLLER_STORE_PROXY: ")
+    assert "secret" not in said
 
 
 @pytest.mark.parametrize("value", ["", "inside", "in process", "IN-PROCESS", "in-process:9001x", "postprocess"])
@@ -45,7 +57,7 @@ def test_postprocess_is_an_address_or_in_process(
     with pytest.raises(SystemExit):
         load(Settings)
     said = capsys.readouterr().err
-    assert said.startswith("PREPROCESS_POSTPROCESS: Value error, want host:port")
+    assert said.startswith("PREPROCESS_POSTPROCESS: want host:port")
     assert f"; or {IN_PROCESS}, got '{value}'" in said
 
 

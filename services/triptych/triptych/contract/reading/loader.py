@@ -8,12 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from triptych.contract.errors import ContractError, Location, Problem, spell
 from triptych.contract.reading.files import MAX_BYTES, FileError, decode, printable_path, read_bytes
 from triptych.contract.reading.yaml_reader import read_yaml
 from triptych.contract.schema.contract import Contract
+from triptych.contract.steps.base import Step
+from triptych.contract.steps.registry import vocabulary
+from triptych.runtime.faults import faults_of, known_fields, sentence
 
 MAX_FAULTS: Final = 50  # of one contract
 
@@ -63,7 +66,7 @@ def _parse(data: bytes, file: str) -> LocatedContract:
     try:
         return LocatedContract(_contract(document), file, _identity(document), lines)
     except ValidationError as error:
-        raise ContractError(_located(_problems(error), file, lines)) from None
+        raise ContractError(_located(_problems(error, document), file, lines)) from None
 
 
 def _identity(document: Any) -> str:
@@ -74,10 +77,18 @@ def _contract(document: Any) -> Contract:
     return Contract.model_validate_json(json.dumps(document))
 
 
-def _problems(error: ValidationError) -> Iterator[Problem]:
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+def _problems(error: ValidationError, document: Any) -> Iterator[Problem]:
+    for fault in faults_of(error):
         where = tuple(part for part in fault["loc"] if not str(part).startswith("("))
-        yield Problem(where, fault["msg"].removeprefix("Value error, "))
+        is_unknown = fault["type"] == "extra_forbidden"
+        known = known_fields(Contract, where, document, _step_of) if is_unknown else ()
+        yield Problem(where, sentence(fault, known))
+
+
+def _step_of(model: type[BaseModel], value: Any) -> type[BaseModel]:
+    """The step that a value names by its `op`; any other model stays."""
+    op = value.get("op") if model is Step and isinstance(value, dict) else None
+    return vocabulary().get(op, model) if isinstance(op, str) else model
 
 
 def _located(problems: Iterable[Problem], file: str, lines: Mapping[Location, int]) -> Iterator[str]:

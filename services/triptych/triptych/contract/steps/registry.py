@@ -85,7 +85,7 @@ def parse_step(value: Any) -> Step:
         raise ValueError("a step is a mapping with an 'op'")
     op = value.get("op")
     if op is None:
-        raise _fault(f"Field required; known: {', '.join(sorted(vocabulary()))}", value)
+        raise _fault(f"is missing; known: {', '.join(sorted(vocabulary()))}", value)
     if not isinstance(op, str) or op not in vocabulary():
         raise _fault(f"unknown step {op!r}; known: {', '.join(sorted(vocabulary()))}", op)
     return vocabulary()[op].model_validate(value)

@@ -9,13 +9,17 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from triptych.errors import ContractViolation
+from triptych.runtime.faults import in_words
 
 # The mirror of a store downloads files of these names for the controller, and knows no contract.
 SUFFIXES: Final = (".json", ".txt")
 MAX_STEP_FILES: Final = 8  # of one contract
 MAX_STEP_FILE_BYTES: Final = 32 << 20  # the tokenizer.json of a vocabulary of 250,000 words has 17 MB
 
-FILE_PATTERN: Final = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*\.(json|txt)$"
+FILE_PATTERN: Final = in_words(
+    r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*\.(json|txt)$",
+    "a path in the version's folder of letters, digits, . _ and -, ending in .json or .txt",
+)
 
 FilePath = Annotated[
     str,

@@ -214,7 +214,7 @@ NOT_TOGETHER: list[tuple[str, Spoil, str]] = [
     (
         "a step without a name",
         lambda d: d["preprocess"][0].pop("op"),
-        "preprocess.0.op: Field required; known",
+        "preprocess.0.op: is missing; known",
     ),
     (
         "a step that nobody knows",

@@ -65,7 +65,7 @@ def test_a_good_example_is_no_fault(example: str) -> None:
         ("inputs: {x: [[1, 2]], text: [1]}, outputs: {n: [1]}", "'text': want text or {base64: ...}, got 1"),
         ("inputs: {x: [[1, 2]], text: [{base64: '?'}]}, outputs: {n: [1]}", "'text': base64 cannot be read"),
         (f"{GOOD}, parameters: {{k: 4}}", "parameter 'k': want"),
-        (f"{GOOD}, tolerance: -1", "greater than or equal to 0"),
+        (f"{GOOD}, tolerance: -1", "tolerance: want at least 0, got -1"),
         ("inputs: {x: 1}, outputs: {y: [[1, 2]]}", "want a list of rows"),
         (f"{GOOD}}}\n  - {{name: a, {GOOD}", "name: 'a' is used twice"),
     ],
