@@ -20,7 +20,7 @@ from triptych.contract.steps.base import (
     refuse_nan,
     value_of,
 )
-from triptych.contract.steps.pictures.pictures import MAX_SIDE, Rounding
+from triptych.contract.steps.pictures.pictures import MAX_SIDE, Rounding, rounded
 from triptych.datatypes import Array, describe_array
 from triptych.errors import ContractViolation
 
@@ -243,14 +243,11 @@ class ScaleBoxes(MapStep):
         return run
 
     def _inner(self, sizes: Array, model: Array) -> tuple[Array, Array]:
-        """Width and height [n,2] of the scaled pictures within the model's, and where they start, as `resize` has them.
-
-        `np.rint` rounds a half to the even number, as `round` does.
-        """
+        """Width and height [n,2] of the scaled pictures within the model's, and where they start, as in `resize`."""
         if self.fit == "stretch":
             return np.broadcast_to(model, sizes.shape), np.zeros_like(sizes)
         factor = (model / sizes).min(axis=1, keepdims=True)
-        inner = np.maximum(1, (np.floor if self.rounding == "down" else np.rint)(sizes * factor))
+        inner = rounded(sizes * factor, self.rounding)
         return inner, (model - inner) // 2 if self.position == "center" else np.zeros_like(sizes)
 
 

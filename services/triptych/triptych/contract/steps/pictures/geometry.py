@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Final, Literal, Self
 
@@ -13,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from triptych.contract.specs import Name
 from triptych.contract.steps.base import Environment, Facts, MapStep, NumberOrList, Run, Scope, Step
-from triptych.contract.steps.pictures.pictures import MAX_SIDE, Pictures, Pixels, Rounding, stacked
+from triptych.contract.steps.pictures.pictures import MAX_SIDE, Pictures, Pixels, Rounding, rounded, stacked
 from triptych.datatypes import Array, name_of
 from triptych.errors import ContractViolation, InvalidInput
 
@@ -71,6 +70,9 @@ class Crop(_Sizing):
     op: Literal["crop"]
     box: Annotated[NameOrBox | None, Field(description="an input INT32 [n,4], or four numbers")] = None
     center: Annotated[Size | None, Field(description="width and height, instead of `box`")] = None
+    rounding: Annotated[
+        Literal["nearest", "down"], Field(description="of the half pixel before `center`: PaddleClas has `down`")
+    ] = "nearest"
 
     @model_validator(mode="after")
     def _one_box(self) -> Self:
@@ -101,11 +103,12 @@ class Crop(_Sizing):
             return _crop_by(source, target, self.box)
         width, height = self.size()
         fixed = self.box[:2] if isinstance(self.box, tuple) else None
+        before = _middle if self.rounding == "nearest" else _half
         least = f"{width}x{height}" if fixed is None else f"{fixed[0] + width}x{fixed[1] + height}"
 
         def place(row: int, picture: Array, out: Array) -> None:
             free_x, free_y = picture.shape[1] - width, picture.shape[0] - height
-            x, y = fixed or (_middle(free_x), _middle(free_y))
+            x, y = fixed or (before(free_x), before(free_y))
             if x > free_x or y > free_y or min(free_x, free_y) < 0:
                 raise InvalidInput(source, f"pictures of at least {least} pixels", f"row {row}: {_size_of(picture)}")
             out[...] = picture[y : y + height, x : x + width]
@@ -119,6 +122,10 @@ class Crop(_Sizing):
 def _middle(free: int) -> int:
     """Pixels before a part in the middle, of those that are free. Half a pixel goes to the even one, as torchvision."""
     return round(free / 2)
+
+
+def _half(free: int) -> int:
+    return free // 2
 
 
 def _size_of(picture: Array) -> str:
@@ -153,9 +160,9 @@ class Resize(_Sizing):
     """Scales pictures to `width` and `height`, or to a size that keeps their shape.
 
     One of: `width` and `height`; the same with `fit: inside`, the largest size within both that keeps the shape; one of
-    the two; `shortest_edge`; `longest_edge`. The other side is rounded as `rounding` says, for `shortest_edge` down as
-    in torchvision. With `width` and `height` alone, the rows become one array [n,height,width,channels]; otherwise
-    `crop` or `pad` makes one of them.
+    the two; `shortest_edge`; `longest_edge`. The other side is rounded to the nearest pixel, for `shortest_edge` cut as
+    in torchvision, unless `rounding` says otherwise: YOLOX has `down`, PaddleOCR `up`. With `width` and `height` alone,
+    the rows become one array [n,height,width,channels]; otherwise `crop` or `pad` makes one of them.
 
     OpenCV interpolates. With `antialias` it is Pillow, as torchvision does it for pictures: the filter is as wide as
     the reduction. `area` is antialiased by itself.
@@ -165,7 +172,10 @@ class Resize(_Sizing):
     width: Pixels | None = None
     height: Pixels | None = None
     fit: Literal["stretch", "inside"] = "stretch"
-    rounding: Annotated[Rounding, Field(description="of the side that is not given; YOLOX has `down`")] = "nearest"
+    rounding: Annotated[
+        Rounding | None,
+        Field(description="of a side that is computed: `nearest` when left out, `down` for `shortest_edge`"),
+    ] = None
     shortest_edge: Pixels | None = None
     longest_edge: Pixels | None = None
     interpolation: Literal["nearest", "linear", "area", "cubic", "lanczos"] = "area"
@@ -229,16 +239,15 @@ class Resize(_Sizing):
         """Width and height of the result for a picture of that size."""
         if self.shortest_edge is not None:
             shortest = self.shortest_edge
-            if width <= height:
-                return shortest, int(shortest * height / width)
-            return int(shortest * width / height), shortest
+            other = int(rounded(shortest * max(width, height) / min(width, height), self.rounding or "down"))
+            return (shortest, other) if width <= height else (other, shortest)
         if self.longest_edge is not None:
             factor = self.longest_edge / max(width, height)
         else:
             factors = [want / side for want, side in ((self.width, width), (self.height, height)) if want is not None]
             factor = min(factors)
-        whole = math.floor if self.rounding == "down" else round
-        return max(1, whole(width * factor)), max(1, whole(height * factor))
+        rounding = self.rounding or "nearest"
+        return int(rounded(width * factor, rounding)), int(rounded(height * factor, rounding))
 
 
 def _opencv(interpolation: str) -> Scaled:

@@ -14,7 +14,17 @@ from triptych.errors import ContractViolation
 MAX_SIDE = 16384
 
 Pixels = Annotated[int, Field(ge=1, le=MAX_SIDE)]
-Rounding = Literal["nearest", "down"]
+Rounding = Literal["nearest", "down", "up"]
+
+
+def rounded(size: Array | float, rounding: Rounding) -> Array:
+    """Sides of pictures as whole numbers from 1. `nearest` takes the even number of two, as `round` does.
+
+    `down` cuts, as `int` does; `up` leaves what is a whole number but for the arithmetic of floats.
+    """
+    if rounding == "nearest":
+        return np.maximum(1, np.rint(size))
+    return np.maximum(1, np.floor(size) if rounding == "down" else np.ceil(np.asarray(size) - 1e-9))
 
 
 class Pictures(Sequence[Array]):

@@ -94,17 +94,22 @@ class Normalize(MapStep):
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
         return {self.result: Facts(width=facts.get(self.input, Facts()).width)}
 
-    def function(self, scope: Scope) -> Callable[[Array], Array]:
+    def function(self, scope: Scope) -> Callable[[Any], Any]:
         factor, summand = np.asarray(self.scale, np.float64), np.asarray(self.offset, np.float64)
         if self.std is not None:
             std = np.asarray(self.std, np.float64)
             factor, summand = factor / std, -np.asarray(self.mean, np.float64) / std
         scale, offset = factor.astype(np.float32), summand.astype(np.float32)
 
-        def normalize(values: Array) -> Array:
+        def one(values: Array) -> Array:
             out = np.multiply(values, scale, dtype=np.float32)
             out += offset
             return out
+
+        def normalize(values: Sequence[Array] | Array) -> Pictures | Array:
+            if isinstance(values, Pictures):
+                return Pictures(len(values), lambda row: one(values[row]))
+            return one(np.asarray(values))
 
         return normalize
 

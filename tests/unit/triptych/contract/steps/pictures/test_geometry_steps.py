@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from triptych.contract import Contract
 from triptych.contract.steps.pictures.geometry import Resize
+from triptych.contract.steps.pictures.pictures import Pictures
 from triptych.contract.steps.registry import parse_step
 from triptych.contract.verification.trial import trial
 from triptych.errors import ContractViolation, InvalidInput
@@ -192,3 +193,40 @@ def test_an_imagenet_classifier_passes_its_trial(digits_document: Any) -> None:
         {"op": "layout", "input": "p", "output": "pixels", "order": "nchw"},
     ]
     assert trial(Contract.model_validate(digits_document)) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        ({"height": 48, "rounding": "up"}, (54, 48)),
+        ({"height": 48, "rounding": "down"}, (53, 48)),
+        ({"height": 48}, (53, 48)),
+        ({"shortest_edge": 48}, (53, 48)),
+        ({"shortest_edge": 48, "rounding": "up"}, (54, 48)),
+        ({"longest_edge": 51, "rounding": "nearest"}, (51, 46)),
+    ],
+)
+def test_a_computed_side_is_rounded_as_said(apply: Any, fields: dict[str, Any], size: tuple[int, int]) -> None:
+    picture = np.zeros((90, 100, 3), np.uint8)  # 48 / 90 * 100 = 53.33
+    assert sizes(apply({**RESIZE, **fields}, x=[picture])["x"]) == [size]
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_rounding_up_is_that_of_whole_numbers(width: int, height: int) -> None:
+    step = parse_step({**RESIZE, "height": 48, "rounding": "up"})
+    assert step._size_for(width, height)[0] == -(-48 * width // height)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("free", "start"), [(0, 0), (1, 0), (2, 1), (3, 1), (5, 2), (7, 3)])
+def test_a_centre_may_be_rounded_down(apply: Any, free: int, start: int) -> None:
+    row = np.arange(4 + free, dtype=np.uint8).reshape(1, -1)
+    out = apply({"op": "crop", "input": "x", "center": [4, 1], "rounding": "down"}, x=[row])["x"]
+    assert out[0, 0, 0] == start
+
+
+def test_pictures_of_different_sizes_are_normalized_one_by_one(apply: Any) -> None:
+    pictures = Pictures(2, lambda row: [WIDE, TALL][row])
+    out = apply({"op": "normalize", "input": "x", "mean": 127.5, "std": 127.5}, x=pictures)["x"]
+    for got, picture in zip(out, (WIDE, TALL), strict=True):
+        np.testing.assert_allclose(got, (picture / 127.5 - 1), atol=1e-6)
+        assert got.dtype == np.float32
