@@ -44,7 +44,7 @@ def test_the_hook_waits_for_every_workload_and_may_read_these_alone(render: Rend
 
 
 def test_the_hook_waits_for_the_canary_too(render: Render) -> None:
-    canary = {"enabled": True, "postprocess": {"replicas": 1}, "servedModels": [{"model": "digits_gb"}]}
+    canary = {"enabled": True, "postprocess": {"replicas": 1}, "models": {"image": "triptych/models:2"}}
     gateway = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["triptych.example.com"]}
     made = render(HOOK | {"gateway": gateway, "canary": canary})
     wanted = {f"inferenceservice/{stage}-canary" for stage in ("preprocess", "predictor", "postprocess")}

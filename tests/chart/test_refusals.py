@@ -10,6 +10,7 @@ from tests.chart.objects import Render
 from tools.chart.program import APIS, ProgramFailed
 
 GATEWAY = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["a.example.com"]}
+SERVED = {"model": "m", "traffic": [{"version": 1, "percent": 100}]}
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"preprocess": {"replica": 2}}, "additional properties 'replica' not allowed"),
@@ -61,8 +62,25 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"gateway": GATEWAY | {"timeoutSeconds": "15s"}}, "does not match pattern"),
     ({"gateway": GATEWAY | {"timeoutSeconds": -1}}, "minimum: got -1, want 0"),
     (
-        {"servedModels": [{"model": "m", "release": "two", "traffic": []}]},
+        {"servedModels": [SERVED | {"release": "two"}]},
         "servedModels has release two for m: the chart sets it",
+    ),
+    ({"servedModels": [{"model": "m"}]}, "missing property 'traffic'"),
+    ({"servedModels": [{"model": "m", "traffic": []}]}, "minItems: got 0, want 1"),
+    ({"servedModels": [{"model": "m", "traffic": [{"version": 1}]}]}, "missing property 'percent'"),
+    ({"servedModels": [SERVED | {"traffic": [{"version": 0, "percent": 100}]}]}, "minimum: got 0, want 1"),
+    (
+        {"servedModels": [SERVED | {"traffic": [{"version": 1, "percent": 99}]}]},
+        "servedModels: the percents of m have to sum to 100, got 99",
+    ),
+    (
+        {"servedModels": [SERVED | {"traffic": [{"version": 1, "percent": 50}] * 2}]},
+        "servedModels: m has a version more than once: 1, 1",
+    ),
+    ({"servedModels": [SERVED | {"model": "a_b"}, SERVED | {"model": "a-b"}]}, "servedModels has a-b more than once"),
+    (
+        {"canary": {"enabled": True, "servedModels": [SERVED, SERVED]}, "gateway": GATEWAY},
+        "canary.servedModels has m more than once",
     ),
     ({"mode": "Knative", "gateway": GATEWAY}, "Knative has its own ingress"),
     ({"mode": "Knative", "networkPolicy": {"callers": [{"podSelector": {}}]}}, "restrict them there"),

@@ -20,6 +20,7 @@ sentence that names the value, what it contradicts and what to do.
 {{- $arguments := dict "root" $ "lane" $lane }}
 {{- include "triptych.check-host-names" $arguments }}
 {{- include "triptych.check-models" $arguments }}
+{{- include "triptych.check-served-models" $arguments }}
 {{- include "triptych.check-model-control" $arguments }}
 {{- include "triptych.check-gpus" $arguments }}
 {{- range $stage := $lane.stages }}

@@ -19,13 +19,36 @@
 {{- if and $models.ca.secret $models.ca.configMap }}
 {{- fail (printf "models.ca.secret is %s and models.ca.configMap is %s: name the one that has the authorities" $models.ca.secret $models.ca.configMap) }}
 {{- end }}
-{{- range .lane.values.servedModels }}
-{{- if .release }}
-{{- fail (printf "servedModels has release %s for %s: the chart sets it to fullnameOverride; leave it out" .release .model) }}
-{{- end }}
-{{- end }}
 {{- if and $models.region (eq $models.store "gs") }}
 {{- fail "models.region is for models.store s3, and the store is gs" }}
+{{- end }}
+{{- end }}
+
+{{/* What the API server would refuse when the rest of the release is there. */}}
+{{- define "triptych.check-served-models" -}}
+{{- $key := ternary "canary.servedModels" "servedModels" .lane.canary -}}
+{{- $names := list -}}
+{{- range ternary .lane.values.canary.servedModels .lane.values.servedModels .lane.canary | default list }}
+{{- if .release }}
+{{- fail (printf "%s has release %s for %s: the chart sets it to fullnameOverride; leave it out" $key .release .model) }}
+{{- end }}
+{{- $name := .model | replace "_" "-" -}}
+{{- if has $name $names }}
+{{- fail (printf "%s has %s more than once, where - and _ are the same: give it one entry with all its versions" $key .model) }}
+{{- end }}
+{{- $names = append $names $name -}}
+{{- $sum := 0 -}}
+{{- $versions := list -}}
+{{- range .traffic }}
+{{- $sum = add $sum (int .percent) -}}
+{{- $versions = append $versions (int64 .version | toString) -}}
+{{- end }}
+{{- if ne (int $sum) 100 }}
+{{- fail (printf "%s: the percents of %s have to sum to 100, got %d" $key .model (int $sum)) }}
+{{- end }}
+{{- if ne (len $versions) (len (uniq $versions)) }}
+{{- fail (printf "%s: %s has a version more than once: %s" $key .model (join ", " $versions)) }}
+{{- end }}
 {{- end }}
 {{- end }}
 
