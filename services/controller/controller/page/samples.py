@@ -10,25 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from controller.page.trial import PARAMETER_FIELDS
 from triptych.contract import Contract, Scalar
 from triptych.datatypes import Array
+from triptych.protocol.tensors import CONTENTS_FIELDS
 
 MAX_SHOWN: Final = 64  # values that a call shows; more are left to the reader
-_CONTENTS: Final = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-    "BYTES": "bytes_contents",
-}
-_PARAMETERS: Final = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 
 
 @dataclass(frozen=True)
@@ -67,12 +54,14 @@ class SampleCall:
     def grpcurl(self) -> str:
         """A command for a shell. Files stand as `$(base64 -w0 FILE)`."""
         kinds = self._datatypes()
+        if raw := [kind for name in self.inputs if (kind := kinds[name]) not in CONTENTS_FIELDS]:
+            return f"JSON has no values of {raw[0]}; a client sends them as raw_input_contents"
         tensors = [
             {"name": name, "datatype": kinds[name], "shape": list(array.shape)}
-            | {"contents": {_CONTENTS.get(kinds[name], "fp32_contents"): _json_values(array, name)}}
+            | {"contents": {CONTENTS_FIELDS[kinds[name]]: _json_values(array, name)}}
             for name, array in self.inputs.items()
         ]
-        parameters = {name: {_PARAMETERS[type(value)]: value} for name, value in self.parameters.items()}
+        parameters = {name: {PARAMETER_FIELDS[type(value)]: value} for name, value in self.parameters.items()}
         document = {"model_name": self.model, "model_version": str(self.version)}
         text = json.dumps(document | {"parameters": parameters, "inputs": tensors}, ensure_ascii=False)
         return f"grpcurl -plaintext -d @ {self.address} inference.GRPCInferenceService/ModelInfer <<END\n{text}\nEND"

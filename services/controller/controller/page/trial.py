@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from tritonclient.grpc import service_pb2 as pb
 
@@ -19,7 +20,8 @@ from triptych.errors import TriptychError, Unavailable
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import decode_response, encode_request
 
-OPENED_S = 2.0  # for the values between the steps, which follow the answer
+# The field of a request's parameter by its type in Python.
+PARAMETER_FIELDS: Final = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 
 
 @dataclass
@@ -92,8 +94,7 @@ def request_message(
     """The request as a caller sends it."""
     request = encode_request(pb.ModelInferRequest(model_name=model, model_version=str(version)), inputs)
     for name, value in parameters.items():
-        kind = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}[type(value)]
-        setattr(request.parameters[name], kind, value)
+        setattr(request.parameters[name], PARAMETER_FIELDS[type(value)], value)
     return request
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from controller.page.samples import MAX_SHOWN, SampleCall
-from tests.unit.controller.page.test_form import contract
+from tests.unit.controller.page.test_form import TEXT, contract
+from triptych.contract import parse_contract
 from triptych.datatypes import Array
 
 WORDS = np.array([[b"Bonn's \"\\"], ["日本".encode()]], np.object_)
@@ -49,3 +50,10 @@ def test_many_numbers_stand_as_a_file() -> None:
     made = call(age=np.zeros((MAX_SHOWN, 2), np.float32))
     assert 'np.load("age.npy")' in made.python()
     assert f'["{2 * MAX_SHOWN} VALUES OF age"]' in made.grpcurl()
+
+
+def test_half_floats_are_left_to_clients() -> None:
+    half = parse_contract(TEXT.replace("name: age, datatype: FP32", "name: age, datatype: FP16").encode())
+    made = SampleCall("localhost:9000", "shop", 3, half, {"age": np.zeros((1, 2), np.float16)}, {})
+    assert made.grpcurl() == "JSON has no values of FP16; a client sends them as raw_input_contents"
+    assert "np.float16" in made.python()
