@@ -84,6 +84,9 @@ ENVIRONMENTS = {
         ),
         PythonEnvironment("models", ("examples/models/requirements.txt",)),
         PythonEnvironment("own-models", ("examples/own_models/requirements.txt",), options=("--no-deps",)),
+        PythonEnvironment(
+            "converters", (*SERVICES, "tests/requirements-converters.txt"), SERVICE_PACKAGES, options=("--no-deps",)
+        ),
         PythonEnvironment("kserve", ("tests/requirements-kserve.txt",)),
         PythonEnvironment("backend", ("examples/backend/requirements.txt",)),
         PythonEnvironment("audit", ("tests/requirements-audit.txt",)),

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from triptych.contract.reading.files import cause
 from triptych.contract.specs import DEFAULT_ROUTE
@@ -29,6 +30,8 @@ examples:
   triptych init minilm.onnx --family sentences --like text --tokenizer tokenizer.json
   triptych init de.onnx --family sales_forecast --route DE --repository model-repository
   triptych init better.onnx --family churn --version 2
+  triptych init --from churn.pkl --trust-pickle --family churn --like tabular
+  triptych init --from prices.txt --family prices            a model of LightGBM, with onnxmltools installed
 
 exit status: 0, 1 if the file cannot be served as it is, 2 for a wrong call
 """
@@ -36,10 +39,17 @@ exit status: 0, 1 if the file cannot be served as it is, 2 for a wrong call
 
 def main(arguments: Sequence[str]) -> int:
     """Make the folder. Returns 0, or 1 with the reason on standard error."""
-    given = command_line().parse_args(arguments)
+    parser = command_line()
+    given = parser.parse_args(arguments)
+    if (given.file is None) == (given.source is None):
+        parser.error("give either FILE, an ONNX file, or --from with a file to convert")
     try:
-        return _init(given)
+        with TemporaryDirectory(prefix="triptych-init-") as folder:
+            if given.source is not None:
+                given.file = _converted(given, Path(folder))
+            return _init(given)
     except (CannotServe, NotOnnx) as error:
+        given.file = given.source or given.file
         print(f"{given.file}: {error}", file=sys.stderr)
     except OSError as error:
         print(f"{error.filename or given.file}: {cause(error)}", file=sys.stderr)
@@ -49,7 +59,15 @@ def main(arguments: Sequence[str]) -> int:
 def command_line() -> argparse.ArgumentParser:
     """The command line."""
     parser = command_parser("init", DESCRIPTION, EXAMPLES)
-    parser.add_argument("file", type=Path, metavar="FILE", help="the ONNX file; it is copied")
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="the ONNX file; it is copied")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FILE",
+        help="convert a model: .pkl or .joblib of scikit-learn, .txt of LightGBM, .json or .ubj of XGBoost",
+    )
+    parser.add_argument("--trust-pickle", action="store_true", help="read a pickle, which runs code of whoever made it")
     parser.add_argument("--family", required=True, help="what the model is for, in small letters: churn")
     parser.add_argument(
         "--route", default=DEFAULT_ROUTE, help="member of the family, in capitals: DE; not needed for the only one"
@@ -67,6 +85,18 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-rows", type=whole_number(1, "rows"), default=64, help="most rows of one request (64)")
     return parser
+
+
+def _converted(given: argparse.Namespace, folder: Path) -> Path:
+    """The ONNX file that a converter has made in the folder. Raises `CannotServe` and `OSError`."""
+    from triptych_cli.init.convert import converted
+
+    made = converted(given.source, trusts_pickles=given.trust_pickle)
+    for note in made.notes:
+        print(f"note: {note}")
+    file = folder / f"{given.source.stem}.onnx"
+    file.write_bytes(made.data)
+    return file
 
 
 def _init(given: argparse.Namespace) -> int:
