@@ -6,8 +6,9 @@ import os
 import sys
 
 from predictor.backends import assemble, cache_folder
-from predictor.command import KEY_VARIABLE, command, parse, remove_leftovers, shm_prefix
+from predictor.command import KEY_VARIABLE, RESTRICTED, command, parse, remove_leftovers, shm_prefix
 from predictor.errors import CannotStart
+from predictor.hidden_argument import execute
 from predictor.wheel import Wheel, environment
 
 
@@ -23,6 +24,8 @@ def main() -> None:
         raise SystemExit(f"predictor: {error}") from None
     remove_leftovers(shm_prefix(options))
     os.umask(0o077)
+    if key:
+        execute(line, next(at for at, word in enumerate(line) if word.startswith(RESTRICTED)), variables)
     os.execve(line[0], line, variables)
 
 
