@@ -26,6 +26,8 @@ METHOD = f"/{SERVICE.full_name}/ModelInfer"
 class _Echo:
     """Servicer that answers with a message of its own, encoded once."""
 
+    begins_at_once = frozenset({"ModelInfer"})
+
     def __init__(self, data: bytes) -> None:
         self._answer = pb.ModelInferResponse(raw_output_contents=[data])
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-import types
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from triptych.errors import DeadlineExceeded
 from triptych.runtime.ewma import Ewma
+from triptych.runtime.first_step import next_turn
 
 SMOOTHING = 0.2  # weight of the newest value in an EWMA
 
@@ -179,12 +179,6 @@ class Batcher(Generic[Request, Result]):
             return [error] * len(batch)
 
 
-@types.coroutine
-def _next_turn() -> Generator[None, None, None]:
-    """Wait for the next turn of the loop, as `asyncio.sleep(0)` does by two coroutines."""
-    yield
-
-
 class _Queue(Generic[Request, Result]):
     """The queued requests of one key, and the number of its batches in flight. Removed when there is neither."""
 
@@ -231,7 +225,7 @@ class _Queue(Generic[Request, Result]):
         self._waiting_rows = queued.request.rows
         self._linger_until_s = queued.linger_until_s
         try:
-            await _next_turn()
+            await next_turn()
         except BaseException:
             queued.is_abandoned = True
             if self._next_check is None:  # no other request has scheduled one

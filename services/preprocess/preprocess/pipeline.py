@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 
@@ -13,6 +12,7 @@ from preprocess.predictors import Predictors
 from preprocess.settings import Settings
 from preprocess.transform import Transform
 from triptych.errors import DeadlineExceeded
+from triptych.runtime.first_step import time_limit
 from triptych.runtime.in_flight import InFlightBytes
 
 
@@ -64,7 +64,7 @@ class Pipeline:
         call.check_wait_budget(self._transform.wait_s, self._settings.max_wait_share, "a thread that prepares it")
         self._preparing[version] += 1
         try:
-            async with asyncio.timeout(call.remaining_s()):
+            async with time_limit(call.remaining_s()):
                 model_inputs = await self._transform(request.plan, request.tensors.arrays(), work_bytes)
         except TimeoutError:
             raise DeadlineExceeded("the request was not prepared within the time of the call") from None

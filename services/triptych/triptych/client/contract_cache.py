@@ -15,6 +15,7 @@ from triptych.errors import DeadlineExceeded, Unavailable
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.call import Call
 from triptych.protocol.infer_request import memory_bytes
+from triptych.runtime.first_step import time_limit
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.settings import MAX_BYTES_IN_FLIGHT
 
@@ -60,7 +61,7 @@ class ContractCache:
             fetch = self._fetches[key] = asyncio.create_task(self._fetch(key))
             fetch.add_done_callback(lambda done: self._forget(key, done))
         try:
-            async with asyncio.timeout(call.remaining_s()):
+            async with time_limit(call.remaining_s()):
                 return await asyncio.shield(fetch)
         except TimeoutError as error:
             raise DeadlineExceeded(f"the contract of {key[0]} version {key[1]} did not come in time") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Callable
 
@@ -30,6 +31,7 @@ from triptych.runtime.settings import METADATA_FACTOR
 KEEPALIVE_S = 30.0  # silence of a server with calls in flight, until it gets a PING
 KEEPALIVE_TIMEOUT_S = 5.0  # limit for the answer to the PING
 MAX_TIMEOUT_MS = 99_999_999  # eight digits
+TICK_S = 0.001  # the resolution of timers
 
 
 class ClientConnection(Connection):
@@ -49,13 +51,17 @@ class ClientConnection(Connection):
         self.fault = "the connection was lost"
         self._received_s = time.monotonic()
         self._keepalive: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._expiry_s = math.inf  # when it looks for late calls; at most the earliest deadline, by the loop's clock
+        self._timeout = (b"grpc-timeout", b"")  # of the call before
 
     def closed(self) -> None:
         for call in tuple(self._calls.values()):
             call.end(CallFailed(grpc.StatusCode.UNAVAILABLE, self.fault))
         self._calls.clear()
-        if self._keepalive is not None:
-            self._keepalive.cancel()
+        for timer in (self._keepalive, self._expiry):
+            if timer is not None:
+                timer.cancel()
         if not self.ready.done():
             self.ready.set_exception(ConnectionError("the connection was closed before the server sent its settings"))
             self.ready.exception()  # marks it as retrieved: perhaps nobody awaits it
@@ -103,17 +109,19 @@ class ClientConnection(Connection):
     async def unary(self, headers: Headers, data: bytes, timeout_s: float, lasting: LastingCall | None = None) -> bytes:
         """Answer of a unary call within `timeout_s`. Raises `CallFailed`."""
         limit_s = timeout_s if lasting is None else lasting.limit_s
-        call = self._begin((*headers, _timeout(limit_s)), data, is_stream=False)
-        timer = self._loop.call_later(timeout_s, self._expire, call, timeout_s)
+        call = self._begin((*headers, self._timeout_field(limit_s)), data, is_stream=False)
+        begun_s = self._loop.time()
+        call.timeout_s, call.end_s = timeout_s, begun_s + timeout_s
+        if call.end_s < self._expiry_s:
+            self._schedule_expiry(call.end_s)
         try:
             await call.wakeup
             if call.error is not None:
                 raise call.error
             message = call.message()
         finally:
-            timer.cancel()
             if lasting is not None and self._may_last(call):
-                self._abandon(call, lasting, timer.when() - timeout_s + lasting.limit_s)
+                self._abandon(call, lasting, begun_s + lasting.limit_s)
             else:
                 self._forget(call)
         if message is None:
@@ -165,7 +173,10 @@ class ClientConnection(Connection):
         if call is None or call.is_over:
             self.acknowledge(stream_id, len(data))
             return
-        call.unacknowledged_bytes += len(data)
+        if call.is_stream:
+            call.unacknowledged_bytes += len(data)
+        else:
+            self.acknowledge(stream_id, len(data))
         try:
             call.add(data)
         except CallFailed as error:
@@ -173,7 +184,7 @@ class ClientConnection(Connection):
         else:
             if call.is_stream:
                 call.wake_up()
-            self._acknowledge(call)
+                self._acknowledge(call)
 
     def _acknowledge(self, call: ClientStream) -> None:
         """Give the bytes of a call back to the windows, unless a whole message waits."""
@@ -217,9 +228,33 @@ class ClientConnection(Connection):
         if self.protocol.queued_body_size(stream_id):
             self.submit(self.protocol.reset_stream, stream_id, ErrorCode.CANCEL)
 
-    def _expire(self, call: ClientStream, timeout_s: float) -> None:
-        text = f"no answer came within {timeout_s:.3f} s"
-        call.end(CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, text))
+    def _schedule_expiry(self, when_s: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry_s, self._expiry = when_s, self._loop.call_at(when_s, self._expire)
+
+    def _expire(self) -> None:
+        """End the calls whose deadline has passed. One timer for all calls: one for each took 4,000 instructions."""
+        self._expiry, self._expiry_s, now_s, next_s = None, math.inf, self._loop.time(), math.inf
+        for call in tuple(self._calls.values()):
+            if call.end_s > now_s + TICK_S:
+                next_s = min(next_s, call.end_s)
+            elif not call.is_over:
+                text = f"no answer came within {call.timeout_s:.3f} s"
+                call.end(CallFailed(grpc.StatusCode.DEADLINE_EXCEEDED, text))
+        if next_s < math.inf:
+            self._schedule_expiry(next_s)
+
+    def _timeout_field(self, seconds: float) -> tuple[bytes, bytes]:
+        """The field `grpc-timeout`. HPACK remembers it if it repeats, which it does where the limit is a setting."""
+        if seconds < MAX_TIMEOUT_MS / 1000:
+            value = b"%dm" % max(1, seconds * 1000)
+        else:
+            value = b"%dS" % min(seconds, MAX_TIMEOUT_MS)
+        if value == self._timeout[1]:
+            return self._timeout
+        self._timeout = (b"grpc-timeout", value)
+        return NeverIndexedHeader(b"grpc-timeout", value)
 
     def _stop_accepting(self) -> None:
         if self.is_usable:
@@ -240,10 +275,3 @@ class ClientConnection(Connection):
             self._keepalive = self._loop.call_later(KEEPALIVE_TIMEOUT_S, self._keep_alive)
         else:
             self._keepalive = self._loop.call_later(KEEPALIVE_S - silent_s, self._keep_alive)
-
-
-def _timeout(seconds: float) -> tuple[bytes, bytes]:
-    """The field `grpc-timeout`, never indexed because it differs for each call."""
-    if seconds < MAX_TIMEOUT_MS / 1000:
-        return NeverIndexedHeader(b"grpc-timeout", b"%dm" % max(1, seconds * 1000))
-    return NeverIndexedHeader(b"grpc-timeout", b"%dS" % min(seconds, MAX_TIMEOUT_MS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -92,12 +93,14 @@ class ClientStream:
         "_is_whole",
         "_limits",
         "_partial",
+        "end_s",
         "error",
         "fields",
         "is_over",
         "is_stream",
         "on_end",
         "stream_id",
+        "timeout_s",
         "unacknowledged_bytes",
         "wakeup",
     )
@@ -105,6 +108,7 @@ class ClientStream:
     def __init__(self, wakeup: asyncio.Future[None], limits: ClientLimits, *, is_stream: bool) -> None:
         self.wakeup, self.is_stream, self._limits = wakeup, is_stream, limits
         self.stream_id = 0
+        self.timeout_s = self.end_s = math.inf  # the deadline by the clock of the loop; a stream has none
         self.is_over = False
         self.error: CallFailed | None = None
         self.on_end: Callable[[], None] | None = None  # of an abandoned call

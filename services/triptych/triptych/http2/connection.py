@@ -94,7 +94,8 @@ class Connection(asyncio.BufferedProtocol):
             self.close()  # libnghttp2 gave up the connection: nothing more can be sent on it
             return
         self.handle(self.protocol.events())
-        self.flush()
+        if self.protocol.want_write or not self.protocol.want_read:
+            self.flush()
 
     def pause_writing(self) -> None:
         self.is_full, self.full_since_s = True, time.monotonic()

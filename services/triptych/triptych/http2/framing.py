@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
+from struct import Struct
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ from triptych.http2.oversized import STRING_BYTES
 from triptych.runtime.settings import METADATA_ENTRY_BYTES
 
 PREFIX = 5  # one byte for the compressed flag, four for the length
+_pack, _unpack = Struct(">BI").pack, Struct(">BI").unpack_from
 
 _UNITS_S = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}  # zlib's numbers of the two formats
@@ -38,6 +41,7 @@ def is_grpc(content_type: bytes) -> bool:
     return content_type == _GRPC or content_type.startswith((_GRPC + b"+", _GRPC + b";"))
 
 
+@lru_cache(256)
 def timeout_s(text: str) -> float:
     """The seconds of a `grpc-timeout`, such as "250m"."""
     unit, digits = _UNITS_S.get(text[-1:]), text[:-1]
@@ -69,13 +73,15 @@ def size_fault(size_bytes: int, limit_bytes: int, removed_bytes: int = 0) -> Ove
 
 def framed(message: bytes) -> bytes:
     """A message with its prefix, not compressed."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
+    return _pack(0, len(message)) + message
 
 
 def is_message(data: bytes, max_bytes: int) -> bool:
     """Whether the data is one whole message with its prefix, not compressed, of at most `max_bytes` beside it."""
-    size = len(data) - PREFIX
-    return 0 <= size <= max_bytes and not data[0] and int.from_bytes(data[1:PREFIX], "big") == size
+    if len(data) < PREFIX:
+        return False
+    is_compressed, size = _unpack(data)
+    return not is_compressed and size == len(data) - PREFIX and size <= max_bytes
 
 
 def status_headers(code: grpc.StatusCode, text: str, trailers: Iterable[tuple[str, str]]) -> Headers:

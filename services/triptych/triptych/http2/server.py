@@ -8,7 +8,7 @@ import gc
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from triptych.http2.malformed import FAULT, TABLE_BYTES, block_of, with_answers
 from triptych.http2.oversized import STRING_BYTES, HeaderFilter
 from triptych.http2.server_context import Handler, ServerContext
 from triptych.http2.server_stream import ServerStream, StreamConnection
+from triptych.protocol.peer import certificate_names
 from triptych.runtime.descriptors import connections_within
 from triptych.runtime.settings import METADATA_FACTOR, StageSettings
 
@@ -152,20 +153,28 @@ class ServerConnection(StreamConnection):
         self._filter = HeaderFilter(settings.max_metadata_bytes)
         self._removed, self._begun = self._filter.removed_bytes, self._filter.begun
         self.streams, self.unsent = {}, set()
-        self.peer, self.certificate = "", {}
+        self._peer, self._certificate = "", dict[str, Any]()
         self._timer: asyncio.TimerHandle | None = None
         self._is_established = self._is_draining = self._is_within_block = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.peer = _peer(transport.get_extra_info("peername"))
-        self.certificate = transport.get_extra_info("peercert") or {}
+        self._peer = _peer(transport.get_extra_info("peername"))
+        self._certificate = transport.get_extra_info("peercert") or {}
         self._timer = self._manager.loop.call_later(HANDSHAKE_S, self.abort)
         self._manager.admit(self)
         if self._manager.is_draining:
             self.drain()
 
+    def ask_peer(self) -> str:
+        return self._peer
+
+    def ask_identity(self) -> Collection[str]:
+        return certificate_names(self._certificate)
+
     def receive(self, data: memoryview) -> None:
+        if len(self._begun) > 1:  # the last one may not be whole yet; the others were reset or ignored
+            self._begun.intersection_update((max(self._begun),))
         self._removed.clear()
         self.protocol.receive_data(self._filter.feed(data))
         if self._filter.is_within_block != self._is_within_block:
@@ -208,10 +217,10 @@ class ServerConnection(StreamConnection):
             elif type(event) is RequestReceived:
                 stream_id = event.stream_id
                 self._begun.discard(stream_id)
-                stream = self.streams[stream_id] = ServerStream(self, stream_id, event.headers)
+                stream = self.streams[stream_id] = ServerStream(self, stream_id)
                 if stream_id in self._removed:
                     stream.abort_oversized(event.headers, self._removed[stream_id], event.end_stream)
-                elif stream.open(event.end_stream):
+                elif stream.open(event.headers, event.end_stream):
                     ready.append(stream)
             elif type(event) is StreamClosed:
                 stream = self.streams.get(event.stream_id)
@@ -239,8 +248,6 @@ class ServerConnection(StreamConnection):
 
     def flush(self) -> None:
         super().flush()
-        if len(self._begun) > 1:  # the last one may not be whole yet; the others were reset or ignored
-            self._begun.intersection_update((max(self._begun),))
         if self.unsent:
             for stream in tuple(self.unsent):
                 stream.check_sent()

@@ -27,12 +27,14 @@ class Handler:
     """One method. `answer` ends with `finish` or `refuse`; with `client_streaming` it starts before the input ends.
 
     is_endless: its calls last until either side ends them.
+    begins_at_once: its first step runs in the read that completes the call, in no task (`triptych.runtime.first_step`).
     """
 
     name: str
     answer: Answer
     client_streaming: bool
     is_endless: bool = False
+    begins_at_once: bool = False
 
 
 class ServerContext:
@@ -48,6 +50,8 @@ class ServerContext:
         """`refuse` returns the trailers of a failed call, from its error, the method's name and the request's id."""
         self.settings, self.handlers, self.refuse, self.decompression = settings, handlers, refuse, decompression
         self.loop = asyncio.get_running_loop()
+        # Read once: an attribute of the settings takes 800 instructions.
+        self.max_message_bytes, self.max_metadata_bytes = settings.max_message_bytes, settings.max_metadata_bytes
         self.inbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
         self.outbound_bytes = InFlightBytes(settings.max_bytes_in_flight)
         self.call_bytes = InFlightBytes(settings.max_bytes_in_flight)  # open calls with their metadata

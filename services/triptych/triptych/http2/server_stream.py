@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Any
 
 from ngh2 import ErrorCode
 
 from triptych.errors import DeadlineExceeded, InvalidRequest, NotSupported, Overloaded, TriptychError
+from triptych.http2.call_memory import CallMemory
 from triptych.http2.connection import Connection
 from triptych.http2.framing import (
     NOT_GRPC_HEADERS,
@@ -22,18 +24,13 @@ from triptych.http2.framing import (
     framed,
     is_grpc,
     is_message,
-    metadata_bytes,
     metadata_fault,
-    size_fault,
     timeout_s,
 )
 from triptych.http2.message_deframer import MessageDeframer, MinDataRate
 from triptych.http2.server_context import Handler, ServerContext
-
-# Memory of an open call: 20,000 silent ModelStreamInfer took 16 KiB each (2026-11-30). The metadata stands in it as
-# bytes and as text.
-CALL_BYTES = 16 << 10
-METADATA_WEIGHT = 4
+from triptych.runtime.first_step import begin
+from triptych.runtime.settings import METADATA_ENTRY_BYTES
 
 
 class StreamConnection(Connection):
@@ -42,41 +39,30 @@ class StreamConnection(Connection):
     context: ServerContext
     streams: dict[int, ServerStream]
     unsent: set[ServerStream]  # streams whose answer waits for the transport or for windows
-    peer: str  # in gRPC's form
-    certificate: dict[str, Any]  # the caller's, in the form of `ssl`; empty without one
+
+    @abstractmethod
+    def ask_peer(self) -> str:
+        """The caller's address in gRPC's form."""
+
+    @abstractmethod
+    def ask_identity(self) -> Collection[str]:
+        """Names in the caller's certificate; empty without one."""
 
 
-class ServerStream:
+class ServerStream(CallMemory):
     """A call: opened by the connection, run by `handler.answer`, over when its whole answer is written."""
 
     __slots__ = (
-        "_body",
-        "_call_bytes",
-        "_connection",
-        "_deframer",
-        "_is_complete",
-        "_is_started",
-        "_max_bytes",
-        "_data_rate",
-        "_context",
-        "_on_settled",
-        "_unacknowledged_bytes",
-        "_unsent_bytes",
-        "_until_s",
-        "_wakeup",
-        "fields",
-        "handler",
-        "headers",
-        "stream_id",
-        "task",
-        "abort_reason",
-        "failed_request",
+        *("_body", "_connection", "_data_rate", "_deframer", "_is_complete", "_is_started", "_max_bytes"),
+        *("_on_settled", "_unacknowledged_bytes", "_until_s", "_wakeup"),
+        *("abort_reason", "failed_request", "fields", "handler", "stream_id", "task"),
     )
 
-    def __init__(self, connection: StreamConnection, stream_id: int, headers: Headers) -> None:
+    def __init__(self, connection: StreamConnection, stream_id: int) -> None:
         self._connection, self._context = connection, connection.context
-        self._max_bytes = connection.context.settings.max_message_bytes
-        self.stream_id, self.headers, self.fields = stream_id, headers, dict(headers)
+        self._max_bytes = connection.context.max_message_bytes
+        self.stream_id = stream_id
+        self.fields: dict[bytes, bytes] = {}
         self.handler: Handler | None = None
         self.task: asyncio.Task[None] | None = None
         self.abort_reason: TriptychError | None = None  # set when the server ended the call and its caller still waits
@@ -92,51 +78,48 @@ class ServerStream:
         self._on_settled: Callable[[str], None] | None = None
 
     @property
-    def peer(self) -> str:
-        """The caller's address, as gRPC names it."""
-        return self._connection.peer
-
-    @property
-    def certificate(self) -> dict[str, Any]:
-        """The caller's certificate, as `ssl` has it; empty without one."""
-        return self._connection.certificate
+    def caller(self) -> StreamConnection:
+        """The connection of the caller, with its address and certificate."""
+        return self._connection
 
     @property
     def is_over(self) -> bool:
         """Whether the stream is closed, so that nothing can be sent on it."""
         return self.stream_id not in self._connection.streams
 
-    def left_s(self, timeout: str | None) -> float | None:
-        """Seconds until the caller's deadline, from the text of `grpc-timeout`. None without one."""
+    def left_s(self) -> float | None:
+        """Seconds until the caller's deadline. None without one."""
+        timeout = self.fields.get(b"grpc-timeout")
         if timeout is None:
             return None
-        left_s = timeout_s(timeout)
+        left_s = timeout_s(timeout.decode("latin-1"))
         self._until_s = time.monotonic() + left_s
         return left_s
 
     # Called by the connection.
 
-    def open(self, is_complete: bool) -> bool:
+    def open(self, headers: Headers, is_complete: bool) -> bool:
         """Take the headers. Return whether the call can start."""
         self._context.schedule_check()
-        self._is_complete = is_complete
-        if fault := self._metadata_fault():
+        fields, size_bytes, self._is_complete = self.fields, METADATA_ENTRY_BYTES * len(headers), is_complete
+        for name, value in headers:
+            fields[name] = value
+            size_bytes += len(name) + len(value)
+        if fault := self.count_call(size_bytes):
             self.refuse(fault, "")
             return False
-        fields = self.fields
         if fields.get(b":method") != b"POST" or not is_grpc(fields.get(b"content-type", b"")):
             self._submit(self._connection.protocol.send_response, NOT_GRPC_HEADERS)
             self._submit(self._connection.protocol.send_data, NOT_GRPC_TEXT, end_stream=True)
             self._send_end()
             return False
-        path = fields.get(b":path", b"")
-        self.handler = self._context.handlers.get(path)
+        self.handler = self._context.handlers.get(fields.get(b":path", b""))
         if self.handler is None:
-            text = path.decode("latin-1")
+            text = fields.get(b":path", b"").decode("latin-1")
             self.refuse(NotSupported(f"there is no method {text} here"), text)
             return False
         if not is_complete or self.handler.is_endless:
-            self._touch()
+            self.touch()
         return is_complete or self.handler.client_streaming
 
     def receive(self, data: bytes, is_last: bool) -> bool:
@@ -153,7 +136,7 @@ class ServerStream:
             self._connection.acknowledge(self.stream_id, len(data))
             return True
         deframer = self._deframer or self._open_deframer()
-        self._touch()
+        self.touch()
         self._unacknowledged_bytes += len(data)
         try:
             deframer.feed(data)
@@ -175,7 +158,8 @@ class ServerStream:
     def start(self) -> None:
         """Start the handler."""
         assert self.handler is not None
-        self.task = self._context.loop.create_task(self.handler.answer(self))
+        loop, answering = self._context.loop, self.handler.answer(self)
+        self.task = begin(answering, loop) if self.handler.begins_at_once else loop.create_task(answering)
 
     def cancel(self) -> None:
         """End the call because its caller has gone."""
@@ -196,7 +180,7 @@ class ServerStream:
 
     def evict(self) -> None:
         """End the call, which waits for its caller, because others need its memory."""
-        self._release_call()
+        self.release_call()
         if self in self._connection.unsent:
             self._abandon("RESOURCE_EXHAUSTED")
         else:
@@ -229,8 +213,8 @@ class ServerStream:
         if self._connection.protocol.queued_body_size(self.stream_id):
             return
         self._connection.unsent.discard(self)
-        self._context.outbound_bytes.release(self._unsent_bytes)
-        self._unsent_bytes, self._data_rate = 0, None
+        self.release_unsent()
+        self._data_rate = None
         if self._on_settled is not None:
             self._close("OK")
         self._wake_up()
@@ -269,8 +253,7 @@ class ServerStream:
         data = self._fitting(message)
         if self.is_over:
             raise asyncio.CancelledError
-        if self._call_bytes:
-            self._touch()
+        self.touch()
         self._start()
         self._submit(self._connection.protocol.send_data, data)
         del message, data  # what is not sent waits in libnghttp2, and is counted
@@ -310,34 +293,10 @@ class ServerStream:
             protocol.send_data(stream_id, data)
         protocol.send_trailers(stream_id, OK_TRAILERS)
 
-    def _metadata_fault(self) -> Overloaded | None:
-        """Count the call and its metadata. Return the error if either is over its limit."""
-        size_bytes = metadata_bytes(self.headers)
-        if fault := size_fault(size_bytes, self._context.settings.max_metadata_bytes):
-            return fault
-        call_bytes = CALL_BYTES + METADATA_WEIGHT * size_bytes
-        try:
-            self._context.admit_call(call_bytes)
-        except Overloaded as error:
-            return error
-        self._call_bytes = call_bytes
-        return None
-
-    def _touch(self) -> None:
-        """Note that the call waits for its caller, who has just done something."""
-        waiting = self._context.waiting
-        waiting.pop(self, None)
-        waiting[self] = None
-
     def _refuse_unstarted(self, _task: asyncio.Task[None]) -> None:
         """End a call that was aborted before its task took its first step, so that the handler could not."""
         if self._on_settled is None and self.abort_reason is not None:
             self.refuse(self.abort_reason, self.handler.name if self.handler else "")
-
-    def _release_call(self) -> None:
-        self._context.waiting.pop(self, None)
-        self._context.call_bytes.release(self._call_bytes)
-        self._call_bytes = 0
 
     def _start(self) -> None:
         if not self._is_started:
@@ -359,21 +318,17 @@ class ServerStream:
         """Whether bytes wait to be sent. If so, count them as in flight."""
         if self.is_over:
             return False
-        if self._unsent_bytes:  # of a handler cancelled while it waited
-            self._context.outbound_bytes.release(self._unsent_bytes)
-        self._unsent_bytes = self._connection.protocol.queued_body_size(self.stream_id)
-        if not self._unsent_bytes:
-            return False
+        unsent_bytes = self._connection.protocol.queued_body_size(self.stream_id)
         try:
-            self._context.outbound_bytes.acquire(self._unsent_bytes)
+            self.count_unsent(unsent_bytes)  # perhaps again, for a handler cancelled while it waited
         except Overloaded:
-            self._unsent_bytes = 0
             self._abandon("RESOURCE_EXHAUSTED")
+            return False
+        if not unsent_bytes:
             return False
         self._connection.unsent.add(self)
         self._data_rate = None
-        if self._call_bytes:
-            self._touch()
+        self.touch()
         return True
 
     def _abandon(self, code: str) -> None:
@@ -389,10 +344,9 @@ class ServerStream:
         if connection.streams.pop(self.stream_id, None) is None:
             return
         connection.unsent.discard(self)
-        if self._unsent_bytes:
-            self._context.outbound_bytes.release(self._unsent_bytes)
-        self._release_call()
-        self.headers, self.fields = (), {}  # a task that is being cancelled may hold this object for a while
+        self.release_unsent()
+        self.release_call()
+        self.fields = {}  # a task that is being cancelled may hold this object for a while
         if self._deframer is not None:
             self._deframer.close()
         self._acknowledge()

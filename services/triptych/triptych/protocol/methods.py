@@ -26,7 +26,8 @@ class Method:
     `answer(request, call)` is a coroutine for unary methods and an async generator for streaming ones. With
     `client_streaming` it gets an async iterator of functions that return a request or raise `InvalidRequest`, so that a
     message is parsed only when it is answered: it can take many times its bytes. The generator yields messages, or
-    bytes: a message encoded once for many streams.
+    bytes: a message encoded once for many streams. With `begins_at_once` its first step runs in no task
+    (`triptych.runtime.first_step`).
     """
 
     name: str
@@ -34,6 +35,7 @@ class Method:
     answer: Callable[[Any, Call], Any]
     client_streaming: bool
     server_streaming: bool
+    begins_at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def _methods(descriptor: ServiceDescriptor, servicer: object) -> Iterable[Method
             getattr(servicer, snake_case(method.name), refuse),
             method.client_streaming,
             method.server_streaming,
+            method.name in getattr(servicer, "begins_at_once", ()),
         )
 
 

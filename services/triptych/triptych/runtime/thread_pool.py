@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from triptych.runtime.cancellation import CANCELLED
 from triptych.runtime.ewma import Ewma
+from triptych.runtime.first_step import time_limit
 
 T = TypeVar("T")
 
@@ -68,7 +69,7 @@ class ThreadPool:
         """
         if size_bytes <= self._inline_bytes:
             return work()
-        async with asyncio.timeout(limit_s):
+        async with time_limit(limit_s):
             return await self.run(work, size_bytes)
 
     async def run(self, work: Callable[[], T], size_bytes: int) -> T:

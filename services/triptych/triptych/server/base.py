@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
@@ -39,6 +41,7 @@ class GrpcServer(ABC):
         self.settings = settings
         self.port = settings.port  # the listening port, once it is open
         self._closing = asyncio.Event()
+        self._request_timeout_s = settings.request_timeout_s  # read once: settings are slow to read
         names = [service.full_name for service in services]
         self._health = health.Health(names)
         own = methods_of(health.SERVICE, self._health)
@@ -86,10 +89,10 @@ class GrpcServer(ABC):
         """
         if endless and self._closing.is_set() and service != self._health_service:
             raise Draining(STOPPING)
-        limit_s = float("inf") if endless else self.settings.request_timeout_s
-        call = Call.within(limit_s if left_s is None else min(left_s, limit_s), metadata)
-        call.on_settled = []
-        return call
+        limit_s = math.inf if endless else self._request_timeout_s
+        if left_s is not None and left_s < limit_s:
+            limit_s = left_s
+        return Call(time.monotonic() + limit_s, metadata, on_settled=[])
 
     async def until_closing(self, stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """Messages of a client stream. During shutdown it raises `Draining` in place of the next message.

@@ -18,7 +18,6 @@ from triptych.http2.server_stream import ServerStream
 from triptych.protocol.call import Call
 from triptych.protocol.methods import Method, Service, encoded
 from triptych.protocol.parsing import parser
-from triptych.protocol.peer import certificate_names
 from triptych.runtime.addresses import join
 from triptych.runtime.settings import StageSettings
 from triptych.runtime.tls import server_context
@@ -41,6 +40,7 @@ class Http2Server(GrpcServer):
                 self._answerer(service.full_name, method),
                 method.client_streaming,
                 method.client_streaming or method.server_streaming,
+                method.begins_at_once,
             )
             for service in self.services
             for method in service.methods
@@ -100,10 +100,8 @@ class Http2Server(GrpcServer):
         return bound
 
     def _call(self, service: str, stream: ServerStream, *, endless: bool) -> Call:
-        metadata = HeaderFields(stream.fields)
-        call = self.admit(service, stream.left_s(metadata.get("grpc-timeout")), metadata, endless=endless)
-        call.ask_peer = lambda: stream.peer
-        call.ask_identity = lambda: certificate_names(stream.certificate)
+        call = self.admit(service, stream.left_s(), HeaderFields(stream.fields), endless=endless)
+        call.ask_peer, call.ask_identity = stream.caller.ask_peer, stream.caller.ask_identity
         return call
 
     def _answerer(self, service: str, method: Method) -> Answer:

@@ -22,6 +22,7 @@ from triptych.protocol.infer_request import RequestLimits, mark_final, own_timeo
 from triptych.protocol.metadata import ModelInfo, config_of
 from triptych.protocol.status import outcome_code, status_of
 from triptych.runtime.ewma import Ewma
+from triptych.runtime.first_step import time_limit
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.settings import StageSettings
 from triptych.server.base import refusal
@@ -57,6 +58,7 @@ class InferenceServicer:
 
     extensions: Sequence[str] = ("model_configuration", "parameters", "statistics")
     not_offered = NOT_OFFERED
+    begins_at_once = frozenset({"ModelInfer"})
 
     def __init__(self, stage: str, settings: StageSettings, metrics: StageMetrics, is_ready: Callable[[], bool]):
         self.stage = stage
@@ -146,7 +148,7 @@ class InferenceServicer:
         """Answer within the request's parameter `timeout`, which no transport enforces."""
         call.shorten(limit_s)
         try:
-            async with asyncio.timeout(call.remaining_s()):
+            async with time_limit(call.remaining_s()):
                 return await self.infer(request, call)
         except TimeoutError:
             raise DeadlineExceeded(f"the request's timeout of {limit_s * 1e6:.0f} us has passed") from None

@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,14 +28,18 @@ REPEATS = 3
 class Methods:
     """The server's part of one run, and its outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, begins_at_once: bool) -> None:
+        self.begins_at_once = begins_at_once  # whether handlers begin before their tasks
         self.released = asyncio.Event()
         self.finished = 0
         self.on_settled: Counter[int] = Counter()  # number of notifications of the end by finished call
 
     def handlers(self) -> dict[bytes, Handler]:
         methods = {"echo": self.echo, "hold": self.hold, "fail": self.fail, "repeat": self.repeat}
-        found = {f"/{name}".encode(): Handler(name, _guarded(answer), False) for name, answer in methods.items()}
+        found = {
+            f"/{name}".encode(): Handler(name, _guarded(answer), False, begins_at_once=self.begins_at_once)
+            for name, answer in methods.items()
+        }
         return {**found, b"/early": Handler("early", _guarded(self.early), True)}
 
     async def echo(self, stream: ServerStream) -> None:
@@ -84,8 +89,8 @@ def _guarded(answer: Any) -> Any:
 class Run:
     """A server, a client, and the calls between them."""
 
-    def __init__(self, limit_bytes: int) -> None:
-        self.methods = Methods()
+    def __init__(self, limit_bytes: int, begins_at_once: bool) -> None:
+        self.methods = Methods(begins_at_once)
         self.server: ConnectionManager = server_of(
             self.methods.handlers(),
             max_bytes_in_flight=limit_bytes,
@@ -177,13 +182,13 @@ STEPS = st.lists(st.one_of(CALL, CARRY, CARRY, CARRY, ODD), max_size=40)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps=STEPS, limit_bytes=st.sampled_from([1 << 10, 1 << 20, 1 << 27]))
+@given(steps=STEPS, limit_bytes=st.sampled_from([1 << 10, 1 << 20, 1 << 27]), begins_at_once=st.booleans())
 async def test_every_call_ends_once_with_its_answer_or_an_error_and_leaves_nothing(
-    steps: list[tuple[Any, ...]], limit_bytes: int
+    steps: list[tuple[Any, ...]], limit_bytes: int, begins_at_once: bool
 ) -> None:
     @leaves_nothing
     async def run() -> None:
-        made = Run(limit_bytes)
+        made = Run(limit_bytes, begins_at_once)
         for step in steps:
             await made.do(step)
         await made.check()
@@ -195,7 +200,7 @@ async def test_every_call_ends_once_with_its_answer_or_an_error_and_leaves_nothi
 async def test_answers_that_are_sent_at_once_end_their_calls_one_after_another() -> None:
     """Each of 300 callers that have not sent all gets a reset, without recursion (once of depth 1,500)."""
 
-    methods = Methods()
+    methods = Methods(begins_at_once=True)
     server = server_of(methods.handlers(), max_concurrent_streams=1000)
     accepted = server.connect()
     there = Wire(accepted)
@@ -219,8 +224,9 @@ async def test_answers_that_are_sent_at_once_end_their_calls_one_after_another()
 
 
 @leaves_nothing
-async def test_a_lasting_call_goes_on_without_its_caller_until_its_limit() -> None:
-    run = Run(1 << 20)
+@pytest.mark.parametrize("begins_at_once", [False, True])
+async def test_a_lasting_call_goes_on_without_its_caller_until_its_limit(begins_at_once: bool) -> None:
+    run = Run(1 << 20, begins_at_once)
     ended: list[str] = []
 
     async def call(timeout_s: float, limit_s: float, name: str) -> bytes:
@@ -263,3 +269,26 @@ def _feed(connection: ServerConnection, *frames: bytes) -> None:
         piece = data[at : at + len(view)]
         view[: len(piece)] = piece
         connection.buffer_updated(len(piece))
+
+
+@leaves_nothing
+async def test_calls_of_any_deadlines_end_at_theirs() -> None:
+    run = Run(1 << 20, begins_at_once=True)
+    loop, took_s = asyncio.get_running_loop(), dict[float, float]()
+
+    async def call(timeout_s: float) -> None:
+        begun_s = loop.time()
+        with suppress(CallFailed):
+            await run.client.unary((*BASE[:3], (b":path", b"/hold"), BASE[3]), b"x", timeout_s)
+        took_s[timeout_s] = loop.time() - begun_s
+
+    calls = [asyncio.ensure_future(call(timeout_s)) for timeout_s in (60, 0.2, 0.05, 0.1)]
+    await asyncio.wait(calls[1:], timeout=5)
+    assert list(took_s) == [0.05, 0.1, 0.2]
+    assert all(timeout_s - 0.01 <= each_s < timeout_s + 1 for timeout_s, each_s in took_s.items())
+    run.methods.released.set()
+    await carry_all(run.up, run.down)
+    await calls[0]
+    assert took_s[60] < 10
+    run.client.abort()
+    await carry_all(run.up, run.down)

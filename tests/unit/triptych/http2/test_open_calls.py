@@ -19,10 +19,11 @@ from tests.fakes.scripted.frames import (
 )
 from tests.leaks import leaves_nothing
 from tests.unit.triptych.http2.test_server import Caller, begun, opening, take
+from triptych.http2.call_memory import CALL_BYTES
 from triptych.http2.framing import framed
 from triptych.http2.server import ConnectionManager
 from triptych.http2.server_context import Handler
-from triptych.http2.server_stream import CALL_BYTES, ServerStream
+from triptych.http2.server_stream import ServerStream
 from triptych.server.http2 import _guarded
 
 EXHAUSTED = "8"  # the gRPC code
