@@ -22,6 +22,7 @@ from tools.chart import program
 
 PAGE = ROOT / "docs/guides/operations.md"
 TEAM = "team"
+COMPONENTS = ("preprocess", "predictor", "postprocess", "controller")
 BUSY_S = "5m"  # in place of the times of the page, on a machine with other work
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -126,12 +127,18 @@ def test_a_render_that_is_applied_has_no_difference(commands: Commands, tmp_path
     page.run("kustomize", "helm3")
     done = release.kubectl.run("diff", "--server-side", f"--filename={tmp_path / 'page/triptych.yaml'}", check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    for component in COMPONENTS:
+        release.wait_until_settled(component)
+    pods = {component: release.uids(component) for component in COMPONENTS}
+    page.run("take-over", "helm3")
+    assert "deployed" in release.helm("status", release.name).stdout
+    assert {component: release.uids(component) for component in COMPONENTS} == pods
 
 
 def test_certificates_of_ones_own_authority(commands: Commands) -> None:
     release, page = commands("tls", "Deployment")
     page.run("tls-own-secret")
-    for component in ("preprocess", "predictor", "postprocess", "controller"):
+    for component in COMPONENTS:
         release.wait_until_settled(component)
     release.helm_test()
 
@@ -140,7 +147,7 @@ def test_the_values_for_a_quota(commands: Commands) -> None:
     release, page = commands("quota", "Standard")
     release.kubectl("create", "quota", TEAM, "--hard=limits.cpu=2,limits.memory=6Gi,requests.cpu=2")
     assert "limits.cpu" in page.run("quota")
-    for component in ("preprocess", "predictor", "postprocess", "controller"):
+    for component in COMPONENTS:
         release.wait_until_settled(component)
 
 
