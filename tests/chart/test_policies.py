@@ -177,3 +177,37 @@ def test_the_values_for_a_quota_are_within_their_sums(render: Render, mode: str,
         "memory": 2 * UNITS["Gi"],
         "ephemeral-storage": Decimal("4.5") * UNITS["Gi"],
     }
+
+
+KEYS = {"env": ("name",), "ports": ("containerPort", "protocol"), "volumeMounts": ("mountPath",)}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("more", [{}, {"models": {"store": "s3", "uri": "s3://b/m", "secret": "keys"}}])
+def test_no_list_has_a_key_twice_which_server_side_apply_refuses(
+    render: Render, mode: str, more: dict[str, Any]
+) -> None:
+    """helm#31529"""
+    made = render(PODS | {"mode": mode, "extraEnv": [{"name": "MINE", "value": "1"}]} | more)
+    assert len(list(made.containers())) > 8
+    for name, container in made.containers():
+        for field, keys in KEYS.items():
+            found = [tuple(each.get(key) for key in keys) for each in container.get(field, ())]
+            assert len(found) == len(set(found)), f"{name}: {field}"
+    for service in made.of("Service").values():
+        ports = [each["port"] for each in service["spec"]["ports"]]
+        assert len(ports) == len(set(ports))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_pod_that_is_not_ready_does_not_hold_up_a_drain(render: Render, mode: str) -> None:
+    """kedacore/charts#900"""
+    budgets = render({"mode": mode}).of("PodDisruptionBudget").values()
+    assert budgets
+    assert {each["spec"]["unhealthyPodEvictionPolicy"] for each in budgets} == {"AlwaysAllow"}
+
+
+def test_accounts_leave_pull_secrets_to_the_cluster(render: Render) -> None:
+    """stackrox#12124: OpenShift adds one to each account, and a tool that compares would take it away."""
+    made = render(PODS | {"mode": "Deployment", "imagePullSecrets": [{"name": "registry"}]})
+    assert not [name for name, each in made.of("ServiceAccount").items() if "imagePullSecrets" in each]

@@ -71,6 +71,15 @@ def test_probes_use_the_port_of_the_metrics_which_has_no_tls(render: Render, mod
     assert made.container("predictor")["readinessProbe"]["grpc"] == {"port": 8001, "service": ""}
 
 
+@pytest.mark.parametrize("prefix", ["", "blue"])
+def test_the_certificate_has_a_common_name_which_some_issuers_demand(render: Render, prefix: str) -> None:
+    """cert-manager/cert-manager#4965"""
+    values = {"tls": {"mode": "tls", "issuer": ISSUER}, "fullnameOverride": prefix}
+    spec = render(values).one("Certificate", f"{prefix}-tls" if prefix else "tls")["spec"]
+    assert spec["commonName"] in spec["dnsNames"]
+    assert len(spec["commonName"]) <= 64
+
+
 def test_services_say_whether_their_ports_are_plaintext(render: Render) -> None:
     """istio/istio#16282: by the name grpc alone Istio takes TLS for HTTP/2."""
     names = {"preprocess", "preprocess-pods", "postprocess", "controller"}
