@@ -27,10 +27,12 @@ def write(file: Path, answered: Sequence[Answered]) -> None:
 
 
 def _lists(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _list(np.asarray(array).tolist()) for name, array in arrays.items()}
+    return {name: _list(array) for name, array in arrays.items()}
 
 
 def _list(value: Any) -> Any:
-    if isinstance(value, list):
+    if isinstance(value, list):  # not by numpy, which cuts the zero bytes at the end of a file off
         return [_list(each) for each in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return _list(value.tolist())
     return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -104,6 +105,8 @@ def _init(given: argparse.Namespace) -> int:
         header = read_header(file)
     draft = draft_of(header)
     pattern, max_rows = PATTERNS[given.like](draft), draft.max_rows or given.max_rows
+    if pattern.model_outputs is not None:
+        draft = replace(draft, outputs=pattern.model_outputs)
     tokenizer: Path = given.tokenizer or given.file.with_name(TOKENIZER)
     if pattern.needs_tokenizer and not tokenizer.is_file():
         raise CannotServe(f"{tokenizer}: no such file; name the tokenizer of the model with --tokenizer")

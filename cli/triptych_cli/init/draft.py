@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from triptych.contract.verification.onnx_file import OnnxHeader, Tensor
@@ -62,13 +62,21 @@ def draft_of(header: OnnxHeader) -> Draft:
     tensors = [*header.inputs, *outputs]
     for tensor in tensors:
         _check(tensor)
-    if {_first(tensor) for tensor in tensors} == {None}:
+    elsewhere = _rows_elsewhere(header.inputs, tensors)
+    if {_first(tensor) for tensor in tensors} == {None} and not elsewhere:
         return Draft([*map(_draft, header.inputs)], [*map(_draft, outputs)], None, notes + _open(header.inputs))
-    if not any(tensor.shape and _first(tensor) in (None, 1) for tensor in header.inputs):
+    if not any(_first(tensor) in (None, 1) and tensor.name not in elsewhere for tensor in header.inputs):
         raise CannotServe(_no_rows(header.inputs))
-    notes += [_one_row(tensors), *_open(header.inputs), *_single(header.inputs)]
-    known = [*map(_one_row_draft, header.inputs)]
-    return Draft(known, [_one_row_output(tensor, known, notes) for tensor in outputs], 1, notes)
+    notes += [_one_row(tensors, elsewhere), *_open(header.inputs), *_single(header.inputs)]
+    known = [_one_row_draft(tensor, tensor.name in elsewhere) for tensor in header.inputs]
+    made = [_one_row_output(tensor, known, notes, tensor.name in elsewhere) for tensor in outputs]
+    return Draft(known, made, 1, notes)
+
+
+def _rows_elsewhere(inputs: Sequence[Tensor], tensors: Sequence[Tensor]) -> frozenset[str]:
+    """Tensors whose first dimension is not the rows by the names in the file, as in `x [batch,t]`, `y [t,batch]`."""
+    rows = next((tensor.dim_names[0] for tensor in inputs if tensor.dim_names and tensor.dim_names[0]), "")
+    return frozenset(tensor.name for tensor in tensors if rows and rows in tensor.dim_names[1:])
 
 
 def _first(tensor: Tensor) -> int | None:
@@ -100,9 +108,13 @@ def _no_rows(inputs: Sequence[Tensor]) -> str:
     )
 
 
-def _one_row(tensors: Sequence[Tensor]) -> str:
+def _one_row(tensors: Sequence[Tensor], elsewhere: Collection[str]) -> str:
     """The reason why a request can be one row only."""
-    other = [f"'{tensor.name}' {_spell(tensor)}" for tensor in tensors if _first(tensor) not in (None, 1)]
+    other = [
+        f"'{tensor.name}' {_spell(tensor)}"
+        for tensor in tensors
+        if _first(tensor) not in (None, 1) or tensor.name in elsewhere
+    ]
     if not other:
         return "the file has a fixed batch of 1: each request is one row; export it with an open batch to join them"
     return f"the first dimension of {', '.join(other)} is not the rows: each request is one row"
@@ -134,7 +146,7 @@ def _draft(tensor: Tensor) -> DraftTensor:
     return DraftTensor(tensor.name, tensor.datatype, dims or (1,), dims or (1,), None if dims else ())
 
 
-def _one_row_draft(tensor: Tensor) -> DraftTensor:
+def _one_row_draft(tensor: Tensor, elsewhere: bool = False) -> DraftTensor:
     """A tensor of a model that takes one row: a single value, one with the rows first, or one of that row as a whole.
 
     NVIDIA's backend takes [1] in config.pbtxt for a single value, and wants an output open there where the file is.
@@ -142,18 +154,21 @@ def _one_row_draft(tensor: Tensor) -> DraftTensor:
     shape = _numbers(tensor.shape or ())
     if not shape:
         return DraftTensor(tensor.name, tensor.datatype, (), (1,))
-    if _first(tensor) in (None, 1):
+    if _first(tensor) in (None, 1) and not elsewhere:
         return DraftTensor(tensor.name, tensor.datatype, shape[1:], shape)
-    sizes = tuple(1 if size == -1 else size for size in shape)  # what is open is that of the one row
+    # What is open is that of the one row, if it is all that is open.
+    sizes = tuple(1 if size == -1 else size for size in shape) if shape.count(-1) == 1 else shape
     return DraftTensor(tensor.name, tensor.datatype, sizes, (1, *shape), shape)
 
 
-def _one_row_output(tensor: Tensor, inputs: Sequence[DraftTensor], notes: list[str]) -> DraftTensor:
+def _one_row_output(
+    tensor: Tensor, inputs: Sequence[DraftTensor], notes: list[str], elsewhere: bool
+) -> DraftTensor:
     """An output of which the file says only the rank is like the one input of that rank that has no rows first."""
     shape = _numbers(tensor.shape or ())
     alike = [each for each in inputs if each.file_shape is not None and len(each.file_shape) == len(shape)]
     if set(shape) != {-1} or len(alike) != 1:
-        return _one_row_draft(tensor)
+        return _one_row_draft(tensor, elsewhere)
     notes.append(f"the file has no sizes of output '{tensor.name}': taken from input '{alike[0].name}'")
     return DraftTensor(tensor.name, tensor.datatype, alike[0].dims, (1, *shape), shape)
 

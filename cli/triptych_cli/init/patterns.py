@@ -33,6 +33,7 @@ class Pattern:
     outputs: Sequence[str] = ()
     labels: Sequence[str] = ()
     needs_tokenizer: bool = False
+    model_outputs: Sequence[DraftTensor] | None = None  # those that are needed; None for all
 
 
 def plain(draft: Draft) -> Pattern:
@@ -229,6 +230,7 @@ def _embedding(hidden: DraftTensor) -> Pattern:
             "{op: l2_normalize, input: embedding}",
         ],
         outputs=[f"{{name: embedding, datatype: FP32, shape: [-1, {size}]}}"],
+        model_outputs=[hidden],
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from tests import onnx_files as onnx
-from triptych.contract import Plan, load_contract, load_step_files
+from triptych.contract import Contract, Plan, load_contract, load_step_files
 from triptych.contract.verification.onnx_file import OnnxHeader, Tensor
 from triptych.contract.verification.repository import validate_repository
 from triptych.datatypes import Array
@@ -139,6 +139,17 @@ def test_a_model_with_state_takes_one_row(init: Init, tmp_path: Path, capsys: py
     assert validate_repository(tmp_path / "models").problems == []
 
 
+def test_rows_in_another_dimension_are_known_by_their_name(
+    init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(header_file([("x", 1, ("batch", 100, "time"))], [("y", 1, ("time", "batch", 4))])) == 0
+    assert "the first dimension of 'y' [?, ?, 4] is not the rows: each request is one row" in capsys.readouterr().out
+    contract = load_contract(tmp_path / "models/f/1/contract.yaml")
+    assert (contract.max_rows, contract.model.outputs[0].shape) == (1, (-1, -1, -1, 4))
+    config = (tmp_path / "models/f/config.pbtxt").read_text()
+    assert "dims: [ 1, -1, -1, 4 ] reshape { shape: [ -1, -1, 4 ] }" in config
+
+
 def test_files_of_weights_are_copied_too(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(onnx.external("w/model.data", length="16")) == 1
     assert "which is no file: copy it there" in capsys.readouterr().err
@@ -170,7 +181,10 @@ NETWORK = header_file([("pixels", 1, ("n", 3, 64, 48))], [("logits", 1, ("n", 10
 CHANNELS_LAST = header_file([("pixels", 2, ("n", "h", "w", 3))], [("logits", 1, ("n", 10))])
 YOLO_V5 = header_file([("images", 1, (1, 3, 64, 96))], [("output", 1, (1, 378, 85))])  # 3 of each of 126 cells
 YOLOX = header_file([("images", 1, (1, 3, 64, 96))], [("output", 1, (1, 126, 85))])
-TEXT = header_file([("input_ids", 7, ("n", "t")), ("attention_mask", 7, ("n", "t"))], [("hidden", 1, ("n", "t", 8))])
+TEXT = header_file(
+    [("input_ids", 7, ("n", "t")), ("attention_mask", 7, ("n", "t"))],
+    [("mask", 7, ("n", "t")), ("hidden", 1, ("n", "t", 8))],
+)
 TEXT_CLASSES = header_file([("input_ids", 6, ("n", 12))], [("logits", 1, ("n", 3))])
 SOUND = header_file([("signal", 1, ("n", 1, 400))], [("scores", 1, ("n", 5))])
 YOLO = header_file([("images", 1, ("n", 3, 64, 96))], [("output0", 1, ("n", 84, 40))])
@@ -212,6 +226,7 @@ def test_a_contract_to_start_from_makes_the_models_input(
     assert validate_repository(tmp_path / "models").problems == []
     contract = load_contract(tmp_path / "models/f/1/contract.yaml")
     plan = Plan(contract, load_step_files(contract, tmp_path / "models/f/1"))
+    assert Contract.model_validate_json(contract.canonical_json()) == contract  # as the stages get it
     assert plan.contract.labels["classes"][1] == "class 1"
     assert {spec.shape[1:] for spec in plan.contract.model.inputs} >= {shape} or kind != "tabular"
 
@@ -224,6 +239,7 @@ def test_a_text_model_has_its_tokenizer_beside_the_contract(
     (tmp_path / "words.json").write_text(WORDS)
     assert init(TEXT, "--like", "text", "--tokenizer", str(tmp_path / "words.json")) == 0
     assert (tmp_path / "models/f/1/tokenizer.json").read_text() == WORDS
+    assert "mask" not in [output.name for output in load_contract(tmp_path / "models/f/1/contract.yaml").model.outputs]
     assert validate_repository(tmp_path / "models").problems == []
 
 

@@ -38,11 +38,15 @@ class NotOnnx(ValueError):
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input or output. `datatype` is empty if it is no tensor; `shape` is None if the file leaves it open."""
+    """An input or output. `datatype` is empty if it is no tensor; `shape` is None if the file leaves it open.
+
+    `dim_names` are the names of the dimensions in the file, '' for those without.
+    """
 
     name: str
     datatype: str = ""
     shape: Shape | None = None
+    dim_names: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -180,10 +184,12 @@ class _FieldWalk:
         shape = self._first(tensor, 2)
         if not isinstance(shape, tuple):
             return Tensor(name, datatype)
-        dims = [self._first(body, 1) for field, body in self._fields(shape) if field == 1]
-        if len(dims) > _MAX_RANK:
-            raise NotOnnx(f"'{name}' has {len(dims)} dimensions")
-        return Tensor(name, datatype, tuple(d if isinstance(d, int) and 0 < d < 1 << 62 else None for d in dims))
+        bodies = [body for field, body in self._fields(shape) if field == 1]
+        if len(bodies) > _MAX_RANK:
+            raise NotOnnx(f"'{name}' has {len(bodies)} dimensions")
+        dims = [self._first(body, 1) for body in bodies]
+        sizes = tuple(d if isinstance(d, int) and 0 < d < 1 << 62 else None for d in dims)
+        return Tensor(name, datatype, sizes, tuple(self._text(self._first(body, 2)) for body in bodies))
 
 
 def _problems(config: Any, header: OnnxHeader) -> Iterator[str]:

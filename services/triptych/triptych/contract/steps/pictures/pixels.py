@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import cv2
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from triptych.contract.steps.base import Facts, MapStep, NumberOrList, Scope, Step
 from triptych.contract.steps.pictures.pictures import Pictures
@@ -65,7 +65,7 @@ class Normalize(MapStep):
 
     op: Literal["normalize"]
     scale: NumberOrList = 1.0
-    offset: NumberOrList = 0.0
+    offset: Annotated[NumberOrList | None, Field(description="0 when left out")] = None
     mean: NumberOrList | None = None
     std: NumberOrList | None = None
 
@@ -73,7 +73,7 @@ class Normalize(MapStep):
     def _one_form(self) -> Self:
         if (self.mean is None) != (self.std is None):
             raise ValueError("give mean and std together")
-        if self.mean is not None and "offset" in self.model_fields_set:
+        if self.mean is not None and self.offset is not None:
             raise ValueError("offset: not together with mean and std")
         if not {"scale", "mean"} & self.model_fields_set:
             raise ValueError("give scale, or mean and std")
@@ -95,7 +95,7 @@ class Normalize(MapStep):
         return {self.result: Facts(width=facts.get(self.input, Facts()).width)}
 
     def function(self, scope: Scope) -> Callable[[Any], Any]:
-        factor, summand = np.asarray(self.scale, np.float64), np.asarray(self.offset, np.float64)
+        factor, summand = np.asarray(self.scale, np.float64), np.asarray(self.offset or 0.0, np.float64)
         if self.std is not None:
             std = np.asarray(self.std, np.float64)
             factor, summand = factor / std, -np.asarray(self.mean, np.float64) / std

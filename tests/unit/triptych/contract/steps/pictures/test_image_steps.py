@@ -361,3 +361,9 @@ def test_layout_gives_grey_pictures_their_one_channel(apply: Any) -> None:
 
 def test_opencv_starts_no_threads_of_its_own() -> None:
     assert cv2.getNumThreads() == 1
+
+
+@pytest.mark.parametrize("fields", [{"scale": 2.0}, {"mean": 1.0, "std": 2.0}, {"scale": 0.5, "offset": [1.0, 2.0]}])
+def test_normalize_is_the_same_step_with_its_defaults_written_out(fields: dict[str, Any]) -> None:
+    step = parse_step({"op": "normalize", "input": "x", **fields})
+    assert parse_step(step.model_dump(mode="json", by_alias=True, exclude_none=True)) == step
