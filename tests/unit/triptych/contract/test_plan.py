@@ -126,9 +126,9 @@ def test_a_bad_row_of_the_caller_stays_the_callers(digits_plan: Plan, files: Any
 
 
 def test_a_step_that_breaks_says_which_it_was(digits_document: dict[str, Any], files: Any) -> None:
-    del digits_document["preprocess"][3]  # no resize: a list of pictures reaches normalize
+    del digits_document["preprocess"][3]  # no resize: a list of pictures reaches layout
     plan = Plan(spoilt(digits_document))
-    with pytest.raises(ContractViolation, match=r"^preprocess\[3\] normalize: "):
+    with pytest.raises(ContractViolation, match=r"^preprocess\[4\] layout: "):
         plan.preprocess({"image": files(picture(5, 5), picture(6, 6))})
 
 

@@ -17,6 +17,7 @@ from triptych.contract.steps.image_files.decoding import header_of, work_of
 from triptych.contract.steps.image_files.formats import BrokenImage, ImageHeader, format_of
 from triptych.contract.steps.pictures.decode_image import DecodeImage
 from triptych.contract.steps.pictures.pictures import Pictures
+from triptych.contract.steps.registry import parse_step
 from triptych.errors import ContractViolation, InvalidInput
 
 RNG = np.random.default_rng(7)
