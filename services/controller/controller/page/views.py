@@ -33,7 +33,7 @@ PICTURE_PIXELS: Final = 240  # longest side
 
 
 @dataclass(frozen=True)
-class VersionRow:
+class VersionSummary:
     """One version of a model."""
 
     number: int
@@ -45,7 +45,7 @@ class VersionRow:
 
 
 @dataclass(frozen=True)
-class ModelRow:
+class ModelSummary:
     """One served model with its versions."""
 
     name: str
@@ -53,7 +53,7 @@ class ModelRow:
     route: str
     document: str
     hint: str
-    versions: Sequence[VersionRow]
+    versions: Sequence[VersionSummary]
 
     @property
     def ready(self) -> int:
@@ -105,12 +105,12 @@ class Views:
             "search": search,
         }
 
-    def model(self, model: Model) -> ModelRow:
+    def model(self, model: Model) -> ModelSummary:
         """One model as it is now."""
         state = self._publisher.model_state(model.name)
         rows = [self._version(model, number, state) for number in sorted(model.versions, reverse=True)]
         hint = self.catalog.hints.get(model.name, "")
-        return ModelRow(model.name, model.family, model.route, model.document, hint, rows)
+        return ModelSummary(model.name, model.family, model.route, model.document, hint, rows)
 
     def refusals(self, name: str) -> list[tuple[int | None, str]]:
         """Why versions of a model, or the whole of it (None), are not served."""
@@ -119,11 +119,11 @@ class Views:
             key=lambda each: each[0] or 0,
         )
 
-    def _version(self, model: Model, number: int, state: ModelState | None) -> VersionRow:
+    def _version(self, model: Model, number: int, state: ModelState | None) -> VersionSummary:
         version, size = model.versions[number], self._placement.versions.size_of((model.name, number))
         holders = state.ready.get(number, ()) if state else ()
         percent = state.traffic.get(number, 0) if state else 0
-        return VersionRow(number, percent, holders, _state(state, number), size.bytes / (1 << 20), version.digest[:12])
+        return VersionSummary(number, percent, holders, _state(state, number), size.bytes / (1 << 20), version.digest[:12])
 
 
 def steps_of(moments: Sequence[Moment]) -> Iterator[StepRow]:
