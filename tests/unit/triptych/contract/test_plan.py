@@ -126,9 +126,16 @@ def test_a_bad_row_of_the_caller_stays_the_callers(digits_plan: Plan, files: Any
 
 
 def test_a_step_that_breaks_says_which_it_was(digits_document: dict[str, Any], files: Any) -> None:
+    digits_document["preprocess"][3] = {"op": "transpose", "input": "picture", "order": [2, 1, 3]}  # of no array
+    plan = Plan(spoilt(digits_document))
+    with pytest.raises(ContractViolation, match=r"^preprocess\[3\] transpose: "):
+        plan.preprocess({"image": files(picture(5, 5), picture(6, 6))})
+
+
+def test_a_step_that_lacks_an_array_says_what_makes_one(digits_document: dict[str, Any], files: Any) -> None:
     del digits_document["preprocess"][3]  # no resize: a list of pictures reaches layout
     plan = Plan(spoilt(digits_document))
-    with pytest.raises(ContractViolation, match=r"^preprocess\[4\] layout: "):
+    with pytest.raises(ContractViolation, match="layout: want pictures of one size, by `resize`"):
         plan.preprocess({"image": files(picture(5, 5), picture(6, 6))})
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+from pydantic import ValidationError
 
 from triptych.contract.checks import TensorCheck
 from triptych.contract.errors import Problem
@@ -33,7 +34,7 @@ def trial(
     A contract with declared sizes beyond the limits is not run. `files` are those that the steps read, by path.
     """
     limits = limits or TrialLimits()
-    if found := list(oversized(contract, limits)):
+    if found := [*oversized(contract, limits), *_unreadable(contract)]:
         return found
     scope = contract.scope_with(files or {})
     found, _runs = _compiled(contract, scope)
@@ -57,6 +58,16 @@ def trial(
         except ContractViolation as error:
             return [*found, Problem(("postprocess",), str(error))]
     return found + _run(scope, budget, *after, results, defaults)[0]
+
+
+def _unreadable(contract: Contract) -> list[Problem]:
+    """The fault for which the stages could not read the contract as they get it, with its defaults written out."""
+    try:
+        Contract.model_validate_json(contract.canonical_json())
+    except ValidationError as error:
+        first = error.errors()[0]
+        return [Problem(tuple(first["loc"][:2]), f"cannot be read with its defaults written out: {first['msg']}")]
+    return []
 
 
 def _sized(contract: Contract, env: Environment, limits: TrialLimits) -> list[TensorSpec]:

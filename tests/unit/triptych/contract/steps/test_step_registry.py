@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pytest
+from pydantic import model_validator
 
 from triptych.contract import Contract, Plan, Scope, Step
 from triptych.contract.schema.json_schema import contract_schema, steps_table
 from triptych.contract.steps import registry
 from triptych.contract.steps.base import MapStep
+from triptych.contract.verification.trial import trial
 from triptych.datatypes import Array
 
 
@@ -32,6 +34,18 @@ class AnotherClip(MapStep):
     """A step with the name of an existing one."""
 
     op: Literal["clip"]
+
+
+class RefusesItsDefault(Double):
+    """A step whose default is refused if it is written out."""
+
+    op: Literal["refuses"]  # type: ignore[assignment]
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if {"output", "times"} <= self.model_fields_set:
+            raise ValueError("give output or times")
+        return self
 
 
 class Nameless(MapStep):
@@ -68,6 +82,17 @@ def test_a_step_of_an_installed_package_joins_the_vocabulary(
     assert b'{"input":"forecast","op":"double","times":2}' in contract.canonical_json()
     assert "### `double`" in steps_table()
     assert "double" in contract_schema()["$defs"]["Step"]["properties"]["op"]["enum"]
+
+
+def test_a_step_that_refuses_its_own_default_is_found_before_any_request(
+    install: Callable[..., None], sales_document: dict[str, Any]
+) -> None:
+    """The stages read the contract as the controller writes it, with every default."""
+    install(RefusesItsDefault)
+    sales_document["postprocess"].insert(0, {"op": "refuses", "input": "forecast", "output": "forecast"})
+    (problem,) = trial(Contract.model_validate_json(json.dumps(sales_document)))
+    assert problem.location == ("postprocess", 0)
+    assert "cannot be read with its defaults written out: Value error, give output or times" in problem.text
 
 
 def test_without_the_package_the_step_is_unknown(sales_document: dict[str, Any]) -> None:

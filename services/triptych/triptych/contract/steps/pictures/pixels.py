@@ -121,11 +121,13 @@ class Layout(MapStep):
     order: Literal["nchw", "nhwc"]
     datatype: Literal["FP16", "FP32", "UINT8"] = "FP32"
 
-    def function(self, scope: Scope) -> Callable[[Array], Array]:
+    def function(self, scope: Scope) -> Callable[[Any], Array]:
         dtype, channels_first = TO_NUMPY[self.datatype], self.order == "nchw"
         narrow = Cast(op="cast", input=self.input, datatype=self.datatype).function(scope)
 
-        def layout(pictures: Array) -> Array:
+        def layout(pictures: Sequence[Array] | Array) -> Array:
+            if not isinstance(pictures, np.ndarray):
+                raise ContractViolation("layout: want pictures of one size, by `resize`, `pad` or `crop`")
             if not np.can_cast(pictures.dtype, dtype):
                 pictures = narrow(pictures)
             if pictures.ndim == 3:  # grey: one channel
