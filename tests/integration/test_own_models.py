@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.grpc as triton
-from tritonclient.utils import np_to_triton_dtype
+from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from examples.own_models.__main__ import NAMES
 from local.endpoints import Endpoints, free_endpoints
 from local.environments import ROOT, ensure
+from tests.integration.load import until
 from tests.integration.own_models import ADDRESS, Walk, blocks, edited
 from triptych.contract import load_contract
 from triptych.contract.schema.examples import arrays_of
@@ -67,9 +68,23 @@ def endpoints(walk: Walk) -> Iterator[Endpoints]:
 
 
 @pytest.fixture(scope="module")
-def client(endpoints: Endpoints) -> Iterator[triton.InferenceServerClient]:
+def client(walk: Walk, endpoints: Endpoints) -> Iterator[triton.InferenceServerClient]:
+    """A client of the stack, in which all models are loaded: under load, a first call may be told to come again."""
     with triton.InferenceServerClient(endpoints["preprocess"].address) as client:
+        for name in NAMES:
+            answered = Answered(walk, client, name)
+            until(lambda answered=answered: _is_available(answered), 120)  # type: ignore[misc]
         yield client
+
+
+def _is_available(answered: Answered) -> bool:
+    try:
+        answered.infer(answered.requests[0])
+    except InferenceServerException as error:
+        if error.status() != "StatusCode.UNAVAILABLE":
+            raise
+        return False
+    return True
 
 
 def infer(client: triton.InferenceServerClient, model: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
@@ -164,6 +179,7 @@ def test_a_picture_and_a_number_make_one_row(walk: Walk, client: triton.Inferenc
     np.testing.assert_allclose(answered.infer(together)["diameter_mm"], wanted_rows, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("client")
 def test_the_calls_of_the_page_print_what_it_shows(walk: Walk, endpoints: Endpoints) -> None:
     code = walk.text("python", "call").replace(ADDRESS, endpoints["preprocess"].address)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
