@@ -123,7 +123,8 @@ class Views:
         version, size = model.versions[number], self._placement.versions.size_of((model.name, number))
         holders = state.ready.get(number, ()) if state else ()
         percent = state.traffic.get(number, 0) if state else 0
-        return VersionSummary(number, percent, holders, _state(state, number), size.bytes / (1 << 20), version.digest[:12])
+        mib = size.bytes / (1 << 20)
+        return VersionSummary(number, percent, holders, _state(state, number), mib, version.digest[:12])
 
 
 def steps_of(moments: Sequence[Moment]) -> Iterator[StepRow]:

@@ -16,6 +16,8 @@ SUFFIXES: Final = (".json", ".txt")
 MAX_STEP_FILES: Final = 8  # of one contract
 MAX_STEP_FILE_BYTES: Final = 32 << 20  # the tokenizer.json of a vocabulary of 250,000 words has 17 MB
 
+MAX_WORDS: Final = 1 << 20  # of a vocabulary: 32 MiB of empty lines took 580 MiB, more than a stage has
+
 FILE_PATTERN: Final = in_words(
     r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*\.(json|txt)$",
     "a path in the version's folder of letters, digits, . _ and -, ending in .json or .txt",
@@ -49,6 +51,8 @@ def words_of(path: str, file: StepFile) -> tuple[str, ...]:
         text = file.content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ContractViolation(f"{path}: not UTF-8: byte 0x{file.content[error.start]:02x} at {error.start}") from None
+    if (count := text.count("\n")) > MAX_WORDS:
+        raise ContractViolation(f"{path}: want at most {MAX_WORDS} words, got {count}")
     words = text.replace("\r\n", "\n").split("\n")
     if words[-1] == "":
         words.pop()

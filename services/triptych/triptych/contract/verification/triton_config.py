@@ -27,13 +27,19 @@ MODEL_FILES: Final = {
 }
 MAX_REASON: Final = 300  # characters of an error of protobuf, which quotes the file
 # Tokens of the protobuf parser in C++, which Triton uses; the parser of Python accepts more. A comment or a string,
-# which may hold anything, or a word that begins as a number.
-_TOKEN: Final = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[0-9A-Za-z_+.-]+|[^\x00-\x7f]")
+# which may hold anything, or a word that begins as a number. No pattern here may try a text twice: 64 KiB of digits, or
+# of quotes without an end, took minutes in which no other thread ran (2026-11-30).
+_TOKEN: Final = re.compile(
+    r"#[^\n]*|(?P<quote>[\"'])(?:\\.|(?!(?P=quote))[^\\\n])*+(?P<end>(?P=quote))?|[0-9A-Za-z_+.-]+|[^\x00-\x7f]"
+)
+MAX_FAULTS: Final = 50  # of one file: the line of each is looked for from its beginning
+# protobuf reads a row of backslashes once from each of them.
+MAX_BACKSLASHES: Final = 32
 _ESCAPE: Final = re.compile(
     r"\\(?:[abfnrtv\\'\"]|x[0-9a-fA-F]|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7])|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"
 )
 _NUMBER: Final = re.compile(
-    r"-?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*|(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?|[A-Za-z]\w*)?"
+    r"-?(?:0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*|(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?|[A-Za-z]\w*)?"
 )
 
 
@@ -56,14 +62,18 @@ def parse_config(text: str) -> Any:
 def _check_tokens(text: str) -> None:
     """Raise `ConfigError` for tokens that Triton refuses and the protobuf of Python takes, such as `+5`."""
     for token in _TOKEN.finditer(text):
-        if wrong := _wrong(token[0]):
+        if wrong := _wrong(token[0], token["quote"], token["end"]):
             line = text.count("\n", 0, token.start()) + 1
             raise ConfigError(f"{FILE}:{line}: {wrong}")
 
 
-def _wrong(token: str) -> str:
+def _wrong(token: str, quote: str | None, end: str | None) -> str:
     first = token[0]
-    if first in "\"'":
+    if quote:
+        if not end:
+            return "want the end of a string in its line"
+        if "\\" * (MAX_BACKSLASHES + 1) in token:
+            return f"want at most {MAX_BACKSLASHES} backslashes in a row"
         left = _ESCAPE.sub("", token) if "\\" in token else ""
         wrong = left[left.index("\\") :][:2] if "\\" in left else ""
         return wrong and f"want escapes of C in a string, got {wrong}; a backslash is written \\\\"
@@ -99,7 +109,8 @@ def check_config(
         return [str(error)]
     lines = config_pbtxt_text.split("\n")
     found = [*_problems(contract, config, model_name), *uncallable(config, models), *unloadable(config)]
-    return [f"{FILE}:{_line_of(word, lines)}: {problem}" for word, problem in found]
+    faults = [f"{FILE}:{_line_of(word, lines)}: {problem}" for word, problem in found[:MAX_FAULTS]]
+    return faults if len(found) <= MAX_FAULTS else [*faults, f"{FILE}: and {len(found) - MAX_FAULTS} more faults"]
 
 
 def model_file(config: Any) -> str | None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from triptych.contract import Environment, Scope, StepFile
 from triptych.contract.steps.registry import parse_step
+from triptych.contract.steps.step_file import MAX_WORDS, words_of
 from triptych.errors import ContractViolation
 
 WORDS = ("a", "b", " ", "日", "")
@@ -62,3 +63,10 @@ def test_a_vocabulary_of_another_size_than_the_scores_is_refused() -> None:
 def test_words_come_from_one_place(op: str, more: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match="give labels or file"):
         parse_step({"op": op, "input": "x", **more})
+
+
+def test_a_vocabulary_has_a_limit_of_words() -> None:
+    most = b"\n" * MAX_WORDS
+    assert len(words_of("words.txt", StepFile.of(most))) == MAX_WORDS
+    with pytest.raises(ContractViolation, match=f"words.txt: want at most {MAX_WORDS} words, got {MAX_WORDS + 1}"):
+        words_of("words.txt", StepFile.of(most + b"\n"))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from triptych.contract import Contract
-from triptych.contract.verification.triton_config import check_config, model_file, parse_config, served_versions
+from triptych.contract.verification.triton_config import (
+    ConfigError,
+    check_config,
+    model_file,
+    parse_config,
+    served_versions,
+)
 
 CONFIG = """\
 name: "digits_de"
@@ -103,3 +110,37 @@ def test_the_model_file_follows_backend_or_configuration() -> None:
     assert model_file(parse_config('backend: "python"')) == "model.py"
     assert model_file(parse_config('backend: "x" default_model_filename: "net.bin"')) == "net.bin"
     assert model_file(parse_config('backend: "x"')) is None
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f"max_batch_size: {'1' * MIB}_", "want a number as in C"),
+        ('name: "' + "\\\\" * (MIB // 2) + '"', "want at most 32 backslashes in a row"),
+        ('"a\\' * (MIB // 3), "want the end of a string in its line"),
+        ("'" + '"' * MIB, "want the end of a string in its line"),
+    ],
+    ids=["digits", "backslashes", "quotes", "the other quotes"],
+)
+def test_a_configuration_of_a_mebibyte_is_refused_at_once(text: str, problem: str) -> None:
+    began_s = time.process_time()
+    with pytest.raises(ConfigError, match=problem):
+        parse_config(text)
+    assert time.process_time() - began_s < 2  # minutes, if a pattern tries a text twice
+
+
+def test_strings_and_numbers_of_a_configuration_are_read_as_before() -> None:
+    config = parse_config('name: "it\'s \\\\ \\"so\\"" backend: \'a "b"\' # " no string\nmax_batch_size: 8')
+    assert (config.name, config.backend, config.max_batch_size) == ('it\'s \\ "so"', 'a "b"', 8)
+
+
+def test_of_thousands_of_faults_fifty_are_told(digits: Contract) -> None:
+    more = "".join(f'input {{ name: "x{at}" data_type: TYPE_FP32 dims: [1] }}\n' for at in range(20_000))
+    began_s = time.process_time()
+    faults = check_config(digits, CONFIG + more, "digits_de")
+    assert time.process_time() - began_s < 20
+    assert len(faults) == 51
+    assert faults[-1].endswith("more faults")
