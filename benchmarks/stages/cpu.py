@@ -19,6 +19,7 @@ import uvloop
 from benchmarks.report import Report
 from benchmarks.stages import stubs
 from examples.models.progress import TaskProgress
+from triptych.contract import numpy_warnings
 
 HELP = "each stage's own code for a request, without sockets: by callers, hot and cold"
 TITLE = "The code of the stages"
@@ -33,6 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(given: argparse.Namespace, report: Report) -> None:
+    numpy_warnings.turn_off()  # as a stage does
     uvloop.run(measure(given, report))
 
 

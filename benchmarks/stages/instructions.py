@@ -25,6 +25,7 @@ from benchmarks.report import Report
 from benchmarks.stages import stubs
 from local.environments import ROOT
 from local.errors import LocalError
+from triptych.contract import numpy_warnings
 
 HELP = "instructions and cache lines of a lone request in each stage's own Python, by valgrind"
 TITLE = "Instructions of a lone request"
@@ -114,6 +115,7 @@ class _Counted:
 
 def _inside(stage: str, requests: int, phases: Sequence[str]) -> int:
     """Run all phases in sequence; valgrind runs this function."""
+    numpy_warnings.turn_off()
     loop, contract = uvloop.new_event_loop(), stubs.contract()
     asyncio.set_event_loop(loop)
 

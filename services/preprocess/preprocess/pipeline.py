@@ -23,6 +23,7 @@ class Pipeline:
         self, settings: Settings, transform: Transform, predictors: Predictors, executor: BatchExecutor
     ) -> None:
         self._settings, self._transform, self._predictors = settings, transform, predictors
+        self._inline_bytes, self._max_wait_share = settings.inline_bytes, settings.max_wait_share
         self._batcher = Batcher[InferenceRequest, InferenceResult](executor.execute, self._limits)
         self._preparing: Counter[tuple[str, int]] = Counter()  # large requests by model and version
         self._in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
@@ -34,7 +35,7 @@ class Pipeline:
         self._in_flight_bytes.acquire(size_bytes)
         try:
             work_bytes = self._work_bytes(request)
-            if request.rows and work_bytes <= self._settings.inline_bytes:
+            if request.rows and work_bytes <= self._inline_bytes:
                 return await self._submit(request)
             return await self._infer_large(request, work_bytes)
         finally:
@@ -42,7 +43,7 @@ class Pipeline:
 
     def _work_bytes(self, request: InferenceRequest) -> int:
         """Bytes of the request, its pictures unpacked. In a large request even reading headers can take seconds."""
-        if request.size_bytes <= self._settings.inline_bytes and request.plan.unpacks:
+        if request.size_bytes <= self._inline_bytes and request.plan.unpacks:
             return request.size_bytes + request.plan.unpacked_bytes(request.tensors.arrays())
         return request.size_bytes
 
@@ -61,7 +62,7 @@ class Pipeline:
     async def _prepare(self, request: InferenceRequest, work_bytes: int) -> tuple[InferenceRequest, int]:
         """Returns the request with the model's inputs, and how many bytes these are."""
         call, version = request.call, (request.target.model, request.target.version)
-        call.check_wait_budget(self._transform.wait_s, self._settings.max_wait_share, "a thread that prepares it")
+        call.check_wait_budget(self._transform.wait_s, self._max_wait_share, "a thread that prepares it")
         self._preparing[version] += 1
         try:
             async with time_limit(call.remaining_s()):
@@ -84,7 +85,7 @@ class Pipeline:
     async def _submit(self, request: InferenceRequest, linger_s: float = 0.0) -> InferenceResult:
         key, call, target = request.batch_key, request.call, request.target
         if wait_s := self._batcher.expected_wait_s(key):
-            call.check_wait_budget(wait_s, self._settings.max_wait_share, f"model '{target.model}'")
+            call.check_wait_budget(wait_s, self._max_wait_share, f"model '{target.model}'")
         detached = self._predictors.has_abandoned(target)
         return await self._batcher.submit(key, request, call.remaining_s(), linger_s, detached)
 

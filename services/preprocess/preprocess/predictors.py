@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from tritonclient.grpc import service_pb2 as pb
 
@@ -36,19 +36,20 @@ class _Predictor:
             transport=transport,
             translate=inference_error,
         )
-        self.address, self._settings = address, settings
+        self.address = address
         self._inferences = InFlightInferences(self.upstream)
+        self._max_in_flight, self._limit_s = settings.max_in_flight, settings.predict_timeout_s
 
     @property
     def in_flight(self) -> int:
         """Calls that Triton has not answered, abandoned ones among them."""
         return len(self._inferences)
 
-    async def infer(self, request: bytes, call: Call) -> pb.ModelInferResponse:
+    def infer(self, request: bytes, call: Call) -> Awaitable[pb.ModelInferResponse]:
         """Raises what `InFlightInferences.infer` raises, and `Overloaded` when too many calls are in flight."""
-        if self.in_flight >= self._settings.max_in_flight:
+        if self.in_flight >= self._max_in_flight:
             raise Overloaded(f"predictor at {self.address} has {self.in_flight} calls to answer, the limit; try later")
-        return await self._inferences.infer(request, call, self._settings.predict_timeout_s)
+        return self._inferences.infer(request, call, self._limit_s)
 
     @property
     def has_abandoned(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from triptych.contract.checks import InputCheck, ParameterCheck, Shaped, TensorCheck
+from triptych.contract.numpy_warnings import ARE_OFF
 from triptych.contract.schema.contract import Contract
 from triptych.contract.schema.declarations import STAGES
 from triptych.contract.schema.observe import observe_nothing
@@ -132,12 +133,17 @@ class _Stage:
         self._runs: list[Run] = [step.compile(scope) for step in steps]
 
     def __call__(self, env: Environment) -> None:
+        if ARE_OFF.get():
+            self._run(env)
+        else:
+            with np.errstate(all="ignore"):
+                self._run(env)
+
+    def _run(self, env: Environment) -> None:
         at = 0
         try:
-            # The checks find NaN and infinity; numpy's warnings would only fill the log.
-            with np.errstate(all="ignore"):
-                for at, run in enumerate(self._runs):  # noqa: B007 - read below, in the error
-                    run(env)
+            for at, run in enumerate(self._runs):  # noqa: B007 - read below, in the error
+                run(env)
         except TriptychError:
             raise
         except Exception as error:

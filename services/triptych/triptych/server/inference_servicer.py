@@ -65,7 +65,7 @@ class InferenceServicer:
         self.settings = settings
         self.metrics = metrics
         self.limits = RequestLimits(settings.max_request_items, settings.max_text_length)
-        self._is_ready = is_ready
+        self._is_ready, self._max_in_flight = is_ready, settings.max_in_flight
         self._in_flight = 0
         self._waiting_bytes = InFlightBytes(settings.max_bytes_in_flight)  # answers of streams, before their turn
         self._request_s = Ewma(LATEST_WEIGHT, initial=0.0)
@@ -131,7 +131,7 @@ class InferenceServicer:
         self._in_flight += 1
         try:
             with RequestScope(self.metrics, request, call):
-                if self._in_flight > self.settings.max_in_flight:
+                if self._in_flight > self._max_in_flight:
                     raise self._full()
                 self.limits.check(request)
                 started_s = time.monotonic()
@@ -155,7 +155,7 @@ class InferenceServicer:
 
     def _full(self) -> Overloaded:
         """Error of load shedding. Its retry hint is the time of one request with jitter, so that retries spread out."""
-        text = f"{self.stage} already works on {self.settings.max_in_flight} requests, its limit; try again later"
+        text = f"{self.stage} already works on {self._max_in_flight} requests, its limit; try again later"
         return Overloaded(text, max(self._request_s.value, MIN_RETRY_HINT_S) * random.uniform(0.5, 1.5))
 
     def check(self, request: Message, name: str = "", version: str = "") -> None:

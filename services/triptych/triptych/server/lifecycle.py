@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import uvloop
 
+from triptych.contract import numpy_warnings
 from triptych.runtime import descriptors
 from triptych.runtime.addresses import join
 from triptych.runtime.settings import StageSettings
@@ -50,6 +51,7 @@ def run(stage: str, settings: StageSettings) -> int:
     """
     logs.configure(stage, settings.log_level)
     descriptors.raise_limit()
+    numpy_warnings.turn_off()
     try:
         uvloop.run(_serve(stage, settings))
     except OSError as error:

@@ -15,7 +15,7 @@ from triptych.contract.steps.step_file import StepFile
 from triptych.datatypes import Array, name_of
 from triptych.errors import ContractViolation, InvalidInput
 
-FEW: Final = 64  # elements up to which Python's min and max are faster than numpy's
+FEW: Final = 64  # elements up to which Python finds the extremes faster than numpy
 
 
 class Environment(dict[str, Any]):
@@ -227,12 +227,14 @@ class ElementwiseStep(MapStep):
 def extremes(array: Array) -> tuple[Any, Any]:
     """Smallest and largest value of a non-empty array; both are NaN if it has one.
 
-    A reduction of numpy takes 2 us for any number of values; Python needs 1 us for both of 28 (2026-11-29).
+    A reduction of numpy takes 2 us for any number of values; Python needs 1 us for both of 28 (2026-11-29), and sorting
+    them half the instructions of min and max.
     """
     if array.size <= FEW:
         values = array.ravel().tolist()
-        if math.isfinite(sum(values)):  # else one may be NaN, which min and max ignore
-            return min(values), max(values)
+        if math.isfinite(sum(values)):  # else one may be NaN, which has no place in an order
+            values.sort()
+            return values[0], values[-1]
     return np.minimum.reduce(array, axis=None), np.maximum.reduce(array, axis=None)
 
 

@@ -20,11 +20,10 @@ class Stopwatch:
 
     def end(self, part: str) -> None:
         """End this part and start the next."""
-        now_s = time.monotonic()
-        took_s = now_s - self._since_s
-        self.parts[part] = self.parts.get(part, 0.0) + took_s
+        now_s, parts = time.monotonic(), self.parts
+        took_s, self._since_s = now_s - self._since_s, now_s
+        parts[part] = parts[part] + took_s if part in parts else took_s
         self._histograms[part].observe(took_s)
-        self._since_s = now_s
 
     def fork(self) -> Stopwatch:
         """A stopwatch with the parts so far, for work that is done beside other work."""
