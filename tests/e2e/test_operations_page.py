@@ -133,7 +133,7 @@ def test_a_render_that_is_applied_has_no_difference(commands: Commands, tmp_path
     page.run("take-over", "helm3")
     assert "deployed" in release.helm("status", release.name).stdout
     for component in ("preprocess", "predictor", "postprocess"):
-        release.wait_until_settled(component, without=pods[component])  # KServe copies Helm's annotations into its pods
+        release.wait_until_settled(component, without=pods[component])  # KServe puts Helm's annotations into them
     assert release.uids("controller") == pods["controller"]
 
 
