@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import tritonclient.grpc as triton
 
 from local import examples, formatting
-from local.endpoints import from_environment, page_settings
+from local.endpoints import COMPONENTS, from_environment, page_settings
 from local.environments import cache_folder, ensure
 from local.errors import LocalError
 from local.notices import ControllerNotices
@@ -55,7 +56,7 @@ def _run(given: argparse.Namespace) -> int:
         predictor_python=ensure("predictor"),
         model_repository=given.models or Path(os.environ.get("CONTROLLER_MODEL_REPOSITORY", MODEL_REPOSITORY)),
         served_models=given.served_models or (None if given.models else _served_models()),
-        variables=page_settings(endpoints, os.environ),
+        variables={**page_settings(endpoints, os.environ), **causes_shown(os.environ)},
     )
     failed = 0
     stack.start(_print_ready)
@@ -72,6 +73,12 @@ def _run(given: argparse.Namespace) -> int:
     finally:
         _stop(stack)
     return 1 if failed else 0
+
+
+def causes_shown(environment: Mapping[str, str]) -> dict[str, str]:
+    """Settings with which internal errors show their cause: caller and owner of one machine are the same person."""
+    names = (f"{stage.upper()}_SHOW_INTERNAL_ERRORS" for stage in COMPONENTS if stage != "predictor")
+    return {name: environment.get(name, "true") for name in names}
 
 
 def _send_all(stack: LocalStack, requests: list[examples.ExampleRequest]) -> int:

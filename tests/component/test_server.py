@@ -85,6 +85,15 @@ def test_a_request_without_an_id_gets_one_that_its_error_and_the_log_name(stage:
         assert [line["message"] for line in lines] == ["request refused", "internal error"]
 
 
+def test_a_setting_shows_the_cause_of_an_internal_error(server: str, tmp_path: Path) -> None:
+    with scripted(server, tmp_path, show_internal_errors="true") as stage:
+        sent = request("raise", error="ValueError").SerializeToString()
+        assert refusal(stage, sent).details().startswith("internal error: ValueError: ")
+        stream: Any = stage.channel.stream_stream(STREAM, response_deserializer=pb.ModelStreamInferResponse.FromString)
+        (answer,) = stream(iter([sent]), timeout=10)
+        assert answer.error_message.startswith("INTERNAL: internal error: ValueError: ")
+
+
 def test_an_answer_has_the_id_that_its_caller_sent_or_none(stage: ScriptedStage) -> None:
     sent = request()
     assert stage.oip.ModelInfer(sent, timeout=10).id == "1"

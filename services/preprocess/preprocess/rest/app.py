@@ -209,7 +209,8 @@ class RestApp:
             except asyncio.CancelledError:  # the grace period is over
                 return _json({"error": STOPPING + request_suffix(call.failed_request)}, 503)
             except Exception as error:
-                code, text, trailers = refusal(error, request.url.path, call.failed_request)
+                shows_cause = self._settings.show_internal_errors
+                code, text, trailers = refusal(error, request.url.path, call.failed_request, shows_cause=shows_cause)
                 return _json({"error": text}, STATUS.get(code, 500), _retry_after(trailers))
 
         return guarded

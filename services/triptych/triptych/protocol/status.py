@@ -59,15 +59,26 @@ class Relayed(errors.TriptychError):
         self.code, self.retry_after_s = code, retry_after_s
 
 
-def status_of(error: BaseException, request_id: str = "") -> tuple[grpc.StatusCode, str]:
-    """Code and text of an error for the caller, the text cut to `MAX_TEXT_BYTES`. It ends with the request's id."""
+def status_of(
+    error: BaseException, request_id: str = "", *, shows_cause: bool = False
+) -> tuple[grpc.StatusCode, str]:
+    """Code and text of an error for the caller, the text cut to `MAX_TEXT_BYTES`. It ends with the request's id.
+
+    `shows_cause`: an internal error has its cause in place of a fixed text, which may name files and options.
+    """
     suffix = request_suffix(request_id)
     if isinstance(error, Relayed):
         return error.code, _cut(str(error), suffix)
     code = CODES.get(type(error)) if isinstance(error, errors.TriptychError) else None
     if code is None or code is grpc.StatusCode.INTERNAL:
-        return grpc.StatusCode.INTERNAL, INTERNAL_TEXT + suffix
+        return grpc.StatusCode.INTERNAL, _cut(_cause(error), suffix) if shows_cause else INTERNAL_TEXT + suffix
     return code, _cut(str(error), suffix)
+
+
+def _cause(error: BaseException) -> str:
+    """The sentence of an error of ours; of any other the class as well."""
+    text = str(error) if isinstance(error, errors.TriptychError) else f"{type(error).__name__}: {error}"
+    return f"internal error: {text}"
 
 
 def _cut(text: str, suffix: str) -> str:

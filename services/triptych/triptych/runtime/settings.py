@@ -109,6 +109,11 @@ class StageSettings(BaseSettings):
         pattern=in_words("^(DEBUG|INFO|WARNING|ERROR)$", "DEBUG, INFO, WARNING or ERROR"),
         description="DEBUG logs every request",
     )
+    show_internal_errors: bool = Field(
+        False,
+        description="tell callers the cause of an internal error, which may name files and options of the machine; "
+        "the log has it always",
+    )
     otlp_endpoint: Collector = Field(
         "", description="OTLP/gRPC collector for spans, host:port; empty switches tracing off"
     )

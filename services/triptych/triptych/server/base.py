@@ -138,7 +138,7 @@ def stream_request(parse: Callable[[bytes], Message], data: bytes) -> Message:
 
 
 def refusal(
-    error: Exception, method: str, request_id: str = ""
+    error: Exception, method: str, request_id: str = "", *, shows_cause: bool = False
 ) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]:
     """Code, text and trailers of an error. An internal error is logged with its traceback.
 
@@ -147,4 +147,4 @@ def refusal(
     if status_of(error)[0] is grpc.StatusCode.INTERNAL:
         request_id = request_id or new_request_id()
         log.error("internal error", exc_info=error, extra={"method": method, "id": clipped(request_id)})
-    return *status_of(error, request_id), trailers_of(error)
+    return *status_of(error, request_id, shows_cause=shows_cause), trailers_of(error)

@@ -131,7 +131,8 @@ def _unary(service: str, method: Method, server: GrpcioServer) -> Callable[[byte
             request, call = parse(data), _call(server, service, context)
             response: bytes = (await answer(request, call)).SerializeToString()
         except (Exception, asyncio.CancelledError) as error:
-            return await _refuse(context, error, method.name, call.failed_request if call else "")
+            request_id = call.failed_request if call else ""
+            return await _refuse(context, error, method.name, server.settings, request_id)
         call.settle("OK")
         return response
 
@@ -149,7 +150,7 @@ def _server_streaming(service: str, method: Method, server: GrpcioServer) -> Cal
                     yield encoded(response)
                     del response  # the next one may never come
         except Exception as error:
-            await _refuse(context, error, method.name)
+            await _refuse(context, error, method.name, server.settings)
 
     return handle
 
@@ -165,7 +166,7 @@ def _both_streaming(service: str, method: Method, server: GrpcioServer) -> Calla
                     yield encoded(response)
                     del response  # the next one may never come
         except Exception as error:
-            await _refuse(context, error, method.name)
+            await _refuse(context, error, method.name, server.settings)
 
     return handle
 
@@ -188,10 +189,14 @@ def _certificate_names(context: aio.ServicerContext[Any, Any]) -> frozenset[str]
 
 
 async def _refuse(
-    context: aio.ServicerContext[Any, Any], error: BaseException, method: str, request_id: str = ""
+    context: aio.ServicerContext[Any, Any],
+    error: BaseException,
+    method: str,
+    settings: StageSettings,
+    request_id: str = "",
 ) -> bytes:
     """End the call with the status of its error."""
     if not isinstance(error, Exception):
         raise error
-    await context.abort(*refusal(error, method, request_id))
+    await context.abort(*refusal(error, method, request_id, shows_cause=settings.show_internal_errors))
     raise AssertionError("abort returns")  # pragma: no cover

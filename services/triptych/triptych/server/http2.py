@@ -51,7 +51,7 @@ class Http2Server(GrpcServer):
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
         context = server_context(self.settings)
-        self._manager = ConnectionManager(self.settings, self._handlers, _trailers, self._decompression)
+        self._manager = ConnectionManager(self.settings, self._handlers, self._trailers, self._decompression)
         for listening in self._bind():
             listener = await loop.create_server(
                 self._manager.connect,
@@ -98,6 +98,10 @@ class Http2Server(GrpcServer):
             raise OSError(fault) from error
         self.port = int(bound[0].getsockname()[1])
         return bound
+
+    def _trailers(self, error: Exception, method: str, request_id: str) -> Headers:
+        shows_cause = self.settings.show_internal_errors
+        return status_headers(*refusal(error, method, request_id, shows_cause=shows_cause))
 
     def _call(self, service: str, stream: ServerStream, *, endless: bool) -> Call:
         call = self.admit(service, stream.left_s(), HeaderFields(stream.fields), endless=endless)
@@ -149,6 +153,3 @@ def _guarded(answer: Answer, name: str) -> Answer:
 
     return guarded
 
-
-def _trailers(error: Exception, method: str, request_id: str) -> Headers:
-    return status_headers(*refusal(error, method, request_id))

@@ -211,7 +211,7 @@ class InferenceServicer:
             window.count(streamed, len(data))
         except Overloaded as error:
             streamed.call.settle(status_of(error)[0].name)
-            data = _error_answer(error, request, streamed.call, MAX_WORD).SerializeToString()
+            data = self._error_answer(error, request, streamed.call, MAX_WORD).SerializeToString()
             window.count_unchecked(streamed, len(data))
         return data
 
@@ -221,17 +221,17 @@ class InferenceServicer:
             call.deadline = time.monotonic() + call.remaining_s(self.settings.request_timeout_s)
             answer = pb.ModelStreamInferResponse(infer_response=await self.model_infer(request, call))
         except Exception as error:
-            return _error_answer(error, request, call, self.limits.text)
+            return self._error_answer(error, request, call, self.limits.text)
         mark_final(answer.infer_response)
         return answer
 
-
-def _error_answer(
-    error: Exception, request: pb.ModelInferRequest, call: Call, max_id: int
-) -> pb.ModelStreamInferResponse:
-    """Answer of a stream to a request that failed, with the first `max_id` characters of the caller's id."""
-    code, text, _ = refusal(error, "ModelStreamInfer", call.failed_request or request.id)
-    answer = pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
-    answer.infer_response.id, answer.infer_response.model_name = request.id[:max_id], clipped(request.model_name)
-    mark_final(answer.infer_response)
-    return answer
+    def _error_answer(
+        self, error: Exception, request: pb.ModelInferRequest, call: Call, max_id: int
+    ) -> pb.ModelStreamInferResponse:
+        """Answer of a stream to a request that failed, with the first `max_id` characters of the caller's id."""
+        request_id, shows_cause = call.failed_request or request.id, self.settings.show_internal_errors
+        code, text, _ = refusal(error, "ModelStreamInfer", request_id, shows_cause=shows_cause)
+        answer = pb.ModelStreamInferResponse(error_message=f"{code.name}: {text}")
+        answer.infer_response.id, answer.infer_response.model_name = request.id[:max_id], clipped(request.model_name)
+        mark_final(answer.infer_response)
+        return answer

@@ -54,6 +54,19 @@ def test_the_id_of_a_request_ends_the_sentence_and_is_never_cut_off() -> None:
     assert status_of(ValueError(), "r-1")[1] == f"{INTERNAL_TEXT} (request r-1)"
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("no such file"), "internal error: ValueError: no such file"),
+        (errors.ContractViolation("want 3 rows"), "internal error: want 3 rows"),
+        (errors.UnknownModel("x"), "unknown model or family 'x'"),
+    ],
+)
+def test_the_cause_of_an_internal_error_is_shown_where_that_is_asked_for(error: Exception, text: str) -> None:
+    assert status_of(error, "r-1", shows_cause=True)[1] == f"{text} (request r-1)"
+    assert len(status_of(ValueError("é" * 5000), shows_cause=True)[1].encode()) <= MAX_TEXT_BYTES + 3
+
+
 def test_a_relayed_error_keeps_code_and_sentence() -> None:
     assert status_of(Relayed(grpc.StatusCode.NOT_FOUND, "no such")) == (grpc.StatusCode.NOT_FOUND, "no such")
 
