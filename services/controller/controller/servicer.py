@@ -155,13 +155,15 @@ class CatalogServicer(InferenceServicer):
         return model, self._watch_hub.catalog.version(name, int(version))
 
     def _index(self) -> Iterator[pb.RepositoryIndexResponse.ModelIndex]:
-        """Every model and version, invalid ones with the reason."""
+        """Every model and version, invalid ones with the reason, and those whose edits are ignored with that."""
         entry = pb.RepositoryIndexResponse.ModelIndex
         catalog = _published(self._watch_hub).catalog
         for name, model in sorted(catalog.models.items()):
             for number in sorted(model.versions):
                 state, reason = self._state(name, number)
-                yield entry(name=name, version=str(number), state=state, reason=reason)
+                ignored = [edit.text for edit in catalog.edits.get(name, ()) if edit.version in (None, number)]
+                text = "; ".join([reason, *ignored] if reason else ignored)
+                yield entry(name=name, version=str(number), state=state, reason=text)
         for (name, version), text in list(catalog.invalid.items()):
             yield entry(name=name, version=str(version or ""), state="UNAVAILABLE", reason=text)
 

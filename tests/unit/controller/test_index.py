@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
+from controller.catalog.entities import Edit
 from controller.servicer import YIELD_EVERY, CatalogServicer
 from controller.settings import Settings
+from tests.unit.controller.placement.harness import read
 from triptych.errors import DeadlineExceeded
 from triptych.protocol.call import Call
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
@@ -34,6 +39,24 @@ class Counting(CatalogServicer):
         for number in range(ENTRIES):
             yield pb.RepositoryIndexResponse.ModelIndex(name=f"m{number}", state="READY")
         self.at_once -= 1
+
+
+async def test_a_version_that_serves_on_says_which_edit_is_ignored(models: Path, publish: Callable[..., Path]) -> None:
+    publish("sales_de", 1)
+    publish("sales_de", 2)
+    edits = (Edit(None, "config.pbtxt: ignored"), Edit(2, "2/contract.yaml: ignored"))
+    catalog = replace(read(models), edits={"sales_de": edits})
+    ready = SimpleNamespace(holders=lambda key: ["triton:8001"])
+    placement: Any = SimpleNamespace(failing=lambda model, versions: {}, fleet=ready)
+    hub: Any = SimpleNamespace(published=True, catalog=catalog)
+    nothing: Any = None
+    metrics = StageMetrics("controller", Tracing())
+    servicer = CatalogServicer(Settings(), metrics, hub, placement, nothing, nothing, lambda: True)
+    answer = await servicer.repository_index(pb.RepositoryIndexRequest(), Call.within(60))
+    assert [(each.version, each.state, each.reason) for each in answer.models] == [
+        ("1", "READY", "config.pbtxt: ignored"),
+        ("2", "READY", "config.pbtxt: ignored; 2/contract.yaml: ignored"),
+    ]
 
 
 async def test_one_index_is_made_at_a_time() -> None:
