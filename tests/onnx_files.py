@@ -41,10 +41,10 @@ def text_identity() -> bytes:
     return model(graph + field(12, value("y", STRING, ("n",))))
 
 
-def identity(datatype: int, columns: Dim) -> bytes:
-    """A model `y = x` of one datatype."""
+def identity(datatype: int, *shape: Dim) -> bytes:
+    """A model `y = x` of one datatype and shape, which is that of a single value without dimensions."""
     node = _text(1, "x") + _text(2, "y") + _text(4, "Identity")
-    ends = field(11, value("x", datatype, ("n", columns))) + field(12, value("y", datatype, ("n", columns)))
+    ends = field(11, value("x", datatype, shape)) + field(12, value("y", datatype, shape))
     return model(field(1, node) + _text(2, "g") + ends)
 
 

@@ -238,7 +238,7 @@ dynamic_batching {{ max_queue_delay_microseconds: 200000 }}
 def put_echo(models: Path, name: str, datatype: str, onnx_type: int) -> None:
     (models / name / "1").mkdir(parents=True)
     (models / name / "config.pbtxt").write_text(ECHO.format(name=name, datatype=datatype))
-    (models / name / "1/model.onnx").write_bytes(identity(onnx_type, "m"))
+    (models / name / "1/model.onnx").write_bytes(identity(onnx_type, "n", "m"))
 
 
 def echoed(client: triton.InferenceServerClient, name: str, values: np.ndarray[Any, Any]) -> Any:
@@ -269,6 +269,27 @@ def test_values_of_each_datatype_are_the_same_behind_the_model(
     values = np.array([edges(np.dtype(dtype))], dtype)
     got = echoed(client, name, values)
     assert (got.dtype, got.tobytes()) == (values.dtype, values.tobytes())
+    client.unload_model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dims", "sent"),
+    [
+        ("single_value", (), "dims: [ 1 ]", (1,)),  # as NVIDIA's backend declares one
+        ("state", (2, "n", 3), "dims: [ 1, 2, -1, 3 ] reshape { shape: [ 2, -1, 3 ] }", (1, 2, 4, 3)),
+    ],
+)
+def test_single_values_and_whole_tensors_pass_a_model_without_batches(
+    client: triton.InferenceServerClient, models: Path, name: str, shape: tuple[Any, ...], dims: str, sent: Any
+) -> None:
+    tensor = f"data_type: TYPE_INT64 {dims}"
+    config = f'name: "{name}" backend: "onnxruntime" input [{{ name: "x" {tensor} }}] output [{{ name: "y" {tensor} }}]'
+    (models / name / "1").mkdir(parents=True)
+    (models / name / "config.pbtxt").write_text(config)
+    (models / name / "1/model.onnx").write_bytes(identity(7, *shape))
+    client.load_model(name, client_timeout=30)
+    values = np.arange(np.prod(sent)).reshape(sent)
+    np.testing.assert_array_equal(echoed(client, name, values), values)
     client.unload_model(name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,9 @@ from local.environments import ROOT
 from tests import onnx_files as onnx
 from tests.model_folders import publish
 from triptych.contract.summary import summary
+from triptych.contract.verification.triton_config import parse_config
 from triptych_cli.__main__ import main
+from triptych_cli.try_model.onnx_session import predict_by
 
 DIGITS = str(ROOT / "model-repository/digits_de")
 EIGHT = str(ROOT / "examples/data/eight_board.png")
@@ -124,3 +127,24 @@ def test_a_model_that_does_not_run_here_is_named(tmp_path: Path, capsys: pytest.
 )
 def test_a_value_is_a_line(value: object, text: str) -> None:
     assert summary(value) == text
+
+
+@pytest.mark.parametrize(
+    ("shape", "dims", "sent"),
+    [
+        ((), "dims: [ 1 ]", (1,)),
+        ((2, "n", 3), "dims: [ 1, 2, -1, 3 ] reshape { shape: [ 2, -1, 3 ] }", (1, 2, 4, 3)),
+        (("n", "m"), "dims: [ 1, -1, -1 ] reshape { shape: [ -1, -1 ] }", (1, 2, 3)),
+        ((1,), "dims: [ 1, 1 ] reshape { shape: [ 1 ] }", (1, 1)),
+        ((2, 2), "dims: [ 2, 2 ]", (2, 2)),
+    ],
+)
+def test_a_model_without_batches_gets_the_shapes_of_its_file(
+    tmp_path: Path, shape: tuple[Any, ...], dims: str, sent: tuple[int, ...]
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(onnx.identity(onnx.INT64, *shape))
+    tensor = f"data_type: TYPE_INT64 {dims}"
+    config = f'backend: "onnxruntime" input [{{ name: "x" {tensor} }}] output [{{ name: "y" {tensor} }}]'
+    values = np.arange(np.prod(sent)).reshape(sent)
+    answer = predict_by(parse_config(config), tmp_path)({"x": values})
+    np.testing.assert_array_equal(answer["y"], values)
