@@ -45,9 +45,9 @@ def plain(draft: Draft) -> Pattern:
 
 
 def tabular(draft: Draft) -> Pattern:
-    """The inputs as they are; of scores [n,classes] the class with the best one, by name."""
+    """The inputs as they are; of scores [n,classes] the class with the best one, by name, unless the model names it."""
     base, scores = plain(draft), [tensor for tensor in draft.outputs if _is_scores(tensor)]
-    if len(scores) != 1:
+    if len(scores) != 1 or any(tensor.datatype == "BYTES" for tensor in draft.outputs):
         return base
     name, classes = scores[0].name, scores[0].dims[0]
     return Pattern(

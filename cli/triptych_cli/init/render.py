@@ -34,7 +34,7 @@ kind: Contract
 family: {family}
 {route}max_rows: {max_rows}
 
-inputs:  # what a caller sends; -1 is the rows
+inputs:  # what a caller sends; -1 is the rows{hint}
 {inputs}
 {preprocess}
 model:  # as in config.pbtxt
@@ -66,6 +66,7 @@ def contract_text(family: str, route: str, max_rows: int, draft: Draft, pattern:
         family=_quoted(family),
         route="" if route == DEFAULT_ROUTE else f"route: {_quoted(route)}\n",
         max_rows=max_rows,
+        hint="; NaN needs finite: false" if any("datatype: FP" in line for line in pattern.inputs) else "",
         inputs=_lines(pattern.inputs),
         preprocess=_section("preprocess", pattern.preprocess),
         model_inputs=_lines([_contract_tensor(tensor) for tensor in draft.inputs], 4),

@@ -231,6 +231,15 @@ def test_a_contract_to_start_from_makes_the_models_input(
     assert {spec.shape[1:] for spec in plan.contract.model.inputs} >= {shape} or kind != "tabular"
 
 
+def test_a_table_whose_model_names_the_class_keeps_that_name(init: Init, tmp_path: Path) -> None:
+    named = header_file([("age", 1, ("n", 1))], [("label", 8, ("n",)), ("probabilities", 1, ("n", 3))])
+    assert init(named, "--like", "tabular") == 0
+    text = (tmp_path / "models/f/1/contract.yaml").read_text()
+    assert '- {name: "label", datatype: BYTES, shape: [-1, 1]}' in text
+    assert "labels:" not in text
+    assert "inputs:  # what a caller sends; -1 is the rows; NaN needs finite: false\n" in text
+
+
 def test_a_text_model_has_its_tokenizer_beside_the_contract(
     init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
