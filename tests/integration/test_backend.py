@@ -32,6 +32,7 @@ from tests.integration.load import until
 from tests.integration.messages import sales
 
 KEY = "a key of this test, and of 32 characters or more"
+HUGE = json.dumps({"history": [10**400], "price": [float("nan")], "promotion": [True]})
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -158,6 +159,20 @@ def test_an_unknown_name_is_404_with_the_message_of_its_origin(stack: LocalStack
         status, answer = get(path, token())
         assert status == 404
         assert len(answer["error"]) < 200
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "{", "[" * 100_000, "[]", "{}", '{"history": [1], "price": [1], "promotion": ["x"]}', "\ud800", HUGE]
+)
+def test_wrong_features_of_a_store_are_503_without_a_traceback(
+    start: StartBackend, features: Path, tmp_path: Path, kept: str
+) -> None:
+    with sqlite3.connect(features) as connection:
+        connection.execute("INSERT INTO features VALUES ('DE', 'odd', ?)", (kept.encode(errors="surrogatepass"),))
+    connection.close()
+    status, answer = start("127.0.0.1:1")("/forecasts/DE/odd", token())
+    assert (status, answer["error"][:28]) == (503, "the features of 'odd' in DE ")
+    assert not (tmp_path / "backend.log").read_text()
 
 
 @pytest.mark.parametrize("trace", ["", "no trace", TRACE.upper(), "caf\u00e9", TRACE * 50])

@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS features (
 )"""
 NAMES = ("history", "price", "promotion")
 TIMEOUT_S = 1.0
+LARGEST = 1e38  # that FP32 has
 
 Features = dict[str, list[Any]]  # by NAMES
 Articles = Mapping[str, Mapping[str, Features]]  # by country and article
@@ -24,6 +25,27 @@ Articles = Mapping[str, Mapping[str, Features]]  # by country and article
 
 class StoreAway(Exception):
     """The store gave no answer; the text says which store, and why."""
+
+
+def read_features(text: str | bytes, country: str, article: str) -> Features:
+    """The features of a store's JSON. Raises `StoreAway` if they are none."""
+    try:
+        return checked(json.loads(text), country, article)
+    except (ValueError, RecursionError):
+        raise StoreAway(f"the features of '{article}' in {country} are no JSON") from None
+
+
+def checked(found: Any, country: str, article: str) -> Features:
+    """The same features. Raises `StoreAway` unless each is a list of numbers."""
+    values = [found.get(name) for name in NAMES] if isinstance(found, dict) else [None]
+    if not all(
+        isinstance(each, list) and all(isinstance(one, int | float) and abs(one) < LARGEST for one in each)
+        for each in values
+    ):
+        raise StoreAway(
+            f"the features of '{article}' in {country} are wrong: want lists of numbers: {', '.join(NAMES)}"
+        )
+    return {name: found[name] for name in NAMES}
 
 
 class FeatureStore(Protocol):
@@ -54,7 +76,7 @@ class Sqlite:
     def _read(self, country: str, article: str) -> Features | None:
         query = "SELECT features FROM features WHERE country = ? AND article = ?"
         row = self._connection.execute(query, (country, article)).fetchone()
-        return json.loads(row[0]) if row else None
+        return read_features(row[0], country, article) if row else None
 
     async def close(self) -> None:
         self._connection.close()
@@ -75,7 +97,7 @@ class Redis:
             text = await self._client.get(f"features:{country}:{article}")
         except RedisError as error:
             raise StoreAway(f"Redis does not answer: {error}") from error
-        return json.loads(text) if text else None
+        return read_features(text, country, article) if text else None
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -102,7 +124,11 @@ class Feast:
                 answer = await response.json()
         except (ClientError, TimeoutError, ValueError) as error:
             raise StoreAway(f"Feast at {self._url} does not answer: {str(error) or 'too late'}") from error
-        return self._read(answer)
+        try:
+            features = self._read(answer)
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise StoreAway(f"Feast at {self._url} answers in another form: {type(error).__name__}") from error
+        return None if features is None else checked(features, country, article)
 
     def _read(self, answer: Any) -> Features | None:
         columns = dict(zip(answer["metadata"]["feature_names"], answer["results"], strict=True))
