@@ -83,7 +83,7 @@ class KubernetesDocuments:
         self._api, self.kind, self._release = api, Kind(GROUP, VERSION, namespace, PLURAL), release
         self.on_status: Callable[[str], None] = lambda name: None
         self._seen: dict[str, ObservedServedModel] = {}
-        self._names: dict[str, tuple[str, ...]] = {}  # of the objects that declare a model, mostly one
+        self._names: dict[str, list[str]] = {}  # of the objects that declare a model, mostly one
         self._revision = ""  # from which the next watch continues; empty: list first
         self._on_change: Callable[[], None] = lambda: None
         self._listed = asyncio.Event()
@@ -201,14 +201,16 @@ class KubernetesDocuments:
         """Forget an object; return it as it was last observed."""
         observed = self._seen.pop(name, None)
         if observed is not None:
-            left = tuple(each for each in self._names.pop(observed.model, ()) if each != name)
-            if left:
-                self._names[observed.model] = left
+            names = self._names.get(observed.model, [])
+            if name in names:
+                names.remove(name)
+            if not names:
+                self._names.pop(observed.model, None)
         return observed
 
     def _add_name(self, observed: ObservedServedModel) -> None:
         if observed.model:
-            self._names[observed.model] = (*self._names.get(observed.model, ()), observed.name)
+            self._names.setdefault(observed.model, []).append(observed.name)
 
     def _read_safely(self, content: Any) -> ObservedServedModel | None:
         """Read an object; any error is a fault of this object only. None if it is no object, which is logged once."""
