@@ -165,8 +165,8 @@ async def test_a_stage_takes_up_what_it_shows_and_trusts_when_it_is_renewed(
     ("settings", "said"),
     [
         ({"tls_cert": "/no/such.pem", "tls_key": "/no/such.key"}, "cannot read /no/such.key: No such file"),
-        ({"tls_cert": "/no/such.pem"}, "SCRIPTED_TLS_KEY: Value error, want it together with TLS_CERT"),
-        ({"tls_client_ca": "/no/such.pem"}, "SCRIPTED_TLS_CLIENT_CA: Value error, want TLS_CERT beside it"),
+        ({"tls_cert": "/no/such.pem"}, "SCRIPTED_TLS_KEY: want it together with TLS_CERT"),
+        ({"tls_client_ca": "/no/such.pem"}, "SCRIPTED_TLS_CLIENT_CA: want TLS_CERT beside it"),
     ],
 )
 def test_files_that_are_missing_stop_the_start(server: str, settings: dict[str, str], said: str) -> None:

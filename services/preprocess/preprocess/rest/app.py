@@ -45,7 +45,7 @@ _PATHS = "/v2, /v2/health/live, /v2/health/ready, /v2/models/MODEL[/versions/VER
 Answer = Callable[[Request, Call], Awaitable[Response]]
 
 
-class _TooMuchJson(InvalidRequest):
+class _TooMuchJson(Exception):
     """More JSON than the setting allows."""
 
 

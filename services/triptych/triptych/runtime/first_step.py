@@ -62,9 +62,16 @@ def _steps(coroutine: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any,
             try:
                 yield from before
             except BaseException as error:  # such as a cancellation
+                _abandon(awaited)
                 awaited = coroutine.throw(error)
             else:
                 awaited = coroutine.send(None)
             before = (awaited,)
     except StopIteration:
         return
+
+
+def _abandon(awaited: asyncio.Future[Any] | None) -> None:
+    """Cancel what a cancelled coroutine waited for, as a task does that has seen it; the task may not have yet."""
+    if awaited is not None and not awaited.cancel() and not awaited.cancelled():
+        awaited.exception()  # marks it as retrieved: nobody awaits it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any
@@ -106,6 +107,35 @@ async def test_a_cancellation_reaches_the_coroutine_even_before_its_task_runs(wa
     with pytest.raises(asyncio.CancelledError):
         await task
     assert seen == ["cancelled", "ended"]
+
+
+@pytest.mark.parametrize("fails_first", [False, True])
+async def test_a_cancellation_before_the_task_runs_leaves_no_future_behind(fails_first: bool) -> None:
+    """It left a queued request that nobody awaited, whose error was logged as never retrieved."""
+    loop = asyncio.get_running_loop()
+    faults: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: faults.append(context["message"]))
+    awaited, tasks = [loop.create_future()], list[asyncio.Task[None] | None]()
+
+    async def work() -> None:
+        await awaited[0]
+
+    def start() -> None:
+        tasks.append(begin(work(), loop))
+        if fails_first:
+            awaited[0].set_exception(ValueError("no"))
+        assert tasks[0] is not None
+        tasks[0].cancel()
+
+    loop.call_soon(start)
+    await asyncio.sleep(0.01)
+    assert tasks[0] is not None
+    assert tasks[0].cancelled()
+    was_cancelled = awaited[0].cancelled()
+    awaited.clear()
+    gc.collect()
+    assert was_cancelled is not fails_first
+    assert faults == []
 
 
 @WAITS
