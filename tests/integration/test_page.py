@@ -17,6 +17,7 @@ import pytest
 
 from local.endpoints import free_endpoints
 from local.environments import ROOT
+from local.prerequisites import BROWSERS
 from local.programs.found import find_program
 from local.programs.go_programs import GRPCURL
 from local.stack import LocalStack
@@ -162,7 +163,7 @@ def test_nothing_is_loaded_from_elsewhere(page: str) -> None:
 
 
 def test_a_person_finds_a_model_and_tries_it_in_a_browser(page: str) -> None:
-    program = find_program("chromium") or find_program("chromium-browser") or find_program("google-chrome")
+    program = next(filter(None, map(find_program, BROWSERS)), None)
     if program is None:
         pytest.skip("there is no Chromium; `make test` installs it where it runs as root")
     from playwright.sync_api import sync_playwright

@@ -14,6 +14,7 @@ from controller.describe import describe
 from controller.journal import Journal
 from controller.leader_forwarding import LoadForwarder
 from controller.placement.placement import Placement
+from controller.traffic.model_state import NOT_LOADED
 from controller.traffic.watch_hub import WatchHub
 from triptych.errors import NotSupported, Unavailable, UnknownVersion, is_version
 from triptych.protocol import controller_pb2 as cp
@@ -175,7 +176,7 @@ class CatalogServicer(InferenceServicer):
         if self._placement.state.in_progress.loading((name, version)):
             return "LOADING", ""
         failures = self._placement.failures(name, [version])
-        return "UNAVAILABLE", failures.get(version, "not loaded; it is when asked for")
+        return "UNAVAILABLE", failures.get(version, NOT_LOADED)
 
 
 def _refuse_repository_name(name: str) -> None:

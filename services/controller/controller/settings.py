@@ -214,6 +214,11 @@ class Settings(StageSettings, PlacementSettings):
         return StoreOptions(self.store_secret, self.store_ca, self.store_proxy)
 
     @property
+    def page_hosts(self) -> tuple[str, ...]:
+        """Names under which browsers may reach the page."""
+        return _split(self.page_names)
+
+    @property
     def predictors(self) -> tuple[str, ...]:
         """Addresses of the predictors."""
         return _split(self.triton)

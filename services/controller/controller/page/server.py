@@ -42,7 +42,7 @@ class PageServer:
             Views(watch_hub, publisher, placement, journal),
             Trials(self._preprocess, placement, settings.request_timeout_s),
             store,
-            hosts=[name.strip() for name in settings.page_names.split(",") if name.strip()],
+            hosts=list(settings.page_hosts),
             preprocess=address,
             max_bytes=settings.page_max_bytes,
         )

@@ -15,7 +15,7 @@ from controller.catalog.entities import Catalog, Model
 from controller.describe import describe
 from controller.journal import Journal
 from controller.placement.placement import Placement
-from controller.traffic.model_state import ModelState
+from controller.traffic.model_state import NOT_LOADED, ModelState
 from controller.traffic.publisher import Publisher
 from controller.traffic.watch_hub import WatchHub
 from triptych.contract.summary import pictures_in, summary
@@ -95,7 +95,6 @@ class Views:
             "predictors": described.predictors,
             "models": [self.model(each) for each in found[:MODELS_SHOWN]],
             "found": len(found),
-            "known": len(catalog.models),
             "refused": sorted(refused, key=lambda each: (each[0], each[1] or 0))[:REFUSED_SHOWN],
             "refused_count": len(refused),
             "decisions": [
@@ -149,7 +148,7 @@ def _state(state: ModelState | None, number: int) -> str:
             return reasons[number]
     if state.ready.get(number):
         return "loaded"
-    return "loading" if number in state.trying else "not loaded; it is when asked for"
+    return "loading" if number in state.trying else NOT_LOADED
 
 
 def _values(array: Array) -> str:

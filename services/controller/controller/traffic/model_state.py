@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+NOT_LOADED: Final = "not loaded; it is when asked for"  # the state of a version that nothing is wrong with
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ class _TooMuchJson(Exception):
     """More JSON than the setting allows."""
 
 
-class _RequestBytes:
-    """Bytes in flight of one request."""
+class _OwnBytes:
+    """Bytes in flight of one request, or of one answer."""
 
     def __init__(self, all_bytes: InFlightBytes) -> None:
         self._all_bytes, self._own_bytes = all_bytes, 0
@@ -72,7 +72,7 @@ class _CountedResponse(Response):
 
     def __init__(self, all_bytes: InFlightBytes, body: bytes, headers: dict[str, str], media_type: str) -> None:
         super().__init__(body, headers=headers, media_type=media_type)
-        self._bytes = _RequestBytes(all_bytes)
+        self._bytes = _OwnBytes(all_bytes)
         self._bytes.add(len(body))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,7 +137,7 @@ class RestApp:
     async def _infer(self, request: Request, call: Call) -> Response:
         name, version = _target(request)
         _check_encoding(request)
-        arrived = _RequestBytes(self._arriving)
+        arrived = _OwnBytes(self._arriving)
         try:
             asked = await self._read(request, call, arrived, name, version)
             response = await _unless_gone(request, self._servicer.model_infer(asked.message, call))
@@ -149,7 +149,7 @@ class RestApp:
         headers = {JSON_BYTES: str(answer.json_bytes)}
         return _CountedResponse(self._answering, answer.body, headers, "application/octet-stream")
 
-    async def _read(self, request: Request, call: Call, arrived: _RequestBytes, name: str, version: str) -> RestRequest:
+    async def _read(self, request: Request, call: Call, arrived: _OwnBytes, name: str, version: str) -> RestRequest:
         """The request. Its bytes, and then its message, are counted in `arrived`."""
         json_bytes = _json_bytes(request)
         body = await self._receive(request, call, arrived)
@@ -165,7 +165,7 @@ class RestApp:
         arrived.add(max(0, memory_bytes(asked.message) - len(body)))
         return asked
 
-    async def _receive(self, request: Request, call: Call, arrived: _RequestBytes) -> bytearray:
+    async def _receive(self, request: Request, call: Call, arrived: _OwnBytes) -> bytearray:
         """The body, at the least rate of the settings and within the time of the call."""
         settings, body, begun, loop = self._settings, bytearray(), 0, asyncio.get_running_loop()
         until_s = loop.time() + call.remaining_s()

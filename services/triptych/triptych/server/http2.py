@@ -152,4 +152,3 @@ def _guarded(answer: Answer, name: str) -> Answer:
             stream.refuse(error, name)
 
     return guarded
-
