@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from controller.catalog.digests import DIFFERS
+
 FORMATS = {  # by the message of the log line
     "catalog built": "models served: {models}, versions: {versions}",
     "catalog fault": "{fault}",
     "version without traffic": "{hint}",
 }
-
-
-EDITED = "differs from what was published"  # in the fault of an edited contract, configuration or model file
 
 
 class ControllerNotices:
@@ -33,7 +32,7 @@ class ControllerNotices:
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         sentences = [sentence for line in whole.splitlines() if (sentence := _sentence(line))]
-        self.edited = self.edited or any(EDITED in sentence for sentence in sentences)
+        self.edited = self.edited or any(DIFFERS in sentence for sentence in sentences)
         return sentences
 
 

@@ -193,14 +193,13 @@ class Scanner:
         It may as long as no version on disk has digests, and if none of them could be loaded.
         """
         known = self._read_folders.get(path.name)
+        if known is None:
+            return None
         versions = (self._published_version(path.name, number) for number in self._published[path.name])
         sealed = [version.number for version in versions if version is not None and version.files is not None]
-        return (
-            known.config
-            if known is not None
-            and any((path / str(n)).exists() and not self.integrity.may_be_replaced(path.name, n) for n in sealed)
-            else None
-        )
+        on_disk = [number for number in sealed if (path / str(number)).exists()]
+        may_change = all(self.integrity.may_be_replaced(path.name, number) for number in on_disk)
+        return None if may_change else known.config
 
     def _brings_version(self, model: ModelFolder) -> bool:
         """Whether an edited configuration comes with a new version, and fits all versions on disk."""
