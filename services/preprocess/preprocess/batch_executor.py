@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2 as pb
 
-from preprocess.batching import Batch
+from preprocess.batching import Batch, BatchKey
 from preprocess.inference import InferenceRequest, InferenceResult
 from preprocess.postprocessor import Postprocess
 from preprocess.predictors import Predictors
@@ -91,19 +91,26 @@ class BatchExecutor:
         return [InferenceResult(own, each.rows, timings) for own, each in zip(responses, requests, strict=True)]
 
     async def _infer_accepted(self, requests: Requests, stopwatch: Stopwatch) -> Sequence[Outcome]:
-        """Outcomes of a batch of which the contract refuses some requests: the others are answered together."""
+        """Outcomes of a batch of which the contract refuses some requests: the others are answered together.
+
+        Prepared alone, requests may differ in their shapes, as those that are padded to the longest row do. Those of
+        one shape share a call.
+        """
         prepared = await _each_alone(requests, self._prepare)
-        accepted = [each for each in prepared if isinstance(each, InferenceRequest)]
-        outcomes: Iterable[Outcome] = ()
-        if accepted:
-            try:
-                inputs = await self._model_inputs(accepted)
-                stopwatch.end("transform")
-                outcomes = await self._infer_together(accepted, inputs, stopwatch)
-            except Exception as error:
-                outcomes = [error] * len(accepted)
-        rest = iter(outcomes)
-        return [next(rest) if isinstance(each, InferenceRequest) else each for each in prepared]
+        stopwatch.end("transform")
+        groups: dict[BatchKey, list[InferenceRequest]] = {}
+        for each in prepared:
+            if isinstance(each, InferenceRequest):
+                groups.setdefault(each.batch_key, []).append(each)
+        answered = await asyncio.gather(*[self._infer_group(group, stopwatch.fork()) for group in groups.values()])
+        rest = {key: iter(outcomes) for key, outcomes in zip(groups, answered, strict=True)}
+        return [next(rest[each.batch_key]) if isinstance(each, InferenceRequest) else each for each in prepared]
+
+    async def _infer_group(self, group: Requests, stopwatch: Stopwatch) -> Sequence[Outcome]:
+        try:
+            return await self._infer_together(group, await self._model_inputs(group), stopwatch)
+        except Exception as error:
+            return [error] * len(group)
 
     async def _prepare(self, request: InferenceRequest) -> InferenceRequest:
         return request.prepared(await self._model_inputs((request,)))
