@@ -8,6 +8,7 @@ import numpy as np
 
 FLOAT, INT64, STRING, DOUBLE = 1, 7, 8, 11
 Dim = int | str  # a size, or the name of one that is open
+Rows = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 def linear(
@@ -48,6 +49,30 @@ def identity(datatype: int, *shape: Dim) -> bytes:
     return model(field(1, node) + _text(2, "g") + ends)
 
 
+INPUT_WEIGHTS = np.array([[0.5, -0.25, 0.125], [1, 0.5, -1]], np.float32)  # [state,features]
+STATE_WEIGHTS = np.array([[0.5, -0.5], [0.25, 0.75]], np.float32)
+
+
+def recurrent(rows: Dim = "batch", time: Dim = "time") -> bytes:
+    """A network with a state: x [time,rows,3] and h [1,rows,2] to y [time,1,rows,2] and next [1,rows,2]."""
+    size = field(5, _text(1, "hidden_size") + _number(3, 2) + _number(20, 2))  # AttributeProto of the type INT
+    names = b"".join(_text(1, name) for name in ("x", "w", "r", "", "", "h"))
+    node = names + _text(2, "y") + _text(2, "next") + _text(4, "RNN") + size
+    weights = field(5, initializer("w", INPUT_WEIGHTS[None])) + field(5, initializer("r", STATE_WEIGHTS[None]))
+    inputs = field(11, value("x", FLOAT, (time, rows, 3))) + field(11, value("h", FLOAT, (1, rows, 2)))
+    outputs = field(12, value("y", FLOAT, (time, 1, rows, 2))) + field(12, value("next", FLOAT, (1, rows, 2)))
+    return model(field(1, node) + _text(2, "g") + weights + inputs + outputs)
+
+
+def recurred(x: Rows, h: Rows) -> Rows:
+    """The states after each step of `recurrent`, of one row: x [time,3] and h [2] to [time,2]."""
+    states = []
+    for each in x:
+        h = np.tanh(INPUT_WEIGHTS @ each + STATE_WEIGHTS @ h)
+        states.append(h)
+    return np.array(states)
+
+
 def external(location: str, **place: str) -> bytes:
     """A model `y = x @ w` of 2 by 2 weights that are in another file; `place` has texts for `offset` and `length`."""
     entries = {"location": location, **place}
@@ -68,7 +93,7 @@ def model(graph: bytes) -> bytes:
     return _number(1, 8) + field(7, graph) + field(8, _text(1, "") + _number(2, 17))
 
 
-def initializer(name: str, array: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bytes:
+def initializer(name: str, array: Rows) -> bytes:
     dims = b"".join(_number(1, size) for size in array.shape)
     return dims + _number(2, FLOAT) + _text(8, name) + field(9, array.tobytes())
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from triptych.contract.verification.onnx_file import OnnxHeader, Tensor
 from triptych.datatypes import TO_NUMPY
@@ -18,7 +19,8 @@ class DraftTensor:
     """A tensor as the contract and config.pbtxt declare it; -1 is open.
 
     `dims` follow the rows in the contract. `config_dims` are those of config.pbtxt, which Triton reshapes to
-    `file_shape` if that is not None; both are without the rows if Triton may join requests.
+    `file_shape` if that is not None; both are without the rows if Triton may join requests. `rows_axis` is the
+    dimension of the file that has the rows.
     """
 
     name: str
@@ -26,6 +28,7 @@ class DraftTensor:
     dims: tuple[int, ...]
     config_dims: tuple[int, ...]
     file_shape: tuple[int, ...] | None = None
+    rows_axis: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,18 +40,14 @@ class DraftTensor:
 class Draft:
     """The tensors of a model. `max_rows` is 1 if a request can be one row only, else None.
 
-    `notes` say what was left out or decided, a line each.
+    `is_batching`: Triton may join requests. `notes` say what was left out or decided, a line each.
     """
 
     inputs: Sequence[DraftTensor]
     outputs: Sequence[DraftTensor]
     max_rows: int | None
     notes: Sequence[str]
-
-    @property
-    def is_batching(self) -> bool:
-        """Whether Triton may join requests."""
-        return self.max_rows is None
+    is_batching: bool
 
 
 def draft_of(header: OnnxHeader) -> Draft:
@@ -62,15 +61,39 @@ def draft_of(header: OnnxHeader) -> Draft:
     tensors = [*header.inputs, *outputs]
     for tensor in tensors:
         _check(tensor)
+    axes = _rows_axes(tensors)
+    if any(axes.values()):
+        notes += [_moved(tensors, axes), *_open(header.inputs)]
+        known, made = (
+            [_moved_draft(tensor, axes[tensor.name]) for tensor in each] for each in (header.inputs, outputs)
+        )
+        return Draft(known, made, None, notes, is_batching=False)
     elsewhere = _rows_elsewhere(header.inputs, tensors)
     if {_first(tensor) for tensor in tensors} == {None} and not elsewhere:
-        return Draft([*map(_draft, header.inputs)], [*map(_draft, outputs)], None, notes + _open(header.inputs))
+        known, made = [*map(_draft, header.inputs)], [*map(_draft, outputs)]
+        return Draft(known, made, None, notes + _open(header.inputs), is_batching=True)
     if not any(_first(tensor) in (None, 1) and tensor.name not in elsewhere for tensor in header.inputs):
         raise CannotServe(_no_rows(header.inputs))
     notes += [_one_row(tensors, elsewhere), *_open(header.inputs), *_single(header.inputs)]
     known = [_one_row_draft(tensor, tensor.name in elsewhere) for tensor in header.inputs]
     made = [_one_row_output(tensor, known, notes, tensor.name in elsewhere) for tensor in outputs]
-    return Draft(known, made, 1, notes)
+    return Draft(known, made, 1, notes, is_batching=False)
+
+
+def _rows_axes(tensors: Sequence[Tensor]) -> dict[str, int]:
+    """The dimension of the rows in each tensor, by one name that all of them have; empty if there is none.
+
+    A name such as `batch` is that of the rows, else one that is first in some tensor: `time` in [1, time, 80] is not.
+    """
+    shared = [name for name in tensors[0].dim_names if name and all(_has_once(tensor, name) for tensor in tensors)]
+    first = {tensor.dim_names[0] for tensor in tensors if tensor.dim_names}
+    batch = [name for name in shared if _BATCH in name.lower()]
+    found = batch or [name for name in shared if name.lower() in _ROWS] or [name for name in shared if name in first]
+    return {tensor.name: tensor.dim_names.index(found[0]) for tensor in tensors} if found else {}
+
+
+def _has_once(tensor: Tensor, name: str) -> bool:
+    return tensor.dim_names.count(name) == 1
 
 
 def _rows_elsewhere(inputs: Sequence[Tensor], tensors: Sequence[Tensor]) -> frozenset[str]:
@@ -84,6 +107,8 @@ def _first(tensor: Tensor) -> int | None:
     return tensor.shape[0] if tensor.shape else 0
 
 
+_BATCH: Final = "batch"
+_ROWS: Final = ("b", "bs", "n", "rows")
 _ZIPMAP = "export it as a tensor (skl2onnx: options={'zipmap': False})"
 
 
@@ -118,6 +143,20 @@ def _one_row(tensors: Sequence[Tensor], elsewhere: Collection[str]) -> str:
     if not other:
         return "the file has a fixed batch of 1: each request is one row; export it with an open batch to join them"
     return f"the first dimension of {', '.join(other)} is not the rows: each request is one row"
+
+
+def _moved(tensors: Sequence[Tensor], axes: Mapping[str, int]) -> str:
+    """The tensors whose rows are not in the first dimension."""
+    moved = [
+        f"dimension {axes[tensor.name]} of '{tensor.name}' {_spell(tensor)}" for tensor in tensors if axes[tensor.name]
+    ]
+    return f"the rows are {', '.join(moved)}: preprocess joins requests, and moves them there"
+
+
+def _moved_draft(tensor: Tensor, axis: int) -> DraftTensor:
+    shape = _numbers(tensor.shape or ())
+    dims = (*shape[:axis], *shape[axis + 1 :])
+    return DraftTensor(tensor.name, tensor.datatype, dims, shape, rows_axis=axis)
 
 
 def _spell(tensor: Tensor) -> str:
@@ -161,9 +200,7 @@ def _one_row_draft(tensor: Tensor, elsewhere: bool = False) -> DraftTensor:
     return DraftTensor(tensor.name, tensor.datatype, sizes, (1, *shape), shape)
 
 
-def _one_row_output(
-    tensor: Tensor, inputs: Sequence[DraftTensor], notes: list[str], elsewhere: bool
-) -> DraftTensor:
+def _one_row_output(tensor: Tensor, inputs: Sequence[DraftTensor], notes: list[str], elsewhere: bool) -> DraftTensor:
     """An output of which the file says only the rank is like the one input of that rank that has no rows first."""
     shape = _numbers(tensor.shape or ())
     alike = [each for each in inputs if each.file_shape is not None and len(each.file_shape) == len(shape)]

@@ -37,7 +37,7 @@ family: {family}
 inputs:  # what a caller sends; -1 is the rows{hint}
 {inputs}
 {preprocess}
-model:  # as in config.pbtxt
+model:  # as in config.pbtxt, the rows first
   inputs:
 {model_inputs}
   outputs:
@@ -88,7 +88,8 @@ def _numbers(sizes: Sequence[int]) -> str:
 
 
 def _contract_tensor(tensor: DraftTensor) -> str:
-    return f"{{name: {_quoted(tensor.name)}, datatype: {tensor.datatype}, shape: {json.dumps(tensor.shape)}}}"
+    rows = f", rows_axis: {tensor.rows_axis}" if tensor.rows_axis else ""
+    return f"{{name: {_quoted(tensor.name)}, datatype: {tensor.datatype}, shape: {json.dumps(tensor.shape)}{rows}}}"
 
 
 def _section(name: str, steps: Sequence[str]) -> str:

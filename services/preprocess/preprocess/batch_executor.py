@@ -130,9 +130,7 @@ class BatchExecutor:
         target, plan = request.target, request.plan
         predicted = await self._predictors.predict(target, plan.model_inputs(inputs), call)
         stopwatch.end("predict")
-        outputs = decode_response(predicted)
-        plan.check_model_outputs(outputs, rows)
-        wanted = {name: outputs[name] for name in plan.model_outputs}  # Triton may have more
+        wanted = plan.predicted(decode_response(predicted), rows)
         if plan.carried:
             wanted |= plan.carried_values(inputs)
         batch = PredictedBatch(

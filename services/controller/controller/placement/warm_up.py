@@ -91,7 +91,7 @@ class WarmUp:
         unclear = await self._send_made_up(key, predictor, plan, 1, call)
         several = min(most, max(2, MAX_BYTES // _row_bytes(contract)))
         if several > 1 and not unclear:
-            answered = f"; one row is answered, {several} are not: is the first dimension fixed?"
+            answered = f"; one row is answered, {several} are not: is the dimension of the rows fixed?"
             unclear = await self._send_made_up(key, predictor, plan, several, call, answered)
         for example in contract.examples or ():
             await self._send_example(key, predictor, plan, example, call)
@@ -105,8 +105,7 @@ class WarmUp:
         tensors, plausible = await asyncio.to_thread(made_up_values, plan, rows)
         sent = f"{rows} made-up row{'s' * (rows > 1)}"
         try:
-            outputs = await self._infer(key, predictor, plan.model_inputs(tensors), call)
-            plan.check_model_outputs(outputs, rows)
+            outputs = plan.predicted(await self._infer(key, predictor, plan.model_inputs(tensors), call), rows)
         except _RowsRefused as error:
             text = f"want {_described(plan.contract, tensors)}, Triton answers: {error}{answered}"
         except (Internal, InvalidRequest) as error:
@@ -126,8 +125,7 @@ class WarmUp:
             sent = arrays_of(plan.contract.inputs, example.inputs)
             rows, tensors = plan.check_inputs(sent), await asyncio.to_thread(plan.preprocess, sent)
             outputs = await self._infer(key, predictor, plan.model_inputs(tensors), call)
-            outputs |= plan.carried_values(tensors)
-            answer = await asyncio.to_thread(_answer, plan, outputs, rows, example.parameters)
+            answer = await asyncio.to_thread(_answer, plan, outputs, tensors, rows, example.parameters)
         except _RowsRefused as error:
             raise _failed(key, f"{what}: Triton answers: {error}") from error
         except (Internal, InvalidRequest) as error:
@@ -179,10 +177,16 @@ def _row_bytes(contract: Contract) -> int:
     return max(1, sum(array.nbytes for array in made_up_tensors(contract.model.inputs, 1).values()))
 
 
-def _answer(plan: Plan, outputs: Mapping[str, Array], rows: int, parameters: Mapping[str, Scalar]) -> dict[str, Array]:
-    """Raises ContractViolation."""
-    plan.check_model_outputs(outputs, rows)
-    return plan.postprocess(outputs, plan.check_parameters(parameters))
+def _answer(
+    plan: Plan,
+    outputs: Mapping[str, Array],
+    values: Mapping[str, Array],
+    rows: int,
+    parameters: Mapping[str, Scalar],
+) -> dict[str, Array]:
+    """The answer to what the model made of `values`, those of preprocess. Raises `ContractViolation`."""
+    results = plan.predicted(outputs, rows) | plan.carried_values(values)
+    return plan.postprocess(results, plan.check_parameters(parameters))
 
 
 def _bad_values(plan: Plan, outputs: Mapping[str, Array]) -> str:

@@ -4,8 +4,8 @@
     plan = Plan(contract)
     rows = plan.check_inputs(inputs)
     values = plan.preprocess(inputs)
-    outputs = ask_the_model(plan.model_inputs(values)) | plan.carried_values(values)
-    answer = plan.postprocess(outputs, plan.check_parameters(parameters))
+    outputs = plan.predicted(ask_the_model(plan.model_inputs(values)), rows)
+    answer = plan.postprocess(outputs | plan.carried_values(values), plan.check_parameters(parameters))
 
 The package needs no gRPC: numpy, OpenCV, pydantic and PyYAML. `verification` compares a contract with Triton's
 config.pbtxt. It is imported separately, because it needs Triton's protobuf classes.

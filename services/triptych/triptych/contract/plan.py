@@ -13,7 +13,7 @@ from triptych.contract.numpy_warnings import ARE_OFF
 from triptych.contract.schema.contract import Contract
 from triptych.contract.schema.declarations import STAGES
 from triptych.contract.schema.observe import observe_nothing
-from triptych.contract.specs import Scalar
+from triptych.contract.specs import ModelTensorSpec, Scalar
 from triptych.contract.steps.base import Environment, Run, Scope, Step
 from triptych.contract.steps.step_file import StepFile
 from triptych.datatypes import Array, describe, name_of
@@ -37,6 +37,8 @@ class Plan:
         self._after = _Stage("postprocess", contract.postprocess if "postprocess" in stages else (), self.scope)
         self._unpacking = [step for step in contract.preprocess if type(step).unpacked_bytes is not Step.unpacked_bytes]
         self._model_inputs = [spec.name for spec in contract.model.inputs]
+        self._rows_axis_of_input = _rows_axes(contract.model.inputs)
+        self._rows_axis_of_output = _rows_axes(contract.model.outputs)
         self.carried = contract.carried
         self.model_outputs = [spec.name for spec in contract.model.outputs]
         self.outputs = [spec.name for spec in contract.outputs]
@@ -68,8 +70,19 @@ class Plan:
             raise InvalidInput(tensor.name, want, describe(name_of(tensor.dtype), tensor.shape))
 
     def check_model_outputs(self, outputs: Mapping[str, Array], rows: int) -> None:
-        """Raises ContractViolation if the model's outputs do not match the contract."""
+        """Raises ContractViolation if outputs of the model, with the rows first, do not match the contract."""
         self._check_model_outputs(outputs, rows)
+
+    def predicted(self, outputs: Mapping[str, Array], rows: int) -> dict[str, Array]:
+        """The outputs of the contract, with the rows first, of what the model answered; Triton may have more.
+
+        Raises `ContractViolation` if they do not match the contract.
+        """
+        for name, axis in self._rows_axis_of_output.items():
+            if name in outputs and outputs[name].ndim > axis:  # else the check names what is wrong
+                outputs = {**outputs, name: np.moveaxis(outputs[name], axis, 0)}
+        self._check_model_outputs(outputs, rows)
+        return {name: outputs[name] for name in self.model_outputs}
 
     @property
     def unpacks(self) -> bool:
@@ -92,8 +105,13 @@ class Plan:
         return tensors
 
     def model_inputs(self, values: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Inputs of the model, of what `preprocess` returned."""
-        return {name: values[name] for name in self._model_inputs} if self.carried else values
+        """Inputs of the model as it takes them, of what `preprocess` returned."""
+        if self.carried:
+            values = {name: values[name] for name in self._model_inputs}
+        if self._rows_axis_of_input:
+            moved = {name: np.moveaxis(values[name], 0, axis) for name, axis in self._rows_axis_of_input.items()}
+            return {**values, **moved}
+        return values
 
     def carried_values(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Values for postprocess, of what `preprocess` returned."""
@@ -161,6 +179,11 @@ def carried_values(carried: Iterable[str], env: Environment) -> dict[str, Array]
             raise ContractViolation(f"postprocess reads '{name}': want an array, got pictures of different sizes")
         values[name] = value
     return values
+
+
+def _rows_axes(specs: Iterable[ModelTensorSpec]) -> dict[str, int]:
+    """The dimension of the rows of each tensor in which it is not the first."""
+    return {spec.name: spec.rows_axis for spec in specs if spec.rows_axis is not None}
 
 
 def _sentence(error: BaseException) -> str:

@@ -101,7 +101,33 @@ class TensorSpec(StrictModel):
         return describe(self.datatype, self.shape)
 
 
-class ModelOutputSpec(TensorSpec):
+class ModelTensorSpec(TensorSpec):
+    """Tensor of the model. The contract has its rows first, the model may have them in another dimension."""
+
+    rows_axis: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=7,
+            description="dimension of the model that has the rows, where it is not the first: of [-1, 2, 64] with 1 "
+            "the model takes [2, rows, 64]",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_the_axis(self) -> Self:
+        if self.rows_axis is not None and self.rows_axis >= len(self.shape):
+            raise ValueError(f"rows_axis: want 1 to {len(self.shape) - 1} for {list(self.shape)}, got {self.rows_axis}")
+        return self
+
+    @property
+    def model_shape(self) -> tuple[int, ...]:
+        """The shape as the model has it, with the rows in their dimension."""
+        axis = self.rows_axis or 0
+        return (*self.shape[1 : axis + 1], self.shape[0], *self.shape[axis + 1 :])
+
+
+class ModelOutputSpec(ModelTensorSpec):
     """Output tensor of the model."""
 
     finite: Annotated[

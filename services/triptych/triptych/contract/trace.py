@@ -40,10 +40,9 @@ def trace(
     values = plan.preprocess(inputs)  # with the check of the model's inputs
     if predict is None:
         return
-    outputs = predict(plan.model_inputs(values))
-    plan.check_model_outputs(outputs, rows)
+    outputs = plan.predicted(predict(plan.model_inputs(values)), rows)
     yield Moment("model", "", outputs)
-    outputs = {name: outputs[name] for name in plan.model_outputs} | plan.carried_values(values)
+    outputs |= plan.carried_values(values)
     yield from _steps("postprocess", contract.postprocess, plan.scope, Environment(outputs, rows, checked))
     yield Moment("answer", "", plan.postprocess(outputs, checked))
 

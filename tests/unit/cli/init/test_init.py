@@ -15,13 +15,16 @@ from tokenizers import Tokenizer, models
 
 from tests import onnx_files as onnx
 from triptych.contract import Contract, Plan, load_contract, load_step_files
+from triptych.contract.trace import trace
 from triptych.contract.verification.onnx_file import OnnxHeader, Tensor
 from triptych.contract.verification.repository import validate_repository
+from triptych.contract.verification.triton_config import read_config
 from triptych.datatypes import Array
 from triptych_cli.__main__ import main
 from triptych_cli.init.draft import CannotServe, draft_of
 from triptych_cli.init.patterns import plain
 from triptych_cli.init.render import config_text, contract_text
+from triptych_cli.try_model.onnx_session import predict_by
 
 Init = Callable[..., int]
 Named = tuple[str, int, Sequence[int | str] | None]
@@ -143,11 +146,50 @@ def test_rows_in_another_dimension_are_known_by_their_name(
     init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert init(header_file([("x", 1, ("batch", 100, "time"))], [("y", 1, ("time", "batch", 4))])) == 0
-    assert "the first dimension of 'y' [?, ?, 4] is not the rows: each request is one row" in capsys.readouterr().out
+    assert "the rows are dimension 1 of 'y' [?, ?, 4]: preprocess joins requests" in capsys.readouterr().out
     contract = load_contract(tmp_path / "models/f/1/contract.yaml")
-    assert (contract.max_rows, contract.model.outputs[0].shape) == (1, (-1, -1, -1, 4))
+    (output,) = contract.model.outputs
+    assert (contract.max_rows, output.shape, output.rows_axis) == (64, (-1, -1, 4), 1)
     config = (tmp_path / "models/f/config.pbtxt").read_text()
-    assert "dims: [ 1, -1, -1, 4 ] reshape { shape: [ -1, -1, 4 ] }" in config
+    assert "max_batch_size: 0\n" in config
+    assert "dims: [ -1, -1, 4 ]" in config
+    assert "dims: [ -1, 100, -1 ]" in config
+
+
+@pytest.mark.parametrize(
+    ("names", "axes"),
+    [
+        ((("time", "Batch_size", "f"), ("layers", "Batch_size")), [1, 1]),
+        ((("T", "B", "f"), ("B", "T")), [1, 0]),
+        ((("clips", "time"), ("time", "clips")), [0, 1]),  # neither is known: first of the first tensor
+        ((("", "time", "f"), ("", "time")), []),  # a fixed batch of 1
+    ],
+)
+def test_the_rows_have_one_name_in_all_tensors(names: tuple[tuple[str, ...], ...], axes: list[int]) -> None:
+    x, y = (
+        Tensor(name, "FP32", tuple(1 if not dim else None for dim in dims), dims)
+        for name, dims in zip("xy", names, strict=True)
+    )
+    draft = draft_of(OnnxHeader([x], frozenset(), [y], {}))
+    assert [each.rows_axis for each in (*draft.inputs, *draft.outputs)] == (axes or [0, 0])
+    assert (draft.max_rows, draft.is_batching) == (None if axes else 1, False)
+
+
+def test_a_recurrent_network_answers_each_row_as_if_it_were_alone(init: Init, tmp_path: Path) -> None:
+    assert init(onnx.recurrent()) == 0
+    assert validate_repository(tmp_path / "models").problems == []
+    plan = Plan(load_contract(tmp_path / "models/f/1/contract.yaml"))
+    _, config = read_config(tmp_path / "models/f")
+    predict = predict_by(config, tmp_path / "models/f/1")
+    random = np.random.default_rng(0)
+    sent = {
+        "x": random.normal(size=(5, 7, 3)).astype(np.float32),
+        "h": random.normal(size=(5, 1, 2)).astype(np.float32),
+    }
+    *_, answer = trace(plan, sent, {}, predict)
+    wanted = np.array([onnx.recurred(x, h[0]) for x, h in zip(sent["x"], sent["h"], strict=True)])
+    np.testing.assert_allclose(answer.values["y"], wanted[:, :, None], atol=1e-6)
+    np.testing.assert_allclose(answer.values["next"], wanted[:, -1:], atol=1e-6)
 
 
 def test_files_of_weights_are_copied_too(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from triptych.contract.specs import (
     DEFAULT_ROUTE,
     InputSpec,
     ModelOutputSpec,
+    ModelTensorSpec,
     Name,
     ParameterSpec,
     StrictModel,
@@ -56,7 +57,7 @@ Labels = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 class ModelSpec(StrictModel):
     """Tensors of Triton's config.pbtxt, with the rows as first dimension."""
 
-    inputs: Annotated[tuple[TensorSpec, ...], Field(strict=False, min_length=1)]
+    inputs: Annotated[tuple[ModelTensorSpec, ...], Field(strict=False, min_length=1)]
     outputs: Annotated[tuple[ModelOutputSpec, ...], Field(strict=False, min_length=1)]
 
 

@@ -12,7 +12,7 @@ from tritonclient.grpc import model_config_pb2
 
 from triptych.contract.reading.files import MAX_BYTES, FileError, is_within, printable, read_text, resolved
 from triptych.contract.schema.contract import Contract
-from triptych.contract.specs import TensorSpec
+from triptych.contract.specs import ModelTensorSpec
 from triptych.contract.verification.callable import uncallable
 from triptych.contract.verification.loadable import PLATFORMS, unloadable
 
@@ -170,6 +170,7 @@ def _problems(contract: Contract, config: Any, model_name: str) -> Iterator[tupl
     ):
         there = {tensor.name: tensor for tensor in tensors}
         yield from _tensors(kind, specs, there, batching, contract.max_rows)
+        yield from _rows_elsewhere(kind, specs, batching)
     known = {spec.name for spec in contract.model.inputs}
     for tensor in config.input:
         if tensor.name not in known and not tensor.optional:
@@ -177,7 +178,7 @@ def _problems(contract: Contract, config: Any, model_name: str) -> Iterator[tupl
 
 
 def _tensors(
-    kind: str, specs: Sequence[TensorSpec], tensors: dict[str, Any], batching: bool, max_rows: int
+    kind: str, specs: Sequence[ModelTensorSpec], tensors: dict[str, Any], batching: bool, max_rows: int
 ) -> Iterator[tuple[str, str]]:
     for spec in specs:
         tensor = tensors.get(spec.name)
@@ -190,16 +191,27 @@ def _tensors(
         if datatype != spec.datatype:
             yield word, f"{kind} '{spec.name}' is {datatype}, but {spec.datatype} in the contract"
         dims = (-1, *tensor.dims) if batching else tuple(tensor.dims)
-        if not _fits((1, *spec.shape[1:]) if max_rows == 1 and dims[:1] == (1,) else spec.shape, dims):
-            rows = " with the rows in front" if batching else ""
-            got = f"{list(dims)}{rows}"
-            yield word, f"{kind} '{spec.name}' has dims {got}, but {list(spec.shape)} in the contract"
+        if not _fits(spec, dims, max_rows):
+            got = f"{list(dims)}{' with the rows in front' * batching}"
+            want = f"{list(spec.model_shape)}{f' with the rows in dimension {spec.rows_axis}' * bool(spec.rows_axis)}"
+            yield word, f"{kind} '{spec.name}' has dims {got}, but {want} in the contract"
 
 
-def _fits(shape: Sequence[int], dims: Sequence[int]) -> bool:
-    """Whether a shape fits. The contract may narrow config.pbtxt, 32 for -1, never the reverse."""
+def _rows_elsewhere(kind: str, specs: Sequence[ModelTensorSpec], batching: bool) -> Iterator[tuple[str, str]]:
+    """Triton joins and cuts requests along the first dimension alone."""
+    for spec in specs if batching else ():
+        if spec.rows_axis is not None:
+            where = f"{kind} '{spec.name}' has the rows in dimension {spec.rows_axis} by its rows_axis"
+            yield "max_batch_size", f"{where}, but Triton joins requests in the first; want max_batch_size: 0"
+
+
+def _fits(spec: ModelTensorSpec, dims: Sequence[int], max_rows: int) -> bool:
+    """Whether a tensor fits. The contract may narrow config.pbtxt, 32 for -1, never the reverse."""
+    axis, shape = spec.rows_axis or 0, spec.model_shape
     if len(shape) != len(dims):
         return False
+    if max_rows == 1 and dims[axis] == 1:  # the rows
+        shape = (*shape[:axis], 1, *shape[axis + 1 :])
     return all(declared in (-1, size) for size, declared in zip(shape, dims, strict=True))
 
 
