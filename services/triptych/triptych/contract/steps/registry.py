@@ -31,12 +31,12 @@ from triptych.contract.steps import (
     tokenize,
 )
 from triptych.contract.steps.base import Step
-from triptych.contract.steps.pictures import decode_image, geometry, pixels
+from triptych.contract.steps.pictures import decode_image, geometry, padding, pixels
 
 GROUP: Final = "triptych.steps"
 _MODULES: Final = (
-    decode_image, geometry, pixels, files, audio, tokenize, tables, categories, dates, numbers, arrays, answers, boxes,
-    sequences
+    decode_image, geometry, padding, pixels, files, audio, tokenize, tables, categories, dates, numbers, arrays,
+    answers, boxes, sequences
 )  # fmt: skip
 BUILT_IN: Final[tuple[type[Step], ...]] = tuple(step for module in _MODULES for step in module.STEPS)
 

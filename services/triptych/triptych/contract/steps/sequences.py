@@ -18,13 +18,14 @@ from triptych.contract.steps.base import (
     Scope,
     Step,
     cast_to_float,
+    first_row,
     float_of,
     refuse_nan,
     widened,
 )
 from triptych.contract.steps.step_file import FilePath, words_of
-from triptych.datatypes import Array, describe_array
-from triptych.errors import ContractViolation
+from triptych.datatypes import TO_NUMPY, Array, describe_array
+from triptych.errors import ContractViolation, InvalidInput
 
 EPSILON: Final = 1e-12  # torch.nn.functional.normalize
 EMPTY: Final = 1e-9  # least divisor of a mean, as in sentence-transformers
@@ -77,6 +78,41 @@ class MeanPool(MapStep):
                 raise ContractViolation(f"mean_pool: want [n,t,d] and a mask [n,t], got {got}")
             summed = np.einsum("ntd,nt->nd", values.astype(np.float32, copy=False), counts.astype(np.float32))
             env[target] = summed / np.maximum(counts.sum(axis=1, keepdims=True), EMPTY).astype(np.float32)
+
+        return run
+
+
+class SequenceMask(Step):
+    """1 in the first `input` [n] places of each row and 0 in the rest, [n,t] for the places of `like` [n,t,...].
+
+    So a model that wants a mask gets it for the `lengths` of `decode_wav`. A length below 0 or above t is refused.
+    """
+
+    READS = ("input", "like")
+
+    op: Literal["sequence_mask"]
+    input: Annotated[Name, Field(description="the lengths, whole numbers")]
+    like: Annotated[Name, Field(description="the value that is masked")]
+    output: Name
+    datatype: Literal["BOOL", "UINT8", "INT32", "INT64", "FP32"] = "INT64"
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.output: Facts()}
+
+    def compile(self, scope: Scope) -> Run:
+        source, like, target, dtype = self.input, self.like, self.output, TO_NUMPY[self.datatype]
+
+        def run(env: Environment) -> None:
+            lengths, values = env[source], env[like]
+            if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or values.ndim < 2:
+                got = f"{describe_array(lengths)} and {describe_array(values)}"
+                raise ContractViolation(f"sequence_mask: want whole numbers [n] and [n,t,...], got {got}")
+            places = values.shape[1]
+            wrong = (lengths < 0) | (lengths > places)
+            if wrong.any():
+                row = first_row(wrong)
+                raise InvalidInput(source, f"lengths from 0 to {places}", f"row {row}: {lengths[row]}")
+            env[target] = (np.arange(places) < lengths[:, np.newaxis]).astype(dtype)
 
         return run
 
@@ -155,4 +191,4 @@ class CtcDecode(MapStep):
         return words
 
 
-STEPS: Final[tuple[type[Step], ...]] = (L2Normalize, MeanPool, CtcDecode)
+STEPS: Final[tuple[type[Step], ...]] = (L2Normalize, MeanPool, SequenceMask, CtcDecode)

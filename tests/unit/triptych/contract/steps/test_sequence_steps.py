@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from triptych.contract.steps.base import Facts, Scope
 from triptych.contract.steps.registry import parse_step
-from triptych.errors import ContractViolation
+from triptych.errors import ContractViolation, InvalidInput
 
 F = np.float32
 
@@ -36,6 +36,23 @@ def test_a_mask_of_other_places_is_refused(apply: Any) -> None:
         ContractViolation, match=r"mean_pool: want \[n,t,d\] and a mask \[n,t\], got FP32\[1,3,2\] and BOOL\[1,2\]"
     ):
         apply({"op": "mean_pool", "input": "x", "mask": "m"}, x=np.zeros((1, 3, 2), F), m=np.ones((1, 2)))
+
+
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=5))
+def test_a_mask_marks_the_places_within_the_length_of_each_row(apply: Any, lengths: list[int]) -> None:
+    step = {"op": "sequence_mask", "input": "n", "like": "x", "output": "m", "datatype": "INT32"}
+    mask = apply(step, n=np.array(lengths, np.int32), x=np.zeros((len(lengths), 9), F))["m"]
+    assert mask.tolist() == [[1] * length + [0] * (9 - length) for length in lengths]
+    assert mask.dtype == np.int32
+
+
+def test_a_length_beyond_the_places_is_refused(apply: Any) -> None:
+    step = {"op": "sequence_mask", "input": "n", "like": "x", "output": "m"}
+    for wrong in (3, -1):
+        with pytest.raises(InvalidInput, match=f"input 'n': want lengths from 0 to 2, got row 1: {wrong}"):
+            apply(step, n=np.array([2, wrong]), x=np.zeros((2, 2), F))
+    with pytest.raises(ContractViolation, match=r"want whole numbers \[n\] and \[n,t,...\], got FP32\[2\]"):
+        apply(step, n=np.zeros(2, F), x=np.zeros((2, 2), F))
 
 
 SYMBOLS = ["-", "a", "b", "é"]

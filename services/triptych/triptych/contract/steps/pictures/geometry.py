@@ -11,9 +11,9 @@ from PIL import Image
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from triptych.contract.specs import Name
-from triptych.contract.steps.base import Environment, Facts, MapStep, NumberOrList, Run, Scope, Step
+from triptych.contract.steps.base import Environment, Facts, MapStep, Run, Scope, Step
 from triptych.contract.steps.pictures.pictures import MAX_SIDE, Pictures, Pixels, Rounding, rounded, stacked
-from triptych.datatypes import Array, name_of
+from triptych.datatypes import Array
 from triptych.errors import ContractViolation, InvalidInput
 
 _INTERPOLATIONS: Final[Mapping[str, int]] = {
@@ -42,7 +42,7 @@ NameOrBox = Annotated[Annotated[Name, Tag("(name)")] | Annotated[Box, Tag("(list
 Scaled = Callable[[Array, int, int, Array | None], Array]  # a picture, width, height, where to put the result
 
 
-class _Sizing(MapStep):
+class SizedStep(MapStep):
     """A step whose result has the same size in every row, if its fields say so."""
 
     def size(self) -> tuple[int, int]:
@@ -60,7 +60,7 @@ class _Sizing(MapStep):
         return max((array.shape[0] for array in inputs.values() if array.shape), default=0) * self.row_bytes()
 
 
-class Crop(_Sizing):
+class Crop(SizedStep):
     """Cuts a box out of each picture: x, y, width, height in pixels, from an input or constant; or its centre.
 
     Nothing happens when `box` is an optional input that the request left out. `center` is width and height, placed as
@@ -110,7 +110,7 @@ class Crop(_Sizing):
             free_x, free_y = picture.shape[1] - width, picture.shape[0] - height
             x, y = fixed or (before(free_x), before(free_y))
             if x > free_x or y > free_y or min(free_x, free_y) < 0:
-                raise InvalidInput(source, f"pictures of at least {least} pixels", f"row {row}: {_size_of(picture)}")
+                raise InvalidInput(source, f"pictures of at least {least} pixels", f"row {row}: {size_of(picture)}")
             out[...] = picture[y : y + height, x : x + width]
 
         def run(env: Environment) -> None:
@@ -128,7 +128,8 @@ def _half(free: int) -> int:
     return free // 2
 
 
-def _size_of(picture: Array) -> str:
+def size_of(picture: Array) -> str:
+    """`640x480`, width and height."""
     return f"{picture.shape[1]}x{picture.shape[0]}"
 
 
@@ -156,7 +157,7 @@ def _cut(picture: Array, corners: list[int], name: str, row: int) -> Array:
     return picture[y : y + height, x : x + width]
 
 
-class Resize(_Sizing):
+class Resize(SizedStep):
     """Scales pictures to `width` and `height`, or to a size that keeps their shape.
 
     One of: `width` and `height`; the same with `fit: inside`, the largest size within both that keeps the shape; one of
@@ -217,7 +218,7 @@ class Resize(_Sizing):
             def resize(picture: Array, row: int) -> Array:
                 width, height = size_for(picture.shape[1], picture.shape[0])
                 if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-                    raise InvalidInput(source, most, f"row {row}: {_size_of(picture)} to {width}x{height}")
+                    raise InvalidInput(source, most, f"row {row}: {size_of(picture)} to {width}x{height}")
                 return scaled(picture, width, height, None)
 
             def run(env: Environment) -> None:
@@ -267,43 +268,6 @@ def _pillow(resampling: Image.Resampling) -> Scaled:
     return scaled
 
 
-class Pad(_Sizing):
-    """Sets each picture into one of `width` and `height` that is filled with `value`, so that the rows become an array.
-
-    A picture that is larger is refused. With `resize` and `fit: inside` before it this is a letterbox.
-    """
-
-    op: Literal["pad"]
-    width: Pixels
-    height: Pixels
-    value: Annotated[NumberOrList, Field(description="one number, or one for each channel")] = 0.0
-    position: Annotated[
-        Literal["center", "start"], Field(description="of the picture; `start` is the left and upper edge")
-    ] = "center"
-
-    def size(self) -> tuple[int, int]:
-        return self.width, self.height
-
-    def function(self, scope: Scope) -> Callable[[Sequence[Array]], Array]:
-        width, height, value, centered = self.width, self.height, np.asarray(self.value), self.position == "center"
-        name, want = self.input, f"pictures of at most {self.width}x{self.height} pixels"
-
-        def place(row: int, picture: Array, out: Array) -> None:
-            free_x, free_y = width - picture.shape[1], height - picture.shape[0]
-            if min(free_x, free_y) < 0:
-                raise InvalidInput(name, want, f"row {row}: {_size_of(picture)}")
-            x, y = (free_x // 2, free_y // 2) if centered else (0, 0)
-            out[...] = value
-            if not row and (out[0, 0] != value).any():
-                raise ContractViolation(f"pad: value {value.tolist()} is not {name_of(out.dtype)}")
-            out[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
-
-        def pad(pictures: Sequence[Array]) -> Array:
-            return stacked(pictures, height, width, place)
-
-        return pad
-
-
 class ImageSize(MapStep):
     """Width and height of each picture in pixels, INT32 [n,2]; of decoded files, by the header alone.
 
@@ -325,4 +289,4 @@ class ImageSize(MapStep):
         return sizes
 
 
-STEPS: Final[tuple[type[Step], ...]] = (Crop, Resize, Pad, ImageSize)
+STEPS: Final[tuple[type[Step], ...]] = (Crop, Resize, ImageSize)
