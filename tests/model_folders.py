@@ -72,11 +72,14 @@ def publish_with_vocabulary(models: Path, name: str, words: bytes, version: int 
     return folder
 
 
-def served_model(model: str, traffic: dict[int, int], *, name: str = "", placement: str = "", release: str = "") -> str:
-    """ServedModel document of a model with its traffic. `placement` is the content of that mapping, in YAML."""
+def served_model(
+    model: str, traffic: dict[int, int], *, name: str = "", placement: str = "", release: str = "", aliases: str = ""
+) -> str:
+    """ServedModel document of a model with its traffic. `placement` and `aliases` are these mappings, in YAML."""
     shares = ", ".join(f"{{version: {version}, percent: {percent}}}" for version, percent in traffic.items())
     name = name or model.replace("_", "-")
     more = f"  release: {release}\n" if release else ""
+    more += f"  aliases: {{{aliases}}}\n" if aliases else ""
     return DOCUMENT.format(name=name, model=model, traffic=shares, placement=placement, more=more)
 
 
@@ -89,7 +92,9 @@ def declare(
     file: str = "",
     pin: bool = False,
     placement: str = "",
+    aliases: str = "",
 ) -> None:
     """Write one ServedModel document to its own file. `placement` is added to that mapping, in YAML."""
     more = f"pin: {str(pin).lower()}" + (f", {placement}" if placement else "")
-    (documents / f"{file or model}.yaml").write_text(served_model(model, traffic, name=name, placement=more))
+    text = served_model(model, traffic, name=name, placement=more, aliases=aliases)
+    (documents / f"{file or model}.yaml").write_text(text)

@@ -33,6 +33,19 @@ SHARES = {  # these take a rule (CEL), which only the API server knows
     "percents below 100": (changed(*TRAFFIC, 1, "percent", to=4), "percents must sum to 100"),
     "percents above 100": (changed(*TRAFFIC, 1, "percent", to=6), "percents must sum to 100"),
     "one version twice": (changed(*TRAFFIC, 1, "version", to=3), "a version is there more than once"),
+    **{
+        f"an alias that is {what}": (changed("spec", "aliases", to={name: 3}), "want a name of 1 to 255 letters")
+        for what, name in {
+            "reserved": "Latest",
+            "a number": "12",
+            "a version in MLflow's spelling": "v12",
+            "empty": "",
+            "too long": "a" * 256,
+            "of two words": "to be",
+            "of another alphabet": "é",
+            "of two lines": "a\n",
+        }.items()
+    },
     "fewer replicas than the least": (
         changed("spec", "placement", to={"minReplicas": 3, "maxReplicas": 2}),
         "maxReplicas is less than minReplicas",
@@ -54,6 +67,17 @@ BAD = {
     "a negative percent": (changed(*TRAFFIC, 0, "percent", to=-5), "greater than or equal to 0"),
     "a percent above 100": (changed(*TRAFFIC, 0, "percent", to=101), "less than or equal to 100"),
     "a share without a percent": (changed(*TRAFFIC, 1, "percent"), "Required value"),
+    "an alias of version 0": (changed("spec", "aliases", to={"a": 0}), "greater than or equal to 1"),
+    "an alias of a version below 0": (changed("spec", "aliases", to={"a": -1}), "greater than or equal to 1"),
+    "an alias of a version of 16 digits": (changed("spec", "aliases", to={"a": 10**15}), "less than or equal to"),
+    "an alias of a version as text": (changed("spec", "aliases", to={"a": "3"}), "must be of type integer"),
+    "an alias of a fraction": (changed("spec", "aliases", to={"a": 3.5}), "must be of type integer"),
+    "an alias of nothing in particular": (changed("spec", "aliases", to={"a": {}}), "must be of type integer"),
+    "aliases as a list": (changed("spec", "aliases", to=["a"]), "must be of type object"),
+    "too many aliases": (
+        changed("spec", "aliases", to={f"a{n}": 3 for n in range(65)}),
+        "must have at most 64 items",
+    ),
     "a pin that is no truth": (changed("spec", "placement", to={"pin": "yes"}), "must be of type boolean"),
     "negative replicas": (changed("spec", "placement", to={"minReplicas": -1}), "greater than or equal to 0"),
     "no replicas at most": (changed("spec", "placement", to={"maxReplicas": 0}), "greater than or equal to 1"),
@@ -77,4 +101,7 @@ FINE = {
     "32 versions": changed(*TRAFFIC, to=[{"version": n + 1, "percent": 100 if n == 0 else 0} for n in range(32)]),
     "no placement at all": changed("spec", "placement", to={}),
     "a release": changed("spec", "release", to="blue"),
+    "no aliases at all": changed("spec", "aliases", to={}),
+    "64 aliases": changed("spec", "aliases", to={f"a{n}": 3 for n in range(64)}),
+    "names of aliases": changed("spec", "aliases", to={"production": 3, "Blue_2": 3, "-": 4, "v1-a": 9, "a" * 255: 9}),
 }

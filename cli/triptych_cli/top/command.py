@@ -22,8 +22,8 @@ from triptych_cli.top.tables import render
 PIPE_WIDTH = 500  # columns, so that nothing is cut off in a pipe
 
 DESCRIPTION = """\
-Show the models that each predictor has loaded, its use of memory, each model's traffic and last use, and the
-controller's last decisions with their reasons. Ctrl-C ends it.
+Show the models that each predictor has loaded, its use of memory, each model's traffic, aliases and last use, and
+the controller's last decisions with their reasons. Ctrl-C ends it.
 
 examples:
   triptych top --sort rate

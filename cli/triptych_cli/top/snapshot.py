@@ -24,10 +24,11 @@ SORTS: Mapping[str, _Key] = {
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model on one predictor, with the traffic of the versions that are loaded there."""
+    """One model on one predictor, with the traffic and the aliases of the versions that are loaded there."""
 
     message: cp.LoadedModel
     traffic: Mapping[int, int]  # percent by version
+    aliases: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,17 @@ class Snapshot:
 
 def take_snapshot(address: str, reply: cp.DescribeReply, models: Mapping[str, cp.Model], sort: str) -> Snapshot:
     """Combine the replies of one moment."""
-    loaded_models = [ModelRow(each, _traffic(each, models)) for each in sorted(reply.loaded_models, key=SORTS[sort])]
+    loaded_models = [_row(each, models.get(each.model)) for each in sorted(reply.loaded_models, key=SORTS[sort])]
     predictors = sorted(reply.predictors, key=lambda each: each.address)
     return Snapshot(address, len(models), reply.store, predictors, loaded_models, list(reversed(reply.decisions)))
 
 
-def _traffic(loaded: cp.LoadedModel, models: Mapping[str, cp.Model]) -> Mapping[int, int]:
-    model = models.get(loaded.model)
+def _row(loaded: cp.LoadedModel, model: cp.Model | None) -> ModelRow:
     shares = {each.version: each.percent for each in model.versions} if model else {}
-    return {version: shares.get(version, 0) for version in loaded.versions}
+    traffic = {version: shares.get(version, 0) for version in loaded.versions}
+    known = sorted(model.aliases.items()) if model else ()
+    aliases = {alias: version for alias, version in known if version in traffic}
+    return ModelRow(loaded, traffic, aliases)
 
 
 def as_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -63,7 +66,11 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
         "store": _plain(snapshot.store),
         "predictors": [_plain(each) for each in snapshot.predictors],
         "loaded_models": [
-            {**_plain(each.message), "traffic": {str(version): share for version, share in each.traffic.items()}}
+            {
+                **_plain(each.message),
+                "traffic": {str(version): share for version, share in each.traffic.items()},
+                "aliases": dict(each.aliases),
+            }
             for each in snapshot.loaded_models
         ],
         "decisions": [_plain(each) for each in snapshot.decisions],
@@ -102,6 +109,14 @@ def format_age(seconds: float) -> str:
     return f"{seconds / 86400:.0f} d"
 
 
-def format_versions(traffic: Mapping[int, int]) -> str:
-    """`1: 95 %, 2: 5 %`; a version without traffic by its number alone."""
-    return ", ".join(f"{version}: {share} %" if share else str(version) for version, share in sorted(traffic.items()))
+def format_versions(traffic: Mapping[int, int], aliases: Mapping[str, int]) -> str:
+    """`1: 95 %, 2 (production): 5 %`; a version without traffic has no share."""
+    return ", ".join(
+        f"{_named(version, aliases)}: {share} %" if share else _named(version, aliases)
+        for version, share in sorted(traffic.items())
+    )
+
+
+def _named(version: int, aliases: Mapping[str, int]) -> str:
+    names = ", ".join(printable_line(alias) for alias, number in aliases.items() if number == version)
+    return f"{version} ({names})" if names else str(version)

@@ -85,7 +85,7 @@ def _model(loaded: ModelRow) -> tuple[str | Text, ...]:
     return (
         Text(printable_line(message.model)),
         Text(printable_line(message.predictor), "dim"),
-        format_versions(loaded.traffic),
+        format_versions(loaded.traffic, loaded.aliases),
         format_bytes(message.bytes),
         Text(printable_line(message.bytes_from), "dim"),
         format_age(message.idle_s),

@@ -57,7 +57,7 @@ class PostprocessServicer(InferenceServicer):
         known: pb.ModelMetadataResponse = await self._controller.call("ModelMetadata", asked, call)
         newest = version or max(known.versions, key=int)
         plan = await self._contracts.get(known.name, int(newest), call)
-        return model_side(plan.contract, name, list(known.versions))
+        return model_side(plan.contract, name, list(known.versions), version)
 
     async def model_available(self, name: str, version: str, call: Call) -> bool:
         return bool((await self.describe(name, version, call)).versions)

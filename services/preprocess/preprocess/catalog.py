@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from preprocess.routing import choose
 from triptych.client.upstream import Upstream
@@ -26,6 +28,7 @@ from triptych.errors import (
     clipped,
 )
 from triptych.protocol import controller_pb2 as cp
+from triptych.protocol.aliases import ALIAS_PARAMETER, resolve_alias
 from triptych.protocol.parameters import Parameter
 from triptych.protocol.update_parts import PartJoiner
 from triptych.telemetry.failure_log import FailureLog
@@ -33,6 +36,7 @@ from triptych.telemetry.failure_log import FailureLog
 log = logging.getLogger(__name__)
 
 RECONNECT_S = 0.5
+_NO_ALIASES: Final[Mapping[str, int]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +51,15 @@ class Target:
 
 
 class RoutableModel:
-    """A model of the catalog, its versions by their text in a request."""
+    """A model of the catalog, its versions by their text in a request, and the aliases of some."""
 
-    __slots__ = ("family", "name", "route", "split", "targets")
+    __slots__ = ("aliases", "family", "name", "route", "split", "targets")
 
     def __init__(self, message: cp.Model) -> None:
         self.family, self.name, self.route = message.family, message.name, message.route
         self.targets = {str(version.version): _target(message, version) for version in message.versions}
         self.split = tuple(target for target in self.targets.values() if target.percent)
+        self.aliases = dict(message.aliases) if message.aliases else _NO_ALIASES
 
 
 def _target(model: cp.Model, version: cp.Version) -> Target:
@@ -92,10 +97,13 @@ class CatalogClient:
     def target(self, name: str, version: str, parameters: dict[str, Parameter], request_id: str) -> Target:
         """The model and version that a request names, or is routed to. Raises `UnknownTarget`."""
         model = self.model(name, parameters.get("route"))
+        if ALIAS_PARAMETER in parameters:
+            if version:
+                want = "an alias or a model_version, not both"
+                raise InvalidParameter(ALIAS_PARAMETER, want, f"model_version '{clipped(version)}' too")
+            return self._aliased(model, parameters[ALIAS_PARAMETER])
         if version:
-            if version not in model.targets:
-                raise self.unknown_version(model, version)
-            return model.targets[version]
+            return self.version(model, version)
         if not model.split:
             raise Unavailable(f"model '{model.name}' has no version that takes traffic; name one with model_version")
         return choose(model.split, str(parameters.get("traffic_key", "") or request_id))
@@ -132,11 +140,26 @@ class CatalogClient:
         edits = (edit for edits in self._edited.values() for edit in edits.items())
         return next((text for (name, its_route), text in edits if name == family and route in (None, its_route)), "")
 
-    def unknown_version(self, model: RoutableModel, version: str) -> UnknownTarget:
+    def version(self, model: RoutableModel, version: str) -> Target:
+        """The version of that number or alias. Raises `UnknownTarget`."""
+        if version in model.targets:
+            return model.targets[version]
+        if version in model.aliases:
+            return self._aliased(model, version)
+        raise self._unknown_version(model, version)
+
+    def _aliased(self, model: RoutableModel, alias: Parameter) -> Target:
+        """The version that an alias names, whatever its share of the traffic. Raises `UnknownTarget`."""
+        version = str(resolve_alias(model.name, alias, model.aliases))
+        if version not in model.targets:
+            raise UnknownTarget(f"alias '{alias}' names version {version}: {self._unknown_version(model, version)}")
+        return model.targets[version]
+
+    def _unknown_version(self, model: RoutableModel, version: str) -> UnknownTarget:
         """The error for a version that the model does not serve."""
         if reason := self._refused.get(model.name, {}).get(version):
             return RefusedTarget(f"version {version} of model '{model.name}'", reason)
-        return UnknownVersion(model.name, version, model.targets)
+        return UnknownVersion(model.name, version, model.targets, model.aliases)
 
     def sample(self, name: str) -> RoutableModel:
         """The model of that name, or any model of that family: they share one signature."""

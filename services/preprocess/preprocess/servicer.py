@@ -59,10 +59,9 @@ class PreprocessServicer(InferenceServicer):
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         model = self._catalog.sample(name)
         versions = [target.version for target in model.targets.values()]
-        if version and version not in model.targets:
-            raise self._catalog.unknown_version(model, version)
-        plan = await self._contracts.get(model.name, int(version) if version else max(versions), call)
-        return caller_side(plan.contract, name, [str(number) for number in versions])
+        asked = self._catalog.version(model, version).version if version else None
+        plan = await self._contracts.get(model.name, asked or max(versions), call)
+        return caller_side(plan.contract, name, [str(number) for number in versions], str(asked or ""))
 
     async def model_available(self, name: str, version: str, call: Call) -> bool:
         try:

@@ -7,7 +7,8 @@
     ├── UnknownTarget         ask for something that exists
     │   ├── UnknownModel
     │   ├── UnknownRoute
-    │   └── UnknownVersion
+    │   ├── UnknownVersion
+    │   └── UnknownAlias
     ├── NotSupported          do not call this method here
     ├── Unavailable           try again later
     │   ├── StageUnavailable  ... a stage or Triton does not answer
@@ -81,9 +82,19 @@ class UnknownRoute(UnknownTarget):
 class UnknownVersion(UnknownTarget):
     """The model exists, but not in that version."""
 
-    def __init__(self, model: str, version: str, known: Collection[object] = ()) -> None:
+    def __init__(self, model: str, version: str, known: Collection[object] = (), aliases: Collection[str] = ()) -> None:
         wanted = "" if is_version(version) else "; a version is a number as in '1', in digits without zeros before it"
+        if aliases and wanted:
+            wanted += ", or an alias of one"
+            known = [*known, *aliases]
         super().__init__(f"model '{clipped(model)}' has no version '{clipped(version)}'" + wanted + _known(known))
+
+
+class UnknownAlias(UnknownTarget):
+    """The model exists, but no version of it has that alias."""
+
+    def __init__(self, model: str, alias: str, known: Collection[str] = ()) -> None:
+        super().__init__(f"model '{clipped(model)}' has no alias '{clipped(alias)}'" + _known(known))
 
 
 class RefusedTarget(UnknownTarget):

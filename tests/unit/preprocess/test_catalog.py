@@ -15,8 +15,10 @@ from triptych.errors import (
     RefusedTarget,
     TriptychError,
     Unavailable,
+    UnknownAlias,
     UnknownModel,
     UnknownRoute,
+    UnknownTarget,
     UnknownVersion,
 )
 from triptych.protocol import controller_pb2 as cp
@@ -102,6 +104,65 @@ def test_a_reason_ends_with_the_next_update_of_the_model() -> None:
 
 def test_a_version_without_traffic_can_be_called_by_its_number() -> None:
     assert catalog(GERMAN).target("f_de", "2", {}, "").version == 2
+
+
+NAMED = model("f_de", "DE", v1=100, v2=0)
+NAMED.aliases.update({"production": 1, "challenger": 2, "gone": 9})
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "parameters"),
+    [
+        ("f_de", "", {"alias": "challenger"}),
+        ("f_de", "challenger", {}),
+        ("f", "", {"route": "DE", "alias": "challenger", "traffic_key": "k"}),
+        ("f", "challenger", {"route": "DE"}),
+    ],
+)
+def test_an_alias_names_one_version_whatever_its_share(name: str, version: str, parameters: dict[str, Any]) -> None:
+    known = catalog(NAMED, FRENCH)
+    assert [known.target(name, version, parameters, str(number)).version for number in range(20)] == [2] * 20
+
+
+def test_an_alias_moves_and_ends_with_an_update_of_its_model() -> None:
+    known, moved = catalog(NAMED), cp.Model()
+    moved.CopyFrom(NAMED)
+    moved.aliases["production"] = 2
+    known.apply(cp.CatalogUpdate(models=[moved]))
+    assert known.target("f_de", "", {"alias": "production"}, "").version == 2
+    known.apply(cp.CatalogUpdate(models=[GERMAN]))
+    with pytest.raises(UnknownAlias, match="^model 'f_de' has no alias 'production'$"):
+        known.target("f_de", "", {"alias": "production"}, "")
+
+
+@pytest.mark.parametrize(
+    ("version", "parameters", "error", "text"),
+    [
+        ("", {"alias": "prod"}, UnknownAlias, "^model 'f_de' has no alias 'prod'; known: challenger, gone, prod"),
+        ("", {"alias": ""}, UnknownAlias, "^model 'f_de' has no alias ''; known"),
+        ("", {"alias": "1"}, UnknownAlias, "^model 'f_de' has no alias '1'; known"),
+        ("", {"alias": 1}, InvalidParameter, "want a string that names a version of the model, got a int"),
+        ("1", {"alias": "production"}, InvalidParameter, "want an alias or a model_version, not both, got .*'1' too"),
+        ("prod", {}, UnknownVersion, "in digits .*, or an alias of one; known: 1, 2, challenger, gone, production$"),
+        ("9", {}, UnknownVersion, "^model 'f_de' has no version '9'; known: 1, 2$"),
+        ("gone", {}, UnknownTarget, "^alias 'gone' names version 9: model 'f_de' has no version '9'; known: 1, 2$"),
+        ("", {"alias": "gone"}, UnknownTarget, "^alias 'gone' names version 9: model 'f_de' has no version '9'"),
+    ],
+)
+def test_an_alias_without_a_version_is_no_other_version(
+    version: str, parameters: dict[str, Any], error: type[TriptychError], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        catalog(NAMED).target("f_de", version, parameters, "")
+
+
+def test_an_alias_of_a_version_that_is_not_served_says_why() -> None:
+    known = catalog(NAMED)
+    refused = [cp.Refused(model="f_de", version=9, reason="its file is cut")]
+    known.apply(cp.CatalogUpdate(models=[NAMED], refused=refused))
+    text = "^alias 'gone' names version 9: version 9 of model 'f_de' is not served: its file is cut$"
+    with pytest.raises(UnknownTarget, match=text):
+        known.target("f_de", "", {"alias": "gone"}, "")
 
 
 @pytest.mark.parametrize(

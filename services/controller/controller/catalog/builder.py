@@ -14,17 +14,21 @@ from itertools import chain
 from typing import Literal, NamedTuple
 
 from controller.catalog.digests import are_comparable, refusal
-from controller.catalog.entities import NONE_VALID, Catalog, DocumentResult, Edit, Model, Reason, ScannedModel, Version
-from controller.catalog.remaining import remaining_shares, without
-from controller.catalog.served_model import (
-    NO_SHARES,
-    Document,
-    DocumentFault,
-    DocumentSource,
-    PlacementSpec,
-    shared_shares,
-    traffic_hint,
+from controller.catalog.entities import (
+    NONE_VALID,
+    Catalog,
+    DocumentResult,
+    Edit,
+    Model,
+    Problem,
+    Reason,
+    ScannedModel,
+    Version,
 )
+from controller.catalog.remaining import remaining_shares, without
+from controller.catalog.served_model import Document, DocumentFault, DocumentSource, PlacementSpec, traffic_hint
+from controller.catalog.shared_values import NO_ALIASES, NO_SHARES, shared_shares
+from controller.catalog.version_problems import alias_problems, removed_problems, version_problem
 from triptych.contract.reading.files import printable
 from triptych.contract.verification.families import FamilyCheck, Fault, ModelIdentities, check_families
 from triptych.contract.verification.tree import CONTRACT
@@ -123,7 +127,8 @@ class _CatalogBuilder:
         self._invalid: dict[Fault, str] = {}
         self._document_warnings: defaultdict[str, list[str]] = defaultdict(list)
         self._check = FamilyCheck()
-        self._problems: defaultdict[str, list[tuple[Reason, str]]] = defaultdict(list)
+        self._problems: defaultdict[str, list[Problem]] = defaultdict(list)
+        self._alias_problems: dict[str, tuple[Problem, ...]] = {}
         self._hints: dict[str, str] = {}
 
     def build(self, folders: Collection[ScannedModel], documents: Collection[Document | DocumentFault]) -> CatalogPart:
@@ -269,9 +274,11 @@ class _CatalogBuilder:
         self._document_warnings[source.where].append(f"{source.where}: {text}")
 
     def _document_result(self, declaration: _Declaration) -> DocumentResult:
+        where = declaration.source.where
         asked = declaration.document.traffic if declaration.document else NO_SHARES
-        problems = sorted(self._problems.get(declaration.source.where, ()), key=lambda problem: _SEVERITY[problem[0]])
-        return DocumentResult(declaration.source, declaration.model, asked, tuple(problems))
+        problems = sorted(self._problems.get(where, ()), key=lambda problem: _SEVERITY[problem[0]])
+        aliases = self._alias_problems.get(where, ())
+        return DocumentResult(declaration.source, declaration.model, asked, tuple(problems), aliases)
 
     def _served(self, candidate: _Candidate, declaration: _Declaration | None) -> Model | None:
         """The model with its traffic; None if it is not served."""
@@ -315,7 +322,8 @@ class _CatalogBuilder:
             self._warn_of_removed(candidate, declaration, traffic)
             return self._model(candidate, traffic, placement, declaration)
         for number in sorted(missing):
-            self._problem(declaration.source, *self._version_problem(candidate, number))
+            found = version_problem(name, number, candidate.versions, self._invalid, "spec.traffic")
+            self._problem(declaration.source, *found)
         if last := self._last_good(candidate, declaration):
             return last
         usable = {number: version for number, version in candidate.versions.items() if not version.removed}
@@ -331,29 +339,10 @@ class _CatalogBuilder:
         traffic = known.traffic if known else declaration.source.traffic
         return version is not None and (not version.removed or number in traffic)
 
-    def _version_problem(self, candidate: _Candidate, number: int) -> tuple[Reason, str]:
-        name = candidate.folder.name
-        version = candidate.versions.get(number)
-        if version is not None and version.fault:
-            return Reason.VERSION_CHANGED, f"spec.traffic: {version.fault}"
-        if text := self._invalid.get((name, number), ""):
-            return Reason.CONTRACT_INVALID, f"spec.traffic: version {number} is not valid: {text}"
-        known = ", ".join(str(n) for n, version in sorted(candidate.versions.items()) if not version.removed) or "none"
-        text = f"spec.traffic: model '{name}' has no valid version {number}; it has {known}"
-        return (Reason.VERSION_REMOVED if number in candidate.versions else Reason.UNKNOWN_VERSION), text
-
     def _warn_of_removed(self, candidate: _Candidate, declaration: _Declaration, traffic: Mapping[int, int]) -> None:
         """Add a problem for each version that is in traffic and no longer on disk."""
-        for number in sorted(traffic):
-            version = candidate.versions[number]
-            if version.fault:
-                self._problem(declaration.source, Reason.VERSION_CHANGED, version.fault)
-            elif version.removed:
-                why = self._invalid.get((candidate.folder.name, number), "its files were removed")
-                text = f"version {number} is served as long as a predictor has it loaded, but {why}"
-                self._problem(
-                    declaration.source, Reason.VERSION_REMOVED, f"{text}; put it back, or take it out of traffic"
-                )
+        for problem in removed_problems(candidate.folder.name, traffic, candidate.versions, self._invalid):
+            self._problem(declaration.source, *problem)
 
     def _last_good(self, candidate: _Candidate, declaration: _Declaration) -> Model | None:
         """The model with its previous traffic; None unless all of those versions exist."""
@@ -374,12 +363,12 @@ class _CatalogBuilder:
         placement: PlacementSpec,
         declaration: _Declaration | None = None,
     ) -> Model:
-        """The served model. A removed version is kept while it is in traffic or has a fault."""
+        """The served model. A removed version is kept while it is in traffic or has a fault; an alias keeps none."""
         name, encoded_config = candidate.folder.name, candidate.folder.encoded_config
         kept = {*traffic, *self._versions_in_traffic(name)}
         gone = {n for n, each in candidate.versions.items() if each.removed and not each.fault and n not in kept}
         source = declaration.source if declaration else _UNDECLARED
-        return Model(
+        model = Model(
             name,
             candidate.family,
             candidate.route,
@@ -389,4 +378,18 @@ class _CatalogBuilder:
             placement,
             source.where,
             source.traffic,
+            self._aliases(name, declaration),
         )
+        if problems := tuple(alias_problems(model, candidate.versions, self._invalid)):
+            self._alias_problems[source.where] = problems
+            self._document_warnings[source.where] += [f"{source.where}: {text}" for _, text in problems]
+        return model
+
+    def _aliases(self, name: str, declaration: _Declaration | None) -> Mapping[str, int]:
+        """The aliases of the document, in force whatever its traffic; of an invalid document the previous ones."""
+        if declaration is None:
+            return NO_ALIASES
+        if declaration.document is not None:
+            return declaration.document.aliases
+        known = self._previous.models.get(name)
+        return known.aliases if known else declaration.source.aliases

@@ -10,7 +10,8 @@ from typing import Final
 from tritonclient.grpc import model_config_pb2 as mc
 
 from controller.catalog.digests import FileDigests, combined_digest
-from controller.catalog.served_model import NO_SHARES, DocumentSource, PlacementSpec
+from controller.catalog.served_model import DocumentSource, PlacementSpec
+from controller.catalog.shared_values import NO_ALIASES, NO_SHARES
 from triptych.contract import Contract
 from triptych.contract.verification.families import VersionIdentity
 from triptych.errors import UnknownModel, UnknownVersion
@@ -101,8 +102,8 @@ class ScannedModel:
 class Model:
     """One served model. `traffic` is percent by version, 100 in all; other versions have none.
 
-    `document` is the place of its document, empty without one. `traffic_before` was in force before this process
-    started, according to the status of the document.
+    `aliases` are versions by name; a version among them may not exist. `document` is the place of its document, empty
+    without one. `traffic_before` was in force before this process started, according to the status of the document.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Model:
     placement: PlacementSpec = PlacementSpec()
     document: str = ""
     traffic_before: Mapping[int, int] = field(default_factory=lambda: NO_SHARES)
+    aliases: Mapping[str, int] = field(default_factory=lambda: NO_ALIASES)
 
     @property
     def config(self) -> mc.ModelConfig:
@@ -137,14 +139,21 @@ class Reason(StrEnum):
     VERSION_REMOVED = "VersionRemoved"
 
 
+Problem = tuple[Reason, str]
+
+
 @dataclass(frozen=True, slots=True)
 class DocumentResult:
-    """The result of one document. `asked` is its traffic, empty if it is invalid."""
+    """The result of one document. `asked` is its traffic, empty if it is invalid.
+
+    `alias_problems` are those of aliases whose version cannot be asked for. They concern no traffic.
+    """
 
     source: DocumentSource
     model: str
     asked: Mapping[int, int]
-    problems: tuple[tuple[Reason, str], ...] = ()
+    problems: tuple[Problem, ...] = ()
+    alias_problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,38 +6,36 @@ shows them, and the API server checks them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.config import JsonDict
-from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from controller.catalog.shared_values import NO_ALIASES, NO_SHARES, shared_aliases, shared_placement, shared_shares
+from controller.catalog.yaml_contents import yaml_contents
 from triptych.contract.reading.files import FileError, escaped, read_text
+from triptych.errors import clipped
+from triptych.protocol.aliases import ALIAS_NAME, ALIAS_RULE, RESERVED_ALIAS, is_alias_name
 from triptych.runtime.faults import faults_of, in_words, known_fields, sentence
 
 GROUP, VERSION, KIND, PLURAL = "triptych.dev", "v1alpha1", "ServedModel", "servedmodels"
 MAX_BYTES = 64 << 10  # of one file: 300 documents, and at most 4 s to read it
 MAX_FAULTS = 50  # of one document, and of one file before the rest is skipped
 MAX_VERSIONS = 32
+MAX_ALIASES = 64
 MAX_FAULT = 500  # characters of one fault: a document may hold any text
-SHARED = 4096  # different traffic splits and placements that documents share
-
-NO_SHARES: Final[Mapping[int, int]] = {}
 
 Location = tuple[int | str, ...]  # keys and indexes of a part of a document
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
-_NAME = in_words(
-    r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", "small letters, digits, - and ., at most 253 characters"
-)
+_NAME = in_words(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", "small letters, digits, - and ., at most 253 characters")
 _RELEASE = in_words(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "small letters, digits and -, as in blue-1")
 _MEMORY = in_words(
     r"^[1-9][0-9]{0,14}(\.[0-9]{1,9})?(k|M|G|T|Ki|Mi|Gi|Ti)?$", "an amount of memory as Kubernetes has it, as in 300Mi"
@@ -56,6 +54,10 @@ _REPLICAS_RULE: JsonDict = {
     "rule": "!has(self.maxReplicas) || self.maxReplicas >= self.minReplicas",
     "message": "maxReplicas is less than minReplicas",
     "fieldPath": ".maxReplicas",
+}
+_ALIASES_RULE: JsonDict = {
+    "rule": f"self.all(name, name.matches('{ALIAS_NAME}') && !name.matches('{RESERVED_ALIAS}'))",
+    "message": ALIAS_RULE,
 }
 _MODEL_RULE: JsonDict = {
     "rule": "self == oldSelf",
@@ -81,13 +83,21 @@ class Metadata(_Closed):
     annotations: dict[str, str] = {}
 
 
+def _alias_name(name: str) -> str:
+    if not is_alias_name(name):
+        raise ValueError(ALIAS_RULE)
+    return name
+
+
+_Number = Annotated[
+    int, Field(ge=1, lt=10**15, description="Number of the version: the name of its folder in the model repository.")
+]
+
+
 class TrafficShare(_Closed):
     """The share of one version."""
 
-    version: Annotated[
-        int,
-        Field(ge=1, lt=10**15, description="Number of the version: the name of its folder in the model repository."),
-    ]
+    version: _Number
     percent: Annotated[
         int,
         Field(
@@ -150,7 +160,7 @@ class PlacementSpec(_Closed):
 
 
 class Spec(_Closed):
-    """The model, the traffic split over its versions, and its placement."""
+    """The model, the traffic split over its versions, their aliases, and its placement."""
 
     model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_RELEASE_RULE]})
 
@@ -179,6 +189,16 @@ class Spec(_Closed):
             },
         ),
     ]
+    aliases: Annotated[
+        dict[Annotated[str, AfterValidator(_alias_name)], _Number],
+        Field(
+            max_length=MAX_ALIASES,
+            description="Versions by names such as production, which requests may use in place of a number. A request "
+            "with an alias gets that version, whatever its share of the traffic. Names have letters, digits, _ and -.",
+            # Merged by name: a registry and a person may each apply their own.
+            json_schema_extra={"x-kubernetes-map-type": "granular", "x-kubernetes-validations": [_ALIASES_RULE]},
+        ),
+    ] = {}
     placement: Annotated[
         PlacementSpec,
         Field(description="Replicas that stay loaded without requests, and the memory of the model."),
@@ -205,7 +225,7 @@ class Spec(_Closed):
 
 
 class ServedModel(_Closed):
-    """A model of the model repository as it is served: the traffic split over its versions, and its placement."""
+    """A model of the model repository as it is served: traffic and aliases of its versions, and its placement."""
 
     api_version: Annotated[Literal["triptych.dev/v1alpha1"], Field(alias="apiVersion")]
     kind: Literal["ServedModel"]
@@ -225,13 +245,14 @@ class DocumentSource:
     """The source of a document. `where` is `file:line`, or `servedmodel/namespace/name` in Kubernetes.
 
     Only Kubernetes fills the others: `generation` of the spec, `created` (RFC 3339, so older is less), and from the
-    status at the first sight of the object the `traffic` in force and the `recorded_digests` of its versions.
+    status at the first sight of the object `traffic` and `aliases` in force and the `recorded_digests` of its versions.
     """
 
     where: str
     generation: int = 0
     created: str = ""
     traffic: Mapping[int, int] = field(default_factory=lambda: NO_SHARES)
+    aliases: Mapping[str, int] = field(default_factory=lambda: NO_ALIASES)
     recorded_digests: Mapping[int, RecordedDigests] = field(default_factory=lambda: _NO_DIGESTS)
 
 
@@ -242,7 +263,7 @@ _NO_DIGESTS: Final[Mapping[int, RecordedDigests]] = {}
 class Document:
     """The values of a valid ServedModel, and its source. `traffic` is percent by version.
 
-    Equal traffic and equal placements are one object: with 100,000 documents the parsed ServedModels take 250 MiB.
+    Equal values are one object: with 100,000 documents the parsed ServedModels take 250 MiB.
     """
 
     source: DocumentSource
@@ -251,27 +272,14 @@ class Document:
     model: str
     traffic: Mapping[int, int]
     placement: PlacementSpec
+    aliases: Mapping[str, int] = field(default_factory=lambda: NO_ALIASES)
 
     @classmethod
     def of(cls, source: DocumentSource, served: ServedModel) -> Document:
         metadata, spec = served.metadata, served.spec
         traffic = shared_shares((share.version, share.percent) for share in spec.traffic)
-        return cls(source, metadata.namespace, metadata.name, spec.model, traffic, _shared_placement(spec.placement))
-
-
-def shared_shares(shares: Iterable[tuple[int, int]]) -> Mapping[int, int]:
-    """Percent by version; equal ones are the same object."""
-    return _shared_shares(tuple(shares))
-
-
-@lru_cache(SHARED)
-def _shared_shares(shares: tuple[tuple[int, int], ...]) -> Mapping[int, int]:
-    return dict(shares)
-
-
-@lru_cache(SHARED)
-def _shared_placement(placement: PlacementSpec) -> PlacementSpec:
-    return placement
+        placement, aliases = shared_placement(spec.placement), shared_aliases(spec.aliases)
+        return cls(source, metadata.namespace, metadata.name, spec.model, traffic, placement, aliases)
 
 
 def traffic_hint(name: str, chosen: int, newest: int) -> str:
@@ -298,7 +306,7 @@ def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES
     """
     nowhere, faults = DocumentSource(f"{path}:1"), 0
     try:
-        for content in _contents(read_text(path, within, most)):
+        for content in yaml_contents(read_text(path, within, most)):
             if content is not None:
                 source = DocumentSource(f"{path}:{_line(content, ())}")
                 for item in check_document(source, content, partial(_place, path, content)):
@@ -314,32 +322,6 @@ def read_documents(path: Path, within: Path | None = None, most: int = MAX_BYTES
         yield DocumentFault("", f"{path}:{line}: not YAML: {error.problem}", nowhere)
     except (YAMLError, RecursionError) as error:
         yield DocumentFault("", f"{path}:1: not YAML: {_shown(str(error).partition(chr(10))[0])}", nowhere)
-
-
-class UnreadableYAML(YAMLError):
-    """Failure of ruamel.yaml at a text with an exception that is not its own."""
-
-
-@contextmanager
-def yaml_faults() -> Iterator[None]:
-    """Raise `YAMLError` for every exception of ruamel.yaml at an untrusted text, except `RecursionError`.
-
-    It raises ValueError for 2026-99-99, KeyError for `!!bool x`, IndexError for `!!int ''`, TypeError for a key that
-    is a mapping of mappings.
-    """
-    try:
-        yield
-    except (YAMLError, RecursionError):
-        raise
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}"
-        raise UnreadableYAML(f"cannot be read ({why}); put it in quotes, without a tag") from error
-
-
-def _contents(text: str) -> Iterator[Any]:
-    """The documents of a file. Raises `YAMLError`."""
-    with yaml_faults():
-        yield from YAML(typ="rt", pure=True).load_all(text)
 
 
 def check_document(
@@ -388,6 +370,7 @@ def _line(node: Any, location: Location) -> int:
 
 
 def _spell(location: Location) -> str:
-    """`spec.traffic[1].percent: ` for the parts of a location."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    """`spec.traffic[1].percent: ` for the parts of a location; a wrong key has the place of its value."""
+    parts = location[:-1] if location[-1:] == ("[key]",) else location
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{clipped(part)}" for part in parts)
     return f"{text.removeprefix('.')}: " if text else ""

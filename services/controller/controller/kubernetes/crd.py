@@ -18,13 +18,11 @@ from controller.kubernetes.status import Status
 Json = dict[str, Any]
 
 HEADER = "# Generated from controller.catalog.served_model: make crd\n"
-_UNUSED = (
-    "title",
-    "additionalProperties",
-)  # a structural schema is closed by itself: unknown fields are refused or pruned
+_UNUSED = ("title",)
 _COLUMNS = (
     ("Model", "string", ".spec.model", "Folder in the model repository.", 0),
     ("Traffic", "string", ".status.summary", "Shares in force; after an arrow, those of the spec.", 0),
+    ("Aliases", "string", ".status.aliasSummary", "Aliases of versions.", 0),
     ("Replicas", "integer", ".status.replicas", "Predictors that have every version in traffic loaded.", 0),
     (
         "Ready",
@@ -130,6 +128,8 @@ def _flat(schema: Json, definitions: Json) -> Json:
             schema["maximum"] = limit - 1
     if schema["type"] in ("object", "array") or schema.get("default") == "":
         schema.pop("default", None)
+    if values := schema.pop("additionalProperties", False):  # false: a structural schema is closed by itself
+        schema["additionalProperties"] = _flat(dict(values), definitions)
     if properties := schema.get("properties"):
         schema["properties"] = {name: _flat(dict(part), definitions) for name, part in properties.items()}
     if items := schema.get("items"):

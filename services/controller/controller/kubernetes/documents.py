@@ -25,8 +25,8 @@ from controller.catalog.served_model import (
     Location,
     RecordedDigests,
     check_document,
-    shared_shares,
 )
+from controller.catalog.shared_values import shared_aliases, shared_shares
 from controller.kubernetes.api import Api, ApiError, ApiExpired, Json, Kind, part
 from controller.kubernetes.backoff import exponential_backoff
 from triptych.telemetry.failure_log import FailureLog
@@ -36,6 +36,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 
 _ENTRIES: Mapping[str, tuple[tuple[str, type], ...]] = {  # required fields of list entries in the status
     "traffic": (("version", int), ("percent", int)),
+    "aliases": (("alias", str), ("version", int)),
     "versions": (("version", int),),
     "conditions": (("type", str),),
 }
@@ -242,10 +243,10 @@ class KubernetesDocuments:
             return replace(known, encoded_status=_encoded(status))
         where = f"servedmodel/{self.kind.namespace}/{name}"
         traffic = known.source.traffic if known else _traffic(status)
+        aliases = known.source.aliases if known else _aliases(status)
         recorded_digests = known.source.recorded_digests if known else _recorded_digests(status)
-        source = DocumentSource(
-            where, generation, str(metadata.get("creationTimestamp") or ""), traffic, recorded_digests
-        )
+        created = str(metadata.get("creationTimestamp") or "")
+        source = DocumentSource(where, generation, created, traffic, aliases, recorded_digests)
         document = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": KIND,
@@ -294,6 +295,10 @@ def _known_status(status: Json) -> Json:
 
 def _traffic(status: Json) -> Mapping[int, int]:
     return shared_shares((share["version"], share["percent"]) for share in status.get("traffic") or ())
+
+
+def _aliases(status: Json) -> Mapping[str, int]:
+    return shared_aliases({each["alias"]: each["version"] for each in status.get("aliases") or ()})
 
 
 def _recorded_digests(status: Json) -> dict[int, RecordedDigests]:

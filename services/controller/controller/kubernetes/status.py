@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from controller.catalog.digests import are_comparable, is_durable
-from controller.catalog.entities import Catalog, DocumentResult, Model
+from controller.catalog.entities import Catalog, DocumentResult, Model, Problem
 from controller.catalog.served_model import RecordedDigests
 from controller.traffic.model_state import ModelState
 from controller.traffic.split import format_split
@@ -26,7 +26,7 @@ class _Part(BaseModel):
 class Condition(_Part):
     """One condition of the object, in the Kubernetes convention."""
 
-    type: Annotated[str, Field(max_length=316, description="Ready, Valid or Progressing.")]
+    type: Annotated[str, Field(max_length=316, description="Ready, Valid, Progressing or AliasesResolved.")]
     status: Annotated[State, Field(description="True, False or Unknown.")]
     reason: Annotated[str, Field(max_length=1024, description="Why, as one word for programs.")]
     message: Annotated[str, Field(max_length=32768, description="Why, as a sentence for people.")] = ""
@@ -50,8 +50,15 @@ class Share(_Part):
     percent: Annotated[int, Field(description="Its share of the requests that name no version.")]
 
 
+class Alias(_Part):
+    """One alias in force."""
+
+    alias: Annotated[str, Field(description="Name that requests use.")]
+    version: Annotated[int, Field(description="Number of the version.")]
+
+
 class VersionStatus(_Part):
-    """One version in force or in the spec."""
+    """One version in force, in the traffic of the spec, or with an alias."""
 
     version: Annotated[int, Field(description="Number of the version.")]
     ready_on: Annotated[
@@ -79,18 +86,23 @@ class Status(_Part):
         str, Field(description="Traffic in one line: the shares in force and, after an arrow, those of the spec.")
     ] = ""
     traffic: Annotated[tuple[Share, ...], Field(description="Shares that are in force now.")] = ()
+    aliases: Annotated[tuple[Alias, ...], Field(description="Aliases that are in force now.")] = ()
+    alias_summary: Annotated[str, Field(alias="aliasSummary", description="The aliases in one line.")] = ""
     replicas: Annotated[
         int, Field(ge=0, description="Predictors that have every version in traffic loaded. 0: loaded on request.")
     ] = 0
     desired_replicas: Annotated[
         int, Field(ge=0, alias="desiredReplicas", description="Predictors that should have the model loaded.")
     ] = 0
-    versions: Annotated[tuple[VersionStatus, ...], Field(description="Versions in force or in the spec.")] = ()
+    versions: Annotated[
+        tuple[VersionStatus, ...], Field(description="Versions in force, in the traffic of the spec, or with an alias.")
+    ] = ()
     conditions: Annotated[
         tuple[Condition, ...],
         Field(
             description="Ready: the traffic of the spec is in force. Valid: the document, its versions and their "
-            "contracts are valid. Progressing: a version is loaded before it gets its share.",
+            "contracts are valid. Progressing: a version is loaded before it gets its share. AliasesResolved: the "
+            "version of each alias exists; left out without aliases.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
         ),
     ] = ()
@@ -102,17 +114,20 @@ def status_of(result: DocumentResult, catalog: Catalog, model_state: ModelState 
     if model is None or model.document != result.source.where:
         model_state = None  # the model is served by another document, or not at all
     in_force = dict(model_state.traffic) if model_state else {}
-    conditions = _conditions(result, model_state)
+    aliases = dict(model.aliases) if model and model_state else {}
+    conditions = _conditions(result, model_state, aliases)
     generation = result.source.generation
     status = Status(
         observed_generation=generation,
         summary=summary(in_force, result.asked),
         traffic=tuple(Share(version=version, percent=percent) for version, percent in sorted(in_force.items())),
+        aliases=tuple(Alias(alias=alias, version=version) for alias, version in sorted(aliases.items())),
+        alias_summary=" ".join(f"{alias}:{version}" for alias, version in sorted(aliases.items())),
         replicas=_ready_replicas(model_state) if model_state else 0,
         desired_replicas=model_state.desired_replicas if model_state else 0,
         versions=tuple(
             _version(number, model_state, _recorded_digests(number, model, result))
-            for number in sorted(in_force.keys() | result.asked.keys())
+            for number in sorted({*in_force, *result.asked, *_aliased(model, aliases)})
         ),
         conditions=tuple(c.model_copy(update={"observed_generation": generation}) for c in conditions),
     )
@@ -147,17 +162,34 @@ def summary(in_force: Mapping[int, int], asked: Mapping[int, int]) -> str:
     return f"{format_split(in_force)} -> {format_split(asked)}"
 
 
-def _conditions(result: DocumentResult, model_state: ModelState | None) -> tuple[Condition, ...]:
+def _aliased(model: Model | None, aliases: Mapping[str, int]) -> set[int]:
+    """The versions of a model that have an alias."""
+    return {number for number in aliases.values() if model is not None and number in model.versions}
+
+
+def _conditions(
+    result: DocumentResult, model_state: ModelState | None, aliases: Mapping[str, int]
+) -> tuple[Condition, ...]:
     valid = _valid(result)
     progress = _progress(result, model_state)
-    return _ready(result, model_state, valid, progress), valid, progress
+    conditions = _ready(result, model_state, valid, progress), valid, progress
+    return (*conditions, _aliases_resolved(result)) if aliases else conditions
 
 
 def _valid(result: DocumentResult) -> Condition:
-    if not result.problems:
-        return Condition(type="Valid", status="True", reason="Accepted")
-    message = _cut("; ".join(text for _, text in result.problems))
-    return Condition(type="Valid", status="False", reason=str(result.problems[0][0]), message=message)
+    return _without_problems("Valid", "Accepted", result.problems)
+
+
+def _aliases_resolved(result: DocumentResult) -> Condition:
+    """The condition of aliases, apart from Valid: an alias without its version holds up no traffic and no rollout."""
+    return _without_problems("AliasesResolved", "Resolved", result.alias_problems)
+
+
+def _without_problems(kind: str, good: str, problems: Sequence[Problem]) -> Condition:
+    if not problems:
+        return Condition(type=kind, status="True", reason=good)
+    message = _cut("; ".join(text for _, text in problems))
+    return Condition(type=kind, status="False", reason=str(problems[0][0]), message=message)
 
 
 def _progress(result: DocumentResult, model_state: ModelState | None) -> Condition:

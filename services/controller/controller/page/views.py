@@ -42,6 +42,7 @@ class VersionSummary:
     state: str
     mib: float
     digest: str
+    aliases: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class ModelSummary:
     document: str
     hint: str
     versions: Sequence[VersionSummary]
+    missing: Mapping[str, int]  # aliases whose version is not there
 
     @property
     def ready(self) -> int:
@@ -109,7 +111,8 @@ class Views:
         state = self._publisher.model_state(model.name)
         rows = [self._version(model, number, state) for number in sorted(model.versions, reverse=True)]
         hint = self.catalog.hints.get(model.name, "")
-        return ModelSummary(model.name, model.family, model.route, model.document, hint, rows)
+        missing = {alias: number for alias, number in model.aliases.items() if number not in model.versions}
+        return ModelSummary(model.name, model.family, model.route, model.document, hint, rows, missing)
 
     def refusals(self, name: str) -> list[tuple[int | None, str]]:
         """Why versions of a model, or the whole of it (None), are not served."""
@@ -123,7 +126,8 @@ class Views:
         holders = state.ready.get(number, ()) if state else ()
         percent = state.traffic.get(number, 0) if state else 0
         mib = size.bytes / (1 << 20)
-        return VersionSummary(number, percent, holders, _state(state, number), mib, version.digest[:12])
+        aliases = [alias for alias, named in model.aliases.items() if named == number]
+        return VersionSummary(number, percent, holders, _state(state, number), mib, version.digest[:12], aliases)
 
 
 def steps_of(moments: Sequence[Moment]) -> Iterator[StepRow]:

@@ -112,7 +112,9 @@ class Publisher:
             cp.Version(version=number, percent=now.in_force.get(number, 0), predictors=ready.get(number, ()))
             for number in sorted(model.versions)
         ]
-        return cp.Model(name=model.name, family=model.family, route=model.route, versions=versions)
+        return cp.Model(
+            name=model.name, family=model.family, route=model.route, versions=versions, aliases=model.aliases
+        )
 
 
 def _refused(catalog: Catalog) -> dict[str, list[cp.Refused]]:

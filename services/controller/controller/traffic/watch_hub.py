@@ -64,7 +64,8 @@ class WatchHub:
         updates = {name: cp.CatalogUpdate(models=[model]) for name, model in changed.items()}
         for name, reasons in refused.items():
             updates.setdefault(name, cp.CatalogUpdate()).refused.extend(reasons)
-        messages = {name: update.SerializeToString() for name, update in updates.items()}
+        # Deterministic: a map that is equal has the same bytes.
+        messages = {name: update.SerializeToString(deterministic=True) for name, update in updates.items()}
         new = {name: message for name, message in messages.items() if self._models.get(name) != message}
         removed = [name for name in gone if name in self._models]
         if new or removed or not self.published:

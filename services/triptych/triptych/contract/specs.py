@@ -55,7 +55,7 @@ ParameterType = Literal["int64", "double", "bool", "string"]
 # Request parameters of the stages and of the protocol, which no contract may declare. `triptych.protocol.infer_request`
 # serves or refuses each. Triton's own clients add `triton_...` parameters by themselves.
 RESERVED_PARAMETERS: Final = frozenset(
-    {"route", "traffic_key", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"}
+    {"route", "alias", "traffic_key", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"}
 )
 RESERVED_PREFIXES: Final = ("triptych_", "triton_")
 

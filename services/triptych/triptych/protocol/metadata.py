@@ -22,27 +22,28 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Metadata of a model that a stage serves."""
+    """Metadata of a model that a stage serves. `asked` is the version that the call names, '' for none."""
 
     name: str
     versions: Sequence[str]
     max_rows: int
     inputs: Sequence[TensorInfo]
     outputs: Sequence[TensorInfo]
+    asked: str = ""
 
 
-def caller_side(contract: Contract, name: str, versions: Sequence[str]) -> ModelInfo:
+def caller_side(contract: Contract, name: str, versions: Sequence[str], asked: str) -> ModelInfo:
     """Metadata of preprocess: the contract's inputs and outputs."""
     inputs = [TensorInfo(t.name, t.datatype, t.shape, optional=not t.required) for t in contract.inputs]
     outputs = [TensorInfo(t.name, t.datatype, t.shape) for t in contract.outputs]
-    return ModelInfo(name, versions, contract.max_rows, inputs, outputs)
+    return ModelInfo(name, versions, contract.max_rows, inputs, outputs, asked)
 
 
-def model_side(contract: Contract, name: str, versions: Sequence[str]) -> ModelInfo:
+def model_side(contract: Contract, name: str, versions: Sequence[str], asked: str) -> ModelInfo:
     """Metadata of postprocess: its inputs are the model's outputs."""
     inputs = [TensorInfo(t.name, t.datatype, t.shape) for t in contract.model.outputs]
     outputs = [TensorInfo(t.name, t.datatype, t.shape) for t in contract.outputs]
-    return ModelInfo(name, versions, contract.max_rows, inputs, outputs)
+    return ModelInfo(name, versions, contract.max_rows, inputs, outputs, asked)
 
 
 def config_of(name: str, model: ModelInfo) -> mc.ModelConfig:

@@ -124,7 +124,7 @@ class InferenceServicer:
         if not request.name:
             return self.metrics.statistics("", ())
         model = await self.describe(request.name, request.version, call)
-        return self.metrics.statistics(request.name, [request.version] if request.version else model.versions)
+        return self.metrics.statistics(request.name, [model.asked] if model.asked else model.versions)
 
     async def model_infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         """Answer one request, with metrics and within the limit of requests in flight."""

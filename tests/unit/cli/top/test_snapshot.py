@@ -148,4 +148,13 @@ def test_ages_are_short(seconds: float, text: str) -> None:
 
 
 def test_a_version_without_traffic_is_its_number() -> None:
-    assert format_versions({4: 5, 3: 95, 2: 0}) == "2, 3: 95 %, 4: 5 %"
+    assert format_versions({4: 5, 3: 95, 2: 0}, {}) == "2, 3: 95 %, 4: 5 %"
+
+
+def test_aliases_stand_beside_the_versions_that_are_loaded() -> None:
+    model = cp.Model(
+        name="sales_de", versions=MODELS["sales_de"].versions, aliases={"production": 3, "champion": 3, "old": 1}
+    )
+    snapshot = take_snapshot("r:9002", REPLY, {"sales_de": model}, "bytes")
+    assert "3 (champion, production): 95 %, 4: 5 %" in drawn(snapshot)
+    assert [each["aliases"] for each in as_json(snapshot)["loaded_models"]] == [{"champion": 3, "production": 3}, {}]

@@ -12,7 +12,7 @@ import pytest
 from controller.catalog.builder import Undeclared, build_catalog
 from controller.catalog.entities import Catalog, Reason
 from controller.catalog.scanner import Scanner
-from controller.catalog.served_model import Document, DocumentSource, ServedModel
+from controller.catalog.served_model import Document, DocumentFault, DocumentSource, ServedModel
 from tests.model_folders import declare
 from triptych.errors import UnknownModel, UnknownVersion
 
@@ -252,6 +252,64 @@ def test_each_fault_of_a_document_has_its_reason(publish: Publish, read: Read, d
     }
 
 
+def alias_problems(catalog: Catalog) -> list[tuple[Reason, str]]:
+    (result,) = catalog.document_results.values()
+    return list(result.alias_problems)
+
+
+def test_an_alias_of_a_version_that_is_not_there_is_named_and_holds_up_nothing(
+    publish: Publish, read: Read, documents: Path
+) -> None:
+    publish("sales_de", 1)
+    publish("sales_de", 2)
+    (publish("sales_de", 3) / "model.onnx").unlink()
+    declare(documents, "sales_de", {1: 100}, aliases="dark: 2, broken: 3, gone: 9")
+    catalog = read()
+    assert (catalog.model("sales_de").traffic, reasons(catalog)) == ({1: 100}, {"sales_de.yaml:1": []})
+    assert catalog.model("sales_de").aliases == {"broken": 3, "dark": 2, "gone": 9}
+    (broken, gone) = alias_problems(catalog)
+    assert broken[0] == Reason.CONTRACT_INVALID
+    assert broken[1].startswith("spec.aliases: broken: version 3 is not valid: ")
+    expected = "spec.aliases: gone: model 'sales_de' has no valid version 9; it has 1, 2"
+    assert gone == (Reason.UNKNOWN_VERSION, expected)
+    assert f"{documents}/sales_de.yaml:1: {expected}" in catalog.faults()
+    publish("sales_de", 9)
+    assert [reason for reason, _ in alias_problems(read(catalog))] == [Reason.CONTRACT_INVALID]
+
+
+def test_an_alias_keeps_no_removed_version(publish: Publish, read: Read, documents: Path, models: Path) -> None:
+    for version in (1, 2):
+        publish("sales_de", version)
+    declare(documents, "sales_de", {1: 100}, aliases="dark: 2, production: 1")
+    before = read()
+    assert not alias_problems(before)
+    for version in (1, 2):
+        shutil.rmtree(models / f"sales_de/{version}")
+    after = read(before)
+    assert set(after.model("sales_de").versions) == {1}, "it has traffic"
+    assert [reason for reason, _ in alias_problems(after)] == [Reason.VERSION_REMOVED]
+    assert reasons(after) == {"sales_de.yaml:1": [Reason.VERSION_REMOVED]}, "a version in traffic is named once"
+
+
+@pytest.mark.parametrize(
+    ("document", "aliases"),
+    [({1: 50, 9: 50}, {"production": 2}), ({1: 99}, {"production": 1})],
+    ids=["a missing version", "no sum of 100"],
+)
+def test_aliases_follow_a_document_that_can_be_read_whatever_its_traffic(
+    publish: Publish, read: Read, documents: Path, document: dict[int, int], aliases: dict[str, int]
+) -> None:
+    for version in (1, 2):
+        publish("sales_de", version)
+    declare(documents, "sales_de", {1: 100}, aliases="production: 1")
+    before = read()
+    declare(documents, "sales_de", document, aliases="production: 2")
+    after = read(before).model("sales_de")
+    assert (after.traffic, after.aliases) == ({1: 100}, aliases)
+    (documents / "sales_de.yaml").unlink()
+    assert read(before).model("sales_de").aliases == {}
+
+
 def in_kubernetes(model: str, shares: dict[int, int], **source: Any) -> Document:
     traffic = [{"version": version, "percent": percent} for version, percent in shares.items()]
     name = source.pop("name", model.replace("_", "-"))
@@ -289,6 +347,17 @@ def test_after_a_restart_a_model_belongs_to_the_document_that_was_in_force_else_
     )
     catalog = build_catalog(scan.folders, [new, old], Catalog(), undeclared="none")
     assert catalog.model("sales_de").document == f"servedmodel/here/{'new' if was_in_force else 'old'}"
+
+
+def test_after_a_restart_the_aliases_that_were_in_force_stay_until_a_document_can_be_read(
+    publish: Publish, models: Path
+) -> None:
+    publish("sales_de", 1)
+    scan = Scanner(models, None).scan(settle=False)
+    assert scan is not None
+    source = DocumentSource("servedmodel/here/sales-de", traffic={1: 100}, aliases={"production": 1})
+    catalog = build_catalog(scan.folders, [DocumentFault("sales_de", "wrong", source)], Catalog(), undeclared="none")
+    assert catalog.model("sales_de").aliases == {"production": 1}
 
 
 def test_a_document_for_no_model_is_noted_and_stops_nothing(publish: Publish, read: Read, documents: Path) -> None:

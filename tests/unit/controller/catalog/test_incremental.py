@@ -16,6 +16,7 @@ from controller.catalog.builder import CatalogPart, Undeclared, build_catalog, b
 from controller.catalog.entities import Catalog, Reason, ScannedModel, Version
 from controller.catalog.incremental import IncrementalBuilder
 from controller.catalog.served_model import Document, DocumentFault, DocumentSource, RecordedDigests, ServedModel
+from controller.catalog.shared_values import NO_ALIASES
 from triptych.contract.verification.families import VersionIdentity
 
 Items = tuple[Document | DocumentFault, ...]
@@ -33,11 +34,19 @@ def folder(name: str, *versions: Version, **state: Any) -> ScannedModel:
     return ScannedModel(name, b"", {each.number: each for each in versions}, **state)
 
 
-def document(place: str, model: str, shares: Mapping[int, int], name: str = "", **source: Any) -> Items:
+def document(
+    place: str,
+    model: str,
+    shares: Mapping[int, int],
+    name: str = "",
+    named: Mapping[str, int] = NO_ALIASES,
+    **source: Any,
+) -> Items:
     traffic = [{"version": number, "percent": percent} for number, percent in shares.items()]
     metadata = {"name": name or place.rpartition("/")[2]}
     head = {"apiVersion": "triptych.dev/v1alpha1", "kind": "ServedModel", "metadata": metadata}
-    served = ServedModel.model_validate(head | {"spec": {"model": model, "traffic": traffic}})
+    spec = {"model": model, "traffic": traffic, "aliases": dict(named)}
+    served = ServedModel.model_validate(head | {"spec": spec})
     return (Document.of(DocumentSource(place, **source), served),)
 
 
@@ -81,12 +90,14 @@ def documents(draw: st.DrawFn, place: str) -> Items:
     source: dict[str, Any] = {
         "created": draw(st.sampled_from(["", "2026-01-01", "2026-02-01"])),
         "traffic": draw(st.sampled_from([{}, {}, {1: 100}, {2: 100}])),
+        "aliases": draw(st.sampled_from([{}, {}, {"a": 1}])),
         "recorded_digests": draw(st.sampled_from([{}, {}, {1: RecordedDigests("", "c1")}])),
     }
     model = draw(st.sampled_from([*MODELS, "unknown"]))
     if draw(st.integers(0, 4)):
         name = draw(st.sampled_from(["", "", "", "shared"]))
-        return document(place, model, draw(st.sampled_from(SHARES)), name, **source)
+        named = draw(st.sampled_from([{}, {}, {"a": 1}, {"a": 2, "b": 3}, {"a": 4}]))
+        return document(place, model, draw(st.sampled_from(SHARES)), name, named, **source)
     model = draw(st.sampled_from([model, ""]))
     where = DocumentSource(place, **source)
     return tuple(DocumentFault(model, f"{place}: fault {number}", where) for number in range(draw(st.integers(1, 2))))

@@ -60,6 +60,34 @@ def test_one_file_holds_many_documents_and_empty_ones_count_for_nothing(tmp_path
     ]
 
 
+def test_aliases_are_versions_by_name(tmp_path: Path) -> None:
+    named, silent = read(tmp_path, GOOD + "  aliases: {production: 3, champion: 3, next: 4}\n---\n" + GOOD)
+    assert isinstance(named, Document)
+    assert isinstance(silent, Document)
+    assert list(named.aliases.items()) == [("champion", 3), ("next", 4), ("production", 3)]
+    assert silent.aliases == {}
+
+
+@pytest.mark.parametrize(
+    ("aliases", "text"),
+    [
+        ("{latest: 4}", "spec.aliases.latest: want a name of 1 to 255 letters, digits, _ and -; latest, numbers and"),
+        ("{4: 4}", "spec.aliases[4]: want text, got 4; in quotes it is text"),
+        ('{"\\e[31m": 4}', "spec.aliases.\\x1b[31m: want a name"),
+        ("{? '" + "x" * 20_000 + "' : 4}", f"spec.aliases.{'x' * 128}... (20000 characters): want a name"),
+        ("{production: '4'}", "spec.aliases.production: want a whole number, got '4'"),
+        ("{production: 4.0}", "spec.aliases.production: want a whole number, got 4.0"),
+        ("{production: -4}", "spec.aliases.production: want at least 1, got -4"),
+        ("{production: 1" + "0" * 15 + "}", "spec.aliases.production: want less than 1000000000000000, got 1"),
+        ("[production]", "spec.aliases: want a mapping, got a list"),
+        ("{a: 1, a: 2}", "not YAML: found duplicate key"),
+        ("{" + ", ".join(f"a{number}: 1" for number in range(5000)) + "}", "spec.aliases: want at most 64 items, got"),
+    ],
+)
+def test_a_fault_of_an_alias_has_its_line_and_what_is_wanted(tmp_path: Path, aliases: str, text: str) -> None:
+    assert fault(tmp_path, f"{GOOD}  aliases: {aliases}\n").startswith(f"de.yaml:11: {text}")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [

@@ -27,8 +27,9 @@ def parts(schema: Json, path: str = "") -> Iterator[tuple[str, Json]]:
     yield path, schema
     for name, part in schema.get("properties", {}).items():
         yield from parts(part, f"{path}.{name}")
-    if "items" in schema:
-        yield from parts(schema["items"], f"{path}[]")
+    for more in ("items", "additionalProperties"):
+        if more in schema:
+            yield from parts(schema[more], f"{path}[]")
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -59,8 +60,10 @@ def test_every_field_has_a_type_and_says_what_it_is(schema: Json) -> None:
 
 
 def test_the_schema_has_nothing_that_a_structural_schema_must_not_have(schema: Json) -> None:
-    forbidden = {"$ref", "$defs", "anyOf", "title", "additionalProperties", "exclusiveMaximum", "const"}
+    forbidden = {"$ref", "$defs", "anyOf", "title", "exclusiveMaximum", "const", "patternProperties", "propertyNames"}
     assert [(path, sorted(forbidden & part.keys())) for path, part in parts(schema) if forbidden & part.keys()] == []
+    maps = [path for path, part in parts(schema) if "additionalProperties" in part]
+    assert maps == [".spec.aliases"], "a model is closed by itself"
 
 
 def test_the_committed_definition_is_the_generated_one() -> None:

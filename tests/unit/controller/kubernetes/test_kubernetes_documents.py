@@ -258,10 +258,12 @@ async def test_nothing_is_served_before_the_first_list() -> None:
     await followed.documents.close()
 
 
-async def test_the_traffic_of_the_status_is_what_was_in_force_before_this_process() -> None:
+async def test_traffic_and_aliases_of_the_status_are_what_was_in_force_before_this_process() -> None:
     server = ApiServer()
     server.put("sales-de", spec("sales_de", {1: 100}))
-    in_force = {"status": {"traffic": [{"version": 1, "percent": 80}, {"version": 2, "percent": 20}]}}
+    aliases = [{"alias": "production", "version": 1}, {"alias": 7, "version": 1}, {"alias": "odd"}]
+    shares = [{"version": 1, "percent": 80}, {"version": 2, "percent": 20}]
+    in_force = {"status": {"traffic": shares, "aliases": aliases}}
     followed = Followed(server)
     await server.patch_status(followed.documents.kind, "sales-de", in_force)
     await followed.start()
@@ -269,4 +271,5 @@ async def test_the_traffic_of_the_status_is_what_was_in_force_before_this_proces
     await settle()
     (document,) = followed.documents.now()
     assert (document.source.generation, document.source.traffic) == (2, {1: 80, 2: 20})
+    assert document.source.aliases == {"production": 1}
     await followed.documents.close()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from controller.catalog.entities import Catalog, DocumentResult, Model, Reason
+from controller.catalog.entities import Catalog, DocumentResult, Model, Reason, Version
 from controller.catalog.served_model import DocumentSource
 from controller.kubernetes.events import Decision, decisions
 from controller.kubernetes.status import dated, status_of, summary
 from controller.traffic.model_state import ModelState
+from triptych.contract.verification.families import VersionIdentity
 
 WHERE = "servedmodel/here/sales-de"
 NOW, LATER = "2026-11-21T10:00:00Z", "2026-11-21T11:00:00Z"
@@ -153,6 +155,32 @@ def test_the_state_of_a_model_of_another_document_is_not_in_this_status() -> Non
     assert status["traffic"] == []
     assert status["summary"] == "none -> 2:100%"
     assert conditions(status)["Ready"] == ("False", "RouteTaken")
+
+
+def with_aliases(*problems: tuple[Reason, str]) -> Json:
+    """The status of version 3, with aliases of it and of versions 4 and 9."""
+    versions = {number: Version(number, VersionIdentity("sales", "DE", ""), b"{}", "") for number in (3, 4)}
+    aliases = {"production": 3, "next": 4, "gone": 9}
+    model = Model("sales_de", "sales", "DE", b"", versions, {3: 100}, document=WHERE, aliases=aliases)
+    asked = replace(result({3: 100}), alias_problems=problems)
+    how = model_state({3: 100}, {3: 1}, failures={4: "no memory"})
+    return status_of(asked, Catalog({"sales_de": model}), how)
+
+
+def test_aliases_are_in_one_line_and_their_versions_have_a_state() -> None:
+    status = with_aliases()
+    assert status["aliasSummary"] == "gone:9 next:4 production:3"
+    assert status["aliases"][0] == {"alias": "gone", "version": 9}
+    assert [(each["version"], each["reason"]) for each in status["versions"]] == [(3, ""), (4, "no memory")]
+    assert conditions(status)["AliasesResolved"] == ("True", "Resolved")
+
+
+def test_an_alias_without_its_version_has_a_condition_of_its_own() -> None:
+    status = with_aliases((Reason.UNKNOWN_VERSION, "spec.aliases: gone: no version 9"))
+    assert conditions(status)["AliasesResolved"] == ("False", "UnknownVersion")
+    assert status["conditions"][-1]["message"] == "spec.aliases: gone: no version 9"
+    assert conditions(status)["Ready"] == ("True", "InForce")
+    assert conditions(status)["Valid"] == ("True", "Accepted"), "a rollout takes False for a refusal of its traffic"
 
 
 def test_a_condition_keeps_its_time_until_it_turns() -> None:

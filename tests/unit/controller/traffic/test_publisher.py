@@ -70,6 +70,18 @@ def two(models: Path, documents: Path) -> tuple[Path, Path]:
     return models, documents
 
 
+async def test_aliases_are_published_as_they_are_declared_and_wait_for_no_load(two: tuple[Path, Path]) -> None:
+    harness = PublisherHarness(FakeTriton())
+    declare(two[1], "sales_de", {1: 100}, aliases="production: 1, gone: 9")
+    harness.publisher.set_catalog(before := read(*two))
+    watcher = watch(harness.watch_hub)
+    assert dict((await anext(watcher)).models[0].aliases) == {"production": 1, "gone": 9}
+    declare(two[1], "sales_de", {1: 100}, aliases="production: 2")
+    harness.publisher.set_catalog(read(*two, before))
+    assert dict((await anext(watcher)).models[0].aliases) == {"production": 2}
+    await watcher.aclose()
+
+
 async def test_a_new_share_comes_into_force_when_the_version_has_been_loaded(two: tuple[Path, Path]) -> None:
     triton = FakeTriton()
     harness = PublisherHarness(triton)

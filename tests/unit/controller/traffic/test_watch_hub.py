@@ -52,6 +52,20 @@ async def test_the_first_update_is_whole_and_waits_for_the_first_catalog() -> No
     assert watch_hub.published
 
 
+def test_aliases_in_another_order_are_no_change() -> None:
+    watch_hub, one, other = make_watch_hub(), model("sales_de"), model("sales_de")
+    for number in range(64):
+        one.aliases[f"a{number}"] = number + 1
+        other.aliases[f"a{63 - number}"] = 64 - number
+    watch_hub.publish({"sales_de": one})
+    revision = watch_hub._revision
+    watch_hub.publish({"sales_de": other})
+    assert watch_hub._revision == revision
+    other.aliases["a0"] = 99
+    watch_hub.publish({"sales_de": other})
+    assert watch_hub._revision == revision + 1
+
+
 async def test_a_large_catalog_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_hub_module, "PART_BYTES", 100)
     known = models(*(f"sales_{number}" for number in range(50)))
