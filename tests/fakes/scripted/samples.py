@@ -11,6 +11,7 @@ SAMPLES: dict[type[errors.TriptychError], errors.TriptychError] = {
     errors.RefusedTarget: errors.RefusedTarget("model 'x'", "its contract is invalid"),
     errors.UnknownRoute: errors.UnknownRoute("f", "r"),
     errors.UnknownVersion: errors.UnknownVersion("m", "1"),
+    errors.UnknownAlias: errors.UnknownAlias("m", "a"),
     errors.NotSupported: errors.NotSupported("text"),
     errors.Unavailable: errors.Unavailable("text"),
     errors.StageUnavailable: errors.StageUnavailable("s", "a", "r"),

@@ -36,6 +36,7 @@ CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
     errors.RefusedTarget: grpc.StatusCode.NOT_FOUND,
     errors.UnknownRoute: grpc.StatusCode.NOT_FOUND,
     errors.UnknownVersion: grpc.StatusCode.NOT_FOUND,
+    errors.UnknownAlias: grpc.StatusCode.NOT_FOUND,
     errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.StageUnavailable: grpc.StatusCode.UNAVAILABLE,
