@@ -48,7 +48,7 @@ CORPUS = Path(__file__).with_name("corpus")
 
 CONFIG = model_folders.CONFIG.format(name="sales_de")
 CONTRACT = model_folders.CONTRACT.format(family="sales", route="DE", description="first")
-DOCUMENT = model_folders.served_model("sales_de", {1: 100}, placement="pin: false")
+DOCUMENT = model_folders.served_model("sales_de", {1: 100}, placement="pin: false", aliases="production: 1")
 LISTING = (
     "<?xml version='1.0'?><ListBucketResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'><IsTruncated>true"
     "</IsTruncated><EncodingType>url</EncodingType><NextContinuationToken>m%2F1</NextContinuationToken><Contents><Key>"

@@ -16,11 +16,11 @@ from triptych.protocol.tensors import encode_request
 DATATYPES = [*TO_NUMPY, "BF16", "STRING", "fp32", "", "FP32\0", "é" * 300]
 SIZES = [-(2**63), -1, 0, 1, 2, 7, 28, 256, 257, 65_536, 2**31, 2**32, 2**40, 2**62, 2**63 - 1]
 WORDS = [
-    *("", "1", "01", " 1", "-1", "latest", "９", "99999999999999999999", "DE", "FR", "zz", "units", "score"),
+    *("", "1", "01", " 1", "-1", "latest", "production", "gone", "９", "99999999999999999999", "DE", "FR", "zz", "units", "score"),
     *("sales_forecast", "sales_forecast_de", "digits_de", "history", "image", "\0", "a\nb", "é", "\U0001f600" * 40),
 ]
 PARAMETERS = [
-    *("route", "traffic_key", "top_k", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"),
+    *("route", "alias", "traffic_key", "top_k", "timeout", "priority", "sequence_id", "sequence_start", "sequence_end"),
     *("triton_enable_empty_final_response", "triton_x", "triptych_x", "classification", "shared_memory_region"),
     *("shared_memory_byte_size", "binary_data_size", "headers", "content_type", "", "x" * 200),
 ]

@@ -126,4 +126,5 @@ def _catalog() -> cp.CatalogUpdate:
     for name, route in SERVED.items():
         model = update.models.add(name=name, family=name.rpartition("_")[0], route=route)
         model.versions.add(version=1, percent=100, predictors=["127.0.0.1:1"])
+        model.aliases.update({"production": 1, "gone": 9})
     return update

@@ -227,6 +227,21 @@ ROWS: dict[str, tuple[Ask, str, str]] = {
     ),
     "`infer(model_version='-1')`": (lambda t: t.infer(model_version="-1"), "^NOT_FOUND: .*as in '1'", REFUSED),
     "`infer(model_version='latest')`": (lambda t: t.infer(model_version="latest"), "^NOT_FOUND: .*as in '1'", REFUSED),
+    "`infer(model_version='nobody')`": (
+        lambda t: t.infer(model_version="nobody"),
+        "^NOT_FOUND: .*no version 'nobody'",
+        REFUSED,
+    ),
+    "`infer(parameters={'alias': 'nobody'})`": (
+        lambda t: t.infer(parameters={"alias": "nobody"}),
+        "^NOT_FOUND: .*no alias 'nobody'",
+        ANSWER,
+    ),
+    "`infer(parameters={'alias': 'nobody'}, model_version='1')`": (
+        lambda t: t.infer(parameters={"alias": "nobody"}, model_version="1"),
+        REFUSED + "an alias or a model_version, not both",
+        ANSWER,
+    ),
     "`infer(outputs=[...])`": (lambda t: t.requested(lambda output: None), ANSWER, ANSWER),
     "an output twice": (
         lambda t: t.infer(outputs=[triton.InferRequestedOutput(t.outputs[0])] * 2),

@@ -166,7 +166,7 @@ def test_dimensions_of_any_size_are_taken(sales_document: dict[str, Any]) -> Non
 
 def test_defaults_are_filled_in_and_reserved_parameters_left_out(digits_plan: Plan) -> None:
     assert digits_plan.check_parameters({}) == {"top_k": 3}
-    sent: dict[str, Scalar] = {"top_k": 10, "route": "DE", "traffic_key": "a", "triptych_revision": "x"}
+    sent: dict[str, Scalar] = {"top_k": 10, "route": "DE", "alias": "a", "traffic_key": "a", "triptych_revision": "x"}
     assert digits_plan.check_parameters(sent) == {"top_k": 10}
 
 

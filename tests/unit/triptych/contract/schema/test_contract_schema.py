@@ -106,7 +106,7 @@ def test_limits_that_do_not_fit_the_datatype_are_refused(wrong: Document) -> Non
     [
         {"default": 0}, {"default": 11}, {"default": "3"}, {"default": True}, {"default": 2.5},
         {"default": 2**63, "maximum": None}, {"minimum": 9, "maximum": 8, "default": 9},
-        {"name": "route"}, {"name": "traffic_key"}, {"name": "triptych_x"}, {"choices": ["a"]},
+        {"name": "route"}, {"name": "alias"}, {"name": "traffic_key"}, {"name": "triptych_x"}, {"choices": ["a"]},
         {"type": "string", "default": "a"}, {"type": "bool", "default": True},
         {"type": "string", "default": "c", "choices": ["a", "b"], "minimum": None, "maximum": None},
     ],
