@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 from ruamel.yaml import YAML
 
-from local.environments import ROOT
+from local.environments import ROOT, locked
 from tests import model_folders
 from tests.e2e import images
 from tests.e2e.kubectl import Kubectl, wait_for
@@ -89,7 +89,8 @@ def helm(request: pytest.FixtureRequest) -> str:
 def definition(kubeconfig: Path) -> Path:
     """Apply the definition of ServedModel to the cluster."""
     kubectl = Kubectl(kubeconfig, "default")
-    kubectl("apply", f"--filename={DEFINITION}")  # as docs/guides/operations.md says
+    with locked("e2e-definition"):  # kubectl looks before it creates, so of two workers one would fail
+        kubectl("apply", f"--filename={DEFINITION}")  # as docs/guides/operations.md says
     wait_for(
         lambda: kubectl.run("get", "servedmodels", check=False).returncode == 0, "the API server serves ServedModels"
     )
