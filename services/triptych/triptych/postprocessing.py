@@ -51,7 +51,7 @@ class Postprocessor:
         Raises `InvalidRequest` or `Overloaded`, and `TimeoutError` if work in a thread takes longer than `limit_s`.
         """
         plan, stopwatch = batch.plan, self._metrics.stopwatch()
-        size_bytes = sum([array.nbytes for array in batch.outputs.values()])
+        size_bytes = sum([array.nbytes for array in batch.outputs.values()]) + plan.enlarged_bytes(batch.outputs)
         self._in_flight_bytes.acquire(size_bytes)
         try:
             if self._thread_pool.is_inline(size_bytes):

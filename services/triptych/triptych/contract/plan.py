@@ -36,6 +36,9 @@ class Plan:
         self._before = _Stage("preprocess", contract.preprocess if "preprocess" in stages else (), self.scope)
         self._after = _Stage("postprocess", contract.postprocess if "postprocess" in stages else (), self.scope)
         self._unpacking = [step for step in contract.preprocess if type(step).unpacked_bytes is not Step.unpacked_bytes]
+        self._enlarging = [
+            step for step in contract.postprocess if type(step).unpacked_bytes is not Step.unpacked_bytes
+        ]
         self._model_inputs = [spec.name for spec in contract.model.inputs]
         self._rows_axis_of_input = _rows_axes(contract.model.inputs)
         self._rows_axis_of_output = _rows_axes(contract.model.outputs)
@@ -92,6 +95,10 @@ class Plan:
     def unpacked_bytes(self, inputs: Mapping[str, Array]) -> int:
         """Bytes that `preprocess` makes by decoding these inputs, which may still be unchecked."""
         return sum(step.unpacked_bytes(inputs) for step in self._unpacking)
+
+    def enlarged_bytes(self, outputs: Mapping[str, Array]) -> int:
+        """Bytes that `postprocess` makes beyond those of these outputs, such as masks of the caller's size."""
+        return sum(step.unpacked_bytes(outputs) for step in self._enlarging) if self._enlarging else 0
 
     def preprocess(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs of the model, and values for postprocess, from inputs that passed `check_inputs`."""

@@ -31,22 +31,30 @@ from triptych.contract.steps.base import (
     widened,
 )
 from triptych.contract.steps.step_file import FilePath, words_of
-from triptych.datatypes import Array, name_of
+from triptych.datatypes import Array, describe_array, name_of
 from triptych.errors import ContractViolation, InvalidInput, InvalidParameter
 
 
 class Argmax(MapStep):
-    """The index (INT32) of the largest value along the last dimension; of equal ones the lower. Refuses NaN."""
+    """The index (INT32) of the largest value along the last dimension, or `axis`; of equal ones the lower.
+
+    Scores [n,c,h,w] of a segmentation become classes [n,h,w] with `axis: 1`. NaN is refused.
+    """
 
     op: Literal["argmax"]
+    axis: Annotated[int | None, Field(ge=1, le=7, description="the last dimension when left out")] = None
 
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
-        return {self.result: Facts(classes=facts.get(self.input, Facts()).width)}
+        return {self.result: Facts(classes=facts.get(self.input, Facts()).width if self.axis is None else None)}
 
     def function(self, scope: Scope) -> Callable[[Array], Array]:
+        axis, name = -1 if self.axis is None else self.axis, self.input
+
         def argmax(values: Array) -> Array:
-            best = values.argmax(axis=-1)  # the place of NaN in a row that has one
-            refuse_nan(self.op, self.input, np.take_along_axis(values, best[..., np.newaxis], axis=-1))
+            if values.ndim <= axis:
+                raise ContractViolation(f"argmax: '{name}' is {describe_array(values)} and has no dimension {axis}")
+            best = values.argmax(axis=axis)  # the place of NaN in a row that has one
+            refuse_nan(self.op, name, np.take_along_axis(values, np.expand_dims(best, axis), axis=axis))
             return np.asarray(best, np.int32)
 
         return argmax

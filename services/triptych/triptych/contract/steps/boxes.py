@@ -235,20 +235,21 @@ class ScaleBoxes(MapStep):
                 got = f"{describe_array(env[source])} and {describe_array(env[size])}"
                 raise ContractViolation(f"scale_boxes: want boxes [n,m,4] and sizes [n,2] from 1 on, got {got}")
             refuse_nan(self.op, source, boxes)
-            inner, start = self._inner(sizes, model)
+            inner, start = inner_pictures(sizes, model, self.fit, self.rounding, self.position)
             factors = (sizes / model).max(axis=1, keepdims=True).repeat(2, 1) if self.one_factor else sizes / inner
             scaled = (boxes - np.tile(start, 2)[:, np.newaxis]) * np.tile(factors, 2)[:, np.newaxis]
             env[target] = np.clip(scaled, 0, np.tile(sizes, 2)[:, np.newaxis]).astype(np.float32)
 
         return run
 
-    def _inner(self, sizes: Array, model: Array) -> tuple[Array, Array]:
-        """Width and height [n,2] of the scaled pictures within the model's, and where they start, as in `resize`."""
-        if self.fit == "stretch":
-            return np.broadcast_to(model, sizes.shape), np.zeros_like(sizes)
-        factor = (model / sizes).min(axis=1, keepdims=True)
-        inner = rounded(sizes * factor, self.rounding)
-        return inner, (model - inner) // 2 if self.position == "center" else np.zeros_like(sizes)
+
+def inner_pictures(sizes: Array, model: Array, fit: str, rounding: Rounding, position: str) -> tuple[Array, Array]:
+    """Width and height [n,2] of the scaled pictures within the model's, and where they start, as in `resize`."""
+    if fit == "stretch":
+        return np.broadcast_to(model, sizes.shape), np.zeros_like(sizes)
+    factor = (model / sizes).min(axis=1, keepdims=True)
+    inner = rounded(sizes * factor, rounding)
+    return inner, (model - inner) // 2 if position == "center" else np.zeros_like(sizes)
 
 
 STEPS: Final[tuple[type[Step], ...]] = (GridBoxes, Nms, ScaleBoxes)

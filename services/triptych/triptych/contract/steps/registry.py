@@ -25,6 +25,7 @@ from triptych.contract.steps import (
     categories,
     dates,
     files,
+    masks,
     numbers,
     sequences,
     tables,
@@ -36,7 +37,7 @@ from triptych.contract.steps.pictures import decode_image, geometry, padding, pi
 GROUP: Final = "triptych.steps"
 _MODULES: Final = (
     decode_image, geometry, padding, pixels, files, audio, tokenize, tables, categories, dates, numbers, arrays,
-    answers, boxes, sequences
+    answers, boxes, masks, sequences
 )  # fmt: skip
 BUILT_IN: Final[tuple[type[Step], ...]] = tuple(step for module in _MODULES for step in module.STEPS)
 

@@ -19,6 +19,17 @@ F = np.float32
 TOP = {"op": "top_k", "input": "x", "k": 2, "output": "score", "indices": "id"}
 
 
+def test_argmax_goes_along_an_axis(apply: Any) -> None:
+    scores = np.zeros((1, 3, 2, 2), F)
+    scores[0, 1, 0], scores[0, 2, 1, 1] = 1, 5
+    assert apply({"op": "argmax", "input": "x", "axis": 1}, x=scores)["x"].tolist() == [[[1, 1], [0, 2]]]
+    scores[0, 0, 1, 0] = np.nan
+    with pytest.raises(ContractViolation, match="argmax: 'x' has NaN in row 0"):
+        apply({"op": "argmax", "input": "x", "axis": 1}, x=scores)
+    with pytest.raises(ContractViolation, match=r"'x' is FP32\[1,2\] and has no dimension 2"):
+        apply({"op": "argmax", "input": "x", "axis": 2}, x=np.zeros((1, 2), F))
+
+
 def test_argmax_is_int32_and_takes_the_lower_of_equal_indices(apply: Any) -> None:
     out = apply({"op": "argmax", "input": "x"}, x=np.array([[1, 3, 3], [9, 0, 9]], F))["x"]
     assert out.dtype == np.int32
