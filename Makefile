@@ -27,7 +27,7 @@ run: ## start the stack, send it the examples and serve until Ctrl-C (ONCE=1: en
 WORKERS ?= 2
 .PHONY: test
 test: lint verify ## run lint and verify, then all tests (TESTS="tests/unit -k name": some)
-	@$(ENVIRONMENT) predictor kserve backend own-models converters >/dev/null
+	@$(ENVIRONMENT) predictor kserve backend own-models converters transformers >/dev/null
 	@$(PYTHON) -m local.programs grpcurl helm kubeconform chromium >/dev/null || true
 	@$(SERVICES) -m pytest $(TESTS) --numprocesses $(WORKERS)
 

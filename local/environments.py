@@ -87,6 +87,7 @@ ENVIRONMENTS = {
         PythonEnvironment(
             "converters", (*SERVICES, "tests/requirements-converters.txt"), SERVICE_PACKAGES, options=("--no-deps",)
         ),
+        PythonEnvironment("transformers", ("tests/requirements-transformers.txt",), options=("--no-deps",)),
         PythonEnvironment("kserve", ("tests/requirements-kserve.txt",)),
         PythonEnvironment("backend", ("examples/backend/requirements.txt",)),
         PythonEnvironment("audit", ("tests/requirements-audit.txt",)),

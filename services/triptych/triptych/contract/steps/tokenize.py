@@ -149,6 +149,9 @@ class _Tokenizer:
             self._tokenizer.enable_truncation(max_length)
         except BaseException as error:
             raise self._failure(error, "is no tokenizer.json") from None
+        # Without a post-processor the fast way gives the second text of a pair the type 0 (tokenizers 0.23.3).
+        is_fast = not pairs or self._tokenizer.post_processor is not None
+        self._encode = self._tokenizer.encode_batch_fast if is_fast else self._tokenizer.encode_batch
         if max_length <= (special := self._tokenizer.num_special_tokens_to_add(pairs)):
             raise ContractViolation(f"max_length: want more than the {special} special tokens of {path}")
 
@@ -159,7 +162,7 @@ class _Tokenizer:
     def encode(self, texts: Sequence[Any]) -> Sequence[Any]:
         """One `Encoding` for each text or pair. Raises `ContractViolation`."""
         try:
-            encodings: Sequence[Any] = self._tokenizer.encode_batch_fast(texts)
+            encodings: Sequence[Any] = self._encode(texts)
             return encodings
         except BaseException as error:
             raise self._failure(error, "cannot encode a text") from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer
 
+from tests.small_tokenizers import KINDS, ODD, bert, unigram
 from triptych.contract import Environment, Facts, Scope, StepFile, parse_contract
 from triptych.contract.steps import tokenize
 from triptych.contract.steps.registry import parse_step
@@ -22,49 +22,6 @@ from triptych.contract.verification.trial import trial
 from triptych.errors import ContractViolation, InvalidInput
 
 NAMES = ("input_ids", "attention_mask", "token_type_ids")
-CORPUS = ["the quick brown fox jumps over the lazy dog", "Straße über Köln", "naïve café", "1 + 1 = 2", "日本語の文"]
-ODD = [
-    "", " ", "\0", "a\0b", "the dog", "THE DOG", "unbelievable", "👩‍👩‍👧‍👦 fox 🏳️‍🌈", "e\u0301 é",
-    "\u202eabc", "[SEP] [PAD] <pad> </s>",
-    "\r\n\t", "\ufeffdog", "日本語", "x" * 5000, "dog " * 2000, "\U0010ffff",
-]  # fmt: skip
-
-
-@cache
-def bert() -> Tokenizer:
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(CORPUS, trainers.WordPieceTrainer(vocab_size=200, special_tokens=special))
-    ends = [(word, tokenizer.token_to_id(word) or 0) for word in ("[SEP]", "[CLS]")]
-    tokenizer.post_processor = processors.BertProcessing(*ends)
-    tokenizer.enable_padding(length=7, pad_id=0, pad_token="[PAD]")  # of the file, which does not count
-    tokenizer.enable_truncation(3)
-    return tokenizer
-
-
-@cache
-def roberta() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<s>", "<pad>", "</s>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    return tokenizer
-
-
-@cache
-def unigram() -> Tokenizer:
-    words = [("<pad>", 0.0), ("<unk>", 0.0), ("▁", -2.0), ("▁the", -3.0), ("dog", -4.0), ("d", -5.0), ("o", -5.0)]
-    tokenizer = Tokenizer(models.Unigram(words, unk_id=1))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    return tokenizer
-
-
-KINDS = {"bert": bert, "roberta": roberta, "unigram": unigram}
 
 
 def scope(tokenizer: Tokenizer | bytes) -> Scope:
@@ -114,12 +71,13 @@ def test_any_texts_have_the_ids_of_the_library(texts: list[str], kind: str) -> N
     assert [each.tolist() for each in got] == expected(KINDS[kind](), texts, 16)
 
 
-def test_pairs_and_the_left_side_are_those_of_the_library() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_and_the_left_side_are_those_of_the_library(kind: str) -> None:
     texts, others = ["the dog", "fox " * 30, ""], ["jumps", "dog " * 30, "lazy lazy"]
-    got = tokenized(bert(), [t.encode() for t in texts], [o.encode() for o in others], padding_side="left")
+    got = tokenized(KINDS[kind](), [t.encode() for t in texts], [o.encode() for o in others], padding_side="left")
     pairs = list(zip(texts, others, strict=True))
-    assert [each.tolist() for each in got] == expected(bert(), pairs, 16, direction="left")
-    assert got[2].max() == 1
+    assert [each.tolist() for each in got] == expected(KINDS[kind](), pairs, 16, direction="left")
+    assert got[2].max() == (kind != "roberta")  # which has one type
 
 
 def test_the_padding_of_the_file_gives_token_and_side() -> None:
