@@ -111,12 +111,12 @@ def test_a_value_that_is_no_number_is_the_callers_fault() -> None:
 '''
 
 _DOCKERFILE = """\
-# pip install --no-deps --target build .
+# pip install --no-deps --target installed .     (and, by name and version, what it needs and the services do not have)
 # for image in preprocess postprocess controller; do
 #   docker build --build-arg IMAGE=triptych/$image:0.1.0 --tag registry/$image:@NAME@ .; done
 ARG IMAGE
 FROM ${IMAGE}
-COPY build /app
+COPY installed /app
 """
 
 FILES: Final[Mapping[str, str]] = {
@@ -124,5 +124,5 @@ FILES: Final[Mapping[str, str]] = {
     "@MODULE@.py": _MODULE,
     "test_@NAME@.py": _TEST,
     "Dockerfile": _DOCKERFILE,
-    ".dockerignore": "*\n!build\n",
+    ".dockerignore": "*\n!installed\n",
 }

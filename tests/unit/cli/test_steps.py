@@ -36,19 +36,22 @@ def test_a_new_step_is_good_code_with_a_test_that_passes(package: Path) -> None:
 
 
 def test_the_folder_of_the_images_brings_the_step(package: Path) -> None:
-    """The Dockerfile copies the folder `build` to a place where Python looks for packages."""
+    """The Dockerfile copies the folder `installed` to a place where Python looks for packages."""
     uv = str(ensure(INSTALLER).with_name("uv"))
-    options = ("--python", sys.executable, "--no-build-isolation", "--no-deps", "--target", "build")
+    options = ("--python", sys.executable, "--no-build-isolation", "--no-deps", "--target", "installed")
     run(uv, "pip", "install", "--quiet", *options, ".", path=package, cwd=package)
-    text = run(sys.executable, "-m", "triptych_cli", "steps", path=package / "build", cwd=package)
+    assert {file.name.partition("-")[0] for file in (package / "installed").glob("[!_.]*")} == {
+        "halve_all_step.py", "triptych_halve_all_step",
+    }  # fmt: skip
+    text = run(sys.executable, "-m", "triptych_cli", "steps", path=package / "installed", cwd=package)
     assert "### `halve_all`" in text
-    text = run(sys.executable, "-m", "triptych_cli", "steps", "--built-in", path=package / "build", cwd=package)
+    text = run(sys.executable, "-m", "triptych_cli", "steps", "--built-in", path=package / "installed", cwd=package)
     assert "### `halve_all`" not in text
     dockerfile = (package / "Dockerfile").read_text().splitlines()
     assert [line for line in dockerfile if not line.startswith("#")] == [
         "ARG IMAGE",
         "FROM ${IMAGE}",
-        "COPY build /app",
+        "COPY installed /app",
     ]
 
 
