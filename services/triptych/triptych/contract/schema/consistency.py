@@ -121,6 +121,9 @@ class _DataFlow:
             elif self._width_differs(spec):
                 width = self.facts[spec.name].width
                 yield Problem((*path, i, "shape"), f"the last dimension of '{spec.name}' is {width}")
+            elif (grows := self.facts[spec.name].grows) and -1 not in spec.shape[1:]:
+                text = f"'{spec.name}' grows with the request by {grows}: want -1 in the dimension that grows"
+                yield Problem((*path, i, "shape"), text)
 
     def _width_differs(self, spec: TensorSpec) -> bool:
         width = self.facts[spec.name].width

@@ -99,10 +99,14 @@ class Scope:
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts about a value that are known without a request: its last dimension, and its number of classes."""
+    """Facts about a value that are known without a request: its last dimension, and its number of classes.
+
+    `grows` is the field of a step by which another dimension than the rows depends on the request.
+    """
 
     width: int | None = None
     classes: int | None = None
+    grows: str = ""
 
 
 class Step(StrictModel):

@@ -67,6 +67,10 @@ class Pad(SizedStep):
         if self.mask == self.result:
             yield "mask", f"'{self.mask}' is already the name of the pictures"
 
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        grows = "max_width" if self.max_width is not None else "max_height" if self.max_height is not None else ""
+        return dict.fromkeys(self.writes(), Facts(grows=grows))
+
     def size(self) -> tuple[int, int]:
         return self.max_width or self.width, self.max_height or self.height
 

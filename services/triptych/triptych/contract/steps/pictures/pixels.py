@@ -41,6 +41,9 @@ class ConvertColor(MapStep):
             known = ", ".join(f"{a} to {b}" for a, b in _CONVERSIONS)
             yield "target", f"no conversion from {self.source} to {self.target}; known: {known}"
 
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.result: Facts(grows=facts.get(self.input, Facts()).grows)}
+
     def function(self, scope: Scope) -> Callable[[Any], Any]:
         code, is_scaled = _CONVERSIONS[self.source, self.target], bool(_SCALED & {self.source, self.target})
 
@@ -92,7 +95,8 @@ class Normalize(MapStep):
             first, numbers = first or name, len(value) if not first else numbers
 
     def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
-        return {self.result: Facts(width=facts.get(self.input, Facts()).width)}
+        known = facts.get(self.input, Facts())
+        return {self.result: Facts(width=known.width, grows=known.grows)}
 
     def function(self, scope: Scope) -> Callable[[Any], Any]:
         factor, summand = np.asarray(self.scale, np.float64), np.asarray(self.offset or 0.0, np.float64)
@@ -120,6 +124,9 @@ class Layout(MapStep):
     op: Literal["layout"]
     order: Literal["nchw", "nhwc"]
     datatype: Literal["FP16", "FP32", "UINT8"] = "FP32"
+
+    def infer(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        return {self.result: Facts(grows=facts.get(self.input, Facts()).grows)}
 
     def function(self, scope: Scope) -> Callable[[Any], Array]:
         dtype, channels_first = TO_NUMPY[self.datatype], self.order == "nchw"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
-from triptych.contract import Scope
+from triptych.contract import Contract, Scope
 from triptych.contract.steps.pictures.pictures import Pictures
 from triptych.contract.steps.registry import parse_step
+from triptych.contract.verification.trial import trial
 from triptych.datatypes import Array
 from triptych.errors import InvalidInput
 
@@ -90,3 +92,27 @@ def test_its_size_counts_the_largest_result() -> None:
     assert list(step.check(Scope(), {})) == []
     same = parse_step({**PAD, "width": 1, "height": 1, "mask": "y"})
     assert list(same.check(Scope(), {})) == [("mask", "'y' is already the name of the pictures")]
+
+
+@pytest.mark.parametrize(("width", "is_open"), [(-1, True), (10, False)])
+def test_the_model_has_an_open_dimension_for_what_grows(width: int, is_open: bool) -> None:
+    document = {
+        **{"apiVersion": "triptych.dev/v1", "kind": "Contract", "family": "lines", "max_rows": 4},
+        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
+        "preprocess": [
+            {"op": "decode_image", "input": "image", "output": "x"},
+            {"op": "pad", "input": "x", "width": 10, "height": 10, "max_width": 20},
+            {"op": "normalize", "input": "x", "scale": 2.0},
+            {"op": "layout", "input": "x", "order": "nchw"},
+        ],
+        "model": {
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3, 10, width]}],
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}],
+        },
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}],
+    }
+    if is_open:
+        assert trial(Contract.model_validate_json(json.dumps(document))) == []
+    else:
+        with pytest.raises(ValidationError, match="'x' grows with the request by max_width: want -1 in the dimension"):
+            Contract.model_validate_json(json.dumps(document))
