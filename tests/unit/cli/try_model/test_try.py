@@ -13,7 +13,9 @@ import pytest
 from local.environments import ROOT
 from tests import onnx_files as onnx
 from tests.model_folders import publish
+from triptych.contract import Contract, Plan
 from triptych.contract.summary import summary
+from triptych.contract.trace import trace
 from triptych.contract.verification.triton_config import parse_config
 from triptych_cli.__main__ import main
 from triptych_cli.try_model.onnx_session import predict_by
@@ -50,6 +52,31 @@ def test_without_data_it_is_a_made_up_row_or_an_example(tmp_path: Path, capsys: 
     printed = capsys.readouterr().out
     assert "the example 'ones' of the contract" in printed
     assert "FP32[1,2]  2 to 2  [2, 2]" in printed.partition("answer")[2]
+
+
+def test_pictures_of_different_sizes_are_shown_up_to_the_array_that_they_become() -> None:
+    """The steps get lists here, and lazy pictures in the stages."""
+    document = {
+        **{"apiVersion": "triptych.dev/v1", "kind": "Contract", "family": "lines", "max_rows": 4},
+        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
+        "preprocess": [
+            {"op": "decode_image", "input": "image", "output": "x"},
+            {"op": "convert_color", "input": "x", "source": "rgb", "target": "bgr"},
+            {"op": "normalize", "input": "x", "scale": 2.0},
+            {"op": "pad", "input": "x", "width": 1, "height": 5, "max_width": 20},
+        ],
+        "model": {
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 5, -1, 3]}],
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}],
+        },
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1]}],
+    }
+    files = [bytes(cv2.imencode(".png", np.full((5, width, 3), width, np.uint8))[1]) for width in (3, 7)]
+    plan = Plan(Contract.model_validate_json(json.dumps(document)))
+    inputs = {"image": np.array(files, object)}
+    *_, last = trace(plan, inputs, {}, None)
+    np.testing.assert_array_equal(last.values["x"], plan.preprocess(inputs)["x"])
+    assert last.values["x"][:, 0, :, 0].tolist() == [[0, 0, 6, 6, 6, 0, 0], [14] * 7]
 
 
 def test_a_request_can_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,9 +111,9 @@ class Normalize(MapStep):
             return out
 
         def normalize(values: Sequence[Array] | Array) -> Pictures | Array:
-            if isinstance(values, Pictures):
-                return Pictures(len(values), lambda row: one(values[row]))
-            return one(np.asarray(values))
+            if isinstance(values, np.ndarray):
+                return one(values)
+            return Pictures(len(values), lambda row: one(values[row]))
 
         return normalize
 
