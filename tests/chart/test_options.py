@@ -192,9 +192,7 @@ def test_rest_is_a_second_port_of_preprocess_for_the_same_callers(render: Render
 def test_the_page_is_off_and_reached_by_port_forward_alone(render: Render, mode: str) -> None:
     assert "PAGE" not in render({"mode": mode}).text
     callers = [] if mode == "Knative" else [{"podSelector": {"matchLabels": {"app": "shop"}}}]
-    made = render(
-        {"mode": mode, "networkPolicy": {"enabled": True, "callers": callers}, "controller": {"page": True}}
-    )
+    made = render({"mode": mode, "networkPolicy": {"enabled": True, "callers": callers}, "controller": {"page": True}})
     environment = made.environment("controller")
     assert environment["CONTROLLER_PAGE_PORT"] == "9202"
     assert environment["CONTROLLER_PAGE_PREPROCESS"].startswith("preprocess")
@@ -218,7 +216,8 @@ def test_the_key_can_be_given_and_left_out(render: Render) -> None:
 
 
 def test_served_models_of_the_values_are_objects_that_the_controller_takes(render: Render, tmp_path: Path) -> None:
-    spec = {"model": "digits_gb", "traffic": [{"version": 1, "percent": 95}, {"version": 2, "percent": 5}]}
+    traffic = [{"version": 1, "percent": 95}, {"version": 20261130, "percent": 5}]
+    spec = {"model": "digits_gb", "traffic": traffic, "aliases": {"production": 1, "next": 20261130}}
     made = render({"servedModels": [spec]}).one("ServedModel", "digits-gb")
     assert made["spec"] == spec
     file = tmp_path / "digits_gb.json"

@@ -20,7 +20,9 @@ VALUES: dict[str, Any] = {
     "preprocess": {"autoscaling": {"maxReplicas": 3}},
     "predictor": {"modelControl": {"secret": "model-key"}},
     "backend": {"enabled": True, "jwt": {"secret": "token-key"}},
-    "servedModels": [{"model": "digits_gb", "traffic": [{"version": 1, "percent": 100}]}],
+    "servedModels": [
+        {"model": "digits_gb", "traffic": [{"version": 1, "percent": 100}], "aliases": {"production": 1}},
+    ],
 }
 ROUTED = {"gateway": {"enabled": True, "parents": [GATEWAY], "hostnames": ["gitops.example.com"]}}
 

@@ -85,6 +85,14 @@ def test_only_the_traffic_of_the_one_document_changes(folder: Path) -> None:
     assert shares(folder / "both.yaml", "first") == {1: 100}
 
 
+def test_a_rollout_moves_no_alias(folder: Path) -> None:
+    path = folder / "both.yaml"
+    path.write_text(TEXT + "  aliases: {production: 3, next: 4}  # of the registry\n")
+    target(folder).write({"3": 50, "4": 50})
+    assert path.read_text().endswith("  aliases: {production: 3, next: 4}  # of the registry\n")
+    assert shares(path, "second") == {3: 50, 4: 50}
+
+
 def test_there_and_back_is_the_same_file(folder: Path) -> None:
     there = target(folder)
     there.write({"3": 95, "4": 5})
