@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -40,6 +41,9 @@ class Named:
     def version(self, version: str = "", **parameters: Any) -> str:
         answer = self.caller.infer(infer_request("digits_gb", IMAGE, version=version, **parameters))
         return str(answer.model_version)
+
+    def is_in_production(self, version: str) -> bool:
+        return self.version(alias="production") == version
 
     def refused(self, version: str = "", **parameters: Any) -> str:
         """Code and sentence of the error, without the id of the request."""
@@ -134,8 +138,9 @@ def test_an_alias_that_moves_under_load_fails_nobody(named: Named) -> None:
     assert named.version(alias="next") == "2"
     with Load(named.caller, infer_request("digits_gb", IMAGE, alias="production"), callers=4) as load:
         for number in range(10):
-            named.declare(f"production: {2 - number % 2}")
-            until(lambda number=number: named.version(alias="production") == str(2 - number % 2))
+            version = str(2 - number % 2)
+            named.declare(f"production: {version}")
+            until(partial(named.is_in_production, version))
     assert not load.refusals
     assert len({json.dumps(answer["class_id"]) for answer in load.answers}) == 2, "both versions answered"
 
