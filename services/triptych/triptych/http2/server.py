@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import random
 import time
@@ -36,20 +34,6 @@ JITTER = 0.1  # share of the connection age, so that callers do not reconnect al
 HANDSHAKE_S = 10.0  # limit for TLS and the first HTTP/2 frames of a new connection
 
 
-# Least time between two returns of free memory to the system. glibc returns only what is free at the end of its heap:
-# after thousands of calls of much metadata 180 MiB of 356 were free and stayed (2026-11-30).
-TRIM_PERIOD_S = 10.0
-TRIM_BYTES = 16 << 20  # of calls at once since the last return; without so much there is little to return
-_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc alone has it
-
-
-def _return_free_memory() -> None:
-    """Return free memory to the system, in a moment without calls."""
-    gc.collect(1)
-    if _TRIM is not None:
-        _TRIM(0)
-
-
 class ConnectionManager(ServerContext):
     """All connections of one server, and the state that they share."""
 
@@ -75,7 +59,6 @@ class ConnectionManager(ServerContext):
             log.warning("few file descriptors, fewer connections", extra=fields)
         self._check_handle: asyncio.TimerHandle | None = None
         self._stalled_s = 0.0
-        self._trimmed_s, self._peak_bytes = time.monotonic(), 0
         self.is_draining = False
 
     def connect(self) -> ServerConnection:
@@ -123,16 +106,11 @@ class ConnectionManager(ServerContext):
         # A check that is late stands for a loop that did not read: that time is no caller's fault.
         self._stalled_s += max(0.0, self.loop.time() - self._check_handle.when())
         self._check_handle, now_s = None, time.monotonic()
-        used_bytes = self.call_bytes.used_bytes + self.inbound_bytes.used_bytes + self.outbound_bytes.used_bytes
-        self._peak_bytes = max(self._peak_bytes, used_bytes)
         busy = [connection for connection in self.connections if connection.streams or connection.is_full]
         for connection in busy:
             connection.check_progress(now_s, now_s - self._stalled_s)
         if busy:
             self.schedule_check()
-        elif self._peak_bytes > TRIM_BYTES and now_s - self._trimmed_s > TRIM_PERIOD_S:
-            self._trimmed_s, self._peak_bytes = now_s, 0
-            _return_free_memory()
 
 
 class ServerConnection(StreamConnection):

@@ -15,6 +15,7 @@ import uvloop
 from triptych.contract import numpy_warnings
 from triptych.runtime import descriptors
 from triptych.runtime.addresses import join
+from triptych.runtime.free_memory import return_free_memory
 from triptych.runtime.settings import StageSettings
 from triptych.server.base import GrpcServer
 from triptych.telemetry import logs
@@ -69,6 +70,7 @@ async def _serve(stage: str, settings: StageSettings) -> None:
     service: RunnableService = await importlib.import_module(f"{stage}.server").build(settings)
     await service.server.open()
     log.info("live", extra={"address": join(settings.host, service.server.port), "revision": settings.revision})
+    returning = asyncio.create_task(return_free_memory())
     starting = asyncio.create_task(_become_ready(service))
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -78,6 +80,7 @@ async def _serve(stage: str, settings: StageSettings) -> None:
     await stopping
     starting.cancel()
     await shut_down(service, settings)
+    returning.cancel()
 
 
 async def _become_ready(service: RunnableService) -> None:
