@@ -78,9 +78,9 @@ class StageSettings(BaseSettings):
         MAX_BYTES_IN_FLIGHT,
         ge=1,
         description="bytes in flight: of requests in work, of requests that arrive, of answers that other services "
-        "send, of answers for slow readers, of answers that wait for their turn in a stream, and of open calls (16 KiB "
-        "and four times their metadata), of each; more are refused with RESOURCE_EXHAUSTED, but never a request that "
-        "is alone; of open calls those that were idle the longest end first",
+        "send, of answers for slow readers, of answers of streams not sent yet (half of it before their turn), and of "
+        "open calls (16 KiB and four times their metadata), of each; more are refused with RESOURCE_EXHAUSTED, but "
+        "never a request that is alone; of open calls those that were idle the longest end first",
     )
     max_unpacked_ratio: int = Field(
         100,

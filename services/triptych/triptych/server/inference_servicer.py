@@ -23,10 +23,9 @@ from triptych.protocol.metadata import ModelInfo, config_of
 from triptych.protocol.status import outcome_code, status_of
 from triptych.runtime.ewma import Ewma
 from triptych.runtime.first_step import time_limit
-from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.settings import StageSettings
 from triptych.server.base import refusal
-from triptych.server.stream_window import StreamedRequest, StreamWindow
+from triptych.server.stream_window import AnswerBytes, StreamedRequest, StreamWindow
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_scope import RequestScope
 
@@ -67,7 +66,7 @@ class InferenceServicer:
         self.limits = RequestLimits(settings.max_request_items, settings.max_text_length)
         self._is_ready, self._max_in_flight = is_ready, settings.max_in_flight
         self._in_flight = 0
-        self._waiting_bytes = InFlightBytes(settings.max_bytes_in_flight)  # answers of streams, before their turn
+        self._stream_bytes = AnswerBytes(settings.max_bytes_in_flight)
         self._request_s = Ewma(LATEST_WEIGHT, initial=0.0)
         metrics.watch_in_flight(lambda: self._in_flight)
 
@@ -168,7 +167,7 @@ class InferenceServicer:
         self, requests: AsyncIterator[Callable[[], pb.ModelInferRequest]], call: Call
     ) -> AsyncIterator[bytes]:
         """Answer in the order of the requests. An error answers its own request, and the stream continues."""
-        window = StreamWindow(self._waiting_bytes)
+        window = StreamWindow(self._stream_bytes)
         reader = asyncio.create_task(self._read_stream(requests, call, window))
         try:
             while (oldest := await window.oldest()) is not None:
@@ -178,8 +177,9 @@ class InferenceServicer:
             await reader
         finally:
             reader.cancel()
+            left = window.cancel()  # at once, so that nothing more is made for nobody
             await asyncio.gather(reader, return_exceptions=True)
-            for unsent in window.cancel():
+            for unsent in left:
                 unsent.call.settle(outcome_code(asyncio.CancelledError(), call))
 
     async def _read_stream(

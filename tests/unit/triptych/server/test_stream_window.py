@@ -22,16 +22,16 @@ MIB = 1 << 20
 
 
 class Sized(InferenceServicer):
-    """Answers of the size that a request's id states, each once it is released; `started` has the order."""
+    """Answers of the size that a request's id states, the first `held` once released; `started` has the order."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, held: int = 1, **settings: Any) -> None:
         super().__init__("sized", Settings(**settings), StageMetrics("sized", Tracing()), lambda: True)
-        self.started: list[int] = []
+        self.held, self.started = held, list[int]()
         self.first = asyncio.Event()
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         self.started.append(int(request.id))
-        if len(self.started) == 1:
+        if len(self.started) <= self.held:
             await self.first.wait()
         return pb.ModelInferResponse(id=request.id, raw_output_contents=[bytes(int(request.id))])
 
@@ -51,6 +51,10 @@ async def turns(count: int = 400) -> None:
 
 def parsed(answers: list[bytes]) -> list[pb.ModelStreamInferResponse]:
     return [pb.ModelStreamInferResponse.FromString(each) for each in answers]
+
+
+def used_bytes(servicer: Sized) -> int:
+    return servicer._stream_bytes.waiting.used_bytes + servicer._stream_bytes.due.used_bytes
 
 
 @leaves_nothing
@@ -88,12 +92,12 @@ async def test_a_caller_that_does_not_read_stops_its_own_stream() -> None:
 
 @leaves_nothing
 async def test_answers_that_wait_for_their_turn_are_bounded_over_all_streams() -> None:
-    servicer = Sized(max_bytes_in_flight=MIB)
+    servicer = Sized(max_bytes_in_flight=2 * MIB)
     sizes = (1, *[300_000] * 7)
     stream = servicer.stream(*sizes)
     first = asyncio.ensure_future(anext(stream))
     await turns()
-    assert servicer._waiting_bytes.used_bytes < MIB + 7 * 1000
+    assert used_bytes(servicer) < MIB + 7 * 1000
     other = parsed([each async for each in servicer.stream(400_000)])  # its turn has come, so it waits for nothing
     assert not other[0].error_message
     servicer.first.set()
@@ -103,7 +107,22 @@ async def test_answers_that_wait_for_their_turn_are_bounded_over_all_streams() -
     assert len(refused) == 4  # three of 300,000 bytes fit
     assert all(each.error_message.startswith("RESOURCE_EXHAUSTED: ") for each in refused)
     assert [each.infer_response.id for each in answers] == [str(size) for size in sizes]
-    assert servicer._waiting_bytes.used_bytes == 0
+    assert used_bytes(servicer) == 0
+
+
+@leaves_nothing
+async def test_answers_that_many_streams_make_at_once_are_bounded_until_they_are_sent() -> None:
+    servicer = Sized(held=8, max_bytes_in_flight=2 * MIB)
+    streams = [servicer.stream(300_000) for _ in range(8)]
+    asking = asyncio.gather(*map(anext, streams))
+    await turns()
+    servicer.first.set()
+    answers = parsed(await asking)
+    assert [bool(each.error_message) for each in answers] == [False] * 3 + [True] * 5
+    assert used_bytes(servicer) == 0
+    for each in streams:
+        await each.aclose()  # type: ignore[attr-defined]
+    assert not parsed([each async for each in servicer.stream(300_000)])[0].error_message
 
 
 @pytest.mark.parametrize("read", [0, 1, 3])
@@ -113,7 +132,7 @@ async def test_a_stream_that_ends_early_releases_its_bytes(read: int) -> None:
     stream = servicer.stream(*[100_000] * 6)
     first = asyncio.ensure_future(anext(stream))
     await turns()
-    assert servicer._waiting_bytes.used_bytes > 0
+    assert used_bytes(servicer) > 0
     if read:
         servicer.first.set()
         await first
@@ -124,4 +143,4 @@ async def test_a_stream_that_ends_early_releases_its_bytes(read: int) -> None:
         await asyncio.gather(first, return_exceptions=True)
     await stream.aclose()  # type: ignore[attr-defined]
     await turns(3)
-    assert servicer._waiting_bytes.used_bytes == 0
+    assert used_bytes(servicer) == 0
