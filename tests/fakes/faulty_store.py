@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if "list-type" in query:
-            token = unquote(query.get("continuation-token", [""])[0])
+            token = unquote(query.get("continuation-token", query.get("start-after", [""]))[0])
             self.answer(
                 200, self.store.listing(query.get("prefix", [""])[0], token, asked="encoding-type" in query), {}
             )

@@ -78,7 +78,7 @@ class FolderLocation:
         return str(self.folder)
 
     def connect(self, _configuration: StoreConfiguration) -> StoreConnection:
-        return StoreConnection(LocalStore(self.folder), partial(_walk, self.folder))
+        return StoreConnection(LocalStore(self.folder), partial(_walk, self.folder), is_ordered=False)
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,13 @@ class GcsLocation:
         )
         by_url = _below(self.path, signed, client)
 
-        def pages(below: str) -> Iterator[Page]:
+        def pages(below: str, after: str) -> Iterator[Page]:
             """Pages by obstore; by a signed URL only if obstore fails, for it needs a key or the right to sign."""
             try:
-                yield from obstore_pages(objects, below)
+                yield from obstore_pages(objects, below, after)
             except InvalidPathError as error:
                 try:
-                    yield from by_url(below)
+                    yield from by_url(below, after)
                 except BaseError:
                     raise ValueError(f"{reason_of(error)}; delete it, or let the account sign URLs") from error
 
@@ -164,15 +164,18 @@ def _below(folder: str, sign: listing.Sign, client: HttpClient) -> ListPages:
     """List a folder of the bucket, with paths relative to it."""
     prefix = f"{folder}/" if folder else ""
 
-    def pages(below: str) -> Iterator[Page]:
-        for page in listing.pages(sign, prefix + below, client):
+    def pages(below: str, after: str) -> Iterator[Page]:
+        for page in listing.pages(sign, prefix + below, client, after and prefix + after):
             yield [replace(item, key=item.key.removeprefix(prefix)) for item in page]
 
     return pages
 
 
-def _walk(root: Path, below: str) -> Iterator[Page]:
-    """List the files of a folder. A subfolder that cannot be listed is an item without a size. Raises `OSError`."""
+def _walk(root: Path, below: str, _after: str) -> Iterator[Page]:
+    """List the files of a folder, in any order. Raises `OSError`.
+
+    A subfolder that cannot be listed is an item without a size.
+    """
     os.scandir(root).close()
     lost: list[OSError] = []
     for folder, _, names in os.walk(root, onerror=lost.append):

@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, unquote_to_bytes, urlencode, urlsplit
@@ -22,7 +22,8 @@ from xml.etree import ElementTree
 
 import certifi
 
-ANSWER_S = 30.0
+ANSWER_S = 30.0  # between two bytes
+PAGE_S = 60.0
 TRIES, FIRST_PAUSE_S = 3, 0.3
 # 1,000 keys of 1,024 bytes, each byte as an escape of three, are 3 MiB. A page of 8 MiB takes at most 1 s and 400 MiB.
 MAX_PAGE_BYTES = 8 << 20
@@ -76,12 +77,14 @@ class HttpClient:
         return self._opener.open(request, timeout=ANSWER_S)
 
 
-def pages(sign: Sign, prefix: str, client: HttpClient) -> Iterator[list[Item]]:
-    """All objects whose key begins with `prefix`. Raises `OSError` and `ValueError`."""
+def pages(sign: Sign, prefix: str, client: HttpClient, after: str = "") -> Iterator[list[Item]]:
+    """All objects whose key begins with `prefix`, those behind `after`. Raises `OSError` and `ValueError`."""
     token, tokens = "", set[str]()
     while True:
         query = {"list-type": "2", "encoding-type": "url", "prefix": prefix}
-        url = sign(urlencode(query | ({"continuation-token": token} if token else {})))
+        if token or after:
+            query |= {"continuation-token": token} if token else {"start-after": after}
+        url = sign(urlencode(query))
         page = ListingPage(_fetch(client, url))
         yield page.items
         if not page.next_token:
@@ -146,10 +149,7 @@ def _fetch(client: HttpClient, url: str) -> bytes:
     for left in reversed(range(TRIES)):
         try:
             with client.open(url) as answer:
-                data: bytes = answer.read(MAX_PAGE_BYTES + 1)
-            if len(data) > MAX_PAGE_BYTES:
-                raise ValueError(f"a page of the listing is larger than {MAX_PAGE_BYTES} bytes")
-            return data
+                return _read(answer)
         except HTTPError as error:
             if error.code not in BUSY or not left:
                 raise OSError(f"status code: {error.code} {error.reason}: {_body(error)}") from None
@@ -163,6 +163,20 @@ def _fetch(client: HttpClient, url: str) -> bytes:
         time.sleep(pause_s)
         pause_s *= 2
     raise AssertionError("unreachable")
+
+
+def _read(answer: Any) -> bytes:
+    """The page of an answer. Raises `OSError` for one that comes too slowly, and `ValueError` for too large a one."""
+    data, until_s = bytearray(), time.monotonic() + PAGE_S
+    while part := answer.read1(MAX_PAGE_BYTES):
+        data += part
+        if len(data) > MAX_PAGE_BYTES:
+            raise ValueError(f"a page of the listing is larger than {MAX_PAGE_BYTES} bytes")
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"a page of the listing takes more than {PAGE_S:g} s")
+    if answer.length:  # read1 takes the end of the connection for that of the answer
+        raise IncompleteRead(bytes(data[:0]), answer.length)
+    return bytes(data)
 
 
 def _body(error: HTTPError) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 PAGE_ITEMS = 1000  # in one answer of S3
 CHUNK_BYTES = 1 << 20
 MAX_FOLDER_OBJECTS = 100_000  # half a kilobyte each: a million took the memory that the chart gives
+MAX_OBJECTS = 300_000  # two listings of so many take 260 MiB (2026-11-30), half of what the chart gives
+MAX_LISTING_S = 600.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STATUS = re.compile(r"status code: (\d{3}[A-Za-z ]*)")
@@ -96,15 +99,20 @@ def folder_of(key: str) -> str:
 
 
 Page = list[Item]
-ListPages = Callable[[str], Iterator[Page]]  # lists the items whose path below the URI begins with a text
+# Lists the items whose path below the URI begins with the first text, those behind the second one.
+ListPages = Callable[[str, str], Iterator[Page]]
 
 
 @dataclass(frozen=True)
 class StoreConnection:
-    """The objects below a URI, by one configuration. `pages` lists them; obstore does if it is None."""
+    """The objects below a URI, by one configuration. `pages` lists them; obstore does if it is None.
+
+    is_ordered: listings are in the order of the keys, as S3 and GCS have them.
+    """
 
     objects: ObjectStore
     pages: ListPages | None = None
+    is_ordered: bool = True
 
 
 class Location(Protocol):
@@ -139,23 +147,31 @@ class Store:
 
         Of a folder at most `MAX_FOLDER_OBJECTS` and one more are kept: somebody's data set may lie among the models.
         """
-        found, counts = dict[str, Object](), Counter[str]()
+        found, after = _Listing(), ""
         try:
-            for page in self._pages(below):
-                for item in page:
-                    folder = folder_of(item.key)
-                    counts[folder] += 1
-                    if counts[folder] <= MAX_FOLDER_OBJECTS + 1:
-                        found[item.key] = Object(item.size, item.modified_ns, item.tag)
+            while self._add_pages(found, below, after):
+                after = found.behind_the_folder
+        except StoreError:
+            raise
         except (BaseError, OSError, ValueError, TypeError) as error:
             raise self._translated(error) from error
-        found.pop("", None)  # the marker of the URI's own folder
-        return found
+        found.objects.pop("", None)  # the marker of the URI's own folder
+        return found.objects
+
+    def _add_pages(self, found: _Listing, below: str, after: str) -> bool:
+        """Add pages up to a folder that has too many objects. Return whether the listing goes on behind it."""
+        for page in self._pages(below, after):
+            found.add(page)
+            if fault := found.fault:
+                raise StoreError(self.uri, f"{self.endpoint}: {fault}; move what is no model elsewhere")
+            if found.is_full and self._connection and self._connection.is_ordered:
+                return True
+        return False
 
     def answers(self) -> bool:
         """Whether the store can be listed now."""
         try:
-            next(self._pages(""), None)
+            next(self._pages("", ""), None)
         except (BaseError, OSError, ValueError, TypeError):
             return False
         return True
@@ -187,9 +203,9 @@ class Store:
         if left:
             raise ObjectChanged(path)
 
-    def _pages(self, below: str) -> Iterator[Page]:
+    def _pages(self, below: str, after: str) -> Iterator[Page]:
         connection = self._connected()
-        return connection.pages(below) if connection.pages else obstore_pages(connection.objects, below)
+        return connection.pages(below, after) if connection.pages else obstore_pages(connection.objects, below, after)
 
     def _connected(self) -> StoreConnection:
         """The connection by the configuration of this moment. Raises as `Location.connect`, and `OSError`."""
@@ -217,9 +233,49 @@ class Store:
         return StoreError(self.uri, f"{where} {what}; {remedy}", unavailable=not (path and refused))
 
 
-def obstore_pages(objects: ObjectStore, below: str) -> Iterator[Page]:
+class _Listing:
+    """Objects of a listing, within limits of number and time."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Object] = {}
+        self._counts = Counter[str]()
+        self._until_s = time.monotonic() + MAX_LISTING_S
+        self._last = ""  # key of the last item
+        self._is_ordered = True
+
+    def add(self, page: Page) -> None:
+        for item in page:
+            folder = folder_of(item.key)
+            self._counts[folder] += 1
+            if self._counts[folder] <= MAX_FOLDER_OBJECTS + 1:
+                self.objects[item.key] = Object(item.size, item.modified_ns, item.tag)
+            self._is_ordered = self._is_ordered and self._last <= item.key
+            self._last = item.key
+
+    @property
+    def fault(self) -> str:
+        """The limit that is exceeded; '' if none is."""
+        if len(self.objects) > MAX_OBJECTS:
+            return f"want at most {MAX_OBJECTS} objects, got more"
+        if time.monotonic() > self._until_s:
+            return f"want a listing within {MAX_LISTING_S:g} s, got {len(self.objects)} objects and no end"
+        return ""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the folder of the last item has too many objects, and the next one can be asked for."""
+        folder = folder_of(self._last)
+        return bool(folder) and self._is_ordered and self._counts[folder] > MAX_FOLDER_OBJECTS
+
+    @property
+    def behind_the_folder(self) -> str:
+        """A text behind all keys of the folder of the last item: '0' follows the slash."""
+        return f"{folder_of(self._last)}0"
+
+
+def obstore_pages(objects: ObjectStore, below: str, after: str) -> Iterator[Page]:
     """Pages by obstore, which lists by whole parts of a path."""
-    for page in objects.list(prefix=below.rpartition("/")[0] or None, chunk_size=PAGE_ITEMS):
+    for page in objects.list(prefix=below.rpartition("/")[0] or None, offset=after or None, chunk_size=PAGE_ITEMS):
         found = {meta["path"]: object_of(meta) for meta in page}
         yield [
             Item(path, known.size, known.modified_ns, known.tag)
