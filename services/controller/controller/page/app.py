@@ -23,10 +23,12 @@ from controller.page.form import Typed, WrongForm, fields_of
 from controller.page.samples import SampleCall
 from controller.page.trial import Trial, Trials
 from controller.page.views import StepRow, Views, answer_rows, steps_of
-from triptych.errors import TriptychError
+from triptych.errors import TriptychError, is_version
 from triptych.protocol import controller_pb2 as cp
 
 MAX_FIELDS: Final = 100
+MAX_TEXT_BYTES: Final = 1 << 20  # of a field: JSON of 16 MiB held Python's lock for 0.4 s, and took 160 MiB
+UPLOAD_S: Final = 60.0
 MAX_FILES: Final = 64
 HEADERS: Final = {
     # Nothing is loaded from elsewhere, no script runs, and no other site shows the page in a frame.
@@ -58,6 +60,7 @@ class PageApp:
     ) -> None:
         self._views, self._trials, self._store = views, trials, store
         self._preprocess, self._max_bytes = preprocess, max_bytes
+        self._reading = asyncio.Lock()  # one form is in memory at a time
         loader = PackageLoader("controller.page")
         self._templates = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined)
         self._templates.trim_blocks = self._templates.lstrip_blocks = True  # no empty lines for template tags
@@ -66,8 +69,8 @@ class PageApp:
             Route("/", self._overview),
             Route("/style.css", self._stylesheet),
             Route("/models/{model}", self._model),
-            Route("/models/{model}/versions/{version:int}", self._form),
-            Route("/models/{model}/versions/{version:int}", self._try, methods=["POST"]),
+            Route("/models/{model}/versions/{version}", self._form),
+            Route("/models/{model}/versions/{version}", self._try, methods=["POST"]),
         ]
         middleware = [Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)]
         self.app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: self._refuse})
@@ -94,7 +97,15 @@ class PageApp:
     async def _try(self, request: Request) -> Response:
         self._check_origin(request)
         model, version = self._version(request)
-        typed = await self._typed(request)
+        async with self._reading:
+            try:
+                async with asyncio.timeout(UPLOAD_S):
+                    typed = await self._typed(request)
+            except TimeoutError:
+                raise HTTPException(408, f"the form did not arrive within {UPLOAD_S:g} s") from None
+            return await self._tried(model, version, typed)
+
+    async def _tried(self, model: Model, version: Version, typed: Typed) -> Response:
         try:
             trial = await self._trials.run(model.name, version.number, typed)
             steps = await asyncio.to_thread(lambda: list(steps_of(trial.moments)))
@@ -132,11 +143,11 @@ class PageApp:
         )
 
     def _version(self, request: Request) -> tuple[Model, Version]:
-        name, number = request.path_params["model"], request.path_params["version"]
+        name, version = request.path_params["model"], request.path_params["version"]
         model = self._views.catalog.models.get(name)
-        if model is None or number not in model.versions:
-            raise HTTPException(404, f"there is no model '{name}' with a version {number} that may be served")
-        return model, model.versions[number]
+        if model is None or not is_version(version) or int(version) not in model.versions:
+            raise HTTPException(404, f"there is no model '{name}' with a version {version} that may be served")
+        return model, model.versions[int(version)]
 
     def _check_origin(self, request: Request) -> None:
         """Raises `HTTPException` for a form of another site, which would send requests in a visitor's name."""
@@ -149,8 +160,10 @@ class PageApp:
         if not length.isdecimal() or int(length) > self._max_bytes:
             limit = f"{self._max_bytes} bytes, as CONTROLLER_PAGE_MAX_BYTES says"
             raise HTTPException(413, f"want a form of at most {limit}")
+        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+            raise HTTPException(415, "want multipart/form-data, as the form sends it")
         texts, files = dict[str, str](), dict[str, list[bytes]]()
-        async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=self._max_bytes) as form:
+        async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_TEXT_BYTES) as form:
             for name, value in form.multi_items():
                 if isinstance(value, str):
                     texts[name] = value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +18,7 @@ from triptych.datatypes import Array
 from triptych.protocol.tensors import CONTENTS_FIELDS
 
 MAX_SHOWN: Final = 64  # values that a call shows; more are left to the reader
+_EXPANDED: Final = re.compile(r"[\\$`]")  # by a shell, also within <<END
 
 
 @dataclass(frozen=True)
@@ -57,37 +60,46 @@ class SampleCall:
         if raw := [kind for name in self.inputs if (kind := kinds[name]) not in CONTENTS_FIELDS]:
             return f"JSON has no values of {raw[0]}; a client sends them as raw_input_contents"
         tensors = [
-            {"name": name, "datatype": kinds[name], "shape": list(array.shape)}
-            | {"contents": {CONTENTS_FIELDS[kinds[name]]: _json_values(array, name)}}
+            f"{_in_heredoc({'name': name, 'datatype': kinds[name], 'shape': list(array.shape)})[:-1]}, "
+            f'"contents": {{"{CONTENTS_FIELDS[kinds[name]]}": [{", ".join(_json_values(array, name))}]}}}}'
             for name, array in self.inputs.items()
         ]
         parameters = {name: {PARAMETER_FIELDS[type(value)]: value} for name, value in self.parameters.items()}
-        document = {"model_name": self.model, "model_version": str(self.version)}
-        text = json.dumps(document | {"parameters": parameters, "inputs": tensors}, ensure_ascii=False)
+        document = {"model_name": self.model, "model_version": str(self.version), "parameters": parameters}
+        text = f'{_in_heredoc(document)[:-1]}, "inputs": [{", ".join(tensors)}]}}'
         return f"grpcurl -plaintext -d @ {self.address} inference.GRPCInferenceService/ModelInfer <<END\n{text}\nEND"
 
     def _datatypes(self) -> dict[str, str]:
         return {spec.name: spec.datatype for spec in self.contract.inputs}
 
 
+def _in_heredoc(value: Any) -> str:
+    """JSON in a heredoc that a shell expands. Names and defaults are a contract's, which is data and runs nothing."""
+    return _EXPANDED.sub(r"\\\g<0>", json.dumps(value, ensure_ascii=False))
+
+
 def _python_array(array: Array, name: str) -> str:
     if array.dtype == np.object_:
         texts = [_text(element) for element in array.flat]
         shown = [
-            f'open("{name}_{row}", "rb").read()' if text is None else repr(text.encode())
+            f'open({f"{name}_{row}"!r}, "rb").read()' if text is None else repr(text.encode())
             for row, text in enumerate(texts)
         ]
         return f"np.array([{', '.join(shown)}], dtype=np.object_).reshape({array.shape})"
     if array.size > MAX_SHOWN:
-        return f'np.load("{name}.npy")'
+        return f"np.load({f'{name}.npy'!r})"
     return f"np.array({array.tolist()!r}, dtype=np.{array.dtype.name})"
 
 
-def _json_values(array: Array, name: str) -> list[Any]:
+def _json_values(array: Array, name: str) -> list[str]:
+    """Values of a tensor as JSON, each by itself."""
     if array.dtype != np.object_:
-        return array.ravel().tolist() if array.size <= MAX_SHOWN else [f"{array.size} VALUES OF {name}"]
+        values = array.ravel().tolist() if array.size <= MAX_SHOWN else [f"{array.size} VALUES OF {name}"]
+        return list(map(_in_heredoc, values))
     return [
-        f"$(base64 -w0 {name}_{row})" if (text := _text(element)) is None else base64.b64encode(text.encode()).decode()
+        f'"$(base64 -w0 {shlex.quote(f"{name}_{row}")})"'
+        if (text := _text(element)) is None
+        else f'"{base64.b64encode(text.encode()).decode()}"'
         for row, element in enumerate(array.flat)
     ]
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import base64
 import json
+import subprocess
+from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import pytest
@@ -19,6 +22,10 @@ WORDS = np.array([[b"Bonn's \"\\"], ["日本".encode()]], np.object_)
 
 def call(**inputs: Array) -> SampleCall:
     return SampleCall("localhost:9000", "shop", 3, contract(), inputs, {"language": "it's", "top": 2})
+
+
+def is_open(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
 
 
 def test_python_reads_what_was_sent() -> None:
@@ -39,16 +46,38 @@ def test_grpcurl_sends_what_was_sent() -> None:
     assert [base64.b64decode(each) for each in tensor["contents"]["bytes_contents"]] == list(WORDS.flat)
 
 
+HOSTILE = ["$(touch ran)", "`touch ran`", "${HOME}", "a\\b", "\\$(touch ran)", 'a"b', "x; touch ran #", "\u202e"]
+HOSTILE += ["it's", 'x" + str(__import__("os").system("touch ran")) + "']
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_a_call_runs_nothing_of_what_it_sends(word: str, tmp_path: Path) -> None:
+    """Names and defaults are a contract's, which is data: they ran in the shell and the Python of its reader."""
+    inputs = {word: np.array([[b"\xff"]], np.object_), "age": np.zeros((1, 2), np.float32)}
+    document = json.dumps({"name": word})[len('{"name": ') : -1]
+    named = parse_contract(TEXT.replace("name: city", f"name: {document}").encode())
+    made = SampleCall("localhost:9000", "shop", 3, named, inputs, {"language": f"{word}\nEND\n"})
+    (tmp_path / f"{word}_0").write_bytes(b"\xff\xd8")
+    call = f"grpcurl() {{ cat; }}\n{made.grpcurl()}"
+    shell = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=True, cwd=tmp_path)
+    sent = json.loads(shell.stdout)
+    assert sent["parameters"]["language"]["string_param"] == f"{word}\nEND\n"
+    assert (sent["inputs"][0]["name"], sent["inputs"][0]["contents"]) == (word, {"bytes_contents": ["/9g="]})
+    opened = [node.args[0] for node in ast.walk(ast.parse(made.python())) if is_open(node)]
+    assert [ast.literal_eval(each) for each in opened] == [f"{word}_0"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{word}_0"]
+
+
 @pytest.mark.parametrize("word", [b"\xff\xd8", b"x" * (MAX_SHOWN + 1), b"a\nb"])
 def test_other_bytes_and_long_ones_stand_as_files(word: bytes) -> None:
     made = call(city=np.array([[word]], np.object_))
-    assert 'open("city_0", "rb").read()' in made.python()
+    assert "open('city_0', \"rb\").read()" in made.python()
     assert "$(base64 -w0 city_0)" in made.grpcurl()
 
 
 def test_many_numbers_stand_as_a_file() -> None:
     made = call(age=np.zeros((MAX_SHOWN, 2), np.float32))
-    assert 'np.load("age.npy")' in made.python()
+    assert "np.load('age.npy')" in made.python()
     assert f'["{2 * MAX_SHOWN} VALUES OF age"]' in made.grpcurl()
 
 
