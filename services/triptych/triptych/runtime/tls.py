@@ -7,11 +7,15 @@ import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import grpc
 
 from triptych.runtime.pem import certificates
 from triptych.runtime.settings import StageSettings
+
+MAX_PEM_BYTES: Final = 1 << 20  # as large as a Secret may be; the files are read at every new connection
+_NO_PASSPHRASE: Final = ""  # without one, OpenSSL asks for that of an encrypted key, and the loop stands still
 
 
 class WatchedFiles:
@@ -23,7 +27,7 @@ class WatchedFiles:
 
     def read(self) -> tuple[bytes | None, ...]:
         """Contents of the files, None for an empty name. Raises `OSError` with the name of the file."""
-        self._seen = tuple(path.read_bytes() if path else None for path in self._paths)
+        self._seen = tuple(_content(path) if path else None for path in self._paths)
         return self._seen
 
     def changed_contents(self) -> tuple[bytes | None, ...] | None:
@@ -34,6 +38,14 @@ class WatchedFiles:
         except OSError:
             return None  # in the middle of a renewal: the last contents stay in use
         return None if contents == before else contents
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_PEM_BYTES + 1)
+    if len(data) > MAX_PEM_BYTES:
+        raise OSError(errno.EFBIG, f"larger than {MAX_PEM_BYTES} bytes", str(path))
+    return data
 
 
 def server_credentials(settings: StageSettings) -> grpc.ServerCredentials | None:
@@ -87,7 +99,7 @@ def _server_context(settings: StageSettings, alpn: str) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # RFC 9113, 9.2.1; OpenSSL before 3.0 allows it to clients
     context.set_alpn_protocols([alpn])
-    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    context.load_cert_chain(settings.tls_cert, settings.tls_key, _NO_PASSPHRASE)
     if settings.tls_client_ca:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=_authorities(settings.tls_client_ca))
@@ -129,7 +141,7 @@ class UpstreamCredentials:
         try:
             context.load_verify_locations(cadata=certificates(self._contents[0] or b"").decode("ascii"))
             if self._certificate:
-                context.load_cert_chain(self._certificate, self._key)
+                context.load_cert_chain(self._certificate, self._key, _NO_PASSPHRASE)
         except (ValueError, ssl.SSLError) as error:  # from a file that is empty or not PEM
             files = ", ".join(filter(None, (self._authorities, self._certificate, self._key)))
             raise OSError(f"cannot use {files}: {error}") from error
