@@ -7,6 +7,7 @@ those of the gRPC form; this module checks only what JSON adds.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -211,7 +212,15 @@ def _set_contents(declared: pb.ModelInferRequest.InferInputTensor, name: str, da
     if field is None:
         raise InvalidInput(name, f"a datatype with values in JSON, or {BINARY_SIZE}", declared.datatype)
     declared.contents.SetInParent()
-    _extend(getattr(declared.contents, field), values, name, "data")
+    contents = getattr(declared.contents, field)
+    _extend(contents, values, name, "data")
+    if declared.datatype == "FP32" and any(map(_is_too_large, values, contents)):
+        raise InvalidInput(name, "numbers within FP32", "a larger one")
+
+
+def _is_too_large(value: float, taken: float) -> bool:
+    """Whether protobuf made infinity of a number, as of 1e39 in FP32."""
+    return math.isinf(taken) and not math.isinf(value)
 
 
 def _extend(field: Any, values: Sequence[Any], name: str, what: str) -> None:
@@ -269,7 +278,7 @@ def _set_parameters(field: Any, parameters: Mapping[str, Any]) -> None:
 def _object(value: Any, where: str, known: Collection[str]) -> Object:
     document = dict(_mapping(value, where, required=True))
     if unknown := document.keys() - set(known):
-        name = clipped(min(unknown))
+        name = clipped(_printable(min(unknown)))
         raise InvalidRequest(f"{where}: unknown field '{name}'; there are: {', '.join(known)}")
     return document
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.rest.codec import RestRequest, decode_body, encode_answer
-from triptych.errors import InvalidRequest
+from triptych.errors import InvalidInput, InvalidRequest
 from triptych.protocol.infer_request import RequestLimits
 from triptych.protocol.tensors import decode_request, encode_response
 
@@ -53,6 +53,22 @@ def test_nan_and_infinity_are_taken_as_python_and_triton_write_them() -> None:
     (values,) = arrays(document).values()
     assert math.isnan(values[0])
     assert values[1:] == [math.inf, -math.inf]
+
+
+@pytest.mark.parametrize("number", ["3.5e38", "-1e39", "1" + "0" * 39, "1" + "0" * 400])
+def test_a_number_that_fp32_does_not_hold_is_refused(number: str) -> None:
+    """It became infinity, which a contract with `finite: false` takes."""
+    document = f'{{"inputs": [{{"name": "x", "datatype": "FP32", "shape": [1], "data": [{number}]}}]}}'
+    with pytest.raises(InvalidInput, match="input 'x': want"):
+        decoded(document.encode())
+    assert arrays(document.replace(number, "3.4e38").encode())["x"] == [pytest.approx(3.4e38)]
+
+
+def test_half_of_a_surrogate_pair_is_in_no_sentence() -> None:
+    for document in ({"\ud800": 1}, {"inputs": [{"\ud800": 1}]}, {"outputs": [{"\ud800": 1}]}):
+        with pytest.raises(InvalidRequest) as caught:
+            decoded(document)
+        assert str(caught.value).encode()
 
 
 def test_binary_tensors_follow_the_json_and_may_stand_beside_values() -> None:
