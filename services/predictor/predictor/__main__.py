@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 
 from predictor.backends import assemble, cache_folder
 from predictor.command import KEY_VARIABLE, RESTRICTED, command, parse, remove_leftovers, shm_prefix
 from predictor.errors import CannotStart
 from predictor.hidden_argument import execute
+from predictor.shell_words import as_word
 from predictor.wheel import Wheel, environment
 
 
@@ -19,6 +21,7 @@ def main() -> None:
         wheel = Wheel.of_this_python()
         variables = environment(wheel, dict(os.environ))
         key = variables.pop(KEY_VARIABLE, "")
+        options = replace(options, model_repository=as_word(options.model_repository, cache_folder()))
         line = command(wheel.server, assemble(wheel, cache_folder()), options, key)
     except CannotStart as error:
         raise SystemExit(f"predictor: {error}") from None

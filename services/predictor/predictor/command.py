@@ -42,6 +42,7 @@ def parse(arguments: Sequence[str]) -> Options:
     given.host = given.host.removeprefix("[").removesuffix("]")
     if not given.model_repository.is_dir():
         raise CannotStart(f"--model-repository {given.model_repository}: no such folder")
+    given.model_repository = given.model_repository.resolve()
     return Options(**{**vars(given), "extra": tuple(given.extra)})
 
 
@@ -49,7 +50,7 @@ def command(server: Path, backends: Path, options: Options, key: str = "") -> li
     """The whole command line. `key` is needed to load models; empty: no key is needed."""
     return [
         str(server),
-        f"--model-repository={options.model_repository.resolve()}",
+        f"--model-repository={options.model_repository}",
         f"--backend-directory={backends}",
         # Models come and go by request of the controller service.
         "--model-control-mode=explicit",
