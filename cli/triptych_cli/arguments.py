@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import TypeVar
+
+from triptych.runtime.faults import pattern_words
 
 T = TypeVar("T")
 
@@ -55,6 +58,17 @@ def number_between(low: float, high: float, noun: str) -> Callable[[str], float]
         if not low <= number <= high:
             raise ValueError(f"want {noun} from {low:g} to {high:g}, got '{text}'")
         return number
+
+    return argument_type(parsed)
+
+
+def matching(pattern: str) -> Callable[[str], str]:
+    """A type for a text that matches a pattern of the contract."""
+
+    def parsed(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"want {pattern_words(pattern)}, got '{text}'")
+        return text
 
     return argument_type(parsed)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from triptych.contract.reading.files import cause, printable_path, resolved
 from triptych.contract.schema.json_schema import contract_schema_text
 from triptych.contract.verification.tree import CONTRACT, sha256_of, tree_of
+from triptych.contract.verification.triton_config import FILE as CONFIG
 from triptych_cli.arguments import command_parser
 
 DIGESTS_EXAMPLES = """\
@@ -31,6 +32,9 @@ def digests(arguments: Sequence[str]) -> int:
     parser = command_parser("digests", description, DIGESTS_EXAMPLES)
     parser.add_argument("directory", type=Path, metavar="DIR", help="the version's folder, as in digits_de/1")
     version: Path = parser.parse_args(arguments).directory
+    if (version / CONFIG).is_file():
+        print(f"{version}: is the folder of a model; name one of its versions, as in {version}/1", file=sys.stderr)
+        return 1
     try:
         found = tree_of(version, resolved(version.parent.parent))
         files = [file.path for file in found.files if file.path != CONTRACT]

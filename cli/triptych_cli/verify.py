@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from triptych.contract.verification.repository import validate_repository
+from triptych.contract.verification.tree import CONTRACT
+from triptych.contract.verification.triton_config import FILE as CONFIG
 from triptych_cli.arguments import command_parser
 
 DESCRIPTION = """\
@@ -45,6 +47,9 @@ ADVICE = {
 def main(arguments: Sequence[str]) -> int:
     """Check a model repository. Returns 0, or 1 if it has problems."""
     directory: Path = command_line().parse_args(arguments).directory
+    if inner := _inner_folder(directory):
+        print(f"{directory}: is {inner}; verify the model repository that holds it", file=sys.stderr)
+        return 1
     report = validate_repository(directory)
     if not report.problems:
         print(f"OK {report.summary()}")
@@ -62,6 +67,13 @@ def command_line() -> argparse.ArgumentParser:
     parser = command_parser("verify", DESCRIPTION, EXAMPLES)
     parser.add_argument("directory", type=Path, metavar="DIR", help="the model repository")
     return parser
+
+
+def _inner_folder(directory: Path) -> str:
+    """The kind of a folder of a model repository; empty for any other."""
+    if (directory / CONFIG).is_file():
+        return "the folder of one model"
+    return "the folder of one version" if (directory / CONTRACT).is_file() else ""
 
 
 def group_by_model(problems: Sequence[str], directory: Path) -> Mapping[str, Sequence[str]]:

@@ -12,11 +12,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from triptych.contract.reading.files import cause
+from triptych.contract.schema.declarations import FAMILY, ROUTE
 from triptych.contract.specs import DEFAULT_ROUTE
 from triptych.contract.verification.onnx_file import NotOnnx, read_header
 from triptych.contract.verification.repository import validate_repository
-from triptych_cli.arguments import command_parser, whole_number
-from triptych_cli.init.draft import CannotServe, Draft, draft_of
+from triptych.contract.verification.tree import name_fault
+from triptych_cli.arguments import argument_type, command_parser, matching, whole_number
+from triptych_cli.init.convert import CONVERTERS, converted
+from triptych_cli.init.draft import CannotServe, Draft, draft_of, open_notes
 from triptych_cli.init.patterns import PATTERNS, TOKENIZER
 from triptych_cli.init.render import config_text, contract_text
 
@@ -49,9 +52,11 @@ def main(arguments: Sequence[str]) -> int:
             if given.source is not None:
                 given.file = _converted(given, Path(folder))
             return _init(given)
-    except (CannotServe, NotOnnx) as error:
-        given.file = given.source or given.file
-        print(f"{given.file}: {error}", file=sys.stderr)
+    except NotOnnx as error:
+        convert = f"; to convert it: --from {given.file}" if given.file.suffix.lower() in CONVERTERS else ""
+        print(f"{given.source or given.file}: is no ONNX model, or not whole: {error}{convert}", file=sys.stderr)
+    except CannotServe as error:
+        print(f"{given.source or given.file}: {error}", file=sys.stderr)
     except OSError as error:
         print(f"{error.filename or given.file}: {cause(error)}", file=sys.stderr)
     return 1
@@ -69,11 +74,20 @@ def command_line() -> argparse.ArgumentParser:
         help="convert a model: .pkl or .joblib of scikit-learn, .txt of LightGBM, .json or .ubj of XGBoost",
     )
     parser.add_argument("--trust-pickle", action="store_true", help="read a pickle, which runs code of whoever made it")
-    parser.add_argument("--family", required=True, help="what the model is for, in small letters: churn")
     parser.add_argument(
-        "--route", default=DEFAULT_ROUTE, help="member of the family, in capitals: DE; not needed for the only one"
+        "--family", required=True, type=matching(FAMILY), help="what the model is for, in small letters: churn"
     )
-    parser.add_argument("--name", help="the model's name, by default the family with the route: sales_forecast_de")
+    parser.add_argument(
+        "--route",
+        default=DEFAULT_ROUTE,
+        type=matching(ROUTE),
+        help="member of the family, in capitals: DE; not needed for the only one",
+    )
+    parser.add_argument(
+        "--name",
+        type=argument_type(_folder_name),
+        help="the model's name, by default the family with the route: sales_forecast_de",
+    )
     parser.add_argument("--version", type=whole_number(1, "a version"), default=1, help="number of the version (1)")
     parser.add_argument(
         "--repository", type=Path, default=Path("model-repository"), metavar="DIR", help="(model-repository)"
@@ -88,10 +102,17 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+def _folder_name(text: str) -> str:
+    """The name of a model. Raises `ValueError` if no folder of a model repository can have it."""
+    if not text or "/" in text or text.startswith("."):
+        raise ValueError(f"want the name of a folder, without a / and a point first, got '{text}'")
+    if fault := name_fault(text):
+        raise ValueError(fault)
+    return text
+
+
 def _converted(given: argparse.Namespace, folder: Path) -> Path:
     """The ONNX file that a converter has made in the folder. Raises `CannotServe` and `OSError`."""
-    from triptych_cli.init.convert import converted
-
     made = converted(given.source, trusts_pickles=given.trust_pickle)
     for note in made.notes:
         print(f"note: {note}")
@@ -105,6 +126,8 @@ def _init(given: argparse.Namespace) -> int:
         header = read_header(file)
     draft = draft_of(header)
     pattern, max_rows = PATTERNS[given.like](draft), draft.max_rows or given.max_rows
+    if pattern.needs_tokenizer:  # which gives the rows of a request one size
+        draft = replace(draft, notes=[note for note in draft.notes if note not in open_notes(header.inputs)])
     if pattern.model_outputs is not None:
         draft = replace(draft, outputs=pattern.model_outputs)
     tokenizer: Path = given.tokenizer or given.file.with_name(TOKENIZER)
@@ -125,11 +148,14 @@ def _init(given: argparse.Namespace) -> int:
     if pattern.needs_tokenizer:
         shutil.copyfile(tokenizer, version / TOKENIZER)
     config_file = model / "config.pbtxt"
+    made = [version / "contract.yaml", version / "model.onnx"]
     if not config_file.exists():
         config_file.write_text(config, encoding="utf-8")
+        made.insert(0, config_file)
     elif config_file.read_text(encoding="utf-8") != config:
         print(f"kept: {config_file}, which other versions use")
     (version / "contract.yaml").write_text(contract, encoding="utf-8")
+    print(f"made: {', '.join(map(str, made))}")
     return _report(given, version, draft)
 
 
@@ -152,8 +178,7 @@ def _name(family: str, route: str) -> str:
 
 
 def _report(given: argparse.Namespace, version: Path, draft: Draft) -> int:
-    """Print what was made, and the problems of the whole repository. Returns the exit status."""
-    print(f"made: {version.parent}/config.pbtxt, {version}/contract.yaml, {version}/model.onnx")
+    """Print the notes, and the problems of the model. Returns the exit status."""
     for note in draft.notes:
         print(f"note: {note}")
     problems = validate_repository(given.repository).problems
@@ -162,5 +187,6 @@ def _report(given: argparse.Namespace, version: Path, draft: Draft) -> int:
         print(problem, file=sys.stderr)
     if own:
         return 1
-    print(f"next: look at {version}/contract.yaml, then triptych verify {given.repository}")
+    commands = f"triptych try {version.parent} and triptych verify {given.repository}"
+    print(f"next: look at {version}/contract.yaml, then {commands}")
     return 0

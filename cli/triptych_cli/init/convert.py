@@ -74,7 +74,8 @@ def _of_sklearn(model: Any) -> Converted:
     if any(is_text) or _is_by_name(model):
         kinds = {name: StringTensorType if text else FloatTensorType for name, text in zip(names, is_text, strict=True)}
         types = [(name, kind([None, 1])) for name, kind in kinds.items()]
-        notes = [f"text: {', '.join(name for name, kind in kinds.items() if kind is StringTensorType) or 'no column'}"]
+        words = [name for name, text in zip(names, is_text, strict=True) if text]
+        notes = [f"columns with words: {', '.join(words) or 'none'}"]
     else:
         types = [(FEATURES, FloatTensorType([None, len(names)]))]
         notes = _order(names) if hasattr(model, "feature_names_in_") else []

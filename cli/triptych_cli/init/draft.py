@@ -63,7 +63,7 @@ def draft_of(header: OnnxHeader) -> Draft:
         _check(tensor)
     axes = _rows_axes(tensors)
     if any(axes.values()):
-        notes += [_moved(tensors, axes), *_open(header.inputs)]
+        notes += [_moved(tensors, axes), *open_notes(header.inputs)]
         known, made = (
             [_moved_draft(tensor, axes[tensor.name]) for tensor in each] for each in (header.inputs, outputs)
         )
@@ -71,10 +71,10 @@ def draft_of(header: OnnxHeader) -> Draft:
     elsewhere = _rows_elsewhere(header.inputs, tensors)
     if {_first(tensor) for tensor in tensors} == {None} and not elsewhere:
         known, made = [*map(_draft, header.inputs)], [*map(_draft, outputs)]
-        return Draft(known, made, None, notes + _open(header.inputs), is_batching=True)
+        return Draft(known, made, None, notes + open_notes(header.inputs), is_batching=True)
     if not any(_first(tensor) in (None, 1) and tensor.name not in elsewhere for tensor in header.inputs):
         raise CannotServe(_no_rows(header.inputs))
-    notes += [_one_row(tensors, elsewhere), *_open(header.inputs), *_single(header.inputs)]
+    notes += [_one_row(tensors, elsewhere), *open_notes(header.inputs), *_single(header.inputs)]
     known = [_one_row_draft(tensor, tensor.name in elsewhere) for tensor in header.inputs]
     made = [_one_row_output(tensor, known, notes, tensor.name in elsewhere) for tensor in outputs]
     return Draft(known, made, 1, notes, is_batching=False)
@@ -163,7 +163,8 @@ def _spell(tensor: Tensor) -> str:
     return f"[{', '.join('?' if size is None else str(size) for size in tensor.shape or ())}]"
 
 
-def _open(inputs: Sequence[Tensor]) -> list[str]:
+def open_notes(inputs: Sequence[Tensor]) -> list[str]:
+    """A note for each input with open dimensions beside the rows."""
     return [
         f"input '{tensor.name}' has open dimensions: rows of one request need the same size in them"
         for tensor in inputs

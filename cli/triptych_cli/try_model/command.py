@@ -12,6 +12,7 @@ from triptych.contract.reading.files import cause
 from triptych.contract.trace import trace
 from triptych.contract.verification.model_folder import ModelFolder, read_model_folder
 from triptych.contract.verification.tree import CONTRACT
+from triptych.contract.verification.triton_config import FILE as CONFIG
 from triptych.contract.verification.triton_config import ConfigError
 from triptych.errors import TriptychError
 from triptych_cli.arguments import command_parser, whole_number
@@ -27,7 +28,8 @@ EXAMPLES = """\
 examples:
   triptych try model-repository/digits_de image=eight.png top_k=2
   triptych try model-repository/digits_de image=eight.png --pictures /tmp/steps
-  triptych try model-repository/churn 'age=[[41], [27]]' 'city=["Bonn", "Ulm"]'
+  triptych try model-repository/churn age=41 city=Bonn
+  triptych try model-repository/churn 'age=[[41], [27]]' 'city=[["Bonn"], ["Ulm"]]'
   triptych try model-repository/churn request.json      {"inputs": {"age": [[41]]}, "parameters": {}}
 
 exit status: 0, 1 if the request or the model fails, 2 for a wrong call
@@ -38,9 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     """Try a model. Returns 0, or 1 with the reason on standard error."""
     given = command_line().parse_args(arguments)
     try:
-        model = read_model_folder(given.model, given.model.parent)
-        version = given.version or max(model.versions, default=1)
-        _try(given, model, version)
+        model = _model(given.model)
+        _try(given, model, _version(model, given.version))
     except (TriptychError, WrongData, NoRuntime, ConfigError) as error:
         print(error, file=sys.stderr)
     except ContractError as error:
@@ -59,7 +60,7 @@ def command_line() -> argparse.ArgumentParser:
     parser = command_parser("try", DESCRIPTION, EXAMPLES)
     parser.add_argument("model", type=Path, metavar="MODEL", help="the model's folder")
     parser.add_argument(
-        "data", nargs="*", metavar="DATA", help="NAME=VALUE for inputs and parameters, or one JSON file"
+        "data", nargs="*", default=[], metavar="DATA", help="NAME=VALUE for inputs and parameters, or one JSON file"
     )
     parser.add_argument("--version", type=whole_number(1, "a version"), help="(the highest)")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write the pictures after each step there")
@@ -67,17 +68,35 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
+def _model(folder: Path) -> ModelFolder:
+    """The model in the folder. Raises `WrongData` if it has none, and `ConfigError` and `OSError`."""
+    if not (folder / CONFIG).exists():
+        inside = f", which has no {CONFIG}" if folder.is_dir() else ", which is no folder"
+        raise WrongData(f"want a model's folder, as in model-repository/digits_de, got {folder}{inside}")
+    return read_model_folder(folder, folder.parent)
+
+
+def _version(model: ModelFolder, wanted: int | None) -> int:
+    """The wanted version, or the highest. Raises `WrongData` if there is none."""
+    version = max(model.versions, default=1) if wanted is None else wanted
+    if version not in model.versions:
+        raise WrongData(
+            f"{model.path} has no version {version}; there are: {', '.join(map(str, model.versions)) or 'none'}"
+        )
+    return version
+
+
 def _try(given: argparse.Namespace, model: ModelFolder, version: int) -> None:
     folder = model.path / str(version)
     contract: Contract = load_contract(folder / CONTRACT)
     request, plan = request_of(contract, given.data), Plan(contract, load_step_files(contract, folder))
-    print(f"{model.name}, version {version}, {request.source}")
+    print(f"{model.name}, version {version}; the request is {request.source}")
     if given.pictures:
         given.pictures.mkdir(parents=True, exist_ok=True)
     last = ""
     predict = None if given.no_model else predict_by(model.config, folder)
-    for number, moment in enumerate(trace(plan, request.inputs, request.parameters, predict)):
+    for moment in trace(plan, request.inputs, request.parameters, predict):
         print("\n".join(lines_of(moment, last)))
         last = moment.part
         if given.pictures:
-            write_pictures(moment, given.pictures, number)
+            write_pictures(moment, given.pictures)

@@ -11,11 +11,13 @@ from typing import Any
 
 from triptych.contract import Contract, Scalar
 from triptych.contract.reading.files import FileError, read_text
-from triptych.contract.schema.examples import arrays_of
+from triptych.contract.schema.examples import arrays_of, one_row
+from triptych.contract.specs import TensorSpec
 from triptych.contract.verification.trial import made_up_inputs
 from triptych.datatypes import Array
 
 MAX_REQUEST_BYTES = 64 << 20
+DOCUMENT = '{"inputs": {NAME: [rows]}, "parameters": {...}}'
 
 
 class WrongData(ValueError):
@@ -40,7 +42,7 @@ def request_of(contract: Contract, words: Sequence[str]) -> Request:
         if not words:
             return _without_data(contract)
         if len(words) == 1 and "=" not in words[0]:
-            return _of_document(contract, _json(_text(Path(words[0])), words[0]), words[0])
+            return _of_document(contract, words[0])
         return _of_words(contract, words)
     except ValueError as error:
         raise error if isinstance(error, WrongData) else WrongData(str(error)) from None
@@ -54,10 +56,15 @@ def _without_data(contract: Contract) -> Request:
     return Request(inputs, example.parameters, f"the example '{example.name}' of the contract")
 
 
-def _of_document(contract: Contract, document: Any, source: str) -> Request:
+def _of_document(contract: Contract, source: str) -> Request:
+    if not Path(source).exists():
+        raise WrongData(f"want NAME=VALUE, or one JSON file alone, got '{source}', which is no file")
+    document = _json(_text(Path(source)), f"{source}: want JSON, as in {DOCUMENT}")
     if not isinstance(document, dict) or not isinstance(document.get("inputs"), dict):
-        raise WrongData(f'{source}: want {{"inputs": {{NAME: [rows]}}, "parameters": {{...}}}}')
-    return Request(arrays_of(contract.inputs, document["inputs"]), document.get("parameters") or {}, source)
+        raise WrongData(f"{source}: want {DOCUMENT}")
+    return Request(
+        arrays_of(contract.inputs, document["inputs"]), document.get("parameters") or {}, f"that of {source}"
+    )
 
 
 def _of_words(contract: Contract, words: Sequence[str]) -> Request:
@@ -69,24 +76,23 @@ def _of_words(contract: Contract, words: Sequence[str]) -> Request:
         if not sign:
             raise WrongData(f"want NAME=VALUE, or one JSON file alone, got '{word}'")
         if name in specs:
-            inputs.setdefault(name, []).extend(_rows(specs[name].datatype, value))
+            inputs.setdefault(name, []).extend(_rows(specs[name], value))
         elif name in {spec.name for spec in contract.parameters}:
-            parameters[name] = _json(value, word)
+            parameters[name] = _json(value, _wanted(name, value))
         else:
             known = ", ".join([*specs, *(spec.name for spec in contract.parameters)])
             raise WrongData(f"'{name}' is no input or parameter of the contract; there are: {known}")
-    return Request(arrays_of(contract.inputs, inputs), parameters, "the command line")
+    return Request(arrays_of(contract.inputs, inputs), parameters, "that of the command line")
 
 
-def _rows(datatype: str, value: str) -> list[Any]:
-    """The rows of a value: JSON, or for BYTES a file or the text itself."""
-    if datatype == "BYTES":
-        if value.startswith("["):
-            return list(_json(value, value))
-        path = Path(value)
-        return [_bytes(path.read_bytes())] if path.is_file() else [value]
-    rows = _json(value, value)
-    return rows if isinstance(rows, list) else [rows]
+def _rows(spec: TensorSpec, value: str) -> list[Any]:
+    """The rows of a value: lists of JSON, or one row of a number, or for BYTES of a file or the text itself."""
+    if value.startswith("["):
+        return list(_json(value, _wanted(spec.name, value)))
+    if spec.datatype != "BYTES":
+        return one_row(spec, _json(value, _wanted(spec.name, value)))
+    path = Path(value)
+    return one_row(spec, _bytes(path.read_bytes()) if path.is_file() else value)
 
 
 def _bytes(data: bytes) -> Any:
@@ -100,8 +106,12 @@ def _text(file: Path) -> str:
         raise WrongData(f"{file}: {error}") from None
 
 
-def _json(text: str, where: str) -> Any:
+def _wanted(name: str, value: str) -> str:
+    return f"'{name}': want JSON, with words in double quotes, got {value!r:.80}"
+
+
+def _json(text: str, wanted: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise WrongData(f"{where}: want JSON: {error}") from None
+        raise WrongData(f"{wanted}: {error}") from None

@@ -19,9 +19,9 @@ def lines_of(moment: Moment, last_part: str) -> Iterator[str]:
         yield f"  {moment.step:<18} {name:<16} {summary(value)}"
 
 
-def write_pictures(moment: Moment, folder: Path, number: int) -> None:
-    """A PNG file of each picture that a step made."""
+def write_pictures(moment: Moment, folder: Path) -> None:
+    """A PNG file of each picture that a step made, named as the lines of the step."""
     for name, value in moment.values.items():
         for row, picture in enumerate(pictures_in(value)):
-            file = folder / f"{number:02}_{moment.step.partition(' ')[2]}_{name}_{row}.png".replace("/", "_")
-            cv2.imwrite(str(file), picture)
+            file = f"{moment.part} {moment.step} {name} {row}.png".replace("/", "_").replace(" ", "_")
+            cv2.imwrite(str(folder / file), picture)

@@ -192,9 +192,9 @@ _READ = 100  # names of each kind: to sort those of 100,000 models took 2.8 ms f
 
 def _known(*names: Collection[object]) -> str:
     """`; known: a, b, ... (48 in all)`, or nothing. They are the first in order of the first `_READ`."""
-    count = sum(map(len, names))
-    if not count:
+    read = {str(name) for each in names for name in islice(each, _READ)}  # a model may have the name of its family
+    if not read:
         return ""
+    count = sum(map(len, names)) if any(len(each) > _READ for each in names) else len(read)
     more = f", ... ({count} in all)" if count > _SHOWN else ""
-    read = (str(name) for each in names for name in islice(each, _READ))
     return "; known: " + ", ".join(heapq.nsmallest(_SHOWN, read)) + more

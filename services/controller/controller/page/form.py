@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from triptych.contract import Contract, InputSpec, ParameterSpec, Scalar
-from triptych.contract.schema.examples import Example, arrays_of
+from triptych.contract.schema.examples import Example, arrays_of, one_row
 from triptych.contract.verification.trial import made_up_inputs
 from triptych.datatypes import Array
 
@@ -87,15 +87,15 @@ def _rows(spec: InputSpec, typed: Typed) -> list[Any]:
     """The rows of an input, as a contract's example lists them; empty without any."""
     text = typed.texts.get(spec.name, "").strip()
     if files := typed.files.get(spec.name):
-        rows: list[Any] = [{"base64": base64.b64encode(content).decode()} for content in files]
-    elif text.startswith("[") or (text and spec.datatype != "BYTES"):
-        rows = _json(spec.name, text)
-        return rows if isinstance(rows, list) else [rows]
+        values: list[Any] = [{"base64": base64.b64encode(content).decode()} for content in files]
+    elif text.startswith("["):
+        rows: list[Any] = _json(spec.name, text)
+        return rows
+    elif spec.datatype == "BYTES":
+        values = text.splitlines()
     else:
-        rows = text.splitlines()
-    for _ in spec.shape[1:]:
-        rows = [[row] for row in rows]
-    return rows
+        values = [_json(spec.name, text)] if text else []
+    return [row for value in values for row in one_row(spec, value)]
 
 
 def _scalar(spec: ParameterSpec, text: str) -> Scalar:

@@ -23,8 +23,18 @@ def summary(value: Any) -> str:
     if not array.size:
         return describe_array(array)
     numbers = ", ".join(f"{each:.4g}" if array.dtype.kind == "f" else str(each) for each in array.ravel()[:FIRST])
-    limits = "" if array.dtype == np.bool_ else f"  {array.min():.4g} to {array.max():.4g}"
-    return f"{describe_array(array)}{limits}  [{numbers}{_more(array)}]"
+    return f"{describe_array(array)}{_limits(array)}  [{numbers}{_more(array)}]"
+
+
+def _limits(array: Array) -> str:
+    """The smallest and the largest value, without those that are NaN."""
+    if array.dtype == np.bool_:
+        return ""
+    if array.dtype.kind != "f":
+        return f"  {array.min()} to {array.max()}"
+    known = array[~np.isnan(array)]
+    missing = f", {array.size - known.size} NaN" if known.size < array.size else ""
+    return f"  {known.min():.4g} to {known.max():.4g}{missing}" if known.size else "  all NaN"
 
 
 def pictures_in(value: Any) -> list[Array]:

@@ -68,9 +68,17 @@ def in_words(pattern: str, words: str) -> str:
     return pattern
 
 
+def pattern_words(pattern: str) -> str:
+    """Words for a text that matches the pattern: those of `in_words`, else the pattern."""
+    return _PATTERN_WORDS.get(pattern) or f"text that matches {pattern}"
+
+
 def faults_of(error: ValidationError) -> list[ErrorDetails]:
-    """The faults without consequences: a list is not also too short because a wrong item does not count."""
-    faults = error.errors(include_url=False)
+    """The faults without consequences.
+
+    A list is not also too short because a wrong item does not count. A default that depends on a wrong field is none.
+    """
+    faults = [each for each in error.errors(include_url=False) if each["type"] != "default_factory_not_called"]
     return [each for each in faults if each["type"] != "too_short" or not _is_around(each["loc"], faults)]
 
 
@@ -108,7 +116,7 @@ def _wanted(kind: str, context: Mapping[str, Any]) -> str:
         words, name, noun = _LENGTHS[kind]
         return f"{words} {context[name]} {noun}{'' if context[name] == 1 else 's'}"
     if kind == "string_pattern_mismatch":
-        return _PATTERN_WORDS.get(context["pattern"]) or f"text that matches {context['pattern']}"
+        return pattern_words(context["pattern"])
     if kind == "union_tag_invalid":
         return " or ".join(_TAGS.get(tag, tag) for tag in str(context["expected_tags"]).split(", "))
     return f"another value ({kind.replace('_', ' ')})"

@@ -51,8 +51,9 @@ def init(tmp_path: Path) -> Init:
 def test_a_model_folder_passes_verify(init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert init(onnx.linear(4, 3)) == 0
     assert init(onnx.linear(4, 3), "--route", "DE-AT", "--max-rows", "7") == 0
+    assert f"made: {tmp_path}/models/f/config.pbtxt, {tmp_path}/models/f/1/contract.yaml" in capsys.readouterr().out
     assert init(onnx.linear(4, 3), "--version", "2") == 0
-    assert "made: " in capsys.readouterr().out
+    assert f"made: {tmp_path}/models/f/2/contract.yaml" in capsys.readouterr().out
     assert (tmp_path / "models/f_de_at/1/model.onnx").read_bytes() == onnx.linear(4, 3)
     assert load_contract(tmp_path / "models/f/1/contract.yaml").route == "DEFAULT"
 
@@ -103,7 +104,7 @@ def test_a_single_value_for_each_row_is_reshaped(init: Init, tmp_path: Path) -> 
         (header_file([("x", 1, None)], [("y", 1, ("n",))]), "'x' has no shape in the file"),
         (header_file([("x", 16, ("n",))], [("y", 1, ("n",))]), "'x' is BF16, want one of BOOL"),
         (header_file([], [("y", 1, ("n",))]), "the file has no input"),
-        (b"no model", "file.onnx: "),
+        (b"no model", "file.onnx: is no ONNX model, or not whole: "),
     ],
 )
 def test_what_cannot_be_served_is_named(
@@ -219,6 +220,29 @@ def test_a_published_version_is_not_written_over(
     assert (tmp_path / "models/f/1/contract.yaml").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--family", "Shop", "argument --family: want small letters, digits and _, a letter first"),
+        ("--route", "de", "argument --route: want capitals, digits, _ and -, at most 32 characters, got 'de'"),
+        ("--name", "a/b", "argument --name: want the name of a folder"),
+    ],
+)
+def test_a_wrong_name_is_refused_before_anything_is_written(
+    init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, sentence: str
+) -> None:
+    with pytest.raises(SystemExit):
+        init(onnx.linear(), option, value)
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_pickle_is_sent_to_the_converter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "churn.pkl").write_bytes(b"\x80\x04K\x01.")
+    assert main(["init", str(tmp_path / "churn.pkl"), "--family", "churn"]) == 1
+    assert f"; to convert it: --from {tmp_path}/churn.pkl" in capsys.readouterr().err
+
+
 NETWORK = header_file([("pixels", 1, ("n", 3, 64, 48))], [("logits", 1, ("n", 10))])
 CHANNELS_LAST = header_file([("pixels", 2, ("n", "h", "w", 3))], [("logits", 1, ("n", 10))])
 YOLO_V5 = header_file([("images", 1, (1, 3, 64, 96))], [("output", 1, (1, 378, 85))])  # 3 of each of 126 cells
@@ -289,6 +313,7 @@ def test_a_text_model_has_its_tokenizer_beside_the_contract(
     assert "tokenizer.json: no such file; name the tokenizer of the model with --tokenizer" in capsys.readouterr().err
     (tmp_path / "words.json").write_text(WORDS)
     assert init(TEXT, "--like", "text", "--tokenizer", str(tmp_path / "words.json")) == 0
+    assert "same size" not in capsys.readouterr().out  # the tokenizer pads
     assert (tmp_path / "models/f/1/tokenizer.json").read_text() == WORDS
     assert "mask" not in [output.name for output in load_contract(tmp_path / "models/f/1/contract.yaml").model.outputs]
     assert validate_repository(tmp_path / "models").problems == []

@@ -36,8 +36,8 @@ def test_every_step_and_the_answer_are_shown(capsys: pytest.CaptureFixture[str])
 def test_the_pictures_after_each_step_are_files(tmp_path: Path) -> None:
     assert main(["try", DIGITS, f"image={EIGHT}", "--pictures", str(tmp_path), "--no-model"]) == 0
     names = sorted(file.name for file in tmp_path.iterdir())
-    assert names[0] == "01_decode_image_picture_0.png"
-    assert names[-1] == "04_resize_picture_0.png"
+    assert names[0] == "preprocess_0_decode_image_picture_0.png"
+    assert names[-1] == "preprocess_3_resize_picture_0.png"
     decoded, original = (cv2.imread(str(file)) for file in (tmp_path / names[0], Path(EIGHT)))
     np.testing.assert_array_equal(decoded, original)
 
@@ -92,7 +92,10 @@ def test_a_request_can_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFi
         (b'\xef\xbb\xbf{"inputs": {"x": [[1, 2]]}}', ""),
         ('{"inputs": {"x": [[1, 2]]}}'.encode("utf-16"), "request.json: is UTF-16; save it as UTF-8"),
         (b'{"inputs": {"\xfc": [[1, 2]]}}', "request.json: not UTF-8: byte 0xfc at"),
-        (b"[" * 100_000, "request.json: want JSON: maximum recursion depth"),
+        (
+            b"[" * 100_000,
+            'request.json: want JSON, as in {"inputs": {NAME: [rows]}, "parameters": {...}}: maximum recursion depth',
+        ),
     ],
     ids=["byte-order mark", "UTF-16", "Latin-1", "deep"],
 )
@@ -111,16 +114,20 @@ def test_text_reaches_the_model_as_text(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["init", str(tmp_path / "text.onnx"), "--family", "words", "--repository", models]) == 0
     assert main(["try", f"{models}/words", 'x=[["Grün"], [""]]']) == 0
     assert "'Grün', ''" in capsys.readouterr().out.partition("answer")[2]
+    assert main(["try", f"{models}/words", "x=Grün"]) == 0
+    assert "BYTES[1,1]  'Grün'" in capsys.readouterr().out.partition("answer")[2]
 
 
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
         (["x=[[1]]"], "'x': want FP32[n,2], got a list of shape [1, 1]"),
-        (["x=[[1, 2"], "[[1, 2: want JSON: "),
+        (["x=[[1, 2"], "'x': want JSON, with words in double quotes, got '[[1, 2': "),
+        (["x=[1, 2]"], "'x': want FP32[n,2], as in [[...]], got a list of shape [2]"),
         (["z=1"], "'z' is no input or parameter of the contract; there are: x"),
         (["x=[[1, 2]]", "word"], "want NAME=VALUE, or one JSON file alone, got 'word'"),
-        (["missing.json"], "missing.json: cannot be read: No such file"),
+        (["missing.json"], "got 'missing.json', which is no file"),
+        (["--version", "3"], "sales_de has no version 3; there are: 1"),
         (["x=[[NaN, 2]]"], "input 'x': want finite values, got row 0: nan"),
     ],
 )
@@ -140,7 +147,16 @@ def test_a_model_that_does_not_run_here_is_named(tmp_path: Path, capsys: pytest.
     assert main(["try", str(tmp_path / "sales_de")]) == 1
     assert "only models of the backend onnxruntime run here, not 'tensorrt'" in capsys.readouterr().err
     assert main(["try", str(tmp_path / "sales_de"), "--no-model"]) == 0
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = publish(tmp_path, "sales_de")
     assert main(["try", str(tmp_path / "nothing")]) == 1
+    assert f"want a model's folder, as in model-repository/digits_de, got {tmp_path}/nothing, which is no folder" in (
+        capsys.readouterr().err
+    )
+    assert main(["try", str(folder)]) == 1
+    assert f"got {folder}, which has no config.pbtxt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -149,6 +165,9 @@ def test_a_model_that_does_not_run_here_is_named(tmp_path: Path, capsys: pytest.
         (np.zeros((2, 0), np.float32), "FP32[2,0]"),
         (np.array([[True, False]]), "BOOL[1,2]  [True, False]"),
         (np.arange(9), "INT64[9]  0 to 8  [0, 1, 2, 3, 4, 5, ...]"),
+        (np.array([16000]), "INT64[1]  16000 to 16000  [16000]"),
+        (np.array([25, np.nan], np.float32), "FP32[2]  25 to 25, 1 NaN  [25, nan]"),
+        (np.array([np.nan], np.float32), "FP32[1]  all NaN  [nan]"),
         ([np.zeros((4, 6, 3), np.uint8)], "1 picture: 6x4 uint8"),
     ],
 )

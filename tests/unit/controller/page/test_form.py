@@ -70,6 +70,7 @@ def test_rows_words_and_files_become_arrays() -> None:
     assert inputs["city"].tolist() == [[b"Bonn"], [b"Ulm"]]
     assert inputs["sepal length (cm)"].tolist() == [5, 6]
     assert parameters == {"language": "12", "top": 2}
+    assert request_of(contract(), typed({"sepal length (cm)": "5"}))[0]["sepal length (cm)"].tolist() == [5]
     inputs, parameters = request_of(contract(), typed({"age": "[[1, 2]]", "city": "not this"}, city=[b"\xff\x00"]))
     assert (inputs["city"].tolist(), parameters) == ([[b"\xff\x00"]], {})
 
@@ -81,6 +82,8 @@ def test_rows_words_and_files_become_arrays() -> None:
         ("age", "[" * 100_000, "'age': want JSON"),
         ("age", "[[1]]", "'age': want FP32[n,2], got a list of shape [1, 1]"),
         ("age", "nine", "'age': want JSON"),
+        ("age", "9", "'age': want FP32[n,2], got a list of shape [1, 1]"),
+        ("age", "[9, 9]", "'age': want FP32[n,2], as in [[...]], got a list of shape [2]"),
         ("sepal length (cm)", "[1e30]", "'sepal length (cm)'"),
         ("sepal length (cm)", "99999999999", "'sepal length (cm)': a value is outside of INT32"),
         ("top", "many", "'top': want JSON"),

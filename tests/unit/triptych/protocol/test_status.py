@@ -78,6 +78,10 @@ def test_a_long_list_of_known_names_is_cut() -> None:
     assert "model_40" not in text
 
 
+def test_a_model_with_the_name_of_its_family_is_known_once() -> None:
+    assert str(errors.UnknownModel("x", {"churn"}, {"churn"})).endswith("; known: churn")
+
+
 def test_of_a_hundred_thousand_known_names_only_some_are_read() -> None:
     """Otherwise each wrong request would cost milliseconds."""
     read: list[str] = []

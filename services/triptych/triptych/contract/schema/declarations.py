@@ -47,10 +47,10 @@ def _dump_step(step: Step) -> dict[str, Any]:
 AnyStep = Annotated[Step, PlainValidator(parse_step), PlainSerializer(_dump_step), _StepReference()]
 Steps = Annotated[tuple[AnyStep, ...], Field(strict=False)]
 Digest = Annotated[str, Field(pattern=in_words(r"^sha256:[0-9a-f]{64}$", "sha256: and 64 digits 0 to f"))]
-_FAMILY: Final = in_words(
+FAMILY: Final = in_words(
     r"^[a-z][a-z0-9_]{0,62}$", "small letters, digits and _, a letter first, at most 63 characters"
 )
-_ROUTE: Final = in_words(r"^[A-Z0-9_-]{1,32}$", "capitals, digits, _ and -, at most 32 characters")
+ROUTE: Final = in_words(r"^[A-Z0-9_-]{1,32}$", "capitals, digits, _ and -, at most 32 characters")
 Labels = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 
@@ -66,11 +66,11 @@ class Declarations(StrictModel):
 
     api_version: Annotated[Literal["triptych.dev/v1"], Field(alias="apiVersion")]
     kind: Literal["Contract"]
-    family: Annotated[str, Field(pattern=_FAMILY, description="what the model is for: sales_forecast")]
+    family: Annotated[str, Field(pattern=FAMILY, description="what the model is for: sales_forecast")]
     route: Annotated[
         str,
         Field(
-            pattern=_ROUTE,
+            pattern=ROUTE,
             description="which member of the family this is: DE; may be left out if it is the only one",
         ),
     ] = DEFAULT_ROUTE

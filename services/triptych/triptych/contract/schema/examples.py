@@ -61,13 +61,22 @@ def arrays_of(specs: Sequence[TensorSpec], values: Mapping[str, Any]) -> dict[st
     return {name: _array(known[name], rows) for name, rows in values.items()}
 
 
+def one_row(spec: TensorSpec, value: Any) -> list[Any]:
+    """The rows of a tensor that has one element: `[[42]]` of 42 for FP32[n,1]."""
+    for _ in spec.shape:
+        value = [value]
+    return list(value)
+
+
 def _array(spec: TensorSpec, rows: list[Any]) -> Array:
     shape, flat = _flattened(rows)
     fits = len(shape) == len(spec.shape) and all(
         want in (-1, size) for want, size in zip(spec.shape, shape, strict=True)
     )
     if not fits:
-        raise ValueError(f"'{spec.name}': want {spec.text}, got a list of shape {list(shape)}")
+        depth = len(spec.shape)
+        as_in = "" if len(shape) == depth else f", as in {'[' * depth}...{']' * depth}"
+        raise ValueError(f"'{spec.name}': want {spec.text}{as_in}, got a list of shape {list(shape)}")
     array: Array = np.empty(len(flat), TO_NUMPY[spec.datatype])
     try:
         array[:] = [_element(spec.datatype, element) for element in flat]

@@ -51,6 +51,8 @@ def words_of(path: str, file: StepFile) -> tuple[str, ...]:
         text = file.content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ContractViolation(f"{path}: not UTF-8: byte 0x{file.content[error.start]:02x} at {error.start}") from None
+    if path.endswith(".json") and text.lstrip().startswith(("[", "{")):
+        raise ContractViolation(f"{path}: want one word a line, got JSON")
     if (count := text.count("\n")) > MAX_WORDS:
         raise ContractViolation(f"{path}: want at most {MAX_WORDS} words, got {count}")
     words = text.replace("\r\n", "\n").split("\n")

@@ -52,6 +52,12 @@ def test_a_fault_is_reported_with_file_line_and_field(data: Path, old: str, new:
     assert any(line in fault for fault in spoilt(data, old, new)), spoilt(data, old, new)
 
 
+def test_a_wrong_datatype_is_one_fault(data: Path) -> None:
+    """Its default for `finite` depends on the datatype."""
+    (line,) = spoilt(data, "datatype: INT32", "datatype: int")
+    assert "datatype: want 'BOOL'" in line
+
+
 def test_several_faults_are_several_lines(data: Path) -> None:
     text = (data / "digits_de.yaml").read_text(encoding="utf-8")
     text = text.replace("route: DE", "route: de").replace("op: crop", "op: foo")

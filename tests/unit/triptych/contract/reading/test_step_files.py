@@ -84,6 +84,12 @@ def test_what_is_no_vocabulary_is_named(content: bytes, text: str) -> None:
         words_of("v.txt", StepFile.of(content))
 
 
+def test_a_list_of_json_is_no_vocabulary() -> None:
+    with pytest.raises(ContractViolation, match="v.json: want one word a line, got JSON"):
+        words_of("v.json", StepFile.of(b'["Bonn", "Ulm"]'))
+    assert words_of("v.json", StepFile.of(b"Bonn\nUlm\n")) == ("Bonn", "Ulm")
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [

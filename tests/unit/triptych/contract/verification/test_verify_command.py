@@ -56,6 +56,19 @@ def test_a_good_repository_is_one_line(repository: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out == "OK 3 models, 4 versions: sales_forecast (3 routes)\n"
 
 
+@pytest.mark.parametrize(
+    ("place", "sentence"), [("sales_forecast_no", "is the folder of one model"), ("sales_forecast_no/1", "one version")]
+)
+def test_a_folder_within_the_repository_is_named(
+    repository: Path, capsys: pytest.CaptureFixture[str], place: str, sentence: str
+) -> None:
+    assert main(["verify", str(repository / place)]) == 1
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert "verify the model repository that holds it" in printed.err
+    assert not printed.out
+
+
 def test_a_fault_in_a_contract_is_reported_with_its_line(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(repository / "sales_forecast_de/2/contract.yaml", "op: clip", "op: clop")
     found = problems(repository, capsys)
