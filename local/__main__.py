@@ -20,6 +20,8 @@ from local.notices import ControllerNotices
 from local.stack import MODEL_REPOSITORY, SERVED_MODELS, LocalStack
 
 WATCH_S = 0.5
+HINT_SERVED_MODELS = "that SERVED_MODELS=... names beside MODELS=..."
+HINT_EDITS = "to take edits of published versions: EDITS=1 make run"
 
 
 def main() -> int:
@@ -50,23 +52,26 @@ def _run(given: argparse.Namespace) -> int:
     start = time.monotonic()
     endpoints = from_environment(os.environ)
     requests = [] if given.models else examples.read(given.examples)
+    served_models = given.served_models or (None if given.models else _served_models())
     stack = LocalStack(
         endpoints,
         run_folder=given.logs or cache_folder() / f"run-{endpoints['preprocess'].port}",
         predictor_python=ensure("predictor"),
         model_repository=given.models or Path(os.environ.get("CONTROLLER_MODEL_REPOSITORY", MODEL_REPOSITORY)),
-        served_models=given.served_models or (None if given.models else _served_models()),
+        served_models=served_models,
         variables={**page_settings(endpoints, os.environ), **causes_shown(os.environ)},
     )
     failed = 0
     stack.start(_print_ready)
-    notices = ControllerNotices(stack.log("controller"))
+    notices = ControllerNotices(stack.log("controller"), served_models or HINT_SERVED_MODELS)
     try:
         _print(f"stack ready after {time.monotonic() - start:.1f} s; logs in {stack.run_folder}\n")
         _print_notices(notices)
         if requests:
             failed = _send_all(stack, requests)
         if not given.once:
+            if stack.rest_url:
+                _print(f"REST on {stack.rest_url}")
             if stack.page_url:
                 _print(f"models, and a form to try them: {stack.page_url}")
             _serve(stack, notices, takes_edits=given.edits)
@@ -103,30 +108,35 @@ def _served_models() -> Path:
 
 
 def _serve(stack: LocalStack, notices: ControllerNotices, *, takes_edits: bool) -> None:
+    hinted = takes_edits
     try:
         _print(f"serving on {stack.address('preprocess')}; Ctrl-C stops")
         while True:
             stack.check()
             _print_notices(notices)
             if notices.edited and takes_edits:
-                notices = _start_anew(stack)
+                notices = _start_anew(stack, notices)
+            elif notices.edited and not hinted:
+                hinted = True
+                _print(HINT_EDITS)
             time.sleep(WATCH_S)
     except KeyboardInterrupt:
         _print("")
 
 
-def _start_anew(stack: LocalStack) -> ControllerNotices:
+def _start_anew(stack: LocalStack, notices: ControllerNotices) -> ControllerNotices:
     """Restart all parts, so that none remembers a version as it was. Returns the notices of the new controller."""
     start = time.monotonic()
     stack.stop()
     stack.start()
     _print(f"edits taken: stack ready again after {time.monotonic() - start:.1f} s")
-    return ControllerNotices(stack.log("controller"))
+    return ControllerNotices(stack.log("controller"), notices.served_models)
 
 
 def _stop(stack: LocalStack) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # stopping has a time limit of its own
+    _print("stopping")
     start = time.monotonic()
     killed = stack.stop()
     _print(f"stopped after {time.monotonic() - start:.1f} s")

@@ -25,6 +25,8 @@ from local.prerequisites import check_libpython, check_venv
 from local.uv_settings import uv_settings
 
 ROOT = Path(__file__).resolve().parent.parent
+UNREACHABLE = ("NewConnectionError", "name resolution", "dns error", "error sending request")  # of pip and uv
+NO_REGISTRY = "-> the package registry is out of reach: connect this machine, or set PIP_INDEX_URL or HTTPS_PROXY"
 OLDEST, NEWEST = (3, 11), (3, 12)  # numpy 1.26, which Triton's Python backend needs, has no wheels for 3.13
 
 
@@ -180,7 +182,8 @@ def _run(command: list[str], variables: Mapping[str, str] | None = None) -> None
     done = subprocess.run(command, env=variables, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         last = (done.stdout + done.stderr).strip().splitlines()[-15:]
-        raise LocalError("\n".join([f"{' '.join(command)} ended with {done.returncode}:", *last]))
+        advice = [NO_REGISTRY] if any(sign in line for line in last for sign in UNREACHABLE) else []
+        raise LocalError("\n".join([f"{' '.join(command)} ended with {done.returncode}:", *last, *advice]))
 
 
 def _check_python() -> None:

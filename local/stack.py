@@ -23,7 +23,7 @@ SERVED_MODELS = ROOT / "manifests/served-models"
 
 RESTRICTED = "--grpc-restricted-protocol"  # a caller that sets this option of Triton sets CONTROLLER_TRITON_KEY, too
 IN_PROCESS = {"PREPROCESS_POSTPROCESS": "in-process"}  # preprocess runs postprocess's transform: three processes
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 120.0  # with other work on the machine; alone it takes seconds
 POLL_S = 0.05
 
 log = logging.getLogger(__name__)
@@ -112,6 +112,12 @@ class LocalStack:
         """Where the controller's page is for a browser on this machine; empty without one."""
         port = self._variables.get("CONTROLLER_PAGE_PORT", "0")
         return f"http://127.0.0.1:{port}/" if port != "0" else ""
+
+    @property
+    def rest_url(self) -> str:
+        """Where preprocess answers REST; empty without it."""
+        port = self._variables.get("PREPROCESS_REST_PORT", "0")
+        return f"http://{self.address('preprocess').rpartition(':')[0]}:{port}/v2" if port != "0" else ""
 
     @property
     def triton_key(self) -> str:

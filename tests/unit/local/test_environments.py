@@ -104,6 +104,8 @@ def test_an_environment_that_is_complete_is_only_found(checkout: Path, monkeypat
 def test_a_step_that_fails_is_reported_with_its_last_lines() -> None:
     with pytest.raises(LocalError, match=r"(?s)python.* ended with 3:\nno such package"):
         environments._run([sys.executable, "-c", "print('no such package'); raise SystemExit(3)"])
+    with pytest.raises(LocalError, match=r"name resolution\n-> the package registry is out of reach"):
+        environments._run([sys.executable, "-c", "raise SystemExit('failure in name resolution')"])
 
 
 def test_an_old_python_is_answered_with_the_wanted_one(monkeypatch: pytest.MonkeyPatch) -> None:
