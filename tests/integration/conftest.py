@@ -86,10 +86,11 @@ def make_stack(tmp_path: Path, predictor_python: Path) -> Iterator[MakeStack]:
 @pytest.fixture
 def copied_models(tmp_path: Path) -> Callable[..., Path]:
     """Copies of example models in a new model repository."""
+    models = tmp_path / "my models"  # with a blank, as folders of people have
 
     def copy(*names: str) -> Path:
         for name in names:
-            shutil.copytree(ROOT / "model-repository" / name, tmp_path / "models" / name)
-        return tmp_path / "models"
+            shutil.copytree(ROOT / "model-repository" / name, models / name)
+        return models
 
     return copy
