@@ -4,72 +4,75 @@
 # source: triptych/protocol/controller.proto
 # Protobuf Python Version: 6.33.5
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 6, 33, 5, "", "triptych/protocol/controller.proto"
+    _runtime_version.Domain.PUBLIC,
+    6,
+    33,
+    5,
+    '',
+    'triptych/protocol/controller.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n"triptych/protocol/controller.proto\x12\x0btriptych.v1"\x0e\n\x0cWatchRequest"\x99\x01\n\rCatalogUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12"\n\x06models\x18\x03 \x03(\x0b\x32\x12.triptych.v1.Model\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x0c\n\x04more\x18\x05 \x01(\x08\x12%\n\x07refused\x18\x06 \x03(\x0b\x32\x14.triptych.v1.Refused"X\n\x07Refused\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x04 \x01(\t\x12\r\n\x05route\x18\x05 \x01(\t"\xbe\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\r\n\x05route\x18\x03 \x01(\t\x12&\n\x08versions\x18\x04 \x03(\x0b\x32\x14.triptych.v1.Version\x12\x30\n\x07\x61liases\x18\x05 \x03(\x0b\x32\x1f.triptych.v1.Model.AliasesEntry\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01"?\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0f\n\x07percent\x18\x02 \x01(\r\x12\x12\n\npredictors\x18\x03 \x03(\t"4\n\x12GetContractRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03"\xad\x01\n\x10GetContractReply\x12\x15\n\rcontract_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12@\n\nstep_files\x18\x03 \x03(\x0b\x32,.triptych.v1.GetContractReply.StepFilesEntry\x1a\x30\n\x0eStepFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01"B\n\x12GetStepFileRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x01(\t"#\n\x10GetStepFileReply\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c"Y\n\x13\x45nsureLoadedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tforwarded\x18\x03 \x01(\x08\x12\x0f\n\x07\x66\x61iling\x18\x04 \x03(\t"\'\n\x11\x45nsureLoadedReply\x12\x12\n\npredictors\x18\x01 \x03(\t"\x11\n\x0f\x44\x65scribeRequest"\xb9\x01\n\rDescribeReply\x12*\n\npredictors\x18\x01 \x03(\x0b\x32\x16.triptych.v1.Predictor\x12/\n\rloaded_models\x18\x02 \x03(\x0b\x32\x18.triptych.v1.LoadedModel\x12(\n\tdecisions\x18\x03 \x03(\x0b\x32\x15.triptych.v1.Decision\x12!\n\x05store\x18\x04 \x01(\x0b\x32\x12.triptych.v1.Store"8\n\x05Store\x12\x10\n\x08location\x18\x01 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x02 \x01(\t\x12\x0e\n\x06read_s\x18\x03 \x01(\x01"\x8c\x01\n\tPredictor\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x01(\r\x12\x12\n\nmax_models\x18\x06 \x01(\r\x12\x0f\n\x07loading\x18\x07 \x01(\r"\xb6\x01\n\x0bLoadedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpredictor\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x12\n\nbytes_from\x18\x05 \x01(\t\x12\x0e\n\x06idle_s\x18\x06 \x01(\x01\x12\x16\n\x0erequests_per_s\x18\x07 \x01(\x01\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\x18\n\x10\x64\x65sired_replicas\x18\t \x01(\r"~\n\x08\x44\x65\x63ision\x12\x0e\n\x06time_s\x18\x01 \x01(\x01\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tpredictor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x0f\n\x07outcome\x18\x07 \x01(\t2\x84\x03\n\nController\x12@\n\x05Watch\x12\x19.triptych.v1.WatchRequest\x1a\x1a.triptych.v1.CatalogUpdate0\x01\x12M\n\x0bGetContract\x12\x1f.triptych.v1.GetContractRequest\x1a\x1d.triptych.v1.GetContractReply\x12M\n\x0bGetStepFile\x12\x1f.triptych.v1.GetStepFileRequest\x1a\x1d.triptych.v1.GetStepFileReply\x12P\n\x0c\x45nsureLoaded\x12 .triptych.v1.EnsureLoadedRequest\x1a\x1e.triptych.v1.EnsureLoadedReply\x12\x44\n\x08\x44\x65scribe\x12\x1c.triptych.v1.DescribeRequest\x1a\x1a.triptych.v1.DescribeReplyb\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"triptych/protocol/controller.proto\x12\x0btriptych.v1\"\x0e\n\x0cWatchRequest\"\x99\x01\n\rCatalogUpdate\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04\x66ull\x18\x02 \x01(\x08\x12\"\n\x06models\x18\x03 \x03(\x0b\x32\x12.triptych.v1.Model\x12\x0f\n\x07removed\x18\x04 \x03(\t\x12\x0c\n\x04more\x18\x05 \x01(\x08\x12%\n\x07refused\x18\x06 \x03(\x0b\x32\x14.triptych.v1.Refused\"X\n\x07Refused\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x04 \x01(\t\x12\r\n\x05route\x18\x05 \x01(\t\"\xbe\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\r\n\x05route\x18\x03 \x01(\t\x12&\n\x08versions\x18\x04 \x03(\x0b\x32\x14.triptych.v1.Version\x12\x30\n\x07\x61liases\x18\x05 \x03(\x0b\x32\x1f.triptych.v1.Model.AliasesEntry\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"?\n\x07Version\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0f\n\x07percent\x18\x02 \x01(\r\x12\x12\n\npredictors\x18\x03 \x03(\t\"4\n\x12GetContractRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xad\x01\n\x10GetContractReply\x12\x15\n\rcontract_json\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12@\n\nstep_files\x18\x03 \x03(\x0b\x32,.triptych.v1.GetContractReply.StepFilesEntry\x1a\x30\n\x0eStepFilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x12GetStepFileRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0c\n\x04path\x18\x03 \x01(\t\"#\n\x10GetStepFileReply\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"Y\n\x13\x45nsureLoadedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tforwarded\x18\x03 \x01(\x08\x12\x0f\n\x07\x66\x61iling\x18\x04 \x03(\t\"\'\n\x11\x45nsureLoadedReply\x12\x12\n\npredictors\x18\x01 \x03(\t\"\x11\n\x0f\x44\x65scribeRequest\"\xb9\x01\n\rDescribeReply\x12*\n\npredictors\x18\x01 \x03(\x0b\x32\x16.triptych.v1.Predictor\x12/\n\rloaded_models\x18\x02 \x03(\x0b\x32\x18.triptych.v1.LoadedModel\x12(\n\tdecisions\x18\x03 \x03(\x0b\x32\x15.triptych.v1.Decision\x12!\n\x05store\x18\x04 \x01(\x0b\x32\x12.triptych.v1.Store\"8\n\x05Store\x12\x10\n\x08location\x18\x01 \x01(\t\x12\r\n\x05\x66\x61ult\x18\x02 \x01(\t\x12\x0e\n\x06read_s\x18\x03 \x01(\x01\"\x8c\x01\n\tPredictor\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x61nswers\x18\x02 \x01(\x08\x12\x12\n\nused_bytes\x18\x03 \x01(\x04\x12\x14\n\x0c\x62udget_bytes\x18\x04 \x01(\x04\x12\x0e\n\x06models\x18\x05 \x01(\r\x12\x12\n\nmax_models\x18\x06 \x01(\r\x12\x0f\n\x07loading\x18\x07 \x01(\r\"\xb6\x01\n\x0bLoadedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x11\n\tpredictor\x18\x02 \x01(\t\x12\x10\n\x08versions\x18\x03 \x03(\x03\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x12\n\nbytes_from\x18\x05 \x01(\t\x12\x0e\n\x06idle_s\x18\x06 \x01(\x01\x12\x16\n\x0erequests_per_s\x18\x07 \x01(\x01\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\x18\n\x10\x64\x65sired_replicas\x18\t \x01(\r\"~\n\x08\x44\x65\x63ision\x12\x0e\n\x06time_s\x18\x01 \x01(\x01\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x11\n\tpredictor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12\x0f\n\x07outcome\x18\x07 \x01(\t2\x84\x03\n\nController\x12@\n\x05Watch\x12\x19.triptych.v1.WatchRequest\x1a\x1a.triptych.v1.CatalogUpdate0\x01\x12M\n\x0bGetContract\x12\x1f.triptych.v1.GetContractRequest\x1a\x1d.triptych.v1.GetContractReply\x12M\n\x0bGetStepFile\x12\x1f.triptych.v1.GetStepFileRequest\x1a\x1d.triptych.v1.GetStepFileReply\x12P\n\x0c\x45nsureLoaded\x12 .triptych.v1.EnsureLoadedRequest\x1a\x1e.triptych.v1.EnsureLoadedReply\x12\x44\n\x08\x44\x65scribe\x12\x1c.triptych.v1.DescribeRequest\x1a\x1a.triptych.v1.DescribeReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "triptych.protocol.controller_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'triptych.protocol.controller_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_MODEL_ALIASESENTRY"]._loaded_options = None
-    _globals["_MODEL_ALIASESENTRY"]._serialized_options = b"8\001"
-    _globals["_GETCONTRACTREPLY_STEPFILESENTRY"]._loaded_options = None
-    _globals["_GETCONTRACTREPLY_STEPFILESENTRY"]._serialized_options = b"8\001"
-    _globals["_WATCHREQUEST"]._serialized_start = 51
-    _globals["_WATCHREQUEST"]._serialized_end = 65
-    _globals["_CATALOGUPDATE"]._serialized_start = 68
-    _globals["_CATALOGUPDATE"]._serialized_end = 221
-    _globals["_REFUSED"]._serialized_start = 223
-    _globals["_REFUSED"]._serialized_end = 311
-    _globals["_MODEL"]._serialized_start = 314
-    _globals["_MODEL"]._serialized_end = 504
-    _globals["_MODEL_ALIASESENTRY"]._serialized_start = 458
-    _globals["_MODEL_ALIASESENTRY"]._serialized_end = 504
-    _globals["_VERSION"]._serialized_start = 506
-    _globals["_VERSION"]._serialized_end = 569
-    _globals["_GETCONTRACTREQUEST"]._serialized_start = 571
-    _globals["_GETCONTRACTREQUEST"]._serialized_end = 623
-    _globals["_GETCONTRACTREPLY"]._serialized_start = 626
-    _globals["_GETCONTRACTREPLY"]._serialized_end = 799
-    _globals["_GETCONTRACTREPLY_STEPFILESENTRY"]._serialized_start = 751
-    _globals["_GETCONTRACTREPLY_STEPFILESENTRY"]._serialized_end = 799
-    _globals["_GETSTEPFILEREQUEST"]._serialized_start = 801
-    _globals["_GETSTEPFILEREQUEST"]._serialized_end = 867
-    _globals["_GETSTEPFILEREPLY"]._serialized_start = 869
-    _globals["_GETSTEPFILEREPLY"]._serialized_end = 904
-    _globals["_ENSURELOADEDREQUEST"]._serialized_start = 906
-    _globals["_ENSURELOADEDREQUEST"]._serialized_end = 995
-    _globals["_ENSURELOADEDREPLY"]._serialized_start = 997
-    _globals["_ENSURELOADEDREPLY"]._serialized_end = 1036
-    _globals["_DESCRIBEREQUEST"]._serialized_start = 1038
-    _globals["_DESCRIBEREQUEST"]._serialized_end = 1055
-    _globals["_DESCRIBEREPLY"]._serialized_start = 1058
-    _globals["_DESCRIBEREPLY"]._serialized_end = 1243
-    _globals["_STORE"]._serialized_start = 1245
-    _globals["_STORE"]._serialized_end = 1301
-    _globals["_PREDICTOR"]._serialized_start = 1304
-    _globals["_PREDICTOR"]._serialized_end = 1444
-    _globals["_LOADEDMODEL"]._serialized_start = 1447
-    _globals["_LOADEDMODEL"]._serialized_end = 1629
-    _globals["_DECISION"]._serialized_start = 1631
-    _globals["_DECISION"]._serialized_end = 1757
-    _globals["_CONTROLLER"]._serialized_start = 1760
-    _globals["_CONTROLLER"]._serialized_end = 2148
+  DESCRIPTOR._loaded_options = None
+  _globals['_MODEL_ALIASESENTRY']._loaded_options = None
+  _globals['_MODEL_ALIASESENTRY']._serialized_options = b'8\001'
+  _globals['_GETCONTRACTREPLY_STEPFILESENTRY']._loaded_options = None
+  _globals['_GETCONTRACTREPLY_STEPFILESENTRY']._serialized_options = b'8\001'
+  _globals['_WATCHREQUEST']._serialized_start=51
+  _globals['_WATCHREQUEST']._serialized_end=65
+  _globals['_CATALOGUPDATE']._serialized_start=68
+  _globals['_CATALOGUPDATE']._serialized_end=221
+  _globals['_REFUSED']._serialized_start=223
+  _globals['_REFUSED']._serialized_end=311
+  _globals['_MODEL']._serialized_start=314
+  _globals['_MODEL']._serialized_end=504
+  _globals['_MODEL_ALIASESENTRY']._serialized_start=458
+  _globals['_MODEL_ALIASESENTRY']._serialized_end=504
+  _globals['_VERSION']._serialized_start=506
+  _globals['_VERSION']._serialized_end=569
+  _globals['_GETCONTRACTREQUEST']._serialized_start=571
+  _globals['_GETCONTRACTREQUEST']._serialized_end=623
+  _globals['_GETCONTRACTREPLY']._serialized_start=626
+  _globals['_GETCONTRACTREPLY']._serialized_end=799
+  _globals['_GETCONTRACTREPLY_STEPFILESENTRY']._serialized_start=751
+  _globals['_GETCONTRACTREPLY_STEPFILESENTRY']._serialized_end=799
+  _globals['_GETSTEPFILEREQUEST']._serialized_start=801
+  _globals['_GETSTEPFILEREQUEST']._serialized_end=867
+  _globals['_GETSTEPFILEREPLY']._serialized_start=869
+  _globals['_GETSTEPFILEREPLY']._serialized_end=904
+  _globals['_ENSURELOADEDREQUEST']._serialized_start=906
+  _globals['_ENSURELOADEDREQUEST']._serialized_end=995
+  _globals['_ENSURELOADEDREPLY']._serialized_start=997
+  _globals['_ENSURELOADEDREPLY']._serialized_end=1036
+  _globals['_DESCRIBEREQUEST']._serialized_start=1038
+  _globals['_DESCRIBEREQUEST']._serialized_end=1055
+  _globals['_DESCRIBEREPLY']._serialized_start=1058
+  _globals['_DESCRIBEREPLY']._serialized_end=1243
+  _globals['_STORE']._serialized_start=1245
+  _globals['_STORE']._serialized_end=1301
+  _globals['_PREDICTOR']._serialized_start=1304
+  _globals['_PREDICTOR']._serialized_end=1444
+  _globals['_LOADEDMODEL']._serialized_start=1447
+  _globals['_LOADEDMODEL']._serialized_end=1629
+  _globals['_DECISION']._serialized_start=1631
+  _globals['_DECISION']._serialized_end=1757
+  _globals['_CONTROLLER']._serialized_start=1760
+  _globals['_CONTROLLER']._serialized_end=2148
 # @@protoc_insertion_point(module_scope)
