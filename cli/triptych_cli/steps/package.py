@@ -83,7 +83,7 @@ class @CLASS@(ElementwiseStep):
         return run
 '''
 
-_TEST = '''\
+_TEST = """\
 from __future__ import annotations
 
 import numpy as np
@@ -108,7 +108,7 @@ def test_values_above_the_most_become_it() -> None:
 def test_a_value_that_is_no_number_is_the_callers_fault() -> None:
     with pytest.raises(InvalidInput, match="input 'x': want numbers, got NaN in row 1"):
         applied([[1, 2, 3], [0, -1, np.nan]])
-'''
+"""
 
 _DOCKERFILE = """\
 # pip install --no-deps --target installed .     (and, by name and version, what it needs and the services do not have)

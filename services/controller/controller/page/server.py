@@ -35,9 +35,7 @@ class PageServer:
         store: Callable[[], cp.Store],
     ) -> None:
         address = settings.page_preprocess
-        self._preprocess = Upstream.of_stage(
-            settings, "preprocess", address, SERVICE, relays=True, transport=transport
-        )
+        self._preprocess = Upstream.of_stage(settings, "preprocess", address, SERVICE, relays=True, transport=transport)
         app = PageApp(
             Views(watch_hub, publisher, placement, journal),
             Trials(self._preprocess, placement, settings.request_timeout_s),

@@ -60,9 +60,7 @@ class Relayed(errors.TriptychError):
         self.code, self.retry_after_s = code, retry_after_s
 
 
-def status_of(
-    error: BaseException, request_id: str = "", *, shows_cause: bool = False
-) -> tuple[grpc.StatusCode, str]:
+def status_of(error: BaseException, request_id: str = "", *, shows_cause: bool = False) -> tuple[grpc.StatusCode, str]:
     """Code and text of an error for the caller, the text cut to `MAX_TEXT_BYTES`. It ends with the request's id.
 
     `shows_cause`: an internal error has its cause in place of a fixed text, which may name files and options.

@@ -6,6 +6,7 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -82,8 +83,10 @@ def served_name(context: ssl.SSLContext, caller: trustme.LeafCert = OLD) -> str:
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("mutual", [False, True])
 def test_the_last_good_certificate_is_served(secret: Secret, name: str, mutual: bool) -> None:
-    files = {"tls_cert": str(secret.cert), "tls_key": str(secret.key)}
-    context = server_context(StageSettings(**files, **({"tls_client_ca": str(secret.authority)} if mutual else {})))
+    files: dict[str, Any] = {"tls_cert": str(secret.cert), "tls_key": str(secret.key)}
+    if mutual:
+        files["tls_client_ca"] = str(secret.authority)
+    context = server_context(StageSettings(**files))
     assert context is not None
     for _ in range(3):
         secret.write(*HOSTILE[name])
