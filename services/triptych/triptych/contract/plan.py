@@ -83,7 +83,7 @@ class Plan:
         """
         for name, axis in self._rows_axis_of_output.items():
             if name in outputs and outputs[name].ndim > axis:  # else the check names what is wrong
-                outputs = {**outputs, name: np.moveaxis(outputs[name], axis, 0)}
+                outputs = {**outputs, name: np.ascontiguousarray(np.moveaxis(outputs[name], axis, 0))}
         self._check_model_outputs(outputs, rows)
         return {name: outputs[name] for name in self.model_outputs}
 
