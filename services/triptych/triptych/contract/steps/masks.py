@@ -121,7 +121,10 @@ class EncodeMask(MapStep):
     fit: Annotated[Literal["stretch", "inside"], Field(description="`inside` with `pad` is a letterbox")] = "inside"
     rounding: Rounding = "nearest"
     position: Literal["center", "start"] = "center"
-    max_request_pixels: Annotated[int, Field(ge=1, le=2**30, description="of all files of one request")] = 64_000_000
+    max_request_pixels: Annotated[
+        int,
+        Field(ge=1, le=2**36, description="of all files of one request; by default what `decode_image` takes at most"),
+    ] = 256_000_000
 
     @model_validator(mode="after")
     def _knows_the_picture(self) -> Self:

@@ -142,7 +142,7 @@ def test_classes_and_sizes_beyond_the_limits_are_refused(apply: Any) -> None:
     step, one = {**MASK, "size": "s", "width": 8, "height": 8}, np.zeros((1, 8, 8), np.int32)
     with pytest.raises(InvalidInput, match=r"sides from 1 to 16384, got row 0: \[20000, 1\]"):
         apply(step, x=one, s=np.array([[20_000, 1]]))
-    with pytest.raises(InvalidInput, match="at most 64000000 pixels in all, got 268435456"):
+    with pytest.raises(InvalidInput, match="at most 256000000 pixels in all, got 268435456"):
         apply(step, x=one, s=np.array([[1 << 14, 1 << 14]]))
     with pytest.raises(ContractViolation, match=r"want sizes \[n,2\] as whole numbers, got FP32\[1,2\]"):
         apply(step, x=one, s=np.zeros((1, 2), F))
