@@ -12,7 +12,7 @@ from typing import Any
 from triptych.contract import Contract, Scalar
 from triptych.contract.reading.files import FileError, read_text
 from triptych.contract.schema.examples import arrays_of, one_row
-from triptych.contract.specs import TensorSpec
+from triptych.contract.specs import ParameterSpec, TensorSpec
 from triptych.contract.verification.trial import made_up_inputs
 from triptych.datatypes import Array
 
@@ -71,16 +71,17 @@ def _of_words(contract: Contract, words: Sequence[str]) -> Request:
     inputs: dict[str, list[Any]] = {}
     parameters: dict[str, Scalar] = {}
     specs = {spec.name: spec for spec in contract.inputs}
+    known_parameters = {spec.name: spec for spec in contract.parameters}
     for word in words:
         name, sign, value = word.partition("=")
         if not sign:
             raise WrongData(f"want NAME=VALUE, or one JSON file alone, got '{word}'")
         if name in specs:
             inputs.setdefault(name, []).extend(_rows(specs[name], value))
-        elif name in {spec.name for spec in contract.parameters}:
-            parameters[name] = _json(value, _wanted(name, value))
+        elif name in known_parameters:
+            parameters[name] = _scalar(known_parameters[name], value)
         else:
-            known = ", ".join([*specs, *(spec.name for spec in contract.parameters)])
+            known = ", ".join([*specs, *known_parameters])
             raise WrongData(f"'{name}' is no input or parameter of the contract; there are: {known}")
     return Request(arrays_of(contract.inputs, inputs), parameters, "that of the command line")
 
@@ -88,11 +89,18 @@ def _of_words(contract: Contract, words: Sequence[str]) -> Request:
 def _rows(spec: TensorSpec, value: str) -> list[Any]:
     """The rows of a value: lists of JSON, or one row of a number, or for BYTES of a file or the text itself."""
     if value.startswith("["):
-        return list(_json(value, _wanted(spec.name, value)))
+        return list(_json(value, _wanted(spec, value)))
     if spec.datatype != "BYTES":
-        return one_row(spec, _json(value, _wanted(spec.name, value)))
+        return one_row(spec, _json(value, _wanted(spec, value)))
     path = Path(value)
     return one_row(spec, _bytes(path.read_bytes()) if path.is_file() else value)
+
+
+def _scalar(spec: ParameterSpec, value: str) -> Scalar:
+    if spec.type == "string" and not value.startswith('"'):
+        return value
+    scalar: Scalar = _json(value, f"'{spec.name}': want {spec.want}, got {value!r:.80}")
+    return scalar
 
 
 def _bytes(data: bytes) -> Any:
@@ -106,8 +114,9 @@ def _text(file: Path) -> str:
         raise WrongData(f"{file}: {error}") from None
 
 
-def _wanted(name: str, value: str) -> str:
-    return f"'{name}': want JSON, with words in double quotes, got {value!r:.80}"
+def _wanted(spec: TensorSpec, value: str) -> str:
+    quotes = ", words in double quotes" if spec.datatype == "BYTES" else ""
+    return f"'{spec.name}': want {spec.text} in JSON{quotes}, got {value!r:.80}"
 
 
 def _json(text: str, wanted: str) -> Any:

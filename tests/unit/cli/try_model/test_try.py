@@ -79,6 +79,25 @@ def test_pictures_of_different_sizes_are_shown_up_to_the_array_that_they_become(
     assert last.values["x"][:, 0, :, 0].tolist() == [[0, 0, 6, 6, 6, 0, 0], [14] * 7]
 
 
+@pytest.mark.parametrize(
+    ("word", "fault"),
+    [
+        ("language=de", ""),
+        ('language="de"', ""),
+        ("language=fr", "parameter 'language': want string, one of en, de, got 'fr'"),
+        ("top=many", "'top': want int64 from 1, got 'many': "),
+    ],
+)
+def test_a_word_is_the_value_of_a_parameter_that_is_a_string(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, fault: str
+) -> None:
+    with (publish(tmp_path, "sales_de") / "contract.yaml").open("a") as contract:
+        contract.write("parameters:\n  - {name: language, type: string, default: en, choices: [en, de]}\n")
+        contract.write("  - {name: top, type: int64, default: 1, minimum: 1}\n")
+    assert main(["try", str(tmp_path / "sales_de"), "x=[[1, 2]]", word]) == bool(fault)
+    assert fault in capsys.readouterr().err
+
+
 def test_a_request_can_come_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     publish(tmp_path, "sales_de")
     (tmp_path / "request.json").write_text(json.dumps({"inputs": {"x": [[1, 2], [3, 4]]}}))
@@ -122,7 +141,7 @@ def test_text_reaches_the_model_as_text(tmp_path: Path, capsys: pytest.CaptureFi
     ("data", "fault"),
     [
         (["x=[[1]]"], "'x': want FP32[n,2], got a list of shape [1, 1]"),
-        (["x=[[1, 2"], "'x': want JSON, with words in double quotes, got '[[1, 2': "),
+        (["x=[[1, 2"], "'x': want FP32[n,2] in JSON, got '[[1, 2': "),
         (["x=[1, 2]"], "'x': want FP32[n,2], as in [[...]], got a list of shape [2]"),
         (["z=1"], "'z' is no input or parameter of the contract; there are: x"),
         (["x=[[1, 2]]", "word"], "want NAME=VALUE, or one JSON file alone, got 'word'"),
