@@ -126,6 +126,7 @@ def _serve(stack: LocalStack, notices: ControllerNotices, *, takes_edits: bool) 
 
 def _start_anew(stack: LocalStack, notices: ControllerNotices) -> ControllerNotices:
     """Restart all parts, so that none remembers a version as it was. Returns the notices of the new controller."""
+    _print("taking the edits: the stack starts anew")
     start = time.monotonic()
     stack.stop()
     stack.start()
