@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when a library is imported
     answered = import_module(f"examples.own_models.{given.name}").make(given.folder)
     import_module("examples.own_models.answers").write(given.folder / f"{given.name}.answers.json", answered)
+    print(f"made: {given.folder}/{given.name}.onnx, and the answers of the library beside it")
     return 0
 
 
