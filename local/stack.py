@@ -23,7 +23,7 @@ SERVED_MODELS = ROOT / "manifests/served-models"
 
 RESTRICTED = "--grpc-restricted-protocol"  # a caller that sets this option of Triton sets CONTROLLER_TRITON_KEY, too
 IN_PROCESS = {"PREPROCESS_POSTPROCESS": "in-process"}  # preprocess runs postprocess's transform: three processes
-READY_TIMEOUT_S = 120.0  # with other work on the machine; alone it takes seconds
+READY_TIMEOUT_S = 90.0  # with other work on the machine; alone it takes seconds
 POLL_S = 0.05
 
 log = logging.getLogger(__name__)
