@@ -129,7 +129,7 @@ def _shown(named: Named) -> None:
     with urlopen(f"{named.page}/models/digits_gb", timeout=30) as answer:
         html = answer.read().decode()
     assert "<td>2</td><td>next</td>" in html
-    assert "alias <code>gone</code> names version 9, which is not there" in html
+    assert "alias <code>gone</code> names version 9, which is not served" in html
     log = named.stack.log("controller").read_text()
     assert log.count("spec.aliases: gone: model 'digits_gb' has no valid version 9; it has 1, 2") == 1
 

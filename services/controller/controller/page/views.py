@@ -55,7 +55,7 @@ class ModelSummary:
     document: str
     hint: str
     versions: Sequence[VersionSummary]
-    missing: Mapping[str, int]  # aliases whose version is not there
+    missing: Mapping[str, int]  # aliases whose version is not served
 
     @property
     def ready(self) -> int:
