@@ -118,7 +118,9 @@ def test_an_attack_takes_little_memory_and_no_call_of_others(name: str, running:
         sent = attacking.result()
     stage.infer(timeout=30)
     peak = stage.peak_bytes()
-    print(f"{stage.server}, {name}: {sent / MIB:.1f} MiB sent, {good} good calls, peak {peak // MIB} MiB")
+    print(f"{stage.server}, {name}: {sent / MIB:.1f} MiB sent, {good} good calls")
+    print(f"{before // MIB} MiB before, peak {peak // MIB} MiB, {stage.resident_bytes() // MIB} MiB at its end")
     assert sent > 0
     assert peak < CHART_BYTES
     wait_for(lambda: stage.resident_bytes() < before + LEFT_BYTES, "memory has come back", timeout_s=60)
+    print(f"{stage.resident_bytes() // MIB} MiB left")
