@@ -143,8 +143,8 @@ class CatalogWatcher:
             self._debounce = asyncio.create_task(self._rebuild_later())
 
     async def _rebuild_later(self) -> None:
+        """One rebuild waits at most: with one for each change, the rebuild of a scan would wait behind them."""
         await asyncio.sleep(DEBOUNCE_S)
-        self._debounce = None
         try:
             await self._rebuild()
         except Exception:
@@ -153,6 +153,8 @@ class CatalogWatcher:
     async def _rebuild(self) -> None:
         """Rebuild on a thread: with 100,000 models one change takes 0.2 s of CPU, which would delay requests."""
         async with self._building:
+            if self._debounce is asyncio.current_task():
+                self._debounce = None  # the next change is not in this rebuild
             self._is_built = False
             documents = self._documents.now() if self._documents is not None else self._scan.documents
             folders = with_skipped(self._scan.folders, self._skipped)

@@ -203,3 +203,30 @@ async def test_a_catalog_that_could_not_be_built_is_built_at_the_next_scan(
             await followed.scan()
     await followed.scan()
     assert set(reported[-1].models) == {"sales_de", "sales_fr"}
+
+
+async def test_documents_that_change_all_the_time_delay_no_scan(
+    models: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each change began a rebuild of its own, so a scan waited behind as many rebuilds as there had been changes."""
+    monkeypatch.setattr(watcher_module, "DEBOUNCE_S", 0.0)
+    publish("sales_de", 1)
+    elsewhere, reported = Elsewhere(), list[Catalog]()
+    followed = watcher(models, elsewhere, reported)
+    await followed.start()
+    async with followed._building:  # a rebuild that takes its time
+        for number in range(100):
+            elsewhere.put({1: 100 - number, 2: number})
+            await settle()
+        publish("sales_fr", 1)
+        scanning = asyncio.create_task(followed.scan())
+        await settle()
+    async with asyncio.timeout(30):
+        await scanning
+        while followed._debounce is not None:
+            await asyncio.sleep(0.001)
+    assert len(reported) <= 1 + 2
+    elsewhere.put({1: 100})
+    async with asyncio.timeout(30):
+        while reported[-1].model("sales_de").traffic != {1: 100}:
+            await asyncio.sleep(0.001)

@@ -13,7 +13,7 @@ from controller.catalog.builder import build_catalog
 from controller.catalog.entities import Catalog
 from controller.catalog.served_model import MAX_FAULTS, Document, DocumentFault
 from controller.kubernetes import api as api_module
-from controller.kubernetes.api import Api, ApiUnavailable, Kind
+from controller.kubernetes.api import PAGE, Api, ApiUnavailable, Kind
 from controller.kubernetes.documents import KubernetesDocuments
 from controller.kubernetes.election import Election
 from controller.kubernetes.events import Decision, EventRecorder
@@ -111,13 +111,15 @@ class Answers:
     """A client whose list and watch return the answers that the test sets."""
 
     def __init__(self, *listed: Any, chunks: tuple[bytes, ...] = ()) -> None:
-        self._listed, self._chunks, self.tokens = iter(listed), chunks, list[str | None]()
+        self._listed, self._chunks, self.asked = iter(listed), chunks, list[tuple[int, str | None]]()
 
-    async def list_namespaced_custom_object(self, _continue: str | None = None, **_: Any) -> Any:
-        self.tokens.append(_continue)
-        return next(self._listed)
-
-    async def list_namespaced_custom_object_without_preload_content(self, **_: Any) -> Any:
+    async def list_namespaced_custom_object_without_preload_content(
+        self, watch: bool = False, limit: int = 0, _continue: str | None = None, **_: Any
+    ) -> Any:
+        if not watch:
+            self.asked.append((limit, _continue))
+            answer = next(self._listed)
+            self._chunks = (answer if isinstance(answer, bytes) else json.dumps(answer).encode(),)
         return SimpleNamespace(content=self, close=lambda: None)
 
     async def iter_any(self) -> AsyncIterator[bytes]:
@@ -143,6 +145,7 @@ async def test_a_list_of_nothing_may_be_null_and_what_is_no_list_is_an_unavailab
     answer = {"items": None, "metadata": {"resourceVersion": 5}}
     assert await pages(Answers(answer)) == [([], "5")]
     odd_answers: list[Any] = [None, [], "text", {}, {"items": [], "metadata": None}]
+    odd_answers += [b"", b"<html>", b"\xff", b"[" * 9999]
     for odd in odd_answers:
         with pytest.raises(ApiUnavailable, match="no list of servedmodels"):
             await pages(Answers(odd))
@@ -153,7 +156,19 @@ async def test_a_list_is_read_page_by_page_to_its_end() -> None:
         *({"items": [], "metadata": {"resourceVersion": 5, "continue": token}} for token in ("a", "b", ""))
     )
     assert await pages(answers) == [([], "5")] * 3
-    assert answers.tokens == [None, "a", "b"]
+    assert answers.asked == [(PAGE, None), (PAGE, "a"), (PAGE, "b")]
+
+
+async def test_a_page_of_large_objects_is_asked_for_again_with_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 objects near the limit of etcd, 1.5 MiB, took 2 GiB: the annotations and labels are anybody's."""
+    monkeypatch.setattr(api_module, "MAX_PAGE_BYTES", 1000)
+    large, last = b"x" * 1001, {"items": [], "metadata": {"resourceVersion": 5}}
+    first = {"items": [], "metadata": {"resourceVersion": 5, "continue": "a"}}
+    answers = Answers(large, first, large, last)
+    assert await pages(answers) == [([], "5")] * 2
+    assert answers.asked == [(500, None), (62, None), (62, "a"), (7, "a")]
+    with pytest.raises(ApiUnavailable, match="one object of servedmodels has more than 1000 bytes"):
+        await pages(Answers(*[large] * 4))
 
 
 async def events(*chunks: bytes) -> list[tuple[str, Any]]:
