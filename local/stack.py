@@ -24,6 +24,7 @@ SERVED_MODELS = ROOT / "manifests/served-models"
 RESTRICTED = "--grpc-restricted-protocol"  # a caller that sets this option of Triton sets CONTROLLER_TRITON_KEY, too
 IN_PROCESS = {"PREPROCESS_POSTPROCESS": "in-process"}  # preprocess runs postprocess's transform: three processes
 READY_TIMEOUT_S = 90.0  # with other work on the machine; alone it takes seconds
+BATCHES_PER_CORE = 4  # in flight at once; as the chart does
 POLL_S = 0.05
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class LocalStack:
         self.endpoints = {**endpoints, **predictors}
         self.run_folder = run_folder
         self._folders = {"CONTROLLER_MODEL_REPOSITORY": model_repository}
-        given = {**os.environ, **(variables or {})}
+        given = {**predictor_batches(), **os.environ, **(variables or {})}
         given.pop("CONTROLLER_SERVED_MODELS", None)
         if served_models is not None:
             self._folders["CONTROLLER_SERVED_MODELS"] = served_models
@@ -235,6 +236,11 @@ class LocalStack:
             log=self.run_folder / f"{name}.log",
             is_ready=lambda: triton_is_ready(address),
         )
+
+
+def predictor_batches() -> dict[str, str]:
+    """The setting of preprocess for a Triton without a GPU that has all cores of this machine."""
+    return {"PREPROCESS_PREDICTOR_BATCHES": str(BATCHES_PER_CORE * len(os.sched_getaffinity(0)))}
 
 
 def new_key(variables: Mapping[str, str]) -> str:

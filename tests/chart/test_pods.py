@@ -131,6 +131,30 @@ def test_behind_a_proxy_of_knative_connections_stay_open_unless_that_is_set(rend
     assert own.environment("preprocess")["PREPROCESS_CONNECTION_AGE_S"] == "60"
 
 
+@pytest.mark.parametrize(
+    ("predictor", "batches"),
+    [
+        ({}, "8"),  # its limit is two CPUs
+        ({"resources": {"limits": {"cpu": "2500m"}}}, "12"),
+        ({"resources": {"limits": {"cpu": 0.5}}}, "4"),
+        ({"resources": {"limits": {"cpu": None}}}, None),
+        ({"resources": None}, None),
+        ({"gpus": 1, "image": "nvcr.io/nvidia/tritonserver:25.10-py3"}, None),
+    ],
+)
+def test_a_triton_without_a_gpu_gets_four_batches_at_once_for_each_core(
+    render: Render, predictor: dict[str, object], batches: str | None
+) -> None:
+    for mode in ("Standard", "Grouped"):
+        made = render({"mode": mode, "predictor": predictor})
+        assert made.environment("preprocess").get("PREPROCESS_PREDICTOR_BATCHES") == batches
+
+
+def test_the_batches_at_once_of_a_triton_can_be_set(render: Render) -> None:
+    made = render({"preprocess": {"settings": {"predictor_batches": 0}}})
+    assert made.environment("preprocess")["PREPROCESS_PREDICTOR_BATCHES"] == "0"
+
+
 def test_triton_gets_shared_memory_and_a_writable_tmp(render: Render) -> None:
     pod = render({"predictor": {"sharedMemory": "1Gi"}}).one("InferenceService", "predictor")["spec"]["predictor"]
     volumes = {each["name"]: each for each in pod["volumes"]}

@@ -83,7 +83,21 @@ readinessProbe:
 {{- /* Its only caller is the queue-proxy of its own pod. */ -}}
 {{- $_ := set $settings "connection_age_s" 0 -}}
 {{- end -}}
+{{- if and (eq "preprocess" .stage) (not (hasKey $settings "predictor_batches")) -}}
+{{- with include "triptych.predictor-batches" .lane.values.predictor }}{{ $_ := set $settings "predictor_batches" (atoi .) }}{{ end -}}
+{{- end -}}
 {{- toJson $settings }}
+{{- end }}
+
+{{/* Batches in flight at once for a Triton without a GPU: four for each core. Empty without a limit of its CPUs.
+Argument: the values of the predictor. */}}
+{{- define "triptych.predictor-batches" -}}
+{{- $cpu := dig "limits" "cpu" "" (.resources | default dict) | toString -}}
+{{- if and (not .gpus) (regexMatch "^[0-9.]+m?$" $cpu) -}}
+{{- $cores := float64 (trimSuffix "m" $cpu) -}}
+{{- if hasSuffix "m" $cpu }}{{ $cores = divf $cores 1000 }}{{ end -}}
+{{ mul 4 (max 1 (ceil $cores | int)) }}
+{{- end -}}
 {{- end }}
 
 {{/* The settings that the chart makes out of other values, as JSON. Arguments: root, lane, stage. */}}

@@ -5,6 +5,8 @@ until one ends, so batches grow with the load. When the oldest request has waite
 starts, up to twice the limit: a slow model gets its next batch before it has answered the last. It never gets more,
 for a request that is still queued here can be answered in a larger batch, or not at all.
 
+Batches of all keys may share `Slots`. A key that finds them taken waits for one, and its next batch grows meanwhile.
+
 A request that is alone runs in the task of its caller: no task, future or timer is made for it.
 """
 
@@ -18,6 +20,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from preprocess.slots import Slots
 from triptych.errors import DeadlineExceeded
 from triptych.runtime.ewma import Ewma
 from triptych.runtime.first_step import next_turn
@@ -49,6 +52,7 @@ class BatchLimits:
     max_wait_s: float  # in the queue, until another batch starts, up to twice as many
     max_rows: int
     max_bytes: int
+    slots: Slots | None = None  # which batches of other keys take too; None: no limit for all keys
 
 
 @dataclass(slots=True)
@@ -122,10 +126,13 @@ class Batcher(Generic[Request, Result]):
         """Keys with a request in the queue or a batch in flight."""
         return len(self._queues)
 
-    def expected_wait_s(self, key: BatchKey) -> float:
+    def expected_wait_s(self, key: BatchKey, request: Request) -> float:
         """Time that a request of that key would wait for its batch to start, by the rate at which batches ended."""
         queue = self._queues.get(key)
-        return queue.expected_wait_s if queue is not None else 0.0
+        if queue is not None:
+            return queue.expected_wait_s
+        slots = self.limits(request).slots
+        return slots.expected_wait_s if slots is not None else 0.0
 
     async def submit(
         self, key: BatchKey, request: Request, timeout_s: float, linger_s: float = 0.0, detached: bool = False
@@ -150,7 +157,7 @@ class Batcher(Generic[Request, Result]):
         try:
             (outcome,) = await self._execute(Batch((queued.request,), queued.queued_at_s))
         finally:
-            queue.end_batch()
+            queue.end_batch(queued)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -170,7 +177,7 @@ class Batcher(Generic[Request, Result]):
             for queued, outcome in zip(batch, await self._outcomes(batch), strict=True):
                 queued.resolve(outcome)
         finally:
-            queue.end_batch()
+            queue.end_batch(batch[0])
 
     async def _outcomes(self, batch: list[QueuedRequest[Request, Result]]) -> Sequence[Result | Exception]:
         try:
@@ -187,6 +194,7 @@ class _Queue(Generic[Request, Result]):
         "_end_interval_s",
         "_in_flight",
         "_key",
+        "_lacks_slot",
         "_last_end_s",
         "_limits",
         "_linger_until_s",
@@ -204,12 +212,14 @@ class _Queue(Generic[Request, Result]):
         self._last_end_s: float | None = None  # of a batch, if the queue was busy ever since
         self._end_interval_s = Ewma(SMOOTHING)  # between two batches that end
         self._next_check: asyncio.Handle | None = None
+        self._lacks_slot = False  # and is called when there is one
         self._limits = batcher.limits(first)
 
     @property
     def expected_wait_s(self) -> float:
         if self._in_flight < self._limits.max_in_flight:
-            return 0.0
+            slots = self._limits.slots
+            return slots.expected_wait_s if slots is not None else 0.0
         return self._end_interval_s.value * (1 + self._waiting_rows // self._limits.max_rows)
 
     def add(self, queued: QueuedRequest[Request, Result]) -> None:
@@ -220,7 +230,7 @@ class _Queue(Generic[Request, Result]):
             self._schedule_check()
 
     async def is_alone(self, queued: QueuedRequest[Request, Result]) -> bool:
-        """Whether no request has joined the first one by the end of this turn of the loop. It is in flight then."""
+        """Whether the first request can go by itself at the end of this turn of the loop. It is in flight then."""
         self._waiting.append(queued)
         self._waiting_rows = queued.request.rows
         self._linger_until_s = queued.linger_until_s
@@ -231,7 +241,7 @@ class _Queue(Generic[Request, Result]):
             if self._next_check is None:  # no other request has scheduled one
                 self._check()
             raise
-        if len(self._waiting) > 1:
+        if len(self._waiting) > 1 or not self._take_slot():
             return False
         self._waiting.clear()
         self._waiting_rows = 0
@@ -239,9 +249,11 @@ class _Queue(Generic[Request, Result]):
         self._in_flight += 1
         return True
 
-    def end_batch(self) -> None:
-        """Counts one batch fewer in flight."""
+    def end_batch(self, first: QueuedRequest[Request, Result]) -> None:
+        """Counts one batch fewer in flight, by its first request."""
         self._in_flight -= 1
+        if self._limits.slots is not None:
+            self._limits.slots.give_back(first)
         if not self._waiting and not self._in_flight and self._next_check is None:
             self._batcher.remove(self._key)
             return
@@ -259,6 +271,8 @@ class _Queue(Generic[Request, Result]):
         if self._next_check is not None:
             self._next_check.cancel()
             self._next_check = None
+        if self._lacks_slot:
+            return
         if self._waiting:
             self._limits = self._batcher.limits(self._waiting[-1].request)
         if self._in_flight < self._limits.max_in_flight:
@@ -271,14 +285,34 @@ class _Queue(Generic[Request, Result]):
     def _check(self) -> None:
         """Starts the batches that may start now."""
         self._next_check = None
-        while self._waiting and self._may_start():
-            if batch := self._take_batch():
-                self._in_flight += 1
-                self._batcher.start(batch, self)
+        while self._is_wanted() and self._may_start() and self._take_slot():
+            self._in_flight += 1
+            self._batcher.start(self._take_batch(), self)
         if self._waiting:
             self._schedule_check()
         elif not self._in_flight:
             self._batcher.remove(self._key)
+
+    def _is_wanted(self) -> bool:
+        """Whether a request waits. Drops those before it that are over."""
+        waiting = self._waiting
+        while waiting and waiting[0].is_over:
+            self._waiting_rows -= waiting.popleft().request.rows
+        return bool(waiting)
+
+    def _take_slot(self) -> bool:
+        """Whether the next batch has a slot. Without one, the queue is called when there is one."""
+        slots = self._limits.slots
+        if slots is None or slots.take(self._waiting[0]):
+            return True
+        if not self._lacks_slot:
+            self._lacks_slot = True
+            slots.wait(self._on_slot)
+        return False
+
+    def _on_slot(self) -> None:
+        self._lacks_slot = False
+        self._check()
 
     def _may_start(self) -> bool:
         if self._in_flight < self._limits.max_in_flight:
@@ -293,7 +327,7 @@ class _Queue(Generic[Request, Result]):
         return self._linger_until_s - time.monotonic()
 
     def _take_batch(self) -> list[QueuedRequest[Request, Result]]:
-        """Takes the oldest requests that fit into one batch, and drops those that are over."""
+        """Takes the oldest requests that fit into one batch, the first always, and drops those that are over."""
         batch: list[QueuedRequest[Request, Result]] = []
         rows = size_bytes = 0
         while self._waiting:

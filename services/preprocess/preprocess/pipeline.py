@@ -10,6 +10,7 @@ from preprocess.batching import Batcher, BatchLimits
 from preprocess.inference import InferenceRequest, InferenceResult
 from preprocess.predictors import Predictors
 from preprocess.settings import Settings
+from preprocess.slots import Slots
 from preprocess.transform import Transform
 from triptych.errors import DeadlineExceeded
 from triptych.runtime.first_step import time_limit
@@ -27,7 +28,8 @@ class Pipeline:
         self._batcher = Batcher[InferenceRequest, InferenceResult](executor.execute, self._limits)
         self._preparing: Counter[tuple[str, int]] = Counter()  # large requests by model and version
         self._in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
-        self._limits_of: dict[tuple[int, int], BatchLimits] = {}  # by number of predictors and rows of the contract
+        self._limits_of: dict[tuple[tuple[str, ...], int], BatchLimits] = {}  # by predictors and rows of the contract
+        self._slots_of: dict[tuple[str, ...], Slots] = {}  # by predictors
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Raises `Overloaded` over a limit, and the errors of the contract, Triton and postprocess."""
@@ -84,21 +86,35 @@ class Pipeline:
 
     async def _submit(self, request: InferenceRequest, linger_s: float = 0.0) -> InferenceResult:
         key, call, target = request.batch_key, request.call, request.target
-        if wait_s := self._batcher.expected_wait_s(key):
+        if wait_s := self._batcher.expected_wait_s(key, request):
             call.check_wait_budget(wait_s, self._max_wait_share, f"model '{target.model}'")
         detached = self._predictors.has_abandoned(target)
         return await self._batcher.submit(key, request, call.remaining_s(), linger_s, detached)
 
     def _limits(self, request: InferenceRequest) -> BatchLimits:
-        key = max(1, len(request.target.predictors)), request.plan.contract.max_rows
+        key = request.target.predictors, request.plan.contract.max_rows
         limits = self._limits_of.get(key)
         if limits is None:
             predictors, max_rows = key
-            settings = self._settings
+            slots = self._slots(predictors)
             limits = self._limits_of[key] = BatchLimits(
-                max_in_flight=settings.max_in_flight_batches * predictors,
-                max_wait_s=settings.batch_max_wait_s,
+                max_in_flight=self._settings.max_in_flight_batches * max(1, len(predictors)),
+                max_wait_s=self._settings.batch_max_wait_s,
                 max_rows=max_rows,
-                max_bytes=settings.max_batch_bytes,
+                max_bytes=self._settings.max_batch_bytes,
+                slots=slots,
             )
         return limits
+
+    def _slots(self, predictors: tuple[str, ...]) -> Slots | None:
+        """Slots of the batches for these predictors. A version that is not loaded needs none: it waits for the load."""
+        settings = self._settings
+        if not predictors or not settings.predictor_batches:
+            return None
+        slots = self._slots_of.get(predictors)
+        if slots is None:  # the placement has changed
+            self._limits_of.clear()
+            self._slots_of = {known: each for known, each in self._slots_of.items() if not each.is_idle}
+            slots = Slots(settings.predictor_batches * len(predictors), settings.batch_slot_s)
+            self._slots_of[predictors] = slots
+        return slots

@@ -69,6 +69,17 @@ class Settings(StageSettings):
     batch_max_wait_s: float = Field(
         0.01, gt=0, description="when a request has queued for that long, another batch starts, up to twice as many"
     )
+    # Without a GPU, a Triton works on as many batches at once as it has cores, and the others only wait there
+    # (docs/decisions/2026-11-30-many-models.md).
+    predictor_batches: int = Field(
+        0,
+        ge=0,
+        description="batches of all versions in flight at once for each Triton; other requests queue, so that batches "
+        "grow; for a Triton without a GPU four for each core; 0: no limit",
+    )
+    batch_slot_s: float = Field(
+        0.1, gt=0, description="a batch that takes longer is not counted in `PREPROCESS_PREDICTOR_BATCHES` any more"
+    )
     # At 64 callers batches of pictures are 20 with it and 3 without (requests of preprocess to those of postprocess in
     # their metrics), and 1.6 times as many are answered (docs/decisions/2026-11-21-batching.md).
     batch_linger_share: float = Field(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from preprocess.batching import Batch, Batcher, BatchLimits
+from preprocess.slots import Slots
 from triptych.errors import DeadlineExceeded, Unavailable
 
 LONG_S = 60.0
@@ -26,9 +27,14 @@ class Executions:
     """Collect batches and answer them when the test decides: with each request's name, in capitals."""
 
     def __init__(
-        self, max_in_flight: int = 2, max_wait_s: float = LONG_S, max_rows: int = 100, max_bytes: int = 1000
+        self,
+        max_in_flight: int = 2,
+        max_wait_s: float = LONG_S,
+        max_rows: int = 100,
+        max_bytes: int = 1000,
+        slots: Slots | None = None,
     ) -> None:
-        self.limits = BatchLimits(max_in_flight, max_wait_s, max_rows, max_bytes)
+        self.limits = BatchLimits(max_in_flight, max_wait_s, max_rows, max_bytes, slots)
         self.batches: list[list[str]] = []
         self.go = asyncio.Event()
         self.error: Exception | None = None
@@ -150,7 +156,7 @@ async def test_the_expected_wait_follows_the_rate_of_batches_and_the_rows_in_the
     executions = Executions(max_in_flight=1, max_rows=2)
     tasks = [executions.send(item) for item in "abcdefgh"]
     await turn()
-    assert executions.batcher.expected_wait_s("k") == 0.0  # no batch has ended yet
+    assert executions.batcher.expected_wait_s("k", Request("x")) == 0.0  # no batch has ended yet
     every_s = 0.05
     for _ in range(2):
         await asyncio.sleep(every_s)
@@ -158,19 +164,19 @@ async def test_the_expected_wait_follows_the_rate_of_batches_and_the_rows_in_the
         executions.go.clear()  # those that wait now go on
         await turn()
     assert executions.batches == [["a", "b"], ["c", "d"], ["e", "f"]]
-    wait_s = executions.batcher.expected_wait_s("k")
+    wait_s = executions.batcher.expected_wait_s("k", Request("x"))
     assert wait_s >= 2 * every_s  # two wait: one batch more
-    assert executions.batcher.expected_wait_s("other") == 0.0
+    assert executions.batcher.expected_wait_s("other", Request("x")) == 0.0
     tasks += [executions.send("i"), executions.send("j")]
     await turn()
-    assert executions.batcher.expected_wait_s("k") == pytest.approx(wait_s * 3 / 2)
+    assert executions.batcher.expected_wait_s("k", Request("x")) == pytest.approx(wait_s * 3 / 2)
     executions.go.set()
     await asyncio.gather(*tasks)
-    assert executions.batcher.expected_wait_s("k") == 0.0
+    assert executions.batcher.expected_wait_s("k", Request("x")) == 0.0
 
 
 @pytest.mark.parametrize("limit", [{"max_rows": 4}, {"max_bytes": 4}], ids=["rows", "bytes"])
-async def test_a_batch_stays_within_its_limit_and_a_larger_request_is_alone(limit: dict[str, int]) -> None:
+async def test_a_batch_stays_within_its_limit_and_a_larger_request_is_alone(limit: dict[str, Any]) -> None:
     executions = Executions(max_in_flight=9, **limit)
     for name, size in (("a", 2), ("b", 2), ("c", 1), ("d", 9), ("e", 1)):
         executions.send(name, rows=size if "max_rows" in limit else 1, size_bytes=size if "max_bytes" in limit else 1)
@@ -301,3 +307,89 @@ async def test_requests_in_a_batch_with_one_whose_caller_left_in_the_same_turn_a
     await turn()
     assert executions.batches == ([list(others)] if others else [])
     assert not executions.batcher.active_keys
+
+
+async def test_requests_queue_while_other_keys_have_all_slots_and_leave_together() -> None:
+    executions = Executions(slots=Slots(1, LONG_S))
+    tasks = [executions.send("a", key=1)]
+    await turn()
+    for name, key in (("b", 2), ("c", 3), ("d", 2)):
+        tasks.append(executions.send(name, key))
+        await turn()
+    assert executions.batches == [["a"]]
+    executions.go.set()
+    assert await asyncio.gather(*tasks) == ["A", "B", "C", "D"]
+    assert executions.batches == [["a"], ["b", "d"], ["c"]]
+    assert executions.batcher.active_keys == 0
+
+
+async def test_of_requests_that_come_in_one_turn_alone_with_their_keys_only_those_with_a_slot_go() -> None:
+    executions = Executions(slots=Slots(2, LONG_S))
+    tasks = [executions.send(name, key=name) for name in "abc"]
+    await turn()
+    assert executions.batches == [["a"], ["b"]]
+    executions.go.set()
+    assert await asyncio.gather(*tasks) == ["A", "B", "C"]
+
+
+async def test_a_request_that_ends_while_it_waits_for_a_slot_leaves_it_to_the_next_key() -> None:
+    executions = Executions(slots=Slots(1, LONG_S))
+    first, left, last = (executions.send(name, key=name) for name in "abc")
+    await turn()
+    left.cancel()
+    executions.go.set()
+    assert list(await asyncio.gather(first, last)) == ["A", "C"]
+    assert executions.batches == [["a"], ["c"]]
+    assert executions.batcher.active_keys == 0
+
+
+async def test_a_deadline_ends_the_wait_for_a_slot() -> None:
+    executions = Executions(slots=Slots(1, LONG_S))
+    first, late = executions.send("a", key=1), executions.send("b", key=2, timeout_s=0.01)
+    with pytest.raises(DeadlineExceeded):
+        await late
+    executions.go.set()
+    await first
+    await turn()
+    assert executions.batches == [["a"]]
+    assert executions.batcher.active_keys == 0
+
+
+async def test_a_batch_that_takes_long_loses_its_slot_to_other_keys() -> None:
+    executions = Executions(slots=Slots(1, 0.01))
+    tasks = [executions.send("slow", key=1)]
+    await turn()
+    tasks.append(executions.send("b", key=2))
+    while len(executions.batches) < 2:
+        await asyncio.sleep(0.001)
+    assert executions.batches == [["slow"], ["b"]]
+    executions.go.set()
+    assert await asyncio.gather(*tasks) == ["SLOW", "B"]
+
+
+async def test_a_failed_batch_gives_its_slot_back() -> None:
+    executions = Executions(slots=Slots(1, LONG_S))
+    executions.error = Unavailable("gone")
+    executions.go.set()
+    for key in (1, 2):  # alone, and then two together
+        tasks = [executions.send(name, key) for name in "ab"[:key]]
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [Unavailable] * key
+    executions.error = None
+    assert await executions.send("c", key=3) == "C"
+
+
+async def test_the_expected_wait_of_a_new_key_counts_the_keys_that_wait_for_a_slot() -> None:
+    executions = Executions(slots=Slots(1, LONG_S))
+    tasks = [executions.send(name, key=name) for name in "abcde"]
+    every_s = 0.05
+    for _ in range(3):
+        await asyncio.sleep(every_s)
+        executions.go.set()
+        executions.go.clear()
+        await turn()
+    assert executions.batches == [["a"], ["b"], ["c"], ["d"]]
+    assert executions.batcher.expected_wait_s("new", Request("x")) >= every_s  # one waits
+    executions.go.set()
+    await asyncio.gather(*tasks)
+    assert executions.batcher.expected_wait_s("new", Request("x")) == 0.0

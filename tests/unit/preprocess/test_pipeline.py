@@ -6,6 +6,7 @@ tests/integration/test_batching.py sends the same through the real ones.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +217,30 @@ async def test_a_request_whose_caller_leaves_releases_its_bytes_and_the_next_is_
     trial.upstreams.takes_s = 0.0
     (outcome,) = await trial.send(trial.request(sales(2)))
     assert outcome["total"].tolist() == [14]
+
+
+async def test_batches_of_all_versions_share_the_slots_of_their_predictor() -> None:
+    trial = Trial(predictor_batches=1, batch_slot_s=60)
+    trial.upstreams.takes_s = 0.01
+    first = asyncio.ensure_future(trial.infer(trial.request(sales(1), version=1)))
+    await asyncio.sleep(0.001)
+    held = [trial.request(sales(value), version=version) for value, version in ((2, 2), (3, 3), (4, 2))]
+    elsewhere = trial.request(sales(5), version=4)
+    elsewhere.target = replace(elsewhere.target, predictors=("127.0.0.1:2",))
+    answers = await trial.send(*held, elsewhere)
+    await first
+    assert [answer["total"].tolist() for answer in answers] == [[14], [21], [28], [35]]
+    assert trial.upstreams.batches[:2] == [1, 1]  # the first, and the one of the other predictor
+    assert sorted(trial.upstreams.batches[2:]) == [1, 2]  # version 3, and both requests of version 2
+
+
+async def test_a_version_that_is_not_loaded_waits_for_no_slot() -> None:
+    trial = Trial(predictor_batches=1, batch_slot_s=60)
+    trial.upstreams.takes_s = 0.01
+    cold = [trial.request(sales(1), version=version) for version in (1, 2)]
+    for request in cold:
+        request.target = replace(request.target, predictors=())
+    waiting = [asyncio.ensure_future(trial.infer(request)) for request in cold]
+    await asyncio.sleep(0.001)
+    assert trial.upstreams.batches == [1, 1]
+    await asyncio.gather(*waiting)
