@@ -13,8 +13,8 @@ from benchmarks.placement import scale as placement_scale
 from benchmarks.report import RESULTS, Report
 from benchmarks.serving import command as serving
 from benchmarks.serving import quick
+from benchmarks.stages import batch_sizes, instructions
 from benchmarks.stages import cpu as stage_cpu
-from benchmarks.stages import instructions
 from local.errors import LocalError
 
 COMMANDS = {
@@ -28,6 +28,7 @@ COMMANDS = {
     "plan-check": plan_check,
     "stage-cpu": stage_cpu,
     "instructions": instructions,
+    "batch-sizes": batch_sizes,
     "start": start,
     "verify": verify,
     "pictures": pictures,

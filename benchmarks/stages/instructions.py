@@ -1,8 +1,9 @@
-"""Instructions of a lone request in the stages' Python code, by callgrind; independent of other load on the machine.
+"""Instructions of a request in the stages' Python code, by callgrind; independent of other load on the machine.
 
-`hot` is a request that directly follows another. `cold` is one after 8 MiB of other memory were written. Cache lines
-are the 64-byte lines, of instructions and data, that miss a simulated cache of 1 MiB. The cost of an empty request is
-subtracted, so that the event loop and the measurement do not count.
+The request is alone, or one of `--at-once` to as many models. `hot` is a request that directly follows another. `cold`
+is one after 8 MiB of other memory were written. Cache lines are the 64-byte lines, of instructions and data, that miss
+a simulated cache of 1 MiB. The cost of an empty request is subtracted, so that the event loop and the measurement do
+not count.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from local.environments import ROOT
 from local.errors import LocalError
 from triptych.contract import numpy_warnings
 
-HELP = "instructions and cache lines of a lone request in each stage's own Python, by valgrind"
-TITLE = "Instructions of a lone request"
+HELP = "instructions and cache lines of a request in each stage's own Python, by valgrind"
+TITLE = "Instructions of a request"
 
 CACHES = ("--cache-sim=yes", "--I1=32768,8,64", "--D1=32768,8,64", "--LL=1048576,16,64")
 OTHERS_BYTES = 8 << 20
@@ -39,6 +40,9 @@ COUNTED = "_PySys_GetSizeOf"  # callgrind counts while `sys.getsizeof` calls `__
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--requests", type=int, default=100, help="measured in each phase")
+    parser.add_argument(
+        "--at-once", type=int, default=1, help=f"requests at once, each to another model, 1 to {len(stubs.MODEL_NAMES)}"
+    )
     parser.add_argument("--stages", default=",".join(stubs.STAGES), help="measured, separated by commas")
     parser.add_argument(
         "--hot", action="store_true", help="count hot requests alone, without caches: a tenth of the time"
@@ -48,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace, report: Report) -> int | None:
     if given.inside:
-        return _inside(given.inside, given.requests, _phases(given))
+        return _inside(given.inside, given.requests, given.at_once, _phases(given))
     if shutil.which("valgrind") is None:
         raise LocalError("valgrind is not there; on Debian: apt-get install valgrind")
     rows = []
@@ -60,7 +64,8 @@ def main(given: argparse.Namespace, report: Report) -> int | None:
         rows.append((stage, *figures.values()))
         report.figures(stage, figures)
     columns = ["stage", "instructions, hot", "cold", "cache lines, cold"]
-    report.table("A lone request of W1", columns[: len(rows[0])], rows)
+    title = f"One of {given.at_once} requests at once, each to another model" if given.at_once > 1 else "A lone request"
+    report.table(f"{title}, of W1", columns[: len(rows[0])], rows)
     return None
 
 
@@ -80,6 +85,8 @@ def _counted(stage: str, given: argparse.Namespace) -> Iterator[tuple[int, int]]
             stage,
             "--requests",
             str(given.requests),
+            "--at-once",
+            str(given.at_once),
         ]
         inside, caches = ([*inside, "--hot"], ()) if given.hot else (inside, CACHES)
         watch = ["--instr-atstart=no", "--collect-atstart=no", f"--toggle-collect={COUNTED}"]
@@ -91,7 +98,8 @@ def _counted(stage: str, given: argparse.Namespace) -> Iterator[tuple[int, int]]
         for number in range(1, len(_phases(given)) + 1):
             totals = _totals(Path(folder, f"out.{number}").read_text())
             fetched = sum(totals.get(event, 0) for event in ("ILmr", "DLmr", "DLmw"))
-            yield totals["Ir"] // given.requests, fetched // given.requests
+            requests = given.requests * given.at_once
+            yield totals["Ir"] // requests, fetched // requests
 
 
 def _totals(dump: str) -> dict[str, int]:
@@ -103,17 +111,23 @@ def _totals(dump: str) -> dict[str, int]:
 
 
 class _Counted:
-    """An object whose `__sizeof__` runs a request, so that callgrind can count it alone."""
+    """An object whose `__sizeof__` runs one request for each of the data, so that callgrind can count them alone."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, request: stubs.Answer, data: bytes):
+    def __init__(self, loop: asyncio.AbstractEventLoop, request: stubs.Answer, data: Sequence[bytes]):
         self._loop, self._request, self._data = loop, request, data
 
     def __sizeof__(self) -> int:
-        self._loop.run_until_complete(self._request(self._data))
+        if len(self._data) == 1:
+            self._loop.run_until_complete(self._request(self._data[0]))
+        else:
+            self._loop.run_until_complete(self._together())
         return 0
 
+    async def _together(self) -> None:
+        await asyncio.gather(*map(self._request, self._data))
 
-def _inside(stage: str, requests: int, phases: Sequence[str]) -> int:
+
+def _inside(stage: str, requests: int, at_once: int, phases: Sequence[str]) -> int:
     """Run all phases in sequence; valgrind runs this function."""
     numpy_warnings.turn_off()
     loop, contract = uvloop.new_event_loop(), stubs.contract()
@@ -125,7 +139,8 @@ def _inside(stage: str, requests: int, phases: Sequence[str]) -> int:
     async def nothing(data: bytes) -> bytes:
         return data
 
-    answer, data = loop.run_until_complete(build()), stubs.request_bytes(stage, contract)
+    answer = loop.run_until_complete(build())
+    data = [stubs.request_bytes(stage, contract, number) for number in range(at_once)]
     empty, request = _Counted(loop, nothing, data), _Counted(loop, answer, data)
     for _ in range(WARM):
         sys.getsizeof(request)

@@ -42,6 +42,7 @@ from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
 
 WORKLOAD = WORKLOADS["W1"]
+MODEL_NAMES = (WORKLOAD.model, *(f"{WORKLOAD.model}_{number}" for number in range(1, 32)))
 TRITON = "127.0.0.1:8001"
 BY_CALLER = {"te": "trailers", "user-agent": "grpc-python/1.68"}
 
@@ -81,8 +82,9 @@ async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") ->
     controller: Any = ContractSource(contract)
     catalog = CatalogClient(controller)
     version = cp.Version(version=1, percent=100, predictors=[TRITON])
-    model = cp.Model(name=WORKLOAD.model, family=contract.family, route="DE", versions=[version])
-    catalog.apply(cp.CatalogUpdate(full=True, models=[model]))
+    family = contract.family
+    models = [cp.Model(name=model, family=family, route=model, versions=[version]) for model in MODEL_NAMES]
+    catalog.apply(cp.CatalogUpdate(full=True, models=models))
     predictors = Predictors(settings, controller, Transport())
     triton: Any = predictors._predictor(TRITON).upstream
     triton.call = Canned(lambda rows: _filled(contract.model.outputs, rows)).call
@@ -129,9 +131,9 @@ def contract() -> Contract:
     return load_contract(MODELS / WORKLOAD.model / "1/contract.yaml")
 
 
-def request_bytes(stage: str, contract: Contract) -> bytes:
-    """Serialised request of W1 to a stage: from a caller, or from preprocess to postprocess."""
-    request = pb.ModelInferRequest(model_name=WORKLOAD.model)
+def request_bytes(stage: str, contract: Contract, number: int = 0) -> bytes:
+    """Serialised request of W1 to a stage, from a caller or from preprocess. `number` is that of the model."""
+    request = pb.ModelInferRequest(model_name=MODEL_NAMES[number])
     if stage != "postprocess":
         encode_request(request, WORKLOAD.requests[0])
     else:
