@@ -192,9 +192,7 @@ def test_rest_is_a_second_port_of_preprocess_for_the_same_callers(render: Render
 def test_the_page_is_off_and_reached_by_port_forward_alone(render: Render, mode: str) -> None:
     assert "PAGE" not in render({"mode": mode}).text
     callers = [] if mode == "Knative" else [{"podSelector": {"matchLabels": {"app": "shop"}}}]
-    made = render(
-        {"mode": mode, "networkPolicy": {"enabled": True, "callers": callers}, "controller": {"page": True}}
-    )
+    made = render({"mode": mode, "networkPolicy": {"enabled": True, "callers": callers}, "controller": {"page": True}})
     environment = made.environment("controller")
     assert environment["CONTROLLER_PAGE_PORT"] == "9202"
     assert environment["CONTROLLER_PAGE_PREPROCESS"].startswith("preprocess")

@@ -14,9 +14,9 @@ from controller.catalog.skipped import log_lines
 from controller.store.buckets import open_store
 from controller.store.download_progress import Progress
 from controller.store.mirror import Mirror
-from controller.store.options import StoreOptions, proxy_url
+from controller.store.options import MAX_OBJECTS, StoreOptions, proxy_url
 from controller.store.uri import split
-from triptych_cli.arguments import argument_type, command_parser, duration
+from triptych_cli.arguments import argument_type, command_parser, duration, whole_number
 
 REPORT_INTERVAL_S = 5.0  # between two lines about one long download
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     reporter = ProgressReporter(stop.is_set)
-    store = open_store(options.uri, StoreOptions(options.secret, options.ca, options.proxy))
+    store = open_store(options.uri, StoreOptions(options.secret, options.ca, options.proxy, options.max_objects))
     mirror = Mirror(store, options.folder, whole=options.whole, on_progress=reporter.progress)
     return run(mirror, reporter, stop, every_s=None if options.once else options.every)
 
@@ -85,6 +85,13 @@ def parser() -> argparse.ArgumentParser:
         default="",
         metavar="URL",
         help="http://host:port; without it none is used, also if the environment names one",
+    )
+    made.add_argument(
+        "--max-objects",
+        type=whole_number(1, "a number of objects"),
+        default=MAX_OBJECTS,
+        metavar="N",
+        help=f"most objects below URI; beyond them the folder stays as it is; default {MAX_OBJECTS}",
     )
     when = made.add_mutually_exclusive_group()
     when.add_argument(

@@ -1,6 +1,6 @@
 {{/* The object store of the models: keys, authorities and proxy of its readers, the mirror and the controller. */}}
 
-{{/* The options of a reader as JSON: secret, ca and proxy, those that are set. Argument: lane. */}}
+{{/* The options of a reader as JSON: secret, ca, proxy and max_objects, those that are set. Argument: lane. */}}
 {{- define "triptych.store-options" -}}
 {{- $models := .lane.values.models -}}
 {{- $options := dict -}}
@@ -8,13 +8,14 @@
 {{- if $models.secret }}{{ $_ := set $options "secret" "/store/secret" }}{{ end -}}
 {{- if or $models.ca.secret $models.ca.configMap }}{{ $_ := set $options "ca" (printf "/store/ca/%s" $models.ca.key) }}{{ end -}}
 {{- if $models.proxy }}{{ $_ := set $options "proxy" $models.proxy }}{{ end -}}
+{{- if $models.maxObjects }}{{ $_ := set $options "max_objects" (int $models.maxObjects) }}{{ end -}}
 {{- end -}}
 {{- toJson $options -}}
 {{- end }}
 
 {{/* The mounts of a reader. Kubernetes renews the files of a whole volume, not those of a subPath. Argument: lane. */}}
 {{- define "triptych.store-mounts" -}}
-{{- range $name := omit (include "triptych.store-options" . | fromJson) "proxy" | keys | sortAlpha }}
+{{- range $name := omit (include "triptych.store-options" . | fromJson) "proxy" "max_objects" | keys | sortAlpha }}
 - {name: store-{{ $name }}, mountPath: /store/{{ $name }}, readOnly: true}
 {{- end }}
 {{- end }}

@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 from controller.call_slots import Reservation
 from controller.catalog.builder import Undeclared
 from controller.placement.settings import PlacementSettings
-from controller.store.options import StoreOptions, proxy_url
+from controller.store.options import MAX_OBJECTS, StoreOptions, proxy_url
 from controller.store.uri import is_uri, split
 from triptych.contract.steps.step_file import MAX_STEP_FILE_BYTES
 from triptych.runtime.addresses import address_argument, pod_address
@@ -47,6 +47,9 @@ class Settings(StageSettings, PlacementSettings):
         repr=False,
         description="proxy for the store, as http://host:port; empty: none, for no call uses the proxy of the "
         "environment",
+    )
+    store_max_objects: int = Field(
+        MAX_OBJECTS, ge=1, description="most objects of the store below its prefix; each takes half a kilobyte"
     )
     change_detection: Literal["content", "time"] = Field(
         "content",
@@ -211,7 +214,7 @@ class Settings(StageSettings, PlacementSettings):
     @property
     def store_options(self) -> StoreOptions:
         """Places of the store's keys and authorities, and its proxy."""
-        return StoreOptions(self.store_secret, self.store_ca, self.store_proxy)
+        return StoreOptions(self.store_secret, self.store_ca, self.store_proxy, self.store_max_objects)
 
     @property
     def page_hosts(self) -> tuple[str, ...]:

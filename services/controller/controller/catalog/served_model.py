@@ -35,9 +35,7 @@ Location = tuple[int | str, ...]  # keys and indexes of a part of a document
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
-_NAME = in_words(
-    r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", "small letters, digits, - and ., at most 253 characters"
-)
+_NAME = in_words(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", "small letters, digits, - and ., at most 253 characters")
 _RELEASE = in_words(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", "small letters, digits and -, as in blue-1")
 _MEMORY = in_words(
     r"^[1-9][0-9]{0,14}(\.[0-9]{1,9})?(k|M|G|T|Ki|Mi|Gi|Ti)?$", "an amount of memory as Kubernetes has it, as in 300Mi"

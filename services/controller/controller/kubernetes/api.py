@@ -30,7 +30,7 @@ from kubernetes.aio.client import ApiClient, ApiException, Configuration, Custom
 
 CALL_S = 10.0
 PAGE = 500  # objects of one answer, as kubectl asks: 100,000 at once would take 0.6 GiB
-MAX_PAGE_BYTES = 8 << 20  # 500 objects of 1.5 MiB took 2 GiB; a smaller page is asked for instead
+MAX_PAGE_BYTES = 8 << 20  # 500 objects may have 750 MiB; a smaller page is asked for instead
 MAX_EVENT_BYTES = 8 << 20  # etcd keeps objects of 1.5 MiB at most
 WATCH_S = 60  # a watch that died silently is noticed after that long; the next one continues from its revision
 FIELD_MANAGER = "triptych-controller"

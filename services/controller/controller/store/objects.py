@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 PAGE_ITEMS = 1000  # in one answer of S3
 CHUNK_BYTES = 1 << 20
 MAX_FOLDER_OBJECTS = 100_000  # half a kilobyte each: a million took the memory that the chart gives
-MAX_OBJECTS = 300_000  # two listings of so many take 260 MiB (2026-11-30), half of what the chart gives
 MAX_LISTING_S = 600.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -147,7 +146,7 @@ class Store:
 
         Of a folder at most `MAX_FOLDER_OBJECTS` and one more are kept: somebody's data set may lie among the models.
         """
-        found, after = _Listing(), ""
+        found, after = _Listing(self._options.max_objects), ""
         try:
             while self._add_pages(found, below, after):
                 after = found.behind_the_folder
@@ -236,8 +235,9 @@ class Store:
 class _Listing:
     """Objects of a listing, within limits of number and time."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_objects: int) -> None:
         self.objects: dict[str, Object] = {}
+        self._max_objects = max_objects
         self._counts = Counter[str]()
         self._until_s = time.monotonic() + MAX_LISTING_S
         self._last = ""  # key of the last item
@@ -255,8 +255,8 @@ class _Listing:
     @property
     def fault(self) -> str:
         """The limit that is exceeded; '' if none is."""
-        if len(self.objects) > MAX_OBJECTS:
-            return f"want at most {MAX_OBJECTS} objects, got more"
+        if len(self.objects) > self._max_objects:
+            return f"want at most {self._max_objects} objects (models.maxObjects, --max-objects), got more"
         if time.monotonic() > self._until_s:
             return f"want a listing within {MAX_LISTING_S:g} s, got {len(self.objects)} objects and no end"
         return ""

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from triptych.runtime.pem import certificates
 
+MAX_OBJECTS = 300_000  # two listings of so many take 260 MiB (2026-11-30), half of what the chart gives
 TRIES = 3  # kubelet replaces the folder of a Secret while it is read
 
 
@@ -49,11 +50,15 @@ class StoreConfiguration:
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """Places of the configuration. `secret` is a folder with a file for each variable, `authorities` a PEM file."""
+    """Places of the configuration, and the limit of a listing.
+
+    `secret` is a folder with a file for each variable, `authorities` a PEM file.
+    """
 
     secret: Path | None = None
     authorities: Path | None = None
     proxy: str = ""
+    max_objects: int = MAX_OBJECTS  # of a listing
 
     def read(self) -> StoreConfiguration:
         """Read the files. Raises `OSError`."""

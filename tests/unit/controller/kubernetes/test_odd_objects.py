@@ -160,7 +160,7 @@ async def test_a_list_is_read_page_by_page_to_its_end() -> None:
 
 
 async def test_a_page_of_large_objects_is_asked_for_again_with_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """500 objects near the limit of etcd, 1.5 MiB, took 2 GiB: the annotations and labels are anybody's."""
+    """500 objects near the limit of etcd have 750 MiB: the annotations and labels are anybody's."""
     monkeypatch.setattr(api_module, "MAX_PAGE_BYTES", 1000)
     large, last = b"x" * 1001, {"items": [], "metadata": {"resourceVersion": 5}}
     first = {"items": [], "metadata": {"resourceVersion": 5, "continue": "a"}}

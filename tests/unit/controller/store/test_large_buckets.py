@@ -16,6 +16,7 @@ from controller.store import listing, objects
 from controller.store.buckets import open_store
 from controller.store.mirror import Mirror
 from controller.store.objects import MAX_FOLDER_OBJECTS, PAGE_ITEMS, StoreError
+from controller.store.options import StoreOptions
 from tests.fakes.faulty_store import FaultyStore, faulty_store
 from tests.fakes.memory_store import contents
 
@@ -99,12 +100,15 @@ def test_models_beside_a_data_set_are_mirrored_and_the_data_set_is_named(
 def test_a_bucket_of_ten_million_folders_is_a_fault_and_what_is_mirrored_stays(
     store: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mirror = Mirror(open_store("s3://models/eu"), tmp_path / "models", whole=True)
+    options = StoreOptions(max_objects=3_000)
+    mirror = Mirror(open_store("s3://models/eu", options), tmp_path / "models", whole=True)
     mirror.refresh()
-    monkeypatch.setattr(objects, "MAX_OBJECTS", 3_000)
     large = LargeStore(store, "m{:08}/x", MILLIONS)
     monkeypatch.setattr(store, "listing", large.listing)
-    with pytest.raises(StoreError, match="want at most 3000 objects, got more; move what is no model elsewhere$"):
+    with pytest.raises(
+        StoreError,
+        match=r"want at most 3000 objects \(models.maxObjects, --max-objects\), got more; move what is no model elsewhere$",
+    ):
         mirror.refresh()
     assert (contents(tmp_path / "models"), large.pages) == (MODELS, 4)
 
