@@ -21,8 +21,8 @@ def test_beside_each_triton_a_folder_is_kept_in_step_with_an_object_store(render
     made = render({"mode": mode, "models": STORE | {"pollSeconds": 7}})
     first, beside = pod_of(made, "predictor")["initContainers"]
     where = ["mirror", "s3://bucket/models", "/models/mirror", "--whole"]
-    assert first["args"] == [*where, "--once", "--secret=/store/secret"]
-    assert beside["args"] == [*where, "--every=7s", "--secret=/store/secret"]
+    assert first["args"] == [*where, "--once", "--max-objects=300000", "--secret=/store/secret"]
+    assert beside["args"] == [*where, "--every=7s", "--max-objects=300000", "--secret=/store/secret"]
     assert ("restartPolicy" in first, beside["restartPolicy"]) == (False, "Always")
     for each in (first, beside):
         assert each["image"] == made.container("controller")["image"]
@@ -100,7 +100,7 @@ def test_authorities_and_a_proxy_of_a_store_reach_its_readers_alone(
     file = f"/store/ca/{ca.get('key', 'ca.crt')}"
     assert readers(made, "store-ca") == dict.fromkeys(READERS, (["/store/ca"], {"name": "store-ca"} | source))
     for each in pod_of(made, "predictor")["initContainers"]:
-        assert each["args"][5:] == [f"--ca={file}", f"--proxy={proxy}", "--secret=/store/secret"]
+        assert each["args"][5:] == [f"--ca={file}", "--max-objects=300000", f"--proxy={proxy}", "--secret=/store/secret"]
     environment = made.environment("controller")
     assert (environment["CONTROLLER_STORE_CA"], environment["CONTROLLER_STORE_PROXY"]) == (file, proxy)
     named = {name for name, each in made.containers() if proxy in str(each)}
@@ -110,7 +110,14 @@ def test_authorities_and_a_proxy_of_a_store_reach_its_readers_alone(
 def test_without_keys_authorities_and_proxy_the_readers_get_none(render: Render) -> None:
     made = render({"models": {"store": "s3", "uri": "s3://bucket/models"}})
     assert "/store/" not in made.text
-    assert "STORE_" not in made.text
+    names = {name for name in made.environment("controller") if name.startswith("CONTROLLER_STORE_")}
+    assert names == {"CONTROLLER_STORE_MAX_OBJECTS"}
+
+
+def test_the_limit_of_objects_reaches_the_readers(render: Render) -> None:
+    made = render({"models": STORE | {"maxObjects": 2_000_000}})
+    assert made.environment("controller")["CONTROLLER_STORE_MAX_OBJECTS"] == "2000000"
+    assert ["--max-objects=2000000" in each["args"] for each in pod_of(made, "predictor")["initContainers"]] == [True] * 2
 
 
 def test_a_secret_may_have_a_name_of_digits(render: Render) -> None:

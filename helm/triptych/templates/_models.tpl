@@ -81,7 +81,7 @@ args:
   - --whole
   - {{ .option }}
   {{- range $name, $value := include "triptych.store-options" . | fromJson }}
-  - {{ printf "--%s=%v" (replace "_" "-" $name) $value | quote }}
+  - {{ printf "--%s=%s" (replace "_" "-" $name) $value | quote }}
   {{- end }}
 {{- $extra := (index .lane.pods .stage).extraEnv }}
 {{- with concat (include "triptych.store-env" . | fromYamlArray) $extra }}

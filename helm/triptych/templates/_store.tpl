@@ -8,7 +8,7 @@
 {{- if $models.secret }}{{ $_ := set $options "secret" "/store/secret" }}{{ end -}}
 {{- if or $models.ca.secret $models.ca.configMap }}{{ $_ := set $options "ca" (printf "/store/ca/%s" $models.ca.key) }}{{ end -}}
 {{- if $models.proxy }}{{ $_ := set $options "proxy" $models.proxy }}{{ end -}}
-{{- if $models.maxObjects }}{{ $_ := set $options "max_objects" (int $models.maxObjects) }}{{ end -}}
+{{- if $models.maxObjects }}{{ $_ := set $options "max_objects" ($models.maxObjects | int64 | toString) }}{{ end -}}
 {{- end -}}
 {{- toJson $options -}}
 {{- end }}

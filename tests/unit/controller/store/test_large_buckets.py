@@ -105,10 +105,8 @@ def test_a_bucket_of_ten_million_folders_is_a_fault_and_what_is_mirrored_stays(
     mirror.refresh()
     large = LargeStore(store, "m{:08}/x", MILLIONS)
     monkeypatch.setattr(store, "listing", large.listing)
-    with pytest.raises(
-        StoreError,
-        match=r"want at most 3000 objects \(models.maxObjects, --max-objects\), got more; move what is no model elsewhere$",
-    ):
+    want = r"want at most 3000 objects \(models.maxObjects, --max-objects\), got more; move what is no model elsewhere$"
+    with pytest.raises(StoreError, match=want):
         mirror.refresh()
     assert (contents(tmp_path / "models"), large.pages) == (MODELS, 4)
 
