@@ -100,7 +100,8 @@ def test_authorities_and_a_proxy_of_a_store_reach_its_readers_alone(
     file = f"/store/ca/{ca.get('key', 'ca.crt')}"
     assert readers(made, "store-ca") == dict.fromkeys(READERS, (["/store/ca"], {"name": "store-ca"} | source))
     for each in pod_of(made, "predictor")["initContainers"]:
-        assert each["args"][5:] == [f"--ca={file}", "--max-objects=300000", f"--proxy={proxy}", "--secret=/store/secret"]
+        options = [f"--ca={file}", "--max-objects=300000", f"--proxy={proxy}", "--secret=/store/secret"]
+        assert each["args"][5:] == options
     environment = made.environment("controller")
     assert (environment["CONTROLLER_STORE_CA"], environment["CONTROLLER_STORE_PROXY"]) == (file, proxy)
     named = {name for name, each in made.containers() if proxy in str(each)}
@@ -117,7 +118,8 @@ def test_without_keys_authorities_and_proxy_the_readers_get_none(render: Render)
 def test_the_limit_of_objects_reaches_the_readers(render: Render) -> None:
     made = render({"models": STORE | {"maxObjects": 2_000_000}})
     assert made.environment("controller")["CONTROLLER_STORE_MAX_OBJECTS"] == "2000000"
-    assert ["--max-objects=2000000" in each["args"] for each in pod_of(made, "predictor")["initContainers"]] == [True] * 2
+    for each in pod_of(made, "predictor")["initContainers"]:
+        assert "--max-objects=2000000" in each["args"]
 
 
 def test_a_secret_may_have_a_name_of_digits(render: Render) -> None:
