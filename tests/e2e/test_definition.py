@@ -63,7 +63,7 @@ def test_kubectl_explains_each_field(kubectl: Kubectl, field: str, text: str) ->
 def test_the_short_name_and_the_columns_are_there(kubectl: Kubectl) -> None:
     kubectl.apply(json.dumps(GOOD))
     header, row = kubectl("get", "sm").splitlines()
-    assert header.split() == ["NAME", "MODEL", "TRAFFIC", "REPLICAS", "READY", "REASON", "RELEASE", "AGE"]
+    assert header.split() == ["NAME", "MODEL", "TRAFFIC", "ALIASES", "REPLICAS", "READY", "REASON", "RELEASE", "AGE"]
     assert row.split()[:2] == ["sales-de", "sales_de"]
     kubectl.apply(json.dumps(GOOD | {"metadata": {"name": "blue"}, "spec": GOOD["spec"] | {"release": "two"}}))
     assert kubectl("get", "sm", "blue", "--no-headers").split()[:3] == ["blue", "sales_de", "two"]

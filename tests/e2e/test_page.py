@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,8 +36,13 @@ def forwarded(release: Release, target: str, port: int) -> Iterator[str]:
 
 
 def page(url: str, form: dict[str, str] | None = None) -> str:
-    data = None if form is None else urllib.parse.urlencode(form).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as answer:
+    """The page, or the answer to a form, as a browser encodes it."""
+    request = urllib.request.Request(url)
+    if form is not None:
+        parts = [f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{form[name]}\r\n' for name in form]
+        request.data = f"{''.join(parts)}--edge--\r\n".encode()
+        request.add_header("Content-Type", "multipart/form-data; boundary=edge")
+    with urllib.request.urlopen(request, timeout=60) as answer:
         text: str = answer.read().decode()
         return text
 

@@ -88,8 +88,10 @@ def test_a_version_that_is_not_there_is_refused_in_status_and_the_traffic_stays(
 
 def test_aliases_of_two_writers_are_in_one_object(kubectl: Kubectl, replica: StartReplica) -> None:
     replica()
-    kubectl.apply(served_model("sales_de", {1: 100}, aliases="production: 1"))
-    registry = ("apply", "--server-side", "--field-manager=registry", "--filename=-")
+    person, registry = (
+        ("apply", "--server-side", f"--field-manager={name}", "--filename=-") for name in ("person", "registry")
+    )
+    kubectl(*person, given=served_model("sales_de", {1: 100}, aliases="production: 1"))
     head = "apiVersion: triptych.dev/v1alpha1\nkind: ServedModel\nmetadata: {name: sales-de}\n"
     kubectl(*registry, given=head + "spec: {aliases: {next: 2, gone: 9}}")
     now = settled(kubectl, "UnknownVersion", kind="AliasesResolved")
@@ -97,7 +99,7 @@ def test_aliases_of_two_writers_are_in_one_object(kubectl: Kubectl, replica: Sta
     assert condition(now, "Ready")["status"] == condition(now, "Valid")["status"] == "True"
     columns = kubectl("get", "sm", "sales-de", "--no-headers")
     assert re.match(r"sales-de +sales_de +1:100% +gone:9 next:2 production:1 +\d", columns)
-    kubectl.apply(served_model("sales_de", {2: 100}, aliases="production: 2"))
+    kubectl(*person, given=served_model("sales_de", {2: 100}, aliases="production: 2"))
     kubectl(*registry, given=head + "spec: {aliases: {next: 2}}")
     assert settled(kubectl, "Resolved", kind="AliasesResolved")["aliasSummary"] == "next:2 production:2"
     taken = kubectl.run(*registry, given=head + "spec: {aliases: {production: 1}}", check=False)
