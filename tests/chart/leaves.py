@@ -44,6 +44,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "models.endpoint": STORE,
     "models.region": STORE,
     "models.secret": STORE,
+    "models.maxObjects": STORE,
     "models.ca.": STORE,
     "models.ca.key": {"models": STORE["models"] | {"ca": {"secret": "authorities"}}},
     "models.proxy": STORE,
