@@ -69,13 +69,14 @@ Execute = Callable[[Batch[Request]], Awaitable[Sequence[Result | Exception]]]
 class QueuedRequest(Generic[Request, Result]):
     """A request that waits for its result. It has a future once another task is to answer it."""
 
-    __slots__ = ("_future", "is_abandoned", "linger_until_s", "queued_at_s", "request")
+    __slots__ = ("_future", "is_abandoned", "linger_until_s", "queued_at_s", "request", "slots")
 
     def __init__(self, request: Request, linger_s: float) -> None:
         self.request = request
         self.queued_at_s = time.monotonic()
         self.linger_until_s = self.queued_at_s + linger_s
         self.is_abandoned = False
+        self.slots: Slots | None = None  # of which it has one, as the first request of its batch
         self._future: asyncio.Future[Result] | None = None
 
     @property
@@ -252,8 +253,8 @@ class _Queue(Generic[Request, Result]):
     def end_batch(self, first: QueuedRequest[Request, Result]) -> None:
         """Counts one batch fewer in flight, by its first request."""
         self._in_flight -= 1
-        if self._limits.slots is not None:
-            self._limits.slots.give_back(first)
+        if first.slots is not None:
+            first.slots.give_back(first)
         if not self._waiting and not self._in_flight and self._next_check is None:
             self._batcher.remove(self._key)
             return
@@ -302,8 +303,11 @@ class _Queue(Generic[Request, Result]):
 
     def _take_slot(self) -> bool:
         """Whether the next batch has a slot. Without one, the queue is called when there is one."""
-        slots = self._limits.slots
-        if slots is None or slots.take(self._waiting[0]):
+        first, slots = self._waiting[0], self._limits.slots
+        if slots is None:
+            return True
+        if slots.take(first):
+            first.slots = slots
             return True
         if not self._lacks_slot:
             self._lacks_slot = True

@@ -16,6 +16,8 @@ from triptych.errors import DeadlineExceeded
 from triptych.runtime.first_step import time_limit
 from triptych.runtime.in_flight import InFlightBytes
 
+MAX_PLACEMENTS = 1024  # sets of predictors whose slots are kept while nothing uses them
+
 
 class Pipeline:
     """Answers requests, alone or in batches of one version's requests."""
@@ -28,7 +30,8 @@ class Pipeline:
         self._batcher = Batcher[InferenceRequest, InferenceResult](executor.execute, self._limits)
         self._preparing: Counter[tuple[str, int]] = Counter()  # large requests by model and version
         self._in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
-        self._limits_of: dict[tuple[tuple[str, ...], int], BatchLimits] = {}  # by predictors and rows of the contract
+        # By number of predictors, rows of the contract, and slots.
+        self._limits_of: dict[tuple[int, int, Slots | None], BatchLimits] = {}
         self._slots_of: dict[tuple[str, ...], Slots] = {}  # by predictors
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
@@ -92,16 +95,17 @@ class Pipeline:
         return await self._batcher.submit(key, request, call.remaining_s(), linger_s, detached)
 
     def _limits(self, request: InferenceRequest) -> BatchLimits:
-        key = request.target.predictors, request.plan.contract.max_rows
+        predictors = request.target.predictors
+        key = max(1, len(predictors)), request.plan.contract.max_rows, self._slots(predictors)
         limits = self._limits_of.get(key)
         if limits is None:
-            predictors, max_rows = key
-            slots = self._slots(predictors)
+            number, max_rows, slots = key
+            settings = self._settings
             limits = self._limits_of[key] = BatchLimits(
-                max_in_flight=self._settings.max_in_flight_batches * max(1, len(predictors)),
-                max_wait_s=self._settings.batch_max_wait_s,
+                max_in_flight=settings.max_in_flight_batches * number,
+                max_wait_s=settings.batch_max_wait_s,
                 max_rows=max_rows,
-                max_bytes=self._settings.max_batch_bytes,
+                max_bytes=settings.max_batch_bytes,
                 slots=slots,
             )
         return limits
@@ -112,9 +116,10 @@ class Pipeline:
         if not predictors or not settings.predictor_batches:
             return None
         slots = self._slots_of.get(predictors)
-        if slots is None:  # the placement has changed
-            self._limits_of.clear()
-            self._slots_of = {known: each for known, each in self._slots_of.items() if not each.is_idle}
+        if slots is None:
+            if len(self._slots_of) >= MAX_PLACEMENTS:
+                self._limits_of.clear()
+                self._slots_of = {known: each for known, each in self._slots_of.items() if not each.is_idle}
             slots = Slots(settings.predictor_batches * len(predictors), settings.batch_slot_s)
             self._slots_of[predictors] = slots
         return slots

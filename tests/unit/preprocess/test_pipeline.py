@@ -234,6 +234,31 @@ async def test_batches_of_all_versions_share_the_slots_of_their_predictor() -> N
     assert sorted(trial.upstreams.batches[2:]) == [1, 2]  # version 3, and both requests of version 2
 
 
+async def test_a_slot_is_free_again_also_if_the_placement_has_changed_meanwhile() -> None:
+    trial = Trial(predictor_batches=1, batch_slot_s=60)
+    trial.upstreams.takes_s = 0.01
+    first, moved, last = (trial.request(sales(value), version=version) for value, version in ((1, 1), (2, 1), (3, 2)))
+    moved.target = replace(moved.target, predictors=("127.0.0.1:2",))
+    before = asyncio.ensure_future(trial.infer(first))
+    await asyncio.sleep(0.001)
+    await trial.send(moved)
+    await before
+    assert trial.pipeline._slots_of[last.target.predictors].is_idle
+    await trial.send(last)
+
+
+@pytest.mark.parametrize("batches", [0, 4])
+async def test_placements_that_are_gone_leave_little_behind(batches: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("preprocess.pipeline.MAX_PLACEMENTS", 3)
+    trial = Trial(predictor_batches=batches)
+    for number in range(20):
+        request = trial.request(sales(1))
+        request.target = replace(request.target, predictors=(f"127.0.0.1:{number}",))
+        await trial.send(request)
+    assert len(trial.pipeline._limits_of) <= 3
+    assert len(trial.pipeline._slots_of) <= 3
+
+
 async def test_a_version_that_is_not_loaded_waits_for_no_slot() -> None:
     trial = Trial(predictor_batches=1, batch_slot_s=60)
     trial.upstreams.takes_s = 0.01
