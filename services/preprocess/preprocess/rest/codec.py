@@ -126,9 +126,17 @@ def _texts(name: str, values: Sequence[bytes]) -> list[str]:
 
 def _parse(text: bytes | bytearray) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return json.loads(text, object_pairs_hook=_unique, parse_float=_float)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise InvalidRequest(f"want a body of JSON: {clipped(str(error), MAX_GOT)}") from None
+
+
+def _float(text: str) -> float:
+    """A number of JSON, not the infinity that Python makes of 1e400."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {clipped(text)} is larger than FP64 holds")
+    return number
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> Object:

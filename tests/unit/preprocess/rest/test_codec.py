@@ -64,6 +64,15 @@ def test_a_number_that_fp32_does_not_hold_is_refused(number: str) -> None:
     assert arrays(document.replace(number, "3.4e38").encode())["x"] == [pytest.approx(3.4e38)]
 
 
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+def test_a_number_that_no_datatype_holds_is_refused(datatype: str) -> None:
+    document = f'{{"inputs": [{{"name": "x", "datatype": "{datatype}", "shape": [1], "data": [-1e400]}}]}}'
+    with pytest.raises(InvalidRequest, match="the number -1e400 is larger than FP64 holds"):
+        decoded(document.encode())
+    with pytest.raises(InvalidRequest, match="the number 1e400 is larger"):
+        decoded(b'{"parameters": {"share": 1e400}}')
+
+
 def test_half_of_a_surrogate_pair_is_in_no_sentence() -> None:
     for document in ({"\ud800": 1}, {"inputs": [{"\ud800": 1}]}, {"outputs": [{"\ud800": 1}]}):
         with pytest.raises(InvalidRequest) as caught:
