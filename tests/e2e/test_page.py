@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.canaries import small
 from tests.e2e.release import Release
+from tests.multipart import FORM, form_body
 
 FIELD = r'<textarea name="(\w+)" rows="\d">([^<]*)</textarea>'
 
@@ -36,12 +37,9 @@ def forwarded(release: Release, target: str, port: int) -> Iterator[str]:
 
 
 def page(url: str, form: dict[str, str] | None = None) -> str:
-    """The page, or the answer to a form, as a browser encodes it."""
-    request = urllib.request.Request(url)
-    if form is not None:
-        parts = [f'--edge\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{form[name]}\r\n' for name in form]
-        request.data = f"{''.join(parts)}--edge--\r\n".encode()
-        request.add_header("Content-Type", "multipart/form-data; boundary=edge")
+    """The page, or the answer to a form."""
+    data, headers = (None, {}) if form is None else (form_body(form), FORM)
+    request = urllib.request.Request(url, data, headers)
     with urllib.request.urlopen(request, timeout=60) as answer:
         text: str = answer.read().decode()
         return text

@@ -21,6 +21,7 @@ from local.prerequisites import BROWSERS
 from local.programs.found import find_program
 from local.programs.go_programs import GRPCURL
 from local.stack import LocalStack
+from tests.multipart import FORM, form_body
 
 EIGHT = ROOT / "examples/data/eight_board.png"
 HOSTILE = "<img src=x>"
@@ -63,15 +64,7 @@ class Answer:
 
 def sent(page: str, path: str, parts: Mapping[str, str | Path], headers: Mapping[str, str] | None = None) -> Answer:
     """The answer to a form of texts and files, as a browser encodes it."""
-    body = b""
-    for name, value in parts.items():
-        disposition = f'Content-Disposition: form-data; name="{name}"'
-        content = value.encode() if isinstance(value, str) else value.read_bytes()
-        if isinstance(value, Path):
-            disposition += f'; filename="{value.name}"\r\nContent-Type: application/octet-stream'
-        body += b"--edge\r\n" + disposition.encode() + b"\r\n\r\n" + content + b"\r\n"
-    form = {"Content-Type": "multipart/form-data; boundary=edge"}
-    return Answer(page, path, "POST", body + b"--edge--\r\n", form | dict(headers or {}))
+    return Answer(page, path, "POST", form_body(parts), FORM | dict(headers or {}))
 
 
 def error_of(answer: Answer) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.unit.tools.tracked_files import ROOT, python_files
+
 # Early Pythons 3.11 lose what is captured after such a group (python/cpython#101955). Debian 12's of April 2025 refused
 # every config.pbtxt.
 POSSESSIVE_GROUP = re.compile(r"""\)[*+?]\+|\(\?>""")
@@ -20,13 +19,10 @@ def test_a_possessive_group_is_found(pattern: str, is_one: bool) -> None:
 
 
 def test_no_pattern_has_a_possessive_group() -> None:
-    listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    files = [ROOT / name for name in listed.splitlines() if not name.startswith("tests/")]
     lines = [
-        f"{file.relative_to(ROOT)}: {line.strip()}"
-        for file in files
-        if file.is_file()
-        for line in file.read_text(encoding="utf-8").splitlines()
+        f"{path}: {line.strip()}"
+        for path in python_files()
+        for line in (ROOT / path).read_text(encoding="utf-8").splitlines()
         if re.search(r"""\br["']|re\.""", line) and POSSESSIVE_GROUP.search(line)
     ]
     assert lines == []

@@ -35,10 +35,8 @@ class Plan:
         self.contract, self.scope = contract, contract.scope_with(files)
         self._before = _Stage("preprocess", contract.preprocess if "preprocess" in stages else (), self.scope)
         self._after = _Stage("postprocess", contract.postprocess if "postprocess" in stages else (), self.scope)
-        self._unpacking = [step for step in contract.preprocess if type(step).unpacked_bytes is not Step.unpacked_bytes]
-        self._enlarging = [
-            step for step in contract.postprocess if type(step).unpacked_bytes is not Step.unpacked_bytes
-        ]
+        self._unpacking = _unpacking(contract.preprocess)
+        self._enlarging = _unpacking(contract.postprocess)
         self._model_inputs = [spec.name for spec in contract.model.inputs]
         self._rows_axis_of_input = _rows_axes(contract.model.inputs)
         self._rows_axis_of_output = _rows_axes(contract.model.outputs)
@@ -186,6 +184,11 @@ def carried_values(carried: Iterable[str], env: Environment) -> dict[str, Array]
             raise ContractViolation(f"postprocess reads '{name}': want an array, got pictures of different sizes")
         values[name] = value
     return values
+
+
+def _unpacking(steps: Iterable[Step]) -> list[Step]:
+    """The steps that say how many bytes they make of their inputs."""
+    return [step for step in steps if type(step).unpacked_bytes is not Step.unpacked_bytes]
 
 
 def _rows_axes(specs: Iterable[ModelTensorSpec]) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Return of free memory to the system. Its limit counts what a process holds, in use or not.
+"""Return of free memory to the system: the memory limit of a container counts what a process holds, in use or not.
 
 glibc returns by itself only what is free at the end of its heap, and one small object there keeps all before it: after
 calls whose answers nobody read 210 MiB of 350 were free and stayed (2026-11-30). A fixed `M_MMAP_THRESHOLD` would

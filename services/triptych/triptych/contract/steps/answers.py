@@ -82,9 +82,6 @@ class TopK(MapStep):
             raise ValueError(f"k: must be at least 1, got {self.k}")
         return self
 
-    def writes(self) -> Iterator[str]:
-        yield from (self.result, self.indices)
-
     def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
         width, least, most = facts.get(self.input, Facts()).width, 1, self.k
         if isinstance(most, ParameterRef):

@@ -47,11 +47,6 @@ class DecodeWav(MapStep):
     max_seconds: Annotated[float, Field(gt=0, le=86_400, description="of each file")] = 60.0
     lengths: Annotated[Name | None, Field(description="INT32 [n]: samples of each row before it is filled up")] = None
 
-    def writes(self) -> Iterator[str]:
-        yield self.result
-        if self.lengths is not None:
-            yield self.lengths
-
     def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
         if self.lengths == self.result:
             yield "lengths", f"'{self.lengths}' is already the name of the signals"

@@ -206,7 +206,8 @@ class MapStep(Step):
         return self.output or self.input
 
     def writes(self) -> Iterator[str]:
-        yield self.result
+        for field_ in self.WRITES:
+            yield from _names(self.result if field_ == "output" else getattr(self, field_))
 
     def function(self, scope: Scope) -> Callable[[Any], Any]:
         """Function of the value, for steps that need nothing else."""

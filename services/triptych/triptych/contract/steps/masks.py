@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self
 
 import cv2
@@ -53,9 +53,6 @@ class MaskBoxes(MapStep):
     output: Annotated[Name, Field(description="FP32 [n,maximum,4], x1, y1, x2, y2 in pixels of the map")]
     score: Annotated[Name, Field(description="FP32 [n,maximum]")]
     count: Annotated[Name | None, Field(description="INT32 [n]: how many places are used")] = None
-
-    def writes(self) -> Iterator[str]:
-        yield from (self.output, self.score, *([] if self.count is None else [self.count]))
 
     def row_bytes(self) -> int:
         return 20 * self.maximum

@@ -140,11 +140,6 @@ class CtcDecode(MapStep):
             raise ValueError("give labels or file")
         return self
 
-    def writes(self) -> Iterator[str]:
-        yield self.result
-        if self.score is not None:
-            yield self.score
-
     def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
         if self.score == self.result:
             yield "score", f"'{self.score}' is already the name of the texts"

@@ -30,11 +30,11 @@ MAX_REASON: Final = 300  # characters of an error of protobuf, which quotes the 
 # which may hold anything, or a word that begins as a number. No pattern here may try a text twice: 64 KiB of digits, or
 # of quotes without an end, took minutes in which no other thread ran (2026-11-30). Behind a string is only its end,
 # which may be missing, so nothing is tried again. A possessive group instead (`*+`) loses the end in some Pythons
-# 3.11 (python/cpython#101955; Debian 12's of April 2025).
+# 3.11 (python/cpython#101955; Debian 12's of April 2025). The two groups are the ends.
 _TOKEN: Final = re.compile(
     r"#[^\n]*"
-    r"|\"(?:[^\"\\\n]+|\\.)*(?P<double_end>\")?"
-    r"|'(?:[^'\\\n]+|\\.)*(?P<single_end>')?"
+    r"|\"(?:[^\"\\\n]+|\\.)*(\")?"
+    r"|'(?:[^'\\\n]+|\\.)*(')?"
     r"|[0-9A-Za-z_+.-]+|[^\x00-\x7f]"
 )
 MAX_FAULTS: Final = 50  # of one file: the line of each is looked for from its beginning
@@ -67,7 +67,7 @@ def parse_config(text: str) -> Any:
 def _check_tokens(text: str) -> None:
     """Raise `ConfigError` for tokens that Triton refuses and the protobuf of Python takes, such as `+5`."""
     for token in _TOKEN.finditer(text):
-        if wrong := _wrong(token[0], is_closed=token["double_end"] is not None or token["single_end"] is not None):
+        if wrong := _wrong(token[0], is_closed=token.lastindex is not None):
             line = text.count("\n", 0, token.start()) + 1
             raise ConfigError(f"{FILE}:{line}: {wrong}")
 

@@ -58,11 +58,6 @@ class Pad(SizedStep):
         """Whether the size depends on the pictures."""
         return self.max_width is not None or self.max_height is not None
 
-    def writes(self) -> Iterator[str]:
-        yield self.result
-        if self.mask is not None:
-            yield self.mask
-
     def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
         if self.mask == self.result:
             yield "mask", f"'{self.mask}' is already the name of the pictures"
