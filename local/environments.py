@@ -63,12 +63,20 @@ class PythonEnvironment:
 
 
 INSTALLER = "installer"  # has pip and uv; the other environments have neither
-SERVICES = ("services/triptych/requirements.txt", "services/controller/requirements.txt", "tests/requirements.txt")
+SERVICES = (
+    "services/triptych/requirements.txt",
+    "services/controller/requirements.txt",
+    "client/requirements.txt",
+    "services/jobs/requirements.txt",
+    "tests/requirements.txt",
+)
 SERVICE_PACKAGES = (
     "services/triptych",
     "services/preprocess",
     "services/postprocess",
     "services/controller",
+    "client",
+    "services/jobs",
     "cli",
 )
 

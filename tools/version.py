@@ -24,6 +24,8 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "services/preprocess/pyproject.toml": (PROJECT,),
     "services/postprocess/pyproject.toml": (PROJECT,),
     "services/controller/pyproject.toml": (PROJECT,),
+    "services/jobs/pyproject.toml": (PROJECT,),
+    "client/pyproject.toml": (PROJECT,),
     "cli/pyproject.toml": (PROJECT,),
     "helm/triptych/Chart.yaml": (r"(?m)(?<=^version: )(.+)$", r"(?m)(?<=^appVersion: )(.+)$"),
 }

@@ -1,0 +1,1 @@
+"""Ask models of Triptych from Python: record batches of Arrow in, record batches out."""
