@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from ngh2 import DataReceived, Event, PingAcknowledged, RequestReceived, Role, Setting, StreamClosed, TrailersReceived
 
+from triptych.http2.backlog import Backlog
 from triptych.http2.connection import READ_BYTES
 from triptych.http2.framing import RESPONSE_HEADERS, Headers
 from triptych.http2.malformed import FAULT, TABLE_BYTES, block_of, with_answers
@@ -46,6 +47,7 @@ class ConnectionManager(ServerContext):
     ) -> None:
         super().__init__(settings, handlers, refuse, decompression)
         self.buffer = bytearray(READ_BYTES)
+        self.backlog = Backlog(self.loop)
         self.connections: dict[ServerConnection, None] = {}  # oldest first
         # Connections within a header block, oldest first. Each may keep `max_header_bytes` of fields, which take twice
         # as much memory if they are small.
@@ -162,6 +164,7 @@ class ServerConnection(StreamConnection):
     def closed(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._manager.backlog.forget(self)
         for stream in tuple(self.streams.values()):
             stream.cancel()
 
@@ -172,14 +175,24 @@ class ServerConnection(StreamConnection):
     # Backpressure: a caller that does not read its answers is not read either.
     def pause_writing(self) -> None:
         super().pause_writing()
-        assert self.transport is not None
-        self.transport.pause_reading()
+        self.stop_reading()
         self._manager.schedule_check()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self.transport is not None and not self.is_full and not self.transport.is_closing():
-            self.transport.resume_reading()
+        self.go_on_reading()
+
+    def stop_reading(self) -> None:
+        """Read nothing more from the caller for now."""
+        if self.transport is not None and not self.is_closed and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def go_on_reading(self) -> None:
+        """Read from the caller again, unless it does not read its answers, or its calls have not started."""
+        transport = self.transport
+        if transport is None or self.is_full or self in self._manager.backlog or transport.is_closing():
+            return
+        transport.resume_reading()
 
     def handle(self, events: list[Event]) -> None:
         if events and not self._is_established:
@@ -212,9 +225,8 @@ class ServerConnection(StreamConnection):
                     ready.append(stream)
             elif type(event) is PingAcknowledged and event.opaque_data == DRAIN_PING:
                 self.go_away()
-        for stream in ready:
-            if stream.stream_id in self.streams:  # a stream that was reset in the same read never starts
-                stream.start()
+        if ready:
+            self._manager.backlog.start(self, ready)
 
     def outgoing(self, data: bytes) -> bytes:
         """Put an answer before the reset of each call that libnghttp2 refused as malformed."""

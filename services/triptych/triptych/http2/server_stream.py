@@ -156,7 +156,9 @@ class ServerStream(CallMemory):
         return True
 
     def start(self) -> None:
-        """Start the handler."""
+        """Start the handler, unless the call has ended in the meantime."""
+        if self.is_over or self._on_settled is not None:
+            return
         assert self.handler is not None
         loop, answering = self._context.loop, self.handler.answer(self)
         self.task = begin(answering, loop) if self.handler.begins_at_once else loop.create_task(answering)
