@@ -157,7 +157,7 @@ class ServerStream(CallMemory):
 
     def start(self) -> None:
         """Start the handler, unless the call has ended in the meantime."""
-        if self.is_over or self._on_settled is not None:
+        if self._on_settled is not None or self.stream_id not in self._connection.streams:
             return
         assert self.handler is not None
         loop, answering = self._context.loop, self.handler.answer(self)
