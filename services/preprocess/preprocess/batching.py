@@ -1,9 +1,10 @@
 """Adaptive batching: requests that wait are answered together, and none waits for a fixed delay.
 
 A batch starts at once while fewer than `max_in_flight` batches of its key are in flight. Otherwise requests queue
-until one ends, so batches grow with the load. When the oldest request has waited for `max_wait_s`, another batch
-starts, up to twice the limit: a slow model gets its next batch before it has answered the last. It never gets more,
-for a request that is still queued here can be answered in a larger batch, or not at all.
+until one ends, so batches grow with the load. Up to twice the limit, another batch starts when it is full, which
+waiting would not make larger, or when the oldest request has waited for `max_wait_s`: a slow model gets its next batch
+before it has answered the last. It never gets more, for a request that is still queued here can be answered in a
+larger batch, or not at all.
 
 Batches of all keys may share `Slots`. A key that finds them taken waits for one, and its next batch grows meanwhile.
 
@@ -223,11 +224,16 @@ class _Queue(Generic[Request, Result]):
             return slots.expected_wait_s if slots is not None else 0.0
         return self._end_interval_s.value * (1 + self._waiting_rows // self._limits.max_rows)
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether the next batch has as many rows as one may have."""
+        return self._waiting_rows >= self._limits.max_rows
+
     def add(self, queued: QueuedRequest[Request, Result]) -> None:
         self._waiting.append(queued)
         self._waiting_rows += queued.request.rows
         self._linger_until_s = min(self._linger_until_s, queued.linger_until_s)
-        if self._next_check is None or self._in_flight < self._limits.max_in_flight:
+        if self._next_check is None or self._in_flight < self._limits.max_in_flight or self._is_full:
             self._schedule_check()
 
     async def is_alone(self, queued: QueuedRequest[Request, Result]) -> bool:
@@ -281,7 +287,8 @@ class _Queue(Generic[Request, Result]):
             self._next_check = loop.call_later(delay_s, self._check) if delay_s > 0 else loop.call_soon(self._check)
         elif self._waiting and self._in_flight < 2 * self._limits.max_in_flight:
             remaining_s = self._waiting[0].queued_at_s + self._limits.max_wait_s - time.monotonic()
-            self._next_check = loop.call_later(max(0.0, remaining_s), self._check)
+            is_due = self._is_full or remaining_s <= 0
+            self._next_check = loop.call_soon(self._check) if is_due else loop.call_later(remaining_s, self._check)
 
     def _check(self) -> None:
         """Starts the batches that may start now."""
@@ -321,12 +328,13 @@ class _Queue(Generic[Request, Result]):
     def _may_start(self) -> bool:
         if self._in_flight < self._limits.max_in_flight:
             return self._remaining_linger_s() <= 0
-        waited_s = time.monotonic() - self._waiting[0].queued_at_s
-        return waited_s >= self._limits.max_wait_s and self._in_flight < 2 * self._limits.max_in_flight
+        if self._in_flight >= 2 * self._limits.max_in_flight:
+            return False
+        return self._is_full or time.monotonic() - self._waiting[0].queued_at_s >= self._limits.max_wait_s
 
     def _remaining_linger_s(self) -> float:
         """Time that the next batch still waits for requests that are known to come soon."""
-        if not self._waiting or self._waiting_rows >= self._limits.max_rows:
+        if not self._waiting or self._is_full:
             return 0.0
         return self._linger_until_s - time.monotonic()
 

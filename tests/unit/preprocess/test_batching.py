@@ -152,24 +152,44 @@ async def test_no_more_than_twice_the_limit_is_in_flight_however_long_that_takes
     assert executions.batches == [["a"], ["b"], ["c", "d"]]
 
 
-async def test_the_expected_wait_follows_the_rate_of_batches_and_the_rows_in_the_queue() -> None:
+async def test_a_full_batch_starts_beside_the_one_in_flight_since_waiting_would_not_make_it_larger() -> None:
     executions = Executions(max_in_flight=1, max_rows=2)
-    tasks = [executions.send(item) for item in "abcdefgh"]
+    tasks = [executions.send("a")]
+    await turn()
+    tasks.append(executions.send("b"))
+    await turn()
+    assert executions.batches == [["a"]]
+    tasks += [executions.send(item) for item in "cdef"]
+    await turn()
+    assert executions.batches == [["a"], ["b", "c"]]  # twice the limit, and no more
+    executions.go.set()
+    assert await asyncio.gather(*tasks) == list("ABCDEF")
+    assert executions.batches == [["a"], ["b", "c"], ["d", "e"], ["f"]]
+
+
+async def test_the_expected_wait_follows_the_rate_of_batches_and_the_rows_in_the_queue() -> None:
+    executions = Executions(max_in_flight=1, max_rows=3)
+    tasks = [executions.send("a")]
+    await turn()
+    tasks.append(executions.send("b"))
     await turn()
     assert executions.batcher.expected_wait_s("k", Request("x")) == 0.0  # no batch has ended yet
     every_s = 0.05
-    for _ in range(2):
+    for item in "cd":
         await asyncio.sleep(every_s)
         executions.go.set()
         executions.go.clear()  # those that wait now go on
         await turn()
-    assert executions.batches == [["a", "b"], ["c", "d"], ["e", "f"]]
+        tasks.append(executions.send(item))
+        await turn()
+    assert executions.batches == [["a"], ["b"], ["c"]]
     wait_s = executions.batcher.expected_wait_s("k", Request("x"))
-    assert wait_s >= 2 * every_s  # two wait: one batch more
+    assert wait_s >= every_s
     assert executions.batcher.expected_wait_s("other", Request("x")) == 0.0
-    tasks += [executions.send("i"), executions.send("j")]
+    tasks += [executions.send(item) for item in "efghi"]  # three go, three wait: one batch more
     await turn()
-    assert executions.batcher.expected_wait_s("k", Request("x")) == pytest.approx(wait_s * 3 / 2)
+    assert executions.batches[3:] == [["d", "e", "f"]]
+    assert executions.batcher.expected_wait_s("k", Request("x")) == pytest.approx(wait_s * 2)
     executions.go.set()
     await asyncio.gather(*tasks)
     assert executions.batcher.expected_wait_s("k", Request("x")) == 0.0
