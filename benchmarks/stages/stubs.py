@@ -36,6 +36,7 @@ from triptych.protocol.call import Call
 from triptych.protocol.methods import encoded
 from triptych.protocol.tensors import encode_request, encode_response
 from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.short_work import short_work
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server.inference_servicer import InferenceServicer
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
@@ -88,12 +89,14 @@ async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") ->
     predictors = Predictors(settings, controller, Transport())
     triton: Any = predictors._predictor(TRITON).upstream
     triton.call = Canned(lambda rows: _filled(contract.model.outputs, rows)).call
-    thread_pool = ThreadPool(1, settings.inline_bytes)
-    last: Any = InProcessPostprocess(settings, StageMetrics("postprocess", Tracing()), thread_pool)
+    thread_pool = ThreadPool(1)
+    last: Any = InProcessPostprocess(
+        settings, StageMetrics("postprocess", Tracing()), short_work(thread_pool, settings)
+    )
     if settings.postprocess != IN_PROCESS:
         last = RemotePostprocess(settings, Transport())
         last._upstream.call = Canned(lambda rows: _filled(contract.outputs, rows)).call
-    transform = Transform(thread_pool)
+    transform = Transform(short_work(thread_pool, settings))
     executor = BatchExecutor(metrics, transform, predictors, last, settings.revision)
     pipeline = Pipeline(settings, transform, predictors, executor)
     contracts = ContractCache(controller, settings.contract_cache)
@@ -109,7 +112,8 @@ async def postprocess(contract: Contract) -> Answer:
     settings, metrics = PostprocessSettings(), StageMetrics("postprocess", Tracing())
     controller: Any = ContractSource(contract)
     in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
-    postprocessor = Postprocessor(metrics, ThreadPool(1, settings.inline_bytes), in_flight_bytes, settings.revision)
+    work = short_work(ThreadPool(1), settings)
+    postprocessor = Postprocessor(metrics, work, in_flight_bytes, settings.revision)
     contracts = ContractCache(controller, settings.contract_cache)
     return _answer(PostprocessServicer(settings, metrics, contracts, postprocessor, controller))
 

@@ -29,6 +29,7 @@ from triptych.protocol.call import Call
 from triptych.protocol.methods import methods_of
 from triptych.protocol.status import status_of
 from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.short_work import ShortWork
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server import GrpcioServer
 from triptych.server.inference_servicer import SERVICE
@@ -38,7 +39,7 @@ from triptych.telemetry.tracing import Tracing
 
 MODELS = ROOT / "model-repository"
 SALES, DIGITS = (Plan(load_contract(MODELS / name / "1/contract.yaml")) for name in ("sales_forecast_de", "digits_gb"))
-SMALL, LARGE = ThreadPool(1, inline_bytes=1 << 20), ThreadPool(1, inline_bytes=0)  # without and with a thread
+SMALL, LARGE = ShortWork(ThreadPool(1), 1 << 20, 60), ShortWork(ThreadPool(1), 0, 0)  # without and with a thread
 
 
 def tiny(*steps: dict[str, Any]) -> Plan:
@@ -67,12 +68,10 @@ class Contracts:
 class Both:
     """Both kinds of postprocess, with the metrics of each."""
 
-    def __init__(
-        self, remote: Postprocess, thread_pool: ThreadPool, contracts: Contracts, counted: StageMetrics
-    ) -> None:
+    def __init__(self, remote: Postprocess, work: ShortWork, contracts: Contracts, counted: StageMetrics) -> None:
         self.remote, self._contracts = remote, contracts
         self.metrics = {"remote": counted, "in-process": StageMetrics("postprocess", Tracing())}
-        self.in_process = InProcessPostprocess(Settings(), self.metrics["in-process"], thread_pool)
+        self.in_process = InProcessPostprocess(Settings(), self.metrics["in-process"], work)
 
     async def __call__(self, batch: PredictedBatch) -> list[pb.ModelInferResponse | BaseException]:
         self._contracts.plan = batch.plan
@@ -81,12 +80,12 @@ class Both:
 
 
 @asynccontextmanager
-async def both(thread_pool: ThreadPool = SMALL) -> AsyncIterator[Both]:
+async def both(work: ShortWork = SMALL) -> AsyncIterator[Both]:
     settings = PostprocessSettings(port=0)
     nobody: Any = None
     contracts: Any = Contracts()
     counted = StageMetrics("postprocess", Tracing())
-    postprocessor = Postprocessor(counted, thread_pool, InFlightBytes(settings.max_bytes_in_flight), settings.revision)
+    postprocessor = Postprocessor(counted, work, InFlightBytes(settings.max_bytes_in_flight), settings.revision)
     servicer = PostprocessServicer(settings, counted, contracts, postprocessor, nobody)
     server = GrpcioServer([methods_of(SERVICE, servicer)], settings)
     await server.open()
@@ -94,7 +93,7 @@ async def both(thread_pool: ThreadPool = SMALL) -> AsyncIterator[Both]:
     remote = RemotePostprocess(Settings(postprocess=f"127.0.0.1:{server.port}"), Transport())
     try:
         await remote.reach()
-        yield Both(remote, thread_pool, contracts, counted)
+        yield Both(remote, work, contracts, counted)
     finally:
         await remote.close()
         await server.close(0)
@@ -144,10 +143,10 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("thread_pool", [SMALL, LARGE], ids=["in place", "in a thread"])
+@pytest.mark.parametrize("work", [SMALL, LARGE], ids=["in place", "in a thread"])
 @pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
-async def test_answers_are_the_same_bytes(make: Callable[[], PredictedBatch], thread_pool: ThreadPool) -> None:
-    async with both(thread_pool) as postprocess:
+async def test_answers_are_the_same_bytes(make: Callable[[], PredictedBatch], work: ShortWork) -> None:
+    async with both(work) as postprocess:
         remote, own = await postprocess(make())
         assert isinstance(remote, pb.ModelInferResponse), remote
         assert isinstance(own, pb.ModelInferResponse), own
@@ -230,8 +229,8 @@ async def test_the_limit_of_time_and_of_bytes_hold_in_process() -> None:
             assert release.wait(60)
             return super().postprocess(outputs, parameters or {})
 
-    thread_pool, metrics = ThreadPool(1, inline_bytes=0), StageMetrics("postprocess", Tracing())
-    postprocess = InProcessPostprocess(Settings(max_bytes_in_flight=1, postprocess_timeout_s=0.5), metrics, thread_pool)
+    work, metrics = ShortWork(ThreadPool(1), 0, 0), StageMetrics("postprocess", Tracing())
+    postprocess = InProcessPostprocess(Settings(max_bytes_in_flight=1, postprocess_timeout_s=0.5), metrics, work)
     slow = replace(batch(SALES, rows(1, 7, "forecast")), plan=Slow(SALES.contract))
     first = asyncio.ensure_future(postprocess(slow, Call.within(20)))
     await asyncio.sleep(0)
@@ -244,4 +243,3 @@ async def test_the_limit_of_time_and_of_bytes_hold_in_process() -> None:
     for code in ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "OK"):
         labels = {"stage": "postprocess", "family": "sales_forecast", "version": "1", "code": code}
         assert metrics.registry.get_sample_value("triptych_requests_total", labels) == 1
-    thread_pool.close()

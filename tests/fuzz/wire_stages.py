@@ -34,6 +34,7 @@ from triptych.protocol.parsing import parser
 from triptych.protocol.tensors import encode_response
 from triptych.runtime.in_flight import InFlightBytes
 from triptych.runtime.settings import MAX_MESSAGE_BYTES
+from triptych.runtime.short_work import short_work
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server.base import refusal
 from triptych.server.inference_servicer import InferenceServicer
@@ -84,17 +85,16 @@ class Stages:
         controller: Any = Controller()
         contracts = ContractCache(controller, 10)
         upstreams: Any = Upstreams(contracts)
-        self._thread_pool = ThreadPool(2, 16_384)
+        self._thread_pool = ThreadPool(2)
         finishing, counted = PostprocessSettings(), StageMetrics("postprocess", Tracing())
-        postprocessor = Postprocessor(
-            counted, self._thread_pool, InFlightBytes(finishing.max_bytes_in_flight), finishing.revision
-        )
+        work = short_work(self._thread_pool, finishing)
+        postprocessor = Postprocessor(counted, work, InFlightBytes(finishing.max_bytes_in_flight), finishing.revision)
         self.postprocess = PostprocessServicer(finishing, counted, contracts, postprocessor, controller)
         upstreams.postprocess = self.postprocess
         settings, metrics = PreprocessSettings(), StageMetrics("preprocess", Tracing())
         catalog = CatalogClient(controller)
         catalog.apply(_catalog())
-        transform = Transform(self._thread_pool)
+        transform = Transform(short_work(self._thread_pool, settings))
         executor = BatchExecutor(metrics, transform, upstreams, upstreams, settings.revision)
         pipeline = Pipeline(settings, transform, upstreams, executor)
         self.preprocess = PreprocessServicer(settings, metrics, catalog, contracts, pipeline)

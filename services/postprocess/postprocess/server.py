@@ -10,6 +10,7 @@ from triptych.client.upstream import Upstream
 from triptych.postprocessing import Postprocessor
 from triptych.protocol.methods import methods_of
 from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.short_work import short_work
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server import probes, server_for
 from triptych.server.inference_servicer import SERVICE
@@ -33,12 +34,13 @@ class PostprocessStage:
             relays=True,
             transport=Transport.of(settings),
         )
-        self._thread_pool = ThreadPool(settings.worker_threads, settings.inline_bytes)
+        self._thread_pool = ThreadPool(settings.worker_threads)
         contracts = ContractCache(
             self._controller, settings.contract_cache, settings.max_bytes_in_flight, stages=("postprocess",)
         )
         in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
-        postprocessor = Postprocessor(self._metrics, self._thread_pool, in_flight_bytes, settings.revision)
+        work = short_work(self._thread_pool, settings)
+        postprocessor = Postprocessor(self._metrics, work, in_flight_bytes, settings.revision)
         servicer = PostprocessServicer(settings, self._metrics, contracts, postprocessor, self._controller)
         self.server = server_for([methods_of(SERVICE, servicer)], settings)
 

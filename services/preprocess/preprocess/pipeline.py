@@ -40,7 +40,7 @@ class Pipeline:
         self._in_flight_bytes.acquire(size_bytes)
         try:
             work_bytes = self._work_bytes(request)
-            if request.rows and work_bytes <= self._inline_bytes:
+            if request.rows and self._transform.is_short(request.plan, work_bytes):
                 return await self._submit(request)
             return await self._infer_large(request, work_bytes)
         finally:

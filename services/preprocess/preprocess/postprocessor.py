@@ -16,7 +16,7 @@ from triptych.protocol.parameters import encode_parameter
 from triptych.protocol.status import status_of
 from triptych.protocol.tensors import encoded_request, request_head
 from triptych.runtime.in_flight import InFlightBytes
-from triptych.runtime.thread_pool import ThreadPool
+from triptych.runtime.short_work import ShortWork
 from triptych.server.inference_servicer import SERVICE
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_record import current_request
@@ -83,10 +83,10 @@ class InProcessPostprocess:
     Large batches run on preprocess's own thread pool.
     """
 
-    def __init__(self, settings: Settings, metrics: StageMetrics, thread_pool: ThreadPool) -> None:
+    def __init__(self, settings: Settings, metrics: StageMetrics, work: ShortWork) -> None:
         self._metrics, self._limit_s = metrics, settings.postprocess_timeout_s
         self._postprocessor = Postprocessor(
-            metrics, thread_pool, InFlightBytes(settings.max_bytes_in_flight), settings.revision
+            metrics, work, InFlightBytes(settings.max_bytes_in_flight), settings.revision
         )
         self._in_flight = 0
         metrics.watch_in_flight(lambda: self._in_flight)

@@ -15,6 +15,7 @@ from triptych.client.contract_cache import CONTROLLER_SERVICE, ContractCache
 from triptych.client.transport import Transport
 from triptych.client.upstream import Upstream
 from triptych.protocol.methods import methods_of
+from triptych.runtime.short_work import short_work
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.server import probes, server_for
 from triptych.server.inference_servicer import SERVICE
@@ -34,15 +35,17 @@ class PreprocessStage:
         )
         self._catalog = CatalogClient(self._controller)
         self._predictors = Predictors(settings, self._controller, transport)
-        self._thread_pool = ThreadPool(settings.worker_threads, settings.inline_bytes)
+        self._thread_pool = ThreadPool(settings.worker_threads)
         self._other_metrics: tuple[StageMetrics, ...] = ()  # of stages whose work is done in this process
         self._postprocess: Postprocess
         if settings.postprocess == IN_PROCESS:
             self._other_metrics = (_metrics("postprocess", settings),)
-            self._postprocess = InProcessPostprocess(settings, self._other_metrics[0], self._thread_pool)
+            self._postprocess = InProcessPostprocess(
+                settings, self._other_metrics[0], short_work(self._thread_pool, settings)
+            )
         else:
             self._postprocess = RemotePostprocess(settings, transport)
-        transform = Transform(self._thread_pool)
+        transform = Transform(short_work(self._thread_pool, settings))
         executor = BatchExecutor(self._metrics, transform, self._predictors, self._postprocess, settings.revision)
         pipeline = Pipeline(settings, transform, self._predictors, executor)
         contracts = ContractCache(self._controller, settings.contract_cache, settings.max_bytes_in_flight)

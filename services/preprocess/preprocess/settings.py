@@ -59,7 +59,14 @@ class Settings(StageSettings):
     worker_threads: int = Field(0, ge=0, description="threads for CPU work; 0 means the pod's CPU limit")
     # Counted unpacked: 3 KB of PNG can be 25 million pixels, which would block the event loop for 0.2 s.
     inline_bytes: int = Field(
-        16_384, ge=0, description="requests up to this size, their pictures unpacked, are prepared without a thread"
+        16_384,
+        ge=0,
+        description="requests up to this size, their pictures unpacked, are prepared without a thread",
+    )
+    inline_s: float = Field(
+        0.001,
+        ge=0,
+        description="larger requests that are expected to take no longer are, too; pictures are not",
     )
     # A limit of one makes the largest batches: at 64 callers the stages took 363 us of CPU for a request with one, 452
     # with two and 551 with four (2026-11-21). A slow model still gets its next batch after `batch_max_wait_s`.

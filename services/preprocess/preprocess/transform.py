@@ -6,23 +6,35 @@ from collections.abc import Mapping
 
 from triptych.contract import Plan
 from triptych.datatypes import Array
-from triptych.runtime.thread_pool import ThreadPool
+from triptych.runtime.short_work import ShortWork
 
 
 class Transform:
-    """Checks and prepares a batch, in a thread if it is large."""
+    """Checks and prepares a batch, in a thread if that takes long."""
 
-    def __init__(self, thread_pool: ThreadPool) -> None:
-        self._thread_pool = thread_pool
+    def __init__(self, work: ShortWork) -> None:
+        self._work = work
 
     @property
     def wait_s(self) -> float:
         """Time that a large request would wait for a thread."""
-        return self._thread_pool.wait_s
+        return self._work.wait_s
+
+    def is_short(self, plan: Plan, size_bytes: int) -> bool:
+        """Whether the work on so many bytes, with pictures unpacked, does not keep the loop for long."""
+        return self._work.is_short(size_bytes, _work_id(plan))
 
     async def __call__(self, plan: Plan, tensors: Mapping[str, Array], size_bytes: int) -> Mapping[str, Array]:
         """Returns the model's inputs, and values for postprocess. Raises `InvalidInput` or `InvalidRequest`."""
         plan.check_inputs(tensors)
-        if self._thread_pool.is_inline(size_bytes):
+        if size_bytes <= self._work.inline_bytes:
             return plan.preprocess(tensors)
-        return await self._thread_pool.run(lambda: plan.preprocess(tensors), size_bytes)
+        work_id = _work_id(plan)
+        if self._work.is_short(size_bytes, work_id):
+            return self._work.run_here(size_bytes, work_id, plan.preprocess, tensors)
+        return await self._work.run_in_thread(size_bytes, work_id, lambda: plan.preprocess(tensors))
+
+
+def _work_id(plan: Plan) -> int | None:
+    """Id under which the time of its work is learned. None where files are unpacked, whose bytes say too little."""
+    return None if plan.unpacks else id(plan)

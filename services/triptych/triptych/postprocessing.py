@@ -15,7 +15,7 @@ from triptych.protocol.parameters import Parameter, encode_parameter
 from triptych.protocol.tensor_layout import LAYOUT_CACHE_SIZE
 from triptych.protocol.tensors import encoded_response
 from triptych.runtime.in_flight import InFlightBytes
-from triptych.runtime.thread_pool import ThreadPool
+from triptych.runtime.short_work import ShortWork
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_record import current_request
 
@@ -37,12 +37,10 @@ class PredictedBatch:
 
 
 class Postprocessor:
-    """Makes the response to a batch by its contract, in a thread if the batch is large."""
+    """Makes the response to a batch by its contract, in a thread if that takes long."""
 
-    def __init__(
-        self, metrics: StageMetrics, thread_pool: ThreadPool, in_flight_bytes: InFlightBytes, revision: str
-    ) -> None:
-        self._metrics, self._thread_pool, self._in_flight_bytes = metrics, thread_pool, in_flight_bytes
+    def __init__(self, metrics: StageMetrics, work: ShortWork, in_flight_bytes: InFlightBytes, revision: str) -> None:
+        self._metrics, self._work, self._in_flight_bytes = metrics, work, in_flight_bytes
         self._revision = revision
 
     async def __call__(self, batch: PredictedBatch, limit_s: float | None = None) -> pb.ModelInferResponse:
@@ -51,14 +49,18 @@ class Postprocessor:
         Raises `InvalidRequest` or `Overloaded`, and `TimeoutError` if work in a thread takes longer than `limit_s`.
         """
         plan, stopwatch = batch.plan, self._metrics.stopwatch()
-        size_bytes = sum([array.nbytes for array in batch.outputs.values()]) + plan.enlarged_bytes(batch.outputs)
+        enlarged_bytes, work = plan.enlarged_bytes(batch.outputs), self._work
+        size_bytes = sum([array.nbytes for array in batch.outputs.values()]) + enlarged_bytes
+        work_id = None if enlarged_bytes else id(plan)
         self._in_flight_bytes.acquire(size_bytes)
         try:
-            if self._thread_pool.is_inline(size_bytes):
+            if size_bytes <= work.inline_bytes:
                 outputs = plan.postprocess(batch.outputs, batch.parameters)
+            elif work.is_short(size_bytes, work_id):
+                outputs = work.run_here(size_bytes, work_id, plan.postprocess, batch.outputs, batch.parameters)
             else:
-                work = partial(plan.postprocess, batch.outputs, batch.parameters)
-                outputs = await self._thread_pool.run_within(work, size_bytes, limit_s)
+                finish = partial(plan.postprocess, batch.outputs, batch.parameters)
+                outputs = await work.run_in_thread(size_bytes, work_id, finish, limit_s)
         except ContractViolation as error:  # the caller sent the model's outputs, so the fault is the caller's
             raise InvalidRequest(str(error)) from error
         finally:

@@ -21,6 +21,7 @@ from triptych.datatypes import Array
 from triptych.postprocessing import PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import Tensors, decode_response, encode_request, encode_response, request_tensors
+from triptych.runtime.short_work import short_work
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
@@ -64,7 +65,7 @@ class Trial:
     def __init__(self, plan: Plan = SALES, **settings: Any) -> None:
         self.plan, self.upstreams = plan, Scripted(plan)
         own = Settings(**settings)
-        transform = Transform(ThreadPool(1, own.inline_bytes))
+        transform = Transform(short_work(ThreadPool(1), own))
         upstreams: Any = self.upstreams
         postprocess: Any = lambda batch, call: self.upstreams.postprocess(batch, call)  # noqa: E731 - tests script it later
         metrics = StageMetrics("preprocess", Tracing())

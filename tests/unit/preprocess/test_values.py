@@ -31,6 +31,7 @@ from triptych.protocol.tensors import (
     response_tensors,
     to_raw,
 )
+from triptych.runtime.short_work import ShortWork
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.tracing import Tracing
@@ -67,7 +68,7 @@ async def answers(datatype: str, parts: Sequence[Array]) -> list[bytes]:
     """The raw answers to requests that come at once, so that they are one batch."""
     own, upstreams = plan(datatype), Same(plan(datatype))
     made: Any = upstreams
-    transform = Transform(ThreadPool(1, 1 << 20))
+    transform = Transform(ShortWork(ThreadPool(1), 1 << 20, 1))
     executor = BatchExecutor(StageMetrics("preprocess", Tracing()), transform, made, made, "r")
     pipeline = Pipeline(Settings(), transform, made, executor)
     results = await asyncio.gather(*[pipeline.infer(inference_request(own, part)) for part in parts])

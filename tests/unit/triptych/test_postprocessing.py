@@ -18,6 +18,7 @@ from triptych.postprocessing import Postprocessor, PredictedBatch
 from triptych.protocol.call import Call
 from triptych.protocol.tensors import decode_response
 from triptych.runtime.in_flight import InFlightBytes
+from triptych.runtime.short_work import ShortWork
 from triptych.runtime.thread_pool import ThreadPool
 from triptych.telemetry.metrics.stage_metrics import StageMetrics
 from triptych.telemetry.request_scope import RequestScope
@@ -31,8 +32,8 @@ def forecast(value: float) -> PredictedBatch:
 
 
 async def test_more_bytes_than_the_limit_are_refused_while_others_are_in_work() -> None:
-    thread_pool, metrics = ThreadPool(1, inline_bytes=0), StageMetrics("postprocess", Tracing())
-    postprocessor = Postprocessor(metrics, thread_pool, InFlightBytes(1), "r")
+    thread_pool, metrics = ThreadPool(1), StageMetrics("postprocess", Tracing())
+    postprocessor = Postprocessor(metrics, ShortWork(thread_pool, 0, 0), InFlightBytes(1), "r")
 
     async def totals(value: float) -> list[float]:
         with RequestScope(metrics, pb.ModelInferRequest(), Call.within(20)):
@@ -59,8 +60,9 @@ async def test_files_of_the_callers_size_count_before_they_are_made() -> None:
     document["outputs"] = [{"name": "classes", "datatype": "BYTES", "shape": [-1]}]
     plan = Plan(Contract.model_validate_json(json.dumps(document)))
     outputs: dict[str, Array] = {"classes": np.zeros((1, 2, 2), np.uint8), "size": np.array([[3000, 2000]], np.int32)}
-    thread_pool, in_flight_bytes = ThreadPool(1, inline_bytes=0), InFlightBytes(1)
-    postprocessor = Postprocessor(StageMetrics("postprocess", Tracing()), thread_pool, in_flight_bytes, "r")
+    thread_pool, in_flight_bytes = ThreadPool(1), InFlightBytes(1)
+    work, metrics = ShortWork(thread_pool, 0, 0), StageMetrics("postprocess", Tracing())
+    postprocessor = Postprocessor(metrics, work, in_flight_bytes, "r")
     in_flight_bytes.acquire(1)
     with pytest.raises(Overloaded, match=f"{3000 * 2000 + 4 + 8} more are over the limit"):
         await postprocessor(PredictedBatch("m", "1", plan, outputs, {}, plan.outputs))

@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from triptych.runtime.cancellation import CANCELLED
 from triptych.runtime.ewma import Ewma
-from triptych.runtime.first_step import time_limit
 
 T = TypeVar("T")
 
@@ -38,18 +37,18 @@ def cpu_limit(cpu_max: Path = CPU_MAX) -> int:
 
 
 class ThreadPool:
-    """Runs CPU work off the event loop. Small work runs in place, because a thread would cost more than the work.
+    """Runs CPU work off the event loop.
 
     A decoder cannot be stopped within a picture. A thread with abandoned work does not count, so that other work gets a
     thread at once. There are as many reserve threads as counted ones.
     """
 
-    def __init__(self, threads: int, inline_bytes: int) -> None:
+    def __init__(self, threads: int) -> None:
+        """`threads` 0 stands for the number of CPUs."""
         self._threads = threads or cpu_limit()
         self._pool = ThreadPoolExecutor(2 * self._threads, thread_name_prefix="worker")
         self._free = asyncio.Semaphore(self._threads)
         self._abandoned = 0  # threads with abandoned work that do not count
-        self._inline_bytes = inline_bytes
         self._bytes = 0  # of queued and running work
         self._s_per_byte = Ewma(LATEST_WEIGHT)
 
@@ -58,27 +57,11 @@ class ThreadPool:
         """Expected wait for a thread, from the queued bytes and the average duration per byte."""
         return self._bytes * self._s_per_byte.value / self._threads
 
-    def is_inline(self, size_bytes: int) -> bool:
-        """Whether work on so many bytes runs in place."""
-        return size_bytes <= self._inline_bytes
-
-    async def run_within(self, work: Callable[[], T], size_bytes: int, limit_s: float | None) -> T:
-        """Same as `run`, but raises `TimeoutError` after `limit_s` seconds, if that is not None.
-
-        Work in place has no limit: it cannot be interrupted, and a timer would only cost.
-        """
-        if size_bytes <= self._inline_bytes:
-            return work()
-        async with time_limit(limit_s):
-            return await self.run(work, size_bytes)
-
     async def run(self, work: Callable[[], T], size_bytes: int) -> T:
         """Result of `work`; `size_bytes` is the amount of data that it processes.
 
         If the caller is cancelled, queued work never starts, and running work ends at its next `check_cancelled`.
         """
-        if size_bytes <= self._inline_bytes:
-            return work()
         self._bytes += size_bytes
         try:
             await self._free.acquire()

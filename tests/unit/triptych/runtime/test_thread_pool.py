@@ -22,17 +22,8 @@ def test_without_a_cgroup_the_affinity_counts(tmp_path: Path) -> None:
     assert cpu_limit(tmp_path / "absent") == len(os.sched_getaffinity(0))
 
 
-async def test_small_work_runs_in_place_and_large_work_in_a_thread() -> None:
-    thread_pool = ThreadPool(1, inline_bytes=100)
-    found = [await thread_pool.run(lambda: threading.current_thread().name, size) for size in (100, 101)]
-    thread_pool.close()
-    small, large = found
-    assert small == threading.current_thread().name
-    assert large.startswith("worker")
-
-
 async def test_the_expected_wait_follows_the_work_in_progress_and_the_duration_of_the_last() -> None:
-    thread_pool = ThreadPool(2, inline_bytes=100)
+    thread_pool = ThreadPool(2)
     found = [thread_pool.wait_s]
     await thread_pool.run(lambda: time.sleep(0.02), 1000)
     found.append(thread_pool.wait_s)
@@ -53,7 +44,7 @@ async def test_the_expected_wait_follows_the_work_in_progress_and_the_duration_o
 
 async def test_failed_work_is_no_longer_in_progress() -> None:
     async def wait_s() -> float:
-        thread_pool = ThreadPool(1, inline_bytes=0)
+        thread_pool = ThreadPool(1)
         with pytest.raises(ZeroDivisionError):
             await thread_pool.run(lambda: 1 // 0, 1000)
         return thread_pool.wait_s
@@ -72,7 +63,7 @@ async def test_work_that_nobody_waits_for_ends_at_its_next_part_and_what_waits_b
             begun.set()
             assert release.wait(60)
 
-    thread_pool = ThreadPool(1, inline_bytes=0)
+    thread_pool = ThreadPool(1)
     first = asyncio.ensure_future(thread_pool.run(long_work, 1))
     second = asyncio.ensure_future(thread_pool.run(lambda: parts.append("second"), 1))
     await asyncio.to_thread(begun.wait, 60)
@@ -85,29 +76,8 @@ async def test_work_that_nobody_waits_for_ends_at_its_next_part_and_what_waits_b
     assert parts == ["long", "third"]
 
 
-async def test_work_over_its_limit_of_time_ends_at_its_next_part() -> None:
-    release = threading.Event()
-    parts: list[str] = []
-
-    def long_work() -> None:
-        for _ in range(100):
-            check_cancelled()
-            parts.append("long")
-            assert release.wait(60)
-
-    thread_pool = ThreadPool(1, inline_bytes=10)
-    with pytest.raises(TimeoutError):
-        await thread_pool.run_within(long_work, 11, 0.05)
-    release.set()
-    assert await thread_pool.run_within(lambda: "no limit", 11, None) == "no limit"
-    assert await thread_pool.run_within(lambda: "in time", 11, 60) == "in time"
-    assert await thread_pool.run_within(lambda: "in place", 10, -1) == "in place"
-    thread_pool.close()
-    assert len(parts) <= 1  # on a busy machine it was not even begun
-
-
 async def test_work_with_a_waiter_is_not_cancelled_by_that_of_others() -> None:
-    thread_pool = ThreadPool(2, inline_bytes=0)
+    thread_pool = ThreadPool(2)
     gone = asyncio.ensure_future(thread_pool.run(lambda: time.sleep(0.01), 1))
     stays = asyncio.ensure_future(thread_pool.run(check_cancelled, 1))
     await asyncio.sleep(0)
@@ -143,7 +113,7 @@ async def given_back(thread_pool: ThreadPool) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 async def test_work_does_not_wait_for_abandoned_work_that_cannot_be_stopped(threads: int) -> None:
-    thread_pool = ThreadPool(threads, inline_bytes=0)
+    thread_pool = ThreadPool(threads)
     pictures = [Picture() for _ in range(threads)]
     for picture in pictures:
         await picture.abandoned(thread_pool)
@@ -156,7 +126,7 @@ async def test_work_does_not_wait_for_abandoned_work_that_cannot_be_stopped(thre
 
 
 async def test_work_that_goes_on_counts_once_the_spare_threads_are_taken_and_every_thread_comes_back() -> None:
-    thread_pool, first, second = ThreadPool(1, inline_bytes=0), Picture(), Picture()
+    thread_pool, first, second = ThreadPool(1), Picture(), Picture()
     await first.abandoned(thread_pool)
     await second.abandoned(thread_pool)
     good = asyncio.ensure_future(thread_pool.run(lambda: "good", 1))
@@ -187,7 +157,7 @@ async def test_no_more_than_the_counted_threads_and_the_spare_ones_run_at_once()
         with lock:
             running.pop()
 
-    thread_pool = ThreadPool(2, inline_bytes=0)
+    thread_pool = ThreadPool(2)
     for _ in range(20):
         tasks = [asyncio.ensure_future(thread_pool.run(work, 1)) for _ in range(12)]
         await asyncio.sleep(0.002)
@@ -205,7 +175,7 @@ def test_a_loop_that_closed_before_abandoned_work_ended_is_no_fault(caplog: pyte
     picture = Picture()
 
     async def test() -> ThreadPool:
-        thread_pool = ThreadPool(1, inline_bytes=0)
+        thread_pool = ThreadPool(1)
         await picture.abandoned(thread_pool)
         return thread_pool
 
