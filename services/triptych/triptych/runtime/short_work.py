@@ -1,7 +1,7 @@
 """CPU work that is short enough for the event loop, and the rest in threads.
 
-How long work takes is learned for each `work_id`, which is the `id` of a version's plan, since bytes say little: 256 rows of
-sales_forecast, 37 KB, are prepared in 23 us, and a thread for them took 350 us of CPU more (2026-11-30).
+How long work takes is learned for each `work_id`, which is the `id` of a version's plan, since bytes say little: 256
+rows of sales_forecast, 37 KB, are prepared in 23 us, and a thread for them took 350 us of CPU more (2026-11-30).
 """
 
 from __future__ import annotations
