@@ -128,6 +128,10 @@ class Batcher(Generic[Request, Result]):
         """Keys with a request in the queue or a batch in flight."""
         return len(self._queues)
 
+    def has_waiting(self, counts: Callable[[BatchKey], bool]) -> bool:
+        """Whether a request waits in the queue of a key that counts."""
+        return any(queue.has_waiting and counts(key) for key, queue in self._queues.items())
+
     def expected_wait_s(self, key: BatchKey, request: Request) -> float:
         """Time that a request of that key would wait for its batch to start, by the rate at which batches ended."""
         queue = self._queues.get(key)
@@ -216,6 +220,11 @@ class _Queue(Generic[Request, Result]):
         self._next_check: asyncio.Handle | None = None
         self._lacks_slot = False  # and is called when there is one
         self._limits = batcher.limits(first)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a request waits for its batch to start."""
+        return bool(self._waiting)
 
     @property
     def expected_wait_s(self) -> float:

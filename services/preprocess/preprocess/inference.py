@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from tritonclient.grpc import service_pb2 as pb
 
+from preprocess.background import BackgroundKey
 from preprocess.batching import BatchKey
 from preprocess.catalog import Target
 from triptych.contract import Plan
@@ -34,6 +35,7 @@ class InferenceRequest:
     rows: int
     size_bytes: int
     model_inputs: Mapping[str, Array] | None = None
+    is_background: bool = False
 
     @property
     def batch_key(self) -> BatchKey:
@@ -42,7 +44,8 @@ class InferenceRequest:
         if self.model_inputs is not None:
             shapes = tuple([(name, array.dtype, array.shape[1:]) for name, array in self.model_inputs.items()])
         parameters = tuple(self.parameters.items())
-        return self.target.model, self.target.version, shapes, tuple(self.output_names), parameters
+        key = self.target.model, self.target.version, shapes, tuple(self.output_names), parameters
+        return BackgroundKey(key) if self.is_background else key
 
     def prepared(self, model_inputs: Mapping[str, Array]) -> InferenceRequest:
         """The same request with the model's inputs, by which its rows are known."""

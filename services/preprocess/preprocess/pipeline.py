@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 
+from preprocess.background import POLL_S, BackgroundKey, BackgroundSlots
 from preprocess.batch_executor import BatchExecutor
-from preprocess.batching import Batcher, BatchLimits
+from preprocess.batching import Batcher, BatchKey, BatchLimits
 from preprocess.inference import InferenceRequest, InferenceResult
 from preprocess.predictors import Predictors
 from preprocess.settings import Settings
@@ -28,14 +30,27 @@ class Pipeline:
         self._settings, self._transform, self._predictors = settings, transform, predictors
         self._inline_bytes, self._max_wait_share = settings.inline_bytes, settings.max_wait_share
         self._batcher = Batcher[InferenceRequest, InferenceResult](executor.execute, self._limits)
-        self._preparing: Counter[tuple[str, int]] = Counter()  # large requests by model and version
+        self._preparing: Counter[tuple[str, int, bool]] = Counter()  # large requests by `_version_of`
         self._in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
+        self._background_bytes = InFlightBytes(int(settings.background_share * settings.max_bytes_in_flight))
+        self._background = BackgroundSlots(
+            settings.background_batches, settings.predict_timeout_s, lambda: self._batcher.has_waiting(_is_online)
+        )
         # By number of predictors, rows of the contract, and slots.
         self._limits_of: dict[tuple[int, int, Slots | None], BatchLimits] = {}
         self._slots_of: dict[tuple[str, ...], Slots] = {}  # by predictors
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Raises `Overloaded` over a limit, and the errors of the contract, Triton and postprocess."""
+        if not request.is_background:
+            return await self._infer(request)
+        self._background_bytes.acquire(request.size_bytes)
+        try:
+            return await self._infer(request)
+        finally:
+            self._background_bytes.release(request.size_bytes)
+
+    async def _infer(self, request: InferenceRequest) -> InferenceResult:
         size_bytes = request.size_bytes
         self._in_flight_bytes.acquire(size_bytes)
         try:
@@ -66,11 +81,13 @@ class Pipeline:
 
     async def _prepare(self, request: InferenceRequest, work_bytes: int) -> tuple[InferenceRequest, int]:
         """Returns the request with the model's inputs, and how many bytes these are."""
-        call, version = request.call, (request.target.model, request.target.version)
+        call, version = request.call, _version_of(request)
         call.check_wait_budget(self._transform.wait_s, self._max_wait_share, "a thread that prepares it")
         self._preparing[version] += 1
         try:
             async with time_limit(call.remaining_s()):
+                while request.is_background and not self._has_idle_thread():
+                    await asyncio.sleep(POLL_S)
                 model_inputs = await self._transform(request.plan, request.tensors.arrays(), work_bytes)
         except TimeoutError:
             raise DeadlineExceeded("the request was not prepared within the time of the call") from None
@@ -80,9 +97,13 @@ class Pipeline:
                 del self._preparing[version]
         return request.prepared(model_inputs), sum([array.nbytes for array in model_inputs.values()])
 
+    def _has_idle_thread(self) -> bool:
+        """Whether a background request may take a thread: nobody else waits, and one more is left for the next."""
+        return self._transform.has_idle_thread and not self._batcher.has_waiting(_is_online)
+
     def _linger_s(self, request: InferenceRequest, prepared_s: float) -> float:
         """Time to wait for requests of the version in preparation: as long again as the preparation, by default."""
-        if not self._preparing[request.target.model, request.target.version]:
+        if not self._preparing[_version_of(request)]:
             return 0.0
         settings = self._settings
         return min(prepared_s * settings.batch_linger_share, request.call.remaining_s() * settings.max_wait_share)
@@ -96,7 +117,8 @@ class Pipeline:
 
     def _limits(self, request: InferenceRequest) -> BatchLimits:
         predictors = request.target.predictors
-        key = max(1, len(predictors)), request.plan.contract.max_rows, self._slots(predictors)
+        slots = self._background if request.is_background else self._slots(predictors)
+        key = max(1, len(predictors)), request.plan.contract.max_rows, slots
         limits = self._limits_of.get(key)
         if limits is None:
             number, max_rows, slots = key
@@ -123,3 +145,12 @@ class Pipeline:
             slots = Slots(settings.predictor_batches * len(predictors), settings.batch_slot_s)
             self._slots_of[predictors] = slots
         return slots
+
+
+def _version_of(request: InferenceRequest) -> tuple[str, int, bool]:
+    """Model, version and whether it is in the background: requests that may be in one batch."""
+    return request.target.model, request.target.version, request.is_background
+
+
+def _is_online(key: BatchKey) -> bool:
+    return not isinstance(key, BackgroundKey)

@@ -11,7 +11,7 @@ from preprocess.settings import Settings
 from triptych.client.contract_cache import ContractCache
 from triptych.errors import UnknownTarget
 from triptych.protocol.call import Call
-from triptych.protocol.infer_request import request_parameters, wanted_outputs
+from triptych.protocol.infer_request import BACKGROUND, request_parameters, wanted_outputs
 from triptych.protocol.metadata import ModelInfo, caller_side
 from triptych.protocol.tensors import request_tensors
 from triptych.server.inference_servicer import InferenceServicer
@@ -32,9 +32,13 @@ class PreprocessServicer(InferenceServicer):
     ) -> None:
         super().__init__("preprocess", settings, metrics, lambda: catalog.complete)
         self._catalog, self._contracts, self._pipeline = catalog, contracts, pipeline
+        self._most_background = int(settings.background_share * settings.max_in_flight)
 
     async def infer(self, request: pb.ModelInferRequest, call: Call) -> pb.ModelInferResponse:
         parameters = request_parameters(request, self.limits)
+        is_background = parameters.pop(BACKGROUND, False) is True
+        if is_background:
+            self.refuse_beyond(self._most_background)
         target = self._catalog.target(request.model_name, request.model_version, parameters, request.id)
         about = current_request()
         about.identify(target.family, target.model, str(target.version))
@@ -51,6 +55,7 @@ class PreprocessServicer(InferenceServicer):
                 output_names=wanted_outputs(request, plan.outputs),
                 rows=tensors.rows,
                 size_bytes=tensors.size_bytes,
+                is_background=is_background,
             )
         )
         about.rows, about.parts = result.rows, result.timings

@@ -94,6 +94,15 @@ class Settings(StageSettings):
         ge=0,
         description="a request lingers for others in preparation: at most this share of the time its own took",
     )
+    background_batches: int = Field(
+        1, ge=1, description="batches of background requests in flight at once; they start while nobody else waits"
+    )
+    background_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of the requests and of the bytes in flight beyond which background requests are refused",
+    )
     max_batch_bytes: int = Field(4 * MIB, ge=1, description="most bytes of requests in one batch")
     max_wait_share: float = Field(
         0.5,

@@ -20,6 +20,11 @@ class Transform:
         """Time that a large request would wait for a thread."""
         return self._work.wait_s
 
+    @property
+    def has_idle_thread(self) -> bool:
+        """Whether a thread is free, and another one, if there are several."""
+        return self._work.has_idle_thread
+
     def is_short(self, plan: Plan, size_bytes: int) -> bool:
         """Whether the work on so many bytes, with pictures unpacked, does not keep the loop for long."""
         return self._work.is_short(size_bytes, _work_id(plan))

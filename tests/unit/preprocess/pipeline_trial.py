@@ -39,6 +39,7 @@ class Scripted:
         self.traces: list[tuple[tuple[str, str], ...]] = []
         self.takes_s = 0.0
         self.abandoned = False
+        self.go: asyncio.Event | None = None  # awaited by each batch, if it is set
         self.fails: Callable[[Mapping[str, Array]], Exception | None] = lambda _: None
 
     def has_abandoned(self, _target: Target) -> bool:
@@ -49,6 +50,8 @@ class Scripted:
         self.traces.append(call.trace_metadata())
         self.batches.append(len(features))
         await asyncio.sleep(self.takes_s)
+        if self.go is not None:
+            await self.go.wait()
         if error := self.fails(tensors):
             raise error
         (output,) = self.plan.contract.model.outputs

@@ -126,7 +126,7 @@ async def test_large_requests_wait_for_others_in_preparation() -> None:
 async def test_a_request_in_preparation_delays_others_for_no_longer_than_the_limit(linger_share: float) -> None:
     trial = Trial(DIGITS, inline_bytes=0, batch_linger_share=linger_share)
     picture = {"image": np.array([Path("examples/data/two_board.jpg").read_bytes()], np.object_)}
-    trial.pipeline._preparing["m", 1] += 1  # one that never ends
+    trial.pipeline._preparing["m", 1, False] += 1  # one that never ends
     assert len((await trial.send(trial.request(picture, call=Call.within(1))))[0]["label"]) == 1
 
 

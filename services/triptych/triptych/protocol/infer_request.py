@@ -17,9 +17,11 @@ from triptych.errors import InvalidParameter, InvalidRequest, clipped
 from triptych.protocol.parameters import Parameter, decode_parameters, unknown_field
 from triptych.protocol.tensor_layout import SHARED_MEMORY
 
+BACKGROUND: Final = "triptych_background"  # true: answer it from what other requests leave
+
 # Parameters of Triton that this server does not serve. Zero, false and "" mean the same as no parameter.
 _NOT_SERVED: Final[Mapping[str, str]] = {
-    "priority": "none: requests of a model are answered in the order in which they come",
+    "priority": f"none: requests of a model are answered in the order in which they come, but for {BACKGROUND}",
     "sequence_id": "none: models here keep no state from one request to the next",
     "sequence_start": "none: models here keep no state from one request to the next",
     "sequence_end": "none: models here keep no state from one request to the next",
@@ -119,8 +121,9 @@ def _refuse_output_parameter(output: str, parameter: str) -> None:
 
 
 def _check_reserved(name: str, value: Parameter) -> None:
-    if name != EMPTY_FINAL_RESPONSE:
-        raise InvalidParameter(name, f"none that begins so but {EMPTY_FINAL_RESPONSE}", "a parameter of another name")
+    if name not in (EMPTY_FINAL_RESPONSE, BACKGROUND):
+        want = f"none that begins so but {EMPTY_FINAL_RESPONSE} and {BACKGROUND}"
+        raise InvalidParameter(name, want, "a parameter of another name")
     if not isinstance(value, bool):
         raise InvalidParameter(name, "true or false", f"{value!r}")
 

@@ -68,6 +68,11 @@ class ShortWork:
         """Expected wait for a thread."""
         return self._thread_pool.wait_s
 
+    @property
+    def has_idle_thread(self) -> bool:
+        """Whether a thread is free, and another one, if there are several."""
+        return self._thread_pool.free_threads >= min(2, self._thread_pool.threads)
+
     def is_short(self, size_bytes: int, work_id: int | None) -> bool:
         """Whether work on so many bytes is to run on the loop. Work without an id is judged by its bytes alone."""
         if size_bytes <= self.inline_bytes or work_id is None:

@@ -45,17 +45,22 @@ class ThreadPool:
 
     def __init__(self, threads: int) -> None:
         """`threads` 0 stands for the number of CPUs."""
-        self._threads = threads or cpu_limit()
-        self._pool = ThreadPoolExecutor(2 * self._threads, thread_name_prefix="worker")
-        self._free = asyncio.Semaphore(self._threads)
+        self.threads = threads or cpu_limit()
+        self._pool = ThreadPoolExecutor(2 * self.threads, thread_name_prefix="worker")
+        self._free = asyncio.Semaphore(self.threads)
         self._abandoned = 0  # threads with abandoned work that do not count
-        self._bytes = 0  # of queued and running work
+        self._bytes = self._works = 0  # bytes and number of queued and running works
         self._s_per_byte = Ewma(LATEST_WEIGHT)
 
     @property
     def wait_s(self) -> float:
         """Expected wait for a thread, from the queued bytes and the average duration per byte."""
-        return self._bytes * self._s_per_byte.value / self._threads
+        return self._bytes * self._s_per_byte.value / self.threads
+
+    @property
+    def free_threads(self) -> int:
+        """Threads that have no work, and none is queued for them."""
+        return max(0, self.threads - self._works)
 
     async def run(self, work: Callable[[], T], size_bytes: int) -> T:
         """Result of `work`; `size_bytes` is the amount of data that it processes.
@@ -63,11 +68,13 @@ class ThreadPool:
         If the caller is cancelled, queued work never starts, and running work ends at its next `check_cancelled`.
         """
         self._bytes += size_bytes
+        self._works += 1
         try:
             await self._free.acquire()
             result, took_s = await self._in_thread(work)
         finally:
             self._bytes -= size_bytes
+            self._works -= 1
         self._s_per_byte.add(took_s / size_bytes)
         return result
 
@@ -87,7 +94,7 @@ class ThreadPool:
 
     def _abandon(self, running: Future[tuple[T, float]]) -> None:
         """Free the thread at once while the reserve lasts, else when its work has ended."""
-        loop, replaced = asyncio.get_running_loop(), self._abandoned < self._threads
+        loop, replaced = asyncio.get_running_loop(), self._abandoned < self.threads
         if replaced:
             self._abandoned += 1
             self._free.release()

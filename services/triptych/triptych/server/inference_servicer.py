@@ -130,8 +130,7 @@ class InferenceServicer:
         self._in_flight += 1
         try:
             with RequestScope(self.metrics, request, call):
-                if self._in_flight > self._max_in_flight:
-                    raise self._full()
+                self.refuse_beyond(self._max_in_flight)
                 self.limits.check(request)
                 started_s = time.monotonic()
                 limit_s = own_timeout_s(request)
@@ -152,10 +151,14 @@ class InferenceServicer:
         except TimeoutError:
             raise DeadlineExceeded(f"the request's timeout of {limit_s * 1e6:.0f} us has passed") from None
 
-    def _full(self) -> Overloaded:
-        """Error of load shedding. Its retry hint is the time of one request with jitter, so that retries spread out."""
-        text = f"{self.stage} already works on {self._max_in_flight} requests, its limit; try again later"
-        return Overloaded(text, max(self._request_s.value, MIN_RETRY_HINT_S) * random.uniform(0.5, 1.5))
+    def refuse_beyond(self, limit: int) -> None:
+        """Raises `Overloaded` if more requests are in flight.
+
+        Its retry hint is the time of one request with jitter, so that retries spread out.
+        """
+        if self._in_flight > limit:
+            text = f"{self.stage} already works on {limit} requests, its limit; try again later"
+            raise Overloaded(text, max(self._request_s.value, MIN_RETRY_HINT_S) * random.uniform(0.5, 1.5))
 
     def check(self, request: Message, name: str = "", version: str = "") -> None:
         """Raises `InvalidRequest` for unknown fields, and for a name or version over the limit."""

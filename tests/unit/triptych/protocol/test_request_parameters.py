@@ -42,6 +42,7 @@ def with_parameter(name: str, **value: Any) -> pb.ModelInferRequest:
         (with_parameter("triton_final_response", bool_param=True), "'triton_final_response': want none that begins so"),
         (with_parameter("triptych_revision", string_param="x"), "'triptych_revision': want none that begins so"),
         (with_parameter("triton_enable_empty_final_response", string_param="yes"), "want true or false, got 'yes'"),
+        (with_parameter("triptych_background", int64_param=1), "want true or false, got 1"),
         (with_parameter("headers", string_param="x"), "parameter 'headers': want no parameters"),
         (with_parameter("route", bool_param=True), "'route'"),
     ],
@@ -63,10 +64,25 @@ async def test_a_parameter_of_tritons_that_is_not_served_is_refused_by_name(
         with_parameter("timeout", int64_param=0),
         with_parameter("timeout", uint64_param=10**10),
         with_parameter("triton_enable_empty_final_response", bool_param=True),
+        with_parameter("triptych_background", bool_param=False),
     ],
 )
 async def test_one_that_means_the_same_as_none_is_taken(request_: pb.ModelInferRequest) -> None:
     assert (await infer(request_))[0] == "OK"
+
+
+async def test_of_many_requests_those_in_the_background_are_refused_first() -> None:
+    stages = Stages()
+    background = with_parameter("triptych_background", bool_param=True).SerializeToString()
+    assert (await stages.infer(stages.preprocess, background))[0] == "OK"
+    stages.preprocess._in_flight = stages.preprocess.settings.max_in_flight // 2
+    code, text, _ = await stages.infer(stages.preprocess, background)
+    assert (code, text) == (
+        "RESOURCE_EXHAUSTED",
+        "preprocess already works on 256 requests, its limit; try again later",
+    )
+    assert (await stages.infer(stages.preprocess, good().SerializeToString()))[0] == "OK"
+    stages.close()
 
 
 async def test_a_timeout_in_microseconds_is_a_deadline() -> None:
