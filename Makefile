@@ -111,9 +111,9 @@ accuracy: ## measure the accuracy on held-out pictures through a running stack (
 
 PROTO_OUT ?= services/triptych
 .PHONY: proto
-proto: ## generate the stubs of controller.proto
+proto: ## generate the stubs of our own services
 	@$(SERVICES) -m grpc_tools.protoc -I services/triptych --python_out="$(PROTO_OUT)" --pyi_out="$(PROTO_OUT)" \
-	  services/triptych/triptych/protocol/controller.proto
+	  services/triptych/triptych/protocol/*.proto
 
 .PHONY: schema
 schema: ## generate docs/contract.schema.json

@@ -8,6 +8,8 @@ from preprocess.pipeline import Pipeline
 from preprocess.postprocessor import InProcessPostprocess, Postprocess, RemotePostprocess
 from preprocess.predictors import Predictors
 from preprocess.rest.server import rest_server
+from preprocess.routing_servicer import SERVICE as ROUTING_SERVICE
+from preprocess.routing_servicer import RoutingServicer
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
@@ -50,7 +52,8 @@ class PreprocessStage:
         pipeline = Pipeline(settings, transform, self._predictors, executor)
         contracts = ContractCache(self._controller, settings.contract_cache, settings.max_bytes_in_flight)
         servicer = PreprocessServicer(settings, self._metrics, self._catalog, contracts, pipeline)
-        self.server = server_for([methods_of(SERVICE, servicer)], settings)
+        routing = methods_of(ROUTING_SERVICE, RoutingServicer(self._catalog, servicer.limits))
+        self.server = server_for([methods_of(SERVICE, servicer), routing], settings)
         self._rest = rest_server(settings, servicer) if settings.rest_port else None
 
     async def start(self) -> None:
