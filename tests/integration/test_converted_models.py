@@ -14,7 +14,7 @@ from local.environments import ROOT, ensure
 from triptych.contract import Plan, load_contract
 from triptych.contract.verification.repository import validate_repository
 from triptych.contract.verification.triton_config import read_config
-from triptych_cli.try_model.onnx_session import predict_by
+from triptych_client.homes.onnx_session import predict_by
 
 MODELS = {
     "forest.joblib": ("a forest of scikit-learn", 1e-6),

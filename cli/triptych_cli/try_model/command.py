@@ -9,14 +9,13 @@ from pathlib import Path
 
 from triptych.contract import Contract, ContractError, Plan, load_contract, load_step_files
 from triptych.contract.reading.files import cause
-from triptych.contract.trace import trace
+from triptych.contract.trace import Predict, trace
 from triptych.contract.verification.model_folder import ModelFolder, read_model_folder
 from triptych.contract.verification.tree import CONTRACT
 from triptych.contract.verification.triton_config import FILE as CONFIG
 from triptych.contract.verification.triton_config import ConfigError
 from triptych.errors import TriptychError
 from triptych_cli.arguments import command_parser, whole_number
-from triptych_cli.try_model.onnx_session import NoRuntime, predict_by
 from triptych_cli.try_model.request import WrongData, request_of
 from triptych_cli.try_model.show import lines_of, write_pictures
 
@@ -36,13 +35,17 @@ exit status: 0, 1 if the request or the model fails, 2 for a wrong call
 """
 
 
+class NotRunnable(RuntimeError):
+    """The model cannot be run here; the text says what to do."""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Try a model. Returns 0, or 1 with the reason on standard error."""
     given = command_line().parse_args(arguments)
     try:
         model = _model(given.model)
         _try(given, model, _version(model, given.version))
-    except (TriptychError, WrongData, NoRuntime, ConfigError) as error:
+    except (TriptychError, WrongData, NotRunnable, ConfigError) as error:
         print(error, file=sys.stderr)
     except ContractError as error:
         print("\n".join(error.lines), file=sys.stderr)
@@ -94,9 +97,21 @@ def _try(given: argparse.Namespace, model: ModelFolder, version: int) -> None:
     if given.pictures:
         given.pictures.mkdir(parents=True, exist_ok=True)
     last = ""
-    predict = None if given.no_model else predict_by(model.config, folder)
+    predict = None if given.no_model else _predict_by(model, folder)
     for moment in trace(plan, request.inputs, request.parameters, predict):
         print("\n".join(lines_of(moment, last)))
         last = moment.part
         if given.pictures:
             write_pictures(moment, given.pictures)
+
+
+def _predict_by(model: ModelFolder, version: Path) -> Predict:
+    """The function of the model. Raises `NotRunnable`: the image of the controller has no model runtime."""
+    try:
+        from triptych_client.homes.onnx_session import NoRuntime, predict_by
+    except ImportError:
+        raise NotRunnable("the package triptych-client is not installed: pip install './client[local]'") from None
+    try:
+        return predict_by(model.config, version)
+    except NoRuntime as error:
+        raise NotRunnable(str(error)) from None

@@ -99,7 +99,8 @@ class CatalogServicer(InferenceServicer):
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
         """The inputs and outputs of a version for callers, by its contract."""
         model, chosen = self._version(name, version)
-        return caller_side(chosen.contract, name, [str(number) for number in sorted(model.versions)], version)
+        versions = [str(number) for number in sorted(model.versions)]
+        return caller_side(chosen.contract, name, versions, version, version=str(chosen.number))
 
     async def model_available(self, name: str, version: str, call: Call) -> bool:
         """Whether a predictor has the version ready; without a version, all versions in traffic."""

@@ -61,6 +61,11 @@ class RoutableModel:
         self.split = tuple(target for target in self.targets.values() if target.percent)
         self.aliases = dict(message.aliases) if message.aliases else _NO_ALIASES
 
+    @property
+    def main_version(self) -> int:
+        """The version with the largest share of the traffic, of two the newer; the newest if none has a share."""
+        return max((target.percent, target.version) for target in self.targets.values())[1]
+
 
 def _target(model: cp.Model, version: cp.Version) -> Target:
     return Target(model.family, model.name, version.version, version.percent, tuple(version.predictors))
@@ -165,6 +170,10 @@ class CatalogClient:
         """The model of that name, or any model of that family: they share one signature."""
         routes = self._families.get(name)
         return self._models[next(iter(routes.values()))] if routes else self.model(name, None)
+
+    def is_family_of_one(self, name: str) -> bool:
+        """Whether a name is that of a family with one model."""
+        return len(self._families.get(name, ())) == 1
 
     def apply(self, update: cp.CatalogUpdate) -> None:
         """Replaces the whole catalog, or the models that have changed."""

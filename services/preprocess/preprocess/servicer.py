@@ -62,11 +62,16 @@ class PreprocessServicer(InferenceServicer):
         return result.response
 
     async def describe(self, name: str, version: str, call: Call) -> ModelInfo:
+        """The version that is asked for; without one that with the largest share of the traffic, else the newest."""
         model = self._catalog.sample(name)
-        versions = [target.version for target in model.targets.values()]
         asked = self._catalog.version(model, version).version if version else None
-        plan = await self._contracts.get(model.name, asked or max(versions), call)
-        return caller_side(plan.contract, name, [str(number) for number in versions], str(asked or ""))
+        described = asked or model.main_version
+        plan = await self._contracts.get(model.name, described, call)
+        versions = [str(target.version) for target in model.targets.values()]
+        is_certain = model.name == name or self._catalog.is_family_of_one(name)
+        return caller_side(
+            plan.contract, name, versions, str(asked or ""), version=str(described) if is_certain else ""
+        )
 
     async def model_available(self, name: str, version: str, call: Call) -> bool:
         try:

@@ -1,13 +1,24 @@
-"""Model metadata of the Open Inference Protocol, made from a contract: for preprocess, and for postprocess."""
+"""Model metadata of the Open Inference Protocol, made from a contract: for preprocess, and for postprocess.
+
+A configuration has parameters of ours, from which `triptych_client` knows what it asks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from tritonclient.grpc import model_config_pb2 as mc
 
 from triptych.contract import Contract
+
+PLATFORM: Final = "triptych"
+# Parameters of a configuration: the version that it describes, the digest of that version's contract, and the rows of
+# one request, which `max_batch_size` does not tell where it is 0.
+VERSION: Final = "triptych_version"
+CONTRACT: Final = "triptych_contract"
+MAX_ROWS: Final = "triptych_max_rows"
 
 
 @dataclass(frozen=True)
@@ -22,7 +33,11 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Metadata of a model that a stage serves. `asked` is the version that the call names, '' for none."""
+    """Metadata of a model that a stage serves. `asked` is the version that the call names, '' for none.
+
+    `version` is the one that is described, `contract` the digest of its contract. Both are '' where a family of several
+    models was asked for: one of them is described.
+    """
 
     name: str
     versions: Sequence[str]
@@ -30,13 +45,18 @@ class ModelInfo:
     inputs: Sequence[TensorInfo]
     outputs: Sequence[TensorInfo]
     asked: str = ""
+    version: str = ""
+    contract: str = ""
 
 
-def caller_side(contract: Contract, name: str, versions: Sequence[str], asked: str) -> ModelInfo:
+def caller_side(
+    contract: Contract, name: str, versions: Sequence[str], asked: str = "", version: str = ""
+) -> ModelInfo:
     """Metadata of preprocess: the contract's inputs and outputs."""
     inputs = [TensorInfo(t.name, t.datatype, t.shape, optional=not t.required) for t in contract.inputs]
     outputs = [TensorInfo(t.name, t.datatype, t.shape) for t in contract.outputs]
-    return ModelInfo(name, versions, contract.max_rows, inputs, outputs, asked)
+    digest = contract.digest() if version else ""
+    return ModelInfo(name, versions, contract.max_rows, inputs, outputs, asked, version, digest)
 
 
 def model_side(contract: Contract, name: str, versions: Sequence[str], asked: str) -> ModelInfo:
@@ -53,7 +73,7 @@ def config_of(name: str, model: ModelInfo) -> mc.ModelConfig:
     is 0, and the rows are the first of the `dims` of all tensors.
     """
     batched = all(len(tensor.shape) > 1 for tensor in model.inputs)
-    config = mc.ModelConfig(name=name, platform="triptych", max_batch_size=model.max_rows if batched else 0)
+    config = mc.ModelConfig(name=name, platform=PLATFORM, max_batch_size=model.max_rows if batched else 0)
     for tensor in model.inputs:
         config.input.add(
             name=tensor.name,
@@ -63,7 +83,29 @@ def config_of(name: str, model: ModelInfo) -> mc.ModelConfig:
         )
     for tensor in model.outputs:
         config.output.add(name=tensor.name, data_type=_triton_type(tensor.datatype), dims=_dims(tensor, batched))
+    for key, value in ((VERSION, model.version), (CONTRACT, model.contract), (MAX_ROWS, str(model.max_rows))):
+        if value:
+            config.parameters[key].string_value = value
     return config
+
+
+def info_of(config: Any) -> ModelInfo:
+    """The metadata of which `config_of` made a configuration, but for the list of versions.
+
+    Raises `ValueError` for a configuration that it did not make.
+    """
+    given = {name: value.string_value for name, value in config.parameters.items()}
+    if config.platform != PLATFORM or not given.get(MAX_ROWS, "").isdecimal():
+        raise ValueError(f"want platform '{PLATFORM}' and a parameter {MAX_ROWS}, got platform '{config.platform}'")
+    rows = [-1] if config.max_batch_size else []
+
+    def info(tensor: Any, optional: bool) -> TensorInfo:
+        return TensorInfo(tensor.name, _datatype(tensor.data_type), (*rows, *tensor.dims), optional)
+
+    inputs = [info(tensor, tensor.optional) for tensor in config.input]
+    outputs = [info(tensor, False) for tensor in config.output]
+    version, contract = given.get(VERSION, ""), given.get(CONTRACT, "")
+    return ModelInfo(config.name, (), int(given[MAX_ROWS]), inputs, outputs, "", version, contract)
 
 
 def _dims(tensor: TensorInfo, batched: bool) -> list[int]:
@@ -72,3 +114,8 @@ def _dims(tensor: TensorInfo, batched: bool) -> list[int]:
 
 def _triton_type(datatype: str) -> mc.DataType:
     return mc.DataType.Value("TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}")
+
+
+def _datatype(triton_type: int) -> str:
+    name: str = mc.DataType.Name(triton_type)
+    return "BYTES" if name == "TYPE_STRING" else name.removeprefix("TYPE_")

@@ -24,7 +24,7 @@ from triptych_cli.__main__ import main
 from triptych_cli.init.draft import CannotServe, draft_of
 from triptych_cli.init.patterns import plain
 from triptych_cli.init.render import config_text, contract_text
-from triptych_cli.try_model.onnx_session import predict_by
+from triptych_client.homes.onnx_session import predict_by
 
 Init = Callable[..., int]
 Named = tuple[str, int, Sequence[int | str] | None]

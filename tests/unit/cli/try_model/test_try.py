@@ -18,7 +18,7 @@ from triptych.contract.summary import summary
 from triptych.contract.trace import trace
 from triptych.contract.verification.triton_config import parse_config
 from triptych_cli.__main__ import main
-from triptych_cli.try_model.onnx_session import predict_by
+from triptych_client.homes.onnx_session import predict_by
 
 DIGITS = str(ROOT / "model-repository/digits_de")
 EIGHT = str(ROOT / "examples/data/eight_board.png")

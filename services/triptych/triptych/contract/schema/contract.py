@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Self
 
@@ -37,6 +38,10 @@ class Contract(Declarations):
         """Canonical JSON: sorted keys, defaults written out, unset fields left out."""
         document = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         return json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def digest(self) -> str:
+        """sha256 of the canonical JSON, in hex, as the controller names the contract."""
+        return hashlib.sha256(self.canonical_json()).hexdigest()
 
     def signature(self) -> str:
         """Interface for callers of the family, as a line: equal for all of its models and versions."""

@@ -1,0 +1,1 @@
+"""Where a model is asked: `remote`, the service preprocess, or `local`, a model folder in this process."""

@@ -1,0 +1,47 @@
+"""Retries of one request: the server's hint where it gives one, otherwise exponential backoff, both with jitter."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from triptych_client.errors import RequestFailed
+
+FIRST_BACKOFF_S: Final = 0.1
+MAX_BACKOFF_S: Final = 5.0
+
+T = TypeVar("T")
+
+
+class Retries:
+    """Repeats what fails for a while. `stop` ends all waits."""
+
+    def __init__(self, limit_s: float) -> None:
+        """`limit_s` is the time from the first try to the start of the last; 0: one try."""
+        self._limit_s, self._stopped = limit_s, threading.Event()
+
+    def stop(self) -> None:
+        """End all waits, now and later: what fails is not tried again."""
+        self._stopped.set()
+
+    def __call__(self, work: Callable[[], T]) -> T:
+        """The result of the work. Raises its `RequestFailed` if it is not transient, or still there at the limit."""
+        started_s, tries, backoff_s = time.monotonic(), 0, FIRST_BACKOFF_S
+        while True:
+            tries += 1
+            try:
+                return work()
+            except RequestFailed as error:
+                if not error.is_transient:
+                    raise
+                wait_s = (error.retry_after_s or backoff_s) * random.uniform(0.5, 1.5)
+                passed_s = time.monotonic() - started_s
+                if passed_s + wait_s > self._limit_s or self._stopped.wait(wait_s):
+                    text = f"{error.text} (given up after {tries} tries in {passed_s:.1f} s)"
+                    raise RequestFailed(
+                        error.code, text, error.retry_after_s, is_of_connection=error.is_of_connection
+                    ) from error
+                backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)

@@ -1,0 +1,199 @@
+"""An `Ask` at work in one process: its home, what it knows of the model, and its threads."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import lru_cache
+from typing import Any
+
+from triptych.protocol.metadata import ModelInfo
+from triptych_client.answers import AnswerColumns
+from triptych_client.columns.inputs import InputColumns
+from triptych_client.errors import InvalidOptions
+from triptych_client.homes.home import Home
+from triptych_client.options import Options
+from triptych_client.parts import Part, PartAsker, Target
+from triptych_client.retries import Retries
+
+
+class Pending:
+    """A table whose rows are being asked. If a request fails, those behind it are not sent."""
+
+    def __init__(self, table: Any) -> None:
+        self.table, self.futures = table, list[Future[list[Part]]]()
+        self._cancelled = threading.Event()
+
+    def run(self, asker: PartAsker, start: int, end: int) -> list[Part]:
+        """Ask some rows, on a thread of the run."""
+        if self._cancelled.is_set():
+            return []
+        try:
+            return asker.ask(self.table, start, end)
+        except BaseException:
+            self._cancelled.set()
+            raise
+
+    def cancel(self) -> None:
+        """Send no more requests."""
+        self._cancelled.set()
+        for future in self.futures:
+            future.cancel()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of it is in flight."""
+        return all(future.done() for future in self.futures)
+
+    def parts(self) -> list[Part]:
+        """All parts in order. Waits for them; raises the error of the first request that failed."""
+        wait(self.futures, return_when=FIRST_EXCEPTION)
+        for future in self.futures:
+            if future.done() and not future.cancelled() and (error := future.exception()) is not None:
+                self.cancel()
+                raise error
+        return [part for future in self.futures for part in future.result()]
+
+
+class Run:
+    """Asks the version that was found at its beginning, if the options pin it."""
+
+    def __init__(self, options: Options) -> None:
+        """Raises `RequestFailed`, and `InvalidOptions` for what the model has not."""
+        self.pid, self._home = os.getpid(), _home(options)
+        try:
+            # Without a pin the model may be a family, of which any model is described: it may not have the version.
+            described = options.version if options.pin else ""
+            info = Retries(options.connect_s)(lambda: self._home.describe(options.model, described))
+            self.version = _version(options, info)
+            _check_outputs(options, info)
+        except BaseException:
+            self._home.close()
+            raise
+        self._info, self._max_in_flight = info, options.threads
+        self._max_rows = min(options.max_rows or info.max_rows, info.max_rows)
+        self._inputs = InputColumns(
+            info.inputs,
+            options.columns,
+            keep=options.keep or (),
+            has_others=options.ignore_others or options.keep is None,
+            allow_rounding=options.allow_rounding,
+        )
+        names = options.outputs
+        self._answers = AnswerColumns(
+            [tensor for tensor in info.outputs if names is None or tensor.name in names],
+            names or {},
+            keep=options.keep,
+            text=options.text,
+            has_errors=options.on_bad_rows == "keep",
+            digest_of=lru_cache(self._digest) if options.records else None,
+        )
+        self._retries = Retries(options.retry_s)
+        self._asker = PartAsker(
+            self._home,
+            Target(options.model, self.version, options.parameters, tuple(names or ())),
+            info,
+            self._inputs,
+            self._retries,
+            max_bytes=options.max_bytes,
+            keeps_bad_rows=options.on_bad_rows == "keep",
+        )
+        self._threads = ThreadPoolExecutor(options.threads, "triptych-ask")
+        self._unfinished, self._is_below = 0, threading.Condition()
+
+    def schema(self, schema: Any) -> Any:
+        """Schema of the answer to columns of a schema. Raises `InvalidColumns`."""
+        self._inputs.check(schema)
+        return self._answers.schema(schema)
+
+    def start(self, table: Any) -> Pending:
+        """Begin to ask all rows of a table. Raises `InvalidColumns` before any."""
+        self.schema(table.schema)
+        pending = Pending(table)
+        for start in range(0, table.num_rows, self._max_rows):
+            end = min(start + self._max_rows, table.num_rows)
+            with self._is_below:
+                self._unfinished += 1
+            future = self._threads.submit(pending.run, self._asker, start, end)
+            pending.futures.append(future)
+            future.add_done_callback(self._count_finished)
+        return pending
+
+    def finish(self, pending: Pending) -> Any:
+        """The answer to a table that was started. Raises `RefusedRow` or `RequestFailed`."""
+        return self._answers.table(pending.table, pending.parts())
+
+    def over(self, tables: Iterable[Any]) -> Iterator[Any]:
+        """Answers in the order of the tables. While one is waited for, the next are asked, up to the limit."""
+        waiting: list[Pending] = []
+        try:
+            for table in tables:
+                waiting.append(self.start(table))
+                self._wait_below_limit()
+                while waiting and (waiting[0].is_done or len(waiting) > self._max_in_flight):
+                    yield self.finish(waiting.pop(0))
+            while waiting:
+                yield self.finish(waiting.pop(0))
+        finally:
+            for pending in waiting:
+                pending.cancel()
+
+    def close(self) -> None:
+        """Ends what is in flight: it fails, and is not tried again."""
+        self._retries.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._home.close()
+
+    def _count_finished(self, _future: Future[list[Part]]) -> None:
+        with self._is_below:
+            self._unfinished -= 1
+            self._is_below.notify_all()
+
+    def _wait_below_limit(self) -> None:
+        with self._is_below:
+            self._is_below.wait_for(lambda: self._unfinished < self._max_in_flight)
+
+    def _digest(self, model: str, version: str) -> str:
+        if version == self._info.version:
+            return self._info.contract
+        return self._retries(lambda: self._home.describe(model, version)).contract
+
+
+def _home(options: Options) -> Home:
+    if options.repository is not None:
+        from triptych_client.homes.local import LocalHome  # with OpenCV and the steps, which the other needs not
+
+        return LocalHome(options.repository)
+    from triptych_client.homes.remote import RemoteHome
+
+    return RemoteHome(
+        options.address or "",
+        tls=options.tls,
+        metadata=options.metadata,
+        timeout_s=options.timeout_s,
+        max_answer_bytes=options.max_answer_bytes,
+    )
+
+
+def _version(options: Options, info: ModelInfo) -> str:
+    """The version of all requests; '' for the one that the traffic chooses for each. Raises `InvalidOptions`."""
+    if not options.pin:
+        return options.version
+    if not info.version:
+        raise InvalidOptions(
+            f"model: '{options.model}' is a family of several models, of which one version cannot be pinned; "
+            "name the model, or ask with `pin=False`"
+        )
+    return info.version
+
+
+def _check_outputs(options: Options, info: ModelInfo) -> None:
+    known = {tensor.name: tensor for tensor in info.outputs}
+    for option, names in (("outputs", options.outputs or ()), ("text", options.text)):
+        for name in names:
+            if name not in known:
+                raise InvalidOptions(f"{option}: the model has no output '{name}'; there are: {', '.join(known)}")
+            if option == "text" and known[name].datatype != "BYTES":
+                raise InvalidOptions(f"text: output '{name}' is {known[name].datatype}, want BYTES")
