@@ -15,8 +15,8 @@ import pyarrow as pa
 from triptych.contract.specs import Scalar
 from triptych_client.errors import AskError
 from triptych_client.homes.remote import MAX_ANSWER_BYTES, Metadata, Tls
-from triptych_client.options import ALL, Options, output_names, version_text
-from triptych_client.run import Run
+from triptych_client.options import ALL, AskOptions, output_names, version_text
+from triptych_client.run import AskRun
 from triptych_client.spark import ddl_of
 
 MAX_BYTES = 4 << 20  # as many as preprocess puts into one batch
@@ -78,7 +78,7 @@ class Ask:
           for which the first call is. `max_answer_bytes`: most bytes of an answer of a server.
         - `metadata` of each call, or a function that makes it.
         """
-        self._options = Options(
+        self._options = AskOptions(
             model=model,
             address=address,
             repository=None if repository is None else str(repository),
@@ -103,7 +103,7 @@ class Ask:
             tls=tls,
             metadata=metadata,
         )
-        self._run: Run | None = None
+        self._run: AskRun | None = None
         self._starting = threading.Lock()
 
     def __call__(self, data: Any) -> Any:
@@ -165,18 +165,18 @@ class Ask:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __getstate__(self) -> Options:
+    def __getstate__(self) -> AskOptions:
         """The options, with the version if it is pinned: all workers of a run ask the same."""
         run = self._run
         return self._options if run is None or not run.version else replace(self._options, version=run.version)
 
-    def __setstate__(self, options: Options) -> None:
+    def __setstate__(self, options: AskOptions) -> None:
         self._options, self._run, self._starting = options, None, threading.Lock()
 
-    def _running(self) -> Run:
+    def _running(self) -> AskRun:
         with self._starting:
             if self._run is None or self._run.pid != os.getpid():  # a fork has no threads of its parent
-                self._run = Run(self._options)
+                self._run = AskRun(self._options)
             return self._run
 
 

@@ -18,7 +18,7 @@ REMOTE_IN_FLIGHT: Final = 8
 
 
 @dataclass(frozen=True)
-class Options:
+class AskOptions:
     """The arguments; `Ask` documents them."""
 
     model: str

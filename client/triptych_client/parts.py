@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from triptych.contract import Scalar
 from triptych.datatypes import TO_NUMPY, Array, describe_array
@@ -20,8 +20,10 @@ from triptych_client.columns.inputs import InputColumns, tensor_bytes
 from triptych_client.columns.reading import BadValue, OtherShape
 from triptych_client.columns.types import text_of
 from triptych_client.errors import RefusedRow, RequestFailed
-from triptych_client.homes.home import Answer, Home, Request
+from triptych_client.homes.home import Home, ModelAnswer, ModelRequest
 from triptych_client.retries import Retries
+
+_WIDTH: Final = 4  # of a column against its tensor: doubles to FP16
 
 
 class RowError(NamedTuple):
@@ -38,12 +40,12 @@ class Part:
     rows: int
     id: str
     time_us: int
-    answer: Answer | None = None
+    answer: ModelAnswer | None = None
     error: RowError | None = None
 
 
 @dataclass(frozen=True)
-class Target:
+class AskTarget:
     """The part that all requests share: a model, a version ('' for that of the traffic), parameters and outputs."""
 
     model: str
@@ -64,7 +66,7 @@ class PartAsker:
     def __init__(
         self,
         home: Home,
-        target: Target,
+        target: AskTarget,
         info: ModelInfo,
         columns: InputColumns,
         retries: Retries,
@@ -96,7 +98,7 @@ class PartAsker:
     def _try(self, table: Any, rows: _Rows) -> Part | Sequence[_Rows]:
         """The answer to all rows, or the parts in which they are asked instead."""
         count, some = rows.end - rows.start, table.slice(rows.start, rows.end - rows.start)
-        if count > 1 and self._columns.size_bytes(some) > self._max_bytes:
+        if count > 1 and self._columns.size_bytes(some) > _WIDTH * self._max_bytes:
             return _halves(rows)
         try:
             tensors = self._columns.tensors(some)
@@ -121,7 +123,7 @@ class PartAsker:
         """The answer to one request. Raises `RequestFailed`."""
         target = self._target
         name = f"{self._prefix}-{next(self._numbers)}"
-        request = Request(name, target.model, target.version, tensors, target.parameters, target.outputs)
+        request = ModelRequest(name, target.model, target.version, tensors, target.parameters, target.outputs)
         answer = self._retries(lambda: self._home.ask(request))
         for tensor in self._outputs:
             if fault := _fault(tensor, answer.outputs.get(tensor.name), rows):

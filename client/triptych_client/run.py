@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
 from triptych.protocol.metadata import ModelInfo
 from triptych_client.answers import AnswerColumns
 from triptych_client.columns.inputs import InputColumns
-from triptych_client.errors import InvalidOptions
+from triptych_client.errors import InvalidOptions, RequestFailed
 from triptych_client.homes.home import Home
-from triptych_client.options import Options
-from triptych_client.parts import Part, PartAsker, Target
+from triptych_client.options import AskOptions
+from triptych_client.parts import AskTarget, Part, PartAsker
 from triptych_client.retries import Retries
 
 
@@ -48,19 +48,23 @@ class Pending:
         return all(future.done() for future in self.futures)
 
     def parts(self) -> list[Part]:
-        """All parts in order. Waits for them; raises the error of the first request that failed."""
-        wait(self.futures, return_when=FIRST_EXCEPTION)
-        for future in self.futures:
-            if future.done() and not future.cancelled() and (error := future.exception()) is not None:
-                self.cancel()
-                raise error
-        return [part for future in self.futures for part in future.result()]
+        """All parts in order. Raises the error of the first rows that failed, whichever was known first."""
+        parts: list[Part] = []
+        try:
+            for future in self.futures:
+                parts += future.result()
+        except CancelledError:
+            raise RequestFailed("CANCELLED", "it was closed before all rows were asked") from None
+        except BaseException:
+            self.cancel()
+            raise
+        return parts
 
 
-class Run:
+class AskRun:
     """Asks the version that was found at its beginning, if the options pin it."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: AskOptions) -> None:
         """Raises `RequestFailed`, and `InvalidOptions` for what the model has not."""
         self.pid, self._home = os.getpid(), _home(options)
         try:
@@ -93,7 +97,7 @@ class Run:
         self._retries = Retries(options.retry_s)
         self._asker = PartAsker(
             self._home,
-            Target(options.model, self.version, options.parameters, tuple(names or ())),
+            AskTarget(options.model, self.version, options.parameters, tuple(names or ())),
             info,
             self._inputs,
             self._retries,
@@ -161,7 +165,7 @@ class Run:
         return self._retries(lambda: self._home.describe(model, version)).contract
 
 
-def _home(options: Options) -> Home:
+def _home(options: AskOptions) -> Home:
     if options.repository is not None:
         from triptych_client.homes.local import LocalHome  # with OpenCV and the steps, which the other needs not
 
@@ -177,7 +181,7 @@ def _home(options: Options) -> Home:
     )
 
 
-def _version(options: Options, info: ModelInfo) -> str:
+def _version(options: AskOptions, info: ModelInfo) -> str:
     """The version of all requests; '' for the one that the traffic chooses for each. Raises `InvalidOptions`."""
     if not options.pin:
         return options.version
@@ -189,7 +193,7 @@ def _version(options: Options, info: ModelInfo) -> str:
     return info.version
 
 
-def _check_outputs(options: Options, info: ModelInfo) -> None:
+def _check_outputs(options: AskOptions, info: ModelInfo) -> None:
     known = {tensor.name: tensor for tensor in info.outputs}
     for option, names in (("outputs", options.outputs or ()), ("text", options.text)):
         for name in names:

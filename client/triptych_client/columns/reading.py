@@ -40,10 +40,10 @@ def read_column(column: Any, tensor: TensorInfo, *, is_rounded: bool = False) ->
 
     With `is_rounded` a number of a floating datatype may lose digits. Raises `BadValue` or `OtherShape`.
     """
-    return _Reader(tensor, is_rounded).read(column)
+    return _ColumnReader(tensor, is_rounded).read(column)
 
 
-class _Reader:
+class _ColumnReader:
     """Reads one tensor level by level: rows, lists of each dimension, elements."""
 
     def __init__(self, tensor: TensorInfo, is_rounded: bool) -> None:

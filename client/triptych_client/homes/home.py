@@ -12,7 +12,7 @@ from triptych.protocol.metadata import ModelInfo
 
 
 @dataclass(frozen=True)
-class Request:
+class ModelRequest:
     """Rows for a version of a model: '' for the version that the traffic chooses. Without `outputs` all are wanted."""
 
     id: str
@@ -24,7 +24,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ModelAnswer:
     """Outputs by name, and the model and version that made them."""
 
     model: str
@@ -38,7 +38,7 @@ class Home(Protocol):
     def describe(self, model: str, version: str) -> ModelInfo:
         """Inputs, outputs and limits of a version; '' for the one that most requests get. Raises `RequestFailed`."""
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: ModelRequest) -> ModelAnswer:
         """The answer to a request. Raises `RequestFailed`."""
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from triptych.errors import TriptychError, UnknownVersion
 from triptych.protocol.metadata import ModelInfo, caller_side
 from triptych.protocol.status import CODES
 from triptych_client.errors import RequestFailed
-from triptych_client.homes.home import Answer, Request
+from triptych_client.homes.home import ModelAnswer, ModelRequest
 from triptych_client.homes.onnx_session import NoRuntime, predict_by
 
 
@@ -30,7 +30,7 @@ class LocalHome:
     def describe(self, model: str, version: str) -> ModelInfo:
         return self._version(model, version).info
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: ModelRequest) -> ModelAnswer:
         version = self._version(request.model, request.version)
         try:
             return version.ask(request)
@@ -91,7 +91,7 @@ class _Version:
             contract, folder.name, [str(each) for each in sorted(folder.served)], version=self._number
         )
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: ModelRequest) -> ModelAnswer:
         """Raises `TriptychError`, and any error of the model."""
         plan, rows = self._plan, self._plan.check_inputs(request.inputs)
         parameters = plan.check_parameters(request.parameters)
@@ -99,4 +99,4 @@ class _Version:
         outputs = plan.predicted(self._predict(plan.model_inputs(values)), rows)
         answer = plan.postprocess(outputs | plan.carried_values(values), parameters)
         names = request.outputs or plan.outputs
-        return Answer(self._name, self._number, {name: answer[name] for name in names})
+        return ModelAnswer(self._name, self._number, {name: answer[name] for name in names})

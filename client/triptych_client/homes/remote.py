@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from triptych.protocol.parameters import encode_parameter
 from triptych.protocol.status import STAGE_ERROR, pushback_s
 from triptych.protocol.tensors import decode_response, encoded_request
 from triptych_client.errors import InvalidOptions, RequestFailed
-from triptych_client.homes.home import Answer, Request
+from triptych_client.homes.home import ModelAnswer, ModelRequest
 
 SERVICE: Final = "/inference.GRPCInferenceService/"
 MAX_ANSWER_BYTES: Final = 256 << 20
@@ -47,15 +48,26 @@ class Tls:
     server_name: str = ""
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Raises `InvalidOptions` for a file that cannot be read."""
+        """Raises `InvalidOptions` for files that cannot be used, with which gRPC would abort the process."""
+        if bool(self.certificate) != bool(self.key):
+            raise InvalidOptions("tls: want a certificate and its key, or neither")
+        files = [name for name in (self.ca, self.key, self.certificate) if name]
         try:
-            ca, key, certificate = (Path(name).read_bytes() if name else None for name in self._files())
-        except OSError as error:
-            raise InvalidOptions(f"tls: cannot read {error.filename}: {error.strerror}") from None
+            self._check()
+            ca, key, certificate = (
+                Path(name).read_bytes() if name else None for name in (self.ca, self.key, self.certificate)
+            )
+        except OSError as error:  # of `ssl` too
+            raise InvalidOptions(f"tls: cannot use {', '.join(files)}: {error.strerror or error}") from None
         return grpc.ssl_channel_credentials(ca, key, certificate)
 
-    def _files(self) -> tuple[str, str, str]:
-        return self.ca, self.key, self.certificate
+    def _check(self) -> None:
+        """Raises `OSError` for files that are not PEM, or a key that is not the certificate's."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if self.ca:
+            context.load_verify_locations(self.ca)
+        if self.certificate:
+            context.load_cert_chain(self.certificate, self.key, password="")  # else OpenSSL asks for it
 
 
 class RemoteHome:
@@ -97,7 +109,7 @@ class RemoteHome:
         text = f"the server at {self._address} is no Triptych of this version, or not its preprocess: {reason}"
         raise RequestFailed("UNIMPLEMENTED", text)
 
-    def ask(self, request: Request) -> Answer:
+    def ask(self, request: ModelRequest) -> ModelAnswer:
         data = self._call(self._infer, encoded_request(_head(request), request.inputs))
         try:
             response = pb.ModelInferResponse.FromString(data)
@@ -105,7 +117,7 @@ class RemoteHome:
         except Exception as error:  # a server may send anything
             text = f"the server at {self._address} sent no answer of the protocol: {error}"
             raise RequestFailed("DATA_LOSS", text) from None
-        return Answer(response.model_name, response.model_version, outputs)
+        return ModelAnswer(response.model_name, response.model_version, outputs)
 
     def close(self) -> None:
         self._channel.close()
@@ -128,7 +140,7 @@ class RemoteHome:
         return RequestFailed(code, f"{self._address}: {text}", pushback_s(trailers), is_of_connection=True)
 
 
-def _head(request: Request) -> bytes:
+def _head(request: ModelRequest) -> bytes:
     """An encoded request without its tensors."""
     message = pb.ModelInferRequest(id=request.id, model_name=request.model, model_version=request.version)
     for name, value in request.parameters.items():

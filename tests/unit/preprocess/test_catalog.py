@@ -226,3 +226,22 @@ def test_a_model_may_change_its_route_and_a_family_ends_with_its_last_model() ->
     known.apply(cp.CatalogUpdate(removed=["f_de", "f_fr", "f_xx"]))
     with pytest.raises(UnknownModel):
         known.target("f", "", {"route": "AT"}, "")
+
+
+@pytest.mark.parametrize(
+    ("shares", "described"),
+    [
+        ({"v1": 95, "v2": 5}, 1),
+        ({"v1": 50, "v2": 50}, 2),
+        ({"v1": 0, "v3": 0, "v2": 0}, 3),
+        ({"v9": 40, "v10": 60}, 10),
+    ],
+)
+def test_metadata_without_a_version_is_that_of_most_requests(shares: dict[str, int], described: int) -> None:
+    assert catalog(model("f_de", "DE", **shares)).sample("f_de").main_version == described
+
+
+def test_a_family_of_several_models_is_no_model() -> None:
+    assert catalog(GERMAN).is_family_of_one("f")
+    assert not catalog(GERMAN, FRENCH).is_family_of_one("f")
+    assert not catalog(GERMAN).is_family_of_one("g")
