@@ -77,6 +77,7 @@ class PartAsker:
         self._home, self._target, self._columns, self._retries = home, target, columns, retries
         self._outputs = [tensor for tensor in info.outputs if not target.outputs or tensor.name in target.outputs]
         self._max_bytes, self._keeps_bad_rows = max_bytes, keeps_bad_rows
+        self._row_bytes = columns.row_bytes()
         self._prefix, self._numbers = secrets.token_hex(4), itertools.count(1)
 
     def ask(self, table: Any, start: int, end: int) -> list[Part]:
@@ -98,7 +99,8 @@ class PartAsker:
     def _try(self, table: Any, rows: _Rows) -> Part | Sequence[_Rows]:
         """The answer to all rows, or the parts in which they are asked instead."""
         count, some = rows.end - rows.start, table.slice(rows.start, rows.end - rows.start)
-        if count > 1 and self._columns.size_bytes(some) > _WIDTH * self._max_bytes:
+        may_be_large = count > 1 and (self._row_bytes is None or count * self._row_bytes > self._max_bytes)
+        if may_be_large and self._columns.size_bytes(some) > _WIDTH * self._max_bytes:
             return _halves(rows)
         try:
             tensors = self._columns.tensors(some)
@@ -107,7 +109,7 @@ class PartAsker:
             return _Rows(rows.start, at), _Rows(at, rows.end)
         except BadValue as error:
             return _around(rows, error.row, RowError("INVALID_ARGUMENT", str(error)))
-        if count > 1 and tensor_bytes(tensors) > self._max_bytes:
+        if may_be_large and tensor_bytes(tensors) > self._max_bytes:
             return _halves(rows)
         try:
             return self._answer(tensors, count)

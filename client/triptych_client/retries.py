@@ -1,4 +1,4 @@
-"""Retries of one request: the server's hint where it gives one, otherwise exponential backoff, both with jitter."""
+"""Retries of one request: after the server's hint, or with exponential backoff; both with jitter."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Retries:
             except RequestFailed as error:
                 if not error.is_transient:
                     raise
-                wait_s = (error.retry_after_s or backoff_s) * random.uniform(0.5, 1.5)
+                hint_s = error.retry_after_s
+                wait_s = hint_s * random.uniform(1.0, 1.5) if hint_s else backoff_s * random.uniform(0.5, 1.5)
                 passed_s = time.monotonic() - started_s
                 if passed_s + wait_s > self._limit_s or self._stopped.wait(wait_s):
                     text = f"{error.text} (given up after {tries} tries in {passed_s:.1f} s)"

@@ -285,16 +285,16 @@ def test_calls_are_encrypted_with_certificates_of_both_sides(authority: trustme.
     certificate.write_bytes(own.cert_chain_pems[0].bytes())
     own.private_key_pem.write_to_path(key)
     issued = authority.issue_cert("preprocess.triptych")
-    chain = [(issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes())]
-    credentials = grpc.ssl_server_credentials(chain, authority.cert_pem.bytes(), require_client_auth=True)
+    pair = [(issued.private_key_pem.bytes(), issued.cert_chain_pems[0].bytes())]
+    credentials = grpc.ssl_server_credentials(pair, authority.cert_pem.bytes(), require_client_auth=True)
     tls = Tls(str(ca), str(certificate), str(key), server_name="preprocess.triptych")
-    stranger = tmp_path / "stranger.pem"
-    trustme.CA().cert_pem.write_to_path(stranger)
+    outsider = tmp_path / "outsider.pem"
+    trustme.CA().cert_pem.write_to_path(outsider)
     with inference_server(credentials=credentials) as server:
         with Ask("m", address=server.address, tls=tls) as ask:
             assert ask(pairs(2)).num_rows == 2
         none = replace(tls, certificate="", key="")
-        for wrong in (None, none, replace(tls, ca=str(stranger)), replace(tls, server_name="")):
+        for wrong in (None, none, replace(tls, ca=str(outsider)), replace(tls, server_name="")):
             with Ask("m", address=server.address, tls=wrong, connect_s=0) as ask, pytest.raises(RequestFailed):
                 ask(pairs(2))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from triptych.datatypes import Array
+from triptych.datatypes import TO_NUMPY, Array
 from triptych.protocol.metadata import TensorInfo
 from triptych_client.columns.reading import BadValue, read_column
 from triptych_client.columns.types import text_of, type_fault
@@ -62,6 +63,12 @@ class InputColumns:
     def _spelled(self, name: str) -> str:
         column = self._columns[name]
         return f"input '{name}'" + (f" (column '{column}')" if column != name else "")
+
+    def row_bytes(self) -> int | None:
+        """Bytes of each row of the tensors; None if rows may differ."""
+        if any(-1 in tensor.shape[1:] or tensor.datatype == "BYTES" for tensor in self._inputs.values()):
+            return None
+        return sum(math.prod(tensor.shape[1:]) * TO_NUMPY[tensor.datatype].itemsize for tensor in self._inputs.values())
 
     def tensors(self, table: Any) -> dict[str, Array]:
         """The tensors of all rows of a table whose schema passed `check`. Raises `BadValue` or `OtherShape`."""

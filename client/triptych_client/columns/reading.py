@@ -61,7 +61,11 @@ class _ColumnReader:
         elif is_list(array.type):
             for dim in dims:
                 self._refuse_nulls(array)
-                self._add_size(_lengths(array), dim, rows)
+                if kinds.is_fixed_size_list(array.type) and rows:
+                    self._sizes.append(array.type.list_size)
+                    self._per_row *= array.type.list_size
+                else:
+                    self._add_size(_lengths(array), dim, rows)
                 array = array.flatten()
         else:
             self._sizes = [1] * len(dims)

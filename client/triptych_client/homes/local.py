@@ -43,14 +43,15 @@ class LocalHome:
         self._versions.clear()
 
     def _version(self, model: str, version: str) -> _Version:
+        """The version of that number; without one the newest that Triton serves. Raises `RequestFailed`."""
         with self._loading:
             found = self._versions.get((model, version))
             if found is None:
                 found = self._versions[model, version] = self._load(model, version)
+                self._versions.setdefault((model, found.info.version), found)
             return found
 
     def _load(self, model: str, version: str) -> _Version:
-        """The version of that number, or the newest that Triton serves. Raises `RequestFailed`."""
         folder = self._repository / model
         if not (folder / CONFIG).is_file():
             raise RequestFailed("NOT_FOUND", f"want a model's folder, got {folder}, which has no {CONFIG}")
@@ -58,14 +59,8 @@ class LocalHome:
             found = read_model_folder(folder, self._repository)
             numbers = {str(number): number for number in found.served}
             wanted = version or str(max(found.served, default=""))
-            if wanted not in numbers:
-                raise RequestFailed("NOT_FOUND", str(UnknownVersion(model, wanted, numbers)))
-            if wanted == version:
+            if wanted in numbers:
                 return _Version(found, numbers[wanted])
-            known = self._versions.get((model, wanted))
-            return self._versions.setdefault((model, wanted), known or _Version(found, numbers[wanted]))
-        except RequestFailed:
-            raise
         except ContractError as error:
             text = "; ".join(error.lines)
         except OSError as error:
@@ -74,6 +69,8 @@ class LocalHome:
             text = f"{folder}: {error}"
         except Exception as error:  # of ONNX Runtime, about the file
             text = f"{folder}: {type(error).__name__}: {error}"
+        else:
+            raise RequestFailed("NOT_FOUND", str(UnknownVersion(model, wanted, numbers)))
         raise RequestFailed("FAILED_PRECONDITION", text)
 
 
