@@ -89,6 +89,11 @@ sbom: ## write bills of materials (CycloneDX) of the images' Python packages int
 	  "$$python" -m cyclonedx_py requirements "$$folder/requirements.txt" --of JSON -o "$(SBOM)/$${folder##*/}.cdx.json" \
 	  && echo "$(SBOM)/$${folder##*/}.cdx.json"; done
 
+KILLS ?= 1000
+.PHONY: jobs-kills
+jobs-kills: ## kill and stop workers of jobs KILLS times (1000), on SQLite and Postgres, and count the rows lost, doubled or mixed
+	@$(SERVICES) -m tests.integration.jobs.kills sqlite postgres --kills $(KILLS)
+
 SECONDS ?= 60
 FUZZ ?= pictures wire http2 config contracts documents listings
 .PHONY: fuzz

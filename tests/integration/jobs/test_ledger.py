@@ -138,6 +138,18 @@ async def test_released_part_is_free_at_once_and_its_try_does_not_count(start: S
         assert not await ledger.commit(claim, PartResult())
 
 
+async def test_postponed_part_waits_and_its_try_does_not_count(start: StartLedger) -> None:
+    ledger = await start(attempts=1)
+    job = await planned(ledger, 1)
+    for after_s in (0.0, 60.0):
+        claim = await claimed(ledger)
+        assert claim.attempt == 1
+        assert await ledger.postpone(claim, "preprocess does not answer", after_s)
+    assert await ledger.claim("w", LEASE_S) is None
+    part = (await ledger.parts(job.id))[1]
+    assert (part.state, part.error) == (PartState.WAITING, "preprocess does not answer")
+
+
 async def test_failed_part_waits_for_its_backoff(start: StartLedger) -> None:
     ledger = await start(backoff_s=60.0)
     job = await planned(ledger, 2)

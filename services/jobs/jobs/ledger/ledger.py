@@ -314,10 +314,19 @@ class Ledger:
                 await transaction.retry(claim, error, min(backoff_s, self.limits.max_backoff_s))
         return True
 
-    @completed
     async def release(self, claim: Claim) -> bool:
         """Return a part that was not finished: it is free at once, and the try does not count."""
-        values = {"state": PartState.WAITING, "claimable_s": self._database.now, "attempts": parts.c.attempts - 1}
+        return await self.postpone(claim, "", 0.0)
+
+    @completed
+    async def postpone(self, claim: Claim, error: str, after_s: float) -> bool:
+        """Return a part whose work cannot be done now, for a reason outside of it. The try does not count."""
+        values = {
+            "state": PartState.WAITING,
+            "claimable_s": self._database.now + after_s,
+            "attempts": parts.c.attempts - 1,
+            "error": error,
+        }
         async with self._writing() as transaction:
             return bool(await transaction.changed(update(parts).where(transaction.in_force(claim)).values(values)))
 
