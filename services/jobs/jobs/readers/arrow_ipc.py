@@ -1,0 +1,112 @@
+"""Arrow IPC: a file with a footer, whose parts are record batches, and a stream, which is read from its start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from jobs.readers.base import Reader, batches_of
+from jobs.readers.errors import SourceError, SourceRefused, first_line
+from jobs.readers.parts import FileRef, PartSpec, ReadBatch
+
+
+class _ArrowReader(Reader):
+    """Base of both forms: messages that are record batches of one schema."""
+
+    def schema(self, file: FileRef) -> Any:
+        with self._open(file) as opened:
+            return opened.schema.remove_metadata()
+
+    def _parts(self, file: FileRef, counts: Iterator[tuple[int, int, int]]) -> Iterator[PartSpec]:
+        """Parts of whole messages, or of rows of one. `counts` has number, rows and bytes of each message."""
+        first_row, limits = 0, self.limits
+        for number, rows, size_bytes in counts:
+            if size_bytes > limits.max_row_group_bytes:
+                text = f"{size_bytes} bytes, over {limits.max_row_group_bytes} (limits.max_row_group_bytes)"
+                raise SourceRefused(file.uri, text, f"record batch {number}")
+            pieces = max(-(-size_bytes // limits.part_bytes), -(-rows // limits.part_rows), 1)
+            each = max(1, -(-rows // pieces))
+            for start in range(0, rows, each):
+                count = min(each, rows - start)
+                yield PartSpec(
+                    self.name, (file,), [number, start], first_row + start, count, size_bytes * count // rows
+                )
+            first_row += rows
+
+    def _rows(self, batch: Any, part: PartSpec, schema: Any) -> Iterator[ReadBatch]:
+        """The rows of a part of its message, in small batches that do not share its buffers."""
+        try:
+            batch.validate(full=True)  # wrong offsets would lead out of the buffers
+        except pa.ArrowException as error:
+            place = f"record batch {part.position[0]}"
+            raise SourceError(part.files[0].uri, f"is damaged: {first_line(error)}", place) from error
+        yield from batches_of(batch.slice(part.position[1], part.rows).select(schema.names), self.limits.batch_bytes)
+
+    @contextmanager
+    def _open(self, file: FileRef) -> Iterator[Any]:
+        with self.sources.open(file) as stream:
+            if not file.size_bytes:
+                raise SourceRefused(file.uri, "is empty")
+            try:
+                yield self._opened(stream)
+            except (pa.ArrowException, OSError, EOFError) as error:
+                raise SourceError(file.uri, f"no {self.title} that can be read: {first_line(error)}") from error
+
+    title: ClassVar[str]
+
+    def _opened(self, stream: Any) -> Any:
+        raise NotImplementedError
+
+
+class ArrowFileReader(_ArrowReader):
+    """Reads Arrow IPC files, also called Feather 2."""
+
+    name: ClassVar[str] = "arrow"
+    suffixes: ClassVar[tuple[str, ...]] = (".arrow", ".feather", ".ipc")
+    title: ClassVar[str] = "Arrow IPC file"
+
+    def parts(self, files: Sequence[FileRef]) -> Iterator[PartSpec]:
+        for file in files:
+            with self._open(file) as opened:
+                yield from self._parts(file, self._counts(file, opened))
+
+    def read(self, part: PartSpec, schema: Any) -> Iterator[ReadBatch]:
+        with self._open(part.files[0]) as opened:
+            yield from self._rows(opened.get_batch(part.position[0]), part, schema)
+
+    @staticmethod
+    def _counts(file: FileRef, opened: Any) -> Iterator[tuple[int, int, int]]:
+        """Number, rows and bytes of each message. The footer has places, no rows, so each is read once."""
+        for number in range(opened.num_record_batches):
+            batch = opened.get_batch(number)
+            yield number, batch.num_rows, batch.get_total_buffer_size()
+
+    def _opened(self, stream: Any) -> Any:
+        return pa.ipc.open_file(stream)
+
+
+class ArrowStreamReader(_ArrowReader):
+    """Reads Arrow IPC streams. They have no footer: a part is found by reading the messages before it."""
+
+    name: ClassVar[str] = "arrow-stream"
+    suffixes: ClassVar[tuple[str, ...]] = (".arrows",)
+    title: ClassVar[str] = "Arrow IPC stream"
+
+    def parts(self, files: Sequence[FileRef]) -> Iterator[PartSpec]:
+        for file in files:
+            with self._open(file) as opened:
+                counts = ((at, batch.num_rows, batch.get_total_buffer_size()) for at, batch in enumerate(opened))
+                yield from self._parts(file, counts)
+
+    def read(self, part: PartSpec, schema: Any) -> Iterator[ReadBatch]:
+        with self._open(part.files[0]) as opened:
+            for number, batch in enumerate(opened):
+                if number == part.position[0]:
+                    yield from self._rows(batch, part, schema)
+                    return
+
+    def _opened(self, stream: Any) -> Any:
+        return pa.ipc.open_stream(stream)

@@ -1,0 +1,53 @@
+"""A dataset: the files of some URIs in one format, with one schema, in parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from jobs.readers.base import ReadOptions, checked_schema, read_rows
+from jobs.readers.errors import SourceRefused
+from jobs.readers.parts import FileRef, PartSpec, ReadBatch
+from jobs.readers.registry import format_of, readers
+from jobs.readers.sources import SourcePolicy, Sources
+
+
+class Dataset:
+    """Files that were found, and the schema of the wanted columns. Making it reads headers and footers only.
+
+    Raises `SourceError` for what can be known before any row.
+    """
+
+    def __init__(
+        self, uris: Sequence[str], options: ReadOptions, *, format: str = "", policy: SourcePolicy | None = None
+    ) -> None:
+        sources = Sources(policy, options.limits.max_files)
+        self.files: Sequence[FileRef] = sources.find(uris)
+        self.format = format or format_of(self.files)
+        if self.format not in readers():
+            raise SourceRefused(uris[0], f"unknown format '{self.format}'; known: {', '.join(readers())}")
+        reader = readers()[self.format](sources, options)
+        self.schema = checked_schema(reader, self.files)
+        # Formats without types take those of the first file, so that all files have the same.
+        self.options = replace(options, types={each.name: each.type for each in self.schema})
+        self._reader = readers()[self.format](sources, self.options)
+
+    def parts(self) -> Iterator[PartSpec]:
+        """The parts in the order of files and rows. Raises `SourceError`; no row at all is an error."""
+        rows = 0
+        for part in self._reader.parts(self.files):
+            rows += 1 if part.rows is None else part.rows
+            yield part
+        if not rows:
+            raise SourceRefused(self.files[0].uri, "no row is there")
+
+    def read(self, part: PartSpec) -> Iterator[ReadBatch]:
+        """The rows of a part. Raises `SourceError`."""
+        return read_rows(self._reader, part, self.schema)
+
+
+def place_in_file(part: PartSpec, row: int) -> tuple[str, int]:
+    """File and row, counted from 0 in the file, of a row of a part."""
+    if len(part.files) > 1:
+        return part.files[row].uri, 0
+    return part.files[0].uri, part.first_row + row

@@ -1,0 +1,309 @@
+"""Sources: files by path, glob or URI, within what a policy allows, and streams that notice a changed file.
+
+A URI is `s3://bucket/key`, `gs://bucket/key`, `file:///path` or a plain path. The last parts may have `*`, `?` and
+`[...]`; `**` is any number of folders. A folder, or a key that ends with a slash, stands for all files below it.
+Files whose name begins with `.` or `_` are left out, as Spark and Hive do.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import IO, Any, Final
+
+from obstore.exceptions import BaseError, PreconditionError
+from obstore.store import GCSStore, S3Store
+
+from jobs.readers.errors import SourceChanged, SourceError, SourceRefused, first_line
+from jobs.readers.parts import FileRef
+from triptych.contract.reading.files import cause, is_within, resolved
+
+SCHEMES: Final = ("file", "s3", "gs")
+BUFFER_BYTES: Final = 1 << 20  # of one ranged download
+PAGE_OBJECTS: Final = 1000
+CONNECT_S, SILENCE_S, RETRY_S, RETRIES = 5, 30, 10, 3
+_MAGIC: Final = re.compile(r"[*?\[]")
+_URI: Final = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
+_BUCKET: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePolicy:
+    """Rule of what may be read: URIs with one of the `schemes` and, if there are any `prefixes`, below one of them.
+
+    Prefixes are folders such as `/data/in`, or `s3://bucket/key`. A path is compared when its links are resolved.
+    """
+
+    schemes: tuple[str, ...] = SCHEMES
+    prefixes: tuple[str, ...] = ()
+
+    def check_scheme(self, uri: str) -> None:
+        """Raises `SourceRefused`."""
+        scheme = scheme_of(uri)
+        if scheme not in self.schemes:
+            raise SourceRefused(uri, f"want one of the schemes {', '.join(self.schemes)}, got {scheme}")
+
+    def check_file(self, uri: str, real: str) -> None:
+        """Check the resolved path of a file. Raises `SourceRefused`."""
+        folders = [folder for prefix in self.prefixes if (folder := _real_folder(prefix))]
+        if self.prefixes and not any(is_within(real, folder) for folder in folders):
+            raise SourceRefused(uri, f"lies outside of what may be read: {', '.join(self.prefixes)}")
+
+    def check_object(self, uri: str) -> None:
+        """Check the URI of an object, which has no links. Raises `SourceRefused`."""
+        allowed = [prefix.rstrip("/") for prefix in self.prefixes if _URI.match(prefix)]
+        if self.prefixes and not any(uri == prefix or uri.startswith(f"{prefix}/") for prefix in allowed):
+            raise SourceRefused(uri, f"lies outside of what may be read: {', '.join(self.prefixes)}")
+
+
+class Sources:
+    """Finds and opens the files of a run."""
+
+    def __init__(self, policy: SourcePolicy | None = None, max_files: int = 100_000) -> None:
+        self.policy, self.max_files = policy or SourcePolicy(), max_files
+
+    def find(self, uris: Sequence[str]) -> list[FileRef]:
+        """The files of these URIs in the order of their names, each once. Raises `SourceError`; none is an error."""
+        found: dict[str, FileRef] = {}
+        for uri in uris:
+            self.policy.check_scheme(uri)
+            files, is_empty = self._local(uri) if scheme_of(uri) == "file" else self._objects(uri), True
+            for file in files:
+                found[file.uri], is_empty = file, False
+                if len(found) > self.max_files:
+                    raise SourceRefused(uri, f"more than {self.max_files} files (limits.max_files)")
+            if is_empty:
+                raise SourceRefused(uri, "no file is there")
+        return list(found.values())
+
+    @contextmanager
+    def open(self, file: FileRef) -> Iterator[IO[bytes]]:
+        """A seekable stream of the planned content. Raises `SourceChanged` at its start and at its end."""
+        self.policy.check_scheme(file.uri)
+        if scheme_of(file.uri) != "file":
+            self.policy.check_object(file.uri)
+            with io.BufferedReader(_ObjectStream(file), BUFFER_BYTES) as buffered:
+                yield buffered
+            return
+        stream = self._open_local(file.uri)
+        with stream:
+            _check_stamp(file, os.fstat(stream.fileno()))
+            yield stream
+            _check_stamp(file, os.fstat(stream.fileno()))
+
+    def _open_local(self, uri: str) -> IO[bytes]:
+        path = path_of(uri)
+        try:
+            handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            try:
+                mode = os.fstat(handle).st_mode
+                if not stat.S_ISREG(mode):
+                    raise SourceRefused(uri, "want a regular file")
+                self.policy.check_file(uri, os.readlink(f"/proc/self/fd/{handle}"))
+                return open(os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY), "rb")
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise SourceError(uri, f"cannot be read: {cause(error)}") from None
+        except ValueError as error:  # a NUL in the name
+            raise SourceError(uri, f"cannot be read: {error}") from None
+
+    def _local(self, uri: str) -> Iterator[FileRef]:
+        path = path_of(uri)
+        if "\0" in path:
+            raise SourceError(uri, "cannot be read: a NUL in the name")
+        if os.path.isdir(path):
+            paths: Iterator[str] = (
+                os.path.join(folder, name) for folder, names in _visible_folders(path) for name in names
+            )
+        elif _MAGIC.search(path) and not os.path.lexists(path):
+            paths = glob.iglob(path, recursive=True)
+        else:
+            paths = iter([path] if os.path.lexists(path) else [])
+        base = path if os.path.lexists(path) else fixed_part(path)
+        wanted = (each for each in paths if is_visible(each, base))
+        for each in _in_order(wanted, self.max_files):
+            if not os.path.isdir(each):
+                yield self._local_file(each)
+
+    def _local_file(self, path: str) -> FileRef:
+        with self._open_local(path) as stream:
+            status = os.fstat(stream.fileno())
+        return FileRef(path, status.st_size, _stamp(status))
+
+    def _objects(self, uri: str) -> Iterator[FileRef]:
+        scheme, bucket, key = split_object(uri)
+        if not _MAGIC.search(key):
+            self.policy.check_object(uri)
+        folder = fixed_part(key)
+        matches = re.compile(_glob_pattern(key)) if folder != key else None
+        is_below = f"{key.rstrip('/')}/" if key.rstrip("/") else ""
+        try:
+            for page in store_of(scheme, bucket).list(prefix=folder.rstrip("/") or None, chunk_size=PAGE_OBJECTS):
+                for meta in page:
+                    path = meta["path"]
+                    wanted = matches.fullmatch(path) if matches else path == key or path.startswith(is_below)
+                    if wanted and is_visible(path, folder) and meta["size"]:
+                        yield self._object(scheme, bucket, meta)
+            if matches is None and key and not key.endswith("/"):  # S3 does not list an object by its whole key
+                yield self._object(scheme, bucket, store_of(scheme, bucket).head(key))
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError, ValueError, TypeError) as error:
+            raise SourceError(uri, f"cannot be listed: {first_line(error)}") from error
+
+    def _object(self, scheme: str, bucket: str, meta: Any) -> FileRef:
+        uri = f"{scheme}://{bucket}/{meta['path']}"
+        self.policy.check_object(uri)
+        tag = (meta["e_tag"] or "").strip('"')
+        stamp = f"etag:{tag}" if tag else f"{meta['size']}-{meta['last_modified'].isoformat()}"
+        return FileRef(uri, meta["size"], stamp)
+
+
+class _ObjectStream(io.RawIOBase):
+    """Reads one object by ranges, each on the condition that its etag is that of the plan."""
+
+    def __init__(self, file: FileRef) -> None:
+        scheme, bucket, self._key = split_object(file.uri)
+        self._store, self._file, self._at = store_of(scheme, bucket), file, 0
+        tag = file.stamp.removeprefix("etag:")
+        is_strong = file.stamp.startswith("etag:") and not tag.startswith("W/")
+        self._condition: Any = {"if_match": f'"{tag}"'} if is_strong else {}
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size_bytes}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, into: Any) -> int:
+        end = min(self._at + len(into), self._file.size_bytes)
+        if end <= self._at:
+            return 0
+        try:
+            answer = self._store.get(self._key, options={**self._condition, "range": (self._at, end)})
+            if answer.meta["size"] != self._file.size_bytes:
+                raise SourceChanged(self._file.uri, "has changed since the plan; plan the run anew")
+            data = memoryview(answer.bytes())
+        except (FileNotFoundError, PreconditionError):
+            raise SourceChanged(self._file.uri, "has changed since the plan; plan the run anew") from None
+        except (BaseError, ValueError, TypeError) as error:
+            raise SourceError(self._file.uri, f"cannot be read: {first_line(error)}") from error
+        into[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def scheme_of(uri: str) -> str:
+    """`s3` of `s3://...`; `file` of a path."""
+    found = _URI.match(uri)
+    return found[1] if found else "file"
+
+
+def path_of(uri: str) -> str:
+    """The path of a `file://` URI or of a plain path."""
+    found = _URI.match(uri)
+    return found[2] if found else uri
+
+
+def fixed_part(pattern: str) -> str:
+    """The folder of a glob that all its files lie in; the whole text if it is no glob."""
+    return _MAGIC.split(pattern)[0].rpartition("/")[0] if _MAGIC.search(pattern) else pattern
+
+
+def is_visible(path: str, folder: str) -> bool:
+    """Whether no part below the folder begins with `.` or `_`."""
+    return not any(part.startswith((".", "_")) for part in path.removeprefix(folder).split("/"))
+
+
+def split_object(uri: str) -> tuple[str, str, str]:
+    """Scheme, bucket and key. Raises `SourceRefused`."""
+    found = _URI.match(uri)
+    scheme, rest = (found[1], found[2]) if found else ("", uri)
+    bucket, _, key = rest.partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise SourceRefused(f"{scheme}://...", "want the name of a bucket; keys and addresses are in AWS_... variables")
+    if {".", ".."} & set(key.split("/")) or "//" in key:
+        raise SourceRefused(uri, "want no part '.' or '..', and single slashes, behind the bucket")
+    return scheme, bucket, key
+
+
+@lru_cache(maxsize=32)
+def store_of(scheme: str, bucket: str) -> Any:
+    """A connection by the usual variables of the environment, such as AWS_ENDPOINT_URL."""
+    timeouts = {"connect_timeout": timedelta(seconds=CONNECT_S), "read_timeout": timedelta(seconds=SILENCE_S)}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    options: Any = timeouts | ({"allow_http": True} if endpoint.startswith("http://") else {})
+    retry: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S)}
+    kind: Any = S3Store if scheme == "s3" else GCSStore
+    return kind(bucket, client_options=options, retry_config=retry)
+
+
+def _visible_folders(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Folders below `root` with the names of their files; without hidden folders, and without links to folders."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        yield folder, names
+
+
+def _in_order(paths: Iterator[str], most: int) -> list[str]:
+    """The paths by name, at most one more than `most`."""
+    found = []
+    for path in paths:
+        found.append(path)
+        if len(found) > most:
+            break
+    return sorted(found)
+
+
+def _glob_pattern(key: str) -> str:
+    """A regular expression of a glob, in which `*` stays within one part and `**/` is any number of parts."""
+    parts = re.split(r"(\*\*/|\*)", key)
+    fixed = {"**/": "(?:[^/]+/)*", "*": "[^/]*"}
+    return "".join(fixed.get(part) or _glob_piece(part) for part in parts)
+
+
+def _glob_piece(text: str) -> str:
+    """The pattern of a piece without `*`: `?` and `[...]` as in a shell."""
+    pieces = re.split(r"(\?|\[[^\]]+\])", text)
+    return "".join(
+        "[^/]" if piece == "?" else piece.replace("[!", "[^") if piece.startswith("[") else re.escape(piece)
+        for piece in pieces
+    )
+
+
+def _real_folder(prefix: str) -> str:
+    """The resolved folder of a prefix; '' for a bucket, or where there is none."""
+    if scheme_of(prefix) != "file":
+        return ""
+    try:
+        return resolved(path_of(prefix))
+    except OSError:
+        return ""
+
+
+def _stamp(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+
+
+def _check_stamp(file: FileRef, status: os.stat_result) -> None:
+    if _stamp(status) != file.stamp:
+        was, now = f"{file.size_bytes} bytes", f"{status.st_size} bytes"
+        what = f": {was} then, {now} now" if was != now else ""
+        raise SourceChanged(file.uri, f"has changed since the plan{what}; plan the run anew")
