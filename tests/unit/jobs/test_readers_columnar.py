@@ -77,7 +77,7 @@ def test_record_batches_are_bounded_in_bytes(tmp_path: Path, write: Write) -> No
 @every_format
 def test_a_row_group_over_the_limit_is_refused(tmp_path: Path, write: Write) -> None:
     dataset = dataset_of(write(tmp_path / "a", table_of(5000), 5000), limits={"max_row_group_bytes": 4096})
-    with pytest.raises(SourceRefused, match=r"(row group|record batch) 0: \d+ bytes, over 4096 \(limits.max_row"):
+    with pytest.raises(SourceRefused, match=r"(row group|record batch) 0: \d+ bytes, over 4096 \(limits.maxRow"):
         rows_of(dataset)
 
 

@@ -135,12 +135,12 @@ def test_other_delimiters(tmp_path: Path, name: str, delimiter: str, text: str) 
 
 def test_a_line_over_the_limit_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path, b"a\n" + b"x" * 2000 + b"\n")
-    with pytest.raises(SourceRefused, match=r"line 2: over 1024 bytes without an end \(limits.max_record_bytes\)"):
+    with pytest.raises(SourceRefused, match=r"line 2: over 1024 bytes without an end \(limits.maxRecordBytes\)"):
         rows_of(dataset_of(file, limits={"max_record_bytes": 1024}))
     assert len(rows_of(dataset_of(file, limits={"max_record_bytes": 2048}))) == 1
 
 
 def test_more_columns_than_the_limit_are_refused(tmp_path: Path) -> None:
     file = written(tmp_path, b"a,b,c\n1,2,3\n")
-    with pytest.raises(SourceRefused, match=r"3 columns, over 2 \(limits.max_columns\)"):
+    with pytest.raises(SourceRefused, match=r"3 columns, over 2 \(limits.maxColumns\)"):
         dataset_of(file, limits={"max_columns": 2})

@@ -79,5 +79,5 @@ def test_nesting_without_end_is_refused_and_not_followed(tmp_path: Path) -> None
 
 def test_a_line_over_the_limit_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path, json.dumps({"a": "x" * 2000}).encode())
-    with pytest.raises(SourceRefused, match=r"line 1: over 1024 bytes without an end \(limits.max_record_bytes\)"):
+    with pytest.raises(SourceRefused, match=r"line 1: over 1024 bytes without an end \(limits.maxRecordBytes\)"):
         rows_of(dataset_of(file, limits={"max_record_bytes": 1024}))

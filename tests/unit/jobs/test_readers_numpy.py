@@ -78,10 +78,10 @@ def test_a_header_that_says_more_than_the_file_has_is_refused_at_the_plan(tmp_pa
 
 def test_a_packed_npz_is_bounded(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", a=np.random.default_rng(1).random(1000))
-    with pytest.raises(SourceRefused, match=r"is packed and larger than a part of 4096 bytes \(limits.part_bytes\)"):
+    with pytest.raises(SourceRefused, match=r"is packed and larger than a part of 4096 bytes \(limits.partBytes\)"):
         dataset_of(tmp_path / "a.npz", limits={"part_bytes": 4096})
     np.savez_compressed(tmp_path / "b.npz", a=np.zeros(1 << 20))
-    with pytest.raises(SourceRefused, match=r"packed ones \(limits.max_unpacked_ratio\)"):
+    with pytest.raises(SourceRefused, match=r"packed ones \(limits.maxUnpackedRatio\)"):
         dataset_of(tmp_path / "b.npz")
 
 

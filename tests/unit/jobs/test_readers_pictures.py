@@ -65,8 +65,8 @@ def test_a_name_out_of_the_archive_is_refused(tmp_path: Path, pack: Pack, name: 
 @pytest.mark.parametrize(
     ("limit", "most", "sentence"),
     [
-        ("max_entries", 5, r"more than 5 entries \(limits.max_entries\)"),
-        ("max_unpacked_bytes", 4199, r"more than 4199 bytes unpacked \(limits.max_unpacked_bytes\)"),
+        ("max_entries", 5, r"more than 5 entries \(limits.maxEntries\)"),
+        ("max_unpacked_bytes", 4199, r"more than 4199 bytes unpacked \(limits.maxUnpackedBytes\)"),
     ],
 )
 def test_an_archive_over_a_limit_is_refused(tmp_path: Path, pack: Pack, limit: str, most: int, sentence: str) -> None:
@@ -79,13 +79,13 @@ def test_an_archive_over_a_limit_is_refused(tmp_path: Path, pack: Pack, limit: s
 @every_archive
 def test_a_picture_over_the_limit_is_refused(tmp_path: Path, pack: Pack) -> None:
     file = pack(tmp_path / "a", {"a.png": b"x" * 2000})
-    with pytest.raises(SourceRefused, match=r"entry 'a.png': 2000 bytes, over 1999 \(limits.max_record_bytes\)"):
+    with pytest.raises(SourceRefused, match=r"entry 'a.png': 2000 bytes, over 1999 \(limits.maxRecordBytes\)"):
         rows_of(dataset_of(file, limits={"max_record_bytes": 1999}))
 
 
 def test_an_entry_that_unpacks_to_far_more_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     file = zipped(tmp_path / "bomb", {"a.png": bytes(8 << 20)})
-    with pytest.raises(SourceRefused, match=r"entry 'a.png': 8388608 bytes of \d+ packed ones .limits.max_unpacked"):
+    with pytest.raises(SourceRefused, match=r"entry 'a.png': 8388608 bytes of \d+ packed ones .limits.maxUnpacked"):
         rows_of(dataset_of(file))
     assert len(rows_of(dataset_of(file, limits={"max_unpacked_ratio": 2000}))) == 1
 
@@ -107,7 +107,7 @@ def test_overlapping_entries_are_bounded_by_their_total(tmp_path: Path) -> None:
             entry.file_size, entry.compress_size, entry.CRC = first.file_size, first.compress_size, first.CRC
             entry.compress_type, entry.header_offset = first.compress_type, 0
             archive.filelist.append(entry)
-    with pytest.raises(SourceRefused, match="limits.max_unpacked_bytes"):
+    with pytest.raises(SourceRefused, match="limits.maxUnpackedBytes"):
         sizes_of(dataset_of(tmp_path / "a.zip", limits={"max_unpacked_bytes": 50 << 20}))
 
 

@@ -53,7 +53,7 @@ def test_no_file_is_refused_by_its_uri(data: Path, uri: str) -> None:
 
 
 def test_more_files_than_the_limit_are_refused(data: Path) -> None:
-    with pytest.raises(SourceRefused, match=r"more than 2 files \(limits.max_files\)"):
+    with pytest.raises(SourceRefused, match=r"more than 2 files \(limits.maxFiles\)"):
         dataset_of(data, limits={"max_files": 2})
     assert len(dataset_of(data, limits={"max_files": 3}).files) == 3
 

@@ -25,7 +25,7 @@ class _ArrowReader(Reader):
         first_row, limits = 0, self.limits
         for number, rows, size_bytes in counts:
             if size_bytes > limits.max_row_group_bytes:
-                text = f"{size_bytes} bytes, over {limits.max_row_group_bytes} (limits.max_row_group_bytes)"
+                text = f"{size_bytes} bytes, over {limits.max_row_group_bytes} (limits.maxRowGroupBytes)"
                 raise SourceRefused(file.uri, text, f"record batch {number}")
             pieces = max(-(-size_bytes // limits.part_bytes), -(-rows // limits.part_rows), 1)
             each = max(1, -(-rows // pieces))

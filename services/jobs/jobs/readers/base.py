@@ -83,7 +83,7 @@ def _wanted(reader: Reader, file: FileRef, schema: Any) -> Any:
     """The wanted columns of a schema. Raises `SourceRefused`."""
     names, limits = schema.names, reader.limits
     if len(names) > limits.max_columns:
-        raise SourceRefused(file.uri, f"{len(names)} columns, over {limits.max_columns} (limits.max_columns)")
+        raise SourceRefused(file.uri, f"{len(names)} columns, over {limits.max_columns} (limits.maxColumns)")
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise SourceRefused(file.uri, f"the column '{doubled[0]}' is there more than once")
     if reader.options.columns is None:

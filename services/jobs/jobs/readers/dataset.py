@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from jobs.readers.base import ReadOptions, checked_schema, read_rows
@@ -19,14 +19,25 @@ class Dataset:
     """
 
     def __init__(
-        self, uris: Sequence[str], options: ReadOptions, *, format: str = "", policy: SourcePolicy | None = None
+        self,
+        uris: Sequence[str],
+        options: ReadOptions,
+        *,
+        format: str = "",
+        policy: SourcePolicy | None = None,
+        choose: Callable[[Sequence[str]], tuple[str, ...]] | None = None,
     ) -> None:
+        """`choose` gives the wanted columns by those of the first file, in place of `options.columns`."""
         sources = Sources(policy, options.limits.max_files)
         self.files: Sequence[FileRef] = sources.find(uris)
         self.format = format or format_of(self.files)
         if self.format not in readers():
             raise SourceRefused(uris[0], f"unknown format '{self.format}'; known: {', '.join(readers())}")
         reader = readers()[self.format](sources, options)
+        self.names: Sequence[str] = reader.schema(self.files[0]).names
+        if choose is not None:
+            options = replace(options, columns=choose(self.names))
+            reader = readers()[self.format](sources, options)
         self.schema = checked_schema(reader, self.files)
         # Formats without types take those of the first file, so that all files have the same.
         self.options = replace(options, types={each.name: each.type for each in self.schema})

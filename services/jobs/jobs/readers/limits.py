@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 MIB = 1 << 20
 
@@ -10,7 +11,7 @@ MIB = 1 << 20
 class ReadLimits(BaseModel):
     """Limits of sources, parts and record batches. Beyond one a source is refused with a sentence that names it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True)
 
     part_bytes: int = Field(16 * MIB, ge=1024, le=1024 * MIB, description="bytes of one part, unpacked")
     part_rows: int = Field(50_000, ge=1, le=10_000_000, description="rows of one part")

@@ -88,7 +88,7 @@ class _Scan:
             at += len(piece)
             if self._at - self._border > self._limits.max_record_bytes:
                 quote = "; a quote may be without its end" if self._in_quotes else ""
-                text = f"over {self._limits.max_record_bytes} bytes without an end (limits.max_record_bytes){quote}"
+                text = f"over {self._limits.max_record_bytes} bytes without an end (limits.maxRecordBytes){quote}"
                 raise SourceRefused(self._file.uri, text, f"line {self._border_line}")
             if end < 0:
                 return

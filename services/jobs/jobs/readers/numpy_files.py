@@ -142,17 +142,17 @@ class NpzReader(_ArrayReader):
         if not entries:
             raise SourceRefused(file.uri, "holds no array")
         if len(entries) > limits.max_columns:
-            raise SourceRefused(file.uri, f"more than {limits.max_columns} arrays (limits.max_columns)")
+            raise SourceRefused(file.uri, f"more than {limits.max_columns} arrays (limits.maxColumns)")
         for entry in entries:
             if not entry.filename.endswith(".npy") or entry.flag_bits & 1:
                 raise SourceRefused(file.uri, "want arrays of numpy.savez", f"entry '{entry.filename}'")
             if entry.file_size > max(1 << 20, entry.compress_size * limits.max_unpacked_ratio):
-                text = f"{entry.file_size} bytes of {entry.compress_size} packed ones (limits.max_unpacked_ratio)"
+                text = f"{entry.file_size} bytes of {entry.compress_size} packed ones (limits.maxUnpackedRatio)"
                 raise SourceRefused(file.uri, text, f"entry '{entry.filename}'")
         packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
         total = sum(entry.file_size for entry in entries)
         if packed and total > limits.part_bytes:
-            text = f"is packed and larger than a part of {limits.part_bytes} bytes (limits.part_bytes)"
+            text = f"is packed and larger than a part of {limits.part_bytes} bytes (limits.partBytes)"
             raise SourceRefused(file.uri, f"{text}; save it by numpy.savez, or as Parquet")
 
     def _rows_of_part(self, file: FileRef, rows: int, size_bytes: int, count: int) -> int:

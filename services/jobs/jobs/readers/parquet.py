@@ -39,7 +39,7 @@ class ParquetReader(Reader):
             group = metadata.row_group(number)
             rows, size_bytes = group.num_rows, group.total_byte_size
             if size_bytes > limits.max_row_group_bytes:
-                text = f"{size_bytes} bytes, over {limits.max_row_group_bytes} (limits.max_row_group_bytes)"
+                text = f"{size_bytes} bytes, over {limits.max_row_group_bytes} (limits.maxRowGroupBytes)"
                 raise SourceRefused(file.uri, text, f"row group {number}")
             pieces = max(-(-size_bytes // limits.part_bytes), -(-rows // limits.part_rows), 1)
             each = max(1, -(-rows // pieces))

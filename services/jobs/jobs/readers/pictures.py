@@ -98,10 +98,10 @@ class PictureReader(Reader):
             count += 1
             total += size_bytes
             if count > self.limits.max_entries:
-                raise SourceRefused(file.uri, f"more than {self.limits.max_entries} entries (limits.max_entries)")
+                raise SourceRefused(file.uri, f"more than {self.limits.max_entries} entries (limits.maxEntries)")
             if total > self.limits.max_unpacked_bytes:
                 limit = self.limits.max_unpacked_bytes
-                raise SourceRefused(file.uri, f"more than {limit} bytes unpacked (limits.max_unpacked_bytes)")
+                raise SourceRefused(file.uri, f"more than {limit} bytes unpacked (limits.maxUnpackedBytes)")
             if not name.lower().endswith(IMAGES):
                 continue
             parts = PurePosixPath(name.replace("\\", "/"))
@@ -112,13 +112,13 @@ class PictureReader(Reader):
             names.add(name)
             self._check_size(file, f"entry '{name}'", size_bytes)
             if size_bytes > max(FREE_BYTES, packed_bytes * self.limits.max_unpacked_ratio):
-                text = f"{size_bytes} bytes of {packed_bytes} packed ones (limits.max_unpacked_ratio)"
+                text = f"{size_bytes} bytes of {packed_bytes} packed ones (limits.maxUnpackedRatio)"
                 raise SourceRefused(file.uri, text, f"entry '{name}'")
             yield [place, name, size_bytes]
 
     def _check_size(self, file: FileRef, place: str, size_bytes: int) -> None:
         if size_bytes > self.limits.max_record_bytes:
-            text = f"{size_bytes} bytes, over {self.limits.max_record_bytes} (limits.max_record_bytes)"
+            text = f"{size_bytes} bytes, over {self.limits.max_record_bytes} (limits.maxRecordBytes)"
             raise SourceRefused(file.uri, text, place if place != file.uri else "")
 
     def _headers(self, file: FileRef) -> Iterator[tuple[int, str, int, int]]:

@@ -16,6 +16,7 @@ from jobs.readers.arrow_ipc import ArrowFileReader, ArrowStreamReader
 from jobs.readers.base import Reader
 from jobs.readers.csv import CsvReader
 from jobs.readers.errors import SourceRefused
+from jobs.readers.infer_requests import InferRequestReader
 from jobs.readers.jsonl import JsonlReader
 from jobs.readers.numpy_files import NpyReader, NpzReader
 from jobs.readers.parquet import ParquetReader
@@ -24,7 +25,8 @@ from jobs.readers.pictures import PictureReader
 
 GROUP: Final = "triptych.readers"
 BUILT_IN: Final[tuple[type[Reader], ...]] = (
-    ParquetReader, ArrowFileReader, ArrowStreamReader, CsvReader, JsonlReader, PictureReader, NpyReader, NpzReader
+    ParquetReader, ArrowFileReader, ArrowStreamReader, CsvReader, JsonlReader, InferRequestReader, PictureReader,
+    NpyReader, NpzReader
 )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ class Sources:
             for file in files:
                 found[file.uri], is_empty = file, False
                 if len(found) > self.max_files:
-                    raise SourceRefused(uri, f"more than {self.max_files} files (limits.max_files)")
+                    raise SourceRefused(uri, f"more than {self.max_files} files (limits.maxFiles)")
             if is_empty:
                 raise SourceRefused(uri, "no file is there")
         return list(found.values())

@@ -57,14 +57,17 @@ class _NodeRefused(Exception):
     """Reason why a node is refused."""
 
 
-def read_yaml(text: str, file: str) -> tuple[dict[str, Any], dict[Location, int]]:
-    """Values of a document that is a mapping, and the line of each. Raises `ContractError` with `file` and line."""
+def read_yaml(text: str, file: str, noun: str = "a contract") -> tuple[dict[str, Any], dict[Location, int]]:
+    """Values of a document that is a mapping, and the line of each. Raises `ContractError` with `file` and line.
+
+    `noun` names the document in the fault of one that is no mapping.
+    """
     if found := _AMBIGUOUS.search(text):
         line, code = text.count("\n", 0, found.start()) + 1, f"{ord(found[0]):04x}"
         why = f"holds U+{code.upper()}, which YAML's versions read differently; write \\u{code} in double quotes"
         raise ContractError([f"{file}:{line}: {why}"])
     try:
-        return _Reader(text, file).read()
+        return _Reader(text, file, noun).read()
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
         raise ContractError([f"{file}:{line}: not YAML: {error.problem}"]) from None
@@ -77,9 +80,9 @@ def read_yaml(text: str, file: str) -> tuple[dict[str, Any], dict[Location, int]
 class _Reader:
     """Events to values, without recursion in C: a document may be nested at will."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, noun: str) -> None:
         self._next: Callable[[], Any] = yaml.CBaseLoader(text).get_event
-        self._file = file
+        self._file, self._noun = file, noun
         self._lines: dict[Location, int] = {}
 
     def read(self) -> tuple[dict[str, Any], dict[Location, int]]:
@@ -89,7 +92,7 @@ class _Reader:
         if type(start) is DocumentStartEvent and start.version == (1, 1):
             raise ContractError([f"{self._file}:1: want YAML 1.2, got 1.1"])
         if type(root) is not MappingStartEvent:
-            raise ContractError([f"{self._file}:1: a contract is a mapping"])
+            raise ContractError([f"{self._file}:1: {self._noun} is a mapping"])
         self._lines[()] = _line(root)
         values = self._mapping(root, (), MAX_DEPTH)
         self._expect(DocumentEndEvent)
