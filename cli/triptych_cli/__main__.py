@@ -20,6 +20,7 @@ COMMANDS = {
     "schema": ("triptych_cli.contracts", "schema", "print the JSON Schema of contract.yaml"),
     "steps": ("triptych_cli.steps.command", "main", "print the steps of a contract, or make a package for a new one"),
     "plan": ("triptych_cli.plan.command", "main", "compute replicas for a load, and whether to group the stages"),
+    "batch": ("triptych_cli.batch.command", "main", "answer every row of a dataset, and ask the answers by SQL"),
     "rollout": ("triptych_cli.rollout.command", "main", "raise a version's share step by step, and roll back if worse"),
     "top": ("triptych_cli.top.command", "main", "show each predictor's loaded models, and the latest decisions"),
     "wait": ("triptych_cli.wait.command", "main", "wait until Deployments and InferenceServices run their specs"),
@@ -32,6 +33,7 @@ examples:
   triptych init model.onnx --family churn
   triptych verify model-repository
   triptych plan --requests 500 --p99 50ms --workload sales
+  triptych batch run nightly.yaml
   triptych rollout digits_gb --to 2 --steps 25,50,100 --hold 60s --documents manifests/served-models
   triptych top --address localhost:9002
   triptych mirror s3://models/eu /mirror/models --once

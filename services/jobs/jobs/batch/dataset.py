@@ -1,0 +1,38 @@
+"""The dataset of a document, checked against its model before the first row."""
+
+from __future__ import annotations
+
+from jobs.batch.errors import BatchError
+from jobs.batch.model import PinnedModel
+from jobs.readers.base import ReadOptions
+from jobs.readers.dataset import Dataset
+from jobs.readers.errors import SourceError
+from jobs.readers.sources import SourcePolicy
+from triptych_client import Ask, InvalidColumns, InvalidOptions
+
+
+def open_dataset(model: PinnedModel, policy: SourcePolicy) -> Dataset:
+    """The files, with the columns that the model wants. Raises `BatchError`."""
+    document = model.document
+    options = ReadOptions(
+        types=model.types,
+        delimiter=document.read.delimiter,
+        keep_bad_rows=document.on_bad_rows == "keep",
+        limits=document.limits,
+    )
+    try:
+        return Dataset(document.read.uri, options, format=document.read.format, policy=policy, choose=model.columns)
+    except SourceError as error:
+        raise BatchError(str(error)) from error
+
+
+def check_columns(dataset: Dataset, ask: Ask) -> None:
+    """Compare the columns with the inputs of the model. Raises `BatchError` with all faults."""
+    try:
+        ask.schema(dataset.schema)
+    except InvalidColumns as error:
+        there = ", ".join(dataset.names[:20]) + (", ..." if len(dataset.names) > 20 else "")
+        faults = "\n".join(f"  {fault}" for fault in error.faults)
+        raise BatchError(f"the columns do not fit the model:\n{faults}\nthe dataset has: {there}") from None
+    except InvalidOptions as error:
+        raise BatchError(str(error)) from None

@@ -1,0 +1,15 @@
+"""Errors of a run, by what the caller can do.
+
+BatchError            the run cannot go on as it is
+└── Interrupted       the same command goes on where this one ended
+"""
+
+from __future__ import annotations
+
+
+class BatchError(Exception):
+    """A run that cannot be made, or has failed. The text says what to change."""
+
+
+class Interrupted(BatchError):
+    """A run that has not ended. The text says why; the same command goes on with it."""

@@ -1,0 +1,115 @@
+"""The model of a run: one version, found out once, with its inputs as columns of the dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.batch.document import BatchDocument, Home
+from jobs.batch.errors import BatchError, Interrupted
+from triptych.protocol.metadata import ModelInfo
+from triptych_client import Ask, AskError, RequestFailed, Tls
+from triptych_client.columns.types import column_type
+from triptych_client.homes.home import Home as ClientHome
+from triptych_client.retries import Retries
+
+CONNECT_S = 10.0
+
+
+@dataclass(frozen=True)
+class PinnedModel:
+    """The version that answers all rows of a run, with the digest of its contract."""
+
+    document: BatchDocument
+    info: ModelInfo
+
+    @property
+    def version(self) -> int:
+        return int(self.info.version)
+
+    def column_of(self, name: str) -> str:
+        """Column of an input."""
+        return self.document.columns.get(name, name)
+
+    def columns(self, available: Sequence[str]) -> tuple[str, ...]:
+        """Columns that are read: those of inputs that are there, then those that are kept."""
+        inputs = [self.column_of(tensor.name) for tensor in self.info.inputs]
+        wanted = [*inputs, *self.document.keep]
+        return tuple(dict.fromkeys(name for name in wanted if name in available))
+
+    def input_columns(self, names: Sequence[str]) -> list[str]:
+        """Columns of inputs that are among `names`."""
+        return [column for tensor in self.info.inputs if (column := self.column_of(tensor.name)) in names]
+
+    @property
+    def types(self) -> Mapping[str, Any]:
+        """Types of columns whose format has none: those of the inputs win over those of the document."""
+        named = {name: pa.type_for_alias(word) for name, word in self.document.read.types.items()}
+        inputs = {
+            self.column_of(tensor.name): column_type(tensor, is_text=tensor.datatype == "BYTES")
+            for tensor in self.info.inputs
+        }
+        return named | inputs
+
+    def ask(self, names: Sequence[str]) -> Ask:
+        """The callable that answers rows with these columns."""
+        document, home = self.document, self.document.home
+        inputs = self.input_columns(names) if document.write.inputs else []
+        return Ask(
+            self.info.name,
+            address=home.address or None,
+            repository=home.repository or None,
+            version=self.version,
+            parameters=document.parameters,
+            columns=document.columns,
+            keep=tuple(dict.fromkeys([*document.keep, *inputs])),
+            ignore_others=True,
+            text=document.text,
+            allow_rounding=document.allow_rounding,
+            on_bad_rows=document.on_bad_rows,
+            records=True,
+            in_flight=home.in_flight,
+            timeout_s=home.timeout_seconds,
+            retry_s=home.retry_seconds,
+            tls=tls_of(home),
+        )
+
+
+def pin(document: BatchDocument, version: int | None = None) -> PinnedModel:
+    """The model of a document in the version that its alias has now, or in a given one. Raises `BatchError`."""
+    wanted = document.version if version is None else version
+    try:
+        home = _home(document.home)
+    except AskError as error:
+        raise BatchError(str(error)) from None
+    try:
+        info = Retries(CONNECT_S)(lambda: home.describe(document.model, "" if wanted is None else str(wanted)))
+    except RequestFailed as error:
+        kind = Interrupted if error.is_transient else BatchError
+        raise kind(f"model '{document.model}': {error}") from None
+    finally:
+        home.close()
+    if not info.version:
+        raise BatchError(f"'{document.model}' is a family of several models; want the name of one, as in a folder")
+    return PinnedModel(document, info)
+
+
+def tls_of(home: Home) -> Tls | None:
+    """The TLS options of a home; None without TLS."""
+    if home.tls is None:
+        return None
+    return Tls(home.tls.ca, home.tls.certificate, home.tls.key, home.tls.server_name)
+
+
+def _home(home: Home) -> ClientHome:
+    """Raises `InvalidOptions`."""
+    if home.repository:
+        from triptych_client.homes.local import LocalHome  # with OpenCV and the steps, which the other needs not
+
+        return LocalHome(home.repository)
+    from triptych_client.homes.remote import RemoteHome
+
+    return RemoteHome(home.address, tls=tls_of(home), timeout_s=home.timeout_seconds)

@@ -1,0 +1,94 @@
+"""Work of one part: read its rows, ask them, write its files."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.batch.errors import BatchError, Interrupted
+from jobs.batch.folder import RunFolder
+from jobs.readers.dataset import Dataset, place_in_file
+from jobs.readers.errors import SourceError
+from jobs.readers.parts import PartSpec, ReadBatch
+from jobs.writers.part import PartWriter
+from triptych_client import Ask, AskError, RefusedRow, RequestFailed
+
+
+class Stopped(Exception):
+    """The run was told to stop."""
+
+
+@dataclass(frozen=True)
+class PartCounts:
+    """Rows of a part that was written."""
+
+    rows: int
+    bad_rows: int
+
+
+class PartWork:
+    """Answers parts. Any thread may use it; `on_rows` is called with the rows of each batch that was answered."""
+
+    def __init__(self, dataset: Dataset, ask: Ask, folder: RunFolder, on_rows: Callable[[int], None]) -> None:
+        self._dataset, self._ask, self._folder, self._on_rows = dataset, ask, folder, on_rows
+        self._answers = ask.schema(dataset.schema)
+        self._is_stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Let every part end with `Stopped` at its next batch."""
+        self._is_stopping.set()
+
+    def do(self, part: PartSpec, number: int, fence: int) -> PartCounts:
+        """Answer a part. Raises `BatchError` for what the same part will meet again, `Interrupted` and `Stopped`."""
+        records, errors = self._folder.records_file(number, fence), self._folder.errors_file(number, fence)
+        try:
+            writer = PartWriter(records, errors, self._answers)
+            try:
+                self._answer(part, writer)
+                writer.close()
+            except BaseException:
+                writer.abandon()
+                raise
+        except OSError as error:
+            raise Interrupted(f"{error.filename or records}: cannot be written: {error.strerror or error}") from error
+        return PartCounts(writer.rows, writer.bad_rows)
+
+    def _answer(self, part: PartSpec, writer: PartWriter) -> None:
+        asked: deque[ReadBatch] = deque()
+        try:
+            for answers in self._ask.over(self._batches(part, writer, asked)):
+                batch = asked.popleft()
+                places = [place_in_file(part, row) for row in batch.rows]
+                writer.write(answers, [file for file, _ in places], [row for _, row in places])
+                self._on_rows(len(batch.rows))
+                self._check_stop()
+        except SourceError as error:
+            raise BatchError(str(error)) from error
+        except RefusedRow as error:
+            file, row = place_in_file(part, asked[0].rows[error.row])
+            raise BatchError(f"{file}: row {row}: {error.code}: {error.text}") from error
+        except RequestFailed as error:
+            self._check_stop()
+            raise (Interrupted if error.is_transient else BatchError)(str(error)) from error
+        except AskError as error:
+            raise BatchError(str(error)) from error
+
+    def _batches(self, part: PartSpec, writer: PartWriter, asked: deque[ReadBatch]) -> Iterator[Any]:
+        """The rows of a part that can be read; the others are written."""
+        for batch in self._dataset.read(part):
+            self._check_stop()
+            if batch.bad:
+                places = [place_in_file(part, each.row) for each in batch.bad]
+                codes, texts = [each.code for each in batch.bad], [each.sentence for each in batch.bad]
+                writer.write_bad([file for file, _ in places], [row for _, row in places], codes, texts)
+                self._on_rows(len(batch.bad))
+            if batch.batch.num_rows:
+                asked.append(batch)
+                yield batch.batch
+
+    def _check_stop(self) -> None:
+        if self._is_stopping.is_set():
+            raise Stopped

@@ -1,0 +1,345 @@
+"""One run of a batch on this machine: plan, answer part by part, publish. The same call goes on after any end.
+
+The ledger says which parts are committed, the lock of the folder that no other process works on the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import pyarrow as pa
+from sqlalchemy import URL
+
+from jobs.batch.dataset import check_columns, open_dataset
+from jobs.batch.destination import Destination
+from jobs.batch.document import BatchDocument
+from jobs.batch.errors import BatchError, Interrupted
+from jobs.batch.folder import RunFolder
+from jobs.batch.manifest import MAX_FILES, Manifest, now_text, time_text
+from jobs.batch.model import PinnedModel, pin
+from jobs.batch.output import CommittedPart
+from jobs.batch.part_work import PartWork, Stopped
+from jobs.batch.progress import Progress
+from jobs.ledger import Claim, Job, JobState, Ledger, LedgerLimits, NewJob, PartKind, PartResult, PartState
+from jobs.readers.dataset import Dataset
+from jobs.readers.errors import SourceError
+from jobs.readers.parts import PartSpec
+from jobs.readers.sources import SourcePolicy
+from triptych.errors import InvalidRequest, TriptychError
+
+REQUEST_ID: Final = "run"
+WORKER: Final = "batch"
+LEASE_S: Final = 60.0  # the lock of the folder keeps other processes out; a lease here only orders the tasks
+RENEW_S: Final = 15.0
+PROGRESS_S: Final = 0.5
+PARTS_AT_ONCE: Final = 500  # added to the ledger
+LIMITS: Final = LedgerLimits(attempts=1_000_000)  # a run may be killed as often as it likes
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of the command: `replace` an output that exists, `restart` a run that had begun."""
+
+    replace: bool = False
+    restart: bool = False
+    policy: SourcePolicy = SourcePolicy()
+
+
+class BatchRun:
+    """Makes one run. `on_progress` is called twice a second, and at its end."""
+
+    def __init__(
+        self,
+        document: BatchDocument,
+        destination: Destination,
+        options: RunOptions,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._document, self._destination, self._options = document, destination, options
+        self._folder: RunFolder = destination.folder
+        self._on_progress, self.progress = on_progress, Progress()
+        self._is_stopping = False
+        self._work: PartWork | None = None
+        self._close: Callable[[], None] = lambda: None
+
+    def stop(self) -> None:
+        """End soon, with `Interrupted`: parts that have begun are given back."""
+        self._is_stopping = True
+        if self._work is not None:
+            self._work.stop()
+            self._close()
+
+    async def run(self) -> Manifest:
+        """Make the run, or go on with it. Raises `BatchError`, `Interrupted` and what the destination raises."""
+        with self._folder.locked():
+            await self._destination.check(replace=self._options.replace)
+            ledger, job = await self._open()
+            try:
+                await _release_all(ledger, job)
+                model = await asyncio.to_thread(pin, self._document, job.version or None)
+                manifest = await self._made(ledger, job, model)
+            except TriptychError as error:  # of the ledger
+                raise Interrupted(str(error)) from error
+            finally:
+                await ledger.close()
+            self._folder.remove()
+            return manifest
+
+    async def _open(self) -> tuple[Ledger, Job]:
+        """The ledger with the job of this document. A run that failed begins anew."""
+        if self._options.restart:
+            self._folder.clear()
+        while True:
+            ledger = await self._opened_ledger()
+            try:
+                job = await ledger.submit(NewJob(REQUEST_ID, self._document.canonical))
+            except InvalidRequest:
+                await ledger.close()
+                text = f"a run of another document has begun in {self._folder.path}"
+                raise BatchError(f"{text}; --restart drops it and begins anew") from None
+            if not job.has_ended:
+                return ledger, job
+            if job.state is JobState.SUCCEEDED and await self._destination.manifest(job.id) is not None:
+                return ledger, job
+            await ledger.close()
+            self._folder.clear()
+
+    async def _opened_ledger(self) -> Ledger:
+        url = URL.create("sqlite", database=str(self._folder.ledger)).render_as_string()
+        try:
+            return await Ledger.open(url, LIMITS)
+        except ValueError as error:
+            raise BatchError(str(error)) from None
+
+    async def _made(self, ledger: Ledger, job: Job, model: PinnedModel) -> Manifest:
+        if (done := await self._destination.manifest(job.id)) is not None:  # a kill behind the last step
+            return done
+        dataset = await asyncio.to_thread(open_dataset, model, self._options.policy)
+        ask = model.ask(dataset.schema.names)
+        try:
+            await asyncio.to_thread(check_columns, dataset, ask)
+            answers = await asyncio.to_thread(ask.schema, dataset.schema)
+            await self._destination.check_columns(answers)
+            plan = await self._planned(ledger, job, model, dataset)
+            self._folder.parts.mkdir(exist_ok=True)
+            self._work = PartWork(dataset, ask, self._folder, self._count)
+            self._close = ask.close
+            job = await self._answered(ledger, await ledger.get(job.id), plan)
+            return await self._finished(ledger, job, model, answers, plan)
+        finally:
+            ask.close()
+
+    # The plan: under the claim of the part of kind `plan`.
+
+    async def _planned(self, ledger: Ledger, job: Job, model: PinnedModel, dataset: Dataset) -> Mapping[str, Any]:
+        """Facts of the plan, which is made if it is not there. Raises `BatchError` if it does not hold any more."""
+        if job.is_planned:
+            (part,) = await ledger.parts(job.id, limit=1)
+            plan = part.result.summary if part.result is not None and part.result.summary is not None else {}
+        else:
+            plan = await self._plan(ledger, job, model, dataset)
+        if plan["contract"] != model.info.contract:
+            text = f"the contract of version {model.version} is another one than at the start of the run"
+            raise BatchError(f"{text}; --restart begins anew")
+        if plan["schema"] != _schema_text(dataset.schema):
+            raise BatchError(
+                "the columns of the dataset have changed since the start of the run; --restart begins anew"
+            )
+        return plan
+
+    async def _plan(self, ledger: Ledger, job: Job, model: PinnedModel, dataset: Dataset) -> Mapping[str, Any]:
+        claim = await ledger.claim(WORKER, LEASE_S, job.id)
+        if claim is None or claim.kind is not PartKind.PLAN:
+            raise BatchError(f"the ledger of the run cannot be used: {self._folder.ledger}; --restart begins anew")
+        await ledger.pin(claim, model.info.name, model.version)
+        count, size_bytes, rows = 0, 0, 0
+        known, parts = claim.job.parts, dataset.parts()
+        try:
+            while some := await asyncio.to_thread(_some, parts):
+                new = [part.as_json() for number, part in enumerate(some, count + 1) if number > known]
+                if new and not await ledger.add_parts(claim, new, count + len(some) - len(new) + 1):
+                    raise BatchError(f"the lease of the plan ran out; {self._folder.ledger} is used by another process")
+                count += len(some)
+                size_bytes += sum(part.size_bytes for part in some)
+                rows += sum(part.rows or 0 for part in some)
+                if self._is_stopping or not await ledger.renew(claim, LEASE_S):
+                    raise Interrupted("stopped while the parts were planned")
+        except SourceError as error:
+            await ledger.fail(claim, str(error), final=True)
+            raise BatchError(str(error)) from error
+        files = [[file.uri, file.size_bytes, file.stamp] for file in dataset.files]
+        plan = {
+            "contract": model.info.contract,
+            "schema": _schema_text(dataset.schema),
+            "format": dataset.format,
+            "rows": rows,
+            "bytes": size_bytes,
+            "files": len(files),
+            "first_files": files[:MAX_FILES],
+        }
+        await ledger.commit(claim, PartResult(summary=plan))
+        return plan
+
+    # The rows.
+
+    async def _answered(self, ledger: Ledger, job: Job, plan: Mapping[str, Any]) -> Job:
+        """The job with all parts committed."""
+        self.progress = Progress(
+            parts=job.parts,
+            rows=plan["rows"],
+            committed_parts=job.committed,
+            committed_rows=job.rows + job.bad_rows,
+            bad_rows=job.bad_rows,
+            resumed_rows=job.rows + job.bad_rows,
+        )
+        started_s = time.monotonic()
+        tasks = [asyncio.create_task(self._take_parts(ledger, job.id)) for _ in range(self._document.parallel_parts)]
+        try:
+            while pending := [task for task in tasks if not task.done()]:
+                self.progress.seconds = time.monotonic() - started_s
+                self._on_progress(self.progress)
+                done, _ = await asyncio.wait(pending, timeout=PROGRESS_S, return_when=asyncio.FIRST_EXCEPTION)
+                if any(task.exception() for task in done):
+                    self.stop()
+            failures = [error for task in tasks if (error := task.exception()) is not None]
+            self.progress.seconds = time.monotonic() - started_s
+            self._on_progress(self.progress)
+            _raise_worst(failures)
+        except BaseException:
+            self.stop()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+        return await ledger.get(job.id)
+
+    async def _take_parts(self, ledger: Ledger, job_id: str) -> None:
+        """Answer parts as long as there are any."""
+        while not self._is_stopping:
+            claim = await ledger.claim(WORKER, LEASE_S, job_id)
+            if claim is None:
+                return
+            if claim.kind is PartKind.FINISH:
+                await ledger.release(claim)
+                return
+            await self._take(ledger, claim)
+        raise Stopped
+
+    async def _take(self, ledger: Ledger, claim: Claim) -> None:
+        assert self._work is not None
+        begun_s = time.monotonic()
+        renewing = asyncio.create_task(_renew(ledger, claim))
+        try:
+            counts = await asyncio.to_thread(self._work.do, PartSpec.from_json(claim.spec), claim.number, claim.fence)
+        except Interrupted:
+            await ledger.release(claim)
+            raise
+        except BatchError as error:
+            await ledger.fail(claim, str(error), final=True)
+            raise
+        except BaseException:
+            await ledger.release(claim)
+            raise
+        finally:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
+        result = PartResult(
+            self._folder.records_file(claim.number, claim.fence).name,
+            counts.rows,
+            counts.bad_rows,
+            time.monotonic() - begun_s,
+        )
+        if await ledger.commit(claim, result):
+            self.progress.committed_parts += 1
+            self.progress.committed_rows += counts.rows + counts.bad_rows
+            self.progress.bad_rows += counts.bad_rows
+
+    def _count(self, rows: int) -> None:
+        self.progress.asked += rows
+
+    # The end: under the claim of the part of kind `finish`.
+
+    async def _finished(
+        self, ledger: Ledger, job: Job, model: PinnedModel, answers: Any, plan: Mapping[str, Any]
+    ) -> Manifest:
+        claim = await ledger.claim(WORKER, LEASE_S, job.id)
+        if claim is None or claim.kind is not PartKind.FINISH:
+            raise Interrupted("not all parts are committed")
+        manifest = Manifest(
+            run=job.id,
+            model=model.info.name,
+            version=model.version,
+            contract=model.info.contract,
+            rows=job.rows,
+            bad_rows=job.bad_rows,
+            parts=job.parts,
+            started=time_text(job.created_s),
+            ended=now_text(),
+            asked_seconds=round(job.seconds, 3),
+            sources={name: plan[name] for name in ("format", "files", "bytes", "first_files")},
+            inputs=tuple(model.input_columns(answers.names)) if self._document.write.inputs else (),
+            document=self._document.model_dump(mode="json", by_alias=True),
+        )
+        parts = [part async for part in _committed(ledger, job.id)]
+        has_errors = self._document.on_bad_rows == "keep"
+        renewing = asyncio.create_task(_renew(ledger, claim))
+        try:
+            await self._destination.publish(parts, answers, manifest, has_errors=has_errors)
+        except OSError as error:
+            await ledger.release(claim)
+            raise Interrupted(f"the output cannot be written: {error}") from error
+        finally:
+            renewing.cancel()
+            with suppress(asyncio.CancelledError):
+                await renewing
+        await ledger.commit(claim, PartResult())
+        return manifest
+
+
+def _some(parts: Iterator[PartSpec]) -> Sequence[PartSpec]:
+    return list(islice(parts, PARTS_AT_ONCE))
+
+
+def _schema_text(schema: pa.Schema) -> str:
+    return base64.b64encode(schema.serialize().to_pybytes()).decode()
+
+
+async def _release_all(ledger: Ledger, job: Job) -> None:
+    """Give back what a process had claimed that has ended: the lock says that there is no other."""
+    after = -1
+    while parts := await ledger.parts(job.id, after):
+        for part in parts:
+            if part.state is PartState.LEASED:
+                await ledger.release(Claim(job, part.number, part.kind, part.fence, part.attempts))
+        after = parts[-1].number
+
+
+async def _committed(ledger: Ledger, job_id: str) -> Any:
+    """Committed parts in the order of their numbers."""
+    after = 0
+    while parts := await ledger.parts(job_id, after):
+        for part in parts:
+            if part.kind is PartKind.ROWS and part.result is not None:
+                yield CommittedPart(part.number, part.fence, part.result.rows, part.result.bad_rows)
+        after = parts[-1].number
+
+
+async def _renew(ledger: Ledger, claim: Claim) -> None:
+    while True:
+        await asyncio.sleep(RENEW_S)
+        await ledger.renew(claim, LEASE_S)
+
+
+def _raise_worst(failures: Sequence[BaseException]) -> None:
+    """Raise the failure that says most: one of this program, of the data, of the world, or the stop."""
+    for error in failures:
+        if not isinstance(error, (BatchError, Stopped)):
+            raise error
+    for error in sorted(failures, key=lambda error: (isinstance(error, Stopped), isinstance(error, Interrupted))):
+        raise Interrupted("stopped") if isinstance(error, Stopped) else error
