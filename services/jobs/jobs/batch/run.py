@@ -101,7 +101,11 @@ class BatchRun:
             try:
                 job = await ledger.submit(NewJob(REQUEST_ID, self._document.canonical))
             except InvalidRequest:
+                (job, *_), _ = await ledger.list_jobs()
                 await ledger.close()
+                if job.has_ended:  # it failed, and the document was changed for that
+                    self._folder.clear()
+                    continue
                 text = f"a run of another document has begun in {self._folder.path}"
                 raise BatchError(f"{text}; --restart drops it and begins anew") from None
             if not job.has_ended:

@@ -52,7 +52,7 @@ class _ArrowReader(Reader):
                 raise SourceRefused(file.uri, "is empty")
             try:
                 yield self._opened(stream)
-            except (pa.ArrowException, OSError, EOFError) as error:
+            except (pa.ArrowException, OSError, EOFError, MemoryError) as error:
                 raise SourceError(file.uri, f"no {self.title} that can be read: {first_line(error)}") from error
 
     title: ClassVar[str]

@@ -114,7 +114,7 @@ def read_rows(reader: Reader, part: PartSpec, schema: Any) -> Iterator[ReadBatch
         for batch in reader.read(part, schema):
             count += batch.batch.num_rows + len(batch.bad)
             yield batch
-    except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError, MemoryError) as error:
         raise SourceError(part.files[0].uri, f"cannot be read: {first_line(error)}", place_of(part)) from error
     if part.rows is not None and count != part.rows:
         raise SourceError(part.files[0].uri, f"want {part.rows} rows as planned, got {count}", place_of(part))

@@ -78,5 +78,5 @@ class ParquetReader(Reader):
                     thrift_string_size_limit=STRING_BYTES,
                     thrift_container_size_limit=CONTAINER_ITEMS,
                 )
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, MemoryError) as error:
                 raise SourceError(file.uri, f"no Parquet that can be read: {first_line(error)}") from error
