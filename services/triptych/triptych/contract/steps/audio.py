@@ -45,6 +45,10 @@ class DecodeWav(MapStep):
     length: Annotated[int | None, Field(ge=1, le=1 << 24, description="samples of each row")] = None
     too_long: Annotated[Literal["refuse", "cut"], Field(description="what to do with more than `length`")] = "refuse"
     max_seconds: Annotated[float, Field(gt=0, le=86_400, description="of each file")] = 60.0
+    max_request_samples: Annotated[
+        int,
+        Field(ge=1, le=2**30, description="of one request, filled up, or before files are mixed and resampled"),
+    ] = 1 << 24
     lengths: Annotated[Name | None, Field(description="INT32 [n]: samples of each row before it is filled up")] = None
 
     def check(self, scope: Scope, facts: Mapping[str, Facts]) -> Iterator[tuple[str, str]]:
@@ -73,8 +77,10 @@ class DecodeWav(MapStep):
         source, target, lengths = self.input, self.result, self.lengths
 
         def run(env: Environment) -> None:
-            signals = [self._signal(data, row) for row, data in enumerate(env[source])]
-            width = self.length or max((len(signal) for signal in signals), default=0)
+            files = [self._read(data, row) for row, data in enumerate(env[source])]
+            width = self.length or max(map(self._samples, files), default=0)
+            self._refuse_many(max(len(files) * width, sum(file.frames for file in files)))
+            signals = [self._signal(file, row) for row, file in enumerate(files)]
             out = np.zeros((len(signals), width), np.float32)
             for row, signal in enumerate(signals):
                 if len(signal) > width and self.too_long == "refuse":
@@ -86,19 +92,33 @@ class DecodeWav(MapStep):
 
         return run
 
-    def _signal(self, data: bytes, row: int) -> Array:
-        """The samples of one file at our rate, FP32 [t]. Raises `InvalidInput`."""
-        check_cancelled()
+    def _read(self, data: bytes, row: int) -> Wav:
+        """A file of which no sample is decoded. Raises `InvalidInput`."""
         try:
             wav = read_wav(data)
         except BrokenWav as error:
             raise InvalidInput(self.input, "a WAV file", f"row {row}: a file {error}") from None
         if fault := self._fault(wav):
             raise InvalidInput(self.input, fault[0], f"row {row}: {fault[1]}")
-        samples = wav.samples()
-        if not np.isfinite(samples).all():
+        return wav
+
+    def _samples(self, wav: Wav) -> int:
+        """Number of samples of a file at our rate."""
+        up, down = _ratio(wav.rate, self.sample_rate)
+        return -(-wav.frames * up // down)
+
+    def _refuse_many(self, samples: int) -> None:
+        """Raises `InvalidInput`. One long file beside many short ones would fill up all of them."""
+        if samples > self.max_request_samples:
+            most = f"at most {self.max_request_samples} samples in one request, each row filled up to the longest"
+            raise InvalidInput(self.input, most, f"{samples}")
+
+    def _signal(self, wav: Wav, row: int) -> Array:
+        """The samples of one file at our rate, FP32 [t]. Raises `InvalidInput`."""
+        check_cancelled()
+        mono = wav.mono()
+        if not np.isfinite(mono).all():
             raise InvalidInput(self.input, "finite samples", f"row {row}: NaN or infinity")
-        mono = samples[:, 0] if wav.channels == 1 else samples.mean(axis=1, dtype=np.float32)
         return mono if wav.rate == self.sample_rate else resampled(mono, wav.rate, self.sample_rate)
 
     def _fault(self, wav: Wav) -> tuple[str, str] | None:
@@ -163,7 +183,7 @@ def resampled(signal: Array, source_rate: int, target_rate: int) -> Array:
     phases, half = _filter(up, down)
     taps = phases.shape[1]
     count = -(-len(signal) * up // down)
-    padded = np.zeros(len(signal) + 2 * taps + half // up)
+    padded = np.zeros(len(signal) + 2 * taps + half // up, np.float32 if signal.dtype == np.float32 else np.float64)
     padded[taps : taps + len(signal)] = signal
     windows = sliding_window_view(padded, taps)
     out = np.empty(count, np.float32)
@@ -171,7 +191,8 @@ def resampled(signal: Array, source_rate: int, target_rate: int) -> Array:
         check_cancelled()
         at = np.arange(start, min(start + _BLOCK, count)) * down + half
         # Result k is the sum of h[at - m * up] * x[m]; the window that ends with x[at // up] holds all of these m.
-        out[start : start + _BLOCK] = np.einsum("kt,kt->k", windows[at // up + 1], phases[at % up])
+        block = windows[at // up + 1].astype(np.float64, copy=False)
+        out[start : start + _BLOCK] = np.einsum("kt,kt->k", block, phases[at % up])
     return out
 
 

@@ -160,6 +160,10 @@ class Step(StrictModel):
         """An acceptable element or row for some values that it reads, for the trial run."""
         return {}
 
+    def reading_fault(self, scope: Scope, max_bytes: int, max_s: float) -> str:
+        """Why `compile` must not read its files, which takes more memory or CPU than this; '' if it may. For trials."""
+        return ""
+
     def unpacked_bytes(self, inputs: Mapping[str, Array]) -> int:
         """Estimate of the bytes that it makes of these inputs, which are not checked yet.
 

@@ -13,11 +13,15 @@ from pydantic import Field
 from triptych.contract.specs import Name
 from triptych.contract.steps.base import Environment, Facts, Run, Scope, Step
 from triptych.contract.steps.step_file import FilePath, StepFile
+from triptych.contract.steps.tokenizer_limits import limit_cache, parts_fault, reading_fault
 from triptych.datatypes import TO_NUMPY, Array, describe_array
 from triptych.errors import ContractViolation, InvalidInput
+from triptych.runtime.cancellation import check_cancelled
 
 PAD_TOKENS: Final = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
 WORK: Final = 16  # times the bytes of a text: 4 KiB take 3 ms, which is too long for the event loop (2026-11-30)
+BATCH_BYTES: Final = 1 << 18  # of texts encoded at once: a byte takes 48 to 100 in the library (2026-11-30)
+MAX_TEXT_BYTES: Final = 1 << 20
 
 _OF_LIBRARY: Final = "Cannot instantiate Tokenizer from buffer: "
 
@@ -49,7 +53,10 @@ class Tokenize(Step):
     pad_token: Annotated[
         str | None, Field(min_length=1, description="that of the file when left out, else [PAD] or <pad>")
     ] = None
-    max_bytes: Annotated[int, Field(ge=1, le=1 << 24, description="of each text")] = 65_536
+    max_bytes: Annotated[int, Field(ge=1, le=MAX_TEXT_BYTES, description="of each text")] = 65_536
+    max_request_tokens: Annotated[
+        int, Field(ge=1, le=1 << 26, description="of one request, each row filled up to the longest")
+    ] = 1 << 20
     datatype: Literal["INT32", "INT64"] = "INT64"
     input_ids: Name = "input_ids"
     attention_mask: Annotated[Name, Field(description="1 for a token, 0 for padding")] = "attention_mask"
@@ -78,8 +85,17 @@ class Tokenize(Step):
         width = self.max_length if self.padding == "max_length" else None
         return dict.fromkeys(self.writes(), Facts(width=width))
 
+    def reading_fault(self, scope: Scope, max_bytes: int, max_s: float) -> str:
+        file = scope.file(self.file)
+        if (file.digest, self.max_length, self.pair is not None) in _TOKENIZERS:
+            return ""
+        fault = reading_fault(file.content, max_bytes, max_s)
+        return fault and f"{self.file} {fault}"
+
     def compile(self, scope: Scope) -> Run:
         tokenizer = _tokenizer(self.file, scope.file(self.file), self.max_length, self.pair is not None)
+        if fault := parts_fault(tokenizer.library, self.max_bytes):
+            raise ContractViolation(f"{self.file} {fault}")
         pad_id, pad_type_id, left = self._padding(tokenizer)
         names, dtype = (self.input_ids, self.attention_mask, self.token_type_ids), TO_NUMPY[self.datatype]
 
@@ -87,19 +103,35 @@ class Tokenize(Step):
             texts: Sequence[Any] = self._texts(env, self.input)
             if self.pair is not None:
                 texts = list(zip(texts, self._texts(env, self.pair), strict=True))
-            found = tokenizer.encode(texts)
-            if self.too_long == "refuse":
-                self._refuse_cut(found)
-            longest = max((len(each.ids) for each in found), default=0)
+            found = self._encoded(tokenizer, texts, dtype)
+            longest = max((each.shape[1] for each in found), default=0)
             width = self.max_length if self.padding == "max_length" else longest
-            ids, mask, types = (np.full((len(found), width), filler, dtype) for filler in (pad_id, 0, pad_type_id))
+            if (count := len(found) * width) > self.max_request_tokens:
+                most = f"at most {self.max_request_tokens} tokens in one request, each row filled up to the longest"
+                raise InvalidInput(self.input, most, f"{count}")
+            arrays = [np.full((len(found), width), filler, dtype) for filler in (pad_id, 0, pad_type_id)]
             for row, each in enumerate(found):
-                count = len(each.ids)
+                count = each.shape[1]
                 place = slice(width - count, width) if left else slice(0, count)
-                ids[row, place], mask[row, place], types[row, place] = each.ids, each.attention_mask, each.type_ids
-            env.update(zip(names, (ids, mask, types), strict=True))
+                for array, values in zip(arrays, each, strict=True):
+                    array[row, place] = values
+            env.update(zip(names, arrays, strict=True))
 
         return run
+
+    def _encoded(self, tokenizer: _Tokenizer, texts: Sequence[Any], dtype: Any) -> list[Array]:
+        """Ids, mask and types [3,t] of each text or pair, at most `max_length` of them. Raises `InvalidInput`."""
+        rows = list[Array]()
+        for batch in batches(texts):
+            check_cancelled()
+            for each in tokenizer.encode(batch):
+                values = np.array((each.ids, each.attention_mask, each.type_ids), dtype)
+                if values.shape[1] > self.max_length:
+                    if self.too_long == "refuse":
+                        raise InvalidInput(self.input, f"at most {self.max_length} tokens", f"row {len(rows)}: more")
+                    values = values[:, tokenizer.kept(each.sequence_ids)]
+                rows.append(values)
+        return rows
 
     def _padding(self, tokenizer: _Tokenizer) -> tuple[int, int, bool]:
         """Id and type of the padding, and whether it stands on the left. Raises `ContractViolation`."""
@@ -128,14 +160,42 @@ class Tokenize(Step):
                 raise InvalidInput(name, "text in UTF-8", got) from None
         return texts
 
-    def _refuse_cut(self, found: Sequence[Any]) -> None:
-        for row, each in enumerate(found):
-            if each.overflowing:
-                raise InvalidInput(self.input, f"at most {self.max_length} tokens", f"row {row}: more")
+
+def batches(texts: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The texts or pairs in their order, as many at once as have `BATCH_BYTES`, at least one."""
+    start = size_bytes = 0
+    for at, text in enumerate(texts):
+        own_bytes = len(text) if isinstance(text, str) else sum(map(len, text))
+        if size_bytes + own_bytes > BATCH_BYTES and at > start:
+            yield texts[start:at]
+            start, size_bytes = at, 0
+        size_bytes += own_bytes
+    if start < len(texts):
+        yield texts[start:]
+
+
+def kept_of(lengths: Sequence[int], most: int) -> Sequence[int]:
+    """Tokens that stay of a text, or of each text of a pair, the longer one cut first, as by the library."""
+    if sum(lengths) <= most:
+        return lengths
+    if len(lengths) == 1:
+        return (most,)
+    shorter = min(lengths)
+    if shorter > most:
+        short, long = shorter, shorter
+    else:
+        short, long = shorter, max(shorter, most - shorter)
+    if short + long > most:
+        short, long = most // 2, most - most // 2
+    return (long, short) if lengths[0] > lengths[1] else (short, long)
 
 
 class _Tokenizer:
-    """A tokenizer of the library that cuts at a number of tokens. Any thread may use it."""
+    """A tokenizer of the library for rows of at most `max_length` tokens. Any thread may use it.
+
+    The library does not cut: it keeps what it cuts off, and of a pair every combination of the parts. A pair of 64 KiB
+    each took more than 20 GiB (2026-11-30).
+    """
 
     def __init__(self, path: str, file: StepFile, max_length: int, pairs: bool) -> None:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # our thread pool has the threads
@@ -143,20 +203,22 @@ class _Tokenizer:
 
         self._path = path
         try:
-            self._tokenizer = Tokenizer.from_buffer(file.content)
-            self.padding: Mapping[str, Any] = self._tokenizer.padding or {}
-            self._tokenizer.no_padding()
-            self._tokenizer.enable_truncation(max_length)
+            self.library = Tokenizer.from_buffer(file.content)
+            self.padding: Mapping[str, Any] = self.library.padding or {}
+            limit_cache(self.library)
+            self.library.no_padding()
+            self.library.no_truncation()
         except BaseException as error:
             raise self._failure(error, "is no tokenizer.json") from None
         # Without a post-processor the fast way gives the second text of a pair the type 0 (tokenizers 0.23.3).
-        is_fast = not pairs or self._tokenizer.post_processor is not None
-        self._encode = self._tokenizer.encode_batch_fast if is_fast else self._tokenizer.encode_batch
-        if max_length <= (special := self._tokenizer.num_special_tokens_to_add(pairs)):
+        is_fast = not pairs or self.library.post_processor is not None
+        self._encode = self.library.encode_batch_fast if is_fast else self.library.encode_batch
+        if max_length <= (special := self.library.num_special_tokens_to_add(pairs)):
             raise ContractViolation(f"max_length: want more than the {special} special tokens of {path}")
+        self._texts, self._most = 1 + pairs, max_length - special
 
     def id_of(self, token: str) -> int | None:
-        found: int | None = self._tokenizer.token_to_id(token)
+        found: int | None = self.library.token_to_id(token)
         return found
 
     def encode(self, texts: Sequence[Any]) -> Sequence[Any]:
@@ -166,6 +228,15 @@ class _Tokenizer:
             return encodings
         except BaseException as error:
             raise self._failure(error, "cannot encode a text") from None
+
+    def kept(self, sequence_ids: Sequence[int | None]) -> Array:
+        """Places [t] of the tokens that stay of too long an encoding. These are their texts, None for special ones."""
+        of = np.array([-1 if each is None else each for each in sequence_ids])
+        places = [np.flatnonzero(of == text) for text in range(self._texts)]
+        stays = of == -1
+        for found, count in zip(places, kept_of([len(each) for each in places], self._most), strict=True):
+            stays[found[:count]] = True
+        return np.flatnonzero(stays)
 
     def _failure(self, error: BaseException, what: str) -> BaseException:
         """The error of the library, also a panic, which is no `Exception`."""

@@ -37,7 +37,7 @@ def trial(
     if found := [*oversized(contract, limits), *_unreadable(contract)]:
         return found
     scope = contract.scope_with(files or {})
-    found, _runs = _compiled(contract, scope)
+    found, _runs = _compiled(contract, scope, limits)
     if found:
         return found
     budget = Budget(limits)
@@ -88,12 +88,15 @@ def _sized(contract: Contract, env: Environment, limits: TrialLimits) -> list[Te
     return sized
 
 
-def _compiled(contract: Contract, scope: Scope) -> tuple[list[Problem], list[Run]]:
+def _compiled(contract: Contract, scope: Scope, limits: TrialLimits) -> tuple[list[Problem], list[Run]]:
     """Problems of the files that steps read, and those steps compiled: as long as they exist, a tokenizer is shared."""
     found, runs = list[Problem](), list[Run]()
     for stage, steps in (("preprocess", contract.preprocess), ("postprocess", contract.postprocess)):
         for i, step in enumerate(steps):
             if not any(step.files()):
+                continue
+            if fault := step.reading_fault(scope, limits.held_bytes, limits.seconds):
+                found.append(Problem((stage, i), fault))
                 continue
             try:
                 runs.append(step.compile(scope))

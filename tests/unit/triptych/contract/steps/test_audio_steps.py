@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import wave
 from typing import Any
 
@@ -182,6 +183,37 @@ def test_limits_are_checked_before_samples_are_decoded() -> None:
     assert "want at most 79 samples, got row 0: 80" in refusal(plain(), length=79)
     # A filter for 767,999 to 8,000 Hz would have 15 million numbers.
     assert "want 8000 Hz, got row 0: 767999 Hz" in refusal(plain(rate=767_999), other_rates="resample")
+
+
+def test_samples_of_one_bit_depth_and_many_channels_take_no_multiple_of_their_file() -> None:
+    """A file of 64 MiB with samples of 8 bit took 1.5 GiB."""
+    data = plain(np.full(4 << 20, 129, np.uint8), channels=32, bits=8)
+    tracemalloc.start()
+    try:
+        assert (decoded(data)["sound"] == np.float32(1 / 128)).all()
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+def test_samples_of_a_request_are_counted_as_they_would_be_filled_up() -> None:
+    long, short = plain(np.zeros(1000, "<i2")), plain(np.zeros(1, "<i2"))
+    assert decoded(long, short, short, max_request_samples=3000)["sound"].shape == (3, 1000)
+    with pytest.raises(InvalidInput, match="want at most 2999 samples in one request, .* got 3000"):
+        decoded(long, short, short, max_request_samples=2999)
+    fast = plain(np.zeros(8000, "<i2"), rate=64_000)  # 1,000 samples at 8,000 Hz
+    with pytest.raises(InvalidInput, match="got 8000"):
+        decoded(fast, other_rates="resample", max_request_samples=7999)
+    slow = plain(np.zeros(1000, "<i2"), rate=1000)
+    with pytest.raises(InvalidInput, match="got 8000"):
+        decoded(slow, other_rates="resample", max_request_samples=7999)
+
+
+def test_chunks_before_the_samples_are_limited() -> None:
+    ahead = chunk(b"fmt ", form())
+    data = chunk(b"data", TONE.tobytes())
+    assert decoded(wav(ahead, *[chunk(b"junk", b"")] * 998, data))["sound"].shape == (1, 80)
+    assert "of more than 1000 chunks before its samples" in refusal(wav(ahead, *[chunk(b"junk", b"")] * 999, data))
 
 
 # --- decode_wav: its results

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -162,6 +166,44 @@ def test_the_width_is_known_where_all_rows_are_padded_to_it() -> None:
     step = {"op": "tokenize", "input": "x", "file": "t.json", "max_length": 8}
     assert parse_step(step).infer({})["input_ids"] == Facts()
     assert parse_step({**step, "padding": "max_length"}).infer({})["attention_mask"] == Facts(width=8)
+
+
+@pytest.mark.parametrize("most", [5, 6, 7, 13])
+def test_every_pair_is_cut_as_the_library_cuts_it(most: int) -> None:
+    for first, second in itertools.product(range(9), repeat=2):
+        pair = ("dog " * first, "fox " * second)
+        got = tokenized(bert(), [pair[0].encode()], [pair[1].encode()], max_length=most)
+        assert [each.tolist() for each in got] == expected(bert(), [pair], most)
+
+
+def test_long_pairs_take_no_memory_for_what_is_cut_off() -> None:
+    """The library keeps every combination of the parts: a pair of 64 KiB each took more than 20 GiB."""
+    pair = b"dog " * 2_000
+    tokenized(bert(), [pair], [pair])  # loads the library
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = psutil.Process().memory_info().rss
+    assert tokenized(bert(), [pair], [pair])[0].shape == (1, 16)
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert peak is not None
+    assert int(peak[1]) * 1024 - before < 32 << 20
+
+
+def test_texts_are_encoded_in_batches_of_bounded_size() -> None:
+    half = "x" * (tokenize.BATCH_BYTES // 2)
+    assert [len(each) for each in tokenize.batches([half] * 5)] == [2, 2, 1]
+    assert [len(each) for each in tokenize.batches([(half, half)] * 2)] == [1, 1]
+    assert list(tokenize.batches([])) == []
+    assert list(tokenize.batches(["", half * 3, "", ""])) == [[""], [half * 3], ["", ""]]
+    texts = [b"dog " * 20_000, b"fox", b"the " * 20_000, b"dog " * 20_000, b"lazy"]
+    got = tokenized(bert(), texts, max_bytes=1 << 20)
+    assert [each.tolist() for each in got] == expected(bert(), [text.decode() for text in texts], 16)
+
+
+def test_a_long_text_does_not_fill_up_many_short_ones() -> None:
+    texts = [b"dog " * 6, b"dog", b"dog"]  # rows of 8 tokens, with two special ones
+    assert tokenized(bert(), texts, max_request_tokens=24)[0].shape == (3, 8)
+    with pytest.raises(InvalidInput, match="want at most 23 tokens in one request, .* got 24"):
+        tokenized(bert(), texts, max_request_tokens=23)
 
 
 def test_versions_with_one_tokenizer_share_it() -> None:
