@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Final
 
-from triptych.contract.reading.files import LFS_LINE, LFS_POINTER
+from triptych.contract.reading.files import LFS_LINE, LFS_POINTER, is_within, resolved
 from triptych.contract.verification.loadable import PLATFORMS
-from triptych.contract.verification.triton_config import datatype_of, missing_file, model_file
+from triptych.contract.verification.triton_config import MAX_FAULTS, datatype_of, missing_file, model_file
+from triptych.errors import clipped
 
 # TensorProto.DataType, by the names of the Open Inference Protocol.
 _DATATYPES: Final = {
@@ -23,9 +24,21 @@ _DATATYPES: Final = {
     **{10: "FP16", 11: "FP64", 12: "UINT32", 13: "UINT64", 16: "BF16"},
 }
 _MAX_NAME: Final = 1 << 16  # bytes
+_MAX_TEXT: Final = 1 << 24  # bytes of all names that are read; 10,000 weights have 1 MB
 _MAX_RANK: Final = 64
+_MAX_PROBLEM: Final = 500  # characters of a sentence, which quotes the file
 _MAX_FIELDS: Final = 2_000_000  # steps; a graph of 10,000 nodes and 5,000 weights takes some 35,000
-_EXTERNAL: Final = 1  # TensorProto.DataLocation
+# The messages in which tensors can be, each with the numbers of its fields that hold such messages.
+_HOLDERS: Final[Mapping[str, Mapping[int, str]]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+}
+_SMALL_BYTES: Final = 1 << 16  # a message up to this size is searched for the word at once
+_LOCATION: Final = b"location"  # the key without which a tensor has no other file
 _NUMBER: Final = re.compile("[0-9]{1,18}")
 _VARINT, _DELIMITED, _FIXED = 0, 2, {1: 8, 5: 4}  # kinds of fields; bytes of those of fixed size
 
@@ -53,7 +66,7 @@ class Tensor:
 class OnnxHeader:
     """Inputs and outputs, without inputs that have a value in the file.
 
-    `weight_files` are the other files that hold weights, with the bytes that each has at least.
+    `weight_files` are the other files that hold tensors of any graph, with the bytes that each has at least.
     """
 
     inputs: Sequence[Tensor]
@@ -81,8 +94,10 @@ def check_model_file(config: Any, folder: Path) -> list[str]:
             header = read_header(file)
     except NotOnnx as error:
         return [f"{name}:1: is no ONNX model, or not whole: {error}"]
-    problems = [*_problems(config, header), *_weight_problems(header.weight_files, (folder / name).parent)]
-    return [f"{name}:1: {problem}" for problem in problems]
+    root = resolved(folder.parent.parent)
+    problems = [*_problems(config, header), *_weight_problems(header.weight_files, (folder / name).parent, root)]
+    told = [f"{name}:1: {clipped(problem, _MAX_PROBLEM)}" for problem in problems[:MAX_FAULTS]]
+    return told if len(problems) <= MAX_FAULTS else [*told, f"{name}:1: and {len(problems) - MAX_FAULTS} more faults"]
 
 
 def read_header(file: BinaryIO) -> OnnxHeader:
@@ -101,27 +116,49 @@ class _FieldWalk:
     """A walk through one file, of at most `_MAX_FIELDS` steps."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._left = file, _MAX_FIELDS
+        self._file, self._left, self._left_text = file, _MAX_FIELDS, _MAX_TEXT
 
     def header(self) -> OnnxHeader:
-        graphs = [body for number, body in self._fields((0, self._file.seek(0, 2))) if number == 7]
-        if not graphs or isinstance(graphs[-1], int):
-            raise NotOnnx("it has no graph")
+        whole = (0, self._file.seek(0, 2))
+        graphs = [body for number, body in self._fields(whole) if number == 7]
+        if len(graphs) != 1 or isinstance(graphs[0], int):
+            raise NotOnnx("it has no graph" if not graphs else "it has more than one graph")
         inputs: list[Tensor] = []
         outputs: list[Tensor] = []
         valued: set[str] = set()
-        weight_files: dict[str, int] = {}
-        for number, body in self._fields(graphs[-1]):
+        for number, body in self._fields(graphs[0]):
             if number in (11, 12):
                 (inputs if number == 11 else outputs).append(self._tensor(body))
             elif number == 5:  # an initializer, among the inputs too in older files
-                fields = list(self._fields(body))
-                valued.update(self._text(value) for field, value in fields if field == 8)
-                if (14, _EXTERNAL) in fields:
-                    location, end = self._place([value for field, value in fields if field == 13])
-                    weight_files[location] = max(end, weight_files.get(location, 0))
+                valued.update(self._text(value) for field, value in self._fields(body) if field == 8)
         needed = [tensor for tensor in inputs if tensor.name not in valued]
-        return OnnxHeader(needed, frozenset(valued), outputs, weight_files)
+        return OnnxHeader(needed, frozenset(valued), outputs, self._weight_files(whole))
+
+    def _weight_files(self, whole: _Span) -> dict[str, int]:
+        """Other files with tensors of the graph, of its subgraphs, functions and attributes, with their least bytes."""
+        found, left = dict[str, int](), [("model", whole)]
+        while left:
+            kind, message = left.pop()
+            if not self._may_name_files(message):
+                continue
+            if kind == "tensor":
+                entries = [value for field, value in self._fields(message) if field == 13]
+                if entries:
+                    location, end = self._place(entries)
+                    found[location] = max(end, found.get(location, 0))
+                continue
+            holders = _HOLDERS[kind]
+            inner = [(holders[field], body) for field, body in self._fields(message) if field in holders]
+            left.extend((name, body) for name, body in reversed(inner) if isinstance(body, tuple))
+        return found
+
+    def _may_name_files(self, message: _Span) -> bool:
+        """Whether a message has to be walked through: a small one without the word names no file."""
+        start, end = message
+        if end - start > _SMALL_BYTES:
+            return True
+        self._file.seek(start)
+        return _LOCATION in self._file.read(end - start)
 
     def _place(self, entries: Sequence[_Body]) -> tuple[str, int]:
         """File of a weight outside of the model file, and the end of its bytes there."""
@@ -171,8 +208,12 @@ class _FieldWalk:
     def _text(self, span: _Body | None) -> str:
         if not isinstance(span, tuple):
             return ""
+        size = min(span[1] - span[0], _MAX_NAME)
+        self._left_text -= size
+        if self._left_text < 0:
+            raise NotOnnx(f"its names have more than {_MAX_TEXT} bytes")
         self._file.seek(span[0])
-        return self._file.read(min(span[1] - span[0], _MAX_NAME)).decode(errors="replace")
+        return self._file.read(size).decode(errors="replace")
 
     def _tensor(self, value_info: _Body) -> Tensor:
         name = self._text(self._first(value_info, 1))
@@ -210,7 +251,7 @@ def _problems(config: Any, header: OnnxHeader) -> Iterator[str]:
                 yield f"input '{tensor.name}' is not declared in config.pbtxt"
 
 
-def _weight_problems(files: Mapping[str, int], folder: Path) -> Iterator[str]:
+def _weight_problems(files: Mapping[str, int], folder: Path, root: str) -> Iterator[str]:
     """Files of weights that a load would miss, or that the digests of the version do not cover."""
     for location, end in files.items():
         what, path = f"weights are in {location!r:.80}", PurePosixPath(location)
@@ -218,6 +259,8 @@ def _weight_problems(files: Mapping[str, int], folder: Path) -> Iterator[str]:
             yield f"{what}, want a file in the folder of the model file, or below it"
         elif not (folder / path).is_file():
             yield f"{what}: no such file"
+        elif not is_within(resolved(folder / path), root):
+            yield f"{what}, which is a link out of the model repository"
         elif (size := (folder / path).stat().st_size) < end:
             yield f"{what}: want at least {end} bytes, got {size}; the file is not whole"
 

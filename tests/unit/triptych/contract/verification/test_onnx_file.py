@@ -209,3 +209,82 @@ def test_weights_beside_the_file_are_there_and_whole(
     found = check(onnx.external(location, **place))
     assert len(found) == bool(problem)
     assert all(problem in each for each in found)
+
+
+def weights(location: str) -> bytes:
+    """TensorProto whose values are in another file."""
+    return onnx.field(13, onnx.field(1, b"location") + onnx.field(2, location.encode())) + b"\x70\x01"
+
+
+def attribute(number: int, value: bytes) -> bytes:
+    """NodeProto with one attribute, whose value is in the field of a number."""
+    return onnx.field(5, onnx.field(1, b"a") + onnx.field(number, value))
+
+
+def subgraph(*parts: bytes) -> bytes:
+    return attribute(6, b"".join(parts))
+
+
+PLACES: dict[str, bytes] = {
+    "a subgraph": onnx.field(1, subgraph(onnx.field(5, weights("../w.bin")))),
+    "one of several subgraphs": onnx.field(1, attribute(11, onnx.field(5, weights("../w.bin")))),
+    "a subgraph of a subgraph": onnx.field(1, subgraph(onnx.field(1, subgraph(onnx.field(5, weights("../w.bin")))))),
+    "an attribute": onnx.field(1, attribute(5, weights("../w.bin"))),
+    "an attribute in two pieces": onnx.field(
+        1, onnx.field(5, onnx.field(5, weights("../w.bin")[:-2]) + onnx.field(5, b"\x70\x01"))
+    ),
+    "attributes": onnx.field(1, attribute(10, weights("../w.bin"))),
+    "a sparse attribute": onnx.field(1, attribute(22, onnx.field(1, weights("../w.bin")))),
+    "sparse attributes": onnx.field(1, attribute(23, onnx.field(2, weights("../w.bin")))),
+    "a sparse weight": onnx.field(15, onnx.field(1, weights("../w.bin"))),
+    "a large node": onnx.field(1, onnx.field(3, bytes(70_000)) + attribute(5, weights("../w.bin"))),
+}
+
+
+@pytest.mark.parametrize("part", PLACES.values(), ids=PLACES)
+def test_weights_in_other_files_are_found_wherever_they_are(check: Callable[..., list[str]], part: bytes) -> None:
+    ends = onnx.field(11, onnx.value("x", onnx.FLOAT, ("n", 2))) + onnx.field(12, onnx.value("y", onnx.FLOAT, None))
+    (problem,) = check(onnx.model(part + ends))
+    assert "weights are in '../w.bin', want a file in the folder" in problem
+    assert check(onnx.model(part.replace(b"../w.bin", b"12345678") + ends)) == [
+        "model.onnx:1: weights are in '12345678': no such file"
+    ]
+
+
+def test_weights_of_functions_are_found(check: Callable[..., list[str]]) -> None:
+    function = onnx.field(25, onnx.field(7, attribute(5, weights("/etc/passwd"))))
+    defaults = onnx.field(25, onnx.field(11, onnx.field(5, weights("/etc/group"))))
+    problems = check(linear() + function + defaults)
+    assert [each.partition("weights are in ")[2][:13] for each in problems] == ["'/etc/passwd'", "'/etc/group',"]
+
+
+def test_subgraphs_of_any_depth_are_walked_through(check: Callable[..., list[str]]) -> None:
+    graph = onnx.field(5, weights("../w.bin"))
+    for _ in range(3_000):
+        graph = onnx.field(1, subgraph(graph))
+    ends = onnx.field(11, onnx.value("x", onnx.FLOAT, ("n", 2))) + onnx.field(12, onnx.value("y", onnx.FLOAT, None))
+    assert "'../w.bin'" in check(onnx.model(graph + ends))[0]
+
+
+def test_weights_behind_a_link_out_of_the_repository_are_named(check: Callable[..., list[str]], tmp_path: Path) -> None:
+    outside = tmp_path.parent.parent.parent / f"{tmp_path.name}-outside.bin"
+    outside.write_bytes(bytes(16))
+    (tmp_path / "w.bin").symlink_to(outside)
+    assert "which is a link out of the model repository" in check(onnx.external("w.bin"))[0]
+    outside.unlink()
+
+
+def test_a_second_graph_is_no_way_around_the_first(check: Callable[..., list[str]]) -> None:
+    """protobuf joins them."""
+    assert check(onnx.external("../w.bin") + linear()) == [
+        "model.onnx:1: is no ONNX model, or not whole: it has more than one graph"
+    ]
+
+
+def test_names_and_faults_of_a_file_are_limited(check: Callable[..., list[str]]) -> None:
+    many = [onnx.value(f"x{number}", onnx.FLOAT, None) for number in range(2_000)]
+    found = check(linear(inputs=many))
+    assert (len(found), found[-1]) == (51, "model.onnx:1: and 1950 more faults")
+    long = [onnx.value("x" * 60_000, onnx.FLOAT, None)]
+    assert len(check(linear(names=("X", "y"), inputs=long))[0]) < 600
+    assert "its names have more than 16777216 bytes" in check(linear(inputs=long * 300))[0]
