@@ -107,11 +107,11 @@ class Ask:
         self._starting = threading.Lock()
 
     def __call__(self, data: Any) -> Any:
-        """The answers to a `pyarrow.RecordBatch` or `Table`, as the same; to an iterable of them as `over` gives them.
+        """The answers to a `pyarrow.RecordBatch` or `Table`, as the same; to an iterator of them as `over` gives them.
 
-        Raises `InvalidColumns` before the first request, `RefusedRow` and `RequestFailed`.
+        Raises `TypeError` for anything else, `InvalidColumns` before the first request, `RefusedRow`, `RequestFailed`.
         """
-        if not isinstance(data, (pa.RecordBatch, pa.Table)):
+        if isinstance(data, Iterator):
             return self.over(data)
         run = self._running()
         return _like(data, run.finish(run.start(_table(data))))
@@ -181,7 +181,14 @@ class Ask:
 
 
 def _table(data: Any) -> Any:
-    return data if isinstance(data, pa.Table) else pa.Table.from_batches([data])
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if not isinstance(data, pa.Table):
+        raise TypeError(
+            f"want a RecordBatch or Table of pyarrow, got {type(data).__name__}; pyarrow.Table.from_pandas makes one "
+            "of a DataFrame, and batch_format='pyarrow' is Ray's"
+        )
+    return data
 
 
 def _like(data: Any, answer: Any) -> Any:

@@ -70,6 +70,15 @@ def test_a_batch_is_answered_by_a_batch_and_a_table_by_a_table(models: Path) -> 
         ]
 
 
+@pytest.mark.parametrize("data", [{"x": [[1.0, 2.0]]}, [1], "x", None])
+def test_other_data_than_that_of_arrow_is_refused(models: Path, data: Any) -> None:
+    with sums(models) as ask:
+        with pytest.raises(TypeError, match="want a RecordBatch or Table of pyarrow"):
+            ask(data)
+        with pytest.raises(TypeError, match="want a RecordBatch or Table of pyarrow"):
+            list(ask.over([data]))
+
+
 def test_no_rows_are_answered_by_no_rows_of_the_same_schema(models: Path) -> None:
     empty = pairs(1).slice(0, 0)
     with sums(models, records=True, on_bad_rows="keep") as ask:
