@@ -40,6 +40,8 @@ class Ask:
         address: str | None = None,
         repository: str | Path | None = None,
         version: int | str | None = None,
+        traffic_key: str | None = None,
+        background: bool = False,
         parameters: Mapping[str, Scalar] | None = None,
         columns: Mapping[str, str] | None = None,
         outputs: Sequence[str] | Mapping[str, str] | None = None,
@@ -65,6 +67,8 @@ class Ask:
         - `address` of preprocess, or `repository`, a folder of models that run in this process.
         - `version`: a number, an alias, or None for the version with the largest share of the traffic, in a folder the
           newest. It is found out once, when the model is used first. Without `pin` each request is routed on its own.
+        - `traffic_key`: a column; each row is answered by the version that requests with its key get online, and
+          `version` is not given. `background`: the server answers from what other requests leave.
         - `parameters` of each request; `route` among them if `model` is a family, and `pin` is False.
         - `columns`: the column of each input whose name differs. `outputs`: those wanted, or their columns by name.
         - `keep`: columns to pass on, or "all". Other columns are refused, or left out with `ignore_others`.
@@ -83,6 +87,8 @@ class Ask:
             address=address,
             repository=None if repository is None else str(repository),
             version=version_text(version),
+            traffic_key=traffic_key,
+            background=background,
             parameters=dict(parameters or {}),
             columns=dict(columns or {}),
             outputs=output_names(outputs),
@@ -149,7 +155,7 @@ class Ask:
 
     @property
     def version(self) -> str:
-        """The version that answers; '' without `pin` if none is given. Raises `RequestFailed`."""
+        """The version that answers; '' if it is not one for all rows. Raises `RequestFailed`."""
         return self._running().version
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 
 from triptych.contract.specs import RESERVED_PREFIXES, Scalar
 from triptych.errors import is_version
+from triptych.protocol.infer_request import BACKGROUND
 from triptych_client.errors import InvalidOptions
 from triptych_client.homes.remote import Metadata, Tls
 
@@ -25,6 +26,8 @@ class AskOptions:
     address: str | None
     repository: str | None
     version: str
+    traffic_key: str | None
+    background: bool
     parameters: Mapping[str, Scalar]
     columns: Mapping[str, str]
     outputs: Mapping[str, str] | None
@@ -55,6 +58,8 @@ class AskOptions:
         for name in self.parameters:
             if name == "alias" or name.startswith(RESERVED_PREFIXES):
                 raise InvalidOptions(f"parameters: '{name}' is reserved; an alias is given as `version`")
+        if self.traffic_key is not None and self.version:
+            raise InvalidOptions("want either `version` or `traffic_key`, by which each row has its own")
         if self.repository is not None:
             self._check_local()
 
@@ -70,8 +75,20 @@ class AskOptions:
     def _check_local(self) -> None:
         if self.version and not is_version(self.version):
             raise InvalidOptions(f"version: a folder has no aliases, want a number, got '{self.version}'")
+        if self.traffic_key is not None or self.background:
+            raise InvalidOptions("`traffic_key` and `background` are for an `address`, a folder has no traffic")
         if self.tls is not None or self.metadata is not None:
             raise InvalidOptions("`tls` and `metadata` are for an `address`, a folder is not connected to")
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether one version answers all rows."""
+        return self.pin and self.traffic_key is None
+
+    @property
+    def all_parameters(self) -> Mapping[str, Scalar]:
+        """The parameters of each request, with our own."""
+        return {**self.parameters, BACKGROUND: True} if self.background else self.parameters
 
     @property
     def threads(self) -> int:

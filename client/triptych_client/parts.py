@@ -33,6 +33,9 @@ class RowError(NamedTuple):
     text: str
 
 
+NO_KEY: Final = RowError("INVALID_ARGUMENT", "want a traffic key, got none")
+
+
 @dataclass(frozen=True)
 class Part:
     """Consecutive rows of one request, or one row without an answer. `time_us` is Unix time in microseconds."""
@@ -57,6 +60,7 @@ class AskTarget:
 class _Rows(NamedTuple):
     start: int
     end: int
+    version: str
     error: RowError | None = None
 
 
@@ -80,10 +84,14 @@ class PartAsker:
         self._row_bytes = columns.row_bytes()
         self._prefix, self._numbers = secrets.token_hex(4), itertools.count(1)
 
-    def ask(self, table: Any, start: int, end: int) -> list[Part]:
-        """The parts of rows `start` to `end`, in order. Raises `RefusedRow` or `RequestFailed`."""
+    def ask(self, table: Any, start: int, end: int, version: str | None = "") -> list[Part]:
+        """The parts of rows `start` to `end`, in order; `version` is that of the target if '', and None for rows
+        without a traffic key. Raises `RefusedRow` or `RequestFailed`.
+        """
+        if version is None:
+            return [self._unanswered(row, NO_KEY) for row in range(start, end)]
         parts: list[Part] = []
-        left = [_Rows(start, end)]  # the next is the last
+        left = [_Rows(start, end, version or self._target.version)]  # the next is the last
         while left:
             rows = left.pop()
             if rows.error is not None:
@@ -106,13 +114,13 @@ class PartAsker:
             tensors = self._columns.tensors(some)
         except OtherShape as error:
             at = rows.start + error.row
-            return _Rows(rows.start, at), _Rows(at, rows.end)
+            return rows._replace(end=at), rows._replace(start=at)
         except BadValue as error:
             return _around(rows, error.row, RowError("INVALID_ARGUMENT", str(error)))
         if may_be_large and tensor_bytes(tensors) > self._max_bytes:
             return _halves(rows)
         try:
-            return self._answer(tensors, count)
+            return self._answer(tensors, count, rows.version)
         except RequestFailed as error:
             if not error.may_be_of_rows:
                 raise
@@ -121,11 +129,11 @@ class PartAsker:
             text = error.text.replace("got row 0: ", "got ", 1)  # of the request, which no other knows
             return _around(rows, 0, RowError(error.code, text))
 
-    def _answer(self, tensors: Mapping[str, Array], rows: int) -> Part:
+    def _answer(self, tensors: Mapping[str, Array], rows: int, version: str) -> Part:
         """The answer to one request. Raises `RequestFailed`."""
         target = self._target
         name = f"{self._prefix}-{next(self._numbers)}"
-        request = ModelRequest(name, target.model, target.version, tensors, target.parameters, target.outputs)
+        request = ModelRequest(name, target.model, version, tensors, target.parameters, target.outputs)
         answer = self._retries(lambda: self._home.ask(request))
         for tensor in self._outputs:
             if fault := _fault(tensor, answer.outputs.get(tensor.name), rows):
@@ -141,13 +149,13 @@ class PartAsker:
 
 def _halves(rows: _Rows) -> Sequence[_Rows]:
     middle = (rows.start + rows.end) // 2
-    return _Rows(rows.start, middle), _Rows(middle, rows.end)
+    return rows._replace(end=middle), rows._replace(start=middle)
 
 
 def _around(rows: _Rows, bad: int, error: RowError) -> Sequence[_Rows]:
     """The rows before and behind one that is at fault, and its error between them."""
     at = rows.start + bad
-    return _Rows(rows.start, at), _Rows(at, at + 1, error), _Rows(at + 1, rows.end)
+    return rows._replace(end=at), _Rows(at, at + 1, rows.version, error), rows._replace(start=at + 1)
 
 
 def _fault(tensor: TensorInfo, array: Array | None, rows: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -12,29 +12,49 @@ from typing import Any
 from triptych.protocol.metadata import ModelInfo
 from triptych_client.answers import AnswerColumns
 from triptych_client.columns.inputs import InputColumns
-from triptych_client.errors import InvalidOptions, RequestFailed
+from triptych_client.errors import InvalidOptions, RefusedRow, RequestFailed
 from triptych_client.homes.home import Home
 from triptych_client.options import AskOptions
 from triptych_client.parts import AskTarget, Part, PartAsker
 from triptych_client.retries import Retries
+from triptych_client.traffic import RowsByVersion, TrafficKeys, VersionRange
 
 
 class Pending:
     """A table whose rows are being asked. If a request fails, those behind it are not sent."""
 
-    def __init__(self, table: Any) -> None:
-        self.table, self.futures = table, list[Future[list[Part]]]()
+    def __init__(self, table: Any, by_version: RowsByVersion | None) -> None:
+        """`table` is the one that was asked; `by_version` has its rows as they are asked, if not in its order."""
+        self._by_version, self.futures = by_version, list[Future[list[Part]]]()
+        self.table = table if by_version is None else by_version.table
         self._cancelled = threading.Event()
 
-    def run(self, asker: PartAsker, start: int, end: int) -> list[Part]:
+    @property
+    def ranges(self) -> Sequence[VersionRange]:
+        """Its rows by version; '' for that of the run."""
+        return [VersionRange(0, self.table.num_rows, "")] if self._by_version is None else self._by_version.ranges
+
+    def run(self, asker: PartAsker, start: int, end: int, version: str | None) -> list[Part]:
         """Ask some rows, on a thread of the run."""
         if self._cancelled.is_set():
             return []
         try:
-            return asker.ask(self.table, start, end)
+            return asker.ask(self.table, start, end, version)
+        except RefusedRow as error:
+            self._cancelled.set()
+            raise self._in_asked_table(error) from error.__cause__
         except BaseException:
             self._cancelled.set()
             raise
+
+    def in_order(self, answers: Any) -> Any:
+        """Answers in the order of the table that was asked."""
+        return answers if self._by_version is None else self._by_version.in_order(answers)
+
+    def _in_asked_table(self, error: RefusedRow) -> RefusedRow:
+        if self._by_version is None:
+            return error
+        return RefusedRow(int(self._by_version.rows[error.row]), error.code, error.text)
 
     def cancel(self) -> None:
         """Send no more requests."""
@@ -69,7 +89,7 @@ class AskRun:
         self.pid, self._home = os.getpid(), _home(options)
         try:
             # Without a pin the model may be a family, of which any model is described: it may not have the version.
-            described = options.version if options.pin else ""
+            described = options.version if options.is_pinned else ""
             info = Retries(options.connect_s)(lambda: self._home.describe(options.model, described))
             self.version = _version(options, info)
             _check_outputs(options, info)
@@ -82,6 +102,7 @@ class AskRun:
             info.inputs,
             options.columns,
             keep=options.keep or (),
+            others=() if options.traffic_key is None else (options.traffic_key,),
             has_others=options.ignore_others or options.keep is None,
             allow_rounding=options.allow_rounding,
         )
@@ -97,37 +118,41 @@ class AskRun:
         self._retries = Retries(options.retry_s)
         self._asker = PartAsker(
             self._home,
-            AskTarget(options.model, self.version, options.parameters, tuple(names or ())),
+            AskTarget(options.model, self.version, options.all_parameters, tuple(names or ())),
             info,
             self._inputs,
             self._retries,
             max_bytes=options.max_bytes,
             keeps_bad_rows=options.on_bad_rows == "keep",
         )
+        self._keys = self._traffic_keys(options)
         self._threads = ThreadPoolExecutor(options.threads, "triptych-ask")
         self._unfinished, self._is_below = 0, threading.Condition()
 
     def schema(self, schema: Any) -> Any:
         """Schema of the answer to columns of a schema. Raises `InvalidColumns`."""
         self._inputs.check(schema)
+        if self._keys is not None:
+            self._keys.check(schema)
         return self._answers.schema(schema)
 
     def start(self, table: Any) -> Pending:
         """Begin to ask all rows of a table. Raises `InvalidColumns` before any."""
         self.schema(table.schema)
-        pending = Pending(table)
-        for start in range(0, table.num_rows, self._max_rows):
-            end = min(start + self._max_rows, table.num_rows)
-            with self._is_below:
-                self._unfinished += 1
-            future = self._threads.submit(pending.run, self._asker, start, end)
-            pending.futures.append(future)
-            future.add_done_callback(self._count_finished)
+        pending = Pending(table, None if self._keys is None else self._keys.sort(table))
+        for some in pending.ranges:
+            for start in range(some.start, some.end, self._max_rows):
+                end = min(start + self._max_rows, some.end)
+                with self._is_below:
+                    self._unfinished += 1
+                future = self._threads.submit(pending.run, self._asker, start, end, some.version)
+                pending.futures.append(future)
+                future.add_done_callback(self._count_finished)
         return pending
 
     def finish(self, pending: Pending) -> Any:
         """The answer to a table that was started. Raises `RefusedRow` or `RequestFailed`."""
-        return self._answers.table(pending.table, pending.parts())
+        return pending.in_order(self._answers.table(pending.table, pending.parts()))
 
     def over(self, tables: Iterable[Any]) -> Iterator[Any]:
         """Answers in the order of the tables. While one is waited for, the next are asked, up to the limit."""
@@ -149,6 +174,17 @@ class AskRun:
         self._retries.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._home.close()
+
+    def _traffic_keys(self, options: AskOptions) -> TrafficKeys | None:
+        if options.traffic_key is None:
+            return None
+        route = options.parameters.get("route")
+        home, retries, model = self._home, self._retries, options.model
+
+        def versions_of(keys: Sequence[str]) -> Sequence[str]:
+            return retries(lambda: home.choose_versions(model, None if route is None else str(route), keys))
+
+        return TrafficKeys(options.traffic_key, versions_of)
 
     def _count_finished(self, _future: Future[list[Part]]) -> None:
         with self._is_below:
@@ -183,7 +219,7 @@ def _home(options: AskOptions) -> Home:
 
 def _version(options: AskOptions, info: ModelInfo) -> str:
     """The version of all requests; '' for the one that the traffic chooses for each. Raises `InvalidOptions`."""
-    if not options.pin:
+    if not options.is_pinned:
         return options.version
     if not info.version:
         raise InvalidOptions(

@@ -1,37 +1,59 @@
-"""The versions that preprocess chooses for keys are those that answer requests with these keys."""
+"""Rows of a table get the version that requests with their keys get."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import grpc
+import pyarrow as pa
+import pytest
 
 from tests.integration.conftest import Caller, MakeStack
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects
 from tests.model_folders import served_model
-from triptych.protocol import routing_pb2 as rp
+from triptych_client import Ask, RefusedRow
 
-IMAGE = {"image": objects(noise_picture())}
-KEYS = [f"shop {number}" for number in range(30)]
+PICTURE = noise_picture()
+KEYS = [f"shop {number % 20}" for number in range(60)]
 
 
-def test_a_key_has_the_same_version_in_a_batch_and_online(
-    make_stack: MakeStack, copied_models: Callable[..., Path]
-) -> None:
+def version_of(caller: Caller, key: str) -> str:
+    """The version that answers a request with a key."""
+    request = infer_request("digits_gb", {"image": objects(PICTURE)}, traffic_key=key)
+    return str(caller.infer(request).model_version)
+
+
+def table(keys: list[str | None]) -> Any:
+    return pa.table({"image": pa.array([PICTURE] * len(keys)), "shop": pa.array(keys, pa.string())})
+
+
+def test_rows_get_the_versions_of_their_keys(make_stack: MakeStack, copied_models: Callable[..., Path]) -> None:
     documents = {"digits-gb.yaml": served_model("digits_gb", {1: 60, 2: 40})}
-    stack = make_stack(documents, model_repository=copied_models("digits_gb"))
-    caller = Caller(stack.address("preprocess"))
-    with grpc.insecure_channel(stack.address("preprocess")) as channel:
-        choose = channel.unary_unary(
-            "/triptych.v1.Routing/ChooseVersions",
-            request_serializer=rp.ChooseVersionsRequest.SerializeToString,
-            response_deserializer=rp.ChooseVersionsReply.FromString,
-        )
-        request = rp.ChooseVersionsRequest(model="digits", route="GB", traffic_keys=KEYS)
-        until(lambda: set(choose(request, timeout=20).versions) == {1, 2})  # once both are loaded
-        reply = choose(request, timeout=20)
-    online = [caller.infer(infer_request("digits_gb", IMAGE, traffic_key=key)).model_version for key in KEYS]
-    assert reply.model == "digits_gb"
-    assert [str(version) for version in reply.versions] == online
+    address = make_stack(documents, model_repository=copied_models("digits_gb")).address("preprocess")
+    caller = Caller(address)
+    until(lambda: {version_of(caller, key) for key in KEYS[:20]} == {"1", "2"})  # once both are loaded
+    online = {key: version_of(caller, key) for key in KEYS[:20]}
+
+    route = {"route": "GB"}
+    with Ask("digits", address=address, parameters=route, traffic_key="shop", keep="all", records=True) as ask:
+        assert ask.version == ""
+        answers = ask(table([*KEYS]))
+    assert answers.column("shop").to_pylist() == KEYS
+    assert [str(version) for version in answers.column("triptych_version").to_pylist()] == [online[key] for key in KEYS]
+    assert len(set(answers.column("triptych_contract").to_pylist())) == 2
+
+    keys = ["a", None, "b", ""]
+    with Ask("digits_gb", address=address, traffic_key="shop") as ask, pytest.raises(RefusedRow) as refused:
+        ask(table(keys))
+    assert (refused.value.row, refused.value.text) == (1, "want a traffic key, got none")
+    with Ask("digits_gb", address=address, traffic_key="shop", on_bad_rows="keep") as ask:
+        errors = ask(table(keys)).column("error").to_pylist()
+    assert [error and error["code"] for error in errors] == [None, "INVALID_ARGUMENT", None, "INVALID_ARGUMENT"]
+
+    with (
+        Ask("digits_gb", address=address, version=2, ignore_others=True) as plain,
+        Ask("digits_gb", address=address, version=2, ignore_others=True, background=True) as background,
+    ):
+        assert background(table([*KEYS])).equals(plain(table([*KEYS])))

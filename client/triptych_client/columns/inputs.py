@@ -27,14 +27,15 @@ class InputColumns:
         columns: Mapping[str, str],
         *,
         keep: Collection[str] = (),
+        others: Collection[str] = (),
         has_others: bool = False,
         allow_rounding: bool = False,
     ) -> None:
-        """`columns` maps inputs to columns of another name. Others are those of `keep`, and any if `has_others`."""
+        """`columns` maps inputs to columns of another name. `keep` are to be there too, `others` may be, or any."""
         self._columns = {tensor.name: columns.get(tensor.name, tensor.name) for tensor in inputs}
         self._inputs = {tensor.name: tensor for tensor in inputs}
         self._unknown = sorted(columns.keys() - self._inputs.keys())
-        self._keep, self._has_others, self._allow_rounding = keep, has_others, allow_rounding
+        self._keep, self._others, self._has_others, self._allow_rounding = keep, others, has_others, allow_rounding
 
     def check(self, schema: Any) -> None:
         """Raises `InvalidColumns` with all faults of a schema."""
@@ -55,7 +56,7 @@ class InputColumns:
             elif fault := type_fault(tensor, schema.field(names.index(column)).type):
                 yield f"{self._spelled(name)}: {fault}"
         yield from (f"column '{name}' of `keep` is not there" for name in self._keep if name not in names)
-        known = {*self._columns.values(), *self._keep}
+        known = {*self._columns.values(), *self._keep, *self._others}
         if not self._has_others:
             hint = "name it in `keep`, or ask with `ignore_others=True`"
             yield from (f"column '{name}' is no input; {hint}" for name in names if name not in known)

@@ -38,6 +38,9 @@ class Home(Protocol):
     def describe(self, model: str, version: str) -> ModelInfo:
         """Inputs, outputs and limits of a version; '' for the one that most requests get. Raises `RequestFailed`."""
 
+    def choose_versions(self, model: str, route: str | None, keys: Sequence[str]) -> Sequence[str]:
+        """The version that a request with each traffic key gets. Raises `RequestFailed`."""
+
     def ask(self, request: ModelRequest) -> ModelAnswer:
         """The answer to a request. Raises `RequestFailed`."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from triptych.contract import ContractError, Plan, load_step_files
@@ -29,6 +30,9 @@ class LocalHome:
 
     def describe(self, model: str, version: str) -> ModelInfo:
         return self._version(model, version).info
+
+    def choose_versions(self, model: str, route: str | None, keys: Sequence[str]) -> Sequence[str]:
+        raise RequestFailed("UNIMPLEMENTED", "a folder of models has no traffic")
 
     def ask(self, request: ModelRequest) -> ModelAnswer:
         version = self._version(request.model, request.version)

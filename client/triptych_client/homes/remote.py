@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
+from triptych.protocol import routing_pb2 as rp
 from triptych.protocol.metadata import ModelInfo, info_of
 from triptych.protocol.parameters import encode_parameter
 from triptych.protocol.status import STAGE_ERROR, pushback_s
@@ -93,6 +94,7 @@ class RemoteHome:
             name = [("grpc.ssl_target_name_override", tls.server_name)] if tls.server_name else []
             self._channel = grpc.secure_channel(address, tls.credentials(), options + name)
         self._infer = self._channel.unary_unary(f"{SERVICE}ModelInfer")
+        self._choose = self._channel.unary_unary("/triptych.v1.Routing/ChooseVersions")
         self._config = self._channel.unary_unary(f"{SERVICE}ModelConfig")
 
     def describe(self, model: str, version: str) -> ModelInfo:
@@ -108,6 +110,14 @@ class RemoteHome:
             reason = str(error)
         text = f"the server at {self._address} is no Triptych of this version, or not its preprocess: {reason}"
         raise RequestFailed("UNIMPLEMENTED", text)
+
+    def choose_versions(self, model: str, route: str | None, keys: Sequence[str]) -> Sequence[str]:
+        message = rp.ChooseVersionsRequest(model=model, route=route, traffic_keys=keys)
+        versions = rp.ChooseVersionsReply.FromString(self._call(self._choose, message.SerializeToString())).versions
+        if len(versions) != len(keys):
+            text = f"the server at {self._address} chose {len(versions)} versions for {len(keys)} keys"
+            raise RequestFailed("DATA_LOSS", text)
+        return [str(version) for version in versions]
 
     def ask(self, request: ModelRequest) -> ModelAnswer:
         data = self._call(self._infer, encoded_request(_head(request), request.inputs))
