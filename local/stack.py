@@ -8,6 +8,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -88,8 +89,12 @@ class LocalStack:
             raise
 
     def stop(self) -> list[str]:
-        """Stop all components, preprocess first. Returns the names of those that had to be killed."""
-        killed = [name for name in reversed(self._names) if not self._processes[name].stop(STOP_TIMEOUT_S)]
+        """Stop preprocess and then, as nobody calls them any more, the others. Returns those that had to be killed."""
+        *others, first = self._names
+        names = [first, *others]
+        with ThreadPoolExecutor(len(names)) as threads:
+            ended = [self.stop_component(first), *threads.map(self.stop_component, others)]
+        killed = [name for name, in_time in zip(names, ended, strict=True) if not in_time]
         for name in self._names:
             if name.startswith("predictor"):
                 self._free_shared_memory(self.endpoints[name].port)
