@@ -76,7 +76,8 @@ class Ask:
         - `allow_rounding`: numbers may lose digits, as doubles do as FP32. Otherwise such a value is refused.
         - `on_bad_rows`: "refuse" raises `RefusedRow`. "keep" answers the others and adds a column `error`.
         - `records` adds columns with model, version, digest of the contract, id of the request, and time.
-        - `max_rows` (the model's), `max_bytes`: most rows and bytes of a request; one row may be larger.
+        - `max_rows`: most rows of a request, by default the contract's limit, which only a folder may exceed.
+        - `max_bytes` of the inputs of a request; one row may be larger.
         - `in_flight`: most requests at once: 8, in a folder one for each core.
         - `timeout_s` of a request to a server; `retry_s`, the time for which it is tried again; `connect_s`, the time
           for which the first call is. `max_answer_bytes`: most bytes of an answer of a server.

@@ -205,7 +205,7 @@ def _home(options: AskOptions) -> Home:
     if options.repository is not None:
         from triptych_client.homes.local import LocalHome  # with OpenCV and the steps, which the other needs not
 
-        return LocalHome(options.repository)
+        return LocalHome(options.repository, options.max_rows)
     from triptych_client.homes.remote import RemoteHome
 
     return RemoteHome(

@@ -186,6 +186,13 @@ def test_an_answer_over_the_limit_of_the_caller_is_asked_in_parts() -> None:
         assert server.rows == [4, 2, 2]
 
 
+@pytest.mark.parametrize(("max_rows", "rows"), [(None, [4, 4, 1]), (50, [4, 4, 1]), (3, [3, 3, 3])])
+def test_a_request_to_a_server_has_at_most_the_rows_of_the_contract(max_rows: int | None, rows: list[int]) -> None:
+    with inference_server() as server, Ask("m", address=server.address, max_rows=max_rows, in_flight=1) as ask:
+        assert ask(pairs(9)).num_rows == 9
+        assert server.rows == rows
+
+
 def test_no_more_requests_are_in_flight_than_wanted() -> None:
     together = threading.Barrier(3)  # answers come in threes
 

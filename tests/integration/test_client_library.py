@@ -19,6 +19,7 @@ from local.stack import MODEL_REPOSITORY, LocalStack
 from tests.integration.conftest import MakeStack
 from tests.tables import pictures_table, sales_table
 from triptych_client import Ask, InvalidOptions, RefusedRow, RequestFailed
+from triptych_client.answers import RECORD
 
 ALIASED = """\
 apiVersion: triptych.dev/v1alpha1
@@ -59,6 +60,8 @@ def test_a_thousand_rows_have_the_same_answers_by_the_stack_and_by_the_folder(
     assert remote.schema == local.schema
     of_one_call = ("triptych_id", "triptych_time")
     assert columns_but(remote, *of_one_call) == columns_but(local, *of_one_call)
+    with Ask("sales_forecast_de", repository=MODEL_REPOSITORY, keep=["shop"], max_rows=1000) as ask:
+        assert ask(sales_table(1000)).to_pylist() == columns_but(remote, *RECORD).to_pylist()
     assert set(remote["triptych_version"].to_pylist()) == {1}
     assert remote["triptych_id"].null_count == remote["triptych_time"].null_count == 0
 

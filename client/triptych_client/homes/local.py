@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from triptych.contract import ContractError, Plan, load_step_files
@@ -21,10 +22,13 @@ from triptych_client.homes.onnx_session import NoRuntime, predict_by
 
 
 class LocalHome:
-    """The models of a model repository, a folder. A version is loaded when it is asked first."""
+    """The models of a model repository, a folder. A version is loaded when it is asked first.
 
-    def __init__(self, repository: str | Path) -> None:
-        self._repository = Path(repository)
+    `max_rows` is the limit of a request in place of the contract's, which a server keeps.
+    """
+
+    def __init__(self, repository: str | Path, max_rows: int | None = None) -> None:
+        self._repository, self._max_rows = Path(repository), max_rows
         self._versions: dict[tuple[str, str], _Version] = {}
         self._loading = threading.Lock()
 
@@ -64,7 +68,7 @@ class LocalHome:
             numbers = {str(number): number for number in found.served}
             wanted = version or str(max(found.served, default=""))
             if wanted in numbers:
-                return _Version(found, numbers[wanted])
+                return _Version(found, numbers[wanted], self._max_rows)
         except ContractError as error:
             text = "; ".join(error.lines)
         except OSError as error:
@@ -81,16 +85,17 @@ class LocalHome:
 class _Version:
     """A version that passed the checks of `triptych verify`."""
 
-    def __init__(self, folder: ModelFolder, number: int) -> None:
+    def __init__(self, folder: ModelFolder, number: int, max_rows: int | None) -> None:
         """Raises `ContractError`, `NoRuntime`, `OSError` and the errors of ONNX Runtime."""
         path = folder.path / str(number)
         contract = validate_version(folder, number, [folder.name], ValidationOptions()).contract
         self._name, self._number = folder.name, str(number)
-        self._plan = Plan(contract, load_step_files(contract, path))
+        limited = contract if max_rows is None else contract.model_copy(update={"max_rows": max_rows})
+        self._plan = Plan(limited, load_step_files(contract, path))
         self._predict = predict_by(folder.config, path)
-        self.info: ModelInfo = caller_side(
-            contract, folder.name, [str(each) for each in sorted(folder.served)], version=self._number
-        )
+        versions = [str(each) for each in sorted(folder.served)]
+        described = caller_side(contract, folder.name, versions, version=self._number)
+        self.info: ModelInfo = replace(described, max_rows=limited.max_rows)
 
     def ask(self, request: ModelRequest) -> ModelAnswer:
         """Raises `TriptychError`, and any error of the model."""

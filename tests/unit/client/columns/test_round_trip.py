@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -38,6 +38,7 @@ def _is_known(shape: tuple[int, ...]) -> bool:
     return not any(size and not all(shape[:at]) for at, size in enumerate(shape))
 
 
+@settings(deadline=None)
 @given(tensors(), st.integers(0, 3))
 def test_a_tensor_comes_back_from_its_column(case: tuple[TensorInfo, Any], start: int) -> None:
     info, array = case

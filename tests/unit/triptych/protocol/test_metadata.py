@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2 as mc
 
@@ -23,6 +23,7 @@ TENSORS = st.builds(
 OUTPUTS = TENSORS.map(lambda tensor: replace(tensor, optional=False))
 
 
+@settings(deadline=None)
 @given(
     st.lists(TENSORS, min_size=1, max_size=4), st.lists(OUTPUTS, max_size=4), st.integers(1, 999), st.sampled_from("03")
 )
