@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -123,7 +124,7 @@ class Ask:
         run = self._running()
         return _like(data, run.finish(run.start(_table(data))))
 
-    def over(self, batches: Iterable[Any]) -> Iterator[Any]:
+    def over(self, batches: Iterable[Any]) -> Generator[Any, None, None]:
         """The answers to batches or tables, in their order. The next are asked while one is waited for."""
         kinds: list[Any] = []
 
@@ -132,8 +133,9 @@ class Ask:
                 kinds.append(data)
                 yield _table(data)
 
-        for answer in self._running().over(tables()):
-            yield _like(kinds.pop(0), answer)
+        with closing(self._running().over(tables())) as answers:
+            for answer in answers:
+                yield _like(kinds.pop(0), answer)
 
     async def call_async(self, data: Any) -> Any:
         """The answers to a batch or table, without blocking the event loop. Cancelling it ends the wait alone."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -84,27 +85,30 @@ class PartAsker:
         self._row_bytes = columns.row_bytes()
         self._prefix, self._numbers = secrets.token_hex(4), itertools.count(1)
 
-    def ask(self, table: Any, start: int, end: int, version: str | None = "") -> list[Part]:
-        """The parts of rows `start` to `end`, in order; `version` is that of the target if '', and None for rows
-        without a traffic key. Raises `RefusedRow` or `RequestFailed`.
+    def ask(
+        self, table: Any, start: int, end: int, stopped: threading.Event, version: str | None = ""
+    ) -> list[Part]:
+        """The parts of rows `start` to `end`, in order, unless `stopped`. Raises `RefusedRow` or `RequestFailed`.
+
+        `version` is that of the target if '', and None for rows without a traffic key.
         """
         if version is None:
             return [self._unanswered(row, NO_KEY) for row in range(start, end)]
         parts: list[Part] = []
         left = [_Rows(start, end, version or self._target.version)]  # the next is the last
-        while left:
+        while left and not stopped.is_set():
             rows = left.pop()
             if rows.error is not None:
                 parts.append(self._unanswered(rows.start, rows.error))
             elif rows.start < rows.end:
-                done = self._try(table, rows)
+                done = self._try(table, rows, stopped)
                 if isinstance(done, Part):
                     parts.append(done)
                 else:
                     left += reversed(done)
         return parts
 
-    def _try(self, table: Any, rows: _Rows) -> Part | Sequence[_Rows]:
+    def _try(self, table: Any, rows: _Rows, stopped: threading.Event) -> Part | Sequence[_Rows]:
         """The answer to all rows, or the parts in which they are asked instead."""
         count, some = rows.end - rows.start, table.slice(rows.start, rows.end - rows.start)
         may_be_large = count > 1 and (self._row_bytes is None or count * self._row_bytes > self._max_bytes)
@@ -120,7 +124,7 @@ class PartAsker:
         if may_be_large and tensor_bytes(tensors) > self._max_bytes:
             return _halves(rows)
         try:
-            return self._answer(tensors, count, rows.version)
+            return self._answer(tensors, count, rows.version, stopped)
         except RequestFailed as error:
             if not error.may_be_of_rows:
                 raise
@@ -129,12 +133,12 @@ class PartAsker:
             text = error.text.replace("got row 0: ", "got ", 1)  # of the request, which no other knows
             return _around(rows, 0, RowError(error.code, text))
 
-    def _answer(self, tensors: Mapping[str, Array], rows: int, version: str) -> Part:
+    def _answer(self, tensors: Mapping[str, Array], rows: int, version: str, stopped: threading.Event) -> Part:
         """The answer to one request. Raises `RequestFailed`."""
         target = self._target
         name = f"{self._prefix}-{next(self._numbers)}"
         request = ModelRequest(name, target.model, version, tensors, target.parameters, target.outputs)
-        answer = self._retries(lambda: self._home.ask(request))
+        answer = self._retries(lambda: self._home.ask(request), stopped)
         for tensor in self._outputs:
             if fault := _fault(tensor, answer.outputs.get(tensor.name), rows):
                 raise RequestFailed("DATA_LOSS", f"output '{tensor.name}': {fault}")

@@ -17,18 +17,18 @@ T = TypeVar("T")
 
 
 class Retries:
-    """Repeats what fails for a while. `stop` ends all waits."""
+    """Repeats a request that fails, for a limited time."""
 
     def __init__(self, limit_s: float) -> None:
         """`limit_s` is the time from the first try to the start of the last; 0: one try."""
-        self._limit_s, self._stopped = limit_s, threading.Event()
+        self._limit_s = limit_s
 
-    def stop(self) -> None:
-        """End all waits, now and later: what fails is not tried again."""
-        self._stopped.set()
+    def __call__(self, work: Callable[[], T], stopped: threading.Event | None = None) -> T:
+        """The result of the work. Raises its `RequestFailed` if it is not transient, or still there at the limit.
 
-    def __call__(self, work: Callable[[], T]) -> T:
-        """The result of the work. Raises its `RequestFailed` if it is not transient, or still there at the limit."""
+        Once `stopped` is set, nothing is tried again.
+        """
+        stopped = stopped or threading.Event()
         started_s, tries, backoff_s = time.monotonic(), 0, FIRST_BACKOFF_S
         while True:
             tries += 1
@@ -40,7 +40,7 @@ class Retries:
                 hint_s = error.retry_after_s
                 wait_s = hint_s * random.uniform(1.0, 1.5) if hint_s else backoff_s * random.uniform(0.5, 1.5)
                 passed_s = time.monotonic() - started_s
-                if passed_s + wait_s > self._limit_s or self._stopped.wait(wait_s):
+                if passed_s + wait_s > self._limit_s or stopped.wait(wait_s):
                     text = f"{error.text} (given up after {tries} tries in {passed_s:.1f} s)"
                     raise RequestFailed(
                         error.code, text, error.retry_after_s, is_of_connection=error.is_of_connection

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
+from weakref import WeakSet
 
 from triptych.protocol.metadata import ModelInfo
 from triptych_client.answers import AnswerColumns
@@ -27,7 +28,7 @@ class Pending:
         """`table` is the one that was asked; `by_version` has its rows as they are asked, if not in its order."""
         self._by_version, self.futures = by_version, list[Future[list[Part]]]()
         self.table = table if by_version is None else by_version.table
-        self._cancelled = threading.Event()
+        self._failed, self._cancelled = threading.Event(), threading.Event()
 
     @property
     def ranges(self) -> Sequence[VersionRange]:
@@ -36,15 +37,15 @@ class Pending:
 
     def run(self, asker: PartAsker, start: int, end: int, version: str | None) -> list[Part]:
         """Ask some rows, on a thread of the run."""
-        if self._cancelled.is_set():
+        if self._failed.is_set():
             return []
         try:
-            return asker.ask(self.table, start, end, version)
+            return asker.ask(self.table, start, end, self._cancelled, version)
         except RefusedRow as error:
-            self._cancelled.set()
+            self._failed.set()
             raise self._in_asked_table(error) from error.__cause__
         except BaseException:
-            self._cancelled.set()
+            self._failed.set()  # rows before these are still asked: theirs may be the error to name
             raise
 
     def in_order(self, answers: Any) -> Any:
@@ -57,7 +58,8 @@ class Pending:
         return RefusedRow(int(self._by_version.rows[error.row]), error.code, error.text)
 
     def cancel(self) -> None:
-        """Send no more requests."""
+        """Send no more requests, and try none again."""
+        self._failed.set()
         self._cancelled.set()
         for future in self.futures:
             future.cancel()
@@ -73,6 +75,8 @@ class Pending:
         try:
             for future in self.futures:
                 parts += future.result()
+            if self._cancelled.is_set():
+                raise CancelledError
         except CancelledError:
             raise RequestFailed("CANCELLED", "it was closed before all rows were asked") from None
         except BaseException:
@@ -128,6 +132,7 @@ class AskRun:
         self._keys = self._traffic_keys(options)
         self._threads = ThreadPoolExecutor(options.threads, "triptych-ask")
         self._unfinished, self._is_below = 0, threading.Condition()
+        self._pending = WeakSet[Pending]()
 
     def schema(self, schema: Any) -> Any:
         """Schema of the answer to columns of a schema. Raises `InvalidColumns`."""
@@ -140,6 +145,8 @@ class AskRun:
         """Begin to ask all rows of a table. Raises `InvalidColumns` before any."""
         self.schema(table.schema)
         pending = Pending(table, None if self._keys is None else self._keys.sort(table))
+        with self._is_below:
+            self._pending.add(pending)
         for some in pending.ranges:
             for start in range(some.start, some.end, self._max_rows):
                 end = min(start + self._max_rows, some.end)
@@ -154,7 +161,7 @@ class AskRun:
         """The answer to a table that was started. Raises `RefusedRow` or `RequestFailed`."""
         return pending.in_order(self._answers.table(pending.table, pending.parts()))
 
-    def over(self, tables: Iterable[Any]) -> Iterator[Any]:
+    def over(self, tables: Iterable[Any]) -> Generator[Any, None, None]:
         """Answers in the order of the tables. While one is waited for, the next are asked, up to the limit."""
         waiting: list[Pending] = []
         try:
@@ -171,7 +178,10 @@ class AskRun:
 
     def close(self) -> None:
         """Ends what is in flight: it fails, and is not tried again."""
-        self._retries.stop()
+        with self._is_below:
+            pending = list(self._pending)
+        for each in pending:
+            each.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._home.close()
 

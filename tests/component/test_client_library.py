@@ -126,6 +126,23 @@ def test_closing_ends_the_wait_for_another_try() -> None:
         assert len(failed) == 1
 
 
+def test_an_iteration_that_is_left_tries_nothing_again() -> None:
+    """Its threads are free for the next rows, although the wait for another try would be long."""
+    is_away = True
+
+    def reply(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        if is_away and request.inputs[0].shape[0] > 1:
+            raise Fails("UNAVAILABLE", "away", hint="100000")
+        return sums(request)
+
+    with inference_server(reply) as server, Ask("m", address=server.address, retry_s=1000, in_flight=2) as ask:
+        answers = ask.over([pairs(1), pairs(4)])
+        assert next(answers).num_rows == 1
+        answers.close()
+        is_away = False
+        assert ask(pairs(8)).num_rows == 8
+
+
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "INTERNAL"])
 def test_a_refused_request_is_halved_until_the_bad_rows_stand_alone(code: str) -> None:
     bad = without(lambda row: row[0] in (1, 6), Fails(code, "bad row"))
