@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tests.fakes.inference_server import INFO, Fails, Reply, X, inference_server, sums
 from triptych.protocol.tensors import decode_request, encode_response
-from triptych_client import Ask, InvalidOptions, RefusedRow, RequestFailed, Tls
+from triptych_client import Ask, InvalidColumns, InvalidOptions, RefusedRow, RequestFailed, Tls
 
 
 def pairs(rows: int) -> Any:
@@ -295,6 +297,41 @@ def test_a_family_of_several_models_is_not_pinned() -> None:
         with Ask("m", address=server.address, pin=False, parameters={"route": "DE"}, version="production") as ask:
             ask(pairs(1))
         assert server.requests[0].model_version == "production"
+
+
+def test_one_of_several_optional_inputs_is_needed() -> None:
+    optional = replace(INFO, inputs=[replace(X, optional=True), replace(X, name="z", optional=True)])
+    with inference_server(info=optional) as server, Ask("m", address=server.address, ignore_others=True) as ask:
+        assert ask(pairs(2)).num_rows == 2
+        with pytest.raises(InvalidColumns, match="want a column for one of the inputs x, z, got none"):
+            ask(pairs(2).rename_columns(["y"]))
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    """A server of HTTP/1.1."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("server", ["silent", "web"])
+def test_a_server_that_does_not_speak_grpc_is_named(server: str, request: pytest.FixtureRequest) -> None:
+    address = request.getfixturevalue(server)
+    with Ask("m", address=address, timeout_s=1, connect_s=0) as ask, pytest.raises(RequestFailed) as caught:
+        ask(pairs(1))
+    assert caught.value.code in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+    assert address in caught.value.text
 
 
 @pytest.fixture

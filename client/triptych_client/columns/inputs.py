@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.protocol.metadata import TensorInfo
-from triptych_client.columns.reading import BadValue, read_column
+from triptych_client.columns.reading import read_column
 from triptych_client.columns.types import text_of, type_fault
 from triptych_client.errors import InvalidColumns
 
@@ -55,6 +55,8 @@ class InputColumns:
                     yield f"{self._spelled(name)}: want {text_of(tensor)}, got no such column"
             elif fault := type_fault(tensor, schema.field(names.index(column)).type):
                 yield f"{self._spelled(name)}: {fault}"
+        if not set(names) & set(self._columns.values()):
+            yield f"want a column for one of the inputs {', '.join(self._inputs)}, got none"
         yield from (f"column '{name}' of `keep` is not there" for name in self._keep if name not in names)
         known = {*self._columns.values(), *self._keep, *self._others}
         if not self._has_others:
@@ -78,8 +80,6 @@ class InputColumns:
             if self._columns[name] in table.column_names:
                 column = _whole(table.column(self._columns[name]))
                 arrays[name] = read_column(column, tensor, is_rounded=self._allow_rounding)
-        if not arrays:
-            raise BadValue(0, f"want a column for one of the inputs {', '.join(self._inputs)}, got none")
         return arrays
 
     def size_bytes(self, table: Any) -> int:

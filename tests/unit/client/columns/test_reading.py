@@ -99,6 +99,12 @@ def test_bytes_are_read_of_each_kind_of_text(kind: Any) -> None:
     assert read(column.slice(1, 2), "BYTES") == [word.encode() for word in words[1:3]]
 
 
+def test_types_of_others_are_read_as_they_are_stored() -> None:
+    names = [bytes(16), b"x" * 16]
+    assert read(pa.ExtensionArray.from_storage(pa.uuid(), pa.array(names, pa.binary(16))), "BYTES") == names
+    assert read(pa.array(["{}", "[1]"], pa.json_()), "BYTES") == [b"{}", b"[1]"]
+
+
 def test_bytes_of_one_size_and_lists_of_text_are_read() -> None:
     assert read(pa.array([b"ab", b"cd"], pa.binary(2)), "BYTES") == [b"ab", b"cd"]
     assert read(pa.array([["a", "b"], ["c", "d"]]), "BYTES", 2) == [[b"a", b"b"], [b"c", b"d"]]
