@@ -18,7 +18,7 @@ from typing import Any, Final
 _TRANSIENT: Final = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED"})
 # Codes of a request that its rows may be at fault for: they are asked in parts.
 _BY_ROWS: Final = frozenset({"INVALID_ARGUMENT", "INTERNAL"})
-
+# The sentences of gRPC about a message, and of preprocess about a Triton without memory.
 _TOO_LARGE: Final = ("message larger than max", "no memory for the request")
 
 
@@ -72,10 +72,8 @@ class RequestFailed(AskError):
 
     @property
     def is_too_large(self) -> bool:
-        """Whether fewer rows may be answered where these are not: gRPC's own sentence, and Triton without memory."""
-        return self.code == "RESOURCE_EXHAUSTED" and (
-            "larger than max" in self.text.lower() or "send less" in self.text
-        )
+        """Whether fewer rows may be answered where these are not."""
+        return self.code == "RESOURCE_EXHAUSTED" and any(words in self.text.lower() for words in _TOO_LARGE)
 
     @property
     def is_transient(self) -> bool:

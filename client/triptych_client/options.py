@@ -91,6 +91,11 @@ class AskOptions:
         return {**self.parameters, BACKGROUND: True} if self.background else self.parameters
 
     @property
+    def keeps_bad_rows(self) -> bool:
+        """Whether rows that cannot be answered have an error in place of an answer."""
+        return self.on_bad_rows == "keep"
+
+    @property
     def threads(self) -> int:
         """Requests in flight at once."""
         return self.in_flight or (REMOTE_IN_FLIGHT if self.address is not None else len(os.sched_getaffinity(0)))

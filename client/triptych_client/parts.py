@@ -85,9 +85,7 @@ class PartAsker:
         self._row_bytes = columns.row_bytes()
         self._prefix, self._numbers = secrets.token_hex(4), itertools.count(1)
 
-    def ask(
-        self, table: Any, start: int, end: int, stopped: threading.Event, version: str | None = ""
-    ) -> list[Part]:
+    def ask(self, table: Any, start: int, end: int, stopped: threading.Event, version: str | None = "") -> list[Part]:
         """The parts of rows `start` to `end`, in order, unless `stopped`. Raises `RefusedRow` or `RequestFailed`.
 
         `version` is that of the target if '', and None for rows without a traffic key.

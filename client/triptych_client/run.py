@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakSet
 
 from triptych.protocol.metadata import ModelInfo
-from triptych_client.answers import AnswerColumns
+from triptych_client.answers import AnswerColumns, DigestOf
 from triptych_client.columns.inputs import InputColumns
 from triptych_client.errors import InvalidOptions, RefusedRow, RequestFailed
 from triptych_client.homes.home import Home
@@ -86,7 +86,7 @@ class Pending:
 
 
 class AskRun:
-    """Asks the version that was found at its beginning, if the options pin it."""
+    """Asks the version that was found at its beginning, unless the options leave it to the traffic."""
 
     def __init__(self, options: AskOptions) -> None:
         """Raises `RequestFailed`, and `InvalidOptions` for what the model has not."""
@@ -102,35 +102,20 @@ class AskRun:
             raise
         self._info, self._max_in_flight = info, options.threads
         self._max_rows = min(options.max_rows or info.max_rows, info.max_rows)
-        self._inputs = InputColumns(
-            info.inputs,
-            options.columns,
-            keep=options.keep or (),
-            others=() if options.traffic_key is None else (options.traffic_key,),
-            has_others=options.ignore_others or options.keep is None,
-            allow_rounding=options.allow_rounding,
-        )
-        names = options.outputs
-        self._answers = AnswerColumns(
-            [tensor for tensor in info.outputs if names is None or tensor.name in names],
-            names or {},
-            keep=options.keep,
-            text=options.text,
-            has_errors=options.on_bad_rows == "keep",
-            digest_of=lru_cache(self._digest) if options.records else None,
-        )
         self._retries = Retries(options.retry_s)
+        self._inputs = _input_columns(options, info)
+        self._answers = _answer_columns(options, info, lru_cache(self._digest) if options.records else None)
         self._asker = PartAsker(
             self._home,
-            AskTarget(options.model, self.version, options.all_parameters, tuple(names or ())),
+            AskTarget(options.model, self.version, options.all_parameters, tuple(options.outputs or ())),
             info,
             self._inputs,
             self._retries,
             max_bytes=options.max_bytes,
-            keeps_bad_rows=options.on_bad_rows == "keep",
+            keeps_bad_rows=options.keeps_bad_rows,
         )
         self._keys = self._traffic_keys(options)
-        self._threads = ThreadPoolExecutor(options.threads, "triptych-ask")
+        self._threads = ThreadPoolExecutor(self._max_in_flight, "triptych-ask")
         self._unfinished, self._is_below = 0, threading.Condition()
         self._pending = WeakSet[Pending]()
 
@@ -167,7 +152,7 @@ class AskRun:
         try:
             for table in tables:
                 waiting.append(self.start(table))
-                self._wait_below_limit()
+                self._wait_below_limit(waiting[0])
                 while waiting and (waiting[0].is_done or len(waiting) > self._max_in_flight):
                     yield self.finish(waiting.pop(0))
             while waiting:
@@ -201,9 +186,10 @@ class AskRun:
             self._unfinished -= 1
             self._is_below.notify_all()
 
-    def _wait_below_limit(self) -> None:
+    def _wait_below_limit(self, oldest: Pending) -> None:
+        """Wait until another request could begin. Other threads may take its place, so an answer ends the wait too."""
         with self._is_below:
-            self._is_below.wait_for(lambda: self._unfinished < self._max_in_flight)
+            self._is_below.wait_for(lambda: self._unfinished < self._max_in_flight or oldest.is_done)
 
     def _digest(self, model: str, version: str) -> str:
         if version == self._info.version:
@@ -237,6 +223,29 @@ def _version(options: AskOptions, info: ModelInfo) -> str:
             "name the model, or ask with `pin=False`"
         )
     return info.version
+
+
+def _input_columns(options: AskOptions, info: ModelInfo) -> InputColumns:
+    return InputColumns(
+        info.inputs,
+        options.columns,
+        keep=options.keep or (),
+        others=() if options.traffic_key is None else (options.traffic_key,),
+        has_others=options.ignore_others or options.keep is None,
+        allow_rounding=options.allow_rounding,
+    )
+
+
+def _answer_columns(options: AskOptions, info: ModelInfo, digest_of: DigestOf | None) -> AnswerColumns:
+    names = options.outputs
+    return AnswerColumns(
+        [tensor for tensor in info.outputs if names is None or tensor.name in names],
+        names or {},
+        keep=options.keep,
+        text=options.text,
+        has_errors=options.keeps_bad_rows,
+        digest_of=digest_of,
+    )
 
 
 def _check_outputs(options: AskOptions, info: ModelInfo) -> None:

@@ -56,17 +56,19 @@ def without(bad: Callable[[Any], bool], error: Fails) -> Reply:
     [
         Fails("RESOURCE_EXHAUSTED", "full", hint="20"),
         Fails("RESOURCE_EXHAUSTED", "full"),
+        Fails("RESOURCE_EXHAUSTED", "the wait for a thread is 3 s; send less, wait longer or add replicas", hint="20"),
         Fails("UNAVAILABLE", "draining"),
         Fails("UNAVAILABLE", "GOAWAY", is_of_stage=False),
         Fails("INTERNAL", "RST_STREAM", is_of_stage=False),
         Fails("UNKNOWN", "Stream removed", is_of_stage=False),
     ],
-    ids=lambda error: f"{error.code.name}-{error}",
+    ids=lambda error: f"{error.code.name}-{error!s:.9}",
 )
 def test_a_request_that_may_succeed_later_is_tried_again(error: Fails) -> None:
     with inference_server(first(3, error)) as server, Ask("m", address=server.address) as ask:
         assert ask(pairs(9))["y"].to_pylist() == [row + 1.0 for row in range(9)]
         assert len(server.requests) == 3 + 3
+        assert set(server.rows) == {4, 1}  # none in halves
 
 
 @pytest.mark.parametrize(
