@@ -12,7 +12,7 @@ from triptych.protocol.metadata import TensorInfo
 from triptych_client.columns.types import column_type
 from triptych_client.columns.writing import write_column
 from triptych_client.errors import InvalidColumns, RequestFailed
-from triptych_client.parts import Part
+from triptych_client.parts import AnswerPart
 
 ERROR: Final = "error"
 ERROR_TYPE: Final = pa.struct([("code", pa.string()), ("text", pa.string())])
@@ -64,7 +64,7 @@ class AnswerColumns:
     def _kept(self, schema: Any) -> Sequence[str]:
         return schema.names if self._keep is None else self._keep
 
-    def table(self, asked: Any, parts: Sequence[Part]) -> Any:
+    def table(self, asked: Any, parts: Sequence[AnswerPart]) -> Any:
         """The answer to a table, from the parts of all its rows."""
         schema = self.schema(asked.schema)
         columns = [asked.column(name) for name in self._kept(asked.schema)]
@@ -77,7 +77,7 @@ class AnswerColumns:
             columns += self._records(parts, self._digest_of)
         return pa.Table.from_arrays(columns, schema=schema)
 
-    def _output(self, tensor: TensorInfo, kind: Any, part: Part) -> Any:
+    def _output(self, tensor: TensorInfo, kind: Any, part: AnswerPart) -> Any:
         if part.answer is None:
             return pa.nulls(part.rows, kind)
         array: Array = part.answer.outputs[tensor.name]
@@ -87,20 +87,20 @@ class AnswerColumns:
             text = f"output '{tensor.name}' is not UTF-8; leave it out of `text`: {error}"
             raise RequestFailed("DATA_LOSS", text) from None
 
-    def _records(self, parts: Sequence[Part], digest_of: DigestOf) -> Iterator[Any]:
+    def _records(self, parts: Sequence[AnswerPart], digest_of: DigestOf) -> Iterator[Any]:
         rows = [_record(part, digest_of) for part in parts]
         for at, kind in enumerate(RECORD.values()):
             chunks = [pa.repeat(pa.scalar(row[at], kind), part.rows) for row, part in zip(rows, parts, strict=True)]
             yield pa.chunked_array(chunks, kind)
 
 
-def _errors(part: Part) -> Any:
+def _errors(part: AnswerPart) -> Any:
     if part.error is None:
         return pa.nulls(part.rows, ERROR_TYPE)
     return pa.array([part.error._asdict()] * part.rows, ERROR_TYPE)
 
 
-def _record(part: Part, digest_of: DigestOf) -> tuple[Any, ...]:
+def _record(part: AnswerPart, digest_of: DigestOf) -> tuple[Any, ...]:
     """One value for each column of `RECORD`."""
     if part.answer is None:
         return None, None, None, None, part.time_us

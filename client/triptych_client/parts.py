@@ -38,7 +38,7 @@ NO_KEY: Final = RowError("INVALID_ARGUMENT", "want a traffic key, got none")
 
 
 @dataclass(frozen=True)
-class Part:
+class AnswerPart:
     """Consecutive rows of one request, or one row without an answer. `time_us` is Unix time in microseconds."""
 
     rows: int
@@ -85,14 +85,16 @@ class PartAsker:
         self._row_bytes = columns.row_bytes()
         self._prefix, self._numbers = secrets.token_hex(4), itertools.count(1)
 
-    def ask(self, table: Any, start: int, end: int, stopped: threading.Event, version: str | None = "") -> list[Part]:
+    def ask(
+        self, table: Any, start: int, end: int, stopped: threading.Event, version: str | None = ""
+    ) -> list[AnswerPart]:
         """The parts of rows `start` to `end`, in order, unless `stopped`. Raises `RefusedRow` or `RequestFailed`.
 
         `version` is that of the target if '', and None for rows without a traffic key.
         """
         if version is None:
             return [self._unanswered(row, NO_KEY) for row in range(start, end)]
-        parts: list[Part] = []
+        parts: list[AnswerPart] = []
         left = [_Rows(start, end, version or self._target.version)]  # the next is the last
         while left and not stopped.is_set():
             rows = left.pop()
@@ -100,13 +102,13 @@ class PartAsker:
                 parts.append(self._unanswered(rows.start, rows.error))
             elif rows.start < rows.end:
                 done = self._try(table, rows, stopped)
-                if isinstance(done, Part):
+                if isinstance(done, AnswerPart):
                     parts.append(done)
                 else:
                     left += reversed(done)
         return parts
 
-    def _try(self, table: Any, rows: _Rows, stopped: threading.Event) -> Part | Sequence[_Rows]:
+    def _try(self, table: Any, rows: _Rows, stopped: threading.Event) -> AnswerPart | Sequence[_Rows]:
         """The answer to all rows, or the parts in which they are asked instead."""
         count, some = rows.end - rows.start, table.slice(rows.start, rows.end - rows.start)
         may_be_large = count > 1 and (self._row_bytes is None or count * self._row_bytes > self._max_bytes)
@@ -131,7 +133,7 @@ class PartAsker:
             text = error.text.replace("got row 0: ", "got ", 1)  # of the request, which no other knows
             return _around(rows, 0, RowError(error.code, text))
 
-    def _answer(self, tensors: Mapping[str, Array], rows: int, version: str, stopped: threading.Event) -> Part:
+    def _answer(self, tensors: Mapping[str, Array], rows: int, version: str, stopped: threading.Event) -> AnswerPart:
         """The answer to one request. Raises `RequestFailed`."""
         target = self._target
         name = f"{self._prefix}-{next(self._numbers)}"
@@ -140,13 +142,13 @@ class PartAsker:
         for tensor in self._outputs:
             if fault := _fault(tensor, answer.outputs.get(tensor.name), rows):
                 raise RequestFailed("DATA_LOSS", f"output '{tensor.name}': {fault}")
-        return Part(rows, name, _now_us(), answer)
+        return AnswerPart(rows, name, _now_us(), answer)
 
-    def _unanswered(self, row: int, error: RowError) -> Part:
+    def _unanswered(self, row: int, error: RowError) -> AnswerPart:
         """The part of a row that is at fault. Raises `RefusedRow` unless such rows are kept."""
         if not self._keeps_bad_rows:
             raise RefusedRow(row, *error)
-        return Part(1, "", _now_us(), error=error)
+        return AnswerPart(1, "", _now_us(), error=error)
 
 
 def _halves(rows: _Rows) -> Sequence[_Rows]:

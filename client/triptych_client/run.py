@@ -16,7 +16,7 @@ from triptych_client.columns.inputs import InputColumns
 from triptych_client.errors import InvalidOptions, RefusedRow, RequestFailed
 from triptych_client.homes.home import Home
 from triptych_client.options import AskOptions
-from triptych_client.parts import AskTarget, Part, PartAsker
+from triptych_client.parts import AnswerPart, AskTarget, PartAsker
 from triptych_client.retries import Retries
 from triptych_client.traffic import RowsByVersion, TrafficKeys, VersionRange
 
@@ -26,7 +26,7 @@ class Pending:
 
     def __init__(self, table: Any, by_version: RowsByVersion | None) -> None:
         """`table` is the one that was asked; `by_version` has its rows as they are asked, if not in its order."""
-        self._by_version, self.futures = by_version, list[Future[list[Part]]]()
+        self._by_version, self.futures = by_version, list[Future[list[AnswerPart]]]()
         self.table = table if by_version is None else by_version.table
         self._failed, self._cancelled = threading.Event(), threading.Event()
 
@@ -35,7 +35,7 @@ class Pending:
         """Its rows by version; '' for that of the run."""
         return [VersionRange(0, self.table.num_rows, "")] if self._by_version is None else self._by_version.ranges
 
-    def run(self, asker: PartAsker, start: int, end: int, version: str | None) -> list[Part]:
+    def run(self, asker: PartAsker, start: int, end: int, version: str | None) -> list[AnswerPart]:
         """Ask some rows, on a thread of the run."""
         if self._failed.is_set():
             return []
@@ -69,9 +69,9 @@ class Pending:
         """Whether nothing of it is in flight."""
         return all(future.done() for future in self.futures)
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[AnswerPart]:
         """All parts in order. Raises the error of the first rows that failed, whichever was known first."""
-        parts: list[Part] = []
+        parts: list[AnswerPart] = []
         try:
             for future in self.futures:
                 parts += future.result()
@@ -181,7 +181,7 @@ class AskRun:
 
         return TrafficKeys(options.traffic_key, versions_of)
 
-    def _count_finished(self, _future: Future[list[Part]]) -> None:
+    def _count_finished(self, _future: Future[list[AnswerPart]]) -> None:
         with self._is_below:
             self._unfinished -= 1
             self._is_below.notify_all()
