@@ -11,6 +11,7 @@ from sqlalchemy import make_url
 
 from jobs.ledger import Claim, Job, JobState, Ledger, NewJob, PartKind, PartResult, PartState
 from jobs.ledger.filesystems import network_file_system
+from jobs.ledger.transaction import Transaction
 from tests.integration.jobs.conftest import StartLedger
 from triptych.errors import InvalidRequest, Overloaded, Unavailable, UnknownTarget
 
@@ -247,6 +248,49 @@ async def test_first_planner_pins_the_version(ledger: Ledger) -> None:
     assert (pinned.model, pinned.version) == ("sales_forecast_de", 3)
 
 
+async def test_claim_has_the_job_as_it_is_with_the_part(
+    start: StartLedger, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is chosen while it has no version, and the part appears in the next moment."""
+    if ledger_url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer, so nothing happens inside a claim")
+    ledger, other = await start(), await start()
+    await submitted(ledger)
+    await claimed(ledger, lease_s=0.0)  # by a planner that died
+    choose = Transaction.next_job
+
+    async def next_job(self: Transaction, *arguments: Any) -> str | None:
+        chosen = await choose(self, *arguments)
+        monkeypatch.undo()
+        plan = await claimed(other)
+        assert await other.pin(plan, "sales_forecast_de", 3)
+        assert await other.add_parts(plan, [{}], 1)
+        return chosen
+
+    monkeypatch.setattr(Transaction, "next_job", next_job)
+    claim = await claimed(ledger)
+    assert (claim.number, claim.job.version, claim.job.parts) == (1, 3, 1)
+
+
+async def test_job_that_is_cancelled_inside_a_claim_gives_none(
+    start: StartLedger, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if ledger_url.startswith("sqlite"):
+        pytest.skip("SQLite has one writer, so nothing happens inside a claim")
+    ledger, other = await start(), await start()
+    job = await submitted(ledger)
+    choose = Transaction.next_job
+
+    async def next_job(self: Transaction, *arguments: Any) -> str | None:
+        chosen = await choose(self, *arguments)
+        await other.cancel(job.id)
+        return chosen
+
+    monkeypatch.setattr(Transaction, "next_job", next_job)
+    assert await ledger.claim("w", LEASE_S) is None
+    assert (await ledger.parts(job.id))[0].state is PartState.WAITING
+
+
 async def test_summaries_are_merged_with_each_commit(start: StartLedger) -> None:
     ledger = await start(merge=lambda whole, part: {"sum": (whole or {"sum": 0})["sum"] + part["sum"]})
     job = await planned(ledger, 2)
@@ -375,7 +419,10 @@ async def test_limits_refuse_with_a_sentence(start: StartLedger) -> None:
         ({"request_id": "a\0b"}, "without the character NUL"),
         ({"document": "\0"}, "without the character NUL"),
         ({"keep_s": -1.0}, "want a time to keep"),
+        ({"keep_s": float("nan")}, "want a time to keep"),
+        ({"keep_s": float("inf")}, "at most 100 years"),
         ({"deadline_s": 0.0}, "a deadline in the future"),
+        ({"deadline_s": float("nan")}, "a deadline in the future"),
     ],
 )
 async def test_bad_submissions_are_refused(ledger: Ledger, options: dict[str, Any], sentence: str) -> None:

@@ -39,6 +39,7 @@ from triptych.errors import InvalidRequest, Overloaded, UnknownTarget, clipped
 
 MAX_REQUEST_ID = 255  # characters
 MAX_PAGE = 1000
+MAX_S = 100 * 365 * 86_400.0
 PURGE_PARTS = 10_000  # rows that one transaction removes
 
 
@@ -134,8 +135,11 @@ class Ledger:
             raise InvalidRequest(f"{want}, got {len(new.request_id)} characters")
         if "\0" in new.request_id or "\0" in new.document:
             raise InvalidRequest("want a request id and a document without the character NUL")
-        if new.keep_s < 0 or (new.deadline_s is not None and new.deadline_s <= 0):
-            raise InvalidRequest("want a time to keep results of 0 s or more, and a deadline in the future")
+        deadline_s = 1.0 if new.deadline_s is None else new.deadline_s
+        if not (0 <= new.keep_s <= MAX_S and 0 < deadline_s <= MAX_S):  # NaN is none of them
+            raise InvalidRequest(
+                "want a time to keep results of 0 s or more, a deadline in the future, and at most 100 years"
+            )
 
     @completed
     async def get(self, job_id: str) -> Job:
@@ -264,16 +268,22 @@ class Ledger:
 
         Background jobs come behind the others, and among equals the job served longest ago comes first.
         """
+        try:
+            async with self._writing() as transaction:
+                return await self._claim(transaction, worker, lease_s, job_id)
+        except Refused:  # the job was cancelled in this moment
+            return None
+
+    async def _claim(self, transaction: Transaction, worker: str, lease_s: float, job_id: str | None) -> Claim | None:
         passed: list[str] = []
-        async with self._writing() as transaction:
-            while (job := await transaction.next_job(job_id, passed)) is not None:
-                passed.append(job.id)
-                part = await transaction.claimable_part(job.id)
-                if part is None:  # other workers have taken it meanwhile
-                    continue
-                if part.attempts < self.limits.attempts:
-                    return await transaction.lease(job, part, worker, lease_s)
-                await transaction.give_up(part, part.error or "its worker did not renew the lease")
+        while (found := await transaction.next_job(job_id, passed)) is not None:
+            passed.append(found)
+            part = await transaction.claimable_part(found)
+            if part is None:  # other workers have taken it meanwhile
+                continue
+            if part.attempts < self.limits.attempts:
+                return await transaction.lease(part, worker, lease_s)
+            await transaction.give_up(part, part.error or "its worker did not renew the lease")
         return None
 
     @completed

@@ -54,16 +54,16 @@ class Transaction:
         }
         return await self.changed(update(jobs).where(which, live_jobs).values(values))
 
-    async def next_job(self, job_id: str | None, passed: Sequence[str]) -> Job | None:
-        """The live job that is next, among those with a part to claim."""
+    async def next_job(self, job_id: str | None, passed: Sequence[str]) -> str | None:
+        """The id of the live job that is next, among those with a part to claim."""
         where = [live_jobs, select(parts.c.number).where(parts.c.job_id == jobs.c.id, self._claimable).exists()]
         if job_id is not None:
             where.append(jobs.c.id == job_id)
         if passed:
             where.append(jobs.c.id.not_in(passed))
-        asked = select(*JOB_COLUMNS).where(*where).order_by(jobs.c.background, jobs.c.served_s, jobs.c.position)
+        asked = select(jobs.c.id).where(*where).order_by(jobs.c.background, jobs.c.served_s, jobs.c.position)
         row = await self.first(asked.limit(1))
-        return None if row is None else job_of(row)
+        return None if row is None else str(row.id)
 
     # Parts.
 
@@ -84,7 +84,11 @@ class Transaction:
         asked = select(parts).where(parts.c.job_id == job_id, self._claimable).order_by(parts.c.number).limit(1)
         return await self.first(asked.with_for_update(skip_locked=True))
 
-    async def lease(self, job: Job, part: Row[Any], worker: str, lease_s: float) -> Claim:
+    async def lease(self, part: Row[Any], worker: str, lease_s: float) -> Claim:
+        """Lease a part. Raises `Refused` if its job has ended.
+
+        The claim has the job as it is now: the part may be newer than the row by which its job was chosen.
+        """
         values = {
             "state": PartState.LEASED,
             "claimable_s": self.now + lease_s,
@@ -92,10 +96,14 @@ class Transaction:
             "attempts": part.attempts + 1,
             "worker": worker,
         }
-        await self.changed(update(parts).where(_part(job.id, part.number)).values(values))
+        await self.changed(update(parts).where(_part(part.job_id, part.number)).values(values))
         served = {"served_s": self.now, "started_s": func.coalesce(jobs.c.started_s, self.now)}
-        await self.changed(update(jobs).where(jobs.c.id == job.id).values(served))
-        return Claim(job, part.number, PartKind(part.kind), part.fence + 1, part.attempts + 1, part.spec)
+        row = await self.first(
+            update(jobs).where(jobs.c.id == part.job_id, live_jobs).values(served).returning(*JOB_COLUMNS)
+        )
+        if row is None:
+            raise Refused
+        return Claim(job_of(row), part.number, PartKind(part.kind), part.fence + 1, part.attempts + 1, part.spec)
 
     def in_force(self, claim: Claim) -> ColumnElement[bool]:
         """The condition that a claim's lease has neither run out nor gone to another worker."""
