@@ -28,7 +28,7 @@ WORKERS ?= 2
 .PHONY: test
 test: lint verify ## run lint and verify, then all tests (TESTS="tests/unit -k name": some)
 	@$(ENVIRONMENT) predictor kserve backend own-models converters transformers >/dev/null
-	@$(PYTHON) -m local.programs grpcurl helm kubeconform chromium >/dev/null || true
+	@$(PYTHON) -m local.programs grpcurl helm kubeconform chromium postgres >/dev/null || true
 	@$(SERVICES) -m pytest $(TESTS) --numprocesses $(WORKERS)
 
 .PHONY: test-clients

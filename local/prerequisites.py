@@ -40,6 +40,21 @@ def browser() -> Path:
     return Path(shutil.which("chromium") or "chromium")
 
 
+def postgres() -> Path:
+    """The path of Postgres's initdb, which is installed if it is missing. Raises `LocalError` if that fails."""
+    if (found := _initdb()) is None:
+        install("postgresql", "there is no Postgres, which tests the ledger of jobs")
+        found = _initdb()
+    return found or Path("initdb")
+
+
+def _initdb() -> Path | None:
+    """Debian keeps it off the PATH."""
+    if found := shutil.which("initdb"):
+        return Path(found)
+    return next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)), None)
+
+
 def install(package: str, why: str, otherwise: str = "") -> None:
     """Install a package by apt-get. Raises `LocalError` if that is not allowed, or fails."""
     advice = f"{why}; install the Debian package {package}{otherwise}"

@@ -19,6 +19,8 @@ from prometheus_client.registry import Collector
 
 from controller.metrics import ControllerMetrics
 from controller.settings import Settings as ControllerSettings
+from jobs.metrics import JobsMetrics
+from jobs.settings import Settings as JobsSettings
 from postprocess.settings import Settings as PostprocessSettings
 from preprocess.settings import Settings as PreprocessSettings
 from triptych.contract.schema.json_schema import steps_table
@@ -61,14 +63,23 @@ def controller_metrics() -> str:
     return _metrics(registry)
 
 
+def jobs_metrics() -> str:
+    """The series that jobs have beside those of each stage."""
+    registry = CollectorRegistry()
+    JobsMetrics(registry)
+    return _metrics(registry)
+
+
 TABLES: Final[dict[tuple[str, str], Callable[[], str]]] = {
     ("reference/settings.md", "all stages"): stage_settings,
     ("reference/settings.md", "preprocess"): lambda: own_settings(PreprocessSettings),
     ("reference/settings.md", "postprocess"): lambda: own_settings(PostprocessSettings),
     ("reference/settings.md", "controller"): lambda: own_settings(ControllerSettings),
+    ("reference/settings.md", "jobs"): lambda: own_settings(JobsSettings),
     ("reference/errors.md", "errors"): error_codes,
     ("reference/metrics.md", "all stages"): stage_metrics,
     ("reference/metrics.md", "controller"): controller_metrics,
+    ("reference/metrics.md", "jobs"): jobs_metrics,
     ("reference/contract-steps.md", "steps"): lambda: steps_table(built_in=True),
 }
 

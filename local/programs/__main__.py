@@ -1,6 +1,6 @@
 """`python3 -m local.programs NAME...` prints the path of each program: a Go program is built if it is missing.
 
-`chromium` is Debian's package, installed by root alone.
+`chromium` and `postgres` (its initdb) are Debian's packages, installed by root alone.
 
 For a shell: `$(python3 -m local.programs grpcurl) --help`.
 """
@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local.errors import LocalError
-from local.prerequisites import browser
+from local.prerequisites import browser, postgres
 from local.programs.go_programs import GO_PROGRAMS
 
 PROGRAMS: dict[str, Callable[[], Path]] = {name: each.ensure for name, each in GO_PROGRAMS.items()}
 PROGRAMS["chromium"] = browser
+PROGRAMS["postgres"] = postgres
 
 
 def main() -> int:

@@ -10,11 +10,13 @@ written is of no use, and goes with its job.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import obstore
@@ -23,6 +25,9 @@ from obstore.store import LocalStore, ObjectStore, S3Store
 
 from jobs.ledger import Claim, PartKind
 from triptych.errors import Internal, Unavailable
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 JOBS: Final = "jobs"
 CHUNK_BYTES: Final = 1 << 20
@@ -93,11 +98,19 @@ class Objects:
 
     async def sizes(self, below: str) -> dict[str, int]:
         """Bytes of each object below a path, by name."""
-        return await asyncio.to_thread(self._sizes, below)
+        return {meta["path"]: meta["size"] for meta in await asyncio.to_thread(self._list, below)}
 
-    def _sizes(self, below: str) -> dict[str, int]:
+    async def modified_s(self, below: str) -> float:
+        """Time of the latest change below a path, by the store's clock; infinite if there is nothing."""
+        times = [meta["last_modified"].timestamp() for meta in await asyncio.to_thread(self._list, below)]
+        if self._folder is not None:  # whose first file may be in the making
+            with suppress(FileNotFoundError):
+                times.append((self._folder / below).stat().st_mtime)
+        return max(times, default=math.inf)
+
+    def _list(self, below: str) -> list[ObjectMeta]:
         try:
-            return {meta["path"]: meta["size"] for page in self._store.list(below) for meta in page}
+            return [meta for page in self._store.list(below) for meta in page]
         except (BaseError, OSError) as error:
             raise self._unavailable(error) from error
 

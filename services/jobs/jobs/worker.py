@@ -56,7 +56,7 @@ class LeaseLost(Exception):
     """The lease is not in force any more: what was made is of no use."""
 
 
-class Worker:
+class PartWorker:
     """Works until it is stopped. An error of one part never ends it."""
 
     def __init__(self, ledger: Ledger, objects: Objects, work: Work, options: WorkerOptions | None = None) -> None:

@@ -27,6 +27,7 @@ class Doubling:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.answering = asyncio.Event()
+        self.permits: asyncio.Semaphore | None = None  # one for each answer
 
     async def resolve(self, job: Job) -> tuple[str, int]:
         if "unknown" in json.loads(job.document):
@@ -41,6 +42,8 @@ class Doubling:
     async def answer(self, job: Job, spec: Mapping[str, Any]) -> Answers:
         self.answering.set()
         await self.may_answer.wait()
+        if self.permits is not None:
+            await self.permits.acquire()
         self.asked.append(spec)
         asked, tries = json.loads(job.document), self.asked.count(spec)
         if tries <= asked.get("away", 0):

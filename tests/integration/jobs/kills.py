@@ -31,7 +31,7 @@ from jobs.ledger import Claim, Job, JobState, Ledger, LedgerLimits, NewJob, Part
 from jobs.ledger.database import database
 from jobs.objects import Objects
 from jobs.work import Answers
-from jobs.worker import Worker, WorkerOptions
+from jobs.worker import PartWorker, WorkerOptions
 from tests.integration.jobs.doubling import Doubling, document, faults_of
 from tests.integration.postgres import postgres_server
 from triptych.errors import Unavailable
@@ -138,7 +138,7 @@ async def work(url: str, folder: str, bomb: Bomb) -> None:
     ledger.bomb = objects.bomb = bomb
     event.listen(ledger._database.engine.sync_engine, "commit", ledger.before_commit)
     options = WorkerOptions(lease_s=LEASE_S, renew_s=0.2, idle_s=0.02, expire_s=0.0, parallel=2)
-    worker = Worker(ledger, objects, BombedWork(bomb), options)
+    worker = PartWorker(ledger, objects, BombedWork(bomb), options)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     await worker.run()
     await ledger.close()

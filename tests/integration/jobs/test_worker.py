@@ -12,7 +12,7 @@ import pytest
 from jobs.expiry import expire
 from jobs.ledger import Job, JobState, Ledger, NewJob, PartState
 from jobs.objects import Objects
-from jobs.worker import Worker, WorkerOptions
+from jobs.worker import PartWorker, WorkerOptions
 from tests.integration.jobs.conftest import StartLedger
 from tests.integration.jobs.doubling import Doubling, document, faults_of
 
@@ -26,9 +26,9 @@ def objects(tmp_path: Path) -> Objects:
 
 
 @asynccontextmanager
-async def working(ledger: Ledger, objects: Objects, work: Doubling, **options: object) -> AsyncIterator[Worker]:
+async def working(ledger: Ledger, objects: Objects, work: Doubling, **options: object) -> AsyncIterator[PartWorker]:
     """A worker that runs until the end of the block, and ends in order."""
-    worker = Worker(ledger, objects, work, WorkerOptions(**FAST | options))  # type: ignore[arg-type]
+    worker = PartWorker(ledger, objects, work, WorkerOptions(**FAST | options))  # type: ignore[arg-type]
     running = asyncio.create_task(worker.run())
     try:
         yield worker
