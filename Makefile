@@ -61,6 +61,8 @@ verify: ## check the model repository, the version, and that generated files are
 	  | diff -u cli/triptych_cli/plan/costs.json - || { echo "cli/triptych_cli/plan/costs.json is old: make costs"; exit 1; }
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema --built-in \
 	  | diff -u docs/contract.schema.json - || { echo "docs/contract.schema.json is old: make schema"; exit 1; }
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli batch schema \
+	  | diff -u docs/batch.schema.json - || { echo "docs/batch.schema.json is old: make schema"; exit 1; }
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m controller.kubernetes.crd \
 	  | diff -u helm/triptych/crds/servedmodels.yaml - || { echo "helm/triptych/crds/servedmodels.yaml is old: make crd"; exit 1; }
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && python=$$($(ENVIRONMENT) services) \
@@ -121,8 +123,9 @@ proto: ## generate the stubs of our own services
 	  services/triptych/triptych/protocol/*.proto
 
 .PHONY: schema
-schema: ## generate docs/contract.schema.json
+schema: ## generate docs/contract.schema.json and docs/batch.schema.json
 	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli schema --built-in > docs/contract.schema.json
+	@python=$$($(ENVIRONMENT) services) && "$$python" -m triptych_cli batch schema > docs/batch.schema.json
 
 .PHONY: reference
 reference: ## generate the tables of docs/reference: settings, errors, metrics, contract steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 
 from local.environments import ROOT
 from tests.tables import sales_table
+from triptych_cli.batch import query
 
 WAIT_S = 100.0
 RESUMED = re.compile(r"goes on behind (\d+) rows")
@@ -107,10 +109,11 @@ class Batch:
         return ds.dataset(files).to_table().sort_by([("triptych_file", "ascending"), ("triptych_row", "ascending")])
 
     def query(self, statement: str, *options: str) -> tuple[int, str, str]:
-        """The same of `triptych batch query`."""
-        command = [sys.executable, "-m", "triptych_cli", "batch", "query", statement, str(self.output), *options]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
-        return done.returncode, done.stdout, done.stderr
+        """The same of `triptych batch query`, in this process."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            status = query.main([statement, str(self.output), *options])
+        return status, out.getvalue(), err.getvalue()
 
 
 def variables(**more: str) -> Mapping[str, str]:

@@ -16,6 +16,10 @@ ACTIONS = {
     "schema": ("triptych_cli.batch.schema", "print the JSON Schema of the document"),
 }
 
+# The image of the controller has the command without these.
+NEEDED = ("jobs", "triptych_client", "pyarrow", "duckdb", "sqlalchemy", "asyncpg", "obstore")
+PACKAGES = "'./client[local]' './services/jobs[query]'"
+
 DESCRIPTION = """\
 Answer the rows of files by one version of a model, on this machine: by preprocess at an address, or by a model folder
 without any server. A document says what is read, asked and written.
@@ -45,7 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     lines = "; ".join(f"{name}: {text}" for name, (_, text) in ACTIONS.items())
     parser.add_argument("action", choices=ACTIONS, metavar="ACTION", help=lines)
     action = parser.parse_args(arguments[:1]).action
-    run: Callable[[Sequence[str]], int] = import_module(ACTIONS[action][0]).main
+    try:
+        run: Callable[[Sequence[str]], int] = import_module(ACTIONS[action][0]).main
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in NEEDED:
+            raise
+        return fail(f"the package {error.name} is missing; pip install {PACKAGES}")
     return run(arguments[1:])
 
 

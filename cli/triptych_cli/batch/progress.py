@@ -1,4 +1,4 @@
-"""Progress of a run: a bar in a terminal, a line every few seconds elsewhere."""
+"""RunProgress of a run: a bar in a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from jobs.batch.progress import Progress
+from jobs.batch.progress import RunProgress
 
 LINE_S = 5.0  # between two lines
 
 
-class Reporter(Protocol):
+class RunReporter(Protocol):
     """Shows the progress of a run; a context manager."""
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: RunProgress) -> None:
         """Show the progress of this moment."""
 
     def __enter__(self) -> Self: ...
@@ -31,7 +31,7 @@ class Reporter(Protocol):
     ) -> None: ...
 
 
-class _Reporter:
+class _PlainReporter:
     def __enter__(self) -> Self:
         return self
 
@@ -41,21 +41,21 @@ class _Reporter:
         pass
 
 
-class QuietReporter(_Reporter):
+class QuietReporter(_PlainReporter):
     """Shows nothing."""
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: RunProgress) -> None:
         pass
 
 
-class ProgressLines(_Reporter):
+class ProgressLines(_PlainReporter):
     """Writes a line every few seconds, and one at the end."""
 
     def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
         self._next_s, self._is_first = 0.0, True
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: RunProgress) -> None:
         is_last = progress.committed_parts == progress.parts
         if self._is_first and progress.resumed_rows:
             self._write(f"goes on behind {progress.resumed_rows} rows that are committed")
@@ -69,13 +69,13 @@ class ProgressLines(_Reporter):
         self._out.flush()
 
 
-class ProgressBarReporter(_Reporter):
+class ProgressBarReporter(_PlainReporter):
     """Redraws one line with a bar."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, refresh_per_second=4, transient=True)
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: RunProgress) -> None:
         line = Table.grid(padding=(0, 1))
         line.add_row(ProgressBar(progress.rows or None, progress.done, width=30), progress_text(progress))
         self._live.update(line)
@@ -90,7 +90,7 @@ class ProgressBarReporter(_Reporter):
         self._live.stop()
 
 
-def reporter_of(*, quiet: bool) -> Reporter:
+def reporter_of(*, quiet: bool) -> RunReporter:
     """The reporter for this process: on standard error, which may be a terminal or not."""
     if quiet:
         return QuietReporter()
@@ -98,7 +98,7 @@ def reporter_of(*, quiet: bool) -> Reporter:
     return ProgressBarReporter(console) if console.is_terminal else ProgressLines(sys.stderr)
 
 
-def progress_text(progress: Progress) -> str:
+def progress_text(progress: RunProgress) -> str:
     """`1,200 of 10,000 rows, 3 of 20 parts, 640 rows/s, 2 bad rows, 14 s left`."""
     rows = f"{progress.done:,}" + (f" of {progress.rows:,}" if progress.rows is not None else "")
     parts = [f"{rows} rows", f"{progress.committed_parts:,} of {progress.parts:,} parts"]

@@ -44,13 +44,13 @@ class DocumentError(Exception):
         super().__init__("\n".join(lines))
 
 
-class _Closed(BaseModel):
+class _DocumentPart(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
     )
 
 
-class Read(_Closed):
+class Read(_DocumentPart):
     """The dataset: files of one format, with the same columns."""
 
     uri: Annotated[
@@ -83,7 +83,7 @@ class Read(_Closed):
         return (value,) if isinstance(value, str) else value
 
 
-class Tls(_Closed):
+class TlsFiles(_DocumentPart):
     """PEM files of a TLS connection."""
 
     ca: Annotated[str, Field(description="Authorities to trust. Unset: those of the system.")] = ""
@@ -92,12 +92,12 @@ class Tls(_Closed):
     server_name: Annotated[str, Field(description="Name in the server's certificate, if it is not the address.")] = ""
 
 
-class Home(_Closed):
+class HomeOptions(_DocumentPart):
     """The place of the model: a folder of models that run in this process, or the address of preprocess."""
 
     repository: Annotated[str, Field(description="Model repository, a folder. No server is needed.")] = ""
     address: Annotated[str, Field(description="Address of preprocess, as in localhost:8001.")] = ""
-    tls: Tls | None = None
+    tls: TlsFiles | None = None
     in_flight: Annotated[
         int | None,
         Field(ge=1, le=1024, description="Requests at once. Unset: 8, or one for each core with a repository."),
@@ -116,7 +116,7 @@ class Home(_Closed):
         return self
 
 
-class Postgres(_Closed):
+class Postgres(_DocumentPart):
     """A table of Postgres that gets the answers in one transaction at the end of the run."""
 
     table: Annotated[
@@ -136,7 +136,7 @@ class Postgres(_Closed):
     ] = "BATCH_POSTGRES"
 
 
-class Write(_Closed):
+class Write(_DocumentPart):
     """The output. It appears whole, or not at all."""
 
     parquet: Annotated[str, Field(description="Folder that the run makes.")] = ""
@@ -150,7 +150,7 @@ class Write(_Closed):
         return self
 
 
-class BatchDocument(_Closed):
+class BatchDocument(_DocumentPart):
     """A batch: answer every row of a dataset once, by one version of a model."""
 
     api_version: Literal["triptych.dev/v1"]
@@ -164,7 +164,7 @@ class BatchDocument(_Closed):
             json_schema_extra={"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}], "default": None},
         ),
     ] = None
-    home: Home
+    home: HomeOptions
     read: Read
     columns: Annotated[
         dict[str, str], Field(description="Columns of inputs whose names differ, as {input: column}.")

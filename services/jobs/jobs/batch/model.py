@@ -8,12 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.batch.document import BatchDocument, Home
+from jobs.batch.document import BatchDocument, HomeOptions
 from jobs.batch.errors import BatchError, Interrupted
 from triptych.protocol.metadata import ModelInfo
 from triptych_client import Ask, AskError, RequestFailed, Tls
 from triptych_client.columns.types import column_type
-from triptych_client.homes.home import Home as ClientHome
+from triptych_client.homes.home import Home
 from triptych_client.retries import Retries
 
 CONNECT_S = 10.0
@@ -97,14 +97,14 @@ def pin(document: BatchDocument, version: int | None = None) -> PinnedModel:
     return PinnedModel(document, info)
 
 
-def tls_of(home: Home) -> Tls | None:
+def tls_of(home: HomeOptions) -> Tls | None:
     """The TLS options of a home; None without TLS."""
     if home.tls is None:
         return None
     return Tls(home.tls.ca, home.tls.certificate, home.tls.key, home.tls.server_name)
 
 
-def _home(home: Home) -> ClientHome:
+def _home(home: HomeOptions) -> Home:
     """Raises `InvalidOptions`."""
     if home.repository:
         from triptych_client.homes.local import LocalHome  # with OpenCV and the steps, which the other needs not

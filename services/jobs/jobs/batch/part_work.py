@@ -17,7 +17,7 @@ from jobs.writers.part import PartWriter
 from triptych_client import Ask, AskError, RefusedRow, RequestFailed
 
 
-class Stopped(Exception):
+class RunStopped(Exception):
     """The run was told to stop."""
 
 
@@ -38,11 +38,11 @@ class PartWork:
         self._is_stopping = threading.Event()
 
     def stop(self) -> None:
-        """Let every part end with `Stopped` at its next batch."""
+        """Let every part end with `RunStopped` at its next batch."""
         self._is_stopping.set()
 
     def do(self, part: PartSpec, number: int, fence: int) -> PartCounts:
-        """Answer a part. Raises `BatchError` for what the same part will meet again, `Interrupted` and `Stopped`."""
+        """Answer a part. Raises `BatchError` for what the same part will meet again, `Interrupted` and `RunStopped`."""
         records, errors = self._folder.records_file(number, fence), self._folder.errors_file(number, fence)
         try:
             writer = PartWriter(records, errors, self._answers)
@@ -91,4 +91,4 @@ class PartWork:
 
     def _check_stop(self) -> None:
         if self._is_stopping.is_set():
-            raise Stopped
+            raise RunStopped

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """Counts of a run. `asked` and `bad` are rows of this process, parts that are not committed among them."""
 
     parts: int = 0

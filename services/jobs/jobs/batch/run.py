@@ -25,8 +25,8 @@ from jobs.batch.folder import RunFolder
 from jobs.batch.manifest import MAX_FILES, Manifest, now_text, time_text
 from jobs.batch.model import PinnedModel, pin
 from jobs.batch.output import CommittedPart
-from jobs.batch.part_work import PartWork, Stopped
-from jobs.batch.progress import Progress
+from jobs.batch.part_work import PartWork, RunStopped
+from jobs.batch.progress import RunProgress
 from jobs.ledger import Claim, Job, JobState, Ledger, LedgerLimits, NewJob, PartKind, PartResult, PartState
 from jobs.readers.dataset import Dataset
 from jobs.readers.errors import SourceError
@@ -60,11 +60,11 @@ class BatchRun:
         document: BatchDocument,
         destination: Destination,
         options: RunOptions,
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[RunProgress], None],
     ) -> None:
         self._document, self._destination, self._options = document, destination, options
         self._folder: RunFolder = destination.folder
-        self._on_progress, self.progress = on_progress, Progress()
+        self._on_progress, self.progress = on_progress, RunProgress()
         self._is_stopping = False
         self._work: PartWork | None = None
         self._close: Callable[[], None] = lambda: None
@@ -195,7 +195,7 @@ class BatchRun:
 
     async def _answered(self, ledger: Ledger, job: Job, plan: Mapping[str, Any]) -> Job:
         """The job with all parts committed."""
-        self.progress = Progress(
+        self.progress = RunProgress(
             parts=job.parts,
             rows=plan["rows"],
             committed_parts=job.committed,
@@ -232,7 +232,7 @@ class BatchRun:
                 await ledger.release(claim)
                 return
             await self._take(ledger, claim)
-        raise Stopped
+        raise RunStopped
 
     async def _take(self, ledger: Ledger, claim: Claim) -> None:
         assert self._work is not None
@@ -343,7 +343,7 @@ async def _renew(ledger: Ledger, claim: Claim) -> None:
 def _raise_worst(failures: Sequence[BaseException]) -> None:
     """Raise the failure that says most: one of this program, of the data, of the world, or the stop."""
     for error in failures:
-        if not isinstance(error, (BatchError, Stopped)):
+        if not isinstance(error, (BatchError, RunStopped)):
             raise error
-    for error in sorted(failures, key=lambda error: (isinstance(error, Stopped), isinstance(error, Interrupted))):
-        raise Interrupted("stopped") if isinstance(error, Stopped) else error
+    for error in sorted(failures, key=lambda error: (isinstance(error, RunStopped), isinstance(error, Interrupted))):
+        raise Interrupted("stopped") if isinstance(error, RunStopped) else error
