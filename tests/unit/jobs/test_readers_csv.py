@@ -140,6 +140,15 @@ def test_a_line_over_the_limit_is_refused(tmp_path: Path) -> None:
     assert len(rows_of(dataset_of(file, limits={"max_record_bytes": 2048}))) == 1
 
 
+def test_the_first_line_is_within_the_sample_and_later_types_are_those_of_the_sample(tmp_path: Path) -> None:
+    file = written(tmp_path, b"a" * 2000 + b",b\n" + b"1,2\n" * 600 + b"1,x\n")
+    with pytest.raises(SourceRefused, match=r"line 1: over 1024 bytes without an end \(limits.sampleBytes\)"):
+        dataset_of(file, limits={"sample_bytes": 1024})
+    with pytest.raises(SourceError, match="line 602: column 'b': want int64, got 'x'"):
+        rows_of(dataset_of(file, limits={"sample_bytes": 2048}))
+    assert rows_of(dataset_of(file))[-1]["b"] == "x"
+
+
 def test_more_columns_than_the_limit_are_refused(tmp_path: Path) -> None:
     file = written(tmp_path, b"a,b,c\n1,2,3\n")
     with pytest.raises(SourceRefused, match=r"3 columns, over 2 \(limits.maxColumns\)"):

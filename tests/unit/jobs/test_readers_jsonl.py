@@ -77,6 +77,12 @@ def test_nesting_without_end_is_refused_and_not_followed(tmp_path: Path) -> None
         rows_of(dataset_of(file))
 
 
+def test_a_first_line_over_the_sample_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path, json.dumps({"a": "x" * 2000}).encode())
+    with pytest.raises(SourceRefused, match=r"line 1: over 1024 bytes without an end \(limits.sampleBytes\)"):
+        dataset_of(file, limits={"sample_bytes": 1024})
+
+
 def test_a_line_over_the_limit_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path, json.dumps({"a": "x" * 2000}).encode())
     with pytest.raises(SourceRefused, match=r"line 1: over 1024 bytes without an end \(limits.maxRecordBytes\)"):

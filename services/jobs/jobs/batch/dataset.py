@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from jobs.batch.errors import BatchError
+from jobs.batch.errors import BatchError, Interrupted
 from jobs.batch.model import PinnedModel
 from jobs.readers.base import ReadOptions
 from jobs.readers.dataset import Dataset
-from jobs.readers.errors import SourceError
+from jobs.readers.errors import SourceError, SourceUnavailable
 from jobs.readers.sources import SourcePolicy
 from triptych_client import Ask, InvalidColumns, InvalidOptions
 
@@ -23,7 +23,7 @@ def open_dataset(model: PinnedModel, policy: SourcePolicy) -> Dataset:
     try:
         return Dataset(document.read.uri, options, format=document.read.format, policy=policy, choose=model.columns)
     except SourceError as error:
-        raise BatchError(str(error)) from error
+        raise (Interrupted if isinstance(error, SourceUnavailable) else BatchError)(str(error)) from error
 
 
 def check_columns(dataset: Dataset, ask: Ask) -> None:

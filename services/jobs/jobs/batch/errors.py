@@ -1,4 +1,4 @@
-"""Errors of a run, by what the caller can do.
+"""Errors of a run, by what the caller can do. The tree:
 
 BatchError            the run cannot go on as it is
 └── Interrupted       the same command goes on where this one ended

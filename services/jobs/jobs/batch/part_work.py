@@ -11,7 +11,7 @@ from typing import Any
 from jobs.batch.errors import BatchError, Interrupted
 from jobs.batch.folder import RunFolder
 from jobs.readers.dataset import Dataset, place_in_file
-from jobs.readers.errors import SourceError
+from jobs.readers.errors import SourceError, SourceUnavailable
 from jobs.readers.parts import PartSpec, ReadBatch
 from jobs.writers.part import PartWriter
 from triptych_client import Ask, AskError, RefusedRow, RequestFailed
@@ -66,7 +66,7 @@ class PartWork:
                 self._on_rows(len(batch.rows))
                 self._check_stop()
         except SourceError as error:
-            raise BatchError(str(error)) from error
+            raise (Interrupted if isinstance(error, SourceUnavailable) else BatchError)(str(error)) from error
         except RefusedRow as error:
             file, row = place_in_file(part, asked[0].rows[error.row])
             raise BatchError(f"{file}: row {row}: {error.code}: {error.text}") from error

@@ -29,7 +29,7 @@ from jobs.batch.part_work import PartWork, RunStopped
 from jobs.batch.progress import RunProgress
 from jobs.ledger import Claim, Job, JobState, Ledger, LedgerLimits, NewJob, PartKind, PartResult, PartState
 from jobs.readers.dataset import Dataset
-from jobs.readers.errors import SourceError
+from jobs.readers.errors import SourceError, SourceUnavailable
 from jobs.readers.parts import PartSpec
 from jobs.readers.sources import SourcePolicy
 from triptych.errors import InvalidRequest, TriptychError
@@ -175,6 +175,8 @@ class BatchRun:
                 rows += sum(part.rows or 0 for part in some)
                 if self._is_stopping or not await ledger.renew(claim, LEASE_S):
                     raise Interrupted("stopped while the parts were planned")
+        except SourceUnavailable as error:
+            raise Interrupted(str(error)) from error
         except SourceError as error:
             await ledger.fail(claim, str(error), final=True)
             raise BatchError(str(error)) from error

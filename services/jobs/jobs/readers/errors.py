@@ -1,8 +1,9 @@
-"""Errors of sources: each names the file and, where known, the line, row or row group.
+"""Errors of sources: each names the file and, where known, the line, row or row group. The tree:
 
 SourceError           the source cannot be read as it is
 ├── SourceRefused     a rule or a limit forbids it
-└── SourceChanged     the file is another one than at the plan
+├── SourceChanged     the file is another one than at the plan
+└── SourceUnavailable the store does not answer now
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ class SourceRefused(SourceError):
 
 class SourceChanged(SourceError):
     """The file differs from the one that was planned."""
+
+
+class SourceUnavailable(SourceError):
+    """The store of the file does not answer; the same read may succeed later."""
 
 
 def first_line(error: BaseException) -> str:

@@ -39,7 +39,7 @@ class JsonlReader(Reader):
     def parts(self, files: Sequence[FileRef]) -> Iterator[PartSpec]:
         for file in files:
             with self.sources.open(file) as stream:
-                start = len(BOM) if first_bytes(file, stream, 4096).startswith(BOM) else 0
+                start = len(BOM) if first_bytes(file, stream, self.limits.sample_bytes).startswith(BOM) else 0
                 for piece in split_records(file, stream, start, self.limits, quotes=False):
                     size_bytes, position = piece.stop - piece.start, [piece.start, piece.stop, piece.line]
                     yield PartSpec(self.name, (file,), position, piece.first_record, piece.records, size_bytes)

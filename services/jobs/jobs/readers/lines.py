@@ -47,6 +47,8 @@ def first_bytes(file: FileRef, stream: IO[bytes], most: int) -> bytes:
     for magic, name in PACKED.items():
         if data.startswith(magic):
             raise SourceRefused(file.uri, f"is {name}, no text; unpack it, or say its format in read.format")
+    if len(data) == most < file.size_bytes and b"\n" not in data:
+        raise SourceRefused(file.uri, f"over {most} bytes without an end (limits.sampleBytes)", "line 1")
     return data
 
 

@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import GCSStore, S3Store
 
-from jobs.readers.errors import SourceChanged, SourceError, SourceRefused, first_line
+from jobs.readers.errors import SourceChanged, SourceError, SourceRefused, SourceUnavailable, first_line
 from jobs.readers.parts import FileRef
 from triptych.contract.reading.files import cause, is_within, resolved
 
@@ -158,7 +158,7 @@ class Sources:
         except FileNotFoundError:
             return
         except (BaseError, OSError, ValueError, TypeError) as error:
-            raise SourceError(uri, f"cannot be listed: {first_line(error)}") from error
+            raise SourceUnavailable(uri, f"cannot be listed: {first_line(error)}") from error
 
     def _object(self, scheme: str, bucket: str, meta: Any) -> FileRef:
         uri = f"{scheme}://{bucket}/{meta['path']}"
@@ -204,7 +204,7 @@ class _ObjectStream(io.RawIOBase):
         except (FileNotFoundError, PreconditionError):
             raise SourceChanged(self._file.uri, "has changed since the plan; plan the run anew") from None
         except (BaseError, ValueError, TypeError) as error:
-            raise SourceError(self._file.uri, f"cannot be read: {first_line(error)}") from error
+            raise SourceUnavailable(self._file.uri, f"cannot be read: {first_line(error)}") from error
         into[: len(data)] = data
         self._at += len(data)
         return len(data)
