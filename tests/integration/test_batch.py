@@ -226,6 +226,32 @@ def test_columns_that_do_not_fit_are_all_named_before_the_first_row(tmp_path: Pa
     assert not batch.output.exists()
 
 
+def test_columns_of_a_csv_are_gathered_into_inputs(tmp_path: Path) -> None:
+    names = {"history": [f"h{n}" for n in range(28)], "price": [f"p{n}" for n in range(7)]}
+    names["promotion"] = [f"d{n}" for n in range(7)]
+    batch = Batch(tmp_path, {"columns": names, "keep": ["number", "p0"], "onBadRows": "keep"})
+    batch.document["write"]["inputs"] = True
+    table = batch.write_data(500)
+    (tmp_path / "data/sales.parquet").unlink()
+    with (tmp_path / "data/sales.csv").open("w") as file:
+        file.write(",".join(["number", *names["history"], *names["price"], *names["promotion"]]) + "\n")
+        for row in table.to_pylist():
+            values = [row["number"], *row["history"], *row["price"], *(str(each).lower() for each in row["promotion"])]
+            values[-8] = "" if row["number"] == 9 else values[-8]
+            file.write(",".join(map(str, values)) + "\n")
+    status, _, err = batch.run()
+    assert status == 0, err
+    records, good = batch.records(), [n for n in range(500) if n != 9]
+    (bad,) = pq.read_table(batch.output / "errors.parquet").to_pylist()
+    assert (bad["triptych_row"], "price" in bad["sentence"], "null" in bad["sentence"]) == (9, True, True)
+    assert records["number"].to_pylist() == good
+    assert records["total"].to_pylist() == answers_of(table)["total"].take(good).to_pylist()
+    assert records["price"].to_pylist() == table["price"].take(good).to_pylist()
+    batch.document["columns"] = names | {"price": ["p0", "p9"]}
+    status, _, err = batch.run("--replace")
+    assert (status, "columns.price: the dataset has no column p9" in err) == (1, True), err
+
+
 def test_an_output_that_exists_is_only_replaced_by_order(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
     batch.write_data(400)

@@ -75,6 +75,8 @@ def test_the_same_values_in_another_order_are_the_same_document(tmp_path: Path) 
             "nightly.yaml:6: read.delimiter: want at most 1 character",
         ),
         ("{uri: data/*.parquet}", "{uri: a, types: {a: text}}", "nightly.yaml:6: read.types.a: want 'bool', 'int8'"),
+        ("{history: units}", "{history: []}", "nightly.yaml:7: columns.history: want a column, or a list of columns"),
+        ("{history: units}", "{history: [1]}", "nightly.yaml:7: columns.history: want a column, or a list of columns"),
         ("keep: [shop]", "keep: shop", "nightly.yaml:8: keep: want a list, got 'shop'"),
         ("onBadRows: keep", "onBadRows: skip", "nightly.yaml:9: onBadRows: want 'refuse' or 'keep', got 'skip'"),
         ("onBadRows: keep", "on_bad_rows: keep", "nightly.yaml:9: on_bad_rows: unknown field; known: allowRounding"),

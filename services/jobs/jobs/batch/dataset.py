@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jobs.batch.errors import BatchError, Interrupted
 from jobs.batch.model import PinnedModel
 from jobs.readers.base import ReadOptions
@@ -26,10 +28,11 @@ def open_dataset(model: PinnedModel, policy: SourcePolicy) -> Dataset:
         raise (Interrupted if isinstance(error, SourceUnavailable) else BatchError)(str(error)) from error
 
 
-def check_columns(dataset: Dataset, ask: Ask) -> None:
-    """Compare the columns with the inputs of the model. Raises `BatchError` with all faults."""
+def answers_schema(dataset: Dataset, model: PinnedModel, ask: Ask) -> Any:
+    """The schema of the answers, if the columns fit the inputs. Raises `BatchError` with all faults."""
+    asked = model.gathered.schema(dataset.schema)
     try:
-        ask.schema(dataset.schema)
+        return ask.schema(asked)
     except InvalidColumns as error:
         there = ", ".join(dataset.names[:20]) + (", ..." if len(dataset.names) > 20 else "")
         faults = "\n".join(f"  {fault}" for fault in error.faults)

@@ -7,7 +7,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from jobs.readers.limits import ReadLimits
@@ -34,6 +43,21 @@ _TABLE = in_words(
     r"^([A-Za-z_][A-Za-z0-9_$]{0,62}\.)?[A-Za-z_][A-Za-z0-9_$]{0,62}$", "a table as in forecasts or sales.forecasts"
 )
 _VARIABLE = in_words(r"^[A-Z_][A-Z0-9_]*$", "the name of an environment variable, as in BATCH_POSTGRES")
+
+
+def _column_or_columns(value: Any) -> str | tuple[str, ...]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)) and value and all(isinstance(each, str) for each in value):
+        return tuple(value)
+    raise ValueError("want a column, or a list of columns")
+
+
+ColumnOrColumns = Annotated[
+    str | tuple[str, ...],
+    PlainValidator(_column_or_columns),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}),
+]
 
 
 class DocumentError(Exception):
@@ -167,7 +191,11 @@ class BatchDocument(_DocumentPart):
     home: HomeOptions
     read: Read
     columns: Annotated[
-        dict[str, str], Field(description="Columns of inputs whose names differ, as {input: column}.")
+        dict[str, ColumnOrColumns],
+        Field(
+            description="Columns of inputs whose names differ, as {input: column}; or several that are one row of the "
+            "input together, as {input: [column, column]}."
+        ),
     ] = {}
     parameters: Annotated[dict[str, AnyScalar], Field(description="Parameters of every request.")] = {}
     keep: Annotated[

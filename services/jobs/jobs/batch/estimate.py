@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.batch.dataset import check_columns, open_dataset
+from jobs.batch.columns import GatheredColumns
+from jobs.batch.dataset import answers_schema, open_dataset
 from jobs.batch.document import BatchDocument
 from jobs.batch.errors import BatchError
 from jobs.batch.model import PinnedModel, pin
@@ -49,10 +50,10 @@ def estimate(document: BatchDocument, policy: SourcePolicy, sample_s: float) -> 
     """Plan a run and ask rows for about `sample_s` seconds. Nothing is written. Raises `BatchError`."""
     model = pin(document)
     dataset = open_dataset(model, policy)
-    with model.ask(dataset.schema.names) as ask:
-        check_columns(dataset, ask)
+    with model.ask(model.gathered.schema(dataset.schema).names) as ask:
+        answers_schema(dataset, model, ask)
         parts, count, rows, size_bytes = _planned(dataset)
-        sample_rows, rate = _measured(dataset, ask, parts, sample_s)
+        sample_rows, rate = _measured(dataset, model, ask, parts, sample_s)
     return _estimate(model, dataset, count, rows, size_bytes, sample_rows, rate)
 
 
@@ -86,13 +87,15 @@ def _planned(dataset: Dataset) -> tuple[Sequence[PartSpec], int, int, int]:
     return first, count, rows, size_bytes
 
 
-def _measured(dataset: Dataset, ask: Ask, parts: Sequence[PartSpec], sample_s: float) -> tuple[int, float | None]:
+def _measured(
+    dataset: Dataset, model: PinnedModel, ask: Ask, parts: Sequence[PartSpec], sample_s: float
+) -> tuple[int, float | None]:
     """Rows that were asked, and rows in a second without the first batch, which loads the model."""
     asked = first = 0
     begun_s = ended_s = time.monotonic()
     started_s = begun_s
     try:
-        for answers in ask.over(_batches(dataset, parts)):
+        for answers in ask.over(_batches(dataset, model.gathered, parts)):
             asked, ended_s = asked + answers.num_rows, time.monotonic()
             if not first:
                 first, begun_s = asked, ended_s
@@ -105,8 +108,8 @@ def _measured(dataset: Dataset, ask: Ask, parts: Sequence[PartSpec], sample_s: f
     return asked, (asked - first) / (ended_s - begun_s) if asked and ended_s > begun_s else None
 
 
-def _batches(dataset: Dataset, parts: Sequence[PartSpec]) -> Iterator[Any]:
+def _batches(dataset: Dataset, gathered: GatheredColumns, parts: Sequence[PartSpec]) -> Iterator[Any]:
     for part in parts:
         for batch in dataset.read(part):
             if batch.batch.num_rows:
-                yield batch.batch
+                yield gathered.batch(batch.batch)

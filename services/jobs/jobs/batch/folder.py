@@ -71,8 +71,9 @@ class RunFolder:
                 path.unlink()
 
     def remove(self) -> None:
-        """Remove the folder of a run that has ended."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove the folder of a run that has ended, the ledger last: it says so until then."""
+        for folder in (self.parts, self.staged, self.path):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self) -> None:
         """Give the staged output its name, at once; an output that exists takes its place in this folder."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.batch.columns import GatheredColumns
 from jobs.batch.document import BatchDocument, HomeOptions
 from jobs.batch.errors import BatchError, Interrupted
 from triptych.protocol.metadata import ModelInfo
@@ -31,12 +32,24 @@ class PinnedModel:
         return int(self.info.version)
 
     def column_of(self, name: str) -> str:
-        """Column of an input."""
-        return self.document.columns.get(name, name)
+        """Column of an input as it is asked; gathered columns have the name of their input."""
+        column = self.document.columns.get(name, name)
+        return column if isinstance(column, str) else name
+
+    def columns_of(self, name: str) -> tuple[str, ...]:
+        """Columns of the dataset that are an input."""
+        column = self.document.columns.get(name, name)
+        return (column,) if isinstance(column, str) else column
+
+    @property
+    def gathered(self) -> GatheredColumns:
+        """The inputs of several columns each."""
+        groups = {name: column for name, column in self.document.columns.items() if not isinstance(column, str)}
+        return GatheredColumns(groups, self.document.keep)
 
     def columns(self, available: Sequence[str]) -> tuple[str, ...]:
         """Columns that are read: those of inputs that are there, then those that are kept."""
-        inputs = [self.column_of(tensor.name) for tensor in self.info.inputs]
+        inputs = [column for tensor in self.info.inputs for column in self.columns_of(tensor.name)]
         wanted = [*inputs, *self.document.keep]
         return tuple(dict.fromkeys(name for name in wanted if name in available))
 
@@ -48,10 +61,12 @@ class PinnedModel:
     def types(self) -> Mapping[str, Any]:
         """Types of columns whose format has none: those of the inputs win over those of the document."""
         named = {name: pa.type_for_alias(word) for name, word in self.document.read.types.items()}
-        inputs = {
-            self.column_of(tensor.name): column_type(tensor, is_text=tensor.datatype == "BYTES")
-            for tensor in self.info.inputs
-        }
+        inputs: dict[str, Any] = {}
+        for tensor in self.info.inputs:
+            kind = column_type(tensor, is_text=tensor.datatype == "BYTES")
+            if not isinstance(self.document.columns.get(tensor.name, ""), str) and pa.types.is_list(kind):
+                kind = kind.value_type
+            inputs |= dict.fromkeys(self.columns_of(tensor.name), kind)
         return named | inputs
 
     def ask(self, names: Sequence[str]) -> Ask:
@@ -64,7 +79,7 @@ class PinnedModel:
             repository=home.repository or None,
             version=self.version,
             parameters=document.parameters,
-            columns=document.columns,
+            columns={name: column for name, column in document.columns.items() if isinstance(column, str)},
             keep=tuple(dict.fromkeys([*document.keep, *inputs])),
             ignore_others=True,
             text=document.text,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.batch.columns import GatheredColumns
 from jobs.batch.errors import BatchError, Interrupted
 from jobs.batch.folder import RunFolder
 from jobs.readers.dataset import Dataset, place_in_file
@@ -32,9 +33,18 @@ class PartCounts:
 class PartWork:
     """Answers parts. Any thread may use it; `on_rows` is called with the rows of each batch that was answered."""
 
-    def __init__(self, dataset: Dataset, ask: Ask, folder: RunFolder, on_rows: Callable[[int], None]) -> None:
-        self._dataset, self._ask, self._folder, self._on_rows = dataset, ask, folder, on_rows
-        self._answers = ask.schema(dataset.schema)
+    def __init__(
+        self,
+        dataset: Dataset,
+        gathered: GatheredColumns,
+        ask: Ask,
+        answers: Any,
+        folder: RunFolder,
+        on_rows: Callable[[int], None],
+    ) -> None:
+        """`answers` is the schema of the answers."""
+        self._dataset, self._gathered, self._ask, self._answers = dataset, gathered, ask, answers
+        self._folder, self._on_rows = folder, on_rows
         self._is_stopping = threading.Event()
 
     def stop(self) -> None:
@@ -87,7 +97,7 @@ class PartWork:
                 self._on_rows(len(batch.bad))
             if batch.batch.num_rows:
                 asked.append(batch)
-                yield batch.batch
+                yield self._gathered.batch(batch.batch)
 
     def _check_stop(self) -> None:
         if self._is_stopping.is_set():

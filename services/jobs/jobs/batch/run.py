@@ -17,7 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 from sqlalchemy import URL
 
-from jobs.batch.dataset import check_columns, open_dataset
+from jobs.batch.dataset import answers_schema, open_dataset
 from jobs.batch.destination import Destination
 from jobs.batch.document import BatchDocument
 from jobs.batch.errors import BatchError, Interrupted
@@ -126,14 +126,13 @@ class BatchRun:
         if (done := await self._destination.manifest(job.id)) is not None:  # a kill behind the last step
             return done
         dataset = await asyncio.to_thread(open_dataset, model, self._options.policy)
-        ask = model.ask(dataset.schema.names)
+        ask = model.ask(model.gathered.schema(dataset.schema).names)
         try:
-            await asyncio.to_thread(check_columns, dataset, ask)
-            answers = await asyncio.to_thread(ask.schema, dataset.schema)
+            answers = await asyncio.to_thread(answers_schema, dataset, model, ask)
             await self._destination.check_columns(answers)
             plan = await self._planned(ledger, job, model, dataset)
             self._folder.parts.mkdir(exist_ok=True)
-            self._work = PartWork(dataset, ask, self._folder, self._count)
+            self._work = PartWork(dataset, model.gathered, ask, answers, self._folder, self._count)
             self._close = ask.close
             job = await self._answered(ledger, await ledger.get(job.id), plan)
             return await self._finished(ledger, job, model, answers, plan)
