@@ -47,6 +47,7 @@ def test_types_of_the_run_win_over_those_of_the_first_lines(tmp_path: Path) -> N
         (b'{"a": 1}\n\n{"a": 3}\n', "a.jsonl: line 2: empty line"),
         (b'{"a": 1}\n{"a": "x"}\n', "a.jsonl: line 2: column 'a': want int64: "),
         (b'{"a": 1}\n{"a": 2} {"a": 3}\n', "a.jsonl: line 2: not JSON: Extra data, column 10"),
+        (b"null\n", "a.jsonl: line 1: want an object, got null"),
         (b'{"a": 1}\n7\n', "a.jsonl: line 2: want an object, got 7"),
         (b'{"a": 1}\n{"a": NaN}\n', "a.jsonl: line 2: not JSON: NaN is no number of JSON"),
         (b'{"a": 1}\n{"a": 99999999999999999999}\n', "a.jsonl: line 2: column 'a': want int64: "),

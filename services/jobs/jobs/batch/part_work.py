@@ -11,7 +11,7 @@ from typing import Any
 from jobs.batch.columns import GatheredColumns
 from jobs.batch.errors import BatchError, Interrupted
 from jobs.batch.folder import RunFolder
-from jobs.readers.dataset import Dataset, place_in_file
+from jobs.readers.dataset import Dataset, place_in_file, places_in_files
 from jobs.readers.errors import SourceError, SourceUnavailable
 from jobs.readers.parts import PartSpec, ReadBatch
 from jobs.writers.part import PartWriter
@@ -71,8 +71,7 @@ class PartWork:
         try:
             for answers in self._ask.over(self._batches(part, writer, asked)):
                 batch = asked.popleft()
-                places = [place_in_file(part, row) for row in batch.rows]
-                writer.write(answers, [file for file, _ in places], [row for _, row in places])
+                writer.write(answers, *places_in_files(part, batch.rows))
                 self._on_rows(len(batch.rows))
                 self._check_stop()
         except SourceError as error:
@@ -91,9 +90,8 @@ class PartWork:
         for batch in self._dataset.read(part):
             self._check_stop()
             if batch.bad:
-                places = [place_in_file(part, each.row) for each in batch.bad]
                 codes, texts = [each.code for each in batch.bad], [each.sentence for each in batch.bad]
-                writer.write_bad([file for file, _ in places], [row for _, row in places], codes, texts)
+                writer.write_bad(*places_in_files(part, [each.row for each in batch.bad]), codes, texts)
                 self._on_rows(len(batch.bad))
             if batch.batch.num_rows:
                 asked.append(batch)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from jobs.readers.base import ReadOptions, checked_schema, read_rows
 from jobs.readers.errors import SourceRefused
@@ -55,6 +59,14 @@ class Dataset:
     def read(self, part: PartSpec) -> Iterator[ReadBatch]:
         """The rows of a part. Raises `SourceError`."""
         return read_rows(self._reader, part, self.schema)
+
+
+def places_in_files(part: PartSpec, rows: Sequence[int]) -> tuple[Any, Any]:
+    """Files and rows in them, as arrays of Arrow, of rows of a part."""
+    numbers = np.asarray(rows, np.int64)
+    if len(part.files) > 1:
+        return pa.array([part.files[row].uri for row in rows], pa.string()), pa.array(np.zeros_like(numbers))
+    return pa.repeat(pa.scalar(part.files[0].uri), len(numbers)), pa.array(numbers + part.first_row)
 
 
 def place_in_file(part: PartSpec, row: int) -> tuple[str, int]:

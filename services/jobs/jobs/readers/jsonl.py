@@ -1,7 +1,7 @@
 """JSON Lines: one object on each line, in UTF-8.
 
 Types are those of the options, else those that the first bytes of the first file show. Python's own parser reads the
-lines: the one of pyarrow 26.0 ended the process at a line `null` behind a broken one.
+lines: that of pyarrow 26.0.1 ends the process at a file of the one line `null`.
 """
 
 from __future__ import annotations

@@ -34,9 +34,9 @@ class PartWriter:
         self._bad: list[Any] = []
         self.rows = self.bad_rows = 0
 
-    def write(self, answers: Any, files: Sequence[str], rows: Sequence[int]) -> None:
-        """Add answers of rows of files. A row whose `error` is not null goes to the errors."""
-        place = {FILE: pa.array(files, pa.string()), ROW: pa.array(rows, pa.int64())}
+    def write(self, answers: Any, files: Any, rows: Any) -> None:
+        """Add answers of rows of files, which are arrays. A row whose `error` is not null goes to the errors."""
+        place = {FILE: files, ROW: rows}
         columns = [place[name] if name in place else answers.column(name) for name in self._schema.names]
         batch = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         if ERROR in answers.schema.names and answers.column(ERROR).null_count < len(answers.column(ERROR)):
@@ -48,10 +48,9 @@ class PartWriter:
             self._writer.write_batch(batch)
             self.rows += batch.num_rows
 
-    def write_bad(self, files: Sequence[str], rows: Sequence[int], codes: Sequence[str], texts: Sequence[str]) -> None:
+    def write_bad(self, files: Any, rows: Any, codes: Sequence[str], texts: Sequence[str]) -> None:
         """Add rows that could not be read."""
-        if rows:
-            self._add_bad([files, rows, codes, texts])
+        self._add_bad([files, rows, codes, texts])
 
     def close(self) -> None:
         """Make both files durable and give them their names."""
