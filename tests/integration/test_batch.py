@@ -266,6 +266,32 @@ def test_an_output_that_exists_is_only_replaced_by_order(tmp_path: Path) -> None
     assert [path.name for path in batch.output.parent.iterdir()] == ["forecasts"]
 
 
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_only_the_output_of_a_batch_is_replaced(tmp_path: Path, kind: str) -> None:
+    batch = Batch(tmp_path)
+    batch.write_data(10)
+    batch.output.parent.mkdir()
+    if kind == "folder":
+        (batch.output / "mine").mkdir(parents=True)
+    elif kind == "file":
+        batch.output.write_text("mine")
+    else:
+        batch.output.symlink_to(tmp_path / "data")
+    status, _, err = batch.run("--replace")
+    assert (status, "exists and is no output of a batch" in err) == (1, True), err
+    assert batch.output.exists()
+    assert (tmp_path / "data/sales.parquet").exists()
+
+
+def test_a_server_that_is_away_leaves_a_run_that_the_same_command_goes_on_with(tmp_path: Path) -> None:
+    batch = Batch(tmp_path, {"home": {"address": "127.0.0.1:1"}})
+    batch.write_data(10)
+    status, _, err = batch.run()
+    assert (status, "the same command goes on with it" in err) == (1, True), err
+    assert "127.0.0.1:1" in err
+    assert batch.run_folder.exists()
+
+
 def test_a_run_of_another_document_is_not_mixed_with_one_that_has_begun(tmp_path: Path) -> None:
     batch = Batch(tmp_path)
     batch.write_data(ROWS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,11 +47,18 @@ class ParquetFolder:
 
     async def check(self, *, replace: bool) -> None:
         self._replaces = replace
-        if not self._output.exists() or replace or self.folder.ledger.exists():
-            if self._output.exists() and not self._output.is_dir():
-                raise BatchError(f"{printable_path(self._output)} is no folder")
+        if not self.folder.ledger.exists() or replace:
+            self._check_output()
+
+    def _check_output(self) -> None:
+        """Raises `BatchError` for an output that may not be replaced: only that of a batch may, by order."""
+        name = printable_path(self._output)
+        if not os.path.lexists(self._output):
             return
-        raise BatchError(f"{printable_path(self._output)} exists; --replace puts the new output in its place")
+        if self._output.is_symlink() or read_manifest(self._output) is None:
+            raise BatchError(f"{name} exists and is no output of a batch; move it, or write elsewhere")
+        if not self._replaces:
+            raise BatchError(f"{name} exists; --replace puts the new output in its place")
 
     async def check_columns(self, answers: Any) -> None:
         """All of Arrow's types that answers have can be written."""
@@ -64,8 +72,7 @@ class ParquetFolder:
     ) -> None:
         if await self.manifest(manifest.run) is not None:
             return
-        if self._output.exists() and not self._replaces:
-            raise BatchError(f"{printable_path(self._output)} exists; --replace puts the new output in its place")
+        self._check_output()
         await asyncio.to_thread(stage_output, self.folder, parts, answers, manifest, has_errors=has_errors)
         await asyncio.to_thread(self.folder.publish)
 
