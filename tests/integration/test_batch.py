@@ -197,6 +197,7 @@ def test_bad_rows_end_a_run_or_go_to_errors_with_file_row_code_and_sentence(tmp_
     status, _, err = batch.run()
     assert status == 1
     assert "sales.parquet: row 7: INVALID_ARGUMENT: input 'history': " in err
+    assert not batch.run_folder.exists()
     batch.document["onBadRows"] = "keep"
     status, out, err = batch.run()
     assert (status, out) == (0, f"{batch.output}: 998 rows, 2 bad rows by sales_forecast_de, version 1\n"), err
@@ -223,7 +224,7 @@ def test_columns_that_do_not_fit_are_all_named_before_the_first_row(tmp_path: Pa
     ):
         assert fault in err
     assert "the dataset has: " in err
-    assert not batch.output.exists()
+    assert list((tmp_path / "out").iterdir()) == []  # nothing to go on with
 
 
 def test_columns_of_a_csv_are_gathered_into_inputs(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ nightly.yaml:
   apiVersion: triptych.dev/v1
   kind: Batch
   model: sales_forecast_de
-  home: {repository: model-repository}      or {address: "localhost:8001"}
+  home: {repository: model-repository}      or {address: "localhost:9000"}
   read: {uri: data/*.parquet}
   keep: [shop]
   write: {parquet: out/forecasts}

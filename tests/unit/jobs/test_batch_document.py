@@ -13,7 +13,7 @@ apiVersion: triptych.dev/v1
 kind: Batch
 model: sales_forecast_de
 version: production
-home: {address: "localhost:8001"}
+home: {address: "localhost:9000"}
 read: {uri: data/*.parquet}
 columns: {history: units}
 keep: [shop]
@@ -66,8 +66,8 @@ def test_the_same_values_in_another_order_are_the_same_document(tmp_path: Path) 
             "nightly.yaml:4: version: a run has one version; want a number or an alias, not a split by traffic",
         ),
         ("{address: ", "{repository: models, address: ", "nightly.yaml:5: home: want either repository, a folder"),
-        ('{address: "localhost:8001"}', "{}", "nightly.yaml:5: home: want either repository, a folder of models"),
-        ('{address: "localhost:8001"}', "{repository: m, tls: {}}", "nightly.yaml:5: home: tls is for an address"),
+        ('{address: "localhost:9000"}', "{}", "nightly.yaml:5: home: want either repository, a folder of models"),
+        ('{address: "localhost:9000"}', "{repository: m, tls: {}}", "nightly.yaml:5: home: tls is for an address"),
         ("{uri: data/*.parquet}", "{uri: []}", "nightly.yaml:6: read.uri: want at least 1 item, got 0"),
         (
             "{uri: data/*.parquet}",

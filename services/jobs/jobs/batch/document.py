@@ -120,7 +120,7 @@ class HomeOptions(_DocumentPart):
     """The place of the model: a folder of models that run in this process, or the address of preprocess."""
 
     repository: Annotated[str, Field(description="Model repository, a folder. No server is needed.")] = ""
-    address: Annotated[str, Field(description="Address of preprocess, as in localhost:8001.")] = ""
+    address: Annotated[str, Field(description="Address of preprocess, as in localhost:9000.")] = ""
     tls: TlsFiles | None = None
     in_flight: Annotated[
         int | None,

@@ -66,6 +66,7 @@ class BatchRun:
         self._folder: RunFolder = destination.folder
         self._on_progress, self.progress = on_progress, RunProgress()
         self._is_stopping = False
+        self._goes_on = False  # whether a failure leaves something to go on with
         self._work: PartWork | None = None
         self._close: Callable[[], None] = lambda: None
 
@@ -79,18 +80,29 @@ class BatchRun:
     async def run(self) -> Manifest:
         """Make the run, or go on with it. Raises `BatchError`, `Interrupted` and what the destination raises."""
         with self._folder.locked():
-            await self._destination.check(replace=self._options.replace)
-            ledger, job = await self._open()
+            self._goes_on = self._folder.ledger.exists()
             try:
-                await _release_all(ledger, job)
-                model = await asyncio.to_thread(pin, self._document, job.version or None)
-                manifest = await self._made(ledger, job, model)
-            except TriptychError as error:  # of the ledger
-                raise Interrupted(str(error)) from error
-            finally:
-                await ledger.close()
+                manifest = await self._locked_run()
+            except Interrupted:
+                raise
+            except BatchError:
+                if not self._goes_on:
+                    self._folder.remove()
+                raise
             self._folder.remove()
             return manifest
+
+    async def _locked_run(self) -> Manifest:
+        await self._destination.check(replace=self._options.replace)
+        ledger, job = await self._open()
+        try:
+            await _release_all(ledger, job)
+            model = await asyncio.to_thread(pin, self._document, job.version or None)
+            return await self._made(ledger, job, model)
+        except TriptychError as error:  # of the ledger
+            raise Interrupted(str(error)) from error
+        finally:
+            await ledger.close()
 
     async def _open(self) -> tuple[Ledger, Job]:
         """The ledger with the job of this document. A run that failed begins anew."""
@@ -131,6 +143,7 @@ class BatchRun:
             answers = await asyncio.to_thread(answers_schema, dataset, model, ask)
             await self._destination.check_columns(answers)
             plan = await self._planned(ledger, job, model, dataset)
+            self._goes_on = True
             self._folder.parts.mkdir(exist_ok=True)
             self._work = PartWork(dataset, model.gathered, ask, answers, self._folder, self._count)
             self._close = ask.close
@@ -178,6 +191,7 @@ class BatchRun:
             raise Interrupted(str(error)) from error
         except SourceError as error:
             await ledger.fail(claim, str(error), final=True)
+            self._goes_on = False
             raise BatchError(str(error)) from error
         files = [[file.uri, file.size_bytes, file.stamp] for file in dataset.files]
         plan = {
@@ -246,6 +260,7 @@ class BatchRun:
             raise
         except BatchError as error:
             await ledger.fail(claim, str(error), final=True)
+            self._goes_on = False
             raise
         except BaseException:
             await ledger.release(claim)
