@@ -189,11 +189,17 @@ async def test_no_answer_names_the_host_that_a_caller_made_up(running: Running) 
     assert (await running.ask("POST", "/v2/models/broken/infer", BODY, Host="["))[0] == 500
 
 
-async def test_an_unfinished_tls_handshake_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "HANDSHAKE_S", SOON_S)
+@pytest.mark.parametrize(("limit", "value"), [("HANDSHAKE_S", SOON_S), ("MAX_HANDSHAKES", 1)])
+async def test_unfinished_tls_handshakes_end(
+    limit: str, value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After some time, and when there are too many of them."""
+    monkeypatch.setattr(http1, "HANDSHAKE_S", 600.0)
+    monkeypatch.setattr(http1, limit, value)
     issued = trustme.CA().issue_cert("127.0.0.1")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
     issued.cert_chain_pems[0].write_to_path(certificate)
     issued.private_key_pem.write_to_path(key)
     async with rest_server(tls_cert=str(certificate), tls_key=str(key)) as running:
-        assert await is_closed(await running.connect())
+        first, _second = await running.connect(), await running.connect()
+        assert await is_closed(first)

@@ -18,7 +18,7 @@ from threading import Event
 import pytest
 
 from tests.e2e.kubectl import wait_for
-from tests.fakes.scripted.attacks import FLOODS, MADE_RESETS, Attack
+from tests.fakes.scripted.attacks import FLOODS, MADE_RESETS, ON_ALL_LIMITS, Attack
 from tests.fakes.scripted.process import CHART_BYTES, ScriptedStage, scripted
 
 MIB = 1 << 20
@@ -105,22 +105,31 @@ def beside(stage: ScriptedStage, end: float) -> int:
 @pytest.mark.timeout(180 + 2 * SECONDS)
 @pytest.mark.parametrize("name", [*FLOODS, *MADE_RESETS])
 def test_an_attack_takes_little_memory_and_no_call_of_others(name: str, running: Running) -> None:
-    stage = running.stage()
-    made, over, end = {**FLOODS, **MADE_RESETS}[name], Event(), time.monotonic() + SECONDS
+    under(running.stage(), name)
+
+
+@pytest.mark.timeout(180 + 2 * SECONDS)
+def test_attacks_on_all_limits_together_take_less_than_a_stage_has(running: Running) -> None:
+    under(running.stage(), *ON_ALL_LIMITS)
+
+
+def under(stage: ScriptedStage, *names: str) -> None:
+    """Make good calls while these attacks run."""
+    over, end = Event(), time.monotonic() + SECONDS
     Path(f"/proc/{stage.part.pid}/clear_refs").write_text("5")  # the peak begins anew
     before = stage.resident_bytes()
-    with ThreadPoolExecutor(1) as attacker:
-        attacking = attacker.submit(attack, stage, made, over)
+    with ThreadPoolExecutor(len(names)) as attackers:
+        attacking = [attackers.submit(attack, stage, {**FLOODS, **MADE_RESETS}[name], over) for name in names]
         try:
             good = beside(stage, end)
         finally:
             over.set()
-        sent = attacking.result()
+        sent = [each.result() for each in attacking]
     stage.infer(timeout=30)
     peak = stage.peak_bytes()
-    print(f"{stage.server}, {name}: {sent / MIB:.1f} MiB sent, {good} good calls")
+    print(f"{stage.server}, {', '.join(names)}: {sum(sent) / MIB:.1f} MiB sent, {good} good calls")
     print(f"{before // MIB} MiB before, peak {peak // MIB} MiB, {stage.resident_bytes() // MIB} MiB at its end")
-    assert sent > 0
+    assert all(sent)
     assert peak < CHART_BYTES
     wait_for(lambda: stage.resident_bytes() < before + LEFT_BYTES, "memory has come back", timeout_s=60)
     print(f"{stage.resident_bytes() // MIB} MiB left")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import socket
+import ssl
 import subprocess
 import time
 import urllib.request
@@ -42,6 +43,7 @@ from tests.fakes.scripted.frames import (
     window,
 )
 from tests.fakes.scripted.process import CHART_BYTES, ScriptedStage, request, scripted
+from triptych.http2.server import TLS_CONNECTION_BYTES
 from triptych.server import SERVERS
 
 MIB = 1 << 20
@@ -134,6 +136,54 @@ def test_connections_leave_file_descriptors_for_probes(tmp_path: Path) -> None:
                 assert ScriptedStage("http2", stage.part, channel).infer(timeout=30)
         assert descriptors(stage) < 300
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 20_000
+
+
+@contextmanager
+def serving_tls(folder: Path, **settings: Any) -> Iterator[tuple[ScriptedStage, grpc.ChannelCredentials]]:
+    """A stage that serves TLS, and the authority of its certificate for callers."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    certificate, key = folder / "certificate.pem", folder / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    trusted = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+    with scripted("http2", folder, channel=trusted, tls_cert=certificate, tls_key=key, **settings) as stage:
+        yield stage, trusted
+
+
+HALF_A_HELLO = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03" + bytes(10_000)
+
+
+def test_of_too_many_handshakes_the_oldest_ends_and_callers_are_served(tmp_path: Path) -> None:
+    """The loop's own server begins any number: 12,000 took 1 GiB."""
+    with serving_tls(tmp_path, max_handshakes=20) as (stage, trusted):
+        stage.infer()
+        before = descriptors(stage)
+        with connections(stage, MANY, HALF_A_HELLO) as halves:
+            with grpc.secure_channel(stage.part.address, trusted) as fresh:
+                assert ScriptedStage("http2", stage.part, fresh).infer(timeout=30)
+            assert halves[0].recv(1) == b""
+            wait_for(lambda: descriptors(stage) <= before + 20, "the others are closed")
+        assert log_size(tmp_path) < 20_000
+
+
+def test_connections_with_tls_are_limited_by_their_memory(tmp_path: Path) -> None:
+    """10,000 idle ones would take 600 MiB."""
+    with serving_tls(tmp_path, max_bytes_in_flight=10 * TLS_CONNECTION_BYTES, connection_age_s=0) as (stage, _):
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        before = descriptors(stage)
+        with ExitStack() as stack:
+            for _ in range(30):
+                connection = stack.enter_context(context.wrap_socket(stage.connect()))
+                connection.sendall(opening())
+            stage.infer(timeout=30)
+            wait_for(lambda: descriptors(stage) <= before + 10, "idle ones were closed for others")
+
+
+def log_size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.log"))
 
 
 def answer(connection: socket.socket, opens: Callable[[int], bytes]) -> tuple[bytes, int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count, repeat
 
 from tests.fakes.scripted.frames import (
+    ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -19,6 +20,7 @@ from tests.fakes.scripted.frames import (
     PRIORITY,
     PUSH_PROMISE,
     RST_STREAM,
+    SETTINGS,
     fields,
     frame,
     integer,
@@ -143,6 +145,15 @@ def unread_streams() -> Pieces:
         yield frame(HEADERS, END_HEADERS, stream, head) + frame(DATA, 0, stream, wanted)
 
 
+def unfinished_messages() -> Pieces:
+    """Messages of 60 MiB of which 3 arrive, on four streams."""
+    yield opening() + frame(SETTINGS, ACK, 0, b"")  # the server's windows hold
+    head = b"".join(literal(name, value) for name, value in fields(STREAM).items())
+    for stream in (1, 3, 5, 7):
+        yield frame(HEADERS, END_HEADERS, stream, head) + frame(DATA, 0, stream, b"\0" + (60 << 20).to_bytes(4, "big"))
+        yield from repeat(frame(DATA, 0, stream, bytes(16_000)), 200)
+
+
 def silent_streams() -> Pieces:
     """Streams of 58 KiB of metadata and no message."""
     head = b"".join(literal(name, value) for name, value in fields(STREAM).items())
@@ -189,9 +200,18 @@ FLOODS = {
     "answers that are never read": Attack(unread_answers),
     "answers of streams that are never read": Attack(unread_streams),
     "silent streams of much metadata": Attack(silent_streams),
+    "messages without an end": Attack(unfinished_messages),
     "calls without a message": Attack(held_calls),
     "calls without a message, unread": Attack(held_calls, reads=False),
 }
+
+# Each fills another limit: of what arrives, of open calls, of answers, of answers of streams.
+ON_ALL_LIMITS = (
+    "messages without an end",
+    "silent streams of much metadata",
+    "answers that are never read",
+    "answers of streams that are never read",
+)
 
 # Errors of a stream, which a server answers with RST_STREAM while it forgets that the call is in work (CVE-2025-8671).
 # Servers may end the connection for some of them.

@@ -32,6 +32,9 @@ CHECK_PERIOD_S = 0.1  # between two checks for calls that are late or slow
 GOAWAY_ACK_S = 10.0
 DRAIN_PING = b"draining"
 JITTER = 0.1  # share of the connection age, so that callers do not reconnect all at once
+TLS_CONNECTION_BYTES = (
+    64 << 10
+)  # memory of a connection: 500 with certificates of callers took 62 KiB each (2026-11-30)
 HANDSHAKE_S = 10.0  # limit for TLS and the first HTTP/2 frames of a new connection
 
 
@@ -55,9 +58,11 @@ class ConnectionManager(ServerContext):
         self.max_header_bytes = METADATA_FACTOR * max(settings.max_metadata_bytes, STRING_BYTES)  # one such string
         self._max_within_block = max(1, settings.max_bytes_in_flight // (2 * self.max_header_bytes))
         self.malformed_block = block_of((*RESPONSE_HEADERS, *refuse(FAULT, "", "")))
-        self._max_connections = connections_within(settings.max_connections)
-        if self._max_connections < settings.max_connections:
-            fields = {"max_connections": self._max_connections, "wanted": settings.max_connections}
+        self.max_connections = connections_within(settings.max_connections)
+        if settings.tls_cert:
+            self.max_connections = min(self.max_connections, settings.max_bytes_in_flight // TLS_CONNECTION_BYTES)
+        elif self.max_connections < settings.max_connections:
+            fields = {"max_connections": self.max_connections, "wanted": settings.max_connections}
             log.warning("few file descriptors, fewer connections", extra=fields)
         self._check_handle: asyncio.TimerHandle | None = None
         self._stalled_s = 0.0
@@ -70,7 +75,7 @@ class ConnectionManager(ServerContext):
     def admit(self, connection: ServerConnection) -> None:
         """Add a new connection. Over the limit, close the oldest one without a call, or else the new one."""
         self.connections[connection] = None
-        if len(self.connections) > self._max_connections:
+        if len(self.connections) > self.max_connections:
             evicted = next((each for each in self.connections if not each.streams), connection)
             del self.connections[evicted]  # at once, so that the next admission chooses another
             evicted.abort()

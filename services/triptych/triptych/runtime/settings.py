@@ -63,7 +63,12 @@ class StageSettings(BaseSettings):
         10_000,
         ge=1,
         description="connections at once; beyond that the oldest one without a call is closed; fewer if the process "
-        "may have fewer file descriptors",
+        "may have fewer file descriptors, and with TLS at most as many as have max_bytes_in_flight at 64 KiB each",
+    )
+    max_handshakes: int = Field(
+        512,
+        ge=1,
+        description="TLS handshakes in progress at once; beyond that the oldest ends; with the server http2",
     )
     max_request_items: int = Field(
         1024, ge=1, description="inputs, outputs and parameters that a request may have, of each"
@@ -78,8 +83,8 @@ class StageSettings(BaseSettings):
         MAX_BYTES_IN_FLIGHT,
         ge=1,
         description="bytes in flight: of requests in work, of requests that arrive, of answers that other services "
-        "send, of answers for slow readers, of answers of streams not sent yet (half of it before their turn), and of "
-        "open calls (16 KiB and four times their metadata), of each; more are refused with RESOURCE_EXHAUSTED, but "
+        "send, of answers for slow readers (half of it), of answers of streams not sent yet (half before their turn), "
+        "of open calls (16 KiB and four times their metadata), of each; more are refused with RESOURCE_EXHAUSTED, but "
         "never a request that is alone; of open calls those that were idle the longest end first",
     )
     max_unpacked_ratio: int = Field(

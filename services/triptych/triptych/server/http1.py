@@ -16,10 +16,12 @@ from triptych.runtime.addresses import join
 from triptych.runtime.settings import StageSettings
 from triptych.server.http1_connection import HEAD_BYTES, KEEP_ALIVE_S, ConnectionLimits, connections
 from triptych.server.sockets import BACKLOG, listen
+from triptych.server.tls_listener import TlsListener, TlsOptions
 
 log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0  # limit for TLS
+MAX_HANDSHAKES = 64  # at once
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class HttpServer:
 
 class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's, with a time limit for TLS handshakes that it has not."""
+        """As uvicorn's, with limits of TLS handshakes that it has not: of their time and their number."""
         config, loop = self.config, asyncio.get_running_loop()
 
         def connection() -> asyncio.Protocol:
@@ -113,13 +115,11 @@ class _Server(uvicorn.Server):
             )
             return made
 
-        limit_s = HANDSHAKE_S if config.ssl else None
-        self.servers = [
-            await loop.create_server(
-                connection, sock=each, ssl=config.ssl, backlog=BACKLOG, ssl_handshake_timeout=limit_s
-            )
-            for each in sockets or ()
-        ]
+        if config.ssl is None:
+            self.servers = [await loop.create_server(connection, sock=each, backlog=BACKLOG) for each in sockets or ()]
+        else:
+            options = TlsOptions(config.ssl, HANDSHAKE_S, MAX_HANDSHAKES)
+            self.servers = [TlsListener(each, connection, options) for each in sockets or ()]  # type: ignore[misc]
         self.started = True
 
     @contextlib.contextmanager

@@ -23,6 +23,9 @@ from triptych.runtime.settings import StageSettings
 from triptych.runtime.tls import server_context
 from triptych.server.base import STOPPING, GrpcServer, refusal, stream_request
 from triptych.server.sockets import BACKLOG, listen
+from triptych.server.tls_listener import TlsListener, TlsOptions
+
+Listener = asyncio.Server | TlsListener
 
 POLL_S = 0.02  # between two checks whether all calls have ended
 FLUSH_S = 1.0  # limit for the last bytes of closing connections
@@ -46,20 +49,19 @@ class Http2Server(GrpcServer):
             for method in service.methods
         }
         self._manager: ConnectionManager | None = None
-        self._listeners: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
         context = server_context(self.settings)
         self._manager = ConnectionManager(self.settings, self._handlers, self._trailers, self._decompression)
         for listening in self._bind():
-            listener = await loop.create_server(
-                self._manager.connect,
-                sock=listening,
-                ssl=context,
-                backlog=BACKLOG,
-                ssl_handshake_timeout=HANDSHAKE_S if context else None,
-            )
+            if context is None:
+                listener: Listener = await loop.create_server(self._manager.connect, sock=listening, backlog=BACKLOG)
+            else:
+                most = min(self.settings.max_handshakes, max(1, self._manager.max_connections // 4))  # descriptors
+                options = TlsOptions(context, HANDSHAKE_S, most)
+                listener = TlsListener(listening, self._manager.connect, options)
             self._listeners.append(listener)
 
     async def send_goaway(self, grace_s: float) -> None:
