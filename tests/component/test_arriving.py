@@ -93,7 +93,8 @@ def test_what_is_announced_and_not_sent_takes_no_bytes_in_flight(tmp_path: Path)
 
 @pytest.mark.parametrize("path", [INFER, STREAM])
 def test_a_caller_that_stops_within_its_message_gets_an_error(path: str, tmp_path: Path) -> None:
-    with scripted("http2", tmp_path, slow_after_s=1) as stage, open_calls(stage, path, 2) as (stops, never):
+    limits: dict[str, Any] = {"slow_after_s": 1, "request_timeout_s": 600}  # the pace alone ends the call
+    with scripted("http2", tmp_path, **limits) as stage, open_calls(stage, path, 2) as (stops, never):
         stops.send(prefix(64 * MIB) + bytes(100_000))
         assert stops.is_answered()
         if path == INFER:  # a stream without a message is a silent one, which may last

@@ -129,9 +129,27 @@ def test_what_is_no_request_for_a_page_gets_an_error_status(port: int, sent: byt
     assert said in reply(port, sent).partition(b"\r\n")[0]
 
 
-def test_a_head_without_an_end_is_not_gathered(port: int) -> None:
-    reply(port, *[b"a" * 65_536] * 200)
-    assert status(port, "/live") == 200
+@pytest.fixture(scope="module")
+def slow_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Metrics port of a stage that closes a connection for its time after 10 minutes only."""
+    port = free_endpoints()["preprocess"].metrics_port
+    limits: dict[str, Any] = {"metrics_timeout_s": 600, "metrics_max_connections": 8}
+    with scripted("http2", tmp_path_factory.mktemp("stage"), metrics_port=port, **limits):
+        wait_for(lambda: status(port, "/ready") == 200, "it is ready")
+        yield port
+
+
+def test_a_head_without_an_end_is_not_gathered(slow_port: int) -> None:
+    reply(slow_port, *[b"a" * 65_536] * 20)  # it ends
+    assert status(slow_port, "/live") == 200
+
+
+def test_of_too_many_connections_the_oldest_is_closed(slow_port: int) -> None:
+    with ExitStack() as stack:
+        address = ("127.0.0.1", slow_port)
+        opened = [stack.enter_context(socket.create_connection(address, timeout=20)) for _ in range(9)]
+        with suppress(ConnectionResetError):
+            assert opened[0].recv(1) == b""
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HT"], ids=["nothing", "half a line"])

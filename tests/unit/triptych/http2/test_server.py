@@ -127,6 +127,20 @@ async def test_what_is_no_call_may_go_on_while_its_answer_waits_for_windows(firs
     assert server.outbound_bytes.used_bytes == 0
 
 
+@leaves_nothing
+async def test_a_read_is_small_and_thousands_of_resets_end_no_connection() -> None:
+    """libnghttp2 ends a connection after 1,000 resets by itself, and with it the other calls of its caller."""
+    caller = Caller(serve())
+    assert len(caller.connection.get_buffer(1 << 30)) == 1 << 16  # then others are read
+    reset = (begun("/x", stream=stream) + frame(RST_STREAM, 0, stream, bytes(4)) for stream in range(1, 10_000, 2))
+    await caller.send(opening(), *reset)
+    await caller.send(begun("/x", stream=10_001), frame(DATA, END_STREAM, 10_001, framed(b"hello")))
+    assert b"hello" in caller.heard
+    assert not caller.wire.is_closing()
+    caller.connection.abort()
+    await asyncio.sleep(0)
+
+
 @pytest.mark.parametrize("content_type", ["application/grpc", "application/grpc+proto", "application/grpc;charset=x"])
 @leaves_nothing
 async def test_names_of_grpc_are_taken(content_type: str) -> None:

@@ -6,6 +6,7 @@ import gzip
 import random
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import unquote
 
 import grpc
@@ -107,6 +108,26 @@ def test_what_is_packed_too_tightly_is_refused_before_it_is_unpacked(encoding: s
         next(pieces)  # within 100 times, or within what is free
     with pytest.raises(InvalidRequest, match="at most 100 times as large when unpacked"):
         list(pieces)
+
+
+async def test_all_but_the_first_piece_is_unpacked_on_a_thread() -> None:
+    class Counted(ThreadPoolExecutor):
+        pieces = 0
+
+        def submit(self, *arguments: Any, **named: Any) -> Any:
+            self.pieces += 1
+            return super().submit(*arguments, **named)
+
+    async def submitted(data: bytes) -> int:
+        with Counted(1) as threads:
+            deframer = MessageDeframer(MessageLimits(64 << 20, "gzip", 100), InFlightBytes(8 << 20), threads)
+            deframer.feed(packed(data))
+            assert await deframer.next_message() == data
+            return threads.pieces
+
+    noise = random.Random(1).randbytes(100_000)
+    assert await submitted(noise + bytes(3 << 20)) >= 3
+    assert await submitted(noise[:1_000]) <= 1  # a look for the next piece
 
 
 async def test_what_is_unpacked_counts_while_it_is_and_no_longer() -> None:
