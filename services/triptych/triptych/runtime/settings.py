@@ -109,6 +109,12 @@ class StageSettings(BaseSettings):
         description="a connection gets GOAWAY after that time, so that its caller finds new replicas; calls in flight "
         "end normally; 0: never",
     )
+    log_lines_per_s: int = Field(
+        100,
+        ge=0,
+        description="lines in a second about refused requests, and as many about internal errors; the next one has the "
+        "number of those left out (suppressed); 0: a line for each",
+    )
     log_level: str = Field(
         "INFO",
         pattern=in_words("^(DEBUG|INFO|WARNING|ERROR)$", "DEBUG, INFO, WARNING or ERROR"),

@@ -50,7 +50,7 @@ def run(stage: str, settings: StageSettings) -> int:
 
     The function `build` in module `server` of the stage's package makes the service.
     """
-    logs.configure(stage, settings.log_level)
+    logs.configure(stage, settings.log_level, settings.log_lines_per_s)
     descriptors.raise_limit()
     numpy_warnings.turn_off()
     try:
