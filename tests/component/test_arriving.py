@@ -84,7 +84,7 @@ def resident(stage: ScriptedStage) -> float:
 
 
 def test_what_is_announced_and_not_sent_takes_no_bytes_in_flight(tmp_path: Path) -> None:
-    with scripted("http2", tmp_path) as stage, open_calls(stage, INFER, 4) as calls:
+    with scripted("http2", tmp_path, max_bytes_in_flight=66 * MIB) as stage, open_calls(stage, INFER, 4) as calls:
         for call in calls:
             call.send(prefix(64 * MIB) + b"12345")
         for _ in range(20):

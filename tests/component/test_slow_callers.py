@@ -162,8 +162,8 @@ def test_of_too_many_handshakes_the_oldest_ends_and_callers_are_served(tmp_path:
         with connections(stage, MANY, HALF_A_HELLO) as halves:
             with grpc.secure_channel(stage.part.address, trusted) as fresh:
                 assert ScriptedStage("http2", stage.part, fresh).infer(timeout=30)
+            assert descriptors(stage) < before + MANY // 2  # after their time of 10 s in any case
             assert halves[0].recv(1) == b""
-            wait_for(lambda: descriptors(stage) <= before + 20, "the others are closed")
         assert log_size(tmp_path) < 20_000
 
 

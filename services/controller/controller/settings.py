@@ -62,8 +62,8 @@ class Settings(StageSettings, PlacementSettings):
         MAX_STEP_FILE_BYTES,
         ge=1024,
         le=1 << 30,
-        description="largest file of a version that a step reads, such as a tokenizer.json; stages fetch it, so their "
-        "MAX_MESSAGE_BYTES has to be larger",
+        description="size of all files of a version that steps read, such as a tokenizer.json; stages fetch them, "
+        "so their MAX_MESSAGE_BYTES has to be larger",
     )
     max_files: int = Field(10_000, ge=1, description="most files of one version")
     max_row_bytes: int = Field(

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from tests.model_folders import publish_with_vocabulary
 from triptych.contract import Contract, ContractError, Plan, StepFile, load_step_files
+from triptych.contract.reading import step_files
 from triptych.contract.reading.step_files import read_step_files
 from triptych.contract.steps.step_file import MAX_STEP_FILES, SUFFIXES, words_of
 from triptych.contract.verification.repository import validate_repository
@@ -61,6 +62,23 @@ def test_a_vocabulary_gives_the_codes_that_the_same_list_gives() -> None:
     assert (codes.dtype, codes.tolist()) == (np.dtype(np.int64), [2, 0])
     with pytest.raises(InvalidInput, match=r"want one of Bonn, Ulm, Köln, got row 1: 'Rom'"):
         plan.preprocess({"city": cities(b"Ulm", b"Rom")})
+
+
+def test_the_files_of_a_contract_have_limits_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight lists of a million words took 2 GiB."""
+    for name, content in (("a.txt", b"a\n" * 50), ("b.txt", b"b\n" * 50), ("c.json", b'{"a":\n' + b"\n" * 20 + b"1}")):
+        (tmp_path / name).write_bytes(content)
+    three = contract("a.txt", "b.txt", "c.json")
+    monkeypatch.setattr(step_files, "MAX_WORDS", 100)
+    assert [set(read_step_files(three, tmp_path)[0]), read_step_files(three, tmp_path)[1]] == [
+        {"a.txt", "b.txt", "c.json"},
+        [],
+    ]
+    (problem,) = read_step_files(three, tmp_path, most=199)[1]
+    assert problem.text == "b.txt makes the files of the steps larger than 199 bytes together"
+    monkeypatch.setattr(step_files, "MAX_WORDS", 99)
+    (problem,) = read_step_files(three, tmp_path)[1]
+    assert problem.text == "b.txt makes the files of the steps larger than 99 words together"
 
 
 @given(st.lists(st.text("aß√ \t\x85\u2028\ufeff", min_size=1), min_size=1))
@@ -173,7 +191,8 @@ def test_only_regular_files_within_the_folder_and_the_limit_are_read(tmp_path: P
     os.mkfifo(folder / "fifo.txt")
     (folder / "large.txt").write_bytes(b"x" * 11)
     (folder / "most.txt").write_bytes(b"x" * 10)
-    (folder / "in.txt").symlink_to("most.txt")
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "in.txt").symlink_to("empty.txt")
     names = ("out", "device", "folder", "fifo", "large", "most", "in", "none")
     files, problems = read_step_files(contract(*(f"{name}.txt" for name in names)), folder, most=10)
     assert sorted(files) == ["in.txt", "most.txt"]
