@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 from jobs.api.follow import Follower
 from jobs.api.operations import PREFIX, job_id
-from jobs.api.slots import Slots
+from jobs.api.slots import LastingCalls
 from jobs.ledger import Ledger, NewJob
 from jobs.uploads import Upload, Uploads
 from triptych.errors import InvalidRequest
@@ -31,8 +31,8 @@ class JobsServicer:
         max_followers: int,
     ) -> None:
         self._ledger, self._uploads, self._follower, self._keep_s = ledger, uploads, follower, keep_s
-        self._uploading = Slots(max_uploads, "calls upload")
-        self._following = Slots(max_followers, "calls follow jobs")
+        self._uploading = LastingCalls(max_uploads, "calls upload")
+        self._following = LastingCalls(max_followers, "calls follow jobs")
 
     async def submit(self, request: jp.SubmitRequest, _call: Call) -> jp.SubmitReply:
         for name in request.uploads:

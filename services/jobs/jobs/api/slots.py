@@ -1,4 +1,4 @@
-"""Slots for calls that last: a limit on how many there are at once."""
+"""LastingCalls for calls that last: a limit on how many there are at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from triptych.errors import Overloaded
 
 
-class Slots:
+class LastingCalls:
     """At most `most` calls. Refusals name `what`, as in `calls upload`."""
 
     def __init__(self, most: int, what: str) -> None:
