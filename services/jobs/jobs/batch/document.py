@@ -126,6 +126,9 @@ class HomeOptions(_DocumentPart):
         int | None,
         Field(ge=1, le=1024, description="Requests at once. Unset: 8, or one for each core with a repository."),
     ] = None
+    background: Annotated[
+        bool, Field(description="Whether the server answers the batch from what other requests leave.")
+    ] = True
     timeout_seconds: Annotated[float, Field(gt=0, description="Longest time of one request.")] = 30.0
     retry_seconds: Annotated[
         float, Field(ge=0, description="Time for which a request that was shed or lost is tried again.")

@@ -86,6 +86,7 @@ class PinnedModel:
             allow_rounding=document.allow_rounding,
             on_bad_rows=document.on_bad_rows,
             records=True,
+            background=home.background and bool(home.address),
             in_flight=home.in_flight,
             timeout_s=home.timeout_seconds,
             retry_s=home.retry_seconds,
