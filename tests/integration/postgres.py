@@ -36,9 +36,14 @@ class Postgres:
         self.execute(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
-    def execute(self, statement: str) -> None:
+    def emptied(self) -> str:
+        """Empty the database that the server came with, and return its URL. That is faster than a new one."""
+        self.execute("SET client_min_messages = warning; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        return self.url()
+
+    def execute(self, statements: str) -> None:
         command = [self.psql, "--no-psqlrc", "--quiet", "--host", str(self.folder), "--username", USER, "postgres"]
-        subprocess.run([*command, "--command", statement], check=True, capture_output=True, timeout=START_S)
+        subprocess.run([*command, "--command", statements], check=True, capture_output=True, timeout=START_S)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from jobs.ledger import Ledger, LedgerLimits
 from tests.integration.postgres import Postgres, postgres_server
 
-numbers = count()
 StartLedger = Callable[..., Awaitable[Ledger]]
 
 
@@ -28,7 +26,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/ledger.db"
     server: Postgres = request.getfixturevalue("postgres")
-    return server.new_database(f"test-{next(numbers)}")
+    return server.emptied()
 
 
 @pytest.fixture

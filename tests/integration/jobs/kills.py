@@ -194,8 +194,8 @@ class Processes:
             sys.exit(f"a worker ended by itself with status {status}")
         self.bangs[f"{point} {kind}"] += 1
 
-    def end_all(self) -> None:
-        for process in {*self.running, *self.late, *self.ending}:
+    def end_all(self, others: set[int]) -> None:
+        for process in {*self.running, *self.late, *self.ending, *others}:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)
 
@@ -252,10 +252,11 @@ async def wait_and_check(url: str, folder: str) -> None:
     while token:
         page, token = await ledger.list_jobs(1_000, token)
         jobs += page
-    for job in jobs:
-        while not job.has_ended:
+    for listed in jobs:
+        job = listed
+        while not (job.has_ended and job.document):
             with suppress(Unavailable):
-                job = await ledger.wait(job.id, job.revision, 60.0)
+                job = await ledger.wait(job.id, job.revision, 0.0 if job.has_ended else 60.0)
         if job.state is JobState.SUCCEEDED:
             faults += await faults_of(ledger, objects, job)
             rows += job.rows
@@ -276,18 +277,21 @@ def run(url: str, folder: str, kills: int, seed: int) -> int:
     """Kill `kills` times, and check all results. Return the exit status."""
     processes, started_s = Processes(url, folder, random.Random(seed)), time.monotonic()
     os.waitpid(in_child(partial(create, url)), 0)
-    feeder = in_child(partial(feed, url))
+    feeder, status = in_child(partial(feed, url)), 0
+    helpers = {feeder}
     try:
         while processes.bangs.total() < kills:
             processes.turn()
         os.kill(feeder, signal.SIGTERM)
-        status = 0
-        for child in (feeder, in_child(partial(wait_and_check, url, folder))):
+        checker = in_child(partial(wait_and_check, url, folder))
+        helpers.add(checker)
+        for child in (feeder, checker):
             while not (found := os.waitpid(child, os.WNOHANG))[0]:
                 processes.turn()
+            helpers.remove(child)
             status |= os.waitstatus_to_exitcode(found[1])
     finally:
-        processes.end_all()
+        processes.end_all(helpers)
     bangs = processes.bangs
     print(f"{bangs.total()} times in {time.monotonic() - started_s:.0f} s: {dict(sorted(bangs.items()))}")
     missing = [point for point in POINTS if not any(bang.startswith(f"{point} ") for bang in bangs)]
@@ -307,6 +311,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no worker outlives this process
     status = 0
     for name in options.ledgers:
         with tempfile.TemporaryDirectory() as folder, LEDGERS[name](folder) as url:

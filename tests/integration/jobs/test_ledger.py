@@ -322,6 +322,31 @@ async def test_wait_ends_with_a_change_by_another_process(start: StartLedger) ->
     assert await ledger.wait(job.id, job.revision, 0.0) == job
 
 
+async def test_many_wait_with_one_query_for_all(start: StartLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, other = await start(), await start()
+    asked: list[int] = []
+    read = ledger._changes._read
+
+    async def counted(job_ids: Any) -> Any:
+        asked.append(len(job_ids))
+        return await read(job_ids)
+
+    monkeypatch.setattr(ledger._changes, "_read", counted)
+    jobs = [await submitted(ledger, str(number)) for number in range(3)]
+    waiting = [asyncio.create_task(ledger.wait(job.id, job.revision, 60)) for job in jobs for _ in range(20)]
+    for job in jobs:
+        await other.cancel(job.id)
+    assert {job.state for job in await asyncio.gather(*waiting)} == {JobState.CANCELLED}
+    assert asked
+    assert max(asked) <= 3
+
+
+async def test_list_leaves_out_documents(ledger: Ledger) -> None:
+    job = await submitted(ledger, document="large")
+    ((listed,), _) = await ledger.list_jobs()
+    assert (listed.id, listed.document, (await ledger.get(job.id)).document) == (job.id, "", "large")
+
+
 async def test_jobs_are_listed_by_pages(ledger: Ledger) -> None:
     made = [(await submitted(ledger, str(number))).id for number in range(5)]
     listed, token, pages = [], "", 0

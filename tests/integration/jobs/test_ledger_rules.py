@@ -227,7 +227,7 @@ class LedgerMachine(RuleBasedStateMachine):
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
-        yield server.new_database("rules")
+        yield server.emptied()
         return
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # without a disk's syncs: no power fails here
     with tempfile.TemporaryDirectory(dir=memory) as folder:

@@ -16,6 +16,7 @@ from triptych.protocol.call import Call
 
 SERVICE = lro.DESCRIPTOR.services_by_name["Operations"]
 PREFIX = "jobs/"
+MAX_PAGE = 100  # operations in one answer
 MAX_WAIT_S = 25.0  # of one call of WaitOperation, which the caller repeats
 ANSWER_S = 0.5  # left of a call's time when its wait ends
 _CODES = {JobState.FAILED: code_pb2.ABORTED, JobState.CANCELLED: code_pb2.CANCELLED}
@@ -34,7 +35,7 @@ class OperationsServicer:
         """Jobs, the newest first. The filter is empty, or a state as in `state=running`."""
         if request.name not in ("", "jobs"):
             raise InvalidRequest(f"want the name 'jobs', or none, got '{clipped(request.name)}'")
-        size = request.page_size or 100
+        size = min(request.page_size or MAX_PAGE, MAX_PAGE)
         jobs, token = await self._ledger.list_jobs(size, request.page_token, _states(request.filter))
         operations = [await self._operation(job) for job in jobs]
         return lro.ListOperationsResponse(operations=operations, next_page_token=token)

@@ -1,49 +1,68 @@
-"""Waiting for a change of a job: at once for changes of this process, by polling for those of others."""
+"""Waiting for a change of a job: at once for changes of this process, by polling for those of others.
+
+One query polls for all that wait, however many they are.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from triptych.errors import Unavailable
 
 POLL_S = 0.2  # a change by another process is seen that late at most
 
-T = TypeVar("T")
+
+@dataclass(eq=False)
+class _Waiter:
+    """A call that waits until the revision of a job is another one."""
+
+    job_id: str
+    revision: int
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Changes:
-    """Events of jobs in this process."""
+    """Those who wait in this process. `read` returns the revisions of jobs; a job that is gone is missing."""
 
-    def __init__(self, poll_s: float = POLL_S) -> None:
-        self._poll_s = poll_s
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+    def __init__(self, read: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]) -> None:
+        self._read = read
+        self._waiters: set[_Waiter] = set()
+        self._polling: asyncio.Task[None] | None = None
 
     def notify(self, job_id: str) -> None:
-        for event in self._waiting.get(job_id, ()):
-            event.set()
+        """Wake those who wait for a job that this process has changed."""
+        for waiter in self._waiters:
+            if waiter.job_id == job_id:
+                waiter.changed.set()
 
-    async def wait(
-        self, job_id: str, read: Callable[[], Awaitable[T]], is_changed: Callable[[T], bool], timeout_s: float
-    ) -> T:
-        """The result of `read`, once `is_changed` or after `timeout_s`."""
-        until_s = time.monotonic() + timeout_s
-        event = asyncio.Event()
-        self._waiting[job_id].add(event)
+    async def wait(self, job_id: str, revision: int, timeout_s: float) -> None:
+        """Return once the revision of a job is another one, or after `timeout_s`."""
+        waiter = _Waiter(job_id, revision)
+        self._waiters.add(waiter)
+        if self._polling is None or self._polling.done():
+            self._polling = asyncio.create_task(self._poll())
         try:
-            while True:
-                event.clear()
-                found = await read()
-                left_s = until_s - time.monotonic()
-                if is_changed(found) or left_s <= 0:
-                    return found
-                try:
-                    async with asyncio.timeout(min(left_s, self._poll_s)):
-                        await event.wait()
-                except TimeoutError:
-                    pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await waiter.changed.wait()
         finally:
-            self._waiting[job_id].discard(event)
-            if not self._waiting[job_id]:
-                del self._waiting[job_id]
+            self._waiters.remove(waiter)
+
+    async def close(self) -> None:
+        """End polling. Those who wait go on until their timeout."""
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.gather(self._polling, return_exceptions=True)
+
+    async def _poll(self) -> None:
+        while self._waiters:
+            asked = {waiter.job_id for waiter in self._waiters}
+            with suppress(Unavailable):  # the next poll may find it
+                revisions = await self._read(asked)
+                for waiter in self._waiters:
+                    if waiter.job_id in asked and revisions.get(waiter.job_id) != waiter.revision:
+                        waiter.changed.set()
+            await asyncio.sleep(POLL_S)

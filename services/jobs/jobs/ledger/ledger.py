@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ from jobs.ledger.entities import (
     PartResult,
     PartState,
 )
-from jobs.ledger.rows import JOB_COLUMNS, job_of, part_of
+from jobs.ledger.rows import JOB_COLUMNS, LISTED_COLUMNS, job_of, part_of
 from jobs.ledger.tables import jobs, live_jobs, parts
 from jobs.ledger.transaction import Merge, Refused, Transaction
 from triptych.errors import InvalidRequest, Overloaded, UnknownTarget, clipped
@@ -52,7 +52,7 @@ class Ledger:
 
     def __init__(self, place: Database, limits: LedgerLimits | None = None, merge: Merge | None = None) -> None:
         self._database, self.limits, self._merge = place, limits or LedgerLimits(), merge
-        self._changes = Changes()
+        self._changes = Changes(self._revisions)
         self._running: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -78,6 +78,7 @@ class Ledger:
 
     async def close(self) -> None:
         """Close the connections, after the last call has ended."""
+        await self._changes.close()
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._database.close()
 
@@ -154,11 +155,14 @@ class Ledger:
     async def list_jobs(
         self, page_size: int = 100, page_token: str = "", states: Sequence[JobState] = ()
     ) -> tuple[list[Job], str]:
-        """Jobs, the newest first, and the token of the next page, '' for the last. Raises `InvalidRequest`."""
+        """Jobs without their documents, the newest first, and the token of the next page: '' after the last.
+
+        Raises `InvalidRequest`.
+        """
         if page_token and not (page_token.isascii() and page_token.isdecimal() and len(page_token) < 19):
             raise InvalidRequest(f"want a page token as the page before returned it, got '{clipped(page_token)}'")
         size = min(max(page_size, 1), MAX_PAGE)
-        asked = select(jobs.c.position, *JOB_COLUMNS).where(jobs.c.deleted.is_(False))
+        asked = select(jobs.c.position, *LISTED_COLUMNS).where(jobs.c.deleted.is_(False))
         if page_token:
             asked = asked.where(jobs.c.position < int(page_token))
         if states:
@@ -169,9 +173,17 @@ class Ledger:
 
     async def wait(self, job_id: str, revision: int, timeout_s: float) -> Job:
         """The job once its revision differs from `revision`, or as it is after `timeout_s`. Raises `UnknownTarget`."""
-        return await self._changes.wait(
-            job_id, lambda: self.get(job_id), lambda job: job.revision != revision, timeout_s
-        )
+        job = await self.get(job_id)
+        if job.revision != revision or timeout_s <= 0:
+            return job
+        await self._changes.wait(job_id, revision, timeout_s)
+        return await self.get(job_id)
+
+    @completed
+    async def _revisions(self, job_ids: Collection[str]) -> dict[str, int]:
+        asked = select(jobs.c.id, jobs.c.revision).where(jobs.c.id.in_(job_ids), jobs.c.deleted.is_(False))
+        async with self._database.read() as connection:
+            return {row.id: row.revision for row in await connection.execute(asked)}
 
     @completed
     async def cancel(self, job_id: str) -> Job:

@@ -12,10 +12,14 @@ from jobs.ledger.tables import jobs
 _NOT_IN_JOB = {"position", "digest", "served_s", "deleted"}
 JOB_COLUMNS = [column for column in jobs.c if column.name not in _NOT_IN_JOB]
 
+# A page has many jobs, and a document may have a mebibyte.
+LISTED_COLUMNS = [column for column in JOB_COLUMNS if column.name != "document"]
+
 
 def job_of(row: Row[Any]) -> Job:
-    """The job of a row with `JOB_COLUMNS`."""
-    values = {column.name: row._mapping[column] for column in JOB_COLUMNS}
+    """The job of a row with `JOB_COLUMNS`, or with `LISTED_COLUMNS`."""
+    names = [column.name for column in JOB_COLUMNS]
+    values: dict[str, Any] = {name: getattr(row, name, "") for name in names}
     values["state"] = JobState(values["state"])
     return Job(**values)
 
