@@ -25,7 +25,7 @@ class _Waiter:
 
 
 class Changes:
-    """Those who wait in this process. `read` returns the revisions of jobs; a job that is gone is missing."""
+    """Calls that wait in this process. `read` returns the revisions of jobs; a job that is gone is missing."""
 
     def __init__(self, read: Callable[[Collection[str]], Awaitable[Mapping[str, int]]]) -> None:
         self._read = read
