@@ -321,6 +321,8 @@ def test_a_query_reads_records_errors_and_inputs_and_nothing_else(tmp_path: Path
     assert batch.query("select sum(total) as total from records", "--csv") == (0, f"total\n{total}\n", "")
     status, out, _ = batch.query("select len(history) as days from inputs limit 1", "--json")
     assert (status, json.loads(out)) == (0, {"days": 28})
+    join = "select count(*) as n from inputs one join inputs other using (triptych_file, triptych_row)"
+    assert batch.query(join, "--csv")[1] == "n\n300\n"
     for statement in (
         f"select * from read_csv('{tmp_path}/nightly.yaml')",
         f"copy records to '{tmp_path}/copy.csv'",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ import duckdb
 import pyarrow.dataset as ds
 
 from jobs.batch.errors import BatchError
-from jobs.batch.manifest import read_manifest
+from jobs.batch.manifest import Manifest, read_manifest
 from jobs.batch.output import ERRORS_FILE
 from jobs.writers.part import FILE, ROW
 from triptych.contract.reading.files import printable_path
@@ -21,15 +22,20 @@ _CONFIGURATION: Final = {
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
 }
+_OF_INPUTS: Final = (FILE, ROW, "triptych_id")
 _READING: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
 def query(output: Path, statement: str) -> Any:
     """The `pyarrow.Table` of a SELECT over `records`, `errors` and `inputs`. Raises `BatchError`."""
-    views = views_of(output)
+    manifest, datasets = opened(output)
+    views = [*datasets, *(["inputs"] if manifest.inputs else [])]
     with duckdb.connect(":memory:", config=_CONFIGURATION) as connection:  # type: ignore[arg-type]
-        for name, dataset in views.items():
+        for name, dataset in datasets.items():
             connection.register(name, dataset)
+        if manifest.inputs:
+            columns = ", ".join('"' + name.replace('"', '""') + '"' for name in (*_OF_INPUTS, *manifest.inputs))
+            connection.execute(f"CREATE VIEW inputs AS SELECT {columns} FROM records")
         connection.execute("SET lock_configuration = true")
         try:
             statements = connection.extract_statements(statement)
@@ -40,8 +46,8 @@ def query(output: Path, statement: str) -> Any:
             raise BatchError(_reason(error, output, views)) from None
 
 
-def views_of(output: Path) -> dict[str, Any]:
-    """The views of an output by name: `inputs` if the run has written them, `errors` if it has kept bad rows.
+def opened(output: Path) -> tuple[Manifest, dict[str, Any]]:
+    """The manifest and the datasets of an output: `records`, and `errors` if the run kept bad rows.
 
     Raises `BatchError`.
     """
@@ -49,16 +55,13 @@ def views_of(output: Path) -> dict[str, Any]:
     if manifest is None:
         raise BatchError(f"{printable_path(output)}: want the output of a run, a folder with _manifest.json")
     parts = sorted(str(file) for file in output.glob("part-*.parquet"))
-    records = ds.dataset(parts, format="parquet")
-    views = {"records": records}
+    datasets = {"records": ds.dataset(parts, format="parquet")}
     if (output / ERRORS_FILE).exists():
-        views["errors"] = ds.dataset(str(output / ERRORS_FILE), format="parquet")
-    if manifest.inputs:
-        views["inputs"] = records.scanner(columns=[FILE, ROW, "triptych_id", *manifest.inputs])
-    return views
+        datasets["errors"] = ds.dataset(str(output / ERRORS_FILE), format="parquet")
+    return manifest, datasets
 
 
-def _reason(error: duckdb.Error, output: Path, views: dict[str, Any]) -> str:
+def _reason(error: duckdb.Error, output: Path, views: Sequence[str]) -> str:
     text = str(error).partition("\n\nLINE")[0]
     if "file system operations are disabled" in text or "configuration has been locked" in text:
         return f"a query reads {', '.join(views)} of {printable_path(output)} and nothing else: {text}"
