@@ -23,6 +23,7 @@ from jobs.readers.sources import Sources, store_of
 from local.environments import ROOT
 from local.stack import MODEL_REPOSITORY, LocalStack
 from tests.integration.batch_runs import RESUMED, Batch, variables
+from tests.integration.conftest import MakeStack
 from tests.integration.s3_gateway import Gateway, s3_gateway
 from tests.tables import pictures_table
 from triptych_client import Ask
@@ -56,6 +57,23 @@ def test_both_homes_give_the_answers_of_online_calls(stack: LocalStack, tmp_path
 
 def read_manifest(batch: Batch) -> Any:
     return json.loads((batch.output / "_manifest.json").read_text())
+
+
+@pytest.mark.timeout(400)
+def test_a_run_outlives_a_preprocess_that_is_killed_and_started_again(make_stack: MakeStack, tmp_path: Path) -> None:
+    stack = make_stack()
+    batch = Batch(tmp_path, {"home": {"address": stack.address("preprocess"), "inFlight": 2}})
+    table = batch.write_data(ROWS)
+    process = batch.start()
+    while batch.committed() < 2 and process.poll() is None:
+        time.sleep(0.001)
+    assert process.poll() is None
+    stack.kill_component("preprocess")
+    stack.start_component("preprocess")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert batch.records()["number"].to_pylist() == list(range(ROWS))
+    assert batch.records()["total"].to_pylist() == answers_of(table)["total"].to_pylist()
 
 
 def test_pictures_of_a_zip_are_answered(tmp_path: Path) -> None:
