@@ -80,7 +80,7 @@ class ParquetFolder:
 def destination_of(document: BatchDocument, file: Path) -> Destination:
     """The destination of a document that lies in `file`. Raises `BatchError`."""
     if document.write.postgres is not None:
-        from jobs.writers.postgres import PostgresTable
+        from jobs.batch.postgres_table import PostgresTable
 
         return PostgresTable(document.write.postgres, file.parent / f".{file.stem}.run")
     if "://" in document.write.parquet:
