@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.readers.errors import SourceError, SourceRefused
@@ -117,6 +117,7 @@ def test_a_truncated_file_is_refused_by_name(tmp_path: Path, write: Write, kept:
 @every_format
 @settings(deadline=None, max_examples=40)
 @given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
+@example(place=0.123046875, value=1)  # a stream that says more bytes than there is memory
 def test_a_changed_byte_ends_in_rows_or_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, write: Write, place: float, value: int
 ) -> None:
