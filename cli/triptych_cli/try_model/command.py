@@ -12,6 +12,7 @@ from triptych.contract.reading.files import cause
 from triptych.contract.trace import Predict, trace
 from triptych.contract.verification.model_folder import ModelFolder, read_model_folder
 from triptych.contract.verification.tree import CONTRACT
+from triptych.contract.verification.trial import excesses
 from triptych.contract.verification.triton_config import FILE as CONFIG
 from triptych.contract.verification.triton_config import ConfigError
 from triptych.errors import TriptychError
@@ -92,7 +93,10 @@ def _version(model: ModelFolder, wanted: int | None) -> int:
 def _try(given: argparse.Namespace, model: ModelFolder, version: int) -> None:
     folder = model.path / str(version)
     contract: Contract = load_contract(folder / CONTRACT)
-    request, plan = request_of(contract, given.data), Plan(contract, load_step_files(contract, folder))
+    files = load_step_files(contract, folder)
+    if problems := excesses(contract, files):
+        raise ContractError([f"{folder / CONTRACT}: {problem.text}" for problem in problems])
+    request, plan = request_of(contract, given.data), Plan(contract, files)
     print(f"{model.name}, version {version}; the request is {request.source}")
     if given.pictures:
         given.pictures.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,17 @@ def test_the_pictures_after_each_step_are_files(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decoded, original)
 
 
+def test_a_contract_of_huge_rows_is_refused_before_one_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = publish(tmp_path, "sales_de")
+    text = (folder / "contract.yaml").read_text()
+    assert "[-1, 2]" in text
+    (folder / "contract.yaml").write_text(text.replace("[-1, 2]", f"[-1, {1 << 30}]"))
+    assert main(["try", str(tmp_path / "sales_de")]) == 1
+    assert f"one row takes {4 << 30} bytes, want at most {64 << 20}" in capsys.readouterr().err
+
+
 def test_without_data_it_is_a_made_up_row_or_an_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = publish(tmp_path, "sales_de")
     assert main(["try", str(tmp_path / "sales_de")]) == 0

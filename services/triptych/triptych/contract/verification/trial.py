@@ -34,10 +34,10 @@ def trial(
     A contract with declared sizes beyond the limits is not run. `files` are those that the steps read, by path.
     """
     limits = limits or TrialLimits()
-    if found := [*oversized(contract, limits), *_unreadable(contract)]:
+    if found := [*excesses(contract, files or {}, limits), *_unreadable(contract)]:
         return found
     scope = contract.scope_with(files or {})
-    found, _runs = _compiled(contract, scope, limits)
+    found, _runs = _compiled(contract, scope)
     if found:
         return found
     budget = Budget(limits)
@@ -58,6 +58,16 @@ def trial(
         except ContractViolation as error:
             return [*found, Problem(("postprocess",), str(error))]
     return found + _run(scope, budget, *after, results, defaults)[0]
+
+
+def excesses(contract: Contract, files: Mapping[str, StepFile], limits: TrialLimits | None = None) -> list[Problem]:
+    """Declared sizes and files of steps that take more than the limits, found before anything is made or read."""
+    limits, found, scope = limits or TrialLimits(), list[Problem](), contract.scope_with(files)
+    for stage, steps in (("preprocess", contract.preprocess), ("postprocess", contract.postprocess)):
+        for i, step in enumerate(steps):
+            if any(step.files()) and (fault := step.reading_fault(scope, limits.held_bytes, limits.seconds)):
+                found.append(Problem((stage, i), fault))
+    return [*oversized(contract, limits), *found]
 
 
 def _unreadable(contract: Contract) -> list[Problem]:
@@ -88,15 +98,12 @@ def _sized(contract: Contract, env: Environment, limits: TrialLimits) -> list[Te
     return sized
 
 
-def _compiled(contract: Contract, scope: Scope, limits: TrialLimits) -> tuple[list[Problem], list[Run]]:
+def _compiled(contract: Contract, scope: Scope) -> tuple[list[Problem], list[Run]]:
     """Problems of the files that steps read, and those steps compiled: as long as they exist, a tokenizer is shared."""
     found, runs = list[Problem](), list[Run]()
     for stage, steps in (("preprocess", contract.preprocess), ("postprocess", contract.postprocess)):
         for i, step in enumerate(steps):
             if not any(step.files()):
-                continue
-            if fault := step.reading_fault(scope, limits.held_bytes, limits.seconds):
-                found.append(Problem((stage, i), fault))
                 continue
             try:
                 runs.append(step.compile(scope))
